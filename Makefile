@@ -1,0 +1,70 @@
+# `make demo` and `make test` do all the set-up there is. Targets are listed by `make help`.
+
+PYTHON ?= python3
+VENV ?= .venv
+# What is installed into VENV; .ci/run installs a wheel into another one.
+PACKAGE ?= --editable '.[dev]'
+# Further arguments of demo, test, bench and board: make test ARGS="-k replay"
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+
+.PHONY: help demo test check fix bench board wheel pins clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED)  ## run the main job into runs/ and compare
+	$(BIN)/continual-mm demo $(ARGS)
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED)  ## format check, lint, import contracts, types, tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+fix: $(INSTALLED)  ## format, and mend what can be mended
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## run the benchmarks
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+board: $(INSTALLED)  ## open TensorBoard on runs/
+	$(BIN)/continual-mm board runs $(ARGS)
+
+wheel: $(INSTALLED)  ## build dist/*.whl
+	rm -rf dist
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
+
+# Packages of the CUDA build are left out: torch itself pins them, and a CPU build has none.
+pins: pyproject.toml  ## write constraints.txt anew (needs uv)
+	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --extra dev \
+	    --no-header --no-annotate --quiet pyproject.toml > constraints.txt.all
+	grep -vE '^(cuda|nvidia|triton)\b' constraints.txt.all > constraints.txt
+	rm constraints.txt.all
+
+clean:  ## remove what can be made again; runs/ stays
+	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --seed puts pip into an environment that uv made; `make wheel` uses it.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "continual-mm needs Python 3.11 or newer, but '$(PYTHON) --version' says:" \
+	    "$$($(PYTHON) --version 2>&1 | head -n 1); try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	    exit 1; }
+ifneq ($(UV),)
+	test -x $(BIN)/python || { rm -rf $(VENV); uv venv --quiet --seed --python $(PYTHON) $(VENV); }
+	uv pip install --python $(BIN)/python --constraints constraints.txt $(PACKAGE)
+else
+	test -x $(BIN)/python || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(PACKAGE)
+endif
+	@touch $@

@@ -1,0 +1,78 @@
+"""Continual multimodal learning: new modalities join a joint space, old pairs stay aligned."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from continual_mm.data.dataset import Dataset as Dataset
+    from continual_mm.data.pack import read_pack as read_pack
+    from continual_mm.definitions import (
+        Scenario as Scenario,
+    )
+    from continual_mm.definitions import (
+        SpaceSettings as SpaceSettings,
+    )
+    from continual_mm.definitions import (
+        Stage as Stage,
+    )
+    from continual_mm.definitions import (
+        Training as Training,
+    )
+    from continual_mm.plugins.ewc import EWC as EWC
+    from continual_mm.plugins.freeze import Freeze as Freeze
+    from continual_mm.plugins.plugin import Plugin as Plugin
+    from continual_mm.plugins.replay import Replay as Replay
+    from continual_mm.plugins.transport import Transport as Transport
+    from continual_mm.runs.history import History as History
+    from continual_mm.runs.run import open_run as open_run
+    from continual_mm.runs.run import run as run
+    from continual_mm.runs.run import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "data.dataset",
+    "read_pack": "data.pack",
+    "Scenario": "definitions",
+    "SpaceSettings": "definitions",
+    "Stage": "definitions",
+    "Training": "definitions",
+    "EWC": "plugins.ewc",
+    "Freeze": "plugins.freeze",
+    "Plugin": "plugins.plugin",
+    "Replay": "plugins.replay",
+    "Transport": "plugins.transport",
+    "History": "runs.history",
+    "open_run": "runs.run",
+    "run": "runs.run",
+    "train": "runs.run",
+}
+
+__all__ = [
+    "EWC",
+    "Dataset",
+    "Freeze",
+    "History",
+    "Plugin",
+    "Replay",
+    "Scenario",
+    "SpaceSettings",
+    "Stage",
+    "Training",
+    "Transport",
+    "open_run",
+    "read_pack",
+    "run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Hand a public name on from where it lives; torch is imported only if that needs it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'continual_mm' has no attribute {name!r}")
+    return getattr(import_module(f"continual_mm.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

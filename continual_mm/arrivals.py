@@ -1,0 +1,174 @@
+"""A scenario on a dataset: at each stage what arrives, what is available, what is trained."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from continual_mm.complaint import Complaint, RefusedError, suggestion
+from continual_mm.definitions import Scenario, Stage, Training
+from continual_mm.modality import DatasetCard, Modality, Pair, all_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One stage of a scenario, worked out.
+
+    Attributes:
+        stage: 0-based position in the scenario.
+        added: Modalities that arrive now.
+        available: All modalities that have arrived, in order of arrival.
+        trained: Pairs whose loss is used in this stage; none where a lone modality arrives first.
+        training: Optimisation settings, the stage's overrides applied.
+    """
+
+    stage: int
+    added: tuple[Modality, ...]
+    available: tuple[Modality, ...]
+    trained: tuple[Pair, ...]
+    training: Training
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Modalities whose features the stage's items show: those added and those paired."""
+        names = {modality.name for modality in self.added}
+        names.update(name for pair in self.trained for name in (pair.first, pair.second))
+        return tuple(modality.name for modality in self.available if modality.name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The pairs of a scenario by what its last stage does to them."""
+
+    old: tuple[Pair, ...]
+    new: tuple[Pair, ...]
+    emergent: tuple[Pair, ...]
+
+
+def plan(scenario: Scenario, card: DatasetCard, *, file: str = "") -> tuple[Arrival, ...]:
+    """Work a scenario out on a dataset.
+
+    Args:
+        scenario: The definition.
+        card: What the dataset offers.
+        file: What to call the definition in complaints; the scenario's name if empty.
+
+    Raises:
+        RefusedError: With everything that :func:`misfits` finds.
+    """
+    complaints = misfits(scenario, card, file=file)
+    if complaints:
+        raise RefusedError(complaints)
+    arrivals: list[Arrival] = []
+    available: tuple[Modality, ...] = ()
+    for number, stage in enumerate(scenario.stages):
+        added = tuple(card[name] for name in stage.add)
+        available += added
+        arrivals.append(
+            Arrival(
+                stage=number,
+                added=added,
+                available=available,
+                trained=_trained(stage, available),
+                training=scenario.training_of(number),
+            )
+        )
+    return tuple(arrivals)
+
+
+def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
+    """The pairs that a stage names, or else all that its arrival completes, sorted."""
+    if stage.pairs is not None:
+        return tuple(sorted(Pair.parse(text) for text in stage.pairs))
+    complete = all_pairs(tuple(modality.name for modality in available))
+    return tuple(pair for pair in complete if any(name in pair for name in stage.add))
+
+
+def misfits(
+    scenario: Scenario, card: DatasetCard | None, *, file: str = ""
+) -> tuple[Complaint, ...]:
+    """Find everything that is wrong with a scenario's order of arrivals.
+
+    Args:
+        scenario: The definition, or what could be read of it.
+        card: What the dataset offers; None if that is not known.
+        file: What to call the definition in complaints; the scenario's name if empty.
+
+    Returns:
+        One complaint for each modality that the dataset lacks or that is added twice, each pair
+        that is malformed, named twice or not available yet, and for labels where there are none.
+    """
+    place = file or f"scenario '{scenario.name}'"
+    complaints: list[Complaint] = []
+    added: dict[str, int] = {}
+    for number, stage in enumerate(scenario.stages, start=1):
+        where = f"{place}, [[stage]] {number}"
+        for name in stage.add:
+            complaints += _name_misfits(name, card, added, f"{where}, add")
+            added.setdefault(name, number)
+        complaints += _pair_misfits(stage, card, added, f"{where}, pairs")
+    if scenario.positives == "label" and card is not None and not card.has_labels:
+        remedy = "use 'paired' or 'duplicates'"
+        problem = f"'label' asks for labels, but dataset '{card.name}' has none"
+        complaints.append(Complaint(f"{place}, positives", problem, remedy))
+    return tuple(complaints)
+
+
+def _name_misfits(
+    name: str, card: DatasetCard | None, added: Mapping[str, int], place: str
+) -> Iterator[Complaint]:
+    """What is wrong with adding a modality; ``added`` says at which stage earlier ones were."""
+    if name in added:
+        problem = f"modality {name!r} is added a second time"
+        yield Complaint(place, problem, f"name it once, at stage {added[name]}")
+    elif card is not None and name not in card.names:
+        problem = f"no modality {name!r} in dataset '{card.name}'"
+        remedy = f"{suggestion(name, card.names)}it has {', '.join(sorted(card.names))}"
+        yield Complaint(place, problem, remedy)
+
+
+def _pair_misfits(
+    stage: Stage, card: DatasetCard | None, added: Iterable[str], place: str
+) -> Iterator[Complaint]:
+    """What is wrong with the pairs that a stage names; ``added`` are the modalities until then."""
+    offered = sorted(name for name in added if card is None or name in card.names)
+    choices = ", ".join("-".join(two) for two in combinations(offered, 2)) or "none"
+    possible = f"possible at this stage: {choices}"
+    named: set[Pair] = set()
+    for text in stage.pairs or ():
+        try:
+            pair = Pair.parse(text)
+        except ValueError as error:
+            yield Complaint(place, str(error), possible)
+            continue
+        # A modality that the dataset lacks has been complained about where it is added.
+        missing = [name for name in (pair.first, pair.second) if name not in added]
+        if missing:
+            problem = f"pair {text!r} is not available yet: {' and '.join(missing)} did not arrive"
+            yield Complaint(place, problem, possible)
+        elif pair in named:
+            yield Complaint(place, f"pair {text!r} is named twice", "name each pair once")
+        named.add(pair)
+
+
+def births(arrivals: Sequence[Arrival]) -> dict[Pair, int]:
+    """The stage (0-based) at which each pair first has both its modalities, sorted by pair."""
+    born: dict[Pair, int] = {}
+    for arrival in arrivals:
+        for pair in all_pairs(tuple(modality.name for modality in arrival.available)):
+            born.setdefault(pair, arrival.stage)
+    return dict(sorted(born.items()))
+
+
+def roles(arrivals: Sequence[Arrival]) -> Roles:
+    """Sort the pairs: old ones trained before the last stage, new ones first trained in it.
+
+    Emergent pairs have both modalities but were never trained.
+    """
+    *earlier, last = arrivals
+    known = {pair for arrival in earlier for pair in arrival.trained}
+    born = births(arrivals)
+    return Roles(
+        old=tuple(pair for pair in born if pair in known),
+        new=tuple(pair for pair in born if pair in last.trained and pair not in known),
+        emergent=tuple(pair for pair in born if pair not in known and pair not in last.trained),
+    )

@@ -1,0 +1,290 @@
+"""The command line: parse, call, print. What takes long to import waits until it is asked for."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from continual_mm import __version__, catalog, terminal
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data import registry as datasets
+from continual_mm.plugins import registry as plugins
+
+if TYPE_CHECKING:
+    from continual_mm.definitions import Strategy
+    from continual_mm.runs.opening import OpenedScenario
+
+DEMO_SCENARIO = "av_vt"
+DEMO_STRATEGIES = ("naive", "freeze", "replay", "ewc", "transport", "replay_transport", "joint")
+DEMO_SEEDS = 2
+
+INTERRUPTED = 130
+"""Exit code of a process that Ctrl-C ended."""
+
+KINDS = ("scenarios", "strategies", "plugins", "datasets")
+FORMATS = ("table", "json", "markdown")
+
+A_PATH = click.Path(path_type=Path)
+A_COUNT = click.IntRange(min=1)
+
+out_option = click.option(
+    "--out", type=A_PATH, default="runs", show_default=True, help="Folder that the runs go into."
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 and so on."
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="Change the scenario (training.steps=50) or a strategy (transport.weight=1).",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def app() -> None:
+    """Add modalities to a joint embedding space one after another; measure what is forgotten."""
+
+
+@app.command("list")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+def list_(kind: str | None) -> None:
+    """List scenarios, strategies, plugins and datasets, or only one KIND of them."""
+    lists = {
+        "scenarios": lambda: _list_shelf("scenarios"),
+        "strategies": lambda: _list_shelf("strategies"),
+        "plugins": _list_plugins,
+        "datasets": _list_datasets,
+    }
+    for number, name in enumerate([kind] if kind else lists):
+        if number:
+            terminal.out.print()
+        lists[name]()
+
+
+def _list_shelf(shelf: catalog.Shelf) -> None:
+    rows = [(entry.name, entry.description) for entry in catalog.shipped(shelf)]
+    terminal.print_rows((catalog.ONE_OF[shelf], "description"), rows)
+
+
+def _list_plugins() -> None:
+    rows = [(name, known.summary) for name, known in plugins.BUILT_IN.items()]
+    rows += [(name, f"from {entry.value}") for name, entry in plugins.outside().items()]
+    terminal.print_rows(("plugin", "what it does"), rows)
+
+
+def _list_datasets() -> None:
+    cards = [(name, datasets.card(name)) for name in datasets.REGISTERED]
+    rows = [(name, f"{card.items}  {', '.join(card.names)}") for name, card in cards]
+    terminal.print_rows(("dataset", "(train, validation, test) items, modalities"), rows)
+
+
+@app.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show the definition NAME, a shipped one or a file, and what follows from it."""
+    entry = catalog.which_shelf(name)
+    terminal.out.print(f"# {entry.path}")
+    terminal.out.print(entry.path.read_text(encoding="utf-8-sig"))
+    opened = _checked(entry)
+    if entry.shelf == "scenarios":
+        terminal.print_stages(opened.arrivals)
+
+
+def _checked(entry: catalog.Entry) -> Any:
+    """The definition that an entry is, or a refusal."""
+    opening = _late("runs.opening")
+    is_scenario = entry.shelf == "scenarios"
+    return opening.open_scenario(entry) if is_scenario else opening.open_strategy(entry)
+
+
+@app.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.pass_context
+def validate(context: click.Context, files: tuple[str, ...]) -> None:
+    """Check definitions without training anything."""
+    wrong = False
+    for name in files:
+        try:
+            entry = catalog.which_shelf(name)
+            _checked(entry)
+        except RefusedError as error:
+            terminal.print_refusal(error)
+            wrong = True
+        else:
+            terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.shelf]}")
+    if wrong:
+        context.exit(2)
+
+
+@app.command()
+@click.argument("name")
+@click.argument("to", type=A_PATH, default=".")
+def copy(name: str, to: Path) -> None:
+    """Copy the shipped definition NAME, to change it.
+
+    TO is a folder, or a file that ends in .toml; the working folder, if left out.
+    """
+    entry = catalog.which_shelf(name)
+    target = to if to.suffix == ".toml" and not to.is_dir() else to / entry.path.name
+    if target.exists():
+        raise RefusedError(Complaint(str(target), "is there already", "name another file"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(entry.path, target)
+    use = f"{target}" if entry.shelf == "scenarios" else f"{DEMO_SCENARIO} --strategy {target}"
+    terminal.out.print(f"{target}  (use it with: continual-mm run {use})")
+
+
+@app.command()
+@click.argument("scenario")
+@click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
+@click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Seeds 0 to N-1.")
+@out_option
+@set_option
+@device_option
+def run(
+    scenario: str,
+    strategy: tuple[str, ...],
+    seeds: int,
+    out: Path,
+    settings: tuple[str, ...],
+    device: str,
+) -> None:
+    """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
+    opened, chosen = _opened(scenario, strategy, settings)
+    _train(opened, chosen, seeds, out, device)
+    terminal.out.print(f"compare with: continual-mm compare {out}")
+
+
+def _opened(
+    scenario: str, strategies: Sequence[str], settings: Sequence[str]
+) -> "tuple[OpenedScenario, Sequence[Strategy]]":
+    opening = _late("runs.opening")
+    given = opening.read_settings(settings)
+    opened = opening.open_scenario(catalog.find("scenarios", scenario), given)
+    entries = [catalog.find("strategies", name) for name in strategies]
+    return opened, opening.open_strategies(entries, given)
+
+
+def _train(
+    opened: "OpenedScenario",
+    strategies: "Sequence[Strategy]",
+    seeds: int,
+    out: Path,
+    device: str,
+) -> None:
+    """Run every strategy with every seed, on data loaded once."""
+    scenario = opened.scenario
+    terminal.err.print("loading torch and the data ...", style="dim")
+    runs = _late("runs.run")
+    dataset = datasets.load(
+        scenario.dataset, folder=Path(scenario.folder), standardise=scenario.standardise
+    )
+    with _late("progress_bar").RunProgress(len(strategies) * seeds) as progress:
+        for seed in range(seeds):
+            for strategy in strategies:
+                runs.run(
+                    scenario, strategy, dataset, out, seed=seed, device=device, listener=progress
+                )
+
+
+def _late(module: str) -> Any:
+    """A module that takes long to import, when it is needed."""
+    return import_module(f"continual_mm.{module}")
+
+
+@app.command()
+@click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
+@click.option(
+    "--baseline", default="naive", show_default=True, help="Strategy that differences are taken to."
+)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+def compare(folders: tuple[Path, ...], baseline: str, format_: str) -> None:
+    """Compare the runs in folders, at any depth: means and 95 % intervals."""
+    report = _late("runs.report")
+    comparison = report.compare(folders, baseline=baseline)
+    if format_ == "json":
+        sys.stdout.write(report.as_json(comparison) + "\n")
+    elif format_ == "markdown":
+        sys.stdout.write(report.as_markdown(comparison) + "\n")
+    else:
+        _print_comparison(report, comparison)
+
+
+def _print_comparison(report: Any, comparison: Any) -> None:
+    for scenario in comparison.scenarios:
+        headings, rows = report.as_rows(comparison, scenario)
+        terminal.print_rows(headings, rows, title=f"{scenario}: R@1 in %, mean and 95 % interval")
+        terminal.out.print()
+    for note in comparison.notes:
+        terminal.out.print(note)
+
+
+@app.command()
+@click.argument("folder", metavar="[DIR]", type=A_PATH, default="runs")
+@click.option("--port", type=int, help="A free one, if left out.")
+@click.option("--browser/--no-browser", default=True, help="Open a browser.")
+def board(folder: Path, port: int | None, browser: bool) -> None:
+    """Open TensorBoard on the runs in a folder."""
+    if not folder.is_dir():
+        remedy = "give the folder that runs went into"
+        raise RefusedError(Complaint(str(folder), "no such folder", remedy))
+    _late("runs.board").serve(folder, port=port, browser=browser, tell=terminal.out.print)
+
+
+@app.command()
+@out_option
+@device_option
+@click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
+@set_option
+def demo(out: Path, device: str, seeds: int, settings: tuple[str, ...]) -> None:
+    """Run the main job: add text to a video-audio space with seven strategies, and compare."""
+    opened, chosen = _opened(DEMO_SCENARIO, DEMO_STRATEGIES, settings)
+    _train(opened, chosen, seeds, out, device)
+    report = _late("runs.report")
+    comparison = report.compare([out / DEMO_SCENARIO], baseline="naive")
+    _print_comparison(report, comparison)
+    picture = out / f"{DEMO_SCENARIO}.png"
+    _late("runs.figure").draw(comparison, DEMO_SCENARIO, picture)
+    terminal.out.print(
+        f"picture: {picture}\n"
+        f"next: continual-mm board {out}            losses, recalls and forgetting over time\n"
+        f"      continual-mm list                  other scenarios and strategies\n"
+        f"      continual-mm copy {DEMO_SCENARIO}           a scenario to change, then run"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors that a user can mend are one line each, without traceback.
+
+    Args:
+        arguments: What follows the program's name; as the process was given, if left out.
+
+    Raises:
+        SystemExit: Always. The code is 0, 1 if something went wrong on the way, 2 if the input
+            cannot be used, 130 after Ctrl-C.
+    """
+    code: int | None = None
+    try:
+        code = app.main(arguments, prog_name="continual-mm", standalone_mode=False)
+    except RefusedError as error:
+        terminal.print_refusal(error)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (FloatingPointError, OSError) as error:
+        terminal.err.print(f"continual-mm: {error}")
+        code = 1
+    except click.Abort:
+        terminal.err.print(
+            "continual-mm: stopped; finished stages are kept, the same command goes on from there"
+        )
+        code = INTERRUPTED
+    sys.exit(code or 0)

@@ -1,0 +1,43 @@
+"""A refusal names the place, the value and the remedy, and tells everything at once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that is wrong with what a user gave.
+
+    Attributes:
+        place: Where it stands, from the outside in: ``"scenarios/mine.toml, [[stage]] 2, add"``.
+        problem: What is wrong there, with the value in it.
+        remedy: What to write instead; may be empty where the problem says it.
+    """
+
+    place: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class RefusedError(ValueError):
+    """Input that cannot be used; ``complaints`` holds everything found wrong with it."""
+
+    def __init__(self, complaints: Complaint | Iterable[Complaint]) -> None:
+        self.complaints: tuple[Complaint, ...] = (
+            (complaints,) if isinstance(complaints, Complaint) else tuple(complaints)
+        )
+        super().__init__("\n".join(str(complaint) for complaint in self.complaints))
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Begin a remedy with the known word that was probably meant; empty if none is near.
+
+    >>> suggestion("repaly", ["freeze", "replay"])
+    "did you mean 'replay'? "
+    """
+    close = get_close_matches(word, list(known), n=1)
+    return f"did you mean '{close[0]}'? " if close else ""

@@ -1,0 +1,1 @@
+"""Readers, collate, feature packs and generated clips."""

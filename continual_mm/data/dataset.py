@@ -1,0 +1,222 @@
+"""A dataset in memory: one column per modality, and who is in which split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from continual_mm.data.findings import Findings
+from continual_mm.data.given import gather, hashed
+from continual_mm.data.rows import check_ids, check_lengths, check_split, count_splits
+from continual_mm.data.schema import KIND, LENGTH, PRESENT, Schema, read_schema
+from continual_mm.data.standardise import blank, rows_not_finite, standardise
+from continual_mm.modality import DatasetCard, Kind, Modality
+
+
+class Split(IntEnum):
+    """What an item is for; the numbers are those of the ``split`` column of a pack."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One modality of every item.
+
+    Attributes:
+        modality: Name, kind, and shape of one item.
+        values: (items, *modality.shape); zero in rows that lack the modality and in the padding
+            after a row's length.
+        present: (items,) whether an item has the modality.
+        lengths: (items,) valid time steps, 1..time where present and 0 elsewhere; None for
+            vectors.
+    """
+
+    modality: Modality
+    values: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    lengths: NDArray[np.int64] | None
+
+    @property
+    def steps(self) -> NDArray[np.float32]:
+        """A view of the values as (items, time, features); a vector is one step."""
+        return self.values.reshape(len(self.values), -1, self.modality.features)
+
+    @property
+    def valid(self) -> NDArray[np.int64]:
+        """(items,) steps that carry signal; 0 for an item that lacks the modality."""
+        return self.present.astype(np.int64) if self.lengths is None else self.lengths
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Items with one or more modalities, all in memory.
+
+    Attributes:
+        card: Names, kinds and sizes.
+        columns: By modality, in the order of the card.
+        ids: (items,) unique names.
+        split: (items,) a :class:`Split` each.
+        label: (items,) class of each item, if there are classes.
+        group: (items,) what an item belongs to (a speaker, a long video), if known.
+        text: (items,) the caption or transcript to show to people, if there is one.
+    """
+
+    card: DatasetCard
+    columns: Mapping[str, Column]
+    ids: NDArray[np.str_]
+    split: NDArray[np.int64]
+    label: NDArray[np.int64] | None = None
+    group: NDArray[np.int64] | None = None
+    text: NDArray[np.str_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows_of(self, split: Split) -> NDArray[np.int64]:
+        """The items of one split, ascending."""
+        return np.flatnonzero(self.split == split)
+
+    @classmethod
+    def from_arrays(  # noqa: PLR0913 - one argument per column of a pack, all but one by name
+        cls,
+        arrays: Mapping[str, ArrayLike],
+        *,
+        split: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+        kinds: Mapping[str, str | Kind] | None = None,
+        lengths: Mapping[str, ArrayLike] | None = None,
+        present: Mapping[str, ArrayLike] | None = None,
+        label: ArrayLike | None = None,
+        group: ArrayLike | None = None,
+        text: ArrayLike | None = None,
+        name: str = "arrays",
+        standardise: bool = True,
+    ) -> "Dataset":
+        """Make a dataset of arrays in memory; they are checked as a feature pack is, and copied.
+
+        Args:
+            arrays: By modality: (items, features), (items, time, features) or
+                (items, time, ...); floats, or uint8 for raw pixels.
+            split: (items,) 0 for training, 1 for validation, 2 for test. Without it a fixed
+                shuffle puts a tenth of the items, at least one, into validation and as many into
+                test: the same items on every machine and for every dataset of this size.
+            ids: (items,) unique names; without them the row numbers.
+            kinds: By modality; without one, an item of one axis is a vector, of two axes tokens,
+                of more frames.
+            lengths: By modality, (items,) valid time steps; without one all steps are valid.
+            present: By modality, (items,) whether an item has it; rows that lack it may hold
+                anything.
+            label: (items,) integers.
+            group: (items,) integers.
+            text: (items,) strings.
+            name: The dataset's name on its card and in complaints.
+            standardise: Whether each feature gets mean 0 and standard deviation 1 over the
+                training items.
+
+        Raises:
+            RefusedError: With everything that is wrong, rows named.
+        """
+        findings = Findings(name)
+        items = {"ids": ids, "split": split, "label": label, "group": group, "text_raw": text}
+        own = {KIND: kinds or {}, LENGTH: lengths or {}, PRESENT: present or {}}
+        columns = gather(arrays, own, items, findings)
+        texts = {key: str(column) for key, column in columns.items() if key.endswith(KIND)}
+        schema = read_schema(columns, texts, findings, claimed=frozenset(arrays))
+        return assemble(
+            columns,
+            schema,
+            findings,
+            name=name,
+            fingerprint=hashed(columns),
+            standardised=standardise,
+        )
+
+
+def make_card(
+    schema: Schema, split: NDArray[np.int64], *, name: str, fingerprint: str, has_labels: bool
+) -> DatasetCard:
+    """Give the card of a source that was found sound."""
+    return DatasetCard(name, schema.modalities, count_splits(split), fingerprint, has_labels)
+
+
+def assemble(
+    columns: Mapping[str, NDArray[Any]],
+    schema: Schema,
+    findings: Findings,
+    *,
+    name: str,
+    fingerprint: str,
+    standardised: bool,
+) -> Dataset:
+    """Check sound columns row by row and make a dataset of them.
+
+    Args:
+        columns: What the schema uses, as far as it could be read. Float32 arrays become the
+            dataset's own and are changed in place.
+        schema: What the columns mean.
+        findings: Complaints so far.
+        name: The dataset's name.
+        fingerprint: Of the content.
+        standardised: Whether to standardise.
+
+    Raises:
+        RefusedError: With every complaint, those so far included.
+    """
+    sound = {key: columns[key] for key in schema.used if key in columns}
+    check_ids(sound.get("ids"), findings)
+    split = check_split(sound.get("split"), findings)
+    made = {
+        modality.name: _column(modality, sound, findings)
+        for modality in schema.modalities
+        if modality.name in sound
+    }
+    training = split == Split.TRAIN
+    for column in made.values():
+        _check_values(column, training, findings)
+    findings.refuse()
+    if standardised:
+        for column in made.values():
+            standardise(column.steps, column.valid, training)
+            problem = "too far from the training items to be standardised (beyond float32)"
+            findings.about_rows(column.modality.name, problem, rows_not_finite(column.steps))
+        findings.refuse()
+    whole = {key: sound[key].astype(np.int64) for key in ("label", "group") if key in sound}
+    return Dataset(
+        make_card(schema, split, name=name, fingerprint=fingerprint, has_labels="label" in sound),
+        made,
+        sound["ids"],
+        split,
+        whole.get("label"),
+        whole.get("group"),
+        sound.get("text_raw"),
+    )
+
+
+def _column(modality: Modality, sound: Mapping[str, NDArray[Any]], findings: Findings) -> Column:
+    # What float32 cannot hold becomes an infinity, which is complained about as one.
+    with np.errstate(over="ignore"):
+        values = np.asarray(sound[modality.name], dtype=np.float32, order="C")
+    present = sound.get(modality.name + PRESENT, np.ones(len(values), dtype=np.bool_))
+    if not modality.kind.has_length:
+        return Column(modality, values, present, None)
+    time = modality.shape[0]
+    given = sound.get(modality.name + LENGTH, np.full(len(values), time))
+    check_lengths(modality.name + LENGTH, given, present, time, findings)
+    return Column(modality, values, present, np.where(present, given, 0).astype(np.int64))
+
+
+def _check_values(column: Column, training: NDArray[np.bool_], findings: Findings) -> None:
+    name = column.modality.name
+    if findings.faulty & {name + PRESENT, name + LENGTH}:
+        return
+    blank(column.steps, column.valid)
+    remedy = f"mend them, or say in {name}{PRESENT} that they lack it"
+    findings.about_rows(name, "not finite in float32", rows_not_finite(column.steps), remedy)
+    if training.any() and not column.present[training].any():
+        findings.about(name + PRESENT, "no training item has it", "nothing could be learnt of it")

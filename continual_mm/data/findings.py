@@ -1,0 +1,66 @@
+"""Collecting everything that is wrong with one source of columns, rows named."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.complaint import Complaint, RefusedError
+
+SHOWN = 5
+"""Rows or ids that a complaint spells out before it only counts the rest."""
+
+
+class Findings:
+    """What was found wrong with one file or one set of arrays, to be told all at once.
+
+    Attributes:
+        source: Where the columns come from, as the user wrote it.
+        ids: The items' names once they are known; rows are then named with them.
+        faulty: Columns already complained about; nothing more is concluded from them.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.ids: NDArray[np.str_] = np.empty(0, dtype=np.str_)
+        self.faulty: set[str] = set()
+        self._complaints: list[Complaint] = []
+
+    def about_source(self, problem: str, remedy: str = "") -> None:
+        """Complain about the whole."""
+        self._complaints.append(Complaint(self.source, problem, remedy))
+
+    def about(self, column: str, problem: str, remedy: str = "") -> None:
+        """Complain about one column, which counts as faulty from here on."""
+        self.faulty.add(column)
+        place = f"{self.source}, column {column!r}"
+        self._complaints.append(Complaint(place, problem, remedy))
+
+    def about_rows(self, column: str, problem: str, rows: Iterable[int], remedy: str = "") -> None:
+        """Complain about some rows of a column; no rows, no complaint."""
+        named = [self._name(int(row)) for row in rows]
+        if named:
+            what = "row" if len(named) == 1 else "rows"
+            self.about(column, f"{problem} in {len(named)} {what}: {first_few(named)}", remedy)
+
+    def refuse(self) -> None:
+        """End here if anything was found.
+
+        Raises:
+            RefusedError: With every complaint so far.
+        """
+        if self._complaints:
+            raise RefusedError(self._complaints)
+
+    def _name(self, row: int) -> str:
+        return f"{row} ({str(self.ids[row])!r})" if row < len(self.ids) else str(row)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Join names with commas, at most :data:`SHOWN` of them, and count the rest.
+
+    >>> first_few(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
+    """
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

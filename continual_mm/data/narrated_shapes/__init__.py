@@ -1,0 +1,1 @@
+"""The built-in dataset: short clips of a moving shape that is seen, heard and told about."""

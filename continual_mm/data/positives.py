@@ -1,0 +1,47 @@
+"""Which test items cannot be told apart by a query, and so answer it equally well."""
+
+from math import prod
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.data.dataset import Dataset
+
+
+def query_groups(
+    dataset: Dataset,
+    modality: str,
+    rows: NDArray[np.int64],
+    *,
+    positives: Literal["paired", "label", "duplicates"],
+) -> NDArray[np.int64] | None:
+    """(n,) a number per row, equal for rows that are correct answers of one another.
+
+    Args:
+        dataset: The items.
+        modality: The query's modality.
+        rows: (n,) items that are both queries and gallery.
+        positives: ``label`` groups by class, ``duplicates`` by what the query shows: the caption
+            where the modality is ``text`` and captions are known, else the features themselves.
+
+    Returns:
+        None for ``paired``: every item answers itself only.
+
+    Raises:
+        ValueError: If labels are asked for and there are none.
+    """
+    if positives == "paired":
+        return None
+    if positives == "label":
+        if dataset.label is None:
+            raise ValueError(f"dataset '{dataset.card.name}' has no labels")
+        return np.unique(dataset.label[rows], return_inverse=True)[1].astype(np.int64)
+    if modality == "text" and dataset.text is not None:
+        return np.unique(dataset.text[rows], return_inverse=True)[1].astype(np.int64)
+    column = dataset.columns[modality]
+    shown = column.values[rows].reshape(len(rows), prod(column.modality.shape))
+    if column.lengths is not None:
+        # Zeros behind the end are not zeros that belong to the item.
+        shown = np.hstack([shown, column.lengths[rows, None].astype(shown.dtype)])
+    return np.unique(shown, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)

@@ -1,0 +1,66 @@
+"""What must hold row by row: unique ids, split values, lengths."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.data.findings import Findings, first_few
+
+SPLITS = ("training", "validation", "test")
+"""What the split values 0, 1 and 2 stand for."""
+
+
+def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
+    """Complain about ids that occur twice; from here on, rows are named with their ids."""
+    if ids is None:
+        return
+    findings.ids = ids
+    _, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    twice = np.sort(first[counts > 1])
+    if len(twice):
+        named = [f"{str(ids[row])!r} (rows {_rows_with(ids, ids[row])})" for row in twice]
+        what = "id occurs" if len(named) == 1 else "ids occur"
+        findings.about(
+            "ids", f"{len(named)} {what} more than once: {first_few(named)}", "ids must be unique"
+        )
+
+
+def check_split(split: NDArray[Any] | None, findings: Findings) -> NDArray[np.int64]:
+    """Complain about values that are no split, and about splits without items.
+
+    Returns:
+        The split of each item; empty where there is no such column.
+    """
+    if split is None:
+        return np.empty(0, dtype=np.int64)
+    known = (split >= 0) & (split < len(SPLITS))
+    remedy = "0 is training, 1 validation, 2 test"
+    findings.about_rows("split", "no such split", np.flatnonzero(~known), remedy)
+    checked: NDArray[np.int64] = split.astype(np.int64)
+    for meaning, items in zip(SPLITS, count_splits(checked), strict=True):
+        if items == 0:
+            findings.about("split", f"there is no {meaning} item", remedy)
+    return checked
+
+
+def check_lengths(
+    column: str,
+    lengths: NDArray[Any],
+    present: NDArray[np.bool_],
+    time: int,
+    findings: Findings,
+) -> None:
+    """Complain about lengths outside 1..time in rows that have the modality."""
+    wrong = present & ((lengths < 1) | (lengths > time))
+    findings.about_rows(column, f"not within 1..{time}", np.flatnonzero(wrong))
+
+
+def count_splits(split: NDArray[np.int64]) -> tuple[int, int, int]:
+    """Items per split: training, validation, test."""
+    training, validation, test = (int((split == value).sum()) for value in range(len(SPLITS)))
+    return training, validation, test
+
+
+def _rows_with(ids: NDArray[np.str_], name: np.str_) -> str:
+    return first_few([str(row) for row in np.flatnonzero(ids == name)])

@@ -1,0 +1,247 @@
+"""The columns of a feature pack: which are modalities, of which kind, and which describe items.
+
+Everything here is concluded from names, dtypes and shapes, so that a card needs no array.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+
+from continual_mm.data.findings import Findings, first_few
+from continual_mm.modality import Kind, Modality
+
+KIND, LENGTH, PRESENT = "_kind", "_length", "_present"
+"""A modality's own columns are its name with one of these endings."""
+
+_WORDS, _WHOLE_NUMBERS, _TRUTHS = ("U",), ("i", "u"), ("b",)
+_DTYPE_NAMES = {_WORDS: "unicode", _WHOLE_NUMBERS: "integers", _TRUTHS: "bool"}
+
+ITEM_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ids": _WORDS,
+        "split": _WHOLE_NUMBERS,
+        "group": _WHOLE_NUMBERS,
+        "label": _WHOLE_NUMBERS,
+        "text_raw": _WORDS,
+    }
+)
+"""The columns with one entry per item, and the kinds of dtype each may have."""
+
+_ENDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {KIND: _WORDS, LENGTH: _WHOLE_NUMBERS, PRESENT: _TRUTHS}
+)
+_AXES = {
+    Kind.VECTOR: "one axis",
+    Kind.TOKENS: "two axes",
+    Kind.SPECTROGRAM: "two axes",
+    Kind.FRAMES: "two or more axes",
+}
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class Shaped(Protocol):
+    """An array, or what a file says about one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Kind and size of the values."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis, items first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What the columns of a source mean.
+
+    Attributes:
+        modalities: In the order of the source; only those without complaint.
+        used: The columns worth reading: modalities, their own columns, the items' columns.
+    """
+
+    modalities: tuple[Modality, ...]
+    used: tuple[str, ...]
+
+
+def read_schema(
+    columns: Mapping[str, Shaped],
+    kinds: Mapping[str, str],
+    findings: Findings,
+    *,
+    claimed: Collection[str] = (),
+) -> Schema:
+    """Sort columns into modalities, descriptions of items, and the rest, which is ignored.
+
+    A column is a modality if it holds floats (or uint8, raw pixels) of at least two axes and one
+    row per item. One that misses the number of items by a tenth or less is taken for a modality
+    that lost or gained rows; farther off, for something else, such as a table of word vectors.
+
+    Args:
+        columns: Every readable column of the source.
+        kinds: The text in each ``<modality>_kind`` column that could be read, by column.
+        findings: Takes the complaints; columns that are faulty there already are passed over.
+        claimed: Columns that the user calls modalities, whatever they look like.
+    """
+    _check_endings(columns, findings)
+    rows = _count_rows(columns)
+    for name in ("ids", "split"):
+        if name not in columns and name not in findings.faulty:
+            findings.about(name, "is missing", "a pack names its items and says their split")
+    if rows is None:
+        return Schema((), ())
+    _check_item_columns(columns, rows, findings)
+    found = (
+        _modality(name, columns, rows, kinds, findings, claimed)
+        for name in columns
+        if name not in ITEM_COLUMNS and split_ending(name) is None
+    )
+    modalities = tuple(modality for modality in found if modality is not None)
+    if not modalities and findings.faulty <= ITEM_COLUMNS.keys():
+        findings.about_source(*_nothing_to_learn_from(columns, rows))
+    return Schema(modalities, _used(columns, modalities, findings))
+
+
+def split_ending(name: str) -> tuple[str, str] | None:
+    """Give (modality, ending) if this is a modality's own column.
+
+    >>> split_ending("video_length")
+    ('video', '_length')
+    """
+    for ending in _ENDINGS:
+        if name.endswith(ending) and name != ending:
+            return name.removesuffix(ending), ending
+    return None
+
+
+def natural_kind(axes: int) -> Kind:
+    """The kind of an item with so many axes where nothing says otherwise."""
+    return {1: Kind.VECTOR, 2: Kind.TOKENS}.get(axes, Kind.FRAMES)
+
+
+def _count_rows(columns: Mapping[str, Shaped]) -> int | None:
+    for name in ("ids", "split"):
+        if name in columns and len(columns[name].shape) == 1:
+            return columns[name].shape[0]
+    return None
+
+
+def _check_endings(columns: Mapping[str, Shaped], findings: Findings) -> None:
+    for name in columns:
+        modality, ending = split_ending(name) or (name, "")
+        unknown = modality not in columns and modality not in findings.faulty
+        if ending and (unknown or modality in ITEM_COLUMNS):
+            findings.about(
+                name,
+                f"describes {modality!r}, which is no modality in here",
+                f"add the column {modality!r}, or rename this one if it means something else",
+            )
+
+
+def _check_item_columns(columns: Mapping[str, Shaped], rows: int, findings: Findings) -> None:
+    for name, column in columns.items():
+        _, ending = split_ending(name) or (name, "")
+        expected = _ENDINGS.get(ending) or ITEM_COLUMNS.get(name)
+        if expected is None or name in findings.faulty:
+            continue
+        shape = () if ending == KIND else (rows,)
+        if column.dtype.kind not in expected or column.shape != shape:
+            findings.about(
+                name,
+                f"is {column.dtype} of shape {column.shape}",
+                f"store {_DTYPE_NAMES[expected]} of shape {shape}",
+            )
+
+
+def _modality(
+    name: str,
+    columns: Mapping[str, Shaped],
+    rows: int,
+    kinds: Mapping[str, str],
+    findings: Findings,
+    claimed: Collection[str],
+) -> Modality | None:
+    column = columns[name]
+    announced = name in claimed or any(name + ending in columns for ending in _ENDINGS)
+    if not announced and not _looks_like_a_modality(column, rows):
+        return None
+    if fault := _fault(name, column, rows):
+        findings.about(name, *fault)
+        return None
+    shape = column.shape[1:]
+    kind = _kind(name, shape, kinds, findings)
+    if kind is Kind.VECTOR and name + LENGTH in columns:
+        findings.about(name + LENGTH, f"{name!r} is a vector, which has no length", "remove it")
+    return None if kind is None else Modality(name, kind, shape)
+
+
+def _looks_like_a_modality(column: Shaped, rows: int) -> bool:
+    if not _is_signal(column.dtype) or len(column.shape) < 2:
+        return False
+    return abs(column.shape[0] - rows) <= max(1, rows // 10)
+
+
+def _is_signal(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype == np.uint8
+
+
+def _fault(name: str, column: Shaped, rows: int) -> tuple[str, str] | None:
+    shape = column.shape
+    if not _IDENTIFIER.fullmatch(name):
+        return "is no name for a modality", "letters, digits and _ make one, a letter first"
+    if not _is_signal(column.dtype):
+        return f"is {column.dtype}", "a modality holds floats (or uint8 pixels): use .astype"
+    if len(shape) < 2:
+        return f"has shape {shape}: its items have no axis", "one value per item is [:, None]"
+    if shape[0] != rows:
+        return f"has {shape[0]} rows, but there are {rows} items", "one row per item is needed"
+    if 0 in shape[1:]:
+        return f"has shape {shape}: its items are empty", "remove it"
+    return None
+
+
+def _kind(
+    name: str, shape: tuple[int, ...], kinds: Mapping[str, str], findings: Findings
+) -> Kind | None:
+    axes, column = len(shape), name + KIND
+    text = kinds.get(column, natural_kind(axes))
+    if text not in list(Kind):
+        remedy = f"the kinds of signal are {', '.join(Kind)}"
+        findings.about(column, f"there is no kind {text!r}", remedy)
+        return None
+    kind = Kind(text)
+    if axes == 1 or kind is Kind.VECTOR:
+        fits = axes == 1 and kind is Kind.VECTOR
+    else:
+        fits = axes == 2 or kind is Kind.FRAMES
+    if not fits:
+        findings.about(
+            column,
+            f"items of {name!r} have shape {shape}, which is no {kind}",
+            f"one has {_AXES[kind]}; without a kind this is {natural_kind(axes)}",
+        )
+        return None
+    return kind
+
+
+def _nothing_to_learn_from(columns: Mapping[str, Shaped], rows: int) -> tuple[str, str]:
+    others = [
+        f"{name} {column.shape}"
+        for name, column in columns.items()
+        if _is_signal(column.dtype) and name not in ITEM_COLUMNS
+    ]
+    seen = f"; it has {first_few(others)}" if others else ""
+    remedy = f"a modality is a float array with one row for each of the {rows} items"
+    return f"has no modality{seen}", remedy
+
+
+def _used(
+    columns: Mapping[str, Shaped], modalities: tuple[Modality, ...], findings: Findings
+) -> tuple[str, ...]:
+    names = {modality.name for modality in modalities}
+    wanted = [*ITEM_COLUMNS, *(name + ending for name in names for ending in _ENDINGS), *names]
+    return tuple(name for name in columns if name in wanted and name not in findings.faulty)

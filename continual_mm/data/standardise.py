@@ -1,0 +1,91 @@
+"""Valid time steps, and features brought to mean 0 and spread 1, a few megabytes at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_VALUES = 1 << 21
+"""Values handled at once: 16 MB in float64, whatever the size of the array."""
+
+CONSTANT = 1e-6
+"""A feature whose spread is at most this share of its root mean square counts as constant.
+
+Float32 keeps seven digits, so a smaller spread is rounding, and dividing by it makes noise.
+"""
+
+
+def blank(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> None:
+    """Set everything after each row's valid steps to zero, in place.
+
+    Args:
+        steps: (rows, time, features).
+        valid: (rows,) leading steps that count; 0 for a row that lacks the modality.
+    """
+    for rows in _blocks(steps):
+        padding = ~_mask(steps[rows], valid[rows])
+        if padding.any():
+            steps[rows][padding] = 0.0
+
+
+def rows_not_finite(steps: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Rows of (rows, time, features) that hold a NaN or an infinity."""
+    bad = [
+        rows.start + np.flatnonzero(~np.isfinite(steps[rows]).all(axis=(1, 2)))
+        for rows in _blocks(steps)
+    ]
+    return np.concatenate([np.empty(0, dtype=np.int64), *bad])
+
+
+def standardise(
+    steps: NDArray[np.float32], valid: NDArray[np.int64], training: NDArray[np.bool_]
+) -> None:
+    """Give every feature mean 0 and standard deviation 1 over the training items, in place.
+
+    The statistics are those of the valid steps of the training rows, accumulated in float64
+    (two passes: the mean, then the squares around it). A feature that is constant there becomes 0
+    everywhere. Padding and absent rows stay 0.
+
+    Args:
+        steps: (rows, time, features); finite, and zero where not valid.
+        valid: (rows,) leading steps that count; 0 for a row that lacks the modality.
+        training: (rows,) whether a row belongs to the training split. At least one that does
+            must have a valid step.
+    """
+    mean, spread = _moments(steps, np.where(training, valid, 0))
+    constant = spread <= CONSTANT * np.hypot(mean, spread)
+    rate = np.divide(1.0, spread, out=np.zeros_like(spread), where=~constant)
+    for rows in _blocks(steps):
+        block = steps[rows]
+        scaled = (block - mean) * rate
+        scaled[~_mask(block, valid[rows])] = 0.0
+        # A value beyond float32 becomes an infinity here, which the caller looks for.
+        with np.errstate(over="ignore"):
+            block[...] = scaled
+
+
+def _moments(
+    steps: NDArray[np.float32], valid: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    count = int(valid.sum())
+    total = np.zeros(steps.shape[2])
+    for rows in _blocks(steps):
+        total += steps[rows][_mask(steps[rows], valid[rows])].sum(axis=0, dtype=np.float64)
+    mean = total / count
+    squares = np.zeros_like(mean)
+    for rows in _blocks(steps):
+        centred = steps[rows][_mask(steps[rows], valid[rows])] - mean
+        squares += np.einsum("nf,nf->f", centred, centred)
+    return mean, np.sqrt(squares / count)
+
+
+def _mask(block: NDArray[Any], valid: NDArray[np.int64]) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = np.arange(block.shape[1]) < valid[:, None]
+    return mask
+
+
+def _blocks(steps: NDArray[Any]) -> Iterator[slice]:
+    height = max(1, BLOCK_VALUES // (steps.shape[1] * steps.shape[2]))
+    for start in range(0, len(steps), height):
+        yield slice(start, start + height)

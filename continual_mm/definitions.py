@@ -1,0 +1,171 @@
+"""What a scenario and a strategy say: typed, frozen, every number within its range."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from continual_mm.tables import Table
+
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Rows = Annotated[int, Field(ge=2)]
+"""Rows of a batch: one alone has nothing to be told from."""
+
+
+class SpaceSettings(Table):
+    """The ``[space]`` table: size and losses of the joint embedding space.
+
+    Attributes:
+        dim: D, the dimension that all modalities share.
+        clusters: K, the number of centroids; 0 trains without the clustering loss.
+        cluster_weight: Weight of the clustering loss beside the contrast.
+        reconstruction_weight: Weight of the reconstruction loss beside the contrast.
+        margin: What the contrast subtracts from each positive's logit.
+        scale: First value of the learned logit scale (the inverse temperature), at most 100.
+        queue_batches: Batches of embeddings kept for k-means besides the current one.
+        refresh_every: Optimiser steps from one k-means fit to the next.
+        width: Channels of the first layer of the temporal encoders (frames, spectrograms).
+        depth: Residual stages of those encoders; each after the first doubles the channels, each
+            halves the time. The published DAVEnet is width 128, depth 4.
+    """
+
+    dim: Annotated[int, Field(ge=2, le=65536)] = 256
+    clusters: CountOrZero = 64
+    cluster_weight: NonNegative = 0.1
+    reconstruction_weight: NonNegative = 0.1
+    margin: NonNegative = 0.001
+    scale: Annotated[float, Field(ge=1.0, le=100.0)] = 14.0
+    queue_batches: CountOrZero = 8
+    refresh_every: Count = 20
+    width: Count = 32
+    depth: Annotated[int, Field(ge=1, le=8)] = 1
+
+
+class Training(Table):
+    """The ``[training]`` table; a stage may override any of it.
+
+    Attributes:
+        steps: Optimiser steps of one stage.
+        batch_size: Rows per step, memory rows not counted.
+        learning_rate: Adam's peak learning rate.
+        schedule: Course of the learning rate over the stage's steps, begun anew at each stage.
+        warmup_steps: Steps of linear warm-up at the start of the stage.
+        precision: Number format inside the encoders; losses are float32 whatever it is.
+        evaluate_every: Steps between evaluations inside a stage; 0 evaluates at stage ends only.
+        clip_norm: Longest gradient that is not shortened.
+    """
+
+    steps: Count = 400
+    batch_size: Rows = 256
+    learning_rate: Positive = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: CountOrZero = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    evaluate_every: CountOrZero = 0
+    clip_norm: Positive = 5.0
+
+
+def _something(add: tuple[str, ...]) -> tuple[str, ...]:
+    if add:
+        return add
+    remedy = 'name what arrives, such as add = ["text"]'
+    raise PydanticCustomError("nothing_added", "the stage adds nothing", {"remedy": remedy})
+
+
+class Stage(Table):
+    """One ``[[stage]]``; what it does not override is as in ``[training]``.
+
+    Attributes:
+        add: Modalities that arrive; at least one.
+        pairs: Pairs trained, such as ``"video-text"``; None trains all that the arrival completes.
+    """
+
+    add: Annotated[tuple[str, ...], AfterValidator(_something)] = Field(
+        default=(), strict=False, validate_default=True, examples=['["video", "audio"]']
+    )
+    pairs: tuple[str, ...] | None = Field(default=None, strict=False, examples=['["video-text"]'])
+    steps: Count | None = None
+    batch_size: Rows | None = None
+    learning_rate: Positive | None = None
+    schedule: Literal["cosine", "constant"] | None = None
+    warmup_steps: CountOrZero | None = None
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    evaluate_every: CountOrZero | None = None
+    clip_norm: Positive | None = None
+
+    def training(self, common: Training) -> Training:
+        """The scenario's training settings with this stage's overrides."""
+        return common.model_copy(
+            update={
+                key: value
+                for key in Training.model_fields
+                if (value := getattr(self, key)) is not None
+            }
+        )
+
+
+class ScenarioHead(Table):
+    """The keys of a scenario file outside its tables."""
+
+    description: str = ""
+    dataset: str = ""
+    items: Literal["split", "shared"] = "split"
+    positives: Literal["paired", "label", "duplicates"] = "paired"
+    standardise: bool = True
+
+
+class Scenario(ScenarioHead):
+    """Which modalities arrive in which order, on which data.
+
+    Attributes:
+        name: The file's stem; names the run's folder.
+        description: One sentence for lists.
+        dataset: A registered name, or the path of a feature pack relative to ``folder``.
+        folder: Where relative dataset paths start; the definition file's own folder.
+        items: ``split``: each stage sees its own share of the training items, drawn by the seed;
+            ``shared``: every stage sees all of them.
+        positives: Which further items answer a query correctly: none (``paired``), those of its
+            ``label``, or those whose query side is the same (``duplicates``).
+        standardise: Whether features are standardised on the training split.
+        space: Sizes and losses of the space.
+        training: Optimisation of every stage.
+        stages: What arrives, in order.
+    """
+
+    name: str
+    folder: str = "."
+    space: SpaceSettings = SpaceSettings()
+    training: Training = Training()
+    stages: tuple[Stage, ...] = Field(strict=False, min_length=1)
+
+    def training_of(self, stage: int) -> Training:
+        """Settings of a stage (0-based), its overrides applied."""
+        return self.stages[stage].training(self.training)
+
+
+class MemorySettings(Table):
+    """The ``[memory]`` table: how many items a run may keep of past stages."""
+
+    items: Count = Field(examples=["128"])
+
+
+class Strategy(Table):
+    """What protects the pairs already aligned.
+
+    Attributes:
+        name: The file's stem; names the run's folder.
+        description: One sentence for lists.
+        joint: Train everything at once, the upper bound.
+        memory: The run's one memory, if any.
+        plugins: Plugin name -> the parameters that the file gives.
+    """
+
+    name: str
+    description: str = ""
+    joint: bool = False
+    memory: MemorySettings | None = None
+    plugins: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

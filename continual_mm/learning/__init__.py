@@ -1,0 +1,1 @@
+"""Learning on Avalanche: streams, the training step, evaluation."""

@@ -1,0 +1,110 @@
+"""MCN's clustering beside training: a queue of joint embeddings, k-means now and then, labels."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from continual_mm.dice import seed_for
+from continual_mm.losses.clustering import spherical_kmeans
+from continual_mm.space.space import JointSpace
+
+KMEANS_ROUNDS = 10
+
+
+class Clusters:
+    """Labels for a batch, from centroids that follow the embeddings slowly.
+
+    The queue is a ring buffer: nothing is shifted, the oldest batch is overwritten. Nothing here
+    waits for the device.
+
+    Attributes:
+        established: Modalities of earlier stages. They alone say where a row lies, if it has any
+            of them: when one more modality joined the mean, every old centroid would stand for
+            something else.
+        fixed: Whether the centroids stay as they are.
+    """
+
+    def __init__(self, space: JointSpace, *, seed: int) -> None:
+        settings = space.settings
+        self.established: frozenset[str] = frozenset()
+        self.fixed = False
+        self._space = space
+        self._seed = seed
+        self._queue: Tensor | None = None
+        self._batches = settings.queue_batches
+        self._refresh_every = settings.refresh_every
+        self._step = 0
+        self._pushed = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether the space has centroids at all."""
+        return self._space.settings.clusters > 0
+
+    def joint(self, parts: dict[str, Tensor], rows: dict[str, Tensor], count: int) -> Tensor:
+        """(count, D) unit mean of each row's embeddings: of its established ones, if it has any."""
+        first = next(iter(parts.values()))
+        old, new = torch.zeros(2, count, first.shape[1], device=first.device).unbind(0)
+        for name, values in parts.items():
+            total = old if name in self.established else new
+            total.index_add_(0, rows[name].to(first.device), values.detach())
+        has_old = (old.square().sum(1, keepdim=True) > 0).to(old.dtype)
+        return normalize(old * has_old + new * (1 - has_old), dim=1)
+
+    @torch.no_grad()
+    def labels(self, points: Tensor, *, refit: bool = True) -> Tensor:
+        """Give the nearest centroids, (n, D) -> (n,), and remember the points in the queue.
+
+        Args:
+            points: Joint embeddings.
+            refit: Whether this counts as a step; every ``refresh_every`` steps k-means runs.
+        """
+        if refit:
+            if not self.fixed and self._step % self._refresh_every == 0:
+                start = self._space.centroids if self._step else self._first(points)
+                known = torch.cat([*self._filled(), points])
+                # A new tensor: the losses of this step may still need the old one.
+                _, self._space.centroids = spherical_kmeans(known, start, iterations=KMEANS_ROUNDS)
+            self._step += 1
+        self._push(points)
+        return (points @ self._space.centroids.T).argmax(1)
+
+    def _first(self, points: Tensor) -> Tensor:
+        """K rows drawn from the batch, the fewer the more often."""
+        dice = torch.Generator().manual_seed(seed_for(self._seed, "centroids"))
+        count = self._space.settings.clusters
+        if count <= points.shape[0]:
+            chosen = torch.randperm(points.shape[0], generator=dice)[:count]
+        else:
+            chosen = torch.randint(points.shape[0], (count,), generator=dice)
+        return points[chosen.to(points.device)]
+
+    def _push(self, points: Tensor) -> None:
+        if not self._batches:
+            self._pushed += points.shape[0]
+            return
+        if self._queue is None or self._queue.shape[0] < points.shape[0]:
+            size = self._batches * points.shape[0]
+            self._queue = torch.zeros(size, points.shape[1], device=points.device)
+            self._pushed = 0
+        size = self._queue.shape[0]
+        start = self._pushed % size
+        head = min(points.shape[0], size - start)
+        self._queue[start : start + head] = points[:head]
+        self._queue[: points.shape[0] - head] = points[head:]
+        self._pushed += points.shape[0]
+
+    def _filled(self) -> tuple[Tensor, ...]:
+        if self._queue is None:
+            return ()
+        return (self._queue[: min(self._pushed, self._queue.shape[0])],)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on; the centroids themselves belong to the space."""
+        counters = {"step": torch.tensor(self._step), "pushed": torch.tensor(self._pushed)}
+        return counters if self._queue is None else {**counters, "queue": self._queue}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self._step, self._pushed = int(state["step"]), int(state["pushed"])
+        self._queue = state.get("queue")

@@ -1,0 +1,195 @@
+"""Score every pair seen so far on a fixed gallery."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from avalanche.evaluation.metric_definitions import PluginMetric
+from avalanche.evaluation.metric_results import MetricValue
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import EvaluationPlugin
+from numpy.typing import NDArray
+from torch import Tensor
+
+from continual_mm.metrics.retrieval import mean_reciprocal_rank, median_rank, ranks, recall_at
+from continual_mm.modality import Pair, all_pairs
+
+if TYPE_CHECKING:
+    from continual_mm.learning.learner import Learner
+
+RECALLS = (1, 5, 10)
+Direction = tuple[str, str]
+"""(query modality, gallery modality)."""
+QueryGroups = Callable[[str, NDArray[np.int64]], NDArray[np.int64] | None]
+"""(query modality, dataset rows) -> numbers equal for rows that answer one another, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairRanks:
+    """How one pair did, query by query.
+
+    Attributes:
+        pair: The pair.
+        rows: (n,) dataset rows that have both modalities: queries and gallery of both directions.
+        ranks: Direction -> (n,) 0-based rank of each query's right answer.
+        chance: Direction -> recall at 1 of a random order.
+    """
+
+    pair: Pair
+    rows: NDArray[np.int64]
+    ranks: dict[Direction, NDArray[np.float64]]
+    chance: dict[Direction, float]
+
+    def scores(self, direction: Direction) -> dict[str, float]:
+        """Recalls as fractions, the median rank (1-based) and the mean reciprocal rank."""
+        found = self.ranks[direction]
+        recalls = {f"recall@{k}": recall_at(found, k) for k in RECALLS}
+        return {
+            **recalls,
+            "median_rank": median_rank(found),
+            "mean_reciprocal_rank": mean_reciprocal_rank(found),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All pairs at one moment.
+
+    Attributes:
+        stage: 0-based stage under or after which the space was looked at.
+        step: Optimiser steps over all stages until then.
+        final: Whether the stage was finished.
+        split: ``validation`` or ``test``.
+        pairs: What was found for every pair whose modalities have arrived.
+    """
+
+    stage: int
+    step: int
+    final: bool
+    split: str
+    pairs: tuple[PairRanks, ...]
+
+
+def score_pair(
+    pair: Pair,
+    embeddings: dict[str, Tensor],
+    rows: dict[str, Tensor],
+    groups: QueryGroups,
+) -> PairRanks:
+    """Rank both directions of a pair over the items that have both modalities.
+
+    Args:
+        pair: The pair.
+        embeddings: Modality -> (n_m, D).
+        rows: Modality -> (n_m,) dataset rows, ascending.
+        groups: Which rows answer one another.
+    """
+    shared = rows[pair.first][torch.isin(rows[pair.first], rows[pair.second])]
+    sides = {
+        name: embeddings[name][torch.searchsorted(rows[name], shared).to(embeddings[name].device)]
+        for name in (pair.first, pair.second)
+    }
+    items = shared.numpy()
+    found, chance = {}, {}
+    for query, gallery in pair.directions:
+        similarity = sides[query] @ sides[gallery].T
+        same = groups(query, items)
+        positives = None
+        if same is not None:
+            group = torch.from_numpy(same).to(similarity.device)
+            positives = group[:, None] == group[None, :]
+        ranked = ranks(similarity, positives=positives)
+        found[query, gallery] = ranked.double().cpu().numpy()
+        answers = 1.0 if positives is None else float(positives.sum(1, dtype=torch.float64).mean())
+        chance[query, gallery] = answers / max(len(items), 1)
+    return PairRanks(pair, items, found, chance)
+
+
+class RetrievalMetric(PluginMetric[None]):
+    """Avalanche's view of :func:`score_pair`: gathers embeddings, then publishes the recalls.
+
+    Args:
+        groups: Which rows answer one another.
+        record: Called with each evaluation.
+    """
+
+    def __init__(self, groups: QueryGroups, record: Callable[[Evaluation], None]) -> None:
+        super().__init__()
+        self._groups = groups
+        self._record = record
+        self._embeddings: dict[str, list[Tensor]] = {}
+        self._rows: dict[str, list[Tensor]] = {}
+
+    def reset(self) -> None:
+        """Forget the embeddings gathered so far."""
+        self._embeddings, self._rows = {}, {}
+
+    def result(self) -> None:
+        """Nothing in between: a gallery is only complete at the end."""
+
+    def before_eval_exp(self, strategy: "Learner") -> None:
+        """Begin a gallery."""
+        self.reset()
+
+    def after_eval_iteration(self, strategy: "Learner") -> None:
+        """Add a block to the gallery."""
+        batch = strategy.batch
+        for name, part in strategy.embedded.items():
+            self._embeddings.setdefault(name, []).append(part.embedding)
+            self._rows.setdefault(name, []).append(batch.index[batch.rows[name]])
+
+    def after_eval_exp(self, strategy: "Learner") -> list[MetricValue]:
+        """Score the pairs."""
+        embeddings = {name: torch.cat(parts) for name, parts in self._embeddings.items()}
+        rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
+        evaluation = Evaluation(
+            stage=strategy.stage,
+            step=strategy.clock.train_iterations,
+            final=not strategy.inside_stage,
+            split=strategy.split,
+            pairs=tuple(
+                score_pair(pair, embeddings, rows, self._groups)
+                for pair in all_pairs(tuple(embeddings))
+            ),
+        )
+        self._record(evaluation)
+        self.reset()
+        return list(self._published(evaluation))
+
+    def _published(self, evaluation: Evaluation) -> Iterable[MetricValue]:
+        for found in evaluation.pairs:
+            for query, gallery in found.pair.directions:
+                for name, value in found.scores((query, gallery)).items():
+                    tag = f"{evaluation.split}/{name}/{found.pair}/{query} to {gallery}"
+                    yield MetricValue(self, tag, float(value), evaluation.step)
+
+    def __str__(self) -> str:
+        return "retrieval"
+
+
+class _Silent(BaseLogger):
+    """Keeps Avalanche from warning that nothing is logged."""
+
+    def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
+        """Say nothing."""
+
+
+def evaluator(
+    record: Callable[[Evaluation], None],
+    *,
+    groups: QueryGroups = lambda _query, _rows: None,
+    metrics: Sequence[PluginMetric[Any]] = (),
+    loggers: Sequence[BaseLogger] = (),
+) -> EvaluationPlugin:
+    """Avalanche's evaluation plugin with the retrieval metric in it.
+
+    Args:
+        record: Called with each evaluation.
+        groups: Which rows answer one another; each answers only itself, if left out.
+        metrics: What else is measured.
+        loggers: Who is told.
+    """
+    retrieval = RetrievalMetric(groups, record)
+    return EvaluationPlugin(retrieval, *metrics, loggers=[*loggers, _Silent()])

@@ -1,0 +1,77 @@
+"""Never NaN: a run stops at the first number that is not finite and says where it arose."""
+
+import torch
+from torch import Tensor, nn
+
+from continual_mm.space.naming import modality_of, named_parameters
+
+DEVICE_CHECK_EVERY = 20
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss term, a gradient or an embedding became NaN or infinite.
+
+    Attributes:
+        stage: 0-based stage.
+        step: 0-based optimiser step of the stage.
+        term: The first quantity that was not finite.
+        modalities: The modalities it came from, as far as they can be told.
+    """
+
+    def __init__(self, stage: int, step: int, term: str, modalities: tuple[str, ...]) -> None:
+        self.stage, self.step, self.term, self.modalities = stage, step, term, modalities
+        named = ", ".join(modalities) or "unknown"
+        super().__init__(
+            f"stage {stage + 1}, step {step + 1}: {term} is not finite (modality: {named}); "
+            "the checkpoints of finished stages are kept. Look at the features of that modality "
+            "with standardise = true, or lower training.learning_rate"
+        )
+
+
+class Guard:
+    """Watches the numbers of each step.
+
+    On a CPU every step is checked before the weights change. On an accelerator that would wait for
+    the device at each step, so the values are kept there and looked at every
+    ``DEVICE_CHECK_EVERY`` steps; the first bad step is still the one that is named.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[tuple[int, tuple[str, ...], Tensor]] = []
+
+    def watch(self, stage: int, step: int, values: dict[str, Tensor], model: nn.Module) -> None:
+        """Note the values of a step, the likeliest cause first, and check when it is time.
+
+        Raises:
+            NotFiniteError: If any is NaN or infinite.
+        """
+        stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()])
+        self._held.append((step, tuple(values), stacked))
+        if stacked.device.type == "cpu" or len(self._held) >= DEVICE_CHECK_EVERY:
+            self.check(stage, model)
+
+    def check(self, stage: int, model: nn.Module) -> None:
+        """Look at everything noted since the last check.
+
+        Raises:
+            NotFiniteError: If any is NaN or infinite.
+        """
+        held, self._held = self._held, []
+        for step, names, stacked in held:
+            finite = stacked.isfinite().tolist()
+            if not all(finite):
+                term = names[finite.index(False)]
+                raise NotFiniteError(stage, step, term, _source(term, model))
+
+
+def _source(term: str, model: nn.Module) -> tuple[str, ...]:
+    """The modalities in a term's name, else those whose gradients are not finite."""
+    kind, _, rest = term.rpartition("/")
+    if kind:
+        return tuple(rest.split("-"))
+    bad = {
+        modality_of(name)
+        for name, parameter in named_parameters(model)
+        if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+    }
+    return tuple(sorted(name for name in bad if name is not None))

@@ -1,0 +1,316 @@
+"""The training step over the pairs of a stage, on Avalanche's loop and callbacks."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from avalanche.core import BaseSGDPlugin
+from avalanche.models import DynamicModule
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.templates.base_sgd import BaseSGDTemplate
+from avalanche.training.templates.observation_type.batch_observation import BatchObservation
+from avalanche.training.templates.update_type.sgd_update import SGDUpdate
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Adam, Optimizer
+
+from continual_mm.data.batch import Batch, join
+from continual_mm.definitions import Training
+from continual_mm.dice import seed_for
+from continual_mm.learning.clusters import Clusters
+from continual_mm.learning.evaluation import evaluator as evaluator_of
+from continual_mm.learning.guard import Guard
+from continual_mm.learning.loader import BlockLoader, StepLoader
+from continual_mm.learning.objective import (
+    Part,
+    Terms,
+    clustering,
+    contrast,
+    reconstruction,
+)
+from continual_mm.learning.schedule import learning_rate
+from continual_mm.learning.stream import Benchmark, StageExperience
+from continual_mm.memory import Memory
+from continual_mm.modality import Pair
+from continual_mm.space.naming import named_parameters
+from continual_mm.space.space import Embedded, JointSpace
+
+EVALUATION_ROWS = 1024
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class GrowingSpace(DynamicModule):
+    """Lets Avalanche grow a space: before a stage is trained, never while one is evaluated."""
+
+    def __init__(self, space: JointSpace) -> None:
+        super().__init__()
+        self.space = space
+
+    def adaptation(self, experience: StageExperience) -> None:
+        """Welcome what arrives with a stage."""
+        if self.training:
+            for modality in experience.added:
+                self.space.welcome(modality)
+
+    def forward(self, batch: Batch) -> dict[str, Embedded]:
+        """Embed a batch."""
+        embedded: dict[str, Embedded] = self.space(batch.features, batch.lengths)
+        return embedded
+
+
+class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
+    """Trains a space stage by stage; plugins add what keeps old pairs aligned.
+
+    Plugins are Avalanche plugins. In ``before_backward`` they call :meth:`add_term`; what they may
+    read is listed below.
+
+    Args:
+        space: What is trained.
+        seed: Fixes the order of the items.
+        plugins: Ways of not forgetting, in the order of their callbacks.
+        memory: The run's memory, if it has one.
+        evaluator: What is measured and who is told, see :func:`evaluation.evaluator`; recalls that
+            nobody hears of, if left out.
+        device: Where to train.
+
+    Attributes:
+        space: The space.
+        memory: The run's memory, or None.
+        stage: 0-based stage of the training in progress or last finished.
+        pairs: Stage -> pairs that its rows train, of every stage met so far.
+        batch: Rows of the step: first the current ones, then the remembered ones.
+        embedded: What the space made of them.
+        current: The current rows in the batch.
+        remembered: The remembered rows in the batch; empty where nothing was recalled.
+        terms: The step's loss terms by name, weighted.
+        training: Settings of the stage.
+        step: 0-based optimiser step of the stage.
+        clusters: Labels and centroids.
+        split: What is being evaluated.
+        inside_stage: Whether an evaluation interrupts a stage.
+    """
+
+    optimizer: Optimizer
+    loss: Tensor
+    dataloader: Iterable[Batch]
+
+    def __init__(
+        self,
+        *,
+        space: JointSpace,
+        seed: int,
+        plugins: Sequence[BaseSGDPlugin[Any]] = (),
+        memory: Memory | None = None,
+        evaluator: EvaluationPlugin | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.space = space.to(device)
+        self.memory = memory
+        self.stage = -1
+        self.pairs: dict[int, tuple[Pair, ...]] = {}
+        self.current = self.remembered = Part(0, 0)
+        self.terms: Terms = {}
+        self.training = Training()
+        self.clusters = Clusters(space, seed=seed_for(seed, "clusters"))
+        self.split = ""
+        self.inside_stage = False
+        self._seed = seed
+        self._guard = Guard()
+        self._benchmark: Benchmark | None = None
+        super().__init__(
+            model=GrowingSpace(space),
+            optimizer=Adam([space.log_scale]),
+            plugins=list(plugins),
+            evaluator=evaluator or evaluator_of(lambda _evaluation: None),
+            device=device,
+        )
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+
+    @property
+    def batch(self) -> Batch:
+        """The rows of the step."""
+        if not isinstance(self.mbatch, Batch):
+            raise RuntimeError("there is a batch only while one is trained or evaluated")
+        return self.mbatch
+
+    @property
+    def embedded(self) -> dict[str, Embedded]:
+        """What the space made of the rows, by modality."""
+        output: dict[str, Embedded] = self.mb_output or {}
+        return output
+
+    @property
+    def step(self) -> int:
+        """0-based optimiser step of the stage."""
+        return int(self.clock.train_exp_iterations)
+
+    @property
+    def mb_x(self) -> Batch:
+        """The batch, under the name that Avalanche's own metrics use."""
+        return self.batch
+
+    @property
+    def mb_y(self) -> Tensor:
+        """Dataset rows of the batch, where Avalanche's own metrics expect targets."""
+        return self.batch.index
+
+    @property
+    def mb_task_id(self) -> Tensor:
+        """Stage of each row, where Avalanche's own metrics expect task labels."""
+        return self.batch.stage
+
+    # The stage
+
+    def learn(self, benchmark: Benchmark, stage: int) -> None:
+        """Train one stage and evaluate at its end.
+
+        Args:
+            benchmark: The streams.
+            stage: Position in the training stream.
+
+        Raises:
+            NotFiniteError: If a number became NaN or infinite.
+        """
+        self._benchmark = benchmark
+        self.train(benchmark.train[stage], eval_streams=[])
+        self.evaluate(benchmark)
+
+    def pass_over(self, benchmark: Benchmark, stages: int) -> None:
+        """Take the first stages as learned already; for a run that goes on."""
+        for experience in benchmark.train[:stages]:
+            self.stage = experience.stage
+            self.pairs |= experience.pairs
+
+    def evaluate(self, benchmark: Benchmark) -> None:
+        """Score every pair on the validation and the test items; training is not disturbed."""
+        for stream in (benchmark.validation, benchmark.test):
+            self.split = stream.name
+            self.eval(stream)
+
+    def check_model_and_optimizer(self, **kwargs: Any) -> None:
+        """Grow the space, then gather what is trained."""
+        experience = self.stage_experience()
+        self.stage, self.training = experience.stage, experience.training
+        self.clusters.established = frozenset(m.name for m in self.space.modalities)
+        self.pairs |= experience.pairs
+        self.model = self.model_adaptation()
+        self.make_optimizer()
+
+    def make_optimizer(self, **kwargs: Any) -> None:
+        """Adam over everything that takes a gradient; what was there before keeps its moments.
+
+        Avalanche's own would also add parameters left out on purpose, and forget restored moments.
+        """
+        kept = self.optimizer.state
+        trained = [p for _, p in named_parameters(self.space) if p.requires_grad]
+        self.optimizer = Adam(trained, lr=self.training.learning_rate)
+        for parameter in trained:
+            if parameter in kept:
+                self.optimizer.state[parameter] = kept[parameter]
+        half = self.training.precision == "float16"
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        """Blocks of rows in the seed's order; Avalanche's loader would ignore our collate."""
+        experience = self.stage_experience()
+        self.dataloader = StepLoader(
+            experience.items,
+            experience.rows_per_step,
+            steps=experience.training.steps,
+            seed=seed_for(self._seed, "order", experience.stage),
+            pin=self.device.type == "cuda",
+        )
+
+    def make_eval_dataloader(self, **kwargs: Any) -> None:
+        """All items in order; no dice are rolled, so evaluating never changes training."""
+        self.dataloader = BlockLoader(self.stage_experience().items, rows=EVALUATION_ROWS)
+
+    def stage_experience(self) -> StageExperience:
+        """What is being learned or scored."""
+        if not isinstance(self.experience, StageExperience):
+            raise TypeError(f"a Learner learns from StageExperience, not from {self.experience!r}")
+        return self.experience
+
+    # The step
+
+    def _unpack_minibatch(self) -> None:
+        batch = self.batch
+        self.current = Part(0, len(batch))
+        self.remembered = Part(len(batch), len(batch))
+        self.mbatch = batch.to(self.device, non_blocking=True)
+
+    def recall(self, remembered: Batch) -> None:
+        """Let remembered rows join the batch, behind the current ones; before the forward pass."""
+        batch = self.batch
+        self.remembered = Part(len(batch), len(batch) + len(remembered))
+        self.mbatch = join([batch, remembered.to(self.device, non_blocking=True)])
+
+    def forward(self) -> dict[str, Embedded]:
+        """Embed the batch in the stage's precision; embeddings come out in float32."""
+        with self.precision():
+            embedded: dict[str, Embedded] = self.model(self.mbatch)
+        return embedded
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Autocast as the stage asks for it."""
+        dtype = PRECISIONS[self.training.precision]
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            yield
+
+    def criterion(self) -> Tensor:
+        """The objective on the current rows; nothing while evaluating."""
+        self.terms = self.objective(self.current) if self.is_training else {}
+        return self._total(self.terms)
+
+    def objective(self, part: Part) -> Terms:
+        """MCN's losses on a part of the batch: contrast, clustering, reconstruction."""
+        pairs, batch, embedded = self.pairs, self.batch, self.embedded
+        return {
+            **contrast(self.space, batch, embedded, pairs, part),
+            **clustering(self.space, self.clusters, batch, embedded, part),
+            **reconstruction(self.space, batch, embedded, part),
+        }
+
+    def _total(self, terms: Terms) -> Tensor:
+        nothing: Tensor = self._make_empty_loss()
+        return torch.stack(list(terms.values())).sum() if terms else nothing
+
+    def add_term(self, name: str, value: Tensor, *, weight: float) -> None:
+        """Add ``weight * value`` to the step's loss; for plugins, in ``before_backward``."""
+        self.terms[name] = weight * value
+        self.loss = self.loss + self.terms[name]
+
+    def backward(self) -> None:
+        """Backward pass; under float16 the loss is scaled up first."""
+        if self.loss.requires_grad:
+            torch.autograd.backward(self._scaler.scale(self.loss))
+
+    def optimizer_step(self) -> None:
+        """Clip, check that everything is finite, step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.training)
+        self._scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        length = clip_grad_norm_(parameters, self.training.clip_norm)
+        values = {f"norm/{name}": part.norm.mean() for name, part in self.embedded.items()}
+        values |= self.terms
+        if not self._scaler.is_enabled():  # the scaler itself skips steps that overflow
+            values["the gradient"] = length
+        self._guard.watch(self.stage, self.step, values, self.space)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+
+    def _after_training_iteration(self, **kwargs: Any) -> None:
+        super()._after_training_iteration(**kwargs)
+        every = self.training.evaluate_every
+        if every and self.step % every == 0 and self.step < self.training.steps:
+            self.inside_stage = True
+            if self._benchmark is not None:
+                self.evaluate(self._benchmark)
+            self.inside_stage = False
+
+    def _after_training_exp(self, **kwargs: Any) -> None:
+        self._guard.check(self.stage, self.space)
+        super()._after_training_exp(**kwargs)

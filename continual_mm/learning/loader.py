@@ -1,0 +1,91 @@
+"""Batches in blocks, in an order that is a function of seed, stage and step alone."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from continual_mm.data.batch import Batch
+from continual_mm.data.items import Items
+from continual_mm.dice import seed_for
+
+
+class Order:
+    """Shuffled passes over ``items`` items, ``rows`` at a time, none twice within a batch.
+
+    What remains at the end of a pass is left out of it and shuffled into the next. Any step can be
+    asked for without the steps before it.
+    """
+
+    def __init__(self, items: int, rows: int, *, seed: int) -> None:
+        self.rows = min(rows, items)
+        self.items = items
+        self._seed = seed
+        self._pass = -1
+        self._shuffled = torch.empty(0, dtype=torch.long)
+
+    def __getitem__(self, step: int) -> Tensor:
+        """(rows,) positions for a step."""
+        if not self.rows:
+            return torch.empty(0, dtype=torch.long)
+        number, place = divmod(step, self.items // self.rows)
+        if number != self._pass:
+            dice = torch.Generator().manual_seed(seed_for(self._seed, "pass", number))
+            self._pass, self._shuffled = number, torch.randperm(self.items, generator=dice)
+        return self._shuffled[place * self.rows : (place + 1) * self.rows]
+
+
+class StepLoader:
+    """As many batches as there are optimiser steps, each with rows of every share.
+
+    Args:
+        items: Where rows are fetched from, a block at a time.
+        rows_per_step: Rows of each share; all of a share that is smaller.
+        steps: Number of batches.
+        seed: Fixes the order.
+        pin: Whether batches are put in page-locked memory.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        rows_per_step: tuple[int, ...],
+        *,
+        steps: int,
+        seed: int,
+        pin: bool = False,
+    ) -> None:
+        self.items = items
+        self.steps = steps
+        self._pin = pin
+        self._orders = tuple(
+            Order(share.rows.shape[0], rows, seed=seed_for(seed, "share", share.stage))
+            for share, rows in zip(items.shares, rows_per_step, strict=True)
+        )
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in range(self.steps):
+            batch = self.items.block(tuple(order[step] for order in self._orders))
+            yield batch.pin_memory() if self._pin else batch
+
+
+class BlockLoader:
+    """All items once, in order, a block at a time; for evaluation."""
+
+    def __init__(self, items: Items, *, rows: int) -> None:
+        self.items = items
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return sum(-(-share.rows.shape[0] // self.rows) for share in self.items.shares)
+
+    def __iter__(self) -> Iterator[Batch]:
+        nothing = torch.empty(0, dtype=torch.long)
+        for number, share in enumerate(self.items.shares):
+            for block in torch.split(torch.arange(share.rows.shape[0]), self.rows):
+                chosen = [nothing] * len(self.items.shares)
+                chosen[number] = block
+                yield self.items.block(tuple(chosen))

@@ -1,0 +1,139 @@
+"""MCN's three losses over whichever modalities and pairs the rows of a batch have."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from continual_mm.data.batch import Batch
+from continual_mm.learning.clusters import Clusters
+from continual_mm.losses.clustering import centroid_cross_entropy
+from continual_mm.losses.contrastive import masked_margin_softmax
+from continual_mm.losses.reconstruction import reconstruction_loss
+from continual_mm.modality import Pair
+from continual_mm.space.space import Embedded, JointSpace
+
+Terms = dict[str, Tensor]
+"""Name of a loss term -> its weighted value, a scalar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive rows of a batch: the current items, or the remembered ones behind them."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def paired_rows(batch: Batch, pair: Pair, stages: Iterable[int], part: Part) -> Tensor:
+    """Batch rows in a part that have both modalities and whose stage trains the pair."""
+    wanted = batch.present(pair.first) & batch.present(pair.second)
+    wanted &= torch.isin(batch.stage, torch.tensor(sorted(stages), dtype=torch.long))
+    wanted[: part.start] = False
+    wanted[part.stop :] = False
+    return wanted.nonzero().squeeze(1)
+
+
+def embeddings_at(
+    batch: Batch, embedded: Mapping[str, Embedded], name: str, rows: Tensor
+) -> Tensor:
+    """(n, D) embeddings of one modality at some batch rows, all of which have it."""
+    values = embedded[name].embedding
+    where = batch.positions(name, rows)
+    if where.shape[0] == values.shape[0]:
+        return values  # ascending and complete: nothing to gather
+    return values[where.to(values.device, non_blocking=True)]
+
+
+def contrast(
+    space: JointSpace,
+    batch: Batch,
+    embedded: Mapping[str, Embedded],
+    pairs: Mapping[int, tuple[Pair, ...]],
+    part: Part,
+) -> Terms:
+    """The contrastive term of every pair that rows of the part train.
+
+    Args:
+        space: Gives the scale and the margin.
+        batch: The rows.
+        embedded: What the space made of them.
+        pairs: Stage of a row -> pairs that it trains. All rows that train a pair, whatever their
+            stage, are one another's negatives.
+        part: The rows that count.
+    """
+    terms: Terms = {}
+    stages_of: dict[Pair, list[int]] = {}
+    for stage, trained in pairs.items():
+        for pair in trained:
+            stages_of.setdefault(pair, []).append(stage)
+    for pair, stages in sorted(stages_of.items()):
+        rows = paired_rows(batch, pair, stages, part)
+        if rows.shape[0] < 2:  # a row without negatives says nothing
+            continue
+        first = embeddings_at(batch, embedded, pair.first, rows)
+        second = embeddings_at(batch, embedded, pair.second, rows)
+        similarity = space.logit_scale * (first @ second.T)
+        margin = space.settings.margin
+        terms[f"contrast/{pair}"] = masked_margin_softmax(similarity, margin=margin)
+    return terms
+
+
+def clustering(
+    space: JointSpace,
+    clusters: Clusters,
+    batch: Batch,
+    embedded: Mapping[str, Embedded],
+    part: Part,
+) -> Terms:
+    """The clustering term of every modality in the part, all towards the row's one label."""
+    weight = space.settings.cluster_weight
+    if not clusters.active or not weight or not len(part):
+        return {}
+    inside = _inside(batch, embedded, part)
+    parts = {name: embeddings_at(batch, embedded, name, rows) for name, rows in inside.items()}
+    here = {name: rows - part.start for name, rows in inside.items()}
+    joint = clusters.joint(parts, here, len(part))
+    labels = clusters.labels(joint, refit=part.start == 0)
+    return {
+        f"cluster/{name}": weight
+        / len(parts)
+        * centroid_cross_entropy(
+            space.logit_scale * values,
+            space.centroids,
+            labels[here[name].to(labels.device)],
+            margin=space.settings.margin,
+        )
+        for name, values in parts.items()
+    }
+
+
+def reconstruction(
+    space: JointSpace, batch: Batch, embedded: Mapping[str, Embedded], part: Part
+) -> Terms:
+    """The reconstruction term of every modality in the part."""
+    weight = space.settings.reconstruction_weight
+    if not weight:
+        return {}
+    terms: Terms = {}
+    for name, rows in _inside(batch, embedded, part).items():
+        where = batch.positions(name, rows).to(embedded[name].embedding.device)
+        prediction = space.reconstruct(name, embedded[name].embedding[where])
+        loss = reconstruction_loss(prediction, embedded[name].pooled[where])
+        terms[f"reconstruction/{name}"] = weight * loss
+    return terms
+
+
+def _inside(batch: Batch, embedded: Mapping[str, Embedded], part: Part) -> dict[str, Tensor]:
+    """Modality -> batch rows of the part that have it; modalities that none has are left out."""
+    inside = {}
+    for name in embedded:
+        rows = batch.rows[name]
+        rows = rows[(rows >= part.start) & (rows < part.stop)]
+        if rows.shape[0]:
+            inside[name] = rows
+    return inside

@@ -1,0 +1,92 @@
+"""Contrastive losses: every item finds its partner among all partners of the batch."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Scale vectors to length one, in float32 or better.
+
+    A zero vector has no direction: it stays zero, and its gradient is zero. (The customary
+    ``torch.nn.functional.normalize`` returns a gradient of order 1e12 there, and clipping the
+    norm of the gradient then silences every other item of the batch.)
+
+    Args:
+        vectors: (..., features), at any scale.
+    """
+    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    length: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return wide / length.masked_fill(length < 1e-12, math.inf)
+
+
+def masked_margin_softmax(similarity: Tensor, *, margin: float = 0.001) -> Tensor:
+    r"""Symmetric softmax loss of the diagonal with a margin, as in AVLnet and MCN.
+
+    .. math::
+        \frac1N \sum_i \Big[\log \sum_j e^{S'_{ij}} - S'_{ii}\Big]
+        + \frac1N \sum_j \Big[\log \sum_i e^{S'_{ij}} - S'_{jj}\Big],
+        \qquad S' = S - \delta I
+
+    The two directions are added, not averaged: ``2 log N`` is chance. The margin also lowers the
+    positive inside the sums. Half precision cannot resolve the margin once a similarity, a raw
+    dot product, exceeds 2; the loss is therefore computed in float32 or better, autocast or not.
+
+    Args:
+        similarity: (N, N), entry (i, j) comparing item i of one modality with item j of the other.
+        margin: What a correct pair must win by, in units of similarity.
+
+    Returns:
+        The loss, a scalar in nats.
+
+    Raises:
+        ValueError: Unless the similarities are a square matrix that is not empty.
+
+    References:
+        Rouditchenko et al., AVLnet (arXiv 2006.09199); Chen et al., MCN (arXiv 2104.12671).
+
+    >>> chance = masked_margin_softmax(torch.zeros(8, 8), margin=0.0)
+    >>> round(chance.item() / math.log(8), 4)
+    2.0
+    """
+    rows, *columns = similarity.shape
+    if columns != [rows] or not rows:
+        raise ValueError(
+            f"similarities of shape {tuple(similarity.shape)}; the loss needs (N, N), with the "
+            "correct pairs on the diagonal"
+        )
+    with torch.autocast(similarity.device.type, enabled=False):
+        wide = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
+        logits = wide.diagonal_scatter(wide.diagonal() - margin)
+        return (logits.logsumexp(1) + logits.logsumexp(0) - 2 * logits.diagonal()).mean()
+
+
+def info_nce(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
+    """Symmetric InfoNCE between two modalities, the mean of both directions.
+
+    ``log N`` means chance. The scale of the embeddings plays no role; an item whose embedding is
+    zero is equally similar to everything and gets no gradient.
+
+    Args:
+        a: Embeddings of one modality, (N, features).
+        b: Embeddings of the other modality, row i belonging to row i of ``a``.
+        temperature: Divides the cosines; positive, usually 0.05 to 0.1. A tensor may be learned.
+
+    Returns:
+        The loss, a scalar in nats.
+
+    Raises:
+        ValueError: If the two batches differ in length, or the temperature is not positive.
+
+    References:
+        van den Oord et al. (arXiv 1807.03748); the symmetric form of CLIP (arXiv 2103.00020).
+
+    >>> items = torch.eye(4)
+    >>> info_nce(items, items, temperature=0.05) < 1e-6
+    tensor(True)
+    """
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature {temperature} must be positive; 0.05 to 0.1 is usual")
+    with torch.autocast(a.device.type, enabled=False):
+        return masked_margin_softmax(unit(a) @ unit(b).T / temperature, margin=0.0) / 2

@@ -1,0 +1,255 @@
+"""Distillation of an entropic transport plan: who matches whom must not change."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from ot.batch import solve_batch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class Potentials(NamedTuple):
+    r"""Dual potentials of a plan, in units of the cost, without gradient.
+
+    The plan is :math:`P_{ij} = \exp((f_i + g_j - C_{ij}) / \varepsilon)`.
+
+    Attributes:
+        rows: f, (n,) or (B, n).
+        columns: g, (m,) or (B, m).
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+
+def plan_distillation(
+    teacher_cost: Tensor,
+    cost: Tensor,
+    *,
+    epsilon: float,
+    tolerance: float | None = None,
+    iterations: int = 1000,
+) -> Tensor:
+    r"""Divergence :math:`KL(P_{old} \| P_{new})` of two entropic transport plans, in nats.
+
+    .. math::
+        P(C) = \arg\min_{P \in U(1/n, 1/m)} \langle P, C\rangle - \varepsilon H(P), \qquad
+        \frac{\partial KL}{\partial C} = \frac{P_{old} - P_{new}}{\varepsilon}
+
+    Zero means that every item is matched to the same partners, with the same certainty, as
+    before. The gradient is this closed form (the divergence is the Fenchel-Young loss of entropic
+    transport): no iteration is recorded. Rotating both modalities together costs nothing, while
+    permuting or rotating one of them does. The plan depends on the whole batch, so compare
+    batches of one size.
+
+    Args:
+        teacher_cost: (n, m) or (B, n, m), such as one minus the cosines of the old model; constant.
+        cost: The same of the model that learns.
+        epsilon: Entropic temperature in units of the cost; about that of the contrastive loss
+            (0.05 to 0.1). Far smaller and the plan is a permutation without gradient, far larger
+            and it is uniform and says nothing.
+        tolerance: Euclidean norm of the error of the row sums, 1/n each, at which the solver
+            stops; columns are exact. By default 1e-6, and 1e-12 in float64. Every tenth iteration
+            looks at it, and waits for the device to do so.
+        iterations: Most iterations of the solver. The plans are those of the last one, converged
+            or not; a plan that is nearly a permutation takes hundreds.
+
+    Returns:
+        A scalar, or (B,) for a batch of costs, in float32 or better.
+
+    Raises:
+        ValueError: If shapes differ or do not fit, or a number is not positive.
+
+    >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    >>> plan_distillation(cost, cost.flip(0), epsilon=0.1)
+    tensor(9.9991)
+    """
+    teacher, guess = log_transport_plan(
+        teacher_cost, epsilon=epsilon, tolerance=tolerance, iterations=iterations
+    )
+    kl, _ = plan_distillation_from(
+        teacher,
+        cost,
+        epsilon=epsilon,
+        potentials=guess,
+        tolerance=tolerance,
+        iterations=iterations,
+    )
+    return kl
+
+
+def plan_distillation_from(
+    teacher_log_plan: Tensor,
+    cost: Tensor,
+    *,
+    epsilon: float,
+    potentials: tuple[Tensor, Tensor] | None = None,
+    tolerance: float | None = None,
+    iterations: int = 1000,
+) -> tuple[Tensor, Potentials]:
+    """Distil as :func:`plan_distillation` does, from a plan that is already known.
+
+    In a training loop the teacher's plan of a set of anchors is solved once, and each step starts
+    from the potentials of the step before. They cannot change the result, only how soon it is
+    reached, so those of similar anchors serve as well.
+
+    Args:
+        teacher_log_plan: From :func:`log_transport_plan`, same shape as ``cost``; constant.
+        cost: (n, m) or (B, n, m).
+        epsilon: As for the teacher.
+        potentials: A guess, such as what this function or :func:`log_transport_plan` returned
+            last; entries that are not finite are ignored.
+        tolerance: See :func:`plan_distillation`.
+        iterations: See :func:`plan_distillation`.
+
+    Returns:
+        The divergence, and the potentials for the next step.
+
+    Raises:
+        ValueError: If shapes differ or do not fit, or a number is not positive.
+    """
+    if teacher_log_plan.shape != cost.shape:
+        raise ValueError(
+            f"a teacher of shape {tuple(teacher_log_plan.shape)} for a cost of shape "
+            f"{tuple(cost.shape)}; distillation compares the same items, in the same order"
+        )
+    log_plan, solved = log_transport_plan(
+        cost, epsilon=epsilon, potentials=potentials, tolerance=tolerance, iterations=iterations
+    )
+    kl: Tensor = _PlanDivergence.apply(cost.to(log_plan.dtype), teacher_log_plan, log_plan, epsilon)
+    return kl, solved
+
+
+def transport_plan(
+    cost: Tensor, *, epsilon: float, tolerance: float | None = None, iterations: int = 1000
+) -> Tensor:
+    """Entropic transport plan of total mass 1 between uniform weights, without gradient.
+
+    Args:
+        cost: (n, m) or (B, n, m).
+        epsilon: Entropic temperature, in units of the cost.
+        tolerance: See :func:`plan_distillation`.
+        iterations: See :func:`plan_distillation`.
+
+    Returns:
+        Plans of the shape of ``cost``: rows sum to 1/n, columns to 1/m.
+
+    Raises:
+        ValueError: If the shape does not fit, or a number is not positive.
+
+    >>> transport_plan(torch.zeros(2, 4), epsilon=0.1)
+    tensor([[0.1250, 0.1250, 0.1250, 0.1250],
+            [0.1250, 0.1250, 0.1250, 0.1250]])
+    """
+    log_plan, _ = log_transport_plan(
+        cost, epsilon=epsilon, tolerance=tolerance, iterations=iterations
+    )
+    return log_plan.exp()
+
+
+@torch.no_grad()
+def log_transport_plan(
+    cost: Tensor,
+    *,
+    epsilon: float,
+    potentials: tuple[Tensor, Tensor] | None = None,
+    tolerance: float | None = None,
+    iterations: int = 1000,
+) -> tuple[Tensor, Potentials]:
+    """Logarithm of :func:`transport_plan`, finite where the plan itself underflows to zero.
+
+    Args:
+        cost: (n, m) or (B, n, m).
+        epsilon: Entropic temperature, in units of the cost.
+        potentials: A guess to start from. It is taken off the cost, which leaves the plan as it
+            is but leaves the solver little to do.
+        tolerance: See :func:`plan_distillation`.
+        iterations: See :func:`plan_distillation`.
+
+    Returns:
+        The log plan, shape of ``cost``, in float32 or better, and its potentials.
+
+    Raises:
+        ValueError: If a shape does not fit, or a number is not positive.
+    """
+    _check(cost, epsilon, tolerance, iterations)
+    wide = cost.detach().to(torch.promote_types(cost.dtype, torch.float32))
+    guess = _cold(wide) if potentials is None else _warm(potentials, wide)
+    rest = wide - guess.rows[..., :, None] - guess.columns[..., None, :]
+    if tolerance is None:
+        tolerance = 1e-12 if wide.dtype == torch.float64 else 1e-6
+    with torch.autocast(wide.device.type, enabled=False):
+        solution = solve_batch(
+            rest if rest.ndim == 3 else rest[None],
+            epsilon,
+            max_iter=iterations,
+            tol=tolerance,
+            method="log_sinkhorn",
+            grad="detach",
+        )
+    rows, columns = (part.reshape(*wide.shape[:-2], -1) for part in solution.potentials)
+    scaled = rows[..., :, None] + columns[..., None, :] - rest / epsilon
+    # The solver ends with exact columns, but for a tiny epsilon they do not survive this sum.
+    log_plan = scaled.log_softmax(dim=-2) - math.log(wide.shape[-1])
+    return log_plan, Potentials(guess.rows + epsilon * rows, guess.columns + epsilon * columns)
+
+
+def _check(cost: Tensor, epsilon: float, tolerance: float | None, iterations: int) -> None:
+    """Refuse what the solver would answer with nonsense; looks at no entry of the cost."""
+    if cost.ndim not in (2, 3) or not cost.numel():
+        raise ValueError(
+            f"a cost of shape {tuple(cost.shape)}; transport needs (n, m) or (batch, n, m)"
+        )
+    if not 0 < epsilon < math.inf:
+        raise ValueError(
+            f"epsilon {epsilon} must be positive and finite; for cosines 0.05 to 0.1 is usual"
+        )
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"tolerance {tolerance} must not be negative; omit it for the default")
+    if iterations < 1:
+        raise ValueError(f"{iterations} iterations cannot make a plan; give at least 1")
+
+
+def _cold(cost: Tensor) -> Potentials:
+    """Guess without knowledge: small numbers are left to the solver, and round little."""
+    return Potentials(cost.amin(dim=-1), torch.zeros_like(cost[..., 0, :]))
+
+
+def _warm(potentials: tuple[Tensor, Tensor], cost: Tensor) -> Potentials:
+    """Make a guess fit to be taken off a cost."""
+    rows, columns = (
+        part.detach().to(cost).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for part in potentials
+    )
+    if rows.shape != cost.shape[:-1] or columns.shape != cost[..., 0, :].shape:
+        raise ValueError(
+            f"potentials of shapes {tuple(rows.shape)} and {tuple(columns.shape)} for a cost of "
+            f"shape {tuple(cost.shape)}; start without when the number of items changes"
+        )
+    return Potentials(rows, columns)
+
+
+class _PlanDivergence(torch.autograd.Function):
+    """KL of two log plans, differentiable with respect to the cost of the second."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, cost: Tensor, teacher_log_plan: Tensor, log_plan: Tensor, epsilon: float
+    ) -> Tensor:
+        del cost  # it is only here to receive the gradient
+        teacher_log_plan = teacher_log_plan.to(log_plan.dtype)
+        teacher, plan = teacher_log_plan.exp(), log_plan.exp()
+        ctx.save_for_backward(teacher - plan)
+        ctx.epsilon = epsilon
+        # Both masses are 1, so adding their difference to P_old log(P_old / P_new) changes
+        # nothing, but makes every term positive: a small sum is not lost in larger terms.
+        growth = log_plan - teacher_log_plan
+        near = teacher * (growth.expm1() - growth)
+        far = plan - teacher - teacher * growth
+        return torch.where(growth < 1, near, far).sum((-2, -1)).clamp(min=0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (change,) = ctx.saved_tensors
+        return grad[..., None, None] * change / ctx.epsilon, None, None, None

@@ -1,0 +1,1 @@
+"""Pure functions: scores in, numbers out."""

@@ -1,0 +1,181 @@
+"""Forgetting of pairs that were aligned earlier, named by definition because names differ.
+
+A *pair* is born at the first stage at which both of its modalities exist. Its scores before are
+undefined, and stored as NaN rather than zero. Scores are higher-is-better: of a median rank, pass
+the negative, or forgetting comes out as progress.
+
+Below, :math:`s_l` is a pair's score after stage l, b the stage of its birth and T the last stage,
+all counted from 0. With the scores 60; 70, 50; 65, 40, 55 of three stages, backward transfer is
+-2.5 on average and forgetting 7.5; what other libraries call forgetting ranges from 2.5 to 7.5.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+def backward_transfer(scores: npt.ArrayLike, birth: npt.ArrayLike) -> Floats:
+    """Change of every pair since its birth, s_T - s_b; negative means forgotten.
+
+    Args:
+        scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
+        birth: (pairs,), the stage at which each pair was born, counted from 0.
+
+    Returns:
+        (pairs,) in units of the score; NaN for pairs born at the last stage.
+
+    Raises:
+        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
+
+    References:
+        Lopez-Paz and Ranzato, GEM (arXiv 1706.08840), per pair instead of averaged.
+
+    >>> backward_transfer([[60, np.nan], [70, 50], [65, 40]], [0, 1])
+    array([  5., -10.])
+    """
+    table, born = _read(scores, birth)
+    return np.where(born < len(table) - 1, table[-1] - _at_birth(table, born), np.nan)
+
+
+def forgetting(scores: npt.ArrayLike, birth: npt.ArrayLike) -> Floats:
+    """Loss of every pair from its best earlier score, max over b <= l < T of s_l, minus s_T.
+
+    Negative when the last score is the best, which maxima that include the last stage conceal.
+
+    Args:
+        scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
+        birth: (pairs,), the stage at which each pair was born, counted from 0.
+
+    Returns:
+        (pairs,) in units of the score; NaN for pairs born at the last stage.
+
+    Raises:
+        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
+
+    References:
+        Chaudhry et al., Riemannian walk (arXiv 1801.10112), per pair instead of averaged.
+
+    >>> forgetting([[60, np.nan], [70, 50], [65, 40]], [0, 1])
+    array([ 5., 10.])
+    """
+    table, born = _read(scores, birth)
+    earlier = np.where(np.isnan(table[:-1]), -np.inf, table[:-1])
+    best = earlier.max(axis=0, initial=-np.inf)
+    return np.where(born < len(table) - 1, best - table[-1], np.nan)
+
+
+def retention(scores: npt.ArrayLike, birth: npt.ArrayLike, *, chance: npt.ArrayLike) -> Floats:
+    """Share of what a pair had learned above chance that is left, (s_T - c) / (s_b - c).
+
+    1 is kept, 0 is lost, above 1 is improved, below 0 is worse than chance. Pairs with different
+    ceilings can be compared.
+
+    Args:
+        scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
+        birth: (pairs,), the stage at which each pair was born, counted from 0.
+        chance: c, one or (pairs,); K/N for the recall at K in a gallery of N.
+
+    Returns:
+        (pairs,); NaN for pairs born at the last stage, or at chance.
+
+    Raises:
+        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
+
+    >>> retention([[0.9], [0.5]], [0], chance=0.1)
+    array([0.5])
+    """
+    table, born = _read(scores, birth)
+    floor = _per_pair(chance, table, "chance", or_one=True)
+    learned = _at_birth(table, born) - floor
+    defined = (born < len(table) - 1) & (learned != 0)
+    share = np.full(table.shape[1], np.nan)
+    np.divide(table[-1] - floor, learned, out=share, where=defined)
+    return share
+
+
+def intransigence(scores: npt.ArrayLike, birth: npt.ArrayLike, joint: npt.ArrayLike) -> Floats:
+    """What learning late cost a pair at its birth, joint - s_b; positive means it was held back.
+
+    Args:
+        scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
+        birth: (pairs,), the stage at which each pair was born, counted from 0.
+        joint: (pairs,), the scores of a model of the same size, trained for as many steps on
+            everything available at the pair's birth at once; NaN where there is none.
+
+    Returns:
+        (pairs,) in units of the score, defined for pairs born at the last stage too.
+
+    Raises:
+        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
+
+    References:
+        Chaudhry et al., Riemannian walk (arXiv 1801.10112).
+
+    >>> intransigence([[60, np.nan], [70, 50]], [0, 1], [60, 58])
+    array([0., 8.])
+    """
+    table, born = _read(scores, birth)
+    return _per_pair(joint, table, "joint") - _at_birth(table, born)
+
+
+def harmonic_mean(old: float, new: float) -> float:
+    """Harmonic mean of the old and the new pairs' scores: high only if both are.
+
+    Returns:
+        2 old new / (old + new); 0 when either is 0, NaN when either is NaN.
+
+    Raises:
+        ValueError: If either is negative: scores are averaged, not differences of scores.
+
+    >>> harmonic_mean(0.75, 0.25)
+    0.375
+    """
+    if old < 0 or new < 0:
+        raise ValueError(f"harmonic mean of {old} and {new}; give scores that are not negative")
+    total = old + new
+    return total if total == 0 else float(2 * old * new / total)
+
+
+def _read(scores: npt.ArrayLike, birth: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """Check what every definition takes for granted."""
+    table = np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2 or not len(table):
+        raise ValueError(f"scores of shape {table.shape}; they must be (stages, pairs)")
+    born = np.asarray(birth)
+    stages, pairs = table.shape
+    if born.shape != (pairs,) or not np.issubdtype(born.dtype, np.integer):
+        raise ValueError(
+            f"birth of shape {born.shape} and type {born.dtype} for scores of shape "
+            f"{table.shape}; give one stage, an integer from 0, per pair"
+        )
+    outside = np.flatnonzero((born < 0) | (born >= stages))
+    if outside.size:
+        pair = outside[0]
+        raise ValueError(
+            f"pair {pair}: birth at stage {born[pair]}, but stages are 0..{stages - 1}"
+        )
+    unborn = np.arange(stages)[:, None] < born
+    wrong = np.argwhere(np.isnan(table) != unborn)
+    if wrong.size:
+        stage, pair = wrong[0]
+        found = "NaN after" if np.isnan(table[stage, pair]) else "a score before"
+        raise ValueError(
+            f"scores, stage {stage}, pair {pair}: {found} its birth at stage {born[pair]}; "
+            "store NaN exactly before birth"
+        )
+    return table, born.astype(np.intp)
+
+
+def _at_birth(table: Floats, born: npt.NDArray[np.intp]) -> Floats:
+    first: Floats = np.take_along_axis(table, born[None, :], axis=0)[0]
+    return first
+
+
+def _per_pair(values: npt.ArrayLike, table: Floats, name: str, *, or_one: bool = False) -> Floats:
+    """Read one number per pair, or one for all if that makes sense."""
+    numbers = np.asarray(values, dtype=np.float64)
+    pairs = table.shape[1:]
+    if numbers.shape != pairs and not (or_one and numbers.shape == ()):
+        raise ValueError(f"{name} of shape {numbers.shape} for scores of shape {table.shape}")
+    return np.broadcast_to(numbers, pairs)

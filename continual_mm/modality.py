@@ -1,0 +1,125 @@
+"""The words for what a dataset offers: modalities, kinds of signal, pairs, the card."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+from typing import Self
+
+
+class Kind(StrEnum):
+    """The kind of signal that one item of a modality is; it decides the encoder.
+
+    ``VECTOR`` is (features,); ``TOKENS`` is an unordered bag (time, features); ``SPECTROGRAM`` is
+    (time, mels) and ``FRAMES`` is (time, ...), both read in order. All but vectors have lengths.
+    """
+
+    VECTOR = "vector"
+    TOKENS = "tokens"
+    SPECTROGRAM = "spectrogram"
+    FRAMES = "frames"
+
+    @property
+    def has_length(self) -> bool:
+        """Whether the first axis of an item is time, of which only a prefix may be valid."""
+        return self is not Kind.VECTOR
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """A modality as a dataset declares it.
+
+    Attributes:
+        name: Any identifier, such as ``video``; never ``ids``, ``split`` or another pack column.
+        kind: The kind of signal.
+        shape: Shape of one item: (features,), (time, features), or (time, ...). The time is the
+            longest that occurs.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+
+    @property
+    def features(self) -> int:
+        """Values per item (vectors) or per time step (everything else)."""
+        size = 1
+        for length in self.shape[1:] if self.kind.has_length else self.shape:
+            size *= length
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCard:
+    """What a dataset contains, known without loading its arrays or importing torch.
+
+    Attributes:
+        name: The registered name, or the file's stem.
+        modalities: What the items have, in the dataset's order.
+        items: Number of items per split: (train, validation, test).
+        fingerprint: Changes whenever the content does; keeps a run from being continued on
+            other data.
+        has_labels: Whether items carry a class label (for ``positives = "label"``).
+    """
+
+    name: str
+    modalities: tuple[Modality, ...]
+    items: tuple[int, int, int]
+    fingerprint: str
+    has_labels: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities' names in the dataset's order."""
+        return tuple(modality.name for modality in self.modalities)
+
+    def __getitem__(self, name: str) -> Modality:
+        for modality in self.modalities:
+            if modality.name == name:
+                return modality
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pair:
+    """Two modalities that are compared with each other; made by :func:`pair`, order-free."""
+
+    first: str
+    second: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``"video-text"``; the order of the two names does not matter.
+
+        Raises:
+            ValueError: Unless the text is two different names joined by one hyphen.
+        """
+        names = text.split("-")
+        if len(names) != 2 or not all(names) or names[0] == names[1]:
+            raise ValueError(f"{text!r} is not two different modalities joined by a hyphen")
+        first, second = sorted(names)
+        return cls(first, second)
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Both retrieval directions as (query, gallery)."""
+        return (self.first, self.second), (self.second, self.first)
+
+    def __contains__(self, modality: object) -> bool:
+        return modality in (self.first, self.second)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.second}"
+
+
+def pair(first: str, second: str) -> Pair:
+    """Give the unordered pair of two modalities, equal whichever comes first.
+
+    >>> str(pair("video", "audio"))
+    'audio-video'
+    """
+    return Pair.parse(f"{first}-{second}")
+
+
+def all_pairs(modalities: tuple[str, ...]) -> tuple[Pair, ...]:
+    """Every pair among some modalities, sorted by name."""
+    return tuple(sorted(pair(first, second) for first, second in combinations(modalities, 2)))

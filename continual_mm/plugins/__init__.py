@@ -1,0 +1,1 @@
+"""One way of not forgetting per file."""

@@ -1,0 +1,53 @@
+"""What every way of not forgetting shares: a learner's callbacks and a state that can be saved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from avalanche.core import BaseSGDPlugin
+from torch import Tensor
+
+from continual_mm.learning.learner import Learner
+
+
+class Plugin(BaseSGDPlugin[Any]):
+    """A plugin of the learner.
+
+    A subclass overrides one or two of Avalanche's callbacks, calls ``learner.add_term`` in
+    ``before_backward``, and keeps what it remembers in tensors that ``state`` gives away.
+    """
+
+    recalled_rows: int = 0
+    """Remembered rows that the plugin wants in each batch; the largest wish is met."""
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Called before a stage, when what arrives with it is not in the space yet."""
+
+    def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Called before a stage, when the space has grown."""
+
+    def before_forward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Called when the step's batch is there, before it is embedded."""
+
+    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Called when the step's loss is there: the place for ``learner.add_term``."""
+
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Called when a stage is finished, before it is scored."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the plugin remembers."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+
+
+def at_least_zero(name: str, value: float) -> float:
+    """The value, if it is a usable weight.
+
+    Raises:
+        ValueError: If it is negative or not finite.
+    """
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} = {value}: give a finite number of at least 0")
+    return float(value)

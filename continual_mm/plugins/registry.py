@@ -1,0 +1,136 @@
+"""Name in a strategy file -> plugin: the only list. Nothing heavy is imported to read it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from inspect import Parameter, signature
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.rules import Number, PluginRule
+
+if TYPE_CHECKING:
+    from continual_mm.definitions import Strategy
+
+ENTRY_POINTS = "continual_mm.plugins"
+"""Entry-point group under which another package offers plugin classes by name."""
+
+WEIGHT = Number(least=0)
+POSITIVE = Number(least=0, above=True)
+COUNT = Number(least=1, whole=True)
+ROWS = Number(least=2, whole=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A plugin that strategy files may name.
+
+    Attributes:
+        path: ``module:class``.
+        summary: One line for lists.
+        rule: What a file may say of it.
+    """
+
+    path: str
+    summary: str
+    rule: PluginRule
+
+
+BUILT_IN: Mapping[str, Known] = MappingProxyType(
+    {
+        "ewc": Known(
+            "continual_mm.plugins.ewc:EWC",
+            "pulls weights towards those of finished stages, by Fisher information",
+            PluginRule({"weight": WEIGHT, "batches": COUNT, "rows": ROWS}),
+        ),
+        "freeze": Known(
+            "continual_mm.plugins.freeze:Freeze",
+            "keeps everything learned bit for bit; only what arrives is trained",
+            PluginRule({}),
+        ),
+        "replay": Known(
+            "continual_mm.plugins.replay:Replay",
+            "trains remembered items again",
+            PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
+        ),
+        "transport": Known(
+            "continual_mm.plugins.transport:Transport",
+            "keeps the transport plans between old modalities on remembered items",
+            PluginRule(
+                {"weight": WEIGHT, "epsilon": POSITIVE, "gauge": WEIGHT, "rows": ROWS},
+                needs_memory=True,
+            ),
+        ),
+    }
+)
+
+
+def outside() -> dict[str, EntryPoint]:
+    """Plugins that other installed packages offer, by name, not imported."""
+    found = entry_points(group=ENTRY_POINTS)
+    return {entry.name: entry for entry in found if entry.name not in BUILT_IN}
+
+
+def rules(wanted: Iterable[str]) -> dict[str, PluginRule]:
+    """What strategy files may say of each plugin.
+
+    Args:
+        wanted: Names that a file uses. Only these are imported, and only if they come from outside;
+            their constructors then say which parameters there are.
+
+    Raises:
+        RefusedError: If a plugin from outside cannot be imported.
+    """
+    known = {name: plugin.rule for name, plugin in BUILT_IN.items()}
+    foreign = set(wanted) - known.keys()
+    # Reading what is installed takes longer than everything else here, so only where it matters.
+    offered = outside() if foreign else {}
+    return known | {name: _rule(offered[name]) for name in sorted(foreign & offered.keys())}
+
+
+def _rule(entry: EntryPoint) -> PluginRule:
+    plugin = _loaded(entry)
+    named = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [p.name for p in signature(plugin).parameters.values() if p.kind in named]
+    memory = bool(getattr(plugin, "needs_memory", False))
+    return PluginRule(dict.fromkeys(parameters, Any), needs_memory=memory)
+
+
+def build(strategy: "Strategy") -> dict[str, Any]:
+    """The strategy's plugin objects by name, in the file's order.
+
+    Raises:
+        RefusedError: If a plugin cannot be imported, or does not take its parameters.
+    """
+    return {
+        name: _made(_entry(name), f"strategy '{strategy.name}', [{name}]", parameters)
+        for name, parameters in strategy.plugins.items()
+    }
+
+
+def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:
+    plugin = _loaded(entry)
+    try:
+        return plugin(**parameters)
+    except (TypeError, ValueError) as error:
+        raise RefusedError(Complaint(place, str(error))) from error
+
+
+def _entry(name: str) -> EntryPoint:
+    if name in BUILT_IN:
+        return EntryPoint(name, BUILT_IN[name].path, ENTRY_POINTS)
+    offered = outside()
+    if name not in offered:
+        remedy = "continual-mm list plugins shows what there is"
+        raise RefusedError(Complaint(f"plugin '{name}'", "is not installed", remedy))
+    return offered[name]
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        place = f"plugin '{entry.name}' ({entry.value})"
+        remedy = "mend or remove the package that offers it"
+        raise RefusedError(Complaint(place, f"cannot be imported: {error}", remedy)) from error

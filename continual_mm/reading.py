@@ -1,0 +1,153 @@
+"""From a file's contents to a definition, or to everything that is wrong with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, create_model
+
+from continual_mm.complaint import Complaint
+from continual_mm.definitions import (
+    MemorySettings,
+    Scenario,
+    ScenarioHead,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+from continual_mm.rules import Number, PluginRule
+from continual_mm.tables import Reader, Table, shown
+
+Document = Mapping[str, Any]
+"""A TOML file's contents as Python values."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioDraft:
+    """A scenario file as far as it could be read.
+
+    Attributes:
+        scenario: What could be read. If there are complaints, what they are about is left out.
+        complaints: What is wrong with the file, whatever its dataset offers.
+    """
+
+    scenario: Scenario
+    complaints: tuple[Complaint, ...]
+
+
+def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> ScenarioDraft:
+    """Give a scenario file its meaning without refusing it, so that its dataset is asked as well.
+
+    Args:
+        document: The file's contents.
+        name: What the scenario is called (the file's stem).
+        folder: Where its relative dataset path starts.
+        file: What to call the file in complaints.
+    """
+    reader = Reader(file)
+    inner = ("space", "training", "stage")
+    outer = {key: value for key, value in document.items() if key not in inner}
+    head = reader.table(ScenarioHead, "", outer, tables=inner)
+    if document.get("dataset", "") == "":
+        remedy = 'add dataset = "narrated_shapes", or the path of a feature pack'
+        reader.refuse("dataset", "no dataset is named", remedy)
+    parts = {
+        **{key: getattr(head, key) for key in ScenarioHead.model_fields},
+        "name": name,
+        "folder": folder,
+        "space": reader.table(SpaceSettings, "[space]", document.get("space", {})),
+        "training": reader.table(Training, "[training]", document.get("training", {})),
+        "stages": _stages(reader, document.get("stage", [])),
+    }
+    if reader.complaints:
+        return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.complaints))
+    return ScenarioDraft(Scenario.model_validate(parts), ())
+
+
+def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:
+    if not isinstance(tables, list) or not tables:
+        problem = "no stage is defined" if not tables else f"{shown(tables)} is no list of tables"
+        remedy = 'write [[stage]], in double brackets, with add = ["video", "audio"] below it'
+        reader.refuse("[[stage]]", problem, remedy)
+        return ()
+    return tuple(
+        _stage(reader, f"[[stage]] {number}", table) for number, table in enumerate(tables, start=1)
+    )
+
+
+def _stage(reader: Reader, where: str, table: Any) -> Stage:
+    """A stage, with the names that can be made out even where its lists are faulty."""
+    stage = reader.table(Stage, where, table)
+    said = table if isinstance(table, Mapping) else {}
+    names = {"add": _texts(said.get("add")) or (), "pairs": _texts(said.get("pairs"))}
+    return stage.model_copy(update=names)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """The texts in what should be a list of them; None where there is nothing like it."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        return None
+    return tuple(text for text in value if isinstance(text, str))
+
+
+def read_strategy(
+    document: Document, *, name: str, file: str, rules: Mapping[str, PluginRule]
+) -> Strategy:
+    """Give a strategy file its meaning.
+
+    Args:
+        document: The file's contents.
+        name: What the strategy is called (the file's stem).
+        file: What to call the file in complaints.
+        rules: What each known plugin accepts.
+
+    Raises:
+        RefusedError: With one complaint per mistake in the file.
+    """
+    reader = Reader(file)
+    own = ("description", "joint", "memory")
+    tables = {key: value for key, value in document.items() if key not in own}
+    top = {key: document[key] for key in ("description", "joint") if key in document}
+    parts: dict[str, Any] = {"name": name, **top}
+    reader.table(Strategy, "", parts)
+    if "memory" in document:
+        parts["memory"] = reader.table(MemorySettings, "[memory]", document["memory"])
+    parts["plugins"] = {
+        key: _plugin(reader, key, value, rules, own) for key, value in tables.items()
+    }
+    hungry = [f"[{key}]" for key in tables if key in rules and rules[key].needs_memory]
+    if hungry and "memory" not in document:
+        problem = f"the table is missing, but {' and '.join(hungry)} need past items"
+        reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
+    others = [f"[{key}]" for key in document if key in tables or key == "memory"]
+    if document.get("joint") is True and others:
+        problem = "joint training meets everything at once and has nothing to protect"
+        reader.refuse("joint", problem, f"remove {', '.join(others)}, or joint = true")
+    reader.finish()
+    return Strategy.model_validate(parts)
+
+
+def _plugin(
+    reader: Reader, name: str, values: Any, rules: Mapping[str, PluginRule], own: tuple[str, ...]
+) -> Mapping[str, Any]:
+    """The parameters that a file gives to one plugin, each within its range."""
+    if name not in rules:
+        reader.unknown("", name, values, [*rules, *own])
+        return {}
+    # By alias, for a plugin's parameter may bear a name that pydantic's models use themselves.
+    fields: dict[str, Any] = {
+        f"parameter_{number}": (_type_of(kind), Field(default=None, alias=key))
+        for number, (key, kind) in enumerate(rules[name].parameters.items())
+    }
+    model = create_model("Parameters", __base__=Table, **fields)
+    return reader.table(model, f"[{name}]", values).model_dump(by_alias=True, exclude_unset=True)
+
+
+def _type_of(kind: Any) -> Any:
+    if not isinstance(kind, Number):
+        return kind
+    within = Field(gt=kind.least) if kind.above else Field(ge=kind.least)
+    return Annotated[int, within] if kind.whole else Annotated[float, within]

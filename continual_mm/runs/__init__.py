@@ -1,0 +1,1 @@
+"""Runs: train, checkpoint, watch, compare."""

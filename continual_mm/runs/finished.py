@@ -1,0 +1,186 @@
+"""What a finished run measured, read from its folder and checked.
+
+Needs neither torch nor Avalanche, so that a comparison does not wait for them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.archive import Archive
+from continual_mm.data.findings import Findings
+from continual_mm.modality import Pair
+from continual_mm.runs import records
+
+SPLIT = "test"
+"""Comparisons are made on this split; the other one is for choosing numbers of a strategy."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """What a pair is to its scenario.
+
+    Attributes:
+        birth: 0-based stage at which both modalities were there.
+        role: ``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never.
+        chance: Recall at 1 of a random order, both directions averaged.
+    """
+
+    birth: int
+    role: records.Role
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The test queries of one pair after one stage.
+
+    Attributes:
+        rows: (n,) dataset rows, ascending.
+        ranks: (2, n) 0-based rank of the right answer in either direction.
+    """
+
+    rows: NDArray[np.int64]
+    ranks: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that came to its end.
+
+    Attributes:
+        folder: Where it lies.
+        scenario: The scenario's name.
+        strategy: The strategy's name.
+        seed: What weights, order, shares and memory followed from.
+        joint: Whether everything was trained at once; only the last stage is then ranked.
+        task: What all runs of the scenario have in common: its definition, data and pairs.
+        protection: What all runs of the strategy have in common: its definition.
+        arrivals: Names of the modalities that each stage added.
+        pairs: Every pair, sorted by name.
+        ranked: (0-based stage, pair) -> ranks at the stage's end.
+        memory_bytes: Kept of the past.
+        seconds: Duration.
+    """
+
+    folder: Path
+    scenario: str
+    strategy: str
+    seed: int
+    joint: bool
+    task: Mapping[str, Any]
+    protection: Mapping[str, Any]
+    arrivals: tuple[tuple[str, ...], ...]
+    pairs: Mapping[str, PairFacts]
+    ranked: Mapping[tuple[int, str], Ranked]
+    memory_bytes: int
+    seconds: float
+
+
+def is_run(files: Iterable[str]) -> bool:
+    """Whether a folder with these files is one of a run, finished or not."""
+    return "definition.json" in files
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder came to its end."""
+    return (folder / "cost.json").is_file()
+
+
+def read_finished(folder: Path) -> FinishedRun:
+    """Read a finished run.
+
+    Raises:
+        RefusedError: If a file is missing or damaged.
+    """
+    definition = records.read(records.Definition, folder / "definition.json")
+    cost = records.read(records.Cost, folder / "cost.json")
+    scores = records.read(records.Scores, folder / "scores.json")
+    count = len(scores.stages)
+    chance = _chance(scores, folder / "scores.json")
+    pairs = {
+        name: PairFacts(known.birth - 1, known.role, chance[name])
+        for name, known in sorted(scores.pairs.items())
+    }
+    ranked: dict[tuple[int, str], Ranked] = {}
+    for stage in [count - 1] if definition.strategy.joint else range(count):
+        born = [name for name, facts in pairs.items() if facts.birth <= stage]
+        found = _ranks(folder / "ranks" / f"stage-{stage + 1}.npz", born)
+        ranked |= {(stage, name): ranks for name, ranks in found.items()}
+    return FinishedRun(
+        folder=folder,
+        scenario=definition.scenario.name,
+        strategy=definition.strategy.name,
+        seed=definition.seed,
+        joint=definition.strategy.joint,
+        task={
+            "scenario": definition.scenario.model_dump(),
+            "data": definition.data,
+            "pairs": scores.model_dump(include={"pairs"})["pairs"],
+        },
+        protection=definition.strategy.model_dump(),
+        arrivals=tuple(stage.added for stage in scores.stages),
+        pairs=pairs,
+        ranked=ranked,
+        memory_bytes=cost.memory_bytes,
+        seconds=cost.seconds,
+    )
+
+
+def _chance(scores: records.Scores, path: Path) -> dict[str, float]:
+    """Pair -> chance at the end of the last stage, directions averaged."""
+    directions: dict[str, list[float]] = {name: [] for name in scores.pairs}
+    for score in scores.evaluations:
+        last = score.final and score.stage == len(scores.stages)
+        if last and score.split == SPLIT and score.pair in directions:
+            directions[score.pair].append(score.chance)
+    lacking = [name for name, values in directions.items() if not values]
+    if lacking:
+        problem = f"is damaged: no {SPLIT} score of {', '.join(lacking)} after the last stage"
+        raise RefusedError(Complaint(str(path), problem, records.REMEDY))
+    return {name: float(np.mean(values)) for name, values in directions.items()}
+
+
+def _ranks(path: Path, pairs: Sequence[str]) -> dict[str, Ranked]:
+    """Pair -> ranks, from the file of one stage."""
+    if not pairs:
+        return {}
+    findings = Findings(str(path))
+    try:
+        with Archive(path, findings) as archive:
+            read = {pair: _ranked(archive, pair, findings) for pair in pairs}
+        findings.refuse()
+    except RefusedError as error:
+        raise RefusedError(
+            Complaint(one.place, one.problem, records.REMEDY) for one in error.complaints
+        ) from error
+    return {pair: ranked for pair, ranked in read.items() if ranked is not None}
+
+
+def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
+    """One pair's ranks; None, and a complaint, if they cannot be what a run wrote."""
+    rows_name = f"{SPLIT}/{pair}/rows"
+    rows = archive.read(rows_name)
+    ranks = []
+    for query, gallery in Pair.parse(pair).directions:
+        name = f"{SPLIT}/{pair}/{query} to {gallery}"
+        found = archive.read(name)
+        if found is None or rows is None:
+            continue
+        if found.shape != rows.shape or found.dtype.kind != "f" or not _are_ranks(found):
+            findings.about(name, "is not one rank for each row")
+        ranks.append(found)
+    if rows is None or len(ranks) < 2:
+        return None
+    if rows.ndim != 1 or rows.dtype.kind != "i" or not rows.size or (np.diff(rows) <= 0).any():
+        findings.about(rows_name, "is no ascending list of dataset rows")
+    return None if findings.faulty else Ranked(rows, np.stack(ranks))
+
+
+def _are_ranks(values: NDArray[Any]) -> bool:
+    return bool((np.isfinite(values) & (values >= 0)).all())

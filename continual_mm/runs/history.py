@@ -1,0 +1,166 @@
+"""What a run measured: scores by stage and pair, and what follows from them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.arrivals import Arrival, Roles, births, roles
+from continual_mm.learning.evaluation import Evaluation
+from continual_mm.metrics import forgetting
+from continual_mm.modality import Pair
+from continual_mm.space.space import JointSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One direction of one pair at one moment; recalls are fractions.
+
+    Attributes:
+        stage: 1-based stage.
+        step: Optimiser steps over all stages until then.
+        final: Whether the stage was finished.
+        split: ``validation`` or ``test``.
+        pair: ``audio-video``.
+        direction: ``audio to video``: query, gallery.
+        queries: Number of queries, which is the size of the gallery.
+        chance: Recall at 1 of a random order.
+        recall_at_1: Fraction of queries whose answer came first.
+        recall_at_5: Fraction of queries whose answer was among the first five.
+        recall_at_10: Fraction of queries whose answer was among the first ten.
+        median_rank: 1-based.
+        mean_reciprocal_rank: In (0, 1].
+    """
+
+    stage: int
+    step: int
+    final: bool
+    split: str
+    pair: str
+    direction: str
+    queries: int
+    chance: float
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    median_rank: float
+    mean_reciprocal_rank: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The score as ``scores.json`` has it: ``recall@1`` and so on."""
+        return {key.replace("recall_at_", "recall@"): value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Score":
+        """Read what :meth:`as_json` wrote."""
+        return cls(**{key.replace("recall@", "recall_at_"): v for key, v in record.items()})
+
+
+def scores_of(evaluation: Evaluation) -> list[Score]:
+    """The scores of an evaluation, pair by pair and direction by direction."""
+    return [
+        Score(
+            stage=evaluation.stage + 1,
+            step=evaluation.step,
+            final=evaluation.final,
+            split=evaluation.split,
+            pair=str(found.pair),
+            direction=" to ".join(direction),
+            queries=len(found.rows),
+            chance=found.chance[direction],
+            **{k.replace("@", "_at_"): v for k, v in found.scores(direction).items()},
+        )
+        for found in evaluation.pairs
+        for direction in found.pair.directions
+    ]
+
+
+@dataclass(slots=True)
+class History:
+    """The scores of a run, and the space that it trained.
+
+    Attributes:
+        arrivals: The stages.
+        space: The trained space.
+        scores: Every evaluation, in order of time.
+        cost: Seconds, steps, bytes.
+    """
+
+    arrivals: Sequence[Arrival]
+    space: JointSpace
+    scores: list[Score] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def roles(self) -> Roles:
+        """Old, new and emergent pairs of the scenario."""
+        return roles(self.arrivals)
+
+    @property
+    def births(self) -> dict[Pair, int]:
+        """Pair -> 0-based stage at which both its modalities were there."""
+        return births(self.arrivals)
+
+    def matrix(self, *, split: str = "test", metric: str = "recall_at_1") -> NDArray[np.float64]:
+        """(stages, pairs) a score at stage ends, directions averaged; NaN where there is none.
+
+        Pairs are in the order of :attr:`births`.
+        """
+        return matrix(
+            self.scores, len(self.arrivals), list(self.births), split=split, metric=metric
+        )
+
+    def recall(self, pair: str, *, stage: int | None = None, split: str = "test") -> float:
+        """R@1 of a pair as a fraction after a 1-based stage, the last one if left out."""
+        names = [str(known) for known in self.births]
+        wanted = str(Pair.parse(pair))
+        if wanted not in names:
+            raise KeyError(f"no pair {pair!r} in this run; it has {', '.join(names)}")
+        row = (stage or len(self.arrivals)) - 1
+        return float(self.matrix(split=split)[row, names.index(wanted)])
+
+    def headline(self, *, split: str = "test") -> dict[str, float]:
+        """Old, new and emergent pairs' mean R@1 after the last stage; harmonic mean, forgetting."""
+        table = self.matrix(split=split)
+        pairs = list(self.births)
+        birth = np.array(list(self.births.values()))
+
+        def mean(some: Iterable[Pair], values: NDArray[np.float64]) -> float:
+            chosen = [values[pairs.index(pair)] for pair in some]
+            return float(np.mean(chosen)) if chosen else float("nan")
+
+        known = self.roles
+        lost = np.full(len(pairs), np.nan)
+        if not np.isnan(table[birth, np.arange(len(pairs))]).any():
+            lost = forgetting.forgetting(table, birth)
+        old, new = mean(known.old, table[-1]), mean(known.new, table[-1])
+        return {
+            "old_pairs": old,
+            "new_pairs": new,
+            "emergent_pairs": mean(known.emergent, table[-1]),
+            "harmonic_mean": float(forgetting.harmonic_mean(old, new)),
+            "forgetting": mean(known.old, lost),
+        }
+
+
+def matrix(
+    scores: Iterable[Score],
+    stages: int,
+    pairs: Sequence[Pair],
+    *,
+    split: str,
+    metric: str = "recall_at_1",
+) -> NDArray[np.float64]:
+    """(stages, pairs) a score at stage ends, both directions averaged; NaN where there is none."""
+    names = {str(pair): column for column, pair in enumerate(pairs)}
+    both: dict[tuple[int, int], list[float]] = {}
+    for score in scores:
+        if score.final and score.split == split and score.pair in names:
+            cell = (score.stage - 1, names[score.pair])
+            both.setdefault(cell, []).append(getattr(score, metric))
+    table = np.full((stages, len(pairs)), np.nan)
+    for cell, values in both.items():
+        table[cell] = np.mean(values)
+    return table

@@ -1,0 +1,136 @@
+"""From what a user names to checked definitions; imports no torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from continual_mm import arrivals, catalog
+from continual_mm.arrivals import Arrival
+from continual_mm.catalog import SCENARIO_KEYS, Entry
+from continual_mm.complaint import Complaint, RefusedError, suggestion
+from continual_mm.data import registry as datasets
+from continual_mm.definitions import Scenario, Strategy
+from continual_mm.modality import DatasetCard
+from continual_mm.plugins.registry import rules
+from continual_mm.reading import draft_scenario, read_strategy
+
+Settings = Sequence[tuple[str, str]]
+"""``--set`` options as (dotted path, text)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedScenario:
+    """A scenario checked against its dataset."""
+
+    scenario: Scenario
+    card: DatasetCard
+    arrivals: tuple[Arrival, ...]
+
+
+def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Take ``--set`` options apart.
+
+    >>> read_settings(["training.steps=50"])
+    [('training.steps', '50')]
+
+    Raises:
+        RefusedError: With one complaint for each that is not ``table.key=value``.
+    """
+    parts = [(text, *text.partition("=")) for text in texts]
+    remedy = "write --set table.key=value, such as training.steps=50"
+    wrong = [text for text, path, equals, _ in parts if not (path.strip() and equals)]
+    if wrong:
+        problem = "no key and value with '=' between them"
+        raise RefusedError(Complaint(f"--set {text}", problem, remedy) for text in wrong)
+    return [(path.strip(), value.strip()) for _, path, _, value in parts]
+
+
+def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
+    """Check a scenario file, with settings applied, against what its dataset offers.
+
+    Settings that are not a scenario's are passed over; :func:`open_strategies` judges those.
+
+    Raises:
+        RefusedError: With one complaint per mistake, in the file, in its dataset, or between them.
+    """
+    mine = [setting for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
+    file = _label(entry, mine)
+    document = catalog.overridden(entry.document, mine)
+    # A path given on the command line starts where the user stands, not where the file lies.
+    given = any(path == "dataset" for path, _ in mine)
+    folder = Path.cwd() if given else entry.path.parent
+    draft = draft_scenario(document, name=entry.name, folder=str(folder), file=file)
+    card, faults = _card(draft.scenario.dataset, folder, file)
+    misfits = arrivals.misfits(draft.scenario, card, file=file)
+    if card is None or draft.complaints or misfits:
+        raise RefusedError([*draft.complaints, *faults, *misfits])
+    return OpenedScenario(draft.scenario, card, arrivals.plan(draft.scenario, card))
+
+
+def _card(dataset: str, folder: Path, file: str) -> tuple[DatasetCard | None, list[Complaint]]:
+    """The card of a dataset, or what is wrong with it; neither where none is named."""
+    if not dataset:
+        return None, []
+    try:
+        return datasets.card(dataset, folder=folder), []
+    except RefusedError as error:
+        faults = error.complaints
+        return None, [replace(fault, place=f"{file}, {fault.place}") for fault in faults]
+
+
+def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[Strategy, ...]:
+    """Check strategy files; a setting changes those that have its table.
+
+    Raises:
+        RefusedError: With one complaint per mistake in any of them, and one for each setting that
+            changes nothing at all.
+    """
+    theirs = [setting for setting in settings if _top(setting[0]) not in SCENARIO_KEYS]
+    complaints = _idle(theirs, entries)
+    strategies = []
+    for entry in entries:
+        fitting = [setting for setting in theirs if _top(setting[0]) in entry.document]
+        try:
+            strategies.append(open_strategy(entry, fitting))
+        except RefusedError as error:
+            complaints += error.complaints
+    if complaints:
+        raise RefusedError(complaints)
+    return tuple(strategies)
+
+
+def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Complaint]:
+    """Complain about settings whose table no strategy has."""
+    tables = {key for entry in entries for key in entry.document} - SCENARIO_KEYS
+    known = sorted(SCENARIO_KEYS | tables)
+    names = ", ".join(entry.name for entry in entries) or "none"
+    return [
+        Complaint(
+            f"--set {path}",
+            f"there is no {_top(path)!r} in the scenario or in a strategy ({names})",
+            f"{suggestion(_top(path), known)}there are {', '.join(known)}",
+        )
+        for path, _ in settings
+        if _top(path) not in tables
+    ]
+
+
+def open_strategy(entry: Entry, settings: Settings = ()) -> Strategy:
+    """Check one strategy file with settings applied.
+
+    Raises:
+        RefusedError: With one complaint per mistake.
+    """
+    document = catalog.overridden(entry.document, settings)
+    file = _label(entry, settings)
+    return read_strategy(document, name=entry.name, file=file, rules=rules(document))
+
+
+def _top(path: str) -> str:
+    return path.partition(".")[0]
+
+
+def _label(entry: Entry, settings: Iterable[tuple[str, str]]) -> str:
+    """What to call a definition in complaints; what is wrong may come from the command line."""
+    changed = ", ".join(path for path, _ in settings)
+    return f"{entry.path} with --set {changed}" if changed else str(entry.path)

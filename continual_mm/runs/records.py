@@ -1,0 +1,112 @@
+"""The JSON files of a run's folder, as far as a comparison needs them."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.modality import Pair
+
+Role = Literal["old", "new", "emergent"]
+"""``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never."""
+
+REMEDY = "remove the run's folder and run it again"
+
+
+class _Record(BaseModel):
+    """Part of a file; keys that only matter to others are left out."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class ScenarioRecord(_Record):
+    """A scenario as it was when the run began, with all its keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+class StrategyRecord(_Record):
+    """A strategy as it was when the run began, with all its keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    joint: bool
+
+
+class Definition(_Record):
+    """``definition.json``."""
+
+    scenario: ScenarioRecord
+    strategy: StrategyRecord
+    data: dict[str, Any]
+    seed: int
+
+
+class StageRecord(_Record):
+    """A stage; ``added`` are names of modalities."""
+
+    added: tuple[str, ...]
+
+
+class PairRecord(_Record):
+    """A pair; ``birth`` is the 1-based stage at which both its modalities were there."""
+
+    birth: Annotated[int, Field(ge=1)]
+    role: Role
+
+
+class Score(_Record):
+    """One direction of one pair at one moment; ``stage`` counts from 1."""
+
+    stage: int
+    final: bool
+    split: str
+    pair: str
+    chance: Annotated[float, Field(ge=0, le=1)]
+
+
+class Scores(_Record):
+    """``scores.json``."""
+
+    stages: Annotated[tuple[StageRecord, ...], Field(min_length=1)]
+    pairs: dict[str, PairRecord]
+    evaluations: tuple[Score, ...]
+
+    @model_validator(mode="after")
+    def _pairs_are_born(self) -> Self:
+        for name, known in self.pairs.items():
+            Pair.parse(name)
+            if known.birth > len(self.stages):
+                raise ValueError(f"{name} is born after the last stage")
+        return self
+
+
+class Cost(_Record):
+    """``cost.json``."""
+
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    memory_bytes: Annotated[int, Field(ge=0)]
+
+
+_AnyRecord = TypeVar("_AnyRecord", bound=_Record)
+
+
+def read(kind: type[_AnyRecord], path: Path) -> _AnyRecord:
+    """Read a file.
+
+    Raises:
+        RefusedError: If it is missing, damaged, or lacks something.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        problem = f"is damaged: {place + ': ' if place else ''}{first['msg']}"
+    raise RefusedError(Complaint(str(path), problem, REMEDY))

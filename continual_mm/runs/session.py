@@ -1,0 +1,147 @@
+"""A learner put together with its streams, plugins and memory, ready for its stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.core import BaseSGDPlugin
+from avalanche.logging import BaseLogger
+from numpy.typing import NDArray
+
+from continual_mm.arrivals import plan
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.positives import query_groups
+from continual_mm.definitions import Scenario
+from continual_mm.dice import seed_for
+from continual_mm.learning.evaluation import Evaluation, evaluator
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.stream import Benchmark, benchmark
+from continual_mm.memory import Memory
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.recollection import Recollection
+from continual_mm.runs.history import History, scores_of
+from continual_mm.space.space import JointSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What keeps old pairs aligned, as objects.
+
+    Attributes:
+        plugins: Avalanche plugins by name, in the order of their callbacks.
+        memory: Items of the run's memory, or None.
+        joint: Everything at once instead of stage by stage.
+    """
+
+    plugins: Mapping[str, BaseSGDPlugin[Any]] = field(default_factory=dict)
+    memory: int | None = None
+    joint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Who looks on; none of them changes a number."""
+
+    metrics: Sequence[Any] = ()
+    loggers: Sequence[BaseLogger] = ()
+    plugins: Sequence[BaseSGDPlugin[Any]] = ()
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything that a run in progress consists of.
+
+    Attributes:
+        benchmark: The streams.
+        learner: Trains.
+        plugins: What remembers something, by name, the memory among it.
+        history: The scores until now.
+        evaluations: Evaluations since the current stage began, with every rank.
+    """
+
+    benchmark: Benchmark
+    learner: Learner
+    plugins: dict[str, Plugin]
+    history: History
+    evaluations: list[Evaluation]
+
+    @property
+    def stages(self) -> int:
+        """Stages to train: one if training is joint."""
+        return len(self.benchmark.train)
+
+    def learn(self, stage: int) -> None:
+        """Train a 0-based stage and score it."""
+        self.evaluations.clear()
+        self.learner.learn(self.benchmark, stage)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes kept of the past: items, teachers, importances."""
+        tensors = (value for plugin in self.plugins.values() for value in plugin.state().values())
+        return sum(tensor.nbytes for tensor in tensors)
+
+    @property
+    def remembered_items(self) -> int:
+        """Items in the memory."""
+        memory = self.learner.memory
+        return 0 if memory is None else len(memory)
+
+    @property
+    def recalled_rows(self) -> int:
+        """Remembered rows in each batch of the last stage."""
+        memory = self.plugins.get("memory")
+        return len(memory.drawn) if isinstance(memory, Recollection) else 0
+
+
+def open_session(
+    scenario: Scenario,
+    dataset: Dataset,
+    protection: Protection,
+    *,
+    seed: int,
+    device: torch.device,
+    watchers: Watchers | None = None,
+) -> Session:
+    """Put a learner together.
+
+    Raises:
+        RefusedError: If the scenario does not fit the dataset.
+    """
+    watchers = watchers or Watchers()
+    arrivals = plan(scenario, dataset.card)
+    space = JointSpace(scenario.space, seed=seed)
+    history = History(arrivals=arrivals, space=space)
+    evaluations: list[Evaluation] = []
+
+    def record(evaluation: Evaluation) -> None:
+        evaluations.append(evaluation)
+        history.scores.extend(scores_of(evaluation))
+
+    def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        return query_groups(dataset, query, rows, positives=scenario.positives)
+
+    plugins = dict(protection.plugins)
+    memory = None
+    if protection.memory is not None:
+        memory = Memory(protection.memory, seed=seed_for(seed, "memory"))
+        plugins = {"memory": Recollection(memory), **plugins}
+    learner = Learner(
+        space=space,
+        seed=seed,
+        plugins=[*plugins.values(), *watchers.plugins],
+        memory=memory,
+        evaluator=evaluator(
+            record, groups=groups, metrics=watchers.metrics, loggers=watchers.loggers
+        ),
+        device=device,
+    )
+    return Session(
+        benchmark=benchmark(scenario, arrivals, dataset, seed=seed, joint=protection.joint),
+        learner=learner,
+        plugins={name: p for name, p in plugins.items() if isinstance(p, Plugin)},
+        history=history,
+        evaluations=evaluations,
+    )

@@ -1,0 +1,197 @@
+"""The joint embedding space: towers that arrive one by one, a shared sphere, centroids on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from continual_mm.definitions import SpaceSettings
+from continual_mm.dice import seed_for
+from continual_mm.modality import Kind, Modality
+from continual_mm.space.encoders import ENCODERS, Encoder
+from continual_mm.space.naming import module_key
+
+LARGEST_SCALE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What the space makes of the rows that have one modality.
+
+    Attributes:
+        embedding: (n, D) float32 unit vectors.
+        pooled: (n, pooled) what the reconstruction head should find again.
+        norm: (n,) length of the raw embedding before it was normalised.
+    """
+
+    embedding: Tensor
+    pooled: Tensor
+    norm: Tensor
+
+
+class JointSpace(nn.Module):
+    """MCN's space in its robust form: one encoder and one reconstruction head per modality.
+
+    A modality's first weights depend on the seed and its name only, not on when it arrives, so
+    strategies and orders are compared from the same start.
+
+    Args:
+        settings: Sizes.
+        seed: Where first weights come from.
+
+    Attributes:
+        centroids: (K, D) unit vectors, or zeros before the first k-means fit.
+        log_scale: Logarithm of the scale that similarities are multiplied by.
+    """
+
+    centroids: Tensor
+
+    def __init__(self, settings: SpaceSettings, *, seed: int = 0) -> None:
+        super().__init__()
+        self.settings = settings
+        self.seed = seed
+        self._modalities: dict[str, Modality] = {}
+        self.encoders = nn.ModuleDict()
+        self.reconstructions = nn.ModuleDict()
+        self.log_scale = nn.Parameter(torch.tensor(float(settings.scale)).log())
+        self.register_buffer("centroids", torch.zeros(settings.clusters, settings.dim))
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What has arrived, in order of arrival."""
+        return tuple(self._modalities.values())
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The factor of similarities, in [1, 100]."""
+        return self.log_scale.float().exp().clamp(1.0, LARGEST_SCALE)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modalities
+
+    def welcome(self, modality: Modality) -> None:
+        """Grow an encoder and a reconstruction head; a modality that is known already stays.
+
+        Raises:
+            ValueError: If the name is known with another kind or shape.
+        """
+        known = self._modalities.get(modality.name)
+        if known is not None:
+            if (known.kind, known.features) != (modality.kind, modality.features):
+                raise ValueError(f"{modality} cannot arrive: the space already has {known}")
+            return
+        device = self.log_scale.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(self.seed, "weights", modality.name) % 2**31)
+            encoder = ENCODERS[modality.kind](modality, self.settings)
+            hidden = max(self.settings.dim // 2, 1)
+            head = nn.Sequential(
+                nn.Linear(self.settings.dim, hidden), nn.ReLU(), nn.Linear(hidden, encoder.pooled)
+            )
+        self.encoders[module_key(modality.name)] = encoder.to(device).train(self.training)
+        self.reconstructions[module_key(modality.name)] = head.to(device).train(self.training)
+        self._modalities[modality.name] = modality
+
+    def tower(self, name: str) -> Encoder:
+        """The encoder of a modality.
+
+        Raises:
+            KeyError: If the modality has not arrived; the message says which have.
+        """
+        if name not in self._modalities:
+            arrived = ", ".join(self._modalities) or "none"
+            raise KeyError(f"no modality {name!r} has arrived in this space; it has {arrived}")
+        return cast(Encoder, self.encoders[module_key(name)])
+
+    def forward(
+        self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor]
+    ) -> dict[str, Embedded]:
+        """Embed the rows of every modality that has arrived.
+
+        Args:
+            features: Modality -> (n_m, ...) values. Modalities that have not arrived are passed
+                over.
+            lengths: Modality -> (n_m,) valid time steps, where the kind of signal has time.
+        """
+        embedded = {}
+        for name, values in features.items():
+            if name not in self._modalities:
+                continue
+            pooled, raw = self.tower(name)(values, lengths.get(name))
+            raw = raw.float()
+            norm = raw.norm(dim=1)
+            embedded[name] = Embedded(normalize(raw, dim=1), pooled.float(), norm)
+        return embedded
+
+    def reconstruct(self, name: str, embedding: Tensor) -> Tensor:
+        """(n, D) unit embeddings -> (n, pooled) reconstruction of what the encoder pooled."""
+        prediction: Tensor = self.reconstructions[module_key(name)](
+            embedding * self.settings.dim**0.5
+        )
+        return prediction
+
+    @torch.no_grad()
+    def encode(self, name: str, features: Any, lengths: Any = None) -> Tensor:
+        """Embed features for use: unit vectors, no gradient, weights as in evaluation.
+
+        Args:
+            name: The modality.
+            features: (n, ...) values, or one item without the first axis; anything that torch
+                turns into a tensor. Given as the dataset gives them, standardised if it did.
+            lengths: (n,) valid time steps; all, if left out.
+
+        Returns:
+            (n, D) float32 unit vectors; (D,) for one item.
+
+        Raises:
+            KeyError: If the modality has not arrived.
+            ValueError: If the features' shape is not the modality's.
+        """
+        encoder = self.tower(name)
+        modality = self._modalities[name]
+        values = torch.as_tensor(features, dtype=torch.float32, device=self.log_scale.device)
+        single = values.dim() == len(modality.shape)
+        values = values[None] if single else values
+        free = 2 if modality.kind.has_length else 1
+        if values.shape[free:] != torch.Size(modality.shape[free - 1 :]):
+            raise ValueError(
+                f"{name!r} features of shape {tuple(values.shape)} do not fit; "
+                f"one item is {modality.shape} ({modality.kind})"
+            )
+        steps = None
+        if modality.kind.has_length:
+            steps = torch.as_tensor(
+                [values.shape[1]] * values.shape[0] if lengths is None else lengths,
+                device=values.device,
+            ).reshape(-1)
+        was_training = self.training
+        self.eval()
+        try:
+            _, raw = encoder(values, steps)
+        finally:
+            self.train(was_training)
+        embedding = normalize(raw.float(), dim=1)
+        return embedding[0] if single else embedding
+
+    def describe(self) -> dict[str, Any]:
+        """What :meth:`rebuild` needs besides the weights, as JSON values."""
+        return {
+            "settings": self.settings.model_dump(),
+            "seed": self.seed,
+            "modalities": [
+                {"name": m.name, "kind": str(m.kind), "shape": list(m.shape)}
+                for m in self.modalities
+            ],
+        }
+
+    @classmethod
+    def rebuild(cls, description: Mapping[str, Any]) -> Self:
+        """A space of the described shape, with first weights."""
+        space = cls(SpaceSettings(**description["settings"]), seed=description["seed"])
+        for modality in description["modalities"]:
+            kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
+            space.welcome(Modality(modality["name"], kind, shape))
+        return space

@@ -1,0 +1,53 @@
+"""How things look on a terminal, and as plain lines where there is none."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from continual_mm.complaint import RefusedError
+
+if TYPE_CHECKING:
+    from continual_mm.arrivals import Arrival
+
+# Names and files are shown as they are: [space] is no markup and :key: no picture of a key.
+_console = partial(Console, markup=False, emoji=False, highlight=False)
+out = _console(soft_wrap=True)
+err = _console(soft_wrap=True, stderr=True)
+
+UNLIMITED = 10_000
+"""Width of what no terminal shows: a line for a program is never broken."""
+
+_Row = TypeVar("_Row", bound=Sequence[str])
+
+
+def print_rows(headings: Sequence[str], rows: Iterable[_Row], *, title: str = "") -> None:
+    """A table, its columns aligned; without frames, so that it can be cut and grepped."""
+    table = Table(box=None, title=title or None, title_justify="left", pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading != headings[-1])
+    for row in rows:
+        table.add_row(*row)
+    _console(width=None if out.is_terminal else UNLIMITED).print(table)
+
+
+def print_stages(arrivals: "Iterable[Arrival]") -> None:
+    """What arrives at each stage and what is trained."""
+    rows = [
+        (
+            str(arrival.stage + 1),
+            ", ".join(modality.name for modality in arrival.added),
+            ", ".join(map(str, arrival.trained)) or "no pair",
+            str(arrival.training.steps),
+        )
+        for arrival in arrivals
+    ]
+    print_rows(("stage", "arrives", "trains", "steps"), rows)
+
+
+def print_refusal(error: RefusedError) -> None:
+    """Everything that was found wrong, a line each, on standard error."""
+    for complaint in error.complaints:
+        err.print(f"continual-mm: {' '.join(str(complaint).splitlines())}")

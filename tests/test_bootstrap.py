@@ -1,0 +1,172 @@
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from continual_mm.metrics.bootstrap import interval, resample_weights, weighted_recall
+
+NAN = math.nan
+
+
+def draw(queries: int, seeds: int, replicates: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return resample_weights(
+        queries, seeds, replicates=replicates, generator=np.random.default_rng(seed)
+    )
+
+
+def test_weights_count_what_was_drawn() -> None:
+    queries, seeds = draw(30, 5, 400)
+    assert queries.shape == (400, 30)
+    assert seeds.shape == (400, 5)
+    for counts, size in ((queries, 30), (seeds, 5)):
+        np.testing.assert_array_equal(counts, counts.round())
+        np.testing.assert_array_equal(counts.sum(axis=1), np.full(400, size))
+        assert counts.var() == pytest.approx(1 - 1 / size, rel=0.1)
+
+
+def test_queries_and_seeds_are_drawn_independently() -> None:
+    queries, seeds = draw(8, 8, 4000)
+    both = np.corrcoef(queries.T, seeds.T)[:8, 8:]
+    assert np.abs(both).max() < 0.08
+
+
+def test_a_single_seed_is_no_source_of_variance() -> None:
+    _, seeds = draw(10, 1, 50)
+    np.testing.assert_array_equal(seeds, np.ones((50, 1)))
+
+
+def test_the_same_dice_give_the_same_weights_and_others_do_not() -> None:
+    first, again, other = draw(20, 3, 10), draw(20, 3, 10), draw(20, 3, 10, seed=1)
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert (first[0] != other[0]).any()
+
+
+def test_the_dice_move_on_and_the_global_ones_are_left_alone() -> None:
+    generator = np.random.default_rng(0)
+    state = np.random.get_state()[2]
+    first = resample_weights(20, 3, replicates=4, generator=generator)
+    second = resample_weights(20, 3, replicates=4, generator=generator)
+    assert (first[0] != second[0]).any()
+    assert np.random.get_state()[2] == state
+
+
+def test_equal_weights_give_the_plain_recall() -> None:
+    hits = np.random.default_rng(0).integers(2, size=(3, 4, 50)).astype(float)
+    recall = weighted_recall(hits, np.ones((1, 50)), np.ones((1, 3)))
+    np.testing.assert_allclose(recall[0], hits.mean(axis=(0, 2)))
+
+
+def test_a_replicate_is_the_recall_of_the_repeated_queries_and_seeds() -> None:
+    generator = np.random.default_rng(0)
+    hits = generator.integers(2, size=(3, 4, 20)).astype(float)
+    hits[:, 1, 15:] = NAN
+    queries, seeds = draw(20, 3, 25)
+    recall = weighted_recall(hits, queries, seeds)
+    for replicate in range(25):
+        rows = np.repeat(np.arange(3), seeds[replicate].astype(int))
+        columns = np.repeat(np.arange(20), queries[replicate].astype(int))
+        repeated = hits[rows][:, :, columns]
+        np.testing.assert_allclose(recall[replicate], np.nanmean(repeated, axis=(0, 2)))
+
+
+def test_a_seed_that_lacks_a_cell_is_left_out_of_it() -> None:
+    hits = np.array([[[1.0, 0.0]], [[NAN, NAN]]])
+    recall = weighted_recall(hits, np.ones((2, 2)), np.array([[1.0, 1.0], [0.0, 2.0]]))
+    np.testing.assert_array_equal(recall, [[0.5], [NAN]])
+
+
+def test_the_interval_of_a_proportion_has_its_binomial_width() -> None:
+    hits = np.zeros((1, 1, 400))
+    hits[..., :120] = 1
+    recall = weighted_recall(hits, *draw(400, 1, 4000))
+    error = math.sqrt(0.3 * 0.7 / 400)
+    assert recall.std() == pytest.approx(error, rel=0.05)
+    low, high = interval(recall[:, 0])
+    assert low == pytest.approx(0.3 - 1.96 * error, abs=0.006)
+    assert high == pytest.approx(0.3 + 1.96 * error, abs=0.006)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for experiment in range(300):
+        hits = (generator.random((1, 1, 150)) < 0.4).astype(float)
+        low, high = interval(weighted_recall(hits, *draw(150, 1, 300, seed=experiment))[:, 0])
+        covered += low <= 0.4 <= high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_seeds_that_disagree_widen_the_interval_by_their_own_variance() -> None:
+    hits = np.zeros((10, 1, 100))
+    hits[:4] = 1
+    recall = weighted_recall(hits, *draw(100, 10, 4000))
+    assert recall.std() == pytest.approx(math.sqrt(0.4 * 0.6 / 10), rel=0.05)
+
+
+def test_three_seeds_show_two_thirds_of_their_variance_as_documented() -> None:
+    means = np.array([0.2, 0.5, 0.6])
+    hits = means[:, None, None] * np.ones((3, 1, 10))
+    recall = weighted_recall(hits, *draw(10, 3, 20_000))
+    assert recall.var() == pytest.approx(2 / 3 * means.var(ddof=1) / 3, rel=0.05)
+
+
+def test_two_equal_strategies_differ_by_exactly_nothing() -> None:
+    generator = np.random.default_rng(0)
+    hits = generator.integers(2, size=(5, 7, 333)).astype(float)
+    hits[:, 2, 100:] = NAN
+    weights = draw(333, 5, 500)
+    both = np.concatenate([hits, hits], axis=1)
+    recall = weighted_recall(both, *weights)
+    low, high = interval(recall[:, :7] - recall[:, 7:])
+    assert not low.any()
+    assert not high.any()
+    apart = weighted_recall(hits, *weights) - recall[:, :7]
+    assert not apart.any()
+
+
+def test_pairing_removes_what_both_strategies_find_hard() -> None:
+    generator = np.random.default_rng(0)
+    baseline = (generator.random((1, 1, 1000)) < 0.5).astype(float)
+    better = baseline.copy()
+    better[0, 0, np.flatnonzero(baseline[0, 0] == 0)[:20]] = 1
+    weights = draw(1000, 1, 2000)
+    first, second = (weighted_recall(hits, *weights)[:, 0] for hits in (baseline, better))
+    low, _ = interval(second - first)
+    assert low > 0
+    assert (second - first).std() == pytest.approx(math.sqrt(0.02 * 0.98 / 1000), rel=0.06)
+    unpaired = weighted_recall(better, *draw(1000, 1, 2000, seed=1))[:, 0]
+    assert (unpaired - first).std() > 4 * (second - first).std()
+
+
+def test_the_largest_planned_table_stays_within_its_memory() -> None:
+    hits = np.ones((10, 12, 4000))
+    weights = draw(4000, 10, 500)
+    tracemalloc.start()
+    weighted_recall(hits, *weights)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * hits.nbytes
+
+
+def test_an_interval_is_a_pair_of_percentiles_of_each_column() -> None:
+    samples = np.stack([np.arange(101.0), 7 * np.ones(101), np.full(101, NAN)], axis=1)
+    samples[::2, 1] = NAN
+    low, high = interval(samples, level=0.5)
+    np.testing.assert_allclose(low, [25, 7, NAN])
+    np.testing.assert_allclose(high, [75, 7, NAN])
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="seeds: 0"):
+        draw(3, 0, 5)
+    with pytest.raises(ValueError, match="replicates: 0"):
+        draw(3, 1, 0)
+    with pytest.raises(ValueError, match=r"\(1, 2, 3\).*\(5, 4\)"):
+        weighted_recall(np.ones((1, 2, 3)), np.ones((5, 4)), np.ones((5, 1)))
+    for level in (0.0, 1.0, 95.0, NAN):
+        with pytest.raises(ValueError, match=f"level {level}"):
+            interval(np.ones(3), level=level)
+    with pytest.raises(ValueError, match="at least one replicate"):
+        interval(np.ones((0, 3)))

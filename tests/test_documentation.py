@@ -1,0 +1,220 @@
+import re
+import shlex
+import tomllib
+from inspect import Parameter, signature
+from itertools import zip_longest
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from continual_mm import catalog, cli
+from continual_mm.complaint import RefusedError
+from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
+from continual_mm.definitions import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+from continual_mm.modality import Kind
+from continual_mm.plugins.registry import BUILT_IN
+from continual_mm.rules import Number
+from continual_mm.runs.opening import open_scenario, open_strategy
+
+ROOT = Path(__file__).parents[1]
+SCENARIOS = ROOT / "scenarios" / "README.md"
+STRATEGIES = ROOT / "strategies" / "README.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+DEMANDED, WORKED_OUT = "required", "all completed"
+
+SCENARIO_TABLES = {
+    "Top of the file": (Scenario, {"name", "folder", "space", "training", "stages"}),
+    "`[space]`": (SpaceSettings, set()),
+    "`[training]`": (Training, set()),
+    "`[[stage]]`": (Stage, set(Training.model_fields)),
+}
+STRATEGY_TABLES = {
+    "Top of the file": (Strategy, {"name", "memory", "plugins"}),
+    "`[memory]`": (MemorySettings, set()),
+}
+
+
+def section(page: Path, heading: str) -> str:
+    _, _, rest = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    assert rest, f"{page} has no section {heading}"
+    return rest.split("\n## ")[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row, headings and rules left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    below = zip_longest(cells, cells[1:], fillvalue=[""])
+    return [row for row, next_row in below if "---" not in (row[0], next_row[0])]
+
+
+def told(page: Path, heading: str) -> dict[str, tuple[str, str]]:
+    """Key -> (default, values) as a page tells them."""
+    return {row[0].strip("`"): (row[1].strip("`"), row[2]) for row in rows(section(page, heading))}
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """The words for the values that a JSON schema lets pass."""
+    if "enum" in schema:
+        return " or ".join(f'`"{value}"`' for value in schema["enum"])
+    if "anyOf" in schema:
+        return allowed(schema["anyOf"][0])
+    kinds = {"string": "text", "boolean": "true or false", "array": "list of names"}
+    if schema["type"] in kinds:
+        return kinds[schema["type"]]
+    noun = {"integer": "whole number", "number": "number"}[schema["type"]]
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if "exclusiveMinimum" in schema:
+        return f"{noun}, above {schema['exclusiveMinimum']:g}"
+    return f"{noun}, at least {low:g}" if high is None else f"{noun}, {low:g} to {high:g}"
+
+
+def allowed_number(number: Number) -> str:
+    noun = "whole number" if number.whole else "number"
+    return f"{noun}, {'above' if number.above else 'at least'} {number.least:g}"
+
+
+def assert_model_is_told(
+    page: Path, heading: str, model: type[BaseModel], others: set[str]
+) -> None:
+    schemas = model.model_json_schema()["properties"]
+    fields = {key: field for key, field in model.model_fields.items() if key not in others}
+    page_says = told(page, heading)
+    assert set(page_says) == set(fields)
+    for key, (default, values) in page_says.items():
+        assert values == allowed(schemas[key]), key
+        if default not in (DEMANDED, WORKED_OUT):
+            assert tomllib.loads(f"value = {default}")["value"] == fields[key].default, key
+
+
+@pytest.mark.parametrize("heading", SCENARIO_TABLES)
+def test_every_key_of_a_scenario_is_told_with_its_default_and_range(heading: str) -> None:
+    assert_model_is_told(SCENARIOS, heading, *SCENARIO_TABLES[heading])
+
+
+@pytest.mark.parametrize("heading", STRATEGY_TABLES)
+def test_every_key_of_a_strategy_is_told_with_its_default_and_range(heading: str) -> None:
+    assert_model_is_told(STRATEGIES, heading, *STRATEGY_TABLES[heading])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_plugin_parameter_is_told_with_its_default_and_range(name: str) -> None:
+    accepted = signature(resolve_name(BUILT_IN[name].path)).parameters
+    constructor = {key: p for key, p in accepted.items() if p.kind is Parameter.KEYWORD_ONLY}
+    rule = BUILT_IN[name].rule
+    page_says = told(STRATEGIES, f"`[{name}]`")
+    assert set(page_says) == set(rule.parameters) == set(constructor)
+    for key, (default, values) in page_says.items():
+        assert values == allowed_number(rule.parameters[key]), key
+        assert tomllib.loads(f"value = {default}")["value"] == constructor[key].default, key
+    assert rule.needs_memory == ("Needs `[memory]`." in section(STRATEGIES, f"`[{name}]`"))
+
+
+def test_every_column_of_a_feature_pack_is_told() -> None:
+    columns = section(SCENARIOS, "Feature packs")
+    own = {f"<modality>{ending}" for ending in (KIND, LENGTH, PRESENT)}
+    for name in {*ITEM_COLUMNS, *own, *Kind}:
+        assert f"`{name}`" in columns
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def accept(text: str, shelf: catalog.Shelf, folder: Path) -> None:
+    file = folder / "told.toml"
+    file.write_text(text, encoding="utf-8")
+    entry = catalog.find(shelf, str(file))
+    if shelf == "scenarios":
+        open_scenario(entry)
+    else:
+        open_strategy(entry)
+
+
+@pytest.mark.parametrize("shelf", catalog.SHELVES)
+def test_every_definition_on_a_page_is_accepted(shelf: catalog.Shelf, tmp_path: Path) -> None:
+    documents = blocks(ROOT / shelf / "README.md", "toml")
+    definitions = [text for text in documents if text.startswith("description")]
+    assert definitions
+    for text in definitions:
+        accept(text, shelf, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shelf", "key"), [("scenarios", "dataset"), ("scenarios", "add"), ("strategies", "items")]
+)
+def test_a_key_told_to_be_required_is_refused_if_missing(
+    shelf: catalog.Shelf, key: str, tmp_path: Path
+) -> None:
+    page = ROOT / shelf / "README.md"
+    assert re.search(rf"^\| `{key}` \| {DEMANDED} ", page.read_text(encoding="utf-8"), re.MULTILINE)
+    whole = blocks(page, "toml")[0]
+    accept(whole, shelf, tmp_path)
+    without = "\n".join(line for line in whole.splitlines() if not line.startswith(f"{key} ="))
+    with pytest.raises(RefusedError, match=key):
+        accept(without, shelf, tmp_path)
+
+
+@pytest.mark.parametrize("page", [SCENARIOS, STRATEGIES], ids=["scenarios", "strategies"])
+def test_the_commands_of_a_page_run_one_after_another(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "continual-mm"
+        # A page may train for minutes, a test may not; the last setting counts.
+        hurry = ["--set", "training.steps=1"] if arguments[0] == "run" else []
+        try:
+            cli.main([*arguments, *hurry])
+        except SystemExit as end:
+            assert not end.code, line
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = PROJECT["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    reasons = rows(section(CONTRIBUTING, "Dependencies"))
+    names = [re.split(r"[^\w-]", requirement)[0] for requirement in needed]
+    assert [package.strip("`") for package, _ in reasons] == names
+    assert all(reason for _, reason in reasons)
+
+
+def test_every_module_has_a_room_and_every_room_is_there() -> None:
+    package = ROOT / "continual_mm"
+    table = section(CONTRIBUTING, "The house").split("\n### ")[0]
+    rooms = {room for row in rows(table) for room in re.findall(r"`([^`]+)`", row[1])}
+    assert [room for room in sorted(rooms) if not (package / room).exists()] == []
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    homeless = [
+        module
+        for module in sorted(modules)
+        if not module.endswith("__init__.py")
+        and module not in rooms
+        and not any(room.endswith("/") and module.startswith(room) for room in rooms)
+    ]
+    assert homeless == []
+
+
+def test_pins_are_names_and_versions_and_cover_every_direct_dependency() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    matches = [re.fullmatch(r"([a-z0-9-]+)==([\w.]+)( ; .+)?", pin) for pin in pins]
+    assert all(matches), "a line is no pin"
+    pinned = {match[1] for match in matches if match}
+    project = PROJECT["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    assert {re.split(r"[^\w-]", requirement)[0].lower() for requirement in needed} <= pinned
+    assert not any(name.startswith(("nvidia", "cuda", "triton")) for name in pinned)

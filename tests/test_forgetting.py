@@ -1,0 +1,185 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from continual_mm.metrics.forgetting import (
+    backward_transfer,
+    forgetting,
+    harmonic_mean,
+    intransigence,
+    retention,
+)
+
+NAN = math.nan
+EXAMPLE = np.array([[60, NAN, NAN], [70, 50, NAN], [65, 40, 55]])
+BORN = [0, 1, 2]
+
+
+def avalanche(table: np.ndarray) -> float:
+    """First minus last, over the experiences before the last."""
+    return float(np.mean([table[i, i] - table[-1, i] for i in range(len(table) - 1)]))
+
+
+def chaudhry(table: np.ndarray) -> float:
+    """Best before the last minus last, as Continuum computes it too."""
+    return float(np.mean([np.nanmax(table[:-1, i]) - table[-1, i] for i in range(len(table) - 1)]))
+
+
+def mammoth(table: np.ndarray) -> float:
+    """Best of all rows, the last and zeros for the future included, minus last."""
+    padded = np.nan_to_num(table)
+    return float(np.mean([padded[:, i].max() - padded[-1, i] for i in range(len(table) - 1)]))
+
+
+def lib_continual(table: np.ndarray) -> float:
+    """Equation 3 of its manual, counting from 1: sum over j <= T-2 of R[T-1, j] - R[j, j]."""
+    stages = len(table)
+    terms = [table[stages - 2, j - 1] - table[j - 1, j - 1] for j in range(1, stages - 1)]
+    return float(sum(terms) / (stages - 1))
+
+
+def test_one_table_has_four_forgettings() -> None:
+    assert avalanche(EXAMPLE) == 2.5
+    assert chaudhry(EXAMPLE) == 7.5
+    assert mammoth(EXAMPLE) == 7.5
+    assert lib_continual(EXAMPLE) == 5.0
+
+
+def test_ours_are_those_of_chaudhry_and_of_gem() -> None:
+    np.testing.assert_array_equal(forgetting(EXAMPLE, BORN), [5, 10, NAN])
+    np.testing.assert_array_equal(backward_transfer(EXAMPLE, BORN), [5, -10, NAN])
+    assert np.nanmean(forgetting(EXAMPLE, BORN)) == chaudhry(EXAMPLE)
+    assert np.nanmean(backward_transfer(EXAMPLE, BORN)) == -avalanche(EXAMPLE)
+
+
+def test_improvement_is_negative_forgetting_where_others_say_none() -> None:
+    improved = np.array([[60, NAN], [70, 50]])
+    assert forgetting(improved, [0, 1])[0] == -10
+    assert mammoth(improved) == 0
+
+
+def test_a_median_rank_must_change_its_sign_first() -> None:
+    median_rank = np.array([[3.0, NAN], [20.0, 5.0]])
+    assert mammoth(median_rank) == 0
+    assert forgetting(median_rank, [0, 1])[0] == -17
+    assert forgetting(-median_rank, [0, 1])[0] == 17
+    assert backward_transfer(-median_rank, [0, 1])[0] == -17
+
+
+def test_scores_below_zero_are_not_hidden_by_the_unborn() -> None:
+    scores = np.array([[-1, NAN, NAN], [-3, -2, NAN], [-4, -6, -1]])
+    np.testing.assert_array_equal(forgetting(scores, BORN), [3, 4, NAN])
+
+
+def test_several_pairs_born_together_and_later_stages() -> None:
+    scores = np.array([[0.8, NAN, NAN], [0.6, 0.5, 0.9], [0.9, 0.7, 0.1], [0.7, 0.6, 0.3]])
+    np.testing.assert_allclose(forgetting(scores, [0, 1, 1]), [0.2, 0.1, 0.6])
+    np.testing.assert_allclose(backward_transfer(scores, [0, 1, 1]), [-0.1, 0.1, -0.6])
+
+
+def test_retention_is_the_share_kept_above_chance() -> None:
+    scores = np.array([[0.9, 0.3, 0.1], [0.5, 0.3, 0.2]])
+    np.testing.assert_allclose(retention(scores, [0, 0, 0], chance=0.1), [0.5, 1.0, NAN])
+    np.testing.assert_allclose(
+        retention(scores, [0, 0, 0], chance=[0.1, 0.5, 0.0]), [0.5, 1.0, 2.0]
+    )
+
+
+@given(st.floats(0.2, 1), st.floats(0, 1), st.floats(0.1, 10), st.floats(-5, 5))
+def test_retention_does_not_depend_on_the_unit_of_the_score(
+    born: float, last: float, unit: float, origin: float
+) -> None:
+    scores, chance = np.array([[born], [last]]), 0.1
+    plain = retention(scores, [0], chance=chance)
+    changed = retention(unit * scores + origin, [0], chance=unit * chance + origin)
+    np.testing.assert_allclose(changed, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_pairs_born_last_have_nothing_to_forget_yet() -> None:
+    scores = np.array([[0.5, NAN], [0.4, 0.9]])
+    for values in (
+        backward_transfer(scores, [0, 1]),
+        forgetting(scores, [0, 1]),
+        retention(scores, [0, 1], chance=0.0),
+    ):
+        assert np.isnan(values).tolist() == [False, True]
+    alone = np.array([[0.5]])
+    assert np.isnan(forgetting(alone, [0])).all()
+    assert np.isnan(backward_transfer(alone, [0])).all()
+    assert np.isnan(retention(alone, [0], chance=0.0)).all()
+
+
+def test_intransigence_compares_the_score_at_birth_with_a_joint_model() -> None:
+    joint = np.array([60, 58, 52])
+    np.testing.assert_array_equal(intransigence(EXAMPLE, BORN, joint), [0, 8, -3])
+    np.testing.assert_array_equal(intransigence(EXAMPLE, BORN, [NAN, 58, NAN]), [NAN, 8, NAN])
+
+
+def test_tensors_are_accepted() -> None:
+    scores, born = torch.tensor(EXAMPLE), torch.tensor(BORN)
+    np.testing.assert_array_equal(forgetting(scores, born), forgetting(EXAMPLE, BORN))
+    np.testing.assert_array_equal(
+        intransigence(scores, born, torch.tensor([60, 58, 52])), [0, 8, -3]
+    )
+
+
+def test_arguments_are_left_as_they_were() -> None:
+    before = EXAMPLE.copy()
+    forgetting(EXAMPLE, BORN)
+    backward_transfer(EXAMPLE, BORN)
+    retention(EXAMPLE, BORN, chance=1.0)
+    np.testing.assert_array_equal(EXAMPLE, before)
+
+
+@pytest.mark.parametrize(
+    ("stage", "pair", "value", "words"),
+    [(2, 0, NAN, "NaN after its birth at stage 0"), (0, 1, 0.0, "a score before .* stage 1")],
+)
+def test_nan_anywhere_but_before_birth_is_refused_by_stage_and_pair(
+    stage: int, pair: int, value: float, words: str
+) -> None:
+    scores = EXAMPLE.copy()
+    scores[stage, pair] = value
+    for measure in (
+        lambda: backward_transfer(scores, BORN),
+        lambda: forgetting(scores, BORN),
+        lambda: retention(scores, BORN, chance=0.0),
+        lambda: intransigence(scores, BORN, [1, 1, 1]),
+    ):
+        with pytest.raises(ValueError, match=f"stage {stage}, pair {pair}: {words}"):
+            measure()
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"scores of shape \(3,\)"):
+        forgetting([1, 2, 3], [0])
+    with pytest.raises(ValueError, match=r"birth of shape \(2,\).*\(3, 3\)"):
+        forgetting(EXAMPLE, [0, 1])
+    with pytest.raises(ValueError, match="float64"):
+        forgetting(EXAMPLE, [0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match=r"pair 2: birth at stage 3, but stages are 0\.\.2"):
+        forgetting(EXAMPLE, [0, 1, 3])
+    with pytest.raises(ValueError, match=r"chance of shape \(2,\)"):
+        retention(EXAMPLE, BORN, chance=[0.1, 0.1])
+    with pytest.raises(ValueError, match=r"joint of shape \(\)"):
+        intransigence(EXAMPLE, BORN, 60)
+
+
+@given(st.floats(0.01, 1), st.floats(0.01, 1))
+def test_the_harmonic_mean_is_the_reciprocal_of_the_mean_reciprocal(old: float, new: float) -> None:
+    assert harmonic_mean(old, new) == pytest.approx(1 / ((1 / old + 1 / new) / 2))
+    assert harmonic_mean(old, new) == harmonic_mean(new, old)
+
+
+def test_the_harmonic_mean_at_its_edges() -> None:
+    assert harmonic_mean(0, 0.9) == 0
+    assert harmonic_mean(0.9, 0) == 0
+    assert harmonic_mean(0, 0) == 0
+    assert math.isnan(harmonic_mean(NAN, 0.5))
+    assert math.isnan(harmonic_mean(0.5, NAN))
+    with pytest.raises(ValueError, match=r"-0\.1"):
+        harmonic_mean(-0.1, 0.1)

@@ -1,0 +1,218 @@
+import math
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from continual_mm.metrics.retrieval import mean_reciprocal_rank, median_rank, ranks, recall_at
+
+
+def ranks_by_sorting(similarity: np.ndarray) -> np.ndarray:
+    order = np.argsort(-similarity, axis=1)
+    return np.array([float(np.flatnonzero(row == i)[0]) for i, row in enumerate(order)])
+
+
+def ranks_by_definition(similarity: np.ndarray, positives: np.ndarray, ties: str) -> list[float]:
+    found = []
+    for query, row in enumerate(similarity):
+        correct = {query, *np.flatnonzero(positives[query])}
+        best = max(row[answer] for answer in correct)
+        wrong = [row[answer] for answer in range(len(row)) if answer not in correct]
+        share = {"optimistic": 0.0, "mean": 0.5, "pessimistic": 1.0}[ties]
+        found.append(sum(x > best for x in wrong) + share * sum(x == best for x in wrong))
+    return found
+
+
+def published_recall(similarity: np.ndarray, k: int) -> float:
+    """MCN's metric: every column as similar as the partner counts as a found partner."""
+    places = np.where(np.sort(-similarity, axis=1) == -np.diag(similarity)[:, None])[1]
+    return float((places < k).sum() / len(similarity))
+
+
+def test_without_ties_it_is_the_place_in_the_sorted_row() -> None:
+    similarity = np.random.default_rng(0).normal(size=(1500, 1500))
+    for ties in ("optimistic", "mean", "pessimistic"):
+        np.testing.assert_array_equal(ranks(similarity, ties=ties), ranks_by_sorting(similarity))
+
+
+def test_ties_by_hand_the_partner_being_no_tie_with_itself() -> None:
+    similarity = np.array([[5, 5, 5, 9], [0, 1, 0, 0], [2, 2, 1, 1], [3, 3, 3, 3]])
+    assert ranks(similarity, ties="optimistic").tolist() == [1, 0, 2, 0]
+    assert ranks(similarity, ties="mean").tolist() == [2, 0, 2.5, 1.5]
+    assert ranks(similarity, ties="pessimistic").tolist() == [3, 0, 3, 3]
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(0, 9999), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_ties_and_further_positives_follow_the_definition(
+    count: int, levels: int, seed: int, diagonal: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    similarity = generator.integers(levels, size=(count, count)).astype(np.float32)
+    positives = generator.random((count, count)) < 0.3
+    np.fill_diagonal(positives, diagonal)
+    for ties in ("optimistic", "mean", "pessimistic"):
+        expected = ranks_by_definition(similarity, positives, ties)
+        assert ranks(similarity, ties=ties, positives=positives).tolist() == expected
+        nothing = np.zeros_like(positives)
+        assert ranks(similarity, ties=ties).tolist() == ranks_by_definition(
+            similarity, nothing, ties
+        )
+
+
+def test_positives_are_not_counted_against_each_other_across_blocks() -> None:
+    count = 1400
+    label = np.arange(count) % 50
+    similarity = np.random.default_rng(0).normal(size=(count, count))
+    positives = label[:, None] == label
+    best = np.where(positives, similarity, -np.inf).max(1, keepdims=True)
+    expected = ((similarity > best) & ~positives).sum(1)
+    np.testing.assert_array_equal(ranks(similarity, positives=positives), expected)
+
+
+def test_a_perfect_model_of_class_names_is_perfect_only_with_positives() -> None:
+    label = np.repeat(np.arange(50), 8)
+    similarity = (label[:, None] == label).astype(np.float64)
+    assert recall_at(ranks(similarity, positives=similarity.astype(bool)), 1) == 1
+    assert recall_at(ranks(similarity), 1) == 0
+    assert recall_at(ranks(similarity), 8) == 1
+
+
+def test_a_collapsed_model_is_at_chance_where_the_published_metric_exceeds_one() -> None:
+    collapsed = np.ones((100, 100))
+    assert published_recall(collapsed, 10) == 10
+    assert recall_at(ranks(collapsed), 10) == 0
+    assert median_rank(ranks(collapsed)) == 50.5
+    assert recall_at(ranks(collapsed, ties="optimistic"), 1) == 1
+
+
+def test_without_ties_the_published_metric_agrees() -> None:
+    similarity = np.random.default_rng(1).normal(size=(200, 200)) + 2 * np.eye(200)
+    for k in (1, 5, 10):
+        assert recall_at(ranks(similarity), k) == published_recall(similarity, k)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_give_tensors_and_arrays_give_arrays(dtype: torch.dtype) -> None:
+    similarity = torch.randn(60, 60, generator=torch.Generator().manual_seed(0)).to(dtype)
+    from_tensor = ranks(similarity.requires_grad_())
+    from_array = ranks(similarity.detach().double().numpy())
+    assert from_tensor.dtype == torch.float32
+    assert isinstance(from_array, np.ndarray)
+    assert from_array.dtype == np.float64
+    assert from_tensor.tolist() == from_array.tolist()
+    positives = torch.eye(60, dtype=torch.bool).roll(1, 0)
+    assert ranks(similarity, positives=positives.numpy()).tolist() == (
+        ranks(similarity.detach().double().numpy(), positives=positives).tolist()
+    )
+
+
+def test_a_reversed_and_a_read_only_view_are_ranked_as_they_look() -> None:
+    similarity = np.random.default_rng(0).normal(size=(9, 9))
+    expected = ranks(similarity[::-1, ::-1].copy())
+    similarity.flags.writeable = False
+    assert ranks(similarity[::-1, ::-1]).tolist() == expected.tolist()
+    assert ranks(similarity).tolist() == expected[::-1].tolist()
+
+
+def test_the_positives_are_left_as_they_were() -> None:
+    positives = torch.zeros(3, 3, dtype=torch.bool)
+    ranks(torch.eye(3), positives=positives)
+    assert not positives.any()
+
+
+def test_minus_infinity_is_the_last_place() -> None:
+    similarity = np.zeros((3, 3))
+    similarity[1, 1] = -math.inf
+    assert ranks(similarity).tolist() == [1, 2, 1]
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operator returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_no_temporary_is_a_second_matrix(as_tensor: bool) -> None:
+    similarity = np.random.default_rng(0).random((3000, 3000), dtype=np.float32)
+    positives = np.zeros((3000, 3000), dtype=bool)
+    matrix = torch.from_numpy(similarity) if as_tensor else similarity
+    with Largest() as largest:
+        ranks(matrix, positives=positives)
+    tracemalloc.start()
+    ranks(matrix, positives=positives)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0 < largest.elements < similarity.size / 4
+    assert peak < similarity.nbytes / 4
+
+
+@pytest.mark.parametrize("row", [0, 1200])
+def test_nan_is_refused_naming_the_row(row: int) -> None:
+    similarity = np.zeros((1300, 1300), dtype=np.float32)
+    similarity[row, 7] = math.nan
+    for given_similarity in (similarity, torch.from_numpy(similarity)):
+        with pytest.raises(ValueError, match=f"row {row}: NaN"):
+            ranks(given_similarity)
+
+
+def test_other_shapes_and_words_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        ranks(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=r"'average'.*optimistic"):
+        ranks(np.zeros((2, 2)), ties="average")
+    with pytest.raises(ValueError, match=r"\(3, 3\)"):
+        ranks(np.zeros((2, 2)), positives=np.zeros((3, 3), dtype=bool))
+    with pytest.raises(ValueError, match="float64"):
+        ranks(np.zeros((2, 2)), positives=np.zeros((2, 2)))
+
+
+def test_recall_counts_ranks_below_k() -> None:
+    found = np.array([0, 0.5, 1, 4, 5, 9.5, 10, 99])
+    assert recall_at(found, 1) == 2 / 8
+    assert recall_at(found, 5) == 4 / 8
+    assert recall_at(found, 10) == 6 / 8
+
+
+def test_queries_without_a_rank_are_missed_as_in_the_published_thousand() -> None:
+    assert recall_at(torch.zeros(968), 1, total=1000) == 0.968
+
+
+def test_the_median_counts_from_one() -> None:
+    assert median_rank([0, 0, 0]) == 1
+    assert median_rank([0, 3, 20, 1]) == 3
+
+
+def test_the_mean_reciprocal_rank_by_hand() -> None:
+    assert mean_reciprocal_rank(torch.tensor([0.0, 1.0, 3.0])) == pytest.approx(
+        (1 + 1 / 2 + 1 / 4) / 3
+    )
+
+
+def test_chance_recall_is_k_over_the_gallery() -> None:
+    similarity = np.random.default_rng(0).normal(size=(1000, 1000))
+    assert recall_at(ranks(similarity), 100) == pytest.approx(0.1, abs=0.03)
+
+
+def test_summaries_refuse_what_has_no_answer() -> None:
+    for summary in (median_rank, mean_reciprocal_rank):
+        with pytest.raises(ValueError, match="no ranks"):
+            summary([])
+    with pytest.raises(ValueError, match="recall at 0"):
+        recall_at([1.0], 0)
+    with pytest.raises(ValueError, match=r"total of 1 .* 2 queries"):
+        recall_at([1.0, 2.0], 1, total=1)

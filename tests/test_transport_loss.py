@@ -1,0 +1,383 @@
+import math
+import re
+
+import numpy as np
+import ot
+import pytest
+import torch
+from torch.nn import functional
+
+from continual_mm.losses.transport import (
+    Potentials,
+    log_transport_plan,
+    plan_distillation,
+    plan_distillation_from,
+    transport_plan,
+)
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def aligned(count: int = 48, features: int = 16, seed: int = 0) -> Pair:
+    """Two modalities of the same items: alike, but not the same."""
+    generator = torch.Generator().manual_seed(seed)
+    items, first, second = (
+        torch.randn(count, features, generator=generator, dtype=torch.float64) for _ in range(3)
+    )
+    return (
+        functional.normalize(items + 0.5 * first, dim=1),
+        functional.normalize(items + 0.5 * second, dim=1),
+    )
+
+
+def cosine_cost(pair: Pair) -> torch.Tensor:
+    return 1 - pair[0] @ pair[1].T
+
+
+def rotation(features: int = 16, seed: int = 5) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(
+        torch.randn(features, features, generator=generator, dtype=torch.float64)
+    ).Q
+
+
+def textbook_plan(cost: torch.Tensor, epsilon: float, iterations: int = 400) -> torch.Tensor:
+    """Sinkhorn by matrix scaling; every iteration is recorded for the gradient."""
+    kernel = (-cost / epsilon).exp()
+    rows, columns = cost.shape
+    right = torch.ones(columns, dtype=cost.dtype)
+    for _ in range(iterations):
+        left = 1 / (rows * (kernel @ right))
+        right = 1 / (columns * (kernel.T @ left))
+    return left[:, None] * kernel * right
+
+
+def divergence(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    return (old * (old / new).log()).sum()
+
+
+def test_the_plan_is_the_one_of_textbook_matrix_scaling() -> None:
+    cost = random(5, 9)
+    plan = transport_plan(cost, epsilon=0.1)
+    torch.testing.assert_close(plan, textbook_plan(cost, 0.1), rtol=1e-8, atol=0)
+    torch.testing.assert_close(plan.sum(1), torch.full((5,), 1 / 5, dtype=torch.float64))
+    torch.testing.assert_close(plan.sum(0), torch.full((9,), 1 / 9, dtype=torch.float64))
+
+
+def test_the_plan_of_two_items_by_hand() -> None:
+    cost = torch.tensor([[0.1, 0.9], [0.6, 0.2]], dtype=torch.float64)
+    stays = 0.5 / (1 + math.exp(-(0.9 + 0.6 - 0.1 - 0.2) / (2 * 0.3)))
+    expected = torch.tensor([[stays, 0.5 - stays], [0.5 - stays, stays]], dtype=torch.float64)
+    torch.testing.assert_close(transport_plan(cost, epsilon=0.3), expected)
+
+
+def test_a_plan_of_small_epsilon_costs_what_the_exact_plan_costs() -> None:
+    cost = random(12, 12)
+    exact = ot.emd2(np.full(12, 1 / 12), np.full(12, 1 / 12), cost.numpy())
+    plan = transport_plan(cost, epsilon=0.005, iterations=5000)
+    assert (plan * cost).sum().item() == pytest.approx(exact, rel=1e-2)
+
+
+def test_the_divergence_of_two_items_by_hand() -> None:
+    def stays(epsilon: float, gap: float) -> float:
+        return 1 / (1 + math.exp(-gap / epsilon))
+
+    old, new = stays(0.2, 1.0), stays(0.2, 0.4)
+    expected = old * math.log(old / new) + (1 - old) * math.log((1 - old) / (1 - new))
+    swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    assert plan_distillation(swap, 0.4 * swap, epsilon=0.2).item() == pytest.approx(expected)
+
+
+def test_the_divergence_is_the_one_of_textbook_plans() -> None:
+    teacher, cost = random(6, 8), random(6, 8, seed=1)
+    expected = divergence(textbook_plan(teacher, 0.15), textbook_plan(cost, 0.15))
+    torch.testing.assert_close(plan_distillation(teacher, cost, epsilon=0.15), expected)
+
+
+def test_its_gradient_is_that_of_the_recorded_iterations() -> None:
+    teacher, cost = random(6, 8), random(6, 8, seed=1).requires_grad_()
+    recorded = divergence(textbook_plan(teacher, 0.15), textbook_plan(cost, 0.15))
+    (expected,) = torch.autograd.grad(recorded, cost)
+    (closed,) = torch.autograd.grad(plan_distillation(teacher, cost, epsilon=0.15), cost)
+    torch.testing.assert_close(closed, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (2, 4, 3)])
+@pytest.mark.parametrize("epsilon", [0.07, 0.5])
+def test_its_gradient_agrees_with_finite_differences(
+    shape: tuple[int, ...], epsilon: float
+) -> None:
+    teacher, cost = random(*shape), random(*shape, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda values: plan_distillation(teacher, values, epsilon=epsilon), (cost,)
+    )
+
+
+def test_no_iteration_is_recorded() -> None:
+    cost = random(4, 4).requires_grad_()
+    loss = plan_distillation(random(4, 4, seed=1), cost, epsilon=0.1)
+    assert loss.grad_fn is not None
+    (source, *others) = loss.grad_fn.next_functions
+    assert type(source[0]).__name__ == "AccumulateGrad"
+    assert all(function is None for function, _ in others)
+
+
+def test_the_teacher_gets_no_gradient() -> None:
+    teacher, cost = random(4, 4).requires_grad_(), random(4, 4, seed=1).requires_grad_()
+    plan_distillation(teacher, cost, epsilon=0.1).backward()
+    assert teacher.grad is None
+    log_plan = random(4, 4).log().requires_grad_()
+    plan_distillation_from(log_plan, cost, epsilon=0.1)[0].backward()
+    assert log_plan.grad is None
+
+
+def test_an_unchanged_model_costs_nothing_and_is_not_moved() -> None:
+    cost = cosine_cost(aligned()).requires_grad_()
+    loss = plan_distillation(cost, cost, epsilon=0.2)
+    loss.backward()
+    assert 0 <= loss < 1e-12
+    assert cost.grad is not None
+    assert cost.grad.abs().max() < 1e-9
+
+
+def test_a_cost_per_item_changes_no_plan() -> None:
+    teacher, cost = random(6, 8), random(6, 8, seed=1)
+    shifted = cost + 10 * random(6, 1, seed=2) - 10 * random(1, 8, seed=3)
+    torch.testing.assert_close(
+        plan_distillation(teacher, shifted, epsilon=0.2),
+        plan_distillation(teacher, cost, epsilon=0.2),
+    )
+
+
+def test_only_the_ratio_of_cost_and_epsilon_matters() -> None:
+    teacher, cost = random(6, 8), random(6, 8, seed=1)
+    torch.testing.assert_close(
+        plan_distillation(9 * teacher, 9 * cost, epsilon=0.9),
+        plan_distillation(teacher, cost, epsilon=0.1),
+    )
+
+
+def test_a_rotation_of_both_modalities_costs_nothing() -> None:
+    pair = aligned()
+    turned = (pair[0] @ rotation(), pair[1] @ rotation())
+    assert plan_distillation(cosine_cost(pair), cosine_cost(turned), epsilon=0.2) < 1e-9
+
+
+def test_a_rotation_of_one_modality_costs_much() -> None:
+    pair = aligned()
+    turned = (pair[0] @ rotation(), pair[1])
+    assert plan_distillation(cosine_cost(pair), cosine_cost(turned), epsilon=0.2) > 1
+
+
+def test_a_permutation_of_one_modality_costs_much_although_its_cloud_is_the_same() -> None:
+    pair = aligned()
+    permuted = (pair[0].roll(1, 0), pair[1])
+    assert plan_distillation(cosine_cost(pair), cosine_cost(permuted), epsilon=0.2) > 1
+
+
+def test_descending_brings_the_old_plan_back() -> None:
+    pair = aligned(count=24)
+    teacher, guess = log_transport_plan(cosine_cost(pair), epsilon=0.2)
+    turned = (pair[0] @ rotation()).requires_grad_()
+    optimiser = torch.optim.Adam([turned], lr=0.1)
+    losses = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        cost = cosine_cost((functional.normalize(turned, dim=1), pair[1]))
+        loss, guess = plan_distillation_from(
+            teacher, cost, epsilon=0.2, potentials=guess, tolerance=1e-6
+        )
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.02 * losses[0]
+
+
+def test_a_batch_of_costs_gives_what_each_gives_alone() -> None:
+    teacher, cost = random(3, 4, 5), random(3, 4, 5, seed=1)
+    together = cost.clone().requires_grad_()
+    alone = cost.clone().requires_grad_()
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    batched = plan_distillation(teacher, together, epsilon=0.1)
+    singles = torch.stack(
+        [plan_distillation(t, c, epsilon=0.1) for t, c in zip(teacher, alone, strict=True)]
+    )
+    assert batched.shape == (3,)
+    torch.testing.assert_close(batched, singles)
+    (weights * batched).sum().backward()
+    (weights * singles).sum().backward()
+    torch.testing.assert_close(together.grad, alone.grad)
+
+
+def test_stopping_early_overstates_the_divergence_by_the_square_of_the_error() -> None:
+    teacher, cost = random(20, 20), random(20, 20, seed=1)
+    exact = plan_distillation(teacher, cost, epsilon=0.05, iterations=20_000)
+    log_plan, _ = log_transport_plan(teacher, epsilon=0.05, iterations=20_000)
+    excess, errors = [], []
+    for iterations in (5, 15):
+        kl, _ = plan_distillation_from(log_plan, cost, epsilon=0.05, iterations=iterations)
+        plan = transport_plan(cost, epsilon=0.05, iterations=iterations)
+        excess.append((kl - exact).item())
+        errors.append((plan.sum(1) - 1 / 20).norm().item())
+    assert excess[0] > excess[1] > 0
+    slope = math.log(excess[0] / excess[1]) / math.log(errors[0] / errors[1])
+    assert slope == pytest.approx(2, abs=0.3)
+
+
+def test_single_precision_resolves_a_divergence_of_a_billionth() -> None:
+    pair = aligned(count=64)
+    drift = 5e-5 * aligned(count=64, seed=9)[0]
+    before = cosine_cost(pair).float()
+    after = cosine_cost((functional.normalize(pair[0] + drift, dim=1), pair[1])).float()
+    exact = plan_distillation(before.double(), after.double(), epsilon=0.2)
+    assert 1e-9 < exact < 2e-9
+    assert plan_distillation(before, after, epsilon=0.2).item() == pytest.approx(
+        exact.item(), rel=0.1
+    )
+    same, _ = plan_distillation_from(
+        log_transport_plan(before, epsilon=0.2)[0], before, epsilon=0.2
+    )
+    assert 0 <= same < 1e-11
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("epsilon", [1e-2, 1e-4, 1e-6])
+def test_a_tiny_epsilon_stays_finite(dtype: torch.dtype, epsilon: float) -> None:
+    teacher, cost = random(10, 10).to(dtype), random(10, 10, seed=1).to(dtype).requires_grad_()
+    loss = plan_distillation(teacher, cost, epsilon=epsilon, iterations=100)
+    assert loss.isfinite()
+    assert loss > 1
+    if dtype != torch.float16 or epsilon > 1e-5:
+        loss.backward()
+        assert cost.grad is not None
+        assert cost.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("epsilon", [1e-1, 1e-4, 1e-9])
+def test_mass_and_columns_are_exact_however_tiny_epsilon_is(epsilon: float) -> None:
+    plan = transport_plan(random(7, 10).float(), epsilon=epsilon, iterations=20)
+    torch.testing.assert_close(plan.sum(0), torch.full((10,), 0.1))
+
+
+def test_a_huge_cost_common_to_all_does_not_drown_the_plan() -> None:
+    cost = random(8, 8).mul(1024).round().div(1024).float()
+    torch.testing.assert_close(
+        transport_plan(cost + 4096, epsilon=0.1), transport_plan(cost, epsilon=0.1)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision_is_solved_in_single_precision_under_autocast(dtype: torch.dtype) -> None:
+    pair = aligned()
+    moved = functional.normalize(pair[0] + 0.05 * rotation().repeat(3, 1), dim=1)
+    teacher, cost = cosine_cost(pair).to(dtype), cosine_cost((moved, pair[1])).to(dtype)
+    live = cost.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = plan_distillation(teacher, live, epsilon=0.2)
+    loss.backward()
+    exact_cost = cost.double().requires_grad_()
+    exact = plan_distillation(teacher.double(), exact_cost, epsilon=0.2)
+    exact.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-3)
+    assert live.grad is not None
+    assert live.grad.dtype == dtype
+    assert exact_cost.grad is not None
+    error = (live.grad.double() - exact_cost.grad).norm() / exact_cost.grad.norm()
+    assert error < 2 * torch.finfo(dtype).eps + 1e-3
+
+
+def test_the_potentials_are_the_plan() -> None:
+    cost = random(2, 5, 7)
+    log_plan, potentials = log_transport_plan(cost, epsilon=0.1)
+    rebuilt = potentials.rows[:, :, None] + potentials.columns[:, None, :] - cost
+    torch.testing.assert_close(log_plan, rebuilt / 0.1)
+
+
+def test_a_warm_start_changes_neither_value_nor_gradient() -> None:
+    teacher, cost = random(9, 9), random(9, 9, seed=1)
+    log_plan, _ = log_transport_plan(teacher, epsilon=0.1)
+    results = []
+    guesses = [None, log_transport_plan(cost + 0.1 * random(9, 9, seed=2), epsilon=0.1)[1]]
+    guesses.append(Potentials(5 * random(9, seed=3), -7 * random(9, seed=4)))
+    for guess in guesses:
+        live = cost.clone().requires_grad_()
+        loss, _ = plan_distillation_from(log_plan, live, epsilon=0.1, potentials=guess)
+        loss.backward()
+        results.append((loss.detach(), live.grad))
+    for loss, grad in results[1:]:
+        torch.testing.assert_close(loss, results[0][0])
+        torch.testing.assert_close(grad, results[0][1])
+
+
+def test_a_warm_start_from_the_step_before_is_nearer_after_the_same_work() -> None:
+    pair = aligned(count=64)
+    drift = 0.05 * aligned(count=64, seed=9)[0]
+    before = cosine_cost(pair)
+    after = cosine_cost((functional.normalize(pair[0] + drift, dim=1), pair[1]))
+    exact = transport_plan(after, epsilon=0.07, iterations=20_000)
+    _, guess = log_transport_plan(before, epsilon=0.07)
+    cold, _ = log_transport_plan(after, epsilon=0.07, iterations=10)
+    warm, _ = log_transport_plan(after, epsilon=0.07, iterations=10, potentials=guess)
+    assert (warm.exp() - exact).norm() < 0.2 * (cold.exp() - exact).norm()
+
+
+def test_a_thousand_warm_starts_in_single_precision_do_not_drift() -> None:
+    cost = random(8, 8).float()
+    log_plan, potentials = log_transport_plan(cost, epsilon=0.1)
+    start = potentials
+    for _ in range(1000):
+        loss, potentials = plan_distillation_from(
+            log_plan, cost, epsilon=0.1, potentials=potentials, iterations=1
+        )
+    assert loss < 1e-6
+    assert (potentials.rows - start.rows).abs().max() < 1e-3
+
+
+def test_one_broken_step_does_not_spoil_the_next() -> None:
+    teacher, cost = random(6, 6), random(6, 6, seed=1)
+    log_plan, _ = log_transport_plan(teacher, epsilon=0.2)
+    broken, potentials = plan_distillation_from(
+        log_plan, cost.clone().fill_(math.nan), epsilon=0.2, iterations=5
+    )
+    assert broken.isnan()
+    loss, _ = plan_distillation_from(log_plan, cost, epsilon=0.2, potentials=potentials)
+    torch.testing.assert_close(loss, plan_distillation(teacher, cost, epsilon=0.2))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.1, math.nan, math.inf])
+def test_an_epsilon_that_is_not_positive_and_finite_is_refused(epsilon: float) -> None:
+    for call in (
+        lambda: transport_plan(random(3, 3), epsilon=epsilon),
+        lambda: plan_distillation(random(3, 3), random(3, 3), epsilon=epsilon),
+    ):
+        with pytest.raises(ValueError, match=f"epsilon {epsilon} .*0.05 to 0.1"):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 3, 3), (0, 3)])
+def test_a_cost_that_is_no_matrix_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{shape}")):
+        transport_plan(torch.zeros(shape), epsilon=0.1)
+
+
+def test_teacher_and_cost_of_different_items_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 3\).*\(4, 4\).*same items"):
+        plan_distillation(random(3, 3), random(4, 4), epsilon=0.1)
+
+
+def test_potentials_of_other_items_are_refused() -> None:
+    _, guess = log_transport_plan(random(3, 3), epsilon=0.1)
+    with pytest.raises(ValueError, match=r"\(3,\).*\(4, 4\)"):
+        log_transport_plan(random(4, 4), epsilon=0.1, potentials=guess)
+
+
+def test_solver_settings_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="tolerance -1"):
+        transport_plan(random(3, 3), epsilon=0.1, tolerance=-1.0)
+    with pytest.raises(ValueError, match="0 iterations"):
+        transport_plan(random(3, 3), epsilon=0.1, iterations=0)
