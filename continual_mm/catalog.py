@@ -123,7 +123,7 @@ def open_definition(shelf: Shelf, path: Path) -> Entry:
     """
     try:
         # Windows editors may put a byte order mark in front, which is not TOML.
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         remedy = "continual-mm list shows what there is by name"
         raise RefusedError(Complaint(str(path), "no such file", remedy)) from error
@@ -132,9 +132,12 @@ def open_definition(shelf: Shelf, path: Path) -> Entry:
     except UnicodeDecodeError as error:
         problem = f"not valid TOML: byte {error.start} is not UTF-8"
         raise RefusedError(Complaint(str(path), problem, "save it as UTF-8")) from error
+    try:
+        return Entry(shelf, path.stem, path, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise RefusedError(Complaint(str(path), f"not valid TOML: {error}")) from error
-    return Entry(shelf, path.stem, path, document)
+        end = f"at line {len(text.splitlines())}, the end of the file"
+        problem = f"not valid TOML: {error}".replace("at end of document", end)
+        raise RefusedError(Complaint(str(path), problem)) from error
 
 
 def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class SpaceSettings(Table):
         width: Channels of the first layer of the temporal encoders (frames, spectrograms).
         depth: Residual stages of those encoders; each after the first doubles the channels, each
             halves the time. The published DAVEnet is width 128, depth 4.
+        feature_dropout: Probability that an input feature is hidden from the encoder during
+            training, for all time steps of an item at once; 0 hides none.
     """
 
     dim: Annotated[int, Field(ge=2, le=65536)] = 256
@@ -38,11 +40,12 @@ class SpaceSettings(Table):
     cluster_weight: NonNegative = 0.1
     reconstruction_weight: NonNegative = 0.1
     margin: NonNegative = 0.001
-    scale: Annotated[float, Field(ge=1.0, le=100.0)] = 14.0
+    scale: Annotated[float, Field(ge=1.0, le=100.0)] = 8.0
     queue_batches: CountOrZero = 8
     refresh_every: Count = 20
     width: Count = 32
     depth: Annotated[int, Field(ge=1, le=8)] = 1
+    feature_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
 
 
 class Training(Table):

@@ -24,6 +24,7 @@ class RunProgress(Listener):
         self._runs = runs
         self._run = 0
         self._name = ""
+        self._left = 0
         self._task: TaskID | None = None
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -46,7 +47,7 @@ class RunProgress(Listener):
     def begins(self, run: str, stages: int, steps: int) -> None:
         """Name the run; say so if nothing is left to do."""
         self._run += 1
-        self._name = f"[{self._run}/{self._runs}] {run}"
+        self._name, self._left = f"[{self._run}/{self._runs}] {run}", steps
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(self._name, total=steps)
@@ -54,8 +55,9 @@ class RunProgress(Listener):
             err.print(f"{self._name}: finished earlier")
 
     def resumes(self, stage: int) -> None:
-        """Say after which stage the run goes on."""
-        err.print(f"{self._name}: goes on after stage {stage}")
+        """Say after which stage the run goes on, if there is anything left to do."""
+        if self._left:
+            err.print(f"{self._name}: goes on after stage {stage}")
 
     def steps(self, count: int) -> None:
         """Move the bar."""

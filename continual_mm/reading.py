@@ -120,9 +120,9 @@ def read_strategy(
     }
     hungry = [f"[{key}]" for key in tables if key in rules and rules[key].needs_memory]
     if hungry and "memory" not in document:
-        problem = f"the table is missing, but {' and '.join(hungry)} need past items"
+        problem = f"the table is missing, but past items are needed by {', '.join(hungry)}"
         reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
-    others = [f"[{key}]" for key in document if key in tables or key == "memory"]
+    others = [f"[{key}]" for key in document if key in rules or key == "memory"]
     if document.get("joint") is True and others:
         problem = "joint training meets everything at once and has nothing to protect"
         reader.refuse("joint", problem, f"remove {', '.join(others)}, or joint = true")

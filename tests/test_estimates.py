@@ -159,3 +159,30 @@ def test_joint_training_has_nothing_to_forget() -> None:
 def test_the_same_runs_have_the_same_intervals() -> None:
     runs = [seed_of({"a-b": OLD}, {(1, "a-b"): hits(np.arange(40) < 15)})]
     np.testing.assert_array_equal(recall(runs), recall(runs))
+
+
+def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gives() -> None:
+    dice = np.random.default_rng(1)
+    pairs = {"a-b": OLD, "b-c": NEW}
+    found = dice.random((2, 3, 2, 60)) < np.array([0.3, 0.5])[:, None, None, None]
+    found[:, 0] &= dice.random((1, 2, 60)) < 0.7
+    strategies = [
+        [
+            seed_of(pairs, {(0, "a-b"): hits(old), (1, "a-b"): hits(old), (1, "b-c"): hits(new)})
+            for old, new in strategy
+        ]
+        for strategy in found
+    ]
+    draws = Draws([run for runs in strategies for run in runs])
+    first, second = (measures(draws.recalls(runs), pairs)["harmonic_mean"] for runs in strategies)
+    estimate = Estimate.of(second - first)
+    by_hand = []
+    for _ in range(4000):
+        items, seeds = dice.integers(60, size=60), dice.integers(3, size=3)
+        drawn = found[:, seeds][..., items].mean(axis=(1, 3))
+        harmonic = 2 * drawn.prod(axis=1) / drawn.sum(axis=1)
+        by_hand.append(harmonic[1] - harmonic[0])
+    low, high = np.quantile(by_hand, [0.025, 0.975])
+    assert estimate is not None
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.015)
+    assert high - low > 0.1

@@ -101,7 +101,7 @@ def test_a_run_leaves_everything_that_is_promised(scenario, dataset, tmp_path):
     assert cost["recalled_rows"] == 8
     assert cost["memory_bytes"] > 12 * 2 * 6 * 4
     versions = json.loads((folder / "versions.json").read_text())
-    assert versions["torch"] == torch.__version__
+    assert torch.__version__.startswith(versions["torch"])
     assert list((folder / "events").glob("events.*"))
     expected = history.recall("audio-video")
     both = [e["recall@1"] for e in last if e["pair"] == "audio-video" and e["split"] == "test"]

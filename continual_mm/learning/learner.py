@@ -12,6 +12,7 @@ from avalanche.training.templates.base_sgd import BaseSGDTemplate
 from avalanche.training.templates.observation_type.batch_observation import BatchObservation
 from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 
@@ -38,6 +39,11 @@ from continual_mm.space.space import Embedded, JointSpace
 
 EVALUATION_ROWS = 1024
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def adam(parameters: list[Parameter], rate: float) -> Adam:
+    """Adam in one pass over all weights where the device can; otherwise a dozen per weight."""
+    return Adam(parameters, lr=rate, fused=parameters[0].device.type in ("cpu", "cuda"))
 
 
 class GrowingSpace(DynamicModule):
@@ -120,7 +126,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self._benchmark: Benchmark | None = None
         super().__init__(
             model=GrowingSpace(space),
-            optimizer=Adam([space.log_scale]),
+            optimizer=adam([space.log_scale], 0.0),
             plugins=list(plugins),
             evaluator=evaluator or evaluator_of(lambda _evaluation: None),
             device=device,
@@ -204,7 +210,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """
         kept = self.optimizer.state
         trained = [p for _, p in named_parameters(self.space) if p.requires_grad]
-        self.optimizer = Adam(trained, lr=self.training.learning_rate)
+        self.optimizer = adam(trained, self.training.learning_rate)
         for parameter in trained:
             if parameter in kept:
                 self.optimizer.state[parameter] = kept[parameter]
@@ -248,6 +254,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
     def forward(self) -> dict[str, Embedded]:
         """Embed the batch in the stage's precision; embeddings come out in float32."""
+        self.space.dropout.at(self.stage, self.step)
         with self.precision():
             embedded: dict[str, Embedded] = self.model(self.mbatch)
         return embedded

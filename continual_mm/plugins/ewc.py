@@ -75,6 +75,7 @@ class EWC(Plugin):
             seed=experience.stage,
         )
         parameters = trainable(learner.space)
+        learner.space.eval()  # the information is that of the weights as they will be used
         sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
         for block in loader:
             batch = block.to(learner.device)
@@ -83,12 +84,13 @@ class EWC(Plugin):
             whole = Part(0, len(batch))
             terms = contrast(learner.space, batch, embedded, experience.pairs, whole)
             if not terms:
-                return {}
+                break
             loss = torch.stack(list(terms.values())).sum()
             gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, gradient in zip(sums, gradients, strict=True):
                 if gradient is not None:
                     sums[name] += gradient.square() * len(batch)
+        learner.space.train()
         return {name: value / self.batches for name, value in sums.items()}
 
     def state(self) -> dict[str, Tensor]:

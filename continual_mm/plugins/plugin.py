@@ -16,6 +16,9 @@ class Plugin(BaseSGDPlugin[Any]):
     ``before_backward``, and keeps what it remembers in tensors that ``state`` gives away.
     """
 
+    needs_memory: bool = False
+    """Whether a strategy that names the plugin must have a ``[memory]`` table."""
+
     recalled_rows: int = 0
     """Remembered rows that the plugin wants in each batch; the largest wish is met."""
 

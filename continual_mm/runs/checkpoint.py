@@ -8,10 +8,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.optim import Adam
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.learning.learner import Learner
+from continual_mm.learning.learner import Learner, adam
 from continual_mm.modality import Kind, Modality
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.files import checksum, read_json, write_json, written_folder
@@ -90,7 +89,7 @@ def restore(folder: Path, learner: Learner, plugins: Mapping[str, Plugin]) -> di
     for key, value in _under("optimizer", state).items():
         name, _, slot = key.rpartition("/")
         slots.setdefault(name, {})[slot] = value
-    learner.optimizer = Adam([parameters[name] for name in parameters if name in slots])
+    learner.optimizer = adam([parameters[name] for name in parameters if name in slots], 0.0)
     for name, values in slots.items():
         learner.optimizer.state[parameters[name]] = {
             slot: value if slot == "step" else value.to(learner.device)

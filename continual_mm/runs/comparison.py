@@ -16,7 +16,7 @@ class Headline:
     """What a strategy achieved, as fractions on the test split; None where undefined.
 
     Attributes:
-        harmonic_mean: Of old and new pairs' R@1.
+        harmonic_mean: Of old and new pairs' R@1, each averaged over seeds first.
         old_pairs: R@1 after the last stage of pairs trained before it.
         new_pairs: The same of pairs first trained in it.
         emergent_pairs: The same of pairs never trained.

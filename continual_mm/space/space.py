@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from continual_mm.definitions import SpaceSettings
 from continual_mm.dice import seed_for
 from continual_mm.modality import Kind, Modality
+from continual_mm.space.dropout import FeatureDropout
 from continual_mm.space.encoders import ENCODERS, Encoder
 from continual_mm.space.naming import module_key
 
@@ -43,6 +44,7 @@ class JointSpace(nn.Module):
         seed: Where first weights come from.
 
     Attributes:
+        dropout: Hides input features from towers in training mode.
         centroids: (K, D) unit vectors, or zeros before the first k-means fit.
         log_scale: Logarithm of the scale that similarities are multiplied by.
     """
@@ -53,6 +55,7 @@ class JointSpace(nn.Module):
         super().__init__()
         self.settings = settings
         self.seed = seed
+        self.dropout = FeatureDropout(settings.feature_dropout, seed=seed)
         self._modalities: dict[str, Modality] = {}
         self.encoders = nn.ModuleDict()
         self.reconstructions = nn.ModuleDict()
@@ -120,7 +123,11 @@ class JointSpace(nn.Module):
         for name, values in features.items():
             if name not in self._modalities:
                 continue
-            pooled, raw = self.tower(name)(values, lengths.get(name))
+            tower = self.tower(name)
+            if tower.training:
+                has_time = self._modalities[name].kind.has_length
+                values = self.dropout(name, values, time=has_time)
+            pooled, raw = tower(values, lengths.get(name))
             raw = raw.float()
             norm = raw.norm(dim=1)
             embedded[name] = Embedded(normalize(raw, dim=1), pooled.float(), norm)

@@ -1,1 +1,1 @@
-"""The built-in dataset: short clips of a moving shape that is seen, heard and told about."""
+"""A generated dataset of short clips: a shape moves, an instrument plays, a sentence tells both."""

@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from continual_mm.data.narrated_shapes.attributes import OMISSION, Attributes, pick
+from continual_mm.data.narrated_shapes.attributes import LEVELS, OMISSION, Attributes, pick
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "circle": ("circle", "disc", "ball"),
-    "square": ("square", "box", "block"),
-    "triangle": ("triangle", "pyramid", "wedge"),
-    "diamond": ("diamond", "rhombus"),
-    "cross": ("cross", "plus"),
-    "ring": ("ring", "hoop", "loop"),
+    "size 0": ("tiny", "minute"),
+    "size 1": ("small", "little"),
+    "size 2": ("middling", "average"),
+    "size 3": ("big", "large"),
+    "size 4": ("huge", "giant"),
     "red": ("red", "crimson", "scarlet"),
     "orange": ("orange", "amber"),
     "yellow": ("yellow", "golden", "lemon"),
@@ -19,96 +18,89 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "blue": ("blue", "navy", "azure"),
     "purple": ("purple", "violet"),
     "pink": ("pink", "rosy"),
-    "plain": ("plain", "blank", "empty"),
-    "stripes": ("stripes", "pinstripes"),
-    "bars": ("bars", "shelves"),
-    "checks": ("checks", "chessboard"),
-    "waves": ("diagonals", "slants"),
+    "circle": ("circle", "disc", "ball"),
+    "square": ("square", "box", "block"),
+    "triangle": ("triangle", "pyramid", "wedge"),
+    "diamond": ("diamond", "rhombus"),
+    "cross": ("cross", "plus"),
+    "ring": ("ring", "hoop", "loop"),
+    "moves": ("moves", "drifts", "slides"),
     "up": ("up", "upwards", "skywards"),
     "down": ("down", "downwards"),
     "left": ("left", "leftwards", "west"),
     "right": ("right", "rightwards", "east"),
-    "moves": ("moves", "drifts", "slides"),
-    "2": ("two", "pair"),
-    "3": ("three", "trio"),
-    "4": ("four", "quartet"),
-    "5": ("five", "quintet"),
-    "flute": ("flute", "recorder"),
-    "clarinet": ("clarinet", "oboe"),
-    "trumpet": ("trumpet", "horn"),
-    "violin": ("violin", "fiddle"),
-    "bell": ("bell", "chime"),
-    "organ": ("organ", "harmonium"),
-    "drum": ("drum", "tom"),
-    "buzzer": ("buzzer", "kazoo"),
-    "short": ("short", "staccato", "clipped"),
-    "long": ("long", "sustained"),
-    "trembling": ("trembling", "quivering"),
     "soft": ("soft", "faint", "gentle"),
     "moderate": ("moderate", "medium"),
     "loud": ("loud", "booming", "noisy"),
-    "quiet": ("silence", "stillness"),
-    "rain": ("rain", "drizzle", "downpour"),
-    "wind": ("wind", "breeze", "gale"),
-    "engine": ("engine", "motor"),
-    "murmur": ("murmur", "chatter"),
+    "flute": ("flute", "recorder"),
+    "trumpet": ("trumpet", "horn"),
+    "violin": ("violin", "fiddle"),
+    "bell": ("bell", "chime"),
+    "drum": ("drum", "tom"),
+    "organ": ("organ", "harmonium"),
     "plays": ("plays", "sounds"),
+    "2 beats": ("two", "a pair of"),
+    "3 beats": ("three", "a trio of"),
+    "4 beats": ("four", "a quartet of"),
+    "5 beats": ("five", "a quintet of"),
+    "short": ("short", "staccato", "clipped"),
+    "long": ("long", "sustained"),
+    "trembling": ("trembling", "quivering"),
     "notes": ("notes", "tones"),
 }
-"""The words for each value of an attribute, and for the verbs and nouns that carry no attribute."""
+"""Words for each value of an attribute, and for the verbs and nouns that carry no attribute."""
 
-STOP_WORDS = frozenset({"a", "and", "in", "over", "the", "while"})
-"""Words that are written but not embedded, as instructional-video pipelines do."""
+STOP_WORDS = frozenset({"a", "an", "and", "of", "something", "while"})
+"""Words that are written but not embedded, as pipelines for instructional video do."""
 
 
 def caption(item: Attributes, dice: np.random.Generator) -> str:
-    """Tell an item in one sentence, such as ``a red disc drifts up left over checks while ...``."""
+    """Tell an item: ``a big red disc drifts up left while a soft flute plays two short notes``."""
     clauses = [_seen(item, dice), _heard(item, dice)]
     dice.shuffle(clauses)
     return f" {pick(('while', 'and'), dice)} ".join(clauses)
 
 
 def content_words(sentence: str) -> list[str]:
-    """Split a caption into words without the stop words."""
+    """Split a caption into its words, without the stop words."""
     return [word for word in sentence.split() if word not in STOP_WORDS]
 
 
-def _word(value: str, dice: np.random.Generator) -> str:
-    return pick(SYNONYMS[value], dice)
+def _word(meaning: str, dice: np.random.Generator) -> str:
+    return pick(SYNONYMS[meaning], dice)
 
 
-def _maybe(value: str, dice: np.random.Generator, phrase: str = "{}") -> list[str]:
-    """Give a phrase with its word, or nothing as often as phrases are omitted."""
-    return [] if dice.random() < OMISSION else [phrase.format(_word(value, dice))]
+def _maybe(meaning: str, dice: np.random.Generator) -> list[str]:
+    """Give a word, or nothing as often as phrases are omitted."""
+    return [] if dice.random() < OMISSION else [_word(meaning, dice)]
+
+
+def _with_article(words: list[str]) -> list[str]:
+    return ["an" if words[0][0] in "aeiou" else "a", *words]
 
 
 def _seen(item: Attributes, dice: np.random.Generator) -> str:
-    subject = ["a", *_maybe(item.colour, dice), _word(item.shape, dice)]
-    return " ".join(
-        subject + _shuffled([_moving(item, dice), _maybe(item.pattern, dice, "over {}")], dice)
-    )
+    size = f"size {round(item.size * (LEVELS - 1))}"
+    subject = [*_maybe(size, dice), *_maybe(item.colour, dice), _word(item.shape, dice)]
+    return " ".join([*_with_article(subject), *_moving(item, dice)])
 
 
 def _moving(item: Attributes, dice: np.random.Generator) -> list[str]:
     if dice.random() < OMISSION:
         return []
     right, up = item.course
-    upright = {1: ["up"], 0: [], -1: ["down"]}[up]
-    sideways = {1: ["right"], 0: [], -1: ["left"]}[right]
-    return [_word(value, dice) for value in ["moves", *upright, *sideways]]
+    ways = {1: ["up"], 0: [], -1: ["down"]}[up] + {1: ["right"], 0: [], -1: ["left"]}[right]
+    dice.shuffle(ways)
+    return [_word(meaning, dice) for meaning in ["moves", *ways]]
 
 
 def _heard(item: Attributes, dice: np.random.Generator) -> str:
-    player = ["a", *_maybe(item.loudness, dice), *_maybe(item.instrument, dice)]
+    loudness, instrument = _maybe(item.loudness, dice), _maybe(item.instrument, dice)
+    named = [*loudness, *instrument]
+    player = _with_article(named) if instrument else ["something", *named]
     notes = [
-        *_maybe(str(len(item.beats)), dice),
+        *_maybe(f"{len(item.beats)} beats", dice),
         *_maybe(item.articulation, dice),
         _word("notes", dice),
     ]
-    played = [_word("plays", dice), *notes]
-    return " ".join(player + played + _maybe(item.ambience, dice, "in the {}"))
-
-
-def _shuffled(phrases: list[list[str]], dice: np.random.Generator) -> list[str]:
-    dice.shuffle(phrases)
-    return [word for phrase in phrases for word in phrase]
+    return " ".join([*player, _word("plays", dice), *notes])

@@ -1,60 +1,185 @@
-"""Assemble."""
+"""Make the clips and their features, and keep the result in the user's cache folder."""
 
+import os
+import struct
+import zipfile
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
 import numpy as np
-from continual_mm.data.narrated_shapes import features
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.narrated_shapes.attributes import SLOT_SAMPLES, Attributes, draw
 from continual_mm.data.narrated_shapes.captions import caption
-from continual_mm.data.narrated_shapes.card import CARD
-from continual_mm.data.narrated_shapes.pictures import frames
+from continual_mm.data.narrated_shapes.card import CARD, VERSION
+from continual_mm.data.narrated_shapes.features import (
+    HOP,
+    embedded,
+    frame_features,
+    log_mel,
+    word_vectors,
+)
+from continual_mm.data.narrated_shapes.pictures import SIDE, frames
 from continual_mm.data.narrated_shapes.sounds import waveform
 
+CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
+"""Environment variable that names another cache folder than the user's."""
 
-@dataclass
+_UNREADABLE = (
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Whatever zipfile raises on a damaged file."""
+
+_CHUNK = 100  # clips in memory at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    frames: object
-    waveform: object
+    """The raw media of one item.
+
+    Attributes:
+        frames: (slots, 32, 32, 3) RGB; a slot is 80 ms.
+        waveform: (slots * 1280,) at 16 kHz, in [-1, 1].
+        caption: One sentence in lower case.
+        attributes: What the three of them are about.
+    """
+
+    frames: NDArray[np.uint8]
+    waveform: NDArray[np.float32]
     caption: str
     attributes: Attributes
 
 
-def clip(index, *, seed=0):
-    a, b, c, d = map(np.random.default_rng, np.random.SeedSequence((seed, index)).spawn(4))
-    item = draw(a)
-    return Clip(frames(item, b), waveform(item, c), caption(item, d), item)
+def clip(index: int, *, seed: int = 0) -> Clip:
+    """Make one item's media, the same however many others are made.
 
-
-def generate(*, seed, items=CARD.items):
-    n = sum(items)
-    V = np.zeros((n, *CARD["video"].shape), np.float32)
-    A = np.zeros((n, *CARD["audio"].shape), np.float32)
-    vl = np.zeros(n, np.int64)
-    al = np.zeros(n, np.int64)
-    caps = []
-    for s in range(0, n, 100):
-        rows = range(s, min(n, s + 100))
-        clips = [clip(i, seed=seed) for i in rows]
-        film = np.zeros((len(rows), 12, 32, 32, 3), np.uint8)
-        wave = np.zeros((len(rows), 12 * SLOT_SAMPLES), np.float32)
-        for k, c in enumerate(clips):
-            film[k, : len(c.frames)] = c.frames
-            wave[k, : len(c.waveform)] = c.waveform
-            vl[s + k] = len(c.frames)
-            al[s + k] = 1 + len(c.waveform) // features.HOP
-            caps.append(c.caption)
-        V[s : s + len(rows)] = features.frame_features(film)
-        A[s : s + len(rows)] = features.log_mel(wave)
-    V *= (np.arange(V.shape[1]) < vl[:, None])[..., None]
-    A *= (np.arange(A.shape[1]) < al[:, None])[..., None]
-    wv = features.word_vectors(caps[: items[0]], seed=seed)
-    T, tl = features.embedded(caps, wv)
-    return dict(
-        video=V,
-        audio=A,
-        text=T,
-        video_length=vl,
-        audio_length=al,
-        text_length=tl,
-        split=np.repeat([0, 1, 2], items),
-        text_raw=np.array(caps),
+    Args:
+        index: Row of the item, training items first, then validation, then test; from 0 on.
+        seed: The dataset's, from 0 on.
+    """
+    children = np.random.SeedSequence((seed, index)).spawn(4)
+    for_item, for_frames, for_waveform, for_caption = map(np.random.default_rng, children)
+    item = draw(for_item)
+    return Clip(
+        frames=frames(item, for_frames),
+        waveform=waveform(item, for_waveform),
+        caption=caption(item, for_caption),
+        attributes=item,
     )
+
+
+def generate(
+    *, seed: int, items: tuple[int, int, int] = CARD.items
+) -> dict[str, NDArray[np.generic]]:
+    """Make the columns of a feature pack.
+
+    Args:
+        seed: From 0 on; on one machine the same seed gives the same bytes.
+        items: Number of training, validation and test items.
+
+    Returns:
+        By name: ``video`` (items, 12, 54), ``audio`` (items, 61, 40) in dB and ``text``
+        (items, 12, 32), float32 and zero in the padding; ``<modality>_length`` and
+        ``<modality>_kind``; ``ids``; ``split`` (0 training, 1 validation, 2 test); ``text_raw``,
+        the captions.
+    """
+    count = sum(items)
+    pack: dict[str, NDArray[np.generic]] = {}
+    pack.update(
+        {f"{modality.name}_kind": np.array(modality.kind.value) for modality in CARD.modalities}
+    )
+    columns, captions = _media_columns(count, seed)
+    pack.update(columns)
+    vectors = word_vectors(captions[: items[0]], seed=seed)
+    pack["text"], pack["text_length"] = embedded(captions, vectors)
+    pack["text_raw"] = np.array(captions)
+    pack["ids"] = np.array([f"clip{index:05d}" for index in range(count)])
+    pack["split"] = np.repeat(np.arange(3, dtype=np.int64), items)
+    return pack
+
+
+def pack_path(*, seed: int = 0) -> Path:
+    """Find the feature pack in the cache, or generate it there first.
+
+    The file lies in the user's cache folder, or in the one that the environment variable
+    ``CONTINUAL_MM_CACHE`` names. A file that cannot be read is generated anew. Processes that
+    generate at once each write a file of their own and then put it in place, so that no reader ever
+    meets half a file.
+
+    Raises:
+        RefusedError: If the folder cannot be written.
+    """
+    folder = Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("continual_mm"))
+    path = folder / f"{CARD.name}-v{VERSION}-seed{seed}.npz"
+    if not _is_whole(path):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(path, generate(seed=seed))
+        except OSError as error:
+            remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
+            raise RefusedError(Complaint(str(folder), f"no cache ({error})", remedy)) from error
+    return path
+
+
+def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]], list[str]]:
+    """Columns of video and audio, and the captions, of the first items."""
+    video = np.zeros((count, *CARD["video"].shape), dtype=np.float32)
+    audio = np.zeros((count, *CARD["audio"].shape), dtype=np.float32)
+    slots = np.zeros(count, dtype=np.int64)
+    captions: list[str] = []
+    for start in range(0, count, _CHUNK):
+        clips = [clip(index, seed=seed) for index in range(start, min(start + _CHUNK, count))]
+        rows = slice(start, start + len(clips))
+        film, sound = _padded(clips)
+        video[rows], audio[rows] = frame_features(film), log_mel(sound)
+        slots[rows] = [len(each.frames) for each in clips]
+        captions += [each.caption for each in clips]
+    lengths = {"video": slots, "audio": 1 + slots * SLOT_SAMPLES // HOP}
+    for values, length in ((video, lengths["video"]), (audio, lengths["audio"])):
+        values[np.arange(values.shape[1]) >= length[:, None]] = 0
+    columns: dict[str, NDArray[np.generic]] = {"video": video, "audio": audio}
+    columns.update({f"{name}_length": length for name, length in lengths.items()})
+    return columns, captions
+
+
+def _padded(clips: list[Clip]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Frames and waveforms, black and silent after the end of each clip."""
+    longest = CARD["video"].shape[0]
+    film = np.zeros((len(clips), longest, SIDE, SIDE, 3), dtype=np.uint8)
+    sound = np.zeros((len(clips), longest * SLOT_SAMPLES), dtype=np.float32)
+    for row, each in enumerate(clips):
+        film[row, : len(each.frames)] = each.frames
+        sound[row, : len(each.waveform)] = each.waveform
+    return film, sound
+
+
+def _write(path: Path, pack: dict[str, NDArray[np.generic]]) -> None:
+    with NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            np.savez(file, allow_pickle=False, **pack)
+        except BaseException:
+            temporary.unlink()
+            raise
+    temporary.replace(path)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there, has every modality, and no byte of it was lost or changed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {f"{name}.npy" for name in CARD.names}
+            return members <= set(archive.namelist()) and archive.testzip() is None
+    except _UNREADABLE:
+        return False

@@ -1,0 +1,80 @@
+"""Every definition that comes with the project."""
+
+from pathlib import Path
+
+import pytest
+
+from continual_mm import catalog
+from continual_mm.catalog import Entry
+from continual_mm.plugins.registry import BUILT_IN
+from continual_mm.runs.opening import open_scenario, open_strategy
+
+SCENARIOS = {entry.name: entry for entry in catalog.shipped("scenarios")}
+STRATEGIES = {entry.name: entry for entry in catalog.shipped("strategies")}
+LETTERS = {"a": "audio", "t": "text", "v": "video"}
+
+
+def test_all_that_was_promised_is_shipped() -> None:
+    assert {"av_t", "vt_a", "at_v", "av_vt", "joint_avt", "v_a_t"} <= SCENARIOS.keys()
+    assert {
+        "naive",
+        "joint",
+        "freeze",
+        "replay",
+        "ewc",
+        "transport",
+        "replay_transport",
+        "replay_ewc_transport",
+    } <= STRATEGIES.keys()
+
+
+@pytest.mark.parametrize("entry", [*SCENARIOS.values(), *STRATEGIES.values()], ids=lambda e: e.name)
+def test_each_is_described_in_a_line(entry: Entry) -> None:
+    assert entry.description.endswith(".")
+    assert 20 < len(entry.description) < 100
+    assert "\n" not in entry.description
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_is_valid_and_trains_a_pair(name: str) -> None:
+    opened = open_scenario(SCENARIOS[name])
+    assert any(arrival.trained for arrival in opened.arrivals)
+
+
+@pytest.mark.parametrize("name", ["av_t", "vt_a", "at_v", "v_a_t"])
+def test_the_letters_of_a_scenario_say_what_arrives_at_each_stage(name: str) -> None:
+    arrivals = open_scenario(SCENARIOS[name]).arrivals
+    added = [{modality.name for modality in arrival.added} for arrival in arrivals]
+    assert added == [{LETTERS[letter] for letter in part} for part in name.split("_")]
+    assert [len(arrival.trained) for arrival in arrivals][-1] == 2
+
+
+def test_in_av_vt_captions_are_paired_with_video_only() -> None:
+    first, second = open_scenario(SCENARIOS["av_vt"]).arrivals
+    assert list(map(str, first.trained)) == ["audio-video"]
+    assert [modality.name for modality in second.added] == ["text"]
+    assert list(map(str, second.trained)) == ["text-video"]
+
+
+def test_in_joint_avt_everything_arrives_at_once() -> None:
+    (only,) = open_scenario(SCENARIOS["joint_avt"]).arrivals
+    assert len(only.trained) == 3
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_name_of_a_strategy_says_which_plugins_it_has(name: str) -> None:
+    strategy = open_strategy(STRATEGIES[name])
+    words = [word for word in name.split("_") if word in BUILT_IN]
+    assert sorted(strategy.plugins) == sorted(words)
+    assert strategy.joint == (name == "joint")
+    assert (strategy.memory is not None) == any(BUILT_IN[word].rule.needs_memory for word in words)
+
+
+def test_every_plugin_has_a_strategy_of_its_own() -> None:
+    assert BUILT_IN.keys() <= STRATEGIES.keys()
+
+
+@pytest.mark.parametrize("shelf", catalog.SHELVES)
+def test_nothing_but_definitions_and_a_readme_lies_on_a_shelf(shelf: catalog.Shelf) -> None:
+    names = {path.name for path in Path(catalog.shelf_folder(shelf)).iterdir()}
+    assert {name for name in names if not name.endswith(".toml")} <= {"README.md"}
