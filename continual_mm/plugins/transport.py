@@ -17,9 +17,9 @@ from continual_mm.modality import Pair, all_pairs
 from continual_mm.plugins.plugin import Plugin, at_least_zero
 from continual_mm.plugins.recollection import Recollection
 
-# At this error of the row sums the gradient is right to half a percent while the divergence is
-# above 1e-3 nats; each step starts from the last one's potentials, so few iterations are needed.
-TOLERANCE = 1e-5
+# At this error of the row sums the gradient is right to half a percent at a divergence of 0.04
+# nats; the hidden input features disturb each step's costs by far more.
+TOLERANCE = 1e-4
 ITERATIONS = 100
 
 

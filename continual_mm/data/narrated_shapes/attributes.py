@@ -71,9 +71,9 @@ RHYTHMS = (
 LEVELS = 5
 """Number of sizes and of heights, evenly spaced from 0 to 1."""
 
-OMISSION = 0.08
+OMISSION = 0.04
 """Probability that a caption leaves out any one of its optional phrases."""
-PIXEL_NOISE = 0.05
+PIXEL_NOISE = 0.04
 """Standard deviation of the noise on every pixel, of a brightness range of 1."""
 SPECKS = 13
 """Coloured distractor pixels per frame."""
@@ -83,7 +83,7 @@ HEARD_JITTER = 0.01
 """Standard deviation of size and height as heard, of a range of 1."""
 SIGNAL_TO_NOISE = (20.0, 24.0)
 """Range of the ratio of a moderate note to the background noise, in dB."""
-LOUDNESS_JITTER = 1.0
+LOUDNESS_JITTER = 0.5
 """Standard deviation of the loudness, in dB."""
 
 
