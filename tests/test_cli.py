@@ -82,7 +82,7 @@ def test_show_prints_the_file_and_what_follows_from_it(said) -> None:
     entry = catalog.find("scenarios", "av_vt")
     assert answer.code == 0
     assert answer.out.startswith(f"# {entry.path}\n{entry.path.read_text()}")
-    assert answer.out.splitlines()[-1].split() == ["2", "text", "text-video", "400"]
+    assert answer.out.splitlines()[-1].split() == ["2", "text", "text-video", "300"]
 
 
 def test_show_prints_a_strategy_and_a_file_of_ones_own(said) -> None:

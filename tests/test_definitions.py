@@ -28,6 +28,7 @@ OUT_OF_RANGE: dict[type[BaseModel], dict[str, list[Any]]] = {
         "refresh_every": [0],
         "width": [0],
         "depth": [0, 9],
+        "feature_dropout": [-0.1, 1.0],
     },
     Training: {
         "steps": [0, -1, 1.0],

@@ -107,12 +107,13 @@ def test_the_contrast_is_the_loss_of_the_scaled_cosines_of_the_paired_rows():
     space = JointSpace(definition.space)
     for modality in arrivals[-1].available:
         space.welcome(modality)
+    space.eval()
     batch = next(iter(StepLoader(streams.train[0].items, (5, 7), steps=1, seed=0)))
     embedded = space(batch.features, batch.lengths)
     terms = contrast(space, batch, embedded, streams.train[0].pairs, Part(0, 12))
     video = space.encode("video", batch.features["video"][5:])
     text = space.encode("text", batch.features["text"])
-    similarity = 14.0 * text @ video.T
+    similarity = 8.0 * text @ video.T
     expected = masked_margin_softmax(similarity, margin=0.001)
     torch.testing.assert_close(terms["contrast/text-video"], expected)
 
@@ -188,7 +189,7 @@ def test_sound_a_thousand_times_larger_stays_finite_and_every_pair_learns(precis
     dataset = dataset_of(THREE, items=240, scale={"audio": 1000.0, "video": 1.0, "text": 1.0})
     assert np.abs(dataset.columns["audio"].values).mean() > 500
     definition = scenario_of(
-        (Stage(add=("video", "audio", "text")),), precision=precision, steps=60, batch_size=64
+        (Stage(add=("video", "audio", "text")),), precision=precision, steps=40, batch_size=64
     )
     history = train(definition, dataset, device="cpu")
     assert all(np.isfinite(p.detach()).all() for p in history.space.parameters())

@@ -44,7 +44,7 @@ def dataset() -> Dataset:
 def scenario() -> Scenario:
     return Scenario(
         name="protected",
-        space=SpaceSettings(dim=16, clusters=4),
+        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
         training=Training(steps=12, batch_size=20, learning_rate=1e-2),
         stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
     )

@@ -29,7 +29,7 @@ class EWC(Plugin):
         rows: Rows of each of them.
     """
 
-    def __init__(self, *, weight: float = 100.0, batches: int = 32, rows: int = 32) -> None:
+    def __init__(self, *, weight: float = 10000.0, batches: int = 32, rows: int = 32) -> None:
         super().__init__()
         self.weight = at_least_zero("ewc.weight", weight)
         if batches < 1 or rows < 2:

@@ -1,0 +1,151 @@
+"""Speed, as ratios to a named baseline in the same process: ``make bench``.
+
+Absolute times depend on the machine; the ratios much less. Medians over repeated rounds, the
+candidates taken in turn so that a busy moment hits them all.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions import Scenario, Stage, Training
+from continual_mm.losses.clustering import spherical_kmeans
+from continual_mm.losses.transport import (
+    log_transport_plan,
+    plan_distillation,
+    plan_distillation_from,
+)
+from continual_mm.metrics.retrieval import ranks
+from continual_mm.plugins.ewc import EWC
+from continual_mm.plugins.replay import Replay
+from continual_mm.plugins.transport import Transport
+from continual_mm.runs.session import Protection, Session, open_session
+
+STEPS = 60
+
+
+def compare(title: str, candidates: dict[str, Callable[[], object]], *, rounds: int = 7) -> None:
+    """Print each candidate's median time as a multiple of the first one's."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds + 1):
+        for name, work in candidates.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(found[1:]) for name, found in times.items()}
+    baseline, *_ = medians
+    print(f"\n{title} (baseline: {baseline}, {1e3 * medians[baseline]:.2f} ms)")
+    for name, median in medians.items():
+        print(f"  {name:<28} x {median / medians[baseline]:.2f}")
+
+
+def clips(items: int = 1200) -> Dataset:
+    """Random features in the shapes of narrated_shapes."""
+    dice = np.random.default_rng(0)
+    arrays = {
+        "video": dice.standard_normal((items, 12, 54)),
+        "audio": dice.standard_normal((items, 31, 40)),
+        "text": dice.standard_normal((items, 12, 32)),
+    }
+    kinds = {"video": "frames", "audio": "spectrogram", "text": "tokens"}
+    return Dataset.from_arrays(arrays, kinds=kinds)
+
+
+def second_stage(dataset: Dataset, protection: Protection) -> Session:
+    """A session whose first stage is over."""
+    stages = (
+        Stage(add=("video", "audio"), steps=5),
+        Stage(add=("text",), pairs=("video-text",)),
+    )
+    training = Training(steps=STEPS, batch_size=128)
+    scenario = Scenario(name="bench", stages=stages, training=training)
+    session = open_session(scenario, dataset, protection, seed=0, device=torch.device("cpu"))
+    session.learn(0)
+    return session
+
+
+def steps_of_strategies() -> None:
+    """Training steps of the second stage, evaluation at its end included."""
+    dataset = clips()
+    protections = {
+        "naive": lambda: Protection(),
+        "ewc": lambda: Protection({"ewc": EWC()}),
+        "replay": lambda: Protection({"replay": Replay()}, 128),
+        "transport": lambda: Protection({"transport": Transport()}, 128),
+        "replay + transport": lambda: Protection(
+            {"replay": Replay(), "transport": Transport()}, 128
+        ),
+    }
+    times: dict[str, list[float]] = {name: [] for name in protections}
+    for _ in range(3):
+        for name, protection in protections.items():
+            session = second_stage(dataset, protection())
+            start = time.perf_counter()
+            session.learn(1)
+            times[name].append((time.perf_counter() - start) / STEPS)
+    best = {name: min(found) for name, found in times.items()}
+    print(f"\na training step (baseline: naive, {1e3 * best['naive']:.1f} ms)")
+    for name, seconds in best.items():
+        print(f"  {name:<28} x {seconds / best['naive']:.2f}")
+
+
+def plans() -> None:
+    """A distillation step from scratch, and from the potentials of the step before."""
+    dice = torch.Generator().manual_seed(0)
+    a, b = (torch.nn.functional.normalize(torch.randn(128, 256, generator=dice)) for _ in "ab")
+    b = torch.nn.functional.normalize(a + 0.7 * b)
+    teacher = 1 - a @ b.T
+    cost = (teacher + 0.01 * torch.randn(128, 128, generator=dice)).requires_grad_()
+    known, guess = log_transport_plan(teacher, epsilon=0.07)
+    compare(
+        "plan distillation, 128 items",
+        {
+            "cold, teacher solved anew": lambda: plan_distillation(
+                teacher, cost, epsilon=0.07
+            ).backward(),
+            "warm, teacher known": lambda: plan_distillation_from(
+                known, cost, epsilon=0.07, potentials=guess, tolerance=1e-4, iterations=100
+            )[0].backward(),
+        },
+    )
+
+
+def ranking() -> None:
+    """Ranks by counting and by sorting."""
+    similarity = torch.randn(4000, 4000, generator=torch.Generator().manual_seed(0))
+
+    def by_sorting() -> torch.Tensor:
+        order = similarity.argsort(dim=1, descending=True)
+        return (order == torch.arange(4000)[:, None]).nonzero()[:, 1]
+
+    compare("ranks of 4,000 queries", {"argsort": by_sorting, "ranks": lambda: ranks(similarity)})
+
+
+def kmeans() -> None:
+    """A k-means round as one-hot matrices would do it, and as it is done."""
+    points = torch.randn(8192, 256, generator=torch.Generator().manual_seed(0))
+    centroids = points[:256].clone()
+
+    def one_hot() -> torch.Tensor:
+        labels = (points @ torch.nn.functional.normalize(centroids).T).argmax(1)
+        members = torch.nn.functional.one_hot(labels, 256).float()
+        return members.T @ points
+
+    compare(
+        "a k-means round, 8,192 points, 256 clusters",
+        {
+            "one-hot matrix": one_hot,
+            "spherical_kmeans": lambda: spherical_kmeans(points, centroids, iterations=1),
+        },
+    )
+
+
+if __name__ == "__main__":
+    steps_of_strategies()
+    plans()
+    ranking()
+    kmeans()
