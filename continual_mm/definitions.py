@@ -45,7 +45,7 @@ class SpaceSettings(Table):
     refresh_every: Count = 20
     width: Count = 32
     depth: Annotated[int, Field(ge=1, le=8)] = 1
-    feature_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    feature_dropout: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
 
 
 class Training(Table):

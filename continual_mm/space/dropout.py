@@ -18,7 +18,7 @@ class FeatureDropout:
     that goes on needs no state of a generator.
 
     Args:
-        rate: Probability that a feature is hidden, in [0, 1).
+        rate: Probability that a feature is hidden, in [0, 0.9].
         seed: Of the run.
     """
 
