@@ -1,6 +1,7 @@
 """Scenario + strategy + seed -> stages, scores, checkpoints; goes on where it stopped."""
 
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -205,4 +206,5 @@ def _peak_memory(device: torch.device) -> int:
     """Most bytes on the accelerator, else of this whole process since it began."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
