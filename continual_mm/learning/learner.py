@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from avalanche.core import BaseSGDPlugin
-from avalanche.models import DynamicModule
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates.base_sgd import BaseSGDTemplate
 from avalanche.training.templates.observation_type.batch_observation import BatchObservation
@@ -21,6 +20,7 @@ from continual_mm.definitions import Training
 from continual_mm.dice import seed_for
 from continual_mm.learning.clusters import Clusters
 from continual_mm.learning.evaluation import evaluator as evaluator_of
+from continual_mm.learning.growth import GrowingSpace
 from continual_mm.learning.guard import Guard
 from continual_mm.learning.loader import BlockLoader, StepLoader
 from continual_mm.learning.objective import (
@@ -44,25 +44,6 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 def adam(parameters: list[Parameter], rate: float) -> Adam:
     """Adam in one pass over all weights where the device can; otherwise a dozen per weight."""
     return Adam(parameters, lr=rate, fused=parameters[0].device.type in ("cpu", "cuda"))
-
-
-class GrowingSpace(DynamicModule):
-    """Lets Avalanche grow a space: before a stage is trained, never while one is evaluated."""
-
-    def __init__(self, space: JointSpace) -> None:
-        super().__init__()
-        self.space = space
-
-    def adaptation(self, experience: StageExperience) -> None:
-        """Welcome what arrives with a stage."""
-        if self.training:
-            for modality in experience.added:
-                self.space.welcome(modality)
-
-    def forward(self, batch: Batch) -> dict[str, Embedded]:
-        """Embed a batch."""
-        embedded: dict[str, Embedded] = self.space(batch.features, batch.lengths)
-        return embedded
 
 
 class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
