@@ -17,8 +17,9 @@ from continual_mm.modality import Pair, all_pairs
 from continual_mm.plugins.plugin import Plugin, at_least_zero
 from continual_mm.plugins.recollection import Recollection
 
-# At this error of the row sums the gradient is right to half a percent at a divergence of 0.04
-# nats; the hidden input features disturb each step's costs by far more.
+# Coarse, for speed. Against converged plans of 128 items the gradient is off by less than 0.1 % at
+# a divergence of 0.2 nats and more, by 4 to 17 % around 0.005 to 0.001, and by a quarter and more
+# below 1e-4, where there is hardly anything to correct.
 TOLERANCE = 1e-4
 ITERATIONS = 100
 

@@ -11,8 +11,9 @@ class FeatureDropout:
 
     A mel band or a word-vector dimension is hidden for a whole item, as SpecAugment's frequency
     masks do (Park et al. 2019). On a few thousand items this decides between learning what two
-    modalities share and learning the items by heart: in the shipped ``joint_avt`` a fifth of the
-    features hidden raises R@1 from about 20 to about 60 %.
+    modalities share and learning the items by heart: the shipped ``joint_avt`` (seeds 0 and 1)
+    reaches 26 / 31 / 58 % R@1 on audio-text, audio-video and text-video with a rate of 0, and
+    42 / 58 / 74 % with 0.2.
 
     The mask is a function of seed, step and modality, so nothing else's dice are touched and a run
     that goes on needs no state of a generator.

@@ -60,7 +60,7 @@ class TemporalTrunk(nn.Module):
 
     def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(n, time, features), (n,) -> ((n, time', channels), (n, time') mask of valid steps)."""
-        hidden = self.norm(self.stem(values)).relu().transpose(1, 2).contiguous()  # else 4 x slower
+        hidden = self.norm(self.stem(values)).relu().transpose(1, 2).contiguous()
         mask = valid_steps(lengths, hidden.shape[2])[:, None, :]
         hidden = hidden * mask
         for stage in self.stages:
