@@ -214,7 +214,7 @@ def test_metric_values_are_numbers_that_the_board_can_show(dataset):
     published = []
 
     records: list[Evaluation] = []
-    listener = evaluator(records.append)
+    listener = evaluator(lambda evaluation, _gallery: records.append(evaluation))
     publish = listener.publish_metric_value
     listener.publish_metric_value = lambda value: (published.append(value), publish(value))
     learner, streams = learner_of(dataset, scenario(), evaluator=listener)

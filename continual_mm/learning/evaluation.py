@@ -72,6 +72,23 @@ class Evaluation:
     pairs: tuple[PairRanks, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What was embedded for an evaluation; whoever looks at it copies what is to be kept.
+
+    Attributes:
+        embeddings: Modality -> (n_m, D) float32, on the device.
+        rows: Modality -> (n_m,) dataset rows, ascending.
+    """
+
+    embeddings: dict[str, Tensor]
+    rows: dict[str, Tensor]
+
+
+Observer = Callable[[Evaluation, Gallery], None]
+"""Is told of each evaluation; changes nothing."""
+
+
 def score_pair(
     pair: Pair,
     embeddings: dict[str, Tensor],
@@ -112,13 +129,13 @@ class RetrievalMetric(PluginMetric[None]):
 
     Args:
         groups: Which rows answer one another.
-        record: Called with each evaluation.
+        observers: Told of each evaluation, in this order.
     """
 
-    def __init__(self, groups: QueryGroups, record: Callable[[Evaluation], None]) -> None:
+    def __init__(self, groups: QueryGroups, observers: Sequence[Observer] = ()) -> None:
         super().__init__()
         self._groups = groups
-        self._record = record
+        self._observers = tuple(observers)
         self._embeddings: dict[str, list[Tensor]] = {}
         self._rows: dict[str, list[Tensor]] = {}
 
@@ -142,19 +159,22 @@ class RetrievalMetric(PluginMetric[None]):
 
     def after_eval_exp(self, strategy: "Learner") -> list[MetricValue]:
         """Score the pairs."""
-        embeddings = {name: torch.cat(parts) for name, parts in self._embeddings.items()}
-        rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
+        gallery = Gallery(
+            {name: torch.cat(parts) for name, parts in self._embeddings.items()},
+            {name: torch.cat(parts) for name, parts in self._rows.items()},
+        )
         evaluation = Evaluation(
             stage=strategy.stage,
             step=strategy.clock.train_iterations,
             final=not strategy.inside_stage,
             split=strategy.split,
             pairs=tuple(
-                score_pair(pair, embeddings, rows, self._groups)
-                for pair in all_pairs(tuple(embeddings))
+                score_pair(pair, gallery.embeddings, gallery.rows, self._groups)
+                for pair in all_pairs(tuple(gallery.embeddings))
             ),
         )
-        self._record(evaluation)
+        for observer in self._observers:
+            observer(evaluation, gallery)
         self.reset()
         return list(self._published(evaluation))
 
@@ -177,8 +197,7 @@ class _Silent(BaseLogger):
 
 
 def evaluator(
-    record: Callable[[Evaluation], None],
-    *,
+    *observers: Observer,
     groups: QueryGroups = lambda _query, _rows: None,
     metrics: Sequence[PluginMetric[Any]] = (),
     loggers: Sequence[BaseLogger] = (),
@@ -186,10 +205,10 @@ def evaluator(
     """Avalanche's evaluation plugin with the retrieval metric in it.
 
     Args:
-        record: Called with each evaluation.
+        observers: Told of each evaluation, in this order.
         groups: Which rows answer one another; each answers only itself, if left out.
         metrics: What else is measured.
         loggers: Who is told.
     """
-    retrieval = RetrievalMetric(groups, record)
+    retrieval = RetrievalMetric(groups, observers)
     return EvaluationPlugin(retrieval, *metrics, loggers=[*loggers, _Silent()])

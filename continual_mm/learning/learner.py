@@ -109,7 +109,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             model=GrowingSpace(space),
             optimizer=adam([space.log_scale], 0.0),
             plugins=list(plugins),
-            evaluator=evaluator or evaluator_of(lambda _evaluation: None),
+            evaluator=evaluator or evaluator_of(),
             device=device,
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=False)

@@ -113,7 +113,7 @@ def run(
     chosen = choose_device(device)
     folder.claim(frozen)
     board = Board(folder.events, frozen)
-    watchers = Watchers([Curves()], [board], [Ticker(listener)])
+    watchers = Watchers(metrics=[Curves()], loggers=[board], plugins=[Ticker(listener)])
     session = open_session(
         scenario, dataset, protection, seed=seed, device=chosen, watchers=watchers
     )

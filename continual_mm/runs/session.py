@@ -15,7 +15,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.data.positives import query_groups
 from continual_mm.definitions import Scenario
 from continual_mm.dice import seed_for
-from continual_mm.learning.evaluation import Evaluation, evaluator
+from continual_mm.learning.evaluation import Evaluation, Gallery, Observer, evaluator
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.stream import Benchmark, benchmark
 from continual_mm.memory import Memory
@@ -45,6 +45,7 @@ class Watchers:
     """Who looks on; none of them changes a number."""
 
     metrics: Sequence[Any] = ()
+    observers: Sequence[Observer] = ()
     loggers: Sequence[BaseLogger] = ()
     plugins: Sequence[BaseSGDPlugin[Any]] = ()
 
@@ -116,7 +117,7 @@ def open_session(
     history = History(arrivals=arrivals, space=space)
     evaluations: list[Evaluation] = []
 
-    def record(evaluation: Evaluation) -> None:
+    def record(evaluation: Evaluation, _gallery: Gallery) -> None:
         evaluations.append(evaluation)
         history.scores.extend(scores_of(evaluation))
 
@@ -134,7 +135,11 @@ def open_session(
         plugins=[*plugins.values(), *watchers.plugins],
         memory=memory,
         evaluator=evaluator(
-            record, groups=groups, metrics=watchers.metrics, loggers=watchers.loggers
+            record,
+            *watchers.observers,
+            groups=groups,
+            metrics=watchers.metrics,
+            loggers=watchers.loggers,
         ),
         device=device,
     )

@@ -23,12 +23,14 @@ class Embedded:
     """What the space makes of the rows that have one modality.
 
     Attributes:
-        embedding: (n, D) float32 unit vectors.
+        embedding: (n, D) float32: what similarities are taken of; unit vectors.
+        direction: (n, D) float32: the embedding at length one.
         pooled: (n, pooled) what the reconstruction head should find again.
         norm: (n,) length of the raw embedding before it was normalised.
     """
 
     embedding: Tensor
+    direction: Tensor
     pooled: Tensor
     norm: Tensor
 
@@ -130,7 +132,8 @@ class JointSpace(nn.Module):
             pooled, raw = tower(values, lengths.get(name))
             raw = raw.float()
             norm = raw.norm(dim=1)
-            embedded[name] = Embedded(normalize(raw, dim=1), pooled.float(), norm)
+            direction = normalize(raw, dim=1)
+            embedded[name] = Embedded(direction, direction, pooled.float(), norm)
         return embedded
 
     def reconstruct(self, name: str, embedding: Tensor) -> Tensor:
