@@ -54,10 +54,11 @@ class RunProgress(Listener):
         if not steps:
             err.print(f"{self._name}: finished earlier")
 
-    def resumes(self, stage: int) -> None:
-        """Say after which stage the run goes on, if there is anything left to do."""
+    def resumes(self, stage: int, step: int) -> None:
+        """Say where the run goes on, if there is anything left to do."""
         if self._left:
-            err.print(f"{self._name}: goes on after stage {stage}")
+            place = f"step {step} of stage {stage + 1}" if step else f"stage {stage}"
+            err.print(f"{self._name}: goes on after {place}")
 
     def steps(self, count: int) -> None:
         """Move the bar."""

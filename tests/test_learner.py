@@ -1,5 +1,7 @@
 """Learning: the right rows train the right pairs, in any precision, and never to NaN."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,27 @@ def test_a_loader_gives_as_many_batches_as_steps_and_evaluation_sees_everything_
     blocks = list(BlockLoader(streams.test[0].items, rows=9))
     rows = torch.cat([block.index for block in blocks]).tolist()
     assert rows == dataset.rows_of(2).tolist()
+
+
+def test_threads_fetch_the_same_batches_and_a_late_beginning_the_rest_of_them():
+    dataset, definition = dataset_of(THREE), scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    items = streams.train[0].items
+    alone = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0)]
+    ahead = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0, workers=2)]
+    late = StepLoader(items, (16,), steps=9, first=4, seed=0)
+    assert ahead == alone
+    assert len(late) == 5
+    assert [b.index.tolist() for b in late] == alone[4:]
+
+
+def test_a_loader_that_is_left_early_leaves_no_thread_behind():
+    dataset, definition = dataset_of(THREE), scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    batches = iter(StepLoader(streams.train[0].items, (16,), steps=50, seed=0, workers=2))
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("loader")]
 
 
 def test_split_items_are_shared_out_and_shared_items_are_not():

@@ -1,6 +1,6 @@
 """The training step over the pairs of a stage, on Avalanche's loop and callbacks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,6 +60,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         evaluator: What is measured and who is told, see :func:`evaluation.evaluator`; recalls that
             nobody hears of, if left out.
         device: Where to train.
+        workers: Threads that fetch batches ahead; they change nothing but the time it takes.
 
     Attributes:
         space: The space.
@@ -76,6 +77,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         clusters: Labels and centroids.
         split: What is being evaluated.
         inside_stage: Whether an evaluation interrupts a stage.
+        after_step: Called when a step and the evaluation that may follow it are done, except after
+            a stage's last step; for checkpoints.
+        scaler: Scales the loss under float16.
     """
 
     optimizer: Optimizer
@@ -91,6 +95,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         memory: Memory | None = None,
         evaluator: EvaluationPlugin | None = None,
         device: torch.device | str = "cpu",
+        workers: int = 0,
     ) -> None:
         self.space = space.to(device)
         self.memory = memory
@@ -102,9 +107,13 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.clusters = Clusters(space, seed=seed_for(seed, "clusters"))
         self.split = ""
         self.inside_stage = False
+        self.after_step: Callable[[], None] = lambda: None
         self._seed = seed
+        self._workers = workers
         self._guard = Guard()
         self._benchmark: Benchmark | None = None
+        self._first_step = 0
+        self._jump: Callable[[], None] | None = None
         super().__init__(
             model=GrowingSpace(space),
             optimizer=adam([space.log_scale], 0.0),
@@ -112,7 +121,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             evaluator=evaluator or evaluator_of(),
             device=device,
         )
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
 
     @property
     def batch(self) -> Batch:
@@ -149,18 +158,33 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
     # The stage
 
-    def learn(self, benchmark: Benchmark, stage: int) -> None:
+    def learn(
+        self,
+        benchmark: Benchmark,
+        stage: int,
+        *,
+        step: int = 0,
+        jump: Callable[[], None] | None = None,
+    ) -> None:
         """Train one stage and evaluate at its end.
+
+        A stage that was interrupted is begun like any other, so that whatever happens at a
+        beginning happens again; then ``jump`` puts everything where it was, and the loop goes on
+        from there. torch's own dice are thrown anew at every step and given back at the end, so
+        that a module which rolls them (dropout, say) can be resumed as well.
 
         Args:
             benchmark: The streams.
             stage: Position in the training stream.
+            step: Steps of the stage that are done already.
+            jump: Called when the stage has begun.
 
         Raises:
             NotFiniteError: If a number became NaN or infinite.
         """
-        self._benchmark = benchmark
-        self.train(benchmark.train[stage], eval_streams=[])
+        self._benchmark, self._first_step, self._jump = benchmark, step, jump
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            self.train(benchmark.train[stage], eval_streams=[])
         self.evaluate(benchmark)
 
     def pass_over(self, benchmark: Benchmark, stages: int) -> None:
@@ -196,7 +220,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             if parameter in kept:
                 self.optimizer.state[parameter] = kept[parameter]
         half = self.training.precision == "float16"
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Blocks of rows in the seed's order; Avalanche's loader would ignore our collate."""
@@ -205,8 +229,10 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             experience.items,
             experience.rows_per_step,
             steps=experience.training.steps,
+            first=self._first_step,
             seed=seed_for(self._seed, "order", experience.stage),
             pin=self.device.type == "cuda",
+            workers=self._workers,
         )
 
     def make_eval_dataloader(self, **kwargs: Any) -> None:
@@ -219,7 +245,16 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             raise TypeError(f"a Learner learns from StageExperience, not from {self.experience!r}")
         return self.experience
 
+    def _before_training_epoch(self, **kwargs: Any) -> None:
+        super()._before_training_epoch(**kwargs)
+        if self._jump is not None:
+            self._jump()
+
     # The step
+
+    def _before_training_iteration(self, **kwargs: Any) -> None:
+        torch.manual_seed(seed_for(self._seed, "step", self.stage, self.step))
+        super()._before_training_iteration(**kwargs)
 
     def _unpack_minibatch(self) -> None:
         batch = self.batch
@@ -273,32 +308,42 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     def backward(self) -> None:
         """Backward pass; under float16 the loss is scaled up first."""
         if self.loss.requires_grad:
-            torch.autograd.backward(self._scaler.scale(self.loss))
+            torch.autograd.backward(self.scaler.scale(self.loss))
 
     def optimizer_step(self) -> None:
         """Clip, check that everything is finite, step."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.training)
-        self._scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         length = clip_grad_norm_(parameters, self.training.clip_norm)
         values = {f"norm/{name}": part.norm.mean() for name, part in self.embedded.items()}
         values |= self.terms
-        if not self._scaler.is_enabled():  # the scaler itself skips steps that overflow
+        if not self.scaler.is_enabled():  # the scaler itself skips steps that overflow
             values["the gradient"] = length
         self._guard.watch(self.stage, self.step, values, self.space)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def _after_training_iteration(self, **kwargs: Any) -> None:
         super()._after_training_iteration(**kwargs)
+        if self.step == self.training.steps:
+            return
         every = self.training.evaluate_every
-        if every and self.step % every == 0 and self.step < self.training.steps:
+        if every and self.step % every == 0 and self._benchmark is not None:
             self.inside_stage = True
-            if self._benchmark is not None:
-                self.evaluate(self._benchmark)
+            self.evaluate(self._benchmark)
             self.inside_stage = False
+        self.after_step()
+
+    def check(self) -> None:
+        """See whether all numbers until now were finite.
+
+        Raises:
+            NotFiniteError: If one was not.
+        """
+        self._guard.check(self.stage, self.space)
 
     def _after_training_exp(self, **kwargs: Any) -> None:
-        self._guard.check(self.stage, self.space)
+        self.check()
         super()._after_training_exp(**kwargs)

@@ -1,6 +1,8 @@
 """Batches in blocks, in an order that is a function of seed, stage and step alone."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -41,9 +43,11 @@ class StepLoader:
     Args:
         items: Where rows are fetched from, a block at a time.
         rows_per_step: Rows of each share; all of a share that is smaller.
-        steps: Number of batches.
+        steps: The step that ends the stage.
+        first: The step to begin with.
         seed: Fixes the order.
         pin: Whether batches are put in page-locked memory.
+        workers: Threads that fetch ahead; none fetches when it is asked. The batches are the same.
     """
 
     def __init__(
@@ -52,24 +56,53 @@ class StepLoader:
         rows_per_step: tuple[int, ...],
         *,
         steps: int,
+        first: int = 0,
         seed: int,
         pin: bool = False,
+        workers: int = 0,
     ) -> None:
         self.items = items
-        self.steps = steps
+        self.steps = range(first, steps)
         self._pin = pin
+        self._workers = workers
         self._orders = tuple(
             Order(share.rows.shape[0], rows, seed=seed_for(seed, "share", share.stage))
             for share, rows in zip(items.shares, rows_per_step, strict=True)
         )
 
     def __len__(self) -> int:
-        return self.steps
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in range(self.steps):
-            batch = self.items.block(tuple(order[step] for order in self._orders))
-            yield batch.pin_memory() if self._pin else batch
+        chosen = (tuple(order[step] for order in self._orders) for step in self.steps)
+        return _ahead(self._fetch, chosen, self._workers) if self._workers else self._now(chosen)
+
+    def _now(self, chosen: Iterable[tuple[Tensor, ...]]) -> Iterator[Batch]:
+        for rows in chosen:
+            yield self._fetch(rows)
+
+    def _fetch(self, rows: tuple[Tensor, ...]) -> Batch:
+        batch = self.items.block(rows)
+        return batch.pin_memory() if self._pin else batch
+
+
+def _ahead(
+    fetch: Callable[[tuple[Tensor, ...]], Batch],
+    chosen: Iterable[tuple[Tensor, ...]],
+    workers: int,
+) -> Iterator[Batch]:
+    """Fetch in threads, at most two batches per thread too early, and give in order."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
+    try:
+        waiting: deque[Future[Batch]] = deque()
+        for rows in chosen:
+            waiting.append(pool.submit(fetch, rows))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class BlockLoader:

@@ -19,6 +19,9 @@ class Plugin(BaseSGDPlugin[Any]):
     needs_memory: bool = False
     """Whether a strategy that names the plugin must have a ``[memory]`` table."""
 
+    on_device: bool = True
+    """Whether what the plugin remembers lies where the space is trained."""
+
     recalled_rows: int = 0
     """Remembered rows that the plugin wants in each batch; the largest wish is met."""
 

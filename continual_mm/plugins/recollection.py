@@ -44,6 +44,8 @@ class Recollection(Plugin, ExemplarsBuffer):
         drawn: Positions of the step's remembered rows among them.
     """
 
+    on_device = False
+
     def __init__(self, memory: Memory) -> None:
         ExemplarsBuffer.__init__(self, memory.items)
         self.memory = memory

@@ -137,13 +137,29 @@ class Transport(Plugin):
         self._plans, self._guesses = {}, {}
 
     def state(self) -> dict[str, Tensor]:
-        """The teacher's embeddings; plans are solved anew from them."""
-        return {f"teacher/{name}": value for name, value in self._teacher.items()}
+        """The teacher's embeddings and, inside a stage, its plans and the potentials found last.
+
+        These last decide how close the next solution comes to convergence, hence its last bits.
+        """
+        state = {f"teacher/{name}": value for name, value in self._teacher.items()}
+        for pairs, plan in self._plans.items():
+            group = ",".join(map(str, pairs))
+            state[f"plan/{group}"] = plan
+            state[f"rows/{group}"], state[f"columns/{group}"] = self._guesses[pairs]
+        return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
-        self._teacher = {key.removeprefix("teacher/"): value for key, value in state.items()}
-        self._plans, self._guesses = {}, {}
+        self._teacher, self._plans, self._guesses = {}, {}, {}
+        for key, value in state.items():
+            kind, _, name = key.partition("/")
+            if kind == "teacher":
+                self._teacher[name] = value
+            elif kind == "plan":
+                pairs = tuple(Pair.parse(text) for text in name.split(","))
+                self._plans[pairs] = value
+                guess = (state[f"rows/{name}"], state[f"columns/{name}"])
+                self._guesses[pairs] = Potentials(*guess)
 
 
 def recollection(learner: Learner) -> Recollection:

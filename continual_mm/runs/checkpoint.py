@@ -1,53 +1,74 @@
-"""A finished stage on disk: tensors as safetensors, the rest as JSON, nothing that runs."""
+"""A run's state on disk: tensors as safetensors, the rest as JSON, nothing that runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import Parameter
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.learning.learner import Learner, adam
+from continual_mm.learning.learner import Learner
 from continual_mm.modality import Kind, Modality
-from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.files import checksum, read_json, write_json, written_folder
 from continual_mm.space.naming import named_parameters
 from continual_mm.space.space import JointSpace
 
-FORMAT = 1
+FORMAT = 2
 SPACE, STATE, NOTES = "space.safetensors", "state.safetensors", "state.json"
+CLOCK = (
+    "train_iterations",
+    "train_exp_counter",
+    "train_exp_epochs",
+    "train_exp_iterations",
+    "train_epoch_iterations",
+    "total_iterations",
+)
+
+
+class Keeper(Protocol):
+    """Whatever remembers something from one step to the next, as a plugin does."""
+
+    on_device: bool
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that is remembered."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
 
 
 def save(
-    folder: Path, learner: Learner, plugins: Mapping[str, Plugin], notes: Mapping[str, Any]
+    folder: Path, learner: Learner, keepers: Mapping[str, Keeper], notes: Mapping[str, Any]
 ) -> None:
-    """Write the learner after a stage; the folder appears whole or not at all.
+    """Write the learner after a stage or a step; the folder appears whole, or not at all.
 
     Args:
         folder: The checkpoint's folder.
-        learner: Between two stages.
-        plugins: What remembers something, by name.
+        learner: Between two stages or two steps.
+        keepers: What remembers something, by name.
         notes: JSON values to give back.
+
+    Raises:
+        RefusedError: If what was written cannot be read back: the disk is at fault.
     """
     with written_folder(folder) as temporary:
         _save(temporary / SPACE, learner.space.state_dict())
-        _save(temporary / STATE, _state(learner, plugins))
+        _save(temporary / STATE, _state(learner, keepers))
         contents = {
             "format": FORMAT,
             "stage": learner.stage + 1,
             "space": learner.space.describe(),
-            "clock": {
-                "train_iterations": learner.clock.train_iterations,
-                "train_exp_counter": learner.clock.train_exp_counter,
-                "total_iterations": learner.clock.total_iterations,
-            },
+            "clock": {counter: getattr(learner.clock, counter) for counter in CLOCK},
+            "scaler": learner.scaler.state_dict(),
             "notes": dict(notes),
             "sha256": {name: checksum(temporary / name) for name in (SPACE, STATE)},
         }
         write_json(temporary / NOTES, contents)
+    verified(folder)
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -56,7 +77,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     )
 
 
-def _state(learner: Learner, plugins: Mapping[str, Plugin]) -> dict[str, Tensor]:
+def _state(learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Tensor]:
     names: dict[Tensor, str] = {
         parameter: name for name, parameter in named_parameters(learner.space)
     }
@@ -64,13 +85,24 @@ def _state(learner: Learner, plugins: Mapping[str, Plugin]) -> dict[str, Tensor]
     for parameter, slots in learner.optimizer.state.items():
         for slot, value in slots.items():
             tensors[f"optimizer/{names[parameter]}/{slot}"] = value
-    for name, plugin in plugins.items():
-        tensors |= {f"plugins/{name}/{key}": value for key, value in plugin.state().items()}
+    for name, keeper in keepers.items():
+        tensors |= {f"plugins/{name}/{key}": value for key, value in keeper.state().items()}
     return tensors
 
 
-def restore(folder: Path, learner: Learner, plugins: Mapping[str, Plugin]) -> dict[str, Any]:
-    """Put a new learner where the saved one was.
+def welcome(folder: Path, learner: Learner) -> None:
+    """Let a new learner's space grow to what the saved one was.
+
+    Raises:
+        RefusedError: If the checkpoint is damaged, or of another format.
+    """
+    for modality in verified(folder)["space"]["modalities"]:
+        kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
+        learner.space.welcome(Modality(modality["name"], kind, shape))
+
+
+def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Any]:
+    """Put a learner, whose space is as large, where the saved one was.
 
     Returns:
         The notes given to :func:`save`.
@@ -78,30 +110,31 @@ def restore(folder: Path, learner: Learner, plugins: Mapping[str, Plugin]) -> di
     Raises:
         RefusedError: If a file is missing, damaged, or of another format or strategy.
     """
-    contents = _verified(folder)
-    for modality in contents["space"]["modalities"]:
-        kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
-        learner.space.welcome(Modality(modality["name"], kind, shape))
+    contents = verified(folder)
     _fill(learner.space, folder)
     state = _tensors(folder / STATE)
-    parameters = dict(named_parameters(learner.space))
-    slots: dict[str, dict[str, Tensor]] = {}
-    for key, value in _under("optimizer", state).items():
-        name, _, slot = key.rpartition("/")
-        slots.setdefault(name, {})[slot] = value
-    learner.optimizer = adam([parameters[name] for name in parameters if name in slots], 0.0)
-    for name, values in slots.items():
-        learner.optimizer.state[parameters[name]] = {
-            slot: value if slot == "step" else value.to(learner.device)
-            for slot, value in values.items()
-        }
+    _restore_optimizer(learner, _under("optimizer", state))
     learner.clusters.load_state(_to(learner.device, _under("clusters", state)))
-    for name, plugin in plugins.items():
-        plugin.load_state(_under(f"plugins/{name}", state))
-    for counter, count in contents["clock"].items():
-        setattr(learner.clock, counter, count)
+    for name, keeper in keepers.items():
+        kept = _under(f"plugins/{name}", state)
+        keeper.load_state(_to(learner.device, kept) if keeper.on_device else kept)
+    for counter in CLOCK:
+        setattr(learner.clock, counter, contents["clock"][counter])
+    learner.scaler.load_state_dict(contents["scaler"])
     notes: dict[str, Any] = contents["notes"]
     return notes
+
+
+def _restore_optimizer(learner: Learner, state: Mapping[str, Tensor]) -> None:
+    """Give parameters their moments back, those too that are frozen at present."""
+    parameters: dict[str, Parameter] = dict(named_parameters(learner.space))
+    fused = bool(learner.optimizer.defaults.get("fused"))
+    learner.optimizer.state.clear()
+    for key, value in state.items():
+        name, _, slot = key.rpartition("/")
+        counts = slot == "step" and not fused  # torch counts steps on the CPU unless fused
+        moved = value if counts else value.to(learner.device)
+        learner.optimizer.state[parameters[name]][slot] = moved
 
 
 def load_space(folder: Path) -> JointSpace:
@@ -110,7 +143,7 @@ def load_space(folder: Path) -> JointSpace:
     Raises:
         RefusedError: If a file is missing, damaged or of another format.
     """
-    space = JointSpace.rebuild(_verified(folder)["space"])
+    space = JointSpace.rebuild(verified(folder)["space"])
     _fill(space, folder)
     return space.eval()
 
@@ -123,7 +156,12 @@ def _fill(space: JointSpace, folder: Path) -> None:
         raise RefusedError(Complaint(str(folder / SPACE), str(error), remedy)) from error
 
 
-def _verified(folder: Path) -> dict[str, Any]:
+def verified(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, its files compared with their checksums.
+
+    Raises:
+        RefusedError: If a file is missing, damaged or of another format.
+    """
     contents: dict[str, Any] = read_json(folder / NOTES)
     if contents.get("format") != FORMAT:
         problem = f"format {contents.get('format')!r} is not {FORMAT}"

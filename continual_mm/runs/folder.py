@@ -1,7 +1,9 @@
 """Where a run keeps what: one folder per scenario, strategy and seed."""
 
 import platform
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,9 +17,10 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario, Strategy
 from continual_mm.learning.evaluation import Evaluation
 from continual_mm.modality import DatasetCard
-from continual_mm.runs.files import read_json, write_json, written
-from continual_mm.runs.history import History, Score
+from continual_mm.runs.files import clear_temporary, locked, read_json, write_json, written
+from continual_mm.runs.history import History
 
+CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 
 
@@ -28,7 +31,8 @@ class RunFolder:
     ``definition.json`` scenario, strategy, seed and data as they were when the run began;
     ``versions.json`` the packages; ``scores.json`` every evaluation; ``ranks/stage-N.npz`` the rank
     of every query at the end of stage N; ``cost.json`` seconds, steps and bytes; ``events/`` for
-    TensorBoard; ``checkpoints/stage-N/`` the space and everything needed to go on.
+    TensorBoard; ``checkpoints/stage-N/`` the space and everything needed to go on, after a stage;
+    ``checkpoints/stage-N-step-M/`` the same inside the stage in progress.
     """
 
     path: Path
@@ -38,26 +42,48 @@ class RunFolder:
         """TensorBoard's files."""
         return self.path / "events"
 
-    def checkpoint(self, stage: int) -> Path:
-        """The checkpoint after a 1-based stage."""
-        return self.path / "checkpoints" / f"stage-{stage}"
+    def checkpoint(self, stage: int, step: int | None = None) -> Path:
+        """The checkpoint after a 1-based stage, or after a step of it."""
+        name = f"stage-{stage}" if step is None else f"stage-{stage}-step-{step}"
+        return self.path / "checkpoints" / name
 
     def finished_stages(self) -> list[int]:
-        """1-based stages with a checkpoint, ascending."""
-        found = (self.path / "checkpoints").glob("stage-*")
-        return sorted(int(path.name.removeprefix("stage-")) for path in found)
+        """1-based stages with a checkpoint at their end, ascending."""
+        return sorted(stage for stage, step, _ in self._checkpoints() if not step)
+
+    def inside(self, stage: int) -> list[Path]:
+        """Checkpoints inside stages later than a 1-based one, the newest first."""
+        found = [each for each in self._checkpoints() if each[0] > stage and each[1]]
+        return [path for _, _, path in sorted(found, reverse=True)]
+
+    def _checkpoints(self) -> Iterator[tuple[int, int, Path]]:
+        """Stage, step (0 at the stage's end) and path of every checkpoint."""
+        for path in (self.path / "checkpoints").glob("stage-*"):
+            if found := CHECKPOINT.fullmatch(path.name):
+                yield int(found["stage"]), int(found["step"] or 0), path
+
+    def clear_unfinished(self) -> None:
+        """Remove what a killed process had begun to write."""
+        for place in (self.path, self.path / "checkpoints", self.path / "ranks"):
+            clear_temporary(place)
 
     @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return (self.path / "cost.json").is_file()
 
-    def claim(self, definition: Mapping[str, Any]) -> None:
-        """Make the folder this definition's, or see that it is.
+    @contextmanager
+    def claimed(self, definition: Mapping[str, Any]) -> Iterator[None]:
+        """Have the folder for this definition, and for this process alone, during a block.
 
         Raises:
-            RefusedError: If another definition was run here.
+            RefusedError: If another definition was run here, or another process is at work.
         """
+        with locked(self.path / "run.lock"):
+            self._claim(definition)
+            yield
+
+    def _claim(self, definition: Mapping[str, Any]) -> None:
         file = self.path / "definition.json"
         if file.exists():
             differences = list(_differences(read_json(file), _as_json(definition)))
@@ -90,13 +116,6 @@ class RunFolder:
     def write_cost(self, cost: Mapping[str, Any]) -> None:
         """Write ``cost.json``; it says that the run is finished."""
         write_json(self.path / "cost.json", cost)
-
-    def read_scores(self) -> list[Score]:
-        """The scores written so far."""
-        file = self.path / "scores.json"
-        if not file.exists():
-            return []
-        return [Score.from_json(record) for record in read_json(file)["evaluations"]]
 
     def write_ranks(self, stage: int, evaluations: Iterable[Evaluation]) -> None:
         """Write the rank of every query at the end of a 1-based stage.

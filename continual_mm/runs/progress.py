@@ -13,8 +13,8 @@ class Listener:
     def begins(self, run: str, stages: int, steps: int) -> None:
         """A run begins: its name, its stages and the optimiser steps still to do."""
 
-    def resumes(self, stage: int) -> None:
-        """The run goes on after a 1-based stage finished earlier."""
+    def resumes(self, stage: int, step: int) -> None:
+        """The run goes on after a 1-based stage (0: none) and some steps of the next."""
 
     def steps(self, count: int) -> None:
         """Some optimiser steps were made."""

@@ -2,7 +2,6 @@
 
 import resource
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,14 @@ from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.history import History
+from continual_mm.runs.logbook import Logbook
 from continual_mm.runs.progress import Listener, Ticker
 from continual_mm.runs.session import Protection, Session, Watchers, open_session
 from continual_mm.runs.watch import Board, Curves
 from continual_mm.space.space import JointSpace
+
+CHECKPOINT_EVERY = 500
+"""Optimiser steps between checkpoints inside a stage, if nothing else is said."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -77,7 +80,7 @@ def train(
     return session.history
 
 
-def run(
+def run(  # noqa: PLR0913 - what is trained, and by name everything that changes no number
     scenario: Scenario,
     strategy: Strategy,
     dataset: Dataset,
@@ -85,9 +88,11 @@ def run(
     *,
     seed: int = 0,
     device: str = "auto",
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    workers: int = 0,
     listener: Listener | None = None,
 ) -> History:
-    """Train into a folder, from the last finished stage on if there is one.
+    """Train into a folder; if a run was stopped or killed there, go on to the same bits.
 
     Args:
         scenario: The definition.
@@ -96,51 +101,61 @@ def run(
         out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
+        checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
+            ends only. No number depends on it.
+        workers: Threads that fetch batches ahead. No number depends on it.
         listener: Who hears of the progress.
 
     Raises:
-        RefusedError: If the scenario does not fit the dataset, or the folder holds another
-            definition's run.
-        NotFiniteError: If a number became NaN or infinite; finished stages are kept.
+        RefusedError: If the scenario does not fit the dataset, the folder holds another
+            definition's run, or another process is at work in it.
+        NotFiniteError: If a number became NaN or infinite; the last checkpoint is kept.
     """
     listener = listener or Listener()
     folder = run_folder(out, scenario, strategy, seed)
-    identity = {"scenario": scenario.name, "strategy": strategy.name, "seed": seed}
     frozen = definition(scenario, strategy, dataset.card, seed)
     protection = Protection(
         build(strategy), strategy.memory.items if strategy.memory else None, strategy.joint
     )
     chosen = choose_device(device)
-    folder.claim(frozen)
-    board = Board(folder.events, frozen)
-    watchers = Watchers(metrics=[Curves()], loggers=[board], plugins=[Ticker(listener)])
-    session = open_session(
-        scenario, dataset, protection, seed=seed, device=chosen, watchers=watchers
-    )
-    begun = time.monotonic()
-    done, spent = _resume(folder, session)
-    names = session.benchmark.train
-    remaining = sum(names[stage].training.steps for stage in range(done, session.stages))
-    listener.begins(str(folder.path), session.stages, remaining)
-    if done:
-        listener.resumes(done)
-    for stage in range(done, session.stages):
-        session.learn(stage)
-        number = session.learner.stage + 1
-        folder.write_ranks(number, (e for e in session.evaluations if e.final))
-        folder.write_scores(session.history, identity)
-        board.forgetting(session.history, session.learner.clock.train_iterations)
-        seconds = spent + time.monotonic() - begun
-        notes = {"seconds": seconds, "learned": stage + 1}
-        checkpoint.save(folder.checkpoint(number), session.learner, session.plugins, notes)
-        listener.scored(number, _recalls(session.history, number))
-    board.writer.close()
-    if not folder.finished:
-        seconds = spent + time.monotonic() - begun
-        folder.write_cost(_cost(session, seconds, chosen))
-    listener.ends(spent + time.monotonic() - begun)
+    with folder.claimed(frozen):
+        board = Board(folder.events, frozen)
+        session = open_session(
+            scenario,
+            dataset,
+            protection,
+            seed=seed,
+            device=chosen,
+            watchers=Watchers(metrics=[Curves()], loggers=[board], plugins=[Ticker(listener)]),
+            workers=workers,
+        )
+        identity = {"scenario": scenario.name, "strategy": strategy.name, "seed": seed}
+        logbook = Logbook(folder, session, every=checkpoint_every, identity=identity)
+        _go_on(session, logbook, listener, board, str(folder.path))
+        board.writer.close()
+        if not folder.finished:
+            folder.write_cost(_cost(session, logbook.seconds, chosen))
+    listener.ends(logbook.seconds)
     session.history.space.eval()
     return session.history
+
+
+def _go_on(session: Session, logbook: Logbook, listener: Listener, board: Board, name: str) -> None:
+    """Train the stages that are left."""
+    standing = logbook.resume()
+    trained = session.benchmark.train
+    left = sum(trained[stage].training.steps for stage in range(standing.stages, session.stages))
+    listener.begins(name, session.stages, left - standing.step)
+    if standing.stage or standing.step:
+        listener.resumes(standing.stage, standing.step)
+    step, jump = standing.step, standing.jump
+    for stage in range(standing.stages, session.stages):
+        session.learn(stage, step=step, jump=jump)
+        step, jump = 0, None
+        logbook.stage_ends()
+        board.forgetting(session.history, session.learner.clock.train_iterations)
+        number = session.learner.stage + 1
+        listener.scored(number, _recalls(session.history, number))
 
 
 def run_folder(out: Path, scenario: Scenario, strategy: Strategy, seed: int) -> RunFolder:
@@ -167,19 +182,6 @@ def open_run(folder: str | Path) -> JointSpace:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
         raise RefusedError(Complaint(str(folder), "no finished stage in this folder", remedy))
     return checkpoint.load_space(run.checkpoint(stages[-1]))
-
-
-def _resume(folder: RunFolder, session: Session) -> tuple[int, float]:
-    """Go to the last finished stage; gives the stages done and the seconds they took."""
-    finished = folder.finished_stages()
-    if not finished:
-        return 0, 0.0
-    last = finished[-1]
-    notes = checkpoint.restore(folder.checkpoint(last), session.learner, session.plugins)
-    session.history.scores.extend(s for s in folder.read_scores() if s.stage <= last)
-    learned = int(notes["learned"])
-    session.learner.pass_over(session.benchmark, learned)
-    return learned, float(notes["seconds"])
 
 
 def _recalls(history: History, stage: int) -> dict[str, float]:

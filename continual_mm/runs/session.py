@@ -1,6 +1,6 @@
 """A learner put together with its streams, plugins and memory, ready for its stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from continual_mm.learning.stream import Benchmark, benchmark
 from continual_mm.memory import Memory
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
+from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
 from continual_mm.space.space import JointSpace
 
@@ -73,10 +74,15 @@ class Session:
         """Stages to train: one if training is joint."""
         return len(self.benchmark.train)
 
-    def learn(self, stage: int) -> None:
-        """Train a 0-based stage and score it."""
+    @property
+    def keepers(self) -> Mapping[str, Keeper]:
+        """What a checkpoint must hold besides the learner, by name."""
+        return dict(self.plugins)
+
+    def learn(self, stage: int, *, step: int = 0, jump: Callable[[], None] | None = None) -> None:
+        """Train a 0-based stage, from a step on that ``jump`` restores, and score it."""
         self.evaluations.clear()
-        self.learner.learn(self.benchmark, stage)
+        self.learner.learn(self.benchmark, stage, step=step, jump=jump)
 
     @property
     def memory_bytes(self) -> int:
@@ -105,6 +111,7 @@ def open_session(
     seed: int,
     device: torch.device,
     watchers: Watchers | None = None,
+    workers: int = 0,
 ) -> Session:
     """Put a learner together.
 
@@ -142,6 +149,7 @@ def open_session(
             loggers=watchers.loggers,
         ),
         device=device,
+        workers=workers,
     )
     return Session(
         benchmark=benchmark(scenario, arrivals, dataset, seed=seed, joint=protection.joint),

@@ -1,0 +1,133 @@
+"""Where a run stands: saved as it goes on, and found again after it was stopped or killed."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from continual_mm.complaint import RefusedError
+from continual_mm.runs import checkpoint
+from continual_mm.runs.folder import RunFolder
+from continual_mm.runs.history import Score
+from continual_mm.runs.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run goes on.
+
+    Attributes:
+        stages: Stages done, one if training is joint and finished.
+        stage: 1-based stage done last; 0 at the very beginning.
+        step: Steps done of the stage that follows.
+        jump: Puts the session to that step once the stage has begun; None at its beginning.
+    """
+
+    stages: int = 0
+    stage: int = 0
+    step: int = 0
+    jump: Callable[[], None] | None = None
+
+
+class Logbook:
+    """Writes what a run needs to go on to the same bits, and reads it back.
+
+    At a stage's end everything is written, and every so many steps inside a stage. A checkpoint is
+    read back before the one that it replaces is removed, so whenever the process ends, one is there
+    that is whole.
+
+    Args:
+        folder: The run's folder.
+        session: The run in progress.
+        every: Steps between checkpoints inside a stage; 0 writes none there.
+        identity: Names of scenario and strategy, and the seed, for ``scores.json``.
+    """
+
+    def __init__(
+        self, folder: RunFolder, session: Session, *, every: int, identity: Mapping[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._session = session
+        self._identity = identity
+        self._learned = 0
+        self._spent = 0.0
+        self._begun = time.monotonic()
+        if every:
+            session.learner.after_step = lambda: self._now_and_then(every)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, the stages trained earlier included."""
+        return self._spent + time.monotonic() - self._begun
+
+    def resume(self) -> Standing:
+        """Put the session where the run stands.
+
+        A damaged checkpoint inside a stage is passed over, for the steps until it are made again;
+        one at a stage's end is not, since it may be all that is left of days of training.
+
+        Raises:
+            RefusedError: If the last stage's checkpoint is damaged.
+        """
+        self._folder.clear_unfinished()
+        done = Standing()
+        finished = self._folder.finished_stages()
+        if finished:
+            path = self._folder.checkpoint(finished[-1])
+            checkpoint.welcome(path, self._session.learner)
+            self._take(path)
+            self._session.learner.pass_over(self._session.benchmark, self._learned)
+            done = Standing(self._learned, finished[-1])
+        for path in self._folder.inside(done.stage):
+            step = self._step(path)
+            if step:
+                return Standing(done.stages, done.stage, step, partial(self._take, path))
+        return done
+
+    def _step(self, path: Path) -> int:
+        """Steps that a checkpoint inside a stage stands for; none if it is damaged."""
+        try:
+            return int(checkpoint.verified(path)["clock"]["train_exp_iterations"])
+        except RefusedError:
+            return 0
+
+    def _take(self, path: Path) -> None:
+        notes = checkpoint.restore(path, self._session.learner, self._session.keepers)
+        self._session.history.scores[:] = [Score.from_json(entry) for entry in notes["scores"]]
+        self._learned = int(notes["learned"])
+        self._spent, self._begun = float(notes["seconds"]), time.monotonic()
+
+    def _now_and_then(self, every: int) -> None:
+        learner = self._session.learner
+        if learner.step % every:
+            return
+        learner.check()
+        path = self._folder.checkpoint(learner.stage + 1, learner.step)
+        self._save(path)
+        self._remove_but(path)
+
+    def stage_ends(self) -> None:
+        """Write down a stage that was trained and scored."""
+        self._learned += 1
+        stage = self._session.learner.stage + 1
+        final = (e for e in self._session.evaluations if e.final)
+        self._folder.write_ranks(stage, final)
+        self._folder.write_scores(self._session.history, self._identity)
+        self._save(self._folder.checkpoint(stage))
+        self._remove_but(None)
+
+    def _save(self, path: Path) -> None:
+        notes = {
+            "seconds": self.seconds,
+            "learned": self._learned,
+            "scores": [score.as_json() for score in self._session.history.scores],
+        }
+        checkpoint.save(path, self._session.learner, self._session.keepers, notes)
+
+    def _remove_but(self, kept: Path | None) -> None:
+        for path in self._folder.inside(0):
+            if path != kept:
+                shutil.rmtree(path)

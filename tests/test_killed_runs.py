@@ -1,0 +1,134 @@
+"""A run that is killed at any moment goes on to the same bits as one that was not."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+STAGES = [{"add": ["video", "audio"]}, {"add": ["text"], "pairs": ["video-text"]}]
+SCENARIO = {
+    "name": "small",
+    "dataset": "arrays",
+    "space": {"dim": 8, "clusters": 3, "refresh_every": 4},
+    "training": {"steps": 14, "batch_size": 8, "learning_rate": 1e-2, "evaluate_every": 4},
+    "stages": STAGES,
+}
+EVERYTHING = {
+    "name": "everything",
+    "memory": {"items": 12},
+    "plugins": {
+        "replay": {"rows": 8},
+        "ewc": {"batches": 2, "rows": 8},
+        "transport": {"rows": 12},
+    },
+}
+JOINT = {"name": "joint", "joint": True}
+
+
+class Runs:
+    """Runs in processes of their own."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("killed_runs.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert json.loads(self.process.stdout.readline()) == "ready"
+
+    def __call__(self, out, strategy, **end):
+        told = {"scenario": SCENARIO, "strategy": strategy, "out": str(out), **end}
+        self.process.stdin.write(json.dumps(told) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def to_the_end(self, out, strategy, **options):
+        """Go on as a user would; gives where the run went on from."""
+        ended = self(out, strategy, **options)
+        assert ended["code"] == 0
+        return ended["resumed"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    runs = Runs()
+    yield runs
+    runs.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runs, tmp_path_factory):
+    """What runs leave that nobody stopped."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    for strategy in (EVERYTHING, JOINT):
+        runs.to_the_end(out, strategy)
+    return out
+
+
+def contents(out, strategy):
+    folder = out / "small" / strategy["name"] / "seed-0"
+    wanted = [folder / "scores.json", folder / "definition.json"]
+    wanted += sorted(folder.glob("ranks/*.npz")) + sorted(
+        folder.glob("checkpoints/*/*.safetensors")
+    )
+    return {str(path.relative_to(folder)): path.read_bytes() for path in wanted}
+
+
+def leftovers(out):
+    return [*out.rglob(".writing-*"), *out.rglob("*-step-*")]
+
+
+@pytest.mark.parametrize("strategy", [EVERYTHING, JOINT], ids=["everything", "joint"])
+def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(
+    runs, undisturbed, tmp_path, strategy
+):
+    dice = Random(1)
+    inside = 0
+    for _ in range(4):
+        ended = runs(tmp_path, strategy, step=dice.randint(2, 7), delay=dice.choice([0, 0.002]))
+        assert ended["killed"]
+    resumed = runs.to_the_end(tmp_path, strategy)
+    inside += resumed[1] > 0
+    assert inside, "no run went on inside a stage: nothing was tested"
+    assert contents(tmp_path, strategy) == contents(undisturbed, strategy)
+    assert not leftovers(tmp_path)
+
+
+def test_a_run_killed_while_it_is_scored_goes_on_to_the_same_bits(runs, undisturbed, tmp_path):
+    dice = Random(2)
+    for step in (4, 5, 8, 6, 11):  # from 0, 3, 6, 12 of stage 1 and 3 of stage 2 to evaluations
+        assert runs(tmp_path, EVERYTHING, step=step, delay=dice.uniform(0.001, 0.006))["killed"]
+    runs.to_the_end(tmp_path, EVERYTHING)
+    assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)
+
+
+def test_a_run_killed_while_it_writes_goes_on_to_the_same_bits(runs, undisturbed, tmp_path):
+    dice = Random(3)
+    killed = 0
+    for _ in range(6):
+        killed += runs(tmp_path, EVERYTHING, file_event=dice.randint(5, 70))["killed"]
+    assert killed >= 3
+    runs.to_the_end(tmp_path, EVERYTHING)
+    assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)
+    assert not leftovers(tmp_path)
+
+
+def test_threads_that_fetch_ahead_change_no_bit(runs, undisturbed, tmp_path):
+    runs.to_the_end(tmp_path, EVERYTHING, workers=3)
+    assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)
+
+
+def test_a_damaged_checkpoint_inside_a_stage_is_passed_over(runs, undisturbed, tmp_path):
+    assert runs(tmp_path, JOINT, step=20)["killed"]
+    (inside,) = tmp_path.rglob("*-step-*")
+    (inside / "state.safetensors").write_bytes(b"\0" * 100)
+    assert runs.to_the_end(tmp_path, JOINT) == [0, 0]
+    assert contents(tmp_path, JOINT) == contents(undisturbed, JOINT)
