@@ -10,8 +10,24 @@ from continual_mm.modality import DatasetCard, Modality, Pair, all_pairs
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """The space of an earlier run, from which a scenario starts.
+
+    Attributes:
+        modalities: What it has towers for.
+        trained: Pairs that it was trained on.
+    """
+
+    modalities: tuple[Modality, ...]
+    trained: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """One stage of a scenario, worked out.
+
+    A scenario that starts from an earlier run has one stage more than its file: the first, of no
+    steps, in which that run's modalities arrive as they are. It is scored like any other.
 
     Attributes:
         stage: 0-based position in the scenario.
@@ -44,28 +60,31 @@ class Roles:
     emergent: tuple[Pair, ...]
 
 
-def plan(scenario: Scenario, card: DatasetCard, *, file: str = "") -> tuple[Arrival, ...]:
+def plan(
+    scenario: Scenario, card: DatasetCard, *, start: Start | None = None, file: str = ""
+) -> tuple[Arrival, ...]:
     """Work a scenario out on a dataset.
 
     Args:
         scenario: The definition.
         card: What the dataset offers.
+        start: What the scenario starts from. A modality of it that the dataset lacks keeps its
+            tower and plays no part.
         file: What to call the definition in complaints; the scenario's name if empty.
 
     Raises:
         RefusedError: With everything that :func:`misfits` finds.
     """
-    complaints = misfits(scenario, card, file=file)
+    complaints = misfits(scenario, card, start=start, file=file)
     if complaints:
         raise RefusedError(complaints)
-    arrivals: list[Arrival] = []
-    available: tuple[Modality, ...] = ()
+    arrivals = [] if start is None else [_begun(start, scenario, card)]
     for number, stage in enumerate(scenario.stages):
         added = tuple(card[name] for name in stage.add)
-        available += added
+        available = (*(arrivals[-1].available if arrivals else ()), *added)
         arrivals.append(
             Arrival(
-                stage=number,
+                stage=len(arrivals),
                 added=added,
                 available=available,
                 trained=_trained(stage, available),
@@ -73,6 +92,19 @@ def plan(scenario: Scenario, card: DatasetCard, *, file: str = "") -> tuple[Arri
             )
         )
     return tuple(arrivals)
+
+
+def _begun(start: Start, scenario: Scenario, card: DatasetCard) -> Arrival:
+    """The stage in which an earlier run's modalities arrive."""
+    known = tuple(card[m.name] for m in start.modalities if m.name in card.names)
+    names = {modality.name for modality in known}
+    return Arrival(
+        stage=0,
+        added=known,
+        available=known,
+        trained=tuple(p for p in start.trained if {p.first, p.second} <= names),
+        training=scenario.training.model_copy(update={"steps": 0}),
+    )
 
 
 def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
@@ -84,33 +116,69 @@ def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
 
 
 def misfits(
-    scenario: Scenario, card: DatasetCard | None, *, file: str = ""
+    scenario: Scenario, card: DatasetCard | None, *, start: Start | None = None, file: str = ""
 ) -> tuple[Complaint, ...]:
     """Find everything that is wrong with a scenario's order of arrivals.
 
     Args:
         scenario: The definition, or what could be read of it.
         card: What the dataset offers; None if that is not known.
+        start: What the scenario starts from.
         file: What to call the definition in complaints; the scenario's name if empty.
 
     Returns:
-        One complaint for each modality that the dataset lacks or that is added twice, each pair
-        that is malformed, named twice or not available yet, and for labels where there are none.
+        One complaint for each modality that the dataset lacks, that is added twice or differs from
+        the start's, each pair that is malformed, named twice or not available yet, each tower
+        without a modality, and for labels where there are none.
     """
     place = file or f"scenario '{scenario.name}'"
-    complaints: list[Complaint] = []
-    added: dict[str, int] = {}
+    complaints = [] if start is None or card is None else [*_start_misfits(start, card, place)]
+    begun = () if start is None else start.modalities
+    added = dict.fromkeys((m.name for m in begun if card is None or m.name in card.names), 0)
     for number, stage in enumerate(scenario.stages, start=1):
         where = f"{place}, [[stage]] {number}"
         for name in stage.add:
             complaints += _name_misfits(name, card, added, f"{where}, add")
             added.setdefault(name, number)
         complaints += _pair_misfits(stage, card, added, f"{where}, pairs")
+    complaints += _idle_names(scenario, added, place)
     if scenario.positives == "label" and card is not None and not card.has_labels:
         remedy = "use 'paired' or 'duplicates'"
         problem = f"'label' asks for labels, but dataset '{card.name}' has none"
         complaints.append(Complaint(f"{place}, positives", problem, remedy))
     return tuple(complaints)
+
+
+def _start_misfits(start: Start, card: DatasetCard, place: str) -> Iterator[Complaint]:
+    """What of an earlier run's modalities the dataset offers in another form, or not at all."""
+    shared = [modality for modality in start.modalities if modality.name in card.names]
+    if not shared:
+        names = ", ".join(modality.name for modality in start.modalities)
+        problem = f"dataset '{card.name}' has none of the start's modalities ({names})"
+        yield Complaint(f"{place}, start", problem, "start from a run on such data")
+    for known in shared:
+        offered = card[known.name]
+        if (known.kind, known.features) != (offered.kind, offered.features):
+            problem = f"the start's {_form(known)}, but dataset '{card.name}' has {_form(offered)}"
+            remedy = "extract the same features as for the start"
+            yield Complaint(f"{place}, start", problem, remedy)
+
+
+def _form(modality: Modality) -> str:
+    return f"{modality.name} is {modality.kind} of {modality.features} features"
+
+
+def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterator[Complaint]:
+    """What the definition says of modalities that never arrive."""
+    known = list(added)
+    listed = () if isinstance(scenario.standardise, bool) else scenario.standardise
+    named = [(f"[tower.{name}]", name) for name in scenario.towers]
+    named += [("standardise", name) for name in listed]
+    for where, name in named:
+        if name not in known:
+            problem = f"no stage adds a modality {name!r}"
+            remedy = f"{suggestion(name, known)}there are {', '.join(sorted(known)) or 'none'}"
+            yield Complaint(f"{place}, {where}", problem, remedy)
 
 
 def _name_misfits(
@@ -119,7 +187,8 @@ def _name_misfits(
     """What is wrong with adding a modality; ``added`` says at which stage earlier ones were."""
     if name in added:
         problem = f"modality {name!r} is added a second time"
-        yield Complaint(place, problem, f"name it once, at stage {added[name]}")
+        remedy = f"name it once, at stage {added[name]}" if added[name] else "the start has it"
+        yield Complaint(place, problem, remedy)
     elif card is not None and name not in card.names:
         problem = f"no modality {name!r} in dataset '{card.name}'"
         remedy = f"{suggestion(name, card.names)}it has {', '.join(sorted(card.names))}"

@@ -15,7 +15,10 @@ SHELVES: tuple[Shelf, ...] = ("scenarios", "strategies")
 ONE_OF: Mapping[Shelf, str] = MappingProxyType({"scenarios": "scenario", "strategies": "strategy"})
 
 SCENARIO_KEYS = frozenset(
-    {"description", "dataset", "items", "positives", "standardise", "space", "training", "stage"}
+    {
+        *("description", "dataset", "items", "positives", "standardise", "start"),
+        *("space", "training", "tower", "stage"),
+    }
 )
 """What may stand at the top of a scenario file; all else is a strategy's."""
 

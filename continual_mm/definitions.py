@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from continual_mm.tables import Table
@@ -85,13 +85,14 @@ class Stage(Table):
     Attributes:
         add: Modalities that arrive; at least one.
         pairs: Pairs trained, such as ``"video-text"``; None trains all that the arrival completes.
+        steps: Optimiser steps; none for towers that arrive trained.
     """
 
     add: Annotated[tuple[str, ...], AfterValidator(_something)] = Field(
         default=(), strict=False, validate_default=True, examples=['["video", "audio"]']
     )
     pairs: tuple[str, ...] | None = Field(default=None, strict=False, examples=['["video-text"]'])
-    steps: Count | None = None
+    steps: CountOrZero | None = None
     batch_size: Rows | None = None
     learning_rate: Positive | None = None
     schedule: Literal["cosine", "constant"] | None = None
@@ -111,6 +112,29 @@ class Stage(Table):
         )
 
 
+class TowerSettings(Table):
+    """A ``[tower.<modality>]`` table: the encoder of one modality.
+
+    Attributes:
+        kind: Name of a registered tower; the one for the modality's kind of signal, if left out.
+        weights: A file of weights to begin with, relative to the scenario's folder.
+        trained: Whether training changes the tower.
+    """
+
+    kind: str = ""
+    weights: str = ""
+    trained: bool = True
+
+
+def _yes_no_or_names(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    remedy = 'give true, false, or names of modalities, such as ["audio"]'
+    raise PydanticCustomError("no_names", "neither true or false nor names", {"remedy": remedy})
+
+
 class ScenarioHead(Table):
     """The keys of a scenario file outside its tables."""
 
@@ -118,7 +142,8 @@ class ScenarioHead(Table):
     dataset: str = ""
     items: Literal["split", "shared"] = "split"
     positives: Literal["paired", "label", "duplicates"] = "paired"
-    standardise: bool = True
+    standardise: Annotated[bool | tuple[str, ...], BeforeValidator(_yes_no_or_names)] = True
+    start: str = ""
 
 
 class Scenario(ScenarioHead):
@@ -133,9 +158,12 @@ class Scenario(ScenarioHead):
             ``shared``: every stage sees all of them.
         positives: Which further items answer a query correctly: none (``paired``), those of its
             ``label``, or those whose query side is the same (``duplicates``).
-        standardise: Whether features are standardised on the training split.
+        standardise: Whether features are standardised on the training split, or names of the
+            modalities whose features are.
+        start: Folder of a run whose space this one starts from, relative to ``folder``.
         space: Sizes and losses of the space.
         training: Optimisation of every stage.
+        towers: Modality -> its encoder, where it is not the usual one.
         stages: What arrives, in order.
     """
 
@@ -143,6 +171,7 @@ class Scenario(ScenarioHead):
     folder: str = "."
     space: SpaceSettings = SpaceSettings()
     training: Training = Training()
+    towers: Mapping[str, TowerSettings] = Field(default_factory=dict)
     stages: tuple[Stage, ...] = Field(strict=False, min_length=1)
 
     def training_of(self, stage: int) -> Training:

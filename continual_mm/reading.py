@@ -14,6 +14,7 @@ from continual_mm.definitions import (
     SpaceSettings,
     Stage,
     Strategy,
+    TowerSettings,
     Training,
 )
 from continual_mm.rules import Number, PluginRule
@@ -46,7 +47,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
         file: What to call the file in complaints.
     """
     reader = Reader(file)
-    inner = ("space", "training", "stage")
+    inner = ("space", "training", "tower", "stage")
     outer = {key: value for key, value in document.items() if key not in inner}
     head = reader.table(ScenarioHead, "", outer, tables=inner)
     if document.get("dataset", "") == "":
@@ -58,11 +59,22 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
         "folder": folder,
         "space": reader.table(SpaceSettings, "[space]", document.get("space", {})),
         "training": reader.table(Training, "[training]", document.get("training", {})),
+        "towers": _towers(reader, document.get("tower", {})),
         "stages": _stages(reader, document.get("stage", [])),
     }
     if reader.complaints:
         return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.complaints))
     return ScenarioDraft(Scenario.model_validate(parts), ())
+
+
+def _towers(reader: Reader, tables: Any) -> dict[str, TowerSettings]:
+    if not isinstance(tables, Mapping):
+        reader.refuse("[tower]", f"{shown(tables)} is no table", "write [tower.video], or another")
+        return {}
+    return {
+        name: reader.table(TowerSettings, f"[tower.{name}]", table)
+        for name, table in tables.items()
+    }
 
 
 def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:

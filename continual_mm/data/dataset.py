@@ -1,6 +1,6 @@
 """A dataset in memory: one column per modality, and who is in which split."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -96,7 +96,7 @@ class Dataset:
         group: ArrayLike | None = None,
         text: ArrayLike | None = None,
         name: str = "arrays",
-        standardise: bool = True,
+        standardise: bool | Collection[str] = True,
     ) -> "Dataset":
         """Make a dataset of arrays in memory; they are checked as a feature pack is, and copied.
 
@@ -117,7 +117,7 @@ class Dataset:
             text: (items,) strings.
             name: The dataset's name on its card and in complaints.
             standardise: Whether each feature gets mean 0 and standard deviation 1 over the
-                training items.
+                training items, or the names of the modalities whose features do.
 
         Raises:
             RefusedError: With everything that is wrong, rows named.
@@ -152,7 +152,7 @@ def assemble(
     *,
     name: str,
     fingerprint: str,
-    standardised: bool,
+    standardised: bool | Collection[str],
 ) -> Dataset:
     """Check sound columns row by row and make a dataset of them.
 
@@ -163,7 +163,7 @@ def assemble(
         findings: Complaints so far.
         name: The dataset's name.
         fingerprint: Of the content.
-        standardised: Whether to standardise.
+        standardised: Whether to standardise, or the names of the modalities to standardise.
 
     Raises:
         RefusedError: With every complaint, those so far included.
@@ -180,12 +180,12 @@ def assemble(
     for column in made.values():
         _check_values(column, training, findings)
     findings.refuse()
-    if standardised:
-        for column in made.values():
-            standardise(column.steps, column.valid, training)
-            problem = "too far from the training items to be standardised (beyond float32)"
-            findings.about_rows(column.modality.name, problem, rows_not_finite(column.steps))
-        findings.refuse()
+    chosen = (made if standardised else ()) if isinstance(standardised, bool) else standardised
+    for column in (column for key, column in made.items() if key in chosen):
+        standardise(column.steps, column.valid, training)
+        problem = "too far from the training items to be standardised (beyond float32)"
+        findings.about_rows(column.modality.name, problem, rows_not_finite(column.steps))
+    findings.refuse()
     whole = {key: sound[key].astype(np.int64) for key in ("label", "group") if key in sound}
     return Dataset(
         make_card(schema, split, name=name, fingerprint=fingerprint, has_labels="label" in sound),

@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -23,7 +23,9 @@ from continual_mm.modality import DatasetCard
 _UNIX, _READABLE_BY_ALL = 3, 0o644 << 16
 
 
-def read_pack(path: str | os.PathLike[str], *, standardise: bool = True) -> Dataset:
+def read_pack(
+    path: str | os.PathLike[str], *, standardise: bool | Collection[str] = True
+) -> Dataset:
     """Read a feature pack into memory, checked row by row.
 
     Nothing in the file is ever unpickled.
@@ -31,7 +33,7 @@ def read_pack(path: str | os.PathLike[str], *, standardise: bool = True) -> Data
     Args:
         path: An .npz file.
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
-            items; False leaves the values alone.
+            items, or the names of the modalities whose features do; False leaves the values alone.
 
     Raises:
         RefusedError: With everything that is wrong, columns and rows named.

@@ -3,7 +3,7 @@
 Nothing is imported until it is asked for: listing datasets needs no numpy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -59,14 +59,16 @@ def card(name_or_path: str, *, folder: Path | None = None) -> DatasetCard:
     return read_card(_existing(name_or_path, folder))
 
 
-def load(name_or_path: str, *, folder: Path | None = None, standardise: bool = True) -> "Dataset":
+def load(
+    name_or_path: str, *, folder: Path | None = None, standardise: bool | Collection[str] = True
+) -> "Dataset":
     """Load a dataset into memory; a generated one is made first, and cached.
 
     Args:
         name_or_path: A registered name, or the path of a feature pack.
         folder: Where relative paths start; None for the working folder.
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
-            items.
+            items, or the names of the modalities whose features do.
 
     Raises:
         RefusedError: If there is no such dataset, or its pack is unsound.

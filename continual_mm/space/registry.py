@@ -1,0 +1,107 @@
+"""Name in ``[tower.<modality>]`` -> encoder: the only list. No torch is imported to read it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.modality import Kind, Modality
+
+if TYPE_CHECKING:
+    from continual_mm.space.towers import Build
+
+ENTRY_POINTS = "continual_mm.towers"
+"""Entry-point group under which another package offers functions that build towers.
+
+Each takes a modality and the space's settings and gives a module, see ``space.towers.Build``.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A tower that scenario files may name.
+
+    Attributes:
+        path: ``module:function or class``.
+        summary: One line for lists.
+        kinds: Kinds of signal that it reads.
+        same_size: Whether a feature vector must have the size of the space.
+    """
+
+    path: str
+    summary: str
+    kinds: frozenset[Kind]
+    same_size: bool = False
+
+
+_VECTOR = frozenset({Kind.VECTOR})
+_IN_TIME = frozenset(Kind) - _VECTOR
+_ENCODERS, _TOWERS = "continual_mm.space.encoders", "continual_mm.space.towers"
+
+BUILT_IN: Mapping[str, Known] = MappingProxyType(
+    {
+        "vector": Known(f"{_ENCODERS}:VectorEncoder", "a gated unit on a feature vector", _VECTOR),
+        "tokens": Known(
+            f"{_ENCODERS}:TokenEncoder",
+            "each step through a layer, the maximum over the steps, a gated unit",
+            _IN_TIME,
+        ),
+        "spectrogram": Known(
+            f"{_ENCODERS}:spectrogram_encoder", "a DAVEnet of any width and depth", _IN_TIME
+        ),
+        "frames": Known(
+            f"{_ENCODERS}:frame_encoder", "convolutions over time that skip no step", _IN_TIME
+        ),
+        "identity": Known(
+            f"{_TOWERS}:Identity",
+            "nothing: the features are embeddings already",
+            _VECTOR,
+            same_size=True,
+        ),
+        "linear": Known(
+            f"{_TOWERS}:Linear", "a linear map, at first the identity where sizes agree", _VECTOR
+        ),
+    }
+)
+
+
+def outside() -> dict[str, EntryPoint]:
+    """Towers that other installed packages offer, by name, not imported."""
+    found = entry_points(group=ENTRY_POINTS)
+    return {entry.name: entry for entry in found if entry.name not in BUILT_IN}
+
+
+def misfit(kind: str, modality: Modality, dim: int) -> str:
+    """What keeps a built-in tower from reading a modality; nothing if it can."""
+    known = BUILT_IN.get(kind)
+    if known is None:
+        return ""
+    if modality.kind not in known.kinds:
+        return f"does not read {modality.kind}, as {modality.name!r} is"
+    if known.same_size and modality.features != dim:
+        return f"needs {modality.name!r} to have {dim} features, as space.dim says; it has " + str(
+            modality.features
+        )
+    return ""
+
+
+def build(kind: str) -> "Build":
+    """The function that builds a named tower.
+
+    Raises:
+        RefusedError: If nothing has this name, or what has it cannot be imported.
+    """
+    known = BUILT_IN.get(kind)
+    entry = EntryPoint(kind, known.path, ENTRY_POINTS) if known else outside().get(kind)
+    if entry is None:
+        remedy = "continual-mm list towers shows what there is"
+        raise RefusedError(Complaint(f"tower '{kind}'", "is not installed", remedy))
+    try:
+        found: Build = entry.load()
+    except (ImportError, AttributeError) as error:
+        place = f"tower '{kind}' ({entry.value})"
+        remedy = "mend or remove the package that offers it"
+        raise RefusedError(Complaint(place, f"cannot be imported: {error}", remedy)) from error
+    return found
