@@ -8,6 +8,7 @@ from pydantic import Field, create_model
 
 from continual_mm.complaint import Complaint
 from continual_mm.definitions import (
+    PUBLISHED_TRAINING,
     MemorySettings,
     Scenario,
     ScenarioHead,
@@ -47,6 +48,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
     """
     reader = Reader(file)
     inner = ("space", "training", "stage")
+    document = _with_published(document)
     outer = {key: value for key, value in document.items() if key not in inner}
     head = reader.table(ScenarioHead, "", outer, tables=inner)
     if document.get("dataset", "") == "":
@@ -63,6 +65,19 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
     if reader.complaints:
         return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.complaints))
     return ScenarioDraft(Scenario.model_validate(parts), ())
+
+
+def _with_published(document: Document) -> Document:
+    """The contents of a file, and where they ask for reference mode its values where none is given.
+
+    Those of ``[space]`` come with the table itself.
+    """
+    space, training = document.get("space"), document.get("training", {})
+    if not isinstance(space, Mapping) or space.get("mode") != "reference":
+        return document
+    if isinstance(training, Mapping):
+        training = {**PUBLISHED_TRAINING, **training}
+    return {"standardise": False, **document, "training": training}
 
 
 def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:
