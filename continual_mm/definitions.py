@@ -1,9 +1,10 @@
 """What a scenario and a strategy say: typed, frozen, every number within its range."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from continual_mm.tables import Table
@@ -15,15 +16,70 @@ CountOrZero = Annotated[int, Field(ge=0)]
 Rows = Annotated[int, Field(ge=2)]
 """Rows of a batch: one alone has nothing to be told from."""
 
+Bug = Literal["stays_in_evaluation", "ties_listed_each", "two_over_three"]
+"""A mistake of the published program that changes numbers; ``scenarios/README.md`` explains it."""
+
+PUBLISHED_SPACE: Mapping[str, Any] = MappingProxyType(
+    {
+        "dim": 6144,
+        "clusters": 256,
+        "cluster_weight": 1.0,
+        "reconstruction_weight": 50.0,
+        "reconstruction_width": 1024,
+        "margin": 0.001,
+        "scale": 1.0,
+        "queue_batches": 20,
+        "refresh_every": 20,
+        "width": 128,
+        "depth": 4,
+        "feature_dropout": 0.0,
+        "clips": 32,
+    }
+)
+"""What ``[space]`` means in reference mode where it says nothing (MCN's released command)."""
+
+PUBLISHED_TRAINING: Mapping[str, Any] = MappingProxyType(
+    {
+        "batch_size": 4096,
+        "learning_rate": 1e-4,
+        "schedule": "cosine",
+        "warmup_steps": 5000,
+        "clip_norm": 0.0,
+    }
+)
+"""What ``[training]`` means in reference mode where it says nothing."""
+
+_Value = TypeVar("_Value")
+
+
+def _robust_only(value: _Value, info: ValidationInfo) -> _Value:
+    if info.data.get("mode") != "reference" or value == PUBLISHED_SPACE[f"{info.field_name}"]:
+        return value
+    remedy = 'remove the key, or mode = "reference"'
+    problem = f"{value} has no meaning in reference mode"
+    raise PydanticCustomError("robust_only", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+def _reference_only(value: _Value, info: ValidationInfo) -> _Value:
+    field = SpaceSettings.model_fields[f"{info.field_name}"]
+    if info.data.get("mode") != "robust" or value == field.default:
+        return value
+    remedy = 'remove the key, or add mode = "reference"'
+    problem = "the key has a meaning in reference mode only"
+    raise PydanticCustomError("reference_only", "{problem}", {"problem": problem, "remedy": remedy})
+
 
 class SpaceSettings(Table):
     """The ``[space]`` table: size and losses of the joint embedding space.
 
     Attributes:
+        mode: ``robust``, or ``reference``: MCN as published, to the letter. In reference mode a key
+            that is not given has its value in ``PUBLISHED_SPACE`` rather than the default.
         dim: D, the dimension that all modalities share.
         clusters: K, the number of centroids; 0 trains without the clustering loss.
         cluster_weight: Weight of the clustering loss beside the contrast.
         reconstruction_weight: Weight of the reconstruction loss beside the contrast.
+        reconstruction_width: Hidden units of a reconstruction head; 0 takes half of ``dim``.
         margin: What the contrast subtracts from each positive's logit.
         scale: First value of the learned logit scale (the inverse temperature), at most 100.
         queue_batches: Batches of embeddings kept for k-means besides the current one.
@@ -33,19 +89,49 @@ class SpaceSettings(Table):
             halves the time. The published DAVEnet is width 128, depth 4.
         feature_dropout: Probability that an input feature is hidden from the encoder during
             training, for all time steps of an item at once; 0 hides none.
+        clips: Consecutive rows of a batch that come from one video; the queue keeps the first half
+            of each such group. Reference mode only.
+        cluster_mean: Whether the clustering loss is that of the modalities' mean (the published
+            ``--mean 1``) rather than the mean of the modalities' losses. Reference mode only.
+        bugs: Mistakes of the published program to repeat. Reference mode only.
     """
 
+    mode: Literal["robust", "reference"] = "robust"
     dim: Annotated[int, Field(ge=2, le=65536)] = 256
     clusters: CountOrZero = 64
     cluster_weight: NonNegative = 0.1
     reconstruction_weight: NonNegative = 0.1
+    reconstruction_width: CountOrZero = 0
     margin: NonNegative = 0.001
-    scale: Annotated[float, Field(ge=1.0, le=100.0)] = 8.0
+    scale: Annotated[float, Field(ge=1.0, le=100.0), AfterValidator(_robust_only)] = 8.0
     queue_batches: CountOrZero = 8
     refresh_every: Count = 20
     width: Count = 32
     depth: Annotated[int, Field(ge=1, le=8)] = 1
     feature_dropout: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
+    clips: Annotated[Count, AfterValidator(_reference_only)] = 1
+    cluster_mean: Annotated[bool, AfterValidator(_reference_only)] = False
+    bugs: Annotated[tuple[Bug, ...], AfterValidator(_reference_only)] = Field(
+        default=(), strict=False, examples=['["two_over_three"]']
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values: Any) -> Any:
+        """Fill in the published values, for files and for Python alike."""
+        if isinstance(values, Mapping) and values.get("mode") == "reference":
+            return {**PUBLISHED_SPACE, **values}
+        return values
+
+    @property
+    def reference(self) -> bool:
+        """Whether the space is MCN as published."""
+        return self.mode == "reference"
+
+    @property
+    def reconstruction_units(self) -> int:
+        """Hidden units of a reconstruction head."""
+        return self.reconstruction_width or max(self.dim // 2, 1)
 
 
 class Training(Table):
@@ -59,7 +145,7 @@ class Training(Table):
         warmup_steps: Steps of linear warm-up at the start of the stage.
         precision: Number format inside the encoders; losses are float32 whatever it is.
         evaluate_every: Steps between evaluations inside a stage; 0 evaluates at stage ends only.
-        clip_norm: Longest gradient that is not shortened.
+        clip_norm: Longest gradient that is not shortened; 0 shortens none.
     """
 
     steps: Count = 400
@@ -69,7 +155,16 @@ class Training(Table):
     warmup_steps: CountOrZero = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     evaluate_every: CountOrZero = 0
-    clip_norm: Positive = 5.0
+    clip_norm: NonNegative = 5.0
+
+    @classmethod
+    def published(cls, **given: Any) -> Self:
+        """MCN's published settings where none is given; what a file in reference mode gets.
+
+        >>> Training.published(batch_size=64).warmup_steps
+        5000
+        """
+        return cls(**{**PUBLISHED_TRAINING, **given})
 
 
 def _something(add: tuple[str, ...]) -> tuple[str, ...]:
@@ -99,7 +194,7 @@ class Stage(Table):
     warmup_steps: CountOrZero | None = None
     precision: Literal["float32", "bfloat16", "float16"] | None = None
     evaluate_every: CountOrZero | None = None
-    clip_norm: Positive | None = None
+    clip_norm: NonNegative | None = None
 
     def training(self, common: Training) -> Training:
         """The scenario's training settings with this stage's overrides."""
@@ -159,7 +254,8 @@ class Scenario(ScenarioHead):
         positives: Which further items answer a query correctly: none (``paired``), those of its
             ``label``, or those whose query side is the same (``duplicates``).
         standardise: Whether features are standardised on the training split, or names of the
-            modalities whose features are.
+            modalities whose features are. A file in reference mode that does not say so means
+            that none are.
         start: Folder of a run whose space this one starts from, relative to ``folder``.
         space: Sizes and losses of the space.
         training: Optimisation of every stage.

@@ -8,6 +8,7 @@ from pydantic import Field, create_model
 
 from continual_mm.complaint import Complaint
 from continual_mm.definitions import (
+    PUBLISHED_TRAINING,
     MemorySettings,
     Scenario,
     ScenarioHead,
@@ -48,6 +49,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
     """
     reader = Reader(file)
     inner = ("space", "training", "tower", "stage")
+    document = _with_published(document)
     outer = {key: value for key, value in document.items() if key not in inner}
     head = reader.table(ScenarioHead, "", outer, tables=inner)
     if document.get("dataset", "") == "":
@@ -75,6 +77,19 @@ def _towers(reader: Reader, tables: Any) -> dict[str, TowerSettings]:
         name: reader.table(TowerSettings, f"[tower.{name}]", table)
         for name, table in tables.items()
     }
+
+
+def _with_published(document: Document) -> Document:
+    """The contents of a file, and where they ask for reference mode its values where none is given.
+
+    Those of ``[space]`` come with the table itself.
+    """
+    space, training = document.get("space"), document.get("training", {})
+    if not isinstance(space, Mapping) or space.get("mode") != "reference":
+        return document
+    if isinstance(training, Mapping):
+        training = {**PUBLISHED_TRAINING, **training}
+    return {"standardise": False, **document, "training": training}
 
 
 def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from continual_mm.dice import seed_for
+from continual_mm.learning.ring import Ring
 from continual_mm.losses.clustering import spherical_kmeans
 from continual_mm.space.space import JointSpace
 
@@ -14,8 +15,7 @@ KMEANS_ROUNDS = 10
 class Clusters:
     """Labels for a batch, from centroids that follow the embeddings slowly.
 
-    The queue is a ring buffer: nothing is shifted, the oldest batch is overwritten. Nothing here
-    waits for the device.
+    Nothing here waits for the device.
 
     Attributes:
         established: Modalities of earlier stages. They alone say where a row lies, if it has any
@@ -30,11 +30,15 @@ class Clusters:
         self.fixed = False
         self._space = space
         self._seed = seed
-        self._queue: Tensor | None = None
-        self._batches = settings.queue_batches
+        self._queue = Ring(settings.queue_batches)
         self._refresh_every = settings.refresh_every
         self._step = 0
-        self._pushed = 0
+
+    def at(self, stage: int, step: int, steps_per_pass: int) -> None:
+        """Say which step of a stage is made, and how many show each of its items once.
+
+        These clusters do not care; :class:`~continual_mm.learning.published_clusters` does.
+        """
 
     @property
     def active(self) -> bool:
@@ -61,17 +65,17 @@ class Clusters:
         """
         if refit:
             if not self.fixed and self._step % self._refresh_every == 0:
-                start = self._space.centroids if self._step else self._first(points)
-                known = torch.cat([*self._filled(), points])
+                start = self._space.centroids if self._step else self._drawn(points)
+                known = torch.cat([*self._queue.filled(), points])
                 # A new tensor: the losses of this step may still need the old one.
                 _, self._space.centroids = spherical_kmeans(known, start, iterations=KMEANS_ROUNDS)
             self._step += 1
-        self._push(points)
+        self._queue.push(points)
         return (points @ self._space.centroids.T).argmax(1)
 
-    def _first(self, points: Tensor) -> Tensor:
-        """K rows drawn from the batch, the fewer the more often."""
-        dice = torch.Generator().manual_seed(seed_for(self._seed, "centroids"))
+    def _drawn(self, points: Tensor, *purpose: int) -> Tensor:
+        """K of the points to start k-means from, the fewer there are the more often."""
+        dice = torch.Generator().manual_seed(seed_for(self._seed, "centroids", *purpose))
         count = self._space.settings.clusters
         if count <= points.shape[0]:
             chosen = torch.randperm(points.shape[0], generator=dice)[:count]
@@ -79,32 +83,11 @@ class Clusters:
             chosen = torch.randint(points.shape[0], (count,), generator=dice)
         return points[chosen.to(points.device)]
 
-    def _push(self, points: Tensor) -> None:
-        if not self._batches:
-            self._pushed += points.shape[0]
-            return
-        if self._queue is None or self._queue.shape[0] < points.shape[0]:
-            size = self._batches * points.shape[0]
-            self._queue = torch.zeros(size, points.shape[1], device=points.device)
-            self._pushed = 0
-        size = self._queue.shape[0]
-        start = self._pushed % size
-        head = min(points.shape[0], size - start)
-        self._queue[start : start + head] = points[:head]
-        self._queue[: points.shape[0] - head] = points[head:]
-        self._pushed += points.shape[0]
-
-    def _filled(self) -> tuple[Tensor, ...]:
-        if self._queue is None:
-            return ()
-        return (self._queue[: min(self._pushed, self._queue.shape[0])],)
-
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on; the centroids themselves belong to the space."""
-        counters = {"step": torch.tensor(self._step), "pushed": torch.tensor(self._pushed)}
-        return counters if self._queue is None else {**counters, "queue": self._queue}
+        return {"step": torch.tensor(self._step), **self._queue.state()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from :meth:`state`."""
-        self._step, self._pushed = int(state["step"]), int(state["pushed"])
-        self._queue = state.get("queue")
+        self._step = int(state["step"])
+        self._queue.load_state(state)

@@ -1,7 +1,7 @@
 """Score every pair seen so far on a fixed gallery."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,13 @@ from avalanche.training.plugins import EvaluationPlugin
 from numpy.typing import NDArray
 from torch import Tensor
 
-from continual_mm.metrics.retrieval import mean_reciprocal_rank, median_rank, ranks, recall_at
+from continual_mm.metrics.retrieval import (
+    listed_ranks,
+    mean_reciprocal_rank,
+    median_rank,
+    ranks,
+    recall_at,
+)
 from continual_mm.modality import Pair, all_pairs
 
 if TYPE_CHECKING:
@@ -35,20 +41,25 @@ class PairRanks:
         rows: (n,) dataset rows that have both modalities: queries and gallery of both directions.
         ranks: Direction -> (n,) 0-based rank of each query's right answer.
         chance: Direction -> recall at 1 of a random order.
+        listed: Direction -> the ranks that count instead, several for a query with ties; only with
+            the published mistake ``ties_listed_each``.
     """
 
     pair: Pair
     rows: NDArray[np.int64]
     ranks: dict[Direction, NDArray[np.float64]]
     chance: dict[Direction, float]
+    listed: dict[Direction, NDArray[np.float64]] = field(default_factory=dict)
 
     def scores(self, direction: Direction) -> dict[str, float]:
         """Recalls as fractions, the median rank (1-based) and the mean reciprocal rank."""
         found = self.ranks[direction]
-        recalls = {f"recall@{k}": recall_at(found, k) for k in RECALLS}
+        listed = self.listed.get(direction, found)
+        share = len(listed) / max(len(found), 1)
+        recalls = {f"recall@{k}": share * recall_at(listed, k) for k in RECALLS}
         return {
             **recalls,
-            "median_rank": median_rank(found),
+            "median_rank": median_rank(listed),
             "mean_reciprocal_rank": mean_reciprocal_rank(found),
         }
 
@@ -94,6 +105,8 @@ def score_pair(
     embeddings: dict[str, Tensor],
     rows: dict[str, Tensor],
     groups: QueryGroups,
+    *,
+    listing_ties: bool = False,
 ) -> PairRanks:
     """Rank both directions of a pair over the items that have both modalities.
 
@@ -102,6 +115,8 @@ def score_pair(
         embeddings: Modality -> (n_m, D).
         rows: Modality -> (n_m,) dataset rows, ascending.
         groups: Which rows answer one another.
+        listing_ties: Whether recalls count ties as the published evaluation does, in which a query
+            is answered by its own partner only.
     """
     shared = rows[pair.first][torch.isin(rows[pair.first], rows[pair.second])]
     sides = {
@@ -109,7 +124,7 @@ def score_pair(
         for name in (pair.first, pair.second)
     }
     items = shared.numpy()
-    found, chance = {}, {}
+    found, chance, listed = {}, {}, {}
     for query, gallery in pair.directions:
         similarity = sides[query] @ sides[gallery].T
         same = groups(query, items)
@@ -119,9 +134,11 @@ def score_pair(
             positives = group[:, None] == group[None, :]
         ranked = ranks(similarity, positives=positives)
         found[query, gallery] = ranked.double().cpu().numpy()
+        if listing_ties:
+            listed[query, gallery] = listed_ranks(similarity).double().cpu().numpy()
         answers = 1.0 if positives is None else float(positives.sum(1, dtype=torch.float64).mean())
         chance[query, gallery] = answers / max(len(items), 1)
-    return PairRanks(pair, items, found, chance)
+    return PairRanks(pair, items, found, chance, listed)
 
 
 class RetrievalMetric(PluginMetric[None]):
@@ -163,13 +180,16 @@ class RetrievalMetric(PluginMetric[None]):
             {name: torch.cat(parts) for name, parts in self._embeddings.items()},
             {name: torch.cat(parts) for name, parts in self._rows.items()},
         )
+        listing = "ties_listed_each" in strategy.space.settings.bugs
         evaluation = Evaluation(
             stage=strategy.stage,
             step=strategy.clock.train_iterations,
             final=not strategy.inside_stage,
             split=strategy.split,
             pairs=tuple(
-                score_pair(pair, gallery.embeddings, gallery.rows, self._groups)
+                score_pair(
+                    pair, gallery.embeddings, gallery.rows, self._groups, listing_ties=listing
+                )
                 for pair in all_pairs(tuple(gallery.embeddings))
             ),
         )

@@ -12,7 +12,7 @@ from avalanche.training.templates.observation_type.batch_observation import Batc
 from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Adam, Optimizer
 
 from continual_mm.data.batch import Batch, join
@@ -30,6 +30,7 @@ from continual_mm.learning.objective import (
     contrast,
     reconstruction,
 )
+from continual_mm.learning.published_clusters import clusters_of
 from continual_mm.learning.schedule import learning_rate
 from continual_mm.learning.stream import Benchmark, StageExperience
 from continual_mm.memory import Memory
@@ -104,10 +105,11 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.current = self.remembered = Part(0, 0)
         self.terms: Terms = {}
         self.training = Training()
-        self.clusters = Clusters(space, seed=seed_for(seed, "clusters"))
+        self.clusters: Clusters = clusters_of(space, seed=seed_for(seed, "clusters"))
         self.split = ""
         self.inside_stage = False
         self.after_step: Callable[[], None] = lambda: None
+        self._steps_per_pass = 1
         self._seed = seed
         self._workers = workers
         self._guard = Guard()
@@ -225,7 +227,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Blocks of rows in the seed's order; Avalanche's loader would ignore our collate."""
         experience = self.stage_experience()
-        self.dataloader = StepLoader(
+        loader = StepLoader(
             experience.items,
             experience.rows_per_step,
             steps=experience.training.steps,
@@ -234,6 +236,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             pin=self.device.type == "cuda",
             workers=self._workers,
         )
+        self.dataloader, self._steps_per_pass = loader, loader.steps_per_pass
 
     def make_eval_dataloader(self, **kwargs: Any) -> None:
         """All items in order; no dice are rolled, so evaluating never changes training."""
@@ -270,10 +273,19 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
     def forward(self) -> dict[str, Embedded]:
         """Embed the batch in the stage's precision; embeddings come out in float32."""
-        self.space.dropout.at(self.stage, self.step)
+        if self.is_training:
+            self._before_embedding()
         with self.precision():
             embedded: dict[str, Embedded] = self.model(self.mbatch)
         return embedded
+
+    def _before_embedding(self) -> None:
+        """Tell the space and the clusters which step is made; all of it follows from the step."""
+        self.space.dropout.at(self.stage, self.step)
+        self.clusters.at(self.stage, self.step, self._steps_per_pass)
+        every = self.training.evaluate_every
+        if "stays_in_evaluation" in self.space.settings.bugs and 0 < every <= self.step:
+            self.space.eval()
 
     @contextmanager
     def precision(self) -> Iterator[None]:
@@ -312,11 +324,14 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
     def optimizer_step(self) -> None:
         """Clip, check that everything is finite, step."""
+        from_zero = self.space.settings.reference
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.training)
+            group["lr"] = learning_rate(self.step, self.training, from_zero=from_zero)
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        length = clip_grad_norm_(parameters, self.training.clip_norm)
+        length = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.training.clip_norm:
+            clip_grads_with_norm_(parameters, self.training.clip_norm, length)
         values = {f"norm/{name}": part.norm.mean() for name, part in self.embedded.items()}
         values |= self.terms
         if not self.scaler.is_enabled():  # the scaler itself skips steps that overflow

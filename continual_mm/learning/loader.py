@@ -26,11 +26,16 @@ class Order:
         self._pass = -1
         self._shuffled = torch.empty(0, dtype=torch.long)
 
+    @property
+    def steps_per_pass(self) -> int:
+        """Steps in which every item is shown once, save what is left out; 0 without items."""
+        return self.items // self.rows if self.rows else 0
+
     def __getitem__(self, step: int) -> Tensor:
         """(rows,) positions for a step."""
         if not self.rows:
             return torch.empty(0, dtype=torch.long)
-        number, place = divmod(step, self.items // self.rows)
+        number, place = divmod(step, self.steps_per_pass)
         if number != self._pass:
             dice = torch.Generator().manual_seed(seed_for(self._seed, "pass", number))
             self._pass, self._shuffled = number, torch.randperm(self.items, generator=dice)
@@ -72,6 +77,11 @@ class StepLoader:
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Steps of a pass over the share that takes the longest; at least 1."""
+        return max([1, *(order.steps_per_pass for order in self._orders)])
 
     def __iter__(self) -> Iterator[Batch]:
         chosen = (tuple(order[step] for order in self._orders) for step in self.steps)

@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from continual_mm.losses.contrastive import unit
 
+LOOK_EVERY = 10
+"""Rounds of k-means on an accelerator from one look whether it has converged to the next."""
+
 
 def centroid_cross_entropy(
     embeddings: Tensor, centroids: Tensor, labels: Tensor, *, margin: float = 0.001
@@ -47,16 +50,23 @@ def nearest_centroid(points: Tensor, centroids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def cosine_kmeans(points: Tensor, centroids: Tensor, *, iterations: int) -> tuple[Tensor, Tensor]:
+def cosine_kmeans(
+    points: Tensor, centroids: Tensor, *, iterations: int, tolerance: float | None = None
+) -> tuple[Tensor, Tensor]:
     """k-means as MCN publishes it: assigned by cosine, updated by the plain mean.
 
     An empty cluster becomes a zero centroid and hardly ever comes back, and long points pull more
-    than short ones; :func:`spherical_kmeans` has neither weakness. Nothing waits for the device.
+    than short ones; :func:`spherical_kmeans` has neither weakness. Nothing waits for the device,
+    unless there is a tolerance: then an accelerator is asked once in ``LOOK_EVERY`` rounds, and
+    the rounds made in vain until then change nothing.
 
     Args:
         points: (N, features), at their own scale.
         centroids: (K, features), where to start; K may exceed N.
-        iterations: How many rounds of assignment and update, exactly.
+        iterations: How many rounds of assignment and update: exactly, or at most.
+        tolerance: A round that moves the centroids by at most this, squared and summed, is the
+            last. The published value is 1e-4, whatever the scale of the points. None makes all
+            rounds.
 
     Returns:
         The labels (N,) that made the last update, and the centroids (K, features) it made.
@@ -72,10 +82,19 @@ def cosine_kmeans(points: Tensor, centroids: Tensor, *, iterations: int) -> tupl
     """
     points, centroids = _prepared(points, centroids, iterations)
     labels = torch.empty(len(points), dtype=torch.int64, device=points.device)
-    for _ in range(iterations):
-        labels = nearest_centroid(points, centroids)
-        sums, members = _totals(points, labels, len(centroids))
-        centroids = sums / members.clamp(min=1)[:, None]
+    still = torch.zeros((), dtype=torch.bool, device=points.device)
+    for number in range(1, iterations + 1):
+        found = nearest_centroid(points, centroids)
+        sums, members = _totals(points, found, len(centroids))
+        means = sums / members.clamp(min=1)[:, None]
+        if tolerance is None:
+            labels, centroids = found, means
+            continue
+        moved = (means - centroids).square().sum()
+        labels, centroids = torch.where(still, labels, found), torch.where(still, centroids, means)
+        still = still | (moved <= tolerance)
+        if (still.device.type == "cpu" or number % LOOK_EVERY == 0) and bool(still):
+            break
     return labels, centroids
 
 

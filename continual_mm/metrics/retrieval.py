@@ -61,6 +61,30 @@ def ranks(
     return every if isinstance(similarity, Tensor) else every.double().numpy()
 
 
+def listed_ranks(similarity: Tensor) -> Tensor:
+    """Every rank that the published evaluation lists, counted from 0; for comparison only.
+
+    It looks up where the partner's similarity stands in the sorted row, and an answer exactly as
+    similar stands there as well. A query with t such answers thus lists 1 + t ranks, and recalls,
+    which are divided by the number of queries, can exceed 1. Without ties it is :func:`ranks`.
+
+    Args:
+        similarity: (N, N); row i compares query i with the whole gallery, and item i is its
+            partner. Higher is more similar.
+
+    Returns:
+        (N or more,) float32, query by query.
+
+    >>> listed_ranks(torch.tensor([[0.5, 0.9, 0.5], [0.1, 0.2, 0.1], [0.1, 0.2, 0.3]]))
+    tensor([1., 2., 0., 0.])
+    """
+    partners = similarity.diagonal()[:, None]
+    greater, equal = (similarity > partners).sum(1), (similarity == partners).sum(1)
+    first = equal.cumsum(0) - equal
+    place = torch.arange(int(equal.sum()), device=similarity.device)
+    return (place - (first - greater).repeat_interleave(equal)).float()
+
+
 def recall_at(ranks: npt.ArrayLike, k: int, *, total: int | None = None) -> float:
     """Fraction of queries whose partner is among the first ``k``, in [0, 1].
 

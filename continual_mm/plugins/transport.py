@@ -133,7 +133,7 @@ class Transport(Plugin):
         strategy.space.eval()
         embedded = strategy.space(*_on(strategy.device, remembered))
         strategy.space.train()
-        self._teacher = {name: part.embedding for name, part in embedded.items()}
+        self._teacher = {name: part.direction for name, part in embedded.items()}
         self._plans, self._guesses = {}, {}
 
     def state(self) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ def _remembered(learner: Learner) -> dict[str, tuple[Tensor, Tensor]]:
         rows = learner.batch.rows[name]
         inside = ((rows >= part.start) & (rows < part.stop)).nonzero().squeeze(1)
         if inside.shape[0]:
-            values = embedded.embedding[inside.to(embedded.embedding.device)]
+            values = embedded.direction[inside.to(embedded.direction.device)]
             found[name] = (rows[inside] - part.start, values)
     return found
 

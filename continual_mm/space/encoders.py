@@ -32,12 +32,18 @@ class Encoder(nn.Module):
 
 
 class VectorEncoder(Encoder):
-    """A gated unit on a feature vector, as MCN encodes pooled video features."""
+    """A gated unit on a feature vector, as MCN encodes pooled video features.
 
-    def __init__(self, modality: Modality, settings: SpaceSettings) -> None:
+    Args:
+        modality: What is encoded.
+        settings: Sizes.
+        norm: Whether the unit is normalised; MCN's is not.
+    """
+
+    def __init__(self, modality: Modality, settings: SpaceSettings, *, norm: bool = True) -> None:
         super().__init__()
         self.pooled = modality.features
-        self.unit = GatedUnit(modality.features, settings.dim)
+        self.unit = GatedUnit(modality.features, settings.dim, norm=norm)
 
     def forward(self, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """(n, features) -> (n, features), (n, D)."""

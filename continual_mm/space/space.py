@@ -12,7 +12,8 @@ from continual_mm.definitions import SpaceSettings
 from continual_mm.dice import seed_for
 from continual_mm.modality import Kind, Modality
 from continual_mm.space.dropout import FeatureDropout
-from continual_mm.space.encoders import ENCODERS, Encoder
+from continual_mm.space.encoders import Encoder
+from continual_mm.space.form import FORMS
 from continual_mm.space.naming import module_key
 
 LARGEST_SCALE = 100.0
@@ -23,7 +24,8 @@ class Embedded:
     """What the space makes of the rows that have one modality.
 
     Attributes:
-        embedding: (n, D) float32: what similarities are taken of; unit vectors.
+        embedding: (n, D) float32: what similarities are taken of; unit vectors, in reference mode
+            the raw embedding.
         direction: (n, D) float32: the embedding at length one.
         pooled: (n, pooled) what the reconstruction head should find again.
         norm: (n,) length of the raw embedding before it was normalised.
@@ -36,7 +38,9 @@ class Embedded:
 
 
 class JointSpace(nn.Module):
-    """MCN's space in its robust form: one encoder and one reconstruction head per modality.
+    """MCN's space: one encoder and one reconstruction head per modality.
+
+    ``settings.mode`` chooses between its robust and its published form (:mod:`form`).
 
     A modality's first weights depend on the seed and its name only, not on when it arrives, so
     strategies and orders are compared from the same start.
@@ -47,8 +51,11 @@ class JointSpace(nn.Module):
 
     Attributes:
         dropout: Hides input features from towers in training mode.
-        centroids: (K, D) unit vectors, or zeros before the first k-means fit.
-        log_scale: Logarithm of the scale that similarities are multiplied by.
+        form: In which of its two forms the space is built.
+        centroids: (K, D) unit vectors, in reference mode plain means; zeros before the first
+            k-means fit.
+        log_scale: Logarithm of the scale that similarities are multiplied by; in reference mode
+            zero, and never trained.
     """
 
     centroids: Tensor
@@ -57,11 +64,13 @@ class JointSpace(nn.Module):
         super().__init__()
         self.settings = settings
         self.seed = seed
+        self.form = FORMS[settings.mode]
         self.dropout = FeatureDropout(settings.feature_dropout, seed=seed)
         self._modalities: dict[str, Modality] = {}
         self.encoders = nn.ModuleDict()
         self.reconstructions = nn.ModuleDict()
-        self.log_scale = nn.Parameter(torch.tensor(float(settings.scale)).log())
+        scale = torch.tensor(float(settings.scale))
+        self.log_scale = nn.Parameter(scale.log(), requires_grad=self.form.normalised)
         self.register_buffer("centroids", torch.zeros(settings.clusters, settings.dim))
 
     @property
@@ -91,11 +100,9 @@ class JointSpace(nn.Module):
         device = self.log_scale.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(self.seed, "weights", modality.name) % 2**31)
-            encoder = ENCODERS[modality.kind](modality, self.settings)
-            hidden = max(self.settings.dim // 2, 1)
-            head = nn.Sequential(
-                nn.Linear(self.settings.dim, hidden), nn.ReLU(), nn.Linear(hidden, encoder.pooled)
-            )
+            encoder = self.form.encoders[modality.kind](modality, self.settings)
+            units = self.settings.reconstruction_units
+            head = self.form.head(self.settings.dim, units, encoder.pooled)
         self.encoders[module_key(modality.name)] = encoder.to(device).train(self.training)
         self.reconstructions[module_key(modality.name)] = head.to(device).train(self.training)
         self._modalities[modality.name] = modality
@@ -133,19 +140,20 @@ class JointSpace(nn.Module):
             raw = raw.float()
             norm = raw.norm(dim=1)
             direction = normalize(raw, dim=1)
-            embedded[name] = Embedded(direction, direction, pooled.float(), norm)
+            embedding = direction if self.form.normalised else raw
+            embedded[name] = Embedded(embedding, direction, pooled.float(), norm)
         return embedded
 
     def reconstruct(self, name: str, embedding: Tensor) -> Tensor:
-        """(n, D) unit embeddings -> (n, pooled) reconstruction of what the encoder pooled."""
-        prediction: Tensor = self.reconstructions[module_key(name)](
-            embedding * self.settings.dim**0.5
-        )
+        """(n, D) embeddings -> (n, pooled) reconstruction of what the encoder pooled."""
+        if self.form.normalised:
+            embedding = embedding * self.settings.dim**0.5
+        prediction: Tensor = self.reconstructions[module_key(name)](embedding)
         return prediction
 
     @torch.no_grad()
     def encode(self, name: str, features: Any, lengths: Any = None) -> Tensor:
-        """Embed features for use: unit vectors, no gradient, weights as in evaluation.
+        """Embed features for use, without gradient, with weights as in evaluation.
 
         Args:
             name: The modality.
@@ -154,7 +162,7 @@ class JointSpace(nn.Module):
             lengths: (n,) valid time steps; all, if left out.
 
         Returns:
-            (n, D) float32 unit vectors; (D,) for one item.
+            (n, D) float32 unit vectors, in reference mode raw embeddings; (D,) for one item.
 
         Raises:
             KeyError: If the modality has not arrived.
@@ -183,7 +191,7 @@ class JointSpace(nn.Module):
             _, raw = encoder(values, steps)
         finally:
             self.train(was_training)
-        embedding = normalize(raw.float(), dim=1)
+        embedding = normalize(raw.float(), dim=1) if self.form.normalised else raw.float()
         return embedding[0] if single else embedding
 
     def describe(self) -> dict[str, Any]:

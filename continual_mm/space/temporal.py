@@ -31,6 +31,15 @@ class ResidualBlock(nn.Module):
         return torch.mul((self.conv2(hidden) + self.shortcut(values)).relu(), mask)
 
 
+def stage_channels(width: int, depth: int) -> list[int]:
+    """Channels of the first layer and of each stage behind it, doubled from the second stage on.
+
+    >>> stage_channels(128, 4)
+    [128, 128, 256, 512, 1024]
+    """
+    return [width * 2 ** max(stage - 1, 0) for stage in range(depth + 1)]
+
+
 class TemporalTrunk(nn.Module):
     """DAVEnet's shape (Harwath et al. 2018): a projection per step, then residual stages over time.
 
@@ -51,7 +60,7 @@ class TemporalTrunk(nn.Module):
         self.stride = stride
         self.stem = nn.Linear(features, width)
         self.norm = nn.LayerNorm(width)
-        channels = [width * 2 ** max(stage - 1, 0) for stage in range(depth + 1)]
+        channels = stage_channels(width, depth)
         self.stages = nn.ModuleList(
             ResidualBlock(narrow, wide, kernel=kernel, stride=stride)
             for narrow, wide in pairwise(channels)

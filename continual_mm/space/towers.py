@@ -52,7 +52,7 @@ class Identity(Encoder):
 
 
 class Linear(Encoder):
-    """A linear map of a feature vector; of embeddings of size D, one that begins as the identity."""
+    """A linear map of a feature vector, at first the identity where it has the size D."""
 
     def __init__(self, modality: Modality, settings: SpaceSettings) -> None:
         super().__init__()

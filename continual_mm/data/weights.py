@@ -1,0 +1,52 @@
+"""Weights from a file, without running anything that is in it."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from continual_mm.complaint import Complaint, RefusedError
+
+WRAPPINGS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training programs keep a state dict beside other things."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a safetensors file, or in a file that ``torch.save`` wrote.
+
+    Args:
+        path: ``.safetensors``, or any other ending for a torch file, of which only tensors and
+            plain containers are read.
+
+    Returns:
+        Name -> tensor, on the CPU.
+
+    Raises:
+        RefusedError: If there is no such file, or it holds anything else.
+    """
+    try:
+        loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
+    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        problem = f"cannot be read as weights: {str(error).splitlines()[0]}"
+        remedy = "give a .safetensors file, or one that torch.save wrote of a state dict"
+        raise RefusedError(Complaint(str(path), problem, remedy)) from error
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(value, Tensor) for value in loaded.values()
+    ):
+        problem = "holds no state dict"
+        raise RefusedError(Complaint(str(path), problem, "save model.state_dict() alone"))
+    return {str(name): value for name, value in loaded.items()}
+
+
+def _torch_file(path: Path) -> Any:
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(loaded, Mapping):
+        for key in WRAPPINGS:
+            if isinstance(loaded.get(key), Mapping):
+                return loaded[key]
+    return loaded
