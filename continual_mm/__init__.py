@@ -16,6 +16,9 @@ if TYPE_CHECKING:
         Stage as Stage,
     )
     from continual_mm.definitions import (
+        TowerSettings as TowerSettings,
+    )
+    from continual_mm.definitions import (
         Training as Training,
     )
     from continual_mm.plugins.ewc import EWC as EWC
@@ -36,6 +39,7 @@ _HOMES = {
     "Scenario": "definitions",
     "SpaceSettings": "definitions",
     "Stage": "definitions",
+    "TowerSettings": "definitions",
     "Training": "definitions",
     "EWC": "plugins.ewc",
     "Freeze": "plugins.freeze",
@@ -58,6 +62,7 @@ __all__ = [
     "Scenario",
     "SpaceSettings",
     "Stage",
+    "TowerSettings",
     "Training",
     "Transport",
     "open_run",

@@ -19,6 +19,7 @@ from continual_mm.definitions import (
     SpaceSettings,
     Stage,
     Strategy,
+    TowerSettings,
     Training,
 )
 from continual_mm.modality import Kind
@@ -34,9 +35,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DEMANDED, WORKED_OUT = "required", "all completed"
 
 SCENARIO_TABLES = {
-    "Top of the file": (Scenario, {"name", "folder", "space", "training", "stages"}),
+    "Top of the file": (Scenario, {"name", "folder", "space", "training", "towers", "stages"}),
     "`[space]`": (SpaceSettings, set()),
     "`[training]`": (Training, set()),
+    "`[tower.<modality>]`": (TowerSettings, set()),
     "`[[stage]]`": (Stage, set(Training.model_fields)),
 }
 STRATEGY_TABLES = {
@@ -69,7 +71,7 @@ def allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(f'`"{value}"`' for value in schema["enum"])
     if "anyOf" in schema:
-        return allowed(schema["anyOf"][0])
+        return " or ".join(allowed(each) for each in schema["anyOf"] if each["type"] != "null")
     kinds = {"string": "text", "boolean": "true or false", "array": "list of names"}
     if schema["type"] in kinds:
         return kinds[schema["type"]]

@@ -130,7 +130,7 @@ def test_a_dataset_of_another_type_is_told_once() -> None:
     [
         ('add = "touch"', ("touch",), None),
         ('add = ["touch", 3]\npairs = ["taste-touch", 3]', ("touch",), ("taste-touch",)),
-        ('add = ["touch"]\nsteps = 0\npairs = []', ("touch",), ()),
+        ('add = ["touch"]\nsteps = -1\npairs = []', ("touch",), ()),
         ('add = ["touch"]\npairs = 3', ("touch",), None),
         ("add = []", (), None),
     ],
@@ -145,7 +145,8 @@ def test_names_are_made_out_even_where_a_stage_is_faulty(
 
 
 def test_what_stands_at_the_top_of_a_scenario_is_known_in_one_place() -> None:
-    assert ScenarioHead.model_fields.keys() | {"space", "training", "stage"} == SCENARIO_KEYS
+    tables = {"space", "training", "tower", "stage"}
+    assert ScenarioHead.model_fields.keys() | tables == SCENARIO_KEYS
 
 
 def test_a_sound_strategy_means_what_its_file_says() -> None:

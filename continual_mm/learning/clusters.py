@@ -65,13 +65,17 @@ class Clusters:
         """
         if refit:
             if not self.fixed and self._step % self._refresh_every == 0:
-                start = self._space.centroids if self._step else self._drawn(points)
+                start = self._space.centroids if self._begun() else self._drawn(points)
                 known = torch.cat([*self._queue.filled(), points])
                 # A new tensor: the losses of this step may still need the old one.
                 _, self._space.centroids = spherical_kmeans(known, start, iterations=KMEANS_ROUNDS)
             self._step += 1
         self._queue.push(points)
         return (points @ self._space.centroids.T).argmax(1)
+
+    def _begun(self) -> bool:
+        """Whether there are centroids to start from: earlier ones, or those of an earlier run."""
+        return self._step > 0 or bool(self._space.centroids.any())
 
     def _drawn(self, points: Tensor, *purpose: int) -> Tensor:
         """K of the points to start k-means from, the fewer there are the more often."""

@@ -217,7 +217,8 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """
         kept = self.optimizer.state
         trained = [p for _, p in named_parameters(self.space) if p.requires_grad]
-        self.optimizer = adam(trained, self.training.learning_rate)
+        # torch refuses an empty optimiser; without a gradient the scale stays as it is.
+        self.optimizer = adam(trained or [self.space.log_scale], self.training.learning_rate)
         for parameter in trained:
             if parameter in kept:
                 self.optimizer.state[parameter] = kept[parameter]

@@ -131,8 +131,12 @@ def _shares(scenario: Scenario, stages: int, dataset: Dataset, seed: int) -> Seq
 def _joint(
     scenario: Scenario, arrivals: Sequence[Arrival], shares: tuple[Share, ...], dataset: Dataset
 ) -> StageExperience:
-    """Everything at once: the stages' pairs, their steps together, their rows in proportion."""
+    """Everything at once: the stages' pairs, their steps together, their rows in proportion.
+
+    A stage of no steps, of towers that arrive trained, has as many rows as one of the usual length.
+    """
     steps = sum(arrival.training.steps for arrival in arrivals)
+    lengths = [arrival.training.steps or scenario.training.steps for arrival in arrivals]
     training = scenario.training.model_copy(update={"steps": steps})
     return StageExperience(
         stage=arrivals[-1].stage,
@@ -141,8 +145,8 @@ def _joint(
         pairs={arrival.stage: arrival.trained for arrival in arrivals},
         training=training,
         rows_per_step=tuple(
-            max(2, round(arrival.training.batch_size * arrival.training.steps / steps))
-            for arrival in arrivals
+            max(2, round(arrival.training.batch_size * length / sum(lengths)))
+            for arrival, length in zip(arrivals, lengths, strict=True)
         ),
     )
 

@@ -15,7 +15,8 @@ from continual_mm.learning.learner import Learner
 from continual_mm.modality import Kind, Modality
 from continual_mm.runs.files import checksum, read_json, write_json, written_folder
 from continual_mm.space.naming import named_parameters
-from continual_mm.space.space import JointSpace
+from continual_mm.space.space import NO_TOWERS, JointSpace
+from continual_mm.space.towers import Tower
 
 FORMAT = 2
 SPACE, STATE, NOTES = "space.safetensors", "state.safetensors", "state.json"
@@ -111,7 +112,7 @@ def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> di
         RefusedError: If a file is missing, damaged, or of another format or strategy.
     """
     contents = verified(folder)
-    _fill(learner.space, folder)
+    fill(learner.space, folder)
     state = _tensors(folder / STATE)
     _restore_optimizer(learner, _under("optimizer", state))
     learner.clusters.load_state(_to(learner.device, _under("clusters", state)))
@@ -137,18 +138,28 @@ def _restore_optimizer(learner: Learner, state: Mapping[str, Tensor]) -> None:
         learner.optimizer.state[parameters[name]][slot] = moved
 
 
-def load_space(folder: Path) -> JointSpace:
+def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSpace:
     """The space of a checkpoint, ready for use, on the CPU.
 
+    Args:
+        folder: The checkpoint's folder.
+        towers: Modality -> a tower that was an object from Python.
+
     Raises:
-        RefusedError: If a file is missing, damaged or of another format.
+        RefusedError: If a file is missing, damaged or of another format, or a tower that has no
+            registered name is not given.
     """
-    space = JointSpace.rebuild(verified(folder)["space"])
-    _fill(space, folder)
+    space = JointSpace.rebuild(verified(folder)["space"], towers)
+    fill(space, folder)
     return space.eval()
 
 
-def _fill(space: JointSpace, folder: Path) -> None:
+def fill(space: JointSpace, folder: Path) -> None:
+    """Give a space of the same shape the weights of a checkpoint.
+
+    Raises:
+        RefusedError: If there are none, or they are of another shape.
+    """
     try:
         space.load_state_dict(_tensors(folder / SPACE))
     except RuntimeError as error:

@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 
 from continual_mm.arrivals import Arrival
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.definitions import Scenario, Strategy
+from continual_mm.definitions import Scenario, Strategy, TowerSettings
 from continual_mm.learning.evaluation import Evaluation
 from continual_mm.modality import DatasetCard
-from continual_mm.runs.files import clear_temporary, locked, read_json, write_json, written
+from continual_mm.runs.files import (
+    checksum,
+    clear_temporary,
+    locked,
+    read_json,
+    write_json,
+    written,
+)
 from continual_mm.runs.history import History
+from continual_mm.runs.origin import origin_of, weights_file
 
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
@@ -135,11 +143,38 @@ class RunFolder:
 
 
 def definition(
-    scenario: Scenario, strategy: Strategy, card: DatasetCard, seed: int
+    scenario: Scenario,
+    strategy: Strategy,
+    card: DatasetCard,
+    seed: int,
+    modules: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What decides a run's numbers. Descriptions and where the data lie do not."""
+    """What decides a run's numbers. Descriptions and where files lie do not, but what is in them.
+
+    Args:
+        scenario: The scenario.
+        strategy: The strategy.
+        card: The dataset's card.
+        seed: The seed.
+        modules: Modality -> object from Python that its tower begins with.
+
+    Raises:
+        RefusedError: If a file of weights, or the run that the scenario starts from, is missing.
+    """
+    places = {"description", "folder", "start", "towers"}
+    origin = origin_of(scenario)
+    towers: dict[str, Any] = {
+        name: _tower(scenario, said) for name, said in scenario.towers.items()
+    }
+    for name, module in (modules or {}).items():
+        own = f"{type(module).__module__}.{type(module).__qualname__}"
+        towers[name] = {**towers.get(name, {}), "kind": own}
     return {
-        "scenario": scenario.model_dump(mode="json", exclude={"description", "folder"}),
+        "scenario": {
+            **scenario.model_dump(mode="json", exclude=places),
+            "start": origin and origin.fingerprint,
+            "towers": towers,
+        },
         "strategy": strategy.model_dump(mode="json", exclude={"description"}),
         "data": {
             "name": card.name,
@@ -149,6 +184,13 @@ def definition(
         },
         "seed": seed,
     }
+
+
+def _tower(scenario: Scenario, said: TowerSettings) -> dict[str, Any]:
+    found: dict[str, Any] = said.model_dump(exclude={"weights"})
+    if said.weights:
+        found["weights"] = checksum(weights_file(scenario, said))
+    return found
 
 
 def versions() -> dict[str, str]:

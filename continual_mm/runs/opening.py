@@ -13,6 +13,8 @@ from continual_mm.definitions import Scenario, Strategy
 from continual_mm.modality import DatasetCard
 from continual_mm.plugins.registry import rules
 from continual_mm.reading import draft_scenario, read_strategy
+from continual_mm.runs.origin import Origin, read_origin
+from continual_mm.runs.tower_misfits import tower_misfits
 
 Settings = Sequence[tuple[str, str]]
 """``--set`` options as (dotted path, text)."""
@@ -53,18 +55,47 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     Raises:
         RefusedError: With one complaint per mistake, in the file, in its dataset, or between them.
     """
-    mine = [setting for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
+    mine = [_from_here(*setting) for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
     file = _label(entry, mine)
     document = catalog.overridden(entry.document, mine)
     # A path given on the command line starts where the user stands, not where the file lies.
     given = any(path == "dataset" for path, _ in mine)
     folder = Path.cwd() if given else entry.path.parent
     draft = draft_scenario(document, name=entry.name, folder=str(folder), file=file)
-    card, faults = _card(draft.scenario.dataset, folder, file)
-    misfits = arrivals.misfits(draft.scenario, card, file=file)
-    if card is None or draft.complaints or misfits:
-        raise RefusedError([*draft.complaints, *faults, *misfits])
-    return OpenedScenario(draft.scenario, card, arrivals.plan(draft.scenario, card))
+    origin, no_origin = _origin(draft.scenario, folder, file)
+    card, no_card = _card(draft.scenario.dataset, folder, file)
+    start = origin.start if origin else None
+    misfits = () if no_origin else arrivals.misfits(draft.scenario, card, start=start, file=file)
+    complaints = [*draft.complaints, *no_origin, *no_card, *misfits]
+    if card is None or complaints:
+        raise RefusedError(complaints)
+    scenario = draft.scenario
+    if origin is not None:
+        own = {key: getattr(scenario.space, key) for key in document.get("space", {})}
+        scenario = scenario.model_copy(update={"space": origin.settings(own)})
+        complaints += origin.misfits(scenario.space, file)
+    planned = arrivals.plan(scenario, card, start=start, file=file)
+    complaints += tower_misfits(scenario, planned[-1].available, start, file)
+    if complaints:
+        raise RefusedError(complaints)
+    return OpenedScenario(scenario, card, planned)
+
+
+def _from_here(path: str, text: str) -> tuple[str, str]:
+    """A setting; a file or run that it names is looked for where the user stands."""
+    if text and (path == "start" or (_top(path) == "tower" and path.endswith(".weights"))):
+        return path, str(Path.cwd() / text)
+    return path, text
+
+
+def _origin(scenario: Scenario, folder: Path, file: str) -> tuple[Origin | None, list[Complaint]]:
+    """The run that a scenario starts from, or what is wrong with it; neither without one."""
+    if not scenario.start:
+        return None, []
+    try:
+        return read_origin(scenario.start, folder), []
+    except RefusedError as error:
+        return None, [replace(fault, place=f"{file}, {fault.place}") for fault in error.complaints]
 
 
 def _card(dataset: str, folder: Path, file: str) -> tuple[DatasetCard | None, list[Complaint]]:

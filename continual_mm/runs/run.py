@@ -2,12 +2,13 @@
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from avalanche.core import BaseSGDPlugin
+from torch import nn
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.dataset import Dataset
@@ -18,9 +19,10 @@ from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.history import History
 from continual_mm.runs.logbook import Logbook
 from continual_mm.runs.progress import Listener, Ticker
-from continual_mm.runs.session import Protection, Session, Watchers, open_session
+from continual_mm.runs.session import NO_MODULES, Protection, Session, Watchers, open_session
 from continual_mm.runs.watch import Board, Curves
 from continual_mm.space.space import JointSpace
+from continual_mm.space.towers import Tower
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""
@@ -50,6 +52,7 @@ def train(
     plugins: Sequence[BaseSGDPlugin[Any]] = (),
     memory: int | None = None,
     joint: bool = False,
+    towers: Mapping[str, nn.Module] = NO_MODULES,
     seed: int = 0,
     device: str = "auto",
 ) -> History:
@@ -61,6 +64,8 @@ def train(
         plugins: What keeps old pairs aligned; none is naive training.
         memory: Items that the run may keep of past stages; replay and transport need some.
         joint: Everything at once, the upper bound.
+        towers: Modality -> a module to begin its tower with: anything that maps (n, ...) features
+            to (n, size). It stays as it is; a copy is trained.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
 
@@ -73,7 +78,8 @@ def train(
     """
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
     protection = Protection(named, memory, joint)
-    session = open_session(scenario, dataset, protection, seed=seed, device=choose_device(device))
+    chosen = choose_device(device)
+    session = open_session(scenario, dataset, protection, seed=seed, device=chosen, towers=towers)
     for stage in range(session.stages):
         session.learn(stage)
     session.history.space.eval()
@@ -88,6 +94,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     *,
     seed: int = 0,
     device: str = "auto",
+    towers: Mapping[str, nn.Module] = NO_MODULES,
     checkpoint_every: int = CHECKPOINT_EVERY,
     workers: int = 0,
     listener: Listener | None = None,
@@ -101,6 +108,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
+        towers: Modality -> a module to begin its tower with, see :func:`train`.
         checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
             ends only. No number depends on it.
         workers: Threads that fetch batches ahead. No number depends on it.
@@ -113,7 +121,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     """
     listener = listener or Listener()
     folder = run_folder(out, scenario, strategy, seed)
-    frozen = definition(scenario, strategy, dataset.card, seed)
+    frozen = definition(scenario, strategy, dataset.card, seed, towers)
     protection = Protection(
         build(strategy), strategy.memory.items if strategy.memory else None, strategy.joint
     )
@@ -128,6 +136,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             device=chosen,
             watchers=Watchers(metrics=[Curves()], loggers=[board], plugins=[Ticker(listener)]),
             workers=workers,
+            towers=towers,
         )
         identity = {"scenario": scenario.name, "strategy": strategy.name, "seed": seed}
         logbook = Logbook(folder, session, every=checkpoint_every, identity=identity)
@@ -163,11 +172,12 @@ def run_folder(out: Path, scenario: Scenario, strategy: Strategy, seed: int) -> 
     return RunFolder(out / scenario.name / strategy.name / f"seed-{seed}")
 
 
-def open_run(folder: str | Path) -> JointSpace:
+def open_run(folder: str | Path, *, towers: Mapping[str, nn.Module] = NO_MODULES) -> JointSpace:
     """The space of a run as it was after its last finished stage.
 
     Args:
         folder: ``.../<scenario>/<strategy>/seed-<n>``.
+        towers: The modules that were given to the run, to be filled with their trained weights.
 
     Returns:
         A space to embed features with: ``space.encode("text", features)``. Features are given as
@@ -181,7 +191,8 @@ def open_run(folder: str | Path) -> JointSpace:
     if not stages:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
         raise RefusedError(Complaint(str(folder), "no finished stage in this folder", remedy))
-    return checkpoint.load_space(run.checkpoint(stages[-1]))
+    own = {name: Tower.of(module) for name, module in towers.items()}
+    return checkpoint.load_space(run.checkpoint(stages[-1]), own)
 
 
 def _recalls(history: History, stage: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from avalanche.core import BaseSGDPlugin
 from avalanche.logging import BaseLogger
 from numpy.typing import NDArray
+from torch import nn
 
 from continual_mm.arrivals import plan
 from continual_mm.data.dataset import Dataset
@@ -23,7 +25,10 @@ from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
-from continual_mm.space.space import JointSpace
+from continual_mm.runs.origin import origin_of
+from continual_mm.runs.spaces import first_space
+
+NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +117,18 @@ def open_session(
     device: torch.device,
     watchers: Watchers | None = None,
     workers: int = 0,
+    towers: Mapping[str, nn.Module] = NO_MODULES,
 ) -> Session:
     """Put a learner together.
 
     Raises:
-        RefusedError: If the scenario does not fit the dataset.
+        RefusedError: If the scenario does not fit the dataset, or what it starts from or its towers
+            cannot be had.
     """
     watchers = watchers or Watchers()
-    arrivals = plan(scenario, dataset.card)
-    space = JointSpace(scenario.space, seed=seed)
+    origin = origin_of(scenario)
+    arrivals = plan(scenario, dataset.card, start=origin.start if origin else None)
+    space = first_space(scenario, arrivals, origin, towers, seed=seed)
     history = History(arrivals=arrivals, space=space)
     evaluations: list[Evaluation] = []
 

@@ -65,7 +65,8 @@ class TokenEncoder(Encoder):
         self.unit = GatedUnit(settings.dim, settings.dim)
 
     def forward(self, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(n, time, features) -> (n, D), (n, D)."""
+        """(n, time, ...) -> (n, D), (n, D)."""
+        values = values.flatten(2)
         if lengths is not None:
             values = first_for_padding(values, valid_steps(lengths, values.shape[1]))
         largest = self.words(values).max(1).values

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self, cast
 
 import torch
@@ -15,8 +16,11 @@ from continual_mm.space.dropout import FeatureDropout
 from continual_mm.space.encoders import Encoder
 from continual_mm.space.form import FORMS
 from continual_mm.space.naming import module_key
+from continual_mm.space.registry import build
+from continual_mm.space.towers import Tower, encoder_of, fill
 
 LARGEST_SCALE = 100.0
+NO_TOWERS: Mapping[str, Tower] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class JointSpace(nn.Module):
     Args:
         settings: Sizes.
         seed: Where first weights come from.
+        towers: Modality -> how its encoder comes about, where it is not the usual one.
 
     Attributes:
         dropout: Hides input features from towers in training mode.
@@ -60,10 +65,17 @@ class JointSpace(nn.Module):
 
     centroids: Tensor
 
-    def __init__(self, settings: SpaceSettings, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        settings: SpaceSettings,
+        *,
+        seed: int = 0,
+        towers: Mapping[str, Tower] = NO_TOWERS,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.seed = seed
+        self.towers = dict(towers)
         self.form = FORMS[settings.mode]
         self.dropout = FeatureDropout(settings.feature_dropout, seed=seed)
         self._modalities: dict[str, Modality] = {}
@@ -90,7 +102,9 @@ class JointSpace(nn.Module):
         """Grow an encoder and a reconstruction head; a modality that is known already stays.
 
         Raises:
-            ValueError: If the name is known with another kind or shape.
+            ValueError: If the name is known with another kind or shape, or a tower of one's own
+                does not take the modality's items.
+            RefusedError: If a tower's weights do not fit it.
         """
         known = self._modalities.get(modality.name)
         if known is not None:
@@ -100,12 +114,31 @@ class JointSpace(nn.Module):
         device = self.log_scale.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(self.seed, "weights", modality.name) % 2**31)
-            encoder = self.form.encoders[modality.kind](modality, self.settings)
+            encoder = self._encoder(modality)
             units = self.settings.reconstruction_units
             head = self.form.head(self.settings.dim, units, encoder.pooled)
+        tower = self.towers.get(modality.name)
+        if tower is not None and tower.weights is not None:
+            fill(encoder, head, tower.weights, tower.source)
         self.encoders[module_key(modality.name)] = encoder.to(device).train(self.training)
         self.reconstructions[module_key(modality.name)] = head.to(device).train(self.training)
         self._modalities[modality.name] = modality
+        self.train(self.training)
+
+    def _encoder(self, modality: Modality) -> Encoder:
+        tower = self.towers.get(modality.name)
+        if tower is None:
+            return usual_encoder(modality, self.settings)
+        encoder = encoder_of(tower.build(modality, self.settings), modality, self.settings)
+        return encoder if tower.trained else encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Go into training mode, or out of it; towers that are not trained stay out of it."""
+        super().train(mode)
+        for name, tower in self.towers.items():
+            if name in self._modalities and not tower.trained:
+                self.tower(name).eval()
+        return self
 
     def tower(self, name: str) -> Encoder:
         """The encoder of a modality.
@@ -203,13 +236,47 @@ class JointSpace(nn.Module):
                 {"name": m.name, "kind": str(m.kind), "shape": list(m.shape)}
                 for m in self.modalities
             ],
+            "towers": {
+                name: {"kind": tower.kind, "trained": tower.trained}
+                for name, tower in self.towers.items()
+                if name in self
+            },
         }
 
     @classmethod
-    def rebuild(cls, description: Mapping[str, Any]) -> Self:
-        """A space of the described shape, with first weights."""
-        space = cls(SpaceSettings(**description["settings"]), seed=description["seed"])
+    def rebuild(
+        cls, description: Mapping[str, Any], towers: Mapping[str, Tower] = NO_TOWERS
+    ) -> Self:
+        """A space of the described shape, with first weights.
+
+        Args:
+            description: From :meth:`describe`.
+            towers: Those that are objects from Python and cannot be built by name.
+
+        Raises:
+            RefusedError: If a tower is neither given nor registered.
+        """
+        built = {
+            name: towers.get(name) or registered(each["kind"], trained=each["trained"])
+            for name, each in description["towers"].items()
+        }
+        settings = SpaceSettings(**description["settings"])
+        space = cls(settings, seed=description["seed"], towers=built)
         for modality in description["modalities"]:
             kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
             space.welcome(Modality(modality["name"], kind, shape))
         return space
+
+
+def usual_encoder(modality: Modality, settings: SpaceSettings) -> Encoder:
+    """The encoder of a modality for which nothing else is said."""
+    return FORMS[settings.mode].encoders[modality.kind](modality, settings)
+
+
+def registered(kind: str, *, trained: bool = True) -> Tower:
+    """The tower of a registered name; without a name, the usual one.
+
+    Raises:
+        RefusedError: If nothing has this name.
+    """
+    return Tower(kind, build(kind) if kind else usual_encoder, trained)

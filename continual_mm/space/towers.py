@@ -1,6 +1,6 @@
 """Encoders of one's own: features that are embeddings already, or any module from Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from inspect import signature
@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import SpaceSettings
 from continual_mm.modality import Modality
 from continual_mm.space.encoders import Encoder
@@ -23,20 +24,26 @@ class Tower:
     """How a modality's encoder comes about, where it is not the usual one.
 
     Attributes:
-        kind: A registered name, or the class of an object from Python; for descriptions.
+        kind: A registered name, nothing for the usual encoder, or the class of an object from
+            Python.
         build: Makes the encoder.
         trained: Whether training changes it.
+        weights: What to begin with, if not with first weights: see :func:`fill`.
+        source: Where the weights come from, for complaints.
     """
 
     kind: str
     build: Build
     trained: bool = True
+    weights: Mapping[str, Tensor] | None = None
+    source: str = ""
 
     @classmethod
-    def of(cls, module: nn.Module) -> Self:
+    def of(cls, module: nn.Module, *, trained: bool = True) -> Self:
         """A tower that begins as a copy of a module, which itself stays as it is."""
         own = type(module)
-        return cls(f"{own.__module__}.{own.__qualname__}", lambda *_: deepcopy(module))
+        kind = f"{own.__module__}.{own.__qualname__}"
+        return cls(kind, lambda *_: deepcopy(module), trained)
 
 
 class Identity(Encoder):
@@ -122,3 +129,39 @@ class Adapted(Encoder):
 def encoder_of(module: nn.Module, modality: Modality, settings: SpaceSettings) -> Encoder:
     """A module as an encoder; one that is an encoder already as it is."""
     return module if isinstance(module, Encoder) else Adapted(module, modality, settings)
+
+
+def fill(encoder: Encoder, head: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Give an encoder its weights and, where there are some for it, its reconstruction head.
+
+    Args:
+        encoder: What is filled, completely.
+        head: What reconstructs from its embeddings.
+        weights: By name: of the encoder, of the module inside an :class:`Adapted` one, or of both
+            encoder and head behind ``encoder.`` and ``reconstruction.``.
+        source: What to call the weights in complaints.
+
+    Raises:
+        RefusedError: If names are missing or unknown, or a shape is another one.
+    """
+    parts = {"encoder": dict(weights)}
+    if any(name.startswith("encoder.") for name in weights):
+        parts = {"encoder": {}, "reconstruction": {}}
+        for name, value in weights.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = value
+    target: nn.Module = encoder
+    if isinstance(encoder, Adapted) and not parts["encoder"].keys() & encoder.state_dict().keys():
+        target = encoder.own
+    _load(target, parts["encoder"], source)
+    if parts.get("reconstruction"):
+        _load(head, parts["reconstruction"], source)
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    try:
+        module.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        problem = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        remedy = f"give the state dict of a {type(module).__name__} of these sizes"
+        raise RefusedError(Complaint(source, f"does not fit: {problem}", remedy)) from error
