@@ -181,6 +181,9 @@ def test_a_pass_takes_as_many_steps_as_there_are_whole_batches():
     assert len(items) == 40
     loaders = [StepLoader(items, (rows,), steps=1, seed=0) for rows in (16, 40, 99)]
     assert [loader.steps_per_pass for loader in loaders] == [2, 1, 1]
+    joint = benchmark(scenario_of(), plan(scenario_of(), dataset.card), dataset, seed=0, joint=True)
+    both = StepLoader(joint.train[0].items, (5, 7), steps=1, seed=0)
+    assert both.steps_per_pass == 8  # the longer of 40 / 5 and 40 / 7
 
 
 def test_a_lone_modality_can_be_the_first_stage():

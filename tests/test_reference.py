@@ -562,7 +562,7 @@ def test_a_run_in_a_folder_gives_its_space_back(tmp_path):
         assert torch.equal(published_state(space)[name], value)
 
 
-def test_joint_training_takes_a_pass_to_be_that_of_the_longest_share():
+def test_everything_at_once_is_learned_as_well():
     stages = (Stage(add=("video", "audio")), Stage(add=("text",), steps=5))
     history = train(scenario_of(stages, steps=10), senses(), joint=True, device="cpu")
     assert np.isfinite(history.matrix()[-1]).all()
@@ -582,3 +582,7 @@ def test_a_scenario_of_two_stages_is_learned(plugins):
     assert np.isfinite(history.matrix()[-1]).all()
     assert all(p.isfinite().all() for p in history.space.parameters())
     assert history.space.centroids.norm(dim=1).max() > 0
+    for teacher in (plugin.state() for plugin in chosen if isinstance(plugin, Transport)):
+        assert {key.split("/")[1] for key in teacher} == {"video", "audio", "text"}
+        for directions in teacher.values():
+            torch.testing.assert_close(directions.norm(dim=1), torch.ones(len(directions)))
