@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from continual_mm.plugins.replay import Replay as Replay
     from continual_mm.plugins.transport import Transport as Transport
     from continual_mm.runs.history import History as History
+    from continual_mm.runs.released import load_released as load_released
+    from continual_mm.runs.released import save_released as save_released
     from continual_mm.runs.run import open_run as open_run
     from continual_mm.runs.run import run as run
     from continual_mm.runs.run import train as train
@@ -47,8 +49,10 @@ _HOMES = {
     "Replay": "plugins.replay",
     "Transport": "plugins.transport",
     "History": "runs.history",
+    "load_released": "runs.released",
     "open_run": "runs.run",
     "run": "runs.run",
+    "save_released": "runs.released",
     "train": "runs.run",
 }
 
@@ -65,9 +69,11 @@ __all__ = [
     "TowerSettings",
     "Training",
     "Transport",
+    "load_released",
     "open_run",
     "read_pack",
     "run",
+    "save_released",
     "train",
 ]
 

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,21 @@ def test_the_published_form_agrees_with_a_loop_over_points(
     expected_labels, expected = published_kmeans(points.numpy(), start.numpy(), iterations)
     assert labels.tolist() == expected_labels
     np.testing.assert_allclose(centroids, expected, atol=1e-12)
+
+
+def test_the_published_form_stops_when_the_centroids_hardly_move() -> None:
+    points, start = blobs(4, 10, spread=0.4), random(4, 4, seed=1)
+    rounds = [cosine_kmeans(points, start, iterations=count) for count in range(1, 30)]
+    before = [start, *(centroids for _, centroids in rounds)]
+    moves = [float((b - a).square().sum()) for a, b in pairwise(before)]
+    last = next(number for number, move in enumerate(moves) if move <= 1e-2)
+    assert 1 <= last < 28
+    assert moves[last] > 0 or not any(moves[last:])
+    labels, centroids = cosine_kmeans(points, start, iterations=100, tolerance=1e-2)
+    assert torch.equal(labels, rounds[last][0])
+    assert torch.equal(centroids, rounds[last][1])
+    labels, centroids = cosine_kmeans(points, start, iterations=1, tolerance=1e-2)
+    assert torch.equal(centroids, rounds[0][1])
 
 
 def test_the_published_form_lets_long_points_pull_more() -> None:

@@ -22,6 +22,7 @@ OUT_OF_RANGE: dict[type[BaseModel], dict[str, list[Any]]] = {
         "clusters": [-1, 0.5],
         "cluster_weight": [-0.1],
         "reconstruction_weight": [-0.1],
+        "reconstruction_width": [-1, 0.5],
         "margin": [-0.1],
         "scale": [0.9, 100.1],
         "queue_batches": [-1, 1.5],
@@ -29,6 +30,10 @@ OUT_OF_RANGE: dict[type[BaseModel], dict[str, list[Any]]] = {
         "width": [0],
         "depth": [0, 9],
         "feature_dropout": [-0.1, 1.0],
+        "mode": ["published", ""],
+        "clips": [0, 1.5],
+        "cluster_mean": [0, "true"],
+        "bugs": ["two_over_three", ["surprise"]],
     },
     Training: {
         "steps": [0, -1, 1.0],
@@ -38,7 +43,7 @@ OUT_OF_RANGE: dict[type[BaseModel], dict[str, list[Any]]] = {
         "warmup_steps": [-1],
         "precision": ["float64", 32],
         "evaluate_every": [-1],
-        "clip_norm": [0.0],
+        "clip_norm": [-0.1],
     },
     MemorySettings: {"items": [0, -1, 1.5]},
 }
@@ -47,6 +52,7 @@ WRONG = [
     for model, table in OUT_OF_RANGE.items()
     for key, values in table.items()
     for value in [*values, *NO_NUMBERS]
+    if (key, value) != ("cluster_mean", True)
 ]
 
 
@@ -56,10 +62,19 @@ def test_what_is_out_of_range_or_of_another_type_is_refused(
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         model.model_validate({key: value})
-    assert [error["loc"] for error in caught.value.errors()] == [(key,)]
+    assert [error["loc"][0] for error in caught.value.errors()] == [key]
 
 
-@pytest.mark.parametrize(("model", "key", "value"), [case for case in WRONG if case[0] is Training])
+def test_a_stage_may_have_no_step_where_its_towers_arrive_trained() -> None:
+    assert Stage(add=("text",), steps=0).training(Training()).steps == 0
+    with pytest.raises(ValidationError):
+        Stage(add=("text",), steps=-1)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [case for case in WRONG if case[0] is Training and case[1:] != ("steps", 0)],
+)
 def test_a_stage_may_override_only_with_what_training_allows(
     model: type[BaseModel], key: str, value: Any
 ) -> None:
@@ -74,6 +89,35 @@ def test_a_stage_may_override_only_with_what_training_allows(
 def test_every_setting_was_tried_and_every_default_is_in_range(model: type[BaseModel]) -> None:
     assert OUT_OF_RANGE[model].keys() == model.model_fields.keys()
     assert model.model_validate(model().model_dump()) == model()
+
+
+def test_reference_mode_takes_published_values_where_none_is_given() -> None:
+    published = SpaceSettings(mode="reference", dim=16)
+    assert (published.dim, published.clusters, published.queue_batches) == (16, 256, 20)
+    assert (published.reconstruction_weight, published.reconstruction_units) == (50.0, 1024)
+    assert (published.width, published.depth, published.clips) == (128, 4, 32)
+    assert SpaceSettings.model_validate(published.model_dump()) == published
+    assert SpaceSettings(dim=16).reconstruction_units == 8
+    training = Training.published(steps=3, batch_size=8)
+    assert (training.steps, training.batch_size, training.warmup_steps) == (3, 8, 5000)
+    assert (training.learning_rate, training.clip_norm) == (1e-4, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "value"),
+    [
+        ("reference", "scale", 8.0),
+        ("robust", "clips", 2),
+        ("robust", "cluster_mean", True),
+        ("robust", "bugs", ("two_over_three",)),
+    ],
+)
+def test_a_key_that_means_nothing_in_its_mode_is_refused(mode: str, key: str, value: Any) -> None:
+    other = {"reference": "robust", "robust": "reference"}[mode]
+    assert getattr(SpaceSettings.model_validate({"mode": other, key: value}), key) == value
+    with pytest.raises(ValidationError, match="meaning in reference mode") as caught:
+        SpaceSettings.model_validate({"mode": mode, key: value})
+    assert [error["loc"] for error in caught.value.errors()] == [(key,)]
 
 
 @pytest.mark.parametrize("model", [SpaceSettings, Training, Stage, MemorySettings, Scenario])

@@ -5,7 +5,7 @@ from inspect import Parameter, signature
 from itertools import zip_longest
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -14,6 +14,9 @@ from continual_mm import catalog, cli
 from continual_mm.complaint import RefusedError
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
 from continual_mm.definitions import (
+    PUBLISHED_SPACE,
+    PUBLISHED_TRAINING,
+    Bug,
     MemorySettings,
     Scenario,
     SpaceSettings,
@@ -97,7 +100,9 @@ def assert_model_is_told(
     for key, (default, values) in page_says.items():
         assert values == allowed(schemas[key]), key
         if default not in (DEMANDED, WORKED_OUT):
-            assert tomllib.loads(f"value = {default}")["value"] == fields[key].default, key
+            usual = fields[key].default
+            usual = list(usual) if isinstance(usual, tuple) else usual
+            assert tomllib.loads(f"value = {default}")["value"] == usual, key
 
 
 @pytest.mark.parametrize("heading", SCENARIO_TABLES)
@@ -121,6 +126,16 @@ def test_every_plugin_parameter_is_told_with_its_default_and_range(name: str) ->
         assert values == allowed_number(rule.parameters[key]), key
         assert tomllib.loads(f"value = {default}")["value"] == constructor[key].default, key
     assert rule.needs_memory == ("Needs `[memory]`." in section(STRATEGIES, f"`[{name}]`"))
+
+
+def test_every_published_value_and_every_mistake_to_repeat_is_told() -> None:
+    told_values = rows(section(SCENARIOS, "Reference mode"))
+    for table, published in {"[space]": PUBLISHED_SPACE, "[training]": PUBLISHED_TRAINING}.items():
+        cells = [row[1:] for row in told_values if row[0] == f"`{table}`"]
+        values = {key.strip("`"): tomllib.loads(f"v = {v.strip('`')}")["v"] for key, v in cells}
+        assert values == dict(published)
+    mistakes = {row[1].strip('`"') for row in told_values if len(row) == 3 and row[1][1:2] == '"'}
+    assert mistakes == set(get_args(Bug))
 
 
 def test_every_column_of_a_feature_pack_is_told() -> None:

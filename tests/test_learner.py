@@ -164,6 +164,51 @@ def test_a_cosine_goes_from_the_peak_towards_zero(steps):
     assert min(rates) > 0
 
 
+def test_a_published_warm_up_starts_from_zero_and_ours_one_step_later():
+    settings = Training(steps=10, learning_rate=1.0, warmup_steps=4)
+    assert [learning_rate(step, settings) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    published = [learning_rate(step, settings, from_zero=True) for step in range(6)]
+    assert published[:5] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert published[5] == learning_rate(5, settings)
+
+
+def test_gradients_are_shortened_only_beyond_the_limit_and_never_if_it_is_zero():
+    class Lengths(Plugin):
+        def before_update(self, strategy, *args, **kwargs):
+            kept.append([p.grad.clone() for p in parameters(strategy)])
+
+        def after_update(self, strategy, *args, **kwargs):
+            same.append(all(map(torch.equal, kept[-1], (p.grad for p in parameters(strategy)))))
+            whole = torch.cat([p.grad.flatten() for p in parameters(strategy)])
+            lengths.append(float(whole.norm()))
+
+    def parameters(strategy):
+        return [p for p in strategy.space.parameters() if p.grad is not None]
+
+    found = {}
+    for limit in (0.0, 0.01, 1e6):
+        kept, same, lengths = [], [], []
+        definition = scenario_of(steps=2, clip_norm=limit)
+        train(definition, dataset_of(THREE), plugins=[Lengths()], device="cpu")
+        found[limit] = (all(same), lengths[0])
+    assert found[0.0] == found[1e6]
+    assert found[0.0][0]
+    assert found[0.0][1] > 0.1
+    assert found[0.01] == (False, pytest.approx(0.01, rel=1e-3))
+
+
+def test_a_pass_takes_as_many_steps_as_there_are_whole_batches():
+    dataset = dataset_of(THREE)
+    streams = benchmark(scenario_of(), plan(scenario_of(), dataset.card), dataset, seed=0)
+    items = streams.train[0].items
+    assert len(items) == 40
+    loaders = [StepLoader(items, (rows,), steps=1, seed=0) for rows in (16, 40, 99)]
+    assert [loader.steps_per_pass for loader in loaders] == [2, 1, 1]
+    joint = benchmark(scenario_of(), plan(scenario_of(), dataset.card), dataset, seed=0, joint=True)
+    both = StepLoader(joint.train[0].items, (5, 7), steps=1, seed=0)
+    assert both.steps_per_pass == 8  # the longer of 40 / 5 and 40 / 7
+
+
 def test_a_lone_modality_can_be_the_first_stage():
     history = train(
         scenario_of((Stage(add=("video",)), Stage(add=("audio",)))), dataset_of(THREE), device="cpu"

@@ -70,6 +70,46 @@ def test_a_sound_scenario_means_what_its_file_says() -> None:
     assert [read.training_of(stage) for stage in (0, 1)] == [Training(steps=5), Training(steps=2)]
 
 
+REFERENCE = """
+dataset = "senses.npz"
+[space]
+mode = "reference"
+dim = 8
+[training]
+steps = 5
+learning_rate = 0.01
+[[stage]]
+add = ["touch", "smell"]
+[[stage]]
+add = ["taste"]
+clip_norm = 1.0
+"""
+
+
+def test_reference_mode_brings_the_published_training_along() -> None:
+    found = draft(REFERENCE)
+    assert found.complaints == ()
+    read = found.scenario
+    assert read.training == Training.published(steps=5, learning_rate=0.01)
+    assert read.training_of(1) == Training.published(steps=5, learning_rate=0.01, clip_norm=1.0)
+    assert not read.standardise
+    assert (read.space.dim, read.space.clusters) == (8, 256)
+    assert draft("standardise = true\n" + REFERENCE).scenario.standardise
+
+
+def test_what_means_nothing_in_reference_mode_is_told_with_a_remedy() -> None:
+    (line,) = told(REFERENCE.replace("dim = 8", "scale = 8.0"))
+    assert line.startswith(
+        "mine.toml, [space], scale: 8.0 has no meaning in reference mode; remove"
+    )
+    (line,) = told(REFERENCE.replace('mode = "reference"', "clips = 4"))
+    assert line.startswith(
+        "mine.toml, [space], clips: the key has a meaning in reference mode only"
+    )
+    (line,) = told(REFERENCE.replace("dim = 8", 'bugs = ["two_over_two"]'))
+    assert "[space], bugs: 'two_over_two' cannot be used; give 'stays_in_evaluation'" in line
+
+
 def test_everything_wrong_with_a_scenario_is_told_at_once() -> None:
     text = """
         colour = "red"

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from continual_mm.losses.reconstruction import reconstruction_loss
+from continual_mm.losses.reconstruction import reconstruction_loss, squared_error
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -83,3 +83,24 @@ def test_it_is_computed_in_single_precision_under_autocast(dtype: torch.dtype) -
 def test_shapes_that_would_broadcast_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(3, 4\).*\(3, 1, 4\)"):
         reconstruction_loss(torch.ones(3, 4), torch.ones(3, 1, 4))
+
+
+def test_the_published_error_is_a_mean_of_squares_whose_gradient_reaches_the_target() -> None:
+    prediction, target = random(3, 4, seed=1).requires_grad_(), random(3, 4).requires_grad_()
+    loss = squared_error(prediction, target)
+    torch.testing.assert_close(loss, functional.mse_loss(prediction, target))
+    loss.backward()
+    assert prediction.grad is not None
+    assert target.grad is not None
+    torch.testing.assert_close(target.grad, (target - prediction).detach() * 2 / 12)
+    torch.testing.assert_close(prediction.grad, -target.grad)
+
+
+def test_the_published_error_is_computed_in_single_precision() -> None:
+    loss = squared_error(torch.full((2, 3), 300.0).half(), torch.zeros(2, 3).half())
+    assert loss.item() == 90000.0  # more than half precision can hold
+
+
+def test_the_published_error_refuses_shapes_that_would_broadcast() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 4\).*\(3, 1, 4\)"):
+        squared_error(torch.ones(3, 4), torch.ones(3, 1, 4))

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from continual_mm.metrics.retrieval import mean_reciprocal_rank, median_rank, ranks, recall_at
+from continual_mm.metrics.retrieval import (
+    listed_ranks,
+    mean_reciprocal_rank,
+    median_rank,
+    ranks,
+    recall_at,
+)
 
 
 def ranks_by_sorting(similarity: np.ndarray) -> np.ndarray:
@@ -216,3 +222,19 @@ def test_summaries_refuse_what_has_no_answer() -> None:
         recall_at([1.0], 0)
     with pytest.raises(ValueError, match=r"total of 1 .* 2 queries"):
         recall_at([1.0, 2.0], 1, total=1)
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 999))
+@settings(max_examples=40, deadline=None)
+def test_the_published_evaluation_lists_every_place_of_the_partners_similarity(
+    items: int, levels: int, seed: int
+) -> None:
+    similarity = np.random.default_rng(seed).integers(0, levels, (items, items)).astype(np.float32)
+    ordered = np.sort(-similarity, axis=1)
+    expected = np.where(ordered - np.diag(-similarity)[:, None] == 0)[1]
+    assert listed_ranks(torch.from_numpy(similarity)).tolist() == expected.tolist()
+
+
+def test_without_ties_one_rank_is_listed_per_query() -> None:
+    similarity = torch.randn(30, 30, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(listed_ranks(similarity), ranks(similarity))

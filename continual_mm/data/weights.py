@@ -1,6 +1,7 @@
 """Weights from a file, without running anything that is in it."""
 
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from continual_mm.complaint import Complaint, RefusedError
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
+
+UNREADABLE = (
+    *(SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError, struct.error),
+    *(LookupError, ValueError, TypeError, AttributeError, AssertionError),
+)
+"""Errors of the readers; torch's takes bytes for instructions and stumbles in many ways."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -31,8 +38,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        problem = f"cannot be read as weights: {str(error).splitlines()[0]}"
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        problem = f"cannot be read as weights: {reason}"
         remedy = "give a .safetensors file, or one that torch.save wrote of a state dict"
         raise RefusedError(Complaint(str(path), problem, remedy)) from error
     if not isinstance(loaded, Mapping) or not all(

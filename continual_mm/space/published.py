@@ -150,8 +150,9 @@ def _kinds() -> str:
 
 def _modules(space: JointSpace, modality: str) -> nn.ModuleDict:
     """A tower and its head under the names that stand on the right of ``PREFIXES``."""
+    tower = space.tower(modality)
     head = space.reconstructions[module_key(modality)]
-    return nn.ModuleDict({"encoder": space.tower(modality), "reconstruction": head})
+    return nn.ModuleDict({"encoder": tower, "reconstruction": head})
 
 
 def _bare(published: State) -> dict[str, Tensor]:
