@@ -1,6 +1,6 @@
 """The training step over the pairs of a stage, on Avalanche's loop and callbacks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,9 +41,22 @@ EVALUATION_ROWS = 1024
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def adam(parameters: list[Parameter], rate: float) -> Adam:
-    """Adam in one pass over all weights where the device can; otherwise a dozen per weight."""
-    return Adam(parameters, lr=rate, fused=parameters[0].device.type in ("cpu", "cuda"))
+def adam(
+    parameters: list[Parameter], rate: float, paces: Mapping[Parameter, float] | None = None
+) -> Adam:
+    """Adam in one pass over all weights where the device can; otherwise a dozen per weight.
+
+    Args:
+        parameters: What it trains.
+        rate: The learning rate.
+        paces: Factors on it, 1 where none is given; each has a group, which keeps it as ``pace``.
+    """
+    groups: dict[float, list[Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault((paces or {}).get(parameter, 1.0), []).append(parameter)
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    paced = [{"params": group, "pace": pace} for pace, group in groups.items()]
+    return Adam(paced, lr=rate, fused=fused)
 
 
 class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
@@ -73,6 +86,8 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         terms: The step's loss terms by name, weighted.
         training: Settings of the stage.
         step: 0-based optimiser step of the stage.
+        pace: Canonical parameter name -> factor on its learning rate, 1 where not named. Plugins
+            set it in ``before_train_dataset_adaptation``; what is set stays until set anew.
         clusters: Labels and centroids.
         split: What is being evaluated.
         inside_stage: Whether an evaluation interrupts a stage.
@@ -99,6 +114,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.current = self.remembered = Part(0, 0)
         self.terms: Terms = {}
         self.training = Training()
+        self.pace: dict[str, float] = {}
         self.clusters = Clusters(space, seed=seed_for(seed, "clusters"))
         self.split = ""
         self.inside_stage = False
@@ -183,20 +199,23 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.pairs |= experience.pairs
         self.model = self.model_adaptation()
         self.make_optimizer()
+        half = self.training.precision == "float16"
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Adam over everything that takes a gradient; what was there before keeps its moments.
 
-        Avalanche's own would also add parameters left out on purpose, and forget restored moments.
+        What takes no gradient now keeps them too, for it may be trained again. Avalanche's own
+        would also add parameters left out on purpose, and forget restored moments.
         """
         kept = self.optimizer.state
-        trained = [p for _, p in named_parameters(self.space) if p.requires_grad]
-        self.optimizer = adam(trained, self.training.learning_rate)
-        for parameter in trained:
+        parameters = dict(named_parameters(self.space))
+        paces = {value: self.pace.get(name, 1.0) for name, value in parameters.items()}
+        trained = [value for value in parameters.values() if value.requires_grad]
+        self.optimizer = adam(trained, self.training.learning_rate, paces)
+        for parameter in parameters.values():
             if parameter in kept:
                 self.optimizer.state[parameter] = kept[parameter]
-        half = self.training.precision == "float16"
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Blocks of rows in the seed's order; Avalanche's loader would ignore our collate."""
@@ -277,8 +296,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
     def optimizer_step(self) -> None:
         """Clip, check that everything is finite, step."""
+        rate = learning_rate(self.step, self.training)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.training)
+            group["lr"] = rate * group["pace"]
         self._scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         length = clip_grad_norm_(parameters, self.training.clip_norm)
