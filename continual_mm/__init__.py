@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from continual_mm.definitions import (
         Training as Training,
     )
+    from continual_mm.plugins.distill import Distill as Distill
     from continual_mm.plugins.ewc import EWC as EWC
     from continual_mm.plugins.freeze import Freeze as Freeze
+    from continual_mm.plugins.interpolate import Interpolate as Interpolate
     from continual_mm.plugins.plugin import Plugin as Plugin
     from continual_mm.plugins.replay import Replay as Replay
+    from continual_mm.plugins.slow import Slow as Slow
     from continual_mm.plugins.transport import Transport as Transport
+    from continual_mm.plugins.warmup import Warmup as Warmup
     from continual_mm.runs.history import History as History
     from continual_mm.runs.released import load_released as load_released
     from continual_mm.runs.released import save_released as save_released
@@ -43,11 +47,15 @@ _HOMES = {
     "Stage": "definitions",
     "TowerSettings": "definitions",
     "Training": "definitions",
+    "Distill": "plugins.distill",
     "EWC": "plugins.ewc",
     "Freeze": "plugins.freeze",
+    "Interpolate": "plugins.interpolate",
     "Plugin": "plugins.plugin",
     "Replay": "plugins.replay",
+    "Slow": "plugins.slow",
     "Transport": "plugins.transport",
+    "Warmup": "plugins.warmup",
     "History": "runs.history",
     "load_released": "runs.released",
     "open_run": "runs.run",
@@ -59,16 +67,20 @@ _HOMES = {
 __all__ = [
     "EWC",
     "Dataset",
+    "Distill",
     "Freeze",
     "History",
+    "Interpolate",
     "Plugin",
     "Replay",
     "Scenario",
+    "Slow",
     "SpaceSettings",
     "Stage",
     "TowerSettings",
     "Training",
     "Transport",
+    "Warmup",
     "load_released",
     "open_run",
     "read_pack",

@@ -145,7 +145,11 @@ def read_strategy(
     parts["plugins"] = {
         key: _plugin(reader, key, value, rules, own) for key, value in tables.items()
     }
-    hungry = [f"[{key}]" for key in tables if key in rules and rules[key].needs_memory]
+    hungry = [
+        f"[{key}]"
+        for key, said in parts["plugins"].items()
+        if key in rules and rules[key].asks_for_memory(said)
+    ]
     if hungry and "memory" not in document:
         problem = f"the table is missing, but past items are needed by {', '.join(hungry)}"
         reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
@@ -176,5 +180,6 @@ def _plugin(
 def _type_of(kind: Any) -> Any:
     if not isinstance(kind, Number):
         return kind
-    within = Field(gt=kind.least) if kind.above else Field(ge=kind.least)
+    low, above = (None, kind.least) if kind.above else (kind.least, None)
+    within = Field(ge=low, gt=above, le=kind.most)
     return Annotated[int, within] if kind.whole else Annotated[float, within]

@@ -13,11 +13,13 @@ class Number:
         least: The smallest; with ``above`` the bound that must be exceeded.
         above: Whether ``least`` itself is too small.
         whole: Whether only whole numbers will do.
+        most: The largest, if there is one.
     """
 
     least: float = 0
     above: bool = False
     whole: bool = False
+    most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,13 @@ class PluginRule:
         parameters: Each parameter's :class:`Number`, or a type as pydantic understands it. Defaults
             live in the plugin's constructor.
         needs_memory: Whether the strategy must have a ``[memory]`` table.
+        unless: A parameter that lets the plugin do without it where a file sets it above 0.
     """
 
     parameters: Mapping[str, Any]
     needs_memory: bool = False
+    unless: str = ""
+
+    def asks_for_memory(self, said: Mapping[str, Any]) -> bool:
+        """Whether a plugin with these parameters is of no use without a memory."""
+        return self.needs_memory and not said.get(self.unless)

@@ -87,6 +87,8 @@ def allowed(schema: dict[str, Any]) -> str:
 
 def allowed_number(number: Number) -> str:
     noun = "whole number" if number.whole else "number"
+    if number.most is not None:
+        return f"{noun}, {number.least:g} to {number.most:g}"
     return f"{noun}, {'above' if number.above else 'at least'} {number.least:g}"
 
 

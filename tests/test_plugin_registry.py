@@ -89,11 +89,16 @@ def test_a_file_is_refused_where_the_constructor_would_refuse(
     smallest = number.least + (step if number.above else 0)
     text = f"[memory]\nitems = 4\n[{name}]\n{key} = "
     assert build(opened(tmp_path, f"{text}{smallest}"))
-    for wrong in (smallest - step, float("nan"), float("inf")):
+    outside = [smallest - step]
+    if number.most is not None:
+        assert build(opened(tmp_path, f"{text}{number.most}"))
+        outside.append(number.most + step)
+    for wrong in (*outside, float("nan"), float("inf")):
         with pytest.raises(RefusedError, match=rf"\[{name}\], {key}: "):
             opened(tmp_path, f"{text}{wrong}")
-    with pytest.raises(RefusedError, match=rf"strategy 'x', \[{name}\]"):
-        build(Strategy(name="x", plugins={name: {key: smallest - step}}))
+    for wrong in outside:
+        with pytest.raises(RefusedError, match=rf"strategy 'x', \[{name}\]"):
+            build(Strategy(name="x", plugins={name: {key: wrong}}))
 
 
 def test_plugins_keep_the_order_of_the_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from continual_mm.rules import Number, PluginRule
 RULES = {
     "keep": PluginRule({"weight": Number(), "rows": Number(least=2, whole=True)}, True),
     "hold": PluginRule({"grip": Number(above=True)}),
+    "lean": PluginRule({"own": Number(most=1)}, True, unless="own"),
     "odd": PluginRule({"copy": Any, "model_config": Any, "schema": Any}),
 }
 
@@ -246,6 +247,19 @@ def test_a_plugin_that_needs_memory_says_so() -> None:
     assert line.startswith("mine.toml, [memory]: the table is missing")
     assert "[keep]" in line
     assert "items = 128" in line
+
+
+@pytest.mark.parametrize("text", ["[lean]", "[lean]\nown = 0"])
+def test_a_plugin_that_can_do_without_memory_needs_it_as_long_as_it_does_not(text: str) -> None:
+    (line,) = refusals(text)
+    assert line.startswith("mine.toml, [memory]: the table is missing")
+    assert strategy("[lean]\nown = 0.5").memory is None
+
+
+def test_a_parameter_may_have_an_upper_bound() -> None:
+    assert strategy("[lean]\nown = 1").plugins == {"lean": {"own": 1.0}}
+    (line,) = refusals("[memory]\nitems = 1\n[lean]\nown = 1.01")
+    assert line == "mine.toml, [lean], own: 1.01 cannot be used; give at most 1"
 
 
 def test_joint_training_beside_anything_else_is_refused() -> None:

@@ -25,6 +25,11 @@ def test_all_that_was_promised_is_shipped() -> None:
         "transport",
         "replay_transport",
         "replay_ewc_transport",
+        "distill",
+        "slow",
+        "warmup",
+        "interpolate",
+        "transport_interpolate",
     } <= STRATEGIES.keys()
 
 

@@ -1,6 +1,6 @@
 """The training step over the pairs of a stage, on Avalanche's loop and callbacks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,9 +42,22 @@ EVALUATION_ROWS = 1024
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def adam(parameters: list[Parameter], rate: float) -> Adam:
-    """Adam in one pass over all weights where the device can; otherwise a dozen per weight."""
-    return Adam(parameters, lr=rate, fused=parameters[0].device.type in ("cpu", "cuda"))
+def adam(
+    parameters: list[Parameter], rate: float, paces: Mapping[Parameter, float] | None = None
+) -> Adam:
+    """Adam in one pass over all weights where the device can; otherwise a dozen per weight.
+
+    Args:
+        parameters: What it trains.
+        rate: The learning rate.
+        paces: Factors on it, 1 where none is given; each has a group, which keeps it as ``pace``.
+    """
+    groups: dict[float, list[Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault((paces or {}).get(parameter, 1.0), []).append(parameter)
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    paced = [{"params": group, "pace": pace} for pace, group in groups.items()]
+    return Adam(paced, lr=rate, fused=fused)
 
 
 class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
@@ -75,6 +88,8 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         terms: The step's loss terms by name, weighted.
         training: Settings of the stage.
         step: 0-based optimiser step of the stage.
+        pace: Canonical parameter name -> factor on its learning rate, 1 where not named. Plugins
+            set it in ``before_train_dataset_adaptation``; what is set stays until set anew.
         clusters: Labels and centroids.
         split: What is being evaluated.
         inside_stage: Whether an evaluation interrupts a stage.
@@ -105,6 +120,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.current = self.remembered = Part(0, 0)
         self.terms: Terms = {}
         self.training = Training()
+        self.pace: dict[str, float] = {}
         self.clusters: Clusters = clusters_of(space, seed=seed_for(seed, "clusters"))
         self.split = ""
         self.inside_stage = False
@@ -209,21 +225,25 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.pairs |= experience.pairs
         self.model = self.model_adaptation()
         self.make_optimizer()
+        half = self.training.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def make_optimizer(self, **kwargs: Any) -> None:
         """Adam over everything that takes a gradient; what was there before keeps its moments.
 
-        Avalanche's own would also add parameters left out on purpose, and forget restored moments.
+        What takes no gradient now keeps them too, for it may be trained again. Avalanche's own
+        would also add parameters left out on purpose, and forget restored moments.
         """
         kept = self.optimizer.state
-        trained = [p for _, p in named_parameters(self.space) if p.requires_grad]
+        parameters = dict(named_parameters(self.space))
+        paces = {value: self.pace.get(name, 1.0) for name, value in parameters.items()}
+        trained = [value for value in parameters.values() if value.requires_grad]
         # torch refuses an empty optimiser; without a gradient the scale stays as it is.
-        self.optimizer = adam(trained or [self.space.log_scale], self.training.learning_rate)
-        for parameter in trained:
+        trained = trained or [self.space.log_scale]
+        self.optimizer = adam(trained, self.training.learning_rate, paces)
+        for parameter in parameters.values():
             if parameter in kept:
                 self.optimizer.state[parameter] = kept[parameter]
-        half = self.training.precision == "float16"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Blocks of rows in the seed's order; Avalanche's loader would ignore our collate."""
@@ -326,8 +346,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     def optimizer_step(self) -> None:
         """Clip, check that everything is finite, step."""
         from_zero = self.space.settings.reference
+        rate = learning_rate(self.step, self.training, from_zero=from_zero)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.training, from_zero=from_zero)
+            group["lr"] = rate * group["pace"]
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         length = get_total_norm([p.grad for p in parameters if p.grad is not None])

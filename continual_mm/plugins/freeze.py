@@ -3,6 +3,7 @@
 from typing import Any
 
 from continual_mm.learning.learner import Learner
+from continual_mm.plugins.freezing import hold, quieten
 from continual_mm.plugins.plugin import Plugin
 
 
@@ -16,16 +17,10 @@ class Freeze(Plugin):
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Freeze what is there before anything arrives."""
-        if not strategy.space.modalities:
-            return
-        for parameter in strategy.space.parameters():
-            parameter.requires_grad_(False)
-            parameter.grad = None
-        strategy.clusters.fixed = True
+        if strategy.space.modalities:
+            hold(strategy.space)
+            strategy.clusters.fixed = True
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Put the frozen modules into evaluation mode, which ``train()`` has just undone."""
-        for module in strategy.space.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
-                module.eval()
+        quieten(strategy.space)

@@ -57,3 +57,14 @@ def at_least_zero(name: str, value: float) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} = {value}: give a finite number of at least 0")
     return float(value)
+
+
+def fraction(name: str, value: float) -> float:
+    """The value, if it is a part of something.
+
+    Raises:
+        ValueError: If it does not lie in [0, 1].
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} = {value}: give a number from 0 to 1")
+    return float(value)

@@ -20,6 +20,7 @@ WEIGHT = Number(least=0)
 POSITIVE = Number(least=0, above=True)
 COUNT = Number(least=1, whole=True)
 ROWS = Number(least=2, whole=True)
+FRACTION = Number(least=0, most=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,15 @@ class Known:
 
 BUILT_IN: Mapping[str, Known] = MappingProxyType(
     {
+        "distill": Known(
+            "continual_mm.plugins.distill:Distill",
+            "keeps embeddings of old modalities near those of the last stage's end",
+            PluginRule(
+                {"weight": WEIGHT, "current": WEIGHT, "rows": ROWS},
+                needs_memory=True,
+                unless="current",
+            ),
+        ),
         "ewc": Known(
             "continual_mm.plugins.ewc:EWC",
             "pulls weights towards those of finished stages, by Fisher information",
@@ -49,10 +59,20 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "keeps everything learned bit for bit; only what arrives is trained",
             PluginRule({}),
         ),
+        "interpolate": Known(
+            "continual_mm.plugins.interpolate:Interpolate",
+            "moves a finished stage's weights part of the way back to those before it",
+            PluginRule({"towards_old": FRACTION}),
+        ),
         "replay": Known(
             "continual_mm.plugins.replay:Replay",
             "trains remembered items again",
             PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
+        ),
+        "slow": Known(
+            "continual_mm.plugins.slow:Slow",
+            "trains old towers at a part of the learning rate",
+            PluginRule({"ratio": FRACTION}),
         ),
         "transport": Known(
             "continual_mm.plugins.transport:Transport",
@@ -61,6 +81,11 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                 {"weight": WEIGHT, "epsilon": POSITIVE, "gauge": WEIGHT, "rows": ROWS},
                 needs_memory=True,
             ),
+        ),
+        "warmup": Known(
+            "continual_mm.plugins.warmup:Warmup",
+            "lets a new tower learn alone before old ones learn as well",
+            PluginRule({"share": FRACTION}),
         ),
     }
 )

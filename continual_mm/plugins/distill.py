@@ -1,0 +1,161 @@
+"""Distill: embeddings of old modalities stay near those that a teacher gives."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_mm.data.batch import Batch
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.objective import Part
+from continual_mm.losses.distillation import squared_distance
+from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.recollection import Recollection
+from continual_mm.space.naming import module_key
+from continual_mm.space.space import JointSpace
+
+
+class Distill(Plugin):
+    """Squared distance to the embeddings of the last stage's end, from the second stage on.
+
+    ``mean_i |z_i - t_i|^2`` over the rows i of a modality, with z its unit embeddings and t the
+    teacher's, then the mean over modalities. For unit vectors that is twice one minus the cosine.
+
+    On remembered rows the teacher's embeddings are those that the finished space gave to the
+    memory's items. On current rows a frozen copy of the old towers is the teacher; it sees what the
+    new towers see before features are hidden from them, and is kept only if ``current`` asks for
+    it. What a row has of modalities that are new has no teacher.
+
+    Args:
+        weight: Weight of the distance on remembered rows.
+        current: Weight of the distance on current rows.
+        rows: Remembered rows in each batch; all that there are, if fewer.
+    """
+
+    def __init__(self, *, weight: float = 10.0, current: float = 0.0, rows: int = 128) -> None:
+        super().__init__()
+        self.weight = at_least_zero("distill.weight", weight)
+        self.current = at_least_zero("distill.current", current)
+        if rows < 2:
+            raise ValueError(f"distill.rows = {rows}: give at least 2")
+        self.recalled_rows = rows if self.weight else 0
+        self._teacher: dict[str, Tensor] = {}
+        self._towers: dict[str, Tensor] = {}
+        self._space: JointSpace | None = None
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Copy the old towers before anything arrives.
+
+        Raises:
+            ValueError: If there is neither a memory nor a weight on current rows, so that nothing
+                would be distilled.
+        """
+        if not self.current and _recollection(strategy) is None:
+            raise ValueError(
+                "distill needs past items: give the run a memory, [memory] items = 128, or distil "
+                "on the current ones with distill.current = 1"
+            )
+        if self.current:
+            towers = strategy.space.encoders.state_dict()
+            self._towers = {name: value.clone() for name, value in towers.items()}
+            self._space = None
+
+    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Add the distances, one term for each modality."""
+        remembered = self._remembered(strategy) if self.weight else {}
+        for name, distance in remembered.items():
+            strategy.add_term(f"distill/{name}", distance, weight=self.weight / len(remembered))
+        current = self._current(strategy) if self.current else {}
+        for name, distance in current.items():
+            weight = self.current / len(current)
+            strategy.add_term(f"distill/current/{name}", distance, weight=weight)
+
+    def _remembered(self, learner: Learner) -> dict[str, Tensor]:
+        """Modality -> distance of the remembered rows to the teacher's embeddings."""
+        source, part = _recollection(learner), learner.remembered
+        if source is None or source.batch is None:
+            return {}
+        found = {}
+        for name in self._teacher.keys() & learner.batch.rows.keys():
+            inside = _inside(learner.batch, name, part)
+            if inside.shape[0]:
+                self._teacher[name] = self._teacher[name].to(learner.device)
+                drawn = source.drawn[learner.batch.rows[name][inside] - part.start]
+                where = source.batch.positions(name, drawn).to(learner.device)
+                new = learner.embedded[name].direction[inside.to(learner.device)]
+                found[name] = squared_distance(new, self._teacher[name][where])
+        return dict(sorted(found.items()))
+
+    def _current(self, learner: Learner) -> dict[str, Tensor]:
+        """Modality -> distance of the current rows to what the old towers make of them."""
+        if not self._towers:
+            return {}
+        if self._space is None:
+            self._space = _with_towers(learner.space, self._towers)
+        batch, old = learner.batch, [modality.name for modality in self._space.modalities]
+        inside = {
+            name: _inside(batch, name, learner.current).to(learner.device)
+            for name in old
+            if name in batch.rows
+        }
+        inside = {name: where for name, where in inside.items() if where.shape[0]}
+        features = {name: batch.features[name][where] for name, where in inside.items()}
+        timed = inside.keys() & batch.lengths.keys()
+        lengths = {name: batch.lengths[name][inside[name]] for name in timed}
+        with torch.no_grad(), learner.precision():
+            teacher = self._space(features, lengths)
+        return {
+            name: squared_distance(learner.embedded[name].direction[where], teacher[name].direction)
+            for name, where in inside.items()
+        }
+
+    @torch.no_grad()
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Let the finished space embed what is remembered."""
+        source = _recollection(strategy)
+        if not self.weight or source is None or source.batch is None:
+            return
+        remembered = source.batch.to(strategy.device)
+        strategy.space.eval()
+        with strategy.precision():
+            embedded = strategy.space(remembered.features, remembered.lengths)
+        strategy.space.train()
+        self._teacher = {name: part.direction for name, part in embedded.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """The teacher's embeddings, and the weights of its towers by name."""
+        return {
+            **{f"teacher/{name}": value for name, value in self._teacher.items()},
+            **{f"towers/{name}": value for name, value in self._towers.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+        self._teacher, self._towers, self._space = {}, {}, None
+        for key, value in state.items():
+            kind, _, name = key.partition("/")
+            (self._teacher if kind == "teacher" else self._towers)[name] = value
+
+
+def _recollection(learner: Learner) -> Recollection | None:
+    """The learner's recollection, if the run has a memory."""
+    return next((plugin for plugin in learner.plugins if isinstance(plugin, Recollection)), None)
+
+
+def _inside(batch: Batch, name: str, part: Part) -> Tensor:
+    """Where in a modality's features the rows of a part of the batch stand."""
+    rows = batch.rows[name]
+    return ((rows >= part.start) & (rows < part.stop)).nonzero().squeeze(1)
+
+
+def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
+    """A space that has some towers of another, with weights of their own, and never trains."""
+    teacher = JointSpace(space.settings, seed=space.seed).to(space.log_scale.device)
+    known = {name.partition(".")[0] for name in towers}
+    for modality in space.modalities:
+        if module_key(modality.name) in known:
+            teacher.welcome(modality)
+    weights = {name: value.to(space.log_scale.device) for name, value in towers.items()}
+    teacher.encoders.load_state_dict(weights, assign=True)
+    return teacher.requires_grad_(False).eval()

@@ -1,0 +1,76 @@
+"""Interpolate: a finished stage's weights go part of the way back to those before it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_mm.learning.learner import Learner
+from continual_mm.plugins.plugin import Plugin, fraction
+from continual_mm.space.naming import canonical, named_parameters
+from continual_mm.space.space import JointSpace
+
+
+class Interpolate(Plugin):
+    """Weights between two stages' ends: WiSE-FT of Wortsman et al. (arXiv 2109.01903).
+
+    ``w = (1 - a) w_new + a w_old`` for every weight and every buffer of floating-point numbers that
+    was there before the stage. Between the two ends of one fine-tuning the loss hardly rises, so
+    what lies between them keeps more of the old than it loses of the new. What arrived with the
+    stage stays as trained.
+
+    Args:
+        towards_old: a, how far back to go, in [0, 1]: 0 keeps the new weights, 1 the old ones.
+    """
+
+    def __init__(self, *, towards_old: float = 0.3) -> None:
+        super().__init__()
+        self.towards_old = fraction("interpolate.towards_old", towards_old)
+        self._old: dict[str, Tensor] = {}
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Keep a copy of what is there before anything arrives."""
+        if self.towards_old and strategy.space.modalities:
+            self._old = {name: value.clone() for name, value in _numbers(strategy.space)}
+
+    def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Move back.
+
+        A stage is one epoch, and its end comes before ``after_training_exp``, where other plugins
+        take the finished stage for their teacher, whatever the order of the plugins.
+        """
+        if not self._old:
+            return
+        new = dict(_numbers(strategy.space))
+        for name, value in self._old.items():
+            old = value.to(new[name].device)
+            mixed = torch.lerp(new[name], old, self.towards_old)
+            if name == "centroids":
+                mixed = _with_lengths(mixed, old, new[name], self.towards_old)
+            new[name].copy_(mixed)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights before the stage, by name."""
+        return {f"old/{name}": value for name, value in self._old.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+        self._old = {key.removeprefix("old/"): value for key, value in state.items()}
+
+
+def _numbers(space: JointSpace) -> Iterator[tuple[str, Tensor]]:
+    """Weights and buffers of floating-point numbers by canonical name, without their gradient."""
+    for name, parameter in named_parameters(space):
+        yield name, parameter.detach()
+    for name, buffer in space.named_buffers():
+        if buffer.is_floating_point():
+            yield canonical(name), buffer
+
+
+def _with_lengths(mixed: Tensor, old: Tensor, new: Tensor, share: float) -> Tensor:
+    """Rows between two of length one at length one again; the ends themselves stay bit for bit."""
+    wanted = torch.lerp(new.norm(dim=1), old.norm(dim=1), share)
+    found = mixed.norm(dim=1)
+    factors: Tensor = wanted / found.masked_fill(found == 0, 1.0)
+    return mixed * factors[:, None]

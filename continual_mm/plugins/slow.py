@@ -1,0 +1,29 @@
+"""Slow: old towers learn at a fraction of the new tower's rate."""
+
+from typing import Any
+
+from continual_mm.learning.learner import Learner
+from continual_mm.plugins.plugin import Plugin, fraction
+from continual_mm.space.naming import modality_of, named_parameters
+
+
+class Slow(Plugin):
+    """A smaller learning rate for what was there before the stage.
+
+    Old towers are the encoders and reconstruction heads of modalities that arrived earlier. The
+    scale of the similarities belongs to all towers and keeps the full rate. Adam's steps do not
+    depend on the size of the gradient, so weights of the loss would not slow a tower down.
+
+    Args:
+        ratio: Old towers' learning rate as a part of the stage's, in [0, 1].
+    """
+
+    def __init__(self, *, ratio: float = 0.1) -> None:
+        super().__init__()
+        self.ratio = fraction("slow.ratio", ratio)
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Slow down what is there before anything arrives."""
+        for name, _ in named_parameters(strategy.space):
+            if modality_of(name) is not None:
+                strategy.pace[name] = self.ratio
