@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from continual_mm.arrivals import Arrival
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario, Strategy
-from continual_mm.learning.evaluation import Evaluation
 from continual_mm.modality import DatasetCard
 from continual_mm.runs.files import read_json, write_json, written
 from continual_mm.runs.history import History, Score
+
+if TYPE_CHECKING:
+    from continual_mm.learning.evaluation import Evaluation
 
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 
@@ -58,16 +60,26 @@ class RunFolder:
         Raises:
             RefusedError: If another definition was run here.
         """
-        file = self.path / "definition.json"
-        if file.exists():
-            differences = list(_differences(read_json(file), _as_json(definition)))
-            if differences:
-                remedy = "choose another --out, or remove the folder"
-                problem = f"was begun with another definition: {'; '.join(differences[:5])}"
-                raise RefusedError(Complaint(str(self.path), problem, remedy))
+        if self.check(definition):
             return
         write_json(self.path / "versions.json", versions())
-        write_json(file, definition)
+        write_json(self.path / "definition.json", definition)
+
+    def check(self, definition: Mapping[str, Any]) -> bool:
+        """Whether this definition was run here; False if none was.
+
+        Raises:
+            RefusedError: If another definition was run here.
+        """
+        file = self.path / "definition.json"
+        if not file.exists():
+            return False
+        differences = list(_differences(read_json(file), _as_json(definition)))
+        if differences:
+            remedy = "choose another --out, or remove the folder"
+            problem = f"was begun with another definition: {'; '.join(differences[:5])}"
+            raise RefusedError(Complaint(str(self.path), problem, remedy))
+        return True
 
     def write_scores(self, history: History, identity: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
@@ -98,7 +110,7 @@ class RunFolder:
             return []
         return [Score.from_json(record) for record in read_json(file)["evaluations"]]
 
-    def write_ranks(self, stage: int, evaluations: Iterable[Evaluation]) -> None:
+    def write_ranks(self, stage: int, evaluations: "Iterable[Evaluation]") -> None:
         """Write the rank of every query at the end of a 1-based stage.
 
         Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``.
