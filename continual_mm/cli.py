@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from continual_mm.plugins import registry as plugins
 if TYPE_CHECKING:
     from continual_mm.definitions import Strategy
     from continual_mm.runs.opening import OpenedScenario
+    from continual_mm.runs.tasks import Outcome
 
 DEMO_SCENARIO = "av_vt"
 DEMO_STRATEGIES = ("naive", "freeze", "replay", "ewc", "transport", "replay_transport", "joint")
@@ -26,7 +27,7 @@ INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended."""
 
 KINDS = ("scenarios", "strategies", "plugins", "datasets")
-FORMATS = ("table", "json", "markdown")
+FORMATS = ("table", "json", "markdown", "latex")
 
 A_PATH = click.Path(path_type=Path)
 A_COUNT = click.IntRange(min=1)
@@ -36,6 +37,19 @@ out_option = click.option(
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 and so on."
+)
+jobs_option = click.option(
+    "--jobs",
+    type=A_COUNT,
+    default=1,
+    show_default=True,
+    help="Runs at the same time, each in a process of its own if more than 1.",
+)
+threads_option = click.option(
+    "--threads",
+    type=A_COUNT,
+    help="CPU threads of each run; the same number gives the same bits, whatever the jobs. If left "
+    "out: what torch chooses, or with several jobs the cores divided by the jobs.",
 )
 set_option = click.option(
     "--set",
@@ -147,6 +161,8 @@ def copy(name: str, to: Path) -> None:
 @click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Seeds 0 to N-1.")
 @out_option
 @set_option
+@jobs_option
+@threads_option
 @device_option
 def run(
     scenario: str,
@@ -154,12 +170,17 @@ def run(
     seeds: int,
     out: Path,
     settings: tuple[str, ...],
-    device: str,
+    jobs: int,
+    threads: int | None,
+    **options: Any,
 ) -> None:
     """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
     opened, chosen = _opened(scenario, strategy, settings)
-    _train(opened, chosen, seeds, out, device)
-    terminal.out.print(f"compare with: continual-mm compare {out}")
+    tasks = _tasks(opened, chosen, seeds, out, options)
+    outcomes = _train(tasks, jobs, threads)
+    if _any_finished(outcomes):
+        terminal.out.print(f"compare with: continual-mm compare {out}")
+    _end(outcomes)
 
 
 def _opened(
@@ -172,26 +193,43 @@ def _opened(
     return opened, opening.open_strategies(entries, given)
 
 
-def _train(
+def _tasks(
     opened: "OpenedScenario",
     strategies: "Sequence[Strategy]",
     seeds: int,
     out: Path,
-    device: str,
-) -> None:
-    """Run every strategy with every seed, on data loaded once."""
-    scenario = opened.scenario
-    terminal.err.print("loading torch and the data ...", style="dim")
-    runs = _late("runs.run")
-    dataset = datasets.load(
-        scenario.dataset, folder=Path(scenario.folder), standardise=scenario.standardise
-    )
-    with _late("progress_bar").RunProgress(len(strategies) * seeds) as progress:
-        for seed in range(seeds):
-            for strategy in strategies:
-                runs.run(
-                    scenario, strategy, dataset, out, seed=seed, device=device, listener=progress
-                )
+    options: Mapping[str, Any],
+) -> Sequence[Any]:
+    """Every strategy with every seed; ``options`` are keyword arguments of ``runs.run.run``."""
+    task = _late("runs.tasks").Task
+    return [
+        task(opened.scenario, strategy, out, seed, options)
+        for seed in range(seeds)
+        for strategy in strategies
+    ]
+
+
+def _train(tasks: Sequence[Any], jobs: int, threads: int | None) -> "Sequence[Outcome]":
+    run_many = _late("runs.parallel").run_many
+    with _late("progress_bar").RunProgress(len(tasks)) as progress:
+        outcomes: Sequence[Outcome] = run_many(tasks, jobs=jobs, threads=threads, audience=progress)
+    return outcomes
+
+
+def _any_finished(outcomes: "Sequence[Outcome]") -> bool:
+    return any(not outcome.error for outcome in outcomes)
+
+
+def _end(outcomes: "Sequence[Outcome]") -> None:
+    """Sum up what failed; the exit code is 2 if nothing but refused input did, else 1."""
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        named = ", ".join(str(outcome.folder) for outcome in failed)
+        terminal.err.print(
+            f"continual-mm: {len(failed)} of {len(outcomes)} runs failed ({named}); "
+            "the same command tries them again"
+        )
+        click.get_current_context().exit(2 if all(one.refused for one in failed) else 1)
 
 
 def _late(module: str) -> Any:
@@ -213,6 +251,8 @@ def compare(folders: tuple[Path, ...], baseline: str, format_: str) -> None:
         sys.stdout.write(report.as_json(comparison) + "\n")
     elif format_ == "markdown":
         sys.stdout.write(report.as_markdown(comparison) + "\n")
+    elif format_ == "latex":
+        sys.stdout.write(_late("runs.latex").as_latex(comparison) + "\n")
     else:
         _print_comparison(report, comparison)
 
@@ -224,6 +264,21 @@ def _print_comparison(report: Any, comparison: Any) -> None:
         terminal.out.print()
     for note in comparison.notes:
         terminal.out.print(note)
+
+
+@app.command()
+@click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS[:2]), default="table", show_default=True
+)
+def status(folders: tuple[Path, ...], format_: str) -> None:
+    """Say how far the runs in folders are, at any depth, finished or not."""
+    known = _late("runs.status_table")
+    found = known.statuses(folders)
+    if format_ == "json":
+        sys.stdout.write(known.as_json(found) + "\n")
+    else:
+        terminal.print_rows(*known.as_rows(found))
 
 
 @app.command()
@@ -240,13 +295,28 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
 
 @app.command()
 @out_option
-@device_option
 @click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
 @set_option
-def demo(out: Path, device: str, seeds: int, settings: tuple[str, ...]) -> None:
+@jobs_option
+@threads_option
+@device_option
+def demo(
+    out: Path,
+    seeds: int,
+    settings: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    **options: Any,
+) -> None:
     """Run the main job: add text to a video-audio space with seven strategies, and compare."""
     opened, chosen = _opened(DEMO_SCENARIO, DEMO_STRATEGIES, settings)
-    _train(opened, chosen, seeds, out, device)
+    outcomes = _train(_tasks(opened, chosen, seeds, out, options), jobs, threads)
+    if _any_finished(outcomes):
+        _show_demo(out)
+    _end(outcomes)
+
+
+def _show_demo(out: Path) -> None:
     report = _late("runs.report")
     comparison = report.compare([out / DEMO_SCENARIO], baseline="naive")
     _print_comparison(report, comparison)

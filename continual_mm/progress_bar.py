@@ -1,5 +1,6 @@
-"""How far a run is: a bar on a terminal, a plain line per stage where there is none."""
+"""How far runs are: a bar for each on a terminal, a plain line per stage where there is none."""
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -9,63 +10,127 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from continual_mm.runs.progress import Listener
+from continual_mm.runs.listener import Audience, Listener
 from continual_mm.terminal import err
 
 
-class RunProgress(Listener):
-    """One progress bar over many runs.
+class RunProgress(Audience):
+    """One display for many runs: a bar for each in progress, and one for all of them.
 
     Args:
         runs: How many runs there will be.
+        console: Where to.
     """
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, runs: int, console: Console = err) -> None:
         self._runs = runs
-        self._run = 0
-        self._name = ""
-        self._left = 0
-        self._task: TaskID | None = None
-        self._bar = Progress(
+        self._console = console
+        self._names: dict[str, str] = {}
+        self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps"),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
-            console=err,
+            console=console,
             transient=True,
-            disable=not err.is_terminal,
+            disable=not console.is_terminal,
         )
+        self._all: TaskID | None = None
 
     def __enter__(self) -> "RunProgress":
-        self._bar.start()
+        self._bars.start()
+        if self._runs > 1:
+            self._all = self._bars.add_task("all", total=self._runs, unit="runs")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._bars.stop()
+
+    def prepares(self, processes: int) -> None:
+        """Say that it takes a while, and why."""
+        where = f"; up to {processes} runs at the same time" if processes else ""
+        self._console.print(f"loading torch and the data ...{where}", style="dim")
+
+    def listener(self, run: str) -> Listener:
+        """A bar for a run, once it begins."""
+        return _RunBar(self, self._named(run))
+
+    def skips(self, run: str) -> None:
+        """Say that nothing is left to do."""
+        self.say(f"{self._named(run)}: finished earlier")
+        self.count()
+
+    def fails(self, run: str, error: str) -> None:
+        """Say why."""
+        name = self._named(run)
+        self.say(f"{name}: failed: {error}")
+        self.remove(name)
+        self.count()
+
+    def refresh(self) -> None:
+        """Draw the bars as they are now; otherwise that happens ten times a second."""
+        self._bars.refresh()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(line)
+
+    def count(self) -> None:
+        """Count a run that ended."""
+        if self._all is not None:
+            self._bars.advance(self._all)
+
+    def add(self, name: str, steps: int) -> TaskID:
+        """Show a bar."""
+        return self._bars.add_task(name, total=steps, unit="steps")
+
+    def advance(self, bar: TaskID, steps: int) -> None:
+        """Move a bar."""
+        self._bars.advance(bar, steps)
+
+    def remove(self, name: str) -> None:
+        """Take the bar of a run away, if it has one."""
+        for bar in [task.id for task in self._bars.tasks if task.description == name]:
+            self._bars.remove_task(bar)
+
+    def _named(self, run: str) -> str:
+        """A run's name with its number, in the order in which runs are taken up."""
+        return self._names.setdefault(run, f"[{len(self._names) + 1}/{self._runs}] {run}")
+
+
+class _RunBar(Listener):
+    """The bar and the lines of one run."""
+
+    def __init__(self, progress: RunProgress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._bar: TaskID | None = None
 
     def begins(self, run: str, stages: int, steps: int) -> None:
-        """Name the run; say so if nothing is left to do."""
-        self._run += 1
-        self._name, self._left = f"[{self._run}/{self._runs}] {run}", steps
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(self._name, total=steps)
-        if not steps:
-            err.print(f"{self._name}: finished earlier")
+        """Show the run; say so if nothing is left to do."""
+        if steps:
+            self._bar = self._progress.add(self._name, steps)
+        else:
+            self._progress.say(f"{self._name}: finished earlier")
 
     def resumes(self, stage: int, step: int) -> None:
         """Say where the run goes on, if there is anything left to do."""
-        if self._left:
+        if self._bar is not None:
             place = f"step {step} of stage {stage + 1}" if step else f"stage {stage}"
-            err.print(f"{self._name}: goes on after {place}")
+            self._progress.say(f"{self._name}: goes on after {place}")
 
     def steps(self, count: int) -> None:
         """Move the bar."""
-        if self._task is not None:
-            self._bar.advance(self._task, count)
+        if self._bar is not None:
+            self._progress.advance(self._bar, count)
 
     def scored(self, stage: int, recalls: dict[str, float]) -> None:
         """Say what the stage came to."""
         told = "  ".join(f"{pair} {100 * value:.1f}" for pair, value in recalls.items())
-        err.print(f"{self._name} stage {stage}: R@1 {told or 'no pair yet'}")
+        self._progress.say(f"{self._name} stage {stage}: R@1 {told or 'no pair yet'}")
+
+    def ends(self, seconds: float) -> None:
+        """Take the bar away."""
+        self._progress.remove(self._name)
+        self._progress.count()

@@ -151,7 +151,8 @@ def _inside(batch: Batch, name: str, part: Part) -> Tensor:
 
 def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
     """A space that has some towers of another, with weights of their own, and never trains."""
-    teacher = JointSpace(space.settings, seed=space.seed).to(space.log_scale.device)
+    teacher = JointSpace(space.settings, seed=space.seed, towers=space.towers)
+    teacher.to(space.log_scale.device)
     known = {name.partition(".")[0] for name in towers}
     for modality in space.modalities:
         if module_key(modality.name) in known:

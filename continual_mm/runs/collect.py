@@ -1,13 +1,13 @@
-"""Find finished runs below some folders, and see that those compared belong together."""
+"""Read finished runs below some folders, and see that those compared belong together."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import first_few
-from continual_mm.runs.finished import FinishedRun, is_finished, is_run, read_finished
+from continual_mm.runs.finding import find_runs, is_finished
+from continual_mm.runs.finished import FinishedRun, read_finished
 
 
 def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
@@ -25,7 +25,7 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
             a complaint for each run, if files of finished runs are damaged.
     """
     places = [Path(folder) for folder in folders]
-    found = _find(places)
+    found = find_runs(places)
     finished = [path for path in found if is_finished(path)]
     if not finished:
         shown = ", ".join(map(str, places)) or "no folder"
@@ -93,24 +93,3 @@ def _differing(first: Any, second: Any, where: str = "") -> Iterator[str]:
             yield from _differing(first.get(key), second.get(key), inner)
     elif first != second:
         yield where
-
-
-def _find(folders: Iterable[Path]) -> list[Path]:
-    """Folders of runs, finished or not, each once."""
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            remedy = "give the folder that runs went into"
-            raise RefusedError(Complaint(str(folder), "no such folder", remedy))
-        for here, below, files in os.walk(folder, onerror=_refuse_to_skip):
-            below.sort()
-            if is_run(files):
-                below.clear()
-                found.setdefault(Path(here).resolve(), Path(here))
-    return list(found.values())
-
-
-def _refuse_to_skip(error: OSError) -> None:
-    """A folder that cannot be listed may hold runs; to leave them out would falsify the rest."""
-    problem = f"cannot be read: {error.strerror}"
-    raise RefusedError(Complaint(str(error.filename), problem)) from error

@@ -3,7 +3,7 @@
 Needs neither torch nor Avalanche, so that a comparison does not wait for them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.modality import Pair
 from continual_mm.runs import records
-
-SPLIT = "test"
-"""Comparisons are made on this split; the other one is for choosing numbers of a strategy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +79,6 @@ class FinishedRun:
     seconds: float
 
 
-def is_run(files: Iterable[str]) -> bool:
-    """Whether a folder with these files is one of a run, finished or not."""
-    return "definition.json" in files
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in a folder came to its end."""
-    return (folder / "cost.json").is_file()
-
-
 def read_finished(folder: Path) -> FinishedRun:
     """Read a finished run.
 
@@ -137,11 +124,13 @@ def _chance(scores: records.Scores, path: Path) -> dict[str, float]:
     directions: dict[str, list[float]] = {name: [] for name in scores.pairs}
     for score in scores.evaluations:
         last = score.final and score.stage == len(scores.stages)
-        if last and score.split == SPLIT and score.pair in directions:
+        if last and score.split == records.SPLIT and score.pair in directions:
             directions[score.pair].append(score.chance)
     lacking = [name for name, values in directions.items() if not values]
     if lacking:
-        problem = f"is damaged: no {SPLIT} score of {', '.join(lacking)} after the last stage"
+        problem = (
+            f"is damaged: no {records.SPLIT} score of {', '.join(lacking)} after the last stage"
+        )
         raise RefusedError(Complaint(str(path), problem, records.REMEDY))
     return {name: float(np.mean(values)) for name, values in directions.items()}
 
@@ -164,11 +153,11 @@ def _ranks(path: Path, pairs: Sequence[str]) -> dict[str, Ranked]:
 
 def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
     """One pair's ranks; None, and a complaint, if they cannot be what a run wrote."""
-    rows_name = f"{SPLIT}/{pair}/rows"
+    rows_name = f"{records.SPLIT}/{pair}/rows"
     rows = archive.read(rows_name)
     ranks = []
     for query, gallery in Pair.parse(pair).directions:
-        name = f"{SPLIT}/{pair}/{query} to {gallery}"
+        name = f"{records.SPLIT}/{pair}/{query} to {gallery}"
         found = archive.read(name)
         if found is None or rows is None:
             continue

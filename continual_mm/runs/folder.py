@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from continual_mm.arrivals import Arrival
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario, Strategy, TowerSettings
-from continual_mm.learning.evaluation import Evaluation
 from continual_mm.modality import DatasetCard
 from continual_mm.runs.files import (
     checksum,
@@ -27,6 +26,9 @@ from continual_mm.runs.files import (
 )
 from continual_mm.runs.history import History
 from continual_mm.runs.origin import origin_of, weights_file
+
+if TYPE_CHECKING:
+    from continual_mm.learning.evaluation import Evaluation
 
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
@@ -88,20 +90,26 @@ class RunFolder:
             RefusedError: If another definition was run here, or another process is at work.
         """
         with locked(self.path / "run.lock"):
-            self._claim(definition)
+            if not self.check(definition):
+                write_json(self.path / "versions.json", versions())
+                write_json(self.path / "definition.json", definition)
             yield
 
-    def _claim(self, definition: Mapping[str, Any]) -> None:
+    def check(self, definition: Mapping[str, Any]) -> bool:
+        """Whether this definition was run here; False if none was.
+
+        Raises:
+            RefusedError: If another definition was run here.
+        """
         file = self.path / "definition.json"
-        if file.exists():
-            differences = list(_differences(read_json(file), _as_json(definition)))
-            if differences:
-                remedy = "choose another --out, or remove the folder"
-                problem = f"was begun with another definition: {'; '.join(differences[:5])}"
-                raise RefusedError(Complaint(str(self.path), problem, remedy))
-            return
-        write_json(self.path / "versions.json", versions())
-        write_json(file, definition)
+        if not file.exists():
+            return False
+        differences = list(_differences(read_json(file), _as_json(definition)))
+        if differences:
+            remedy = "choose another --out, or remove the folder"
+            problem = f"was begun with another definition: {'; '.join(differences[:5])}"
+            raise RefusedError(Complaint(str(self.path), problem, remedy))
+        return True
 
     def write_scores(self, history: History, identity: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
@@ -125,7 +133,7 @@ class RunFolder:
         """Write ``cost.json``; it says that the run is finished."""
         write_json(self.path / "cost.json", cost)
 
-    def write_ranks(self, stage: int, evaluations: Iterable[Evaluation]) -> None:
+    def write_ranks(self, stage: int, evaluations: "Iterable[Evaluation]") -> None:
         """Write the rank of every query at the end of a 1-based stage.
 
         Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``.

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.arrivals import Arrival, Roles, births, roles
-from continual_mm.learning.evaluation import Evaluation
 from continual_mm.metrics import forgetting
 from continual_mm.modality import Pair
-from continual_mm.space.space import JointSpace
+
+if TYPE_CHECKING:
+    from continual_mm.learning.evaluation import Evaluation
+    from continual_mm.space.space import JointSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Score:
         return cls(**{key.replace("recall@", "recall_at_"): v for key, v in record.items()})
 
 
-def scores_of(evaluation: Evaluation) -> list[Score]:
+def scores_of(evaluation: "Evaluation") -> list[Score]:
     """The scores of an evaluation, pair by pair and direction by direction."""
     return [
         Score(
@@ -89,7 +91,7 @@ class History:
     """
 
     arrivals: Sequence[Arrival]
-    space: JointSpace
+    space: "JointSpace"
     scores: list[Score] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
 

@@ -11,16 +11,19 @@ from continual_mm.modality import Pair
 Role = Literal["old", "new", "emergent"]
 """``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never."""
 
+SPLIT = "test"
+"""Comparisons are made on this split; the other one is for choosing numbers of a strategy."""
+
 REMEDY = "remove the run's folder and run it again"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """Part of a file; keys that only matter to others are left out."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
 
-class ScenarioRecord(_Record):
+class ScenarioRecord(Record):
     """A scenario as it was when the run began, with all its keys."""
 
     model_config = ConfigDict(extra="allow")
@@ -28,7 +31,7 @@ class ScenarioRecord(_Record):
     name: str
 
 
-class StrategyRecord(_Record):
+class StrategyRecord(Record):
     """A strategy as it was when the run began, with all its keys."""
 
     model_config = ConfigDict(extra="allow")
@@ -37,7 +40,7 @@ class StrategyRecord(_Record):
     joint: bool
 
 
-class Definition(_Record):
+class Definition(Record):
     """``definition.json``."""
 
     scenario: ScenarioRecord
@@ -46,20 +49,20 @@ class Definition(_Record):
     seed: int
 
 
-class StageRecord(_Record):
+class StageRecord(Record):
     """A stage; ``added`` are names of modalities."""
 
     added: tuple[str, ...]
 
 
-class PairRecord(_Record):
+class PairRecord(Record):
     """A pair; ``birth`` is the 1-based stage at which both its modalities were there."""
 
     birth: Annotated[int, Field(ge=1)]
     role: Role
 
 
-class Score(_Record):
+class Score(Record):
     """One direction of one pair at one moment; ``stage`` counts from 1."""
 
     stage: int
@@ -69,7 +72,7 @@ class Score(_Record):
     chance: Annotated[float, Field(ge=0, le=1)]
 
 
-class Scores(_Record):
+class Scores(Record):
     """``scores.json``."""
 
     stages: Annotated[tuple[StageRecord, ...], Field(min_length=1)]
@@ -85,14 +88,32 @@ class Scores(_Record):
         return self
 
 
-class Cost(_Record):
+class Cost(Record):
     """``cost.json``."""
 
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     memory_bytes: Annotated[int, Field(ge=0)]
 
 
-_AnyRecord = TypeVar("_AnyRecord", bound=_Record)
+class Failure(Record):
+    """``failure.json``: why a run stopped before its end."""
+
+    error: str
+
+
+class Notes(Record):
+    """What a run noted in a checkpoint."""
+
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Checkpoint(Record):
+    """``state.json`` of a checkpoint."""
+
+    notes: Notes
+
+
+_AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 
 def read(kind: type[_AnyRecord], path: Path) -> _AnyRecord:

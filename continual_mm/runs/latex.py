@@ -1,0 +1,105 @@
+"""A comparison of runs as LaTeX tables for a paper."""
+
+from collections.abc import Mapping, Sequence
+
+from continual_mm.runs.comparison import Comparison, Row
+from continual_mm.runs.estimates import Estimate
+from continual_mm.runs.report import as_rows
+
+_ESCAPED = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+_LOWER_IS_BETTER = frozenset({"forgetting"})
+
+
+def as_latex(comparison: Comparison) -> str:
+    """A ``tabular`` per scenario, for the package ``booktabs``; without float and caption.
+
+    Numbers are those of :func:`~continual_mm.runs.report.as_rows`. The best of each measure among
+    the strategies that learn stage by stage is bold, with all that are equal to it as printed;
+    joint training, the upper bound, stands apart in italics and never is. Costs are not judged.
+    """
+    return "\n\n".join(_table(comparison, scenario) for scenario in comparison.scenarios)
+
+
+def _table(comparison: Comparison, scenario: str) -> str:
+    headings, cells = as_rows(comparison, scenario)
+    rows = comparison.reports[scenario].rows
+    best = {column: _best(rows, name) for column, name in _measures(headings).items()}
+    lines = [
+        f"% {scenario}: R@1 on the test split, mean and 95 % interval",
+        rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
+        r"\toprule",
+        _line([_escaped(heading) for heading in headings]),
+        r"\midrule",
+    ]
+    for row, texts in zip(rows, cells, strict=True):
+        shown = [_number(text) for text in texts]
+        name = _escaped(row.strategy)
+        shown[0] = rf"\textit{{{name}}}" if row.joint else name
+        for column, winners in best.items():
+            if row.strategy in winners:
+                shown[column] = rf"\textbf{{{shown[column]}}}"
+        lines.append(_line(shown))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _measures(headings: Sequence[str]) -> Mapping[int, str]:
+    """Column -> the measure in it."""
+    names = {
+        "harmonic mean %": "harmonic_mean",
+        "old %": "old_pairs",
+        "new %": "new_pairs",
+        "emergent %": "emergent_pairs",
+        "forgetting": "forgetting",
+        "retention": "retention",
+    }
+    found = {column: names[text] for column, text in enumerate(headings) if text in names}
+    difference = next(c for c, text in enumerate(headings) if text.startswith("difference"))
+    return {**found, difference: "difference"}
+
+
+def _best(rows: Sequence[Row], measure: str) -> frozenset[str]:
+    """The strategies that are best as printed; none where there is nothing to be better than."""
+    sign = -1 if measure in _LOWER_IS_BETTER else 1
+    found = {row.strategy: _estimate(row, measure) for row in rows if not row.joint}
+    printed = {name: sign * round(100 * e.mean, 1) for name, e in found.items() if e is not None}
+    if len(printed) < 2:
+        return frozenset()
+    return frozenset(name for name, value in printed.items() if value == max(printed.values()))
+
+
+def _estimate(row: Row, measure: str) -> Estimate | None:
+    estimate: Estimate | None
+    estimate = row.difference if measure == "difference" else getattr(row.headline, measure)
+    return estimate
+
+
+def _escaped(text: str) -> str:
+    r"""Text as it is, in LaTeX.
+
+    >>> print(_escaped("replay_ewc 50 %"))
+    replay\_ewc 50 \%
+    """
+    return text.translate(_ESCAPED)
+
+
+def _number(text: str) -> str:
+    r"""A printed number with real minus signs; a hyphen alone is a dash.
+
+    >>> print(_number("-4.2 [-8.2, -0.4]"), _number("33.5±3.6"), _number("-"))
+    $-$4.2 [$-$8.2, $-$0.4] 33.5$\pm$3.6 --
+    """
+    return "--" if text == "-" else text.replace("-", "$-$").replace("±", r"$\pm$")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return rf"{' & '.join(cells)} \\"

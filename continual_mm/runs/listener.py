@@ -1,0 +1,37 @@
+"""Who is told how runs go on. Nothing is printed here, and no torch is imported."""
+
+
+class Listener:
+    """Hears of a run's progress; by default it does not care."""
+
+    def begins(self, run: str, stages: int, steps: int) -> None:
+        """A run begins: its name, its stages and the optimiser steps still to do."""
+
+    def resumes(self, stage: int, step: int) -> None:
+        """The run goes on after a 1-based stage (0: none) and some steps of the next."""
+
+    def steps(self, count: int) -> None:
+        """Some optimiser steps were made."""
+
+    def scored(self, stage: int, recalls: dict[str, float]) -> None:
+        """A 1-based stage ended with these R@1 per pair, as fractions."""
+
+    def ends(self, seconds: float) -> None:
+        """The run is finished."""
+
+
+class Audience:
+    """Hears of many runs, several of them perhaps at once; by default it does not care."""
+
+    def prepares(self, processes: int) -> None:
+        """Torch and the data are about to be loaded, by other processes or, if 0, by this one."""
+
+    def listener(self, run: str) -> Listener:
+        """Who hears of a run that is taken up now; asked once for each run."""
+        return Listener()
+
+    def skips(self, run: str) -> None:
+        """The run was finished earlier."""
+
+    def fails(self, run: str, error: str) -> None:
+        """The run ended before it was finished, for a reason told in one line."""

@@ -1,0 +1,197 @@
+"""How far runs are, read from the small files of their folders; imports no torch.
+
+Here nothing is refused: an unfinished run is shown with what it has, a damaged one with its damage.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from statistics import fmean, harmonic_mean
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
+
+from continual_mm.complaint import RefusedError
+from continual_mm.runs import failure, records
+from continual_mm.runs.finding import find_runs, is_finished
+
+State = Literal["finished", "failed", "running", "stopped", "damaged"]
+
+RECENT = 300.0
+"""Seconds since a run last wrote anything until it counts as stopped; TensorBoard's events are
+written at least every two minutes while a run trains."""
+
+_CHECKPOINT = re.compile(r"stage-(\d+)(?:-step-(\d+))?")
+_Read = TypeVar("_Read", bound=records.Record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+        folder: Where it lies.
+        scenario: The scenario's name; None if the definition is damaged, as the next two.
+        strategy: The strategy's name.
+        seed: What weights, order, shares and memory follow from.
+        state: ``running`` if it was neither finished nor failed and something was written in the
+            last minutes, else ``stopped``. No process is looked for.
+        stage: The last stage with a checkpoint, from 1; 0 if there is none.
+        step: Optimiser steps of that stage, if the checkpoint was made inside it.
+        stages: How many there will be; None if the definition is damaged.
+        error: Why it failed or what is damaged; empty otherwise.
+        recalls: Pair -> R@1 at the end of the last stage that was scored, as fractions.
+        harmonic_mean: Of old and new pairs' R@1, if the run is finished and has both.
+        seconds: Training time until the last checkpoint, if known.
+        written: When a file of it was last written, in seconds since 1970.
+    """
+
+    folder: Path
+    state: State
+    written: float
+    scenario: str | None = None
+    strategy: str | None = None
+    seed: int | None = None
+    stage: int = 0
+    step: int | None = None
+    stages: int | None = None
+    error: str = ""
+    recalls: Mapping[str, float] = field(default_factory=dict)
+    harmonic_mean: float | None = None
+    seconds: float | None = None
+
+
+class _Recall(records.Score):
+    """A score with its R@1."""
+
+    recall: Annotated[float, Field(alias="recall@1", ge=0, le=1)]
+
+
+class _Recalls(records.Scores):
+    """``scores.json`` with R@1."""
+
+    evaluations: tuple[_Recall, ...]
+
+
+def statuses(folders: Iterable[Path]) -> list[Status]:
+    """How far every run at or below some folders is, by scenario, strategy and seed.
+
+    Raises:
+        RefusedError: If a folder is missing or cannot be listed.
+    """
+    now = time.time()
+    return sorted((_Reader(folder).status(now) for folder in find_runs(folders)), key=_place)
+
+
+class _Reader:
+    """Reads the files of one run, and gathers what is wrong with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._damage: list[str] = []
+
+    def status(self, now: float) -> Status:
+        """How far the run is at a moment in seconds since 1970."""
+        # Looked at first: a run that ends meanwhile is then taken for one in progress.
+        finished = is_finished(self._folder)
+        written = _last_written(self._folder)
+        definition = self._read(records.Definition, "definition.json")
+        recalls, harmonic = self._recalls(finished)
+        stage, step, checkpoint = self._last_checkpoint()
+        failed = None if finished else self._if_there(records.Failure, failure.FILE)
+        seconds = self._seconds(finished, checkpoint)
+        state: State = "running" if now - written < RECENT else "stopped"
+        if self._damage:
+            state = "damaged"
+        elif finished or failed:
+            state = "finished" if finished else "failed"
+        return Status(
+            folder=self._folder,
+            state=state,
+            written=written,
+            scenario=None if definition is None else definition.scenario.name,
+            strategy=None if definition is None else definition.strategy.name,
+            seed=None if definition is None else definition.seed,
+            stage=stage,
+            step=step,
+            stages=None if definition is None else _count(definition.scenario),
+            error="; ".join([*self._damage, *([failed.error] if failed else [])]),
+            recalls=recalls,
+            harmonic_mean=harmonic,
+            seconds=seconds,
+        )
+
+    def _read(self, kind: type[_Read], file: str) -> _Read | None:
+        """A file; None, and damage, if it cannot be read."""
+        try:
+            return records.read(kind, self._folder / file)
+        except RefusedError as error:
+            self._damage += [f"{one.place}: {one.problem}" for one in error.complaints]
+            return None
+
+    def _if_there(self, kind: type[_Read], file: str) -> _Read | None:
+        return self._read(kind, file) if (self._folder / file).exists() else None
+
+    def _recalls(self, finished: bool) -> tuple[dict[str, float], float | None]:
+        """R@1 per pair at the end of the last scored stage; the harmonic mean of a finished run."""
+        read = self._read if finished else self._if_there
+        scores = read(_Recalls, "scores.json")
+        if scores is None:
+            return {}, None
+        final = [one for one in scores.evaluations if one.final and one.split == records.SPLIT]
+        last = max((one.stage for one in final), default=0)
+        both: dict[str, list[float]] = {}
+        for one in final:
+            if one.stage == last:
+                both.setdefault(one.pair, []).append(one.recall)
+        recalls = {pair: fmean(values) for pair, values in both.items()}
+        by_role: dict[records.Role, list[float]] = {"old": [], "new": [], "emergent": []}
+        for pair, known in scores.pairs.items():
+            by_role[known.role] += [recalls[pair]] if pair in recalls else []
+        old, new = by_role["old"], by_role["new"]
+        if not (finished and old and new):
+            return recalls, None
+        return recalls, harmonic_mean([fmean(old), fmean(new)])
+
+    def _last_checkpoint(self) -> tuple[int, int | None, str | None]:
+        """Stage, step if it is inside the stage, and folder of the newest checkpoint."""
+        found = [(0, inf, "")]
+        for path in (self._folder / "checkpoints").glob("stage-*"):
+            if match := _CHECKPOINT.fullmatch(path.name):
+                step = inf if match[2] is None else int(match[2])
+                found.append((int(match[1]), step, path.name))
+        stage, step, name = max(found)
+        return stage, None if step == inf else int(step), name or None
+
+    def _seconds(self, finished: bool, checkpoint: str | None) -> float | None:
+        if finished:
+            cost = self._read(records.Cost, "cost.json")
+            return None if cost is None else cost.seconds
+        if checkpoint is None:
+            return None
+        # A checkpoint inside a stage goes when the next one is there.
+        state = self._if_there(records.Checkpoint, f"checkpoints/{checkpoint}/state.json")
+        return None if state is None else state.notes.seconds
+
+
+def _count(scenario: records.ScenarioRecord) -> int | None:
+    stages = (scenario.model_extra or {}).get("stages")
+    return len(stages) if isinstance(stages, list) else None
+
+
+def _last_written(folder: Path) -> float:
+    """When any file at or below a folder was last written; the folder itself, if it has none."""
+    newest = folder.stat().st_mtime
+    for path in folder.rglob("*"):
+        # What a run writes meanwhile may have another name by now.
+        with suppress(FileNotFoundError):
+            newest = max(newest, path.stat().st_mtime)
+    return newest
+
+
+def _place(status: Status) -> tuple[str, str, int, str]:
+    return (status.scenario or "", status.strategy or "", status.seed or 0, str(status.folder))

@@ -1,0 +1,160 @@
+"""Does runs one after another, here or in a process of its own; imports torch and Avalanche."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from continual_mm.complaint import RefusedError
+from continual_mm.data import registry as datasets
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions import Scenario
+from continual_mm.runs.listener import Listener
+from continual_mm.runs.messages import Refused, Told
+from continual_mm.runs.run import run
+from continual_mm.runs.tasks import Ended, Task
+
+FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
+"""What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
+
+TELL_EVERY = 0.1
+"""Seconds between two messages that only say how many steps were made."""
+
+
+class Trainer:
+    """Does runs; a dataset is loaded once, however many of them need it."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[tuple[str, str, bool | tuple[str, ...]], Dataset] = {}
+
+    def train(self, task: Task, listener: Listener) -> Ended:
+        """Do one run.
+
+        Raises:
+            RefusedError: If its dataset cannot be used.
+        """
+        dataset = None
+        try:
+            dataset = self._dataset(task.scenario)
+            given = task.scenario, task.strategy, dataset, task.out
+            run(*given, seed=task.seed, listener=listener, **task.options)
+        except RefusedError as error:
+            # What one run is refused for may be its own; what a dataset is, is everyone's.
+            if dataset is None:
+                raise
+            return Ended("; ".join(map(str, error.complaints)), refused=True)
+        except FAILURES as error:
+            return Ended(next(iter(str(error).strip().splitlines()), type(error).__name__))
+        return Ended()
+
+    def _dataset(self, scenario: Scenario) -> Dataset:
+        key = scenario.dataset, scenario.folder, scenario.standardise
+        if key not in self._datasets:
+            self._datasets[key] = datasets.load(
+                scenario.dataset, folder=Path(scenario.folder), standardise=scenario.standardise
+            )
+        return self._datasets[key]
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many CPU threads meanwhile; as many as it likes, if None."""
+    if count is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def serve(connection: Connection, threads: int) -> None:
+    """Do the runs that come through a connection until None comes, or nobody is there any more.
+
+    Args:
+        connection: Gives tasks; takes what is :class:`~continual_mm.runs.messages.Told`, and after
+            each run an ``Ended`` or a ``Refused``.
+        threads: CPU threads that torch may use.
+    """
+    # As an exception SIGTERM leaves no half-written file behind.
+    signal.signal(signal.SIGTERM, _leave)
+    torch.set_num_threads(threads)
+    trainer = Trainer()
+    teller = Teller(connection)
+    while (task := _next(connection)) is not None:
+        try:
+            teller.send(trainer.train(task, teller))
+        except RefusedError as error:
+            teller.send(Refused(error.complaints))
+
+
+def _next(connection: Connection) -> Task | None:
+    try:
+        task: Task | None = connection.recv()
+    except (EOFError, OSError):
+        return None
+    return task
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+class Teller(Listener):
+    """Passes on to the other end of a connection what a listener hears."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._steps = 0
+        self._told = time.monotonic()
+
+    def begins(self, *given: Any, **named: Any) -> None:
+        """Pass it on."""
+        self._tell("begins", given, named)
+
+    def resumes(self, *given: Any, **named: Any) -> None:
+        """Pass it on."""
+        self._tell("resumes", given, named)
+
+    def steps(self, count: int) -> None:
+        """Pass it on now and then."""
+        self._steps += count
+        if time.monotonic() - self._told >= TELL_EVERY:
+            self._tell_steps()
+
+    def scored(self, *given: Any, **named: Any) -> None:
+        """Pass it on."""
+        self._tell("scored", given, named)
+
+    def ends(self, *given: Any, **named: Any) -> None:
+        """Pass it on."""
+        self._tell("ends", given, named)
+
+    def send(self, message: Told | Ended | Refused) -> None:
+        """Send a message.
+
+        Raises:
+            SystemExit: If nobody is at the other end: nobody would learn of the run's end.
+        """
+        try:
+            self._connection.send(message)
+        except OSError:
+            sys.exit(1)
+
+    def _tell(self, event: str, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._tell_steps()
+        self.send(Told(event, given, named))
+
+    def _tell_steps(self) -> None:
+        if self._steps:
+            self.send(Told("steps", (self._steps,)))
+        self._steps, self._told = 0, time.monotonic()
