@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +12,6 @@ from torch import Tensor
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.learning.learner import Learner, adam
 from continual_mm.modality import Kind, Modality
-from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.files import checksum, read_json, write_json, written_folder
 from continual_mm.space.naming import named_parameters
 from continual_mm.space.space import JointSpace
@@ -21,8 +20,18 @@ FORMAT = 1
 SPACE, STATE, NOTES = "space.safetensors", "state.safetensors", "state.json"
 
 
+class Remembering(Protocol):
+    """What can be put away and taken up again."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that it remembers."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+
+
 def save(
-    folder: Path, learner: Learner, plugins: Mapping[str, Plugin], notes: Mapping[str, Any]
+    folder: Path, learner: Learner, plugins: Mapping[str, Remembering], notes: Mapping[str, Any]
 ) -> None:
     """Write the learner after a stage; the folder appears whole or not at all.
 
@@ -56,7 +65,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     )
 
 
-def _state(learner: Learner, plugins: Mapping[str, Plugin]) -> dict[str, Tensor]:
+def _state(learner: Learner, plugins: Mapping[str, Remembering]) -> dict[str, Tensor]:
     names: dict[Tensor, str] = {
         parameter: name for name, parameter in named_parameters(learner.space)
     }
@@ -69,7 +78,7 @@ def _state(learner: Learner, plugins: Mapping[str, Plugin]) -> dict[str, Tensor]
     return tensors
 
 
-def restore(folder: Path, learner: Learner, plugins: Mapping[str, Plugin]) -> dict[str, Any]:
+def restore(folder: Path, learner: Learner, plugins: Mapping[str, Remembering]) -> dict[str, Any]:
     """Put a new learner where the saved one was.
 
     Returns:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from continual_mm.arrivals import Arrival
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario, Strategy
+from continual_mm.learning.drift import Geometry
 from continual_mm.learning.evaluation import Evaluation
 from continual_mm.modality import DatasetCard
 from continual_mm.runs.files import read_json, write_json, written
@@ -26,9 +27,10 @@ class RunFolder:
     """The files of one run.
 
     ``definition.json`` scenario, strategy, seed and data as they were when the run began;
-    ``versions.json`` the packages; ``scores.json`` every evaluation; ``ranks/stage-N.npz`` the rank
-    of every query at the end of stage N; ``cost.json`` seconds, steps and bytes; ``events/`` for
-    TensorBoard; ``checkpoints/stage-N/`` the space and everything needed to go on.
+    ``versions.json`` the packages; ``scores.json`` every evaluation and how the space moved;
+    ``ranks/stage-N.npz`` the rank of every query at the end of stage N; ``cost.json`` seconds,
+    steps and bytes; ``events/`` for TensorBoard; ``checkpoints/stage-N/`` the space and everything
+    needed to go on.
     """
 
     path: Path
@@ -84,6 +86,7 @@ class RunFolder:
                     for pair, birth in history.births.items()
                 },
                 "evaluations": [score.as_json() for score in history.scores],
+                "geometry": [geometry.as_json() for geometry in history.geometry],
             },
         )
 
@@ -97,6 +100,13 @@ class RunFolder:
         if not file.exists():
             return []
         return [Score.from_json(record) for record in read_json(file)["evaluations"]]
+
+    def read_geometry(self) -> list[Geometry]:
+        """The geometry written so far; none in a folder of an older version."""
+        file = self.path / "scores.json"
+        if not file.exists():
+            return []
+        return [Geometry.from_json(record) for record in read_json(file).get("geometry", [])]
 
     def write_ranks(self, stage: int, evaluations: Iterable[Evaluation]) -> None:
         """Write the rank of every query at the end of a 1-based stage.

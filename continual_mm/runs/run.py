@@ -16,6 +16,7 @@ from continual_mm.definitions import Scenario, Strategy
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
+from continual_mm.runs.geometry_curves import GeometryCurves
 from continual_mm.runs.history import History
 from continual_mm.runs.progress import Listener, Ticker
 from continual_mm.runs.session import Protection, Session, Watchers, open_session
@@ -113,7 +114,12 @@ def run(
     chosen = choose_device(device)
     folder.claim(frozen)
     board = Board(folder.events, frozen)
-    watchers = Watchers(metrics=[Curves()], loggers=[board], plugins=[Ticker(listener)])
+    watchers = Watchers(
+        metrics=[Curves()],
+        loggers=[board],
+        plugins=[Ticker(listener)],
+        geometry=[GeometryCurves(board)],
+    )
     session = open_session(
         scenario, dataset, protection, seed=seed, device=chosen, watchers=watchers
     )
@@ -132,7 +138,7 @@ def run(
         board.forgetting(session.history, session.learner.clock.train_iterations)
         seconds = spent + time.monotonic() - begun
         notes = {"seconds": seconds, "learned": stage + 1}
-        checkpoint.save(folder.checkpoint(number), session.learner, session.plugins, notes)
+        checkpoint.save(folder.checkpoint(number), session.learner, session.remembering, notes)
         listener.scored(number, _recalls(session.history, number))
     board.writer.close()
     if not folder.finished:
@@ -175,8 +181,9 @@ def _resume(folder: RunFolder, session: Session) -> tuple[int, float]:
     if not finished:
         return 0, 0.0
     last = finished[-1]
-    notes = checkpoint.restore(folder.checkpoint(last), session.learner, session.plugins)
+    notes = checkpoint.restore(folder.checkpoint(last), session.learner, session.remembering)
     session.history.scores.extend(s for s in folder.read_scores() if s.stage <= last)
+    session.history.geometry.extend(g for g in folder.read_geometry() if g.stage <= last)
     learned = int(notes["learned"])
     session.learner.pass_over(session.benchmark, learned)
     return learned, float(notes["seconds"])

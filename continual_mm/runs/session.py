@@ -1,6 +1,6 @@
 """A learner put together with its streams, plugins and memory, ready for its stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.data.positives import query_groups
 from continual_mm.definitions import Scenario
 from continual_mm.dice import seed_for
+from continual_mm.learning.drift import Drift, Geometry
 from continual_mm.learning.evaluation import Evaluation, Gallery, Observer, evaluator
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.stream import Benchmark, benchmark
@@ -23,6 +24,9 @@ from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.history import History, scores_of
 from continual_mm.space.space import JointSpace
+
+DRIFT = "session.drift"
+"""A name that no plugin has: a bare key of TOML has no dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,21 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Watchers:
-    """Who looks on; none of them changes a number."""
+    """Who looks on; none of them changes a number.
+
+    Attributes:
+        metrics: Avalanche's, told of every callback.
+        observers: Told of each evaluation.
+        loggers: Told of what metrics publish.
+        plugins: Told of every callback of training.
+        geometry: Told of how the space moved, after each evaluation of the test items.
+    """
 
     metrics: Sequence[Any] = ()
     observers: Sequence[Observer] = ()
     loggers: Sequence[BaseLogger] = ()
     plugins: Sequence[BaseSGDPlugin[Any]] = ()
+    geometry: Sequence[Callable[[Geometry], None]] = ()
 
 
 @dataclass(slots=True)
@@ -60,6 +73,7 @@ class Session:
         plugins: What remembers something, by name, the memory among it.
         history: The scores until now.
         evaluations: Evaluations since the current stage began, with every rank.
+        drift: Remembers the space at the last stage's end, to tell how it moves.
     """
 
     benchmark: Benchmark
@@ -67,6 +81,12 @@ class Session:
     plugins: dict[str, Plugin]
     history: History
     evaluations: list[Evaluation]
+    drift: Drift
+
+    @property
+    def remembering(self) -> dict[str, Plugin | Drift]:
+        """Everything that a run goes on from beside the learner, by name."""
+        return {**self.plugins, DRIFT: self.drift}
 
     @property
     def stages(self) -> int:
@@ -115,6 +135,7 @@ def open_session(
     arrivals = plan(scenario, dataset.card)
     space = JointSpace(scenario.space, seed=seed)
     history = History(arrivals=arrivals, space=space)
+    drift = Drift(history.geometry.append, *watchers.geometry)
     evaluations: list[Evaluation] = []
 
     def record(evaluation: Evaluation, _gallery: Gallery) -> None:
@@ -136,6 +157,7 @@ def open_session(
         memory=memory,
         evaluator=evaluator(
             record,
+            drift,
             *watchers.observers,
             groups=groups,
             metrics=watchers.metrics,
@@ -149,4 +171,5 @@ def open_session(
         plugins={name: p for name, p in plugins.items() if isinstance(p, Plugin)},
         history=history,
         evaluations=evaluations,
+        drift=drift,
     )
