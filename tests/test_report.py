@@ -31,6 +31,7 @@ MEASURES = (
     "retention",
     "forgetting",
     "intransigence",
+    "stability_gap",
 )
 Hits = Mapping[tuple[int, str], Sequence[Sequence[bool]]]
 
@@ -109,7 +110,7 @@ def test_every_measure_is_the_one_worked_out_by_hand(tmp_path: Path) -> None:
     write(tmp_path, "naive", NAIVE)
     write(tmp_path, "joint", JOINT)
     rows = rows_of(report.compare([tmp_path]))
-    naive = {name: rows["naive"][name]["mean"] for name in MEASURES}
+    naive = {name: rows["naive"][name]["mean"] for name in MEASURES[:-1]}
     assert naive == pytest.approx(
         {
             "harmonic_mean": 2 * 0.5 * 0.75 / (0.5 + 0.75),
@@ -124,7 +125,7 @@ def test_every_measure_is_the_one_worked_out_by_hand(tmp_path: Path) -> None:
     assert rows["joint"]["harmonic_mean"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert rows["joint"]["emergent_pairs"]["mean"] == 0.5
     undefined = [name for name in MEASURES if rows["joint"][name] is None]
-    assert undefined == ["retention", "forgetting", "intransigence"]
+    assert undefined == ["retention", "forgetting", "intransigence", "stability_gap"]
     assert rows["joint"]["difference"]["to"] == "naive"
     assert rows["joint"]["difference"]["mean"] == pytest.approx(0.4)
     assert rows["naive"]["difference"] is None
@@ -140,10 +141,10 @@ def test_the_json_has_exactly_the_promised_keys(tmp_path: Path) -> None:
     for row in value["rows"]:
         ends = ["difference", "memory_bytes", "seconds"]
         assert list(row) == ["scenario", "strategy", "seeds", *MEASURES, *ends]
-        for name in MEASURES[:-1]:
+        for name in MEASURES[:-2]:
             assert list(row[name]) == ["mean", "low", "high"]
             assert row[name]["low"] <= row[name]["mean"] <= row[name]["high"] <= 1
-        assert row["intransigence"] is None
+        assert row["intransigence"] is row["stability_gap"] is None
     ewc, naive = value["rows"]
     assert list(ewc["difference"]) == ["to", "mean", "low", "high"]
     assert (naive["scenario"], naive["seeds"]) == ("av_vt", 2)
@@ -257,6 +258,57 @@ def test_a_stage_before_any_pair_needs_no_ranks(tmp_path: Path) -> None:
     assert "v: left out, a single modality has no pair to compare" in comparison.notes
 
 
+def look_inside(folder: Path, *recalls: float, before: float = 0.75) -> None:
+    """Give a run's scores of audio-video at the first stage's end and inside the last stage."""
+    file = folder / "scores.json"
+    scores = json.loads(file.read_text(encoding="utf-8"))
+    moments = [(1, 4, True, before)]
+    moments += [(2, step, False, recall) for step, recall in enumerate(recalls, start=5)]
+    moments += [(2, 9, True, 0.5)]
+    for stage, step, final, recall in moments:
+        score = {"stage": stage, "step": step, "final": final, "split": "test", "chance": 0.25}
+        scores["evaluations"].append({**score, "pair": "audio-video", "recall@1": recall})
+    file.write_text(json.dumps(scores), encoding="utf-8")
+
+
+def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE), 0.125, 0.625)
+    look_inside(write(tmp_path, "naive", NAIVE, 1), 0.625, 0.375)
+    write(tmp_path, "joint", JOINT)
+    comparison = report.compare([tmp_path])
+    rows = rows_of(comparison)
+    # Averaged first, the worst moment of both would be 0.375 and the gap 0.375.
+    gap = {"mean": (0.625 + 0.375) / 2, "low": 0.375, "high": 0.625}
+    assert rows["naive"]["stability_gap"] == gap
+    assert rows["joint"]["stability_gap"] is None
+    headings, (joint, naive) = report.as_rows(comparison, "av_vt")
+    assert (joint[8], naive[8]) == ("-", "50.0±12.5")
+    assert headings[7:10] == ["retention", "stability gap", "difference to naive"]
+    markdown = report.as_markdown(comparison)
+    assert "| stability gap |" in markdown
+    assert "interval is over seeds only" in markdown
+
+
+def test_a_single_seed_has_a_stability_gap_without_interval(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE), 0.125)
+    _, (cells,) = report.as_rows(report.compare([tmp_path]), "av_vt")
+    assert cells[8] == "62.5"
+
+
+def test_without_a_look_inside_there_is_no_column_for_the_gap(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE))
+    write(tmp_path, "naive", NAIVE, 1)
+    comparison = report.compare([tmp_path])
+    assert "stability gap" not in report.as_markdown(comparison).lower()
+    assert rows_of(comparison)["naive"]["stability_gap"] is None
+
+
+def test_a_gap_that_only_some_seeds_have_is_not_shown(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE), 0.125)
+    write(tmp_path, "naive", NAIVE, 1)
+    assert rows_of(report.compare([tmp_path]))["naive"]["stability_gap"] is None
+
+
 def test_the_best_harmonic_mean_comes_first_in_every_scenario(tmp_path: Path) -> None:
     for scenario in ("av_vt", "other"):
         for strategy, new in (("naive", 1), ("ewc", 4), ("freeze", 0), ("replay", 3)):
@@ -318,6 +370,7 @@ def test_a_table_with_the_longest_shipped_name_fits_into_140_columns() -> None:
     one = Comparison("naive", {"av_vt": ScenarioReport((), {}, (row,))}, ())
     headings, (cells,) = report.as_rows(one, "av_vt")
     widths = [max(map(len, column)) for column in zip(headings, cells, strict=True)]
+    assert "stability gap" not in headings
     assert sum(widths) + 2 * (len(widths) - 1) <= 140
 
 

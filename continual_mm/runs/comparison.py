@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from continual_mm.runs.collect import collect, grouped
-from continual_mm.runs.estimates import Draws, Estimate, Floats, intransigence, measures
+from continual_mm.runs.estimates import (
+    Draws,
+    Estimate,
+    Floats,
+    intransigence,
+    measures,
+    stability_gap,
+)
 from continual_mm.runs.finished import FinishedRun, PairFacts
 
 
@@ -23,6 +30,8 @@ class Headline:
         retention: Share of what old pairs had learned above chance at birth that is left.
         forgetting: What old pairs lost from their best earlier stage.
         intransigence: What new pairs lack of joint training.
+        stability_gap: How far old pairs fell inside the last stage, at their worst; each seed's
+            own, so the interval is over seeds alone.
     """
 
     harmonic_mean: Estimate | None
@@ -32,6 +41,7 @@ class Headline:
     retention: Estimate | None
     forgetting: Estimate | None
     intransigence: Estimate | None
+    stability_gap: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +171,11 @@ class _Table:
             strategy=strategy,
             joint=runs[0].joint,
             seeds=seeds,
-            headline=Headline(**headline, intransigence=self._intransigence(strategy)),
+            headline=Headline(
+                **headline,
+                intransigence=self._intransigence(strategy),
+                stability_gap=Estimate.of(stability_gap(runs)),
+            ),
             difference=self._difference(strategy),
             memory_bytes=round(np.mean([run.memory_bytes for run in runs])),
             seconds=float(np.mean([run.seconds for run in runs])),

@@ -3,7 +3,8 @@
 Every function here works on replicates: the first is the data as they are and gives the mean, the
 others resample queries and seeds and give the interval. A measure is computed within each of them
 from the mean over seeds of every pair's recall, whether it is linear (old pairs) or not (harmonic
-mean, forgetting, retention).
+mean, forgetting, retention). Only the stability gap is each seed's own: no ranks are kept of
+evaluations inside a stage, so its interval is over seeds alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -79,9 +80,6 @@ class Draws:
             (1 + replicates, stages, pairs), fractions; NaN before birth, where joint training has
             no score, and where a replicate drew none of a pair's items.
         """
-        _, drawn = resample_weights(
-            1, len(runs), replicates=REPLICATES, generator=np.random.default_rng([_DICE, len(runs)])
-        )
         stages, pairs = len(runs[0].arrivals), list(runs[0].pairs)
         found = np.full((len(runs), stages, len(pairs), len(self.rows)), np.nan)
         for place, run in enumerate(runs):
@@ -89,7 +87,7 @@ class Draws:
                 queries = np.searchsorted(self.rows, ranked.rows)
                 found[place, stage, pairs.index(pair), queries] = (ranked.ranks < 1).mean(axis=0)
         cells = found.reshape(len(runs), -1, len(self.rows))
-        recall = weighted_recall(cells, self._queries, _after_ones(drawn))
+        recall = weighted_recall(cells, self._queries, _seed_weights(len(runs)))
         return recall.reshape(-1, stages, len(pairs))
 
 
@@ -139,6 +137,18 @@ def intransigence(recalls: Floats, joint: Floats, pairs: Mapping[str, PairFacts]
     return _mean(held, pairs, "new")
 
 
+def stability_gap(runs: Sequence[FinishedRun]) -> Floats:
+    """How far old pairs fell inside the last stage, mean over seeds, in every replicate.
+
+    Returns:
+        (1 + replicates,) the same in all of them for a single seed; NaN unless every run was
+        evaluated inside its last stage.
+    """
+    gaps = np.array([run.stability_gap for run in runs])
+    mean: Floats = (_seed_weights(len(runs)) * gaps).mean(axis=1)
+    return mean
+
+
 def _mean(values: Floats, pairs: Mapping[str, PairFacts], role: Role) -> Floats:
     """Mean over the pairs of one role: (replicates, pairs) -> (replicates,)."""
     chosen = [place for place, facts in enumerate(pairs.values()) if facts.role == role]
@@ -181,6 +191,14 @@ def _by_replicate(
     found = np.full(replicates * pairs, np.nan)
     found[whole] = measure(scores[:, whole], born[whole], numbers[whole])
     return found.reshape(replicates, pairs)
+
+
+def _seed_weights(seeds: int) -> Floats:
+    """(1 + replicates, seeds), the same whenever there are as many."""
+    _, drawn = resample_weights(
+        1, seeds, replicates=REPLICATES, generator=np.random.default_rng([_DICE, seeds])
+    )
+    return _after_ones(drawn)
 
 
 def _after_ones(weights: Floats) -> Floats:

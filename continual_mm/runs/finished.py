@@ -3,6 +3,7 @@
 Needs neither torch nor Avalanche, so that a comparison does not wait for them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.modality import Pair
 from continual_mm.runs import records
+from continual_mm.runs.curves import stability
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class FinishedRun:
         ranked: (0-based stage, pair) -> ranks at the stage's end.
         memory_bytes: Kept of the past.
         seconds: Duration.
+        stability_gap: How far old pairs fell inside the last stage, mean over pairs; NaN if nobody
+            looked there.
     """
 
     folder: Path
@@ -77,6 +81,7 @@ class FinishedRun:
     ranked: Mapping[tuple[int, str], Ranked]
     memory_bytes: int
     seconds: float
+    stability_gap: float = math.nan
 
 
 def read_finished(folder: Path) -> FinishedRun:
@@ -116,6 +121,12 @@ def read_finished(folder: Path) -> FinishedRun:
         ranked=ranked,
         memory_bytes=cost.memory_bytes,
         seconds=cost.seconds,
+        stability_gap=stability(
+            scores.evaluations,
+            [name for name, facts in pairs.items() if facts.role == "old"],
+            stages=count,
+            split=records.SPLIT,
+        ).gap,
     )
 
 

@@ -39,10 +39,11 @@ class RunFolder:
     """The files of one run.
 
     ``definition.json`` scenario, strategy, seed and data as they were when the run began;
-    ``versions.json`` the packages; ``scores.json`` every evaluation; ``ranks/stage-N.npz`` the rank
-    of every query at the end of stage N; ``cost.json`` seconds, steps and bytes; ``events/`` for
-    TensorBoard; ``checkpoints/stage-N/`` the space and everything needed to go on, after a stage;
-    ``checkpoints/stage-N-step-M/`` the same inside the stage in progress.
+    ``versions.json`` the packages; ``scores.json`` every evaluation and how the space moved;
+    ``ranks/stage-N.npz`` the rank of every query at the end of stage N; ``cost.json`` seconds,
+    steps and bytes; ``events/`` for TensorBoard; ``checkpoints/stage-N/`` the space and everything
+    needed to go on, after a stage; ``checkpoints/stage-N-step-M/`` the same inside the stage in
+    progress.
     """
 
     path: Path
@@ -126,6 +127,7 @@ class RunFolder:
                     for pair, birth in history.births.items()
                 },
                 "evaluations": [score.as_json() for score in history.scores],
+                "geometry": [geometry.as_json() for geometry in history.geometry],
             },
         )
 

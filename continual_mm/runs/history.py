@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from continual_mm.arrivals import Arrival, Roles, births, roles
 from continual_mm.metrics import forgetting
 from continual_mm.modality import Pair
+from continual_mm.runs.curves import curve, stability
 
 if TYPE_CHECKING:
+    from continual_mm.learning.drift import Geometry
     from continual_mm.learning.evaluation import Evaluation
     from continual_mm.space.space import JointSpace
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +91,14 @@ class History:
         arrivals: The stages.
         space: The trained space.
         scores: Every evaluation, in order of time.
+        geometry: How the space moved, at every evaluation of the test items.
         cost: Seconds, steps, bytes.
     """
 
     arrivals: Sequence[Arrival]
     space: "JointSpace"
     scores: list[Score] = field(default_factory=list)
+    geometry: "list[Geometry]" = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,15 +122,40 @@ class History:
 
     def recall(self, pair: str, *, stage: int | None = None, split: str = "test") -> float:
         """R@1 of a pair as a fraction after a 1-based stage, the last one if left out."""
-        names = [str(known) for known in self.births]
-        wanted = str(Pair.parse(pair))
-        if wanted not in names:
-            raise KeyError(f"no pair {pair!r} in this run; it has {', '.join(names)}")
+        column = list(self.births).index(self._known(pair))
         row = (stage or len(self.arrivals)) - 1
-        return float(self.matrix(split=split)[row, names.index(wanted)])
+        return float(self.matrix(split=split)[row, column])
+
+    def curve(self, pair: str, *, split: str = "test") -> tuple[NDArray[np.int64], Floats]:
+        """R@1 of a pair, both directions averaged, at every evaluation.
+
+        Returns:
+            (moments,) optimiser steps over all stages until then, ascending, and (moments,)
+            fractions.
+        """
+        points = curve(self.scores, str(self._known(pair)), split=split)
+        steps = np.array([point.step for point in points], dtype=np.int64)
+        return steps, np.array([point.recall for point in points], dtype=np.float64)
+
+    def _known(self, pair: str) -> Pair:
+        """The pair of a name.
+
+        Raises:
+            KeyError: If the run has no such pair.
+        """
+        wanted = Pair.parse(pair)
+        if wanted not in self.births:
+            names = ", ".join(map(str, self.births))
+            raise KeyError(f"no pair {pair!r} in this run; it has {names}")
+        return wanted
 
     def headline(self, *, split: str = "test") -> dict[str, float]:
-        """Old, new and emergent pairs' mean R@1 after the last stage; harmonic mean, forgetting."""
+        """Old, new and emergent pairs' mean R@1 after the last stage, and what follows.
+
+        ``worst_old_pairs`` is the old pairs' lowest R@1 in the last stage, ``stability_gap`` how
+        far that lies below the end of the stage before, both mean over old pairs and as fractions.
+        With ``evaluate_every = 0`` only the stage's end is known, and both are NaN.
+        """
         table = self.matrix(split=split)
         pairs = list(self.births)
         birth = np.array(list(self.births.values()))
@@ -138,12 +169,17 @@ class History:
         if not np.isnan(table[birth, np.arange(len(pairs))]).any():
             lost = forgetting.forgetting(table, birth)
         old, new = mean(known.old, table[-1]), mean(known.new, table[-1])
+        fall = stability(
+            self.scores, [str(pair) for pair in known.old], stages=len(self.arrivals), split=split
+        )
         return {
             "old_pairs": old,
             "new_pairs": new,
             "emergent_pairs": mean(known.emergent, table[-1]),
             "harmonic_mean": float(forgetting.harmonic_mean(old, new)),
             "forgetting": mean(known.old, lost),
+            "worst_old_pairs": fall.worst,
+            "stability_gap": fall.gap,
         }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from continual_mm.complaint import RefusedError
+from continual_mm.learning.drift import Geometry
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import Score
@@ -96,7 +97,9 @@ class Logbook:
 
     def _take(self, path: Path) -> None:
         notes = checkpoint.restore(path, self._session.learner, self._session.keepers)
-        self._session.history.scores[:] = [Score.from_json(entry) for entry in notes["scores"]]
+        history = self._session.history
+        history.scores[:] = [Score.from_json(entry) for entry in notes["scores"]]
+        history.geometry[:] = [Geometry.from_json(entry) for entry in notes["geometry"]]
         self._learned = int(notes["learned"])
         self._spent, self._begun = float(notes["seconds"]), time.monotonic()
 
@@ -124,6 +127,7 @@ class Logbook:
             "seconds": self.seconds,
             "learned": self._learned,
             "scores": [score.as_json() for score in self._session.history.scores],
+            "geometry": [moment.as_json() for moment in self._session.history.geometry],
         }
         checkpoint.save(path, self._session.learner, self._session.keepers, notes)
 

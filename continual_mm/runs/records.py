@@ -70,6 +70,8 @@ class Score(Record):
     split: str
     pair: str
     chance: Annotated[float, Field(ge=0, le=1)]
+    step: int = 0
+    recall_at_1: Annotated[float | None, Field(alias="recall@1", ge=0, le=1)] = None
 
 
 class Scores(Record):

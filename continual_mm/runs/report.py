@@ -15,14 +15,22 @@ _ABOUT = (
     "%; the difference is that of the harmonic means, on the same queries and seeds."
 )
 _UNDEFINED = "-"
+_GAP = "stability gap"
+_ABOUT_GAP = (
+    " The stability gap is what old pairs lost inside the last stage, at their worst; its interval "
+    "is over seeds only."
+)
 
 
 def as_rows(comparison: Comparison, scenario: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of one scenario's table, which fits into 140 columns.
+    """Headings and cells of one scenario's table, which fits into 140 columns without the gap.
 
     Recalls and retention are in percent, forgetting and differences in percentage points. Where
-    there is room for one number only, it is half the interval's width.
+    there is room for one number only, it is half the interval's width. The stability gap has a
+    column where a run was evaluated inside its last stage, and no interval for a single seed.
     """
+    strategies = comparison.reports[scenario].rows
+    gap = any(row.headline.stability_gap for row in strategies)
     headings = [
         "strategy",
         "seeds",
@@ -32,11 +40,12 @@ def as_rows(comparison: Comparison, scenario: str) -> tuple[list[str], list[list
         "emergent %",
         "forgetting",
         "retention",
+        *([_GAP] if gap else []),
         f"difference to {comparison.baseline}",
         "memory",
         "seconds",
     ]
-    return headings, [_cells(row) for row in comparison.reports[scenario].rows]
+    return headings, [_cells(row, gap=gap) for row in strategies]
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -45,7 +54,8 @@ def as_markdown(comparison: Comparison) -> str:
     for scenario in comparison.scenarios:
         headings, rows = as_rows(comparison, scenario)
         rule = [":--", *("--:" for _ in headings[1:])]
-        lines += [f"## {scenario}", "", _ABOUT, ""]
+        about = _ABOUT + (_ABOUT_GAP if _GAP in headings else "")
+        lines += [f"## {scenario}", "", about, ""]
         lines += [_line(headings), _line(rule), *map(_line, rows), ""]
     lines += [f"- {note}" for note in comparison.notes]
     return "\n".join(lines).rstrip()
@@ -56,7 +66,8 @@ def as_json(comparison: Comparison) -> str:
 
     A row has ``scenario``, ``strategy``, the number of ``seeds``, the measures of
     :class:`~continual_mm.runs.comparison.Headline` as ``{"mean", "low", "high"}``, the
-    ``difference`` as ``{"to", "mean", "low", "high"}``, ``memory_bytes`` and ``seconds``.
+    ``difference`` as ``{"to", "mean", "low", "high"}``, ``memory_bytes`` and ``seconds``. The
+    interval of ``stability_gap`` is over seeds only, and its ends are the mean for a single one.
     """
     rows = [
         _record(scenario, row, comparison.baseline)
@@ -80,8 +91,9 @@ def _record(scenario: str, row: Row, baseline: str) -> dict[str, Any]:
     }
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, *, gap: bool) -> list[str]:
     headline = row.headline
+    fall = _half(headline.stability_gap)
     return [
         row.strategy,
         str(len(row.seeds)),
@@ -91,6 +103,7 @@ def _cells(row: Row) -> list[str]:
         _half(headline.emergent_pairs),
         _half(headline.forgetting),
         _half(headline.retention),
+        *([fall.partition("±")[0] if len(row.seeds) == 1 else fall] if gap else []),
         _range(row.difference, sign="+"),
         _bytes(row.memory_bytes),
         f"{row.seconds:.{0 if row.seconds >= 100 else 1}f}",

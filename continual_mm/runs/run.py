@@ -16,6 +16,7 @@ from continual_mm.definitions import Scenario, Strategy
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
+from continual_mm.runs.geometry_curves import GeometryCurves
 from continual_mm.runs.history import History
 from continual_mm.runs.logbook import Logbook
 from continual_mm.runs.progress import Listener, Ticker
@@ -134,7 +135,12 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             protection,
             seed=seed,
             device=chosen,
-            watchers=Watchers(metrics=[Curves()], loggers=[board], plugins=[Ticker(listener)]),
+            watchers=Watchers(
+                metrics=[Curves()],
+                loggers=[board],
+                plugins=[Ticker(listener)],
+                geometry=[GeometryCurves(board)],
+            ),
             workers=workers,
             towers=towers,
         )

@@ -17,6 +17,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.data.positives import query_groups
 from continual_mm.definitions import Scenario
 from continual_mm.dice import seed_for
+from continual_mm.learning.drift import Drift, Geometry
 from continual_mm.learning.evaluation import Evaluation, Gallery, Observer, evaluator
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.stream import Benchmark, benchmark
@@ -29,6 +30,9 @@ from continual_mm.runs.origin import origin_of
 from continual_mm.runs.spaces import first_space
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
+
+DRIFT = "session.drift"
+"""A name that no plugin has: a bare key of TOML has no dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,21 @@ class Protection:
 
 @dataclass(frozen=True, slots=True)
 class Watchers:
-    """Who looks on; none of them changes a number."""
+    """Who looks on; none of them changes a number.
+
+    Attributes:
+        metrics: Avalanche's, told of every callback.
+        observers: Told of each evaluation.
+        loggers: Told of what metrics publish.
+        plugins: Told of every callback of training.
+        geometry: Told of how the space moved, after each evaluation of the test items.
+    """
 
     metrics: Sequence[Any] = ()
     observers: Sequence[Observer] = ()
     loggers: Sequence[BaseLogger] = ()
     plugins: Sequence[BaseSGDPlugin[Any]] = ()
+    geometry: Sequence[Callable[[Geometry], None]] = ()
 
 
 @dataclass(slots=True)
@@ -66,6 +79,7 @@ class Session:
         plugins: What remembers something, by name, the memory among it.
         history: The scores until now.
         evaluations: Evaluations since the current stage began, with every rank.
+        drift: Remembers the space at the last stage's end, to tell how it moves.
     """
 
     benchmark: Benchmark
@@ -73,6 +87,7 @@ class Session:
     plugins: dict[str, Plugin]
     history: History
     evaluations: list[Evaluation]
+    drift: Drift
 
     @property
     def stages(self) -> int:
@@ -82,7 +97,7 @@ class Session:
     @property
     def keepers(self) -> Mapping[str, Keeper]:
         """What a checkpoint must hold besides the learner, by name."""
-        return dict(self.plugins)
+        return {**self.plugins, DRIFT: self.drift}
 
     def learn(self, stage: int, *, step: int = 0, jump: Callable[[], None] | None = None) -> None:
         """Train a 0-based stage, from a step on that ``jump`` restores, and score it."""
@@ -130,6 +145,7 @@ def open_session(
     arrivals = plan(scenario, dataset.card, start=origin.start if origin else None)
     space = first_space(scenario, arrivals, origin, towers, seed=seed)
     history = History(arrivals=arrivals, space=space)
+    drift = Drift(history.geometry.append, *watchers.geometry)
     evaluations: list[Evaluation] = []
 
     def record(evaluation: Evaluation, _gallery: Gallery) -> None:
@@ -151,6 +167,7 @@ def open_session(
         memory=memory,
         evaluator=evaluator(
             record,
+            drift,
             *watchers.observers,
             groups=groups,
             metrics=watchers.metrics,
@@ -165,4 +182,5 @@ def open_session(
         plugins={name: p for name, p in plugins.items() if isinstance(p, Plugin)},
         history=history,
         evaluations=evaluations,
+        drift=drift,
     )

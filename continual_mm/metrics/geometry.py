@@ -1,0 +1,126 @@
+"""How an embedding space moves: what turned as one, what moved apart, and where modalities lie.
+
+A rotation that all modalities share changes no similarity between them and does no harm; what is
+left of the movement after taking it out does. Everything is computed in float64.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """How the embeddings of the same items differ between two moments.
+
+    Attributes:
+        rotation: Angle in radians, in [0, pi], by which the shared orthogonal map turns the
+            earlier embeddings: root mean square over all items of all modalities.
+        moved: Modality -> distance between earlier and later embeddings, root mean square over
+            items; at most 2 for unit embeddings.
+        residual: Modality -> the same, once the earlier embeddings were turned by the shared map.
+    """
+
+    rotation: float
+    moved: dict[str, float]
+    residual: dict[str, float]
+
+
+def modality_gap(first: Tensor, second: Tensor) -> float:
+    """Distance between the mean embeddings of two modalities.
+
+    0 if both lie around the same point; 2 if each is a point, opposite each other.
+
+    Args:
+        first: (n, D) unit embeddings of one modality.
+        second: (m, D) those of the other, normally of the same items.
+
+    References:
+        Liang et al., Mind the gap (arXiv 2203.02053).
+
+    >>> modality_gap(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, -1.0]]))
+    1.0
+    """
+    return float((first.double().mean(0) - second.double().mean(0)).norm())
+
+
+def movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Movement:
+    """Split the movement of some modalities into a rotation that they share and the rest.
+
+    The shared map is the orthogonal one, reflections included, that brings all earlier embeddings
+    together, stacked, nearest to the later ones. It is fitted to the items that it is judged on:
+    with few items in many dimensions, unrelated embeddings too are nearly each other's rotation.
+    Compare residuals of the same number of items and dimensions.
+
+    Args:
+        before: Modality -> (n, D) earlier embeddings.
+        after: The same modalities and shapes, the same items in the same order, later.
+
+    Returns:
+        NaN everywhere if a number is not finite. The residual may exceed what moved in a single
+        modality, but not over all of them.
+
+    Raises:
+        ValueError: If modalities or shapes differ.
+    """
+    shapes, others = (
+        {name: tuple(rows.shape) for name, rows in m.items()} for m in (before, after)
+    )
+    if not shapes or shapes != others:
+        problem = f"embeddings of shapes {shapes} before and {others} after"
+        raise ValueError(f"{problem}; movement compares the same items of at least one modality")
+    earlier = torch.cat(list(before.values())).double()
+    later = torch.cat([after[name] for name in before]).double()
+    if bool(earlier.isfinite().all() & later.isfinite().all()):
+        turned = aligned(earlier, later)
+    else:
+        earlier = later = turned = torch.full_like(earlier, torch.nan)
+    sizes = [len(rows) for rows in before.values()]
+    moved = torch.split((later - earlier).square().sum(1), sizes)
+    residual = torch.split((later - turned).square().sum(1), sizes)
+    return Movement(
+        rotation=_root_mean(_angles(earlier, turned).square()),
+        moved={name: _root_mean(part) for name, part in zip(before, moved, strict=True)},
+        residual={name: _root_mean(part) for name, part in zip(before, residual, strict=True)},
+    )
+
+
+def aligned(before: Tensor, after: Tensor) -> Tensor:
+    r"""Earlier embeddings under the orthogonal map Q that minimises ``|before Q - after|``.
+
+    With the singular value decomposition :math:`B^\top A = U \Sigma V^\top` it is
+    :math:`Q = U V^\top`. More dimensions than items are first reduced to the span of the items
+    (:math:`B = R_B^\top Z_B^\top`, likewise A), so that nothing is larger than (n, D), and what is
+    decomposed last is min(n, D) wide.
+
+    Args:
+        before: (n, D) finite.
+        after: (n, D) finite, the same items.
+
+    Returns:
+        (n, D) float64, as long and at the same angles to each other as before.
+
+    References:
+        Schoenemann, A generalized solution of the orthogonal Procrustes problem (1966).
+    """
+    old, new = before.double(), after.double()
+    basis = None
+    if old.shape[0] < old.shape[1]:
+        old = torch.linalg.qr(old.T).R.T
+        basis, new = torch.linalg.qr(new.T)
+        new = new.T
+    left, _, right = torch.linalg.svd(old.T @ new)
+    turned: Tensor = old @ (left @ right)
+    return turned if basis is None else turned @ basis.T
+
+
+def _angles(first: Tensor, second: Tensor) -> Tensor:
+    """(n,) angles between rows, exact for tiny ones and for opposite rows (Kahan's formula)."""
+    a, b = (torch.nn.functional.normalize(rows, dim=1) for rows in (first, second))
+    return 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
+
+
+def _root_mean(squares: Tensor) -> float:
+    return float(squares.mean().sqrt())
