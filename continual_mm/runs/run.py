@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from avalanche.core import BaseSGDPlugin
 
+from continual_mm.arrivals import plan
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, Strategy
@@ -17,8 +18,10 @@ from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.history import History
+from continual_mm.runs.hyperparameters import settings
 from continual_mm.runs.progress import Listener, Ticker
 from continual_mm.runs.session import Protection, Session, Watchers, open_session
+from continual_mm.runs.timetable import Timetable
 from continual_mm.runs.watch import Board, Curves
 from continual_mm.space.space import JointSpace
 
@@ -112,11 +115,16 @@ def run(
     )
     chosen = choose_device(device)
     folder.claim(frozen)
-    board = Board(folder.events, frozen)
-    watchers = Watchers(metrics=[Curves()], loggers=[board], plugins=[Ticker(listener)])
+    timetable = Timetable.of(
+        plan(scenario, dataset.card), joint=strategy.joint, common=scenario.training
+    )
+    steps_done = timetable.steps_until(folder.finished_stages())
+    board = Board(folder.events, frozen, dataset, timetable, purge_step=steps_done + 1)
+    watchers = Watchers([Curves()], [board], [board], [Ticker(listener)])
     session = open_session(
         scenario, dataset, protection, seed=seed, device=chosen, watchers=watchers
     )
+    board.follow(session.history)
     begun = time.monotonic()
     done, spent = _resume(folder, session)
     names = session.benchmark.train
@@ -129,13 +137,17 @@ def run(
         number = session.learner.stage + 1
         folder.write_ranks(number, (e for e in session.evaluations if e.final))
         folder.write_scores(session.history, identity)
-        board.forgetting(session.history, session.learner.clock.train_iterations)
+        board.stage_ends(session.history, session.learner.clock.train_iterations)
         seconds = spent + time.monotonic() - begun
         notes = {"seconds": seconds, "learned": stage + 1}
         checkpoint.save(folder.checkpoint(number), session.learner, session.plugins, notes)
         listener.scored(number, _recalls(session.history, number))
-    board.writer.close()
     if not folder.finished:
+        board.run_ends(
+            session.history,
+            settings(scenario, strategy, protection.plugins, seed),
+            session.learner.clock.train_iterations,
+        )
         seconds = spent + time.monotonic() - begun
         folder.write_cost(_cost(session, seconds, chosen))
     listener.ends(spent + time.monotonic() - begun)

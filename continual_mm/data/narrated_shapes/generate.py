@@ -64,7 +64,9 @@ class Clip:
     def picture(self) -> NDArray[np.uint8]:
         """(32, 32, 3) the frame of the beat nearest to the middle, where the shape is brightest."""
         middle = (self.attributes.slots - 1) / 2
-        return self.frames[min(self.attributes.beats, key=lambda beat: abs(beat - middle))]
+        beat = min(self.attributes.beats, key=lambda slot: abs(slot - middle))
+        frame: NDArray[np.uint8] = self.frames[beat]
+        return frame
 
 
 def clip(index: int, *, seed: int = 0) -> Clip:
