@@ -13,6 +13,7 @@ from continual_mm import __version__, catalog, terminal
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.plugins import registry as plugins
+from continual_mm.space import registry as towers
 
 if TYPE_CHECKING:
     from continual_mm.definitions import Strategy
@@ -26,7 +27,7 @@ DEMO_SEEDS = 2
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended."""
 
-KINDS = ("scenarios", "strategies", "plugins", "datasets")
+KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
 FORMATS = ("table", "json", "markdown", "latex")
 
 A_PATH = click.Path(path_type=Path)
@@ -51,6 +52,20 @@ threads_option = click.option(
     help="CPU threads of each run; the same number gives the same bits, whatever the jobs. If left "
     "out: what torch chooses, or with several jobs the cores divided by the jobs.",
 )
+checkpoint_option = click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Steps between checkpoints inside a stage; 0: at stage ends only.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Threads per run that fetch batches ahead. No number depends on it.",
+)
 set_option = click.option(
     "--set",
     "settings",
@@ -69,11 +84,12 @@ def app() -> None:
 @app.command("list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(kind: str | None) -> None:
-    """List scenarios, strategies, plugins and datasets, or only one KIND of them."""
+    """List scenarios, strategies, plugins, towers and datasets, or only one KIND of them."""
     lists = {
         "scenarios": lambda: _list_shelf("scenarios"),
         "strategies": lambda: _list_shelf("strategies"),
         "plugins": _list_plugins,
+        "towers": _list_towers,
         "datasets": _list_datasets,
     }
     for number, name in enumerate([kind] if kind else lists):
@@ -91,6 +107,12 @@ def _list_plugins() -> None:
     rows = [(name, known.summary) for name, known in plugins.BUILT_IN.items()]
     rows += [(name, f"from {entry.value}") for name, entry in plugins.outside().items()]
     terminal.print_rows(("plugin", "what it does"), rows)
+
+
+def _list_towers() -> None:
+    rows = [(name, known.summary) for name, known in towers.BUILT_IN.items()]
+    rows += [(name, f"from {entry.value}") for name, entry in towers.outside().items()]
+    terminal.print_rows(("tower", "what it does to the features of a modality"), rows)
 
 
 def _list_datasets() -> None:
@@ -163,6 +185,8 @@ def copy(name: str, to: Path) -> None:
 @set_option
 @jobs_option
 @threads_option
+@workers_option
+@checkpoint_option
 @device_option
 def run(
     scenario: str,
@@ -299,6 +323,8 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
 @set_option
 @jobs_option
 @threads_option
+@workers_option
+@checkpoint_option
 @device_option
 def demo(
     out: Path,

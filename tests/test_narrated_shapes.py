@@ -99,6 +99,15 @@ def test_an_item_does_not_depend_on_how_many_others_are_made(pack):
     assert np.array_equal(fewer["text_raw"], pack["text_raw"][:105])
 
 
+@pytest.mark.parametrize("index", [0, 100, 479])
+def test_the_picture_of_an_item_is_a_frame_of_its_clip_that_shows_a_beat(pack, index):
+    clip = generate.clip(index)
+    beats = clip.frames[list(clip.attributes.beats)]
+
+    assert pack["picture"].shape == (sum(ITEMS), 32, 32, 3)
+    assert any(np.array_equal(pack["picture"][index], frame) for frame in beats)
+
+
 @pytest.mark.parametrize("index", [0, 99, 100, 479])
 def test_the_features_of_an_item_are_those_of_its_clip(pack, index):
     clip = generate.clip(index)

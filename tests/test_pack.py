@@ -46,6 +46,20 @@ def saved(folder: Path, **changes: object) -> Path:
     return path
 
 
+@pytest.mark.parametrize("shape", [(6, 3, 5), (6, 3, 5, 3)], ids=["grey", "colour"])
+def test_pictures_come_back_as_they_are_and_are_no_modality(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, size=shape, dtype=np.uint8)
+    for dataset in (
+        read_pack(saved(tmp_path, picture=picture)),
+        Dataset.from_arrays({"video": columns()["video"]}, picture=picture),
+    ):
+        assert "picture" not in dataset.card.names
+        assert dataset.picture.dtype == np.uint8
+        assert (dataset.picture == picture).all()
+
+
 def test_a_pack_gives_what_the_same_arrays_give(tmp_path: Path) -> None:
     given_columns = columns()
     dataset = read_pack(saved(tmp_path))
@@ -195,6 +209,10 @@ def test_everything_wrong_with_a_pack_is_told_at_once(tmp_path: Path) -> None:
         ({"split": np.zeros(5, dtype=np.int64)}, "column 'split': is int64 of shape (5,)"),
         ({"split": np.zeros(6)}, "column 'split': is float64"),
         ({"text_raw": np.array(["a"] * 5)}, "column 'text_raw': is <U1 of shape (5,)"),
+        ({"picture": np.zeros((6, 4, 4))}, "'picture': is float64 of shape (6, 4, 4); store uint8"),
+        ({"picture": np.zeros((5, 4, 4), np.uint8)}, "'picture': is uint8 of shape (5, 4, 4)"),
+        ({"picture": np.zeros((6, 4, 4, 4), np.uint8)}, "or (6, height, width, 3), or give it"),
+        ({"picture": np.zeros((6, 0, 4), np.uint8)}, "'picture': is uint8 of shape (6, 0, 4)"),
         ({"text_present": np.ones(6)}, "column 'text_present': is float64"),
         ({"video_kind": np.array(["tokens"])}, "column 'video_kind': is <U6 of shape (1,)"),
         ({"video_kind": "film"}, "there is no kind 'film'; the kinds of signal are vector, tokens"),

@@ -163,7 +163,7 @@ def test_no_file_of_a_run_is_a_pickle(scenario, dataset, tmp_path):
     run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
     kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     events = {suffix for suffix in kinds if suffix.strip(".").isdigit()}
-    assert kinds - events == {".json", ".npz", ".safetensors", ".lock"}
+    assert kinds - events == {".json", ".npz", ".safetensors", ".lock", ".bytes", ".pbtxt", ".tsv"}
     for path in tmp_path.rglob("*.npz"):
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():

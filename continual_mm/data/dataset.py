@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from continual_mm.data.findings import Findings
 from continual_mm.data.given import gather, hashed
 from continual_mm.data.rows import check_ids, check_lengths, check_split, count_splits
-from continual_mm.data.schema import KIND, LENGTH, PRESENT, Schema, read_schema
+from continual_mm.data.schema import KIND, LENGTH, PICTURE, PRESENT, Schema, read_schema
 from continual_mm.data.standardise import blank, rows_not_finite, standardise
 from continual_mm.modality import DatasetCard, Kind, Modality
 
@@ -65,6 +65,8 @@ class Dataset:
         label: (items,) class of each item, if there are classes.
         group: (items,) what an item belongs to (a speaker, a long video), if known.
         text: (items,) the caption or transcript to show to people, if there is one.
+        picture: (items, height, width) grey or (items, height, width, 3) RGB thumbnails to show to
+            people, if there are any.
     """
 
     card: DatasetCard
@@ -74,6 +76,7 @@ class Dataset:
     label: NDArray[np.int64] | None = None
     group: NDArray[np.int64] | None = None
     text: NDArray[np.str_] | None = None
+    picture: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,6 +98,7 @@ class Dataset:
         label: ArrayLike | None = None,
         group: ArrayLike | None = None,
         text: ArrayLike | None = None,
+        picture: ArrayLike | None = None,
         name: str = "arrays",
         standardise: bool | Collection[str] = True,
     ) -> "Dataset":
@@ -115,6 +119,7 @@ class Dataset:
             label: (items,) integers.
             group: (items,) integers.
             text: (items,) strings.
+            picture: (items, height, width) grey or (items, height, width, 3) RGB, uint8.
             name: The dataset's name on its card and in complaints.
             standardise: Whether each feature gets mean 0 and standard deviation 1 over the
                 training items, or the names of the modalities whose features do.
@@ -123,7 +128,14 @@ class Dataset:
             RefusedError: With everything that is wrong, rows named.
         """
         findings = Findings(name)
-        items = {"ids": ids, "split": split, "label": label, "group": group, "text_raw": text}
+        items = {
+            "ids": ids,
+            "split": split,
+            "label": label,
+            "group": group,
+            "text_raw": text,
+            PICTURE: picture,
+        }
         own = {KIND: kinds or {}, LENGTH: lengths or {}, PRESENT: present or {}}
         columns = gather(arrays, own, items, findings)
         texts = {key: str(column) for key, column in columns.items() if key.endswith(KIND)}
@@ -195,6 +207,7 @@ def assemble(
         whole.get("label"),
         whole.get("group"),
         sound.get("text_raw"),
+        sound.get(PICTURE),
     )
 
 

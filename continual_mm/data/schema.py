@@ -17,6 +17,9 @@ from continual_mm.modality import Kind, Modality
 KIND, LENGTH, PRESENT = "_kind", "_length", "_present"
 """A modality's own columns are its name with one of these endings."""
 
+PICTURE = "picture"
+"""The items' thumbnails: (items, height, width) grey, or (items, height, width, 3) RGB, uint8."""
+
 _WORDS, _WHOLE_NUMBERS, _TRUTHS = ("U",), ("i", "u"), ("b",)
 _DTYPE_NAMES = {_WORDS: "unicode", _WHOLE_NUMBERS: "integers", _TRUTHS: "bool"}
 
@@ -27,9 +30,10 @@ ITEM_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "group": _WHOLE_NUMBERS,
         "label": _WHOLE_NUMBERS,
         "text_raw": _WORDS,
+        PICTURE: ("u",),
     }
 )
-"""The columns with one entry per item, and the kinds of dtype each may have."""
+"""The columns that describe items, and the kinds of dtype each may have."""
 
 _ENDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {KIND: _WORDS, LENGTH: _WHOLE_NUMBERS, PRESENT: _TRUTHS}
@@ -148,6 +152,9 @@ def _check_item_columns(columns: Mapping[str, Shaped], rows: int, findings: Find
         expected = _ENDINGS.get(ending) or ITEM_COLUMNS.get(name)
         if expected is None or name in findings.faulty:
             continue
+        if name == PICTURE:
+            _check_pictures(column, rows, findings)
+            continue
         shape = () if ending == KIND else (rows,)
         if column.dtype.kind not in expected or column.shape != shape:
             findings.about(
@@ -155,6 +162,18 @@ def _check_item_columns(columns: Mapping[str, Shaped], rows: int, findings: Find
                 f"is {column.dtype} of shape {column.shape}",
                 f"store {_DTYPE_NAMES[expected]} of shape {shape}",
             )
+
+
+def _check_pictures(column: Shaped, rows: int, findings: Findings) -> None:
+    items, *size = column.shape or (0,)
+    grey, colour = len(size) == 2, len(size) == 3 and size[-1] == 3
+    if column.dtype != np.uint8 or items != rows or not (grey or colour) or 0 in size:
+        findings.about(
+            PICTURE,
+            f"is {column.dtype} of shape {column.shape}",
+            f"store uint8 of shape ({rows}, height, width) or ({rows}, height, width, 3), or give"
+            " it another name if it is a modality",
+        )
 
 
 def _modality(

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from tensorboard import program
 
+PAGE = "#custom_scalars&_smoothingWeight=0"
+"""The page of sorted charts. Smoothed over a few evaluations, recalls would look wrong."""
+
 
 def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str], None]) -> None:
     """Serve the runs in a folder until interrupted.
@@ -21,8 +24,9 @@ def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str]
     chosen = ["--port", str(port)] if port is not None else []
     server.configure(argv=["tensorboard", "--logdir", str(folder), *chosen])
     address = server.launch()
-    tell(f"TensorBoard at {address}  (Ctrl-C ends it)")
+    page = f"{address}{PAGE}"
+    tell(f"TensorBoard at {page}  (Ctrl-C ends it)")
     if browser:
-        webbrowser.open(address)
+        webbrowser.open(page)
     while True:
         time.sleep(3600)

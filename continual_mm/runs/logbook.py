@@ -21,16 +21,33 @@ class Standing:
     """Where a run goes on.
 
     Attributes:
-        stages: Stages done, one if training is joint and finished.
         stage: 1-based stage done last; 0 at the very beginning.
         step: Steps done of the stage that follows.
-        jump: Puts the session to that step once the stage has begun; None at its beginning.
+        ended: Checkpoint of the stage done last, if one is done.
+        inside: Checkpoint inside the stage that follows, if there is one.
     """
 
-    stages: int = 0
     stage: int = 0
     step: int = 0
-    jump: Callable[[], None] | None = None
+    ended: Path | None = None
+    inside: Path | None = None
+
+
+def standing(folder: RunFolder) -> Standing:
+    """Where the run in a folder stands.
+
+    A damaged checkpoint inside a stage is passed over, for the steps until it are made again. One
+    at a stage's end is not, since it may be all that is left of days of training.
+    """
+    stage = max(folder.finished_stages(), default=0)
+    ended = folder.checkpoint(stage) if stage else None
+    for path in folder.inside(stage):
+        try:
+            clock = checkpoint.verified(path)["clock"]
+        except RefusedError:
+            continue
+        return Standing(stage, int(clock["train_exp_iterations"]), ended, path)
+    return Standing(stage, 0, ended)
 
 
 class Logbook:
@@ -64,36 +81,21 @@ class Logbook:
         """Time spent on the run, the stages trained earlier included."""
         return self._spent + time.monotonic() - self._begun
 
-    def resume(self) -> Standing:
+    def resume(self, at: Standing) -> tuple[int, Callable[[], None] | None]:
         """Put the session where the run stands.
 
-        A damaged checkpoint inside a stage is passed over, for the steps until it are made again;
-        one at a stage's end is not, since it may be all that is left of days of training.
+        Returns:
+            The number of stages done, one if training is joint and finished, and what puts the
+            session to the step where the next one goes on, to be called once that has begun.
 
         Raises:
             RefusedError: If the last stage's checkpoint is damaged.
         """
-        self._folder.clear_unfinished()
-        done = Standing()
-        finished = self._folder.finished_stages()
-        if finished:
-            path = self._folder.checkpoint(finished[-1])
-            checkpoint.welcome(path, self._session.learner)
-            self._take(path)
+        if at.ended is not None:
+            checkpoint.welcome(at.ended, self._session.learner)
+            self._take(at.ended)
             self._session.learner.pass_over(self._session.benchmark, self._learned)
-            done = Standing(self._learned, finished[-1])
-        for path in self._folder.inside(done.stage):
-            step = self._step(path)
-            if step:
-                return Standing(done.stages, done.stage, step, partial(self._take, path))
-        return done
-
-    def _step(self, path: Path) -> int:
-        """Steps that a checkpoint inside a stage stands for; none if it is damaged."""
-        try:
-            return int(checkpoint.verified(path)["clock"]["train_exp_iterations"])
-        except RefusedError:
-            return 0
+        return self._learned, None if at.inside is None else partial(self._take, at.inside)
 
     def _take(self, path: Path) -> None:
         notes = checkpoint.restore(path, self._session.learner, self._session.keepers)

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from continual_mm.arrivals import Start
+from continual_mm.arrivals import Arrival, Start, plan
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario, SpaceSettings, TowerSettings
-from continual_mm.modality import Kind, Modality, Pair
+from continual_mm.modality import DatasetCard, Kind, Modality, Pair
 from continual_mm.runs.files import read_json
 
 SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
@@ -62,6 +62,16 @@ def origin_of(scenario: Scenario) -> Origin | None:
         RefusedError: If there is no such run, it has finished no stage, or it cannot be read.
     """
     return read_origin(scenario.start, Path(scenario.folder)) if scenario.start else None
+
+
+def planned(scenario: Scenario, card: DatasetCard) -> tuple[Arrival, ...]:
+    """A scenario on a dataset, what it starts from included.
+
+    Raises:
+        RefusedError: If it does not fit the dataset, or cannot start.
+    """
+    origin = origin_of(scenario)
+    return plan(scenario, card, start=origin.start if origin else None)
 
 
 def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:

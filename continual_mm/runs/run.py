@@ -18,9 +18,12 @@ from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.geometry_curves import GeometryCurves
 from continual_mm.runs.history import History
-from continual_mm.runs.logbook import Logbook
+from continual_mm.runs.hyperparameters import settings
+from continual_mm.runs.logbook import Logbook, Standing, standing
+from continual_mm.runs.origin import planned
 from continual_mm.runs.progress import Listener, Ticker
 from continual_mm.runs.session import NO_MODULES, Protection, Session, Watchers, open_session
+from continual_mm.runs.timetable import Timetable
 from continual_mm.runs.watch import Board, Curves
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower
@@ -128,7 +131,13 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     )
     chosen = choose_device(device)
     with folder.claimed(frozen):
-        board = Board(folder.events, frozen)
+        folder.clear_unfinished()
+        at = standing(folder)
+        timetable = Timetable.of(
+            planned(scenario, dataset.card), joint=strategy.joint, common=scenario.training
+        )
+        told = timetable.steps_until(at.stage) + at.step
+        board = Board(folder.events, frozen, dataset, timetable, purge_step=told + 1)
         session = open_session(
             scenario,
             dataset,
@@ -137,6 +146,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             device=chosen,
             watchers=Watchers(
                 metrics=[Curves()],
+                observers=[board],
                 loggers=[board],
                 plugins=[Ticker(listener)],
                 geometry=[GeometryCurves(board)],
@@ -144,31 +154,40 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             workers=workers,
             towers=towers,
         )
+        board.follow(session.history)
         identity = {"scenario": scenario.name, "strategy": strategy.name, "seed": seed}
         logbook = Logbook(folder, session, every=checkpoint_every, identity=identity)
-        _go_on(session, logbook, listener, board, str(folder.path))
-        board.writer.close()
+        _go_on(session, logbook, at, listener, board, str(folder.path))
         if not folder.finished:
+            chosen_by = settings(scenario, strategy, protection.plugins, seed)
+            board.run_ends(session.history, chosen_by, session.learner.clock.train_iterations)
             folder.write_cost(_cost(session, logbook.seconds, chosen))
     listener.ends(logbook.seconds)
     session.history.space.eval()
     return session.history
 
 
-def _go_on(session: Session, logbook: Logbook, listener: Listener, board: Board, name: str) -> None:
+def _go_on(
+    session: Session,
+    logbook: Logbook,
+    at: Standing,
+    listener: Listener,
+    board: Board,
+    name: str,
+) -> None:
     """Train the stages that are left."""
-    standing = logbook.resume()
+    done, jump = logbook.resume(at)
     trained = session.benchmark.train
-    left = sum(trained[stage].training.steps for stage in range(standing.stages, session.stages))
-    listener.begins(name, session.stages, left - standing.step)
-    if standing.stage or standing.step:
-        listener.resumes(standing.stage, standing.step)
-    step, jump = standing.step, standing.jump
-    for stage in range(standing.stages, session.stages):
+    left = sum(trained[stage].training.steps for stage in range(done, session.stages))
+    listener.begins(name, session.stages, left - at.step)
+    if at.stage or at.step:
+        listener.resumes(at.stage, at.step)
+    step = at.step
+    for stage in range(done, session.stages):
         session.learn(stage, step=step, jump=jump)
         step, jump = 0, None
         logbook.stage_ends()
-        board.forgetting(session.history, session.learner.clock.train_iterations)
+        board.stage_ends(session.history, session.learner.clock.train_iterations)
         number = session.learner.stage + 1
         listener.scored(number, _recalls(session.history, number))
 

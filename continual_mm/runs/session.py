@@ -12,7 +12,6 @@ from avalanche.logging import BaseLogger
 from numpy.typing import NDArray
 from torch import nn
 
-from continual_mm.arrivals import plan
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.positives import query_groups
 from continual_mm.definitions import Scenario
@@ -26,7 +25,7 @@ from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
-from continual_mm.runs.origin import origin_of
+from continual_mm.runs.origin import origin_of, planned
 from continual_mm.runs.spaces import first_space
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
@@ -141,9 +140,8 @@ def open_session(
             cannot be had.
     """
     watchers = watchers or Watchers()
-    origin = origin_of(scenario)
-    arrivals = plan(scenario, dataset.card, start=origin.start if origin else None)
-    space = first_space(scenario, arrivals, origin, towers, seed=seed)
+    arrivals = planned(scenario, dataset.card)
+    space = first_space(scenario, arrivals, origin_of(scenario), towers, seed=seed)
     history = History(arrivals=arrivals, space=space)
     drift = Drift(history.geometry.append, *watchers.geometry)
     evaluations: list[Evaluation] = []

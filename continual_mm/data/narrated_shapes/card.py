@@ -2,7 +2,7 @@
 
 from continual_mm.modality import DatasetCard, Kind, Modality
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever a byte of the dataset changes; cached files carry it in their name."""
 
 CARD = DatasetCard(

@@ -60,6 +60,14 @@ class Clip:
     caption: str
     attributes: Attributes
 
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """(32, 32, 3) the frame of the beat nearest to the middle, where the shape is brightest."""
+        middle = (self.attributes.slots - 1) / 2
+        beat = min(self.attributes.beats, key=lambda slot: abs(slot - middle))
+        frame: NDArray[np.uint8] = self.frames[beat]
+        return frame
+
 
 def clip(index: int, *, seed: int = 0) -> Clip:
     """Make one item's media, the same however many others are made.
@@ -92,7 +100,7 @@ def generate(
         By name: ``video`` (items, 12, 54), ``audio`` (items, 61, 40) in dB and ``text``
         (items, 12, 32), float32 and zero in the padding; ``<modality>_length`` and
         ``<modality>_kind``; ``ids``; ``split`` (0 training, 1 validation, 2 test); ``text_raw``,
-        the captions.
+        the captions; ``picture`` (items, 32, 32, 3), a frame of each clip.
     """
     count = sum(items)
     pack: dict[str, NDArray[np.generic]] = {}
@@ -133,9 +141,10 @@ def pack_path(*, seed: int = 0) -> Path:
 
 
 def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]], list[str]]:
-    """Columns of video and audio, and the captions, of the first items."""
+    """Columns of video, audio and pictures, and the captions, of the first items."""
     video = np.zeros((count, *CARD["video"].shape), dtype=np.float32)
     audio = np.zeros((count, *CARD["audio"].shape), dtype=np.float32)
+    pictures = np.zeros((count, SIDE, SIDE, 3), dtype=np.uint8)
     slots = np.zeros(count, dtype=np.int64)
     captions: list[str] = []
     for start in range(0, count, _CHUNK):
@@ -143,12 +152,14 @@ def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]
         rows = slice(start, start + len(clips))
         film, sound = _padded(clips)
         video[rows], audio[rows] = frame_features(film), log_mel(sound)
+        pictures[rows] = [each.picture for each in clips]
         slots[rows] = [len(each.frames) for each in clips]
         captions += [each.caption for each in clips]
     lengths = {"video": slots, "audio": 1 + slots * SLOT_SAMPLES // HOP}
     for values, length in ((video, lengths["video"]), (audio, lengths["audio"])):
         values[np.arange(values.shape[1]) >= length[:, None]] = 0
     columns: dict[str, NDArray[np.generic]] = {"video": video, "audio": audio}
+    columns["picture"] = pictures
     columns.update({f"{name}_length": length for name, length in lengths.items()})
     return columns, captions
 

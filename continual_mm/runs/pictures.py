@@ -1,0 +1,82 @@
+"""What the board shows as images: the scores of all stages, and who is matched to whom."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from continual_mm.modality import Pair
+
+_INK, _FAINT, _NOTHING = "#333333", "#6b6b6b", "#f2f2f2"
+_DOTS_PER_INCH = 100
+_DARK = 0.6
+"""Share of the scale from which on numbers are written in white."""
+
+
+def recall_matrix(
+    table: NDArray[np.float64], births: Mapping[Pair, int], roles: Mapping[Pair, str]
+) -> Figure:
+    """Recall at 1 of every pair after every stage, in percent; read a column downwards.
+
+    Args:
+        table: (stages, pairs) fractions; NaN where a stage is not finished.
+        births: Pair -> 0-based stage at which both its modalities were there, in the order of
+            the columns. Cells before it stay empty.
+        roles: Pair -> old, new or emergent.
+    """
+    stages, pairs = table.shape
+    wide, high = 0.9 + 1.6 * pairs, 1.1 + 0.7 * stages
+    figure = Figure(figsize=(wide, high), dpi=_DOTS_PER_INCH)
+    axes = figure.add_axes((0.8 / wide, 0.1 / high, 1.6 * pairs / wide, 0.7 * stages / high))
+    born = np.arange(stages)[:, None] >= np.array(list(births.values()))[None, :]
+    shown = np.where(born, 100 * table, np.nan)
+    most = max(float(np.nanmax(shown, initial=0.0)), 1.0)
+    axes.imshow(np.nan_to_num(shown), cmap="Blues", vmin=0, vmax=most, aspect="auto")
+    for (stage, column), value in np.ndenumerate(shown):
+        if np.isnan(value):
+            axes.fill_between(
+                (column - 0.5, column + 0.5), stage - 0.5, stage + 0.5, color=_NOTHING
+            )
+            continue
+        ink = "white" if value > _DARK * most else _INK
+        axes.text(column, stage, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=12)
+    names = [f"{pair}\n{roles[pair]}, since stage {birth + 1}" for pair, birth in births.items()]
+    axes.set_xticks(range(pairs), names, fontsize=10, color=_INK)
+    axes.set_yticks(range(stages), [f"stage {n}" for n in range(1, stages + 1)], color=_INK)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.suptitle("R@1 in % on the test split after each stage", fontsize=13, color=_INK)
+    return figure
+
+
+def transport_plans(pair: Pair, plans: Sequence[tuple[str, NDArray[np.float64]]]) -> Figure:
+    """Transport plans of one pair side by side, on one scale.
+
+    Rows are the first modality's items, columns the second's, both in the same order: what lies on
+    the diagonal is matched to itself.
+
+    Args:
+        pair: Whose plans.
+        plans: What to call each, and the (n, n) plan of mass 1, at least one.
+    """
+    figure = Figure(figsize=(0.9 + 3.5 * len(plans), 4.3), dpi=_DOTS_PER_INCH)
+    grid = figure.subplots(1, len(plans), squeeze=False)[0]
+    most = max(float((plan * len(plan)).max()) for _, plan in plans)
+    scale = PowerNorm(0.5, vmin=0, vmax=most)  # so that little mass off the diagonal is seen too
+    for axes, (name, plan) in zip(grid, plans, strict=True):
+        seen = axes.imshow(plan * len(plan), cmap="Blues", norm=scale, aspect="equal")
+        axes.set_title(f"{name}\n{100 * np.trace(plan):.1f} % on the diagonal", fontsize=14)
+        axes.set_xlabel(f"{pair.second} of {len(plan)} test items", color=_FAINT, fontsize=11)
+        axes.set_ylabel(f"{pair.first} of the same items", color=_FAINT, fontsize=11)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.tick_params(length=0)
+        axes.spines[:].set_color(_FAINT)
+    figure.subplots_adjust(left=0.06, right=0.9, top=0.8, bottom=0.07, wspace=0.12)
+    bar = figure.colorbar(seen, ax=list(grid), fraction=0.03, pad=0.02)
+    bar.set_label("share of a row's mass", color=_FAINT)
+    figure.suptitle(f"{pair}: who is matched to whom", fontsize=15, fontweight="bold", color=_INK)
+    return figure
