@@ -14,6 +14,7 @@ TAGS = [
     *(forgetting_tag(p) for p in PAIRS),
     *(f"loss/{name}" for name in ("total", *TERMS)),
     *(f"norm/{name}" for name in ("a", "b", "bc")),
+    *("geometry/rotation", "geometry/plan drift/a-b", "geometry/residual/a", "geometry/moved/a"),
 ]
 
 
@@ -33,6 +34,8 @@ def test_pages_are_sorted_and_charts_take_their_own_curves_only():
     kept = ["loss/replay/contrast/a-b", "loss/ewc", "loss/gauge"]
     assert shown[2, "what protects old pairs"] == kept
     assert shown[3, "b"] == ["norm/b"]
-    assert shown[5, "bc to a"] == ["test/recall@1/a-bc/bc to a"]
+    assert shown[4, "plan drift of old pairs, in nats"] == ["geometry/plan drift/a-b"]
+    assert shown[4, "rotation that old modalities share, in radians"] == ["geometry/rotation"]
+    assert shown[6, "bc to a"] == ["test/recall@1/a-bc/bc to a"]
     losses = [tag for (number, _), tags in shown.items() if number == 2 for tag in tags]
     assert sorted(losses) == sorted(tag for tag in TAGS if tag.startswith("loss/"))

@@ -65,12 +65,19 @@ def layout(roles: Mapping[Pair, str], modalities: Sequence[str]) -> Layout:
         "what protects old pairs": ["^loss/(?!total|contrast/|cluster/|reconstruction/)"],
     }
     norms = {name: [_exactly(f"norm/{name}")] for name in modalities}
+    geometry = {
+        "plan drift of old pairs, in nats": ["^geometry/plan drift/"],
+        "rotation that old modalities share, in radians": [_exactly("geometry/rotation")],
+        "residual of old modalities without it": ["^geometry/residual/"],
+        "modality gap": ["^geometry/modality gap/"],
+    }
     rest = {name: [_exactly(name)] for name in ("learning rate", "logit scale")}
     categories = (
         ("Recall at 1 on the test split, mean of both directions", means, False),
         ("Forgetting: the best recall at 1 at an earlier stage's end minus today's", lost, False),
         ("Loss", losses, False),
         ("Mean norm of embeddings before they are scaled to length 1", norms, False),
+        ("How the space has moved since the end of the stage before", geometry, True),
         ("Learning rate and logit scale", rest, True),
         ("Recall at 1 on the test split, one direction", ways, True),
     )
