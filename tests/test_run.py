@@ -20,8 +20,9 @@ from continual_mm.definitions import (
     Training,
 )
 from continual_mm.learning.guard import NotFiniteError
+from continual_mm.plugins.registry import build
 from continual_mm.runs.progress import Listener
-from continual_mm.runs.run import choose_device, open_run, run
+from continual_mm.runs.run import choose_device, open_run, run, train
 
 PROTECTED = Strategy(
     name="all",
@@ -120,6 +121,19 @@ def test_a_stopped_run_goes_on_to_the_same_bits(scenario, dataset, tmp_path):
     whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
     assert len(whole) == 8
     assert whole == parts
+
+
+def test_logging_checkpoints_and_workers_change_no_weight(scenario, dataset, tmp_path):
+    quiet = scenario.model_copy(
+        update={"training": scenario.training.model_copy(update={"evaluate_every": 0})}
+    )
+    plugins = list(build(PROTECTED).values())
+    alone = train(quiet, dataset, plugins=plugins, memory=12, device="cpu").space.state_dict()
+    watched = run(
+        scenario, PROTECTED, dataset, tmp_path, device="cpu", checkpoint_every=2, workers=2
+    ).space.state_dict()
+    assert alone.keys() == watched.keys()
+    assert all(torch.equal(alone[name], watched[name]) for name in alone)
 
 
 def test_a_finished_run_is_not_trained_again(scenario, dataset, tmp_path):
