@@ -26,7 +26,7 @@ from continual_mm.runs.session import NO_MODULES, Protection, Session, Watchers,
 from continual_mm.runs.timetable import Timetable
 from continual_mm.runs.watch import Board, Curves
 from continual_mm.space.space import JointSpace
-from continual_mm.space.towers import Tower
+from continual_mm.space.towers import Tower, fingerprint
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""
@@ -125,7 +125,8 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     """
     listener = listener or Listener()
     folder = run_folder(out, scenario, strategy, seed)
-    frozen = definition(scenario, strategy, dataset.card, seed, towers)
+    own = {name: fingerprint(module) for name, module in towers.items()}
+    frozen = definition(scenario, strategy, dataset.card, seed, own)
     protection = Protection(
         build(strategy), strategy.memory.items if strategy.memory else None, strategy.joint
     )
