@@ -1,5 +1,7 @@
 """A run that is stopped inside a stage goes on to the same bits, whatever it trains."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,6 @@ from continual_mm.definitions import (
     SpaceSettings,
     Stage,
     Strategy,
-    TowerSettings,
     Training,
 )
 from continual_mm.runs.progress import Listener
@@ -101,3 +102,48 @@ def test_dice_that_are_rolled_in_evaluation_too_follow_from_the_seed(dataset, tm
     towers = {"video": Noisy(always=True)}
     torch.manual_seed(1)
     assert went_on_alike(scenario, REPLAY, dataset, tmp_path, stops=[3], towers=towers)
+
+
+OUTSIDE = """
+from avalanche.core import BaseSGDPlugin
+from continual_mm import Plugin
+
+class Paced(Plugin):
+    def before_train_dataset_adaptation(self, strategy, *args, **kwargs):
+        if strategy.stage == 0:  # set once; as the learner promises, it stays
+            strategy.pace = {name: 0.1 for name, _ in strategy.space.named_parameters()}
+
+class Short(BaseSGDPlugin):
+    def before_backward(self, strategy, *args, **kwargs):
+        squares = sum(value.square().sum() for value in strategy.space.parameters())
+        strategy.add_term("short", squares, weight=0.1)
+"""
+ENTRIES = "[continual_mm.plugins]\npaced = outside_paced:Paced\nshort = outside_paced:Short\n"
+
+
+@pytest.mark.parametrize("name", ["paced", "short"])
+def test_a_plugin_of_ones_own_need_not_know_of_checkpoints(name, dataset, tmp_path, monkeypatch):
+    package = tmp_path / "installed" / "outside_paced-1.0.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Name: outside-paced\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text(ENTRIES)
+    (package.parent / "outside_paced.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(str(package.parent))
+    stages = (Stage(add=("video", "audio")), Stage(add=("text",)), Stage(add=("smell",)))
+    strategy = Strategy(name=name, plugins={name: {}})
+    assert went_on_alike(scenario_of(*stages), strategy, dataset, tmp_path, stops=[15])
+
+
+def test_a_checkpoint_that_was_about_to_be_removed_is_removed_by_the_run_that_goes_on(
+    dataset, tmp_path
+):
+    scenario = scenario_of(Stage(add=("video", "audio")))
+    told = {"device": "cpu", "checkpoint_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, REPLAY, dataset, tmp_path, listener=Stopping(5), **told)
+    places = tmp_path / "s" / "replay" / "seed-0" / "checkpoints"
+    shutil.copytree(places / "stage-1-step-4", tmp_path / "kept")
+    run(scenario, REPLAY, dataset, tmp_path, **told)
+    shutil.copytree(tmp_path / "kept", places / "stage-1-step-4")
+    run(scenario, REPLAY, dataset, tmp_path, **told)
+    assert [path.name for path in places.iterdir()] == ["stage-1"]
