@@ -121,6 +121,7 @@ def _by_name(batch: Batch) -> Batch:
     Sums over modalities are taken in the batch's order, and so have the same last bits in a run
     that goes on.
     """
-    contents = (batch.features, batch.lengths, batch.rows)
-    ordered = ({name: each[name] for name in sorted(each)} for each in contents)
-    return Batch(*ordered, batch.index, batch.stage)
+    features, lengths, rows = (
+        dict(sorted(each.items())) for each in (batch.features, batch.lengths, batch.rows)
+    )
+    return Batch(features, lengths, rows, batch.index, batch.stage)
