@@ -112,8 +112,8 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
-        towers: Modality -> a module to begin its tower with, see :func:`train`. Whoever goes on with
-            a run gives modules of the same weights again.
+        towers: Modality -> a module to begin its tower with, see :func:`train`. To go on with a
+            run, give modules of the same weights again.
         checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
             ends only. No number depends on it.
         workers: Threads that fetch batches ahead. No number depends on it.
