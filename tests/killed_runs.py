@@ -25,6 +25,19 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Own(torch.nn.Module):
+    """A tower with dice, and with statistics that are no parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(6, 4)
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.drop = torch.nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.drop(self.norm(self.layer(x)))
+
+
 class Dying(Listener):
     """Dies some seconds after a step of this process; notes where the run began to go on."""
 
@@ -69,6 +82,8 @@ def main():
     shared = dice.standard_normal((120, 5))
     arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     dataset = cm.Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 40))
+    torch.manual_seed(0)
+    own = Own()
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         told = json.loads(line)
@@ -85,6 +100,7 @@ def main():
                 run(
                     scenario, strategy, dataset, Path(told["out"]), device="cpu",
                     checkpoint_every=3, workers=told.get("workers", 0), listener=listener,
+                    towers=dict.fromkeys(told.get("own", ()), own),
                 )  # fmt: skip
                 code = 0
             finally:

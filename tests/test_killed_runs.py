@@ -23,6 +23,10 @@ EVERYTHING = {
         "replay": {"rows": 8},
         "ewc": {"batches": 2, "rows": 8},
         "transport": {"rows": 12},
+        "distill": {"rows": 8, "current": 1.0},
+        "slow": {"ratio": 0.5},
+        "warmup": {"share": 0.4},
+        "interpolate": {"towards_old": 0.3},
     },
 }
 JOINT = {"name": "joint", "joint": True}
@@ -41,7 +45,7 @@ class Runs:
         assert json.loads(self.process.stdout.readline()) == "ready"
 
     def __call__(self, out, strategy, **end):
-        told = {"scenario": SCENARIO, "strategy": strategy, "out": str(out), **end}
+        told = {"scenario": SCENARIO, "strategy": strategy, **end, "out": str(out)}
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
@@ -73,8 +77,8 @@ def undisturbed(runs, tmp_path_factory):
     return out
 
 
-def contents(out, strategy):
-    folder = out / "small" / strategy["name"] / "seed-0"
+def contents(out, strategy, scenario=SCENARIO):
+    folder = out / scenario["name"] / strategy["name"] / "seed-0"
     wanted = [folder / "scores.json", folder / "definition.json"]
     wanted += sorted(folder.glob("ranks/*.npz")) + sorted(
         folder.glob("checkpoints/*/*.safetensors")
@@ -132,3 +136,17 @@ def test_a_damaged_checkpoint_inside_a_stage_is_passed_over(runs, undisturbed, t
     (inside / "state.safetensors").write_bytes(b"\0" * 100)
     assert runs.to_the_end(tmp_path, JOINT) == [0, 0]
     assert contents(tmp_path, JOINT) == contents(undisturbed, JOINT)
+
+
+def test_a_run_that_starts_from_another_with_its_own_towers_is_resumed(runs, tmp_path):
+    first = {**SCENARIO, "name": "first", "stages": STAGES[:1]}
+    runs.to_the_end(tmp_path / "first", {"name": "naive"}, scenario=first, own=["video"])
+    start = str(tmp_path / "first" / "first" / "naive" / "seed-0")
+    second = {**SCENARIO, "name": "second", "start": start, "stages": STAGES[1:]}
+    told = {"scenario": second, "own": ["video", "text"]}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    runs.to_the_end(whole, EVERYTHING, **told)
+    for step in (5, 4, 5):  # from the beginning, and from 3 and 6 of the stage that follows
+        assert runs(killed, EVERYTHING, step=step, **told)["killed"]
+    assert runs.to_the_end(killed, EVERYTHING, **told) == [1, 9]
+    assert contents(killed, EVERYTHING, second) == contents(whole, EVERYTHING, second)

@@ -217,6 +217,22 @@ def test_a_lone_modality_can_be_the_first_stage():
     assert history.recall("audio-video") > 1 / 20
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_stage_in_which_nothing_can_be_learned_changes_nothing(precision):
+    training = Training(steps=3, batch_size=8, precision=precision)
+    scenario = Scenario(
+        name="alone",
+        space=SpaceSettings(dim=8, clusters=0, reconstruction_weight=0.0),
+        training=training,
+        stages=(Stage(add=("video",)),),
+    )
+    trained = train(scenario, dataset_of(THREE), device="cpu").space
+    first = JointSpace(scenario.space, seed=0)
+    first.welcome(trained.modalities[0])
+    for name, value in first.state_dict().items():
+        assert torch.equal(trained.state_dict()[name], value), name
+
+
 def test_items_that_lack_a_modality_train_the_pairs_they_have():
     dice = np.random.default_rng(0)
     shared = dice.standard_normal((90, 5))

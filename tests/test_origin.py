@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from continual_mm import catalog
 from continual_mm.complaint import RefusedError
@@ -111,6 +112,53 @@ def test_towers_of_the_start_may_be_kept_from_training_but_not_replaced(video_te
         train(replaced, dataset_of("video", "text", "audio"), device="cpu")
 
 
+@pytest.fixture(scope="module")
+def own_video(tmp_path_factory):
+    """A run whose video tower is a module from Python, and that module."""
+    out, module = tmp_path_factory.mktemp("own"), nn.Linear(6, 4)
+    scenario = Scenario(name="vt", space=SPACE, stages=(Stage(add=("video", "text"), steps=2),))
+    towers = {"video": module}
+    run(scenario, NAIVE, dataset_of("video", "text"), out, device="cpu", towers=towers)
+    return out / "vt" / "naive" / "seed-0", towers
+
+
+def test_a_module_of_the_start_is_given_again_and_may_be_kept_from_training(own_video):
+    start, towers = own_video
+    fixed = add_audio(start, towers={"video": TowerSettings(trained=False)})
+    dataset = dataset_of("video", "text", "audio")
+    history = train(fixed, dataset, towers=towers, device="cpu")
+    old = open_run(start, towers=towers)
+    for name, value in old.tower("video").state_dict().items():
+        assert torch.equal(history.space.tower("video").state_dict()[name], value)
+
+
+def test_a_module_of_the_start_is_given_again_where_the_dataset_lacks_its_modality(own_video):
+    start, towers = own_video
+    scenario = add_audio(start, stages=(Stage(add=("audio",)),))
+    history = train(scenario, dataset_of("text", "audio"), towers=towers, device="cpu")
+    old = open_run(start, towers=towers).tower("video").state_dict()
+    assert torch.equal(history.space.tower("video").state_dict()["own.weight"], old["own.weight"])
+    refused = r"no stage adds such a modality; there are video, text, audio$"
+    with pytest.raises(RefusedError, match=refused):
+        train(
+            scenario,
+            dataset_of("text", "audio"),
+            towers={**towers, "touch": nn.Linear(6, 4)},
+            device="cpu",
+        )
+
+
+def test_a_start_with_a_damaged_bit_is_refused(video_text, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(video_text, start)
+    weights = start / "checkpoints" / "stage-1" / "space.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-8] ^= 1
+    weights.write_bytes(damaged)
+    with pytest.raises(RefusedError, match=r"space\.safetensors: is missing or damaged"):
+        train(add_audio(start), dataset_of("video", "text", "audio"), device="cpu")
+
+
 def test_a_run_that_started_from_another_resumes_and_opens_without_it(video_text, tmp_path):
     start = tmp_path / "start"
     shutil.copytree(video_text, start)
@@ -160,6 +208,7 @@ def test_a_file_takes_sizes_from_the_start_and_may_change_the_weights_of_losses(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        ('[space]\nmode = "reference"', r"mode: is 'reference', but the run .* has 'robust'"),
         ("[space]\ndim = 16", r"\[space\], dim: is 16, but the space it starts from has 8"),
         (
             '[tower.video]\nkind = "linear"',
@@ -175,6 +224,20 @@ def test_a_file_takes_sizes_from_the_start_and_may_change_the_weights_of_losses(
 def test_what_does_not_go_together_is_refused_before_training(scenario_file, more, said):
     with pytest.raises(RefusedError, match=said):
         opened(scenario_file(more))
+
+
+def test_a_file_that_starts_from_a_run_in_reference_mode_says_so_itself(scenario_file, tmp_path):
+    sizes = {"dim": 8, "clusters": 3, "clips": 2, "width": 4, "depth": 1}
+    space = SpaceSettings(mode="reference", **sizes)
+    stages = (Stage(add=("video", "text"), steps=1),)
+    scenario = Scenario(name="vt", space=space, training=TRAINING, stages=stages)
+    run(scenario, NAIVE, dataset_of("video", "text"), tmp_path, device="cpu")
+    start = ("start", str(tmp_path / "vt" / "naive" / "seed-0"))
+    for said in ("", '[space]\nmode = "robust"'):
+        with pytest.raises(RefusedError, match=r'has .reference.; write mode = "reference"'):
+            opened(scenario_file(said), start)
+    found = opened(scenario_file('[space]\nmode = "reference"'), start).scenario
+    assert (found.space.clips, found.training.clip_norm, found.standardise) == (2, 0.0, False)
 
 
 def test_a_start_that_is_no_run_is_refused(scenario_file, tmp_path):

@@ -159,6 +159,18 @@ def test_encoding_says_what_does_not_fit():
         space.encode("some", torch.ones(2, 7, 5))
 
 
+def test_encoding_leaves_every_module_in_the_mode_that_it_was_in():
+    space = JointSpace(SETTINGS)
+    for name in ("still", "some"):
+        space.welcome(Modality(name, Kind.VECTOR, SHAPES[Kind.VECTOR]))
+    space.train()
+    space.tower("still").eval()
+    modes = [module.training for module in space.modules()]
+    for name in ("still", "some"):
+        space.encode(name, signal(Kind.VECTOR))
+        assert [module.training for module in space.modules()] == modes
+
+
 def test_the_logit_scale_is_bounded():
     space = JointSpace(SETTINGS)
     for value, expected in ((50.0, 100.0), (-50.0, 1.0)):

@@ -1,5 +1,7 @@
 """Towers of one's own: by name, from Python, with weights from a file."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -223,6 +225,20 @@ def test_a_run_with_towers_is_opened_again(dataset, tmp_path):
     for name in ("video", "text"):
         features = dataset.columns[name].values[:4]
         assert torch.equal(space.encode(name, features), history.space.encode(name, features))
+
+
+def test_a_run_is_not_taken_for_one_with_other_weights_in_a_module(dataset, tmp_path):
+    def again(module):
+        naive = Strategy(name="naive")
+        return run(scenario_of(), naive, dataset, tmp_path, device="cpu", towers={"video": module})
+
+    module = Small()
+    first = again(module)
+    assert again(deepcopy(module)).scores == first.scores
+    with torch.no_grad():
+        module.layer.bias[0] += 1
+    with pytest.raises(RefusedError, match=r"towers\.video\.kind was '.*Small"):
+        again(module)
 
 
 def test_a_module_and_a_name_for_one_modality_are_refused(dataset):

@@ -188,8 +188,8 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
         A stage that was interrupted is begun like any other, so that whatever happens at a
         beginning happens again; then ``jump`` puts everything where it was, and the loop goes on
-        from there. torch's own dice are thrown anew at every step and given back at the end, so
-        that a module which rolls them (dropout, say) can be resumed as well.
+        from there. torch's own dice are thrown anew at the beginning and at every step, and given
+        back at the end, so that a module which rolls them (dropout, say) can be resumed as well.
 
         Args:
             benchmark: The streams.
@@ -202,8 +202,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """
         self._benchmark, self._first_step, self._jump = benchmark, step, jump
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed_for(self._seed, "stage", stage))
             self.train(benchmark.train[stage], eval_streams=[])
-        self.evaluate(benchmark)
+            self.evaluate(benchmark)
 
     def pass_over(self, benchmark: Benchmark, stages: int) -> None:
         """Take the first stages as learned already; for a run that goes on."""
@@ -349,7 +350,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         rate = learning_rate(self.step, self.training, from_zero=from_zero)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["pace"]
-        self.scaler.unscale_(self.optimizer)
+        trains = self.loss.requires_grad  # without a gradient the scaler refuses a step
+        if trains:
+            self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         length = get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.training.clip_norm:
@@ -359,8 +362,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         if not self.scaler.is_enabled():  # the scaler itself skips steps that overflow
             values["the gradient"] = length
         self._guard.watch(self.stage, self.step, values, self.space)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if trains:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
 
     def _after_training_iteration(self, **kwargs: Any) -> None:
         super()._after_training_iteration(**kwargs)

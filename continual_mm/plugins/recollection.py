@@ -83,7 +83,7 @@ class Recollection(Plugin, ExemplarsBuffer):
             chosen[number] = enters
             arrived = exp.items.block(tuple(chosen))
             kept = [] if self.batch is None else [self.batch.select(stays)]
-            self.batch = join([*kept, arrived])
+            self.batch = _by_name(join([*kept, arrived]))
         self.buffer = AvalancheDataset([Exemplars(self.batch)], collate_fn=join)
 
     def resize(self, strategy: Any, new_size: int) -> None:
@@ -111,5 +111,17 @@ class Recollection(Plugin, ExemplarsBuffer):
         self.memory.load_state(part("memory"))
         if "index" in state:
             contents = (part("features"), part("lengths"), part("rows"))
-            self.batch = Batch(*contents, state["index"], state["stage"])
+            self.batch = _by_name(Batch(*contents, state["index"], state["stage"]))
             self.buffer = AvalancheDataset([Exemplars(self.batch)], collate_fn=join)
+
+
+def _by_name(batch: Batch) -> Batch:
+    """The batch with its modalities in order of name, whichever a file gives them back in.
+
+    Sums over modalities are taken in the batch's order, and so have the same last bits in a run
+    that goes on.
+    """
+    features, lengths, rows = (
+        dict(sorted(each.items())) for each in (batch.features, batch.lengths, batch.rows)
+    )
+    return Batch(features, lengths, rows, batch.index, batch.stage)

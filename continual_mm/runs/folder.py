@@ -157,7 +157,7 @@ def definition(
     strategy: Strategy,
     card: DatasetCard,
     seed: int,
-    modules: Mapping[str, Any] | None = None,
+    modules: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What decides a run's numbers. Descriptions and where files lie do not, but what is in them.
 
@@ -166,7 +166,8 @@ def definition(
         strategy: The strategy.
         card: The dataset's card.
         seed: The seed.
-        modules: Modality -> object from Python that its tower begins with.
+        modules: Modality -> fingerprint of the module from Python that its tower begins with, see
+            ``space.towers.fingerprint``.
 
     Raises:
         RefusedError: If a file of weights, or the run that the scenario starts from, is missing.
@@ -176,9 +177,8 @@ def definition(
     towers: dict[str, Any] = {
         name: _tower(scenario, said) for name, said in scenario.towers.items()
     }
-    for name, module in (modules or {}).items():
-        own = f"{type(module).__module__}.{type(module).__qualname__}"
-        towers[name] = {**towers.get(name, {}), "kind": own}
+    for name, fingerprint in (modules or {}).items():
+        towers[name] = {**towers.get(name, {}), "kind": fingerprint}
     return {
         "scenario": {
             **scenario.model_dump(mode="json", exclude=places),

@@ -91,6 +91,7 @@ class Logbook:
         Raises:
             RefusedError: If the last stage's checkpoint is damaged.
         """
+        self._remove_but(at.inside)
         if at.ended is not None:
             checkpoint.welcome(at.ended, self._session.learner)
             self._take(at.ended)

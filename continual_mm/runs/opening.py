@@ -66,6 +66,7 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     card, no_card = _card(draft.scenario.dataset, folder, file)
     start = origin.start if origin else None
     misfits = () if no_origin else arrivals.misfits(draft.scenario, card, start=start, file=file)
+    no_origin += _another_mode(draft.scenario, origin, file)
     complaints = [*draft.complaints, *no_origin, *no_card, *misfits]
     if card is None or complaints:
         raise RefusedError(complaints)
@@ -96,6 +97,15 @@ def _origin(scenario: Scenario, folder: Path, file: str) -> tuple[Origin | None,
         return read_origin(scenario.start, folder), []
     except RefusedError as error:
         return None, [replace(fault, place=f"{file}, {fault.place}") for fault in error.complaints]
+
+
+def _another_mode(scenario: Scenario, origin: Origin | None, file: str) -> list[Complaint]:
+    """What is wrong with the mode; it decides what every key means that is left out."""
+    mode = scenario.space.mode
+    if origin is None or mode == (own := origin.settings({}).mode):
+        return []
+    problem = f"is {mode!r}, but the run that it starts from has {own!r}"
+    return [Complaint(f"{file}, [space], mode", problem, f'write mode = "{own}"')]
 
 
 def _card(dataset: str, folder: Path, file: str) -> tuple[DatasetCard | None, list[Complaint]]:

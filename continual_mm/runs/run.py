@@ -26,7 +26,7 @@ from continual_mm.runs.session import NO_MODULES, Protection, Session, Watchers,
 from continual_mm.runs.timetable import Timetable
 from continual_mm.runs.watch import Board, Curves
 from continual_mm.space.space import JointSpace
-from continual_mm.space.towers import Tower
+from continual_mm.space.towers import Tower, fingerprint
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""
@@ -112,7 +112,8 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
-        towers: Modality -> a module to begin its tower with, see :func:`train`.
+        towers: Modality -> a module to begin its tower with, see :func:`train`. To go on with a
+            run, give modules of the same weights again.
         checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
             ends only. No number depends on it.
         workers: Threads that fetch batches ahead. No number depends on it.
@@ -125,7 +126,8 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     """
     listener = listener or Listener()
     folder = run_folder(out, scenario, strategy, seed)
-    frozen = definition(scenario, strategy, dataset.card, seed, towers)
+    own = {name: fingerprint(module) for name, module in towers.items()}
+    frozen = definition(scenario, strategy, dataset.card, seed, own)
     protection = Protection(
         build(strategy), strategy.memory.items if strategy.memory else None, strategy.joint
     )

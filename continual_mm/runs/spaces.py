@@ -36,13 +36,15 @@ def first_space(
     Raises:
         RefusedError: If a tower cannot be had, or the space is not of the origin's sizes.
     """
-    towers = towers_of(scenario, arrivals[-1].available, modules)
+    begun = origin.start.modalities if origin else ()
+    towers = towers_of(scenario, (*begun, *arrivals[-1].available), modules)
     if origin is None:
         return JointSpace(scenario.space, seed=seed, towers=towers)
     misfits = origin.misfits(scenario.space, f"scenario '{scenario.name}'")
-    known = _known_towers(origin, towers, scenario)
+    known = _known_towers(origin, towers, scenario, modules)
     if misfits:
         raise RefusedError(misfits)
+    checkpoint.verified(origin.checkpoint)
     space = JointSpace(scenario.space, seed=seed, towers=towers | known)
     for each in origin.space["modalities"]:
         space.welcome(Modality(each["name"], Kind(each["kind"]), tuple(each["shape"])))
@@ -51,7 +53,10 @@ def first_space(
 
 
 def _known_towers(
-    origin: Origin, towers: Mapping[str, Tower], scenario: Scenario
+    origin: Origin,
+    towers: Mapping[str, Tower],
+    scenario: Scenario,
+    modules: Mapping[str, nn.Module],
 ) -> dict[str, Tower]:
     """The origin's towers as it describes them, and trained or not as the scenario says."""
     known = {}
@@ -62,7 +67,7 @@ def _known_towers(
             problem = "the tower and its weights come from the run that the scenario starts from"
             raise RefusedError(Complaint(place, problem, "remove kind and weights"))
         described = origin.space["towers"].get(name, {"kind": "", "trained": True})
-        given = towers.get(name) if said is None else None
+        given = towers[name] if name in modules else None
         trained = described["trained"] if said is None else said.trained
         known[name] = replace(given or registered(described["kind"]), trained=trained)
     return {name: tower for name, tower in known.items() if tower.kind or not tower.trained}

@@ -39,8 +39,9 @@ def towers_of(
             for a modality that never arrives or has a tower by name.
     """
     arriving = {modality.name: modality for modality in modalities}
+    names = ", ".join(arriving)
     complaints = [
-        Complaint(f"towers[{name!r}]", "no stage adds such a modality", f"there are {arriving}")
+        Complaint(f"towers[{name!r}]", "no stage adds such a modality", f"there are {names}")
         for name in modules
         if name not in arriving
     ]

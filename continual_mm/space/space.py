@@ -218,12 +218,14 @@ class JointSpace(nn.Module):
                 [values.shape[1]] * values.shape[0] if lengths is None else lengths,
                 device=values.device,
             ).reshape(-1)
-        was_training = self.training
-        self.eval()
+        # Each module for itself: during training some may be held in evaluation mode.
+        training = [module for module in encoder.modules() if module.training]
+        encoder.eval()
         try:
             _, raw = encoder(values, steps)
         finally:
-            self.train(was_training)
+            for module in training:
+                module.training = True
         embedding = normalize(raw.float(), dim=1) if self.form.normalised else raw.float()
         return embedding[0] if single else embedding
 

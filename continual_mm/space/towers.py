@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from hashlib import sha256
 from inspect import signature
 from typing import Self
 
@@ -41,9 +42,22 @@ class Tower:
     @classmethod
     def of(cls, module: nn.Module, *, trained: bool = True) -> Self:
         """A tower that begins as a copy of a module, which itself stays as it is."""
-        own = type(module)
-        kind = f"{own.__module__}.{own.__qualname__}"
-        return cls(kind, lambda *_: deepcopy(module), trained)
+        return cls(_class(module), lambda *_: deepcopy(module), trained)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Class and weights of a module in one line; another line if any weight is another one."""
+    digest = sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        plain = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return f"{_class(module)} {digest.hexdigest()}"
+
+
+def _class(module: nn.Module) -> str:
+    own = type(module)
+    return f"{own.__module__}.{own.__qualname__}"
 
 
 class Identity(Encoder):
