@@ -49,6 +49,17 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not Path("touched").exists()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_refusal_gives_no_advice_to_run_what_is_in_a_file(tmp_path: Path) -> None:
+    torch.save({"a.weight": Surprise()}, tmp_path / "code.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    (tmp_path / "notes.pth").write_text("hello\n")
+    for path in tmp_path.iterdir():
+        with pytest.raises(RefusedError, match=r"no file that torch\.save wrote; give a") as error:
+            read_weights(path)
+        assert "weights_only" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
