@@ -77,3 +77,12 @@ def test_what_holds_no_state_dict_is_refused(tmp_path: Path, contents: object) -
     torch.save(contents, tmp_path / "w.pth")
     with pytest.raises(RefusedError, match="holds no state dict"):
         read_weights(tmp_path / "w.pth")
+
+
+def test_weights_that_are_not_numbers_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"mask": torch.tensor([0.0, -torch.inf]), "steps": torch.tensor(3)}, path)
+    assert len(read_weights(path)) == 2
+    save_file({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])}, path)
+    with pytest.raises(RefusedError, match=r"w\.safetensors: holds NaN in 'b'; save"):
+        read_weights(path)

@@ -35,7 +35,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         Name -> tensor, on the CPU.
 
     Raises:
-        RefusedError: If there is no such file, or it holds anything else.
+        RefusedError: If there is no such file, or it holds anything else, or NaN.
     """
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
@@ -48,6 +48,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ):
         problem = "holds no state dict"
         raise RefusedError(Complaint(str(path), problem, "save model.state_dict() alone"))
+    # Infinite ones may be meant: masks of attention are kept beside weights.
+    if broken := [repr(str(name)) for name, value in loaded.items() if value.isnan().any()]:
+        problem = f"holds NaN in {', '.join(broken[:3])}"
+        raise RefusedError(Complaint(str(path), problem, "save the weights of a sound model"))
     return {str(name): value for name, value in loaded.items()}
 
 
