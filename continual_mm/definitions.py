@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from continual_mm.tables import Table
+from continual_mm.tables import Table, shown
 
 NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -227,7 +227,8 @@ def _yes_no_or_names(value: Any) -> Any:
     if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
         return tuple(value)
     remedy = 'give true, false, or names of modalities, such as ["audio"]'
-    raise PydanticCustomError("no_names", "neither true or false nor names", {"remedy": remedy})
+    problem = f"{shown(value)} is neither true or false nor names"
+    raise PydanticCustomError("no_names", "{problem}", {"problem": problem, "remedy": remedy})
 
 
 class ScenarioHead(Table):

@@ -106,13 +106,12 @@ class _RunBar(Listener):
         self._progress = progress
         self._name = name
         self._bar: TaskID | None = None
+        self._idle = True
 
     def begins(self, run: str, stages: int, steps: int) -> None:
-        """Show the run; say so if nothing is left to do."""
+        """Show the run, if there are steps left."""
         if steps:
             self._bar = self._progress.add(self._name, steps)
-        else:
-            self._progress.say(f"{self._name}: finished earlier")
 
     def resumes(self, stage: int, step: int) -> None:
         """Say where the run goes on, if there is anything left to do."""
@@ -127,10 +126,13 @@ class _RunBar(Listener):
 
     def scored(self, stage: int, recalls: dict[str, float]) -> None:
         """Say what the stage came to."""
+        self._idle = False
         told = "  ".join(f"{pair} {100 * value:.1f}" for pair, value in recalls.items())
         self._progress.say(f"{self._name} stage {stage}: R@1 {told or 'no pair yet'}")
 
     def ends(self, seconds: float) -> None:
-        """Take the bar away."""
+        """Take the bar away; say so if nothing was left to do."""
+        if self._idle:
+            self._progress.say(f"{self._name}: finished earlier")
         self._progress.remove(self._name)
         self._progress.count()

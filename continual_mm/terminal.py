@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -20,17 +21,35 @@ err = _console(soft_wrap=True, stderr=True)
 UNLIMITED = 10_000
 """Width of what no terminal shows: a line for a program is never broken."""
 
+GAP = 2
+"""Spaces between two columns."""
+
+LAST = 20
+"""Width that the last column of a table has at least, if there is so much in it."""
+
 _Row = TypeVar("_Row", bound=Sequence[str])
 
 
 def print_rows(headings: Sequence[str], rows: Iterable[_Row], *, title: str = "") -> None:
-    """A table, its columns aligned; without frames, so that it can be cut and grepped."""
+    """A table, its columns aligned; without frames, so that it can be cut and grepped.
+
+    On a terminal the last column is broken where it is long. Where the others alone are too wide,
+    the terminal breaks the lines: half a number would be a wrong one.
+    """
+    cells = [tuple(headings), *map(tuple, rows)]
     table = Table(box=None, title=title or None, title_justify="left", pad_edge=False)
     for heading in headings:
         table.add_column(heading, no_wrap=heading != headings[-1])
-    for row in rows:
+    for row in cells[1:]:
         table.add_row(*row)
-    _console(width=None if out.is_terminal else UNLIMITED).print(table)
+    fits = out.is_terminal and _narrowest(cells) <= out.width
+    _console(width=None if fits else UNLIMITED).print(table)
+
+
+def _narrowest(cells: Sequence[Sequence[str]]) -> int:
+    """Width below which more than the last column of a table would have to be broken."""
+    *widths, last = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
+    return sum(widths) + GAP * len(widths) + min(last, LAST)
 
 
 def print_stages(arrivals: "Iterable[Arrival]") -> None:

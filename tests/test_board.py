@@ -1,6 +1,7 @@
 """TensorBoard's own server shows what a run told."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from continual_mm.complaint import RefusedError
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import (
     MemorySettings,
@@ -75,6 +77,15 @@ def ask(runs) -> Ask:
             break
         time.sleep(0.1)
     return get
+
+
+def test_a_port_that_cannot_be_had_is_refused_by_number(tmp_path):
+    with socket.socket() as other:
+        other.bind(("localhost", 0))
+        other.listen()
+        for port in (other.getsockname()[1], 99999):
+            with pytest.raises(RefusedError, match=rf"^port {port}: .*; give another --port"):
+                serve(tmp_path, port=port, browser=False, tell=str)
 
 
 def test_the_server_knows_the_curves(ask):

@@ -63,6 +63,12 @@ def test_a_curve_shows_what_stage_ends_do_not(history: History) -> None:
     assert history.recall("audio-video", stage=1) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("stage", [-1, 0, 3])
+def test_a_stage_that_the_run_does_not_have_is_refused(history: History, stage: int) -> None:
+    with pytest.raises(IndexError, match=f"no stage {stage} in this run; it has stages 1 to 2"):
+        history.recall("audio-video", stage=stage)
+
+
 def test_the_headline_tells_the_worst_moment_and_how_far_it_lies_below(history: History) -> None:
     headline = history.headline()
     assert headline["old_pairs"] == pytest.approx(0.6)

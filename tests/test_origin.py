@@ -215,7 +215,7 @@ def test_a_file_takes_sizes_from_the_start_and_may_change_the_weights_of_losses(
             r"\[tower\.video\]: tower and weights come from the run",
         ),
         ('[tower.audio]\nkind = "linaer"', r"there is no tower 'linaer'; did you mean 'linear'\?"),
-        ('[tower.audio]\nkind = "tokens"', "'tokens' does not read vector, as 'audio' is"),
+        ('[tower.audio]\nkind = "tokens"', "as 'audio' is; these fit: vector, linear$"),
         ('[tower.audio]\nkind = "identity"', "needs 'audio' to have 8 features"),
         ('[tower.audio]\nweights = "no.pt"', r"weights 'no\.pt': no file"),
         ('[tower.smell]\nkind = "linear"', r"no stage adds a modality 'smell'"),

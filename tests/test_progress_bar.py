@@ -29,6 +29,7 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
         last = progress.listener("runs/a/joint/seed-0")
         last.begins("runs/a/joint/seed-0", stages=2, steps=0)
         last.resumes(2, 0)
+        last.ends(1.0)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
@@ -40,6 +41,18 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
         "[2/4] runs/a/replay/seed-0: failed: no space left",
         "[4/4] runs/a/joint/seed-0: finished earlier",
     ]
+
+
+def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with RunProgress(1) as progress:
+        run = progress.listener("runs/a/naive/seed-0")
+        run.begins("runs/a/naive/seed-0", stages=1, steps=0)
+        run.scored(1, {"audio-video": 0.5})
+        run.ends(1.0)
+    told = "[1/1] runs/a/naive/seed-0 stage 1: R@1 audio-video 50.0"
+    assert capsys.readouterr().err.splitlines() == [told]
 
 
 def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> None:

@@ -278,3 +278,10 @@ def test_a_plugin_is_a_table(text: str) -> None:
 def test_a_parameter_may_bear_any_name() -> None:
     read = strategy('[odd]\ncopy = 1\nmodel_config = "x"')
     assert read.plugins == {"odd": {"copy": 1, "model_config": "x"}}
+
+
+def test_what_is_neither_yes_nor_names_is_told_with_its_value() -> None:
+    (line,) = told('standardise = "touch"\n' + REFERENCE)
+    assert line.startswith(
+        "mine.toml, standardise: 'touch' is neither true or false nor names; give true"
+    )

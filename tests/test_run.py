@@ -21,6 +21,7 @@ from continual_mm.definitions import (
 )
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.plugins.registry import build
+from continual_mm.plugins.replay import Replay
 from continual_mm.runs.progress import Listener
 from continual_mm.runs.run import choose_device, open_run, run, train
 
@@ -217,3 +218,9 @@ def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(RefusedError, match="use auto or cpu"):
         choose_device("nonsense")
     assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("stranger", ["replay", Replay])
+def test_what_is_no_plugin_is_refused_instead_of_doing_nothing(scenario, dataset, stranger):
+    with pytest.raises(RefusedError, match="is no plugin; give objects, such as Replay"):
+        train(scenario, dataset, plugins=[stranger], memory=8, device="cpu")

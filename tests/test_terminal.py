@@ -1,6 +1,7 @@
-"""How things look where there is no terminal."""
+"""How things look on a terminal, and where there is none."""
 
 import pytest
+from rich.text import Text
 
 from continual_mm import terminal
 from continual_mm.complaint import Complaint, RefusedError
@@ -13,6 +14,21 @@ def test_columns_are_aligned_and_long_lines_are_not_broken(
     terminal.print_rows(("name", "what"), [("a", long), ("longer", "b")])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == ["name    what", f"a       {long}", "longer  b"]
+
+
+@pytest.mark.parametrize("columns", [24, 40, 70])
+def test_no_number_is_cut_on_a_terminal_of_any_width(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)}.items():
+        monkeypatch.setenv(name, value)
+    row = ("replay", "84.0 [78.0, 89.5]", "word " * 9 + "end")
+    terminal.print_rows(("strategy", "harmonic mean %", "note"), [row])
+    lines = Text.from_ansi(capsys.readouterr().out).plain.splitlines()
+    assert lines[0].split() == ["strategy", "harmonic", "mean", "%", "note"]
+    assert lines[1].startswith("replay    84.0 [78.0, 89.5]  word")
+    assert " ".join(lines[1:]).count("word") == 9
+    assert (len(lines) > 2) == (columns == 70)
 
 
 def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -245,8 +245,9 @@ def test_a_module_and_a_name_for_one_modality_are_refused(dataset):
     scenario = scenario_of(towers={"video": TowerSettings(kind="linear")})
     with pytest.raises(RefusedError, match="the scenario names a tower as well"):
         train(scenario, dataset, towers={"video": Small()}, device="cpu")
-    with pytest.raises(RefusedError, match="no stage adds such a modality"):
-        train(scenario_of(), dataset, towers={"smell": Small()}, device="cpu")
+    with pytest.raises(RefusedError, match="such a modality; did you mean 'video'") as error:
+        train(scenario_of(), dataset, towers={"vido": Small()}, device="cpu")
+    assert str(error.value).endswith("there are audio, text, video")
 
 
 def test_a_tower_says_where_it_comes_from():

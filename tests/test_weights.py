@@ -49,6 +49,17 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not Path("touched").exists()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_refusal_gives_no_advice_to_run_what_is_in_a_file(tmp_path: Path) -> None:
+    torch.save({"a.weight": Surprise()}, tmp_path / "code.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    (tmp_path / "notes.pth").write_text("hello\n")
+    for path in tmp_path.iterdir():
+        with pytest.raises(RefusedError, match=r"no file that torch\.save wrote; give a") as error:
+            read_weights(path)
+        assert "weights_only" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -66,3 +77,12 @@ def test_what_holds_no_state_dict_is_refused(tmp_path: Path, contents: object) -
     torch.save(contents, tmp_path / "w.pth")
     with pytest.raises(RefusedError, match="holds no state dict"):
         read_weights(tmp_path / "w.pth")
+
+
+def test_weights_that_are_not_numbers_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"mask": torch.tensor([0.0, -torch.inf]), "steps": torch.tensor(3)}, path)
+    assert len(read_weights(path)) == 2
+    save_file({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])}, path)
+    with pytest.raises(RefusedError, match=r"w\.safetensors: holds NaN in 'b'; save"):
+        read_weights(path)

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from safetensors import SafetensorError
@@ -34,13 +35,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         Name -> tensor, on the CPU.
 
     Raises:
-        RefusedError: If there is no such file, or it holds anything else.
+        RefusedError: If there is no such file, or it holds anything else, or NaN.
     """
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
     except UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        problem = f"cannot be read as weights: {reason}"
+        problem = f"cannot be read as weights: {_reason(error)}"
         remedy = "give a .safetensors file, or one that torch.save wrote of a state dict"
         raise RefusedError(Complaint(str(path), problem, remedy)) from error
     if not isinstance(loaded, Mapping) or not all(
@@ -48,11 +48,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ):
         problem = "holds no state dict"
         raise RefusedError(Complaint(str(path), problem, "save model.state_dict() alone"))
+    # Infinite ones may be meant: masks of attention are kept beside weights.
+    if broken := [repr(str(name)) for name, value in loaded.items() if value.isnan().any()]:
+        problem = f"holds NaN in {', '.join(broken[:3])}"
+        raise RefusedError(Complaint(str(path), problem, "save the weights of a sound model"))
     return {str(name): value for name, value in loaded.items()}
 
 
+def _reason(error: Exception) -> str:
+    """What a reader says in its first line, where that is of use to whoever gave the file.
+
+    Torch's advice is to read the file again with all the code in it, which nobody should follow;
+    stumbling over bytes, it names a byte at most.
+    """
+    said = str(error).strip().splitlines()
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than tensors, or is no file that torch.save wrote"
+    if isinstance(error, SafetensorError | OSError | RuntimeError) and said:
+        return said[0]
+    return "it is no file that torch.save wrote"
+
+
 def _torch_file(path: Path) -> Any:
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    with catch_warnings():
+        # Of pickles that torch.save did not write; they are read or refused all the same.
+        simplefilter("ignore", UserWarning)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(loaded, Mapping):
         for key in WRAPPINGS:
             if isinstance(loaded.get(key), Mapping):

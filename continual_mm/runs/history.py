@@ -121,10 +121,18 @@ class History:
         )
 
     def recall(self, pair: str, *, stage: int | None = None, split: str = "test") -> float:
-        """R@1 of a pair as a fraction after a 1-based stage, the last one if left out."""
+        """R@1 of a pair as a fraction after a 1-based stage, the last one if left out.
+
+        Raises:
+            KeyError: If the run has no such pair.
+            IndexError: If it has no such stage.
+        """
         column = list(self.births).index(self._known(pair))
-        row = (stage or len(self.arrivals)) - 1
-        return float(self.matrix(split=split)[row, column])
+        last = len(self.arrivals)
+        number = last if stage is None else stage
+        if not 1 <= number <= last:
+            raise IndexError(f"no stage {number} in this run; it has stages 1 to {last}")
+        return float(self.matrix(split=split)[number - 1, column])
 
     def curve(self, pair: str, *, split: str = "test") -> tuple[NDArray[np.int64], Floats]:
         """R@1 of a pair, both directions averaged, at every evaluation.

@@ -77,9 +77,17 @@ def train(
         The scores, and the trained space as ``history.space``.
 
     Raises:
-        RefusedError: If the scenario does not fit the dataset.
+        RefusedError: If the scenario does not fit the dataset, or something given as a plugin is
+            none: it would do nothing.
         NotFiniteError: If a number became NaN or infinite.
     """
+    strangers = [
+        Complaint("plugins", f"{plugin!r} is no plugin", "give objects, such as Replay(weight=1.0)")
+        for plugin in plugins
+        if not isinstance(plugin, BaseSGDPlugin)
+    ]
+    if strangers:
+        raise RefusedError(strangers)
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
     protection = Protection(named, memory, joint)
     chosen = choose_device(device)

@@ -44,7 +44,8 @@ def _about_kind(
         remedy = f"{suggestion(kind, known)}there are {', '.join(known)}"
         yield Complaint(f"{place}, kind", f"there is no tower {kind!r}", remedy)
     elif problem := registry.misfit(kind, modality, scenario.space.dim):
-        yield Complaint(f"{place}, kind", f"{kind!r} {problem}")
+        fit = [each for each in known if not registry.misfit(each, modality, scenario.space.dim)]
+        yield Complaint(f"{place}, kind", f"{kind!r} {problem}", f"these fit: {', '.join(fit)}")
     elif kind == "identity" and _standardised(scenario, modality.name):
         problem = "'identity' takes features as they are, but they are standardised"
         remedy = "set standardise to the names of the other modalities, or to false"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.complaint import Complaint, RefusedError, suggestion
 from continual_mm.data.weights import read_weights
 from continual_mm.definitions import Scenario, TowerSettings
 from continual_mm.modality import Kind, Modality
@@ -39,9 +39,12 @@ def towers_of(
             for a modality that never arrives or has a tower by name.
     """
     arriving = {modality.name: modality for modality in modalities}
-    names = ", ".join(arriving)
     complaints = [
-        Complaint(f"towers[{name!r}]", "no stage adds such a modality", f"there are {names}")
+        Complaint(
+            f"towers[{name!r}]",
+            "no stage adds such a modality",
+            f"{suggestion(name, arriving)}there are {', '.join(sorted(arriving))}",
+        )
         for name in modules
         if name not in arriving
     ]
