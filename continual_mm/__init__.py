@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset as Dataset
     from continual_mm.data.pack import read_pack as read_pack
     from continual_mm.definitions import (
+        MemorySettings as MemorySettings,
+    )
+    from continual_mm.definitions import (
         Scenario as Scenario,
     )
     from continual_mm.definitions import (
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     )
     from continual_mm.definitions import (
         Stage as Stage,
+    )
+    from continual_mm.definitions import (
+        Strategy as Strategy,
     )
     from continual_mm.definitions import (
         TowerSettings as TowerSettings,
@@ -42,9 +48,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Dataset": "data.dataset",
     "read_pack": "data.pack",
+    "MemorySettings": "definitions",
     "Scenario": "definitions",
     "SpaceSettings": "definitions",
     "Stage": "definitions",
+    "Strategy": "definitions",
     "TowerSettings": "definitions",
     "Training": "definitions",
     "Distill": "plugins.distill",
@@ -71,12 +79,14 @@ __all__ = [
     "Freeze",
     "History",
     "Interpolate",
+    "MemorySettings",
     "Plugin",
     "Replay",
     "Scenario",
     "Slow",
     "SpaceSettings",
     "Stage",
+    "Strategy",
     "TowerSettings",
     "Training",
     "Transport",

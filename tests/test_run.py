@@ -137,6 +137,27 @@ def test_logging_checkpoints_and_workers_change_no_weight(scenario, dataset, tmp
     assert all(torch.equal(alone[name], watched[name]) for name in alone)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"plugins": [Replay()]}, "Replay: it needs past items, but there is no memory"),
+        ({"plugins": [Replay()], "memory": 8, "joint": True}, "joint training .* nothing"),
+    ],
+)
+def test_a_plugin_that_would_do_nothing_is_refused(scenario, dataset, given, said):
+    with pytest.raises(RefusedError, match=said):
+        train(scenario, dataset, device="cpu", **given)
+
+
+def test_an_embedding_that_is_not_finite_is_told_by_its_modality(scenario, dataset):
+    class Bursting(torch.nn.Linear):
+        def forward(self, values):
+            return super().forward(values) * (1 if self.training else float("inf"))
+
+    with pytest.raises(NotFiniteError, match=r"embedding of the validation items .*video"):
+        train(scenario, dataset, towers={"video": Bursting(6, 8)}, device="cpu")
+
+
 def test_a_finished_run_is_not_trained_again(scenario, dataset, tmp_path):
     run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
     before = files(tmp_path)

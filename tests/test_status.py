@@ -13,7 +13,8 @@ import pytest
 
 from continual_mm import cli
 from continual_mm.complaint import RefusedError
-from continual_mm.runs.status import RECENT, statuses
+from continual_mm.runs.files import LOCK, locked
+from continual_mm.runs.status import statuses
 from continual_mm.runs.status_table import as_json, as_rows
 
 ROOT = Path(__file__).parents[1]
@@ -93,32 +94,41 @@ def test_a_finished_run_has_its_recalls_and_their_harmonic_mean(tmp_path: Path) 
     assert cells[-1] == "finished"
 
 
-def test_a_run_in_progress_is_told_from_one_that_stopped_by_its_last_writing(
-    tmp_path: Path,
-) -> None:
-    learn(begin(tmp_path, "going"), 1)
-    age(learn(begin(tmp_path, "stopped"), 1), RECENT + 60)
-    begin(tmp_path, "new")
-    going, new, stopped = found = statuses([tmp_path])
-    assert [one.state for one in found] == ["running", "running", "stopped"]
-    assert [one.stage for one in found] == [1, 0, 1]
-    assert going.recalls == {"audio-video": pytest.approx(0.6)}
-    assert (going.harmonic_mean, going.seconds, new.seconds) == (None, 10.0, None)
-    assert stopped.written == pytest.approx(time.time() - RECENT - 60, abs=5)
+def test_a_run_that_a_process_works_on_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    going = learn(begin(tmp_path, "going"), 1)
+    new = begin(tmp_path, "new")
+    killed = learn(begin(tmp_path, "killed"), 1)
+    (killed / LOCK).touch()
+    age(killed, 90)
+    with locked(going / LOCK), locked(new / LOCK):
+        first, second, third = found = statuses([tmp_path])
+    assert [one.state for one in found] == ["running", "stopped", "running"]
+    assert [one.stage for one in found] == [1, 1, 0]
+    assert first.recalls == {"audio-video": pytest.approx(0.6)}
+    assert (first.harmonic_mean, first.seconds, third.seconds) == (None, 10.0, None)
+    assert second.written == pytest.approx(time.time() - 90, abs=5)
     cells = as_rows(found)[1]
-    assert [row[3] for row in cells] == ["audio-video 60.0", "-", "audio-video 60.0"]
+    assert [row[3] for row in cells] == ["audio-video 60.0", "audio-video 60.0", "-"]
     assert [row[-1] for row in cells] == [
-        "stage 1 of 2, running?", "stage 0 of 2, running?", "stage 1 of 2, stopped",
+        "stage 1 of 2, running", "stage 1 of 2, stopped", "stage 0 of 2, running",
     ]  # fmt: skip
+
+
+def test_the_run_that_a_scenario_starts_from_is_a_stage_more(tmp_path: Path) -> None:
+    folder = begin(tmp_path)
+    definition = json.loads((folder / "definition.json").read_text())
+    definition["scenario"]["start"] = "0123abcd"
+    write_json(folder / "definition.json", definition)
+    assert statuses([folder])[0].stages == 3
 
 
 @pytest.mark.parametrize(
     ("names", "stage", "step", "told"),
     [
-        (["stage-1", "stage-2-step-90", "stage-2-step-300"], 2, 300, "stage 2, step 300, running?"),
-        (["stage-1-step-5"], 1, 5, "stage 1, step 5, running?"),
-        (["stage-1", "stage-1-step-300"], 1, None, "stage 1 of 2, running?"),
-        (["stage-10", "stage-9", "stage-x", ".stage-11-abc"], 10, None, "stage 10 of 2, running?"),
+        (["stage-1", "stage-2-step-90", "stage-2-step-300"], 2, 300, "stage 2, step 300, stopped"),
+        (["stage-1-step-5"], 1, 5, "stage 1, step 5, stopped"),
+        (["stage-1", "stage-1-step-300"], 1, None, "stage 1 of 2, stopped"),
+        (["stage-10", "stage-9", "stage-x", ".stage-11-abc"], 10, None, "stage 10 of 2, stopped"),
     ],
 )
 def test_the_newest_checkpoint_counts_also_inside_a_stage(

@@ -13,6 +13,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from continual_mm.learning.guard import NotFiniteError
 from continual_mm.metrics.retrieval import (
     listed_ranks,
     mean_reciprocal_rank,
@@ -181,6 +182,10 @@ class RetrievalMetric(PluginMetric[None]):
             {name: torch.cat(parts) for name, parts in self._rows.items()},
         )
         listing = "ties_listed_each" in strategy.space.settings.bugs
+        for name, values in gallery.embeddings.items():
+            if not bool(values.isfinite().all()):
+                what = f"an embedding of the {strategy.split} items"
+                raise NotFiniteError(strategy.stage, strategy.step, what, (name,))
         evaluation = Evaluation(
             stage=strategy.stage,
             step=strategy.clock.train_iterations,

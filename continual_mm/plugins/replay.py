@@ -17,6 +17,8 @@ class Replay(Plugin):
         rows: Remembered rows in each batch; all that there are, if fewer.
     """
 
+    needs_memory = True
+
     def __init__(self, *, weight: float = 1.0, rows: int = 128) -> None:
         super().__init__()
         self.weight = at_least_zero("replay.weight", weight)

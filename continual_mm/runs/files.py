@@ -13,6 +13,8 @@ from typing import Any
 
 from continual_mm.complaint import Complaint, RefusedError
 
+LOCK = "run.lock"
+"""The file in a run's folder that the process at work holds."""
 TEMPORARY = ".writing-"
 """How the names of files begin that are not complete yet."""
 
@@ -78,6 +80,18 @@ def locked(path: Path) -> Iterator[None]:
             remedy = "wait for it, or choose another --out"
             raise RefusedError(Complaint(str(path.parent), problem, remedy)) from error
         yield
+
+
+def held(path: Path) -> bool:
+    """Whether a process is inside a block that :func:`locked` guards."""
+    try:
+        with path.open("r") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _flush(path: Path) -> None:

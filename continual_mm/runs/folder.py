@@ -17,6 +17,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario, Strategy, TowerSettings
 from continual_mm.modality import DatasetCard
 from continual_mm.runs.files import (
+    LOCK,
     checksum,
     clear_temporary,
     locked,
@@ -90,7 +91,7 @@ class RunFolder:
         Raises:
             RefusedError: If another definition was run here, or another process is at work.
         """
-        with locked(self.path / "run.lock"):
+        with locked(self.path / LOCK):
             if not self.check(definition):
                 write_json(self.path / "versions.json", versions())
                 write_json(self.path / "definition.json", definition)

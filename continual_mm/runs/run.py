@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +77,12 @@ def train(
         The scores, and the trained space as ``history.space``.
 
     Raises:
-        RefusedError: If the scenario does not fit the dataset, or something given as a plugin is
-            none: it would do nothing.
+        RefusedError: If the scenario does not fit the dataset, or a plugin would do nothing.
         NotFiniteError: If a number became NaN or infinite.
     """
-    strangers = [
-        Complaint("plugins", f"{plugin!r} is no plugin", "give objects, such as Replay(weight=1.0)")
-        for plugin in plugins
-        if not isinstance(plugin, BaseSGDPlugin)
-    ]
-    if strangers:
-        raise RefusedError(strangers)
+    complaints = list(_idle(plugins, memory=memory, joint=joint))
+    if complaints:
+        raise RefusedError(complaints)
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
     protection = Protection(named, memory, joint)
     chosen = choose_device(device)
@@ -96,6 +91,22 @@ def train(
         session.learn(stage)
     session.history.space.eval()
     return session.history
+
+
+def _idle(
+    plugins: Sequence[BaseSGDPlugin[Any]], *, memory: int | None, joint: bool
+) -> Iterator[Complaint]:
+    """What is given as a plugin and would do nothing."""
+    for plugin in plugins:
+        place = f"plugins, {type(plugin).__name__}"
+        if not isinstance(plugin, BaseSGDPlugin):
+            remedy = "give objects, such as Replay(weight=1.0)"
+            yield Complaint("plugins", f"{plugin!r} is no plugin", remedy)
+        elif memory is None and getattr(plugin, "needs_memory", False):
+            yield Complaint(place, "it needs past items, but there is no memory", "add memory=128")
+    if joint and (plugins or memory is not None):
+        problem = "joint training meets everything at once and has nothing to protect"
+        yield Complaint("joint", problem, "leave out plugins and memory, or joint")
 
 
 def run(  # noqa: PLR0913 - what is trained, and by name everything that changes no number

@@ -4,7 +4,6 @@ Here nothing is refused: an unfinished run is shown with what it has, a damaged 
 """
 
 import re
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,13 +16,10 @@ from pydantic import Field
 
 from continual_mm.complaint import RefusedError
 from continual_mm.runs import failure, records
+from continual_mm.runs.files import LOCK, held
 from continual_mm.runs.finding import find_runs, is_finished
 
 State = Literal["finished", "failed", "running", "stopped", "damaged"]
-
-RECENT = 300.0
-"""Seconds since a run last wrote anything until it counts as stopped; TensorBoard's events are
-written at least every two minutes while a run trains."""
 
 _CHECKPOINT = re.compile(r"stage-(\d+)(?:-step-(\d+))?")
 _Read = TypeVar("_Read", bound=records.Record)
@@ -38,8 +34,8 @@ class Status:
         scenario: The scenario's name; None if the definition is damaged, as the next two.
         strategy: The strategy's name.
         seed: What weights, order, shares and memory follow from.
-        state: ``running`` if it was neither finished nor failed and something was written in the
-            last minutes, else ``stopped``. No process is looked for.
+        state: ``running`` while a process holds the folder; else, if the run is neither finished
+            nor failed, ``stopped``.
         stage: The last stage with a checkpoint, from 1; 0 if there is none.
         step: Optimiser steps of that stage, if the checkpoint was made inside it.
         stages: How many there will be; None if the definition is damaged.
@@ -83,8 +79,7 @@ def statuses(folders: Iterable[Path]) -> list[Status]:
     Raises:
         RefusedError: If a folder is missing or cannot be listed.
     """
-    now = time.time()
-    return sorted((_Reader(folder).status(now) for folder in find_runs(folders)), key=_place)
+    return sorted((_Reader(folder).status() for folder in find_runs(folders)), key=_place)
 
 
 class _Reader:
@@ -94,8 +89,8 @@ class _Reader:
         self._folder = folder
         self._damage: list[str] = []
 
-    def status(self, now: float) -> Status:
-        """How far the run is at a moment in seconds since 1970."""
+    def status(self) -> Status:
+        """How far the run is."""
         # Looked at first: a run that ends meanwhile is then taken for one in progress.
         finished = is_finished(self._folder)
         written = _last_written(self._folder)
@@ -104,7 +99,7 @@ class _Reader:
         stage, step, checkpoint = self._last_checkpoint()
         failed = None if finished else self._if_there(records.Failure, failure.FILE)
         seconds = self._seconds(finished, checkpoint)
-        state: State = "running" if now - written < RECENT else "stopped"
+        state: State = "running" if held(self._folder / LOCK) else "stopped"
         if self._damage:
             state = "damaged"
         elif finished or failed:
@@ -179,8 +174,10 @@ class _Reader:
 
 
 def _count(scenario: records.ScenarioRecord) -> int | None:
-    stages = (scenario.model_extra or {}).get("stages")
-    return len(stages) if isinstance(stages, list) else None
+    """The stages of a scenario; what it starts from is one more."""
+    said = scenario.model_extra or {}
+    stages = said.get("stages")
+    return len(stages) + bool(said.get("start")) if isinstance(stages, list) else None
 
 
 def _last_written(folder: Path) -> float:

@@ -50,5 +50,5 @@ def _told_state(status: Status) -> str:
     if status.state == "damaged":
         return f"damaged: {status.error}"
     of = f", step {status.step}" if status.step is not None else f" of {status.stages or '?'}"
-    how = {"running": "running?", "failed": f"failed: {status.error}"}
+    how = {"failed": f"failed: {status.error}"}
     return f"stage {status.stage}{of}, {how.get(status.state, status.state)}"
