@@ -288,6 +288,7 @@ class Strategy(Table):
         name: The file's stem; names the run's folder.
         description: One sentence for lists.
         joint: Train everything at once, the upper bound.
+        cumulative: Train each stage on everything seen until then, an upper bound with stages.
         memory: The run's one memory, if any.
         plugins: Plugin name -> the parameters that the file gives.
     """
@@ -295,5 +296,6 @@ class Strategy(Table):
     name: str
     description: str = ""
     joint: bool = False
+    cumulative: bool = False
     memory: MemorySettings | None = None
     plugins: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

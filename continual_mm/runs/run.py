@@ -49,13 +49,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def train(
+def train(  # noqa: PLR0913 - what is trained, and by name how
     scenario: Scenario,
     dataset: Dataset,
     *,
     plugins: Sequence[BaseSGDPlugin[Any]] = (),
     memory: int | None = None,
     joint: bool = False,
+    cumulative: bool = False,
     towers: Mapping[str, nn.Module] = NO_MODULES,
     seed: int = 0,
     device: str = "auto",
@@ -68,6 +69,7 @@ def train(
         plugins: What keeps old pairs aligned; none is naive training.
         memory: Items that the run may keep of past stages; replay and transport need some.
         joint: Everything at once, the upper bound.
+        cumulative: Each stage on everything seen until then, an upper bound with stages.
         towers: Modality -> a module to begin its tower with: anything that maps (n, ...) features
             to (n, size). It stays as it is; a copy is trained.
         seed: Weights, order, shares and memory follow from it.
@@ -81,7 +83,7 @@ def train(
         NotFiniteError: If a number became NaN or infinite.
     """
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
-    protection = Protection(named, memory, joint)
+    protection = Protection(named, memory, joint, cumulative)
     chosen = choose_device(device)
     session = open_session(scenario, dataset, protection, seed=seed, device=chosen, towers=towers)
     for stage in range(session.stages):
@@ -127,14 +129,20 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     folder = run_folder(out, scenario, strategy, seed)
     frozen = definition(scenario, strategy, dataset.card, seed, towers)
     protection = Protection(
-        build(strategy), strategy.memory.items if strategy.memory else None, strategy.joint
+        build(strategy),
+        strategy.memory.items if strategy.memory else None,
+        joint=strategy.joint,
+        cumulative=strategy.cumulative,
     )
     chosen = choose_device(device)
     with folder.claimed(frozen):
         folder.clear_unfinished()
         at = standing(folder)
         timetable = Timetable.of(
-            planned(scenario, dataset.card), joint=strategy.joint, common=scenario.training
+            planned(scenario, dataset.card),
+            joint=strategy.joint,
+            cumulative=strategy.cumulative,
+            common=scenario.training,
         )
         told = timetable.steps_until(at.stage) + at.step
         board = Board(folder.events, frozen, dataset, timetable, purge_step=told + 1)
