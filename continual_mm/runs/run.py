@@ -13,6 +13,7 @@ from torch import nn
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, Strategy
+from continual_mm.learning.evaluation import Observer
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
@@ -104,6 +105,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     checkpoint_every: int = CHECKPOINT_EVERY,
     workers: int = 0,
     listener: Listener | None = None,
+    observers: Sequence[Observer] = (),
 ) -> History:
     """Train into a folder; if a run was stopped or killed there, go on to the same bits.
 
@@ -119,6 +121,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             ends only. No number depends on it.
         workers: Threads that fetch batches ahead. No number depends on it.
         listener: Who hears of the progress.
+        observers: Told of each evaluation. An exception of theirs ends the run, which may go on.
 
     Raises:
         RefusedError: If the scenario does not fit the dataset, the folder holds another
@@ -154,7 +157,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             device=chosen,
             watchers=Watchers(
                 metrics=[Curves()],
-                observers=[board],
+                observers=[board, *observers],
                 loggers=[board],
                 plugins=[Ticker(listener)],
                 geometry=[GeometryCurves(board)],
