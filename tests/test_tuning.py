@@ -180,9 +180,10 @@ def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others
 
 
 def test_a_trial_that_falls_behind_is_pruned_and_counted(pack: Path, tmp_path: Path) -> None:
-    metric = "mean_reciprocal_rank"
-    tuned, _ = tune(search(pack, tmp_path, trials=9, pruning=True, metric=metric))
-    assert [trial.number for trial in tuned.trials] == list(range(9))
+    slow = Strategy(name="slow", plugins={"slow": {"ratio": 1.0}})
+    given = {"pruning": True, "metric": "mean_reciprocal_rank", "ranges": ("slow.ratio=0:1",)}
+    tuned, _ = tune(search(pack, tmp_path, slow, trials=8, **given))
+    assert [trial.number for trial in tuned.trials] == list(range(8))
     assert [trial.state for trial in tuned.trials[:5]] == ["finished"] * 5
     pruned = [trial for trial in tuned.trials if trial.state == "pruned"]
     assert pruned
