@@ -93,7 +93,7 @@ def shelf_of(document: Mapping[str, Any]) -> Shelf | None:
     """
     if document.keys() & {"dataset", "stage"}:
         return "scenarios"
-    if document.keys() & {"joint", "memory"}:
+    if document.keys() & {"joint", "cumulative", "memory"}:
         return "strategies"
     if any(isinstance(value, list) for value in document.values()):
         return "scenarios"

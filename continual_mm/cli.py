@@ -13,6 +13,7 @@ from continual_mm import __version__, catalog, terminal
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.plugins import registry as plugins
+from continual_mm.rules import METRICS
 from continual_mm.space import registry as towers
 
 if TYPE_CHECKING:
@@ -354,6 +355,95 @@ def _show_demo(out: Path) -> None:
         f"      continual-mm list                  other scenarios and strategies\n"
         f"      continual-mm copy {DEMO_SCENARIO}           a scenario to change, then run"
     )
+
+
+@app.command()
+@click.argument("scenario")
+@click.option("--strategy", required=True, help="Whose numbers are searched; the first trial.")
+@click.option(
+    "--trials", type=A_COUNT, required=True, help="Trials at most, earlier ones included."
+)
+@click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Runs of each trial.")
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="PLUGIN.PARAMETER=LOW:HIGH[:log]",
+    help="Search here instead, or this parameter too.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default=METRICS[0],
+    show_default=True,
+    help="What is averaged; mean_reciprocal_rank is the steadiest on few validation items.",
+)
+@click.option(
+    "--pruning/--no-pruning",
+    default=True,
+    show_default=True,
+    help="End trials that fall behind the median of earlier ones.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the search itself.")
+@click.option("--write", type=A_PATH, help="A file for the strategy with the best values.")
+@click.option("--force", is_flag=True, help="Let --write overwrite.")
+@click.option(
+    "--out", type=A_PATH, default="tuning", show_default=True, help="Folder for the trials."
+)
+@set_option
+@jobs_option
+@threads_option
+@workers_option
+@checkpoint_option
+@device_option
+def tune(
+    scenario: str,
+    strategy: str,
+    settings: tuple[str, ...],
+    search: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    write: Path | None,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Search the numbers of a strategy on SCENARIO's validation items; goes on where it stopped."""
+    tuned = _late("runs.tuned")
+    if write is not None:
+        tuned.check_target(write, force=force)
+    opened, (chosen,) = _opened(scenario, [strategy], settings)
+    own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
+    tuning = _tuning()
+    searched = _late("runs.searching").searched(chosen, search)
+    plan = tuning.Plan(
+        opened.scenario, opened.card, opened.arrivals, chosen, searched, **own, options=options
+    )
+    with _late("progress_bar").RunProgress(plan.trials * plan.seeds) as progress:
+        found, failed = tuning.tune(plan, jobs=jobs, threads=threads, audience=progress)
+    _show_tuned(found)
+    if write is not None and not failed:
+        tuned.write_strategy(found, write, force=force)
+        terminal.out.print(f"written: {write}  (use it with: run {scenario} --strategy {write})")
+    _end(failed)
+
+
+def _tuning() -> Any:
+    try:
+        return _late("runs.tuning")
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        remedy = "pip install 'continual-mm[tune]'"
+        raise RefusedError(Complaint("tune", "Optuna is not installed", remedy)) from error
+
+
+def _show_tuned(found: Any) -> None:
+    terminal.print_rows(*found.as_rows(), title=f"{found.scenario}, {found.strategy.name}")
+    if found.best is None:
+        terminal.out.print("no trial was finished")
+        return
+    best = "  ".join(f"{path} = {value:.4g}" for path, value in found.best.values.items())
+    terminal.out.print(f"best of {len(found.trials)} trials, number {found.best.number}: {best}")
+    terminal.out.print(f"trials: {found.folder}  (compare and board take this folder)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -289,6 +289,7 @@ class Strategy(Table):
         name: The file's stem; names the run's folder.
         description: One sentence for lists.
         joint: Train everything at once, the upper bound.
+        cumulative: Train each stage on everything seen until then, an upper bound with stages.
         memory: The run's one memory, if any.
         plugins: Plugin name -> the parameters that the file gives.
     """
@@ -296,5 +297,6 @@ class Strategy(Table):
     name: str
     description: str = ""
     joint: bool = False
+    cumulative: bool = False
     memory: MemorySettings | None = None
     plugins: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

@@ -68,6 +68,13 @@ class RunProgress(Audience):
         self.remove(name)
         self.count()
 
+    def halts(self, run: str, reason: str) -> None:
+        """Say where."""
+        name = self._named(run)
+        self.say(f"{name}: {reason}")
+        self.remove(name)
+        self.count()
+
     def refresh(self) -> None:
         """Draw the bars as they are now; otherwise that happens ten times a second."""
         self._bars.refresh()

@@ -1,6 +1,6 @@
 """From a file's contents to a definition, or to everything that is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -23,6 +23,12 @@ from continual_mm.tables import Reader, Table, shown
 
 Document = Mapping[str, Any]
 """A TOML file's contents as Python values."""
+
+BOUNDS = {
+    "joint": "meets everything at once",
+    "cumulative": "meets everything seen so far",
+}
+"""Keys of strategies that exclude all others, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +141,9 @@ def read_strategy(
         RefusedError: With one complaint per mistake in the file.
     """
     reader = Reader(file)
-    own = ("description", "joint", "memory")
+    own = ("description", *BOUNDS, "memory")
     tables = {key: value for key, value in document.items() if key not in own}
-    top = {key: document[key] for key in ("description", "joint") if key in document}
+    top = {key: document[key] for key in ("description", *BOUNDS) if key in document}
     parts: dict[str, Any] = {"name": name, **top}
     reader.table(Strategy, "", parts)
     if "memory" in document:
@@ -153,12 +159,19 @@ def read_strategy(
     if hungry and "memory" not in document:
         problem = f"the table is missing, but past items are needed by {', '.join(hungry)}"
         reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
-    others = [f"[{key}]" for key in document if key in rules or key == "memory"]
-    if document.get("joint") is True and others:
-        problem = "joint training meets everything at once and has nothing to protect"
-        reader.refuse("joint", problem, f"remove {', '.join(others)}, or joint = true")
+    _alone(reader, document, [key for key in document if key in rules or key == "memory"])
     reader.finish()
     return Strategy.model_validate(parts)
+
+
+def _alone(reader: Reader, document: Document, tables: Iterable[str]) -> None:
+    """Complain about whatever stands beside training that meets all items."""
+    bounds = [key for key in BOUNDS if document.get(key) is True]
+    others = [*(f"{key} = true" for key in bounds[1:]), *(f"[{key}]" for key in tables)]
+    if bounds and others:
+        bound = bounds[0]
+        problem = f"{bound} training {BOUNDS[bound]} and has nothing to protect"
+        reader.refuse(bound, problem, f"remove {', '.join(others)}, or {bound} = true")
 
 
 def _plugin(

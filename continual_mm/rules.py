@@ -1,8 +1,11 @@
-"""What strategy files may say of plugins; without pydantic, so that listing need not wait."""
+"""What may be said of plugins and of tuning; without pydantic, so that listing need not wait."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank")
+"""What tuning may make large, the usual one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,21 @@ class Number:
     above: bool = False
     whole: bool = False
     most: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Where a parameter's best value is looked for; both ends are tried as well.
+
+    Attributes:
+        low: The smallest value.
+        high: The largest.
+        log: Whether equal factors are equally far apart, instead of equal differences.
+    """
+
+    low: float
+    high: float
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ({"datset": "x", "stages": [{}]}, "scenarios"),
         ({"space": {}, "training": {}}, "scenarios"),
         ({"joint": True}, "strategies"),
+        ({"cumulative": True}, "strategies"),
         ({"joint": True, "ewc": [{}]}, "strategies"),
         ({"memory": {}, "items": 3}, "strategies"),
         ({"repaly": {}, "training": {}}, "strategies"),

@@ -206,7 +206,7 @@ def test_wrong_usage_ends_with_code_two_and_an_explanation(said, arguments: list
 
 def test_every_command_explains_itself(said) -> None:
     told = said("--help").out
-    for command in ("list", "show", "validate", "copy", "run", "compare", "board", "demo"):
+    for command in ("list", "show", "validate", "copy", "run", "compare", "tune", "board", "demo"):
         assert command in told
         answer = said(command, "--help")
         assert answer.code == 0
@@ -235,7 +235,7 @@ def test_ctrl_c_says_what_is_kept(said, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [
-        (["list"], ["torch", "numpy", "avalanche", "pydantic", "rich.progress"]),
+        (["list"], ["torch", "numpy", "avalanche", "pydantic", "rich.progress", "optuna"]),
         (["show", "av_vt"], ["torch", "numpy", "avalanche", "rich.progress"]),
         (["validate", *SHIPPED], ["torch", "numpy", "avalanche", "rich.progress"]),
         (["run", "av_vt", "--strategy", "repaly"], ["torch", "numpy", "avalanche"]),

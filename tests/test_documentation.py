@@ -130,6 +130,18 @@ def test_every_plugin_parameter_is_told_with_its_default_and_range(name: str) ->
     assert rule.needs_memory == ("Needs `[memory]`." in section(STRATEGIES, f"`[{name}]`"))
 
 
+def test_every_range_of_tuning_is_told() -> None:
+    told_ranges = {
+        row[0].strip("`"): (float(row[1]), float(row[2]), row[3])
+        for row in rows(section(STRATEGIES, "Tuning"))
+    }
+    assert told_ranges == {
+        f"{name}.{key}": (where.low, where.high, "log" if where.log else "linear")
+        for name, known in BUILT_IN.items()
+        for key, where in known.search.items()
+    }
+
+
 def test_every_published_value_and_every_mistake_to_repeat_is_told() -> None:
     told_values = rows(section(SCENARIOS, "Reference mode"))
     for table, published in {"[space]": PUBLISHED_SPACE, "[training]": PUBLISHED_TRAINING}.items():

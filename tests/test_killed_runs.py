@@ -30,6 +30,7 @@ EVERYTHING = {
     },
 }
 JOINT = {"name": "joint", "joint": True}
+CUMULATIVE = {"name": "cumulative", "cumulative": True}
 
 
 class Runs:
@@ -72,7 +73,7 @@ def runs():
 def undisturbed(runs, tmp_path_factory):
     """What runs leave that nobody stopped."""
     out = tmp_path_factory.mktemp("undisturbed")
-    for strategy in (EVERYTHING, JOINT):
+    for strategy in (EVERYTHING, JOINT, CUMULATIVE):
         runs.to_the_end(out, strategy)
     return out
 
@@ -90,7 +91,7 @@ def leftovers(out):
     return [*out.rglob(".writing-*"), *out.rglob("*-step-*")]
 
 
-@pytest.mark.parametrize("strategy", [EVERYTHING, JOINT], ids=["everything", "joint"])
+@pytest.mark.parametrize("strategy", [EVERYTHING, JOINT, CUMULATIVE], ids=lambda s: s["name"])
 def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(
     runs, undisturbed, tmp_path, strategy
 ):

@@ -20,12 +20,15 @@ ROW = Row(
 )
 
 
-def row(strategy: str, *, joint: bool = False, **measures: float | None) -> Row:
+def row(
+    strategy: str, *, joint: bool = False, cumulative: bool = False, **measures: float | None
+) -> Row:
     """A strategy whose measures are 50 % except for those given."""
     given = {k: v if v is None else Estimate(v, v - 0.1, v + 0.1) for k, v in measures.items()}
     difference = given.pop("difference", None)
     headline = replace(ROW.headline, **given)
-    return replace(ROW, strategy=strategy, joint=joint, headline=headline, difference=difference)
+    kind = {"strategy": strategy, "joint": joint, "cumulative": cumulative}
+    return replace(ROW, **kind, headline=headline, difference=difference)
 
 
 def table(*rows: Row, scenario: str = "av_vt") -> str:
@@ -88,12 +91,13 @@ def test_every_special_character_is_escaped() -> None:
     assert name == (r"\textbackslash{}\textasciicircum{}\textasciitilde{}\&\%\$\#\_\{\}")
 
 
-def test_the_best_is_bold_the_least_forgetting_is_best_and_joint_never_is() -> None:
+def test_the_best_is_bold_the_least_forgetting_is_best_and_a_bound_never_is() -> None:
     bold = {
         name: [column for column, cell in enumerate(cells) if cell.startswith(r"\textbf")]
         for name, cells in body(
             table(
                 row("joint", joint=True, old_pairs=0.9, forgetting=None, difference=0.9),
+                row("cumulative", cumulative=True, new_pairs=0.9, forgetting=0.0),
                 row("ewc", old_pairs=0.6, forgetting=0.1, difference=0.1),
                 row("replay", new_pairs=0.6, forgetting=0.2, difference=0.2),
                 row("naive", forgetting=0.3),
@@ -104,6 +108,7 @@ def test_the_best_is_bold_the_least_forgetting_is_best_and_joint_never_is() -> N
     assert bold.pop("strategy") == []
     assert bold == {
         r"\textit{joint}": [],
+        r"\textit{cumulative}": [],
         "ewc": sorted([*everyone, 3, 6]),
         "replay": sorted([*everyone, 4, 8]),
         "naive": everyone,

@@ -5,6 +5,8 @@ import threading
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from continual_mm.arrivals import plan
 from continual_mm.data.dataset import Dataset
@@ -14,7 +16,7 @@ from continual_mm.learning.learner import Learner
 from continual_mm.learning.loader import BlockLoader, Order, StepLoader
 from continual_mm.learning.objective import Part, contrast, paired_rows
 from continual_mm.learning.schedule import learning_rate
-from continual_mm.learning.stream import benchmark
+from continual_mm.learning.stream import benchmark, divided
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.modality import pair
 from continual_mm.plugins.plugin import Plugin
@@ -153,6 +155,62 @@ def test_joint_training_takes_the_same_steps_and_rows_as_the_stages_do():
         pair("video", "audio"),
         pair("video", "text"),
     }
+
+
+class Looker(Plugin):
+    """Notes rows and terms of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches, self.terms = [], []
+
+    def after_training_iteration(self, strategy, *args, **kwargs):
+        self.batches.append(strategy.batch)
+        self.terms.append({name for name in strategy.terms if name.startswith("contrast/")})
+
+
+def test_cumulative_training_trains_each_rows_own_pairs_in_every_stage():
+    dataset, looker = dataset_of({**THREE, "touch": 5}, items=90), Looker()
+    last = Stage(add=("touch",), pairs=("audio-touch",), steps=4)
+    definition = scenario_of((*AV_VT, last))
+    arrivals = plan(definition, dataset.card)
+    streams = benchmark(definition, arrivals, dataset, seed=0, cumulative=True)
+    alone = benchmark(definition, arrivals, dataset, seed=0)
+    learner = Learner(space=JointSpace(definition.space), seed=0, plugins=[looker])
+    pairs = ["contrast/audio-video", "contrast/text-video", "contrast/audio-touch"]
+    shares = [set(experience.items.shares[0].rows.tolist()) for experience in alone.train]
+    for stage, steps in enumerate((10, 10, 4)):
+        looker.batches, looker.terms = [], []
+        learner.learn(streams, stage)
+        assert len(looker.batches) == steps
+        seen = [0, 0, 0]
+        for batch, terms in zip(looker.batches, looker.terms, strict=True):
+            assert len(batch) == 16
+            assert terms == set(pairs[: stage + 1])
+            for row, origin in zip(batch.index.tolist(), batch.stage.tolist(), strict=True):
+                assert row in shares[origin]
+                seen[origin] += 1
+            assert not batch.present("text")[batch.stage == 0].any()
+        expected = [[160], [80, 80], [20, 20, 24]][stage]
+        assert seen == expected + [0] * (2 - stage)
+
+
+def test_cumulative_training_of_a_first_stage_is_plain_training():
+    dataset, definition = dataset_of(THREE), scenario_of()
+    plain = train(definition, dataset, device="cpu")
+    cumulative = train(definition, dataset, cumulative=True, device="cpu")
+    assert cumulative.recall("audio-video", stage=1) == plain.recall("audio-video", stage=1)
+    assert cumulative.matrix()[1].tolist() != plain.matrix()[1].tolist()
+
+
+@given(rows=st.integers(2, 300), items=st.lists(st.integers(0, 5000), min_size=1, max_size=8))
+def test_rows_are_divided_in_proportion_and_none_is_lost(rows, items):
+    parts = divided(rows, items)
+    assert sum(parts) == max(rows, 2 * len(items))
+    assert min(parts) >= 2
+    if sum(items) and min(rows * count / sum(items) for count in items) >= 2:
+        for part, count in zip(parts, items, strict=True):
+            assert abs(part - rows * count / sum(items)) < 1
 
 
 @pytest.mark.parametrize("steps", [1, 7])

@@ -268,6 +268,15 @@ def test_joint_training_beside_anything_else_is_refused() -> None:
     assert line.endswith("remove [hold], [memory], or joint = true")
 
 
+def test_cumulative_training_excludes_the_same_and_joint_training() -> None:
+    assert strategy("cumulative = true").cumulative
+    (line,) = refusals("cumulative = true\n[memory]\nitems = 3")
+    assert line.startswith("mine.toml, cumulative: ")
+    assert line.endswith("remove [memory], or cumulative = true")
+    (line,) = refusals("cumulative = true\njoint = true")
+    assert line.endswith("remove cumulative = true, or joint = true")
+
+
 @pytest.mark.parametrize("text", ["[[hold]]\ngrip = 1", "hold = 1"])
 def test_a_plugin_is_a_table(text: str) -> None:
     (line,) = refusals(text)

@@ -85,7 +85,11 @@ def write(
     files = {
         "definition": {
             "scenario": {"name": scenario},
-            "strategy": {"name": strategy, "joint": strategy.startswith("joint")},
+            "strategy": {
+                "name": strategy,
+                "joint": strategy.startswith("joint"),
+                "cumulative": strategy == "cumulative",
+            },
             "data": {"name": "mine"},
             "seed": seed,
         },
@@ -104,6 +108,20 @@ def write(
 def rows_of(comparison: Comparison) -> dict[str, dict[str, Any]]:
     rows = json.loads(report.as_json(comparison))["rows"]
     return {row["strategy"]: row for row in rows}
+
+
+def test_cumulative_training_has_stages_and_is_a_bound_whose_memory_is_not_counted(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "naive", NAIVE)
+    write(tmp_path, "cumulative", {**NAIVE, (2, "audio-video"): of(2)})
+    comparison = report.compare([tmp_path])
+    bounds = {row.strategy: row.bound for row in comparison.reports["av_vt"].rows}
+    assert bounds == {"naive": False, "cumulative": True}
+    assert rows_of(comparison)["cumulative"]["forgetting"]["mean"] == 0.5
+    assert [note for note in comparison.notes if "every past item" in note] == [
+        "av_vt: cumulative: every past item is trained again, which no memory above counts"
+    ]
 
 
 def test_every_measure_is_the_one_worked_out_by_hand(tmp_path: Path) -> None:

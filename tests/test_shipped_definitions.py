@@ -19,6 +19,7 @@ def test_all_that_was_promised_is_shipped() -> None:
     assert {
         "naive",
         "joint",
+        "cumulative",
         "freeze",
         "replay",
         "ewc",
@@ -72,6 +73,7 @@ def test_the_name_of_a_strategy_says_which_plugins_it_has(name: str) -> None:
     words = [word for word in name.split("_") if word in BUILT_IN]
     assert sorted(strategy.plugins) == sorted(words)
     assert strategy.joint == (name == "joint")
+    assert strategy.cumulative == (name == "cumulative")
     assert (strategy.memory is not None) == any(BUILT_IN[word].rule.needs_memory for word in words)
 
 

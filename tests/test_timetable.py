@@ -13,7 +13,7 @@ CARD = DatasetCard(
 )
 
 
-def timetable(*, every: int = 0, joint: bool = False) -> Timetable:
+def timetable(*, every: int = 0, joint: bool = False, cumulative: bool = False) -> Timetable:
     scenario = Scenario(
         name="small",
         training=Training(steps=10, evaluate_every=every),
@@ -22,7 +22,9 @@ def timetable(*, every: int = 0, joint: bool = False) -> Timetable:
             Stage(add=("text",), pairs=("video-text",), steps=7),
         ),
     )
-    return Timetable.of(plan(scenario, CARD), joint=joint, common=scenario.training)
+    return Timetable.of(
+        plan(scenario, CARD), joint=joint, cumulative=cumulative, common=scenario.training
+    )
 
 
 def looks(every: int) -> list[Evaluation]:
@@ -53,6 +55,13 @@ def test_joint_training_has_one_stage_and_no_line():
     end = Evaluation(1, 17, True, "test", ())
     assert joint.marks(end, 0.5) == {0: 0.0, 17: 0.0}
     assert "at once, in 17 steps" in table(joint)
+
+
+def test_cumulative_training_keeps_the_stages_and_says_what_else_they_train():
+    plain, cumulative = timetable(), timetable(cumulative=True)
+    assert cumulative.starts == plain.starts
+    assert table(cumulative).startswith(table(plain))
+    assert table(cumulative).endswith("also trains the items and pairs of all stages before it.")
 
 
 def test_steps_until_a_stage_are_those_of_the_stages_before_and_its_own():

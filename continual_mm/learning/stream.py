@@ -77,6 +77,7 @@ def benchmark(
     *,
     seed: int,
     joint: bool = False,
+    cumulative: bool = False,
 ) -> Benchmark:
     """Build the streams.
 
@@ -87,6 +88,8 @@ def benchmark(
         seed: Draws the stages' shares when ``items = "split"``.
         joint: One experience that trains what all stages train, in the same number of steps; of
             each stage it sees as many rows in all as the stage itself would.
+        cumulative: Each stage trains its items and those of all stages before it, see
+            :func:`divided`.
     """
     shares = tuple(
         Share(arrival.stage, rows, arrival.seen)
@@ -96,16 +99,12 @@ def benchmark(
     )
     if joint:
         stages = [_joint(scenario, arrivals, shares, dataset)]
+    elif cumulative:
+        met = range(1, len(arrivals) + 1)
+        stages = [_stage(arrivals[:count], shares[:count], dataset) for count in met]
     else:
         stages = [
-            StageExperience(
-                stage=arrival.stage,
-                items=Items(dataset, (share,)),
-                added=arrival.added,
-                pairs={arrival.stage: arrival.trained},
-                training=arrival.training,
-                rows_per_step=(arrival.training.batch_size,),
-            )
+            _stage((arrival,), (share,), dataset)
             for arrival, share in zip(arrivals, shares, strict=True)
         ]
     train = EagerCLStream("train", stages)
@@ -149,6 +148,47 @@ def _joint(
             for arrival, length in zip(arrivals, lengths, strict=True)
         ),
     )
+
+
+def _stage(
+    arrivals: Sequence[Arrival], shares: tuple[Share, ...], dataset: Dataset
+) -> StageExperience:
+    """The last of some stages, on the items of all of them, each with its own stage's pairs.
+
+    Steps, and rows of a step, are as many as the stage has alone.
+    """
+    last = arrivals[-1]
+    items = [share.rows.shape[0] for share in shares]
+    return StageExperience(
+        stage=last.stage,
+        items=Items(dataset, shares),
+        added=last.added,
+        pairs={arrival.stage: arrival.trained for arrival in arrivals},
+        training=last.training,
+        rows_per_step=divided(last.training.batch_size, items),
+    )
+
+
+def divided(rows: int, items: Sequence[int]) -> tuple[int, ...]:
+    """Rows of a batch for each of some shares, in proportion to their items.
+
+    So every item is met equally often, as if all shares were one, and a stage that brought much
+    counts for much. What does not divide goes where most is lacking, to the later share among equal
+    ones. Each share has 2 rows at least, for one alone has nothing to be told from; only where that
+    is more than the batch holds is the batch larger.
+
+    >>> divided(16, [40, 40, 40]), divided(16, [300, 10]), divided(2, [5, 5])
+    ((5, 5, 6), (14, 2), (2, 2))
+    """
+    parts = [rows * count / max(sum(items), 1) for count in items]
+    given = [2] * len(items)
+    while sum(given) < rows:
+        lacking = [
+            (part - has, place) for place, (part, has) in enumerate(zip(parts, given, strict=True))
+        ]
+        _, place = max(lacking)
+        given[place] += 1
+    return tuple(given)
 
 
 def _held_out(arrivals: Sequence[Arrival], dataset: Dataset, split: Split) -> StageExperience:

@@ -1,14 +1,14 @@
 """Name in a strategy file -> plugin: the only list. Nothing heavy is imported to read it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.rules import Number, PluginRule
+from continual_mm.rules import Number, PluginRule, Range
 
 if TYPE_CHECKING:
     from continual_mm.definitions import Strategy
@@ -31,11 +31,15 @@ class Known:
         path: ``module:class``.
         summary: One line for lists.
         rule: What a file may say of it.
+        search: Parameter -> where tuning looks for its value. What trades time for quality, such as
+            rows, is left out, for strategies are compared at the same cost; whatever else is left
+            out is no number.
     """
 
     path: str
     summary: str
     rule: PluginRule
+    search: Mapping[str, Range] = field(default_factory=dict)
 
 
 BUILT_IN: Mapping[str, Known] = MappingProxyType(
@@ -48,11 +52,13 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                 needs_memory=True,
                 unless="current",
             ),
+            {"weight": Range(0.1, 1e3, log=True), "current": Range(0.1, 1e3, log=True)},
         ),
         "ewc": Known(
             "continual_mm.plugins.ewc:EWC",
             "pulls weights towards those of finished stages, by Fisher information",
             PluginRule({"weight": WEIGHT, "batches": COUNT, "rows": ROWS}),
+            {"weight": Range(10.0, 1e7, log=True)},
         ),
         "freeze": Known(
             "continual_mm.plugins.freeze:Freeze",
@@ -63,16 +69,19 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "continual_mm.plugins.interpolate:Interpolate",
             "moves a finished stage's weights part of the way back to those before it",
             PluginRule({"towards_old": FRACTION}),
+            {"towards_old": Range(0.0, 1.0)},
         ),
         "replay": Known(
             "continual_mm.plugins.replay:Replay",
             "trains remembered items again",
             PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
+            {"weight": Range(0.03, 30.0, log=True)},
         ),
         "slow": Known(
             "continual_mm.plugins.slow:Slow",
             "trains old towers at a part of the learning rate",
             PluginRule({"ratio": FRACTION}),
+            {"ratio": Range(1e-3, 1.0, log=True)},
         ),
         "transport": Known(
             "continual_mm.plugins.transport:Transport",
@@ -81,11 +90,17 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                 {"weight": WEIGHT, "epsilon": POSITIVE, "gauge": WEIGHT, "rows": ROWS},
                 needs_memory=True,
             ),
+            {
+                "weight": Range(0.1, 100.0, log=True),
+                "epsilon": Range(0.01, 0.5, log=True),
+                "gauge": Range(1e-3, 10.0, log=True),
+            },
         ),
         "warmup": Known(
             "continual_mm.plugins.warmup:Warmup",
             "lets a new tower learn alone before old ones learn as well",
             PluginRule({"share": FRACTION}),
+            {"share": Range(0.0, 1.0)},
         ),
     }
 )
@@ -132,6 +147,16 @@ def build(strategy: "Strategy") -> dict[str, Any]:
         name: _made(_entry(name), f"strategy '{strategy.name}', [{name}]", parameters)
         for name, parameters in strategy.plugins.items()
     }
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """A plugin's parameters and their defaults, those without one left out; imports the plugin.
+
+    Raises:
+        RefusedError: If it is not installed or cannot be imported.
+    """
+    parameters = signature(_loaded(_entry(name))).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:

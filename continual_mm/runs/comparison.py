@@ -57,6 +57,7 @@ class Row:
         memory_bytes: Kept of the past, mean over seeds.
         seconds: Duration, mean over seeds.
         recalls: Pair -> R@1 after each stage, both directions averaged; None before birth.
+        cumulative: Whether each of its stages trains everything seen until then.
     """
 
     strategy: str
@@ -67,6 +68,12 @@ class Row:
     memory_bytes: int
     seconds: float
     recalls: Mapping[str, tuple[Estimate | None, ...]]
+    cumulative: bool = False
+
+    @property
+    def bound(self) -> bool:
+        """Whether it meets all items, past ones too: no competitor, but what to measure one by."""
+        return self.joint or self.cumulative
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,10 @@ class _Table:
         if single:
             named = ", ".join(single)
             self._note(f"only one seed of {named}; intervals then cover queries, not seeds")
+        hoarders = [name for name, runs in self._strategies.items() if runs[0].cumulative]
+        if hoarders:
+            named = ", ".join(hoarders)
+            self._note(f"{named}: every past item is trained again, which no memory above counts")
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
         return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows))
 
@@ -183,6 +194,7 @@ class _Table:
                 pair: tuple(map(Estimate.of, recalls[:, :, place].T))
                 for place, pair in enumerate(self._pairs)
             },
+            cumulative=runs[0].cumulative,
         )
 
     def _difference(self, strategy: str) -> Estimate | None:

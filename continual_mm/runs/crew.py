@@ -103,7 +103,7 @@ class Crew:
             getattr(worker.listener, message.event)(*message.given, **message.named)
         elif isinstance(message, Refused):
             raise RefusedError(message.complaints)
-        elif message.error:
+        elif message.error and not message.halted:
             # Its memory or its device may be in any state, so the next run has another process.
             self._dismiss(worker, message)
         else:

@@ -67,6 +67,7 @@ class FinishedRun:
         seconds: Duration.
         stability_gap: How far old pairs fell inside the last stage, mean over pairs; NaN if nobody
             looked there.
+        cumulative: Whether each stage was trained on everything seen until then.
     """
 
     folder: Path
@@ -82,6 +83,7 @@ class FinishedRun:
     memory_bytes: int
     seconds: float
     stability_gap: float = math.nan
+    cumulative: bool = False
 
 
 def read_finished(folder: Path) -> FinishedRun:
@@ -110,6 +112,7 @@ def read_finished(folder: Path) -> FinishedRun:
         strategy=definition.strategy.name,
         seed=definition.seed,
         joint=definition.strategy.joint,
+        cumulative=definition.strategy.cumulative,
         task={
             "scenario": definition.scenario.model_dump(),
             "data": definition.data,

@@ -106,10 +106,10 @@ class RunFolder:
         file = self.path / "definition.json"
         if not file.exists():
             return False
-        differences = list(_differences(read_json(file), _as_json(definition)))
-        if differences:
+        found = differences(file, definition)
+        if found:
             remedy = "choose another --out, or remove the folder"
-            problem = f"was begun with another definition: {'; '.join(differences[:5])}"
+            problem = f"was begun with another definition: {'; '.join(found[:5])}"
             raise RefusedError(Complaint(str(self.path), problem, remedy))
         return True
 
@@ -228,6 +228,15 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _as_json(inner) for key, inner in value.items()}
     return [_as_json(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def differences(file: Path, definition: Mapping[str, Any]) -> list[str]:
+    """Where a definition differs from the one in a JSON file, a sentence each.
+
+    Raises:
+        RefusedError: If the file is damaged.
+    """
+    return list(_differences(read_json(file), _as_json(definition)))
 
 
 def _differences(old: Any, new: Any, where: str = "") -> Iterable[str]:

@@ -47,6 +47,8 @@ def settings(
     values: dict[str, Any] = {
         "scenario": scenario.name,
         "strategy": strategy.name,
+        "joint": strategy.joint,
+        "cumulative": strategy.cumulative,
         "seed": str(seed),
         "memory.items": strategy.memory.items if strategy.memory else 0,
     }

@@ -25,7 +25,8 @@ def as_latex(comparison: Comparison) -> str:
 
     Numbers are those of :func:`~continual_mm.runs.report.as_rows`. The best of each measure among
     the strategies that learn stage by stage is bold, with all that are equal to it as printed;
-    joint training, the upper bound, stands apart in italics and never is. Costs are not judged.
+    joint and cumulative training, the upper bounds, stand apart in italics and never are. Costs are
+    not judged.
     """
     return "\n\n".join(_table(comparison, scenario) for scenario in comparison.scenarios)
 
@@ -44,7 +45,7 @@ def _table(comparison: Comparison, scenario: str) -> str:
     for row, texts in zip(rows, cells, strict=True):
         shown = [_number(text) for text in texts]
         name = _escaped(row.strategy)
-        shown[0] = rf"\textit{{{name}}}" if row.joint else name
+        shown[0] = rf"\textit{{{name}}}" if row.bound else name
         for column, winners in best.items():
             if row.strategy in winners:
                 shown[column] = rf"\textbf{{{shown[column]}}}"
@@ -70,7 +71,7 @@ def _measures(headings: Sequence[str]) -> Mapping[int, str]:
 def _best(rows: Sequence[Row], measure: str) -> frozenset[str]:
     """The strategies that are best as printed; none where there is nothing to be better than."""
     sign = -1 if measure in _LOWER_IS_BETTER else 1
-    found = {row.strategy: _estimate(row, measure) for row in rows if not row.joint}
+    found = {row.strategy: _estimate(row, measure) for row in rows if not row.bound}
     printed = {name: sign * round(100 * e.mean, 1) for name, e in found.items() if e is not None}
     if len(printed) < 2:
         return frozenset()

@@ -33,5 +33,8 @@ class Audience:
     def skips(self, run: str) -> None:
         """The run was finished earlier."""
 
+    def halts(self, run: str, reason: str) -> None:
+        """The run was given up before its end on purpose."""
+
     def fails(self, run: str, error: str) -> None:
         """The run ended before it was finished, for a reason told in one line."""

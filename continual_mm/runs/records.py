@@ -38,6 +38,7 @@ class StrategyRecord(Record):
 
     name: str
     joint: bool
+    cumulative: bool = False
 
 
 class Definition(Record):

@@ -13,6 +13,7 @@ from torch import nn
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, Strategy
+from continual_mm.learning.evaluation import Observer
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
@@ -49,13 +50,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def train(
+def train(  # noqa: PLR0913 - what is trained, and by name how
     scenario: Scenario,
     dataset: Dataset,
     *,
     plugins: Sequence[BaseSGDPlugin[Any]] = (),
     memory: int | None = None,
     joint: bool = False,
+    cumulative: bool = False,
     towers: Mapping[str, nn.Module] = NO_MODULES,
     seed: int = 0,
     device: str = "auto",
@@ -68,6 +70,7 @@ def train(
         plugins: What keeps old pairs aligned; none is naive training.
         memory: Items that the run may keep of past stages; replay and transport need some.
         joint: Everything at once, the upper bound.
+        cumulative: Each stage on everything seen until then, an upper bound with stages.
         towers: Modality -> a module to begin its tower with: anything that maps (n, ...) features
             to (n, size). It stays as it is; a copy is trained.
         seed: Weights, order, shares and memory follow from it.
@@ -84,7 +87,7 @@ def train(
     if complaints:
         raise RefusedError(complaints)
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
-    protection = Protection(named, memory, joint)
+    protection = Protection(named, memory, joint, cumulative)
     chosen = choose_device(device)
     session = open_session(scenario, dataset, protection, seed=seed, device=chosen, towers=towers)
     for stage in range(session.stages):
@@ -121,6 +124,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     checkpoint_every: int = CHECKPOINT_EVERY,
     workers: int = 0,
     listener: Listener | None = None,
+    observers: Sequence[Observer] = (),
 ) -> History:
     """Train into a folder; if a run was stopped or killed there, go on to the same bits.
 
@@ -137,6 +141,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             ends only. No number depends on it.
         workers: Threads that fetch batches ahead. No number depends on it.
         listener: Who hears of the progress.
+        observers: Told of each evaluation. An exception of theirs ends the run, which may go on.
 
     Raises:
         RefusedError: If the scenario does not fit the dataset, the folder holds another
@@ -148,14 +153,20 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     own = {name: fingerprint(module) for name, module in towers.items()}
     frozen = definition(scenario, strategy, dataset.card, seed, own)
     protection = Protection(
-        build(strategy), strategy.memory.items if strategy.memory else None, strategy.joint
+        build(strategy),
+        strategy.memory.items if strategy.memory else None,
+        joint=strategy.joint,
+        cumulative=strategy.cumulative,
     )
     chosen = choose_device(device)
     with folder.claimed(frozen):
         folder.clear_unfinished()
         at = standing(folder)
         timetable = Timetable.of(
-            planned(scenario, dataset.card), joint=strategy.joint, common=scenario.training
+            planned(scenario, dataset.card),
+            joint=strategy.joint,
+            cumulative=strategy.cumulative,
+            common=scenario.training,
         )
         told = timetable.steps_until(at.stage) + at.step
         board = Board(folder.events, frozen, dataset, timetable, purge_step=told + 1)
@@ -167,7 +178,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             device=chosen,
             watchers=Watchers(
                 metrics=[Curves()],
-                observers=[board],
+                observers=[board, *observers],
                 loggers=[board],
                 plugins=[Ticker(listener)],
                 geometry=[GeometryCurves(board)],

@@ -42,11 +42,13 @@ class Protection:
         plugins: Avalanche plugins by name, in the order of their callbacks.
         memory: Items of the run's memory, or None.
         joint: Everything at once instead of stage by stage.
+        cumulative: Each stage on everything seen until then.
     """
 
     plugins: Mapping[str, BaseSGDPlugin[Any]] = field(default_factory=dict)
     memory: int | None = None
     joint: bool = False
+    cumulative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,14 @@ def open_session(
         workers=workers,
     )
     return Session(
-        benchmark=benchmark(scenario, arrivals, dataset, seed=seed, joint=protection.joint),
+        benchmark=benchmark(
+            scenario,
+            arrivals,
+            dataset,
+            seed=seed,
+            joint=protection.joint,
+            cumulative=protection.cumulative,
+        ),
         learner=learner,
         plugins={name: p for name, p in plugins.items() if isinstance(p, Plugin)},
         history=history,

@@ -13,6 +13,7 @@ from continual_mm.modality import DatasetCard
 from continual_mm.runs import failure
 from continual_mm.runs.finding import is_finished
 from continual_mm.runs.folder import RunFolder, definition
+from continual_mm.runs.judging import Halt
 from continual_mm.runs.listener import Audience, Listener
 
 
@@ -51,10 +52,14 @@ class Ended:
     Attributes:
         error: One line; empty if the run is finished.
         refused: Whether the error is an input that cannot be used, such as a device.
+        diverged: Whether it is a number that was not finite: training again would come to it again.
+        halted: Where and why an observer wanted no more of the run; not a failure.
     """
 
     error: str = ""
     refused: bool = False
+    diverged: bool = False
+    halted: Halt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,16 @@ class Outcome:
         error: Why it is not finished, in one line; empty if it is.
         refused: Whether the error is an input that cannot be used, such as a device.
         skipped: Whether it was finished earlier.
+        diverged: Whether the error is a number that was not finite.
+        halted: Where and why an observer wanted no more of the run; not a failure.
     """
 
     folder: Path
     error: str = ""
     refused: bool = False
     skipped: bool = False
+    diverged: bool = False
+    halted: Halt | None = None
 
 
 class Ledger:
@@ -110,10 +119,13 @@ class Ledger:
 
     def ended(self, task: Task, end: Ended) -> None:
         """Take down how a run ended; a failure is also noted in its folder."""
-        self._outcomes[task.folder] = Outcome(task.folder, end.error, end.refused)
+        self._outcomes[task.folder] = Outcome(
+            task.folder, end.error, end.refused, diverged=end.diverged, halted=end.halted
+        )
         if end.error:
             failure.note(task.folder, end.error)
-            self.audience.fails(str(task), end.error)
+            tell = self.audience.halts if end.halted else self.audience.fails
+            tell(str(task), end.error)
 
     @property
     def outcomes(self) -> list[Outcome]:

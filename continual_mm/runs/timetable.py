@@ -16,19 +16,29 @@ class Timetable:
         arrivals: What arrives, stage by stage of the scenario.
         trainings: 0-based stage -> its settings.
         starts: 0-based stage -> optimiser steps before it.
+        cumulative: Whether a stage trains what those before it trained as well.
     """
 
     arrivals: tuple[Arrival, ...]
     trainings: Mapping[int, Training]
     starts: Mapping[int, int]
+    cumulative: bool = False
 
     @classmethod
-    def of(cls, arrivals: Sequence[Arrival], *, joint: bool, common: Training) -> "Timetable":
+    def of(
+        cls,
+        arrivals: Sequence[Arrival],
+        *,
+        joint: bool,
+        cumulative: bool = False,
+        common: Training,
+    ) -> "Timetable":
         """Work the steps out.
 
         Args:
             arrivals: The stages of the scenario.
             joint: Whether all of them are trained at once.
+            cumulative: Whether each trains what those before it trained as well.
             common: The scenario's own settings, which joint training uses.
         """
         steps = [arrival.training.steps for arrival in arrivals]
@@ -40,6 +50,7 @@ class Timetable:
             tuple(arrivals),
             {stage: arrival.training for stage, arrival in enumerate(arrivals)},
             {stage: sum(steps[:stage]) for stage in range(len(steps))},
+            cumulative,
         )
 
     def steps_until(self, stage: int) -> int:
@@ -95,4 +106,6 @@ def table(timetable: Timetable) -> str:
     if joint:
         total = sum(training.steps for training in timetable.trainings.values())
         lines += ["", f"All stages are trained at once, in {total} steps."]
+    if timetable.cumulative:
+        lines += ["", "Each stage also trains the items and pairs of all stages before it."]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from continual_mm.complaint import RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario
+from continual_mm.runs.judging import HaltedError
 from continual_mm.runs.listener import Listener
 from continual_mm.runs.messages import Refused, Told
 from continual_mm.runs.run import run
@@ -50,8 +51,11 @@ class Trainer:
             if dataset is None:
                 raise
             return Ended("; ".join(map(str, error.complaints)), refused=True)
+        except HaltedError as error:
+            return Ended(str(error), halted=error.halt)
         except FAILURES as error:
-            return Ended(next(iter(str(error).strip().splitlines()), type(error).__name__))
+            told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            return Ended(told, diverged=isinstance(error, FloatingPointError))
         return Ended()
 
     def _dataset(self, scenario: Scenario) -> Dataset:

@@ -1,0 +1,145 @@
+"""Which parameters of a strategy are searched, from where and in which range."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from continual_mm.complaint import Complaint, RefusedError, suggestion
+from continual_mm.definitions import Strategy
+from continual_mm.plugins.registry import BUILT_IN, defaults
+from continual_mm.rules import Number, Range
+
+SYNTAX = (
+    "write --search plugin.parameter=low:high or low:high:log, such as transport.weight=0.1:30:log"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A parameter that is searched.
+
+    Attributes:
+        plugin: Name of its table.
+        key: Its name.
+        start: What the strategy has; inside the range.
+        range: Where it is searched.
+        whole: Whether only whole numbers will do.
+    """
+
+    plugin: str
+    key: str
+    start: float
+    range: Range
+    whole: bool
+
+    def __str__(self) -> str:
+        return f"{self.plugin}.{self.key}"
+
+
+def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, ...]:
+    """What to search in a strategy, in the order of its file.
+
+    The built-in ranges are those of the registry, widened to hold what the file says. A parameter
+    that the file has switched off, 0 where the range is logarithmic, stays off.
+
+    Args:
+        strategy: The strategy.
+        texts: ``--search`` options; they replace built-in ranges and add others.
+
+    Raises:
+        RefusedError: With a complaint for each option that cannot be used, or if there is nothing
+            to search.
+    """
+    values = {
+        f"{plugin}.{key}": value
+        for plugin, said in strategy.plugins.items()
+        for key, value in {**defaults(plugin), **said}.items()
+    }
+    complaints: list[Complaint] = []
+    own: dict[str, Range] = {}
+    for text in texts:
+        path, _, rest = (part.strip() for part in text.partition("="))
+        try:
+            own[path] = _read(path, rest, values)
+        except RefusedError as error:
+            complaints += error.complaints
+    if complaints:
+        raise RefusedError(complaints)
+    found = tuple(_all(values, own))
+    if not found:
+        problem = "there is no number to search in it"
+        remedy = "name a strategy whose plugins have numbers, or a parameter with --search"
+        raise RefusedError(Complaint(f"strategy '{strategy.name}'", problem, remedy))
+    return found
+
+
+def _all(values: dict[str, Any], own: dict[str, Range]) -> Iterator[Searched]:
+    for path, start in values.items():
+        plugin, _, key = path.partition(".")
+        known = BUILT_IN[plugin].search.get(key) if plugin in BUILT_IN else None
+        if path not in own and (known is None or (known.log and start <= 0)):
+            continue
+        wide = own.get(path) or _widened(known or Range(start, start), start)
+        yield Searched(plugin, key, start, wide, _whole(plugin, key, start))
+
+
+def _widened(known: Range, start: float) -> Range:
+    return Range(min(known.low, start), max(known.high, start), known.log)
+
+
+def _rule(plugin: str, key: str) -> Number | None:
+    number = BUILT_IN[plugin].rule.parameters.get(key) if plugin in BUILT_IN else None
+    return number if isinstance(number, Number) else None
+
+
+def _whole(plugin: str, key: str, start: float) -> bool:
+    rule = _rule(plugin, key)
+    return rule.whole if rule else isinstance(start, int)
+
+
+def _read(path: str, text: str, values: dict[str, Any]) -> Range:
+    """The range of one option.
+
+    Raises:
+        RefusedError: If it names no number of the strategy, is malformed, leaves the parameter's
+            own range, or does not hold what the strategy has.
+    """
+    place = f"--search {path}"
+    numbers = [k for k, v in values.items() if isinstance(v, int | float) and v is not True]
+    numbers = [name for name in numbers if not isinstance(values[name], bool)]
+    if path not in numbers:
+        remedy = f"{suggestion(path, numbers)}there are {', '.join(numbers) or 'none'}"
+        raise RefusedError(Complaint(place, "the strategy has no such number", remedy))
+    low_text, _, rest = text.partition(":")
+    high_text, _, scale = rest.partition(":")
+    try:
+        low, high = float(low_text), float(high_text)
+    except ValueError as error:
+        problem = f"{text!r} is no range"
+        raise RefusedError(Complaint(place, problem, SYNTAX)) from error
+    if scale not in ("", "log", "linear") or not (low < high < float("inf")):
+        raise RefusedError(Complaint(place, f"{text!r} is no range", SYNTAX))
+    found = Range(low, high, log=scale == "log")
+    for problem, remedy in _faults(path, found, values[path]):
+        raise RefusedError(Complaint(place, problem, remedy))
+    return found
+
+
+def _faults(path: str, found: Range, start: float) -> Iterator[tuple[str, str]]:
+    """What is wrong with a range that is well formed."""
+    rule = _rule(*path.split(".", 1)) or Number(least=float("-inf"))
+    if found.log and found.low <= 0:
+        yield f"a logarithmic range cannot begin at {found.low:g}", "begin it above 0"
+    if found.low < rule.least or (rule.above and found.low == rule.least):
+        bound = f"{'above' if rule.above else 'at least'} {rule.least:g}"
+        yield f"it begins at {found.low:g}, but the parameter is {bound}", "begin it later"
+    if rule.most is not None and found.high > rule.most:
+        yield (
+            f"it ends at {found.high:g}, but the parameter is at most {rule.most:g}",
+            "end it there",
+        )
+    if rule.whole and not (found.low.is_integer() and found.high.is_integer()):
+        yield "the parameter is a whole number", "give whole ends"
+    if not found.low <= start <= found.high:
+        problem = f"the strategy's own {start:g}, which is tried first, is not in it"
+        yield problem, f"widen it, or begin elsewhere with --set {path}={found.low:g}"

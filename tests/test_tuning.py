@@ -1,0 +1,286 @@
+"""Tuning: what is tried, by what it is judged, and how a search goes on."""
+
+import json
+import math
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from continual_mm import cli
+from continual_mm.arrivals import plan as planned
+from continual_mm.complaint import RefusedError
+from continual_mm.data import registry as datasets
+from continual_mm.data.pack import write_pack
+from continual_mm.definitions import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+from continual_mm.runs.history import Score
+from continual_mm.runs.listener import Audience, Listener
+from continual_mm.runs.report import compare
+from continual_mm.runs.searching import searched
+from continual_mm.runs.tuned import Trial, Tuned
+from continual_mm.runs.tuning import Plan, tune
+
+REPLAY = Strategy(
+    name="replay",
+    description="Some are kept.",
+    memory=MemorySettings(items=12),
+    plugins={"replay": {"rows": 8, "weight": 0.5}},
+)
+
+
+def write(path: Path, *, test_order: Sequence[int] = range(30)) -> Path:
+    """A pack; the captions of its test items may be given to others of them."""
+    dice = np.random.default_rng(3)
+    shared = dice.standard_normal((90, 5))
+    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    arrays["text"][60:] = arrays["text"][60:][list(test_order)]
+    ids = np.array([f"item{row}" for row in range(90)])
+    write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
+    return path
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("pack") / "mine.npz")
+
+
+def search(pack: Path, out: Path, strategy: Strategy = REPLAY, **given: Any) -> Plan:
+    training = Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
+    scenario = Scenario(
+        name="small",
+        dataset=str(pack),
+        space=SpaceSettings(dim=8, clusters=3),
+        training=training,
+        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+    )
+    card = datasets.card(str(pack), folder=Path())
+    options = {"trials": 3, "pruning": False, "options": {"device": "cpu"}, **given}
+    ranges = options.pop("ranges", ())
+    return Plan(
+        scenario,
+        card,
+        planned(scenario, card),
+        strategy,
+        searched(strategy, ranges),
+        out,
+        **options,
+    )
+
+
+def scores(trial: Trial, tuned: Tuned, seed: int = 0) -> list[Score]:
+    folder = tuned.folder / "trials" / "small" / trial.name / f"seed-{seed}"
+    known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["evaluations"]
+    return [Score.from_json(record) for record in known]
+
+
+def final(found: Sequence[Score], split: str, pair: str, metric: str = "recall_at_1") -> float:
+    chosen = [s for s in found if (s.split, s.pair, s.stage, s.final) == (split, pair, 2, True)]
+    assert len(chosen) == 2
+    return sum(getattr(score, metric) for score in chosen) / 2
+
+
+class Stopping(Audience):
+    """Ends a search the way Ctrl-C does, when a run begins or is given up."""
+
+    def __init__(self, runs: int) -> None:
+        self.left = runs
+        self.begun: list[str] = []
+
+    def listener(self, run: str) -> Listener:
+        self.begun.append(run)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return Listener()
+
+
+def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(
+    pack: Path, tmp_path: Path
+) -> None:
+    metric = "mean_reciprocal_rank"
+    tuned, failed = tune(search(pack, tmp_path, seeds=2, trials=1, metric=metric))
+    assert not failed
+    assert [(trial.number, trial.state) for trial in tuned.trials] == [(0, "finished")]
+    for trial in tuned.trials:
+        means = []
+        for seed in range(2):
+            found = scores(trial, tuned, seed)
+            old = final(found, "validation", "audio-video", metric)
+            new = final(found, "validation", "text-video", metric)
+            means.append(2 / (1 / old + 1 / new))
+        assert trial.value == pytest.approx(sum(means) / 2)
+
+
+@pytest.fixture(scope="module")
+def whole(pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """A search of three trials that nobody disturbed."""
+    return tune(search(pack, tmp_path_factory.mktemp("whole")), threads=1)[0]
+
+
+def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole: Tuned) -> None:
+    first, *others = (trial.values["replay.weight"] for trial in whole.trials)
+    assert first == 0.5
+    assert len(set(others)) == 2
+    assert all(0.03 <= value <= 30 for value in others)
+    folder = whole.folder / "trials" / "small" / whole.trials[2].name / "seed-0"
+    said = json.loads((folder / "definition.json").read_text(encoding="utf-8"))["strategy"]
+    assert said["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
+
+
+def test_test_items_decide_nothing(whole: Tuned, tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(30)
+    other = write(tmp_path / "mixed.npz", test_order=order)
+    mixed, _ = tune(search(other, tmp_path, trials=3), threads=1)
+    assert mixed.trials == whole.trials
+    tested = [
+        final(scores(tuned.trials[0], tuned), "test", "text-video", "mean_reciprocal_rank")
+        for tuned in (whole, mixed)
+    ]
+    assert tested[0] != tested[1]
+
+
+def test_a_search_that_was_killed_goes_on_to_the_same_trials(
+    pack: Path, whole: Tuned, tmp_path: Path
+) -> None:
+    for runs in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            tune(search(pack, tmp_path), threads=1, audience=Stopping(runs))
+    went_on = Stopping(99)
+    parts, _ = tune(search(pack, tmp_path, trials=2), threads=1, audience=went_on)
+    assert parts.trials == whole.trials[:2]
+    assert [Path(run).parent.name for run in went_on.begun] == ["replay-001"]
+    tuned, _ = tune(search(pack, tmp_path), threads=1)
+    assert tuned.trials == whole.trials
+    fewer = Stopping(1)
+    assert tune(search(pack, tmp_path, trials=1), audience=fewer)[0].trials == whole.trials[:1]
+    told = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
+    assert (told["trials"], told["finished"], told["split"]) == (1, 1, "validation")
+    with pytest.raises(RefusedError, match="holds another search: seeds was 1, is 2"):
+        tune(search(pack, tmp_path, seeds=2))
+
+
+def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others(
+    pack: Path, whole: Tuned, tmp_path: Path
+) -> None:
+    # Optuna's first ten values are random, whatever earlier trials came to.
+    once, _ = tune(search(pack, tmp_path), jobs=2, threads=1)
+    assert once.trials == whole.trials
+
+
+def test_a_trial_that_falls_behind_is_pruned_and_counted(pack: Path, tmp_path: Path) -> None:
+    slow = Strategy(name="slow", plugins={"slow": {"ratio": 1.0}})
+    given = {"pruning": True, "metric": "mean_reciprocal_rank", "ranges": ("slow.ratio=0:1",)}
+    tuned, _ = tune(search(pack, tmp_path, slow, trials=8, **given))
+    assert [trial.number for trial in tuned.trials] == list(range(8))
+    assert [trial.state for trial in tuned.trials[:5]] == ["finished"] * 5
+    pruned = [trial for trial in tuned.trials if trial.state == "pruned"]
+    assert pruned
+    assert {trial.value for trial in pruned} == {None}
+    assert all("validation items" in trial.note for trial in pruned)
+    folder = tuned.folder / "trials" / "small" / pruned[0].name / "seed-0"
+    assert not (folder / "cost.json").exists()
+    assert compare([tuned.folder]).reports["small"].rows
+
+
+def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack: Path, tmp_path: Path) -> None:
+    ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
+    tuned, failed = tune(search(pack, tmp_path, ewc, trials=2, ranges=("ewc.weight=1:1e38:log",)))
+    assert not failed
+    first, second = tuned.trials
+    assert (first.state, first.value) == ("diverged", None)
+    assert "not finite" in first.note
+    assert tuned.best == second
+
+
+def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack: Path, tmp_path: Path) -> None:
+    plan = search(pack, tmp_path)
+    both = plan.arrivals[:1]
+    one = Plan(plan.scenario, plan.card, both, REPLAY, plan.searched, tmp_path, trials=1)
+    with pytest.raises(RefusedError, match="has no old pairs"):
+        tune(one)
+
+
+@pytest.fixture
+def said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[object, str, str]]:
+    monkeypatch.chdir(tmp_path)
+    pack = write(tmp_path / "mine.npz")
+    Path("mine.toml").write_text(
+        f'dataset = "{pack.name}"\n[space]\ndim = 8\nclusters = 3\n[training]\nsteps = 4\n'
+        'batch_size = 8\n[[stage]]\nadd = ["video", "audio"]\n[[stage]]\nadd = ["text"]\n',
+        encoding="utf-8",
+    )
+
+    def ask(*arguments: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["tune", "mine.toml", "--trials", "2", "--device", "cpu", *arguments])
+        return (caught.value.code, *capsys.readouterr())
+
+    return ask
+
+
+def test_the_command_prints_the_trials_and_writes_a_strategy(said) -> None:
+    transport = ["--strategy", "transport", "--set", "memory.items=9", "--write", "best.toml"]
+    code, out, _ = said(*transport)
+    assert code == 0
+    assert "best of 2 trials" in out
+    text = Path("best.toml").read_text(encoding="utf-8")
+    assert text.startswith("# Tuned on mine: best of 2 trials of 1 seed each")
+    document = tomllib.loads(text)
+    told = json.loads(Path("tuning/mine/transport/tuning.json").read_text(encoding="utf-8"))
+    assert (
+        document["description"] == "The transport plans of old pairs are kept on some past items."
+    )
+    assert document["memory"] == {"items": 9}
+    best = {f"transport.{key}": value for key, value in document["transport"].items()}
+    assert best == told["best"]["values"]
+    assert math.isclose(told["best"]["value"], max(t["value"] for t in told["tried"]))
+    code, _, err = said(*transport)
+    assert code == 2
+    assert "best.toml: is there already; name another file, or add --force" in err
+    assert said(*transport, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--strategy", "naive"], "strategy 'naive': there is no number to search in it"),
+        (["--strategy", "ewc", "--search", "ewc.wieght=1:2"], "did you mean 'ewc.weight'?"),
+        (["--strategy", "ewc", "--write", "best"], "best: is no name of a strategy file"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_line(said, arguments: list[str], told: str) -> None:
+    code, _, err = said(*arguments)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert told in line
+
+
+def test_without_optuna_the_command_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["optuna"] = None
+from continual_mm.cli import main
+main(["tune", "av_vt", "--strategy", "ewc", "--trials", "1"])
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "continual-mm: tune: Optuna is not installed; pip install 'continual-mm[tune]'\n"
+    )
