@@ -36,7 +36,7 @@ class MAS(Plugin):
         rows: Rows of each of them.
     """
 
-    def __init__(self, *, weight: float = 10.0, batches: int = 32, rows: int = 32) -> None:
+    def __init__(self, *, weight: float = 300.0, batches: int = 32, rows: int = 32) -> None:
         super().__init__()
         self.weight = at_least_zero("mas.weight", weight)
         if batches < 1 or rows < 2:

@@ -31,7 +31,7 @@ class SI(Plugin):
             units of a weight squared.
     """
 
-    def __init__(self, *, weight: float = 1.0, damping: float = 0.001) -> None:
+    def __init__(self, *, weight: float = 30.0, damping: float = 0.001) -> None:
         super().__init__()
         self.weight = at_least_zero("si.weight", weight)
         if not 0 < damping < float("inf"):
