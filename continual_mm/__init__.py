@@ -27,12 +27,17 @@ if TYPE_CHECKING:
     from continual_mm.definitions import (
         Training as Training,
     )
+    from continual_mm.plugins.agem import AGEM as AGEM
     from continual_mm.plugins.distill import Distill as Distill
     from continual_mm.plugins.ewc import EWC as EWC
     from continual_mm.plugins.freeze import Freeze as Freeze
     from continual_mm.plugins.interpolate import Interpolate as Interpolate
+    from continual_mm.plugins.mas import MAS as MAS
     from continual_mm.plugins.plugin import Plugin as Plugin
+    from continual_mm.plugins.relational import Relational as Relational
     from continual_mm.plugins.replay import Replay as Replay
+    from continual_mm.plugins.row_kl import RowKL as RowKL
+    from continual_mm.plugins.si import SI as SI
     from continual_mm.plugins.slow import Slow as Slow
     from continual_mm.plugins.transport import Transport as Transport
     from continual_mm.plugins.warmup import Warmup as Warmup
@@ -55,12 +60,17 @@ _HOMES = {
     "Strategy": "definitions",
     "TowerSettings": "definitions",
     "Training": "definitions",
+    "AGEM": "plugins.agem",
     "Distill": "plugins.distill",
     "EWC": "plugins.ewc",
     "Freeze": "plugins.freeze",
     "Interpolate": "plugins.interpolate",
+    "MAS": "plugins.mas",
     "Plugin": "plugins.plugin",
+    "Relational": "plugins.relational",
     "Replay": "plugins.replay",
+    "RowKL": "plugins.row_kl",
+    "SI": "plugins.si",
     "Slow": "plugins.slow",
     "Transport": "plugins.transport",
     "Warmup": "plugins.warmup",
@@ -73,7 +83,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "AGEM",
     "EWC",
+    "MAS",
+    "SI",
     "Dataset",
     "Distill",
     "Freeze",
@@ -81,7 +94,9 @@ __all__ = [
     "Interpolate",
     "MemorySettings",
     "Plugin",
+    "Relational",
     "Replay",
+    "RowKL",
     "Scenario",
     "Slow",
     "SpaceSettings",

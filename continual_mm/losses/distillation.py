@@ -1,4 +1,4 @@
-"""Distillation: how far embeddings have moved from a teacher's."""
+"""Distillation: how far embeddings, and their similarities, have moved from a teacher's."""
 
 from torch import Tensor
 
@@ -24,3 +24,80 @@ def squared_distance(embeddings: Tensor, teacher: Tensor) -> Tensor:
     2.0
     """
     return (embeddings - teacher).square().sum(1).mean()
+
+
+def row_divergence(
+    similarity: Tensor, teacher: Tensor, *, temperature: float, right_only: bool = True
+) -> Tensor:
+    r"""How differently queries would choose among the candidates, in both directions.
+
+    .. math::
+        \frac1N \sum_i m_i \, \mathrm{KL}\big(\mathrm{softmax}(T_{i\cdot} / \tau) \,\|\,
+        \mathrm{softmax}(S_{i\cdot} / \tau)\big) + \text{the same of } T^\top, S^\top
+
+    With ``right_only``, m is 1 for queries that the teacher answers with the diagonal and 0 for the
+    others: what it has got wrong is not worth keeping (Mod-X puts the student's own row in the
+    place of such a row, so that it counts as no divergence; hence N, not the sum of m). Without, m
+    is 1 throughout.
+
+    Args:
+        similarity: S, (N, N), the student's; row i and column i belong to one item.
+        teacher: T, (N, N).
+        temperature: :math:`\tau`, in units of similarity.
+        right_only: Leave out queries that the teacher answers wrongly.
+
+    Returns:
+        A scalar in nats, at least 0; 0 where S is T, up to a constant.
+
+    References:
+        Zhu et al., CTP (arXiv 2308.07146); Ni et al., Mod-X (arXiv 2305.07437).
+
+    >>> import torch
+    >>> S = torch.eye(3)
+    >>> float(row_divergence(S, S, temperature=0.1))
+    0.0
+    """
+    one = _divergence(similarity, teacher, temperature, right_only)
+    return one + _divergence(similarity.T, teacher.T, temperature, right_only)
+
+
+def _divergence(
+    similarity: Tensor, teacher: Tensor, temperature: float, right_only: bool
+) -> Tensor:
+    old = (teacher / temperature).log_softmax(1)
+    new = (similarity / temperature).log_softmax(1)
+    each = (old.exp() * (old - new)).sum(1)
+    if right_only:
+        each = each * (teacher.diagonal() >= teacher.amax(1))
+    return each.mean()
+
+
+def relational_distance(embeddings: Tensor, teacher: Tensor) -> Tensor:
+    r"""Mean squared change of the similarities among the rows.
+
+    .. math::
+        \frac{1}{N (N-1)} \sum_{i \ne j} \big(z_i^\top z_j - t_i^\top t_j\big)^2
+
+    A rotation of all rows together changes nothing. Unit vectors have 1 on the diagonal always, so
+    it is left out.
+
+    Args:
+        embeddings: z, (N, D), N at least 2.
+        teacher: t, (N, D).
+
+    Returns:
+        A scalar, of unit vectors in [0, 4].
+
+    References:
+        Park et al., Relational Knowledge Distillation (arXiv 1904.05068), compare distances and
+        angles; of unit vectors, similarities hold both.
+
+    >>> import torch
+    >>> turned = torch.eye(2).flip(0)
+    >>> float(relational_distance(turned, torch.eye(2)))
+    0.0
+    """
+    count = embeddings.shape[0]
+    change = embeddings @ embeddings.T - teacher @ teacher.T
+    total = change.square().sum() - change.diagonal().square().sum()
+    return total / (count * (count - 1))

@@ -6,12 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.objective import Part
 from continual_mm.losses.distillation import squared_distance
-from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.recollection import Recollection
+from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
+from continual_mm.plugins.teacher import Teacher, places, recollection
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace
 
@@ -40,7 +38,7 @@ class Distill(Plugin):
         if rows < 2:
             raise ValueError(f"distill.rows = {rows}: give at least 2")
         self.recalled_rows = rows if self.weight else 0
-        self._teacher: dict[str, Tensor] = {}
+        self._teacher = Teacher()
         self._towers: dict[str, Tensor] = {}
         self._space: JointSpace | None = None
 
@@ -51,7 +49,7 @@ class Distill(Plugin):
             ValueError: If there is neither a memory nor a weight on current rows, so that nothing
                 would be distilled.
         """
-        if not self.current and _recollection(strategy) is None:
+        if not self.current and recollection(strategy) is None:
             raise ValueError(
                 "distill needs past items: give the run a memory, [memory] items = 128, or distil "
                 "on the current ones with distill.current = 1"
@@ -73,19 +71,8 @@ class Distill(Plugin):
 
     def _remembered(self, learner: Learner) -> dict[str, Tensor]:
         """Modality -> distance of the remembered rows to the teacher's embeddings."""
-        source, part = _recollection(learner), learner.remembered
-        if source is None or source.batch is None:
-            return {}
-        found = {}
-        for name in self._teacher.keys() & learner.batch.rows.keys():
-            inside = _inside(learner.batch, name, part)
-            if inside.shape[0]:
-                self._teacher[name] = self._teacher[name].to(learner.device)
-                drawn = source.drawn[learner.batch.rows[name][inside] - part.start]
-                where = source.batch.positions(name, drawn).to(learner.device)
-                new = learner.embedded[name].direction[inside.to(learner.device)]
-                found[name] = squared_distance(new, self._teacher[name][where])
-        return dict(sorted(found.items()))
+        seen = self._teacher.compare(learner)
+        return {name: squared_distance(each.new, each.old) for name, each in seen.items()}
 
     def _current(self, learner: Learner) -> dict[str, Tensor]:
         """Modality -> distance of the current rows to what the old towers make of them."""
@@ -95,7 +82,7 @@ class Distill(Plugin):
             self._space = _with_towers(learner.space, self._towers)
         batch, old = learner.batch, [modality.name for modality in self._space.modalities]
         inside = {
-            name: _inside(batch, name, learner.current).to(learner.device)
+            name: places(batch, name, learner.current).to(learner.device)
             for name in old
             if name in batch.rows
         }
@@ -110,43 +97,19 @@ class Distill(Plugin):
             for name, where in inside.items()
         }
 
-    @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Let the finished space embed what is remembered."""
-        source = _recollection(strategy)
-        if not self.weight or source is None or source.batch is None:
-            return
-        remembered = source.batch.to(strategy.device)
-        strategy.space.eval()
-        with strategy.precision():
-            embedded = strategy.space(remembered.features, remembered.lengths)
-        strategy.space.train()
-        self._teacher = {name: part.direction for name, part in embedded.items()}
+        if self.weight:
+            self._teacher.embed(strategy)
 
     def state(self) -> dict[str, Tensor]:
         """The teacher's embeddings, and the weights of its towers by name."""
-        return {
-            **{f"teacher/{name}": value for name, value in self._teacher.items()},
-            **{f"towers/{name}": value for name, value in self._towers.items()},
-        }
+        return {**self._teacher.state(), **contents("towers", self._towers)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
-        self._teacher, self._towers, self._space = {}, {}, None
-        for key, value in state.items():
-            kind, _, name = key.partition("/")
-            (self._teacher if kind == "teacher" else self._towers)[name] = value
-
-
-def _recollection(learner: Learner) -> Recollection | None:
-    """The learner's recollection, if the run has a memory."""
-    return next((plugin for plugin in learner.plugins if isinstance(plugin, Recollection)), None)
-
-
-def _inside(batch: Batch, name: str, part: Part) -> Tensor:
-    """Where in a modality's features the rows of a part of the batch stand."""
-    rows = batch.rows[name]
-    return ((rows >= part.start) & (rows < part.stop)).nonzero().squeeze(1)
+        self._teacher.load_state(state)
+        self._towers, self._space = extracted("towers", state), None
 
 
 def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:

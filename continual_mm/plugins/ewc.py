@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.loader import StepLoader
 from continual_mm.learning.objective import Part, contrast
-from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.importance import gradients, parabola
+from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
 from continual_mm.space.naming import named_parameters, trainable
+from continual_mm.space.space import Embedded
 
 
 class EWC(Plugin):
@@ -43,13 +45,9 @@ class EWC(Plugin):
         """Add the penalty."""
         if not self.weight or not self._importance:
             return
-        penalties = [
-            (self._importance[name] * (value - self._centre[name]).square()).sum()
-            for name, value in named_parameters(strategy.space)
-            if name in self._importance and value.requires_grad
-        ]
-        if penalties:
-            strategy.add_term("ewc", torch.stack(penalties).sum() / 2, weight=self.weight)
+        penalty = parabola(strategy.space, self._importance, self._centre)
+        if penalty is not None:
+            strategy.add_term("ewc", penalty / 2, weight=self.weight)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the stage's parabola to those before it."""
@@ -67,41 +65,23 @@ class EWC(Plugin):
 
     def fisher(self, learner: Learner) -> dict[str, Tensor]:
         """Diagonal Fisher information of the stage's contrast at the present weights, by name."""
-        experience = learner.stage_experience()
-        loader = StepLoader(
-            experience.items,
-            tuple(self.rows for _ in experience.items.shares),
-            steps=self.batches,
-            seed=experience.stage,
-        )
-        parameters = trainable(learner.space)
-        learner.space.eval()  # the information is that of the weights as they will be used
-        sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        for block in loader:
-            batch = block.to(learner.device)
-            with learner.precision():
-                embedded = learner.model(batch)
-            whole = Part(0, len(batch))
-            terms = contrast(learner.space, batch, embedded, experience.pairs, whole)
-            if not terms:
-                break
-            loss = torch.stack(list(terms.values())).sum()
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            for name, gradient in zip(sums, gradients, strict=True):
-                if gradient is not None:
-                    sums[name] += gradient.square() * len(batch)
-        learner.space.train()
+        pairs = learner.stage_experience().pairs
+
+        def measure(batch: Batch, embedded: Mapping[str, Embedded]) -> Tensor | None:
+            terms = contrast(learner.space, batch, embedded, pairs, Part(0, len(batch)))
+            return torch.stack(list(terms.values())).sum() if terms else None
+
+        sums = {name: torch.zeros_like(value) for name, value in trainable(learner.space).items()}
+        for found, size in gradients(learner, measure, batches=self.batches, rows=self.rows):
+            for name, gradient in found.items():
+                sums[name] += gradient.square() * size
         return {name: value / self.batches for name, value in sums.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Importances and centres by parameter name."""
-        return {
-            **{f"importance/{name}": value for name, value in self._importance.items()},
-            **{f"centre/{name}": value for name, value in self._centre.items()},
-        }
+        return {**contents("importance", self._importance), **contents("centre", self._centre)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
-        for key, value in state.items():
-            kind, _, name = key.partition("/")
-            (self._importance if kind == "importance" else self._centre)[name] = value
+        self._importance = extracted("importance", state)
+        self._centre = extracted("centre", state)

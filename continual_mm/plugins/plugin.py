@@ -68,3 +68,14 @@ def fraction(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} = {value}: give a number from 0 to 1")
     return float(value)
+
+
+def contents(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are kept in a state: ``kind/name``."""
+    return {f"{kind}/{name}": value for name, value in tensors.items()}
+
+
+def extracted(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`contents` put into a state."""
+    start = f"{kind}/"
+    return {key.removeprefix(start): v for key, v in state.items() if key.startswith(start)}

@@ -21,6 +21,7 @@ POSITIVE = Number(least=0, above=True)
 COUNT = Number(least=1, whole=True)
 ROWS = Number(least=2, whole=True)
 FRACTION = Number(least=0, most=1)
+SWITCH = Number(least=0, most=1, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Known:
 
 BUILT_IN: Mapping[str, Known] = MappingProxyType(
     {
+        "agem": Known(
+            "continual_mm.plugins.agem:AGEM",
+            "lets no step work against remembered items",
+            PluginRule({"rows": ROWS}, needs_memory=True),
+        ),
         "distill": Known(
             "continual_mm.plugins.distill:Distill",
             "keeps embeddings of old modalities near those of the last stage's end",
@@ -71,11 +77,34 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             PluginRule({"towards_old": FRACTION}),
             {"towards_old": Range(0.0, 1.0)},
         ),
+        "mas": Known(
+            "continual_mm.plugins.mas:MAS",
+            "pulls weights back that the similarities of finished stages depend on",
+            PluginRule({"weight": WEIGHT, "batches": COUNT, "rows": ROWS}),
+        ),
+        "relational": Known(
+            "continual_mm.plugins.relational:Relational",
+            "keeps the similarities within each old modality on remembered items",
+            PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
+        ),
         "replay": Known(
             "continual_mm.plugins.replay:Replay",
             "trains remembered items again",
             PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
             {"weight": Range(0.03, 30.0, log=True)},
+        ),
+        "row_kl": Known(
+            "continual_mm.plugins.row_kl:RowKL",
+            "keeps whom remembered items choose in other old modalities",
+            PluginRule(
+                {"weight": WEIGHT, "temperature": POSITIVE, "right_only": SWITCH, "rows": ROWS},
+                needs_memory=True,
+            ),
+        ),
+        "si": Known(
+            "continual_mm.plugins.si:SI",
+            "pulls weights back that brought the loss of finished stages down",
+            PluginRule({"weight": WEIGHT, "damping": POSITIVE}),
         ),
         "slow": Known(
             "continual_mm.plugins.slow:Slow",

@@ -1,0 +1,126 @@
+"""Memory aware synapses: weights that the similarities depend on are pulled back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_mm.data.batch import Batch
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.objective import Part, embeddings_at, paired_rows
+from continual_mm.modality import Pair
+from continual_mm.plugins.importance import gradients, parabola
+from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
+from continual_mm.space.naming import trainable
+from continual_mm.space.space import Embedded
+
+
+class MAS(Plugin):
+    """Memory aware synapses (Aljundi et al. 2018, arXiv 1711.09601), for a space of unit vectors.
+
+    ``sum_i importance_i (w_i - centre_i)^2``, with the centre the weights at the last stage's end
+    and importances added up over stages. The paper's importance is the mean absolute gradient of
+    the squared norm of a network's output. Of unit embeddings that norm is 1 whatever the weights,
+    so its gradient is zero. What retrieval puts out for an item is the row of its similarities to
+    the candidates, and the mean squared norm of these rows takes the norm's place
+    (:func:`similarity_energy`). Norms of raw embeddings would not do: no similarity depends on
+    them.
+
+    The similarities couple the rows of a batch, so there is no gradient per item: importances are
+    means of the absolute gradients of small batches. No labels and no loss are looked at.
+
+    Args:
+        weight: Weight of the penalty.
+        batches: Batches that importances are estimated from.
+        rows: Rows of each of them.
+    """
+
+    def __init__(self, *, weight: float = 300.0, batches: int = 32, rows: int = 32) -> None:
+        super().__init__()
+        self.weight = at_least_zero("mas.weight", weight)
+        if batches < 1 or rows < 2:
+            raise ValueError(f"mas.batches = {batches}, mas.rows = {rows}: give at least 1 and 2")
+        self.batches = batches
+        self.rows = rows
+        self._importance: dict[str, Tensor] = {}
+        self._centre: dict[str, Tensor] = {}
+
+    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Add the penalty."""
+        if not self.weight or not self._importance:
+            return
+        penalty = parabola(strategy.space, self._importance, self._centre)
+        if penalty is not None:
+            strategy.add_term("mas", penalty, weight=self.weight)
+
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Add the stage's importances to those before it, around the present weights."""
+        if not self.weight:
+            return
+        for name, found in self.importance(strategy).items():
+            self._importance[name] = self._importance.get(name, 0.0) + found
+        for name, value in trainable(strategy.space).items():
+            if name in self._importance:
+                self._centre[name] = value.detach().clone()
+
+    def importance(self, learner: Learner) -> dict[str, Tensor]:
+        """Mean absolute gradient of the similarities' energy in the stage's pairs, by name."""
+        pairs = learner.stage_experience().pairs
+
+        def measure(batch: Batch, embedded: Mapping[str, Embedded]) -> Tensor | None:
+            energies = [
+                similarity_energy(
+                    embeddings_at(batch, embedded, pair.first, rows),
+                    embeddings_at(batch, embedded, pair.second, rows),
+                )
+                for pair, rows in _rows_of(pairs, batch).items()
+                if rows.shape[0] > 1
+            ]
+            return torch.stack(energies).sum() if energies else None
+
+        sums: dict[str, Tensor] = {}
+        for found, _ in gradients(learner, measure, batches=self.batches, rows=self.rows):
+            for name, gradient in found.items():
+                sums[name] = sums.get(name, 0.0) + gradient.abs()
+        return {name: value / self.batches for name, value in sums.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """Importances and centres by parameter name."""
+        return {**contents("importance", self._importance), **contents("centre", self._centre)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+        self._importance = extracted("importance", state)
+        self._centre = extracted("centre", state)
+
+
+def similarity_energy(first: Tensor, second: Tensor) -> Tensor:
+    r"""Mean over items of the squared norm of their row of similarities.
+
+    .. math::
+        \frac1N \lVert A B^\top \rVert_F^2
+
+    Columns give the same as rows do, so both directions of retrieval are in it.
+
+    Args:
+        first: A, (N, D), embeddings of one modality.
+        second: B, (N, D), of the other, row i belonging to row i of A.
+
+    Returns:
+        A scalar, of unit vectors in [0, N].
+
+    >>> float(similarity_energy(torch.eye(3), torch.eye(3)))
+    1.0
+    """
+    return (first @ second.T).square().sum() / first.shape[0]
+
+
+def _rows_of(pairs: Mapping[int, tuple[Pair, ...]], batch: Batch) -> dict[Pair, Tensor]:
+    """Pair -> rows of the batch that train it."""
+    stages: dict[Pair, list[int]] = {}
+    for stage, trained in pairs.items():
+        for pair in trained:
+            stages.setdefault(pair, []).append(stage)
+    whole = Part(0, len(batch))
+    return {pair: paired_rows(batch, pair, stages[pair], whole) for pair in sorted(stages)}
