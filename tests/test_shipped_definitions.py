@@ -30,6 +30,8 @@ def test_all_that_was_promised_is_shipped() -> None:
         "warmup",
         "interpolate",
         "transport_interpolate",
+        "nullspace",
+        "realign",
     } <= STRATEGIES.keys()
 
 

@@ -64,6 +64,19 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "moves a finished stage's weights part of the way back to those before it",
             PluginRule({"towards_old": FRACTION}),
         ),
+        "nullspace": Known(
+            "continual_mm.plugins.nullspace:Nullspace",
+            "lets old layers change only where old inputs do not notice",
+            PluginRule({"keep": FRACTION, "batches": COUNT, "rows": COUNT}),
+        ),
+        "realign": Known(
+            "continual_mm.plugins.realign:Realign",
+            "merges a finished stage's weights with those before it, then aligns them again",
+            PluginRule(
+                {"towards_old": FRACTION, "steps": COUNT, "rate": FRACTION, "rows": ROWS},
+                needs_memory=True,
+            ),
+        ),
         "replay": Known(
             "continual_mm.plugins.replay:Replay",
             "trains remembered items again",
