@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from continual_mm.plugins.freeze import Freeze as Freeze
     from continual_mm.plugins.interpolate import Interpolate as Interpolate
     from continual_mm.plugins.mas import MAS as MAS
+    from continual_mm.plugins.nullspace import Nullspace as Nullspace
     from continual_mm.plugins.plugin import Plugin as Plugin
+    from continual_mm.plugins.realign import Realign as Realign
     from continual_mm.plugins.relational import Relational as Relational
     from continual_mm.plugins.replay import Replay as Replay
     from continual_mm.plugins.row_kl import RowKL as RowKL
@@ -68,6 +70,8 @@ _HOMES = {
     "MAS": "plugins.mas",
     "Plugin": "plugins.plugin",
     "Relational": "plugins.relational",
+    "Nullspace": "plugins.nullspace",
+    "Realign": "plugins.realign",
     "Replay": "plugins.replay",
     "RowKL": "plugins.row_kl",
     "SI": "plugins.si",
@@ -93,7 +97,9 @@ __all__ = [
     "History",
     "Interpolate",
     "MemorySettings",
+    "Nullspace",
     "Plugin",
+    "Realign",
     "Relational",
     "Replay",
     "RowKL",

@@ -32,7 +32,7 @@ class Interpolate(Plugin):
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Keep a copy of what is there before anything arrives."""
         if self.towards_old and strategy.space.modalities:
-            self._old = {name: value.clone() for name, value in _numbers(strategy.space)}
+            self._old = numbers(strategy.space)
 
     def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Move back.
@@ -40,15 +40,7 @@ class Interpolate(Plugin):
         A stage is one epoch, and its end comes before ``after_training_exp``, where other plugins
         take the finished stage for their teacher, whatever the order of the plugins.
         """
-        if not self._old:
-            return
-        new = dict(_numbers(strategy.space))
-        for name, value in self._old.items():
-            old = value.to(new[name].device)
-            mixed = torch.lerp(new[name], old, self.towards_old)
-            if name == "centroids":
-                mixed = _with_lengths(mixed, old, new[name], self.towards_old)
-            new[name].copy_(mixed)
+        move_back(strategy.space, self._old, self.towards_old)
 
     def state(self) -> dict[str, Tensor]:
         """The weights before the stage, by name."""
@@ -57,6 +49,28 @@ class Interpolate(Plugin):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
         self._old = {key.removeprefix("old/"): value for key, value in state.items()}
+
+
+def numbers(space: JointSpace) -> dict[str, Tensor]:
+    """Copies of weights and buffers of floating-point numbers, by canonical name."""
+    return {name: value.clone() for name, value in _numbers(space)}
+
+
+def move_back(space: JointSpace, old: Mapping[str, Tensor], share: float) -> None:
+    """Move what a space has of old numbers towards them; other numbers stay.
+
+    Args:
+        space: Is changed in place.
+        old: From :func:`numbers`, earlier.
+        share: How far they go, in [0, 1]; at 1 they are the old ones.
+    """
+    new = dict(_numbers(space))
+    for name, value in old.items():
+        before = value.to(new[name].device)
+        mixed = torch.lerp(new[name], before, share)
+        if name == "centroids":
+            mixed = _with_lengths(mixed, before, new[name], share)
+        new[name].copy_(mixed)
 
 
 def _numbers(space: JointSpace) -> Iterator[tuple[str, Tensor]]:

@@ -25,6 +25,9 @@ class Plugin(BaseSGDPlugin[Any]):
     recalled_rows: int = 0
     """Remembered rows that the plugin wants in each batch; the largest wish is met."""
 
+    extra_steps: int = 0
+    """Optimiser steps that the plugin has made until now, beside those of the learner."""
+
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Called before a stage, when what arrives with it is not in the space yet."""
 

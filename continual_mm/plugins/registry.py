@@ -81,11 +81,28 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "continual_mm.plugins.mas:MAS",
             "pulls weights back that the similarities of finished stages depend on",
             PluginRule({"weight": WEIGHT, "batches": COUNT, "rows": ROWS}),
+            {"weight": Range(1.0, 100000.0, log=True)},
         ),
         "relational": Known(
             "continual_mm.plugins.relational:Relational",
             "keeps the similarities within each old modality on remembered items",
             PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
+            {"weight": Range(1.0, 10000.0, log=True)},
+        ),
+        "nullspace": Known(
+            "continual_mm.plugins.nullspace:Nullspace",
+            "lets old layers change only where old inputs do not notice",
+            PluginRule({"keep": FRACTION, "batches": COUNT, "rows": COUNT}),
+            {"keep": Range(0.5, 1.0)},
+        ),
+        "realign": Known(
+            "continual_mm.plugins.realign:Realign",
+            "merges a finished stage's weights with those before it, then aligns them again",
+            PluginRule(
+                {"towards_old": FRACTION, "steps": COUNT, "rate": FRACTION, "rows": ROWS},
+                needs_memory=True,
+            ),
+            {"towards_old": Range(0.0, 1.0), "rate": Range(0.01, 1.0, log=True)},
         ),
         "replay": Known(
             "continual_mm.plugins.replay:Replay",
@@ -100,11 +117,13 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                 {"weight": WEIGHT, "temperature": POSITIVE, "right_only": SWITCH, "rows": ROWS},
                 needs_memory=True,
             ),
+            {"weight": Range(0.03, 100.0, log=True), "temperature": Range(0.01, 0.5, log=True)},
         ),
         "si": Known(
             "continual_mm.plugins.si:SI",
             "pulls weights back that brought the loss of finished stages down",
             PluginRule({"weight": WEIGHT, "damping": POSITIVE}),
+            {"weight": Range(0.01, 10000.0, log=True), "damping": Range(1e-4, 1.0, log=True)},
         ),
         "slow": Known(
             "continual_mm.plugins.slow:Slow",

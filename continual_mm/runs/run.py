@@ -262,7 +262,7 @@ def _cost(session: Session, seconds: float, device: torch.device) -> dict[str, f
     training = [experience.training for experience in session.benchmark.train]
     return {
         "seconds": seconds,
-        "steps": sum(settings.steps for settings in training),
+        "steps": sum(settings.steps for settings in training) + session.extra_steps,
         "memory_items": session.remembered_items,
         "memory_bytes": session.memory_bytes,
         "recalled_rows": session.recalled_rows,

@@ -112,6 +112,11 @@ class Session:
         return sum(tensor.nbytes for tensor in tensors)
 
     @property
+    def extra_steps(self) -> int:
+        """Optimiser steps that plugins made beside those of the stages."""
+        return sum(plugin.extra_steps for plugin in self.plugins.values())
+
+    @property
     def remembered_items(self) -> int:
         """Items in the memory."""
         memory = self.learner.memory

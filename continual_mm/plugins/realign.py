@@ -1,0 +1,174 @@
+"""Realign: a finished stage's weights are merged with the old ones, then aligned again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+
+from continual_mm.data.batch import Batch, join
+from continual_mm.dice import seed_for
+from continual_mm.learning.guard import Guard
+from continual_mm.learning.learner import Learner, adam
+from continual_mm.learning.loader import Order, StepLoader
+from continual_mm.learning.objective import Part, Terms
+from continual_mm.plugins.interpolate import move_back, numbers
+from continual_mm.plugins.plugin import Plugin, fraction
+from continual_mm.plugins.recollection import Recollection
+from continual_mm.space.naming import named_parameters
+
+
+class Realign(Plugin):
+    """Merge, then realign: MERA of Zhang et al. (arXiv 2503.07663), carried over to a space.
+
+    At the end of a stage all that was there before it goes part of the way back, as
+    :class:`~continual_mm.plugins.interpolate.Interpolate` does it. A merged tower fits neither its
+    old partners nor the new one quite, so some optimiser steps follow in which all learn together:
+    MCN's losses on the stage's items, and beside them, with equal weight, on remembered rows with
+    the pairs of their own stage. These steps have an optimiser and dice of their own. The centroids
+    stay as merged, and other plugins add no terms, but those that correct updates correct these.
+
+    Args:
+        towards_old: How far back the weights go, in [0, 1]: 0 keeps the new ones, 1 the old ones.
+        steps: Optimiser steps of the second part.
+        rate: Their learning rate as a part of the stage's, in [0, 1].
+        rows: Remembered rows in each of these steps; all that there are, if fewer.
+    """
+
+    needs_memory = True
+
+    def __init__(
+        self, *, towards_old: float = 0.5, steps: int = 100, rate: float = 0.1, rows: int = 128
+    ) -> None:
+        super().__init__()
+        self.towards_old = fraction("realign.towards_old", towards_old)
+        self.rate = fraction("realign.rate", rate)
+        if steps < 1 or rows < 2:
+            problem = f"realign.steps = {steps}, realign.rows = {rows}"
+            raise ValueError(f"{problem}: give at least 1 and 2")
+        self.steps = steps
+        self.rows = rows
+        self._old: dict[str, Tensor] = {}
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Keep a copy of what is there before anything arrives.
+
+        Raises:
+            ValueError: If the run has no memory.
+        """
+        _recollection(strategy)
+        if strategy.space.modalities:
+            self._old = numbers(strategy.space)
+
+    def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Merge and realign, before other plugins take the finished stage for their teacher."""
+        if not self._old or not strategy.training.steps:
+            return
+        move_back(strategy.space, self._old, self.towards_old)
+        with _kept(strategy):
+            self._realign(strategy)
+
+    def _realign(self, learner: Learner) -> None:
+        stage = learner.stage
+        seed = seed_for(learner.space.seed, "realign", stage)
+        experience = learner.stage_experience()
+        shown = StepLoader(experience.items, experience.rows_per_step, steps=self.steps, seed=seed)
+        remembered = _recollection(learner).batch
+        kept = 0 if remembered is None else len(remembered)
+        recalled = Order(kept, self.rows, seed=seed_for(seed, "memory"))
+        optimizer, guard = self._optimizer(learner), Guard()
+        for step, block in enumerate(shown):
+            torch.manual_seed(seed_for(seed, "step", step))
+            # These steps come behind the stage's own, so none hides the same features as another.
+            learner.space.dropout.at(stage, learner.step + step)
+            past = [] if remembered is None else [remembered.select(recalled[step])]
+            terms = _terms(learner, [block, *past])
+            _update(learner, optimizer, terms, guard, step=learner.step + step)
+            for plugin in learner.plugins:
+                if isinstance(plugin, Plugin):
+                    plugin.after_update(learner)
+        guard.check(stage, learner.space)
+        self.extra_steps += self.steps
+
+    def _optimizer(self, learner: Learner) -> Optimizer:
+        """Adam without a past, at a part of the stage's rate."""
+        parameters = dict(named_parameters(learner.space))
+        paces = {value: learner.pace.get(name, 1.0) for name, value in parameters.items()}
+        trained = [value for value in parameters.values() if value.requires_grad]
+        trained = trained or [learner.space.log_scale]
+        optimizer = adam(trained, 0.0, paces)
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate * learner.training.learning_rate * group["pace"]
+        return optimizer
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights before the stage, by name, and the steps made in earlier stages."""
+        old = {f"old/{name}": value for name, value in self._old.items()}
+        return {**old, "steps": torch.tensor(self.extra_steps)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+        self._old = {
+            key.removeprefix("old/"): value for key, value in state.items() if key != "steps"
+        }
+        self.extra_steps = int(state["steps"])
+
+
+def _terms(learner: Learner, parts: Sequence[Batch]) -> Terms:
+    """The objective on current rows and on remembered ones, if any, embedded together."""
+    batch, current = join(parts).to(learner.device, non_blocking=True), len(parts[0])
+    learner.mbatch = batch
+    with learner.precision():
+        learner.mb_output = learner.model(batch)
+    terms = learner.objective(Part(0, current))
+    past = learner.objective(Part(current, len(batch)))
+    return terms | {f"realign/{name}": value for name, value in past.items()}
+
+
+def _update(
+    learner: Learner, optimizer: Optimizer, terms: Terms, guard: Guard, *, step: int
+) -> None:
+    """One step, as the learner makes its own: clipped, and stopped by numbers not finite."""
+    optimizer.zero_grad()
+    loss = sum(terms.values(), start=torch.zeros((), device=learner.device))
+    if not loss.requires_grad:
+        return
+    torch.autograd.backward(learner.scaler.scale(loss))
+    learner.scaler.unscale_(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    length = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if learner.training.clip_norm:
+        clip_grads_with_norm_(parameters, learner.training.clip_norm, length)
+    values = dict(terms)
+    if not learner.scaler.is_enabled():  # the scaler itself skips steps that overflow
+        values["the gradient"] = length
+    guard.watch(learner.stage, step, values, learner.space)
+    learner.scaler.step(optimizer)
+    learner.scaler.update()
+    optimizer.zero_grad()
+
+
+@contextmanager
+def _kept(learner: Learner) -> Iterator[None]:
+    """Leave the learner's batch and its centroids as they were."""
+    kept = learner.mbatch, learner.mb_output, learner.clusters.fixed
+    learner.clusters.fixed = True
+    try:
+        yield
+    finally:
+        learner.mbatch, learner.mb_output, learner.clusters.fixed = kept
+
+
+def _recollection(learner: Learner) -> Recollection:
+    """The learner's recollection.
+
+    Raises:
+        ValueError: If the run has no memory.
+    """
+    for plugin in learner.plugins:
+        if isinstance(plugin, Recollection):
+            return plugin
+    raise ValueError("realign needs past items: give the run a memory, [memory] items = 128")
