@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from continual_mm.plugins.ewc import EWC as EWC
     from continual_mm.plugins.freeze import Freeze as Freeze
     from continual_mm.plugins.interpolate import Interpolate as Interpolate
+    from continual_mm.plugins.partners import Partners as Partners
     from continual_mm.plugins.plugin import Plugin as Plugin
+    from continual_mm.plugins.prototypes import Prototypes as Prototypes
     from continual_mm.plugins.replay import Replay as Replay
     from continual_mm.plugins.slow import Slow as Slow
     from continual_mm.plugins.transport import Transport as Transport
@@ -51,7 +53,9 @@ _HOMES = {
     "EWC": "plugins.ewc",
     "Freeze": "plugins.freeze",
     "Interpolate": "plugins.interpolate",
+    "Partners": "plugins.partners",
     "Plugin": "plugins.plugin",
+    "Prototypes": "plugins.prototypes",
     "Replay": "plugins.replay",
     "Slow": "plugins.slow",
     "Transport": "plugins.transport",
@@ -71,7 +75,9 @@ __all__ = [
     "Freeze",
     "History",
     "Interpolate",
+    "Partners",
     "Plugin",
+    "Prototypes",
     "Replay",
     "Scenario",
     "Slow",

@@ -6,14 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.objective import Part
 from continual_mm.losses.distillation import squared_distance
+from continual_mm.plugins.old_towers import OldTowers, rows_inside
 from continual_mm.plugins.plugin import Plugin, at_least_zero
 from continual_mm.plugins.recollection import Recollection
-from continual_mm.space.naming import module_key
-from continual_mm.space.space import JointSpace
 
 
 class Distill(Plugin):
@@ -41,8 +38,7 @@ class Distill(Plugin):
             raise ValueError(f"distill.rows = {rows}: give at least 2")
         self.recalled_rows = rows if self.weight else 0
         self._teacher: dict[str, Tensor] = {}
-        self._towers: dict[str, Tensor] = {}
-        self._space: JointSpace | None = None
+        self._towers = OldTowers()
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Copy the old towers before anything arrives.
@@ -57,9 +53,7 @@ class Distill(Plugin):
                 "on the current ones with distill.current = 1"
             )
         if self.current:
-            towers = strategy.space.encoders.state_dict()
-            self._towers = {name: value.clone() for name, value in towers.items()}
-            self._space = None
+            self._towers.keep(strategy.space)
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the distances, one term for each modality."""
@@ -78,7 +72,7 @@ class Distill(Plugin):
             return {}
         found = {}
         for name in self._teacher.keys() & learner.batch.rows.keys():
-            inside = _inside(learner.batch, name, part)
+            inside = rows_inside(learner.batch, name, part)
             if inside.shape[0]:
                 self._teacher[name] = self._teacher[name].to(learner.device)
                 drawn = source.drawn[learner.batch.rows[name][inside] - part.start]
@@ -89,25 +83,9 @@ class Distill(Plugin):
 
     def _current(self, learner: Learner) -> dict[str, Tensor]:
         """Modality -> distance of the current rows to what the old towers make of them."""
-        if not self._towers:
-            return {}
-        if self._space is None:
-            self._space = _with_towers(learner.space, self._towers)
-        batch, old = learner.batch, [modality.name for modality in self._space.modalities]
-        inside = {
-            name: _inside(batch, name, learner.current).to(learner.device)
-            for name in old
-            if name in batch.rows
-        }
-        inside = {name: where for name, where in inside.items() if where.shape[0]}
-        features = {name: batch.features[name][where] for name, where in inside.items()}
-        timed = inside.keys() & batch.lengths.keys()
-        lengths = {name: batch.lengths[name][inside[name]] for name in timed}
-        with torch.no_grad(), learner.precision():
-            teacher = self._space(features, lengths)
         return {
-            name: squared_distance(learner.embedded[name].direction[where], teacher[name].direction)
-            for name, where in inside.items()
+            name: squared_distance(learner.embedded[name].direction[where], teacher)
+            for name, (where, teacher) in self._towers.embed(learner).items()
         }
 
     @torch.no_grad()
@@ -125,38 +103,16 @@ class Distill(Plugin):
 
     def state(self) -> dict[str, Tensor]:
         """The teacher's embeddings, and the weights of its towers by name."""
-        return {
-            **{f"teacher/{name}": value for name, value in self._teacher.items()},
-            **{f"towers/{name}": value for name, value in self._towers.items()},
-        }
+        teacher = {f"teacher/{name}": value for name, value in self._teacher.items()}
+        return {**teacher, **self._towers.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
-        self._teacher, self._towers, self._space = {}, {}, None
-        for key, value in state.items():
-            kind, _, name = key.partition("/")
-            (self._teacher if kind == "teacher" else self._towers)[name] = value
+        teacher = {key: value for key, value in state.items() if key.startswith("teacher/")}
+        self._teacher = {key.removeprefix("teacher/"): value for key, value in teacher.items()}
+        self._towers.load_state(state)
 
 
 def _recollection(learner: Learner) -> Recollection | None:
     """The learner's recollection, if the run has a memory."""
     return next((plugin for plugin in learner.plugins if isinstance(plugin, Recollection)), None)
-
-
-def _inside(batch: Batch, name: str, part: Part) -> Tensor:
-    """Where in a modality's features the rows of a part of the batch stand."""
-    rows = batch.rows[name]
-    return ((rows >= part.start) & (rows < part.stop)).nonzero().squeeze(1)
-
-
-def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
-    """A space that has some towers of another, with weights of their own, and never trains."""
-    teacher = JointSpace(space.settings, seed=space.seed, towers=space.towers)
-    teacher.to(space.log_scale.device)
-    known = {name.partition(".")[0] for name in towers}
-    for modality in space.modalities:
-        if module_key(modality.name) in known:
-            teacher.welcome(modality)
-    weights = {name: value.to(space.log_scale.device) for name, value in towers.items()}
-    teacher.encoders.load_state_dict(weights, assign=True)
-    return teacher.requires_grad_(False).eval()

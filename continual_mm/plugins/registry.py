@@ -64,6 +64,16 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "moves a finished stage's weights part of the way back to those before it",
             PluginRule({"towards_old": FRACTION}),
         ),
+        "partners": Known(
+            "continual_mm.plugins.partners:Partners",
+            "keeps the plans of current rows with stored embeddings of absent modalities",
+            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "items": ROWS}),
+        ),
+        "prototypes": Known(
+            "continual_mm.plugins.prototypes:Prototypes",
+            "keeps how old modalities are shared out among the last stage's centroids",
+            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "items": COUNT}),
+        ),
         "replay": Known(
             "continual_mm.plugins.replay:Replay",
             "trains remembered items again",
@@ -78,7 +88,15 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "continual_mm.plugins.transport:Transport",
             "keeps the transport plans between old modalities on remembered items",
             PluginRule(
-                {"weight": WEIGHT, "epsilon": POSITIVE, "gauge": WEIGHT, "rows": ROWS},
+                {
+                    "weight": WEIGHT,
+                    "epsilon": POSITIVE,
+                    "gauge": WEIGHT,
+                    "rows": ROWS,
+                    "trust": FRACTION,
+                    "budget": WEIGHT,
+                    "unbalanced": WEIGHT,
+                },
                 needs_memory=True,
             ),
         ),
