@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-PACE = 0.1
+PACE = 0.2
 """Largest change of the multiplier's logarithm in a step."""
-REACH = 1000.0
+REACH = 1e6
 """How many times larger or smaller than at its beginning a multiplier may become."""
 
 
