@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from continual_mm.plugins.interpolate import Interpolate as Interpolate
     from continual_mm.plugins.mas import MAS as MAS
     from continual_mm.plugins.nullspace import Nullspace as Nullspace
+    from continual_mm.plugins.partners import Partners as Partners
     from continual_mm.plugins.plugin import Plugin as Plugin
+    from continual_mm.plugins.prototypes import Prototypes as Prototypes
     from continual_mm.plugins.realign import Realign as Realign
     from continual_mm.plugins.relational import Relational as Relational
     from continual_mm.plugins.replay import Replay as Replay
@@ -72,6 +74,8 @@ _HOMES = {
     "Relational": "plugins.relational",
     "Nullspace": "plugins.nullspace",
     "Realign": "plugins.realign",
+    "Partners": "plugins.partners",
+    "Prototypes": "plugins.prototypes",
     "Replay": "plugins.replay",
     "RowKL": "plugins.row_kl",
     "SI": "plugins.si",
@@ -98,7 +102,9 @@ __all__ = [
     "Interpolate",
     "MemorySettings",
     "Nullspace",
+    "Partners",
     "Plugin",
+    "Prototypes",
     "Realign",
     "Relational",
     "Replay",

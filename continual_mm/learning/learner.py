@@ -334,7 +334,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         nothing: Tensor = self._make_empty_loss()
         return torch.stack(list(terms.values())).sum() if terms else nothing
 
-    def add_term(self, name: str, value: Tensor, *, weight: float) -> None:
+    def add_term(self, name: str, value: Tensor, *, weight: float | Tensor) -> None:
         """Add ``weight * value`` to the step's loss; for plugins, in ``before_backward``."""
         self.terms[name] = weight * value
         self.loss = self.loss + self.terms[name]

@@ -153,6 +153,7 @@ def log_transport_plan(
     cost: Tensor,
     *,
     epsilon: float,
+    column_masses: Tensor | None = None,
     potentials: tuple[Tensor, Tensor] | None = None,
     tolerance: float | None = None,
     iterations: int = 1000,
@@ -162,6 +163,7 @@ def log_transport_plan(
     Args:
         cost: (n, m) or (B, n, m).
         epsilon: Entropic temperature, in units of the cost.
+        column_masses: (m,) positive, with sum 1, where they are not 1/m each.
         potentials: A guess to start from. It is taken off the cost, which leaves the plan as it
             is but leaves the solver little to do.
         tolerance: See :func:`plan_distillation`.
@@ -183,6 +185,7 @@ def log_transport_plan(
         solution = solve_batch(
             rest if rest.ndim == 3 else rest[None],
             epsilon,
+            b=_masses(column_masses, wide),
             max_iter=iterations,
             tol=tolerance,
             method="log_sinkhorn",
@@ -191,7 +194,11 @@ def log_transport_plan(
     rows, columns = (part.reshape(*wide.shape[:-2], -1) for part in solution.potentials)
     scaled = rows[..., :, None] + columns[..., None, :] - rest / epsilon
     # The solver ends with exact columns, but for a tiny epsilon they do not survive this sum.
-    log_plan = scaled.log_softmax(dim=-2) - math.log(wide.shape[-1])
+    log_plan = scaled.log_softmax(dim=-2)
+    if column_masses is None:
+        log_plan = log_plan - math.log(wide.shape[-1])
+    else:
+        log_plan = log_plan + column_masses.to(wide).log()
     return log_plan, Potentials(guess.rows + epsilon * rows, guess.columns + epsilon * columns)
 
 
@@ -209,6 +216,28 @@ def _check(cost: Tensor, epsilon: float, tolerance: float | None, iterations: in
         raise ValueError(f"tolerance {tolerance} must not be negative; omit it for the default")
     if iterations < 1:
         raise ValueError(f"{iterations} iterations cannot make a plan; give at least 1")
+
+
+def _masses(masses: Tensor | None, cost: Tensor) -> Tensor | None:
+    """The masses of the columns for every cost of a batch; None stands for uniform ones."""
+    if masses is None:
+        return None
+    if masses.shape != cost.shape[-1:]:
+        raise ValueError(f"{tuple(masses.shape)} masses for a cost of shape {tuple(cost.shape)}")
+    return masses.to(cost).expand(cost.shape[0] if cost.ndim == 3 else 1, -1)
+
+
+def divergence_of_logs(teacher: Tensor, student: Tensor) -> Tensor:
+    """Summands of KL(teacher || student) of two positive measures, from their logarithms.
+
+    The difference of the masses is in each, so none is negative: a small sum is not lost in larger
+    terms.
+    """
+    growth = student - teacher
+    old = teacher.exp()
+    near = old * (growth.expm1() - growth)
+    far = student.exp() - old - old * growth
+    return torch.where(growth < 1, near, far)
 
 
 def _cold(cost: Tensor) -> Potentials:
@@ -241,12 +270,7 @@ class _PlanDivergence(torch.autograd.Function):
         teacher, plan = teacher_log_plan.exp(), log_plan.exp()
         ctx.save_for_backward(teacher - plan)
         ctx.epsilon = epsilon
-        # Both masses are 1, so adding their difference to P_old log(P_old / P_new) changes
-        # nothing, but makes every term positive: a small sum is not lost in larger terms.
-        growth = log_plan - teacher_log_plan
-        near = teacher * (growth.expm1() - growth)
-        far = plan - teacher - teacher * growth
-        return torch.where(growth < 1, near, far).sum((-2, -1)).clamp(min=0)
+        return divergence_of_logs(teacher_log_plan, log_plan).sum((-2, -1)).clamp(min=0)
 
     @staticmethod
     @once_differentiable

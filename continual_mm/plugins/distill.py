@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.distillation import squared_distance
-from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
-from continual_mm.plugins.teacher import Teacher, places, recollection
-from continual_mm.space.naming import module_key
-from continual_mm.space.space import JointSpace
+from continual_mm.plugins.old_towers import OldTowers
+from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.teacher import Teacher, recollection
 
 
 class Distill(Plugin):
@@ -39,8 +37,7 @@ class Distill(Plugin):
             raise ValueError(f"distill.rows = {rows}: give at least 2")
         self.recalled_rows = rows if self.weight else 0
         self._teacher = Teacher()
-        self._towers: dict[str, Tensor] = {}
-        self._space: JointSpace | None = None
+        self._towers = OldTowers()
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Copy the old towers before anything arrives.
@@ -55,9 +52,7 @@ class Distill(Plugin):
                 "on the current ones with distill.current = 1"
             )
         if self.current:
-            towers = strategy.space.encoders.state_dict()
-            self._towers = {name: value.clone() for name, value in towers.items()}
-            self._space = None
+            self._towers.keep(strategy.space)
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the distances, one term for each modality."""
@@ -76,25 +71,9 @@ class Distill(Plugin):
 
     def _current(self, learner: Learner) -> dict[str, Tensor]:
         """Modality -> distance of the current rows to what the old towers make of them."""
-        if not self._towers:
-            return {}
-        if self._space is None:
-            self._space = _with_towers(learner.space, self._towers)
-        batch, old = learner.batch, [modality.name for modality in self._space.modalities]
-        inside = {
-            name: places(batch, name, learner.current).to(learner.device)
-            for name in old
-            if name in batch.rows
-        }
-        inside = {name: where for name, where in inside.items() if where.shape[0]}
-        features = {name: batch.features[name][where] for name, where in inside.items()}
-        timed = inside.keys() & batch.lengths.keys()
-        lengths = {name: batch.lengths[name][inside[name]] for name in timed}
-        with torch.no_grad(), learner.precision():
-            teacher = self._space(features, lengths)
         return {
-            name: squared_distance(learner.embedded[name].direction[where], teacher[name].direction)
-            for name, where in inside.items()
+            name: squared_distance(learner.embedded[name].direction[where], teacher)
+            for name, (where, teacher) in self._towers.embed(learner).items()
         }
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -104,22 +83,9 @@ class Distill(Plugin):
 
     def state(self) -> dict[str, Tensor]:
         """The teacher's embeddings, and the weights of its towers by name."""
-        return {**self._teacher.state(), **contents("towers", self._towers)}
+        return {**self._teacher.state(), **self._towers.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
         self._teacher.load_state(state)
-        self._towers, self._space = extracted("towers", state), None
-
-
-def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
-    """A space that has some towers of another, with weights of their own, and never trains."""
-    teacher = JointSpace(space.settings, seed=space.seed, towers=space.towers)
-    teacher.to(space.log_scale.device)
-    known = {name.partition(".")[0] for name in towers}
-    for modality in space.modalities:
-        if module_key(modality.name) in known:
-            teacher.welcome(modality)
-    weights = {name: value.to(space.log_scale.device) for name, value in towers.items()}
-    teacher.encoders.load_state_dict(weights, assign=True)
-    return teacher.requires_grad_(False).eval()
+        self._towers.load_state(state)

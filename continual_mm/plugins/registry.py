@@ -104,6 +104,18 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             ),
             {"towards_old": Range(0.0, 1.0), "rate": Range(0.01, 1.0, log=True)},
         ),
+        "partners": Known(
+            "continual_mm.plugins.partners:Partners",
+            "keeps the plans of current rows with stored embeddings of absent modalities",
+            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "items": ROWS}),
+            {"weight": Range(0.1, 100.0, log=True), "epsilon": Range(0.01, 0.5, log=True)},
+        ),
+        "prototypes": Known(
+            "continual_mm.plugins.prototypes:Prototypes",
+            "keeps how old modalities are shared out among the last stage's centroids",
+            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "items": COUNT}),
+            {"weight": Range(0.1, 100.0, log=True), "epsilon": Range(0.01, 0.5, log=True)},
+        ),
         "replay": Known(
             "continual_mm.plugins.replay:Replay",
             "trains remembered items again",
@@ -135,13 +147,23 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "continual_mm.plugins.transport:Transport",
             "keeps the transport plans between old modalities on remembered items",
             PluginRule(
-                {"weight": WEIGHT, "epsilon": POSITIVE, "gauge": WEIGHT, "rows": ROWS},
+                {
+                    "weight": WEIGHT,
+                    "epsilon": POSITIVE,
+                    "gauge": WEIGHT,
+                    "rows": ROWS,
+                    "trust": FRACTION,
+                    "budget": WEIGHT,
+                    "unbalanced": WEIGHT,
+                },
                 needs_memory=True,
             ),
             {
                 "weight": Range(0.1, 100.0, log=True),
                 "epsilon": Range(0.01, 0.5, log=True),
                 "gauge": Range(1e-3, 10.0, log=True),
+                "budget": Range(1e-3, 1.0, log=True),
+                "unbalanced": Range(0.05, 5.0, log=True),
             },
         ),
         "warmup": Known(

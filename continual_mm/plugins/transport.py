@@ -13,8 +13,11 @@ from continual_mm.losses.transport import (
     log_transport_plan,
     plan_distillation_from,
 )
+from continual_mm.losses.trust import trusted_plan
+from continual_mm.losses.unbalanced import log_unbalanced_plan, unbalanced_distillation_from
 from continual_mm.modality import Pair, all_pairs
-from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.multiplier import Multiplier
+from continual_mm.plugins.plugin import Plugin, at_least_zero, fraction
 from continual_mm.plugins.recollection import Recollection
 
 # Coarse, for speed. Against converged plans of 128 items the gradient is off by less than 0.1 % at
@@ -39,10 +42,27 @@ class Transport(Plugin):
         gauge: Weight of the gauge term beside the divergence; both are multiplied by ``weight``.
         rows: Remembered rows in each batch; all that there are, if fewer. A plan depends on how
             many rows it has, so this should not change within a run.
+        trust: How far the teacher's plans are believed (:func:`~continual_mm.losses.trust`): the
+            rest is the plan of the right partners. What the teacher itself lacks in it is taken
+            off the divergence, which is therefore 0 at the teacher, and below it where old pairs
+            improve.
+        budget: Drift that is allowed, mean divergence over pairs in nats; ``weight`` is then where
+            the weight begins in each stage (:class:`~continual_mm.plugins.multiplier.Multiplier`).
+            0 leaves it there.
+        unbalanced: Price of mass that a plan does not deliver, in units of one minus the cosine
+            (:mod:`~continual_mm.losses.unbalanced`); 0 makes it deliver all.
     """
 
     def __init__(
-        self, *, weight: float = 3.0, epsilon: float = 0.07, gauge: float = 0.1, rows: int = 128
+        self,
+        *,
+        weight: float = 3.0,
+        epsilon: float = 0.07,
+        gauge: float = 0.1,
+        rows: int = 128,
+        trust: float = 1.0,
+        budget: float = 0.0,
+        unbalanced: float = 0.0,
     ) -> None:
         super().__init__()
         self.weight = at_least_zero("transport.weight", weight)
@@ -51,10 +71,14 @@ class Transport(Plugin):
             problem = f"transport.epsilon = {epsilon}, transport.rows = {rows}"
             raise ValueError(f"{problem}: give a positive number and at least 2")
         self.epsilon = epsilon
+        self.trust = fraction("transport.trust", trust)
+        self.unbalanced = at_least_zero("transport.unbalanced", unbalanced)
+        self._multiplier = Multiplier(self.weight, budget=at_least_zero("transport.budget", budget))
         self.recalled_rows = rows if self.weight else 0
         self._teacher: dict[str, Tensor] = {}
         self._plans: dict[tuple[Pair, ...], Tensor] = {}
         self._guesses: dict[tuple[Pair, ...], Potentials] = {}
+        self._lacks: dict[tuple[Pair, ...], Tensor] = {}
 
     @property
     def nbytes(self) -> int:
@@ -80,14 +104,15 @@ class Transport(Plugin):
         divergences = self._divergences(old, new, whole=len(source.drawn) == len(source.memory))
         if not divergences:
             return
+        weight = self._multiplier.value
         for pair, value in divergences.items():
-            strategy.add_term(f"transport/{pair}", value, weight=self.weight / len(divergences))
+            strategy.add_term(f"transport/{pair}", value, weight=weight / len(divergences))
         if self.gauge:
             moved = [
                 (values - old[name]).square().sum(1).mean() for name, (_, values) in new.items()
             ]
-            weight = self.weight * self.gauge
-            strategy.add_term("gauge", torch.stack(moved).mean(), weight=weight)
+            strategy.add_term("gauge", torch.stack(moved).mean(), weight=weight * self.gauge)
+        self._multiplier.ascend(divergences.values())
 
     def _divergences(
         self, old: Mapping[str, Tensor], new: "Mapping[str, tuple[Tensor, Tensor]]", *, whole: bool
@@ -107,20 +132,45 @@ class Transport(Plugin):
         for group in costs.values():
             pairs = tuple(pair for pair, _, _ in group)
             if not whole or pairs not in self._plans:
-                teacher = torch.stack([teacher for _, teacher, _ in group])
-                self._plans[pairs], guess = log_transport_plan(teacher, epsilon=self.epsilon)
-                self._guesses[pairs] = guess
+                self._learn(pairs, torch.stack([teacher for _, teacher, _ in group]))
             cost = torch.stack([cost for _, _, cost in group])
-            divergence, self._guesses[pairs] = plan_distillation_from(
-                self._plans[pairs],
+            divergence, self._guesses[pairs] = self._distil(pairs, cost)
+            if pairs in self._lacks:
+                divergence = divergence - self._lacks[pairs]
+            found |= dict(zip(pairs, divergence.unbind(), strict=True))
+        return found
+
+    def _learn(self, pairs: tuple[Pair, ...], cost: Tensor) -> None:
+        """Take the plans of the teacher's costs as what should stay."""
+        if self.unbalanced:
+            plan, guess = log_unbalanced_plan(cost, epsilon=self.epsilon, rho=self.unbalanced)
+        else:
+            plan, guess = log_transport_plan(cost, epsilon=self.epsilon)
+        self._plans[pairs], self._guesses[pairs] = trusted_plan(plan, self.trust), guess
+        if self.trust < 1:
+            self._lacks[pairs] = self._distil(pairs, cost)[0]
+
+    def _distil(self, pairs: tuple[Pair, ...], cost: Tensor) -> tuple[Tensor, Potentials]:
+        """Divergences of the costs' plans from those that should stay, in nats."""
+        plan, guess = self._plans[pairs], self._guesses[pairs]
+        if self.unbalanced:
+            return unbalanced_distillation_from(
+                plan,
                 cost,
                 epsilon=self.epsilon,
-                potentials=self._guesses[pairs],
+                rho=self.unbalanced,
+                potentials=guess,
                 tolerance=TOLERANCE,
                 iterations=ITERATIONS,
             )
-            found |= dict(zip(pairs, divergence.unbind(), strict=True))
-        return found
+        return plan_distillation_from(
+            plan,
+            cost,
+            epsilon=self.epsilon,
+            potentials=guess,
+            tolerance=TOLERANCE,
+            iterations=ITERATIONS,
+        )
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -134,23 +184,27 @@ class Transport(Plugin):
         embedded = strategy.space(*_on(strategy.device, remembered))
         strategy.space.train()
         self._teacher = {name: part.direction for name, part in embedded.items()}
-        self._plans, self._guesses = {}, {}
+        self._plans, self._guesses, self._lacks = {}, {}, {}
+        self._multiplier.restart()
 
     def state(self) -> dict[str, Tensor]:
         """The teacher's embeddings and, inside a stage, its plans and the potentials found last.
 
-        These last decide how close the next solution comes to convergence, hence its last bits.
+        The potentials decide how close the next solution comes to convergence, hence its last bits.
         """
         state = {f"teacher/{name}": value for name, value in self._teacher.items()}
         for pairs, plan in self._plans.items():
             group = ",".join(map(str, pairs))
             state[f"plan/{group}"] = plan
             state[f"rows/{group}"], state[f"columns/{group}"] = self._guesses[pairs]
-        return state
+            if pairs in self._lacks:
+                state[f"lacks/{group}"] = self._lacks[pairs]
+        return {**state, **self._multiplier.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
-        self._teacher, self._plans, self._guesses = {}, {}, {}
+        self._teacher, self._plans, self._guesses, self._lacks = {}, {}, {}, {}
+        self._multiplier.load_state(state)
         for key, value in state.items():
             kind, _, name = key.partition("/")
             if kind == "teacher":
@@ -160,6 +214,8 @@ class Transport(Plugin):
                 self._plans[pairs] = value
                 guess = (state[f"rows/{name}"], state[f"columns/{name}"])
                 self._guesses[pairs] = Potentials(*guess)
+                if f"lacks/{name}" in state:
+                    self._lacks[pairs] = state[f"lacks/{name}"]
 
 
 def recollection(learner: Learner) -> Recollection:

@@ -1,0 +1,110 @@
+"""Partners: current rows keep their plan with stored embeddings of modalities that are away."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_mm.learning.learner import Learner
+from continual_mm.losses.transport import log_transport_plan, plan_distillation_from
+from continual_mm.plugins.old_towers import OldTowers
+from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.stage_sample import sampled
+
+TOLERANCE = 1e-4
+ITERATIONS = 100
+PREFIX = "partners/"
+
+
+class Partners(Plugin):
+    """Distils plans between current rows and stored partners; no item is remembered.
+
+    At a stage's end some of its items' embeddings are stored, modality by modality: points of the
+    space, no raw data. In a later stage, video may be in the batch and audio not. A frozen copy of
+    the old towers embeds the current video; its transport plan with the stored audio says which
+    sounds each picture is near to, and the learning tower must keep it.
+
+    The plan of n current rows and m stored partners has uniform marginals 1/n and 1/m. No row has
+    its own partner among them, so it does not say who belongs together; it says how the rows share
+    the partners out, each as popular as the other. Partners stand still, so a turn of the learning
+    tower is noticed and no gauge is needed. Each stage renews the partners of its own modalities;
+    those of others stay as the last stage that had them left them.
+
+    Args:
+        weight: Weight of the divergence, mean over pairs, in nats.
+        epsilon: Entropic temperature of the plans, in units of one minus the cosine.
+        items: Partners stored of each modality.
+    """
+
+    def __init__(self, *, weight: float = 3.0, epsilon: float = 0.07, items: int = 128) -> None:
+        super().__init__()
+        self.weight = at_least_zero("partners.weight", weight)
+        if not 0 < epsilon < float("inf") or items < 2:
+            problem = f"partners.epsilon = {epsilon}, partners.items = {items}"
+            raise ValueError(f"{problem}: give a positive number and at least 2")
+        self.epsilon = epsilon
+        self.items = items
+        self._towers = OldTowers()
+        self._partners: dict[str, Tensor] = {}
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Copy the old towers before anything arrives."""
+        if self._partners:
+            self._towers.keep(strategy.space)
+
+    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Add the divergences, one term for each modality in the batch and each of its partners."""
+        if not self._partners:
+            return
+        found = {
+            f"partners/{name}-{other}": self._divergence(
+                teacher, strategy.embedded[name].direction[where], partners
+            )
+            for name, (where, teacher) in self._towers.embed(strategy).items()
+            for other, partners in self._partners.items()
+            if other != name
+        }
+        for term, value in found.items():
+            strategy.add_term(term, value, weight=self.weight / len(found))
+
+    def _divergence(self, old: Tensor, new: Tensor, partners: Tensor) -> Tensor:
+        plan, guess = log_transport_plan(
+            1 - old @ partners.T,
+            epsilon=self.epsilon,
+            tolerance=TOLERANCE,
+            iterations=ITERATIONS,
+        )
+        divergence, _ = plan_distillation_from(
+            plan,
+            1 - new @ partners.T,
+            epsilon=self.epsilon,
+            potentials=guess,
+            tolerance=TOLERANCE,
+            iterations=ITERATIONS,
+        )
+        return divergence
+
+    @torch.no_grad()
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Store partners of the stage's modalities."""
+        if not self.weight:
+            return
+        for _, embedded in sampled(strategy, rows=self.items):
+            self._partners |= {
+                name: part.direction[: self.items].clone() for name, part in embedded.items()
+            }
+
+    def state(self) -> dict[str, Tensor]:
+        """The partners, and the weights of the old towers."""
+        partners = {f"{PREFIX}{name}": value for name, value in self._partners.items()}
+        return {**partners, **self._towers.state()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+        self._partners = {
+            key.removeprefix(PREFIX): value
+            for key, value in state.items()
+            if key.startswith(PREFIX)
+        }
+        self._towers.load_state(state)
