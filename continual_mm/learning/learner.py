@@ -32,6 +32,7 @@ from continual_mm.learning.objective import (
 )
 from continual_mm.learning.published_clusters import clusters_of
 from continual_mm.learning.schedule import learning_rate
+from continual_mm.learning.seeding import seed_torch
 from continual_mm.learning.stream import Benchmark, StageExperience
 from continual_mm.memory import Memory
 from continual_mm.modality import Pair
@@ -202,7 +203,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """
         self._benchmark, self._first_step, self._jump = benchmark, step, jump
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed_for(self._seed, "stage", stage))
+            seed_torch(seed_for(self._seed, "stage", stage), self.device)
             self.train(benchmark.train[stage], eval_streams=[])
             self.evaluate(benchmark)
 
@@ -278,7 +279,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     # The step
 
     def _before_training_iteration(self, **kwargs: Any) -> None:
-        torch.manual_seed(seed_for(self._seed, "step", self.stage, self.step))
+        seed_torch(seed_for(self._seed, "step", self.stage, self.step), self.device)
         super()._before_training_iteration(**kwargs)
 
     def _unpack_minibatch(self) -> None:

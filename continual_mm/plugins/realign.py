@@ -15,6 +15,7 @@ from continual_mm.learning.guard import Guard
 from continual_mm.learning.learner import Learner, adam
 from continual_mm.learning.loader import Order, StepLoader
 from continual_mm.learning.objective import Part, Terms
+from continual_mm.learning.seeding import seed_torch
 from continual_mm.plugins.interpolate import move_back, numbers
 from continual_mm.plugins.plugin import Plugin, fraction
 from continual_mm.plugins.recollection import Recollection
@@ -81,7 +82,7 @@ class Realign(Plugin):
         recalled = Order(kept, self.rows, seed=seed_for(seed, "memory"))
         optimizer, guard = self._optimizer(learner), Guard()
         for step, block in enumerate(shown):
-            torch.manual_seed(seed_for(seed, "step", step))
+            seed_torch(seed_for(seed, "step", step), learner.device)
             # These steps come behind the stage's own, so none hides the same features as another.
             learner.space.dropout.at(stage, learner.step + step)
             past = [] if remembered is None else [remembered.select(recalled[step])]
