@@ -12,6 +12,7 @@ import click
 from continual_mm import __version__, catalog, terminal
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import registry as datasets
+from continual_mm.options import A_COUNT, A_PATH, out_option, training_options
 from continual_mm.plugins import registry as plugins
 from continual_mm.rules import METRICS
 from continual_mm.space import registry as towers
@@ -30,50 +31,6 @@ INTERRUPTED = 130
 
 KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
 FORMATS = ("table", "json", "markdown", "latex")
-
-A_PATH = click.Path(path_type=Path)
-A_COUNT = click.IntRange(min=1)
-
-out_option = click.option(
-    "--out", type=A_PATH, default="runs", show_default=True, help="Folder that the runs go into."
-)
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 and so on."
-)
-jobs_option = click.option(
-    "--jobs",
-    type=A_COUNT,
-    default=1,
-    show_default=True,
-    help="Runs at the same time, each in a process of its own if more than 1.",
-)
-threads_option = click.option(
-    "--threads",
-    type=A_COUNT,
-    help="CPU threads of each run; the same number gives the same bits, whatever the jobs. If left "
-    "out: what torch chooses, or with several jobs the cores divided by the jobs.",
-)
-checkpoint_option = click.option(
-    "--checkpoint-every",
-    type=click.IntRange(min=0),
-    default=500,
-    show_default=True,
-    help="Steps between checkpoints inside a stage; 0: at stage ends only.",
-)
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Threads per run that fetch batches ahead. No number depends on it.",
-)
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="TABLE.KEY=VALUE",
-    help="Change the scenario (training.steps=50) or a strategy (transport.weight=1).",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -183,12 +140,7 @@ def copy(name: str, to: Path) -> None:
 @click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
 @click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Seeds 0 to N-1.")
 @out_option
-@set_option
-@jobs_option
-@threads_option
-@workers_option
-@checkpoint_option
-@device_option
+@training_options
 def run(
     scenario: str,
     strategy: tuple[str, ...],
@@ -321,12 +273,7 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
 @app.command()
 @out_option
 @click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
-@set_option
-@jobs_option
-@threads_option
-@workers_option
-@checkpoint_option
-@device_option
+@training_options
 def demo(
     out: Path,
     seeds: int,
@@ -389,12 +336,7 @@ def _show_demo(out: Path) -> None:
 @click.option(
     "--out", type=A_PATH, default="tuning", show_default=True, help="Folder for the trials."
 )
-@set_option
-@jobs_option
-@threads_option
-@workers_option
-@checkpoint_option
-@device_option
+@training_options
 def tune(
     scenario: str,
     strategy: str,

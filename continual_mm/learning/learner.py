@@ -1,6 +1,6 @@
 """The training step over the pairs of a stage, on Avalanche's loop and callbacks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,8 @@ from avalanche.training.templates.base_sgd import BaseSGDTemplate
 from avalanche.training.templates.observation_type.batch_observation import BatchObservation
 from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 from torch import Tensor
-from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from continual_mm.data.batch import Batch, join
 from continual_mm.definitions import Training
@@ -30,6 +29,7 @@ from continual_mm.learning.objective import (
     contrast,
     reconstruction,
 )
+from continual_mm.learning.optimiser import adam
 from continual_mm.learning.published_clusters import clusters_of
 from continual_mm.learning.schedule import learning_rate
 from continual_mm.learning.seeding import seed_torch
@@ -41,24 +41,6 @@ from continual_mm.space.space import Embedded, JointSpace
 
 EVALUATION_ROWS = 1024
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def adam(
-    parameters: list[Parameter], rate: float, paces: Mapping[Parameter, float] | None = None
-) -> Adam:
-    """Adam in one pass over all weights where the device can; otherwise a dozen per weight.
-
-    Args:
-        parameters: What it trains.
-        rate: The learning rate.
-        paces: Factors on it, 1 where none is given; each has a group, which keeps it as ``pace``.
-    """
-    groups: dict[float, list[Parameter]] = {}
-    for parameter in parameters:
-        groups.setdefault((paces or {}).get(parameter, 1.0), []).append(parameter)
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    paced = [{"params": group, "pace": pace} for pace, group in groups.items()]
-    return Adam(paced, lr=rate, fused=fused)
 
 
 class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):

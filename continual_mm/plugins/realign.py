@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 from continual_mm.data.batch import Batch, join
 from continual_mm.dice import seed_for
 from continual_mm.learning.guard import Guard
-from continual_mm.learning.learner import Learner, adam
+from continual_mm.learning.learner import Learner
 from continual_mm.learning.loader import Order, StepLoader
 from continual_mm.learning.objective import Part, Terms
+from continual_mm.learning.optimiser import adam
 from continual_mm.learning.seeding import seed_torch
 from continual_mm.plugins.interpolate import move_back, numbers
 from continual_mm.plugins.plugin import Plugin, fraction

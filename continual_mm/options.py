@@ -1,0 +1,60 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+A_PATH = click.Path(path_type=Path)
+A_COUNT = click.IntRange(min=1)
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+out_option = click.option(
+    "--out", type=A_PATH, default="runs", show_default=True, help="Folder that the runs go into."
+)
+_device = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 and so on."
+)
+_jobs = click.option(
+    "--jobs",
+    type=A_COUNT,
+    default=1,
+    show_default=True,
+    help="Runs at the same time, each in a process of its own if more than 1.",
+)
+_threads = click.option(
+    "--threads",
+    type=A_COUNT,
+    help="CPU threads of each run; the same number gives the same bits, whatever the jobs. If left "
+    "out: what torch chooses, or with several jobs the cores divided by the jobs.",
+)
+_checkpoint = click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Steps between checkpoints inside a stage; 0: at stage ends only.",
+)
+_workers = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Threads per run that fetch batches ahead. No number depends on it.",
+)
+_set = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="Change the scenario (training.steps=50) or a strategy (transport.weight=1).",
+)
+
+
+def training_options(command: _Command) -> _Command:
+    """Options of every command that trains, in the order of its help."""
+    for option in (_device, _checkpoint, _workers, _threads, _jobs, _set):
+        command = option(command)
+    return command
