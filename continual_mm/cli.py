@@ -152,7 +152,7 @@ def run(
     **options: Any,
 ) -> None:
     """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
-    opened, chosen = _opened(scenario, strategy, settings)
+    (opened,), chosen = _opened([scenario], strategy, settings)
     tasks = _tasks(opened, chosen, seeds, out, options)
     outcomes = _train(tasks, jobs, threads)
     if _any_finished(outcomes):
@@ -161,11 +161,12 @@ def run(
 
 
 def _opened(
-    scenario: str, strategies: Sequence[str], settings: Sequence[str]
-) -> "tuple[OpenedScenario, Sequence[Strategy]]":
+    scenarios: Sequence[str], strategies: Sequence[str], settings: Sequence[str]
+) -> "tuple[Sequence[OpenedScenario], Sequence[Strategy]]":
     opening = _late("runs.opening")
     given = opening.read_settings(settings)
-    opened = opening.open_scenario(catalog.find("scenarios", scenario), given)
+    wanted = [catalog.find("scenarios", name) for name in scenarios]
+    opened = opening.open_scenarios(wanted, given)
     entries = [catalog.find("strategies", name) for name in strategies]
     return opened, opening.open_strategies(entries, given)
 
@@ -283,7 +284,7 @@ def demo(
     **options: Any,
 ) -> None:
     """Run the main job: add text to a video-audio space with seven strategies, and compare."""
-    opened, chosen = _opened(DEMO_SCENARIO, DEMO_STRATEGIES, settings)
+    (opened,), chosen = _opened([DEMO_SCENARIO], DEMO_STRATEGIES, settings)
     outcomes = _train(_tasks(opened, chosen, seeds, out, options), jobs, threads)
     if _any_finished(outcomes):
         _show_demo(out)
@@ -305,12 +306,18 @@ def _show_demo(out: Path) -> None:
 
 
 @app.command()
-@click.argument("scenario")
+@click.argument("scenarios", metavar="SCENARIO...", nargs=-1, required=True)
 @click.option("--strategy", required=True, help="Whose numbers are searched; the first trial.")
 @click.option(
     "--trials", type=A_COUNT, required=True, help="Trials at most, earlier ones included."
 )
-@click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Runs of each trial.")
+@click.option(
+    "--seeds",
+    type=A_COUNT,
+    default=1,
+    show_default=True,
+    help="Runs of each trial on each scenario.",
+)
 @click.option(
     "--search",
     multiple=True,
@@ -322,7 +329,8 @@ def _show_demo(out: Path) -> None:
     type=click.Choice(METRICS),
     default=METRICS[0],
     show_default=True,
-    help="What is averaged; mean_reciprocal_rank is the steadiest on few validation items.",
+    help="What is averaged; mean_reciprocal_rank is the steadiest on few validation items, and on "
+    "several scenarios.",
 )
 @click.option(
     "--pruning/--no-pruning",
@@ -338,7 +346,7 @@ def _show_demo(out: Path) -> None:
 )
 @training_options
 def tune(
-    scenario: str,
+    scenarios: tuple[str, ...],
     strategy: str,
     settings: tuple[str, ...],
     search: tuple[str, ...],
@@ -348,23 +356,26 @@ def tune(
     force: bool,
     **options: Any,
 ) -> None:
-    """Search the numbers of a strategy on SCENARIO's validation items; goes on where it stopped."""
-    tuned = _late("runs.tuned")
+    """Search the numbers of a strategy on validation items; goes on where it stopped.
+
+    The value of a trial is its mean over the SCENARIOs, shipped names or files, and over seeds.
+    """
+    files = _late("runs.strategy_file")
     if write is not None:
-        tuned.check_target(write, force=force)
-    opened, (chosen,) = _opened(scenario, [strategy], settings)
+        files.check_target(write, force=force)
+    text = catalog.find("strategies", strategy).path.read_text(encoding="utf-8-sig")
+    opened, (chosen,) = _opened(scenarios, [strategy], settings)
     own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
     tuning = _tuning()
     searched = _late("runs.searching").searched(chosen, search)
-    plan = tuning.Plan(
-        opened.scenario, opened.card, opened.arrivals, chosen, searched, **own, options=options
-    )
-    with _late("progress_bar").RunProgress(plan.trials * plan.seeds) as progress:
+    plan = tuning.Plan(opened, chosen, searched, **own, options=options)
+    with _late("progress_bar").RunProgress(plan.runs) as progress:
         found, failed = tuning.tune(plan, jobs=jobs, threads=threads, audience=progress)
     _show_tuned(found)
     if write is not None and not failed:
-        tuned.write_strategy(found, write, force=force)
-        terminal.out.print(f"written: {write}  (use it with: run {scenario} --strategy {write})")
+        _late("runs.tuned").write_strategy(found, write, force=force, text=text)
+        use = f"run {scenarios[0]} --strategy {write}"
+        terminal.out.print(f"written: {write}  (use it with: {use})")
     _end(failed)
 
 
@@ -379,12 +390,17 @@ def _tuning() -> Any:
 
 
 def _show_tuned(found: Any) -> None:
-    terminal.print_rows(*found.as_rows(), title=f"{found.scenario}, {found.strategy.name}")
+    terminal.print_rows(
+        *found.as_rows(), title=f"{' + '.join(found.scenarios)}, {found.strategy.name}"
+    )
     if found.best is None:
         terminal.out.print("no trial was finished")
         return
     best = "  ".join(f"{path} = {value:.4g}" for path, value in found.best.values.items())
-    terminal.out.print(f"best of {len(found.trials)} trials, number {found.best.number}: {best}")
+    counts = ", ".join(f"{count} {state}" for state, count in found.counts.items() if count)
+    terminal.out.print(
+        f"best of {len(found.trials)} trials ({counts}), number {found.best.number}: {best}"
+    )
     terminal.out.print(f"trials: {found.folder}  (compare and board take this folder)")
 
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from continual_mm.definitions import (
 )
 from continual_mm.runs.history import Score
 from continual_mm.runs.listener import Audience, Listener
+from continual_mm.runs.opening import OpenedScenario
 from continual_mm.runs.report import compare
 from continual_mm.runs.searching import searched
 from continual_mm.runs.tuned import Trial, Tuned
@@ -56,31 +59,28 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("pack") / "mine.npz")
 
 
-def search(pack: Path, out: Path, strategy: Strategy = REPLAY, **given: Any) -> Plan:
+def scenario(pack: Path, name: str = "small", **given: Any) -> OpenedScenario:
     training = Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
-    scenario = Scenario(
-        name="small",
+    made = Scenario(
+        name=name,
         dataset=str(pack),
         space=SpaceSettings(dim=8, clusters=3),
-        training=training,
+        training=training.model_copy(update=given),
         stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
     )
     card = datasets.card(str(pack), folder=Path())
+    return OpenedScenario(made, card, planned(made, card))
+
+
+def search(pack: Path, out: Path, strategy: Strategy = REPLAY, **given: Any) -> Plan:
     options = {"trials": 3, "pruning": False, "options": {"device": "cpu"}, **given}
     ranges = options.pop("ranges", ())
-    return Plan(
-        scenario,
-        card,
-        planned(scenario, card),
-        strategy,
-        searched(strategy, ranges),
-        out,
-        **options,
-    )
+    scenarios = options.pop("scenarios", (scenario(pack),))
+    return Plan(scenarios, strategy, searched(strategy, ranges), out, **options)
 
 
-def scores(trial: Trial, tuned: Tuned, seed: int = 0) -> list[Score]:
-    folder = tuned.folder / "trials" / "small" / trial.name / f"seed-{seed}"
+def scores(trial: Trial, tuned: Tuned, seed: int = 0, name: str = "small") -> list[Score]:
+    folder = tuned.folder / "trials" / name / trial.name / f"seed-{seed}"
     known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["evaluations"]
     return [Score.from_json(record) for record in known]
 
@@ -114,13 +114,69 @@ def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(
     assert not failed
     assert [(trial.number, trial.state) for trial in tuned.trials] == [(0, "finished")]
     for trial in tuned.trials:
-        means = []
-        for seed in range(2):
-            found = scores(trial, tuned, seed)
-            old = final(found, "validation", "audio-video", metric)
-            new = final(found, "validation", "text-video", metric)
-            means.append(2 / (1 / old + 1 / new))
-        assert trial.value == pytest.approx(sum(means) / 2)
+        assert trial.value == pytest.approx(fmean(harmonic_means(tuned, trial, "small", 2)))
+
+
+def harmonic_means(tuned: Tuned, trial: Trial, name: str, seeds: int) -> list[float]:
+    means = []
+    for seed in range(seeds):
+        found = scores(trial, tuned, seed, name)
+        old = final(found, "validation", "audio-video", tuned.metric)
+        new = final(found, "validation", "text-video", tuned.metric)
+        means.append(2 / (1 / old + 1 / new))
+    return means
+
+
+def two(pack: Path) -> tuple[OpenedScenario, OpenedScenario]:
+    """Two scenarios that are evaluated at different moments."""
+    return scenario(pack), scenario(pack, "long", steps=9)
+
+
+def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(
+    pack: Path, tmp_path: Path
+) -> None:
+    given = {"seeds": 2, "trials": 2, "metric": "mean_reciprocal_rank"}
+    tuned, failed = tune(search(pack, tmp_path, scenarios=two(pack), **given), threads=1)
+    assert not failed
+    assert tuned.folder == tmp_path / "small+long" / "replay"
+    for trial in tuned.trials:
+        small, long = (harmonic_means(tuned, trial, name, 2) for name in tuned.scenarios)
+        assert trial.by_scenario == pytest.approx({"small": fmean(small), "long": fmean(long)})
+        assert trial.value == pytest.approx((fmean(small) + fmean(long)) / 2)
+    assert trial.by_scenario["small"] != trial.by_scenario["long"]
+    alone, _ = tune(search(pack, tmp_path, **given), threads=1)
+    assert alone.folder == tmp_path / "small" / "replay"
+    assert [t.value for t in alone.trials] == [t.by_scenario["small"] for t in tuned.trials]
+
+
+def journal(tuned: Tuned) -> list[dict[str, Any]]:
+    """What Optuna was told of trials, without when and by which process."""
+    text = (tuned.folder / "journal.log").read_text(encoding="utf-8")
+    told = [json.loads(line) for line in text.splitlines()]
+    passing = {"worker_id", "datetime_start", "datetime_complete"}
+    begins = 0  # Every process asks for the study that there may be already.
+    return [
+        {key: value for key, value in line.items() if key not in passing}
+        for line in told
+        if line["op_code"] != begins
+    ]
+
+
+def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journal(
+    pack: Path, tmp_path: Path
+) -> None:
+    def both(out: str, trials: int) -> Plan:
+        return search(pack, tmp_path / out, trials=trials, scenarios=two(pack))
+
+    whole, _ = tune(both("whole", 5), threads=1)
+    # After the first trial, and between the runs of the fifth, whose values a model chose.
+    for run in (3, 8):
+        with pytest.raises(KeyboardInterrupt):
+            tune(both("parts", 5), threads=1, audience=Stopping(run))
+    parts, _ = tune(both("parts", 5), threads=1)
+    assert parts.trials == whole.trials
+    assert [trial.number for trial in parts.trials] == list(range(5))
+    assert journal(parts) == journal(whole)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +230,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(
 def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others(
     pack: Path, whole: Tuned, tmp_path: Path
 ) -> None:
-    # Optuna's first ten values are random, whatever earlier trials came to.
+    # The first four are spread evenly, whatever earlier trials came to.
     once, _ = tune(search(pack, tmp_path), jobs=2, threads=1)
     assert once.trials == whole.trials
 
@@ -196,7 +252,9 @@ def test_a_trial_that_falls_behind_is_pruned_and_counted(pack: Path, tmp_path: P
 
 def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack: Path, tmp_path: Path) -> None:
     ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
-    tuned, failed = tune(search(pack, tmp_path, ewc, trials=2, ranges=("ewc.weight=1:1e38:log",)))
+    tuned, failed = tune(
+        search(pack, tmp_path, ewc, trials=2, ranges=("ewc.weight=1e-90:1e38:log",))
+    )
     assert not failed
     first, second = tuned.trials
     assert (first.state, first.value) == ("diverged", None)
@@ -205,11 +263,10 @@ def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack: Path, tmp_path: P
 
 
 def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack: Path, tmp_path: Path) -> None:
-    plan = search(pack, tmp_path)
-    both = plan.arrivals[:1]
-    one = Plan(plan.scenario, plan.card, both, REPLAY, plan.searched, tmp_path, trials=1)
-    with pytest.raises(RefusedError, match="has no old pairs"):
-        tune(one)
+    fine = scenario(pack)
+    alone = replace(scenario(pack, "alone"), arrivals=fine.arrivals[:1])
+    with pytest.raises(RefusedError, match="scenario 'alone': the last stage has no old pairs"):
+        tune(search(pack, tmp_path, scenarios=(fine, alone)))
 
 
 @pytest.fixture
@@ -240,7 +297,7 @@ def test_the_command_prints_the_trials_and_writes_a_strategy(said) -> None:
     assert code == 0
     assert "best of 2 trials" in out
     text = Path("best.toml").read_text(encoding="utf-8")
-    assert text.startswith("# Tuned on mine: best of 2 trials of 1 seed each")
+    assert text.startswith("# Tuned on mine: best of 2 trials of 1 seed each (2 finished), number")
     document = tomllib.loads(text)
     told = json.loads(Path("tuning/mine/transport/tuning.json").read_text(encoding="utf-8"))
     assert (
@@ -259,7 +316,12 @@ def test_the_command_prints_the_trials_and_writes_a_strategy(said) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--strategy", "naive"], "strategy 'naive': there is no number to search in it"),
+        (["--strategy", "naive"], "strategy 'naive': there is no number to search in it; it needs"),
+        (
+            ["--strategy", "freeze"],
+            "strategy 'freeze': there is no number to search in it; it needs",
+        ),
+        (["mine.toml", "--strategy", "ewc"], "scenario 'mine': is named twice"),
         (["--strategy", "ewc", "--search", "ewc.wieght=1:2"], "did you mean 'ewc.weight'?"),
         (["--strategy", "ewc", "--write", "best"], "best: is no name of a strategy file"),
     ],

@@ -82,6 +82,32 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     return OpenedScenario(scenario, card, planned)
 
 
+def open_scenarios(entries: Sequence[Entry], settings: Settings = ()) -> tuple[OpenedScenario, ...]:
+    """Check scenario files whose results lie side by side; settings are applied to each of them.
+
+    Raises:
+        RefusedError: With one complaint per mistake in any of them, and one for each name that two
+            of them share.
+    """
+    names = [entry.name for entry in entries]
+    complaints = [
+        Complaint(
+            f"scenario '{name}'", "is named twice", "name each once; copy a file to rename it"
+        )
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+    scenarios = []
+    for entry in entries:
+        try:
+            scenarios.append(open_scenario(entry, settings))
+        except RefusedError as error:
+            complaints += error.complaints
+    if complaints:
+        raise RefusedError(complaints)
+    return tuple(scenarios)
+
+
 def _from_here(path: str, text: str) -> tuple[str, str]:
     """A setting; a file or run that it names is looked for where the user stands."""
     if text and (path == "start" or (_top(path) == "tower" and path.endswith(".weights"))):

@@ -1,6 +1,6 @@
 """Which parameters of a strategy are searched, from where and in which range."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +67,27 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
         raise RefusedError(complaints)
     found = tuple(_all(values, own))
     if not found:
-        problem = "there is no number to search in it"
-        remedy = "name a strategy whose plugins have numbers, or a parameter with --search"
-        raise RefusedError(Complaint(f"strategy '{strategy.name}'", problem, remedy))
+        raise RefusedError(_nothing(strategy, _numbers(values)))
     return found
+
+
+def _nothing(strategy: Strategy, numbers: list[str]) -> Complaint:
+    """Why there is nothing to search, and whether there might be."""
+    place = f"strategy '{strategy.name}'"
+    if numbers:
+        remedy = f"name one with --search: there are {', '.join(numbers)}"
+        return Complaint(place, "none of its numbers is searched by itself", remedy)
+    remedy = "it needs no tuning, so run it as it is"
+    return Complaint(place, "there is no number to search in it", remedy)
+
+
+def _numbers(values: Mapping[str, Any]) -> list[str]:
+    """Parameters that are numbers; to Python a switch is one too."""
+    return [
+        name
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
 
 
 def _all(values: dict[str, Any], own: dict[str, Range]) -> Iterator[Searched]:
@@ -105,8 +122,7 @@ def _read(path: str, text: str, values: dict[str, Any]) -> Range:
             own range, or does not hold what the strategy has.
     """
     place = f"--search {path}"
-    numbers = [k for k, v in values.items() if isinstance(v, int | float) and v is not True]
-    numbers = [name for name in numbers if not isinstance(values[name], bool)]
+    numbers = _numbers(values)
     if path not in numbers:
         remedy = f"{suggestion(path, numbers)}there are {', '.join(numbers) or 'none'}"
         raise RefusedError(Complaint(place, "the strategy has no such number", remedy))

@@ -1,15 +1,16 @@
 """What tuning found: as a table, as JSON, and as a strategy file."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Strategy
 from continual_mm.runs.files import written
 from continual_mm.runs.judging import SPLIT
+from continual_mm.runs.strategy_file import check_target, rewritten
 
 State = Literal["finished", "pruned", "diverged"]
 
@@ -22,10 +23,12 @@ class Trial:
         number: From 0, which is the strategy as its file has it.
         state: ``pruned`` if it fell behind the median of earlier ones, ``diverged`` if a number
             became NaN or infinite.
-        value: Harmonic mean of old and new pairs, mean over seeds; None unless finished.
+        value: Harmonic mean of old and new pairs, mean over scenarios and seeds; None unless
+            finished.
         values: ``plugin.parameter`` -> what was tried.
         name: Of its strategy, under which its runs lie.
         note: Where it was pruned or diverged; empty otherwise.
+        by_scenario: Scenario -> what the value is the mean of.
     """
 
     number: int
@@ -34,6 +37,7 @@ class Trial:
     values: Mapping[str, float]
     name: str
     note: str = ""
+    by_scenario: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +45,15 @@ class Tuned:
     """The trials until now.
 
     Attributes:
-        scenario: Name of the scenario.
+        scenarios: Names of the scenarios.
         strategy: The strategy as its file has it.
         metric: What is averaged, such as ``recall_at_1``.
-        seeds: Runs of each trial.
+        seeds: Runs of each trial on each scenario.
         trials: By number.
         folder: Where they lie.
     """
 
-    scenario: str
+    scenarios: tuple[str, ...]
     strategy: Strategy
     metric: str
     seeds: int
@@ -67,20 +71,22 @@ class Tuned:
         """The strategy with the best trial's values; as it is, if no trial was finished."""
         return self.strategy if self.best is None else valued(self.strategy, self.best.values)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are of each state."""
+        known = Counter(trial.state for trial in self.trials)
+        return {state: known[state] for state in get_args(State)}
+
     def as_json(self) -> dict[str, Any]:
         """What ``tuning.json`` says: budget, best trial and every trial."""
-        count = {
-            state: sum(trial.state == state for trial in self.trials)
-            for state in ("finished", "pruned", "diverged")
-        }
         return {
-            "scenario": self.scenario,
+            "scenarios": list(self.scenarios),
             "strategy": self.strategy.name,
             "metric": self.metric,
             "split": SPLIT,
             "seeds": self.seeds,
             "trials": len(self.trials),
-            **count,
+            **self.counts,
             "best": None if self.best is None else asdict(self.best),
             "tried": [asdict(trial) for trial in self.trials],
         }
@@ -88,12 +94,14 @@ class Tuned:
     def as_rows(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of a table of the trials."""
         names = list(self.trials[0].values) if self.trials else []
-        headings = ["trial", "state", f"{SPLIT} {self.metric}", *names, "note"]
+        each = self.scenarios if len(self.scenarios) > 1 else ()
+        headings = ["trial", "state", f"{SPLIT} {self.metric}", *each, *names, "note"]
         return headings, [
             [
                 str(trial.number),
                 trial.state + (" (best)" if trial is self.best else ""),
-                "-" if trial.value is None else f"{trial.value:.4f}",
+                _told(trial.value),
+                *(_told(trial.by_scenario.get(scenario)) for scenario in each),
                 *(f"{trial.values[name]:.4g}" for name in names),
                 trial.note,
             ]
@@ -110,67 +118,39 @@ def valued(strategy: Strategy, values: Mapping[str, float], name: str = "") -> S
     return strategy.model_copy(update={"plugins": plugins, "name": name or strategy.name})
 
 
-def check_target(path: Path, *, force: bool) -> None:
-    """See whether a strategy may be written there.
-
-    Raises:
-        RefusedError: If it is no TOML file, or is there already and ``force`` is not given.
-    """
-    if path.suffix != ".toml":
-        raise RefusedError(Complaint(str(path), "is no name of a strategy file", "end it in .toml"))
-    if path.exists() and not force:
-        remedy = "name another file, or add --force"
-        raise RefusedError(Complaint(str(path), "is there already", remedy))
-
-
-def write_strategy(tuned: Tuned, path: Path, *, force: bool = False) -> None:
+def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str = "") -> None:
     """Write the best values as a strategy file, with a line that says where they come from.
 
+    Args:
+        tuned: The trials.
+        path: Where to.
+        force: Whether a file that is there may be replaced.
+        text: That of the strategy's own file, whose comments are kept.
+
     Raises:
-        RefusedError: As :func:`check_target`; or if no trial was finished.
+        RefusedError: As :func:`~continual_mm.runs.strategy_file.check_target`; or if no trial was
+            finished.
     """
     check_target(path, force=force)
-    best = tuned.best
-    if best is None:
+    if tuned.best is None:
         raise RefusedError(Complaint(str(tuned.folder), "no trial was finished", "try more"))
-    seeds = f"{tuned.seeds} seed{'s' if tuned.seeds > 1 else ''}"
-    told = (
-        f"# Tuned on {tuned.scenario}: best of {len(tuned.trials)} trials of {seeds} each (number "
-        f"{best.number}), harmonic mean of {tuned.metric} on {SPLIT} items {best.value:.4f}."
-    )
+    strategy = rewritten(text, tuned.best_strategy)
     with written(path) as temporary:
-        temporary.write_text(f"{told}\n{as_toml(tuned.best_strategy)}", encoding="utf-8")
+        temporary.write_text(f"{provenance(tuned, tuned.best)}\n{strategy}", encoding="utf-8")
 
 
-def as_toml(strategy: Strategy) -> str:
-    """A strategy as the text of its file.
-
-    >>> print(as_toml(Strategy(name="x", description="Two.", plugins={"ewc": {"weight": 1e-05}})))
-    description = "Two."
-    <BLANKLINE>
-    [ewc]
-    weight = 1e-05
-    <BLANKLINE>
-    """
-    parts = [f"description = {_toml(strategy.description)}\n"]
-    tables: dict[str, Mapping[str, Any]] = {}
-    if strategy.memory is not None:
-        tables["memory"] = strategy.memory.model_dump()
-    tables |= strategy.plugins
-    for name, said in tables.items():
-        lines = [f"[{_key(name)}]", *(f"{_key(key)} = {_toml(v)}" for key, v in said.items())]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+def provenance(tuned: Tuned, best: Trial) -> str:
+    """The comment on where values come from, and what they gained."""
+    counts = ", ".join(f"{count} {state}" for state, count in tuned.counts.items() if count)
+    seeds = f"{tuned.seeds} seed{'s' if tuned.seeds > 1 else ''}"
+    first = next((trial for trial in tuned.trials if trial.number == 0), None)
+    start = "diverged" if first is None or first.value is None else f"came to {first.value:.4f}"
+    return (
+        f"# Tuned on {' + '.join(tuned.scenarios)}: best of {len(tuned.trials)} trials of {seeds} "
+        f"each ({counts}), number {best.number}, harmonic mean of {tuned.metric} on {SPLIT} items "
+        f"{best.value:.4f}; the values that it began with {start}."
+    )
 
 
-def _key(name: str) -> str:
-    bare = name.replace("_", "").replace("-", "")
-    return name if bare.isascii() and bare.isalnum() else _toml(name)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_key(key)} = {_toml(v)}' for key, v in value.items())} }}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else repr(value)
+def _told(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
