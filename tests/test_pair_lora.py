@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import continual_mm as cm
+from continual_mm.complaint import RefusedError
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.learning.learner import Learner
@@ -17,6 +19,7 @@ from continual_mm.modality import pair
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.pair_lora import PairLora
 from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.registry import defaults
 from continual_mm.plugins.replay import Replay
 from continual_mm.runs import checkpoint
 from continual_mm.runs.run import open_run, run, train
@@ -307,6 +310,18 @@ def test_a_run_counts_the_adapters_bytes_and_opens_with_the_bare_towers(
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=r"pair_lora\."):
         PairLora(**wrong)
+
+
+def test_the_class_says_what_to_install_as_well(monkeypatch):
+    for name in ("adapters", "pair_lora"):
+        monkeypatch.delitem(sys.modules, f"continual_mm.plugins.{name}")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs peft: pip install 'continual-mm\[lora\]'"
+    ):
+        _ = cm.PairLora
+    with pytest.raises(RefusedError, match=r"peft is not installed; pip install"):
+        defaults("pair_lora")
 
 
 def test_without_peft_a_run_is_refused_before_anything_is_trained(tmp_path):

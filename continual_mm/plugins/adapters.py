@@ -5,11 +5,16 @@ from copy import deepcopy
 from itertools import chain
 
 import torch
-from peft import LoraConfig, LoraModel
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from continual_mm.space.naming import named_parameters
+
+try:
+    from peft import LoraConfig, LoraModel
+    from peft.tuners.lora import LoraLayer
+except ModuleNotFoundError as error:
+    told = f"pair_lora needs {error.name}: pip install 'continual-mm[lora]'"
+    raise ModuleNotFoundError(told, name=error.name) from error
 
 ADAPTER = "pair"
 """What peft calls the only adapter of a tower."""
