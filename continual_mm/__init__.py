@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from continual_mm.plugins.interpolate import Interpolate as Interpolate
     from continual_mm.plugins.mas import MAS as MAS
     from continual_mm.plugins.nullspace import Nullspace as Nullspace
+    from continual_mm.plugins.pair_lora import PairLora as PairLora
     from continual_mm.plugins.partners import Partners as Partners
     from continual_mm.plugins.plugin import Plugin as Plugin
     from continual_mm.plugins.prototypes import Prototypes as Prototypes
@@ -74,6 +75,7 @@ _HOMES = {
     "Relational": "plugins.relational",
     "Nullspace": "plugins.nullspace",
     "Realign": "plugins.realign",
+    "PairLora": "plugins.pair_lora",
     "Partners": "plugins.partners",
     "Prototypes": "plugins.prototypes",
     "Replay": "plugins.replay",
@@ -102,6 +104,7 @@ __all__ = [
     "Interpolate",
     "MemorySettings",
     "Nullspace",
+    "PairLora",
     "Partners",
     "Plugin",
     "Prototypes",

@@ -91,10 +91,16 @@ class Gallery:
     Attributes:
         embeddings: Modality -> (n_m, D) float32, on the device.
         rows: Modality -> (n_m,) dataset rows, ascending.
+        own: Pair -> modality -> (n_m, D), where the pair sees it with a tower of its own.
     """
 
     embeddings: dict[str, Tensor]
     rows: dict[str, Tensor]
+    own: dict[Pair, dict[str, Tensor]] = field(default_factory=dict)
+
+    def of_pair(self, pair: Pair) -> dict[str, Tensor]:
+        """Modality -> (n_m, D) embeddings that the pair is scored with."""
+        return {**self.embeddings, **self.own.get(pair, {})}
 
 
 Observer = Callable[[Evaluation, Gallery], None]
@@ -156,10 +162,11 @@ class RetrievalMetric(PluginMetric[None]):
         self._observers = tuple(observers)
         self._embeddings: dict[str, list[Tensor]] = {}
         self._rows: dict[str, list[Tensor]] = {}
+        self._own: dict[tuple[Pair, str], list[Tensor]] = {}
 
     def reset(self) -> None:
         """Forget the embeddings gathered so far."""
-        self._embeddings, self._rows = {}, {}
+        self._embeddings, self._rows, self._own = {}, {}, {}
 
     def result(self) -> None:
         """Nothing in between: a gallery is only complete at the end."""
@@ -174,18 +181,19 @@ class RetrievalMetric(PluginMetric[None]):
         for name, part in strategy.embedded.items():
             self._embeddings.setdefault(name, []).append(part.embedding)
             self._rows.setdefault(name, []).append(batch.index[batch.rows[name]])
+        for pair, own in strategy.embedded.own.items():
+            for name, part in own.items():
+                self._own.setdefault((pair, name), []).append(part.embedding)
 
     def after_eval_exp(self, strategy: "Learner") -> list[MetricValue]:
         """Score the pairs."""
-        gallery = Gallery(
-            {name: torch.cat(parts) for name, parts in self._embeddings.items()},
-            {name: torch.cat(parts) for name, parts in self._rows.items()},
-        )
+        gallery = self._gallery()
         listing = "ties_listed_each" in strategy.space.settings.bugs
-        for name, values in gallery.embeddings.items():
-            if not bool(values.isfinite().all()):
-                what = f"an embedding of the {strategy.split} items"
-                raise NotFiniteError(strategy.stage, strategy.step, what, (name,))
+        for of in (gallery.embeddings, *gallery.own.values()):
+            for name, values in of.items():
+                if not bool(values.isfinite().all()):
+                    what = f"an embedding of the {strategy.split} items"
+                    raise NotFiniteError(strategy.stage, strategy.step, what, (name,))
         evaluation = Evaluation(
             stage=strategy.stage,
             step=strategy.clock.train_iterations,
@@ -193,7 +201,7 @@ class RetrievalMetric(PluginMetric[None]):
             split=strategy.split,
             pairs=tuple(
                 score_pair(
-                    pair, gallery.embeddings, gallery.rows, self._groups, listing_ties=listing
+                    pair, gallery.of_pair(pair), gallery.rows, self._groups, listing_ties=listing
                 )
                 for pair in all_pairs(tuple(gallery.embeddings))
             ),
@@ -202,6 +210,16 @@ class RetrievalMetric(PluginMetric[None]):
             observer(evaluation, gallery)
         self.reset()
         return list(self._published(evaluation))
+
+    def _gallery(self) -> Gallery:
+        own: dict[Pair, dict[str, Tensor]] = {}
+        for (pair, name), parts in self._own.items():
+            own.setdefault(pair, {})[name] = torch.cat(parts)
+        return Gallery(
+            {name: torch.cat(parts) for name, parts in self._embeddings.items()},
+            {name: torch.cat(parts) for name, parts in self._rows.items()},
+            own,
+        )
 
     def _published(self, evaluation: Evaluation) -> Iterable[MetricValue]:
         for found in evaluation.pairs:

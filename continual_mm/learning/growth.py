@@ -1,18 +1,37 @@
-"""How a space grows under Avalanche."""
+"""How a space grows under Avalanche, and what pairs see with towers of their own."""
+
+from collections.abc import Iterator, Mapping
 
 from avalanche.models import DynamicModule
+from torch import nn
+from torch.nn import Parameter
 
 from continual_mm.data.batch import Batch
 from continual_mm.learning.stream import StageExperience
-from continual_mm.space.space import Embedded, JointSpace
+from continual_mm.learning.views import Views
+from continual_mm.modality import Pair
+from continual_mm.space.naming import canonical, named_parameters
+from continual_mm.space.space import JointSpace
 
 
 class GrowingSpace(DynamicModule):
-    """Lets Avalanche grow a space: before a stage is trained, never while one is evaluated."""
+    """Lets Avalanche grow a space: before a stage is trained, never while one is evaluated.
 
-    def __init__(self, space: JointSpace) -> None:
+    Args:
+        space: The space.
+        pairs: Stage -> pairs that its rows train, of every stage met so far.
+
+    Attributes:
+        own: Pair -> modality -> a tower that the pair sees it with, in the place of the space's;
+            a plugin puts it there. It is no part of the space, whatever it shares with it, and
+            whoever made it decides on its mode.
+    """
+
+    def __init__(self, space: JointSpace, pairs: Mapping[int, tuple[Pair, ...]]) -> None:
         super().__init__()
         self.space = space
+        self.own: dict[Pair, dict[str, nn.Module]] = {}
+        self._pairs = pairs
 
     def adaptation(self, experience: StageExperience) -> None:
         """Welcome what arrives with a stage."""
@@ -20,7 +39,46 @@ class GrowingSpace(DynamicModule):
             for modality in experience.added:
                 self.space.welcome(modality)
 
-    def forward(self, batch: Batch) -> dict[str, Embedded]:
-        """Embed a batch."""
-        embedded: dict[str, Embedded] = self.space(batch.features, batch.lengths)
-        return embedded
+    def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """By name what pairs' own towers have beside the space: ``own/pair/modality/name``."""
+        shared = set(self.space.parameters())
+        for pair, towers in self.own.items():
+            for modality, tower in towers.items():
+                for name, parameter in tower.named_parameters():
+                    if parameter not in shared:
+                        yield f"own/{pair}/{modality}/{canonical(name)}", parameter
+
+    def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The space's parameters by canonical name, and those of pairs' own towers."""
+        yield from named_parameters(self.space)
+        yield from self._own_parameters()
+
+    def forward(self, batch: Batch) -> Views:
+        """Embed a batch; what learns sees its features only in part."""
+        views = Views(self.space(batch.features, batch.lengths))
+        for pair in self._seeing(batch):
+            views.own[pair] = {
+                name: self.space.seen(
+                    name,
+                    tower,
+                    batch.features[name],
+                    batch.lengths.get(name),
+                    hiding=self.space.training and _learns(tower),
+                )
+                for name, tower in self.own[pair].items()
+                if name in views
+            }
+        return views
+
+    def _seeing(self, batch: Batch) -> list[Pair]:
+        """Pairs with towers of their own: in training those that rows of the batch train."""
+        if not self.own or not self.training:
+            return list(self.own)
+        trained = {
+            pair for stage in set(batch.stage.tolist()) for pair in self._pairs.get(stage, ())
+        }
+        return [pair for pair in self.own if pair in trained]
+
+
+def _learns(tower: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in tower.parameters())

@@ -10,7 +10,8 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.templates.base_sgd import BaseSGDTemplate
 from avalanche.training.templates.observation_type.batch_observation import BatchObservation
 from avalanche.training.templates.update_type.sgd_update import SGDUpdate
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
@@ -34,10 +35,10 @@ from continual_mm.learning.published_clusters import clusters_of
 from continual_mm.learning.schedule import learning_rate
 from continual_mm.learning.seeding import seed_torch
 from continual_mm.learning.stream import Benchmark, StageExperience
+from continual_mm.learning.views import Views
 from continual_mm.memory import Memory
 from continual_mm.modality import Pair
-from continual_mm.space.naming import named_parameters
-from continual_mm.space.space import Embedded, JointSpace
+from continual_mm.space.space import JointSpace
 
 EVALUATION_ROWS = 1024
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -116,7 +117,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self._first_step = 0
         self._jump: Callable[[], None] | None = None
         super().__init__(
-            model=GrowingSpace(space),
+            model=GrowingSpace(space, self.pairs),
             optimizer=adam([space.log_scale], 0.0),
             plugins=list(plugins),
             evaluator=evaluator or evaluator_of(),
@@ -132,9 +133,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         return self.mbatch
 
     @property
-    def embedded(self) -> dict[str, Embedded]:
-        """What the space made of the rows, by modality."""
-        output: dict[str, Embedded] = self.mb_output or {}
+    def embedded(self) -> Views:
+        """What the space made of the rows, by modality, and pairs' own towers."""
+        output: Views = self.mb_output or Views({})
         return output
 
     @property
@@ -156,6 +157,21 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     def mb_task_id(self) -> Tensor:
         """Stage of each row, where Avalanche's own metrics expect task labels."""
         return self.batch.stage
+
+    @property
+    def own_towers(self) -> dict[Pair, dict[str, nn.Module]]:
+        """Pair -> modality -> the tower that the pair sees it with, where it is not the space's.
+
+        Plugins put them here in ``before_train_dataset_adaptation``. A pair is trained and scored
+        through its own towers; what they have beside the space is trained where it takes a
+        gradient. Checkpoints keep the moments of it; its values are the plugin's to keep.
+        """
+        towers: dict[Pair, dict[str, nn.Module]] = self.model.own
+        return towers
+
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters by canonical name: the space's, and those of pairs' own towers."""
+        return dict(self.model.all_parameters())
 
     # The stage
 
@@ -219,7 +235,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         would also add parameters left out on purpose, and forget restored moments.
         """
         kept = self.optimizer.state
-        parameters = dict(named_parameters(self.space))
+        parameters = self.parameters()
         paces = {value: self.pace.get(name, 1.0) for name, value in parameters.items()}
         trained = [value for value in parameters.values() if value.requires_grad]
         # torch refuses an empty optimiser; without a gradient the scale stays as it is.
@@ -276,12 +292,12 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.remembered = Part(len(batch), len(batch) + len(remembered))
         self.mbatch = join([batch, remembered.to(self.device, non_blocking=True)])
 
-    def forward(self) -> dict[str, Embedded]:
+    def forward(self) -> Views:
         """Embed the batch in the stage's precision; embeddings come out in float32."""
         if self.is_training:
             self._before_embedding()
         with self.precision():
-            embedded: dict[str, Embedded] = self.model(self.mbatch)
+            embedded: Views = self.model(self.mbatch)
         return embedded
 
     def _before_embedding(self) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from continual_mm.data.batch import Batch
 from continual_mm.learning.clusters import Clusters
+from continual_mm.learning.views import of_pair, own_of
 from continual_mm.losses.clustering import centroid_cross_entropy
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.losses.reconstruction import reconstruction_loss, squared_error
@@ -61,7 +62,7 @@ def contrast(
     Args:
         space: Gives the scale and the margin.
         batch: The rows.
-        embedded: What the space made of them.
+        embedded: What the space made of them, and the pairs' own towers.
         pairs: Stage of a row -> pairs that it trains. All rows that train a pair, whatever their
             stage, are one another's negatives.
         part: The rows that count.
@@ -75,8 +76,9 @@ def contrast(
         rows = paired_rows(batch, pair, stages, part)
         if rows.shape[0] < 2:  # a row without negatives says nothing
             continue
-        first = embeddings_at(batch, embedded, pair.first, rows)
-        second = embeddings_at(batch, embedded, pair.second, rows)
+        seen = of_pair(embedded, pair)
+        first = embeddings_at(batch, seen, pair.first, rows)
+        second = embeddings_at(batch, seen, pair.second, rows)
         similarity = space.logit_scale * (first @ second.T)
         margin = space.settings.margin
         terms[f"contrast/{pair}"] = masked_margin_softmax(similarity, margin=margin)
@@ -92,13 +94,20 @@ def clustering(
 ) -> Terms:
     """The clustering term of every modality in the part, all towards the row's one label.
 
-    With ``cluster_mean`` there is one term instead, that of the modalities' mean.
+    The labels are the space's. Where pairs have towers of their own for a modality, its term is the
+    mean of theirs. With ``cluster_mean`` there is one term instead, that of the modalities' mean in
+    the space.
     """
     weight = space.settings.cluster_weight
     if not clusters.active or not weight or not len(part):
         return {}
     inside = _inside(batch, embedded, part)
     parts = {name: embeddings_at(batch, embedded, name, rows) for name, rows in inside.items()}
+    seen = {
+        name: [embeddings_at(batch, own, name, inside[name]) for own in own_of(embedded, name)]
+        or [values]
+        for name, values in parts.items()
+    }
     here = {name: rows - part.start for name, rows in inside.items()}
     joint = clusters.joint(parts, here, len(part))
     labels = clusters.labels(joint, refit=part.start == 0)
@@ -107,27 +116,33 @@ def clustering(
         anything[torch.cat(list(here.values()))] = True
         rows = anything.nonzero().squeeze(1)
         name = "-".join(sorted(parts))
-        parts, here = {name: joint[rows.to(joint.device)]}, {name: rows}
-    shares = len(parts)
+        seen, here = {name: [joint[rows.to(joint.device)]]}, {name: rows}
+    shares = len(seen)
     if shares == 2 and "two_over_three" in space.settings.bugs:
         shares = 3
     return {
         f"cluster/{name}": weight
         / shares
-        * centroid_cross_entropy(
-            space.logit_scale * values,
-            space.centroids,
-            labels[here[name].to(labels.device)],
-            margin=space.settings.margin,
+        * _mean(
+            centroid_cross_entropy(
+                space.logit_scale * values,
+                space.centroids,
+                labels[here[name].to(labels.device)],
+                margin=space.settings.margin,
+            )
+            for values in views
         )
-        for name, values in parts.items()
+        for name, views in seen.items()
     }
 
 
 def reconstruction(
     space: JointSpace, batch: Batch, embedded: Mapping[str, Embedded], part: Part
 ) -> Terms:
-    """The reconstruction term of every modality in the part."""
+    """The reconstruction term of every modality in the part.
+
+    Where pairs have towers of their own for it, the mean of theirs.
+    """
     weight = space.settings.reconstruction_weight
     if not weight:
         return {}
@@ -135,10 +150,18 @@ def reconstruction(
     terms: Terms = {}
     for name, rows in _inside(batch, embedded, part).items():
         where = batch.positions(name, rows).to(embedded[name].embedding.device)
-        prediction = space.reconstruct(name, embedded[name].embedding[where])
-        loss = error(prediction, embedded[name].pooled[where])
-        terms[f"reconstruction/{name}"] = weight * loss
+        views = [own[name] for own in own_of(embedded, name)] or [embedded[name]]
+        terms[f"reconstruction/{name}"] = weight * _mean(
+            error(space.reconstruct(name, view.embedding[where]), view.pooled[where])
+            for view in views
+        )
     return terms
+
+
+def _mean(values: Iterable[Tensor]) -> Tensor:
+    """The mean of some scalars; of a single one the same bits."""
+    first, *others = values
+    return sum(others, start=first) / (1 + len(others)) if others else first
 
 
 def _inside(batch: Batch, embedded: Mapping[str, Embedded], part: Part) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -35,12 +36,16 @@ class Known:
         search: Parameter -> where tuning looks for its value. What trades time for quality, such as
             rows, is left out, for strategies are compared at the same cost; whatever else is left
             out is no number.
+        package: What it imports beyond what is always installed.
+        extra: The extra of continual-mm that brings the package.
     """
 
     path: str
     summary: str
     rule: PluginRule
     search: Mapping[str, Range] = field(default_factory=dict)
+    package: str = ""
+    extra: str = ""
 
 
 BUILT_IN: Mapping[str, Known] = MappingProxyType(
@@ -82,6 +87,14 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "pulls weights back that the similarities of finished stages depend on",
             PluginRule({"weight": WEIGHT, "batches": COUNT, "rows": ROWS}),
             {"weight": Range(1.0, 100000.0, log=True)},
+        ),
+        "pair_lora": Known(
+            "continual_mm.plugins.pair_lora:PairLora",
+            "lets each new pair learn small adapters of its own on frozen old towers",
+            PluginRule({"rank": COUNT, "alpha": WEIGHT, "rate": WEIGHT}),
+            {"alpha": Range(1.0, 64.0, log=True), "rate": Range(0.3, 30.0, log=True)},
+            package="peft",
+            extra="lora",
         ),
         "relational": Known(
             "continual_mm.plugins.relational:Relational",
@@ -207,12 +220,23 @@ def _rule(entry: EntryPoint) -> PluginRule:
     return PluginRule(dict.fromkeys(parameters, Any), needs_memory=memory)
 
 
+def missing(strategy: "Strategy") -> list[Complaint]:
+    """What a strategy needs that is not installed; nothing is imported to find out."""
+    return [
+        _not_installed(name, f"strategy '{strategy.name}', [{name}]")
+        for name in strategy.plugins
+        if _lacks_package(name)
+    ]
+
+
 def build(strategy: "Strategy") -> dict[str, Any]:
     """The strategy's plugin objects by name, in the file's order.
 
     Raises:
         RefusedError: If a plugin cannot be imported, or does not take its parameters.
     """
+    if lacking := missing(strategy):
+        raise RefusedError(lacking)
     return {
         name: _made(_entry(name), f"strategy '{strategy.name}', [{name}]", parameters)
         for name, parameters in strategy.plugins.items()
@@ -225,8 +249,21 @@ def defaults(name: str) -> dict[str, Any]:
     Raises:
         RefusedError: If it is not installed or cannot be imported.
     """
+    if _lacks_package(name):
+        raise RefusedError(_not_installed(name, f"plugin '{name}'"))
     parameters = signature(_loaded(_entry(name))).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _lacks_package(name: str) -> bool:
+    package = BUILT_IN[name].package if name in BUILT_IN else ""
+    return bool(package) and find_spec(package) is None
+
+
+def _not_installed(name: str, place: str) -> Complaint:
+    known = BUILT_IN[name]
+    remedy = f"pip install 'continual-mm[{known.extra}]'"
+    return Complaint(place, f"{known.package} is not installed", remedy)
 
 
 def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:

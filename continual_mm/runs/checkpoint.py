@@ -8,13 +8,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import Parameter
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.learning.learner import Learner
 from continual_mm.modality import Kind, Modality
 from continual_mm.runs.files import checksum, read_json, write_json, written_folder
-from continual_mm.space.naming import named_parameters
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
 
@@ -80,9 +78,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _state(learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Tensor]:
-    names: dict[Tensor, str] = {
-        parameter: name for name, parameter in named_parameters(learner.space)
-    }
+    names: dict[Tensor, str] = {value: name for name, value in learner.parameters().items()}
     tensors = {f"clusters/{key}": value for key, value in learner.clusters.state().items()}
     for parameter, slots in learner.optimizer.state.items():
         for slot, value in slots.items():
@@ -130,7 +126,7 @@ def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> di
 
 def _restore_optimizer(learner: Learner, state: Mapping[str, Tensor]) -> None:
     """Give parameters their moments back, those too that are frozen at present."""
-    parameters: dict[str, Parameter] = dict(named_parameters(learner.space))
+    parameters = learner.parameters()
     fused = bool(learner.optimizer.defaults.get("fused"))
     learner.optimizer.state.clear()
     for key, value in state.items():
@@ -154,6 +150,15 @@ def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSp
     space = JointSpace.rebuild(verified(folder)["space"], towers)
     fill(space, folder)
     return space.eval()
+
+
+def remembered(folder: Path) -> dict[str, Tensor]:
+    """What plugins remember in a checkpoint: ``plugin/key`` by name.
+
+    Raises:
+        RefusedError: If the file is missing or damaged.
+    """
+    return _under("plugins", _tensors(folder / STATE))
 
 
 def fill(space: JointSpace, folder: Path) -> None:

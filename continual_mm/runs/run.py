@@ -16,6 +16,7 @@ from continual_mm.definitions import Scenario, Strategy
 from continual_mm.learning.evaluation import Observer
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
+from continual_mm.runs.adapted import adapt
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.geometry_curves import GeometryCurves
 from continual_mm.runs.history import History
@@ -229,19 +230,25 @@ def run_folder(out: Path, scenario: Scenario, strategy: Strategy, seed: int) -> 
     return RunFolder(out / scenario.name / strategy.name / f"seed-{seed}")
 
 
-def open_run(folder: str | Path, *, towers: Mapping[str, nn.Module] = NO_MODULES) -> JointSpace:
+def open_run(
+    folder: str | Path, *, towers: Mapping[str, nn.Module] = NO_MODULES, pair: str = ""
+) -> JointSpace:
     """The space of a run as it was after its last finished stage.
 
     Args:
         folder: ``.../<scenario>/<strategy>/seed-<n>``.
         towers: The modules that were given to the run, to be filled with their trained weights.
+        pair: A pair to see the space as, such as ``"video-text"``: the adapters that a strategy may
+            have given it (``pair_lora``) are added to the weights. Embeddings of a space opened so
+            are for this pair only. If left out, the space that all pairs share.
 
     Returns:
         A space to embed features with: ``space.encode("text", features)``. Features are given as
         the dataset gave them to the run, standardised if the scenario says so.
 
     Raises:
-        RefusedError: If there is no finished stage, or its checkpoint is damaged.
+        RefusedError: If there is no finished stage, its checkpoint is damaged, the pair is none of
+            the space's, or its adapters need a package that is not installed.
     """
     run = RunFolder(Path(folder))
     stages = run.finished_stages()
@@ -249,7 +256,11 @@ def open_run(folder: str | Path, *, towers: Mapping[str, nn.Module] = NO_MODULES
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
         raise RefusedError(Complaint(str(folder), "no finished stage in this folder", remedy))
     own = {name: Tower.of(module) for name, module in towers.items()}
-    return checkpoint.load_space(run.checkpoint(stages[-1]), own)
+    last = run.checkpoint(stages[-1])
+    space = checkpoint.load_space(last, own)
+    if pair:
+        adapt(space, last, pair)
+    return space
 
 
 def _recalls(history: History, stage: int) -> dict[str, float]:

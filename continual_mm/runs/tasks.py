@@ -10,6 +10,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.definitions import Scenario, Strategy
 from continual_mm.modality import DatasetCard
+from continual_mm.plugins.registry import missing
 from continual_mm.runs import failure
 from continual_mm.runs.finding import is_finished
 from continual_mm.runs.folder import RunFolder, definition
@@ -136,6 +137,9 @@ class Ledger:
 def _check(tasks: Sequence[Task]) -> None:
     """Refuse, before anything is trained, what would be refused hours later."""
     complaints = list(_repeated(task.folder for task in tasks))
+    strategies = {task.strategy.name: task.strategy for task in tasks}
+    for strategy in strategies.values():
+        complaints += missing(strategy)
     cards: dict[tuple[str, str], DatasetCard] = {}
     for task in tasks:
         scenario = task.scenario

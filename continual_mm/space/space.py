@@ -163,19 +163,32 @@ class JointSpace(nn.Module):
         """
         embedded = {}
         for name, values in features.items():
-            if name not in self._modalities:
-                continue
-            tower = self.tower(name)
-            if tower.training:
-                has_time = self._modalities[name].kind.has_length
-                values = self.dropout(name, values, time=has_time)
-            pooled, raw = tower(values, lengths.get(name))
-            raw = raw.float()
-            norm = raw.norm(dim=1)
-            direction = normalize(raw, dim=1)
-            embedding = direction if self.form.normalised else raw
-            embedded[name] = Embedded(embedding, direction, pooled.float(), norm)
+            if name in self._modalities:
+                tower = self.tower(name)
+                hiding = tower.training
+                embedded[name] = self.seen(name, tower, values, lengths.get(name), hiding=hiding)
         return embedded
+
+    def seen(
+        self, name: str, tower: nn.Module, values: Tensor, lengths: Tensor | None, *, hiding: bool
+    ) -> Embedded:
+        """Embed the rows of one modality that has arrived, with its own tower or another.
+
+        Args:
+            name: The modality.
+            tower: Maps as the modality's encoder does.
+            values: (n, ...) features.
+            lengths: (n,) valid time steps, where the kind of signal has time.
+            hiding: Whether input features are hidden from the tower.
+        """
+        if hiding:
+            values = self.dropout(name, values, time=self._modalities[name].kind.has_length)
+        pooled, raw = tower(values, lengths)
+        raw = raw.float()
+        norm = raw.norm(dim=1)
+        direction = normalize(raw, dim=1)
+        embedding = direction if self.form.normalised else raw
+        return Embedded(embedding, direction, pooled.float(), norm)
 
     def reconstruct(self, name: str, embedding: Tensor) -> Tensor:
         """(n, D) embeddings -> (n, pooled) reconstruction of what the encoder pooled."""

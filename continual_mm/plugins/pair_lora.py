@@ -1,0 +1,126 @@
+"""Pair LoRA: new pairs learn adapters of their own on towers that stay as they are."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from continual_mm.dice import seed_for
+from continual_mm.learning.learner import Learner
+from continual_mm.modality import Pair
+from continual_mm.plugins.adapters import adapted
+from continual_mm.plugins.freezing import hold, quieten
+from continual_mm.plugins.plugin import Plugin, at_least_zero
+
+OWN = "own/"
+"""Where the names of what pairs have of their own begin, see :meth:`Learner.parameters`."""
+
+SCALE = "alpha"
+"""Under what name the state keeps the adapters' scale, for whoever opens the run."""
+
+
+class PairLora(Plugin):
+    """One LoRA per pair: no forgetting by construction, and old towers that can still be fitted.
+
+    From the second stage on everything that was there before is frozen as by
+    :class:`~continual_mm.plugins.freeze.Freeze`. Each pair that is trained for the first time gets
+    low-rank adapters on those of its two towers that were there before, and is trained and scored
+    through them. A tower that arrives is trained whole, and shared by all its pairs. Adapters of
+    finished stages are kept and never change again; a pair without any is scored with the bare
+    towers.
+
+    Every pair has towers of its own, made of shared weights and its adapters. So nothing is
+    switched between the pairs of a step, and the space keeps its form and its names.
+
+    Clustering and reconstruction train adapters as they would train towers: a modality's terms are
+    the means over the pairs that see it with adapters. Labels come from the bare towers, as the
+    centroids do.
+
+    Args:
+        rank: Rank of an adapter.
+        alpha: Scale of the adapters, relative to their rank.
+        rate: Adapters' learning rate in terms of the stage's.
+    """
+
+    def __init__(self, *, rank: int = 8, alpha: float = 16.0, rate: float = 3.0) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"pair_lora.rank = {rank}: give at least 1")
+        self.rank = rank
+        self.alpha = at_least_zero("pair_lora.alpha", alpha)
+        self.rate = at_least_zero("pair_lora.rate", rate)
+        self._adapters: dict[str, Parameter] = {}
+        self._read: dict[str, Tensor] = {}
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Freeze what is there before anything arrives, and adapt it for pairs that are new."""
+        if not strategy.space.modalities:
+            return
+        hold(strategy.space)
+        strategy.clusters.fixed = True
+        known = {pair for pairs in strategy.pairs.values() for pair in pairs}
+        self._make_again(strategy, known)
+        experience = strategy.stage_experience()
+        if not experience.training.steps:
+            return
+        wanted = {pair for pairs in experience.pairs.values() for pair in pairs}
+        for pair in sorted(wanted - known):
+            self._adapt(strategy, pair, (pair.first, pair.second))
+        earlier = self._adapters.keys()
+        self._adapters = _adapters(strategy)
+        strategy.pace |= dict.fromkeys(self._adapters.keys() - earlier, self.rate)
+
+    def _make_again(self, learner: Learner, known: Iterable[Pair]) -> None:
+        """The towers of finished stages that an earlier process trained."""
+        owners = {tuple(name.split("/")[1:3]) for name in self._read}
+        for pair in sorted(known):
+            names = [name for name in (pair.first, pair.second) if (str(pair), name) in owners]
+            self._adapt(learner, pair, names)
+        self._adapters = _adapters(learner)
+        values, self._read = self._read, {}
+        self.load_state(values)
+        for adapter in self._adapters.values():
+            adapter.requires_grad_(False)
+
+    def _adapt(self, learner: Learner, pair: Pair, names: Iterable[str]) -> None:
+        """Give a pair towers of its own for those modalities that have arrived."""
+        space = learner.space
+        for name in names:
+            if name in space:
+                seed = seed_for(space.seed, "pair_lora", str(pair), name)
+                tower = adapted(space.tower(name), rank=self.rank, alpha=self.alpha, seed=seed)
+                if tower is not None:
+                    learner.own_towers.setdefault(pair, {})[name] = tower
+
+    def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Put frozen towers into evaluation mode, which ``train()`` has just undone."""
+        for parts in (strategy.space.encoders, strategy.space.reconstructions):
+            for part in parts.values():
+                quieten(part)
+
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Freeze the stage's adapters for good; the optimiser need not remember them."""
+        for adapter in self._adapters.values():
+            adapter.requires_grad_(False)
+            adapter.grad = None
+            strategy.optimizer.state.pop(adapter, None)
+
+    def state(self) -> dict[str, Tensor]:
+        """The adapters of all pairs until now, by name, and their scale."""
+        values = {**self._read, **{name: value.detach() for name, value in self._adapters.items()}}
+        return {**values, SCALE: torch.tensor(self.alpha)} if values else {}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`; what has no tower yet waits for the next stage."""
+        for name, value in state.items():
+            if name in self._adapters:
+                self._adapters[name].copy_(value)
+            elif name != SCALE:
+                self._read[name] = value
+
+
+def _adapters(learner: Learner) -> dict[str, Parameter]:
+    return {name: value for name, value in learner.parameters().items() if name.startswith(OWN)}
