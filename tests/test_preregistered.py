@@ -18,6 +18,7 @@ from continual_mm.catalog import open_definition
 from continual_mm.data.pack import read_pack, write_pack
 from continual_mm.learning.stream import benchmark
 from continual_mm.runs.estimates import Estimate
+from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "preregistered"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -177,6 +178,50 @@ def test_the_smaller_of_equal_weights_is_chosen_and_one_that_diverged_never(code
     assert code.grid.rival_of([weak, equal]) == "l2"
     with pytest.raises(code.grid.IncompleteError, match="finite"):
         code.grid.choose(candidate, {})
+
+
+def finished(strategy: str, seed: int, found: float) -> FinishedRun:
+    """A run that answers some share of 40 queries of every pair at every stage."""
+    pairs = {
+        "audio-text": PairFacts(1, "emergent", 0.025),
+        "audio-video": PairFacts(0, "old", 0.025),
+        "text-video": PairFacts(1, "new", 0.025),
+    }
+    ranks = np.tile((np.arange(40) >= 40 * found).astype(float), (2, 1))
+    return FinishedRun(
+        folder=Path(strategy),
+        scenario="noise",
+        strategy=strategy,
+        seed=seed,
+        joint=False,
+        task={},
+        protection={},
+        arrivals=(("video", "audio"), ("text",)),
+        pairs=pairs,
+        ranked={
+            (stage, name): Ranked(np.arange(40), ranks)
+            for stage in (0, 1)
+            for name, facts in pairs.items()
+            if facts.birth <= stage
+        },
+        memory_bytes=0,
+        seconds=2.0,
+    )
+
+
+@pytest.mark.parametrize(("shares", "said"), [((1.0, 0.5), "wins"), ((0.25, 0.75), "loses")])
+def test_the_difference_is_that_of_contender_minus_rival(code, small, tmp_path, shares, said):
+    plan = next(plan for plan in code.plans.PLANS if plan.name == "noise")
+    scenario = code.grid.scenario_of(plan, 0, code.grid.Place(tmp_path))
+    two = [code.grid.Chosen(each, {1.0: 0.5}, 1.0) for each in plan.candidates[:2]]
+    runs = [
+        [finished(each.candidate.name, seed, share) for seed in (0, 1)]
+        for each, share in zip(two, shares, strict=True)
+    ]
+    findings = code.grid.compared(plan, two, runs, scenario, (0, 1))
+    difference = findings.contender.differences["harmonic_mean"]
+    assert difference.mean == pytest.approx(shares[0] - shares[1])
+    assert (findings.verdict, findings.rival) == (said, "distill")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
