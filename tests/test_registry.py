@@ -61,3 +61,9 @@ def test_an_unknown_dataset_is_refused_with_the_names_and_the_path_tried(tmp_pat
         assert "registered: narrated_shapes" in message
         assert f"no file {tmp_path / 'narated_shapes'}" in message
         assert "did you mean 'narrated_shapes'?" in message
+
+
+def test_a_generated_dataset_has_the_card_that_was_known_before_it_was_made() -> None:
+    loaded = registry.load("narrated_shapes")
+    assert loaded.card == registry.card("narrated_shapes")
+    assert tuple(loaded.columns) == loaded.card.names

@@ -76,8 +76,10 @@ def load(
     read_pack: Callable[..., Dataset] = _imported(f"{_PACK}:read_pack")
     if registered := REGISTERED.get(name_or_path):
         pack_path: Callable[[], Path] = _imported(registered.pack)
+        # The card of the registry, not the file's: a run is checked against it before the file is
+        # there, and the same version may differ in last bits from machine to machine.
         dataset = read_pack(pack_path(), standardise=standardise)
-        return replace(dataset, card=replace(dataset.card, name=name_or_path))
+        return replace(dataset, card=card(name_or_path))
     return read_pack(_existing(name_or_path, folder), standardise=standardise)
 
 
