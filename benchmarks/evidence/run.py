@@ -156,8 +156,9 @@ def show(planned: Sequence[Planned], todo: Sequence[Planned]) -> Iterator[str]:
 def forget(tasks: Sequence[Task], planned: Sequence[Planned]) -> None:
     """Remove run folders that hold another definition's run."""
     for task, run in zip(tasks, planned, strict=True):
+        wanted = definition(run.scenario, run.strategy, run.card, run.seed)
         try:
-            RunFolder(task.folder).check(definition(run.scenario, run.strategy, run.card, run.seed))
+            RunFolder(task.folder).check(wanted)
         except RefusedError:
             shutil.rmtree(task.folder)
 
@@ -202,7 +203,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def wanted(asked: argparse.Namespace) -> list[Planned]:
+def chosen(asked: argparse.Namespace) -> list[Planned]:
     """The planned runs that the command line is about."""
     plan = Plan(asked.plan)
     for dataset, reason in plan.missing(asked.data).items():
@@ -214,7 +215,7 @@ def wanted(asked: argparse.Namespace) -> list[Planned]:
 def main(given: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit code."""
     asked = arguments(given)
-    planned = wanted(asked)
+    planned = chosen(asked)
     results = Results(asked.results, slim=asked.slim)
     todo, stale = sort_out(planned, results.runs)
     if asked.dry_run:

@@ -17,16 +17,15 @@ from continual_mm.learning.evaluation import Observer
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder, definition
-from continual_mm.runs.geometry_curves import GeometryCurves
 from continual_mm.runs.history import History
 from continual_mm.runs.hyperparameters import settings
 from continual_mm.runs.logbook import Logbook, Standing, standing
 from continual_mm.runs.origin import planned
 from continual_mm.runs.progress import Listener, Ticker
-from continual_mm.runs.session import NO_MODULES, Protection, Session, Watchers, open_session
+from continual_mm.runs.session import NO_MODULES, Protection, Session, open_session
 from continual_mm.runs.stopwatch import Stopwatch
 from continual_mm.runs.timetable import Timetable
-from continual_mm.runs.watch import Board, Curves
+from continual_mm.runs.watch import Board, watchers
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
 
@@ -182,7 +181,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             protection,
             seed=seed,
             device=chosen,
-            watchers=_watchers(page, observers, [Ticker(listener), stopwatch]),
+            watchers=watchers(page, observers, [Ticker(listener), stopwatch]),
             workers=workers,
             towers=towers,
         )
@@ -200,23 +199,6 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     listener.ends(logbook.seconds)
     session.history.space.eval()
     return session.history
-
-
-def _watchers(
-    page: Board | None,
-    observers: Sequence[Observer],
-    plugins: Sequence[BaseSGDPlugin[Any]],
-) -> Watchers:
-    """Who looks on; without a board nobody gathers what only the board shows."""
-    if page is None:
-        return Watchers(observers=observers, plugins=plugins)
-    return Watchers(
-        metrics=[Curves()],
-        observers=[page, *observers],
-        loggers=[page],
-        plugins=plugins,
-        geometry=[GeometryCurves(page)],
-    )
 
 
 def _go_on(
