@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from continual_mm import __version__, catalog, terminal
+from continual_mm import __version__, catalog, cli_results, terminal
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.options import A_COUNT, A_PATH, out_option, training_options
@@ -30,13 +30,16 @@ INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended."""
 
 KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
-FORMATS = ("table", "json", "markdown", "latex")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def app() -> None:
     """Add modalities to a joint embedding space one after another; measure what is forgotten."""
+
+
+for command in cli_results.COMMANDS:
+    app.add_command(command)
 
 
 @app.command("list")
@@ -216,62 +219,6 @@ def _late(module: str) -> Any:
 
 
 @app.command()
-@click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
-@click.option(
-    "--baseline", default="naive", show_default=True, help="Strategy that differences are taken to."
-)
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
-def compare(folders: tuple[Path, ...], baseline: str, format_: str) -> None:
-    """Compare the runs in folders, at any depth: means and 95 % intervals."""
-    report = _late("runs.report")
-    comparison = report.compare(folders, baseline=baseline)
-    if format_ == "json":
-        sys.stdout.write(report.as_json(comparison) + "\n")
-    elif format_ == "markdown":
-        sys.stdout.write(report.as_markdown(comparison) + "\n")
-    elif format_ == "latex":
-        sys.stdout.write(_late("runs.latex").as_latex(comparison) + "\n")
-    else:
-        _print_comparison(report, comparison)
-
-
-def _print_comparison(report: Any, comparison: Any) -> None:
-    for scenario in comparison.scenarios:
-        headings, rows = report.as_rows(comparison, scenario)
-        terminal.print_rows(headings, rows, title=f"{scenario}: R@1 in %, mean and 95 % interval")
-        terminal.out.print()
-    for note in comparison.notes:
-        terminal.out.print(note)
-
-
-@app.command()
-@click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
-@click.option(
-    "--format", "format_", type=click.Choice(FORMATS[:2]), default="table", show_default=True
-)
-def status(folders: tuple[Path, ...], format_: str) -> None:
-    """Say how far the runs in folders are, at any depth, finished or not."""
-    known = _late("runs.status_table")
-    found = known.statuses(folders)
-    if format_ == "json":
-        sys.stdout.write(known.as_json(found) + "\n")
-    else:
-        terminal.print_rows(*known.as_rows(found))
-
-
-@app.command()
-@click.argument("folder", metavar="[DIR]", type=A_PATH, default="runs")
-@click.option("--port", type=int, help="A free one, if left out.")
-@click.option("--browser/--no-browser", default=True, help="Open a browser.")
-def board(folder: Path, port: int | None, browser: bool) -> None:
-    """Open TensorBoard on the runs in a folder."""
-    if not folder.is_dir():
-        remedy = "give the folder that runs went into"
-        raise RefusedError(Complaint(str(folder), "no such folder", remedy))
-    _late("runs.board").serve(folder, port=port, browser=browser, tell=terminal.out.print)
-
-
-@app.command()
 @out_option
 @click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
 @training_options
@@ -294,7 +241,7 @@ def demo(
 def _show_demo(out: Path) -> None:
     report = _late("runs.report")
     comparison = report.compare([out / DEMO_SCENARIO], baseline="naive")
-    _print_comparison(report, comparison)
+    cli_results.print_comparison(report, comparison)
     picture = out / f"{DEMO_SCENARIO}.png"
     _late("runs.figure").draw(comparison, DEMO_SCENARIO, picture)
     terminal.out.print(

@@ -44,6 +44,12 @@ _workers = click.option(
     show_default=True,
     help="Threads per run that fetch batches ahead. No number depends on it.",
 )
+_board = click.option(
+    "--board/--no-board",
+    default=True,
+    show_default=True,
+    help="Write TensorBoard's files. No number depends on it.",
+)
 _set = click.option(
     "--set",
     "settings",
@@ -55,6 +61,6 @@ _set = click.option(
 
 def training_options(command: _Command) -> _Command:
     """Options of every command that trains, in the order of its help."""
-    for option in (_device, _checkpoint, _workers, _threads, _jobs, _set):
+    for option in (_device, _checkpoint, _board, _workers, _threads, _jobs, _set):
         command = option(command)
     return command

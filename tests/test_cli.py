@@ -206,7 +206,18 @@ def test_wrong_usage_ends_with_code_two_and_an_explanation(said, arguments: list
 
 def test_every_command_explains_itself(said) -> None:
     told = said("--help").out
-    for command in ("list", "show", "validate", "copy", "run", "compare", "tune", "board", "demo"):
+    for command in (
+        "list",
+        "show",
+        "validate",
+        "copy",
+        "run",
+        "compare",
+        "export",
+        "tune",
+        "board",
+        "demo",
+    ):
         assert command in told
         answer = said(command, "--help")
         assert answer.code == 0

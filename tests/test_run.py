@@ -245,3 +245,15 @@ def test_a_device_that_is_not_there_is_refused():
 def test_what_is_no_plugin_is_refused_instead_of_doing_nothing(scenario, dataset, stranger):
     with pytest.raises(RefusedError, match="is no plugin; give objects, such as Replay"):
         train(scenario, dataset, plugins=[stranger], memory=8, device="cpu")
+
+
+def test_without_a_board_the_numbers_are_the_same_and_nothing_is_written_for_it(
+    scenario, dataset, tmp_path
+):
+    for board in (True, False):
+        run(scenario, PROTECTED, dataset, tmp_path / f"{board}", device="cpu", board=board)
+    seen, unseen = (tmp_path / f"{board}" / "small" / "all" / "seed-0" for board in (True, False))
+    assert files(unseen) == files(seen)
+    assert (seen / "events").is_dir()
+    assert not (unseen / "events").exists()
+    assert json.loads((unseen / "cost.json").read_text())["step_seconds"] > 0

@@ -6,7 +6,8 @@ from typing import Any
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import first_few
-from continual_mm.runs.finding import find_runs, is_finished
+from continual_mm.runs.exported import read_exported
+from continual_mm.runs.finding import find_exports, find_runs, is_finished
 from continual_mm.runs.finished import FinishedRun, read_finished
 
 
@@ -14,8 +15,8 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
     """Read every finished run at or below some folders; links to other folders are not followed.
 
     Args:
-        folders: Of a seed, a strategy, a scenario or of many scenarios. A run that is below more
-            than one of them counts once.
+        folders: Of a seed, a strategy, a scenario or of many scenarios, or what ``export`` wrote.
+            A run that is below more than one of them counts once.
 
     Returns:
         The finished runs, and the folders of unfinished ones.
@@ -27,7 +28,8 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
     places = [Path(folder) for folder in folders]
     found = find_runs(places)
     finished = [path for path in found if is_finished(path)]
-    if not finished:
+    exports = find_exports(places)
+    if not finished and not exports:
         shown = ", ".join(map(str, places)) or "no folder"
         problem = f"no finished run among {len(found)}" if found else "there is no run in it"
         remedy = "give a folder that continual-mm run wrote to; an unfinished run goes on with it"
@@ -37,6 +39,11 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
     for path in finished:
         try:
             runs.append(read_finished(path))
+        except RefusedError as error:
+            complaints += error.complaints
+    for path in exports:
+        try:
+            runs += read_exported(path)
         except RefusedError as error:
             complaints += error.complaints
     if complaints:
@@ -79,17 +86,17 @@ def _misfit_among(peers: list[FinishedRun], run: FinishedRun) -> Iterator[Compla
 def _misfit(
     what: str, first: FinishedRun, expected: Any, run: FinishedRun, given: Any
 ) -> Iterator[Complaint]:
-    keys = list(_differing(expected, given))
+    keys = list(differing(expected, given))
     if keys:
         problem = f"{what} is not that of {first.folder}: {first_few(keys)} differ"
         yield Complaint(str(run.folder), problem, "compare them separately")
 
 
-def _differing(first: Any, second: Any, where: str = "") -> Iterator[str]:
-    """Dotted keys below which two definitions differ."""
+def differing(first: Any, second: Any, where: str = "") -> Iterator[str]:
+    """Dotted keys below which two definitions differ; a missing key is as good as null."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         for key in dict.fromkeys((*first, *second)):
             inner = f"{where}.{key}" if where else str(key)
-            yield from _differing(first.get(key), second.get(key), inner)
+            yield from differing(first.get(key), second.get(key), inner)
     elif first != second:
         yield where

@@ -1,7 +1,7 @@
 """Where runs lie, finished or not; imports neither torch nor numpy."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from continual_mm.complaint import Complaint, RefusedError
@@ -17,12 +17,31 @@ def is_finished(folder: Path) -> bool:
     return (folder / "cost.json").is_file()
 
 
+def is_export(files: Iterable[str]) -> bool:
+    """Whether a folder with these files is one that ``export`` wrote."""
+    return "definitions.json" in files
+
+
 def find_runs(folders: Iterable[Path]) -> list[Path]:
     """Folders of runs at or below some folders, finished or not, each once.
 
     Raises:
         RefusedError: If a folder is missing or cannot be listed.
     """
+    return _find(folders, is_run)
+
+
+def find_exports(folders: Iterable[Path]) -> list[Path]:
+    """Folders of exported runs at or below some folders, each once.
+
+    Raises:
+        RefusedError: If a folder is missing or cannot be listed.
+    """
+    return _find(folders, is_export)
+
+
+def _find(folders: Iterable[Path], wanted: Callable[[Iterable[str]], bool]) -> list[Path]:
+    """Folders whose files are as wanted; nothing is looked for below them, or below a run."""
     found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -30,8 +49,9 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
             raise RefusedError(Complaint(str(folder), "no such folder", remedy))
         for here, below, files in os.walk(folder, onerror=_refuse_to_skip):
             below.sort()
-            if is_run(files):
+            if is_run(files) or wanted(files):
                 below.clear()
+            if wanted(files):
                 found.setdefault(Path(here).resolve(), Path(here))
     return list(found.values())
 

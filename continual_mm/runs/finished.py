@@ -68,6 +68,10 @@ class FinishedRun:
         stability_gap: How far old pairs fell inside the last stage, mean over pairs; NaN if nobody
             looked there.
         cumulative: Whether each stage was trained on everything seen until then.
+        memory_items: Items kept of the past; this and the next two are None where a run of an
+            earlier version did not say.
+        steps: Optimiser steps of all stages, those that plugins made included.
+        step_seconds: Median time of a step of the last stage.
     """
 
     folder: Path
@@ -84,6 +88,14 @@ class FinishedRun:
     seconds: float
     stability_gap: float = math.nan
     cumulative: bool = False
+    memory_items: int | None = None
+    steps: int | None = None
+    step_seconds: float | None = None
+
+
+def ranked_stages(count: int, *, joint: bool) -> range:
+    """0-based stages at whose end pairs are ranked: joint training has its last one only."""
+    return range(count - 1 if joint else 0, count)
 
 
 def read_finished(folder: Path) -> FinishedRun:
@@ -102,7 +114,7 @@ def read_finished(folder: Path) -> FinishedRun:
         for name, known in sorted(scores.pairs.items())
     }
     ranked: dict[tuple[int, str], Ranked] = {}
-    for stage in [count - 1] if definition.strategy.joint else range(count):
+    for stage in ranked_stages(count, joint=definition.strategy.joint):
         born = [name for name, facts in pairs.items() if facts.birth <= stage]
         found = _ranks(folder / "ranks" / f"stage-{stage + 1}.npz", born)
         ranked |= {(stage, name): ranks for name, ranks in found.items()}
@@ -122,8 +134,7 @@ def read_finished(folder: Path) -> FinishedRun:
         arrivals=tuple(stage.added for stage in scores.stages),
         pairs=pairs,
         ranked=ranked,
-        memory_bytes=cost.memory_bytes,
-        seconds=cost.seconds,
+        **cost.model_dump(),
         stability_gap=stability(
             scores.evaluations,
             [name for name, facts in pairs.items() if facts.role == "old"],
@@ -175,7 +186,7 @@ def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
         found = archive.read(name)
         if found is None or rows is None:
             continue
-        if found.shape != rows.shape or found.dtype.kind != "f" or not _are_ranks(found):
+        if found.shape != rows.shape or found.dtype.kind != "f" or not are_ranks(found):
             findings.about(name, "is not one rank for each row")
         ranks.append(found)
     if rows is None or len(ranks) < 2:
@@ -185,5 +196,6 @@ def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
     return None if findings.faulty else Ranked(rows, np.stack(ranks))
 
 
-def _are_ranks(values: NDArray[Any]) -> bool:
+def are_ranks(values: NDArray[Any]) -> bool:
+    """Whether numbers can be ranks counted from 0."""
     return bool((np.isfinite(values) & (values >= 0)).all())

@@ -96,6 +96,9 @@ class Cost(Record):
 
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     memory_bytes: Annotated[int, Field(ge=0)]
+    memory_items: Annotated[int, Field(ge=0)] | None = None
+    steps: Annotated[int, Field(ge=0)] | None = None
+    step_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class Failure(Record):
@@ -119,7 +122,7 @@ class Checkpoint(Record):
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 
-def read(kind: type[_AnyRecord], path: Path) -> _AnyRecord:
+def read(kind: type[_AnyRecord], path: Path, remedy: str = REMEDY) -> _AnyRecord:
     """Read a file.
 
     Raises:
@@ -130,7 +133,12 @@ def read(kind: type[_AnyRecord], path: Path) -> _AnyRecord:
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        problem = f"is damaged: {place + ': ' if place else ''}{first['msg']}"
-    raise RefusedError(Complaint(str(path), problem, REMEDY))
+        problem = f"is damaged: {first_fault(error)}"
+    raise RefusedError(Complaint(str(path), problem, remedy))
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where the first thing is that is wrong, and what."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place + ': ' if place else ''}{first['msg']}"

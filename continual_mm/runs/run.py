@@ -18,15 +18,15 @@ from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.adapted import adapt
 from continual_mm.runs.folder import RunFolder, definition
-from continual_mm.runs.geometry_curves import GeometryCurves
 from continual_mm.runs.history import History
 from continual_mm.runs.hyperparameters import settings
 from continual_mm.runs.logbook import Logbook, Standing, standing
 from continual_mm.runs.origin import planned
 from continual_mm.runs.progress import Listener, Ticker
-from continual_mm.runs.session import NO_MODULES, Protection, Session, Watchers, open_session
+from continual_mm.runs.session import NO_MODULES, Protection, Session, open_session
+from continual_mm.runs.stopwatch import Stopwatch
 from continual_mm.runs.timetable import Timetable
-from continual_mm.runs.watch import Board, Curves
+from continual_mm.runs.watch import Board, watchers
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
 
@@ -124,6 +124,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     towers: Mapping[str, nn.Module] = NO_MODULES,
     checkpoint_every: int = CHECKPOINT_EVERY,
     workers: int = 0,
+    board: bool = True,
     listener: Listener | None = None,
     observers: Sequence[Observer] = (),
 ) -> History:
@@ -141,6 +142,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
             ends only. No number depends on it.
         workers: Threads that fetch batches ahead. No number depends on it.
+        board: Whether TensorBoard's files are written. No number depends on it.
         listener: Who hears of the progress.
         observers: Told of each evaluation. An exception of theirs ends the run, which may go on.
 
@@ -170,31 +172,31 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             common=scenario.training,
         )
         told = timetable.steps_until(at.stage) + at.step
-        board = Board(folder.events, frozen, dataset, timetable, purge_step=told + 1)
+        page = None
+        if board:
+            page = Board(folder.events, frozen, dataset, timetable, purge_step=told + 1)
+        stopwatch = Stopwatch()
         session = open_session(
             scenario,
             dataset,
             protection,
             seed=seed,
             device=chosen,
-            watchers=Watchers(
-                metrics=[Curves()],
-                observers=[board, *observers],
-                loggers=[board],
-                plugins=[Ticker(listener)],
-                geometry=[GeometryCurves(board)],
-            ),
+            watchers=watchers(page, observers, [Ticker(listener), stopwatch]),
             workers=workers,
             towers=towers,
         )
-        board.follow(session.history)
+        if page is not None:
+            page.follow(session.history)
         identity = {"scenario": scenario.name, "strategy": strategy.name, "seed": seed}
         logbook = Logbook(folder, session, every=checkpoint_every, identity=identity)
-        _go_on(session, logbook, at, listener, board, str(folder.path))
+        _go_on(session, logbook, at, listener, page, str(folder.path))
         if not folder.finished:
-            chosen_by = settings(scenario, strategy, protection.plugins, seed)
-            board.run_ends(session.history, chosen_by, session.learner.clock.train_iterations)
-            folder.write_cost(_cost(session, logbook.seconds, chosen))
+            if page is not None:
+                chosen_by = settings(scenario, strategy, protection.plugins, seed)
+                page.run_ends(session.history, chosen_by, session.learner.clock.train_iterations)
+            cost = _cost(session, logbook.seconds, chosen)
+            folder.write_cost({**cost, "step_seconds": stopwatch.step_seconds})
     listener.ends(logbook.seconds)
     session.history.space.eval()
     return session.history
@@ -205,7 +207,7 @@ def _go_on(
     logbook: Logbook,
     at: Standing,
     listener: Listener,
-    board: Board,
+    page: Board | None,
     name: str,
 ) -> None:
     """Train the stages that are left."""
@@ -220,7 +222,8 @@ def _go_on(
         session.learn(stage, step=step, jump=jump)
         step, jump = 0, None
         logbook.stage_ends()
-        board.stage_ends(session.history, session.learner.clock.train_iterations)
+        if page is not None:
+            page.stage_ends(session.history, session.learner.clock.train_iterations)
         number = session.learner.stage + 1
         listener.scored(number, _recalls(session.history, number))
 

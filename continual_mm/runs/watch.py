@@ -2,11 +2,12 @@
 
 import json
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from avalanche.core import BaseSGDPlugin
 from avalanche.evaluation.metric_definitions import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.logging import TensorboardLogger
@@ -14,15 +15,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 from continual_mm.arrivals import roles
 from continual_mm.data.dataset import Dataset
-from continual_mm.learning.evaluation import Evaluation, Gallery
+from continual_mm.learning.evaluation import Evaluation, Gallery, Observer
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.schedule import learning_rate
 from continual_mm.metrics.forgetting import forgetting
 from continual_mm.modality import Pair
 from continual_mm.runs import hyperparameters, layout, pictures, projector
 from continual_mm.runs import timetable as stages
+from continual_mm.runs.geometry_curves import GeometryCurves
 from continual_mm.runs.history import History
 from continual_mm.runs.plans import Plans
+from continual_mm.runs.session import Watchers
 from continual_mm.runs.timetable import Timetable
 
 EVERY = 10
@@ -175,6 +178,23 @@ class Board(TensorboardLogger):
         for summary in hyperparameters.summaries(settings):
             self.writer.file_writer.add_summary(summary, step)
         self.writer.close()
+
+
+def watchers(
+    page: Board | None,
+    observers: Sequence[Observer],
+    plugins: Sequence[BaseSGDPlugin[Any]],
+) -> Watchers:
+    """Who looks on; without a board nobody gathers what only the board shows."""
+    if page is None:
+        return Watchers(observers=observers, plugins=plugins)
+    return Watchers(
+        metrics=[Curves()],
+        observers=[page, *observers],
+        loggers=[page],
+        plugins=plugins,
+        geometry=[GeometryCurves(page)],
+    )
 
 
 def roles_by_pair(timetable: Timetable) -> dict[Pair, str]:

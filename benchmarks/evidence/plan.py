@@ -1,0 +1,143 @@
+"""The plan as data: which strategy on which scenario with which seeds. Imports no torch."""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from continual_mm import catalog
+from continual_mm.catalog import Entry
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.definitions import Scenario, Strategy
+from continual_mm.modality import DatasetCard
+from continual_mm.runs.opening import open_scenario, open_strategy, read_settings
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Scenarios that share a table, and what is trained on them.
+
+    Attributes:
+        dataset: Its name in the plan.
+        title: Of the table.
+        part: ``full`` or ``extra``.
+        files: Names of shipped scenarios, or of files beside the plan.
+        suffix: What is added to a scenario's name, for a variant of it.
+        settings: What the variant changes, as ``table.key=value``.
+    """
+
+    dataset: str
+    title: str
+    part: str
+    files: tuple[str, ...]
+    suffix: str = ""
+    settings: tuple[str, ...] = ()
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios, as runs have them."""
+        return tuple(f"{name}{self.suffix}" for name in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run to be there in the end."""
+
+    scenario: Scenario
+    card: DatasetCard
+    strategy: Strategy
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.scenario.name}/{self.strategy.name}/seed-{self.seed}"
+
+
+class Plan:
+    """The plan, read from a file.
+
+    Args:
+        path: The TOML file.
+
+    Attributes:
+        groups: What is compared, in the order of the tables.
+    """
+
+    def __init__(self, path: Path = HERE / "plan.toml") -> None:
+        self._folder = path.parent
+        self._document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        self.groups = tuple(
+            Group(
+                dataset=one["dataset"],
+                title=one["title"],
+                part=one["part"],
+                files=tuple(one["scenarios"]),
+                suffix=one.get("suffix", ""),
+                settings=tuple(one.get("set", ())),
+            )
+            for one in self._document["group"]
+        )
+
+    def missing(self, data: Path | None) -> dict[str, str]:
+        """Dataset -> why nothing can be trained on it, for those whose pack is not in a folder."""
+        packs = {name: said.get("pack") for name, said in self._document["dataset"].items()}
+        return {
+            name: f"there is no {pack} in {data}" if data else f"no folder with {pack} is given"
+            for name, pack in packs.items()
+            if pack and not (data and (data / pack).is_file())
+        }
+
+    def runs(self, part: str, data: Path | None) -> list[Planned]:
+        """All runs of a part, or of ``all`` parts: seed 0 of everything first, then seed 1.
+
+        Raises:
+            RefusedError: If a definition cannot be used, or a strategy is named that is not there.
+        """
+        strategies = {one.name: one for one in self._strategies()}
+        missing = self.missing(data)
+        found = [
+            Planned(opened.scenario, opened.card, strategies[name], seed)
+            for group in self.groups
+            if part in (group.part, "all") and group.dataset not in missing
+            for opened in self._opened(group, data)
+            for name in self._named(group.part, list(strategies))
+            for seed in range(self._document["part"][group.part]["seeds"])
+        ]
+        return sorted(found, key=lambda run: run.seed)
+
+    def _named(self, part: str, known: Sequence[str]) -> Sequence[str]:
+        named: list[str] = self._document["part"][part].get("strategies", list(known))
+        if absent := [name for name in named if name not in known]:
+            remedy = f"there are {', '.join(known)}"
+            raise RefusedError(
+                Complaint(f"plan.toml, [part.{part}]", f"no strategy {name!r}", remedy)
+                for name in absent
+            )
+        return named
+
+    def _strategies(self) -> Iterator[Strategy]:
+        for entry in catalog.shipped("strategies"):
+            if entry.name in self._document["left_out"]:
+                continue
+            if "memory" not in entry.document:
+                yield open_strategy(entry)
+                continue
+            for items in self._document["memory"]:
+                strategy = open_strategy(entry, [("memory.items", f"{items}")])
+                yield strategy.model_copy(update={"name": f"{entry.name}_{items}"})
+
+    def _opened(self, group: Group, data: Path | None) -> Iterator[Any]:
+        for file, name in zip(group.files, group.scenarios, strict=True):
+            opened = open_scenario(self._entry(group, file, data), read_settings(group.settings))
+            scenario = opened.scenario.model_copy(update={"name": name})
+            yield replace(opened, scenario=scenario)
+
+    def _entry(self, group: Group, file: str, data: Path | None) -> Entry:
+        """A scenario; a pack that its file names is looked for in the folder with the data."""
+        if "pack" not in self._document["dataset"][group.dataset]:
+            return catalog.find("scenarios", file)
+        path = self._folder / "scenarios" / f"{file}.toml"
+        entry = catalog.open_definition("scenarios", path)
+        return replace(entry, path=(data or path.parent) / path.name)

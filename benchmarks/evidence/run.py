@@ -1,0 +1,247 @@
+"""Train what the plan lacks and add it to the results; stopped or killed, it goes on from there.
+
+    python benchmarks/evidence/run.py --jobs 2 --data DIR
+
+A run whose result is there under the same definition is not trained again, wherever it was trained.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from plan import HERE, Plan, Planned
+
+from continual_mm.complaint import RefusedError
+from continual_mm.progress_bar import RunProgress
+from continual_mm.runs.collect import differing
+from continual_mm.runs.export import exported, merge, write
+from continual_mm.runs.finished import FinishedRun, read_finished
+from continual_mm.runs.folder import RunFolder, definition
+from continual_mm.runs.listener import Listener
+from continual_mm.runs.parallel import run_many
+from continual_mm.runs.tasks import Outcome, Task
+
+OPTIONS = {"device": "cpu", "checkpoint_every": 0, "board": False}
+"""None of these changes a number; all of them save time."""
+
+EXPORT_EVERY = 60.0
+"""Seconds after which finished runs are added to the results."""
+
+INTERRUPTED = 130
+
+
+class Results:
+    """The exported runs, and finished ones that are still to be added to them.
+
+    Args:
+        folder: Of the export.
+        slim: Whether what a comparison does not need is removed from an exported run's folder.
+    """
+
+    def __init__(self, folder: Path, *, slim: bool) -> None:
+        self._folder = folder
+        self._slim = slim
+        self._waiting: list[Path] = []
+        self._written = time.monotonic()
+        self.runs = exported(folder)
+
+    def add(self, run: Path) -> None:
+        """Take a finished run; now and then write all that were taken."""
+        self._waiting.append(run)
+        if time.monotonic() - self._written >= EXPORT_EVERY:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            found = [read_finished(path) for path in self._waiting]
+            self.runs = merge(self.runs, found, force=True).runs
+            write(self.runs, self._folder)
+        if self._slim:
+            for path in self._waiting:
+                for heavy in ("checkpoints", "events"):
+                    shutil.rmtree(path / heavy, ignore_errors=True)
+        self._waiting.clear()
+        self._written = time.monotonic()
+
+
+class Audience(RunProgress):
+    """Shows how runs go on, and hands those that end to the results."""
+
+    def __init__(self, runs: int, results: Results) -> None:
+        super().__init__(runs)
+        self._results = results
+
+    def listener(self, run: str) -> Listener:
+        """Listen as the display does, and to the end."""
+        return _UntilTheEnd(super().listener(run), Path(run), self._results)
+
+    def skips(self, run: str) -> None:
+        """A run was finished when the process that had to export it was stopped."""
+        super().skips(run)
+        self._results.add(Path(run))
+
+
+class _UntilTheEnd(Listener):
+    """Passes on what is heard; at the end the results get the run."""
+
+    def __init__(self, display: Listener, folder: Path, results: Results) -> None:
+        self._display = display
+        self._folder = folder
+        self._results = results
+
+    def begins(self, run: str, stages: int, steps: int) -> None:
+        """Pass it on."""
+        self._display.begins(run, stages, steps)
+
+    def resumes(self, stage: int, step: int) -> None:
+        """Pass it on."""
+        self._display.resumes(stage, step)
+
+    def steps(self, count: int) -> None:
+        """Pass it on."""
+        self._display.steps(count)
+
+    def scored(self, stage: int, recalls: dict[str, float]) -> None:
+        """Pass it on."""
+        self._display.scored(stage, recalls)
+
+    def ends(self, seconds: float) -> None:
+        """The run is finished."""
+        self._display.ends(seconds)
+        self._results.add(self._folder)
+
+
+def differences(run: Planned, found: FinishedRun) -> list[str]:
+    """Keys in which a planned run is not what was trained under its name."""
+    wanted = definition(run.scenario, run.strategy, run.card, run.seed)
+    task = {key: found.task[key] for key in ("scenario", "data")}
+    return [
+        *differing({key: wanted[key] for key in task}, task),
+        *differing(wanted["strategy"], found.protection),
+    ]
+
+
+def sort_out(
+    planned: Sequence[Planned], known: Sequence[FinishedRun]
+) -> tuple[list[Planned], dict[str, list[str]]]:
+    """Runs still to do, and those of them whose results are of another definition: name -> keys."""
+    names = {f"{run.scenario}/{run.strategy}/seed-{run.seed}": run for run in known}
+    stale = {
+        f"{run}": keys
+        for run in planned
+        if f"{run}" in names and (keys := differences(run, names[f"{run}"]))
+    }
+    return [run for run in planned if f"{run}" not in names or f"{run}" in stale], stale
+
+
+def show(planned: Sequence[Planned], todo: Sequence[Planned]) -> Iterator[str]:
+    """A line for each scenario and strategy with the seeds that are to do."""
+    left = {f"{run}" for run in todo}
+
+    def cell(run: Planned) -> tuple[str, str]:
+        return run.scenario.name, run.strategy.name
+
+    for (scenario, strategy), runs in groupby(sorted(planned, key=cell), key=cell):
+        seeds = [str(run.seed) for run in runs if f"{run}" in left]
+        yield f"{scenario}/{strategy}: " + (f"to do {' '.join(seeds)}" if seeds else "done")
+
+
+def forget(tasks: Sequence[Task], planned: Sequence[Planned]) -> None:
+    """Remove run folders that hold another definition's run."""
+    for task, run in zip(tasks, planned, strict=True):
+        wanted = definition(run.scenario, run.strategy, run.card, run.seed)
+        try:
+            RunFolder(task.folder).check(wanted)
+        except RefusedError:
+            shutil.rmtree(task.folder)
+
+
+def train(tasks: Sequence[Task], results: Results, jobs: int) -> list[Outcome]:
+    """Train, and add what is finished to the results, whatever ends it."""
+    try:
+        with Audience(len(tasks), results) as audience:
+            return run_many(tasks, jobs=jobs, threads=1, audience=audience)
+    finally:
+        results.write()
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    data = os.environ.get("CONTINUAL_MM_TEST_DATA")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (2)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(data) if data else None,
+        help="folder with feature packs (CONTINUAL_MM_TEST_DATA)",
+    )
+    parser.add_argument(
+        "--only", type=re.compile, help="REGEX at the start of scenario/strategy/seed-n"
+    )
+    parser.add_argument("--part", choices=("full", "extra", "all"), default="all")
+    parser.add_argument("--dry-run", action="store_true", help="say what is to do")
+    parser.add_argument("--plan", type=Path, default=HERE / "plan.toml")
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "evidence-runs")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument(
+        "--slim",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="remove checkpoints of exported runs",
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="train anew what has another definition by now"
+    )
+    return parser.parse_args(given)
+
+
+def chosen(asked: argparse.Namespace) -> list[Planned]:
+    """The planned runs that the command line is about."""
+    plan = Plan(asked.plan)
+    for dataset, reason in plan.missing(asked.data).items():
+        print(f"{dataset}: left out, {reason}")
+    planned = plan.runs(asked.part, asked.data)
+    return [run for run in planned if asked.only is None or asked.only.match(f"{run}")]
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit code."""
+    asked = arguments(given)
+    planned = chosen(asked)
+    results = Results(asked.results, slim=asked.slim)
+    todo, stale = sort_out(planned, results.runs)
+    if asked.dry_run:
+        print("\n".join(show(planned, todo)))
+    print(f"{len(planned)} runs, {len(planned) - len(todo)} done, {len(todo)} to do")
+    for name, keys in stale.items():
+        print(f"{name}: was trained with another {', '.join(keys[:3])}")
+    if asked.dry_run:
+        return 0
+    if stale and not asked.replace:
+        print("nothing is trained: --replace trains these anew")
+        return 2
+    tasks = [Task(run.scenario, run.strategy, asked.out, run.seed, OPTIONS) for run in todo]
+    if asked.replace:
+        forget(tasks, todo)
+    failed = [outcome for outcome in train(tasks, results, asked.jobs) if outcome.error]
+    for outcome in failed:
+        print(f"{outcome.folder}: {outcome.error}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RefusedError as error:
+        sys.exit("\n".join(map(str, error.complaints)))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from there")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,97 @@
+"""Commands that look at runs which are there already: compare, export, status, board."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from continual_mm import terminal
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.options import A_PATH
+
+FORMATS = ("table", "json", "markdown", "latex")
+
+
+def _late(module: str) -> Any:
+    """A module of ``runs``, which takes long to import, when it is needed."""
+    return import_module(f"continual_mm.runs.{module}")
+
+
+_folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
+
+
+@click.command()
+@_folders
+@click.option(
+    "--baseline", default="naive", show_default=True, help="Strategy that differences are taken to."
+)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+def compare(folders: tuple[Path, ...], baseline: str, format_: str) -> None:
+    """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
+    report = _late("report")
+    comparison = report.compare(folders, baseline=baseline)
+    if format_ == "json":
+        sys.stdout.write(report.as_json(comparison) + "\n")
+    elif format_ == "markdown":
+        sys.stdout.write(report.as_markdown(comparison) + "\n")
+    elif format_ == "latex":
+        sys.stdout.write(_late("latex").as_latex(comparison) + "\n")
+    else:
+        print_comparison(report, comparison)
+
+
+def print_comparison(report: Any, comparison: Any) -> None:
+    """Print a table for each scenario, then the notes."""
+    for scenario in comparison.scenarios:
+        headings, rows = report.as_rows(comparison, scenario)
+        terminal.print_rows(headings, rows, title=f"{scenario}: R@1 in %, mean and 95 % interval")
+        terminal.out.print()
+    for note in comparison.notes:
+        terminal.out.print(note)
+
+
+@click.command()
+@_folders
+@click.option("--to", type=A_PATH, required=True, help="Folder that the export is added to.")
+@click.option("--force", is_flag=True, help="Replace runs there that do not go with the new ones.")
+def export(folders: tuple[Path, ...], to: Path, force: bool) -> None:
+    """Write what compare needs of the finished runs in folders into a small one, without weights.
+
+    The files are runs.csv, definitions.json and ranks.npz; equal runs give equal bytes.
+    """
+    merged = _late("export").export(folders, to, force=force)
+    replaced = f", {merged.replaced} replaced" if merged.replaced else ""
+    terminal.out.print(f"{to}: {len(merged.runs)} runs, {merged.added} of them new{replaced}")
+    terminal.out.print(f"compare with: continual-mm compare {to}")
+
+
+@click.command()
+@_folders
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS[:2]), default="table", show_default=True
+)
+def status(folders: tuple[Path, ...], format_: str) -> None:
+    """Say how far the runs in folders are, at any depth, finished or not."""
+    known = _late("status_table")
+    found = known.statuses(folders)
+    if format_ == "json":
+        sys.stdout.write(known.as_json(found) + "\n")
+    else:
+        terminal.print_rows(*known.as_rows(found))
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", type=A_PATH, default="runs")
+@click.option("--port", type=int, help="A free one, if left out.")
+@click.option("--browser/--no-browser", default=True, help="Open a browser.")
+def board(folder: Path, port: int | None, browser: bool) -> None:
+    """Open TensorBoard on the runs in a folder."""
+    if not folder.is_dir():
+        remedy = "give the folder that runs went into"
+        raise RefusedError(Complaint(str(folder), "no such folder", remedy))
+    _late("board").serve(folder, port=port, browser=browser, tell=terminal.out.print)
+
+
+COMMANDS = (compare, export, status, board)

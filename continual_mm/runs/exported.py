@@ -1,0 +1,228 @@
+"""A small folder that ``export`` wrote: what a comparison needs of many runs, read and checked.
+
+``runs.csv`` has a row per run, ``definitions.json`` every definition once, and ``ranks.npz`` the
+ranks of all queries. What a row says in percent follows from the ranks and is for people: it is
+never read back.
+"""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.archive import Archive
+from continual_mm.data.findings import Findings
+from continual_mm.runs import records
+from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked, are_ranks, ranked_stages
+
+ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
+FORMAT = 1
+REMEDY = "take the folder from where it was kept, or export the runs again into another one"
+
+_Blank = BeforeValidator(lambda text: None if text == "" else text)
+_Count = Annotated[int, Field(ge=0)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class PairDefinition(records.PairRecord):
+    """A pair; ``chance`` is recall at 1 of a random order, both directions averaged."""
+
+    chance: Annotated[float, Field(ge=0, le=1)]
+
+
+class ScenarioDefinition(records.Record):
+    """What all runs of a scenario have in common; ``stages`` are names of what each adds."""
+
+    scenario: records.ScenarioRecord
+    data: dict[str, Any]
+    pairs: dict[str, PairDefinition]
+    stages: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
+
+
+class StrategyDefinition(records.Record):
+    """A strategy, and names of the scenarios in which it was defined like this."""
+
+    scenarios: tuple[str, ...]
+    definition: records.StrategyRecord
+
+
+class Definitions(records.Record):
+    """``definitions.json``."""
+
+    format: Literal[1]
+    scenarios: dict[str, ScenarioDefinition]
+    strategies: tuple[StrategyDefinition, ...]
+
+
+class RunRow(records.Record):
+    """What is read of a row of ``runs.csv``; an empty cell is None."""
+
+    model_config = ConfigDict(frozen=True, strict=False)
+
+    scenario: str
+    strategy: str
+    seed: int
+    memory_items: Annotated[_Count | None, _Blank]
+    memory_bytes: _Count
+    steps: Annotated[_Count | None, _Blank]
+    seconds: _Seconds
+    step_seconds: Annotated[_Seconds | None, _Blank]
+    stability_gap: Annotated[_Finite | None, _Blank]
+
+
+def cells(pairs: Mapping[str, PairFacts], stages: range) -> Iterator[tuple[int, str]]:
+    """(0-based stage, pair) of all ranks of a run, in the order in which they are stored."""
+    for stage in stages:
+        yield from ((stage, name) for name, facts in sorted(pairs.items()) if facts.birth <= stage)
+
+
+def read_exported(folder: Path) -> list[FinishedRun]:
+    """Read exported runs.
+
+    Raises:
+        RefusedError: If a file is missing or damaged, or files do not belong together.
+    """
+    definitions = records.read(Definitions, folder / DEFINITIONS, REMEDY)
+    rows = _rows(folder / ROWS)
+    findings = Findings(str(folder / RANKS))
+    try:
+        with Archive(folder / RANKS, findings) as archive:
+            reader = _Reader(folder, definitions, archive, findings)
+            runs = [run for row in rows if (run := reader.run(row)) is not None]
+        findings.refuse()
+    except RefusedError as error:
+        raise RefusedError(
+            Complaint(one.place, one.problem, REMEDY) for one in error.complaints
+        ) from error
+    return runs
+
+
+def _rows(path: Path) -> list[RunRow]:
+    rows: list[RunRow] = []
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream, restkey="", restval="?", strict=True):
+                rows.append(RunRow.model_validate(row))
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except ValidationError as error:
+        problem = f"is damaged: row {len(rows) + 1}, {records.first_fault(error)}"
+    except (csv.Error, UnicodeDecodeError) as error:
+        problem = f"is damaged: {error}"
+    else:
+        named = [(row.scenario, row.strategy, row.seed) for row in rows]
+        if len(named) == len(set(named)):
+            return rows
+        problem = "is damaged: a run is there twice"
+    raise RefusedError(Complaint(str(path), problem, REMEDY))
+
+
+class _Reader:
+    """Puts runs together; what does not fit goes to the findings."""
+
+    def __init__(
+        self, folder: Path, definitions: Definitions, archive: Archive, findings: Findings
+    ) -> None:
+        self._folder = folder
+        self._archive = archive
+        self._findings = findings
+        self._scenarios = definitions.scenarios
+        self._strategies = {
+            (scenario, known.definition.name): known.definition
+            for known in definitions.strategies
+            for scenario in known.scenarios
+        }
+        self._read: dict[str, NDArray[Any] | None] = {}
+
+    def run(self, row: RunRow) -> FinishedRun | None:
+        """The run of a row; None, and a complaint, if it lacks something."""
+        known = self._scenarios.get(row.scenario)
+        strategy = self._strategies.get((row.scenario, row.strategy))
+        if known is None or strategy is None:
+            problem = f"does not define '{row.strategy}' in '{row.scenario}', which {ROWS} names"
+            raise RefusedError(Complaint(str(self._folder / DEFINITIONS), problem))
+        pairs = {
+            name: PairFacts(facts.birth - 1, facts.role, facts.chance)
+            for name, facts in sorted(known.pairs.items())
+        }
+        stages = ranked_stages(len(known.stages), joint=strategy.joint)
+        ranked = self._ranked(row, list(cells(pairs, stages)))
+        if ranked is None:
+            return None
+        task = known.model_dump(exclude={"stages": True, "pairs": {"__all__": {"chance"}}})
+        return FinishedRun(
+            folder=self._folder / row.scenario / row.strategy / f"seed-{row.seed}",
+            task=task,
+            protection=strategy.model_dump(),
+            joint=strategy.joint,
+            cumulative=strategy.cumulative,
+            arrivals=known.stages,
+            pairs=pairs,
+            ranked=ranked,
+            **row.model_dump(exclude={"stability_gap"}),
+            stability_gap=math.nan if row.stability_gap is None else row.stability_gap,
+        )
+
+    def _ranked(
+        self, row: RunRow, stored: list[tuple[int, str]]
+    ) -> dict[tuple[int, str], Ranked] | None:
+        rows = [self._rows_of(f"rows/{row.scenario}/{pair}") for _, pair in stored]
+        known = [each for each in rows if each is not None]
+        if len(known) < len(rows):
+            return None
+        values = self._values(row, total=sum(2 * len(each) for each in known))
+        if values is None:
+            return None
+        ends = np.cumsum([2 * len(each) for each in known])[:-1]
+        parts = np.split(values, ends) if known else []
+        return {
+            cell: Ranked(each, part.reshape(2, -1))
+            for cell, each, part in zip(stored, known, parts, strict=True)
+        }
+
+    def _rows_of(self, name: str) -> NDArray[np.int64] | None:
+        rows = self._column(name)
+        if rows is None or name in self._findings.faulty:
+            return None
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or not rows.size:
+            self._findings.about(name, "is no list of dataset rows")
+            return None
+        found = rows.astype(np.int64)
+        if (np.diff(found) <= 0).any():
+            self._findings.about(name, "does not ascend")
+            return None
+        return found
+
+    def _values(self, row: RunRow, *, total: int) -> NDArray[np.float64] | None:
+        """(total,) ranks of a run, cell by cell and direction by direction."""
+        place = f"{row.scenario}/{row.strategy}"
+        seeds, ranks = self._column(f"seeds/{place}"), self._column(f"ranks/{place}")
+        name = f"ranks/{place}"
+        if seeds is None or ranks is None or name in self._findings.faulty:
+            return None
+        if seeds.ndim != 1 or ranks.shape != (len(seeds), total) or ranks.dtype.kind not in "uf":
+            self._findings.about(name, "is not one rank for each query of each seed")
+            return None
+        found = np.flatnonzero(seeds == row.seed)
+        if len(found) != 1:
+            self._findings.about(name, f"has not seed {row.seed} once, which {ROWS} names")
+            return None
+        values: NDArray[np.float64] = ranks[found[0]].astype(np.float64)
+        values /= 2 if ranks.dtype.kind == "u" else 1
+        if not are_ranks(values):
+            self._findings.about(name, "holds what is no rank")
+            return None
+        return values
+
+    def _column(self, name: str) -> NDArray[Any] | None:
+        """A column of ``ranks.npz``, read once."""
+        if name not in self._read:
+            self._read[name] = None if name in self._findings.faulty else self._archive.read(name)
+        return self._read[name]
