@@ -42,10 +42,19 @@ def embeddings_at(
     batch: Batch, embedded: Mapping[str, Embedded], name: str, rows: Tensor
 ) -> Tensor:
     """(n, D) embeddings of one modality at some batch rows, all of which have it."""
-    values = embedded[name].embedding
-    where = batch.positions(name, rows)
-    if where.shape[0] == values.shape[0]:
-        return values  # ascending and complete: nothing to gather
+    return gathered(embedded[name].embedding, batch.positions(name, rows))
+
+
+def gathered(values: Tensor, where: Tensor) -> Tensor:
+    """``values[where]``; a view, which costs nothing forward and backward, where there is one.
+
+    Args:
+        values: (n, ...), on any device.
+        where: (m,) ascending, none twice, on the CPU.
+    """
+    count = where.shape[0]
+    if count and int(where[-1]) - int(where[0]) + 1 == count:
+        return values[int(where[0]) : int(where[-1]) + 1]
     return values[where.to(values.device, non_blocking=True)]
 
 
@@ -134,9 +143,9 @@ def reconstruction(
     error = squared_error if space.settings.reference else reconstruction_loss
     terms: Terms = {}
     for name, rows in _inside(batch, embedded, part).items():
-        where = batch.positions(name, rows).to(embedded[name].embedding.device)
-        prediction = space.reconstruct(name, embedded[name].embedding[where])
-        loss = error(prediction, embedded[name].pooled[where])
+        where = batch.positions(name, rows)
+        prediction = space.reconstruct(name, gathered(embedded[name].embedding, where))
+        loss = error(prediction, gathered(embedded[name].pooled, where))
         terms[f"reconstruction/{name}"] = weight * loss
     return terms
 

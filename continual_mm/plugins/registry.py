@@ -155,6 +155,7 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                     "trust": FRACTION,
                     "budget": WEIGHT,
                     "unbalanced": WEIGHT,
+                    "right_only": SWITCH,
                 },
                 needs_memory=True,
             ),
