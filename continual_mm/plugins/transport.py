@@ -68,6 +68,7 @@ class Transport(Plugin):
             raise ValueError(f"{problem}: give a positive number and at least 2")
         if right_only not in (0, 1):
             raise ValueError(f"transport.right_only = {right_only}: give 0 or 1")
+        self.epsilon = epsilon
         self.right_only = bool(right_only)
         self._multiplier = Multiplier(self.weight, budget=at_least_zero("transport.budget", budget))
         self.recalled_rows = rows if self.weight else 0
