@@ -22,7 +22,7 @@ EVERYTHING = {
     "plugins": {
         "replay": {"rows": 8},
         "ewc": {"batches": 2, "rows": 8},
-        "transport": {"rows": 12},
+        "transport": {"rows": 12, "budget": 0.05, "right_only": 1},
         "distill": {"rows": 8, "current": 1.0},
         "slow": {"ratio": 0.5},
         "warmup": {"share": 0.4},

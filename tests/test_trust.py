@@ -1,10 +1,10 @@
-"""A teacher's plan mixed with the right partners."""
+"""A teacher's plan mixed with the right partners, and the items that it gets right."""
 
 import pytest
 import torch
 
 from continual_mm.losses.transport import log_transport_plan, plan_distillation_from
-from continual_mm.losses.trust import trusted_plan
+from continual_mm.losses.trust import right_items, trusted_plan
 
 
 def cost(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -53,3 +53,17 @@ def test_what_cannot_be_mixed_is_refused() -> None:
         trusted_plan(torch.zeros(2, 3), 0.5)
     with pytest.raises(ValueError, match=r"trust 1\.5"):
         trusted_plan(torch.zeros(2, 2), 1.5)
+
+
+def test_an_item_is_right_if_both_of_its_directions_are() -> None:
+    """Against argmax in either direction; a swap of two items makes both wrong."""
+    plan, _ = log_transport_plan(cost(3, 12, 12, seed=4), epsilon=0.1)
+    plan = plan + 1.5 * torch.eye(12, dtype=torch.float64)
+    here = torch.arange(12)
+    expected = (plan.argmax(1) == here) & (plan.argmax(2) == here)
+    assert torch.equal(right_items(plan), expected)
+    assert 0 < expected.sum() < expected.numel()
+    swapped = torch.eye(4)[[0, 2, 1, 3]]
+    assert right_items(swapped).tolist() == [True, False, False, True]
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        right_items(torch.zeros(2, 3))

@@ -99,6 +99,16 @@ def test_a_point_tells_of_the_space_before_its_step(told):
     assert values(found, "logit scale")[0] == pytest.approx(SCENARIO.space.scale)
 
 
+def test_the_weight_that_a_budget_led_to_is_a_curve_of_its_own(dataset, tmp_path):
+    held = Strategy(name="held", memory={"items": 12}, plugins={"transport": {"budget": 1e-4}})
+    still = SpaceSettings(dim=8, clusters=3, feature_dropout=0.0)
+    run(SCENARIO.model_copy(update={"space": still}), held, dataset, tmp_path, device="cpu")
+    weight = values(events(tmp_path / "small" / "held" / "seed-0" / "events"), "transport/weight")
+    assert list(weight) == [25, 35, 45]
+    assert weight[25] == 0.0
+    assert weight[35] > 0
+
+
 class Stop(Listener):
     def __init__(self, after: int) -> None:
         self.left = after

@@ -43,10 +43,19 @@ def embeddings_at(
     batch: Batch, embedded: Mapping[str, Embedded], name: str, rows: Tensor
 ) -> Tensor:
     """(n, D) embeddings of one modality at some batch rows, all of which have it."""
-    values = embedded[name].embedding
-    where = batch.positions(name, rows)
-    if where.shape[0] == values.shape[0]:
-        return values  # ascending and complete: nothing to gather
+    return gathered(embedded[name].embedding, batch.positions(name, rows))
+
+
+def gathered(values: Tensor, where: Tensor) -> Tensor:
+    """``values[where]``; a view, which costs nothing forward and backward, where there is one.
+
+    Args:
+        values: (n, ...), on any device.
+        where: (m,) ascending, none twice, on the CPU.
+    """
+    count = where.shape[0]
+    if count and int(where[-1]) - int(where[0]) + 1 == count:
+        return values[int(where[0]) : int(where[-1]) + 1]
     return values[where.to(values.device, non_blocking=True)]
 
 
@@ -149,12 +158,19 @@ def reconstruction(
     error = squared_error if space.settings.reference else reconstruction_loss
     terms: Terms = {}
     for name, rows in _inside(batch, embedded, part).items():
+<<<<<<< HEAD
         where = batch.positions(name, rows).to(embedded[name].embedding.device)
         views = [own[name] for own in own_of(embedded, name)] or [embedded[name]]
         terms[f"reconstruction/{name}"] = weight * _mean(
             error(space.reconstruct(name, view.embedding[where]), view.pooled[where])
             for view in views
         )
+=======
+        where = batch.positions(name, rows)
+        prediction = space.reconstruct(name, gathered(embedded[name].embedding, where))
+        loss = error(prediction, gathered(embedded[name].pooled, where))
+        terms[f"reconstruction/{name}"] = weight * loss
+>>>>>>> drift
     return terms
 
 

@@ -8,6 +8,8 @@ from ot.batch import solve_batch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from continual_mm.losses.scaling import log_scalings
+
 
 class Potentials(NamedTuple):
     r"""Dual potentials of a plan, in units of the cost, without gradient.
@@ -181,17 +183,10 @@ def log_transport_plan(
     rest = wide - guess.rows[..., :, None] - guess.columns[..., None, :]
     if tolerance is None:
         tolerance = 1e-12 if wide.dtype == torch.float64 else 1e-6
-    with torch.autocast(wide.device.type, enabled=False):
-        solution = solve_batch(
-            rest if rest.ndim == 3 else rest[None],
-            epsilon,
-            b=_masses(column_masses, wide),
-            max_iter=iterations,
-            tol=tolerance,
-            method="log_sinkhorn",
-            grad="detach",
-        )
-    rows, columns = (part.reshape(*wide.shape[:-2], -1) for part in solution.potentials)
+    rows, columns = (
+        part.reshape(*wide.shape[:-2], -1)
+        for part in _solved(rest, epsilon, column_masses, tolerance, iterations)
+    )
     scaled = rows[..., :, None] + columns[..., None, :] - rest / epsilon
     # The solver ends with exact columns, but for a tiny epsilon they do not survive this sum.
     log_plan = scaled.log_softmax(dim=-2)
@@ -200,6 +195,28 @@ def log_transport_plan(
     else:
         log_plan = log_plan + column_masses.to(wide).log()
     return log_plan, Potentials(guess.rows + epsilon * rows, guess.columns + epsilon * columns)
+
+
+def _solved(
+    rest: Tensor, epsilon: float, masses: Tensor | None, tolerance: float, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Potentials (B, n), (B, m) in units of epsilon."""
+    costs = rest if rest.ndim == 3 else rest[None]
+    known = _masses(masses, costs)
+    with torch.autocast(rest.device.type, enabled=False):
+        quick = log_scalings(-costs / epsilon, known, tolerance=tolerance, iterations=iterations)
+        if quick is not None:
+            return quick
+        found: tuple[Tensor, Tensor] = solve_batch(
+            costs,
+            epsilon,
+            b=known,
+            max_iter=iterations,
+            tol=tolerance,
+            method="log_sinkhorn",
+            grad="detach",
+        ).potentials
+    return found
 
 
 def _check(cost: Tensor, epsilon: float, tolerance: float | None, iterations: int) -> None:
@@ -218,13 +235,13 @@ def _check(cost: Tensor, epsilon: float, tolerance: float | None, iterations: in
         raise ValueError(f"{iterations} iterations cannot make a plan; give at least 1")
 
 
-def _masses(masses: Tensor | None, cost: Tensor) -> Tensor | None:
-    """The masses of the columns for every cost of a batch; None stands for uniform ones."""
+def _masses(masses: Tensor | None, costs: Tensor) -> Tensor:
+    """The masses of the columns, (B, m), for every cost of a batch; uniform ones for None."""
     if masses is None:
-        return None
-    if masses.shape != cost.shape[-1:]:
-        raise ValueError(f"{tuple(masses.shape)} masses for a cost of shape {tuple(cost.shape)}")
-    return masses.to(cost).expand(cost.shape[0] if cost.ndim == 3 else 1, -1)
+        return costs.new_full((costs.shape[0], costs.shape[2]), 1 / costs.shape[2])
+    if masses.shape != costs.shape[-1:]:
+        raise ValueError(f"{tuple(masses.shape)} masses for a cost of shape {tuple(costs.shape)}")
+    return masses.to(costs).expand(costs.shape[0], -1)
 
 
 def divergence_of_logs(teacher: Tensor, student: Tensor) -> Tensor:

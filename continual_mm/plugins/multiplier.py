@@ -7,62 +7,86 @@ from torch import Tensor
 
 PACE = 0.2
 """Largest change of the multiplier's logarithm in a step."""
-REACH = 1e6
-"""How many times larger or smaller than at its beginning a multiplier may become."""
+RESPONSE = 3.0
+"""Largest logarithm of the factor by which a step's own drift bends the weight."""
+REACH = 1e3
+"""How many times larger or smaller than at a budget of 0 the weight may become."""
 
 
 @torch.no_grad()
-def ascended(multiplier: Tensor, drift: Tensor, *, budget: float, start: float) -> Tensor:
-    """The multiplier after a step of dual ascent on ``drift <= budget``.
+def ascended(multiplier: Tensor, excess: Tensor, *, scale: float) -> Tensor:
+    """The multiplier after a step of dual ascent on ``excess <= 0``.
 
     The step is made on the logarithm: which weight a budget needs differs by orders of magnitude
     between data sets, and a linear step that fits one of them is far too small or too large for
-    the next. It is proportional to the relative excess, at most :data:`PACE`. The bounds keep a
-    drift that begins at 0 from driving the multiplier so far down that it cannot come back.
+    the next. The lower bound keeps a drift that begins at 0 from driving the multiplier so far down
+    that it comes back late; the upper one is for budgets that no weight can keep.
 
-    >>> float(ascended(torch.tensor(3.0), torch.tensor(0.2), budget=0.2, start=3.0))
-    3.0
+    >>> float(ascended(torch.tensor(2.0), torch.tensor(0.0), scale=3.0))
+    2.0
     """
-    excess = (drift / budget - 1).clamp(-1, 1)
-    return (multiplier * (PACE * excess).exp()).clamp(start / REACH, start * REACH)
+    return (multiplier * (PACE * excess).exp()).clamp(scale / REACH, scale * REACH)
+
+
+@torch.no_grad()
+def force(multiplier: Tensor, excess: Tensor, *, scale: float) -> Tensor:
+    """The weight in a step: the multiplier, larger above the budget and smaller below it.
+
+    As the quadratic part of an augmented Lagrangian does, this damps: the multiplier alone lags
+    behind the drift and overshoots. At its lower bound, where it is until a budget is exceeded for
+    the first time, there is no force at all.
+
+    >>> float(force(torch.tensor(0.003), torch.tensor(-0.5), scale=3.0))
+    0.0
+    """
+    weight = multiplier * (RESPONSE * excess).exp()
+    return torch.where(multiplier > 1.001 * scale / REACH, weight, 0.0)
 
 
 class Multiplier:
-    """A fixed weight, or with a budget the multiplier that dual ascent found last.
+    """A fixed weight, or with a budget the one that a method of multipliers finds.
 
-    Nothing here waits for the device.
+    The drift of a stage's first step counts as none: there the space is its teacher still, and what
+    is seen is what dropout does. Nothing here waits for the device.
 
     Args:
-        start: The weight, or where it begins in each stage.
+        weight: The fixed weight; with a budget, the scale of what is found.
         budget: The drift allowed; 0 fixes the weight.
+
+    Attributes:
+        value: The weight of the last step; a scalar tensor once it was found.
     """
 
-    def __init__(self, start: float, *, budget: float) -> None:
-        self._start = start
+    def __init__(self, weight: float, *, budget: float) -> None:
+        self._scale = weight
         self._budget = budget
         self._found: Tensor | None = None
+        self._first: Tensor | None = None
+        self.value: float | Tensor = weight
 
-    @property
-    def value(self) -> float | Tensor:
-        """The weight of this step; a scalar tensor once it was found."""
-        return self._start if self._found is None else self._found
-
-    def ascend(self, drifts: Iterable[Tensor]) -> None:
-        """Take a step of dual ascent for the mean of a step's drifts."""
+    def weigh(self, drifts: Iterable[Tensor]) -> float | Tensor:
+        """The weight of a step with these drifts, of which the mean counts."""
         if not self._budget:
-            return
+            return self.value
         drift = torch.stack([each.detach() for each in drifts]).mean()
-        now = drift.new_tensor(self._start) if self._found is None else self._found
-        self._found = ascended(now, drift, budget=self._budget, start=self._start)
+        if self._found is None or self._first is None:
+            self._found, self._first = drift.new_tensor(self._scale / REACH), drift
+        excess = ((drift - self._first) / self._budget - 1).clamp(-1, 1)
+        self._found = ascended(self._found, excess, scale=self._scale)
+        self.value = force(self._found, excess, scale=self._scale)
+        return self.value
 
     def restart(self) -> None:
         """Begin anew, for a teacher that has not been left yet."""
-        self._found = None
+        self._found = self._first = None
+        self.value = self._scale
 
     def state(self) -> dict[str, Tensor]:
         """What was found, if anything."""
-        return {} if self._found is None else {"multiplier": self._found}
+        if self._found is None or self._first is None:
+            return {}
+        return {"multiplier": self._found, "first drift": self._first}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
-        self._found = state.get("multiplier")
+        self._found, self._first = state.get("multiplier"), state.get("first drift")

@@ -28,6 +28,11 @@ class Plugin(BaseSGDPlugin[Any]):
     extra_steps: int = 0
     """Optimiser steps that the plugin has made until now, beside those of the learner."""
 
+    @property
+    def curves(self) -> Mapping[str, Tensor]:
+        """Numbers of the last step that the board draws, by tag; terms of the loss it has."""
+        return {}
+
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Called before a stage, when what arrives with it is not in the space yet."""
 

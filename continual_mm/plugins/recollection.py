@@ -42,6 +42,7 @@ class Recollection(Plugin, ExemplarsBuffer):
     Attributes:
         batch: The items, or None before the first stage ends.
         drawn: Positions of the step's remembered rows among them.
+        recalled: The step's remembered rows; ``batch`` itself where all are drawn.
     """
 
     on_device = False
@@ -51,6 +52,7 @@ class Recollection(Plugin, ExemplarsBuffer):
         self.memory = memory
         self.batch: Batch | None = None
         self.drawn = torch.empty(0, dtype=torch.long)
+        self.recalled = Batch({}, {}, {}, self.drawn, self.drawn)
         self.recalled_rows = 0
 
     @property
@@ -68,7 +70,9 @@ class Recollection(Plugin, ExemplarsBuffer):
         if self.batch is None or not self.recalled_rows:
             return
         self.drawn = self.memory.draw(self.recalled_rows)
-        strategy.recall(self.batch.select(self.drawn))
+        whole = len(self.drawn) == len(self.batch)
+        self.recalled = self.batch if whole else self.batch.select(self.drawn)
+        strategy.recall(self.recalled)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Take in the stage's share."""

@@ -168,6 +168,7 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                     "trust": FRACTION,
                     "budget": WEIGHT,
                     "unbalanced": WEIGHT,
+                    "right_only": SWITCH,
                 },
                 needs_memory=True,
             ),

@@ -8,23 +8,14 @@ from torch import Tensor
 
 from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
-from continual_mm.losses.transport import (
-    Potentials,
-    log_transport_plan,
-    plan_distillation_from,
-)
-from continual_mm.losses.trust import trusted_plan
-from continual_mm.losses.unbalanced import log_unbalanced_plan, unbalanced_distillation_from
-from continual_mm.modality import Pair, all_pairs
+from continual_mm.losses.distillation import squared_distance
+from continual_mm.modality import Pair
+from continual_mm.plugins.kept_plans import KeptPlans, Manner
 from continual_mm.plugins.multiplier import Multiplier
-from continual_mm.plugins.plugin import Plugin, at_least_zero, fraction
+from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted, fraction
 from continual_mm.plugins.recollection import Recollection
-
-# Coarse, for speed. Against converged plans of 128 items the gradient is off by less than 0.1 % at
-# a divergence of 0.2 nats and more, by 4 to 17 % around 0.005 to 0.001, and by a quarter and more
-# below 1e-4, where there is hardly anything to correct.
-TOLERANCE = 1e-4
-ITERATIONS = 100
+from continual_mm.plugins.teacher import Compared, compared_pairs
+from continual_mm.space.space import Embedded
 
 
 class Transport(Plugin):
@@ -46,11 +37,15 @@ class Transport(Plugin):
             rest is the plan of the right partners. What the teacher itself lacks in it is taken
             off the divergence, which is therefore 0 at the teacher, and below it where old pairs
             improve.
-        budget: Drift that is allowed, mean divergence over pairs in nats; ``weight`` is then where
-            the weight begins in each stage (:class:`~continual_mm.plugins.multiplier.Multiplier`).
-            0 leaves it there.
+        budget: Drift that is allowed, mean divergence over pairs in nats beyond what dropout does.
+            The weight is then found (:class:`~continual_mm.plugins.multiplier.Multiplier`), within
+            a thousandth and a thousand times ``weight``, and is 0 until the budget is exceeded for
+            the first time. 0 leaves the weight where it is.
         unbalanced: Price of mass that a plan does not deliver, in units of one minus the cosine
             (:mod:`~continual_mm.losses.unbalanced`); 0 makes it deliver all.
+        right_only: 1 compares plans among those items alone that find each other, in both
+            directions, in the teacher's plan (:func:`~continual_mm.losses.trust.right_items`); the
+            others have no divergence, so that each of those left counts as before. 0 keeps all.
     """
 
     def __init__(
@@ -63,6 +58,7 @@ class Transport(Plugin):
         trust: float = 1.0,
         budget: float = 0.0,
         unbalanced: float = 0.0,
+        right_only: int = 0,
     ) -> None:
         super().__init__()
         self.weight = at_least_zero("transport.weight", weight)
@@ -70,20 +66,31 @@ class Transport(Plugin):
         if not 0 < epsilon < float("inf") or rows < 2:
             problem = f"transport.epsilon = {epsilon}, transport.rows = {rows}"
             raise ValueError(f"{problem}: give a positive number and at least 2")
+        if right_only not in (0, 1):
+            raise ValueError(f"transport.right_only = {right_only}: give 0 or 1")
         self.epsilon = epsilon
-        self.trust = fraction("transport.trust", trust)
-        self.unbalanced = at_least_zero("transport.unbalanced", unbalanced)
+        self.right_only = bool(right_only)
         self._multiplier = Multiplier(self.weight, budget=at_least_zero("transport.budget", budget))
         self.recalled_rows = rows if self.weight else 0
         self._teacher: dict[str, Tensor] = {}
-        self._plans: dict[tuple[Pair, ...], Tensor] = {}
-        self._guesses: dict[tuple[Pair, ...], Potentials] = {}
-        self._lacks: dict[tuple[Pair, ...], Tensor] = {}
+        manner = Manner(
+            epsilon=epsilon,
+            trust=fraction("transport.trust", trust),
+            unbalanced=at_least_zero("transport.unbalanced", unbalanced),
+            right_only=self.right_only,
+        )
+        self._plans = KeptPlans(manner)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the teacher's embeddings."""
         return sum(tensor.nbytes for tensor in self._teacher.values())
+
+    @property
+    def curves(self) -> dict[str, Tensor]:
+        """The weight that the budget has led to."""
+        weight = self._multiplier.value
+        return {"transport/weight": weight} if isinstance(weight, Tensor) else {}
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the divergence and the gauge term of the remembered rows."""
@@ -92,85 +99,49 @@ class Transport(Plugin):
         source = recollection(strategy)
         if source.batch is None:
             return
-        new = _remembered(strategy)
-        old = {
-            name: self._teacher[name][
-                source.batch.positions(name, source.drawn[rows]).to(strategy.device)
-            ]
-            for name, (rows, _) in new.items()
-            if name in self._teacher
-        }
-        new = {name: new[name] for name in old}
-        divergences = self._divergences(old, new, whole=len(source.drawn) == len(source.memory))
+        compared = self._compared(strategy, source)
+        divergences = self._divergences(compared, whole=len(source.drawn) == len(source.memory))
         if not divergences:
             return
-        weight = self._multiplier.value
+        weight = self._multiplier.weigh(divergences.values())
         for pair, value in divergences.items():
             strategy.add_term(f"transport/{pair}", value, weight=weight / len(divergences))
         if self.gauge:
-            moved = [
-                (values - old[name]).square().sum(1).mean() for name, (_, values) in new.items()
-            ]
+            moved = [squared_distance(each.new, each.old) for each in compared.values()]
             strategy.add_term("gauge", torch.stack(moved).mean(), weight=weight * self.gauge)
-        self._multiplier.ascend(divergences.values())
 
-    def _divergences(
-        self, old: Mapping[str, Tensor], new: "Mapping[str, tuple[Tensor, Tensor]]", *, whole: bool
-    ) -> dict[Pair, Tensor]:
+    def _compared(self, learner: Learner, source: Recollection) -> dict[str, Compared]:
+        """Modality -> the remembered rows that have it, as they were and as they are."""
+        rows = source.recalled.rows
+        return {
+            name: Compared(rows[name], self._old(name, source), _last(values, rows[name]))
+            for name, values in learner.embedded.items()
+            if name in rows and name in self._teacher
+        }
+
+    def _old(self, name: str, source: Recollection) -> Tensor:
+        """The teacher's embeddings of the remembered rows that have a modality."""
+        old = self._teacher[name]
+        if source.batch is None or source.recalled is source.batch:
+            return old
+        chosen = source.drawn[source.recalled.rows[name]]
+        return old[source.batch.positions(name, chosen).to(old.device)]
+
+    def _divergences(self, compared: Mapping[str, Compared], *, whole: bool) -> dict[Pair, Tensor]:
         """KL of every pair; pairs with the same items are solved together."""
-        costs: dict[tuple[int, ...], list[tuple[Pair, Tensor, Tensor]]] = {}
-        for pair in all_pairs(tuple(new)):
-            (rows_a, a), (rows_b, b) = new[pair.first], new[pair.second]
-            in_a, in_b = torch.isin(rows_a, rows_b), torch.isin(rows_b, rows_a)
-            if int(in_a.sum()) < 2:
-                continue
-            here_a, here_b = (mask.nonzero().squeeze(1).to(a.device) for mask in (in_a, in_b))
-            teacher = 1 - old[pair.first][here_a] @ old[pair.second][here_b].T
-            cost = 1 - a[here_a] @ b[here_b].T
-            costs.setdefault(tuple(cost.shape), []).append((pair, teacher, cost))
+        groups: dict[object, list[tuple[Pair, Tensor, Tensor]]] = {}
+        for pair, first, second in compared_pairs(compared):
+            teacher, cost = 1 - first.old @ second.old.T, 1 - first.new @ second.new.T
+            key = pair if self.right_only else cost.shape
+            groups.setdefault(key, []).append((pair, teacher, cost))
         found: dict[Pair, Tensor] = {}
-        for group in costs.values():
+        for group in groups.values():
             pairs = tuple(pair for pair, _, _ in group)
             if not whole or pairs not in self._plans:
-                self._learn(pairs, torch.stack([teacher for _, teacher, _ in group]))
-            cost = torch.stack([cost for _, _, cost in group])
-            divergence, self._guesses[pairs] = self._distil(pairs, cost)
-            if pairs in self._lacks:
-                divergence = divergence - self._lacks[pairs]
+                self._plans.learn(pairs, torch.stack([teacher for _, teacher, _ in group]))
+            divergence = self._plans.divergence(pairs, torch.stack([cost for _, _, cost in group]))
             found |= dict(zip(pairs, divergence.unbind(), strict=True))
         return found
-
-    def _learn(self, pairs: tuple[Pair, ...], cost: Tensor) -> None:
-        """Take the plans of the teacher's costs as what should stay."""
-        if self.unbalanced:
-            plan, guess = log_unbalanced_plan(cost, epsilon=self.epsilon, rho=self.unbalanced)
-        else:
-            plan, guess = log_transport_plan(cost, epsilon=self.epsilon)
-        self._plans[pairs], self._guesses[pairs] = trusted_plan(plan, self.trust), guess
-        if self.trust < 1:
-            self._lacks[pairs] = self._distil(pairs, cost)[0]
-
-    def _distil(self, pairs: tuple[Pair, ...], cost: Tensor) -> tuple[Tensor, Potentials]:
-        """Divergences of the costs' plans from those that should stay, in nats."""
-        plan, guess = self._plans[pairs], self._guesses[pairs]
-        if self.unbalanced:
-            return unbalanced_distillation_from(
-                plan,
-                cost,
-                epsilon=self.epsilon,
-                rho=self.unbalanced,
-                potentials=guess,
-                tolerance=TOLERANCE,
-                iterations=ITERATIONS,
-            )
-        return plan_distillation_from(
-            plan,
-            cost,
-            epsilon=self.epsilon,
-            potentials=guess,
-            tolerance=TOLERANCE,
-            iterations=ITERATIONS,
-        )
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -184,38 +155,19 @@ class Transport(Plugin):
         embedded = strategy.space(*_on(strategy.device, remembered))
         strategy.space.train()
         self._teacher = {name: part.direction for name, part in embedded.items()}
-        self._plans, self._guesses, self._lacks = {}, {}, {}
+        self._plans.forget()
         self._multiplier.restart()
 
     def state(self) -> dict[str, Tensor]:
-        """The teacher's embeddings and, inside a stage, its plans and the potentials found last.
-
-        The potentials decide how close the next solution comes to convergence, hence its last bits.
-        """
-        state = {f"teacher/{name}": value for name, value in self._teacher.items()}
-        for pairs, plan in self._plans.items():
-            group = ",".join(map(str, pairs))
-            state[f"plan/{group}"] = plan
-            state[f"rows/{group}"], state[f"columns/{group}"] = self._guesses[pairs]
-            if pairs in self._lacks:
-                state[f"lacks/{group}"] = self._lacks[pairs]
-        return {**state, **self._multiplier.state()}
+        """The teacher's embeddings and, inside a stage, its plans and the weight found."""
+        teacher = contents("teacher", self._teacher)
+        return {**teacher, **self._plans.state(), **self._multiplier.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
-        self._teacher, self._plans, self._guesses, self._lacks = {}, {}, {}, {}
+        self._teacher = extracted("teacher", state)
+        self._plans.load_state(state)
         self._multiplier.load_state(state)
-        for key, value in state.items():
-            kind, _, name = key.partition("/")
-            if kind == "teacher":
-                self._teacher[name] = value
-            elif kind == "plan":
-                pairs = tuple(Pair.parse(text) for text in name.split(","))
-                self._plans[pairs] = value
-                guess = (state[f"rows/{name}"], state[f"columns/{name}"])
-                self._guesses[pairs] = Potentials(*guess)
-                if f"lacks/{name}" in state:
-                    self._lacks[pairs] = state[f"lacks/{name}"]
 
 
 def recollection(learner: Learner) -> Recollection:
@@ -230,17 +182,9 @@ def recollection(learner: Learner) -> Recollection:
     raise ValueError("transport needs past items: give the run a memory, [memory] items = 128")
 
 
-def _remembered(learner: Learner) -> dict[str, tuple[Tensor, Tensor]]:
-    """Modality -> (places among the remembered rows, their embeddings)."""
-    found = {}
-    part = learner.remembered
-    for name, embedded in learner.embedded.items():
-        rows = learner.batch.rows[name]
-        inside = ((rows >= part.start) & (rows < part.stop)).nonzero().squeeze(1)
-        if inside.shape[0]:
-            values = embedded.direction[inside.to(embedded.direction.device)]
-            found[name] = (rows[inside] - part.start, values)
-    return found
+def _last(embedded: Embedded, rows: Tensor) -> Tensor:
+    """The embeddings of the remembered rows: they stand behind the current ones."""
+    return embedded.direction[-rows.shape[0] :]
 
 
 def _on(device: torch.device, batch: Batch) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:

@@ -20,6 +20,7 @@ from continual_mm.learning.learner import Learner
 from continual_mm.learning.schedule import learning_rate
 from continual_mm.metrics.forgetting import forgetting
 from continual_mm.modality import Pair
+from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs import hyperparameters, layout, pictures, projector
 from continual_mm.runs import timetable as stages
 from continual_mm.runs.geometry_curves import GeometryCurves
@@ -55,6 +56,9 @@ class Curves(PluginMetric[None]):
         values["loss/total"] = strategy.loss
         values |= {f"norm/{name}": part.norm.mean() for name, part in strategy.embedded.items()}
         values["logit scale"] = strategy.space.logit_scale
+        for plugin in strategy.plugins:
+            if isinstance(plugin, Plugin):
+                values |= plugin.curves
         at = strategy.clock.train_iterations
         points = [MetricValue(self, name, float(v.detach()), at) for name, v in values.items()]
         reference = strategy.space.settings.reference
