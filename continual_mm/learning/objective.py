@@ -158,19 +158,15 @@ def reconstruction(
     error = squared_error if space.settings.reference else reconstruction_loss
     terms: Terms = {}
     for name, rows in _inside(batch, embedded, part).items():
-<<<<<<< HEAD
-        where = batch.positions(name, rows).to(embedded[name].embedding.device)
+        where = batch.positions(name, rows)
         views = [own[name] for own in own_of(embedded, name)] or [embedded[name]]
         terms[f"reconstruction/{name}"] = weight * _mean(
-            error(space.reconstruct(name, view.embedding[where]), view.pooled[where])
+            error(
+                space.reconstruct(name, gathered(view.embedding, where)),
+                gathered(view.pooled, where),
+            )
             for view in views
         )
-=======
-        where = batch.positions(name, rows)
-        prediction = space.reconstruct(name, gathered(embedded[name].embedding, where))
-        loss = error(prediction, gathered(embedded[name].pooled, where))
-        terms[f"reconstruction/{name}"] = weight * loss
->>>>>>> drift
     return terms
 
 
