@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from continual_mm.plugins.realign import Realign as Realign
     from continual_mm.plugins.relational import Relational as Relational
     from continual_mm.plugins.replay import Replay as Replay
+    from continual_mm.plugins.rest import Rest as Rest
     from continual_mm.plugins.row_kl import RowKL as RowKL
     from continual_mm.plugins.si import SI as SI
     from continual_mm.plugins.slow import Slow as Slow
@@ -79,6 +80,7 @@ _HOMES = {
     "Partners": "plugins.partners",
     "Prototypes": "plugins.prototypes",
     "Replay": "plugins.replay",
+    "Rest": "plugins.rest",
     "RowKL": "plugins.row_kl",
     "SI": "plugins.si",
     "Slow": "plugins.slow",

@@ -252,3 +252,14 @@ def test_a_module_and_a_name_for_one_modality_are_refused(dataset):
 
 def test_a_tower_says_where_it_comes_from():
     assert Tower.of(Small()).kind.endswith("Small")
+
+
+def test_flat_tells_moments_apart_and_takes_padding_for_zeros():
+    modality = Modality("video", Kind.FRAMES, (4, 3))
+    tower = build("flat")(modality, SETTINGS)
+    clip = torch.randn(1, 4, 3)
+    whole = torch.tensor([4])
+    assert not torch.allclose(tower(clip, whole)[1], tower(clip.flip(1), whole)[1])
+    padded = clip.clone()
+    padded[:, 2:] = 0
+    torch.testing.assert_close(tower(clip, torch.tensor([2]))[1], tower(padded, whole)[1])

@@ -144,6 +144,11 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             ),
             {"weight": Range(0.03, 100.0, log=True), "temperature": Range(0.01, 0.5, log=True)},
         ),
+        "rest": Known(
+            "continual_mm.plugins.rest:Rest",
+            "lets old towers learn only where a stage trains a pair of theirs",
+            PluginRule({}),
+        ),
         "si": Known(
             "continual_mm.plugins.si:SI",
             "pulls weights back that brought the loss of finished stages down",

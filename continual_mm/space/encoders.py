@@ -1,6 +1,7 @@
 """One encoder per kind of signal, each indifferent to the scale and the padding of its input."""
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,29 @@ class TokenEncoder(Encoder):
             values = first_for_padding(values, valid_steps(lengths, values.shape[1]))
         largest = self.words(values).max(1).values
         pooled = self.norm((largest + self.bias).relu())
+        return pooled, self.unit(pooled)
+
+
+class FlatEncoder(Encoder):
+    """A layer in which every moment has weights of its own, then a gated unit.
+
+    For clips of one length whose moments correspond, such as sentences of one pattern: what
+    happens when is kept, which pooling over time forgets. Padding counts as zero.
+    """
+
+    def __init__(self, modality: Modality, settings: SpaceSettings) -> None:
+        super().__init__()
+        self.pooled = settings.dim
+        self.moments = nn.Linear(prod(modality.shape), settings.dim)
+        self.norm = nn.LayerNorm(settings.dim)
+        self.unit = GatedUnit(settings.dim, settings.dim)
+
+    def forward(self, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(n, time, ...) -> (n, D), (n, D)."""
+        if lengths is not None:
+            valid = valid_steps(lengths, values.shape[1])
+            values = values.flatten(2) * valid[:, :, None]
+        pooled = self.norm(self.moments(values.flatten(1))).relu()
         return pooled, self.unit(pooled)
 
 

@@ -48,6 +48,11 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "each step through a layer, the maximum over the steps, a gated unit",
             _IN_TIME,
         ),
+        "flat": Known(
+            f"{_ENCODERS}:FlatEncoder",
+            "every moment with weights of its own, a gated unit: for clips of one length",
+            _IN_TIME,
+        ),
         "spectrogram": Known(
             f"{_ENCODERS}:spectrogram_encoder", "a DAVEnet of any width and depth", _IN_TIME
         ),
