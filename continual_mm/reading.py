@@ -159,7 +159,8 @@ def read_strategy(
     if hungry and "memory" not in document:
         problem = f"the table is missing, but past items are needed by {', '.join(hungry)}"
         reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
-    _alone(reader, document, [key for key in document if key in rules or key == "memory"])
+    protecting = [key for key, rule in rules.items() if not rule.for_bounds]
+    _alone(reader, document, [key for key in document if key in (*protecting, "memory")])
     reader.finish()
     return Strategy.model_validate(parts)
 

@@ -49,11 +49,13 @@ class PluginRule:
             live in the plugin's constructor.
         needs_memory: Whether the strategy must have a ``[memory]`` table.
         unless: A parameter that lets the plugin do without it where a file sets it above 0.
+        for_bounds: Whether joint and cumulative training, which protect nothing, take it too.
     """
 
     parameters: Mapping[str, Any]
     needs_memory: bool = False
     unless: str = ""
+    for_bounds: bool = False
 
     def asks_for_memory(self, said: Mapping[str, Any]) -> bool:
         """Whether a plugin with these parameters is of no use without a memory."""

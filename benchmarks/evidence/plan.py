@@ -11,7 +11,7 @@ from continual_mm.catalog import Entry
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario, Strategy
 from continual_mm.modality import DatasetCard
-from continual_mm.runs.opening import open_scenario, open_strategy, read_settings
+from continual_mm.runs.opening import OpenedScenario, open_scenario, open_strategy, read_settings
 
 HERE = Path(__file__).parent
 
@@ -107,6 +107,28 @@ class Plan:
         ]
         return sorted(found, key=lambda run: run.seed)
 
+    @property
+    def trials(self) -> int:
+        """Sets of values that are tried of each strategy."""
+        return int(self._document["tuning"]["trials"])
+
+    def for_tuning(self, data: Path | None) -> tuple[OpenedScenario, ...]:
+        """Scenarios whose validation items choose the strategies' numbers.
+
+        Raises:
+            RefusedError: If the pack of one is not there: other scenarios choose other numbers.
+        """
+        if missing := self.missing(data):
+            remedy = "give the folder with --data"
+            raise RefusedError(Complaint(name, why, remedy) for name, why in missing.items())
+        wanted = self._document["tuning"]["scenarios"]
+        found = {
+            opened.scenario.name: opened
+            for group in self.groups
+            for opened in self._opened(group, data)
+        }
+        return tuple(found[name] for name in wanted)
+
     def _named(self, part: str, known: Sequence[str]) -> Sequence[str]:
         named: list[str] = self._document["part"][part].get("strategies", list(known))
         if absent := [name for name in named if name not in known]:
@@ -128,7 +150,7 @@ class Plan:
                 strategy = open_strategy(entry, [("memory.items", f"{items}")])
                 yield strategy.model_copy(update={"name": f"{entry.name}_{items}"})
 
-    def _opened(self, group: Group, data: Path | None) -> Iterator[Any]:
+    def _opened(self, group: Group, data: Path | None) -> Iterator[OpenedScenario]:
         for file, name in zip(group.files, group.scenarios, strict=True):
             opened = open_scenario(self._entry(group, file, data), read_settings(group.settings))
             scenario = opened.scenario.model_copy(update={"name": name})

@@ -59,6 +59,15 @@ def gathered(values: Tensor, where: Tensor) -> Tensor:
     return values[where.to(values.device, non_blocking=True)]
 
 
+def stages_of(pairs: Mapping[int, tuple[Pair, ...]]) -> dict[Pair, list[int]]:
+    """Pair -> stages whose rows train it, in order of the pairs."""
+    found: dict[Pair, list[int]] = {}
+    for stage, trained in pairs.items():
+        for pair in trained:
+            found.setdefault(pair, []).append(stage)
+    return dict(sorted(found.items()))
+
+
 def contrast(
     space: JointSpace,
     batch: Batch,
@@ -77,11 +86,7 @@ def contrast(
         part: The rows that count.
     """
     terms: Terms = {}
-    stages_of: dict[Pair, list[int]] = {}
-    for stage, trained in pairs.items():
-        for pair in trained:
-            stages_of.setdefault(pair, []).append(stage)
-    for pair, stages in sorted(stages_of.items()):
+    for pair, stages in stages_of(pairs).items():
         rows = paired_rows(batch, pair, stages, part)
         if rows.shape[0] < 2:  # a row without negatives says nothing
             continue

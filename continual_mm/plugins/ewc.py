@@ -10,7 +10,7 @@ from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part, contrast
 from continual_mm.plugins.importance import gradients, parabola
-from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
+from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted, fraction, switch
 from continual_mm.space.naming import named_parameters, trainable
 from continual_mm.space.space import Embedded
 
@@ -25,19 +25,35 @@ class EWC(Plugin):
     The contrast couples the rows of a batch, so there is no gradient per item: F is the mean of the
     squared gradients of small batches, times their size.
 
+    Online EWC (Schwarz et al. 2018) pulls towards the last stage's weights alone, with a running
+    sum of importances in which older ones count less: ``F <- decay * F + F_s``. Both are the same
+    until a third stage.
+
     Args:
         weight: Weight of the penalty.
         batches: Batches that the Fisher information is estimated from.
         rows: Rows of each of them.
+        online: Whether it is online EWC, 0 or 1.
+        decay: What is left of earlier importances at each stage's end, in [0, 1].
     """
 
-    def __init__(self, *, weight: float = 10000.0, batches: int = 32, rows: int = 32) -> None:
+    def __init__(
+        self,
+        *,
+        weight: float = 10000.0,
+        batches: int = 32,
+        rows: int = 32,
+        online: int = 0,
+        decay: float = 1.0,
+    ) -> None:
         super().__init__()
         self.weight = at_least_zero("ewc.weight", weight)
         if batches < 1 or rows < 2:
             raise ValueError(f"ewc.batches = {batches}, ewc.rows = {rows}: give at least 1 and 2")
         self.batches = batches
         self.rows = rows
+        self.online = switch("ewc.online", online)
+        self.decay = fraction("ewc.decay", decay)
         self._importance: dict[str, Tensor] = {}
         self._centre: dict[str, Tensor] = {}
 
@@ -56,8 +72,8 @@ class EWC(Plugin):
         values = dict(named_parameters(strategy.space))
         for name, fisher in self.fisher(strategy).items():
             value = values[name].detach()
-            before = self._importance.get(name, torch.zeros_like(fisher))
-            centre = self._centre.get(name, value)
+            before = self.decay * self._importance.get(name, torch.zeros_like(fisher))
+            centre = value if self.online else self._centre.get(name, value)
             total = before + fisher
             moved = (before * centre + fisher * value) / total.clamp(min=torch.finfo().tiny)
             self._importance[name] = total

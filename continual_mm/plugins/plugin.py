@@ -19,6 +19,10 @@ class Plugin(BaseSGDPlugin[Any]):
     needs_memory: bool = False
     """Whether a strategy that names the plugin must have a ``[memory]`` table."""
 
+    for_bounds: bool = False
+    """Whether it says how pairs are trained rather than how old ones are kept; joint and cumulative
+    training, which keep nothing, take such plugins too."""
+
     on_device: bool = True
     """Whether what the plugin remembers lies where the space is trained."""
 
@@ -76,6 +80,17 @@ def fraction(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} = {value}: give a number from 0 to 1")
     return float(value)
+
+
+def switch(name: str, value: int) -> bool:
+    """Whether something is on, which a file says by 0 or 1.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if value not in (0, 1):
+        raise ValueError(f"{name} = {value}: give 0 or 1")
+    return bool(value)
 
 
 def contents(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -68,7 +68,15 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
         "ewc": Known(
             "continual_mm.plugins.ewc:EWC",
             "pulls weights towards those of finished stages, by Fisher information",
-            PluginRule({"weight": WEIGHT, "batches": COUNT, "rows": ROWS}),
+            PluginRule(
+                {
+                    "weight": WEIGHT,
+                    "batches": COUNT,
+                    "rows": ROWS,
+                    "online": SWITCH,
+                    "decay": FRACTION,
+                }
+            ),
             {"weight": Range(10.0, 1e7, log=True)},
         ),
         "freeze": Known(
@@ -95,6 +103,12 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             {"alpha": Range(1.0, 64.0, log=True), "rate": Range(0.3, 30.0, log=True)},
             package="peft",
             extra="lora",
+        ),
+        "match": Known(
+            "continual_mm.plugins.match:Match",
+            "trains new pairs by their transport plan as well, where nobody is taken twice",
+            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "first": SWITCH}, for_bounds=True),
+            {"weight": Range(0.1, 30.0, log=True), "epsilon": Range(0.01, 0.3, log=True)},
         ),
         "relational": Known(
             "continual_mm.plugins.relational:Relational",
@@ -222,8 +236,11 @@ def _rule(entry: EntryPoint) -> PluginRule:
     plugin = _loaded(entry)
     named = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [p.name for p in signature(plugin).parameters.values() if p.kind in named]
-    memory = bool(getattr(plugin, "needs_memory", False))
-    return PluginRule(dict.fromkeys(parameters, Any), needs_memory=memory)
+    return PluginRule(
+        dict.fromkeys(parameters, Any),
+        needs_memory=bool(getattr(plugin, "needs_memory", False)),
+        for_bounds=bool(getattr(plugin, "for_bounds", False)),
+    )
 
 
 def missing(strategy: "Strategy") -> list[Complaint]:

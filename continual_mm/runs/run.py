@@ -108,7 +108,8 @@ def _idle(
             yield Complaint("plugins", f"{plugin!r} is no plugin", remedy)
         elif memory is None and getattr(plugin, "needs_memory", False):
             yield Complaint(place, "it needs past items, but there is no memory", "add memory=128")
-    if joint and (plugins or memory is not None):
+    protecting = [plugin for plugin in plugins if not getattr(plugin, "for_bounds", False)]
+    if joint and (protecting or memory is not None):
         problem = "joint training meets everything at once and has nothing to protect"
         yield Complaint("joint", problem, "leave out plugins and memory, or joint")
 

@@ -1,0 +1,95 @@
+"""Tune every strategy in strategies/ on validation items; goes on where it stopped.
+
+Each gets the same number of trials, judged by the mean over the plan's scenarios for tuning. With
+``--write`` the best values go into the strategies' files when all are done.
+"""
+
+import argparse
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from plan import HERE, Plan
+
+from continual_mm import catalog
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.runs import tuning
+from continual_mm.runs.opening import open_strategy
+from continual_mm.runs.searching import searched
+from continual_mm.runs.tuned import Tuned, write_strategy
+
+OPTIONS = {"board": False, "checkpoint_every": 0}
+
+
+def tuned(name: str, out: Path, data: Path | None) -> Tuned | None:
+    """Tune one strategy, in this process; None if there is no number to search in it."""
+    plan, entry = Plan(), catalog.find("strategies", name)
+    strategy = open_strategy(entry)
+    try:
+        ranges = searched(strategy)
+    except RefusedError:
+        return None
+    search = tuning.Plan(
+        plan.for_tuning(data),
+        strategy,
+        ranges,
+        out=out,
+        trials=plan.trials,
+        metric="mean_reciprocal_rank",
+        pruning=False,
+        options=OPTIONS,
+    )
+    found, failed = tuning.tune(search, threads=1)
+    if failed:
+        raise RefusedError(Complaint(str(one.folder), one.error, "try again") for one in failed)
+    return found
+
+
+def write(found: Tuned) -> None:
+    """Write the best values into the strategy's own file."""
+    path = catalog.find("strategies", found.strategy.name).path
+    write_strategy(found, path, force=True, text=path.read_text(encoding="utf-8"))
+
+
+def told(name: str, found: Tuned | None) -> str:
+    """What was found, in a line."""
+    if found is None or found.best is None:
+        return f"{name}: no number to search"
+    values = "  ".join(f"{path} = {value:.4g}" for path, value in found.best.values.items())
+    return f"{name}: {found.trials[0].value:.4f} -> {found.best.value:.4f} with {values}"
+
+
+def main() -> int:
+    """Tune; the exit code is 0, or 2 if the input cannot be used."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("strategies", nargs="*", help="Their names; all, if left out.")
+    parser.add_argument("--jobs", type=int, default=2, help="Strategies at the same time.")
+    parser.add_argument("--data", type=Path, default=os.environ.get("CONTINUAL_MM_TEST_DATA"))
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "tuning" / "evidence")
+    parser.add_argument(
+        "--write", action="store_true", help="Write the best values into the files."
+    )
+    given = parser.parse_args()
+    names = given.strategies or [entry.name for entry in catalog.shipped("strategies")]
+    data = Path(given.data) if given.data else None
+    work = partial(tuned, out=given.out, data=data)
+    searches = []
+    try:
+        with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+            for name, found in zip(names, pool.map(work, names), strict=True):
+                print(told(name, found), flush=True)
+                searches.append(found)
+    except RefusedError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for found in searches if given.write else ():  # a search begins with the values of the file
+        if found is not None:
+            write(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Match: new pairs are trained by their transport plan as well, in which nobody is taken twice."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.objective import gathered, paired_rows, stages_of
+from continual_mm.learning.views import of_pair
+from continual_mm.losses.transport import plan_distillation_from
+from continual_mm.losses.trust import trusted_plan
+from continual_mm.plugins.plugin import Plugin, at_least_zero, switch
+
+# As of the plans that are kept: the gradient of a divergence this large is exact to a thousandth.
+TOLERANCE = 1e-4
+ITERATIONS = 100
+
+
+class Match(Plugin):
+    """Adds KL(right || P) of each pair's transport plan P beside its contrast.
+
+    In the softmax of the contrast each query chooses for itself, and a few items may be the answer
+    to many queries. In a transport plan what one takes the others cannot have: rows and columns
+    have the masses 1/n. To give the right partner all its mass, an item must be nearer to it than
+    to whatever the others leave. That is inverse optimal transport (Shi et al. 2023, "Understanding
+    and generalizing contrastive learning from the inverse optimal transport perspective").
+
+    It is about what is learned, not about what is kept, and begins with the second stage: until
+    then all strategies train alike. Where a pair has towers of its own, these are trained.
+
+    Args:
+        weight: Weight of the divergence, in nats, for each pair.
+        epsilon: Entropic temperature of the plan, in units of one minus the cosine.
+        first: Whether the first stage is trained so as well, 0 or 1. For joint training, which has
+            no other.
+    """
+
+    for_bounds = True
+
+    def __init__(self, *, weight: float = 3.0, epsilon: float = 0.05, first: int = 0) -> None:
+        super().__init__()
+        self.weight = at_least_zero("match.weight", weight)
+        if not 0 < epsilon < float("inf"):
+            raise ValueError(f"match.epsilon = {epsilon}: give a positive number")
+        self.epsilon = epsilon
+        self.first = switch("match.first", first)
+        self._on = False
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """See whether it is time."""
+        self._on = bool(self.weight) and (self.first or bool(strategy.space.modalities))
+
+    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Add the divergence of every pair that the current rows train."""
+        if not self._on:
+            return
+        for pair, stages in stages_of(strategy.pairs).items():
+            rows = paired_rows(strategy.batch, pair, stages, strategy.current)
+            if rows.shape[0] < 2:  # a row without others says nothing
+                continue
+            seen = of_pair(strategy.embedded, pair)
+            first, second = (
+                gathered(seen[name].direction, strategy.batch.positions(name, rows))
+                for name in (pair.first, pair.second)
+            )
+            value = self._divergence(1 - first @ second.T)
+            strategy.add_term(f"match/{pair}", value, weight=self.weight)
+
+    def _divergence(self, cost: Tensor) -> Tensor:
+        right = trusted_plan(torch.zeros_like(cost), 0.0)
+        divergence, _ = plan_distillation_from(
+            right, cost, epsilon=self.epsilon, tolerance=TOLERANCE, iterations=ITERATIONS
+        )
+        return divergence
