@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from continual_mm.plugins.freeze import Freeze as Freeze
     from continual_mm.plugins.interpolate import Interpolate as Interpolate
     from continual_mm.plugins.mas import MAS as MAS
+    from continual_mm.plugins.match import Match as Match
     from continual_mm.plugins.nullspace import Nullspace as Nullspace
     from continual_mm.plugins.pair_lora import PairLora as PairLora
     from continual_mm.plugins.partners import Partners as Partners
@@ -74,6 +75,7 @@ _HOMES = {
     "MAS": "plugins.mas",
     "Plugin": "plugins.plugin",
     "Relational": "plugins.relational",
+    "Match": "plugins.match",
     "Nullspace": "plugins.nullspace",
     "Realign": "plugins.realign",
     "PairLora": "plugins.pair_lora",
@@ -104,6 +106,7 @@ __all__ = [
     "Freeze",
     "History",
     "Interpolate",
+    "Match",
     "MemorySettings",
     "Nullspace",
     "PairLora",
@@ -113,6 +116,7 @@ __all__ = [
     "Realign",
     "Relational",
     "Replay",
+    "Rest",
     "RowKL",
     "Scenario",
     "Slow",

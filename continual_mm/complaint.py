@@ -32,6 +32,10 @@ class RefusedError(ValueError):
         )
         super().__init__("\n".join(str(complaint) for complaint in self.complaints))
 
+    def __reduce__(self) -> tuple[type["RefusedError"], tuple[tuple[Complaint, ...]]]:
+        """For other processes; as any other error it would be made again from its message."""
+        return RefusedError, (self.complaints,)
+
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Begin a remedy with the known word that was probably meant; empty if none is near.

@@ -1,5 +1,7 @@
 """Rest: towers whose modality is away do not learn from remembered items."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,11 @@ from continual_mm.learning.stream import benchmark
 from continual_mm.memory import Memory
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.realign import Realign
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.plugins.replay import Replay
 from continual_mm.plugins.rest import Rest
+from continual_mm.plugins.warmup import Warmup
 from continual_mm.space.space import JointSpace
 
 SCENARIO = Scenario(
@@ -74,10 +78,33 @@ def test_without_rest_replay_moves_all_old_towers(dataset: Dataset) -> None:
     assert moved(second, third) == {"video", "audio", "text"}
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_beside_freeze_nothing_wakes_that_is_frozen_for_good(dataset: Dataset, order: int) -> None:
-    first, second, third = weights_by_stage(dataset, *[Rest(), Freeze()][::order])
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_beside_freeze_nothing_wakes_that_is_frozen_for_good(
+    dataset: Dataset, order: tuple[int, ...]
+) -> None:
+    plugins = [Rest(), Freeze(), Realign(steps=3)]
+    first, second, third = weights_by_stage(dataset, *(plugins[place] for place in order))
     assert moved(first, second) == moved(second, third) == set()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_steps_of_realign_leave_it_at_rest(dataset: Dataset, order: int) -> None:
+    first, second, _ = weights_by_stage(dataset, *[Rest(), Realign(steps=3)][::order])
+    assert "audio" not in moved(first, second)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_beside_warmup_what_wakes_is_in_training_mode(dataset: Dataset, order: int) -> None:
+    modes: dict[str, set[bool]] = {}
+
+    class Look(Plugin):
+        def before_backward(self, strategy: Learner, *args: object, **kwargs: object) -> None:
+            if strategy.stage == 1 and strategy.step > 5:
+                for name in ("video", "audio"):
+                    modes.setdefault(name, set()).add(strategy.space.tower(name).training)
+
+    weights_by_stage(dataset, *[Rest(), Warmup(share=0.5)][::order], Look())
+    assert modes == {"video": {True}, "audio": {False}}
 
 
 def test_a_finished_stage_is_looked_at_with_every_tower_awake(dataset: Dataset) -> None:

@@ -46,3 +46,12 @@ def test_a_plan_is_the_same_from_a_guess_that_is_too_far_off_for_it() -> None:
     far = (guess.rows + 10 * cost(6, seed=1), guess.columns)
     again, _ = log_transport_plan(costs, epsilon=0.02, potentials=far)
     torch.testing.assert_close(again, plan, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("epsilon", [0.005, 0.01, 0.02, 0.05])
+def test_costs_that_lie_far_apart_have_the_plan_of_the_log_domain(epsilon: float) -> None:
+    costs = torch.tensor([[0.0, 2.0, 2.0], [0.0, 2.0, 2.0], [0.0, 0.0, 0.0]])
+    plan, _ = log_transport_plan(costs, epsilon=epsilon, iterations=100_000)
+    # One of two equal rows cannot have the first column; the third row has what is left.
+    expected = torch.tensor([[1.0, 0.5, 0.5], [1.0, 0.5, 0.5], [0.0, 1.0, 1.0]]) / 6
+    torch.testing.assert_close(plan.exp(), expected, rtol=0, atol=1e-4)

@@ -31,7 +31,8 @@ def test_every_number_is_searched_but_switches_and_those_that_cost_time() -> Non
         for name, known in BUILT_IN.items()
         for key in known.rule.parameters.keys() - known.search.keys()
     }
-    costly, switches = {"rows", "batches", "steps", "items"}, {"right_only", "trust"}
+    costly = {"rows", "batches", "steps", "items", "rank"}
+    switches = {"right_only", "trust", "online", "decay"}
     assert {path.split(".")[1] for path in left_out} == costly | switches
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from continual_mm import catalog
 from continual_mm.definitions import MemorySettings, Strategy
+from continual_mm.plugins.registry import rules
+from continual_mm.reading import read_strategy
 from continual_mm.runs.opening import open_strategy
 from continual_mm.runs.strategy_file import as_toml, rewritten
 from continual_mm.runs.tuned import valued
@@ -69,3 +71,12 @@ def test_shipped_files_are_kept_to_the_letter_but_for_what_changes(entry: catalo
             changed = rewritten(text, valued(strategy, {f"{plugin}.{key}": 0.0625}))
             assert tomllib.loads(changed)[plugin][key] == 0.0625
             assert len(changed.splitlines()) == len(text.splitlines())
+
+
+@pytest.mark.parametrize("bound", ["joint", "cumulative"])
+def test_a_bound_written_from_scratch_is_still_a_bound(bound: str) -> None:
+    strategy = Strategy(name="x", plugins={"match": {"weight": 2.0}}, **{bound: True})
+    read = read_strategy(
+        tomllib.loads(as_toml(strategy)), name="x", file="x", rules=rules(["match"])
+    )
+    assert read == strategy

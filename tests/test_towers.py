@@ -263,3 +263,6 @@ def test_flat_tells_moments_apart_and_takes_padding_for_zeros():
     padded = clip.clone()
     padded[:, 2:] = 0
     torch.testing.assert_close(tower(clip, torch.tensor([2]))[1], tower(padded, whole)[1])
+    torch.testing.assert_close(tower(clip[:, :2], torch.tensor([2]))[1], tower(padded, whole)[1])
+    with pytest.raises(ValueError, match="5 time steps, but the tower 'flat' has 4"):
+        tower(torch.randn(1, 5, 3), None)

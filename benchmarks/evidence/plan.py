@@ -108,6 +108,12 @@ class Plan:
         return sorted(found, key=lambda run: run.seed)
 
     @property
+    def strategies(self) -> list[str]:
+        """Names of the files that take part."""
+        left_out = self._document["left_out"]
+        return [entry.name for entry in catalog.shipped("strategies") if entry.name not in left_out]
+
+    @property
     def trials(self) -> int:
         """Sets of values that are tried of each strategy."""
         return int(self._document["tuning"]["trials"])

@@ -16,26 +16,25 @@ from plan import HERE, Plan
 
 from continual_mm import catalog
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.plugins.registry import BUILT_IN
 from continual_mm.runs import tuning
 from continual_mm.runs.opening import open_strategy
 from continual_mm.runs.searching import searched
 from continual_mm.runs.tuned import Tuned, write_strategy
 
-OPTIONS = {"board": False, "checkpoint_every": 0}
+OPTIONS = {"board": False, "checkpoint_every": 0, "device": "cpu"}
 
 
 def tuned(name: str, out: Path, data: Path | None) -> Tuned | None:
     """Tune one strategy, in this process; None if there is no number to search in it."""
     plan, entry = Plan(), catalog.find("strategies", name)
     strategy = open_strategy(entry)
-    try:
-        ranges = searched(strategy)
-    except RefusedError:
+    if not any(BUILT_IN[plugin].search for plugin in strategy.plugins):
         return None
     search = tuning.Plan(
         plan.for_tuning(data),
         strategy,
-        ranges,
+        searched(strategy),
         out=out,
         trials=plan.trials,
         metric="mean_reciprocal_rank",
@@ -73,7 +72,7 @@ def main() -> int:
         "--write", action="store_true", help="Write the best values into the files."
     )
     given = parser.parse_args()
-    names = given.strategies or [entry.name for entry in catalog.shipped("strategies")]
+    names = given.strategies or Plan().strategies
     data = Path(given.data) if given.data else None
     work = partial(tuned, out=given.out, data=data)
     searches = []

@@ -116,6 +116,8 @@ def clustering(
     if not clusters.active or not weight or not len(part):
         return {}
     inside = _inside(batch, embedded, part)
+    if not inside:
+        return {}
     parts = {name: embeddings_at(batch, embedded, name, rows) for name, rows in inside.items()}
     seen = {
         name: [embeddings_at(batch, own, name, inside[name]) for own in own_of(embedded, name)]

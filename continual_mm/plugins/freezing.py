@@ -15,21 +15,23 @@ def hold(space: nn.Module) -> tuple[Parameter, ...]:
     return held
 
 
-def quieten(space: nn.Module) -> tuple[nn.Module, ...]:
-    """Put modules that train nothing into evaluation mode; gives those that were not in it."""
-    quiet: dict[nn.Module, None] = {}
+def quieten(space: nn.Module) -> None:
+    """Put modules that train nothing into evaluation mode."""
     for module in space.modules():
         parameters = list(module.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
-            quiet |= dict.fromkeys(inner for inner in module.modules() if inner.training)
             module.eval()
-    return tuple(quiet)
 
 
-def release(space: nn.Module, held: Iterable[Parameter], quiet: Iterable[nn.Module]) -> None:
-    """Undo :func:`hold` and :func:`quieten`; what something else holds as well stays quiet."""
-    for parameter in held:
+def release(space: nn.Module, held: Iterable[Parameter]) -> None:
+    """Undo :func:`hold` and :func:`quieten`; what something else holds as well stays quiet.
+
+    Whose modules train again follows from the parameters alone, whoever put them to rest.
+    """
+    woken = set(held)
+    for parameter in woken:
         parameter.requires_grad_(True)
-    for module in quiet:
-        module.training = True
+    for module in space.modules():
+        if not woken.isdisjoint(module.parameters()):
+            module.train()
     quieten(space)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from torch import nn
 from torch.nn import Parameter
 
 from continual_mm.learning.learner import Learner
@@ -27,10 +26,9 @@ class Rest(Plugin):
     def __init__(self) -> None:
         super().__init__()
         self._resting: tuple[Parameter, ...] = ()
-        self._quiet: tuple[nn.Module, ...] = ()
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Let towers rest that no pair of the stage needs."""
+        """Let towers rest that no pair of the stage needs; :class:`Warmup` holds others later."""
         pairs = strategy.stage_experience().pairs.values()
         needed = {
             name for trained in pairs for pair in trained for name in (pair.first, pair.second)
@@ -47,9 +45,12 @@ class Rest(Plugin):
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Put them into evaluation mode, which ``train()`` has just undone."""
         if self._resting:
-            self._quiet = quieten(strategy.space)
+            quieten(strategy.space)
 
-    def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Wake them: plugins that look at the finished stage find the space as ever."""
-        release(strategy.space, self._resting, self._quiet)
-        self._resting, self._quiet = (), ()
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Wake them, behind the stage's last optimiser step, a plugin's own steps included.
+
+        Until the next stage nothing learns; what is frozen for good is frozen anew at its start.
+        """
+        release(strategy.space, self._resting)
+        self._resting = ()

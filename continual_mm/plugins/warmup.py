@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from torch import nn
 from torch.nn import Parameter
 
 from continual_mm.learning.learner import Learner
@@ -26,7 +25,6 @@ class Warmup(Plugin):
         super().__init__()
         self.share = fraction("warmup.share", share)
         self._held: tuple[Parameter, ...] = ()
-        self._quiet: tuple[nn.Module, ...] = ()
         self._fixed = False
 
     def after_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -43,7 +41,7 @@ class Warmup(Plugin):
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Put what is held into evaluation mode."""
         if self._held:
-            self._quiet = quieten(strategy.space)
+            quieten(strategy.space)
 
     def before_training_iteration(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Release what is held at the first step behind the share."""
@@ -58,6 +56,6 @@ class Warmup(Plugin):
     def _release(self, strategy: Learner) -> None:
         if not self._held:
             return
-        release(strategy.space, self._held, self._quiet)
+        release(strategy.space, self._held)
         strategy.clusters.fixed = self._fixed
-        self._held, self._quiet = (), ()
+        self._held = ()

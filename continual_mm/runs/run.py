@@ -15,6 +15,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, Strategy
 from continual_mm.learning.evaluation import Observer
 from continual_mm.plugins.registry import build
+from continual_mm.reading import BOUNDS
 from continual_mm.runs import checkpoint
 from continual_mm.runs.adapted import adapt
 from continual_mm.runs.folder import RunFolder, definition
@@ -23,6 +24,7 @@ from continual_mm.runs.hyperparameters import settings
 from continual_mm.runs.logbook import Logbook, Standing, standing
 from continual_mm.runs.origin import planned
 from continual_mm.runs.progress import Listener, Ticker
+from continual_mm.runs.scales import Scales
 from continual_mm.runs.session import NO_MODULES, Protection, Session, open_session
 from continual_mm.runs.stopwatch import Stopwatch
 from continual_mm.runs.timetable import Timetable
@@ -84,7 +86,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         RefusedError: If the scenario does not fit the dataset, or a plugin would do nothing.
         NotFiniteError: If a number became NaN or infinite.
     """
-    complaints = list(_idle(plugins, memory=memory, joint=joint))
+    complaints = list(_idle(plugins, memory=memory, joint=joint, cumulative=cumulative))
     if complaints:
         raise RefusedError(complaints)
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
@@ -98,7 +100,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
 
 
 def _idle(
-    plugins: Sequence[BaseSGDPlugin[Any]], *, memory: int | None, joint: bool
+    plugins: Sequence[BaseSGDPlugin[Any]], *, memory: int | None, joint: bool, cumulative: bool
 ) -> Iterator[Complaint]:
     """What is given as a plugin and would do nothing."""
     for plugin in plugins:
@@ -109,9 +111,11 @@ def _idle(
         elif memory is None and getattr(plugin, "needs_memory", False):
             yield Complaint(place, "it needs past items, but there is no memory", "add memory=128")
     protecting = [plugin for plugin in plugins if not getattr(plugin, "for_bounds", False)]
-    if joint and (protecting or memory is not None):
-        problem = "joint training meets everything at once and has nothing to protect"
-        yield Complaint("joint", problem, "leave out plugins and memory, or joint")
+    bounds = {"joint": joint, "cumulative": cumulative}
+    if protecting or memory is not None:
+        for bound in (name for name, wanted in bounds.items() if wanted):
+            problem = f"{bound} training {BOUNDS[bound]} and has nothing to protect"
+            yield Complaint(bound, problem, f"leave out plugins and memory, or {bound}")
 
 
 def run(  # noqa: PLR0913 - what is trained, and by name everything that changes no number
@@ -176,14 +180,14 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         page = None
         if board:
             page = Board(folder.events, frozen, dataset, timetable, purge_step=told + 1)
-        stopwatch = Stopwatch()
+        stopwatch, scales = Stopwatch(), Scales()
         session = open_session(
             scenario,
             dataset,
             protection,
             seed=seed,
             device=chosen,
-            watchers=watchers(page, observers, [Ticker(listener), stopwatch]),
+            watchers=watchers(page, observers, [Ticker(listener), stopwatch, scales]),
             workers=workers,
             towers=towers,
         )
@@ -197,7 +201,10 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
                 chosen_by = settings(scenario, strategy, protection.plugins, seed)
                 page.run_ends(session.history, chosen_by, session.learner.clock.train_iterations)
             cost = _cost(session, logbook.seconds, chosen)
-            folder.write_cost({**cost, "step_seconds": stopwatch.step_seconds})
+            measured = {"step_seconds": stopwatch.step_seconds}
+            if scales.held is not None:
+                measured["memory_bytes"] = scales.held
+            folder.write_cost({**cost, **measured})
     listener.ends(logbook.seconds)
     session.history.space.eval()
     return session.history
@@ -281,7 +288,7 @@ def _cost(session: Session, seconds: float, device: torch.device) -> dict[str, f
         "memory_items": session.remembered_items,
         "memory_bytes": session.memory_bytes,
         "recalled_rows": session.recalled_rows,
-        "parameters": sum(p.numel() for p in session.history.space.parameters()),
+        "parameters": sum(p.numel() for p in session.learner.parameters().values()),
         "peak_memory_bytes": _peak_memory(device),
         "device": str(device),
     }

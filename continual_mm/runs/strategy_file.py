@@ -10,7 +10,7 @@ from typing import Any
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Strategy
 from continual_mm.plugins.registry import rules
-from continual_mm.reading import read_strategy
+from continual_mm.reading import BOUNDS, read_strategy
 
 TUNED = "# Tuned on "
 """How the line begins that says where values come from; a newer one replaces it."""
@@ -92,7 +92,8 @@ def as_toml(strategy: Strategy) -> str:
     weight = 1e-05
     <BLANKLINE>
     """
-    parts = [f"description = {_toml(strategy.description)}\n"]
+    bounds = "".join(f"{key} = true\n" for key in BOUNDS if getattr(strategy, key))
+    parts = [f"description = {_toml(strategy.description)}\n{bounds}"]
     for name, said in _tables(strategy).items():
         parts.append("\n".join([f"[{_key(name)}]", *_assignments(said)]) + "\n")
     return "\n".join(parts)

@@ -5,6 +5,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from continual_mm.definitions import SpaceSettings
 from continual_mm.modality import Kind, Modality
@@ -85,15 +86,24 @@ class FlatEncoder(Encoder):
     def __init__(self, modality: Modality, settings: SpaceSettings) -> None:
         super().__init__()
         self.pooled = settings.dim
+        self.time = modality.shape[0]
         self.moments = nn.Linear(prod(modality.shape), settings.dim)
         self.norm = nn.LayerNorm(settings.dim)
         self.unit = GatedUnit(settings.dim, settings.dim)
 
     def forward(self, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(n, time, ...) -> (n, D), (n, D)."""
+        """(n, time, ...) -> (n, D), (n, D).
+
+        Raises:
+            ValueError: If there are more moments than the tower has weights for.
+        """
+        values = values.flatten(2)
         if lengths is not None:
-            valid = valid_steps(lengths, values.shape[1])
-            values = values.flatten(2) * valid[:, :, None]
+            values = values * valid_steps(lengths, values.shape[1])[:, :, None]
+        missing = self.time - values.shape[1]
+        if missing < 0:
+            raise ValueError(f"{values.shape[1]} time steps, but the tower 'flat' has {self.time}")
+        values = pad(values, (0, 0, 0, missing)) if missing else values
         pooled = self.norm(self.moments(values.flatten(1))).relu()
         return pooled, self.unit(pooled)
 
