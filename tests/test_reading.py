@@ -14,6 +14,7 @@ from continual_mm.rules import Number, PluginRule
 RULES = {
     "keep": PluginRule({"weight": Number(), "rows": Number(least=2, whole=True)}, True),
     "hold": PluginRule({"grip": Number(above=True)}),
+    "aim": PluginRule({"weight": Number()}, for_bounds=True),
     "lean": PluginRule({"own": Number(most=1)}, True, unless="own"),
     "odd": PluginRule({"copy": Any, "model_config": Any, "schema": Any}),
 }
@@ -266,6 +267,10 @@ def test_joint_training_beside_anything_else_is_refused() -> None:
     (line,) = refusals('joint = true\ndescription = "x"\n[hold]\n[memory]\nitems = 3')
     assert line.startswith("mine.toml, joint: ")
     assert line.endswith("remove [hold], [memory], or joint = true")
+
+
+def test_joint_training_beside_what_says_how_pairs_are_trained_is_fine() -> None:
+    assert strategy("joint = true\n[aim]\nweight = 2.0").plugins == {"aim": {"weight": 2.0}}
 
 
 def test_cumulative_training_excludes_the_same_and_joint_training() -> None:

@@ -10,7 +10,7 @@ from continual_mm.learning.objective import gathered, paired_rows, stages_of
 from continual_mm.learning.views import of_pair
 from continual_mm.losses.transport import plan_distillation_from
 from continual_mm.losses.trust import trusted_plan
-from continual_mm.plugins.plugin import Plugin, at_least_zero, switch
+from continual_mm.plugins.plugin import Plugin, at_least_zero
 
 # As of the plans that are kept: the gradient of a divergence this large is exact to a thousandth.
 TOLERANCE = 1e-4
@@ -27,29 +27,28 @@ class Match(Plugin):
     and generalizing contrastive learning from the inverse optimal transport perspective").
 
     It is about what is learned, not about what is kept, and begins with the second stage: until
-    then all strategies train alike. Where a pair has towers of its own, these are trained.
+    then all strategies train alike. Joint training matches all pairs, and so does cumulative
+    training from its second stage on. Where a pair has towers of its own, these are trained.
 
     Args:
         weight: Weight of the divergence, in nats, for each pair.
         epsilon: Entropic temperature of the plan, in units of one minus the cosine.
-        first: Whether the first stage is trained so as well, 0 or 1. For joint training, which has
-            no other.
     """
 
     for_bounds = True
 
-    def __init__(self, *, weight: float = 3.0, epsilon: float = 0.05, first: int = 0) -> None:
+    def __init__(self, *, weight: float = 3.0, epsilon: float = 0.05) -> None:
         super().__init__()
         self.weight = at_least_zero("match.weight", weight)
         if not 0 < epsilon < float("inf"):
             raise ValueError(f"match.epsilon = {epsilon}: give a positive number")
         self.epsilon = epsilon
-        self.first = switch("match.first", first)
         self._on = False
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """See whether it is time."""
-        self._on = bool(self.weight) and (self.first or bool(strategy.space.modalities))
+        """See whether it is time: joint training meets the pairs of later stages in its first."""
+        later = max(strategy.stage_experience().pairs, default=0) > 0
+        self._on = bool(self.weight) and later
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the divergence of every pair that the current rows train."""

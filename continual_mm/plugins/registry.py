@@ -100,14 +100,14 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "continual_mm.plugins.pair_lora:PairLora",
             "lets each new pair learn small adapters of its own on frozen old towers",
             PluginRule({"rank": COUNT, "alpha": WEIGHT, "rate": WEIGHT}),
-            {"alpha": Range(1.0, 64.0, log=True), "rate": Range(0.3, 30.0, log=True)},
+            {"alpha": Range(1.0, 256.0, log=True), "rate": Range(0.3, 30.0, log=True)},
             package="peft",
             extra="lora",
         ),
         "match": Known(
             "continual_mm.plugins.match:Match",
             "trains new pairs by their transport plan as well, where nobody is taken twice",
-            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "first": SWITCH}, for_bounds=True),
+            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE}, for_bounds=True),
             {"weight": Range(0.1, 30.0, log=True), "epsilon": Range(0.01, 0.3, log=True)},
         ),
         "relational": Known(
