@@ -11,6 +11,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.late import late
 from continual_mm.options import A_PATH, DEMO_SCENARIO
+from continual_mm.plugins import built_in
 from continual_mm.plugins import registry as plugins
 from continual_mm.space import registry as towers
 
@@ -40,7 +41,7 @@ def _list_shelf(shelf: catalog.Shelf) -> None:
 
 
 def _list_plugins() -> None:
-    rows = [(name, known.summary) for name, known in plugins.BUILT_IN.items()]
+    rows = [(name, known.summary) for name, known in built_in.BUILT_IN.items()]
     rows += [(name, f"from {entry.value}") for name, entry in plugins.outside().items()]
     terminal.print_rows(("plugin", "what it does"), rows)
 
