@@ -75,9 +75,9 @@ class EWC(Plugin):
             before = self.decay * self._importance.get(name, torch.zeros_like(fisher))
             centre = value if self.online else self._centre.get(name, value)
             total = before + fisher
-            moved = (before * centre + fisher * value) / total.clamp(min=torch.finfo().tiny)
+            share = before / total.clamp(min=torch.finfo().tiny)
             self._importance[name] = total
-            self._centre[name] = torch.where(total > 0, moved, value).clone()
+            self._centre[name] = torch.lerp(value, centre, share)
 
     def fisher(self, learner: Learner) -> dict[str, Tensor]:
         """Diagonal Fisher information of the stage's contrast at the present weights, by name."""
