@@ -1,22 +1,17 @@
 """Rest: towers whose modality is away do not learn from remembered items."""
 
-import numpy as np
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
-from continual_mm.arrivals import plan
-from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import benchmark
-from continual_mm.memory import Memory
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import Recollection
 from continual_mm.plugins.replay import Replay
 from continual_mm.plugins.rest import Rest
-from continual_mm.space.space import JointSpace
 
 SCENARIO = Scenario(
     name="rest",
@@ -30,29 +25,20 @@ SCENARIO = Scenario(
 )
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
+@pytest.fixture
+def weights_by_stage(begun) -> Callable[..., list[dict[str, Tensor]]]:
+    """(plugins) -> the towers' weights at each stage's end, with a memory that is replayed."""
 
+    def by_stage(*plugins: Plugin) -> list[dict[str, Tensor]]:
+        learner, streams = begun(Replay(), *plugins, scenario=SCENARIO, items=20)
+        found = []
+        for stage in range(3):
+            learner.learn(streams, stage)
+            state = learner.space.encoders.state_dict()
+            found.append({name: value.clone() for name, value in state.items()})
+        return found
 
-def weights_by_stage(dataset: Dataset, *plugins: Plugin) -> list[dict[str, Tensor]]:
-    """The weights of the towers at each stage's end, with a memory that is replayed."""
-    streams = benchmark(SCENARIO, plan(SCENARIO, dataset.card), dataset, seed=0)
-    memory = Memory(20)
-    everything = [Recollection(memory), Replay(), *plugins]
-    learner = Learner(space=JointSpace(SCENARIO.space), seed=0, plugins=everything, memory=memory)
-    found = []
-    for stage in range(3):
-        learner.learn(streams, stage)
-        state = learner.space.encoders.state_dict()
-        found.append({name: value.clone() for name, value in state.items()})
-    return found
+    return by_stage
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -61,26 +47,26 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 
 
 def test_a_tower_whose_modality_is_away_stays_bit_for_bit_and_learns_again_when_it_is_back(
-    dataset: Dataset,
+    weights_by_stage,
 ) -> None:
-    first, second, third = weights_by_stage(dataset, Rest())
+    first, second, third = weights_by_stage(Rest())
     assert moved(first, second) == {"video"}
     assert moved(second, third) == {"audio"}
 
 
-def test_without_rest_replay_moves_all_old_towers(dataset: Dataset) -> None:
-    first, second, third = weights_by_stage(dataset)
+def test_without_rest_replay_moves_all_old_towers(weights_by_stage) -> None:
+    first, second, third = weights_by_stage()
     assert moved(first, second) == {"video", "audio"}
     assert moved(second, third) == {"video", "audio", "text"}
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_beside_freeze_nothing_wakes_that_is_frozen_for_good(dataset: Dataset, order: int) -> None:
-    first, second, third = weights_by_stage(dataset, *[Rest(), Freeze()][::order])
+def test_beside_freeze_nothing_wakes_that_is_frozen_for_good(weights_by_stage, order: int) -> None:
+    first, second, third = weights_by_stage(*[Rest(), Freeze()][::order])
     assert moved(first, second) == moved(second, third) == set()
 
 
-def test_a_finished_stage_is_looked_at_with_every_tower_awake(dataset: Dataset) -> None:
+def test_a_finished_stage_is_looked_at_with_every_tower_awake(weights_by_stage) -> None:
     asleep: list[int] = []
 
     class Look(Plugin):
@@ -88,5 +74,5 @@ def test_a_finished_stage_is_looked_at_with_every_tower_awake(dataset: Dataset) 
             parameters = strategy.space.encoders.parameters()
             asleep.append(sum(not parameter.requires_grad for parameter in parameters))
 
-    weights_by_stage(dataset, Rest(), Look())
+    weights_by_stage(Rest(), Look())
     assert asleep == [0, 0, 0]
