@@ -1,7 +1,6 @@
 """Commands that look at runs which are there already: compare, export, status, board."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,10 @@ import click
 
 from continual_mm import terminal
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.late import late
 from continual_mm.options import A_PATH
 
 FORMATS = ("table", "json", "markdown", "latex")
-
-
-def _late(module: str) -> Any:
-    """A module of ``runs``, which takes long to import, when it is needed."""
-    return import_module(f"continual_mm.runs.{module}")
 
 
 _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
@@ -30,14 +25,14 @@ _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, re
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
 def compare(folders: tuple[Path, ...], baseline: str, format_: str) -> None:
     """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
-    report = _late("report")
+    report = late("runs.report")
     comparison = report.compare(folders, baseline=baseline)
     if format_ == "json":
         sys.stdout.write(report.as_json(comparison) + "\n")
     elif format_ == "markdown":
         sys.stdout.write(report.as_markdown(comparison) + "\n")
     elif format_ == "latex":
-        sys.stdout.write(_late("latex").as_latex(comparison) + "\n")
+        sys.stdout.write(late("runs.latex").as_latex(comparison) + "\n")
     else:
         print_comparison(report, comparison)
 
@@ -61,7 +56,7 @@ def export(folders: tuple[Path, ...], to: Path, force: bool) -> None:
 
     The files are runs.csv, definitions.json and ranks.npz; equal runs give equal bytes.
     """
-    merged = _late("export").export(folders, to, force=force)
+    merged = late("runs.export").export(folders, to, force=force)
     replaced = f", {merged.replaced} replaced" if merged.replaced else ""
     terminal.out.print(f"{to}: {len(merged.runs)} runs, {merged.added} of them new{replaced}")
     terminal.out.print(f"compare with: continual-mm compare {to}")
@@ -74,7 +69,7 @@ def export(folders: tuple[Path, ...], to: Path, force: bool) -> None:
 )
 def status(folders: tuple[Path, ...], format_: str) -> None:
     """Say how far the runs in folders are, at any depth, finished or not."""
-    known = _late("status_table")
+    known = late("runs.status_table")
     found = known.statuses(folders)
     if format_ == "json":
         sys.stdout.write(known.as_json(found) + "\n")
@@ -91,7 +86,7 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
     if not folder.is_dir():
         remedy = "give the folder that runs went into"
         raise RefusedError(Complaint(str(folder), "no such folder", remedy))
-    _late("board").serve(folder, port=port, browser=browser, tell=terminal.out.print)
+    late("runs.board").serve(folder, port=port, browser=browser, tell=terminal.out.print)
 
 
 COMMANDS = (compare, export, status, board)

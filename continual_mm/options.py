@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""What several commands share: options, and the scenario that stands for all in examples."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,9 @@ import click
 
 A_PATH = click.Path(path_type=Path)
 A_COUNT = click.IntRange(min=1)
+
+DEMO_SCENARIO = "av_vt"
+"""The main job, and an example in hints."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -1,9 +1,26 @@
-"""What every test may ask for."""
+"""What every test may ask for: the real data, and trainings of a small space.
+
+What trains is imported inside the fixtures, so that tests that train nothing need not wait for it.
+"""
 
 import os
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from continual_mm.data.batch import Batch
+    from continual_mm.data.dataset import Dataset
+    from continual_mm.definitions import Scenario
+    from continual_mm.learning.learner import Learner
+    from continual_mm.learning.stream import Benchmark
+    from continual_mm.plugins.plugin import Plugin
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +34,213 @@ def test_data() -> Path:
     if os.environ.get("CONTINUAL_MM_REQUIRE_TEST_DATA") == "1":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> "Dataset":
+    """Four modalities with six numbers in common; items 0 to 79 are trained, 20 each score."""
+    from continual_mm.data.dataset import Dataset
+
+    dice = np.random.default_rng(1)
+    shared = dice.standard_normal((120, 6))
+    arrays = {
+        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
+        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
+    }
+    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
+
+
+@pytest.fixture(scope="module")
+def scenario() -> "Scenario":
+    """Three stages of twelve steps: video and audio, text with video alone, depth with all."""
+    from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
+
+    return Scenario(
+        name="small",
+        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
+        training=Training(steps=12, batch_size=20, learning_rate=1e-2),
+        stages=(
+            Stage(add=("video", "audio")),
+            Stage(add=("text",), pairs=("video-text",)),
+            Stage(add=("depth",)),
+        ),
+    )
+
+
+@pytest.fixture
+def changed() -> Callable[..., "Scenario"]:
+    """(scenario, settings of training) -> the scenario, trained with these."""
+
+    def change(scenario: "Scenario", **training: object) -> "Scenario":
+        other = scenario.training.model_copy(update=training)
+        return scenario.model_copy(update={"training": other})
+
+    return change
+
+
+@pytest.fixture
+def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Learner, Benchmark]"]:
+    """(plugins; scenario, dataset, items) -> a learner and streams; with items it has a memory."""
+    from continual_mm.arrivals import plan
+    from continual_mm.learning.learner import Learner
+    from continual_mm.learning.stream import benchmark
+    from continual_mm.memory import Memory
+    from continual_mm.plugins.recollection import Recollection
+    from continual_mm.space.space import JointSpace
+
+    def begin(
+        *plugins: "Plugin",
+        scenario: "Scenario" = scenario,
+        dataset: "Dataset" = dataset,
+        items: int | None = None,
+    ) -> "tuple[Learner, Benchmark]":
+        streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
+        memory = None if items is None else Memory(items)
+        every = [*([] if memory is None else [Recollection(memory)]), *plugins]
+        space = JointSpace(scenario.space)
+        return Learner(space=space, seed=0, plugins=every, memory=memory), streams
+
+    return begin
+
+
+@pytest.fixture
+def trained(begun: Callable[..., Any]) -> Callable[..., "Learner"]:
+    """(plugins; stages and what ``begun`` takes) -> a learner that has learned the stages."""
+
+    def train(*plugins: "Plugin", stages: int = 2, **options: Any) -> "Learner":
+        learner, streams = begun(*plugins, **options)
+        for stage in range(stages):
+            learner.learn(streams, stage)
+        return learner
+
+    return train
+
+
+@pytest.fixture
+def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[str, Tensor]]"]:
+    """(makes a plugin) -> all that is there after three stages: learned whole, and in two parts.
+
+    The second part begins from checkpoints of the first stage's end and of the second's sixth step.
+    """
+    from continual_mm.plugins.plugin import Plugin
+    from continual_mm.runs.checkpoint import restore, save, welcome
+
+    def keepers(learner: "Learner") -> "dict[str, Plugin]":
+        return {type(each).__name__: each for each in learner.plugins if isinstance(each, Plugin)}
+
+    def everything(learner: "Learner") -> "dict[str, Tensor]":
+        states = {name: each.state() for name, each in keepers(learner).items()}
+        states["space"] = learner.space.state_dict()
+        return {f"{name}/{k}": v for name, state in states.items() for k, v in state.items()}
+
+    def go_on(make: Callable[[], "Plugin"]) -> "list[dict[str, Tensor]]":
+        def keep() -> None:
+            if (whole.stage, whole.step) == (1, 6):
+                save(inside, whole, keepers(whole), {})
+
+        first, inside = tmp_path / "first", tmp_path / "inside"
+        whole, streams = begun(make())
+        whole.after_step = keep
+        for stage in range(3):
+            whole.learn(streams, stage)
+            if not stage:
+                save(first, whole, keepers(whole), {})
+        parts, streams = begun(make())
+        welcome(first, parts)
+        restore(first, parts, keepers(parts))
+        parts.pass_over(streams, 1)
+        parts.learn(
+            streams, 1, step=6, jump=lambda: restore(inside, parts, keepers(parts)) and None
+        )
+        parts.learn(streams, 2)
+        return [everything(whole), everything(parts)]
+
+    return go_on
+
+
+@pytest.fixture
+def values() -> Callable[..., "dict[str, Tensor]"]:
+    """(learner or history) -> a copy of its space's weights and buffers, by name."""
+    return lambda learner: {k: value.clone() for k, value in learner.space.state_dict().items()}
+
+
+@pytest.fixture
+def weights() -> Callable[..., "dict[str, Tensor]"]:
+    """(learner) -> a copy of its space's weights by canonical name."""
+    from continual_mm.space.naming import named_parameters
+
+    return lambda learner: {k: v.detach().clone() for k, v in named_parameters(learner.space)}
+
+
+@pytest.fixture
+def contained() -> Callable[..., bool]:
+    """(first, second) -> whether all that is in the first is in the second, bit for bit."""
+    import torch
+
+    def is_contained(first: "dict[str, Tensor]", second: "dict[str, Tensor]") -> bool:
+        return all(torch.equal(value, second[name]) for name, value in first.items())
+
+    return is_contained
+
+
+@pytest.fixture
+def same(contained: Callable[..., bool]) -> Callable[..., bool]:
+    """(first, second) -> whether both have the same names and under these the same bits."""
+    return lambda first, second: first.keys() == second.keys() and contained(first, second)
+
+
+@pytest.fixture
+def terms_of() -> Callable[..., "dict[str, Tensor]"]:
+    """(learner, start) -> its step's terms whose names begin so."""
+    return lambda learner, start: {k: v for k, v in learner.terms.items() if k.startswith(start)}
+
+
+@pytest.fixture
+def remembered() -> Callable[..., "Batch"]:
+    """(learner) -> the remembered rows of its batch, as a batch of their own."""
+    import torch
+
+    def rows(learner: "Learner") -> "Batch":
+        part = learner.remembered
+        assert len(part)
+        return learner.batch.select(torch.arange(part.start, part.stop))
+
+    return rows
+
+
+@pytest.fixture
+def looking() -> Callable[..., Any]:
+    """(stage, function) -> a plugin that calls it in each of the stage's steps, and counts calls.
+
+    The function is given the learner when all terms are there.
+    """
+    from continual_mm.plugins.plugin import Plugin
+
+    class Look(Plugin):
+        def __init__(self, stage: int, function: Callable[..., object]) -> None:
+            super().__init__()
+            self.stage, self.function, self.calls = stage, function, 0
+
+        def before_backward(self, strategy, *args, **kwargs):
+            if strategy.stage == self.stage:
+                self.function(strategy)
+                self.calls += 1
+
+    return Look
+
+
+@pytest.fixture
+def watched(begun: Callable[..., Any], looking: Callable[..., Any]) -> Callable[..., "Learner"]:
+    """A run that is looked at; the function is also told of the space before the stage."""
+
+    def watch(plugin, stage, function, **options) -> "Learner":
+        finished = []
+        look = looking(stage, lambda learner: function(learner, finished[-1]))
+        learner, streams = begun(plugin, look, **options)
+        for number in range(stage + 1):
+            finished.append(deepcopy(learner.space))
+            learner.learn(streams, number)
+        assert look.calls == learner.training.steps
+        return learner
+
+    return watch

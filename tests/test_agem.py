@@ -1,71 +1,18 @@
 """A-GEM: the gradient never points against that of the remembered rows."""
 
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 
-from continual_mm.arrivals import plan
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
-from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import Benchmark, benchmark
-from continual_mm.memory import Memory
 from continual_mm.plugins.agem import AGEM, projected
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import Recollection
-from continual_mm.runs.checkpoint import restore, save, welcome
-from continual_mm.space.space import JointSpace
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
 
 
 @pytest.fixture
-def scenario() -> Scenario:
-    return Scenario(
-        name="agem",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
-        training=Training(steps=10, batch_size=20, learning_rate=1e-2),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-            Stage(add=("depth",), pairs=("depth-text",)),
-        ),
-    )
-
-
-def begun(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    memory = Memory(24)
-    every = [Recollection(memory), *plugins]
-    return Learner(space=JointSpace(scenario.space), seed=0, plugins=every, memory=memory), streams
-
-
-def trained(scenario: Scenario, dataset: Dataset, *plugins: Plugin, stages: int = 2) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) for name, value in first.items()
-    )
+def begun(begun):
+    """With a memory of 24 items."""
+    return partial(begun, items=24)
 
 
 def test_what_is_left_of_a_conflict_is_orthogonal_to_the_reference_and_lies_nearest():
@@ -118,11 +65,11 @@ class Watch(Plugin):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_in_training_conflicts_are_projected_away_and_nothing_else_is(precision, scenario, dataset):
+def test_in_training_conflicts_are_projected_away_and_nothing_else_is(precision, scenario, trained):
     training = scenario.training.model_copy(update={"steps": 20, "precision": precision})
     scenario = scenario.model_copy(update={"training": training})
     watch = Watch(1)
-    trained(scenario, dataset, AGEM(rows=16), watch)
+    trained(AGEM(rows=16), watch, scenario=scenario)
     conflicts = 0
     for gradient, reference, last in watch.steps:
         if not last.isfinite().all():
@@ -140,7 +87,7 @@ def test_in_training_conflicts_are_projected_away_and_nothing_else_is(precision,
     assert len(watch.steps) == 20
 
 
-def test_a_tower_that_only_the_past_trains_takes_what_the_projection_gives_it(scenario, dataset):
+def test_a_tower_that_only_the_past_trains_takes_what_the_projection_gives_it(trained):
     seen = []
 
     class Audio(Plugin):
@@ -148,16 +95,15 @@ def test_a_tower_that_only_the_past_trains_takes_what_the_projection_gives_it(sc
             weights = strategy.space.tower("audio").parameters()
             seen.append((strategy.stage, [weight.grad for weight in weights]))
 
-    trained(scenario, dataset, AGEM(rows=16), Audio())
-    trained(scenario, dataset, Audio())
-    moved = [sum(float(each.norm()) for each in found) for _, found in seen[10:20]]
+    trained(AGEM(rows=16), Audio())
+    trained(Audio())
+    moved = [sum(float(each.norm()) for each in found) for _, found in seen[12:24]]
     assert any(moved)
-    assert all(each is None for _, found in seen[30:] for each in found)
+    assert all(each is None for _, found in seen[36:] for each in found)
 
 
-def test_without_a_memory_it_is_refused_at_the_start(scenario, dataset):
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    learner = Learner(space=JointSpace(scenario.space), seed=0, plugins=[AGEM()])
+def test_without_a_memory_it_is_refused_at_the_start(begun):
+    learner, streams = begun(AGEM(), items=None)
     with pytest.raises(ValueError, match="agem needs past items: give the run a memory"):
         learner.learn(streams, 0)
 
@@ -167,37 +113,15 @@ def test_one_row_is_refused():
         AGEM(rows=1)
 
 
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(scenario, dataset, tmp_path):
-    def keepers(learner: Learner) -> dict[str, Plugin]:
-        return {type(plugin).__name__: plugin for plugin in learner.plugins[:2]}
-
-    def keep() -> None:
-        if (whole.stage, whole.step) == (1, 6):
-            save(tmp_path / "inside", whole, keepers(whole), {})
-
-    whole, streams = begun(scenario, dataset, AGEM(rows=16))
-    whole.after_step = keep
-    for stage in range(3):
-        whole.learn(streams, stage)
-        if not stage:
-            save(tmp_path / "first", whole, keepers(whole), {})
-    parts, streams = begun(scenario, dataset, AGEM(rows=16))
-    welcome(tmp_path / "first", parts)
-    restore(tmp_path / "first", parts, keepers(parts))
-    parts.pass_over(streams, 1)
-    there: Path = tmp_path / "inside"
-    parts.learn(streams, 1, step=6, jump=lambda: restore(there, parts, keepers(parts)) and None)
-    parts.learn(streams, 2)
-    assert same(values(whole), values(parts))
-    for first, second in zip(keepers(whole).values(), keepers(parts).values(), strict=True):
-        assert same(first.state(), second.state())
+def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
+    assert same(*ends(lambda: AGEM(rows=16)))
 
 
-def test_it_changes_training(scenario, dataset):
-    naive = values(trained(scenario, dataset))
-    assert not same(naive, values(trained(scenario, dataset, AGEM(rows=16))))
+def test_it_changes_training(trained, values, same):
+    naive = values(trained())
+    assert not same(naive, values(trained(AGEM(rows=16))))
 
 
-def test_it_leaves_the_first_stage_alone(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=1))
-    assert same(naive, values(trained(scenario, dataset, AGEM(rows=16), stages=1)))
+def test_it_leaves_the_first_stage_alone(trained, values, same):
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(AGEM(rows=16), stages=1)))

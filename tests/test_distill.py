@@ -1,82 +1,14 @@
 """Distill: old modalities' embeddings stay near the teacher's."""
 
-from copy import deepcopy
-
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
-from continual_mm.arrivals import plan
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part
-from continual_mm.learning.stream import Benchmark, benchmark
-from continual_mm.memory import Memory
 from continual_mm.plugins.distill import Distill
 from continual_mm.plugins.freeze import Freeze
-from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import Recollection
 from continual_mm.space.space import JointSpace
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
-
-
-@pytest.fixture
-def scenario() -> Scenario:
-    return Scenario(
-        name="distill",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
-        training=Training(steps=12, batch_size=20, learning_rate=1e-2),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-            Stage(add=("depth",)),
-        ),
-    )
-
-
-def begun(
-    scenario: Scenario, dataset: Dataset, *plugins: Plugin, items: int | None = None
-) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    memory = None if items is None else Memory(items)
-    first = [] if memory is None else [Recollection(memory)]
-    learner = Learner(
-        space=JointSpace(scenario.space), seed=0, plugins=[*first, *plugins], memory=memory
-    )
-    return learner, streams
-
-
-def trained(
-    scenario: Scenario,
-    dataset: Dataset,
-    *plugins: Plugin,
-    stages: int = 2,
-    items: int | None = None,
-) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins, items=items)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def teacher_of(space: JointSpace, strategy: Learner, name: str, part: Part) -> torch.Tensor:
@@ -90,37 +22,8 @@ def student_of(strategy: Learner, name: str, part: Part) -> torch.Tensor:
     return strategy.embedded[name].direction[(rows >= part.start) & (rows < part.stop)]
 
 
-class Look(Plugin):
-    """Calls a function in each step of a stage, when all terms are there."""
-
-    def __init__(self, stage: int, function) -> None:
-        super().__init__()
-        self.stage, self.function, self.calls = stage, function, 0
-
-    def before_backward(self, strategy, *args, **kwargs):
-        if strategy.stage == self.stage:
-            self.function(strategy)
-            self.calls += 1
-
-
-def watched(scenario, dataset, plugin, stage, function, items=24) -> Learner:
-    """A run that is looked at; the function is also told of the space before the stage."""
-    finished = []
-    look = Look(stage, lambda strategy: function(strategy, finished[-1]))
-    learner, streams = begun(scenario, dataset, plugin, look, items=items)
-    for number in range(stage + 1):
-        finished.append(deepcopy(learner.space))
-        learner.learn(streams, number)
-    assert look.calls == 12
-    return learner
-
-
-def terms_of(strategy: Learner, start: str) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in strategy.terms.items() if name.startswith(start)}
-
-
 def test_the_term_of_remembered_rows_is_their_mean_squared_distance_to_the_old_space(
-    scenario, dataset
+    watched, terms_of
 ):
     def check(strategy, old):
         found = terms_of(strategy, "distill/")
@@ -132,10 +35,12 @@ def test_the_term_of_remembered_rows_is_their_mean_squared_distance_to_the_old_s
             expected = 3.0 / 2 * (2 - 2 * cosine).mean()
             torch.testing.assert_close(found[f"distill/{name}"], expected, rtol=1e-4, atol=2e-6)
 
-    watched(scenario, dataset, Distill(weight=3.0, rows=16), 1, check)
+    watched(Distill(weight=3.0, rows=16), 1, check, items=24)
 
 
-def test_the_term_of_current_rows_compares_with_the_old_towers_on_whole_features(scenario, dataset):
+def test_the_term_of_current_rows_compares_with_the_old_towers_on_whole_features(
+    scenario, watched, terms_of
+):
     space = scenario.space.model_copy(update={"feature_dropout": 0.5})
     scenario = scenario.model_copy(update={"space": space})
 
@@ -149,11 +54,11 @@ def test_the_term_of_current_rows_compares_with_the_old_towers_on_whole_features
         assert expected > 0.01
 
     plugin = Distill(current=0.5, rows=16)
-    watched(scenario, dataset, plugin, 1, check)
-    watched(scenario, dataset, Distill(current=0.5), 1, check, items=None)
+    watched(plugin, 1, check, scenario=scenario)
+    watched(Distill(current=0.5), 1, check, items=None, scenario=scenario)
 
 
-def test_at_the_teacher_there_is_no_distance_and_no_pull(scenario, dataset):
+def test_at_the_teacher_there_is_no_distance_and_no_pull(watched, terms_of):
     def check(strategy, old):
         if strategy.step:
             return
@@ -165,10 +70,10 @@ def test_at_the_teacher_there_is_no_distance_and_no_pull(scenario, dataset):
         assert float(loss) < 1e-9
         assert max(float(pull.abs().max()) for pull in pulls) < 1e-5
 
-    watched(scenario, dataset, Distill(current=1.0, rows=16), 1, check)
+    watched(Distill(current=1.0, rows=16), 1, check, items=24)
 
 
-def test_in_a_third_stage_what_arrived_in_the_second_is_held_too(scenario, dataset):
+def test_in_a_third_stage_what_arrived_in_the_second_is_held_too(watched, terms_of):
     def check(strategy, old):
         held = {"audio", "text", "video"}
         assert terms_of(strategy, "distill/").keys() == {
@@ -176,50 +81,49 @@ def test_in_a_third_stage_what_arrived_in_the_second_is_held_too(scenario, datas
             *(f"distill/current/{name}" for name in held),
         }
 
-    watched(scenario, dataset, Distill(current=1.0, rows=24), 2, check)
+    watched(Distill(current=1.0, rows=24), 2, check, items=24)
 
 
-def test_it_changes_training_and_with_no_weight_it_does_not(scenario, dataset):
-    naive = values(trained(scenario, dataset, items=24))
+def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
+    naive = values(trained(items=24))
     none = Distill(weight=0.0)
-    assert same(naive, values(trained(scenario, dataset, none, items=24)))
+    assert same(naive, values(trained(none, items=24)))
     assert none.state() == {}
     for plugin in (Distill(rows=16), Distill(weight=0.0, current=1.0)):
-        assert not same(naive, values(trained(scenario, dataset, plugin, items=24)))
+        assert not same(naive, values(trained(plugin, items=24)))
 
 
-def test_it_leaves_the_first_stage_alone(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=1, items=24))
+def test_it_leaves_the_first_stage_alone(trained, values, same):
+    naive = values(trained(stages=1, items=24))
     plugin = Distill(current=1.0)
-    assert same(naive, values(trained(scenario, dataset, plugin, stages=1, items=24)))
+    assert same(naive, values(trained(plugin, stages=1, items=24)))
 
 
-def test_old_embeddings_move_less_the_stronger_it_is(scenario, dataset):
-    longer = scenario.training.model_copy(update={"steps": 40})
-    scenario = scenario.model_copy(update={"training": longer})
+def test_old_embeddings_move_less_the_stronger_it_is(scenario, dataset, changed, trained):
+    scenario = changed(scenario, steps=40)
     video = dataset.columns["video"].values[80:]
-    before = trained(scenario, dataset, stages=1).space.encode("video", video)
+    before = trained(stages=1, scenario=scenario).space.encode("video", video)
     drifts = []
     for weight in (0.0, 3.0, 100.0):
-        learner = trained(scenario, dataset, Distill(weight=weight, rows=24), items=24)
+        learner = trained(Distill(weight=weight, rows=24), items=24, scenario=scenario)
         after = learner.space.encode("video", video)
         drifts.append(float((after - before).square().sum(1).mean()))
     assert drifts[0] > drifts[1] > 2 * drifts[2]
 
 
-def test_only_a_weight_on_current_rows_keeps_a_copy_of_the_towers(scenario, dataset):
+def test_only_a_weight_on_current_rows_keeps_a_copy_of_the_towers(trained):
     lean, full = Distill(rows=16), Distill(rows=16, current=1.0)
     for plugin in (lean, full):
-        trained(scenario, dataset, plugin, items=24)
+        trained(plugin, items=24)
     kinds = [{key.split("/")[0] for key in plugin.state()} for plugin in (lean, full)]
     assert kinds == [{"teacher"}, {"teacher", "towers"}]
-    space = trained(scenario, dataset, stages=1).space
+    space = trained(stages=1).space
     size = sum(value.nbytes for value in space.encoders.state_dict().values())
     towers = [value for key, value in full.state().items() if key.startswith("towers/")]
     assert sum(value.nbytes for value in towers) == size
 
 
-def test_a_fresh_plugin_with_a_saved_state_gives_the_same_next_terms(scenario, dataset):
+def test_a_fresh_plugin_with_a_saved_state_gives_the_same_next_terms(watched, terms_of, same):
     plugin = Distill(rows=16, current=1.0)
 
     def check(strategy, old):
@@ -232,30 +136,30 @@ def test_a_fresh_plugin_with_a_saved_state_gives_the_same_next_terms(scenario, d
         assert before.keys() == strategy.terms.keys()
         assert same(before, strategy.terms)
 
-    watched(scenario, dataset, plugin, 1, check)
+    watched(plugin, 1, check, items=24)
 
 
-def test_its_teacher_is_not_trained_along(scenario, dataset):
+def test_its_teacher_is_not_trained_along(watched, same):
     copies = []
 
     def check(strategy, old):
         plugin = next(p for p in strategy.plugins if isinstance(p, Distill))
         copies.append({key: value.clone() for key, value in plugin.state().items()})
 
-    watched(scenario, dataset, Distill(current=1.0, rows=16), 1, check)
+    watched(Distill(current=1.0, rows=16), 1, check, items=24)
     assert same(copies[0], copies[-1])
 
 
-def test_with_nothing_to_distil_from_it_is_refused_at_the_start(scenario, dataset):
+def test_with_nothing_to_distil_from_it_is_refused_at_the_start(trained):
     with pytest.raises(ValueError, match=r"give the run a memory.*distill\.current = 1"):
-        trained(scenario, dataset, Distill(), stages=1)
+        trained(Distill(), stages=1)
 
 
-def test_frozen_towers_stay_bit_for_bit_beside_it(scenario, dataset):
-    frozen = values(trained(scenario, dataset, Freeze(), items=24))
-    both = values(trained(scenario, dataset, Freeze(), Distill(current=1.0), items=24))
+def test_frozen_towers_stay_bit_for_bit_beside_it(trained, values, contained):
+    frozen = values(trained(Freeze(), items=24))
+    both = values(trained(Freeze(), Distill(current=1.0), items=24))
     old = {name: value for name, value in frozen.items() if ".text." not in name}
-    assert same(old, both)
+    assert contained(old, both)
 
 
 def test_parameters_out_of_range_are_refused():

@@ -26,7 +26,7 @@ from continual_mm.definitions import (
     Training,
 )
 from continual_mm.modality import Kind
-from continual_mm.plugins.registry import BUILT_IN
+from continual_mm.plugins.built_in import BUILT_IN
 from continual_mm.rules import Number
 from continual_mm.runs.opening import open_scenario, open_strategy
 

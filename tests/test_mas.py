@@ -1,69 +1,14 @@
 """MAS: weights that similarities depend on are held."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
-from continual_mm.arrivals import plan
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
-from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import Benchmark, benchmark
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.mas import MAS
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.runs.checkpoint import restore, save, welcome
 from continual_mm.space.naming import named_parameters
 from continual_mm.space.space import JointSpace
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
-
-
-@pytest.fixture
-def scenario() -> Scenario:
-    return Scenario(
-        name="mas",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
-        training=Training(steps=10, batch_size=20, learning_rate=1e-2),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-            Stage(add=("depth",), pairs=("depth-text",)),
-        ),
-    )
-
-
-def begun(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    return Learner(space=JointSpace(scenario.space), seed=0, plugins=plugins), streams
-
-
-def trained(scenario: Scenario, dataset: Dataset, *plugins: Plugin, stages: int = 2) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) for name, value in first.items()
-    )
 
 
 def energy(space: JointSpace, dataset: Dataset) -> float:
@@ -80,11 +25,11 @@ def importances(plugin: MAS) -> dict[str, torch.Tensor]:
     return {k.removeprefix(start): v for k, v in plugin.state().items() if k.startswith(start)}
 
 
-def test_importance_is_the_slope_of_the_similarities_energy(scenario, dataset):
+def test_importance_is_the_slope_of_the_similarities_energy(scenario, dataset, trained):
     """One batch of all items, so its order plays no role; slopes by central differences."""
     scenario = scenario.model_copy(update={"items": "shared"})
     plugin = MAS(batches=1, rows=80)
-    space = trained(scenario, dataset, plugin, stages=1).space
+    space = trained(plugin, stages=1, scenario=scenario).space
     for name in ("encoders.video.unit.fc.weight", "encoders.audio.unit.fc.bias"):
         found, weight = importances(plugin)[name].flatten(), dict(named_parameters(space))[name]
         for place in found.topk(3).indices.tolist():
@@ -97,9 +42,9 @@ def test_importance_is_the_slope_of_the_similarities_energy(scenario, dataset):
             assert float(found[place]) == pytest.approx(slope, rel=0.02)
 
 
-def test_the_papers_own_functional_has_no_slope_in_a_space_of_unit_vectors(scenario, dataset):
+def test_the_papers_own_functional_has_no_slope_in_a_space_of_unit_vectors(dataset, trained):
     plugin = MAS(batches=2, rows=8)
-    space = trained(scenario, dataset, plugin, stages=1).space
+    space = trained(plugin, stages=1).space
     features = torch.from_numpy(dataset.columns["video"].values[:80])
     embedded = space({"video": features}, {})["video"].embedding
     weights = list(space.tower("video").parameters())
@@ -109,16 +54,16 @@ def test_the_papers_own_functional_has_no_slope_in_a_space_of_unit_vectors(scena
     assert largest < 1e-5 * max(float(each.max()) for each in importances(plugin).values())
 
 
-def test_the_scale_of_similarities_and_reconstruction_heads_have_no_importance(scenario, dataset):
+def test_the_scale_of_similarities_and_reconstruction_heads_have_no_importance(trained):
     plugin = MAS(batches=2, rows=8)
-    trained(scenario, dataset, plugin)
+    trained(plugin)
     assert importances(plugin)
     assert all(name.startswith("encoders.") for name in importances(plugin))
 
 
-def test_importances_add_up_over_stages_around_the_last_weights(scenario, dataset):
+def test_importances_add_up_over_stages_around_the_last_weights(begun):
     plugin = MAS(weight=0.001, batches=2, rows=8)
-    learner, streams = begun(scenario, dataset, plugin)
+    learner, streams = begun(plugin)
     name = "encoders.video.unit.fc.weight"
     learner.learn(streams, 0)
     first = importances(plugin)
@@ -133,7 +78,7 @@ def test_importances_add_up_over_stages_around_the_last_weights(scenario, datase
         assert torch.equal(plugin.state()[f"centre/{each}"], weights[each]), each
 
 
-def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(scenario, dataset):
+def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(trained):
     seen = []
 
     class Look(Plugin):
@@ -147,27 +92,27 @@ def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(scenari
                 seen.append((float(strategy.terms["mas"]), 5.0 * expected))
 
     plugin = MAS(weight=5.0, batches=2, rows=8)
-    trained(scenario, dataset, plugin, Look())
+    trained(plugin, Look())
     assert seen[0] == (0.0, 0.0)
     assert seen[-1][0] > 0
     for found, expected in seen:
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_old_embeddings_move_less_the_stronger_it_is(scenario, dataset):
+def test_old_embeddings_move_less_the_stronger_it_is(dataset, trained):
     video = dataset.columns["video"].values[80:]
-    before = trained(scenario, dataset, stages=1).space.encode("video", video)
+    before = trained(stages=1).space.encode("video", video)
     ways = []
     for weight in (0.0, 10.0, 1000.0):
-        learner = trained(scenario, dataset, MAS(weight=weight, batches=4, rows=16))
+        learner = trained(MAS(weight=weight, batches=4, rows=16))
         after = learner.space.encode("video", video)
         ways.append(float((after - before).square().sum(1).mean()))
     assert ways[0] > ways[1] > ways[2]
 
 
-def test_frozen_towers_stay_bit_for_bit_beside_it(scenario, dataset):
-    frozen = values(trained(scenario, dataset, Freeze()))
-    assert same(frozen, values(trained(scenario, dataset, Freeze(), MAS(batches=2, rows=8))))
+def test_frozen_towers_stay_bit_for_bit_beside_it(trained, values, same):
+    frozen = values(trained(Freeze()))
+    assert same(frozen, values(trained(Freeze(), MAS(batches=2, rows=8))))
 
 
 def test_parameters_out_of_range_are_refused():
@@ -176,40 +121,18 @@ def test_parameters_out_of_range_are_refused():
             MAS(**wrong)
 
 
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(scenario, dataset, tmp_path):
-    def keepers(learner: Learner) -> dict[str, Plugin]:
-        return {type(plugin).__name__: plugin for plugin in learner.plugins[:1]}
-
-    def keep() -> None:
-        if (whole.stage, whole.step) == (1, 6):
-            save(tmp_path / "inside", whole, keepers(whole), {})
-
-    whole, streams = begun(scenario, dataset, MAS(batches=2, rows=8))
-    whole.after_step = keep
-    for stage in range(3):
-        whole.learn(streams, stage)
-        if not stage:
-            save(tmp_path / "first", whole, keepers(whole), {})
-    parts, streams = begun(scenario, dataset, MAS(batches=2, rows=8))
-    welcome(tmp_path / "first", parts)
-    restore(tmp_path / "first", parts, keepers(parts))
-    parts.pass_over(streams, 1)
-    there: Path = tmp_path / "inside"
-    parts.learn(streams, 1, step=6, jump=lambda: restore(there, parts, keepers(parts)) and None)
-    parts.learn(streams, 2)
-    assert same(values(whole), values(parts))
-    for first, second in zip(keepers(whole).values(), keepers(parts).values(), strict=True):
-        assert same(first.state(), second.state())
+def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
+    assert same(*ends(lambda: MAS(batches=2, rows=8)))
 
 
-def test_it_changes_training_and_with_no_weight_it_does_not(scenario, dataset):
-    naive = values(trained(scenario, dataset))
-    assert not same(naive, values(trained(scenario, dataset, MAS(batches=2, rows=8))))
+def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
+    naive = values(trained())
+    assert not same(naive, values(trained(MAS(batches=2, rows=8))))
     none = MAS(weight=0.0)
-    assert same(naive, values(trained(scenario, dataset, none)))
+    assert same(naive, values(trained(none)))
     assert none.state() == {}
 
 
-def test_it_leaves_the_first_stage_alone(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=1))
-    assert same(naive, values(trained(scenario, dataset, MAS(batches=2, rows=8), stages=1)))
+def test_it_leaves_the_first_stage_alone(trained, values, same):
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(MAS(batches=2, rows=8), stages=1)))

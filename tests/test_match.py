@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,17 +23,6 @@ SCENARIO = Scenario(
     training=Training(steps=12, batch_size=20, learning_rate=1e-2),
     stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
 )
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(7)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
 
 
 class Look(Plugin):

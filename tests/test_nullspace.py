@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from continual_mm.arrivals import plan
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import Benchmark, benchmark
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.nullspace import Nullspace, leading_space, outside
 from continual_mm.plugins.plugin import Plugin
@@ -20,7 +18,6 @@ from continual_mm.plugins.warmup import Warmup
 from continual_mm.runs.progress import Listener
 from continual_mm.runs.run import run
 from continual_mm.space.naming import modality_of, named_parameters
-from continual_mm.space.space import JointSpace
 
 OLD = ("video", "audio")
 ALL = {"keep": 1.0, "batches": 4, "rows": 20}
@@ -65,6 +62,11 @@ def scenario_of(steps: int = 12, **space: object) -> Scenario:
     )
 
 
+@pytest.fixture
+def scenario() -> Scenario:
+    return scenario_of()
+
+
 class Decay(Plugin):
     """Gives the optimiser a weight decay."""
 
@@ -92,28 +94,6 @@ class Gradients(Nullspace):
         pass
 
 
-def begun(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    return Learner(space=JointSpace(scenario.space), seed=0, plugins=plugins), streams
-
-
-def trained(
-    scenario: Scenario, dataset: Dataset, *plugins: Plugin, stages: int | None = None
-) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins)
-    for stage in range(len(scenario.stages) if stages is None else stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def weights(learner: Learner) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in named_parameters(learner.space)}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
 def embeddings(learner: Learner, dataset: Dataset, names: Iterable[str] = OLD) -> dict[str, Tensor]:
     """Raw embeddings of the first stage's items."""
     learner.space.eval()
@@ -129,33 +109,42 @@ def embeddings(learner: Learner, dataset: Dataset, names: Iterable[str] = OLD) -
     return found
 
 
-def drift(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> float:
-    """How far the old towers' outputs move in the second stage, relative to their size."""
-    learner, streams = begun(scenario, dataset, *plugins)
-    learner.learn(streams, 0)
-    before = embeddings(learner, dataset)
-    learner.learn(streams, 1)
-    after = embeddings(learner, dataset)
-    return max(float((after[name] - before[name]).norm() / before[name].norm()) for name in OLD)
+@pytest.fixture
+def drift(begun):
+    """(scenario, dataset, plugins) -> how far the old towers' outputs move in the second stage.
+
+    Relative to their size.
+    """
+
+    def drift_of(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> float:
+        learner, streams = begun(*plugins, scenario=scenario, dataset=dataset)
+        learner.learn(streams, 0)
+        before = embeddings(learner, dataset)
+        learner.learn(streams, 1)
+        after = embeddings(learner, dataset)
+        moved = [(after[name] - before[name]).norm() / before[name].norm() for name in OLD]
+        return max(float(each) for each in moved)
+
+    return drift_of
 
 
 @pytest.mark.parametrize("others", [(), (Decay(),)], ids=["adam", "weight decay"])
-def test_old_outputs_stay_where_projected_gradients_let_them_drift(others, dataset):
+def test_old_outputs_stay_where_projected_gradients_let_them_drift(others, dataset, drift):
     scenario = scenario_of(steps=50)
     assert drift(scenario, dataset, Gradients(**ALL), *others) > 1e-2
     assert drift(scenario, dataset, Nullspace(**ALL), *others) < 1e-6
 
 
 @pytest.mark.parametrize("mode", ["robust", "reference"])
-def test_towers_with_time_stay_too_in_both_modes(mode, clips):
+def test_towers_with_time_stay_too_in_both_modes(mode, clips, drift):
     scenario = scenario_of(steps=10, mode=mode, width=4, depth=1, reconstruction_width=8)
     assert drift(scenario, clips) > 1e-2
     assert drift(scenario, clips, Nullspace(**ALL)) < 2e-6
 
 
-def test_published_towers_keep_their_batch_statistics_bit_for_bit(clips):
+def test_published_towers_keep_their_batch_statistics_bit_for_bit(clips, begun):
     scenario = scenario_of(steps=5, mode="reference", width=4, depth=1, reconstruction_width=8)
-    learner, streams = begun(scenario, clips, Nullspace())
+    learner, streams = begun(Nullspace(), scenario=scenario, dataset=clips)
     learner.learn(streams, 0)
     audio = learner.space.tower("audio")
     norms = [m for m in audio.modules() if isinstance(m, nn.BatchNorm1d)]
@@ -166,11 +155,11 @@ def test_published_towers_keep_their_batch_statistics_bit_for_bit(clips):
     assert all(torch.equal(value, before[name]) for name, value in audio.named_buffers())
 
 
-def test_published_text_that_multiplies_by_itself_is_bound_and_its_bias_held(clips):
+def test_published_text_that_multiplies_by_itself_is_bound_and_its_bias_held(clips, begun, weights):
     scenario = scenario_of(steps=5, mode="reference", width=4, depth=1, reconstruction_width=8)
     text_first = (Stage(add=("video", "text")), Stage(add=("audio",)))
     scenario = scenario.model_copy(update={"stages": text_first})
-    learner, streams = begun(scenario, clips, Nullspace(**ALL))
+    learner, streams = begun(Nullspace(**ALL), scenario=scenario, dataset=clips)
     learner.learn(streams, 0)
     before, held = embeddings(learner, clips, ["text"]), weights(learner)
     learner.learn(streams, 1)
@@ -181,10 +170,10 @@ def test_published_text_that_multiplies_by_itself_is_bound_and_its_bias_held(cli
     )
 
 
-def test_old_layers_learn_on_where_old_inputs_were_not(dataset):
+def test_old_layers_learn_on_where_old_inputs_were_not(dataset, trained, weights):
     """Changes are there, and they leave out the direction in which old inputs are largest."""
-    before = weights(trained(scenario_of(), dataset, stages=1))
-    after = weights(trained(scenario_of(), dataset, Nullspace(keep=0.9, batches=4, rows=20)))
+    before = weights(trained(stages=1))
+    after = weights(trained(Nullspace(keep=0.9, batches=4, rows=20)))
     change = after["encoders.video.unit.fc.weight"] - before["encoders.video.unit.fc.weight"]
     inputs = torch.from_numpy(dataset.columns["video"].values[:80])
     seen = torch.linalg.svd(inputs.T @ inputs).U[:, :1]
@@ -192,9 +181,9 @@ def test_old_layers_learn_on_where_old_inputs_were_not(dataset):
     assert (change @ seen).norm() < 0.1 * change.norm()
 
 
-def test_what_no_layer_multiplies_is_held_in_old_towers_and_nowhere_else(dataset):
-    before = weights(trained(scenario_of(), dataset, stages=1))
-    learner = trained(scenario_of(), dataset, Nullspace(keep=0.5))
+def test_what_no_layer_multiplies_is_held_in_old_towers_and_nowhere_else(trained, weights):
+    before = weights(trained(stages=1))
+    learner = trained(Nullspace(keep=0.5))
     after = weights(learner)
     held = {n for n, p in named_parameters(learner.space) if not p.requires_grad}
     assert held == {n for n in before if modality_of(n) and ".norm." in n}
@@ -202,41 +191,41 @@ def test_what_no_layer_multiplies_is_held_in_old_towers_and_nowhere_else(dataset
     assert not torch.equal(before["log_scale"], after["log_scale"])
 
 
-def test_it_leaves_the_first_stage_alone(dataset):
-    naive = weights(trained(scenario_of(), dataset, stages=1))
-    assert same(naive, weights(trained(scenario_of(), dataset, Nullspace(), stages=1)))
+def test_it_leaves_the_first_stage_alone(trained, weights, same):
+    naive = weights(trained(stages=1))
+    assert same(naive, weights(trained(Nullspace(), stages=1)))
 
 
-def test_it_changes_training_and_with_nothing_to_keep_it_does_not(dataset):
-    naive = weights(trained(scenario_of(), dataset))
+def test_it_changes_training_and_with_nothing_to_keep_it_does_not(trained, weights, same):
+    naive = weights(trained())
     plugin = Nullspace(keep=0.0)
-    assert same(naive, weights(trained(scenario_of(), dataset, plugin)))
+    assert same(naive, weights(trained(plugin)))
     assert plugin.state() == {}
-    assert not same(naive, weights(trained(scenario_of(), dataset, Nullspace())))
+    assert not same(naive, weights(trained(Nullspace())))
 
 
-def test_the_more_is_kept_the_less_old_outputs_drift(dataset):
-    found = [drift(scenario_of(), dataset, Nullspace(keep=keep)) for keep in (0.0, 0.9, 0.99)]
+def test_the_more_is_kept_the_less_old_outputs_drift(scenario, dataset, drift):
+    found = [drift(scenario, dataset, Nullspace(keep=keep)) for keep in (0.0, 0.9, 0.99)]
     assert found[0] > 2 * found[1] > 4 * found[2] > 0
 
 
-def test_what_is_frozen_stays_bit_for_bit(dataset):
-    before = weights(trained(scenario_of(), dataset, stages=1))
-    after = weights(trained(scenario_of(), dataset, Nullspace(), Freeze()))
-    assert same({n: v for n, v in before.items() if modality_of(n)}, after)
+def test_what_is_frozen_stays_bit_for_bit(trained, weights, contained):
+    before = weights(trained(stages=1))
+    after = weights(trained(Nullspace(), Freeze()))
+    assert contained({n: v for n, v in before.items() if modality_of(n)}, after)
 
 
-def test_after_a_warm_up_old_outputs_stay_as_well(dataset):
+def test_after_a_warm_up_old_outputs_stay_as_well(dataset, drift):
     scenario = scenario_of(steps=20)
     assert drift(scenario, dataset, Warmup(share=0.5)) > 1e-2
     for plugins in ((Nullspace(**ALL), Warmup()), (Warmup(), Nullspace(**ALL))):
         assert drift(scenario, dataset, *plugins) < 1e-6
 
 
-def test_the_space_is_that_of_all_stages_until_now(dataset):
+def test_the_space_is_that_of_all_stages_until_now(dataset, begun):
     """Two stages that show the same items show every input twice as often, in the mean once."""
     plugin = Nullspace(**ALL)
-    learner, streams = begun(scenario_of(), dataset, plugin)
+    learner, streams = begun(plugin)
     learner.learn(streams, 0)
     layer = "covariance/encoders.video.unit.fc.weight,encoders.video.unit.fc.bias"
     first = plugin.state()[layer].clone()
@@ -270,7 +259,9 @@ def test_the_fewest_directions_hold_the_energy_in_each_group():
     torch.testing.assert_close(first, torch.eye(4)[0])
 
 
-def test_a_run_that_was_stopped_in_a_stage_goes_on_to_the_same_bits(dataset, tmp_path):
+def test_a_run_that_was_stopped_in_a_stage_goes_on_to_the_same_bits(
+    tmp_path, scenario, dataset, same
+):
     class Stop(Listener):
         def __init__(self, steps: int) -> None:
             self.left = iter(range(steps))
@@ -280,7 +271,6 @@ def test_a_run_that_was_stopped_in_a_stage_goes_on_to_the_same_bits(dataset, tmp
                 raise KeyboardInterrupt
 
     strategy = Strategy(name="nullspace", plugins={"nullspace": {"keep": 0.9, "batches": 2}})
-    scenario = scenario_of()
     whole = run(scenario, strategy, dataset, tmp_path / "whole", device="cpu")
     out, options = tmp_path / "parts", {"device": "cpu", "checkpoint_every": 4}
     with pytest.raises(KeyboardInterrupt):

@@ -2,98 +2,39 @@
 
 from copy import deepcopy
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
-from continual_mm.arrivals import plan
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
-from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import Benchmark, benchmark
+from continual_mm.definitions import Scenario
 from continual_mm.losses.transport import plan_distillation
 from continual_mm.plugins.partners import Partners
-from continual_mm.plugins.plugin import Plugin
-from continual_mm.space.space import JointSpace
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
+@pytest.fixture
+def scenario(scenario: Scenario) -> Scenario:
+    """Two stages only, so that each has more items."""
+    return scenario.model_copy(update={"stages": scenario.stages[:2]})
 
 
-def scenario(steps: int = 12) -> Scenario:
-    return Scenario(
-        name="kept",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
-        training=Training(steps=steps, batch_size=20, learning_rate=1e-2),
-        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
-    )
-
-
-def begun(dataset: Dataset, *plugins: Plugin, steps: int = 12) -> tuple[Learner, Benchmark]:
-    chosen = scenario(steps)
-    streams = benchmark(chosen, plan(chosen, dataset.card), dataset, seed=0)
-    return Learner(space=JointSpace(chosen.space), seed=0, plugins=plugins), streams
-
-
-def trained(dataset: Dataset, *plugins: Plugin, stages: int = 2, steps: int = 12) -> Learner:
-    learner, streams = begun(dataset, *plugins, steps=steps)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-class Look(Plugin):
-    """Calls a function in each step of the second stage, when all terms are there."""
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.function, self.calls = function, 0
-
-    def before_backward(self, strategy, *args, **kwargs):
-        if strategy.stage == 1:
-            self.function(strategy)
-            self.calls += 1
-
-
-def terms_of(strategy: Learner) -> dict[str, torch.Tensor]:
-    return {name: v for name, v in strategy.terms.items() if name.startswith("partners")}
-
-
-def test_it_changes_training_and_with_no_weight_it_does_not(dataset):
-    naive = values(trained(dataset))
+def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
+    naive = values(trained())
     none = Partners(weight=0.0)
-    assert same(naive, values(trained(dataset, none)))
+    assert same(naive, values(trained(none)))
     assert none.state() == {}
-    assert not same(naive, values(trained(dataset, Partners(weight=3.0))))
+    assert not same(naive, values(trained(Partners(weight=3.0))))
 
 
-def test_it_leaves_the_first_stage_alone(dataset):
-    naive = values(trained(dataset, stages=1))
-    assert same(naive, values(trained(dataset, Partners(), stages=1)))
+def test_it_leaves_the_first_stage_alone(trained, values, same):
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(Partners(), stages=1)))
 
 
-def test_at_the_teacher_there_is_no_divergence_and_no_pull(dataset):
+def test_at_the_teacher_there_is_no_divergence_and_no_pull(trained, looking, terms_of):
     def check(strategy):
         if strategy.step:
             return
-        found = terms_of(strategy)
+        found = terms_of(strategy, "partners")
         assert found.keys() == {"partners/video-audio"}
         loss = torch.stack(list(found.values())).sum()
         weights = list(strategy.space.tower("video").parameters())
@@ -101,15 +42,17 @@ def test_at_the_teacher_there_is_no_divergence_and_no_pull(dataset):
         assert abs(float(loss)) < 1e-4
         assert max(float(pull.abs().max()) for pull in pulls) < 2e-3
 
-    trained(dataset, Partners(weight=1.0), look := Look(check))
+    trained(Partners(weight=1.0), look := looking(1, check))
     assert look.calls == 12
 
 
-def test_a_fresh_plugin_with_a_state_from_inside_a_stage_gives_the_same_terms(dataset):
+def test_a_fresh_plugin_with_a_state_from_inside_a_stage_gives_the_same_terms(
+    trained, looking, terms_of, same
+):
     plugin = Partners()
 
     def check(strategy):
-        before = terms_of(strategy)
+        before = terms_of(strategy, "partners")
         fresh = Partners()
         fresh.load_state(load(save(plugin.state())))
         strategy.terms = {}
@@ -117,16 +60,16 @@ def test_a_fresh_plugin_with_a_state_from_inside_a_stage_gives_the_same_terms(da
         assert before.keys() == strategy.terms.keys() == {"partners/video-audio"}
         assert same(before, strategy.terms)
 
-    trained(dataset, plugin, look := Look(check))
+    trained(plugin, look := looking(1, check))
     assert look.calls == 12
 
 
-def test_the_old_tower_s_output_moves_less_the_stronger_it_is(dataset):
+def test_the_old_tower_s_output_moves_less_the_stronger_it_is(scenario, dataset, changed, trained):
     video = dataset.columns["video"].values[80:]
-    before = trained(dataset, stages=1, steps=40).space.encode("video", video)
+    before = trained(stages=1, scenario=changed(scenario, steps=40)).space.encode("video", video)
     drifts = []
     for weight in (0.0, 3.0, 100.0):
-        learner = trained(dataset, Partners(weight=weight), steps=40)
+        learner = trained(Partners(weight=weight), scenario=changed(scenario, steps=40))
         drifts.append(float((learner.space.encode("video", video) - before).square().sum(1).mean()))
     assert drifts[0] > drifts[1] > drifts[2]
 
@@ -137,9 +80,9 @@ def test_parameters_out_of_range_are_refused():
             Partners(**wrong)
 
 
-def test_the_term_is_the_divergence_of_plans_with_what_the_finished_space_stored(dataset):
+def test_the_term_is_the_divergence_of_plans_with_what_the_finished_space_stored(begun, looking):
     plugin = Partners(weight=2.0)
-    learner, streams = begun(dataset, plugin, look := Look(lambda strategy: check(strategy)))
+    learner, streams = begun(plugin, look := looking(1, lambda strategy: check(strategy)))
     learner.learn(streams, 0)
     old = deepcopy(learner.space)
     partners = plugin.state()["partners/audio"]
@@ -158,9 +101,9 @@ def test_the_term_is_the_divergence_of_plans_with_what_the_finished_space_stored
     assert look.calls == 12
 
 
-def test_what_is_stored_are_embeddings_of_the_stage_s_items_and_nothing_else(dataset):
+def test_what_is_stored_are_embeddings_of_the_stage_s_items_and_nothing_else(dataset, trained):
     plugin = Partners(items=30)
-    learner = trained(dataset, plugin, stages=1)
+    learner = trained(plugin, stages=1)
     state = plugin.state()
     assert state.keys() == {"partners/video", "partners/audio"}
     for name in ("video", "audio"):

@@ -8,8 +8,9 @@ import pytest
 from continual_mm.catalog import open_definition
 from continual_mm.complaint import RefusedError
 from continual_mm.definitions import MemorySettings, Strategy
+from continual_mm.plugins.built_in import BUILT_IN
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.registry import BUILT_IN, build, outside, rules
+from continual_mm.plugins.registry import build, outside, rules
 from continual_mm.runs.opening import open_strategy
 
 OUTSIDE = '''

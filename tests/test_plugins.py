@@ -1,26 +1,20 @@
 """Ways of not forgetting: each changes training as it says, and not at all with weight 0."""
 
-from collections.abc import Mapping
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 
-from continual_mm.arrivals import plan
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
+from continual_mm.definitions import Scenario
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part, contrast
-from continual_mm.learning.stream import Benchmark, benchmark
 from continual_mm.losses.transport import plan_distillation
-from continual_mm.memory import Memory
 from continual_mm.plugins.ewc import EWC
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.plugins.replay import Replay
 from continual_mm.plugins.transport import Transport
 from continual_mm.space.naming import named_parameters
-from continual_mm.space.space import JointSpace
 
 PLUGINS = {
     "replay": lambda weight: Replay(weight=weight, rows=16),
@@ -29,71 +23,35 @@ PLUGINS = {
 }
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
+@pytest.fixture
+def scenario(scenario: Scenario) -> Scenario:
+    """Two stages only, so that each has more items."""
+    return scenario.model_copy(update={"stages": scenario.stages[:2]})
 
 
-@pytest.fixture(scope="module")
-def scenario() -> Scenario:
-    return Scenario(
-        name="protected",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
-        training=Training(steps=12, batch_size=20, learning_rate=1e-2),
-        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
-    )
-
-
-def trained(
-    scenario: Scenario,
-    dataset: Dataset,
-    plugins: Mapping[str, object] = {},
-    *,
-    items: int | None = 24,
-    stages: int = 2,
-) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    memory = None if items is None else Memory(items)
-    first = [] if memory is None else [Recollection(memory)]
-    learner = Learner(
-        space=JointSpace(scenario.space), seed=0, plugins=[*first, *plugins.values()], memory=memory
-    )
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner, streams
-
-
-def weights(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in named_parameters(learner.space)}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
+@pytest.fixture
+def begun(begun):
+    """With a memory of 24 items."""
+    return partial(begun, items=24)
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-def test_it_changes_training_and_with_weight_zero_it_does_not(name, scenario, dataset):
-    naive, _ = trained(scenario, dataset)
-    with_it, _ = trained(scenario, dataset, {name: PLUGINS[name](1.0)})
-    without, _ = trained(scenario, dataset, {name: PLUGINS[name](0.0)})
+def test_it_changes_training_and_with_weight_zero_it_does_not(name, trained, weights, same):
+    naive = trained()
+    with_it = trained(PLUGINS[name](1.0))
+    without = trained(PLUGINS[name](0.0))
     assert not same(weights(naive), weights(with_it))
     assert same(weights(naive), weights(without))
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-def test_it_leaves_the_first_stage_alone(name, scenario, dataset):
-    naive, _ = trained(scenario, dataset, stages=1)
-    with_it, _ = trained(scenario, dataset, {name: PLUGINS[name](1.0)}, stages=1)
+def test_it_leaves_the_first_stage_alone(name, trained, weights, same):
+    naive = trained(stages=1)
+    with_it = trained(PLUGINS[name](1.0), stages=1)
     assert same(weights(naive), weights(with_it))
 
 
-def test_all_together_they_add_all_their_terms(scenario, dataset):
+def test_all_together_they_add_all_their_terms(trained):
     seen: set[str] = set()
 
     class Listener(Freeze):
@@ -107,13 +65,15 @@ def test_all_together_they_add_all_their_terms(scenario, dataset):
             seen.update(strategy.terms)
 
     plugins = {name: make(1.0) for name, make in PLUGINS.items()} | {"listener": Listener()}
-    trained(scenario, dataset, plugins)
+    trained(*plugins.values())
     assert {"ewc", "gauge", "transport/audio-video", "replay/contrast/audio-video"} <= seen
     assert "contrast/text-video" in seen
     assert "transport/text-video" not in seen  # nothing was remembered of a pair still to come
 
 
-def test_old_pairs_keep_their_plan_better_with_transport_than_without(scenario, dataset):
+def test_old_pairs_keep_their_plan_better_with_transport_than_without(
+    scenario, dataset, changed, begun, trained
+):
     def cost(learner: Learner, rows: torch.Tensor) -> torch.Tensor:
         video, audio = (
             learner.space.encode(name, torch.from_numpy(dataset.columns[name].values)[rows])
@@ -121,13 +81,13 @@ def test_old_pairs_keep_their_plan_better_with_transport_than_without(scenario, 
         )
         return 1 - video @ audio.T
 
-    longer = scenario.training.model_copy(update={"steps": 50})
-    scenario = scenario.model_copy(update={"training": longer})
-    before, streams = trained(scenario, dataset, stages=1)
+    scenario = changed(scenario, steps=50)
+    before, streams = begun(scenario=scenario)
+    before.learn(streams, 0)
     rows = streams.train[0].items.shares[0].rows
     teacher = cost(before, rows)
-    loose, _ = trained(scenario, dataset)
-    kept, _ = trained(scenario, dataset, {"transport": Transport(weight=10.0, rows=24)})
+    loose = trained(scenario=scenario)
+    kept = trained(Transport(weight=10.0, rows=24), scenario=scenario)
     drift_of = [
         float(plan_distillation(teacher, cost(learner, rows), epsilon=0.07))
         for learner in (loose, kept)
@@ -135,8 +95,9 @@ def test_old_pairs_keep_their_plan_better_with_transport_than_without(scenario, 
     assert drift_of[1] < 0.5 * drift_of[0]
 
 
-def test_frozen_weights_and_buffers_stay_bit_for_bit(scenario, dataset):
-    learner, streams = trained(scenario, dataset, {"freeze": Freeze()}, items=None, stages=1)
+def test_frozen_weights_and_buffers_stay_bit_for_bit(begun):
+    learner, streams = begun(Freeze(), items=None)
+    learner.learn(streams, 0)
     before = {name: value.clone() for name, value in learner.space.state_dict().items()}
     learner.learn(streams, 1)
     after = learner.space.state_dict()
@@ -147,7 +108,7 @@ def test_frozen_weights_and_buffers_stay_bit_for_bit(scenario, dataset):
     assert all(".text." in name for name in names)
 
 
-def test_frozen_modules_stay_in_evaluation_mode_while_the_new_tower_trains(scenario, dataset):
+def test_frozen_modules_stay_in_evaluation_mode_while_the_new_tower_trains(trained):
     modes = {}
 
     class Listener(Freeze):
@@ -156,7 +117,7 @@ def test_frozen_modules_stay_in_evaluation_mode_while_the_new_tower_trains(scena
                 name: strategy.space.tower(name).training for name in ("video", "audio")
             } | {"new": strategy.space.tower("text").training if "text" in strategy.space else None}
 
-    trained(scenario, dataset, {"freeze": Listener()}, items=None)
+    trained(Listener(), items=None)
     assert modes[0] == {"video": True, "audio": True, "new": None}
     assert modes[1] == {"video": False, "audio": False, "new": True}
 
@@ -186,9 +147,10 @@ def test_the_sum_of_parabolas_is_held_exactly():
     torch.testing.assert_close(found, expected)
 
 
-def test_fisher_is_the_mean_squared_gradient_of_the_contrast(scenario, dataset):
+def test_fisher_is_the_mean_squared_gradient_of_the_contrast(begun):
     plugin = EWC(weight=1.0, batches=3, rows=10)
-    learner, streams = trained(scenario, dataset, {"ewc": plugin}, items=None, stages=1)
+    learner, streams = begun(plugin, items=None)
+    learner.learn(streams, 0)
     learner.experience = streams.train[0]
     found = plugin.fisher(learner)
     from continual_mm.learning.loader import StepLoader
@@ -206,22 +168,24 @@ def test_fisher_is_the_mean_squared_gradient_of_the_contrast(scenario, dataset):
     torch.testing.assert_close(found[name], expected)
 
 
-def test_ewc_grows_with_the_space(scenario, dataset):
+def test_ewc_grows_with_the_space(begun):
     plugin = EWC(batches=2, rows=8)
-    learner, streams = trained(scenario, dataset, {"ewc": plugin}, items=None, stages=1)
+    learner, streams = begun(plugin, items=None)
+    learner.learn(streams, 0)
     assert not any(".text." in name for name in plugin.state())
     learner.learn(streams, 1)
     assert any(".text." in name for name in plugin.state())
 
 
-def test_online_ewc_pulls_to_the_last_stage_and_lets_older_importances_fade(scenario, dataset):
+def test_online_ewc_pulls_to_the_last_stage_and_lets_older_importances_fade(begun):
     class Kept(EWC):
         def fisher(self, learner):
             self.found = super().fisher(learner)
             return self.found
 
     plugin = Kept(batches=2, rows=8, online=1, decay=0.25)
-    learner, streams = trained(scenario, dataset, {"ewc": plugin}, items=None, stages=1)
+    learner, streams = begun(plugin, items=None)
+    learner.learn(streams, 0)
     first = {name: value.clone() for name, value in plugin.state().items()}
     learner.learn(streams, 1)
     last = plugin.state()
@@ -232,8 +196,8 @@ def test_online_ewc_pulls_to_the_last_stage_and_lets_older_importances_fade(scen
             assert torch.equal(last[f"centre/{name}"], weight)
 
 
-def test_remembered_rows_are_copies_of_what_their_stage_showed(scenario, dataset):
-    learner, _ = trained(scenario, dataset)
+def test_remembered_rows_are_copies_of_what_their_stage_showed(dataset, trained):
+    learner = trained()
     memory = next(p for p in learner.plugins if isinstance(p, Recollection))
     batch = memory.batch
     assert len(batch) == 24
@@ -246,8 +210,8 @@ def test_remembered_rows_are_copies_of_what_their_stage_showed(scenario, dataset
         assert batch.features[name].data_ptr() != column.data_ptr()
 
 
-def test_the_memory_is_an_avalanche_buffer_of_single_rows(scenario, dataset):
-    learner, _ = trained(scenario, dataset)
+def test_the_memory_is_an_avalanche_buffer_of_single_rows(trained):
+    learner = trained()
     memory = next(p for p in learner.plugins if isinstance(p, Recollection))
     assert len(memory.buffer) == 24
     assert memory.buffer[3].index.tolist() == memory.batch.index[3:4].tolist()
@@ -260,6 +224,6 @@ def test_replay_needs_more_than_one_row_and_says_so():
         Replay(weight=-1.0)
 
 
-def test_transport_without_a_memory_is_refused(scenario, dataset):
+def test_transport_without_a_memory_is_refused(trained):
     with pytest.raises(ValueError, match="give the run a memory"):
-        trained(scenario, dataset, {"transport": Transport()}, items=None)
+        trained(Transport(), items=None)

@@ -1,6 +1,7 @@
 """Realign: merged weights, then steps on old and new items that fit the towers together again."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,8 +21,7 @@ from continual_mm.definitions import (
 )
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part, contrast
-from continual_mm.learning.stream import Benchmark, benchmark
-from continual_mm.memory import Memory
+from continual_mm.learning.stream import benchmark
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.interpolate import Interpolate
 from continual_mm.plugins.nullspace import Nullspace
@@ -32,11 +32,11 @@ from continual_mm.plugins.transport import Transport
 from continual_mm.runs import checkpoint
 from continual_mm.runs.run import run
 from continual_mm.runs.session import Protection, Session, open_session
-from continual_mm.space.space import JointSpace
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
+    """Three modalities that share but three numbers."""
     dice = np.random.default_rng(1)
     shared = dice.standard_normal((120, 3))
     arrays = {
@@ -57,31 +57,10 @@ def scenario() -> Scenario:
     )
 
 
-def begun(
-    scenario: Scenario, dataset: Dataset, *plugins: Plugin, items: int | None = 24
-) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    memory = None if items is None else Memory(items)
-    first = [] if memory is None else [Recollection(memory)]
-    learner = Learner(
-        space=JointSpace(scenario.space), seed=0, plugins=[*first, *plugins], memory=memory
-    )
-    return learner, streams
-
-
-def trained(scenario: Scenario, dataset: Dataset, *plugins: Plugin, stages: int = 2) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
+@pytest.fixture
+def begun(begun):
+    """With a memory of 24 items."""
+    return partial(begun, items=24)
 
 
 def contrasts(learner: Learner, scenario: Scenario, dataset: Dataset) -> dict[str, float]:
@@ -99,75 +78,77 @@ def contrasts(learner: Learner, scenario: Scenario, dataset: Dataset) -> dict[st
     return found
 
 
-def test_at_no_rate_it_is_interpolation_bit_for_bit(scenario, dataset):
-    merged = values(trained(scenario, dataset, Interpolate(towards_old=0.4)))
-    assert same(merged, values(trained(scenario, dataset, Realign(towards_old=0.4, rate=0.0))))
-    assert not same(merged, values(trained(scenario, dataset, Realign(towards_old=0.4))))
+def test_at_no_rate_it_is_interpolation_bit_for_bit(trained, values, same):
+    merged = values(trained(Interpolate(towards_old=0.4)))
+    assert same(merged, values(trained(Realign(towards_old=0.4, rate=0.0))))
+    assert not same(merged, values(trained(Realign(towards_old=0.4))))
 
 
-def test_its_steps_fit_old_and_new_pairs_better_than_merging_alone(scenario, dataset):
-    merged = trained(scenario, dataset, Interpolate(towards_old=0.5))
-    realigned = trained(scenario, dataset, Realign(towards_old=0.5, steps=40, rate=0.3))
+def test_its_steps_fit_old_and_new_pairs_better_than_merging_alone(scenario, dataset, trained):
+    merged = trained(Interpolate(towards_old=0.5))
+    realigned = trained(Realign(towards_old=0.5, steps=40, rate=0.3))
     before = contrasts(merged, scenario, dataset)
     after = contrasts(realigned, scenario, dataset)
     assert after.keys() == {"contrast/audio-video", "contrast/text-video"}
     assert all(after[name] < 0.9 * before[name] for name in after)
 
 
-def test_what_only_remembered_items_have_is_realigned_as_well(scenario, dataset):
+def test_what_only_remembered_items_have_is_realigned_as_well(trained, values):
     """No item of the second stage has audio, so but for the memory its tower would not move."""
-    before = values(trained(scenario, dataset, stages=1))
-    naive = values(trained(scenario, dataset))
-    after = values(trained(scenario, dataset, Realign(towards_old=1.0, steps=5)))
+    before = values(trained(stages=1))
+    naive = values(trained())
+    after = values(trained(Realign(towards_old=1.0, steps=5)))
     audio = [name for name in before if name.startswith("encoders.audio.")]
     assert all(torch.equal(before[name], naive[name]) for name in audio)
     assert not any(torch.equal(before[name], after[name]) for name in audio)
     assert torch.equal(before["centroids"], after["centroids"])
 
 
-def test_it_leaves_the_first_stage_and_stages_without_steps_alone(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=1))
-    assert same(naive, values(trained(scenario, dataset, Realign(), stages=1)))
+def test_it_leaves_the_first_stage_and_stages_without_steps_alone(
+    scenario, trained, values, contained, same
+):
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(Realign(), stages=1)))
     first, second = scenario.stages
     still = scenario.model_copy(update={"stages": (first, second.model_copy(update={"steps": 0}))})
-    assert same(naive, values(trained(still, dataset, Realign())))
+    assert contained(naive, values(trained(Realign(), scenario=still)))
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_teacher_is_the_realigned_space_whatever_the_order_of_the_plugins(
-    first, scenario, dataset
-):
+def test_a_teacher_is_the_realigned_space_whatever_the_order_of_the_plugins(first, trained):
     transport, realign = Transport(rows=16), Realign(steps=5)
     plugins = (realign, transport) if first else (transport, realign)
-    learner = trained(scenario, dataset, *plugins)
+    learner = trained(*plugins)
     remembered = next(p for p in learner.plugins if isinstance(p, Recollection)).batch
     for name in ("video", "audio", "text"):
         expected = learner.space.encode(name, remembered.features[name])
         torch.testing.assert_close(transport.state()[f"teacher/{name}"], expected)
 
 
-def test_what_is_frozen_stays_bit_for_bit_while_the_new_tower_learns(scenario, dataset):
-    before = values(trained(scenario, dataset, stages=1))
-    frozen = values(trained(scenario, dataset, Freeze()))
-    after = values(trained(scenario, dataset, Freeze(), Realign(steps=5)))
-    assert same(before, after)
+def test_what_is_frozen_stays_bit_for_bit_while_the_new_tower_learns(
+    trained, values, contained, same
+):
+    before = values(trained(stages=1))
+    frozen = values(trained(Freeze()))
+    after = values(trained(Freeze(), Realign(steps=5)))
+    assert contained(before, after)
     assert not same(frozen, after)
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_its_steps_leave_old_outputs_where_the_null_space_keeps_them(first, scenario, dataset):
+def test_its_steps_leave_old_outputs_where_the_null_space_keeps_them(first, dataset, begun):
     def outputs(learner: Learner) -> Tensor:
         return learner.space.encode("video", dataset.columns["video"].values[:80])
 
     plugins = [Nullspace(keep=1.0, batches=4, rows=20), Realign(steps=20, rate=1.0)]
-    learner, streams = begun(scenario, dataset, *(plugins if first else plugins[::-1]))
+    learner, streams = begun(*(plugins if first else plugins[::-1]))
     learner.learn(streams, 0)
     before = outputs(learner)
     learner.learn(streams, 1)
     assert (outputs(learner) - before).norm() < 1e-6 * before.norm()
 
 
-def test_the_batch_and_the_optimizer_are_left_as_they_were(scenario, dataset):
+def test_the_batch_and_the_optimizer_are_left_as_they_were(trained):
     class Listener(Plugin):
         def after_training_iteration(self, strategy, *args, **kwargs):
             self.batch, self.optimizer = strategy.batch, strategy.optimizer
@@ -183,10 +164,10 @@ def test_the_batch_and_the_optimizer_are_left_as_they_were(scenario, dataset):
                 assert parameter.grad is None or strategy.stage == 0
             assert not strategy.clusters.fixed
 
-    trained(scenario, dataset, Realign(steps=3), Listener())
+    trained(Realign(steps=3), Listener())
 
 
-def test_its_steps_are_part_of_what_a_run_costs(scenario, dataset, tmp_path):
+def test_its_steps_are_part_of_what_a_run_costs(tmp_path, scenario, dataset):
     strategy = Strategy(
         name="realign", memory=MemorySettings(items=24), plugins={"realign": {"steps": 7}}
     )
@@ -195,15 +176,15 @@ def test_its_steps_are_part_of_what_a_run_costs(scenario, dataset, tmp_path):
     assert json.loads(cost.read_text())["steps"] == 12 + 12 + 7
 
 
-def test_steps_of_earlier_stages_are_not_forgotten_when_a_run_goes_on(scenario, dataset):
+def test_steps_of_earlier_stages_are_not_forgotten_when_a_run_goes_on(trained):
     plugin, fresh = Realign(steps=3), Realign(steps=3)
-    trained(scenario, dataset, plugin)
+    trained(plugin)
     fresh.load_state(load(save(plugin.state())))
     assert fresh.extra_steps == plugin.extra_steps == 3
 
 
 def test_a_run_killed_while_it_realigns_goes_on_from_its_checkpoint_to_the_same_bits(
-    scenario, dataset, tmp_path
+    tmp_path, scenario, dataset, values, same
 ):
     class Deadly(Plugin):
         """Ends the run in the fourth step of the realignment, if it is told to."""
@@ -257,7 +238,7 @@ def test_numbers_out_of_range_are_refused(wrong):
         Realign(**wrong)
 
 
-def test_without_a_memory_it_is_refused(scenario, dataset):
-    learner, streams = begun(scenario, dataset, Realign(), items=None)
+def test_without_a_memory_it_is_refused(begun):
+    learner, streams = begun(Realign(), items=None)
     with pytest.raises(ValueError, match="give the run a memory"):
         learner.learn(streams, 0)

@@ -1,110 +1,23 @@
 """Row-KL: whom remembered items choose in the other modality stays as it was."""
 
 import math
-from copy import deepcopy
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import kl_div
 
-from continual_mm.arrivals import plan
 from continual_mm.data.batch import Batch
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import Benchmark, benchmark
 from continual_mm.losses.distillation import row_divergence
-from continual_mm.memory import Memory
-from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import Recollection
 from continual_mm.plugins.row_kl import RowKL
-from continual_mm.runs.checkpoint import restore, save, welcome
 from continual_mm.space.space import JointSpace
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
-
-
 @pytest.fixture
-def scenario() -> Scenario:
-    return Scenario(
-        name="row_kl",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
-        training=Training(steps=10, batch_size=20, learning_rate=1e-2),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-            Stage(add=("depth",), pairs=("depth-text",)),
-        ),
-    )
-
-
-def begun(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    memory = Memory(24)
-    every = [Recollection(memory), *plugins]
-    return Learner(space=JointSpace(scenario.space), seed=0, plugins=every, memory=memory), streams
-
-
-def trained(scenario: Scenario, dataset: Dataset, *plugins: Plugin, stages: int = 2) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) for name, value in first.items()
-    )
-
-
-class Look(Plugin):
-    """Calls a function in each step of a stage, when all terms are there."""
-
-    def __init__(self, stage, function) -> None:
-        super().__init__()
-        self.stage, self.function, self.calls = stage, function, 0
-
-    def before_backward(self, strategy, *args, **kwargs):
-        if strategy.stage == self.stage:
-            self.function(strategy)
-            self.calls += 1
-
-
-def watched(scenario, dataset, plugin, stage, function) -> None:
-    """A run that is looked at; the function is also told of the space before the stage."""
-    finished = []
-    look = Look(stage, lambda strategy: function(strategy, finished[-1]))
-    learner, streams = begun(scenario, dataset, plugin, look)
-    for number in range(stage + 1):
-        finished.append(deepcopy(learner.space))
-        learner.learn(streams, number)
-    assert look.calls == 10
-
-
-def terms_of(strategy: Learner, start: str) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in strategy.terms.items() if name.startswith(start)}
-
-
-def remembered(strategy: Learner, old: JointSpace) -> Batch:
-    part = strategy.remembered
-    assert len(part)
-    return strategy.batch.select(torch.arange(part.start, part.stop))
+def begun(begun):
+    """With a memory of 24 items."""
+    return partial(begun, items=24)
 
 
 def divergence(new: torch.Tensor, old: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -140,9 +53,9 @@ def test_two_candidates_have_the_divergence_of_two_coins():
     assert float(row_divergence(new, old, temperature=1.0)) == pytest.approx(2 * coin)
 
 
-def cosines(strategy: Learner, old: JointSpace, first: str, second: str):
+def cosines(strategy: Learner, batch: Batch, old: JointSpace, first: str, second: str):
     """(present, old) cosines of the remembered rows that have both modalities."""
-    batch, part = remembered(strategy, old), strategy.remembered
+    part = strategy.remembered
     both = (batch.present(first) & batch.present(second)).nonzero().squeeze(1)
     new, before = {}, {}
     for name in (first, second):
@@ -154,24 +67,24 @@ def cosines(strategy: Learner, old: JointSpace, first: str, second: str):
 
 @pytest.mark.parametrize("right_only", [0, 1])
 def test_the_terms_are_the_divergences_of_old_pairs_from_the_old_space(
-    right_only, scenario, dataset
+    right_only, watched, terms_of, remembered
 ):
     def check(strategy, old):
         pairs = {"audio-video": ("audio", "video"), "text-video": ("text", "video")}
         found = terms_of(strategy, "row_kl/")
         assert found.keys() == {f"row_kl/{name}" for name in pairs}
         for name, (first, second) in pairs.items():
-            new, before = cosines(strategy, old, first, second)
+            new, before = cosines(strategy, remembered(strategy), old, first, second)
             expected = row_divergence(new, before, temperature=0.5, right_only=bool(right_only))
             torch.testing.assert_close(
                 found[f"row_kl/{name}"], 3.0 / 2 * expected, rtol=1e-3, atol=1e-5
             )
 
     plugin = RowKL(weight=3.0, temperature=0.5, right_only=right_only, rows=16)
-    watched(scenario, dataset, plugin, 2, check)
+    watched(plugin, 2, check)
 
 
-def test_at_the_teacher_there_is_no_divergence_and_no_pull(scenario, dataset):
+def test_at_the_teacher_there_is_no_divergence_and_no_pull(watched, terms_of):
     def check(strategy, old):
         if strategy.step:
             return
@@ -181,10 +94,10 @@ def test_at_the_teacher_there_is_no_divergence_and_no_pull(scenario, dataset):
         assert abs(float(term)) < 1e-6
         assert max(float(pull.abs().max()) for pull in pulls) < 1e-4
 
-    watched(scenario, dataset, RowKL(rows=16), 1, check)
+    watched(RowKL(rows=16), 1, check)
 
 
-def test_choices_of_old_items_change_less_with_it(scenario, dataset):
+def test_choices_of_old_items_change_less_with_it(scenario, dataset, changed, trained):
     def choices(learner: Learner) -> torch.Tensor:
         video, audio = (
             learner.space.encode(name, dataset.columns[name].values[:80])
@@ -192,17 +105,15 @@ def test_choices_of_old_items_change_less_with_it(scenario, dataset):
         )
         return video @ audio.T
 
-    longer = scenario.training.model_copy(update={"steps": 40})
-    scenario = scenario.model_copy(update={"training": longer})
-    before = choices(trained(scenario, dataset, stages=1))
-    loose = choices(trained(scenario, dataset))
-    held = choices(trained(scenario, dataset, RowKL(weight=10.0, right_only=0, rows=24)))
+    scenario = changed(scenario, steps=40)
+    before = choices(trained(stages=1, scenario=scenario))
+    loose = choices(trained(scenario=scenario))
+    held = choices(trained(RowKL(weight=10.0, right_only=0, rows=24), scenario=scenario))
     assert divergence(held, before, 0.07) < 0.5 * divergence(loose, before, 0.07)
 
 
-def test_without_a_memory_it_is_refused_at_the_start(scenario, dataset):
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    learner = Learner(space=JointSpace(scenario.space), seed=0, plugins=[RowKL()])
+def test_without_a_memory_it_is_refused_at_the_start(begun):
+    learner, streams = begun(RowKL(), items=None)
     with pytest.raises(ValueError, match="row_kl needs past items: give the run a memory"):
         learner.learn(streams, 0)
 
@@ -213,40 +124,18 @@ def test_parameters_out_of_range_are_refused():
             RowKL(**wrong)
 
 
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(scenario, dataset, tmp_path):
-    def keepers(learner: Learner) -> dict[str, Plugin]:
-        return {type(plugin).__name__: plugin for plugin in learner.plugins[:2]}
-
-    def keep() -> None:
-        if (whole.stage, whole.step) == (1, 6):
-            save(tmp_path / "inside", whole, keepers(whole), {})
-
-    whole, streams = begun(scenario, dataset, RowKL(rows=16))
-    whole.after_step = keep
-    for stage in range(3):
-        whole.learn(streams, stage)
-        if not stage:
-            save(tmp_path / "first", whole, keepers(whole), {})
-    parts, streams = begun(scenario, dataset, RowKL(rows=16))
-    welcome(tmp_path / "first", parts)
-    restore(tmp_path / "first", parts, keepers(parts))
-    parts.pass_over(streams, 1)
-    there: Path = tmp_path / "inside"
-    parts.learn(streams, 1, step=6, jump=lambda: restore(there, parts, keepers(parts)) and None)
-    parts.learn(streams, 2)
-    assert same(values(whole), values(parts))
-    for first, second in zip(keepers(whole).values(), keepers(parts).values(), strict=True):
-        assert same(first.state(), second.state())
+def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
+    assert same(*ends(lambda: RowKL(rows=16)))
 
 
-def test_it_changes_training_and_with_no_weight_it_does_not(scenario, dataset):
-    naive = values(trained(scenario, dataset))
-    assert not same(naive, values(trained(scenario, dataset, RowKL(rows=16))))
+def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
+    naive = values(trained())
+    assert not same(naive, values(trained(RowKL(rows=16))))
     none = RowKL(weight=0.0)
-    assert same(naive, values(trained(scenario, dataset, none)))
+    assert same(naive, values(trained(none)))
     assert none.state() == {}
 
 
-def test_it_leaves_the_first_stage_alone(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=1))
-    assert same(naive, values(trained(scenario, dataset, RowKL(rows=16), stages=1)))
+def test_it_leaves_the_first_stage_alone(trained, values, same):
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(RowKL(rows=16), stages=1)))

@@ -4,7 +4,8 @@ import pytest
 
 from continual_mm.complaint import RefusedError
 from continual_mm.definitions import MemorySettings, Strategy
-from continual_mm.plugins.registry import BUILT_IN, defaults
+from continual_mm.plugins.built_in import BUILT_IN
+from continual_mm.plugins.registry import defaults
 from continual_mm.rules import Number, Range
 from continual_mm.runs.searching import searched
 

@@ -1,70 +1,21 @@
 """SI: weights that brought the loss down are held."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
-from continual_mm.arrivals import plan
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
-from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import Benchmark, benchmark
+from continual_mm.definitions import Scenario, Training
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.si import SI
 from continual_mm.plugins.warmup import Warmup
-from continual_mm.runs.checkpoint import restore, save, welcome
 from continual_mm.space.naming import named_parameters, trainable
-from continual_mm.space.space import JointSpace
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
 
 
 @pytest.fixture
-def scenario() -> Scenario:
-    return Scenario(
-        name="si",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.2),
-        training=Training(steps=10, batch_size=20, learning_rate=1e-2),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-            Stage(add=("depth",), pairs=("depth-text",)),
-        ),
-    )
-
-
-def begun(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    return Learner(space=JointSpace(scenario.space), seed=0, plugins=plugins), streams
-
-
-def trained(scenario: Scenario, dataset: Dataset, *plugins: Plugin, stages: int = 2) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) for name, value in first.items()
-    )
+def scenario(scenario: Scenario) -> Scenario:
+    """Features are hidden at random, so that going on needs the dice too."""
+    space = scenario.space.model_copy(update={"feature_dropout": 0.2})
+    return scenario.model_copy(update={"space": space})
 
 
 def kept(plugin: SI, kind: str) -> dict[str, torch.Tensor]:
@@ -72,7 +23,7 @@ def kept(plugin: SI, kind: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(start): v for k, v in plugin.state().items() if k.startswith(start)}
 
 
-def test_the_paths_of_all_weights_add_up_to_what_the_loss_fell(scenario, dataset):
+def test_the_paths_of_all_weights_add_up_to_what_the_loss_fell(scenario, trained):
     """The fundamental theorem of calculus: all items in each step, small steps, whatever Adam."""
     training = Training(steps=40, batch_size=80, learning_rate=2e-4, clip_norm=0.1)
     space = scenario.space.model_copy(update={"clusters": 0, "feature_dropout": 0.0})
@@ -85,7 +36,7 @@ def test_the_paths_of_all_weights_add_up_to_what_the_loss_fell(scenario, dataset
             losses.append(float(strategy.loss))
 
     plugin = SI()
-    trained(scenario, dataset, plugin, Look(), stages=1)
+    trained(plugin, Look(), stages=1, scenario=scenario)
     fallen = losses[0] - losses[-1]
     assert fallen > 0.05
     assert paths[-1] == pytest.approx(fallen, rel=0.02)
@@ -126,9 +77,9 @@ class Integral(Plugin):
         self.ends[strategy.stage] = {name: value.detach().clone() for name, value in weights}
 
 
-def test_importances_are_paths_over_squared_ways_added_up_and_never_negative(scenario, dataset):
+def test_importances_are_paths_over_squared_ways_added_up_and_never_negative(trained):
     plugin, integral = SI(weight=0.5, damping=0.01), Integral()
-    trained(scenario, dataset, plugin, integral)
+    trained(plugin, integral)
     first, ends = integral.ends[-1], integral.ends
     expected = {}
     for stage, paths in sorted(integral.paths.items()):
@@ -150,18 +101,18 @@ def test_importances_are_paths_over_squared_ways_added_up_and_never_negative(sce
     assert not kept(plugin, "path")
 
 
-def test_half_precision_with_its_scaled_loss_gives_nearly_the_same_importances(scenario, dataset):
+def test_half_precision_with_its_scaled_loss_gives_nearly_the_same_importances(scenario, trained):
     found = []
     for precision in ("float32", "float16"):
         training = scenario.training.model_copy(update={"precision": precision})
         plugin = SI()
-        trained(scenario.model_copy(update={"training": training}), dataset, plugin, stages=1)
+        trained(plugin, stages=1, scenario=scenario.model_copy(update={"training": training}))
         found.append(torch.cat([each.flatten() for each in kept(plugin, "importance").values()]))
     assert found[1].isfinite().all()
     assert float(found[1].norm()) == pytest.approx(float(found[0].norm()), rel=0.2)
 
 
-def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(scenario, dataset):
+def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(trained):
     seen = []
 
     class Look(Plugin):
@@ -175,30 +126,30 @@ def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(scenari
                 seen.append((float(strategy.terms["si"]), 5.0 * expected))
 
     plugin = SI(weight=5.0)
-    trained(scenario, dataset, plugin, Look())
+    trained(plugin, Look())
     assert seen[0] == (0.0, 0.0)
     assert seen[-1][0] > 0
     for found, expected in seen:
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_old_embeddings_move_less_the_stronger_it_is(scenario, dataset):
+def test_old_embeddings_move_less_the_stronger_it_is(dataset, trained):
     video = dataset.columns["video"].values[80:]
-    before = trained(scenario, dataset, stages=1).space.encode("video", video)
+    before = trained(stages=1).space.encode("video", video)
     ways = []
     for weight in (0.0, 1.0, 100.0):
-        after = trained(scenario, dataset, SI(weight=weight)).space.encode("video", video)
+        after = trained(SI(weight=weight)).space.encode("video", video)
         ways.append(float((after - before).square().sum(1).mean()))
     assert ways[0] > ways[1] > ways[2]
 
 
 @pytest.mark.parametrize("other", [Freeze, Warmup])
 def test_towers_that_another_plugin_holds_stay_bit_for_bit_while_it_holds_them(
-    other, scenario, dataset
+    other, trained, values, same
 ):
-    frozen = values(trained(scenario, dataset, other(), stages=1))
+    frozen = values(trained(other(), stages=1))
     plugin = SI(weight=10.0)
-    both = trained(scenario, dataset, Freeze() if other is Freeze else Warmup(share=1.0), plugin)
+    both = trained(Freeze() if other is Freeze else Warmup(share=1.0), plugin)
     old = {name: value for name, value in frozen.items() if "encoders." in name}
     assert same(old, {name: values(both)[name] for name in old})
     assert any(".text." in name for name in kept(plugin, "importance"))
@@ -210,40 +161,18 @@ def test_parameters_out_of_range_are_refused():
             SI(**wrong)
 
 
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(scenario, dataset, tmp_path):
-    def keepers(learner: Learner) -> dict[str, Plugin]:
-        return {type(plugin).__name__: plugin for plugin in learner.plugins[:1]}
-
-    def keep() -> None:
-        if (whole.stage, whole.step) == (1, 6):
-            save(tmp_path / "inside", whole, keepers(whole), {})
-
-    whole, streams = begun(scenario, dataset, SI(weight=10.0))
-    whole.after_step = keep
-    for stage in range(3):
-        whole.learn(streams, stage)
-        if not stage:
-            save(tmp_path / "first", whole, keepers(whole), {})
-    parts, streams = begun(scenario, dataset, SI(weight=10.0))
-    welcome(tmp_path / "first", parts)
-    restore(tmp_path / "first", parts, keepers(parts))
-    parts.pass_over(streams, 1)
-    there: Path = tmp_path / "inside"
-    parts.learn(streams, 1, step=6, jump=lambda: restore(there, parts, keepers(parts)) and None)
-    parts.learn(streams, 2)
-    assert same(values(whole), values(parts))
-    for first, second in zip(keepers(whole).values(), keepers(parts).values(), strict=True):
-        assert same(first.state(), second.state())
+def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
+    assert same(*ends(lambda: SI(weight=10.0)))
 
 
-def test_it_changes_training_and_with_no_weight_it_does_not(scenario, dataset):
-    naive = values(trained(scenario, dataset))
-    assert not same(naive, values(trained(scenario, dataset, SI(weight=10.0))))
+def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
+    naive = values(trained())
+    assert not same(naive, values(trained(SI(weight=10.0))))
     none = SI(weight=0.0)
-    assert same(naive, values(trained(scenario, dataset, none)))
+    assert same(naive, values(trained(none)))
     assert none.state() == {}
 
 
-def test_it_leaves_the_first_stage_alone(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=1))
-    assert same(naive, values(trained(scenario, dataset, SI(weight=10.0), stages=1)))
+def test_it_leaves_the_first_stage_alone(trained, values, same):
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(SI(weight=10.0), stages=1)))

@@ -5,16 +5,14 @@ from copy import deepcopy
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
 from continual_mm.arrivals import plan
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
+from continual_mm.definitions import Scenario
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import Benchmark, benchmark
+from continual_mm.learning.stream import benchmark
 from continual_mm.memory import Memory
 from continual_mm.plugins.distill import Distill
 from continual_mm.plugins.ewc import EWC
@@ -30,62 +28,11 @@ from continual_mm.space.naming import named_parameters
 from continual_mm.space.space import JointSpace
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
-    arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
-        for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
-    }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
-
-
 @pytest.fixture
-def scenario() -> Scenario:
-    return Scenario(
-        name="warmup",
-        space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.2),
-        training=Training(steps=12, batch_size=20, learning_rate=1e-2),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-            Stage(add=("depth",)),
-        ),
-    )
-
-
-def begun(
-    scenario: Scenario, dataset: Dataset, *plugins: Plugin, items: int | None = None
-) -> tuple[Learner, Benchmark]:
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    memory = None if items is None else Memory(items)
-    first = [] if memory is None else [Recollection(memory)]
-    learner = Learner(
-        space=JointSpace(scenario.space), seed=0, plugins=[*first, *plugins], memory=memory
-    )
-    return learner, streams
-
-
-def trained(
-    scenario: Scenario,
-    dataset: Dataset,
-    *plugins: Plugin,
-    stages: int = 2,
-    items: int | None = None,
-) -> Learner:
-    learner, streams = begun(scenario, dataset, *plugins, items=items)
-    for stage in range(stages):
-        learner.learn(streams, stage)
-    return learner
-
-
-def values(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in learner.space.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, second[name]) for name, value in first.items())
+def scenario(scenario: Scenario) -> Scenario:
+    """Features are hidden at random, so that going on needs the dice too."""
+    space = scenario.space.model_copy(update={"feature_dropout": 0.2})
+    return scenario.model_copy(update={"space": space})
 
 
 OLD, NEW = "encoders.video.unit.fc.weight", "encoders.text.unit.fc.weight"
@@ -94,28 +41,29 @@ OLD, NEW = "encoders.video.unit.fc.weight", "encoders.text.unit.fc.weight"
 class Diary(Plugin):
     """Notes at each step of the second stage what has changed since the step before."""
 
-    def __init__(self) -> None:
+    def __init__(self, values) -> None:
         super().__init__()
+        self.values = values
         self.moved: dict[str, list[int]] = {OLD: [], NEW: [], "log_scale": [], "centroids": []}
         self.modes: list[tuple[bool, bool]] = []
         self._last: dict[str, torch.Tensor] = {}
 
     def before_forward(self, strategy, *args, **kwargs):
         if strategy.stage == 1:
-            self._last = values(strategy)
+            self._last = self.values(strategy)
             towers = [strategy.space.tower(name) for name in ("video", "text")]
             self.modes.append(tuple(tower.unit.fc.training for tower in towers))
 
     def after_training_iteration(self, strategy, *args, **kwargs):
         if strategy.stage == 1:
-            now = values(strategy)
+            now = self.values(strategy)
             for name, steps in self.moved.items():
                 if not torch.equal(now[name], self._last[name]):
                     steps.append(strategy.step)
 
 
-def test_old_towers_begin_to_learn_when_the_share_is_over(scenario, dataset):
-    diary = Diary()
+def test_old_towers_begin_to_learn_when_the_share_is_over(scenario, trained, values):
+    diary = Diary(values)
     watched = scenario.training.model_copy(update={"evaluate_every": 2})
     scenario = scenario.model_copy(
         update={
@@ -123,41 +71,39 @@ def test_old_towers_begin_to_learn_when_the_share_is_over(scenario, dataset):
             "space": scenario.space.model_copy(update={"refresh_every": 1}),
         }
     )
-    trained(scenario, dataset, Warmup(share=0.4), diary)
+    trained(Warmup(share=0.4), diary, scenario=scenario)
     assert diary.moved[NEW] == list(range(12))
     for name in (OLD, "log_scale", "centroids"):
         assert diary.moved[name] == list(range(5, 12)), name  # 5 is the first above 4.8
     assert diary.modes == [(False, True)] * 5 + [(True, True)] * 7
 
 
-def test_without_a_share_it_changes_nothing_and_with_one_it_does(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=3))
-    assert same(naive, values(trained(scenario, dataset, Warmup(share=0.0), stages=3)))
-    assert not same(naive, values(trained(scenario, dataset, Warmup(), stages=3)))
+def test_without_a_share_it_changes_nothing_and_with_one_it_does(trained, values, same):
+    naive = values(trained(stages=3))
+    assert same(naive, values(trained(Warmup(share=0.0), stages=3)))
+    assert not same(naive, values(trained(Warmup(), stages=3)))
 
 
-def test_a_whole_stage_of_it_is_freezing(scenario, dataset):
-    frozen = values(trained(scenario, dataset, Freeze(), stages=3))
-    assert same(frozen, values(trained(scenario, dataset, Warmup(share=1.0), stages=3)))
+def test_a_whole_stage_of_it_is_freezing(trained, values, same):
+    frozen = values(trained(Freeze(), stages=3))
+    assert same(frozen, values(trained(Warmup(share=1.0), stages=3)))
 
 
-def test_it_leaves_the_first_stage_alone(scenario, dataset):
-    naive = values(trained(scenario, dataset, stages=1))
-    assert same(naive, values(trained(scenario, dataset, Warmup(share=1.0), stages=1)))
+def test_it_leaves_the_first_stage_alone(trained, values, same):
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(Warmup(share=1.0), stages=1)))
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_what_another_plugin_freezes_for_good_is_not_released(first, scenario, dataset):
+def test_what_another_plugin_freezes_for_good_is_not_released(first, trained, values, same):
     plugins = (Freeze(), Warmup()) if first else (Warmup(), Freeze())
-    diary = Diary()
-    learner = trained(scenario, dataset, *plugins, diary, stages=3)
-    assert same(values(trained(scenario, dataset, Freeze(), stages=3)), values(learner))
+    diary = Diary(values)
+    learner = trained(*plugins, diary, stages=3)
+    assert same(values(trained(Freeze(), stages=3)), values(learner))
     assert set(diary.modes) == {(False, True)}
 
 
-def test_a_tower_that_another_plugin_holds_stays_held_when_the_others_are_released(
-    scenario, dataset
-):
+def test_a_tower_that_another_plugin_holds_stays_held_when_the_others_are_released(trained, values):
     class HoldAudio(Plugin):
         def before_train_dataset_adaptation(self, strategy, *args, **kwargs):
             if "audio" in strategy.space:
@@ -169,15 +115,15 @@ def test_a_tower_that_another_plugin_holds_stays_held_when_the_others_are_releas
             ]
 
     modes = {}
-    first = values(trained(scenario, dataset, stages=1))
-    last = values(trained(scenario, dataset, Warmup(share=0.5), HoldAudio()))
+    first = values(trained(stages=1))
+    last = values(trained(Warmup(share=0.5), HoldAudio()))
     assert (modes[1, 5], modes[1, 6]) == ([False, False], [False, True])
     assert not torch.equal(first[OLD], last[OLD])
     audio = [name for name in first if name.startswith("encoders.audio.")]
     assert all(torch.equal(first[name], last[name]) for name in audio)
 
 
-def test_old_towers_go_on_with_the_moments_that_they_had(scenario, dataset):
+def test_old_towers_go_on_with_the_moments_that_they_had(trained, same):
     moments = {}
 
     class Moments(Plugin):
@@ -185,19 +131,19 @@ def test_old_towers_go_on_with_the_moments_that_they_had(scenario, dataset):
             state = strategy.optimizer.state[strategy.space.tower("video").unit.fc.weight]
             moments[strategy.stage, strategy.step] = {k: v.clone() for k, v in state.items()}
 
-    trained(scenario, dataset, Warmup(share=0.5), Moments())
+    trained(Warmup(share=0.5), Moments())
     assert moments[1, 0]["step"] == moments[1, 6]["step"] == 12
     assert same(moments[1, 0], moments[1, 6])
     assert moments[1, 11]["step"] == 12 + 5
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_at_the_stages_end_other_plugins_find_everything_trainable(first, scenario, dataset):
+def test_at_the_stages_end_other_plugins_find_everything_trainable(first, trained):
     ewc, warmup = EWC(weight=0.1, batches=2, rows=8), Warmup(share=1.0)
-    trained(scenario, dataset, *((ewc, warmup) if first else (warmup, ewc)), stages=1)
+    trained(*((ewc, warmup) if first else (warmup, ewc)), stages=1)
     before = ewc.state()[f"importance/{OLD}"].clone()
     ewc, warmup = EWC(weight=0.1, batches=2, rows=8), Warmup(share=1.0)
-    trained(scenario, dataset, *((ewc, warmup) if first else (warmup, ewc)))
+    trained(*((ewc, warmup) if first else (warmup, ewc)))
     assert not torch.equal(before, ewc.state()[f"importance/{OLD}"])
 
 
@@ -257,7 +203,9 @@ def everything() -> list[Plugin]:
 
 @pytest.mark.parametrize("make", [lambda: [Warmup()], everything], ids=["alone", "with others"])
 @pytest.mark.parametrize("steps", [5, 6, 11])
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(steps, make, scenario, dataset):
+def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(
+    steps, make, scenario, dataset, values, same
+):
     streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
     plugins = make()
     saver = Save(steps, plugins)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from continual_mm.data.batch import Batch, join
@@ -17,6 +16,7 @@ from continual_mm.learning.loader import Order, StepLoader
 from continual_mm.learning.objective import Part, Terms
 from continual_mm.learning.optimiser import adam
 from continual_mm.learning.seeding import seed_torch
+from continual_mm.learning.update import update
 from continual_mm.plugins.interpolate import move_back, numbers
 from continual_mm.plugins.plugin import Plugin, fraction
 from continual_mm.plugins.recollection import Recollection
@@ -139,17 +139,12 @@ def _update(
     if not loss.requires_grad:
         return
     torch.autograd.backward(learner.scaler.scale(loss))
-    learner.scaler.unscale_(optimizer)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    length = get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if learner.training.clip_norm:
-        clip_grads_with_norm_(parameters, learner.training.clip_norm, length)
-    values = dict(terms)
-    if not learner.scaler.is_enabled():  # the scaler itself skips steps that overflow
-        values["the gradient"] = length
-    guard.watch(learner.stage, step, values, learner.space)
-    learner.scaler.step(optimizer)
-    learner.scaler.update()
+    update(
+        optimizer,
+        learner.scaler,
+        clip_norm=learner.training.clip_norm,
+        look=lambda gradient: guard.watch(learner.stage, step, terms | gradient, learner.space),
+    )
     optimizer.zero_grad()
 
 

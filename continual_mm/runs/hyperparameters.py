@@ -23,7 +23,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 
 from continual_mm.definitions import Scenario, Strategy
-from continual_mm.plugins.registry import BUILT_IN
+from continual_mm.plugins.built_in import BUILT_IN
 
 METRICS = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs", "forgetting")
 """The headline's keys, in the order of the columns."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from continual_mm.complaint import Complaint, RefusedError, suggestion
 from continual_mm.definitions import Strategy
-from continual_mm.plugins.registry import BUILT_IN, defaults
+from continual_mm.plugins.built_in import BUILT_IN
+from continual_mm.plugins.registry import defaults
 from continual_mm.rules import Number, Range
 
 SYNTAX = (

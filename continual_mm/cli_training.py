@@ -1,0 +1,132 @@
+"""Commands that train: run, and demo, which compares as well."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from continual_mm import catalog, cli_results, terminal
+from continual_mm.late import late
+from continual_mm.options import A_COUNT, DEMO_SCENARIO, out_option, training_options
+
+if TYPE_CHECKING:
+    from continual_mm.definitions import Strategy
+    from continual_mm.runs.opening import OpenedScenario
+    from continual_mm.runs.tasks import Outcome
+
+DEMO_STRATEGIES = ("naive", "freeze", "replay", "ewc", "transport", "replay_transport", "joint")
+DEMO_SEEDS = 2
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
+@click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Seeds 0 to N-1.")
+@out_option
+@training_options
+def run(
+    scenario: str,
+    strategy: tuple[str, ...],
+    seeds: int,
+    out: Path,
+    settings: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    **options: Any,
+) -> None:
+    """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
+    (opened,), chosen = definitions([scenario], strategy, settings)
+    tasks = _tasks(opened, chosen, seeds, out, options)
+    outcomes = _train(tasks, jobs, threads)
+    if _any_finished(outcomes):
+        terminal.out.print(f"compare with: continual-mm compare {out}")
+    end_after(outcomes)
+
+
+def definitions(
+    scenarios: Sequence[str], strategies: Sequence[str], settings: Sequence[str]
+) -> "tuple[Sequence[OpenedScenario], Sequence[Strategy]]":
+    """What the names given stand for, with ``settings`` instead of what the files say."""
+    opening = late("runs.opening")
+    given = opening.read_settings(settings)
+    wanted = [catalog.find("scenarios", name) for name in scenarios]
+    opened = opening.open_scenarios(wanted, given)
+    entries = [catalog.find("strategies", name) for name in strategies]
+    return opened, opening.open_strategies(entries, given)
+
+
+def _tasks(
+    opened: "OpenedScenario",
+    strategies: "Sequence[Strategy]",
+    seeds: int,
+    out: Path,
+    options: Mapping[str, Any],
+) -> Sequence[Any]:
+    """Every strategy with every seed; ``options`` are keyword arguments of ``runs.run.run``."""
+    task = late("runs.tasks").Task
+    return [
+        task(opened.scenario, strategy, out, seed, options)
+        for seed in range(seeds)
+        for strategy in strategies
+    ]
+
+
+def _train(tasks: Sequence[Any], jobs: int, threads: int | None) -> "Sequence[Outcome]":
+    run_many = late("runs.parallel").run_many
+    with late("progress_bar").RunProgress(len(tasks)) as progress:
+        outcomes: Sequence[Outcome] = run_many(tasks, jobs=jobs, threads=threads, audience=progress)
+    return outcomes
+
+
+def _any_finished(outcomes: "Sequence[Outcome]") -> bool:
+    return any(not outcome.error for outcome in outcomes)
+
+
+def end_after(outcomes: "Sequence[Outcome]") -> None:
+    """Sum up what failed; the exit code is 2 if nothing but refused input did, else 1."""
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        named = ", ".join(str(outcome.folder) for outcome in failed)
+        terminal.err.print(
+            f"continual-mm: {len(failed)} of {len(outcomes)} runs failed ({named}); "
+            "the same command tries them again"
+        )
+        click.get_current_context().exit(2 if all(one.refused for one in failed) else 1)
+
+
+@click.command()
+@out_option
+@click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
+@training_options
+def demo(
+    out: Path,
+    seeds: int,
+    settings: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    **options: Any,
+) -> None:
+    """Run the main job: add text to a video-audio space with seven strategies, and compare."""
+    (opened,), chosen = definitions([DEMO_SCENARIO], DEMO_STRATEGIES, settings)
+    outcomes = _train(_tasks(opened, chosen, seeds, out, options), jobs, threads)
+    if _any_finished(outcomes):
+        _show_demo(out)
+    end_after(outcomes)
+
+
+def _show_demo(out: Path) -> None:
+    report = late("runs.report")
+    comparison = report.compare([out / DEMO_SCENARIO], baseline="naive")
+    cli_results.print_comparison(report, comparison)
+    picture = out / f"{DEMO_SCENARIO}.png"
+    late("runs.figure").draw(comparison, DEMO_SCENARIO, picture)
+    terminal.out.print(
+        f"picture: {picture}\n"
+        f"next: continual-mm board {out}            losses, recalls and forgetting over time\n"
+        f"      continual-mm list                  other scenarios and strategies\n"
+        f"      continual-mm copy {DEMO_SCENARIO}           a scenario to change, then run"
+    )
+
+
+COMMANDS = (run, demo)
