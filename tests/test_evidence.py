@@ -13,6 +13,8 @@ import pytest
 from continual_mm import catalog
 from continual_mm.data.pack import write_pack
 from continual_mm.runs.collect import collect, grouped
+from continual_mm.runs.export import LOCK
+from continual_mm.runs.exported import UNFINISHED
 from continual_mm.runs.report import as_json, compare
 
 EVIDENCE = Path(__file__).parents[1] / "benchmarks" / "evidence"
@@ -155,6 +157,36 @@ def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(
         (tiny / "results" / name).unlink()
     assert harness["run"].main(given) == 0
     assert {path.name: path.read_bytes() for path in (tiny / "results").iterdir()} == before
+
+
+def test_two_processes_that_add_to_the_same_results_keep_the_runs_of_both(
+    harness, tiny: Path
+) -> None:
+    run = harness["run"]
+    apart = (*options(tiny)[:-1], str(tiny / "apart"), "--no-slim")
+    assert run.main([*apart, "--only", "tiny_abc/(naive|joint)/seed-0"]) == 0
+    both = [run.Results(tiny / "results", slim=False) for _ in range(2)]
+    for results, strategy in zip(both, ("naive", "joint"), strict=True):
+        results.add(tiny / "out" / "tiny_abc" / strategy / "seed-0")
+        results.write()
+    rows = records(tiny / "results" / "runs.csv")
+    assert {row["strategy"] for row in rows} == {"naive", "joint"}
+
+
+def test_what_is_no_regular_expression_is_refused_in_a_line(
+    harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        harness["run"].main(["--only", "(", "--dry-run"])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--only '(': is no regular expression")
+
+
+def test_files_that_a_process_at_work_leaves_in_the_results_are_not_committed() -> None:
+    root = EVIDENCE.parents[1]
+    ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {LOCK, UNFINISHED} <= set(ignored)
 
 
 def test_tables_have_the_numbers_of_compare_and_their_means(harness, tiny: Path) -> None:

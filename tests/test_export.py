@@ -3,8 +3,12 @@
 import csv
 import json
 import os
-import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,9 @@ from continual_mm.cli import main
 from continual_mm.complaint import RefusedError
 from continual_mm.modality import Pair
 from continual_mm.runs.collect import collect
-from continual_mm.runs.export import export
-from continual_mm.runs.exported import DEFINITIONS, RANKS, ROWS
+from continual_mm.runs.export import LOCK, export
+from continual_mm.runs.exported import DEFINITIONS, RANKS, ROWS, read_exported
+from continual_mm.runs.files import locked
 from continual_mm.runs.report import as_json, compare
 
 STAGES = (("video", "audio"), ("text",))
@@ -89,7 +94,8 @@ def runs(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    files = sorted(path for path in folder.iterdir() if path.name != LOCK)
+    return {path.name: path.read_bytes() for path in files}
 
 
 def table(*folders: Path) -> str:
@@ -231,17 +237,83 @@ def test_other_files_in_the_folder_stay(runs: Path, tmp_path: Path) -> None:
     assert (small / "README.md").read_text(encoding="utf-8") == "mine"
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from continual_mm.runs.export import export
+def count(event, given):
+    if event == "os.rename" and Path(given[1]).name == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+export([Path(sys.argv[1])], Path(sys.argv[2]))
+"""
+
+
+def export_killed_before(name: str, runs: Path, to: Path) -> None:
+    """Export in a process that is killed when the file is to take its place."""
+    command = [sys.executable, "-c", KILLED, str(runs), str(to), name]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", [RANKS, DEFINITIONS, ROWS])
 def test_a_process_killed_between_two_files_leaves_what_was_there_before(
-    runs: Path, tmp_path: Path
+    runs: Path, tmp_path: Path, name: str
 ) -> None:
-    small, later = tmp_path / "small", tmp_path / "later"
+    small = tmp_path / "small"
     export([runs / "av_vt" / "naive"], small)
     before = table(small)
-    shutil.copytree(small, later)
-    export([runs], later)
-    for name in (RANKS, DEFINITIONS):
-        shutil.copyfile(later / name, small / name)
-        assert table(small) == before
+    export_killed_before(name, runs, small)
+    assert table(small) == before
+    assert (len(export([runs], small).runs), table(small)) == (11, table(runs))
+    assert sorted(contents(small)) == [DEFINITIONS, RANKS, ROWS]
+    (small / ROWS).write_text(without_last_row(small), encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"of which runs\.csv has no run"):
+        compare([small])
+
+
+def test_a_first_export_that_was_killed_is_begun_anew(runs: Path, tmp_path: Path) -> None:
+    export_killed_before(ROWS, runs, tmp_path / "small")
+    with pytest.raises(RefusedError, match="cannot be read"):
+        compare([tmp_path / "small"])
+    assert export([runs], tmp_path / "small").added == 11
+    assert table(tmp_path / "small") == table(runs)
+
+
+def test_exports_at_the_same_time_lose_no_run(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    folders = [write_run(tmp_path / f"{seed}", seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(len(folders)) as pool:
+        list(pool.map(lambda folder: export([folder], small), folders))
+    assert [run.seed for run in read_exported(small)] == list(range(8))
+
+
+def test_a_folder_is_read_whole_while_runs_are_added_to_it(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    folders = [write_run(tmp_path / f"{seed}", seed=seed) for seed in range(12)]
+    export(folders[:1], small)
+    seen = set()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: [export([folder], small) for folder in folders])
+        while not done.done():
+            seen.add(len(read_exported(small)))
+        done.result()
+    assert seen <= set(range(1, 13))
+    assert len(read_exported(small)) == 12
+
+
+def test_an_export_waits_until_another_process_is_done(runs: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    with ThreadPoolExecutor(1) as pool:
+        with locked(small / LOCK):
+            later = pool.submit(export, [runs], small)
+            time.sleep(0.2)
+            assert contents(small) == {}
+            assert not later.done()
+        assert later.result().added == 11
+
+
+def without_last_row(small: Path) -> str:
+    return "".join((small / ROWS).read_text(encoding="utf-8").splitlines(keepends=True)[:-1])
 
 
 def cut(path: Path) -> None:
@@ -254,6 +326,23 @@ def empty(path: Path) -> None:
 
 def replace_column(path: Path, name: str, value: np.ndarray) -> None:
     np.savez(path, **{**dict(np.load(path)), name: value})
+
+
+def drop_rows(path: Path, start: str) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(start)))
+
+
+def set_first_rank(path: Path, rank: float) -> None:
+    ranks = np.load(path)["ranks/av_vt/ewc"]
+    ranks[0, 0] = 2 * rank
+    replace_column(path, "ranks/av_vt/ewc", ranks)
+
+
+def edit(path: Path, part: Any, key: str, value: Any = "other") -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    part(document)[key] = value
+    path.write_text(json.dumps(document), encoding="utf-8")
 
 
 class Trap:
@@ -271,7 +360,38 @@ class Trap:
         (RANKS, Path.unlink, "cannot be opened"),
         (ROWS, Path.unlink, "cannot be read"),
         (DEFINITIONS, cut, "is damaged"),
-        (ROWS, lambda path: path.write_text("scenario,seed\nav_vt,0\n"), "row 1, strategy"),
+        (ROWS, lambda path: path.write_text("scenario,seed\nav_vt,0\n"), "name the columns"),
+        (ROWS, empty, "name the columns"),
+        (ROWS, lambda path: path.write_text(path.read_text().split("\n")[0] + "\n"), "has no run"),
+        (
+            ROWS,
+            lambda path: path.write_text(path.read_text().replace("seed,", "sead,")),
+            "name the columns",
+        ),
+        (ROWS, lambda path: drop_rows(path, "av_vt,ewc,2"), "has seed 2, which runs.csv does not"),
+        (ROWS, lambda path: drop_rows(path, "av_vt,ewc,"), "'av_vt/ewc', of which runs.csv has no"),
+        (ROWS, lambda path: drop_rows(path, "vt_at,"), "of which runs.csv has no run"),
+        (
+            RANKS,
+            lambda path: replace_column(path, "ranks/av_vt/mas", np.zeros((3, 72), np.uint8)),
+            "has runs that runs.csv does not name",
+        ),
+        (RANKS, lambda path: set_first_rank(path, 9.0), "holds what is no rank"),
+        (
+            DEFINITIONS,
+            lambda path: edit(path, lambda all_: all_["scenarios"]["av_vt"]["scenario"], "name"),
+            "calls 'other' what is 'av_vt'",
+        ),
+        (
+            DEFINITIONS,
+            lambda path: edit(path, lambda all_: all_["strategies"][0]["definition"], "name"),
+            "does not define 'ewc' in 'av_vt'",
+        ),
+        (
+            DEFINITIONS,
+            lambda path: edit(path, lambda all_: all_["strategies"][1], "scenarios", ["av_vt"]),
+            "defines 'ewc' in 'av_vt' twice",
+        ),
         (ROWS, lambda path: path.write_bytes(path.read_bytes()[:-9]), "row 11"),
         (ROWS, lambda path: path.write_bytes(path.read_bytes() + b"a,b\n"), "row 12"),
         (
@@ -334,6 +454,22 @@ def test_damage_is_told_with_its_place_and_nothing_is_run(
     assert message.startswith(str(small))
     assert told in message
     assert not (tmp_path / "sprung").exists()
+    left = contents(small)
+    assert refusal(runs, to=small).startswith(str(small))
+    assert contents(small) == left
+
+
+def test_a_rank_just_below_the_gallery_size_is_one(runs: Path, tmp_path: Path) -> None:
+    export([runs], tmp_path / "small")
+    set_first_rank(tmp_path / "small" / RANKS, 8.0)
+    assert collect([tmp_path / "small"])[0]
+
+
+def test_a_run_folder_with_a_rank_beyond_its_gallery_is_not_exported(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "runs", queries=9) / "ranks" / "stage-2.npz"
+    replace_column(path, "test/audio-video/audio to video", np.full(9, 9.0))
+    assert "is not one rank for each row" in refusal(tmp_path / "runs", to=tmp_path / "small")
+    assert not (tmp_path / "small").exists()
 
 
 def test_the_command_says_how_many_runs_are_there_now(

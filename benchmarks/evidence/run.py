@@ -20,7 +20,7 @@ from plan import HERE, Plan, Planned
 from continual_mm.complaint import RefusedError
 from continual_mm.progress_bar import RunProgress
 from continual_mm.runs.collect import differing
-from continual_mm.runs.export import exported, merge, write
+from continual_mm.runs.export import add, exported
 from continual_mm.runs.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.listener import Listener
@@ -39,9 +39,14 @@ INTERRUPTED = 130
 class Results:
     """The exported runs, and finished ones that are still to be added to them.
 
+    Other processes may add to the same folder: their runs stay.
+
     Args:
         folder: Of the export.
         slim: Whether what a comparison does not need is removed from an exported run's folder.
+
+    Attributes:
+        runs: Those that were there when the folder was last read.
     """
 
     def __init__(self, folder: Path, *, slim: bool) -> None:
@@ -61,8 +66,7 @@ class Results:
         """Write what waits."""
         if self._waiting:
             found = [read_finished(path) for path in self._waiting]
-            self.runs = merge(self.runs, found, force=True).runs
-            write(self.runs, self._folder)
+            self.runs = add(found, self._folder, force=True).runs
         if self._slim:
             for path in self._waiting:
                 for heavy in ("checkpoints", "events"):
@@ -184,7 +188,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         help="folder with feature packs (CONTINUAL_MM_TEST_DATA)",
     )
     parser.add_argument(
-        "--only", type=re.compile, help="REGEX at the start of scenario/strategy/seed-n"
+        "--only", metavar="REGEX", help="what fits the start of scenario/strategy/seed-n"
     )
     parser.add_argument("--part", choices=("full", "extra", "all"), default="all")
     parser.add_argument("--dry-run", action="store_true", help="say what is to do")
@@ -200,7 +204,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--replace", action="store_true", help="train anew what has another definition by now"
     )
-    return parser.parse_args(given)
+    asked = parser.parse_args(given)
+    try:
+        asked.only = re.compile(asked.only or "")
+    except re.error as error:
+        parser.exit(2, f"--only {asked.only!r}: is no regular expression, {error}\n")
+    return asked
 
 
 def chosen(asked: argparse.Namespace) -> list[Planned]:
@@ -209,7 +218,7 @@ def chosen(asked: argparse.Namespace) -> list[Planned]:
     for dataset, reason in plan.missing(asked.data).items():
         print(f"{dataset}: left out, {reason}")
     planned = plan.runs(asked.part, asked.data)
-    return [run for run in planned if asked.only is None or asked.only.match(f"{run}")]
+    return [run for run in planned if asked.only.match(f"{run}")]
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,18 @@ from continual_mm.runs.exported import (
     FORMAT,
     RANKS,
     ROWS,
+    UNFINISHED,
     cells,
     read_exported,
 )
-from continual_mm.runs.files import write_json, written
-from continual_mm.runs.finding import find_exports
+from continual_mm.runs.files import clear_temporary, locked, write_json, written
 from continual_mm.runs.finished import FinishedRun, ranked_stages
 from continual_mm.runs.run_table import HEADINGS, table
 
+LOCK = "export.lock"
+"""The file in the folder that the process holds which adds to it."""
+PATIENCE = 60.0
+"""Seconds that a process waits for another one to be done with the folder; it needs few."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time that every member of the archive bears, so that equal runs give equal bytes."""
 
@@ -60,18 +66,56 @@ def export(folders: Iterable[Path], to: Path, *, force: bool = False) -> Merged:
             another definition or other numbers.
     """
     found, _ = collect(folders)
-    merged = merge(exported(to), found, force=force)
-    write(merged.runs, to)
+    return add(found, to, force=force)
+
+
+def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
+    """Add runs to those that are in a folder by now; what other processes add stays.
+
+    Args:
+        runs: Finished ones.
+        to: The folder with the exported runs.
+        force: As for :func:`merge`.
+
+    Raises:
+        RefusedError: As :func:`merge` does, or if a file is damaged, or another process does not
+            come to an end.
+    """
+    merge([], runs, force=force)  # what contradicts itself leaves no folder behind
+    with _alone(to):
+        clear_temporary(to)
+        merged = merge(exported(to), runs, force=force)
+        write(merged.runs, to)
     return merged
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only process that adds to a folder; wait until another one is done."""
+    end = time.monotonic() + PATIENCE
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(folder / LOCK))
+                break
+            except RefusedError as error:
+                if time.monotonic() >= end:
+                    problem = f"another process has been at work in it for {PATIENCE:.0f} seconds"
+                    remedy = "wait for it, or export into another folder"
+                    raise RefusedError(Complaint(str(folder), problem, remedy)) from error
+                time.sleep(0.05)
+        yield
+
+
 def exported(to: Path) -> list[FinishedRun]:
-    """Runs that a folder has already; none if it is not there.
+    """Runs that a folder has already; none if no export into it came to its end.
 
     Raises:
-        RefusedError: If a file is damaged.
+        RefusedError: If a file is damaged, or missing while another one is there.
     """
-    return read_exported(to) if to.is_dir() and to in find_exports([to]) else []
+    there = any((to / name).exists() for name in (ROWS, DEFINITIONS, RANKS))
+    begun = (to / UNFINISHED).exists() and not (to / ROWS).exists()
+    return read_exported(to) if there and not begun else []
 
 
 def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: bool) -> Merged:
@@ -146,12 +190,15 @@ def write(runs: Sequence[FinishedRun], to: Path) -> None:
     """Write runs that belong together; equal runs give equal bytes.
 
     The rows come last: whatever they name is then there already, so the folder can be read at any
-    moment, even if the process is killed.
+    moment, even if the process is killed. That there may be more than they name until then is told
+    by a file; without it nobody could know that rows were not lost.
 
     Raises:
         RefusedError: If runs do not belong together.
     """
     groups = grouped(runs)
+    with written(to / UNFINISHED):
+        pass
     _write_archive(to / RANKS, _arrays(groups))
     write_json(to / DEFINITIONS, _definitions(groups))
     text = io.StringIO()
@@ -159,6 +206,7 @@ def write(runs: Sequence[FinishedRun], to: Path) -> None:
     rows.writerows([HEADINGS, *table([run for known in groups.values() for run in _all(known)])])
     with written(to / ROWS) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
+    (to / UNFINISHED).unlink()
 
 
 def _all(strategies: Mapping[str, Sequence[FinishedRun]]) -> list[FinishedRun]:

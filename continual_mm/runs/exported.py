@@ -2,7 +2,8 @@
 
 ``runs.csv`` has a row per run, ``definitions.json`` every definition once, and ``ranks.npz`` the
 ranks of all queries. What a row says in percent follows from the ranks and is for people: it is
-never read back.
+never read back. The three have to name the same runs: what is missing from one of them would be
+lost for good when the next export writes all of them anew.
 """
 
 import csv
@@ -20,8 +21,11 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.runs import records
 from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked, are_ranks, ranked_stages
+from continual_mm.runs.run_table import HEADINGS
 
 ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
+UNFINISHED = "export.unfinished"
+"""The file that lies beside the others while they are written, and after if that was cut short."""
 FORMAT = 1
 REMEDY = "take the folder from where it was kept, or export the runs again into another one"
 
@@ -84,11 +88,27 @@ def cells(pairs: Mapping[str, PairFacts], stages: range) -> Iterator[tuple[int, 
 
 
 def read_exported(folder: Path) -> list[FinishedRun]:
-    """Read exported runs.
+    """Read exported runs, also while another process adds to them.
 
     Raises:
         RefusedError: If a file is missing or damaged, or files do not belong together.
     """
+    before = _state(folder)
+    try:
+        return _read(folder)
+    except RefusedError:
+        if _state(folder) == before:
+            raise
+    return read_exported(folder)
+
+
+def _state(folder: Path) -> list[tuple[int, int]]:
+    """Changes whenever one of the files is replaced."""
+    known = [folder / name for name in (ROWS, DEFINITIONS, RANKS) if (folder / name).is_file()]
+    return [(found.st_ino, found.st_mtime_ns) for found in map(Path.stat, known)]
+
+
+def _read(folder: Path) -> list[FinishedRun]:
     definitions = records.read(Definitions, folder / DEFINITIONS, REMEDY)
     rows = _rows(folder / ROWS)
     findings = Findings(str(folder / RANKS))
@@ -96,6 +116,9 @@ def read_exported(folder: Path) -> list[FinishedRun]:
         with Archive(folder / RANKS, findings) as archive:
             reader = _Reader(folder, definitions, archive, findings)
             runs = [run for row in rows if (run := reader.run(row)) is not None]
+            findings.refuse()
+            if not (folder / UNFINISHED).exists():  # else rows came last, and are those of before
+                reader.check_rest(rows)
         findings.refuse()
     except RefusedError as error:
         raise RefusedError(
@@ -108,7 +131,9 @@ def _rows(path: Path) -> list[RunRow]:
     rows: list[RunRow] = []
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            for row in csv.DictReader(stream, restkey="", restval="?", strict=True):
+            table = csv.DictReader(stream, restkey="", restval="?", strict=True)
+            expected = tuple(table.fieldnames or ()) == HEADINGS
+            for row in table if expected else ():
                 rows.append(RunRow.model_validate(row))
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
@@ -117,11 +142,20 @@ def _rows(path: Path) -> list[RunRow]:
     except (csv.Error, UnicodeDecodeError) as error:
         problem = f"is damaged: {error}"
     else:
-        named = [(row.scenario, row.strategy, row.seed) for row in rows]
-        if len(named) == len(set(named)):
+        if not (fault := _fault(rows, expected=expected)):
             return rows
-        problem = "is damaged: a run is there twice"
+        problem = f"is damaged: {fault}"
     raise RefusedError(Complaint(str(path), problem, REMEDY))
+
+
+def _fault(rows: list[RunRow], *, expected: bool) -> str:
+    """What is wrong with a table of whole rows."""
+    if not expected:
+        return "its first line does not name the columns of an export"
+    named = {(row.scenario, row.strategy, row.seed) for row in rows}
+    if len(named) < len(rows):
+        return "a run is there twice"
+    return "" if rows else "it has no run"
 
 
 class _Reader:
@@ -134,12 +168,19 @@ class _Reader:
         self._archive = archive
         self._findings = findings
         self._scenarios = definitions.scenarios
-        self._strategies = {
-            (scenario, known.definition.name): known.definition
-            for known in definitions.strategies
-            for scenario in known.scenarios
-        }
+        self._strategies: dict[tuple[str, str], records.StrategyRecord] = {}
         self._read: dict[str, NDArray[Any] | None] = {}
+        for name, scenario in definitions.scenarios.items():
+            if scenario.scenario.name != name:
+                raise self._ill_defined(f"calls '{scenario.scenario.name}' what is '{name}'")
+        for each in definitions.strategies:
+            for place in each.scenarios:
+                if (place, each.definition.name) in self._strategies:
+                    raise self._ill_defined(f"defines '{each.definition.name}' in '{place}' twice")
+                self._strategies[place, each.definition.name] = each.definition
+
+    def _ill_defined(self, problem: str) -> RefusedError:
+        return RefusedError(Complaint(str(self._folder / DEFINITIONS), problem))
 
     def run(self, row: RunRow) -> FinishedRun | None:
         """The run of a row; None, and a complaint, if it lacks something."""
@@ -147,7 +188,7 @@ class _Reader:
         strategy = self._strategies.get((row.scenario, row.strategy))
         if known is None or strategy is None:
             problem = f"does not define '{row.strategy}' in '{row.scenario}', which {ROWS} names"
-            raise RefusedError(Complaint(str(self._folder / DEFINITIONS), problem))
+            raise self._ill_defined(problem)
         pairs = {
             name: PairFacts(facts.birth - 1, facts.role, facts.chance)
             for name, facts in sorted(known.pairs.items())
@@ -170,6 +211,23 @@ class _Reader:
             stability_gap=math.nan if row.stability_gap is None else row.stability_gap,
         )
 
+    def check_rest(self, rows: list[RunRow]) -> None:
+        """Refuse what no row names: the next export would lose it."""
+        seeds: dict[str, set[int]] = {}
+        for row in rows:
+            seeds.setdefault(f"{row.scenario}/{row.strategy}", set()).add(row.seed)
+        defined = [*(f"{one}/{other}" for one, other in self._strategies), *self._scenarios]
+        known = {*seeds, *(row.scenario for row in rows)}
+        if rest := [name for name in defined if name not in known]:
+            raise self._ill_defined(f"defines '{rest[0]}', of which {ROWS} has no run")
+        for name in self._archive.headers:
+            kind, _, place = name.partition("/")
+            if kind in ("seeds", "ranks") and place not in seeds:
+                self._findings.about(name, f"has runs that {ROWS} does not name")
+            elif kind == "seeds" and (found := self._column(name)) is not None:
+                for seed in found[~np.isin(found, list(seeds[place]))][:1]:
+                    self._findings.about(name, f"has seed {seed}, which {ROWS} does not name")
+
     def _ranked(
         self, row: RunRow, stored: list[tuple[int, str]]
     ) -> dict[tuple[int, str], Ranked] | None:
@@ -177,7 +235,7 @@ class _Reader:
         known = [each for each in rows if each is not None]
         if len(known) < len(rows):
             return None
-        values = self._values(row, total=sum(2 * len(each) for each in known))
+        values = self._values(row, [len(each) for each in known])
         if values is None:
             return None
         ends = np.cumsum([2 * len(each) for each in known])[:-1]
@@ -200,14 +258,24 @@ class _Reader:
             return None
         return found
 
-    def _values(self, row: RunRow, *, total: int) -> NDArray[np.float64] | None:
-        """(total,) ranks of a run, cell by cell and direction by direction."""
+    def _values(self, row: RunRow, galleries: list[int]) -> NDArray[np.float64] | None:
+        """All ranks of a run, cell by cell and direction by direction.
+
+        Args:
+            row: The run's.
+            galleries: Test items of each cell.
+        """
+        bounds = np.repeat(np.array(galleries, np.int64), 2 * np.array(galleries, np.int64))
         place = f"{row.scenario}/{row.strategy}"
         seeds, ranks = self._column(f"seeds/{place}"), self._column(f"ranks/{place}")
         name = f"ranks/{place}"
         if seeds is None or ranks is None or name in self._findings.faulty:
             return None
-        if seeds.ndim != 1 or ranks.shape != (len(seeds), total) or ranks.dtype.kind not in "uf":
+        if (
+            seeds.ndim != 1
+            or ranks.shape != (len(seeds), len(bounds))
+            or ranks.dtype.kind not in "uf"
+        ):
             self._findings.about(name, "is not one rank for each query of each seed")
             return None
         found = np.flatnonzero(seeds == row.seed)
@@ -216,7 +284,7 @@ class _Reader:
             return None
         values: NDArray[np.float64] = ranks[found[0]].astype(np.float64)
         values /= 2 if ranks.dtype.kind == "u" else 1
-        if not are_ranks(values):
+        if not are_ranks(values, bounds):
             self._findings.about(name, "holds what is no rank")
             return None
         return values

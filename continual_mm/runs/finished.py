@@ -186,7 +186,7 @@ def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
         found = archive.read(name)
         if found is None or rows is None:
             continue
-        if found.shape != rows.shape or found.dtype.kind != "f" or not are_ranks(found):
+        if found.shape != rows.shape or found.dtype.kind != "f" or not are_ranks(found, rows.size):
             findings.about(name, "is not one rank for each row")
         ranks.append(found)
     if rows is None or len(ranks) < 2:
@@ -196,6 +196,6 @@ def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
     return None if findings.faulty else Ranked(rows, np.stack(ranks))
 
 
-def are_ranks(values: NDArray[Any]) -> bool:
-    """Whether numbers can be ranks counted from 0."""
-    return bool((np.isfinite(values) & (values >= 0)).all())
+def are_ranks(values: NDArray[Any], gallery: int | NDArray[np.int64]) -> bool:
+    """Whether numbers can be ranks counted from 0 in galleries of so many items; NaN cannot."""
+    return bool(((values >= 0) & (values < gallery)).all())
