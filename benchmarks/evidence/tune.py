@@ -16,7 +16,7 @@ from plan import HERE, Plan
 
 from continual_mm import catalog
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.plugins.registry import BUILT_IN
+from continual_mm.plugins.built_in import BUILT_IN
 from continual_mm.runs import tuning
 from continual_mm.runs.opening import open_strategy
 from continual_mm.runs.searching import searched
