@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from continual_mm import catalog
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, Stage, Training
 from continual_mm.losses.clustering import spherical_kmeans
@@ -20,12 +21,15 @@ from continual_mm.losses.transport import (
     plan_distillation_from,
 )
 from continual_mm.metrics.retrieval import ranks
-from continual_mm.plugins.ewc import EWC
-from continual_mm.plugins.replay import Replay
-from continual_mm.plugins.transport import Transport
+from continual_mm.plugins.registry import build
+from continual_mm.runs.opening import open_strategy
 from continual_mm.runs.session import Protection, Session, open_session
 
 STEPS = 60
+TIMED = (
+    *("naive", "recommended", "pair_lora", "partners", "partners_match", "ewc"),
+    *("replay", "transport", "replay_transport"),
+)
 
 
 def compare(title: str, candidates: dict[str, Callable[[], object]], *, rounds: int = 7) -> None:
@@ -71,19 +75,13 @@ def second_stage(dataset: Dataset, protection: Protection) -> Session:
 def steps_of_strategies() -> None:
     """Training steps of the second stage, evaluation at its end included."""
     dataset = clips()
-    protections = {
-        "naive": lambda: Protection(),
-        "ewc": lambda: Protection({"ewc": EWC()}),
-        "replay": lambda: Protection({"replay": Replay()}, 128),
-        "transport": lambda: Protection({"transport": Transport()}, 128),
-        "replay + transport": lambda: Protection(
-            {"replay": Replay(), "transport": Transport()}, 128
-        ),
-    }
-    times: dict[str, list[float]] = {name: [] for name in protections}
+    strategies = [open_strategy(catalog.find("strategies", name)) for name in TIMED]
+    times: dict[str, list[float]] = {name: [] for name in TIMED}
     for _ in range(3):
-        for name, protection in protections.items():
-            session = second_stage(dataset, protection())
+        for strategy in strategies:
+            name, memory = strategy.name, strategy.memory
+            items = memory.items if memory else None
+            session = second_stage(dataset, Protection(build(strategy), items))
             start = time.perf_counter()
             session.learn(1)
             times[name].append((time.perf_counter() - start) / STEPS)
