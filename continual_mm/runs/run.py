@@ -1,7 +1,5 @@
 """Scenario + strategy + seed -> stages, scores, checkpoints; goes on where it stopped."""
 
-import resource
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from continual_mm.plugins.registry import build
 from continual_mm.reading import BOUNDS
 from continual_mm.runs import checkpoint
 from continual_mm.runs.adapted import adapt
+from continual_mm.runs.cost import cost
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.history import History
 from continual_mm.runs.hyperparameters import settings
@@ -200,11 +199,8 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             if page is not None:
                 chosen_by = settings(scenario, strategy, protection.plugins, seed)
                 page.run_ends(session.history, chosen_by, session.learner.clock.train_iterations)
-            cost = _cost(session, logbook.seconds, chosen)
-            measured = {"step_seconds": stopwatch.step_seconds}
-            if scales.held is not None:
-                measured["memory_bytes"] = scales.held
-            folder.write_cost({**cost, **measured})
+            measured = cost(session, logbook.seconds, chosen, stopwatch=stopwatch, scales=scales)
+            folder.write_cost(measured)
     listener.ends(logbook.seconds)
     session.history.space.eval()
     return session.history
@@ -278,25 +274,3 @@ def _recalls(history: History, stage: int) -> dict[str, float]:
     names = [str(pair) for pair in history.births]
     row = history.matrix()[stage - 1].tolist()
     return {name: value for name, value in zip(names, row, strict=True) if value == value}
-
-
-def _cost(session: Session, seconds: float, device: torch.device) -> dict[str, float | int | str]:
-    training = [experience.training for experience in session.benchmark.train]
-    return {
-        "seconds": seconds,
-        "steps": sum(settings.steps for settings in training) + session.extra_steps,
-        "memory_items": session.remembered_items,
-        "memory_bytes": session.memory_bytes,
-        "recalled_rows": session.recalled_rows,
-        "parameters": sum(p.numel() for p in session.learner.parameters().values()),
-        "peak_memory_bytes": _peak_memory(device),
-        "device": str(device),
-    }
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Most bytes on the accelerator, else of this whole process since it began."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
