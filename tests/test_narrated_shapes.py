@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from continual_mm.complaint import RefusedError
+from continual_mm.data.cache import CACHE_VARIABLE
 from continual_mm.data.narrated_shapes import attributes, captions, features, generate
 from continual_mm.data.narrated_shapes.card import CARD
 from continual_mm.data.pack import read_pack
@@ -306,7 +307,7 @@ def small(monkeypatch, tmp_path):
         made.append(seed)
         return tiny
 
-    monkeypatch.setenv(generate.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(generate, "generate", quick)
     return made
 
@@ -368,7 +369,7 @@ def test_a_failure_leaves_nothing_behind(small, monkeypatch, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused_with_the_remedy(small, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv(generate.CACHE_VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
 
     with pytest.raises(RefusedError, match="set CONTINUAL_MM_CACHE to a folder"):
         generate.pack_path()

@@ -190,7 +190,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", metavar="REGEX", help="what fits the start of scenario/strategy/seed-n"
     )
-    parser.add_argument("--part", choices=("full", "extra", "all"), default="all")
+    parser.add_argument("--part", choices=("full", "extra", "elsewhere", "all"), default="all")
     parser.add_argument("--dry-run", action="store_true", help="say what is to do")
     parser.add_argument("--plan", type=Path, default=HERE / "plan.toml")
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "evidence-runs")

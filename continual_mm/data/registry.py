@@ -34,9 +34,13 @@ class Registered:
 
 _PACK = "continual_mm.data.pack"
 _SHAPES = "continual_mm.data.narrated_shapes"
+_DIGITS = "continual_mm.data.digits"
 
 REGISTERED: Mapping[str, Registered] = MappingProxyType(
-    {"narrated_shapes": Registered(f"{_SHAPES}.card:CARD", f"{_SHAPES}.generate:pack_path")}
+    {
+        "narrated_shapes": Registered(f"{_SHAPES}.card:CARD", f"{_SHAPES}.generate:pack_path"),
+        "digits": Registered(f"{_DIGITS}.card:CARD", f"{_DIGITS}.pack:pack_path"),
+    }
 )
 """The datasets that come with the project, by the name that scenarios use."""
 

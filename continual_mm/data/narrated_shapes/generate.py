@@ -1,18 +1,12 @@
 """Make the clips and their features, and keep the result in the user's cache folder."""
 
-import os
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
-from platformdirs import user_cache_path
 
-from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.cache import cached_pack
 from continual_mm.data.narrated_shapes.attributes import SLOT_SAMPLES, Attributes, draw
 from continual_mm.data.narrated_shapes.captions import caption
 from continual_mm.data.narrated_shapes.card import CARD, VERSION
@@ -25,21 +19,6 @@ from continual_mm.data.narrated_shapes.features import (
 )
 from continual_mm.data.narrated_shapes.pictures import SIDE, frames
 from continual_mm.data.narrated_shapes.sounds import waveform
-
-CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
-"""Environment variable that names another cache folder than the user's."""
-
-_UNREADABLE = (
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""Whatever zipfile raises on a damaged file."""
 
 _CHUNK = 100  # clips in memory at once
 
@@ -120,24 +99,11 @@ def generate(
 def pack_path(*, seed: int = 0) -> Path:
     """Find the feature pack in the cache, or generate it there first.
 
-    The file lies in the user's cache folder, or in the one that the environment variable
-    ``CONTINUAL_MM_CACHE`` names. A file that cannot be read is generated anew. Processes that
-    generate at once each write a file of their own and then put it in place, so that no reader ever
-    meets half a file.
-
     Raises:
-        RefusedError: If the folder cannot be written.
+        RefusedError: If the cache's folder cannot be written.
     """
-    folder = Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("continual_mm"))
-    path = folder / f"{CARD.name}-v{VERSION}-seed{seed}.npz"
-    if not _is_whole(path):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(path, generate(seed=seed))
-        except OSError as error:
-            remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
-            raise RefusedError(Complaint(str(folder), f"no cache ({error})", remedy)) from error
-    return path
+    name = f"{CARD.name}-v{VERSION}-seed{seed}"
+    return cached_pack(name, CARD.names, lambda: generate(seed=seed))
 
 
 def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]], list[str]]:
@@ -173,24 +139,3 @@ def _padded(clips: list[Clip]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         film[row, : len(each.frames)] = each.frames
         sound[row, : len(each.waveform)] = each.waveform
     return film, sound
-
-
-def _write(path: Path, pack: dict[str, NDArray[np.generic]]) -> None:
-    with NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            np.savez(file, allow_pickle=False, **pack)
-        except BaseException:
-            temporary.unlink()
-            raise
-    temporary.replace(path)
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file is there, has every modality, and no byte of it was lost or changed."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {f"{name}.npy" for name in CARD.names}
-            return members <= set(archive.namelist()) and archive.testzip() is None
-    except _UNREADABLE:
-        return False

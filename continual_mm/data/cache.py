@@ -1,0 +1,81 @@
+"""Packs of built-in datasets in the user's cache folder, each made once."""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from continual_mm.complaint import Complaint, RefusedError
+
+CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
+"""Environment variable that names another cache folder than the user's."""
+
+_UNREADABLE = (
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Whatever zipfile raises on a damaged file."""
+
+
+def cached_pack(
+    name: str, modalities: Collection[str], make: Callable[[], Mapping[str, NDArray[np.generic]]]
+) -> Path:
+    """Find a feature pack in the cache, or make it there first.
+
+    The file lies in the user's cache folder, or in the one that the environment variable
+    ``CONTINUAL_MM_CACHE`` names. A file that cannot be read is made anew. Processes that make one
+    at once each write a file of their own and then put it in place, so that no reader ever meets
+    half a file.
+
+    Args:
+        name: Of the file, without its ending; another one whenever a byte of the pack changes.
+        modalities: Columns that a whole file has.
+        make: Gives the columns.
+
+    Raises:
+        RefusedError: If the folder cannot be written.
+    """
+    folder = Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("continual_mm"))
+    path = folder / f"{name}.npz"
+    if not _is_whole(path, modalities):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(path, make())
+        except OSError as error:
+            remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
+            raise RefusedError(Complaint(str(folder), f"no cache ({error})", remedy)) from error
+    return path
+
+
+def _write(path: Path, pack: Mapping[str, NDArray[np.generic]]) -> None:
+    with NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            np.savez(file, allow_pickle=False, **pack)
+        except BaseException:
+            temporary.unlink()
+            raise
+    temporary.replace(path)
+
+
+def _is_whole(path: Path, modalities: Collection[str]) -> bool:
+    """Whether a file is there, has every modality, and no byte of it was lost or changed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {f"{name}.npy" for name in modalities}
+            return members <= set(archive.namelist()) and archive.testzip() is None
+    except _UNREADABLE:
+        return False

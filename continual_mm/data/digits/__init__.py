@@ -1,0 +1,1 @@
+"""A small real dataset: handwritten digits, their pixels dealt out to four modalities."""

@@ -1,0 +1,55 @@
+"""Deal out the pixels of the handwritten digits that come with scikit-learn.
+
+Each is a picture of 8 x 8 pixels: 1,797 digits by 13 people, the test part of "Optical Recognition
+of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI repository, CC BY 4.0).
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from continual_mm.data.cache import cached_pack
+from continual_mm.data.digits.card import CARD, VERSION
+
+_CORNERS = {"nw": (0, 0), "ne": (0, 1), "sw": (1, 0), "se": (1, 1)}
+"""Of every block of 2 x 2 pixels, the row and column of the one that a modality gets."""
+
+_SHADE = 15
+"""scikit-learn's pixels go from 0 to 16; 17 x 15 would be white."""
+
+
+def columns() -> dict[str, NDArray[np.generic]]:
+    """Make the columns of a feature pack.
+
+    Returns:
+        By name: ``nw``, ``ne``, ``sw``, ``se`` (1797, 16) float32, every second pixel of every
+        second row, 0 to 16; their ``_kind``; ``label``, the digit; ``picture`` (1797, 8, 8), grey;
+        ``ids``; ``split`` (0 training, 1 validation, 2 test), in an order that is fixed for good.
+    """
+    digits = load_digits()
+    order = np.random.RandomState(0).permutation(len(digits.images))
+    images = digits.images[order].astype(np.float32)
+    dealt = {
+        name: images[:, row::2, column::2].reshape(len(images), -1)
+        for name, (row, column) in _CORNERS.items()
+    }
+    kinds = {f"{modality.name}_kind": np.array(modality.kind.value) for modality in CARD.modalities}
+    return {
+        **dealt,
+        **kinds,
+        "label": digits.target[order].astype(np.int64),
+        "picture": (images * _SHADE).astype(np.uint8),
+        "ids": np.array([f"digit{index:04d}" for index in order]),
+        "split": np.repeat(np.arange(3, dtype=np.int64), CARD.items),
+    }
+
+
+def pack_path() -> Path:
+    """Find the feature pack in the cache, or make it there first.
+
+    Raises:
+        RefusedError: If the cache's folder cannot be written.
+    """
+    return cached_pack(f"{CARD.name}-v{VERSION}", CARD.names, columns)
