@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from continual_mm.runs.opening import OpenedScenario
     from continual_mm.runs.tasks import Outcome
 
-DEMO_STRATEGIES = ("naive", "freeze", "replay", "ewc", "transport", "replay_transport", "joint")
+DEMO_STRATEGIES = (
+    *("naive", "freeze", "replay", "ewc", "transport", "partners_match", "recommended"),
+    "joint",
+)
 DEMO_SEEDS = 2
 
 
@@ -54,6 +57,15 @@ def definitions(
     opened = opening.open_scenarios(wanted, given)
     entries = [catalog.find("strategies", name) for name in strategies]
     return opened, opening.open_strategies(entries, given)
+
+
+def ready(strategies: "Sequence[Strategy]") -> "Sequence[Strategy]":
+    """Those that have all they import; of the others a line tells what they need."""
+    registry = late("plugins.registry")
+    lacking = {strategy.name: registry.missing(strategy) for strategy in strategies}
+    for complaint in (one for found in lacking.values() for one in found):
+        terminal.err.print(f"continual-mm: left out: {complaint}")
+    return [strategy for strategy in strategies if not lacking[strategy.name]]
 
 
 def _tasks(
@@ -107,9 +119,9 @@ def demo(
     threads: int | None,
     **options: Any,
 ) -> None:
-    """Run the main job: add text to a video-audio space with seven strategies, and compare."""
+    """Run the main job: add text to a video-audio space with eight strategies, and compare."""
     (opened,), chosen = definitions([DEMO_SCENARIO], DEMO_STRATEGIES, settings)
-    outcomes = _train(_tasks(opened, chosen, seeds, out, options), jobs, threads)
+    outcomes = _train(_tasks(opened, ready(chosen), seeds, out, options), jobs, threads)
     if _any_finished(outcomes):
         _show_demo(out)
     end_after(outcomes)

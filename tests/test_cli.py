@@ -10,7 +10,7 @@ from resource import RUSAGE_CHILDREN, getrusage
 import numpy as np
 import pytest
 
-from continual_mm import catalog
+from continual_mm import catalog, cli_training
 from continual_mm.cli import main
 from continual_mm.data.pack import write_pack
 
@@ -222,6 +222,17 @@ def test_every_command_explains_itself(said) -> None:
         answer = said(command, "--help")
         assert answer.code == 0
         assert "Usage: continual-mm " in answer.out
+
+
+def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, chosen = cli_training.definitions([], cli_training.DEMO_STRATEGIES, [])
+    assert list(cli_training.ready(chosen)) == list(chosen)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    left = {strategy.name for strategy in cli_training.ready(chosen)}
+    assert left == {*cli_training.DEMO_STRATEGIES} - {"recommended"}
+    assert "'recommended', [pair_lora]: peft is not installed; pip" in capsys.readouterr().err
 
 
 def test_a_file_system_that_refuses_is_told_without_traceback(said) -> None:
