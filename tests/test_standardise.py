@@ -115,3 +115,21 @@ def test_whatever_the_gaps_the_training_rows_come_out_standardised(data: st.Data
     seen = column.values[here & (split == 0)[:, None]].astype(np.float64)
     np.testing.assert_allclose(seen.mean(axis=0), 0.0, atol=1e-5)
     np.testing.assert_allclose(seen.std(axis=0), 1.0, atol=1e-5)
+
+
+def test_another_dataset_is_standardised_by_what_was_measured_on_the_first() -> None:
+    first = Dataset.from_arrays({"a": np.float32([[0.0], [2.0], [4.0], [9.0]])}, split=[0, 0, 1, 2])
+    assert first.columns["a"].values[:, 0].tolist() == [-1.0, 1.0, 3.0, 8.0]
+    second = Dataset.from_arrays(
+        {"a": np.float32([[7.0], [1.0], [1.0]]), "b": np.float32([[5.0], [6.0], [6.0]])},
+        split=[0, 1, 2],
+        standardise=first.statistics,
+    )
+    assert second.columns["a"].values[:, 0].tolist() == [6.0, 0.0, 0.0]
+    assert second.columns["b"].values[:, 0].tolist() == [5.0, 6.0, 6.0]
+
+
+def test_statistics_of_other_features_are_refused() -> None:
+    first = Dataset.from_arrays({"a": draw(6, 3)})
+    with pytest.raises(RefusedError, match="has 4 features, but 3 were standardised"):
+        Dataset.from_arrays({"a": draw(6, 4)}, standardise=first.statistics)

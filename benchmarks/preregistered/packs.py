@@ -10,7 +10,7 @@ from continual_mm.arrivals import plan
 from continual_mm.catalog import Entry
 from continual_mm.data.narrated_shapes.generate import pack_path
 from continual_mm.data.pack import read_pack, write_pack
-from continual_mm.data.standardise import standardise
+from continual_mm.data.standardise import Statistics, standardise
 from continual_mm.learning.stream import benchmark
 from continual_mm.reading import draft_scenario
 
@@ -65,7 +65,8 @@ def standardised_and_turned(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Video z, standardised on the training items, and (z + Q z) / √2 for a fixed rotation Q."""
     steps = np.array(arrays["video"], dtype=np.float32)
-    standardise(steps, np.asarray(arrays["video_length"], dtype=np.int64), training)
+    valid = np.asarray(arrays["video_length"], dtype=np.int64)
+    standardise(steps, valid, Statistics.of(steps, valid, training))
     rotation = orthonormal(steps.shape[-1], steps.shape[-1]).astype(np.float32)
     turned = (steps + steps @ rotation) / np.sqrt(2)
     return steps, turned.astype(np.float32)

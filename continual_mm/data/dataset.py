@@ -1,19 +1,25 @@
 """A dataset in memory: one column per modality, and who is in which split."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from continual_mm.data.findings import Findings
 from continual_mm.data.given import gather, hashed
 from continual_mm.data.rows import check_ids, check_lengths, check_split, count_splits
 from continual_mm.data.schema import KIND, LENGTH, PICTURE, PRESENT, Schema, read_schema
-from continual_mm.data.standardise import blank, rows_not_finite, standardise
+from continual_mm.data.standardise import Statistics, blank, rows_not_finite, standardise
 from continual_mm.modality import DatasetCard, Kind, Modality
+
+Standardise = bool | Collection[str] | Mapping[str, Statistics]
+"""Whether features are standardised on the training items, or the names of the modalities whose
+features are, or by what was measured on another dataset."""
 
 
 class Split(IntEnum):
@@ -52,6 +58,23 @@ class Column:
         """(items,) steps that carry signal; 0 for an item that lacks the modality."""
         return self.present.astype(np.int64) if self.lengths is None else self.lengths
 
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of some rows, all of which have the modality.
+
+        Args:
+            rows: (n,) rows of the dataset.
+
+        Returns:
+            (n, ...) float32, cut behind the longest of them, and (n,) valid steps; None for a
+            vector.
+        """
+        values = torch.from_numpy(self.values)
+        if self.lengths is None:
+            return values[rows], None
+        lengths = torch.from_numpy(self.lengths)[rows]
+        longest = int(lengths.max()) if len(rows) else 0
+        return values[rows, :longest], lengths
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
@@ -67,6 +90,7 @@ class Dataset:
         text: (items,) the caption or transcript to show to people, if there is one.
         picture: (items, height, width) grey or (items, height, width, 3) RGB thumbnails to show to
             people, if there are any.
+        statistics: Of the modalities that were standardised, by what.
     """
 
     card: DatasetCard
@@ -77,6 +101,7 @@ class Dataset:
     group: NDArray[np.int64] | None = None
     text: NDArray[np.str_] | None = None
     picture: NDArray[np.uint8] | None = None
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,7 +125,7 @@ class Dataset:
         text: ArrayLike | None = None,
         picture: ArrayLike | None = None,
         name: str = "arrays",
-        standardise: bool | Collection[str] = True,
+        standardise: Standardise = True,
     ) -> "Dataset":
         """Make a dataset of arrays in memory; they are checked as a feature pack is, and copied.
 
@@ -122,7 +147,8 @@ class Dataset:
             picture: (items, height, width) grey or (items, height, width, 3) RGB, uint8.
             name: The dataset's name on its card and in complaints.
             standardise: Whether each feature gets mean 0 and standard deviation 1 over the
-                training items, or the names of the modalities whose features do.
+                training items, or the names of the modalities whose features do, or what was
+                measured on another dataset with the same features.
 
         Raises:
             RefusedError: With everything that is wrong, rows named.
@@ -164,7 +190,7 @@ def assemble(
     *,
     name: str,
     fingerprint: str,
-    standardised: bool | Collection[str],
+    standardised: Standardise,
 ) -> Dataset:
     """Check sound columns row by row and make a dataset of them.
 
@@ -175,7 +201,7 @@ def assemble(
         findings: Complaints so far.
         name: The dataset's name.
         fingerprint: Of the content.
-        standardised: Whether to standardise, or the names of the modalities to standardise.
+        standardised: Whether to standardise, or which modalities, or by what.
 
     Raises:
         RefusedError: With every complaint, those so far included.
@@ -192,11 +218,13 @@ def assemble(
     for column in made.values():
         _check_values(column, training, findings)
     findings.refuse()
-    chosen = (made if standardised else ()) if isinstance(standardised, bool) else standardised
-    for column in (column for key, column in made.items() if key in chosen):
-        standardise(column.steps, column.valid, training)
+    statistics = _statistics(made, training, standardised, findings)
+    findings.refuse()
+    for modality, measured in statistics.items():
+        column = made[modality]
+        standardise(column.steps, column.valid, measured)
         problem = "too far from the training items to be standardised (beyond float32)"
-        findings.about_rows(column.modality.name, problem, rows_not_finite(column.steps))
+        findings.about_rows(modality, problem, rows_not_finite(column.steps))
     findings.refuse()
     whole = {key: sound[key].astype(np.int64) for key in ("label", "group") if key in sound}
     return Dataset(
@@ -208,7 +236,27 @@ def assemble(
         whole.get("group"),
         sound.get("text_raw"),
         sound.get(PICTURE),
+        statistics,
     )
+
+
+def _statistics(
+    columns: Mapping[str, Column],
+    training: NDArray[np.bool_],
+    wanted: Standardise,
+    findings: Findings,
+) -> dict[str, Statistics]:
+    if isinstance(wanted, Mapping):
+        found = {name: wanted[name] for name in columns if name in wanted}
+        for name, given in found.items():
+            features = columns[name].modality.features
+            if len(given.mean) != features:
+                problem = f"has {features} features, but {len(given.mean)} were standardised"
+                findings.about(name, problem, "take features of the same kind")
+        return found
+    chosen = (columns if wanted else ()) if isinstance(wanted, bool) else wanted
+    measured = ((name, column) for name, column in columns.items() if name in chosen)
+    return {name: Statistics.of(one.steps, one.valid, training) for name, one in measured}
 
 
 def _column(modality: Modality, sound: Mapping[str, NDArray[Any]], findings: Findings) -> Column:

@@ -35,13 +35,8 @@ class Items(TorchDataset[Batch]):
     def __init__(self, dataset: Dataset, shares: tuple[Share, ...]) -> None:
         self.dataset = dataset
         self.shares = shares
-        self._columns = {
-            name: (
-                torch.from_numpy(column.values),
-                torch.from_numpy(column.present),
-                None if column.lengths is None else torch.from_numpy(column.lengths),
-            )
-            for name, column in dataset.columns.items()
+        self._present = {
+            name: torch.from_numpy(column.present) for name, column in dataset.columns.items()
         }
 
     def __len__(self) -> int:
@@ -66,16 +61,12 @@ class Items(TorchDataset[Batch]):
     def _fetch(self, share: Share, rows: Tensor) -> Batch:
         features, lengths, where = {}, {}, {}
         for name in share.modalities:
-            values, present, length = self._columns[name]
-            kept = present[rows].nonzero().squeeze(1)
+            kept = self._present[name][rows].nonzero().squeeze(1)
             if not kept.shape[0]:
                 continue
-            source = rows[kept]
             where[name] = kept
-            if length is None:
-                features[name] = values[source]
-            else:
-                lengths[name] = length[source]
-                features[name] = values[source, : int(lengths[name].max())]
+            features[name], length = self.dataset.columns[name].take(rows[kept])
+            if length is not None:
+                lengths[name] = length
         stage = torch.full(rows.shape, share.stage, dtype=torch.long)
         return Batch(features, lengths, where, rows, stage)

@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -14,7 +14,7 @@ import numpy.lib.format as npy
 from numpy.typing import ArrayLike
 
 from continual_mm.data.archive import Archive, Header
-from continual_mm.data.dataset import Dataset, assemble, make_card
+from continual_mm.data.dataset import Dataset, Standardise, assemble, make_card
 from continual_mm.data.findings import Findings
 from continual_mm.data.rows import check_split
 from continual_mm.data.schema import KIND, Schema, read_schema
@@ -23,9 +23,7 @@ from continual_mm.modality import DatasetCard
 _UNIX, _READABLE_BY_ALL = 3, 0o644 << 16
 
 
-def read_pack(
-    path: str | os.PathLike[str], *, standardise: bool | Collection[str] = True
-) -> Dataset:
+def read_pack(path: str | os.PathLike[str], *, standardise: Standardise = True) -> Dataset:
     """Read a feature pack into memory, checked row by row.
 
     Nothing in the file is ever unpickled.
@@ -33,7 +31,8 @@ def read_pack(
     Args:
         path: An .npz file.
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
-            items, or the names of the modalities whose features do; False leaves the values alone.
+            items, or the names of the modalities whose features do, or what was measured on
+            another dataset; False leaves the values alone.
 
     Raises:
         RefusedError: With everything that is wrong, columns and rows named.

@@ -4,6 +4,7 @@ from math import prod
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from continual_mm.data.dataset import Dataset
@@ -40,8 +41,9 @@ def query_groups(
     if modality == "text" and dataset.text is not None:
         return np.unique(dataset.text[rows], return_inverse=True)[1].astype(np.int64)
     column = dataset.columns[modality]
-    shown = column.values[rows].reshape(len(rows), prod(column.modality.shape))
-    if column.lengths is not None:
+    values, lengths = column.take(torch.from_numpy(rows))
+    shown = values.numpy().reshape(len(rows), prod(values.shape[1:]))
+    if lengths is not None:
         # Zeros behind the end are not zeros that belong to the item.
-        shown = np.hstack([shown, column.lengths[rows, None].astype(shown.dtype)])
+        shown = np.hstack([shown, lengths.numpy()[:, None].astype(shown.dtype)])
     return np.unique(shown, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)

@@ -3,7 +3,7 @@
 Nothing is imported until it is asked for: listing datasets needs no numpy.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -15,7 +15,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.modality import DatasetCard
 
 if TYPE_CHECKING:
-    from continual_mm.data.dataset import Dataset
+    from continual_mm.data.dataset import Dataset, Standardise
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def card(name_or_path: str, *, folder: Path | None = None) -> DatasetCard:
 
 
 def load(
-    name_or_path: str, *, folder: Path | None = None, standardise: bool | Collection[str] = True
+    name_or_path: str, *, folder: Path | None = None, standardise: "Standardise" = True
 ) -> "Dataset":
     """Load a dataset into memory; a generated one is made first, and cached.
 
@@ -72,7 +72,8 @@ def load(
         name_or_path: A registered name, or the path of a feature pack.
         folder: Where relative paths start; None for the working folder.
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
-            items, or the names of the modalities whose features do.
+            items, or the names of the modalities whose features do, or what was measured on another
+            dataset with the same features.
 
     Raises:
         RefusedError: If there is no such dataset, or its pack is unsound.

@@ -1,7 +1,8 @@
 """Valid time steps, and features brought to mean 0 and spread 1, a few megabytes at a time."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,27 +39,57 @@ def rows_not_finite(steps: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, dtype=np.int64), *bad])
 
 
-def standardise(
-    steps: NDArray[np.float32], valid: NDArray[np.int64], training: NDArray[np.bool_]
-) -> None:
-    """Give every feature mean 0 and standard deviation 1 over the training items, in place.
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistics:
+    """What features are standardised by.
 
-    The statistics are those of the valid steps of the training rows, accumulated in float64
-    (two passes: the mean, then the squares around it). A feature that is constant there becomes 0
-    everywhere. Padding and absent rows stay 0.
+    Attributes:
+        mean: (features,) float64.
+        rate: (features,) what distances from the mean are multiplied by: one over the standard
+            deviation, 0 for a feature that is constant.
+    """
+
+    mean: NDArray[np.float64]
+    rate: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, steps: NDArray[np.float32], valid: NDArray[np.int64], training: NDArray[np.bool_]
+    ) -> Self:
+        """Measure the valid steps of the training rows, accumulated in float64.
+
+        Two passes: the mean, then the squares around it.
+
+        Args:
+            steps: (rows, time, features); finite, and zero where not valid.
+            valid: (rows,) leading steps that count; 0 for a row that lacks the modality.
+            training: (rows,) whether a row belongs to the training split. At least one that does
+                must have a valid step.
+        """
+        return cls.from_moments(*_moments(steps, np.where(training, valid, 0)))
+
+    @classmethod
+    def from_moments(cls, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> Self:
+        """Of means and standard deviations, (features,) each."""
+        constant = spread <= CONSTANT * np.hypot(mean, spread)
+        return cls(mean, np.divide(1.0, spread, out=np.zeros_like(spread), where=~constant))
+
+
+def standardise(
+    steps: NDArray[np.float32], valid: NDArray[np.int64], statistics: Statistics
+) -> None:
+    """Bring every feature to mean 0 and standard deviation 1 where it was measured, in place.
+
+    A feature that was constant there becomes 0 everywhere. Padding and absent rows stay 0.
 
     Args:
         steps: (rows, time, features); finite, and zero where not valid.
         valid: (rows,) leading steps that count; 0 for a row that lacks the modality.
-        training: (rows,) whether a row belongs to the training split. At least one that does
-            must have a valid step.
+        statistics: What was measured, here or on another dataset with the same features.
     """
-    mean, spread = _moments(steps, np.where(training, valid, 0))
-    constant = spread <= CONSTANT * np.hypot(mean, spread)
-    rate = np.divide(1.0, spread, out=np.zeros_like(spread), where=~constant)
     for rows in _blocks(steps):
         block = steps[rows]
-        scaled = (block - mean) * rate
+        scaled = (block - statistics.mean) * statistics.rate
         scaled[~_mask(block, valid[rows])] = 0.0
         # A value beyond float32 becomes an infinity here, which the caller looks for.
         with np.errstate(over="ignore"):
