@@ -89,8 +89,9 @@ class SpaceSettings(Table):
             halves the time. The published DAVEnet is width 128, depth 4.
         feature_dropout: Probability that an input feature is hidden from the encoder during
             training, for all time steps of an item at once; 0 hides none.
-        clips: Consecutive rows of a batch that come from one video; the queue keeps the first half
-            of each such group. Reference mode only.
+        clips: Items of one ``group`` of the dataset, such as a video, that a batch shows side by
+            side; 1 draws items whatever their group. In reference mode they are drawn with
+            replacement, and the queue keeps the first half of each group's.
         cluster_mean: Whether the clustering loss is that of the modalities' mean (the published
             ``--mean 1``) rather than the mean of the modalities' losses. Reference mode only.
         bugs: Mistakes of the published program to repeat. Reference mode only.
@@ -109,7 +110,7 @@ class SpaceSettings(Table):
     width: Count = 32
     depth: Annotated[int, Field(ge=1, le=8)] = 1
     feature_dropout: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
-    clips: Annotated[Count, AfterValidator(_reference_only)] = 1
+    clips: Count = 1
     cluster_mean: Annotated[bool, AfterValidator(_reference_only)] = False
     bugs: Annotated[tuple[Bug, ...], AfterValidator(_reference_only)] = Field(
         default=(), strict=False, examples=['["two_over_three"]']

@@ -107,7 +107,6 @@ def test_reference_mode_takes_published_values_where_none_is_given() -> None:
     ("mode", "key", "value"),
     [
         ("reference", "scale", 8.0),
-        ("robust", "clips", 2),
         ("robust", "cluster_mean", True),
         ("robust", "bugs", ("two_over_three",)),
     ],

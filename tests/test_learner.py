@@ -13,8 +13,9 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.loader import BlockLoader, Order, StepLoader
+from continual_mm.learning.loader import BlockLoader, StepLoader
 from continual_mm.learning.objective import Part, contrast, paired_rows
+from continual_mm.learning.orders import Order
 from continual_mm.learning.schedule import learning_rate
 from continual_mm.learning.stream import benchmark, divided
 from continual_mm.losses.contrastive import masked_margin_softmax

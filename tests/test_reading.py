@@ -104,9 +104,9 @@ def test_what_means_nothing_in_reference_mode_is_told_with_a_remedy() -> None:
     assert line.startswith(
         "mine.toml, [space], scale: 8.0 has no meaning in reference mode; remove"
     )
-    (line,) = told(REFERENCE.replace('mode = "reference"', "clips = 4"))
+    (line,) = told(REFERENCE.replace('mode = "reference"', "cluster_mean = true"))
     assert line.startswith(
-        "mine.toml, [space], clips: the key has a meaning in reference mode only"
+        "mine.toml, [space], cluster_mean: the key has a meaning in reference mode only"
     )
     (line,) = told(REFERENCE.replace("dim = 8", 'bugs = ["two_over_two"]'))
     assert "[space], bugs: 'two_over_two' cannot be used; give 'stays_in_evaluation'" in line

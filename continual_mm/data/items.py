@@ -30,11 +30,26 @@ class Items(TorchDataset[Batch]):
 
     An element is a :class:`Batch` of one row, so that any loader's collate is ``join``;
     :meth:`block` fetches many rows with one gather per modality.
+
+    Args:
+        dataset: Where they are.
+        shares: The stages' shares.
+        clips: Items of one group that a batch shows side by side, where the dataset has groups.
+        replace: Whether they are drawn with replacement.
     """
 
-    def __init__(self, dataset: Dataset, shares: tuple[Share, ...]) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        shares: tuple[Share, ...],
+        *,
+        clips: int = 1,
+        replace: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.shares = shares
+        self.clips = clips
+        self.replace = replace
         self._present = {
             name: torch.from_numpy(column.present) for name, column in dataset.columns.items()
         }

@@ -1,4 +1,4 @@
-"""Batches in blocks, in an order that is a function of seed, stage and step alone."""
+"""Batches in blocks: of training items step by step, of others one after the other."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -8,38 +8,9 @@ import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Batch
-from continual_mm.data.items import Items
+from continual_mm.data.items import Items, Share
 from continual_mm.dice import seed_for
-
-
-class Order:
-    """Shuffled passes over ``items`` items, ``rows`` at a time, none twice within a batch.
-
-    What remains at the end of a pass is left out of it and shuffled into the next. Any step can be
-    asked for without the steps before it.
-    """
-
-    def __init__(self, items: int, rows: int, *, seed: int) -> None:
-        self.rows = min(rows, items)
-        self.items = items
-        self._seed = seed
-        self._pass = -1
-        self._shuffled = torch.empty(0, dtype=torch.long)
-
-    @property
-    def steps_per_pass(self) -> int:
-        """Steps in which every item is shown once, save what is left out; 0 without items."""
-        return self.items // self.rows if self.rows else 0
-
-    def __getitem__(self, step: int) -> Tensor:
-        """(rows,) positions for a step."""
-        if not self.rows:
-            return torch.empty(0, dtype=torch.long)
-        number, place = divmod(step, self.steps_per_pass)
-        if number != self._pass:
-            dice = torch.Generator().manual_seed(seed_for(self._seed, "pass", number))
-            self._pass, self._shuffled = number, torch.randperm(self.items, generator=dice)
-        return self._shuffled[place * self.rows : (place + 1) * self.rows]
+from continual_mm.learning.orders import GroupOrder, Order, Shown
 
 
 class StepLoader:
@@ -71,7 +42,7 @@ class StepLoader:
         self._pin = pin
         self._workers = workers
         self._orders = tuple(
-            Order(share.rows.shape[0], rows, seed=seed_for(seed, "share", share.stage))
+            _order(items, share, rows, seed=seed_for(seed, "share", share.stage))
             for share, rows in zip(items.shares, rows_per_step, strict=True)
         )
 
@@ -94,6 +65,14 @@ class StepLoader:
     def _fetch(self, rows: tuple[Tensor, ...]) -> Batch:
         batch = self.items.block(rows)
         return batch.pin_memory() if self._pin else batch
+
+
+def _order(items: Items, share: Share, rows: int, *, seed: int) -> Shown:
+    """Items of a share one by one, or some of each of their groups."""
+    if items.clips == 1 or items.dataset.group is None:
+        return Order(share.rows.shape[0], rows, seed=seed)
+    groups = torch.from_numpy(items.dataset.group)[share.rows]
+    return GroupOrder(groups, rows, each=items.clips, replace=items.replace, seed=seed)
 
 
 def _ahead(

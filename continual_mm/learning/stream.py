@@ -98,13 +98,15 @@ def benchmark(
         )
     )
     if joint:
-        stages = [_joint(scenario, arrivals, shares, dataset)]
+        stages = [_joint(scenario, arrivals, _items(scenario, dataset, shares))]
     elif cumulative:
         met = range(1, len(arrivals) + 1)
-        stages = [_stage(arrivals[:count], shares[:count], dataset) for count in met]
+        stages = [
+            _stage(arrivals[:count], _items(scenario, dataset, shares[:count])) for count in met
+        ]
     else:
         stages = [
-            _stage((arrival,), (share,), dataset)
+            _stage((arrival,), _items(scenario, dataset, (share,)))
             for arrival, share in zip(arrivals, shares, strict=True)
         ]
     train = EagerCLStream("train", stages)
@@ -123,13 +125,21 @@ def _shares(scenario: Scenario, stages: int, dataset: Dataset, seed: int) -> Seq
     if scenario.items == "shared":
         return [rows] * stages
     dice = torch.Generator().manual_seed(seed_for(seed, "shares"))
-    mixed = rows[torch.randperm(rows.shape[0], generator=dice)]
-    return [share.sort().values for share in mixed.tensor_split(stages)]
+    # Where clips of a group are shown together, groups are dealt out and stay whole.
+    together = scenario.space.clips > 1 and dataset.group is not None
+    group = torch.from_numpy(dataset.group)[rows] if together else torch.arange(rows.shape[0])
+    _, number = torch.unique(group, return_inverse=True)
+    mixed = torch.randperm(int(number.max()) + 1, generator=dice)
+    return [rows[torch.isin(number, share)] for share in mixed.tensor_split(stages)]
 
 
-def _joint(
-    scenario: Scenario, arrivals: Sequence[Arrival], shares: tuple[Share, ...], dataset: Dataset
-) -> StageExperience:
+def _items(scenario: Scenario, dataset: Dataset, shares: tuple[Share, ...]) -> Items:
+    """What a stage trains on, clip by clip or some clips of every group."""
+    space = scenario.space
+    return Items(dataset, shares, clips=space.clips, replace=space.reference)
+
+
+def _joint(scenario: Scenario, arrivals: Sequence[Arrival], items: Items) -> StageExperience:
     """Everything at once: the stages' pairs, their steps together, their rows in proportion.
 
     A stage of no steps, of towers that arrive trained, has as many rows as one of the usual length.
@@ -139,7 +149,7 @@ def _joint(
     training = scenario.training.model_copy(update={"steps": steps})
     return StageExperience(
         stage=arrivals[-1].stage,
-        items=Items(dataset, shares),
+        items=items,
         added=arrivals[-1].available,
         pairs={arrival.stage: arrival.trained for arrival in arrivals},
         training=training,
@@ -150,22 +160,20 @@ def _joint(
     )
 
 
-def _stage(
-    arrivals: Sequence[Arrival], shares: tuple[Share, ...], dataset: Dataset
-) -> StageExperience:
+def _stage(arrivals: Sequence[Arrival], items: Items) -> StageExperience:
     """The last of some stages, on the items of all of them, each with its own stage's pairs.
 
     Steps, and rows of a step, are as many as the stage has alone.
     """
     last = arrivals[-1]
-    items = [share.rows.shape[0] for share in shares]
+    counts = [share.rows.shape[0] for share in items.shares]
     return StageExperience(
         stage=last.stage,
-        items=Items(dataset, shares),
+        items=items,
         added=last.added,
         pairs={arrival.stage: arrival.trained for arrival in arrivals},
         training=last.training,
-        rows_per_step=divided(last.training.batch_size, items),
+        rows_per_step=divided(last.training.batch_size, counts),
     )
 
 
