@@ -7,6 +7,7 @@ import click
 
 from continual_mm import (
     __version__,
+    cli_data,
     cli_definitions,
     cli_results,
     cli_training,
@@ -25,7 +26,7 @@ def app() -> None:
     """Add modalities to a joint embedding space one after another; measure what is forgotten."""
 
 
-for room in (cli_definitions, cli_training, cli_tuning, cli_results):
+for room in (cli_definitions, cli_data, cli_training, cli_tuning, cli_results):
     for command in room.COMMANDS:
         app.add_command(command)
 

@@ -1,5 +1,6 @@
 """The command line, as a user meets it; training has tests of its own."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from continual_mm.cli import main
 from continual_mm.data.pack import write_pack
 
 ROOT = Path(__file__).parents[1]
+IDS = np.arange(12).astype(str)
 SHIPPED = [str(entry.path) for shelf in catalog.SHELVES for entry in catalog.shipped(shelf)]
 
 
@@ -217,6 +219,7 @@ def test_every_command_explains_itself(said) -> None:
         "tune",
         "board",
         "demo",
+        "data",
     ):
         assert command in told
         answer = said(command, "--help")
@@ -298,3 +301,17 @@ def test_the_package_runs_as_a_module() -> None:
     found = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     assert "transport" in found.stdout
     assert found.stderr == ""
+
+
+def test_data_is_inspected_in_a_table_and_as_json(said) -> None:
+    values = np.arange(36.0).reshape(12, 3)
+    split = np.repeat([0, 1, 2], [6, 2, 4])
+    write_pack("mine.npz", {"a": 1000 * values, "b": values, "ids": IDS, "split": split})
+    told = said("data", "inspect", "mine.npz", "--picture", "items.png")
+    assert told.code == 0
+    assert "12 items (6 training, 2 validation, 4 test), 12 with every modality" in told.out
+    assert "values of a are 1,000 times as large as those of b" in told.out
+    assert Path("items.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(said("data", "inspect", "mine.npz", "--format", "json").out)
+    assert [one["present"] for one in found["modalities"]] == [[6, 2, 4], [6, 2, 4]]
+    refused(said("data", "inspect", "mine.npy"), "dataset 'mine.npy': not registered")

@@ -1,0 +1,87 @@
+"""Commands on data: inspect."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from continual_mm import terminal
+from continual_mm.late import late
+from continual_mm.options import A_COUNT, A_PATH
+
+if TYPE_CHECKING:
+    from continual_mm.data.inspection import Inspection, ModalityReport
+
+HEADINGS = (
+    *("modality", "kind", "shape", "training", "validation", "test", "lengths", "values", "rms"),
+    *("norm", "constant", "zero", "repeated", "leaked"),
+)
+
+
+@click.group()
+def data() -> None:
+    """Look at data, and turn published files or clips into something scenarios can use."""
+
+
+@data.command()
+@click.argument("dataset")
+@click.option("--picture", type=A_PATH, help="A PNG of a few items.")
+@click.option("--items", type=A_COUNT, default=4, show_default=True, help="Items in the picture.")
+@click.option("--format", "format_", type=click.Choice(("table", "json")), default="table")
+def inspect(dataset: str, picture: Path | None, items: int, format_: str) -> None:
+    """Say what is in DATASET, a registered name or a path, and what deserves a thought."""
+    loaded = late("data.registry").load(dataset, standardise=False)
+    found: Inspection = late("data.inspection").inspect(loaded)
+    if format_ == "json":
+        sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
+    else:
+        _print(found)
+    if picture is not None:
+        late("data.portrait").draw(loaded, picture, items=items)
+        terminal.err.print(f"picture: {picture}")
+
+
+def _print(found: "Inspection") -> None:
+    card = found.card
+    training, validation, test = card.items
+    terminal.out.print(
+        f"{card.name}: {sum(card.items):,} items ({training:,} training, {validation:,} validation,"
+        f" {test:,} test), {found.complete:,} with every modality;"
+        f" values of {found.looked_at:,} were looked at"
+    )
+    extras = [
+        *([] if found.groups is None else [f"{found.groups:,} groups"]),
+        *([] if found.captions is None else [f"{found.captions:,} different captions"]),
+        *(["labels"] if card.has_labels else []),
+    ]
+    if extras:
+        terminal.out.print(", ".join(extras))
+    terminal.print_rows(HEADINGS, [_row(one) for one in found.modalities])
+    for remark in found.remarks:
+        terminal.out.print(f"- {remark}")
+
+
+def _row(one: "ModalityReport") -> tuple[str, ...]:
+    lengths = "" if one.lengths is None else "{} to {}, median {}".format(*_order(one.lengths))
+    return (
+        one.modality.name,
+        one.modality.kind,
+        " x ".join(map(str, one.modality.shape)),
+        *(f"{count:,}" for count in one.present),
+        lengths,
+        f"{one.smallest:.3g} to {one.largest:.3g}",
+        f"{one.rms:.3g}",
+        f"{one.norm:.3g}",
+        *(f"{count:,}" for count in (one.constant, one.zero, one.repeated, one.leaked)),
+    )
+
+
+def _order(lengths: tuple[int, int, int]) -> tuple[int, int, int]:
+    shortest, median, longest = lengths
+    return shortest, longest, median
+
+
+COMMANDS = (data,)
