@@ -276,7 +276,7 @@ def test_reading_a_frame_imports_nothing_of_pandas(tmp_path: Path) -> None:
 def test_what_torch_saved_is_read(tmp_path: Path, zipped: bool) -> None:
     saved = [{"audio": torch.arange(6.0).reshape(2, 3), "caption": "mix"}]
     torch.save(saved, tmp_path / "it.pt", _use_new_zipfile_serialization=zipped)
-    (read,) = load_pickle(tmp_path / "it.pt")  # type: ignore[misc]
+    (read,) = load_pickle(tmp_path / "it.pt")
     assert torch.equal(read["audio"], saved[0]["audio"])
     assert read["caption"] == "mix"
 
@@ -398,7 +398,11 @@ def test_the_same_pickle_runs_where_it_is_trusted(tmp_path: Path, attack: str) -
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_hostile_file_of_torch_is_refused_and_never_run(tmp_path: Path, zipped: bool) -> None:
+def test_a_hostile_file_of_torch_is_refused_and_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    # A variable with which people make old programs run.
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     target, path = tmp_path / "was-run", tmp_path / "clips.pt"
     path.write_bytes(saved_by_torch(Malicious(str(target)), zipped))
     with pytest.raises(RefusedError, match=r"mkdir, which is not opened"):
@@ -410,7 +414,7 @@ def test_a_hostile_file_of_torch_is_refused_and_never_run(tmp_path: Path, zipped
 
 def test_extension_codes_are_refused_even_if_a_program_registered_them(tmp_path: Path) -> None:
     target = tmp_path / "was-run"
-    copyreg.add_extension(os.mkdir.__module__, "mkdir", 240)  # type: ignore[arg-type]
+    copyreg.add_extension(os.mkdir.__module__, "mkdir", 240)
     try:
         data = pickle.dumps(Malicious(str(target)), 2)
         assert pickle.EXT1 in data
@@ -419,7 +423,7 @@ def test_extension_codes_are_refused_even_if_a_program_registered_them(tmp_path:
         pickle.loads(data)
         assert target.exists()
     finally:
-        copyreg.remove_extension(os.mkdir.__module__, "mkdir", 240)  # type: ignore[arg-type]
+        copyreg.remove_extension(os.mkdir.__module__, "mkdir", 240)
 
 
 @pytest.mark.parametrize(
@@ -489,6 +493,31 @@ def array_of(shape: object, dtype: object, data: object) -> Made:
     return Made(RECONSTRUCT, NDARRAY, (0,), b"b", state=(1, shape, dtype, False, data))
 
 
+def strings_at(begin: int, end: int) -> Made:
+    """One Arrow string in the text "abc"."""
+    marks = struct.pack("<2q", begin, end)
+    kind = Made(Named("pyarrow.lib", "type_for_alias"), "large_string")
+    array = (kind, 1, 0, 0, [None, marks, b"abc"], [], None)
+    return Made(Named("pyarrow.lib", "_restore_array"), array)
+
+
+def test_strings_of_arrow_are_read() -> None:
+    assert opened(forged(strings_at(1, 3))) == ["bc"]
+
+
+def endless_frame() -> Made:
+    """A frame of 10**12 columns without rows."""
+    empty = array_of((10**12, 0), FLOATS, b"")
+    new_index, index = (
+        Named("pandas.core.indexes.base", "_new_Index"),
+        Named("pandas", "RangeIndex"),
+    )
+    axes = [Made(new_index, index, {"start": 0, "stop": stop, "step": 1}) for stop in (10**12, 0)]
+    block = Made(Named("pandas._libs.internals", "_unpickle_block"), empty, slice(0, 10**12), 2)
+    manager = Made(Named("pandas.core.internals.managers", "BlockManager"), (block,), axes)
+    return Made(Named("pandas.core.frame", "DataFrame"), state={"_mgr": manager})
+
+
 MISUSES = {
     # Field names and flags of its own would make NumPy take bytes for pointers.
     "structured dtype": Made(
@@ -505,11 +534,19 @@ MISUSES = {
         True,
         state=(3, "<", None, ("a",), {"a": (OBJECTS, 0)}, 8, 1, 0),
     ),
+    "flagged text": Made(
+        Named("numpy", "dtype"),
+        "S8",
+        False,
+        True,
+        state=(3, "|", None, ("a",), {"a": (OBJECTS, 0)}, 8, 1, 0),
+    ),
     "bytes as objects": array_of((1,), OBJECTS, b"\0" * 8),
     "objects from a buffer": Made(FROM_BUFFER, b"\0" * 8, OBJECTS, (1,), "C"),
     "object as a scalar": Made(Named("numpy.core.multiarray", "scalar"), OBJECTS, b"\0" * 8),
     "another class": Made(RECONSTRUCT, Named("builtins", "list"), (0,), b"b"),
     "too little data": array_of((1000,), FLOATS, b"\0" * 4),
+    "too much data": array_of((1,), FLOATS, b"\0" * 8),
     "negative shape": array_of((-1, -1), FLOATS, b"\0" * 4),
     "endless shape": array_of((2**40, 2**40), FLOATS, b""),
     "endless dtype": Made(Named("numpy", "dtype"), "U999999999", False, True),
@@ -532,18 +569,14 @@ MISUSES = {
     "bytes of a size": Made(Named("builtins", "bytes"), 2**40),
     "other codec": Made(Named("_codecs", "encode"), "a", "rot13"),
     "frame without a manager": Made(Named("pandas.core.frame", "DataFrame"), state={"a": 1}),
+    "endless frame": endless_frame(),
     "index of nothing": Made(
         Named("pandas.core.indexes.base", "_new_Index"), Named("pandas", "Index"), {"data": 3}
     ),
-    "strings outside of their text": Made(
-        Named("pyarrow.lib", "_restore_array"),
-        (
-            Made(Named("pyarrow.lib", "type_for_alias"), "large_string"),
-            *(1, 0, 0),
-            [None, struct.pack("<2q", 0, 2**40), b"abc"],
-            *([], None),
-        ),
-    ),
+    "strings behind their text": strings_at(0, 5),
+    "strings beyond all memory": strings_at(0, 2**40),
+    "strings before their text": strings_at(-2, 3),
+    "strings backwards": strings_at(3, 0),
 }
 
 
@@ -595,6 +628,13 @@ def test_a_zip_that_grows_is_refused(tmp_path: Path) -> None:
             target.writestr(member.filename, source.read(member), zipfile.ZIP_DEFLATED)
     with pytest.raises(RefusedError, match="more than its size"):
         load_pickle(grown)
+
+
+def test_strings_of_python_2_are_taken_with_its_escapes_and_no_others() -> None:
+    assert opened(b"S'a\\n\\x41\\101\\\\\\''\n.") == "a\nAA\\'"
+    assert opened(b'S"it\'s"\n.') == "it's"
+    for wrong in (b"S'a\n.", b"Sa\n.", b"S'\\q'\n.", b"S'\\777'\n.", b"S'a\\'\n."):
+        assert "Python 2 would not have written" in refusal(wrong)
 
 
 def test_persistent_ids_and_outside_buffers_are_refused() -> None:

@@ -58,6 +58,8 @@ def _columns(budget: Budget, state: object) -> object:
     if len(manager.axes) != 2:
         raise misused("pandas.DataFrame")
     names, rows = manager.axes
+    # Columns of no rows take no bytes in the file, however many they are.
+    budget.charge(REFERENCE * len(names.values))
     columns: dict[str | int, Values] = {}
     for block in manager.blocks:
         places = _places(block.places, len(names.values))

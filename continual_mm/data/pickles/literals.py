@@ -3,6 +3,7 @@
 import codecs
 import mmap
 import pickle
+import re
 import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -60,6 +61,8 @@ class Source:
 
 BYTE, SHORT, INT, WORD, LONG = (struct.Struct(f"<{code}") for code in "BHiIQ")
 _FLOAT = struct.Struct(">d")
+_PIECE = rb"[^\\]|\\(?:[\\'\"abfnrtv]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|x[0-9a-fA-F]{2})"
+_QUOTED = re.compile(rb"'(?:%b)*'|\"(?:%b)*\"" % (_PIECE, _PIECE), re.DOTALL)
 _SURROGATES = "surrogatepass"
 
 
@@ -80,8 +83,8 @@ def _old_text(raw: bytes) -> str:
 
 def _quoted(source: Source) -> str:
     line = source.line().strip()
-    if len(line) < 2 or line[0] != line[-1] or line[:1] not in (b"'", b'"'):
-        raise FaultError("has a string without quotes")
+    if not _QUOTED.fullmatch(line):
+        raise FaultError("has a string that Python 2 would not have written")
     return _old_text(codecs.escape_decode(line[1:-1])[0])
 
 
