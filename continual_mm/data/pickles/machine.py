@@ -1,0 +1,253 @@
+"""The stack machine that a pickle is a program for, without what could run or exhaust anything.
+
+Python's own machine lets a pickle set attributes of whatever lies on its stack, call every method
+named ``append``, ``add`` or ``__setstate__``, and reserve memory for a memo of any size. This one
+changes plain containers and nothing else, and calls nothing but :class:`~.notes.Name`.
+"""
+
+import mmap
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from continual_mm.data.pickles.fault import Budget, FaultError
+from continual_mm.data.pickles.literals import LITERALS, WORD, Source, text
+from continual_mm.data.pickles.notes import Name, Unfinished
+
+_NEWEST = 5
+_KEYS = (str, int, float, bytes, complex, type(None), np.generic)
+"""What a dict's key or a set's element may be; hashing deeply nested ones would crash Python."""
+
+Names = Mapping[tuple[str, str], Name]
+"""What a pickle may name, by module and name inside it."""
+
+
+class Machine:
+    """Runs one pickle.
+
+    Attributes:
+        source: The pickle's bytes.
+    """
+
+    def __init__(self, data: bytes | mmap.mmap, names: Names) -> None:
+        """Prepare to run a pickle.
+
+        Args:
+            data: The pickle; what stands behind its end is ignored.
+            names: All that it may name.
+        """
+        self.source = Source(data)
+        self._names = names
+        self._budget = Budget(len(data))
+        self._stack: list[object] = []
+        self._below: list[list[object]] = []
+        self._memo: dict[int, object] = {}
+
+    def run(self) -> object:
+        """Run the pickle to its end.
+
+        Returns:
+            The object that it describes.
+
+        Raises:
+            FaultError: If it names what is not allowed, or makes no sense.
+            LookupError: If it makes no sense, as do other errors of damaged bytes.
+        """
+        source = self.source
+        while (code := source.byte()) != pickle.STOP[0]:
+            if read := LITERALS.get(code):
+                self._stack.append(read(source))
+            elif act := _ACTIONS.get(code):
+                act(self)
+            else:
+                raise FaultError(_WHY_NOT.get(code, f"has an unknown instruction {code}"))
+        return self._pop()
+
+    def _push(self, value: object) -> None:
+        self._stack.append(value)
+
+    def _pop(self) -> object:
+        return self._stack.pop()
+
+    def _above_mark(self) -> list[object]:
+        """Take what was put on the stack since the last mark."""
+        values, self._stack = self._stack, self._below.pop()
+        return values
+
+    def _protocol(self) -> None:
+        if (number := self.source.byte()) > _NEWEST:
+            raise FaultError(f"is of protocol {number}", f"write it with protocol {_NEWEST}")
+
+    def _frame(self) -> None:
+        self.source.take(8)
+
+    def _forget(self) -> None:
+        self._above_mark()
+
+    def _mark(self) -> None:
+        self._below.append(self._stack)
+        self._stack = []
+
+    def _pop_top(self) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self._stack = self._below.pop()
+
+    def _remember(self, place: int) -> None:
+        value = self._stack[-1]
+        self._memo[place] = value
+        if isinstance(value, Unfinished):
+            value.memo.append(place)
+
+    def _tuple(self, length: int) -> None:
+        if len(self._stack) < length:
+            raise FaultError("takes more from its stack than there is")
+        values = tuple(self._stack[-length:])
+        self._stack[-length:] = [values]
+
+    def _append(self, values: list[object]) -> None:
+        target = self._stack[-1]
+        if type(target) is not list:
+            raise FaultError(f"appends to a {_kind(target)}")
+        target.extend(values)
+
+    def _set_items(self, values: list[object]) -> None:
+        target = self._stack[-1]
+        if type(target) is not dict:
+            raise FaultError(f"sets items of a {_kind(target)}")
+        target.update(_items(values))
+
+    def _add_items(self) -> None:
+        values = self._above_mark()
+        target = self._stack[-1]
+        if type(target) is not set:
+            raise FaultError(f"adds to a {_kind(target)}")
+        target.update(elements(values))
+
+    def _name(self, module: str, name: str) -> None:
+        known = self._names.get((module, name))
+        if known is None:
+            raise FaultError(
+                f"names {module}.{name}, which is not opened: it could run anything",
+                "where the file is yours, load it yourself and save its arrays as .npz, its text"
+                " as .json",
+            )
+        self._stack.append(known)
+
+    def _named_by_lines(self) -> None:
+        self._name(text(self.source.line()), text(self.source.line()))
+
+    def _named_by_stack(self) -> None:
+        name, module = self._pop(), self._pop()
+        if not (type(module) is str and type(name) is str):
+            raise FaultError("names something with what is no text")
+        self._name(module, name)
+
+    def _call(self, function: object, arguments: object) -> None:
+        if not isinstance(function, Name):
+            raise FaultError(f"calls a {_kind(function)}")
+        self._stack.append(function.called(self._budget, arguments))
+
+    def _reduce(self) -> None:
+        arguments = self._pop()
+        self._call(self._pop(), arguments)
+
+    def _new_with_keywords(self) -> None:
+        if self._pop() != {}:
+            raise FaultError("makes an object with keywords")
+        self._reduce()
+
+    def _instance(self) -> None:
+        arguments = tuple(self._above_mark())
+        self._named_by_lines()
+        self._call(self._pop(), arguments)
+
+    def _object(self) -> None:
+        function, *arguments = self._above_mark()
+        self._call(function, tuple(arguments))
+
+    def _build(self) -> None:
+        state, unfinished = self._pop(), self._pop()
+        if not isinstance(unfinished, Unfinished):
+            raise FaultError(f"sets the state of a {_kind(unfinished)}")
+        finished = unfinished.finish(self._budget, state)
+        for place in unfinished.memo:
+            self._memo[place] = finished
+        self._stack.append(finished)
+
+
+def elements(values: Iterable[object]) -> Iterable[object]:
+    """Pass values on that may be elements of a set or keys of a dict.
+
+    Raises:
+        FaultError: At the first that is no scalar and no flat tuple of scalars.
+    """
+    for value in values:
+        parts = value if type(value) is tuple else (value,)
+        if not all(isinstance(part, _KEYS) for part in parts):
+            raise FaultError(f"has a {_kind(value)} as the key of a dict or element of a set")
+        yield value
+
+
+def _items(values: list[object]) -> Iterable[tuple[object, object]]:
+    return zip(elements(values[::2]), values[1::2], strict=True)
+
+
+def _kind(value: object) -> str:
+    return value.text if isinstance(value, Name | Unfinished) else type(value).__name__
+
+
+_ACTIONS: Mapping[int, Callable[[Machine], None]] = MappingProxyType(
+    {
+        pickle.PROTO[0]: Machine._protocol,
+        pickle.FRAME[0]: Machine._frame,
+        pickle.MARK[0]: Machine._mark,
+        pickle.POP[0]: Machine._pop_top,
+        pickle.POP_MARK[0]: Machine._forget,
+        pickle.DUP[0]: lambda self: self._push(self._stack[-1]),
+        pickle.PUT[0]: lambda self: self._remember(int(self.source.line())),
+        pickle.BINPUT[0]: lambda self: self._remember(self.source.byte()),
+        pickle.LONG_BINPUT[0]: lambda self: self._remember(self.source.number(WORD)),
+        pickle.MEMOIZE[0]: lambda self: self._remember(len(self._memo)),
+        pickle.GET[0]: lambda self: self._push(self._memo[int(self.source.line())]),
+        pickle.BINGET[0]: lambda self: self._push(self._memo[self.source.byte()]),
+        pickle.LONG_BINGET[0]: lambda self: self._push(self._memo[self.source.number(WORD)]),
+        pickle.TUPLE[0]: lambda self: self._push(tuple(self._above_mark())),
+        pickle.TUPLE1[0]: lambda self: self._tuple(1),
+        pickle.TUPLE2[0]: lambda self: self._tuple(2),
+        pickle.TUPLE3[0]: lambda self: self._tuple(3),
+        pickle.LIST[0]: lambda self: self._push(self._above_mark()),
+        pickle.DICT[0]: lambda self: self._push(dict(_items(self._above_mark()))),
+        pickle.FROZENSET[0]: lambda self: self._push(frozenset(elements(self._above_mark()))),
+        pickle.APPEND[0]: lambda self: self._append([self._pop()]),
+        pickle.APPENDS[0]: lambda self: self._append(self._above_mark()),
+        pickle.SETITEM[0]: lambda self: self._set_items([self._pop(), self._pop()][::-1]),
+        pickle.SETITEMS[0]: lambda self: self._set_items(self._above_mark()),
+        pickle.ADDITEMS[0]: Machine._add_items,
+        pickle.GLOBAL[0]: Machine._named_by_lines,
+        pickle.STACK_GLOBAL[0]: Machine._named_by_stack,
+        pickle.REDUCE[0]: Machine._reduce,
+        pickle.NEWOBJ[0]: Machine._reduce,
+        pickle.NEWOBJ_EX[0]: Machine._new_with_keywords,
+        pickle.INST[0]: Machine._instance,
+        pickle.OBJ[0]: Machine._object,
+        pickle.BUILD[0]: Machine._build,
+    }
+)
+
+_WHY_NOT: Mapping[int, str] = MappingProxyType(
+    dict.fromkeys(
+        (pickle.PERSID[0], pickle.BINPERSID[0]), "asks for an object that is kept elsewhere"
+    )
+    | dict.fromkeys(
+        (pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]),
+        "calls by a number of copyreg's extension registry, which is never looked at",
+    )
+    | dict.fromkeys(
+        (pickle.NEXT_BUFFER[0], pickle.READONLY_BUFFER[0]), "keeps its arrays outside of the file"
+    )
+)
+"""Instructions that are understood and not followed."""

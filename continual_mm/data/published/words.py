@@ -1,0 +1,53 @@
+"""From a text to the rows of its words in a vocabulary."""
+
+import re
+from collections.abc import Mapping
+
+from continual_mm.data.published.recipe import Mode
+
+_WORD = re.compile(r"[\w']+")
+_PART = re.compile(r"[A-Z][^A-Z_]*|[^A-Z_]+")
+
+
+def tokens(text: str) -> list[str]:
+    """Split a text into runs of letters, digits, underscores and apostrophes, as they are written.
+
+    >>> tokens("don't stop, it's 20°C—OK_ay")
+    ["don't", 'stop', "it's", '20', 'C', 'OK_ay']
+    """
+    return _WORD.findall(text)
+
+
+def known_rows(
+    text: str, vocabulary: Mapping[str, int], *, max_words: int, mode: Mode
+) -> list[int]:
+    """The rows of a text's known words, in their order; unknown words are dropped.
+
+    Args:
+        text: What is said or written.
+        vocabulary: Row of each known word.
+        max_words: How many are kept.
+        mode: ``reference`` knows words only as they are written, so that "Add" at the beginning of
+            a sentence is not "add"; ``robust`` tries the lower case of a word that is unknown.
+
+    >>> known_rows("Add the Salt", {"add": 0, "Salt": 1}, max_words=20, mode="robust")
+    [0, 1]
+    >>> known_rows("Add the Salt", {"add": 0, "Salt": 1}, max_words=20, mode="reference")
+    [1]
+    """
+    found = (_row(word, vocabulary, mode) for word in tokens(text))
+    return [row for row in found if row is not None][:max_words]
+
+
+def class_text(name: str) -> str:
+    """A class of UCF101 or HMDB51 as a text: split before capitals and at underscores.
+
+    >>> class_text("ApplyEyeMakeup"), class_text("brush_hair")
+    ('apply eye makeup', 'brush hair')
+    """
+    return " ".join(_PART.findall(name)).lower()
+
+
+def _row(word: str, vocabulary: Mapping[str, int], mode: Mode) -> int | None:
+    row = vocabulary.get(word)
+    return vocabulary.get(word.lower()) if row is None and mode == "robust" else row
