@@ -59,9 +59,7 @@ def read_pack(
     )
 
 
-def read_card(
-    path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS
-) -> DatasetCard:
+def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
     """Read what a pack contains from its headers, its kinds and its split, in a few milliseconds.
 
     Args:
