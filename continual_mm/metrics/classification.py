@@ -27,8 +27,8 @@ def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
         classes: (items,) the class of each item, from 0.
 
     >>> rightly_classified(torch.tensor([[0.9, 0.1], [0.4, 0.4]]), torch.tensor([0, 1]))
-    tensor([1.0000, 0.5000])
+    tensor([1.0000, 0.5000], dtype=torch.float64)
     """
     own = similarity.gather(1, classes[:, None])
     first = ~(similarity > own).any(1)
-    return first / (similarity == own).sum(1)
+    return first.double() / (similarity == own).sum(1)

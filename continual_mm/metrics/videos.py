@@ -65,9 +65,9 @@ def voted_among(votes: Tensor, k: int) -> Tensor:
         k: Length of the list of answers.
 
     >>> voted_among(torch.tensor([[3, 1, 0], [2, 2, 0], [1, 0, 0]]), 1)
-    tensor([1.0000, 0.5000, 0.0000])
+    tensor([1.0000, 0.5000, 0.0000], dtype=torch.float64)
     """
     own = votes.diagonal()[:, None]
     more, equal = (votes > own).sum(1), (votes == own).sum(1)
-    share = ((k - more) / equal).clamp(0.0, 1.0)
+    share = ((k - more).double() / equal).clamp(0.0, 1.0)
     return torch.where(own.squeeze(1) > 0, share, torch.zeros_like(share))
