@@ -39,8 +39,12 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.reader(stream, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RefusedError(Complaint(str(path), f"cannot be read: {error}")) from error
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        raise RefusedError(Complaint(str(path), problem, "give the file's path")) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        problem = f"cannot be read: {error}"
+        raise RefusedError(Complaint(str(path), problem, "save it as CSV in UTF-8")) from error
     if len(lines) < 2 or tuple(lines[0]) != COLUMNS:
         problem = (
             f"its first line is not {','.join(COLUMNS)}, with an interval on each that follows"
