@@ -19,6 +19,7 @@ from continual_mm.protocol_definitions import Protocol
 from continual_mm.runs.finished import read_finished
 from continual_mm.runs.folder import definition
 from continual_mm.runs.listener import Listener
+from continual_mm.runs.protocols.opening import load_scored
 from continual_mm.runs.protocols.scores import ProtocolScore
 from continual_mm.runs.run import open_run, run, train
 
@@ -228,6 +229,20 @@ def test_what_is_given_for_no_protocol_or_does_not_fit_is_refused() -> None:
                                   standardise=False)  # fmt: skip
     with pytest.raises(RefusedError, match="protocol 'both', gallery: no modality 'video'"):
         train(scenario(BOTH), DATASET, scored={"both": lacking}, device="cpu")
+
+
+def test_a_file_is_loaded_once_and_standardised_as_what_is_trained(tmp_path: Path) -> None:
+    columns = arrays(9)
+    ids = np.array([f"{row}" for row in range(9)])
+    write_pack(tmp_path / "x", {**columns, "ids": ids, "split": np.full(9, 2)})
+    known = THREE.model_copy(update={"folder": str(tmp_path)})
+    scored = load_scored(known, DATASET)
+    assert scored["both"] is scored["full"]
+    assert scored["own"] is DATASET
+    for name, column in scored["both"].columns.items():
+        by = DATASET.statistics[name]
+        expected = (columns[name] - by.mean) * by.rate
+        np.testing.assert_allclose(column.values, expected, rtol=1e-4, atol=1e-5)
 
 
 FILE = """
