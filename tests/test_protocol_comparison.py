@@ -205,6 +205,13 @@ def test_runs_that_were_asked_otherwise_are_not_compared(runs: Path, tmp_path: P
         export([runs], tmp_path / "small")
 
 
+def test_a_single_seed_says_nothing_of_others_and_that_is_told(runs: Path) -> None:
+    assert compare_protocol([runs], "clips").notes == ()
+    write(runs, "alone", 3, found())
+    (note,) = compare_protocol([runs], "clips").notes
+    assert note == "only one seed of alone; intervals then cover queries, not seeds"
+
+
 def test_a_protocol_that_no_run_has_is_refused_by_name(runs: Path) -> None:
     with pytest.raises(RefusedError) as caught:
         compare_protocol([runs], "clip")
@@ -217,4 +224,5 @@ def test_a_protocol_that_no_run_has_is_refused_by_name(runs: Path) -> None:
 def test_without_a_baseline_there_is_no_difference_and_a_note(runs: Path) -> None:
     compared = compare_protocol([runs], "clips", baseline="joint")
     assert all(row.difference is None for row in compared.tables[0].rows)
+    assert len(compared.notes) == 1
     assert "no finished run of the baseline joint" in compared.notes[0]

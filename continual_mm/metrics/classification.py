@@ -1,7 +1,7 @@
 """Zero-shot classification: items are given to the class whose name is most similar."""
 
-import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 
 def mean_by_class(similarity: Tensor, classes: Tensor, count: int) -> Tensor:
@@ -12,8 +12,8 @@ def mean_by_class(similarity: Tensor, classes: Tensor, count: int) -> Tensor:
         classes: (names,) the class of each name, 0..count-1; each class has a name.
         count: Number of classes.
     """
-    total = similarity.new_zeros(len(similarity), count).index_add_(1, classes, similarity)
-    return total / torch.bincount(classes, minlength=count)
+    member = one_hot(classes, count).to(similarity)
+    return (similarity @ member) / member.sum(0)
 
 
 def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
@@ -26,6 +26,7 @@ def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
         similarity: (items, classes).
         classes: (items,) the class of each item, from 0.
 
+    >>> import torch
     >>> rightly_classified(torch.tensor([[0.9, 0.1], [0.4, 0.4]]), torch.tensor([0, 1]))
     tensor([1.0000, 0.5000], dtype=torch.float64)
     """

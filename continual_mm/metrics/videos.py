@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 
 def best_clips(similarity: Tensor, video: Tensor, videos: int) -> Tensor:
@@ -26,10 +27,9 @@ def mean_over_captions(best: Tensor, video: Tensor) -> Tensor:
         best: (captions, videos), from :func:`best_clips`.
         video: (captions,) the video that each caption is from; each video has one.
     """
-    videos = best.shape[1]
-    total = best.new_zeros(videos, videos).index_add_(0, video, best)
-    captions = torch.bincount(video, minlength=videos)
-    return total / captions[:, None]
+    # A product gives the same bits each time; adding row by row does not on every device.
+    member = one_hot(video, best.shape[1]).to(best)
+    return (member.T @ best) / member.sum(0)[:, None]
 
 
 def votes(answers: Tensor, video: Tensor, videos: int) -> Tensor:

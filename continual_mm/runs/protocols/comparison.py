@@ -103,6 +103,11 @@ def compare_protocol(
         raise RefusedError(Complaint(f"--protocol {protocol}", "no run was scored by it", remedy))
     if not any(row.strategy == baseline for table in tables for row in table.rows):
         notes.append(f"no finished run of the baseline {baseline}, hence no differences")
+    every = [row for table in tables for row in table.rows]
+    single = dict.fromkeys(row.strategy for row in every if len(row.seeds) == 1)
+    if single:
+        named = ", ".join(single)
+        notes.append(f"only one seed of {named}; intervals then cover queries, not seeds")
     return ProtocolComparison(protocol, baseline, tuple(tables), tuple(notes))
 
 
