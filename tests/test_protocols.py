@@ -286,5 +286,6 @@ def test_from_a_file_to_a_table_with_commands(
     table = "## mine, elsewhere: item to item, 9 queries"
     first, second = (part.strip() for part in told.split(table)[1:])
     assert first == second
-    assert {line.split(" | ")[1] for line in first.splitlines()[-2:]} == {"naive", "joint"}
+    assert "| 1 | naive | 1 |" in first
+    assert "| 1 | joint | 1 |" in first
     assert "| R@1 % | R@5 % | R@10 % | MedR | difference to naive |" in first
