@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from continual_mm.plugins.slow import Slow as Slow
     from continual_mm.plugins.transport import Transport as Transport
     from continual_mm.plugins.warmup import Warmup as Warmup
+    from continual_mm.protocol_definitions import Protocol as Protocol
     from continual_mm.runs.history import History as History
     from continual_mm.runs.released import load_released as load_released
     from continual_mm.runs.released import save_released as save_released
@@ -88,6 +89,7 @@ _HOMES = {
     "Slow": "plugins.slow",
     "Transport": "plugins.transport",
     "Warmup": "plugins.warmup",
+    "Protocol": "protocol_definitions",
     "History": "runs.history",
     "load_released": "runs.released",
     "open_run": "runs.run",
@@ -112,6 +114,7 @@ __all__ = [
     "PairLora",
     "Partners",
     "Plugin",
+    "Protocol",
     "Prototypes",
     "Realign",
     "Relational",

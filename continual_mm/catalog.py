@@ -17,7 +17,7 @@ ONE_OF: Mapping[Shelf, str] = MappingProxyType({"scenarios": "scenario", "strate
 SCENARIO_KEYS = frozenset(
     {
         *("description", "dataset", "items", "positives", "standardise", "start"),
-        *("space", "training", "tower", "stage"),
+        *("space", "training", "tower", "stage", "protocol"),
     }
 )
 """What may stand at the top of a scenario file; all else is a strategy's."""

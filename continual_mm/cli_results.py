@@ -22,9 +22,13 @@ _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, re
 @click.option(
     "--baseline", default="naive", show_default=True, help="Strategy that differences are taken to."
 )
+@click.option("--protocol", metavar="NAME", help="What a [[protocol]] found, stage by stage.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
-def compare(folders: tuple[Path, ...], baseline: str, format_: str) -> None:
+def compare(folders: tuple[Path, ...], baseline: str, protocol: str | None, format_: str) -> None:
     """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
+    if protocol is not None:
+        _compare_protocol(folders, protocol, baseline, format_)
+        return
     report = late("runs.report")
     comparison = report.compare(folders, baseline=baseline)
     if format_ == "json":
@@ -35,6 +39,27 @@ def compare(folders: tuple[Path, ...], baseline: str, format_: str) -> None:
         sys.stdout.write(late("runs.latex").as_latex(comparison) + "\n")
     else:
         print_comparison(report, comparison)
+
+
+def _compare_protocol(
+    folders: tuple[Path, ...], protocol: str, baseline: str, format_: str
+) -> None:
+    report = late("runs.protocols.report")
+    comparison = report.compare_protocol(folders, protocol, baseline=baseline)
+    if format_ == "json":
+        sys.stdout.write(report.as_json(comparison) + "\n")
+    elif format_ == "markdown":
+        sys.stdout.write(report.as_markdown(comparison) + "\n")
+    elif format_ == "latex":
+        remedy = "choose another --format"
+        raise RefusedError(Complaint("--format latex", "is for compare without --protocol", remedy))
+    else:
+        for table in comparison.tables:
+            heading = report.title(comparison, table)
+            terminal.print_rows(*report.as_rows(comparison, table), title=heading)
+            terminal.out.print()
+        for note in comparison.notes:
+            terminal.out.print(note)
 
 
 def print_comparison(report: Any, comparison: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from continual_mm.protocol_definitions import Protocol
 from continual_mm.tables import Table, shown
 
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -263,6 +264,7 @@ class Scenario(ScenarioHead):
         training: Optimisation of every stage.
         towers: Modality -> its encoder, where it is not the usual one.
         stages: What arrives, in order.
+        protocols: How else the space is scored at stage ends.
     """
 
     name: str
@@ -271,6 +273,7 @@ class Scenario(ScenarioHead):
     training: Training = Training()
     towers: Mapping[str, TowerSettings] = Field(default_factory=dict)
     stages: tuple[Stage, ...] = Field(strict=False, min_length=1)
+    protocols: tuple[Protocol, ...] = Field(default=(), strict=False)
 
     def training_of(self, stage: int) -> Training:
         """Settings of a stage (0-based), its overrides applied."""

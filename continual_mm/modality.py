@@ -5,6 +5,9 @@ from enum import StrEnum
 from itertools import combinations
 from typing import Self
 
+SPLITS = ("training", "validation", "test")
+"""What the split values 0, 1 and 2 stand for."""
+
 
 class Kind(StrEnum):
     """The kind of signal that one item of a modality is; it decides the encoder.

@@ -18,6 +18,7 @@ from continual_mm.definitions import (
     TowerSettings,
     Training,
 )
+from continual_mm.protocol_definitions import Protocol
 from continual_mm.rules import Number, PluginRule
 from continual_mm.tables import Reader, Table, shown
 
@@ -54,7 +55,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
         file: What to call the file in complaints.
     """
     reader = Reader(file)
-    inner = ("space", "training", "tower", "stage")
+    inner = ("space", "training", "tower", "stage", "protocol")
     document = _with_published(document)
     outer = {key: value for key, value in document.items() if key not in inner}
     head = reader.table(ScenarioHead, "", outer, tables=inner)
@@ -69,6 +70,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
         "training": reader.table(Training, "[training]", document.get("training", {})),
         "towers": _towers(reader, document.get("tower", {})),
         "stages": _stages(reader, document.get("stage", [])),
+        "protocols": _protocols(reader, document.get("protocol", [])),
     }
     if reader.complaints:
         return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.complaints))
@@ -115,6 +117,25 @@ def _stage(reader: Reader, where: str, table: Any) -> Stage:
     said = table if isinstance(table, Mapping) else {}
     names = {"add": _texts(said.get("add")) or (), "pairs": _texts(said.get("pairs"))}
     return stage.model_copy(update=names)
+
+
+def _protocols(reader: Reader, tables: Any) -> tuple[Protocol, ...]:
+    """The protocols that can be read; what is wrong with others is not told twice."""
+    if not isinstance(tables, list):
+        remedy = "write [[protocol]], in double brackets, with keys below it"
+        reader.refuse("[[protocol]]", f"{shown(tables)} is no list of tables", remedy)
+        return ()
+    found: list[Protocol] = []
+    for number, table in enumerate(tables, start=1):
+        place, known = f"[[protocol]] {number}", len(reader.complaints)
+        protocol = reader.table(Protocol, place, table)
+        if len(reader.complaints) > known:
+            continue
+        if protocol.name in [each.name for each in found]:
+            problem = f"{protocol.name!r} is the name of an earlier one"
+            reader.refuse(f"{place}, name", problem, "give each protocol a name of its own")
+        found.append(protocol)
+    return tuple(found)
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

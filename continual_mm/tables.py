@@ -23,6 +23,7 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "less_than_equal": "give at most {le:g}",
         "literal_error": "give {expected}",
         "missing": "add {key} = {example}",
+        "string_pattern_mismatch": "use letters, digits, _ and -, a letter or digit first",
         "string_type": "give a text in quotes",
         "tuple_type": "give a list, such as {example}",
     }

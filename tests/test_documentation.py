@@ -27,6 +27,7 @@ from continual_mm.definitions import (
 )
 from continual_mm.modality import Kind
 from continual_mm.plugins.built_in import BUILT_IN
+from continual_mm.protocol_definitions import Protocol
 from continual_mm.rules import Number
 from continual_mm.runs.opening import open_scenario, open_strategy
 
@@ -37,12 +38,14 @@ CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DEMANDED, WORKED_OUT = "required", "all completed"
 
+OWN_TABLES = {"space", "training", "towers", "stages", "protocols"}
 SCENARIO_TABLES = {
-    "Top of the file": (Scenario, {"name", "folder", "space", "training", "towers", "stages"}),
+    "Top of the file": (Scenario, {*OWN_TABLES, "name", "folder"}),
     "`[space]`": (SpaceSettings, set()),
     "`[training]`": (Training, set()),
     "`[tower.<modality>]`": (TowerSettings, set()),
     "`[[stage]]`": (Stage, set(Training.model_fields)),
+    "`[[protocol]]`": (Protocol, set()),
 }
 STRATEGY_TABLES = {
     "Top of the file": (Strategy, {"name", "memory", "plugins"}),

@@ -187,7 +187,7 @@ def test_names_are_made_out_even_where_a_stage_is_faulty(
 
 
 def test_what_stands_at_the_top_of_a_scenario_is_known_in_one_place() -> None:
-    tables = {"space", "training", "tower", "stage"}
+    tables = {"space", "training", "tower", "stage", "protocol"}
     assert ScenarioHead.model_fields.keys() | tables == SCENARIO_KEYS
 
 

@@ -15,7 +15,7 @@ from continual_mm.data.given import gather, hashed
 from continual_mm.data.rows import check_ids, check_lengths, check_split, count_splits
 from continual_mm.data.schema import KIND, LENGTH, PICTURE, PRESENT, Schema, read_schema
 from continual_mm.data.standardise import Statistics, blank, rows_not_finite, standardise
-from continual_mm.modality import DatasetCard, Kind, Modality
+from continual_mm.modality import SPLITS, DatasetCard, Kind, Modality
 
 Standardise = bool | Collection[str] | Mapping[str, Statistics]
 """Whether features are standardised on the training items, or the names of the modalities whose
@@ -126,6 +126,7 @@ class Dataset:
         picture: ArrayLike | None = None,
         name: str = "arrays",
         standardise: Standardise = True,
+        splits: Collection[str] = SPLITS,
     ) -> "Dataset":
         """Make a dataset of arrays in memory; they are checked as a feature pack is, and copied.
 
@@ -149,6 +150,7 @@ class Dataset:
             standardise: Whether each feature gets mean 0 and standard deviation 1 over the
                 training items, or the names of the modalities whose features do, or what was
                 measured on another dataset with the same features.
+            splits: Splits that must have items; ``["test"]`` for items that only score.
 
         Raises:
             RefusedError: With everything that is wrong, rows named.
@@ -173,6 +175,7 @@ class Dataset:
             name=name,
             fingerprint=hashed(columns),
             standardised=standardise,
+            splits=splits,
         )
 
 
@@ -191,6 +194,7 @@ def assemble(
     name: str,
     fingerprint: str,
     standardised: Standardise,
+    splits: Collection[str] = SPLITS,
 ) -> Dataset:
     """Check sound columns row by row and make a dataset of them.
 
@@ -202,19 +206,22 @@ def assemble(
         name: The dataset's name.
         fingerprint: Of the content.
         standardised: Whether to standardise, or which modalities, or by what.
+        splits: Splits that must have items.
 
     Raises:
         RefusedError: With every complaint, those so far included.
     """
     sound = {key: columns[key] for key in schema.used if key in columns}
     check_ids(sound.get("ids"), findings)
-    split = check_split(sound.get("split"), findings)
+    split = check_split(sound.get("split"), findings, needed=splits)
     made = {
         modality.name: _column(modality, sound, findings)
         for modality in schema.modalities
         if modality.name in sound
     }
     training = split == Split.TRAIN
+    if standardised and not isinstance(standardised, Mapping) and SPLITS[Split.TRAIN] not in splits:
+        _need_training(training, findings)
     for column in made.values():
         _check_values(column, training, findings)
     findings.refuse()
@@ -238,6 +245,12 @@ def assemble(
         sound.get(PICTURE),
         statistics,
     )
+
+
+def _need_training(training: NDArray[np.bool_], findings: Findings) -> None:
+    if not training.any():
+        problem = "there is no training item to standardise by"
+        findings.about("split", problem, "give the statistics of the dataset trained on, or False")
 
 
 def _statistics(

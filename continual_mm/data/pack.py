@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -18,12 +18,17 @@ from continual_mm.data.dataset import Dataset, Standardise, assemble, make_card
 from continual_mm.data.findings import Findings
 from continual_mm.data.rows import check_split
 from continual_mm.data.schema import KIND, Schema, read_schema
-from continual_mm.modality import DatasetCard
+from continual_mm.modality import SPLITS, DatasetCard
 
 _UNIX, _READABLE_BY_ALL = 3, 0o644 << 16
 
 
-def read_pack(path: str | os.PathLike[str], *, standardise: Standardise = True) -> Dataset:
+def read_pack(
+    path: str | os.PathLike[str],
+    *,
+    standardise: Standardise = True,
+    splits: Collection[str] = SPLITS,
+) -> Dataset:
     """Read a feature pack into memory, checked row by row.
 
     Nothing in the file is ever unpickled.
@@ -33,6 +38,7 @@ def read_pack(path: str | os.PathLike[str], *, standardise: Standardise = True) 
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
             items, or the names of the modalities whose features do, or what was measured on
             another dataset; False leaves the values alone.
+        splits: Splits that must have items; ``test`` is enough where nothing is trained.
 
     Raises:
         RefusedError: With everything that is wrong, columns and rows named.
@@ -49,11 +55,16 @@ def read_pack(path: str | os.PathLike[str], *, standardise: Standardise = True) 
         name=Path(path).stem,
         fingerprint=archive.fingerprint,
         standardised=standardise,
+        splits=splits,
     )
 
 
-def read_card(path: str | os.PathLike[str]) -> DatasetCard:
+def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
     """Read what a pack contains from its headers, its kinds and its split, in a few milliseconds.
+
+    Args:
+        path: An .npz file.
+        splits: Splits that must have items.
 
     Raises:
         RefusedError: With everything that these show to be wrong; only :func:`read_pack` sees the
@@ -63,7 +74,7 @@ def read_card(path: str | os.PathLike[str]) -> DatasetCard:
     with Archive(Path(path), findings) as archive:
         schema = _schema(archive, findings)
         column = archive.read("split") if "split" in schema.used else None
-    split = check_split(column, findings)
+    split = check_split(column, findings, needed=splits)
     findings.refuse()
     return make_card(
         schema,

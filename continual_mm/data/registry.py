@@ -3,7 +3,7 @@
 Nothing is imported until it is asked for: listing datasets needs no numpy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.modality import DatasetCard
+from continual_mm.modality import SPLITS, DatasetCard
 
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset, Standardise
@@ -45,13 +45,16 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
 """The datasets that come with the project, by the name that scenarios use."""
 
 
-def card(name_or_path: str, *, folder: Path | None = None) -> DatasetCard:
+def card(
+    name_or_path: str, *, folder: Path | None = None, splits: Collection[str] = SPLITS
+) -> DatasetCard:
     """Give a dataset's card without loading its arrays.
 
     Args:
         name_or_path: A registered name, or the path of a feature pack.
         folder: Where relative paths start, such as the scenario file's folder; None for the
             working folder.
+        splits: Splits that must have items; ``test`` is enough where nothing is trained.
 
     Raises:
         RefusedError: If there is no such dataset, or its pack is unsound.
@@ -59,12 +62,16 @@ def card(name_or_path: str, *, folder: Path | None = None) -> DatasetCard:
     if registered := REGISTERED.get(name_or_path):
         known: DatasetCard = _imported(registered.card)
         return known
-    read_card: Callable[[Path], DatasetCard] = _imported(f"{_PACK}:read_card")
-    return read_card(_existing(name_or_path, folder))
+    read_card: Callable[..., DatasetCard] = _imported(f"{_PACK}:read_card")
+    return read_card(_existing(name_or_path, folder), splits=splits)
 
 
 def load(
-    name_or_path: str, *, folder: Path | None = None, standardise: "Standardise" = True
+    name_or_path: str,
+    *,
+    folder: Path | None = None,
+    standardise: "Standardise" = True,
+    splits: Collection[str] = SPLITS,
 ) -> "Dataset":
     """Load a dataset into memory; a generated one is made first, and cached.
 
@@ -74,6 +81,7 @@ def load(
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
             items, or the names of the modalities whose features do, or what was measured on another
             dataset with the same features.
+        splits: Splits that must have items.
 
     Raises:
         RefusedError: If there is no such dataset, or its pack is unsound.
@@ -83,9 +91,9 @@ def load(
         pack_path: Callable[[], Path] = _imported(registered.pack)
         # The card of the registry, not the file's: a run is checked against it before the file is
         # there, and the same version may differ in last bits from machine to machine.
-        dataset = read_pack(pack_path(), standardise=standardise)
+        dataset = read_pack(pack_path(), standardise=standardise, splits=splits)
         return replace(dataset, card=card(name_or_path))
-    return read_pack(_existing(name_or_path, folder), standardise=standardise)
+    return read_pack(_existing(name_or_path, folder), standardise=standardise, splits=splits)
 
 
 def _imported(reference: str) -> Any:

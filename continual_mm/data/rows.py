@@ -1,14 +1,13 @@
 """What must hold row by row: unique ids, split values, lengths."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.data.findings import Findings, first_few
-
-SPLITS = ("training", "validation", "test")
-"""What the split values 0, 1 and 2 stand for."""
+from continual_mm.modality import SPLITS
 
 
 def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
@@ -26,8 +25,15 @@ def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
         )
 
 
-def check_split(split: NDArray[Any] | None, findings: Findings) -> NDArray[np.int64]:
+def check_split(
+    split: NDArray[Any] | None, findings: Findings, *, needed: Collection[str] = SPLITS
+) -> NDArray[np.int64]:
     """Complain about values that are no split, and about splits without items.
+
+    Args:
+        split: The column; None if there is none.
+        findings: Takes the complaints.
+        needed: Splits that must have an item; for items that only score, ``test`` is enough.
 
     Returns:
         The split of each item; empty where there is no such column.
@@ -39,7 +45,7 @@ def check_split(split: NDArray[Any] | None, findings: Findings) -> NDArray[np.in
     findings.about_rows("split", "no such split", np.flatnonzero(~known), remedy)
     checked: NDArray[np.int64] = split.astype(np.int64)
     for meaning, items in zip(SPLITS, count_splits(checked), strict=True):
-        if items == 0:
+        if items == 0 and meaning in needed:
             findings.about("split", f"there is no {meaning} item", remedy)
     return checked
 

@@ -13,7 +13,9 @@ from avalanche.training.plugins import EvaluationPlugin
 from numpy.typing import NDArray
 from torch import Tensor
 
+from continual_mm.data.batch import Batch
 from continual_mm.learning.guard import NotFiniteError
+from continual_mm.learning.views import Views
 from continual_mm.metrics.retrieval import (
     listed_ranks,
     mean_reciprocal_rank,
@@ -103,6 +105,42 @@ class Gallery:
         return {**self.embeddings, **self.own.get(pair, {})}
 
 
+class Gathering:
+    """Brings blocks of embedded items together into a :class:`Gallery`."""
+
+    def __init__(self) -> None:
+        self._embeddings: dict[str, list[Tensor]] = {}
+        self._rows: dict[str, list[Tensor]] = {}
+        self._own: dict[tuple[Pair, str], list[Tensor]] = {}
+
+    def add(self, batch: Batch, embedded: Views) -> None:
+        """Add a block."""
+        for name, part in embedded.items():
+            self._embeddings.setdefault(name, []).append(part.embedding)
+            self._rows.setdefault(name, []).append(batch.index[batch.rows[name]])
+        for pair, own in embedded.own.items():
+            for name, part in own.items():
+                self._own.setdefault((pair, name), []).append(part.embedding)
+
+    def gallery(self, learner: "Learner", split: str) -> Gallery:
+        """All blocks together.
+
+        Raises:
+            NotFiniteError: If an embedding is not finite; the split is named.
+        """
+        own: dict[Pair, dict[str, Tensor]] = {}
+        for (pair, name), parts in self._own.items():
+            own.setdefault(pair, {})[name] = torch.cat(parts)
+        embeddings = {name: torch.cat(parts) for name, parts in self._embeddings.items()}
+        for of in (embeddings, *own.values()):
+            for name, values in of.items():
+                if not bool(values.isfinite().all()):
+                    what = f"an embedding of the {split} items"
+                    raise NotFiniteError(learner.stage, learner.step, what, (name,))
+        rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
+        return Gallery(embeddings, rows, own)
+
+
 Observer = Callable[[Evaluation, Gallery], None]
 """Is told of each evaluation; changes nothing."""
 
@@ -160,13 +198,11 @@ class RetrievalMetric(PluginMetric[None]):
         super().__init__()
         self._groups = groups
         self._observers = tuple(observers)
-        self._embeddings: dict[str, list[Tensor]] = {}
-        self._rows: dict[str, list[Tensor]] = {}
-        self._own: dict[tuple[Pair, str], list[Tensor]] = {}
+        self._gathering = Gathering()
 
     def reset(self) -> None:
         """Forget the embeddings gathered so far."""
-        self._embeddings, self._rows, self._own = {}, {}, {}
+        self._gathering = Gathering()
 
     def result(self) -> None:
         """Nothing in between: a gallery is only complete at the end."""
@@ -177,23 +213,12 @@ class RetrievalMetric(PluginMetric[None]):
 
     def after_eval_iteration(self, strategy: "Learner") -> None:
         """Add a block to the gallery."""
-        batch = strategy.batch
-        for name, part in strategy.embedded.items():
-            self._embeddings.setdefault(name, []).append(part.embedding)
-            self._rows.setdefault(name, []).append(batch.index[batch.rows[name]])
-        for pair, own in strategy.embedded.own.items():
-            for name, part in own.items():
-                self._own.setdefault((pair, name), []).append(part.embedding)
+        self._gathering.add(strategy.batch, strategy.embedded)
 
     def after_eval_exp(self, strategy: "Learner") -> list[MetricValue]:
         """Score the pairs."""
-        gallery = self._gallery()
+        gallery = self._gathering.gallery(strategy, strategy.split)
         listing = "ties_listed_each" in strategy.space.settings.bugs
-        for of in (gallery.embeddings, *gallery.own.values()):
-            for name, values in of.items():
-                if not bool(values.isfinite().all()):
-                    what = f"an embedding of the {strategy.split} items"
-                    raise NotFiniteError(strategy.stage, strategy.step, what, (name,))
         evaluation = Evaluation(
             stage=strategy.stage,
             step=strategy.clock.train_iterations,
@@ -210,16 +235,6 @@ class RetrievalMetric(PluginMetric[None]):
             observer(evaluation, gallery)
         self.reset()
         return list(self._published(evaluation))
-
-    def _gallery(self) -> Gallery:
-        own: dict[Pair, dict[str, Tensor]] = {}
-        for (pair, name), parts in self._own.items():
-            own.setdefault(pair, {})[name] = torch.cat(parts)
-        return Gallery(
-            {name: torch.cat(parts) for name, parts in self._embeddings.items()},
-            {name: torch.cat(parts) for name, parts in self._rows.items()},
-            own,
-        )
 
     def _published(self, evaluation: Evaluation) -> Iterable[MetricValue]:
         for found in evaluation.pairs:

@@ -67,7 +67,7 @@ class Draws:
         drawn, _ = resample_weights(
             len(self.rows), 1, replicates=REPLICATES, generator=np.random.default_rng(_DICE)
         )
-        self._queries = _after_ones(drawn)
+        self._queries = after_ones(drawn)
 
     def recalls(self, runs: Sequence[FinishedRun]) -> Floats:
         """R@1 of every pair at every stage end, both directions averaged, mean over seeds.
@@ -87,7 +87,7 @@ class Draws:
                 queries = np.searchsorted(self.rows, ranked.rows)
                 found[place, stage, pairs.index(pair), queries] = (ranked.ranks < 1).mean(axis=0)
         cells = found.reshape(len(runs), -1, len(self.rows))
-        recall = weighted_recall(cells, self._queries, _seed_weights(len(runs)))
+        recall = weighted_recall(cells, self._queries, seed_weights(len(runs)))
         return recall.reshape(-1, stages, len(pairs))
 
 
@@ -145,7 +145,7 @@ def stability_gap(runs: Sequence[FinishedRun]) -> Floats:
         evaluated inside its last stage.
     """
     gaps = np.array([run.stability_gap for run in runs])
-    mean: Floats = (_seed_weights(len(runs)) * gaps).mean(axis=1)
+    mean: Floats = (seed_weights(len(runs)) * gaps).mean(axis=1)
     return mean
 
 
@@ -193,14 +193,14 @@ def _by_replicate(
     return found.reshape(replicates, pairs)
 
 
-def _seed_weights(seeds: int) -> Floats:
+def seed_weights(seeds: int) -> Floats:
     """(1 + replicates, seeds), the same whenever there are as many."""
     _, drawn = resample_weights(
         1, seeds, replicates=REPLICATES, generator=np.random.default_rng([_DICE, seeds])
     )
-    return _after_ones(drawn)
+    return after_ones(drawn)
 
 
-def _after_ones(weights: Floats) -> Floats:
+def after_ones(weights: Floats) -> Floats:
     """Weights of all replicates, those of the data as they are first."""
     return np.concatenate([np.ones((1, weights.shape[1])), weights])

@@ -28,6 +28,7 @@ from continual_mm.runs.exported import (
 )
 from continual_mm.runs.files import clear_temporary, locked, write_json, written
 from continual_mm.runs.finished import FinishedRun, ranked_stages
+from continual_mm.runs.protocols.exporting import judged_arrays, same_answers
 from continual_mm.runs.run_table import HEADINGS, table
 
 LOCK = "export.lock"
@@ -163,6 +164,7 @@ def _same(first: FinishedRun, second: FinishedRun) -> bool:
             and np.array_equal(ranked.ranks, second.ranked[cell].ranks)
             for cell, ranked in first.ranked.items()
         )
+        and same_answers(first, second)
     )
 
 
@@ -246,6 +248,7 @@ def _arrays(
             yield f"seeds/{scenario}/{strategy}", np.array([run.seed for run in runs])
             yield f"ranks/{scenario}/{strategy}", _packed(np.stack([_line(run) for run in runs]))
         yield from ((f"rows/{scenario}/{pair}", _small(found)) for pair, found in rows.items())
+        yield from judged_arrays(scenario, strategies)
 
 
 def _check_rows(run: FinishedRun, rows: dict[str, NDArray[np.int64]]) -> None:

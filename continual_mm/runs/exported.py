@@ -21,6 +21,7 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.runs import records
 from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked, are_ranks, ranked_stages
+from continual_mm.runs.protocols.exporting import VALUES, read_judged
 from continual_mm.runs.run_table import HEADINGS
 
 ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
@@ -197,6 +198,7 @@ class _Reader:
         ranked = self._ranked(row, list(cells(pairs, stages)))
         if ranked is None:
             return None
+        key = (row.scenario, row.strategy, row.seed)
         task = known.model_dump(exclude={"stages": True, "pairs": {"__all__": {"chance"}}})
         return FinishedRun(
             folder=self._folder / row.scenario / row.strategy / f"seed-{row.seed}",
@@ -209,6 +211,7 @@ class _Reader:
             ranked=ranked,
             **row.model_dump(exclude={"stability_gap"}),
             stability_gap=math.nan if row.stability_gap is None else row.stability_gap,
+            judged=read_judged(self._archive, self._findings, task, key, len(known.stages)),
         )
 
     def check_rest(self, rows: list[RunRow]) -> None:
@@ -221,8 +224,9 @@ class _Reader:
         if rest := [name for name in defined if name not in known]:
             raise self._ill_defined(f"defines '{rest[0]}', of which {ROWS} has no run")
         for name in self._archive.headers:
-            kind, _, place = name.partition("/")
-            if kind in ("seeds", "ranks") and place not in seeds:
+            kind, *rest = name.split("/")
+            place = "/".join(rest[:2])
+            if kind in ("seeds", "ranks", VALUES) and place not in seeds:
                 self._findings.about(name, f"has runs that {ROWS} does not name")
             elif kind == "seeds" and (found := self._column(name)) is not None:
                 for seed in found[~np.isin(found, list(seeds[place]))][:1]:

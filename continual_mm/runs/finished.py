@@ -4,8 +4,9 @@ Needs neither torch nor Avalanche, so that a comparison does not wait for them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
+from continual_mm.metrics.answers import Answers
 from continual_mm.modality import Pair
 from continual_mm.runs import records
 from continual_mm.runs.curves import stability
+from continual_mm.runs.protocols.reading import kinds_of, read_answers, series_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class FinishedRun:
             earlier version did not say.
         steps: Optimiser steps of all stages, those that plugins made included.
         step_seconds: Median time of a step of the last stage.
+        judged: (0-based stage, protocol, series) -> answers at the stage's end.
     """
 
     folder: Path
@@ -91,6 +95,12 @@ class FinishedRun:
     memory_items: int | None = None
     steps: int | None = None
     step_seconds: float | None = None
+    judged: Mapping[tuple[int, str, str], Answers] = field(default_factory=dict)
+
+    @property
+    def protocols(self) -> dict[str, str]:
+        """Name -> kind of the protocols of the scenario."""
+        return kinds_of(self.task["scenario"])
 
 
 def ranked_stages(count: int, *, joint: bool) -> range:
@@ -118,6 +128,13 @@ def read_finished(folder: Path) -> FinishedRun:
         born = [name for name, facts in pairs.items() if facts.birth <= stage]
         found = _ranks(folder / "ranks" / f"stage-{stage + 1}.npz", born)
         ranked |= {(stage, name): ranks for name, ranks in found.items()}
+    kinds = kinds_of(definition.scenario.model_dump())
+    judged: dict[tuple[int, str, str], Answers] = {}
+    for stage in dict.fromkeys(one.stage for one in scores.protocols):
+        names = [one.name for one in scores.protocols if one.stage == stage and one.name in kinds]
+        given = {name: kinds[name] for name in names}
+        answers = _judged(folder / "ranks" / f"stage-{stage}.npz", given)
+        judged |= {(stage - 1, *series): found for series, found in answers.items()}
     return FinishedRun(
         folder=folder,
         scenario=definition.scenario.name,
@@ -141,6 +158,7 @@ def read_finished(folder: Path) -> FinishedRun:
             stages=count,
             split=records.SPLIT,
         ).gap,
+        judged=judged,
     )
 
 
@@ -164,16 +182,34 @@ def _ranks(path: Path, pairs: Sequence[str]) -> dict[str, Ranked]:
     """Pair -> ranks, from the file of one stage."""
     if not pairs:
         return {}
+    with _opened(path) as (archive, findings):
+        read = {pair: _ranked(archive, pair, findings) for pair in pairs}
+    return {pair: ranked for pair, ranked in read.items() if ranked is not None}
+
+
+def _judged(path: Path, kinds: Mapping[str, str]) -> dict[tuple[str, str], Answers]:
+    """(protocol, series) -> answers, from the file of one stage."""
+    read: dict[tuple[str, str], Answers | None] = {}
+    with _opened(path) as (archive, findings):
+        for protocol, kind in kinds.items():
+            for name, series in series_of(kind).items():
+                place = f"protocol/{protocol}/{name}"
+                read[protocol, name] = read_answers(archive.read, place, series, findings)
+    return {place: answers for place, answers in read.items() if answers is not None}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Archive, Findings]]:
+    """The file of a stage, and what is found wrong with it, which is refused afterwards."""
     findings = Findings(str(path))
     try:
         with Archive(path, findings) as archive:
-            read = {pair: _ranked(archive, pair, findings) for pair in pairs}
+            yield archive, findings
         findings.refuse()
     except RefusedError as error:
         raise RefusedError(
             Complaint(one.place, one.problem, records.REMEDY) for one in error.complaints
         ) from error
-    return {pair: ranked for pair, ranked in read.items() if ranked is not None}
 
 
 def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:

@@ -27,9 +27,11 @@ from continual_mm.runs.files import (
 )
 from continual_mm.runs.history import History
 from continual_mm.runs.origin import origin_of, weights_file
+from continual_mm.runs.protocols.identity import NO_CARDS, Cards, identity
 
 if TYPE_CHECKING:
     from continual_mm.learning.evaluation import Evaluation
+    from continual_mm.runs.protocols.scores import Judged
 
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
@@ -118,6 +120,7 @@ class RunFolder:
         known = history.roles
         roles = dict.fromkeys(known.old, "old")
         roles |= dict.fromkeys(known.new, "new") | dict.fromkeys(known.emergent, "emergent")
+        protocols = [score.as_json() for score in history.protocols]
         write_json(
             self.path / "scores.json",
             {
@@ -129,6 +132,7 @@ class RunFolder:
                 },
                 "evaluations": [score.as_json() for score in history.scores],
                 "geometry": [geometry.as_json() for geometry in history.geometry],
+                **({"protocols": protocols} if protocols else {}),
             },
         )
 
@@ -136,10 +140,16 @@ class RunFolder:
         """Write ``cost.json``; it says that the run is finished."""
         write_json(self.path / "cost.json", cost)
 
-    def write_ranks(self, stage: int, evaluations: "Iterable[Evaluation]") -> None:
+    def write_ranks(
+        self,
+        stage: int,
+        evaluations: "Iterable[Evaluation]",
+        judged: "Iterable[Judged]" = (),
+    ) -> None:
         """Write the rank of every query at the end of a 1-based stage.
 
-        Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``.
+        Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``;
+        for a protocol ``protocol/<name>/<series>/units`` and ``protocol/<name>/<series>/values``.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for evaluation in evaluations:
@@ -148,6 +158,10 @@ class RunFolder:
                 arrays[f"{start}/rows"] = found.rows
                 for direction, ranks in found.ranks.items():
                     arrays[f"{start}/{' to '.join(direction)}"] = ranks
+        for one in judged:
+            for series, answers in one.answers.items():
+                arrays[f"protocol/{one.score.name}/{series}/units"] = answers.units
+                arrays[f"protocol/{one.score.name}/{series}/values"] = answers.values
         path = self.path / "ranks" / f"stage-{stage}.npz"
         with written(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
@@ -159,6 +173,7 @@ def definition(
     card: DatasetCard,
     seed: int,
     modules: Mapping[str, str] | None = None,
+    scored: Cards = NO_CARDS,
 ) -> dict[str, Any]:
     """What decides a run's numbers. Descriptions and where files lie do not, but what is in them.
 
@@ -169,11 +184,14 @@ def definition(
         seed: The seed.
         modules: Modality -> fingerprint of the module from Python that its tower begins with, see
             ``space.towers.fingerprint``.
+        scored: Name of a protocol -> the card of its dataset, where that is loaded already.
 
     Raises:
-        RefusedError: If a file of weights, or the run that the scenario starts from, is missing.
+        RefusedError: If a file of weights, the run that the scenario starts from, or what a
+            protocol scores is missing.
     """
-    places = {"description", "folder", "start", "towers"}
+    places = {"description", "folder", "start", "towers", "protocols"}
+    protocols = identity(scenario, card, scored)
     origin = origin_of(scenario)
     towers: dict[str, Any] = {
         name: _tower(scenario, said) for name, said in scenario.towers.items()
@@ -185,6 +203,7 @@ def definition(
             **scenario.model_dump(mode="json", exclude=places),
             "start": origin and origin.fingerprint,
             "towers": towers,
+            **({"protocols": protocols} if protocols else {}),
         },
         "strategy": strategy.model_dump(mode="json", exclude={"description"}),
         "data": {

@@ -15,6 +15,7 @@ from continual_mm.runs.curves import curve, stability
 if TYPE_CHECKING:
     from continual_mm.learning.drift import Geometry
     from continual_mm.learning.evaluation import Evaluation
+    from continual_mm.runs.protocols.scores import ProtocolScore
     from continual_mm.space.space import JointSpace
 
 Floats = NDArray[np.float64]
@@ -92,6 +93,7 @@ class History:
         space: The trained space.
         scores: Every evaluation, in order of time.
         geometry: How the space moved, at every evaluation of the test items.
+        protocols: What the scenario's protocols found at stage ends.
         cost: Seconds, steps, bytes.
     """
 
@@ -99,6 +101,7 @@ class History:
     space: "JointSpace"
     scores: list[Score] = field(default_factory=list)
     geometry: "list[Geometry]" = field(default_factory=list)
+    protocols: "list[ProtocolScore]" = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
 
     @property

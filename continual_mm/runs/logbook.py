@@ -13,6 +13,7 @@ from continual_mm.learning.drift import Geometry
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import Score
+from continual_mm.runs.protocols.scores import ProtocolScore
 from continual_mm.runs.session import Session
 
 
@@ -103,6 +104,9 @@ class Logbook:
         history = self._session.history
         history.scores[:] = [Score.from_json(entry) for entry in notes["scores"]]
         history.geometry[:] = [Geometry.from_json(entry) for entry in notes["geometry"]]
+        # Runs that an earlier version began have no such note.
+        known = notes.get("protocols", [])
+        history.protocols[:] = [ProtocolScore.from_json(entry) for entry in known]
         self._learned = int(notes["learned"])
         self._spent, self._begun = float(notes["seconds"]), time.monotonic()
 
@@ -120,7 +124,7 @@ class Logbook:
         self._learned += 1
         stage = self._session.learner.stage + 1
         final = (e for e in self._session.evaluations if e.final)
-        self._folder.write_ranks(stage, final)
+        self._folder.write_ranks(stage, final, self._session.judged)
         self._folder.write_scores(self._session.history, self._identity)
         self._save(self._folder.checkpoint(stage))
         self._remove_but(None)
@@ -131,6 +135,7 @@ class Logbook:
             "learned": self._learned,
             "scores": [score.as_json() for score in self._session.history.scores],
             "geometry": [moment.as_json() for moment in self._session.history.geometry],
+            "protocols": [score.as_json() for score in self._session.history.protocols],
         }
         checkpoint.save(path, self._session.learner, self._session.keepers, notes)
 

@@ -14,6 +14,7 @@ from continual_mm.modality import DatasetCard
 from continual_mm.plugins.registry import rules
 from continual_mm.reading import draft_scenario, read_strategy
 from continual_mm.runs.origin import Origin, read_origin
+from continual_mm.runs.protocols.misfits import protocol_misfits
 from continual_mm.runs.tower_misfits import tower_misfits
 
 Settings = Sequence[tuple[str, str]]
@@ -76,7 +77,9 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
         scenario = scenario.model_copy(update={"space": origin.settings(own)})
         complaints += origin.misfits(scenario.space, file)
     planned = arrivals.plan(scenario, card, start=start, file=file)
-    complaints += tower_misfits(scenario, planned[-1].available, start, file)
+    arriving = planned[-1].available
+    complaints += tower_misfits(scenario, arriving, start, file)
+    complaints += protocol_misfits(scenario, card, arriving, file)
     if complaints:
         raise RefusedError(complaints)
     return OpenedScenario(scenario, card, planned)
@@ -110,9 +113,11 @@ def open_scenarios(entries: Sequence[Entry], settings: Settings = ()) -> tuple[O
 
 def _from_here(path: str, text: str) -> tuple[str, str]:
     """A setting; a file or run that it names is looked for where the user stands."""
-    if text and (path == "start" or (_top(path) == "tower" and path.endswith(".weights"))):
-        return path, str(Path.cwd() / text)
-    return path, text
+    ends = _top(path), path.rpartition(".")[2]
+    file = path == "start" or ends in (("tower", "weights"), ("protocol", "annotations"))
+    # What a protocol scores may be a name as well.
+    there = ends == ("protocol", "dataset") and (Path.cwd() / text).exists()
+    return path, str(Path.cwd() / text) if text and (file or there) else text
 
 
 def _origin(scenario: Scenario, folder: Path, file: str) -> tuple[Origin | None, list[Complaint]]:

@@ -75,12 +75,20 @@ class Score(Record):
     recall_at_1: Annotated[float | None, Field(alias="recall@1", ge=0, le=1)] = None
 
 
+class ProtocolRecord(Record):
+    """A protocol scored at a stage's end; ``stage`` counts from 1."""
+
+    name: str
+    stage: Annotated[int, Field(ge=1)]
+
+
 class Scores(Record):
     """``scores.json``."""
 
     stages: Annotated[tuple[StageRecord, ...], Field(min_length=1)]
     pairs: dict[str, PairRecord]
     evaluations: tuple[Score, ...]
+    protocols: tuple[ProtocolRecord, ...] = ()
 
     @model_validator(mode="after")
     def _pairs_are_born(self) -> Self:

@@ -23,6 +23,7 @@ from continual_mm.runs.hyperparameters import settings
 from continual_mm.runs.logbook import Logbook, Standing, standing
 from continual_mm.runs.origin import planned
 from continual_mm.runs.progress import Listener, Ticker
+from continual_mm.runs.protocols.opening import NOTHING, Scored, load_scored
 from continual_mm.runs.scales import Scales
 from continual_mm.runs.session import NO_MODULES, Protection, Session, open_session
 from continual_mm.runs.stopwatch import Stopwatch
@@ -61,6 +62,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     joint: bool = False,
     cumulative: bool = False,
     towers: Mapping[str, nn.Module] = NO_MODULES,
+    scored: Scored = NOTHING,
     seed: int = 0,
     device: str = "auto",
 ) -> History:
@@ -75,6 +77,8 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         cumulative: Each stage on everything seen until then, an upper bound with stages.
         towers: Modality -> a module to begin its tower with: anything that maps (n, ...) features
             to (n, size). It stays as it is; a copy is trained.
+        scored: Name of a protocol -> the dataset whose test items it scores, where that is not to
+            be loaded. Let it be standardised by ``dataset.statistics``.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
 
@@ -91,7 +95,9 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
     protection = Protection(named, memory, joint, cumulative)
     chosen = choose_device(device)
-    session = open_session(scenario, dataset, protection, seed=seed, device=chosen, towers=towers)
+    session = open_session(
+        scenario, dataset, protection, seed=seed, device=chosen, towers=towers, scored=scored
+    )
     for stage in range(session.stages):
         session.learn(stage)
     session.history.space.eval()
@@ -126,6 +132,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     seed: int = 0,
     device: str = "auto",
     towers: Mapping[str, nn.Module] = NO_MODULES,
+    scored: Scored = NOTHING,
     checkpoint_every: int = CHECKPOINT_EVERY,
     workers: int = 0,
     board: bool = True,
@@ -143,6 +150,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         device: ``auto``, ``cpu``, ``cuda`` and so on.
         towers: Modality -> a module to begin its tower with, see :func:`train`. To go on with a
             run, give modules of the same weights again.
+        scored: Name of a protocol -> the dataset whose test items it scores, see :func:`train`.
         checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
             ends only. No number depends on it.
         workers: Threads that fetch batches ahead. No number depends on it.
@@ -158,7 +166,9 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
     listener = listener or Listener()
     folder = run_folder(out, scenario, strategy, seed)
     own = {name: fingerprint(module) for name, module in towers.items()}
-    frozen = definition(scenario, strategy, dataset.card, seed, own)
+    scored = load_scored(scenario, dataset, scored)
+    cards = {name: items.card for name, items in scored.items()}
+    frozen = definition(scenario, strategy, dataset.card, seed, own, cards)
     protection = Protection(
         build(strategy),
         strategy.memory.items if strategy.memory else None,
@@ -189,6 +199,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
             watchers=watchers(page, observers, [Ticker(listener), stopwatch, scales]),
             workers=workers,
             towers=towers,
+            scored=scored,
         )
         if page is not None:
             page.follow(session.history)

@@ -26,6 +26,10 @@ from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
 from continual_mm.runs.origin import origin_of, planned
+from continual_mm.runs.protocols.judge import Judge
+from continual_mm.runs.protocols.judging import judged
+from continual_mm.runs.protocols.opening import NOTHING, Scored, open_judges
+from continual_mm.runs.protocols.scores import Judged
 from continual_mm.runs.spaces import first_space
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
@@ -81,6 +85,8 @@ class Session:
         history: The scores until now.
         evaluations: Evaluations since the current stage began, with every rank.
         drift: Remembers the space at the last stage's end, to tell how it moves.
+        judges: Score the scenario's protocols.
+        judged: What they found at the end of the current stage.
     """
 
     benchmark: Benchmark
@@ -89,6 +95,8 @@ class Session:
     history: History
     evaluations: list[Evaluation]
     drift: Drift
+    judges: Sequence[Judge] = ()
+    judged: list[Judged] = field(default_factory=list)
 
     @property
     def stages(self) -> int:
@@ -104,6 +112,8 @@ class Session:
         """Train a 0-based stage, from a step on that ``jump`` restores, and score it."""
         self.evaluations.clear()
         self.learner.learn(self.benchmark, stage, step=step, jump=jump)
+        self.judged[:] = judged(self.judges, self.learner)
+        self.history.protocols += [each.score for each in self.judged]
 
     @property
     def memory_bytes(self) -> int:
@@ -129,7 +139,7 @@ class Session:
         return len(memory.drawn) if isinstance(memory, Recollection) else 0
 
 
-def open_session(
+def open_session(  # noqa: PLR0913 - what is trained, and by name how
     scenario: Scenario,
     dataset: Dataset,
     protection: Protection,
@@ -139,16 +149,20 @@ def open_session(
     watchers: Watchers | None = None,
     workers: int = 0,
     towers: Mapping[str, nn.Module] = NO_MODULES,
+    scored: Scored = NOTHING,
 ) -> Session:
     """Put a learner together.
 
+    What is scored by protocols is loaded, unless it is given by their names.
+
     Raises:
         RefusedError: If the scenario does not fit the dataset, or what it starts from or its towers
-            cannot be had.
+            cannot be had, or a protocol cannot be scored.
     """
     watchers = watchers or Watchers()
     arrivals = planned(scenario, dataset.card)
     space = first_space(scenario, arrivals, origin_of(scenario), towers, seed=seed)
+    judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
     history = History(arrivals=arrivals, space=space)
     drift = Drift(history.geometry.append, *watchers.geometry)
     evaluations: list[Evaluation] = []
@@ -195,4 +209,5 @@ def open_session(
         history=history,
         evaluations=evaluations,
         drift=drift,
+        judges=judges,
     )

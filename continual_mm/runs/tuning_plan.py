@@ -99,7 +99,9 @@ class Plan:
         """One run of a trial."""
         strategy = valued(self.strategy, values, name)
         options = {**self.options, "observers": (judge,)}
-        return Task(leg.opened.scenario, strategy, self.folder / "trials", leg.seed, options)
+        # Protocols look at test items, and a search must not.
+        scenario = leg.opened.scenario.model_copy(update={"protocols": ()})
+        return Task(scenario, strategy, self.folder / "trials", leg.seed, options)
 
     def identity(self) -> dict[str, Any]:
         """All that the search's numbers follow from, save how many trials there are."""

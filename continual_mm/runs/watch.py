@@ -153,7 +153,7 @@ class Board(TensorboardLogger):
             projector.write(self._folder, points, self._dataset, name=name)
 
     def stage_ends(self, history: History, step: int) -> None:
-        """Add the matrix of all scores until now.
+        """Add the matrix of all scores until now, and what protocols found.
 
         Args:
             history: The scores.
@@ -164,6 +164,10 @@ class Board(TensorboardLogger):
         born = {pair: births[pair] for pair in self._roles}
         figure = pictures.recall_matrix(table[:, columns], born, self._roles)
         self.log_single_metric("recall matrix/test recall@1", figure, step)
+        for score in history.protocols:
+            if score.step == step:
+                for name, value in score.measures.items():
+                    self.log_single_metric(f"protocol/{score.name}/{name}", value, step)
         self.writer.flush()
 
     def run_ends(

@@ -16,9 +16,11 @@ from continual_mm.complaint import RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario
+from continual_mm.protocol_definitions import Protocol
 from continual_mm.runs.judging import HaltedError
 from continual_mm.runs.listener import Listener
 from continual_mm.runs.messages import Refused, Told
+from continual_mm.runs.protocols.opening import Scored, load_scored
 from continual_mm.runs.run import run
 from continual_mm.runs.tasks import Ended, Task
 
@@ -29,11 +31,16 @@ TELL_EVERY = 0.1
 """Seconds between two messages that only say how many steps were made."""
 
 
+_Key = tuple[str, str, bool | tuple[str, ...]]
+"""Name, folder and standardising of a dataset."""
+
+
 class Trainer:
     """Does runs; a dataset is loaded once, however many of them need it."""
 
     def __init__(self) -> None:
-        self._datasets: dict[tuple[str, str, bool | tuple[str, ...]], Dataset] = {}
+        self._datasets: dict[_Key, Dataset] = {}
+        self._scored: dict[tuple[_Key, tuple[Protocol, ...]], Scored] = {}
 
     def train(self, task: Task, listener: Listener) -> Ended:
         """Do one run.
@@ -43,9 +50,9 @@ class Trainer:
         """
         dataset = None
         try:
-            dataset = self._dataset(task.scenario)
+            dataset, scored = self._loaded(task.scenario)
             given = task.scenario, task.strategy, dataset, task.out
-            run(*given, seed=task.seed, listener=listener, **task.options)
+            run(*given, seed=task.seed, scored=scored, listener=listener, **task.options)
         except RefusedError as error:
             # What one run is refused for may be its own; what a dataset is, is everyone's.
             if dataset is None:
@@ -58,13 +65,17 @@ class Trainer:
             return Ended(told, diverged=isinstance(error, FloatingPointError))
         return Ended()
 
-    def _dataset(self, scenario: Scenario) -> Dataset:
+    def _loaded(self, scenario: Scenario) -> tuple[Dataset, Scored]:
+        """What is trained on, and what protocols score."""
         key = scenario.dataset, scenario.folder, scenario.standardise
         if key not in self._datasets:
             self._datasets[key] = datasets.load(
                 scenario.dataset, folder=Path(scenario.folder), standardise=scenario.standardise
             )
-        return self._datasets[key]
+        dataset, both = self._datasets[key], (key, scenario.protocols)
+        if both not in self._scored:
+            self._scored[both] = load_scored(scenario, dataset)
+        return dataset, self._scored[both]
 
 
 @contextmanager

@@ -1,0 +1,92 @@
+"""Items of any dataset as the space sees them, and similarities of several modalities together."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.items import Items, Share
+from continual_mm.learning.evaluation import Gallery, Gathering
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.loader import BlockLoader
+from continual_mm.learning.stage_loop import EVALUATION_ROWS
+from continual_mm.modality import pair
+
+
+def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence[str]) -> Gallery:
+    """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
+
+    Args:
+        learner: Between stages.
+        dataset: The items.
+        rows: (n,) rows of the dataset, ascending.
+        modalities: Those that are embedded, where an item has them; all have arrived.
+
+    Raises:
+        NotFiniteError: If an embedding is not finite.
+    """
+    items = Items(dataset, (Share(learner.stage, rows, tuple(modalities)),))
+    gathering = Gathering()
+    with torch.no_grad(), _evaluating(learner.model):
+        for block in BlockLoader(items, rows=EVALUATION_ROWS):
+            batch = block.to(learner.device)
+            with learner.precision():
+                gathering.add(batch, learner.model(batch))
+    return gathering.gallery(learner, f"'{dataset.card.name}' test")
+
+
+def similarity(
+    seen: Gallery,
+    asking: Sequence[str],
+    answering: Sequence[str],
+    queries: Tensor,
+    gallery: Tensor,
+) -> Tensor:
+    """(queries, gallery) the sum over all pairs of a modality that asks and one that answers.
+
+    Where no pair has towers of its own, that is the product of the sums of embeddings on either
+    side, and is computed so.
+
+    Args:
+        seen: The embeddings.
+        asking: Modalities of the queries.
+        answering: Modalities of the gallery.
+        queries: (q,) dataset rows that have all that asks.
+        gallery: (g,) dataset rows that have all that answers.
+    """
+    pairs = [pair(*both) for both in product(asking, answering)]
+    if not any(each in seen.own for each in pairs):
+        return _sum(seen, asking, queries) @ _sum(seen, answering, gallery).T
+    total = torch.zeros(
+        len(queries), len(gallery), device=next(iter(seen.embeddings.values())).device
+    )
+    for first, second in product(asking, answering):
+        embeddings = seen.of_pair(pair(first, second))
+        left = embeddings[first][_places(seen, first, queries)]
+        total += left @ embeddings[second][_places(seen, second, gallery)].T
+    return total
+
+
+def _sum(seen: Gallery, names: Sequence[str], rows: Tensor) -> Tensor:
+    parts = [seen.embeddings[name][_places(seen, name, rows)] for name in names]
+    return torch.stack(parts).sum(0)
+
+
+def _places(seen: Gallery, name: str, rows: Tensor) -> Tensor:
+    """Where dataset rows stand among the embeddings of a modality."""
+    return torch.searchsorted(seen.rows[name], rows).to(seen.embeddings[name].device)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and each module's own mode afterwards; some are held in it for good."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

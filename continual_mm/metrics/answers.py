@@ -1,0 +1,162 @@
+"""What a protocol measures: numbers per query, and the summaries that are published of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from continual_mm.metrics.weighted import (
+    mean_of_groups,
+    weighted_mean,
+    weighted_median_rank,
+    weighted_recall_at,
+)
+
+Floats = npt.NDArray[np.float64]
+Summary = Callable[[Floats, Floats], Floats]
+"""(rows, queries) values and (replicates, queries) weights -> (replicates,)."""
+
+RECALLS = (1, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How queries of one sort fared.
+
+    Attributes:
+        units: (queries,) a number for each query, ascending: a row of the dataset, a video, a task.
+        values: (rows, queries); the :class:`Series` says what a row is. A rank of infinity is that
+            of a missing item, which is never found; NaN is one that no median counts.
+    """
+
+    units: npt.NDArray[np.int64]
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A summary of answers.
+
+    Attributes:
+        name: As in ``scores.json``.
+        short: As a heading.
+        of: Works it out in every replicate.
+        share: Whether it is a fraction, to be shown in percent; otherwise a rank from 1.
+    """
+
+    name: str
+    short: str
+    of: Summary
+    share: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Queries of one sort, and what is said of them.
+
+    Attributes:
+        name: As in the files of ranks.
+        title: What is asked.
+        rows: Rows of the values.
+        measures: The first is what strategies are compared by.
+    """
+
+    name: str
+    title: str
+    rows: int
+    measures: tuple[Measure, ...]
+
+
+def _recall(values: Floats, weights: Floats, *, k: int) -> Floats:
+    return weighted_recall_at(values[0], weights, k)
+
+
+def _median(values: Floats, weights: Floats) -> Floats:
+    return weighted_median_rank(values[0], weights)
+
+
+def _mean(values: Floats, weights: Floats, *, row: int = 0) -> Floats:
+    return weighted_mean(values[row], weights)
+
+
+def _by_group(values: Floats, weights: Floats) -> Floats:
+    return mean_of_groups(values[0], values[1], weights)
+
+
+def _pooled(values: Floats, weights: Floats) -> Floats:
+    return weighted_mean(values[0], weights * values[2])
+
+
+def _ranked(prefix: str) -> tuple[Measure, ...]:
+    """Recalls and the median of ranks, which are the only row."""
+    recalls = (Measure(f"{prefix}recall@{k}", f"R@{k}", partial(_recall, k=k)) for k in RECALLS)
+    return (*recalls, Measure(f"{prefix}median_rank", "MedR", _median, share=False))
+
+
+def _voted(name: str, title: str) -> Series:
+    """Shares of what was found among the first 1, 5 and 10; a row each."""
+    measures = (
+        Measure(f"{name}@{k}", f"R@{k}", partial(_mean, row=row)) for row, k in enumerate(RECALLS)
+    )
+    return Series(name, title, len(RECALLS), tuple(measures))
+
+
+SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
+    {
+        "retrieval": (Series("items", "item to item", 1, _ranked("")),),
+        "video_retrieval": (
+            Series("clips", "caption to clip", 1, _ranked("clip_")),
+            Series("captions", "caption to video", 1, _ranked("video_")),
+            Series("videos", "all captions to video", 1, _ranked("all_captions_")),
+            _voted("video_votes", "all captions to video, by votes for videos"),
+            _voted("clip_votes", "all captions to video, by votes for clips"),
+        ),
+        "steps": (
+            Series(
+                "videos",
+                "steps found in videos",
+                3,
+                (
+                    Measure("recall", "recall", _by_group),
+                    Measure("pooled_recall", "pooled", _pooled),
+                ),
+            ),
+            Series("tasks", "seconds ranked", 1, (Measure("average_precision", "mAP", _mean),)),
+        ),
+        "classes": (
+            Series(
+                "items",
+                "items classified",
+                2,
+                (
+                    Measure("accuracy", "accuracy", _mean),
+                    Measure("mean_class_accuracy", "mean of classes", _by_group),
+                ),
+            ),
+        ),
+    }
+)
+"""Kind of protocol -> its series.
+
+Rows are the rank where recalls and a median are measured, the shares found among 1, 5 and 10 where
+there are votes; for ``steps`` the recall, task and number of steps of a video, and the average
+precision of a task; for ``classes`` whether an item is classified rightly, and its class.
+"""
+
+
+def summaries(kind: str, answers: Mapping[str, Answers]) -> dict[str, float]:
+    """Measure -> its value for the answers as they are; NaN where it is undefined.
+
+    Args:
+        kind: Of the protocol.
+        answers: By the name of their series.
+    """
+    return {
+        measure.name: float(measure.of(found.values, np.ones((1, len(found.units))))[0])
+        for series in SERIES[kind]
+        for measure in series.measures
+        for found in (answers[series.name],)
+    }

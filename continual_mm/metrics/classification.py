@@ -1,0 +1,35 @@
+"""Zero-shot classification: items are given to the class whose name is most similar."""
+
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+
+def mean_by_class(similarity: Tensor, classes: Tensor, count: int) -> Tensor:
+    """(items, classes) mean similarity to the names of each class.
+
+    Args:
+        similarity: (items, names).
+        classes: (names,) the class of each name, 0..count-1; each class has a name.
+        count: Number of classes.
+    """
+    member = one_hot(classes, count).to(similarity)
+    return (similarity @ member) / member.sum(0)
+
+
+def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
+    """(items,) 1 where an item's own class is the most similar one, else 0.
+
+    Where n classes are equally similar and none more so, an item of theirs counts 1/n: as often a
+    draw among them would be right. A collapsed model thus has the accuracy of chance.
+
+    Args:
+        similarity: (items, classes).
+        classes: (items,) the class of each item, from 0.
+
+    >>> import torch
+    >>> rightly_classified(torch.tensor([[0.9, 0.1], [0.4, 0.4]]), torch.tensor([0, 1]))
+    tensor([1.0000, 0.5000], dtype=torch.float64)
+    """
+    own = similarity.gather(1, classes[:, None])
+    first = ~(similarity > own).any(1)
+    return first.double() / (similarity == own).sum(1)

@@ -1,0 +1,1 @@
+"""Evaluation by the book: protocols opened, judged at stage ends, read back and compared."""

@@ -1,0 +1,91 @@
+"""What is wrong with the protocols of a scenario, found without loading their items."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from continual_mm.complaint import Complaint, RefusedError, suggestion
+from continual_mm.data import registry as datasets
+from continual_mm.definitions import Scenario
+from continual_mm.modality import DatasetCard, Modality
+from continual_mm.protocol_definitions import Protocol
+from continual_mm.runs.protocols.annotations import read_annotations
+
+SCORED = ("test",)
+"""The only split that a dataset needs which is used by protocols alone."""
+
+
+def protocol_misfits(
+    scenario: Scenario, card: DatasetCard, modalities: Iterable[Modality], file: str
+) -> list[Complaint]:
+    """Everything that keeps protocols from being scored, as far as cards tell.
+
+    Args:
+        scenario: The definition.
+        card: Of the scenario's dataset.
+        modalities: Everything that arrives.
+        file: What to call the definition.
+    """
+    known = tuple(modalities)
+    complaints: list[Complaint] = []
+    for number, protocol in enumerate(scenario.protocols, start=1):
+        place = f"{file}, [[protocol]] {number}"
+        try:
+            found = card_of(protocol, scenario, card)
+        except RefusedError as error:
+            complaints += [replace(one, place=f"{place}, {one.place}") for one in error.complaints]
+            found = None
+        complaints += misfits(protocol, found, known, place)
+        if protocol.annotations:
+            complaints += _about_annotations(protocol, scenario, place)
+    return complaints
+
+
+def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> DatasetCard:
+    """The card of the dataset that a protocol scores.
+
+    Raises:
+        RefusedError: If there is no such dataset, or it has no test item.
+    """
+    if not protocol.dataset:
+        return own
+    return datasets.card(protocol.dataset, folder=Path(scenario.folder), splits=SCORED)
+
+
+def misfits(
+    protocol: Protocol, card: DatasetCard | None, modalities: Iterable[Modality], place: str
+) -> Iterator[Complaint]:
+    """What is wrong with the modalities of a protocol.
+
+    Args:
+        protocol: The definition.
+        card: Of the dataset that it scores; None if that is not known.
+        modalities: Everything that arrives.
+        place: What to call the protocol.
+    """
+    arriving = {modality.name: modality for modality in modalities}
+    for key in ("query", "gallery"):
+        for name in getattr(protocol, key):
+            where = f"{place}, {key}"
+            if name not in arriving:
+                remedy = f"{suggestion(name, arriving)}there are {', '.join(sorted(arriving))}"
+                yield Complaint(where, f"no stage adds a modality {name!r}", remedy)
+            elif card is not None and name not in card.names:
+                remedy = f"it has {', '.join(sorted(card.names))}"
+                yield Complaint(where, f"no modality {name!r} in dataset '{card.name}'", remedy)
+            elif card is not None and _form(card[name]) != _form(arriving[name]):
+                problem = f"dataset '{card.name}' has {_form(card[name])}"
+                remedy = f"the scenario trains {_form(arriving[name])}: extract the same features"
+                yield Complaint(where, problem, remedy)
+
+
+def _form(modality: Modality) -> str:
+    return f"{modality.name} as {modality.kind} of {modality.features} features"
+
+
+def _about_annotations(protocol: Protocol, scenario: Scenario, place: str) -> Iterator[Complaint]:
+    try:
+        read_annotations(protocol.annotations_file(scenario.folder))
+    except RefusedError as error:
+        where = f"{place}, annotations"
+        yield from (replace(one, place=f"{where}, {one.place}") for one in error.complaints)

@@ -1,0 +1,71 @@
+"""Answers to protocols, read back from the files of a run and checked."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from continual_mm.data.findings import Findings
+from continual_mm.metrics.answers import SERIES, Answers, Series
+from continual_mm.protocol_definitions import ProtocolKind
+from continual_mm.runs import records
+
+
+class DefinitionRecord(records.Record):
+    """A protocol in the definition of a run."""
+
+    name: str
+    kind: ProtocolKind
+
+
+def kinds_of(scenario: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> kind of a scenario's protocols, as it was when the run began; no one else's."""
+    known = []
+    for said in scenario.get("protocols", ()):
+        with suppress(ValidationError):
+            known.append(DefinitionRecord.model_validate(said))
+    return {one.name: one.kind for one in known}
+
+
+def read_answers(
+    read: Callable[[str], NDArray[Any] | None], place: str, series: Series, findings: Findings
+) -> Answers | None:
+    """One series at the end of one stage; None, and a complaint, if it cannot be what a run wrote.
+
+    Args:
+        read: Gives the array of a name.
+        place: What stands before ``/units`` and ``/values``.
+        series: What is read.
+        findings: Takes complaints.
+    """
+    units, values = read(f"{place}/units"), read(f"{place}/values")
+    if units is None or values is None:
+        return None
+    check_units(f"{place}/units", units, findings)
+    check_values(f"{place}/values", values, (series.rows, units.size), findings)
+    if findings.faulty & {f"{place}/units", f"{place}/values"}:
+        return None
+    return Answers(units.astype(np.int64), values.astype(np.float64))
+
+
+def check_units(name: str, units: NDArray[Any], findings: Findings) -> None:
+    """Complain about what is no ascending list of numbers of queries."""
+    kind = units.ndim == 1 and units.dtype.kind in "iu" and units.size
+    if not kind or (np.diff(units.astype(np.int64)) <= 0).any():
+        findings.about(name, "is no ascending list of queries")
+
+
+def check_values(
+    name: str, values: NDArray[Any], shape: tuple[int, ...], findings: Findings
+) -> None:
+    """Complain about values of another shape, and below 0."""
+    if values.shape != shape or values.dtype.kind not in "fu" or (values < 0).any():
+        findings.about(name, f"does not hold numbers from 0 of shape {shape}")
+
+
+def series_of(kind: str) -> Mapping[str, Series]:
+    """Series of a kind of protocol, by name."""
+    return {series.name: series for series in SERIES[kind]}

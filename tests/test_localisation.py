@@ -1,0 +1,81 @@
+"""Steps and seconds, against all choices that there are, and against scikit-learn."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from continual_mm.metrics.localisation import (
+    average_precision,
+    ordered_seconds,
+    placed,
+    shown,
+    step_recall,
+)
+
+
+@pytest.mark.parametrize("seconds", [4, 5, 8])
+@pytest.mark.parametrize("steps", [1, 3, 4])
+def test_the_chosen_seconds_are_the_best_of_all_that_ascend(seconds: int, steps: int) -> None:
+    dice = np.random.default_rng([seconds, steps])
+    for _ in range(10):
+        scores = dice.standard_normal((seconds, steps))
+        every = combinations(range(seconds), steps)
+        best = max(every, key=lambda chosen: scores[list(chosen), range(steps)].sum())
+        assert tuple(ordered_seconds(scores)) == best
+
+
+def test_steps_keep_their_order_even_where_each_alone_would_be_elsewhere() -> None:
+    scores = np.array([[0.0, 5.0], [1.0, 0.0], [2.0, 1.0], [0.0, 0.0]])
+    assert ordered_seconds(scores).tolist() == [1, 2]
+    assert scores.argmax(axis=0).tolist() == [2, 0]
+
+
+def test_fewer_seconds_than_steps_cannot_show_them_in_order() -> None:
+    scores = np.array([[0.1, 0.9, 0.5]])
+    with pytest.raises(ValueError, match="1 seconds cannot show 3 steps"):
+        ordered_seconds(scores)
+    assert placed(scores).tolist() == [[False, True, False]]
+
+
+def test_without_order_each_second_goes_to_its_most_similar_step() -> None:
+    scores = np.random.default_rng(0).standard_normal((9, 3))
+    said = placed(scores, ordered=False)
+    assert (said.sum(axis=1) == 1).all()
+    assert (scores[said] == scores.max(axis=1)).all()
+    assert (placed(scores).sum(axis=0) == 1).all()
+
+
+def test_a_step_is_shown_from_the_second_of_its_start_to_that_of_its_end() -> None:
+    truth = shown([(0.2, 1.0), (1.7, 3.1), (5.0, 9.0)], [0, 1, 0], shape=(7, 3))
+    assert truth[:, 0].tolist() == [True, False, False, False, False, True, True]
+    assert truth[:, 1].tolist() == [False, True, True, True, False, False, False]
+    assert not truth[:, 2].any()
+
+
+def test_the_recall_of_a_video_counts_the_steps_that_it_shows() -> None:
+    truth = shown([(0, 2), (3, 4)], [0, 2], shape=(5, 3))
+    said = np.zeros((5, 3), dtype=bool)
+    said[1, 0] = said[2, 1] = said[4, 2] = True
+    assert step_recall(said, truth) == 0.5
+    assert np.isnan(step_recall(said, np.zeros((5, 3), dtype=bool)))
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_average_precision_is_that_of_scikit_learn_ties_included(levels: int) -> None:
+    dice = np.random.default_rng(levels)
+    scores = dice.integers(0, levels, (30, 5)) / levels
+    truth = dice.random((30, 5)) < 0.3
+    expected = [average_precision_score(truth[:, k], scores[:, k]) for k in range(5)]
+    np.testing.assert_allclose(average_precision(scores, truth), expected)
+
+
+def test_a_step_that_is_never_shown_has_no_average_precision() -> None:
+    assert np.isnan(average_precision([[0.1], [0.2]], [[False], [False]])).all()
+
+
+@pytest.mark.parametrize("scores", [[[np.nan]], [[np.inf, 0.0]], np.empty((0, 2)), [1.0]])
+def test_scores_that_are_none_are_refused(scores: object) -> None:
+    with pytest.raises(ValueError, match="all finite"):
+        ordered_seconds(scores)
