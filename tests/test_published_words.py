@@ -1,6 +1,6 @@
-"""Words of captions and classes, as the published tokeniser splits them."""
+"""Words of captions, as the published tokeniser splits them."""
 
-from continual_mm.data.published.words import class_text, known_rows, tokens
+from continual_mm.data.published.words import known_rows, tokens
 
 VOCABULARY = {"add": 0, "Salt": 1, "stir": 2, "don't": 3}
 
@@ -25,10 +25,3 @@ def test_robust_tries_the_lower_case_of_unknown_words() -> None:
 def test_only_known_words_count_towards_the_limit() -> None:
     text = "the " * 30 + "add " * 25
     assert known_rows(text, VOCABULARY, max_words=20, mode="reference") == [0] * 20
-
-
-def test_class_names_become_words() -> None:
-    assert class_text("ApplyEyeMakeup") == "apply eye makeup"
-    assert class_text("YoYo") == "yo yo"
-    assert class_text("brush_hair") == "brush hair"
-    assert class_text("walk") == "walk"

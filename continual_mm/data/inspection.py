@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from continual_mm.data.dataset import Column, Dataset, Split
-from continual_mm.data.rows import SPLITS
 from continual_mm.data.standardise import CONSTANT
-from continual_mm.modality import DatasetCard, Modality
+from continual_mm.modality import SPLITS, DatasetCard, Modality
 
 MOST = 5000
 """Items that are looked at; of larger datasets every so many-th of each split."""

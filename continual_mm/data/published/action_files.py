@@ -8,13 +8,13 @@ from types import MappingProxyType
 import numpy as np
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.class_names import class_text
 from continual_mm.data.published.entries import Entry, Floats, entries_in
 from continual_mm.data.published.pooling import halves
 from continual_mm.data.published.recipe import Recipe
 from continual_mm.data.published.report import Record, Report
 from continual_mm.data.published.sound import frames
 from continual_mm.data.published.vectors import WordVectors
-from continual_mm.data.published.words import class_text
 
 _SILENT_FRAMES, _MELS = 1000, 40
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from continual_mm.data.published.recipe import Mode
 
 _WORD = re.compile(r"[\w']+")
-_PART = re.compile(r"[A-Z][^A-Z_]*|[^A-Z_]+")
 
 
 def tokens(text: str) -> list[str]:
@@ -37,15 +36,6 @@ def known_rows(
     """
     found = (_row(word, vocabulary, mode) for word in tokens(text))
     return [row for row in found if row is not None][:max_words]
-
-
-def class_text(name: str) -> str:
-    """A class of UCF101 or HMDB51 as a text: split before capitals and at underscores.
-
-    >>> class_text("ApplyEyeMakeup"), class_text("brush_hair")
-    ('apply eye makeup', 'brush hair')
-    """
-    return " ".join(_PART.findall(name)).lower()
 
 
 def _row(word: str, vocabulary: Mapping[str, int], mode: Mode) -> int | None:
