@@ -9,7 +9,7 @@ from av.error import FFmpegError
 
 from continual_mm.extraction.clips import Clip
 from continual_mm.extraction.film import film
-from continual_mm.extraction.media import TOLERANCE, MediaError, Notes, length
+from continual_mm.extraction.media import TOLERANCE, MediaError, Notes, last_moment, length
 from continual_mm.extraction.pictures import Picture
 from continual_mm.extraction.recipe import Pool, Recipe
 from continual_mm.extraction.registry import build
@@ -143,15 +143,25 @@ def _all_given(
     listeners = {n: tower for n, tower in enumerate(towers) if tower.signal == "sound"}
     readers = {n: tower for n, tower in enumerate(towers) if tower.signal == "text"}
     if views or listeners:
-        start, end = _span(clip, length(path), notes)
+        start, end = span(clip, path, notes)
         given |= _seen(views, path, start, end, notes)
         given |= _heard(listeners, path, start, end, notes)
     given |= _read(readers, clip.caption)
     return [given[n] for n in range(len(towers))]
 
 
-def _span(clip: Clip, seconds: float, notes: Notes) -> tuple[float, float]:
-    """Where a clip begins and ends in a file of some length."""
+def span(clip: Clip, path: Path, notes: Notes) -> tuple[float, float]:
+    """Where a clip begins and ends in its file, in seconds.
+
+    Raises:
+        MediaError: If the file cannot be opened, or ends before the clip begins.
+    """
+    seconds = length(path)
+    if clip.end is None or clip.end > seconds:
+        # What a file says of its length may be a guess; its packets are the truth.
+        seconds = max(seconds, last_moment(path))
+    if seconds <= 0:
+        raise MediaError("has no length: nothing in it can be played")
     if clip.start >= seconds:
         raise MediaError(f"ends at {seconds:.2f} s, before the clip begins at {clip.start:.2f} s")
     if clip.end is None:

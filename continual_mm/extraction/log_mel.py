@@ -54,7 +54,8 @@ def log_mel(wave: NDArray[np.float32], mode: Literal["robust", "reference"] = "r
     if mode == "reference":
         decibels = librosa.power_to_db(power, ref=np.max, amin=1e-10, top_db=80.0)
     else:
-        decibels = librosa.power_to_db(power, ref=1.0, amin=10 ** (FLOOR / 10), top_db=None)
+        decibels = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)
+        decibels = np.maximum(decibels, np.float32(FLOOR))
     return np.asarray(decibels, dtype=np.float32)
 
 

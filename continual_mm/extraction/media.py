@@ -18,6 +18,9 @@ TOLERANCE = 0.5
 _BACK = (1.0, 4.0, 16.0)
 """Seconds before a moment that are sought for a key frame, before the file's beginning is."""
 
+_BACK_FURTHER = (4.0, 16.0)
+"""The same for MPEG program streams, which at first give times that are a frame off."""
+
 _SECOND = 1_000_000  # of a container's clock
 _USUAL_RATE = 25  # frames per second, where a file says nothing
 
@@ -62,17 +65,15 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def length(path: Path) -> float:
-    """Seconds from a file's beginning to its end, as it says itself or else as its packets say.
+    """Seconds from a file's beginning to its end, as it says itself; 0 if it does not.
+
+    Some formats do not know, and are guessed at: MPEG program and transport streams.
 
     Raises:
-        MediaError: If it cannot be opened or has no length.
+        MediaError: If it cannot be opened.
     """
     with opened(path) as container:
-        seconds = (container.duration or 0) / _SECOND
-    seconds = seconds if seconds > 0 else last_moment(path)
-    if seconds <= 0:
-        raise MediaError("has no length: nothing in it can be played")
-    return seconds
+        return max(0.0, (container.duration or 0) / _SECOND)
 
 
 def last_moment(path: Path) -> float:
@@ -111,8 +112,7 @@ def decoded(path: Path, kind: str, start: float, notes: Notes) -> Iterator[tuple
     Raises:
         MediaError: If the file cannot be opened, or no piece of the stream can be decoded.
     """
-    sought = (start - back for back in _BACK)
-    for entry in [*(moment for moment in sought if moment > 0), 0.0]:
+    for entry in _entries(path, start):
         attempt = Notes()
         with opened(path) as container:
             stream = _stream(container, kind)
@@ -172,6 +172,16 @@ def _stream(container: InputContainer, kind: str) -> Any:
             stream.codec_context.thread_count = 1  # other processes use the other cores
             return stream
     return None
+
+
+def _entries(path: Path, start: float) -> list[float]:
+    """Moments to begin decoding at, the best one first, the file's beginning last."""
+    if start <= _BACK[0]:
+        return [0.0]
+    with opened(path) as container:
+        streamed = "mpeg" in container.format.name.split(",")
+    sought = (start - back for back in (_BACK_FURTHER if streamed else _BACK))
+    return [*(moment for moment in sought if moment > 0), 0.0]
 
 
 def _entered(container: InputContainer, stream: Any, moment: float) -> bool:

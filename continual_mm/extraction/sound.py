@@ -23,8 +23,8 @@ _GAP = 0.05  # seconds between two frames that are a gap and no inaccuracy of th
 def sound(path: Path, start: float, end: float, notes: Notes) -> Wave | None:
     """The sound of a clip, the mean of its channels; None if its file has none in it.
 
-    Every sample is where its time says. What lies before the stream's first frame, after its last
-    one and in gaps is silent.
+    Every sample is where its time says, as exactly as the file tells times (Matroska: to 1 ms).
+    What lies before the stream's first frame, after its last one and in gaps is silent.
 
     Args:
         path: The file.
