@@ -7,7 +7,7 @@ import pytest
 
 from continual_mm.complaint import RefusedError
 from continual_mm.extraction.clips import Clip, hashed_split
-from continual_mm.extraction.manifest import open_manifest
+from continual_mm.extraction.manifest import open_manifest, with_validation
 
 
 @pytest.fixture
@@ -178,6 +178,22 @@ def test_clips_of_one_video_are_a_group_and_never_straddle_splits(folder: Path):
     assert len({clip.split for clip in clips[:50]}) == 1
     assert clips[3].id == "a_3-4"
     assert (clips[50].id, clips[50].group) == ("b", None)
+
+
+def test_where_there_is_no_validation_some_training_clips_become_it(folder: Path):
+    rows = [
+        f"{number},a.mp4,{'test' if number % 2 else 'train'},{number // 4}" for number in range(400)
+    ]
+    without = open_manifest(written(folder, "id,path,split,group\n" + "\n".join(rows)))
+    dealt = with_validation(without)
+    changed = [(a, b) for a, b in zip(without.clips, dealt.clips, strict=True) if a != b]
+    assert 8 <= len(changed) <= 40
+    assert {(before.split, after.split) for before, after in changed} == {(0, 1)}
+    assert all(
+        len({clip.split for clip in dealt.clips if clip.group == group and clip.split < 2}) == 1
+        for group in {clip.group for clip in dealt.clips}
+    )
+    assert with_validation(dealt) == dealt
 
 
 def test_the_hash_deals_four_fifths_into_training_and_knows_no_neighbours():

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from torch import from_numpy
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
 from continual_mm.extraction.film import film
@@ -51,7 +52,9 @@ def test_everybody_is_served_by_one_decoding(tmp_path: Path, media_file: Write):
     path = media_file(tmp_path / "film.mkv", greys(50, 32, 64))
     wanted = [Pictures(rate=1), Pictures(rate=5, side=16), Pictures(count=3, side=(10, 20))]
     got = list(film(path, 0.0, 2.0, wanted, Notes()))
-    for index, (viewer, shape) in enumerate(zip(wanted, [(32, 64), (16, 32), (10, 20)])):
+    for index, (viewer, shape) in enumerate(
+        zip(wanted, [(32, 64), (16, 32), (10, 20)], strict=True)
+    ):
         mine = [picture for whose, picture in got if whose == index]
         assert numbers(mine) == numbers(seen(path, 0.0, 2.0, viewer))
         assert {picture.shape for picture in mine} == {(*shape, 3)}
@@ -78,11 +81,13 @@ def test_a_clip_inside_a_film_is_decoded_exactly(
         assert np.array_equal(part, whole[first : first + 10])
 
 
-def test_pictures_are_resized_as_torchvision_does(test_data: Path):
+@pytest.mark.parametrize("smooth", ["bilinear", "bicubic"])
+def test_pictures_are_resized_as_torchvision_does(test_data: Path, smooth: str):
     path = test_data / "grid_raw60" / "bbaf2n.mpg"
     (large,) = seen(path, 1.0, 1.04, Pictures())
-    (small,) = seen(path, 1.0, 1.04, Pictures(side=112))
-    reference = resize(from_numpy(large).permute(2, 0, 1), [112], antialias=True)
+    (small,) = seen(path, 1.0, 1.04, Pictures(side=112, smooth=smooth))
+    way = InterpolationMode(smooth)
+    reference = resize(from_numpy(large).permute(2, 0, 1), [112], way, antialias=True)
     difference = np.abs(small - reference.permute(1, 2, 0).numpy().astype(float))
     assert small.shape == (112, 140, 3)
     assert difference.mean() < 1.0

@@ -14,14 +14,13 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, Normalize
 
 from continual_mm.complaint import Complaint, RefusedError, suggestion
 from continual_mm.data.weights import read_weights
 from continual_mm.dice import seed_for
 from continual_mm.extraction.networks import is_file, not_to_be_had
-from continual_mm.extraction.pictures import Pictures
+from continual_mm.extraction.pictures import Pictures, Smooth
 from continual_mm.extraction.tower import RANDOM, Features, Setting
 from continual_mm.modality import Kind
 from continual_mm.runs.files import checksum
@@ -66,8 +65,8 @@ class ImageTower:
         loaded = _loaded(network, weights, device)
         self._model = loaded.model
         self._device = device
-        self._transforms, side = _preprocessing(network, self._model)
-        self.wanted = Pictures(rate, count, side)
+        self._prepare, side, smooth = _preprocessing(network, self._model)
+        self.wanted = Pictures(rate, count, side, smooth)
         self.told = loaded.told
         when: dict[str, Setting] = {"rate": rate} if count is None else {"count": count}
         self.settings = {**loaded.settings, **when}
@@ -77,7 +76,7 @@ class ImageTower:
     def describe(self, pictures: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (n, features)."""
         batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._device)
-        values = self._model.encode_image(self._transforms(batch))
+        values = self._model.encode_image(self._prepare(batch))
         return _unit(values)
 
 
@@ -165,25 +164,19 @@ def _downloaded(name: str, tag: str) -> Any:
         raise not_to_be_had(f"weights {tag} of {name}", error) from error
 
 
-def _preprocessing(name: str, model: Any) -> tuple[ImageClassification, int | tuple[int, int]]:
-    """Preprocessing as the model's, on what is decoded in the size that is returned too."""
+def _preprocessing(name: str, model: Any) -> tuple[Compose, int | tuple[int, int], Smooth]:
+    """What is left to do with decoded pictures; the size that they are wanted in, and how."""
     wanted = open_clip.get_model_preprocess_cfg(model)
     size = wanted["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    whole = {"squash": (height, width), "shortest": min(height, width)}
-    if wanted["resize_mode"] not in whole:
+    sizes = {"squash": (height, width), "shortest": min(height, width)}
+    if wanted["resize_mode"] not in sizes:
         problem = f"wants pictures resized by {wanted['resize_mode']!r}"
         raise RefusedError(Complaint(f"network {name!r}", problem, "choose another network"))
-    side = whole[wanted["resize_mode"]]
-    transforms = ImageClassification(
-        crop_size=[height, width],
-        resize_size=side,
-        mean=wanted["mean"],
-        std=wanted["std"],
-        interpolation=InterpolationMode(wanted["interpolation"]),
-    )
-    transforms.resize_size = [side] if isinstance(side, int) else list(side)
-    return transforms, side
+    to_floats = [ConvertImageDtype(torch.float32), Normalize(wanted["mean"], wanted["std"])]
+    smooth: Smooth = "bicubic" if wanted["interpolation"] == "bicubic" else "bilinear"
+    cropped = CenterCrop((height, width))
+    return Compose([cropped, *to_floats]), sizes[wanted["resize_mode"]], smooth
 
 
 def _features(model: Any) -> int:

@@ -6,8 +6,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
 from continual_mm.extraction.clip_files import Problem
@@ -17,7 +18,7 @@ PATIENCE = 10.0
 """Seconds that a process has to end by itself before it is killed."""
 
 _LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_SPAWNING = multiprocessing.get_context("spawn")
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 
 
 @dataclass(slots=True)
@@ -77,9 +78,13 @@ class Crew:
         task = next(self._tasks, None)
         if task is None:
             return False
-        here, there = _SPAWNING.Pipe()
-        process = _SPAWNING.Process(target=serve, args=(there, self._job))
+        context = _context()
+        here, there = context.Pipe()
+        process = context.Process(target=serve, args=(there, self._job))
         with _inherited():
+            if _FORKS:
+                forkserver.set_forkserver_preload([serve.__module__])
+                forkserver.ensure_running()
             process.start()
         there.close()
         worker = _Worker(process, here, task)
@@ -120,6 +125,13 @@ class Crew:
         self._busy.remove(worker)
         worker.connection.close()
         self._leaving.append(worker.process)
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """New processes, which inherit no thread; where it can be, torch is imported once for all."""
+    if _FORKS:
+        return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class Describer:
             together = _together(parts, recipe.pool)
             if together is not None:
                 found[recipe.modality] = together
-        _check(found, notes)
+        _check(found, clip, notes)
         return Description(found, notes.told())
 
 
@@ -216,9 +216,9 @@ def pooled(sequence: Features, pool: Pool) -> Features:
     return unit
 
 
-def _check(found: Mapping[str, Features], notes: Notes) -> None:
+def _check(found: Mapping[str, Features], clip: Clip, notes: Notes) -> None:
     if not found:
-        reason = "; ".join(["has none of the modalities", *notes.told()])
+        reason = "; ".join([f"{clip.path} has none of the modalities", *notes.told()])
         raise DescribeError(DECODING, reason)
     broken = [name for name, values in found.items() if not np.isfinite(values).all()]
     if broken:

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from continual_mm.extraction.media import TOLERANCE, Notes, check_whole, decoded
 from continual_mm.extraction.pictures import Picture, Pictures
 
-_RESIZING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_RESIZING = {
+    "bilinear": Interpolation.BILINEAR | _EXACT,
+    "bicubic": Interpolation.BICUBIC | _EXACT,
+}
 
 
 def film(
@@ -94,6 +98,11 @@ class _Viewer:
         else:
             height, width = self._wanted.size(height, width)
         rgb = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=_RESIZING, threads=1
+            frame,
+            width,
+            height,
+            "rgb24",
+            interpolation=_RESIZING[self._wanted.smooth],
+            threads=1,
         )
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters))

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision import models
 from torchvision.models import video
+from torchvision.transforms import InterpolationMode
 
 from continual_mm.extraction.networks import load_network
 from continual_mm.extraction.pictures import Pictures
@@ -50,7 +51,7 @@ class FrameTower:
         self._device = device
         sizes = {} if side is None else {"crop_size": side, "resize_size": side}
         self._transforms = self._network.transforms(**sizes)
-        self.wanted = Pictures(rate, count, _side(self._transforms))
+        self.wanted = _wanted(self._transforms, rate, count)
         self.features = self._network.features
         self.told = self._network.told
         when: dict[str, Setting] = {"rate": rate} if count is None else {"count": count}
@@ -96,7 +97,7 @@ class MotionTower:
         self._window = window
         sizes = {} if side is None else {"crop_size": (side, side), "resize_size": (side,)}
         self._transforms = self._network.transforms(**sizes)
-        self.wanted = Pictures(rate, None, _side(self._transforms))
+        self.wanted = _wanted(self._transforms, rate)
         self.block = _WINDOWS * window
         self.features = self._network.features
         self.told = self._network.told
@@ -114,7 +115,13 @@ class MotionTower:
         return values
 
 
-def _side(transforms: Any) -> int | tuple[int, int]:
-    """The size that some preprocessing begins with, so that decoding can give it at once."""
+def _wanted(transforms: Any, rate: float, count: int | None = None) -> Pictures:
+    """Pictures as some preprocessing resizes them, so that decoding can do that at once."""
     sizes = tuple(transforms.resize_size)
-    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+    bicubic = transforms.interpolation == InterpolationMode.BICUBIC
+    return Pictures(
+        rate,
+        count,
+        sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1]),
+        "bicubic" if bicubic else "bilinear",
+    )

@@ -42,6 +42,22 @@ def open_manifest(path: Path) -> Manifest:
     return Manifest(path.parent, tuple(clips), _warnings(path, rows))
 
 
+def with_validation(manifest: Manifest) -> Manifest:
+    """Deal a tenth of the training clips into validation, if no clip is; groups stay together.
+
+    Published splits often have none, and it takes validation clips to choose a strategy's numbers.
+    """
+    if any(clip.split == 1 for clip in manifest.clips):
+        return manifest
+    clips = tuple(
+        replace(clip, split=1)
+        if clip.split == 0 and hashed_split(clip.group or clip.id) == 1
+        else clip
+        for clip in manifest.clips
+    )
+    return replace(manifest, clips=clips)
+
+
 def _of_folder(folder: Path) -> Manifest:
     paths = media_files_in(folder)
     if not paths:

@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 """(height, width, 3) RGB."""
+
+Smooth = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +22,13 @@ class Pictures:
         count: Pictures per clip, at equal distances.
         side: Pixels of the shorter side, or (height, width) whatever the proportions; None for as
             they are.
+        smooth: How pixels are mixed where pictures are resized; both ways look at all of them.
     """
 
     rate: float = 1.0
     count: int | None = None
     side: int | tuple[int, int] | None = None
+    smooth: Smooth = "bilinear"
 
     def __post_init__(self) -> None:
         """Refuse what names no moment.
