@@ -52,8 +52,10 @@ def media_file() -> Callable[..., Path]:
         colours: str = "bgr0",
         sound: "np.ndarray | None" = None,
         sound_start: float = 0.0,
+        sound_gap: tuple[int, int] = (0, 0),
         sound_codec: str = "pcm_f32le",
         sample_rate: int = 44_100,
+        gop: int = 12,
         **options: Any,
     ) -> Path:
         with av.open(str(path), "w", **options) as out:
@@ -61,6 +63,7 @@ def media_file() -> Callable[..., Path]:
                 film = out.add_stream(codec, rate=25)
                 film.height, film.width = pictures.shape[1:3]
                 film.pix_fmt = colours
+                film.codec_context.gop_size = gop
                 ticks = 25 if times is None else 1000
                 film.codec_context.time_base = Fraction(1, ticks)
             if sound is not None:
@@ -78,7 +81,9 @@ def media_file() -> Callable[..., Path]:
                     piece = np.ascontiguousarray(sound[:, begin : begin + 1024], dtype=np.float32)
                     frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
                     frame.sample_rate = sample_rate
+                    after, pause = sound_gap
                     frame.pts = begin + round(sound_start * sample_rate)
+                    frame.pts += pause if begin >= after else 0
                     frame.time_base = Fraction(1, sample_rate)
                     out.mux(track.encode(frame))
                 out.mux(track.encode(None))

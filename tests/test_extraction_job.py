@@ -200,10 +200,11 @@ def test_a_clip_may_lack_a_modality_but_not_all(
     film = np.full((25, 64, 64, 3), 100, dtype=np.uint8)
     media_file(tones.folder / "d.mkv", film)
     manifest = open_manifest(tones.folder)
-    both = [*SOUND, Recipe.parse(f"video={NETWORK}")]
+    both = [*SOUND, Recipe.parse(f"video={NETWORK}"), Recipe.parse(f"two={NETWORK}+audio/mean")]
     extract(manifest, both, tmp_path / "both", workers=0)
     found = {each["ids"]: each for each in records(tmp_path / "both")}
     assert "video" not in found["a"] and "audio" not in found["d"]
+    assert "two" not in found["a"] and "two" not in found["d"]
     assert found["d"]["video"].shape == (1, 1024)
     heard = Heard()
     extract(manifest, SOUND, tmp_path / "one", workers=0, listener=heard)

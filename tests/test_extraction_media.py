@@ -41,6 +41,8 @@ def test_the_picture_at_a_moment_is_the_last_one_before_it(tmp_path: Path, media
     assert numbers(seen(path, 0.0, 3.0, Pictures(rate=1))) == [2, 3, 4]
     assert numbers(seen(path, 0.0, 2.0, Pictures(rate=4))) == [1, 2, 2, 2, 3, 3, 3, 3]
     assert numbers(seen(path, 0.0, 3.0, Pictures(count=2))) == [2, 4]
+    # A picture that begins at the very moment is shown.
+    assert numbers(seen(path, 0.5, 1.5, Pictures(rate=1))) == [3]
 
 
 def test_a_clip_too_short_for_its_rate_still_gives_one_picture(tmp_path: Path, media_file: Write):
@@ -66,13 +68,22 @@ def test_lossless_pictures_come_out_bit_for_bit(tmp_path: Path, media_file: Writ
     assert np.array_equal(seen(path, 0.0, 0.2, Pictures(rate=25)), pictures)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("film.mp4", "mpeg4"), ("film.mpg", "mpeg1video")])
+@pytest.mark.parametrize(
+    ("name", "codec", "gop"),
+    [
+        ("film.mp4", "mpeg4", 12),
+        ("film.mpg", "mpeg1video", 12),
+        ("film.ts", "mpeg2video", 12),
+        ("film.ts", "mpeg2video", 60),  # seeking leads between key frames
+    ],
+)
 def test_a_clip_inside_a_film_is_decoded_exactly(
-    tmp_path: Path, media_file: Write, name: str, codec: str
+    tmp_path: Path, media_file: Write, name: str, codec: str, gop: int
 ):
     dice = np.random.default_rng(0)
     pictures = (greys(120, 32, 32) // 2 + dice.integers(0, 60, (120, 32, 32, 3))).astype(np.uint8)
-    path = media_file(tmp_path / name, pictures, codec=codec, colours="yuv420p")
+    path = media_file(tmp_path / name, pictures, codec=codec, colours="yuv420p", gop=gop)
+    assert next(decoded(path, "video", 0.0, Notes()))[0] == pytest.approx(0.0, abs=1e-3)
     whole = seen(path, 0.0, 4.8, Pictures(rate=25))
     assert len(whole) == 120
     for start in (0.4, 1.52, 3.0, 4.4):
@@ -153,6 +164,17 @@ def test_sound_that_begins_late_is_silent_before(tmp_path: Path, media_file: Wri
     expected[8000:24_000] = sine(1.0, SAMPLE_RATE)
     assert not wave[:7900].any() and not wave[24_100:].any()
     assert np.abs(wave - expected)[8100:23_900].max() < 2e-3
+
+
+def test_a_gap_in_the_sound_is_silent_and_shifts_nothing(tmp_path: Path, media_file: Write):
+    wave = sine(2.0, SAMPLE_RATE, 440.0)
+    path = media_file(
+        tmp_path / "gap.mkv", sound=wave[None], sample_rate=16_000, sound_gap=(8192, 4000)
+    )
+    found = sound(path, 0.0, 2.25, Notes())
+    assert np.abs(found[:8192] - wave[:8192]).max() < 1e-6
+    assert not found[8192:12_192].any()
+    assert np.abs(found[12_192:] - wave[8192 : 8192 + 23_808]).max() < 1e-6
 
 
 @pytest.mark.parametrize(
