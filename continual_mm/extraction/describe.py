@@ -1,0 +1,225 @@
+"""One clip through all towers: decoded once, a block at a time, pooled and put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from av.error import FFmpegError
+
+from continual_mm.extraction.clips import Clip
+from continual_mm.extraction.film import film
+from continual_mm.extraction.media import TOLERANCE, MediaError, Notes, last_moment, length
+from continual_mm.extraction.pictures import Picture
+from continual_mm.extraction.recipe import Pool, Recipe
+from continual_mm.extraction.registry import build
+from continual_mm.extraction.sound import sound
+from continual_mm.extraction.tower import (
+    Features,
+    PictureTower,
+    SoundTower,
+    TextTower,
+    Tower,
+    Vectors,
+)
+from continual_mm.modality import Kind
+
+STAGES = DECODING, DESCRIBING = "decoding", "features"
+"""Where it may fail to describe a clip."""
+
+
+class DescribeError(Exception):
+    """A clip that cannot be described.
+
+    Attributes:
+        stage: One of :data:`STAGES`.
+        problem: What is wrong.
+    """
+
+    def __init__(self, stage: str, problem: str) -> None:
+        super().__init__(stage, problem)
+        self.stage = stage
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a clip has.
+
+    Attributes:
+        features: By modality; only those that it has.
+        notes: What was passed over, in a line each.
+    """
+
+    features: Mapping[str, Features]
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Part:
+    """What one tower gives for a clip, in parts."""
+
+    tower: PictureTower
+    waiting: list[Picture] = field(default_factory=list)
+    given: list[Features] = field(default_factory=list)
+
+    def take(self, picture: Picture) -> None:
+        """Describe a block once it is full."""
+        self.waiting.append(picture)
+        if len(self.waiting) == self.tower.block:
+            self.flush()
+
+    def flush(self) -> None:
+        """Describe what waits."""
+        if self.waiting:
+            self.given.append(self.tower.describe(np.stack(self.waiting)))
+            self.waiting.clear()
+
+    def finished(self) -> Features | None:
+        """Everything; None if there was no picture."""
+        self.flush()
+        return np.concatenate(self.given) if self.given else None
+
+
+class Describer:
+    """Towers, ready to describe clips.
+
+    Args:
+        recipes: Which towers make which modality.
+        vectors: For towers that take words.
+        device: For towers that are networks.
+
+    Raises:
+        RefusedError: If a tower cannot be made.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], vectors: Vectors, device: str) -> None:
+        self.made = [
+            (recipe, [build(choice, vectors, device) for choice in recipe.towers])
+            for recipe in recipes
+        ]
+
+    def describe(self, clip: Clip, folder: Path) -> Description:
+        """Describe a clip.
+
+        Args:
+            clip: The clip.
+            folder: What its path is relative to.
+
+        Raises:
+            DescribeError: If it has none of the modalities, or something is wrong with its file
+                or with what the towers give.
+        """
+        notes = Notes()
+        towers = [tower for _, towers in self.made for tower in towers]
+        try:
+            given = _all_given(towers, clip, folder / clip.path, notes)
+        except (MediaError, FFmpegError) as error:
+            raise DescribeError(DECODING, f"{clip.path} {error}") from error
+        except (RuntimeError, ValueError, MemoryError) as error:
+            told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise DescribeError(DESCRIBING, told) from error
+        found = {}
+        for recipe, mine in self.made:
+            parts = [given.pop(0) for _ in mine]
+            together = _together(parts, recipe.pool)
+            if together is not None:
+                found[recipe.modality] = together
+        _check(found, clip, notes)
+        return Description(found, notes.told())
+
+
+def kind_of(recipe: Recipe, towers: Sequence[Tower]) -> Kind:
+    """The kind of signal that a recipe's modality is."""
+    return towers[0].kind if recipe.pool == "none" else Kind.VECTOR
+
+
+def _all_given(
+    towers: Sequence[Tower], clip: Clip, path: Path, notes: Notes
+) -> list[Features | None]:
+    """What each tower gives for a clip."""
+    given: dict[int, Features | None] = {}
+    views = {n: _Part(tower) for n, tower in enumerate(towers) if tower.signal == "pictures"}
+    listeners = {n: tower for n, tower in enumerate(towers) if tower.signal == "sound"}
+    readers = {n: tower for n, tower in enumerate(towers) if tower.signal == "text"}
+    if views or listeners:
+        start, end = span(clip, path, notes)
+        given |= _seen(views, path, start, end, notes)
+        given |= _heard(listeners, path, start, end, notes)
+    given |= _read(readers, clip.caption)
+    return [given[n] for n in range(len(towers))]
+
+
+def span(clip: Clip, path: Path, notes: Notes) -> tuple[float, float]:
+    """Where a clip begins and ends in its file, in seconds.
+
+    Raises:
+        MediaError: If the file cannot be opened, or ends before the clip begins.
+    """
+    seconds = length(path)
+    if clip.end is None or clip.end > seconds:
+        # What a file says of its length may be a guess; its packets are the truth.
+        seconds = max(seconds, last_moment(path))
+    if seconds <= 0:
+        raise MediaError("has no length: nothing in it can be played")
+    if clip.start >= seconds:
+        raise MediaError(f"ends at {seconds:.2f} s, before the clip begins at {clip.start:.2f} s")
+    if clip.end is None:
+        return clip.start, seconds
+    if clip.end > seconds + TOLERANCE:
+        notes.lines.append(f"the file ends at {seconds:.2f} s, the clip at {clip.end:.2f} s")
+    return clip.start, min(clip.end, seconds)
+
+
+def _seen(
+    parts: Mapping[int, _Part], path: Path, start: float, end: float, notes: Notes
+) -> dict[int, Features | None]:
+    if parts:
+        order = list(parts.values())
+        wanted = [part.tower.wanted for part in order]
+        for index, picture in film(path, start, end, wanted, notes):
+            order[index].take(picture)
+    return {n: part.finished() for n, part in parts.items()}
+
+
+def _heard(
+    towers: Mapping[int, SoundTower], path: Path, start: float, end: float, notes: Notes
+) -> dict[int, Features | None]:
+    wave = sound(path, start, end, notes) if towers else None
+    return {n: None if wave is None else tower.describe(wave) for n, tower in towers.items()}
+
+
+def _read(towers: Mapping[int, TextTower], text: str | None) -> dict[int, Features | None]:
+    return {n: tower.describe(text) if text else None for n, tower in towers.items()}
+
+
+def _together(parts: Sequence[Features | None], pool: Pool) -> Features | None:
+    """One modality from what its towers give; it is missing where one of them gives nothing."""
+    there = [part for part in parts if part is not None]
+    if len(there) < len(parts):
+        return None
+    if pool == "none":
+        return there[0]
+    return np.concatenate([pooled(part, pool) for part in there])
+
+
+def pooled(sequence: Features, pool: Pool) -> Features:
+    """Maximum or mean over time, of length 1 unless all is zero: (steps, features) -> (features,).
+
+    >>> pooled(np.array([[3.0, 0.0], [0.0, 4.0]], dtype=np.float32), "max").tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
+    steps = np.atleast_2d(sequence)
+    vector = steps.max(0) if pool == "max" else steps.mean(0)
+    norm = np.linalg.norm(vector)
+    unit: Features = (vector / norm if norm > 0 else vector).astype(np.float32)
+    return unit
+
+
+def _check(found: Mapping[str, Features], clip: Clip, notes: Notes) -> None:
+    if not found:
+        reason = "; ".join([f"{clip.path} has none of the modalities", *notes.told()])
+        raise DescribeError(DECODING, reason)
+    broken = [name for name, values in found.items() if not np.isfinite(values).all()]
+    if broken:
+        raise DescribeError(DESCRIBING, f"{', '.join(broken)} would hold NaN or infinity")

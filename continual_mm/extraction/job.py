@@ -1,0 +1,228 @@
+"""The job: every clip of a manifest through the towers, into a folder; it goes on where it ended.
+
+Imports neither torch nor av before it has work for them.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.extraction.clip_files import ClipFiles, key_of
+from continual_mm.extraction.clips import Clip, Manifest
+from continual_mm.extraction.listener import Listener
+from continual_mm.extraction.recipe import Recipe, check_recipes
+from continual_mm.late import late
+from continual_mm.runs.files import locked, read_json, write_json, written
+
+if TYPE_CHECKING:
+    from continual_mm.extraction.tower import Vectors
+    from continual_mm.extraction.worker import Answer, Task
+
+JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
+"""What a job's folder holds: its settings, the clips' files, their list, and what went wrong."""
+
+LISTED = ("key", "id", "split", "group", "label", "text")
+"""What the list says of each clip; null where it is not known."""
+
+_LOCK = "extraction.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        finished: Clips that have features, now or from earlier calls.
+        failed: Clips that have none; ``report.csv`` says why.
+    """
+
+    finished: int
+    failed: int
+
+
+def extract(
+    manifest: Manifest,
+    recipes: Sequence[Recipe],
+    out: Path,
+    *,
+    vectors: "Vectors | None" = None,
+    workers: int = 1,
+    device: str = "cpu",
+    retry: bool = False,
+    listener: Listener | None = None,
+) -> Outcome:
+    """Extract the features of every clip into a folder, or go on with it.
+
+    Each clip has a file of its own that is whole or not there, so that the job may be killed at any
+    moment. What comes out is the same, bit for bit, however many processes do it and however often
+    it was begun. A clip that cannot be decoded is listed in ``report.csv`` and ends nothing.
+
+    Args:
+        manifest: The clips.
+        recipes: What is made of them.
+        out: The folder; its features are read by :func:`~continual_mm.extraction.records.records`.
+        vectors: Word vectors; without any they are trained on the captions of the training clips.
+        workers: Processes, each with towers of its own; 0 works in this process.
+        device: Where networks run.
+        retry: Whether clips that failed earlier are tried again.
+        listener: Who hears of the progress, in this process.
+
+    Returns:
+        How many clips have features.
+
+    Raises:
+        RefusedError: If a tower cannot be made, the folder holds another job or cannot be written,
+            or another process is at work in it.
+    """
+    check_recipes(tuple(recipes))
+    if find_spec("av") is None:
+        remedy = "pip install 'continual-mm[data]'"
+        raise RefusedError(Complaint("extraction", "needs av to decode media files", remedy))
+    listener = listener or Listener()
+    try:
+        with locked(out / _LOCK):
+            return _Extraction(manifest, out, retry, listener).work(
+                tuple(recipes), vectors, workers, device
+            )
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        raise RefusedError(Complaint(str(out), problem, "choose another --out")) from error
+
+
+class _Extraction:
+    """A call of :func:`extract`, inside its lock."""
+
+    def __init__(self, manifest: Manifest, out: Path, retry: bool, listener: Listener) -> None:
+        self._manifest = manifest
+        self._out = out
+        self._retry = retry
+        self._listener = listener
+        self._files = ClipFiles(out / CLIPS)
+        self._keys = [key_of(clip, manifest.folder) for clip in manifest.clips]
+
+    def work(
+        self, recipes: tuple[Recipe, ...], vectors: "Vectors | None", workers: int, device: str
+    ) -> Outcome:
+        """Do what is left to do."""
+        self._listener.prepares(workers)
+        worker = late("extraction.worker")
+        known = worker.vectors_for(self._manifest, vectors)
+        job = worker.Job(recipes, known, device, self._manifest.folder, self._out / CLIPS)
+        with worker.one_thread():
+            extractor = worker.Extractor(job)
+            _settle(self._out / JOB, extractor.contents())
+        self._files.clear()
+        self._list()
+        left = self._left()
+        self._listener.begins(len(self._keys), len(left))
+        try:
+            if workers:
+                del extractor  # each of them has its own
+                late("extraction.crew").Crew(job, iter(left), workers, self._ended).work()
+            else:
+                with worker.one_thread():
+                    self._in_turn(extractor, left)
+        finally:
+            outcome = self._report()
+        self._listener.ends(outcome.finished, outcome.failed)
+        return outcome
+
+    def _left(self) -> list["Task"]:
+        done = self._files.finished()
+        if not self._retry:
+            done |= self._files.failed()
+        pairs = zip(self._keys, self._manifest.clips, strict=True)
+        return [(key, clip) for key, clip in pairs if key not in done]
+
+    def _in_turn(self, extractor: Any, left: list["Task"]) -> None:
+        for task in left:
+            self._ended(task, extractor.extract(task))
+
+    def _ended(self, task: "Task", answer: "Answer") -> None:
+        key, clip = task
+        if answer.problem is None:
+            self._listener.finished(clip.id)
+            return
+        if answer.stops:
+            remedy = "mend that and extract again: what is finished is kept"
+            raise RefusedError(Complaint(str(self._out), answer.problem.told, remedy))
+        if answer.problem.stage == "process":
+            self._files.give_up(key, answer.problem)
+        self._listener.failed(clip.id, answer.problem.told)
+
+    def _list(self) -> None:
+        """Write which clips there are, for who reads the features."""
+        with (
+            written(self._out / CLIP_LIST) as temporary,
+            temporary.open("w", encoding="utf-8") as stream,
+        ):
+            stream.writelines(map(_listed, self._keys, self._manifest.clips))
+
+    def _report(self) -> Outcome:
+        """Write what went wrong, and count."""
+        finished = self._files.finished()
+        rows = [
+            (clip.id, clip.path, "noted" if key in finished else "failed", each.stage, each.told)
+            for key, clip in zip(self._keys, self._manifest.clips, strict=True)
+            for each in self._files.problems(key)
+        ]
+        with (
+            written(self._out / REPORT) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            table = csv.writer(stream)
+            table.writerow(("id", "path", "outcome", "stage", "problem"))
+            table.writerows(rows)
+        keys = set(self._keys)
+        return Outcome(len(keys & finished), len(keys & self._files.failed()))
+
+
+def _listed(key: str, clip: Clip) -> str:
+    about = key, clip.id, clip.split, clip.group, clip.label, clip.caption
+    return json.dumps(dict(zip(LISTED, about, strict=True)), ensure_ascii=False) + "\n"
+
+
+def _settle(path: Path, modalities: Mapping[str, Any]) -> None:
+    """Write down what is extracted, or see that the folder is for the same.
+
+    Raises:
+        RefusedError: If it is for something else, with every difference.
+    """
+    wanted = {"version": 1, "modalities": modalities}
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    before, now = dict(_flat(read_json(path))), dict(_flat(wanted))
+    complaints = [
+        Complaint(
+            f"{path}, {name}",
+            f"is {before.get(name)!r} there, and {now.get(name)!r} now",
+            "choose another --out, or the settings of before",
+        )
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if complaints:
+        raise RefusedError(complaints)
+
+
+def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every single value in some JSON, by where it is.
+
+    >>> dict(_flat({"a": {"b": [1, 2]}}))
+    {'a.b.1': 1, 'a.b.2': 2}
+    """
+    if isinstance(value, dict):
+        parts = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        parts = [(str(number), inner) for number, inner in enumerate(value, 1)]
+    else:
+        yield place, value
+        return
+    for key, inner in parts:
+        yield from _flat(inner, f"{place}.{key}" if place else key)

@@ -1,0 +1,101 @@
+"""Name of a tower -> tower: the only list. What a tower needs is imported with it, not before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from inspect import Parameter, signature
+from pkgutil import resolve_name
+from types import MappingProxyType
+
+from continual_mm.complaint import Complaint, RefusedError, suggestion
+from continual_mm.extraction.recipe import TowerChoice
+from continual_mm.extraction.tower import Tower, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A tower that may be chosen.
+
+    Attributes:
+        path: ``module:class``.
+        summary: One line for lists.
+        package: What it needs that may not be installed, as it is imported.
+        extra: The extra that installs it.
+        vectors: Whether it is given word vectors.
+        device: Whether it can run on another device than the processor.
+    """
+
+    path: str
+    summary: str
+    package: str = ""
+    extra: str = ""
+    vectors: bool = False
+    device: bool = True
+
+
+_ROOM = "continual_mm.extraction"
+
+TOWERS: Mapping[str, Known] = MappingProxyType(
+    {
+        "frames": Known(
+            f"{_ROOM}.frames:FrameTower", "pictures through a classifier of torchvision"
+        ),
+        "motion": Known(
+            f"{_ROOM}.frames:MotionTower", "windows of film through a classifier of torchvision"
+        ),
+        "audio": Known(
+            f"{_ROOM}.log_mel:LogMelTower", "log-mel spectrograms of the sound", device=False
+        ),
+        "text": Known(
+            f"{_ROOM}.words:WordTower", "a vector for each word", vectors=True, device=False
+        ),
+        "open_clip_image": Known(
+            f"{_ROOM}.contrastive:ImageTower",
+            "pictures through a CLIP of open_clip",
+            *("open_clip", "clip"),
+        ),
+        "open_clip_text": Known(
+            f"{_ROOM}.contrastive:SentenceTower",
+            "text through a CLIP of open_clip",
+            *("open_clip", "clip"),
+        ),
+    }
+)
+
+
+def build(choice: TowerChoice, vectors: Vectors, device: str) -> Tower:
+    """Make a tower.
+
+    Args:
+        choice: Its name and options.
+        vectors: For towers that take words.
+        device: For towers that are networks.
+
+    Raises:
+        RefusedError: If there is no such tower or option, or it cannot be made.
+    """
+    place = f"tower {choice.tower!r}"
+    known = TOWERS.get(choice.tower)
+    if known is None:
+        remedy = f"{suggestion(choice.tower, TOWERS)}the towers are {', '.join(TOWERS)}"
+        raise RefusedError(Complaint(place, "there is none", remedy))
+    if known.package and find_spec(known.package) is None:
+        remedy = f"pip install 'continual-mm[{known.extra}]'"
+        raise RefusedError(Complaint(place, f"needs {known.package}", remedy))
+    maker = resolve_name(known.path)
+    accepted = [
+        name
+        for name, parameter in signature(maker).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY and name != "device"
+    ]
+    if unknown := [name for name in choice.options if name not in accepted]:
+        remedy = f"{suggestion(unknown[0], accepted)}its options are {', '.join(accepted)}"
+        raise RefusedError(Complaint(place, f"has no option {unknown[0]!r}", remedy))
+    given = {**choice.options, **({"device": device} if known.device else {})}
+    try:
+        tower: Tower = maker(*([vectors] if known.vectors else []), **given)
+    except RefusedError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise RefusedError(Complaint(place, str(error), "mend its options")) from error
+    return tower

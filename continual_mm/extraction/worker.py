@@ -1,0 +1,168 @@
+"""Extracts clips one after another, here or in a process of its own; imports torch and av."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.extraction.clip_files import ClipFiles, Problem
+from continual_mm.extraction.clips import Clip, Manifest
+from continual_mm.extraction.describe import DescribeError, Describer, kind_of
+from continual_mm.extraction.recipe import Recipe
+from continual_mm.extraction.tower import Tower, Vectors, probe
+from continual_mm.extraction.words import corpus_vectors, needed
+
+Task = tuple[str, Clip]
+"""A clip, and the key of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all clips have in common; it travels to other processes.
+
+    Attributes:
+        recipes: What is made.
+        vectors: Of the words that occur.
+        device: Where networks run.
+        media: What the clips' paths are relative to.
+        clips: Where the clips' files go.
+    """
+
+    recipes: tuple[Recipe, ...]
+    vectors: Vectors
+    device: str
+    media: Path
+    clips: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a clip.
+
+    Attributes:
+        problem: Why it has no features; None if it has.
+        stops: Whether no other clip could do better: the features cannot be written.
+    """
+
+    problem: Problem | None = None
+    stops: bool = False
+
+
+def vectors_for(manifest: Manifest, vectors: Vectors | None) -> Vectors:
+    """The vectors of the words that occur; without any given they are trained on the captions."""
+    chosen = corpus_vectors(manifest) if vectors is None else vectors
+    return needed(chosen, (clip.caption or "" for clip in manifest.clips))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch use one thread: sums then have one order, whoever makes them."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Extractor:
+    """Extracts clips.
+
+    Args:
+        job: What they have in common.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._files = ClipFiles(job.clips)
+        self._describer = Describer(job.recipes, job.vectors, job.device)
+
+    def contents(self) -> dict[str, Any]:
+        """Try all towers, and tell what they give, by modality, as JSON.
+
+        Raises:
+            RefusedError: If one does not work.
+        """
+        return {recipe.modality: _contents(recipe, made) for recipe, made in self._describer.made}
+
+    def extract(self, task: Task) -> Answer:
+        """Extract a clip into its file."""
+        key, clip = task
+        try:
+            description = self._describer.describe(clip, self._job.media)
+        except DescribeError as error:
+            return self._given_up(key, Problem(error.stage, error.problem))
+        notes = [Problem("decoding", note) for note in description.notes]
+        try:
+            self._files.keep(key, description.features, notes)
+        except OSError as error:
+            return _stopped(error)
+        return Answer()
+
+    def _given_up(self, key: str, problem: Problem) -> Answer:
+        try:
+            self._files.give_up(key, problem)
+        except OSError as error:
+            return _stopped(error)
+        return Answer(problem)
+
+
+def _contents(recipe: Recipe, towers: list[Tower]) -> dict[str, Any]:
+    chosen = list(zip(recipe.towers, towers, strict=True))
+    for choice, tower in chosen:
+        try:
+            probe(tower)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            place = f"modality {recipe.modality!r}, tower {choice.tower!r}"
+            told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            remedy = "leave its options at their defaults"
+            raise RefusedError(Complaint(place, f"does not work: {told}", remedy)) from error
+    return {
+        "kind": str(kind_of(recipe, towers)),
+        "features": sum(tower.features for tower in towers),
+        "told": " and ".join(tower.told for tower in towers),
+        "pool": recipe.pool,
+        "towers": [{"tower": choice.tower, **tower.settings} for choice, tower in chosen],
+    }
+
+
+def _stopped(error: OSError) -> Answer:
+    return Answer(Problem("writing", f"cannot be written: {error.strerror or error}"), stops=True)
+
+
+def serve(connection: Connection, job: Job) -> None:
+    """Extract the clips that come through a connection until nobody is there any more.
+
+    Args:
+        connection: Gives tasks; takes an :class:`Answer` for each.
+        job: What the clips have in common.
+    """
+    # As an exception SIGTERM leaves no half-written file behind; Ctrl-C is for who started this.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    try:
+        extractor = Extractor(job)
+    except (RefusedError, RuntimeError) as error:
+        told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        with suppress(OSError):
+            connection.send(Answer(Problem("towers", told), stops=True))
+        return
+    while True:
+        try:
+            task: Task = connection.recv()
+            connection.send(extractor.extract(task))
+        except (EOFError, OSError):
+            return
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)

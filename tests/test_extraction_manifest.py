@@ -1,0 +1,202 @@
+"""Manifests: what they may say, and everything that may be wrong with them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from continual_mm.complaint import RefusedError
+from continual_mm.extraction.clips import Clip, hashed_split
+from continual_mm.extraction.manifest import open_manifest, with_validation
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with four media files; nothing in them is looked at."""
+    for name in (
+        "a.mp4",
+        "b.mkv",
+        "deep/er/c.WAV",
+        "deep/d.mp3",
+        "notes.txt",
+        "same.mp4",
+        "same.wav",
+    ):
+        path = tmp_path / "media" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "media"
+
+
+def written(folder: Path, text: str, name: str = "manifest.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusals(path: Path) -> list[str]:
+    with pytest.raises(RefusedError) as error:
+        open_manifest(path)
+    return [str(complaint).removeprefix(str(path)) for complaint in error.value.complaints]
+
+
+def test_a_table_tells_all_of_a_clip(folder: Path):
+    path = written(
+        folder,
+        "id,path,start,end,text,split,group,label\n"
+        'one,a.mp4,0.5,2,"cut, then stir",train,video 1,3\n'
+        "two,deep/d.mp3,,,,test,,\n",
+    )
+    assert open_manifest(path).clips == (
+        Clip("one", "a.mp4", 0.5, 2.0, "cut, then stir", (), 0, "video 1", 3),
+        Clip("two", "deep/d.mp3", split=2),
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl"])
+def test_every_kind_of_file_says_the_same(folder: Path, ending: str):
+    rows = [
+        {"id": "ä", "path": "a.mp4", "end": 2.5, "text": "größer", "split": "val"},
+        {"id": "2", "path": "b.mkv", "end": 3, "text": "x", "split": "2"},
+    ]
+    mark = {"csv": ",", "tsv": "\t"}.get(ending)
+    if mark:
+        lines = [mark.join(rows[0]), *(mark.join(map(str, row.values())) for row in rows)]
+        text = "\ufeff" + "\r\n".join(lines)
+    else:
+        text = json.dumps(rows) if ending == "json" else "\n".join(map(json.dumps, rows)) + "\n\n"
+    manifest = open_manifest(written(folder, text, f"manifest.{ending}"))
+    assert manifest.clips == (
+        Clip("ä", "a.mp4", 0.0, 2.5, "größer", split=1),
+        Clip("2", "b.mkv", 0.0, 3.0, "x", split=2),
+    )
+
+
+def test_a_folder_is_one_clip_per_media_file_sorted(folder: Path):
+    clips = open_manifest(folder).clips
+    assert [(clip.id, clip.path) for clip in clips] == [
+        ("a", "a.mp4"),
+        ("b", "b.mkv"),
+        ("deep/d", "deep/d.mp3"),
+        ("deep/er/c", "deep/er/c.WAV"),
+        ("same.mp4", "same.mp4"),
+        ("same.wav", "same.wav"),
+    ]
+
+
+def test_the_manifest_of_grid_is_read_as_it_is(test_data: Path):
+    manifest = open_manifest(test_data / "grid_raw60" / "manifest.json")
+    assert len(manifest.clips) == 60
+    assert [clip.split for clip in manifest.clips].count(2) == 30
+    first = manifest.clips[0]
+    assert (first.path, first.caption) == ("bbaf2n.mpg", "bin blue at f two now")
+    # The words that are said in a part of it, without the silence.
+    part = Clip("part", "bbaf2n.mpg", 1.2, 1.9, words=first.words)
+    assert part.caption == "blue at f two"
+
+
+def test_everything_is_refused_at_once_with_its_rows(folder: Path):
+    path = written(
+        folder,
+        "id,path,start,end,split,label\n"
+        "one,a.mp4,2,1,train,1\n"
+        "one,gone.mp4,0,1,training,2\n"
+        "three,../secret.mp4,-1,1,test,x\n"
+        "four,/etc/passwd,nan,1,,1\n",
+    )
+    told = refusals(path)
+    assert told == [
+        ", column 'end': is not after 'start' in row 2 ('1'); both are seconds of the file",
+        ", column 'path': names no file in row 3 ('gone.mp4'); give files in it, relative to it",
+        ", column 'split': is no split in row 3 ('training'); "
+        "the splits are train, validation, val, valid, dev, test, 0, 1, 2",
+        ", column 'start': is no time in rows 4 ('-1'), 5 ('nan'); "
+        "give seconds from the file's beginning",
+        ", column 'path': leaves the manifest's folder in rows 4 ('../secret.mp4'), "
+        "5 ('/etc/passwd'); give files in it, relative to it",
+        ", column 'label': is no whole number in row 4 ('x'); number the classes from 0",
+        ", column 'id': is that of row 2 already in row 3 ('one'); give unique ids",
+        ", column 'split': is missing in row 5; give a split for every clip or for none",
+    ]
+
+
+def test_links_that_leave_the_folder_are_refused(folder: Path):
+    outside = folder.parent / "secret.mp4"
+    outside.write_bytes(b"x")
+    (folder / "link.mp4").symlink_to(outside)
+    (folder / "within.mp4").symlink_to(folder / "a.mp4")
+    (told,) = refusals(written(folder, "path\nlink.mp4\nwithin.mp4\n"))
+    assert "leaves the manifest's folder through a link in row 2 ('link.mp4')" in told
+    with pytest.raises(RefusedError, match=r"through a link in row \d \('link\.mp4'\)"):
+        open_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "problem"),
+    [
+        ("m.csv", b"path,text\na.mp4,caf\xe9\n", "is not UTF-8: byte 0xe9 in line 2"),
+        ("m.csv", b"path\na.mp4,b\n", "line 2 has 2 cells for 1 columns"),
+        ("m.csv", b"path,path\na.mp4,b\n", "its first line names 'path' more than once"),
+        ("m.csv", b'path\n"a.mp4\n', "is no row of a table"),
+        ("m.csv", b"path\n", "lists no clip"),
+        ("m.csv", b"", "lists no clip"),
+        ("m.json", b"{}", "holds no list"),
+        ("m.json", b"[1]", "entry 1 is int, not an object"),
+        ("m.json", b"[" * 100_000, "is no JSON"),
+        ("m.jsonl", b'{"path": "a.mp4"}\n{', "line 2 is no JSON"),
+        ("m.txt", b"a.mp4", "is no manifest: it ends with '.txt'"),
+        ("m.json", b'[{"path": 3}, {"path": ["a.mp4"]}]', "is no text in row 2"),
+        ("m.json", b'[{"path": "a.mp4", "words": [["a", 0]]}]', "is no list of words in row 1"),
+        ("m.json", b'[{"text": "a"}]', "'path': is missing in row 1"),
+        ("m.json", b'[{"id": "gone"}]', "is the name of no media file beside it in row 1"),
+        ("m.json", b'[{"id": "same"}]', "is the name of several media files beside it in row 1"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(folder: Path, name: str, contents: bytes, problem: str):
+    path = folder / name
+    path.write_bytes(contents)
+    assert any(problem in told for told in refusals(path))
+
+
+def test_a_folder_without_media_and_a_missing_file_are_refused(tmp_path: Path):
+    with pytest.raises(RefusedError, match="holds no media file"):
+        open_manifest(tmp_path)
+    with pytest.raises(RefusedError, match="cannot be read: No such file"):
+        open_manifest(tmp_path / "gone.csv")
+
+
+def test_unknown_columns_are_passed_over_with_a_warning(folder: Path):
+    manifest = open_manifest(written(folder, "path,txt\na.mp4,hello\n"))
+    (warning,) = manifest.warnings
+    assert "column 'txt' is passed over; did you mean 'text'?" in warning
+
+
+def test_clips_of_one_video_are_a_group_and_never_straddle_splits(folder: Path):
+    lines = [f"a.mp4,{start},{start + 1}" for start in range(50)] + ["b.mkv,0,1"]
+    clips = open_manifest(written(folder, "path,start,end\n" + "\n".join(lines))).clips
+    assert {clip.group for clip in clips[:50]} == {"a.mp4"}
+    assert len({clip.split for clip in clips[:50]}) == 1
+    assert clips[3].id == "a_3-4"
+    assert (clips[50].id, clips[50].group) == ("b", None)
+
+
+def test_where_there_is_no_validation_some_training_clips_become_it(folder: Path):
+    rows = [
+        f"{number},a.mp4,{'test' if number % 2 else 'train'},{number // 4}" for number in range(400)
+    ]
+    without = open_manifest(written(folder, "id,path,split,group\n" + "\n".join(rows)))
+    dealt = with_validation(without)
+    changed = [(a, b) for a, b in zip(without.clips, dealt.clips, strict=True) if a != b]
+    assert 8 <= len(changed) <= 40
+    assert {(before.split, after.split) for before, after in changed} == {(0, 1)}
+    assert all(
+        len({clip.split for clip in dealt.clips if clip.group == group and clip.split < 2}) == 1
+        for group in {clip.group for clip in dealt.clips}
+    )
+    assert with_validation(dealt) == dealt
+
+
+def test_the_hash_deals_four_fifths_into_training_and_knows_no_neighbours():
+    dealt = [hashed_split(f"video {number}") for number in range(5000)]
+    shares = [dealt.count(split) / 5000 for split in range(3)]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
