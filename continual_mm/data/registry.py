@@ -34,6 +34,7 @@ class Registered:
 
 _PACK = "continual_mm.data.pack"
 _STORE = "continual_mm.data.store"
+_FORM, _HUB = "store.json", "hf:"
 _SHAPES = "continual_mm.data.narrated_shapes"
 _DIGITS = "continual_mm.data.digits"
 
@@ -113,8 +114,8 @@ def _imported(reference: str) -> Any:
 def _existing(name_or_path: str, folder: Path | None) -> Path:
     """The file or folder of a dataset; of what is neither pack nor store, a store is made first."""
     path = (folder or Path()) / Path(name_or_path).expanduser()
-    foreign = path.is_dir() and not (path / "store.json").exists()
-    if foreign or name_or_path.startswith("hf:"):
+    foreign = path.is_dir() and not (path / _FORM).exists()
+    if foreign or name_or_path.startswith(_HUB):
         cached_store: Callable[..., Path] = _imported(f"{_STORE}.hub:cached_store")
         return cached_store(name_or_path, folder)
     if path.exists():

@@ -1,7 +1,6 @@
 """Hugging Face datasets by name, and folders of Parquet files, each made into a store once."""
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 from datasets import load_dataset_builder
-from platformdirs import user_cache_path
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.data.cache import CACHE_VARIABLE
+from continual_mm.data.cache import cache_folder
 from continual_mm.data.store.foreign import LOOKED_AT, SPLIT_NAMES, Understood
 from continual_mm.data.store.form import FORM
 from continual_mm.data.store.writer import write_store
@@ -97,8 +95,7 @@ def cached_store(text: str, folder: Path | None = None) -> Path:
         RefusedError: If it cannot be loaded, or its columns are not those of a dataset.
     """
     reference = Reference.parse(text, folder)
-    cache = Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("continual_mm"))
-    store = cache / reference.key
+    store = cache_folder() / reference.key
     if not (store / FORM).exists():
         streams = _opened(reference)
         source = f"dataset {text!r}"
