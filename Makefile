@@ -34,7 +34,8 @@ fix: $(INSTALLED)  ## format, and mend what can be mended
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## run the benchmarks
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/store.py $(ARGS)
 
 board: $(INSTALLED)  ## open TensorBoard on runs/
 	$(BIN)/continual-mm board runs $(ARGS)

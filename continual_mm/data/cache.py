@@ -30,6 +30,11 @@ _UNREADABLE = (
 """Whatever zipfile raises on a damaged file."""
 
 
+def cache_folder() -> Path:
+    """The user's cache folder, or the one that ``CONTINUAL_MM_CACHE`` names."""
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("continual_mm"))
+
+
 def cached_pack(
     name: str, modalities: Collection[str], make: Callable[[], Mapping[str, NDArray[np.generic]]]
 ) -> Path:
@@ -48,7 +53,7 @@ def cached_pack(
     Raises:
         RefusedError: If the folder cannot be written.
     """
-    folder = Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("continual_mm"))
+    folder = cache_folder()
     path = folder / f"{name}.npz"
     if not _is_whole(path, modalities):
         try:

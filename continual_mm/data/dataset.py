@@ -1,15 +1,14 @@
-"""A dataset in memory: one column per modality, and who is in which split."""
+"""A dataset: one column per modality, and who is in which split."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
+from continual_mm.data.columns import Column, MemoryColumn, Texts
 from continual_mm.data.findings import Findings
 from continual_mm.data.given import gather, hashed
 from continual_mm.data.rows import check_ids, check_lengths, check_split, count_splits
@@ -31,54 +30,8 @@ class Split(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """One modality of every item.
-
-    Attributes:
-        modality: Name, kind, and shape of one item.
-        values: (items, *modality.shape); zero in rows that lack the modality and in the padding
-            after a row's length.
-        present: (items,) whether an item has the modality.
-        lengths: (items,) valid time steps, 1..time where present and 0 elsewhere; None for
-            vectors.
-    """
-
-    modality: Modality
-    values: NDArray[np.float32]
-    present: NDArray[np.bool_]
-    lengths: NDArray[np.int64] | None
-
-    @property
-    def steps(self) -> NDArray[np.float32]:
-        """A view of the values as (items, time, features); a vector is one step."""
-        return self.values.reshape(len(self.values), -1, self.modality.features)
-
-    @property
-    def valid(self) -> NDArray[np.int64]:
-        """(items,) steps that carry signal; 0 for an item that lacks the modality."""
-        return self.present.astype(np.int64) if self.lengths is None else self.lengths
-
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features of some rows, all of which have the modality.
-
-        Args:
-            rows: (n,) rows of the dataset.
-
-        Returns:
-            (n, ...) float32, cut behind the longest of them, and (n,) valid steps; None for a
-            vector.
-        """
-        values = torch.from_numpy(self.values)
-        if self.lengths is None:
-            return values[rows], None
-        lengths = torch.from_numpy(self.lengths)[rows]
-        longest = int(lengths.max()) if len(rows) else 0
-        return values[rows, :longest], lengths
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Items with one or more modalities, all in memory.
+    """Items with one or more modalities, in memory or in a store.
 
     Attributes:
         card: Names, kinds and sizes.
@@ -95,11 +48,11 @@ class Dataset:
 
     card: DatasetCard
     columns: Mapping[str, Column]
-    ids: NDArray[np.str_]
-    split: NDArray[np.int64]
+    ids: Texts
+    split: NDArray[np.signedinteger[Any]]
     label: NDArray[np.int64] | None = None
     group: NDArray[np.int64] | None = None
-    text: NDArray[np.str_] | None = None
+    text: Texts | None = None
     picture: NDArray[np.uint8] | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
 
@@ -253,39 +206,54 @@ def _need_training(training: NDArray[np.bool_], findings: Findings) -> None:
         findings.about("split", problem, "give the statistics of the dataset trained on, or False")
 
 
+def fitting(
+    given: Mapping[str, Statistics], modalities: Sequence[Modality], findings: Findings
+) -> dict[str, Statistics]:
+    """Of the statistics of another dataset those of some modalities; complain if they do not fit.
+
+    Args:
+        given: By modality; modalities that are not in here are left alone.
+        modalities: Of this dataset.
+        findings: Takes the complaints.
+    """
+    found = {one.name: given[one.name] for one in modalities if one.name in given}
+    for one in modalities:
+        measured = len(given[one.name].mean) if one.name in given else one.features
+        if measured != one.features:
+            problem = f"has {one.features} features, but {measured} were standardised"
+            findings.about(one.name, problem, "take features of the same kind")
+    return found
+
+
 def _statistics(
-    columns: Mapping[str, Column],
+    columns: Mapping[str, MemoryColumn],
     training: NDArray[np.bool_],
     wanted: Standardise,
     findings: Findings,
 ) -> dict[str, Statistics]:
     if isinstance(wanted, Mapping):
-        found = {name: wanted[name] for name in columns if name in wanted}
-        for name, given in found.items():
-            features = columns[name].modality.features
-            if len(given.mean) != features:
-                problem = f"has {features} features, but {len(given.mean)} were standardised"
-                findings.about(name, problem, "take features of the same kind")
-        return found
+        return fitting(wanted, [column.modality for column in columns.values()], findings)
     chosen = (columns if wanted else ()) if isinstance(wanted, bool) else wanted
     measured = ((name, column) for name, column in columns.items() if name in chosen)
     return {name: Statistics.of(one.steps, one.valid, training) for name, one in measured}
 
 
-def _column(modality: Modality, sound: Mapping[str, NDArray[Any]], findings: Findings) -> Column:
+def _column(
+    modality: Modality, sound: Mapping[str, NDArray[Any]], findings: Findings
+) -> MemoryColumn:
     # What float32 cannot hold becomes an infinity, which is complained about as one.
     with np.errstate(over="ignore"):
         values = np.asarray(sound[modality.name], dtype=np.float32, order="C")
     present = sound.get(modality.name + PRESENT, np.ones(len(values), dtype=np.bool_))
     if not modality.kind.has_length:
-        return Column(modality, values, present, None)
+        return MemoryColumn(modality, values, present, None)
     time = modality.shape[0]
     given = sound.get(modality.name + LENGTH, np.full(len(values), time))
     check_lengths(modality.name + LENGTH, given, present, time, findings)
-    return Column(modality, values, present, np.where(present, given, 0).astype(np.int64))
+    return MemoryColumn(modality, values, present, np.where(present, given, 0).astype(np.int64))
 
 
-def _check_values(column: Column, training: NDArray[np.bool_], findings: Findings) -> None:
+def _check_values(column: MemoryColumn, training: NDArray[np.bool_], findings: Findings) -> None:
     name = column.modality.name
     if findings.faulty & {name + PRESENT, name + LENGTH}:
         return

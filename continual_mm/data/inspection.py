@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from continual_mm.data.dataset import Column, Dataset, Split
+from continual_mm.data.columns import Column
+from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.standardise import CONSTANT
 from continual_mm.modality import SPLITS, DatasetCard, Modality
 

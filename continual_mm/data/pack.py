@@ -46,7 +46,7 @@ def read_pack(
     findings = Findings(str(path))
     with Archive(Path(path), findings) as archive:
         schema = _schema(archive, findings)
-        check_fits([archive.headers[name] for name in schema.used], _memory(), findings)
+        check_fits([archive.headers[name] for name in schema.used], machine_memory(), findings)
         read = {name: archive.read(name) for name in schema.used}
     return assemble(
         {name: column for name, column in read.items() if column is not None},
@@ -138,7 +138,7 @@ def _schema(archive: Archive, findings: Findings) -> Schema:
     return read_schema(archive.headers, texts, findings)
 
 
-def _memory() -> int:
+def machine_memory() -> int:
     """Bytes of memory this machine has; where that cannot be known, more than any machine has."""
     if not hasattr(os, "sysconf"):
         return sys.maxsize

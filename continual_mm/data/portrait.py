@@ -48,10 +48,12 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> N
                 _show_picture(ax, dataset, int(row))
         else:
             _show_modality(list(axes[:, column]), dataset, name, rows)
-    for row, ax in zip(rows, axes[:, 0], strict=True):
-        caption = "" if dataset.text is None else "\n" + shorten(str(dataset.text[row]), _CAPTION)
+    ids = dataset.ids[rows]
+    texts = [""] * len(rows) if dataset.text is None else dataset.text[rows]
+    for name, text, ax in zip(ids, texts, axes[:, 0], strict=True):
+        caption = "\n" + shorten(str(text), _CAPTION) if text else ""
         # At the left edge of the first column, so that long captions run over the others.
-        ax.set_xlabel(f"{dataset.ids[row]}{caption}", fontsize=7, color=_FAINT, loc="left")
+        ax.set_xlabel(f"{name}{caption}", fontsize=7, color=_FAINT, loc="left")
     figure.savefig(Path(path))
 
 
@@ -70,7 +72,7 @@ def _show_modality(axes: list[Axes], dataset: Dataset, name: str, rows: NDArray[
         values = shown.get(int(row))
         if values is None:
             ax.text(0.5, 0.5, f"no {name}", ha="center", va="center", fontsize=9, color=_FAINT)
-        elif column.lengths is None:
+        elif not column.modality.kind.has_length:
             ax.plot(values, color=_INK, linewidth=0.8)
             ax.set_ylim(low, high if high > low else low + 1.0)
         else:

@@ -1,4 +1,4 @@
-"""Datasets by name: the registered ones, and any feature pack by its path.
+"""Datasets by name: the registered ones, any feature pack or store by its path, Hugging Face's.
 
 Nothing is imported until it is asked for: listing datasets needs no numpy.
 """
@@ -33,6 +33,8 @@ class Registered:
 
 
 _PACK = "continual_mm.data.pack"
+_STORE = "continual_mm.data.store"
+_FORM, _HUB = "store.json", "hf:"
 _SHAPES = "continual_mm.data.narrated_shapes"
 _DIGITS = "continual_mm.data.digits"
 
@@ -51,7 +53,9 @@ def card(
     """Give a dataset's card without loading its arrays.
 
     Args:
-        name_or_path: A registered name, or the path of a feature pack.
+        name_or_path: A registered name, the path of a feature pack, a store, or a folder of Parquet
+            files, or ``hf:owner/name`` for a Hugging Face dataset, where ``@revision`` and
+            ``#configuration`` may follow. Of the last two a store is made once and cached.
         folder: Where relative paths start, such as the scenario file's folder; None for the
             working folder.
         splits: Splits that must have items; ``test`` is enough where nothing is trained.
@@ -62,8 +66,10 @@ def card(
     if registered := REGISTERED.get(name_or_path):
         known: DatasetCard = _imported(registered.card)
         return known
-    read_card: Callable[..., DatasetCard] = _imported(f"{_PACK}:read_card")
-    return read_card(_existing(name_or_path, folder), splits=splits)
+    path = _existing(name_or_path, folder)
+    source = f"{_STORE}.form:read_store_card" if path.is_dir() else f"{_PACK}:read_card"
+    read_card: Callable[..., DatasetCard] = _imported(source)
+    return read_card(path, splits=splits)
 
 
 def load(
@@ -73,10 +79,12 @@ def load(
     standardise: "Standardise" = True,
     splits: Collection[str] = SPLITS,
 ) -> "Dataset":
-    """Load a dataset into memory; a generated one is made first, and cached.
+    """Load a dataset; a generated one is made first, and cached. A store stays on the disk.
 
     Args:
-        name_or_path: A registered name, or the path of a feature pack.
+        name_or_path: A registered name, the path of a feature pack, a store, or a folder of Parquet
+            files, or ``hf:owner/name`` for a Hugging Face dataset, where ``@revision`` and
+            ``#configuration`` may follow. Of the last two a store is made once and cached.
         folder: Where relative paths start; None for the working folder.
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
             items, or the names of the modalities whose features do, or what was measured on another
@@ -93,23 +101,39 @@ def load(
         # there, and the same version may differ in last bits from machine to machine.
         dataset = read_pack(pack_path(), standardise=standardise, splits=splits)
         return replace(dataset, card=card(name_or_path))
-    return read_pack(_existing(name_or_path, folder), standardise=standardise, splits=splits)
+    path = _existing(name_or_path, folder)
+    read: Callable[..., Dataset] = (
+        _imported(f"{_STORE}.reader:read_store") if path.is_dir() else read_pack
+    )
+    return read(path, standardise=standardise, splits=splits)
 
 
 def _imported(reference: str) -> Any:
     module, _, name = reference.partition(":")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("datasets", "pandas", "pyarrow"):
+            raise
+        problem, remedy = f"needs {error.name}", "pip install 'continual-mm[data]'"
+        raise RefusedError(Complaint("a dataset that is a folder", problem, remedy)) from error
 
 
 def _existing(name_or_path: str, folder: Path | None) -> Path:
+    """The file or folder of a dataset; of what is neither pack nor store, a store is made first."""
     path = (folder or Path()) / Path(name_or_path).expanduser()
+    foreign = path.is_dir() and not (path / _FORM).exists()
+    if foreign or name_or_path.startswith(_HUB):
+        cached_store: Callable[..., Path] = _imported(f"{_STORE}.hub:cached_store")
+        return cached_store(name_or_path, folder)
     if path.exists():
         return path
     close = get_close_matches(name_or_path, REGISTERED, n=1)
+    kinds = "give a registered name, an .npz file, a store, or hf:owner/name"
     raise RefusedError(
         Complaint(
             f"dataset {name_or_path!r}",
             f"not registered (registered: {', '.join(REGISTERED)}) and no file {path}",
-            f"did you mean {close[0]!r}?" if close else "give a registered name, or an .npz file",
+            f"did you mean {close[0]!r}?" if close else kinds,
         )
     )

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from continual_mm.data.findings import Findings, first_few
 from continual_mm.modality import SPLITS
 
+_SPLIT_NUMBERS = "0 is training, 1 validation, 2 test"
+
 
 def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
     """Complain about ids that occur twice; from here on, rows are named with their ids."""
@@ -41,13 +43,25 @@ def check_split(
     if split is None:
         return np.empty(0, dtype=np.int64)
     known = (split >= 0) & (split < len(SPLITS))
-    remedy = "0 is training, 1 validation, 2 test"
-    findings.about_rows("split", "no such split", np.flatnonzero(~known), remedy)
+    findings.about_rows("split", "no such split", np.flatnonzero(~known), _SPLIT_NUMBERS)
     checked: NDArray[np.int64] = split.astype(np.int64)
-    for meaning, items in zip(SPLITS, count_splits(checked), strict=True):
-        if items == 0 and meaning in needed:
-            findings.about("split", f"there is no {meaning} item", remedy)
+    check_counts(count_splits(checked), findings, needed=needed)
     return checked
+
+
+def check_counts(
+    counts: tuple[int, int, int], findings: Findings, *, needed: Collection[str] = SPLITS
+) -> None:
+    """Complain about splits without items.
+
+    Args:
+        counts: Items per split.
+        findings: Takes the complaints.
+        needed: Splits that must have an item.
+    """
+    for meaning, items in zip(SPLITS, counts, strict=True):
+        if items == 0 and meaning in needed:
+            findings.about("split", f"there is no {meaning} item", _SPLIT_NUMBERS)
 
 
 def check_lengths(

@@ -1,0 +1,131 @@
+"""What it costs to train from a store that outgrows memory: ``make bench``.
+
+Speed is a ratio to the same training from memory, in the same process. Memory is what a training
+allocates for itself (RssAnon), in a process of its own for each size of the store; pages of the
+store's files are not counted, since the system takes them back when it needs them.
+
+``python benchmarks/store.py --gigabytes 0.05 0.2`` tries it on small stores.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.pack import read_pack
+from continual_mm.data.store.reader import read_store
+from continual_mm.data.store.small import write_pack_from
+from continual_mm.data.store.writer import write_store
+from continual_mm.definitions import Scenario, Stage, Training
+from continual_mm.modality import Kind, Modality
+from continual_mm.runs.session import Protection, Session, open_session
+
+LAYOUT = (
+    Modality("video", Kind.VECTOR, (4096,)),
+    Modality("audio", Kind.SPECTROGRAM, (0, 40)),
+    Modality("text", Kind.TOKENS, (0, 300)),
+)
+ITEM_BYTES = 2 * (4096 + 75 * 40 + 10 * 300)
+HELD_OUT = 100
+SPEED_ITEMS, SPEED_STEPS = 1500, 30
+MEMORY_STEPS = 200
+LEAST_SPEED, MOST_MEGABYTES = 0.9, 200
+
+
+def records(items: int) -> Iterator[dict[str, object]]:
+    """Random features in the shapes of HowTo100M, sound and words of many lengths."""
+    dice = np.random.default_rng(0)
+    for number in range(items):
+        held_out = (items - number - 1) // HELD_OUT
+        yield {
+            "ids": f"clip {number}",
+            "split": (2, 1)[held_out] if held_out < 2 else 0,
+            "text_raw": f"words of clip {number}",
+            "video": dice.standard_normal(4096, dtype=np.float32),
+            "audio": dice.standard_normal((dice.integers(50, 101), 40), dtype=np.float32),
+            "text": dice.standard_normal((dice.integers(1, 21), 300), dtype=np.float32),
+        }
+
+
+def opened(dataset: Dataset, steps: int) -> Session:
+    """A session of the default space before its only stage."""
+    training = Training(steps=steps, batch_size=128)
+    stages = (Stage(add=("video", "audio", "text")),)
+    scenario = Scenario(name="bench", stages=stages, training=training)
+    return open_session(scenario, dataset, Protection(), seed=0, device=torch.device("cpu"))
+
+
+def speed(folder: Path, rounds: int = 4) -> bool:
+    """Print how fast training from a store is; the first round warms up."""
+    write_pack_from(records(SPEED_ITEMS), folder / "pack.npz", layout=LAYOUT, dtype="float16")
+    write_store(records(SPEED_ITEMS), folder / "speed", layout=LAYOUT)
+    datasets = {"memory": read_pack(folder / "pack.npz"), "store": read_store(folder / "speed")}
+    times: dict[str, list[float]] = {name: [] for name in datasets}
+    for _ in range(rounds):
+        for name, dataset in datasets.items():
+            session = opened(dataset, SPEED_STEPS)
+            start = time.perf_counter()
+            session.learn(0)
+            times[name].append(time.perf_counter() - start)
+    best = {name: min(found[1:]) for name, found in times.items()}
+    ratio = best["memory"] / best["store"]
+    print(
+        f"\ntraining from a store (baseline: memory, {1e3 * best['memory'] / SPEED_STEPS:.0f} ms)"
+    )
+    print(f"  speed                        x {ratio:.2f} (at least {LEAST_SPEED})")
+    return ratio >= LEAST_SPEED
+
+
+def anonymous_megabytes() -> float:
+    """Memory of this process that no file stands behind."""
+    said = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (line for line in said.splitlines() if line.startswith("RssAnon:"))
+    return int(line.split()[1]) / 1024
+
+
+def most_memory(store: Path, steps: int) -> float:
+    """Train from a store; the most anonymous memory after any step, in megabytes."""
+    session = opened(read_store(store), steps)
+    seen: list[float] = []
+    session.learner.after_step = lambda: seen.append(anonymous_megabytes())
+    session.learn(0)
+    return max(seen)
+
+
+def growth(folder: Path, gigabytes: list[float], steps: int) -> bool:
+    """Print how the memory of training grows with the store."""
+    print(f"\nanonymous memory of training, {steps} steps")
+    found = []
+    for size in gigabytes:
+        store = folder / f"{size}"
+        write_store(records(max(1000, int(size * 1e9 / ITEM_BYTES))), store, layout=LAYOUT)
+        command = [sys.executable, __file__, "--train", str(store), "--steps", str(steps)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True)
+        found.append(float(told.stdout.split()[-1]))
+        actual = sum(file.stat().st_size for file in store.rglob("*.arrow")) / 1e9
+        print(f"  store of {actual:5.2f} GB            {found[-1]:8.0f} MB")
+    grown = found[-1] - found[0]
+    print(f"  growth                       {grown:8.0f} MB (less than {MOST_MEGABYTES})")
+    return grown < MOST_MEGABYTES
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gigabytes", type=float, nargs="+", default=[1.0, 4.0])
+    parser.add_argument("--steps", type=int, default=MEMORY_STEPS)
+    parser.add_argument("--folder", help="where the stores are made, and removed again")
+    parser.add_argument("--train", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.train:
+        print(most_memory(Path(given.train), given.steps))
+        sys.exit()
+    with tempfile.TemporaryDirectory(dir=given.folder) as made:
+        kept = [speed(Path(made)), growth(Path(made), given.gigabytes, given.steps)]
+    sys.exit(not all(kept))

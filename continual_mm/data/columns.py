@@ -1,0 +1,86 @@
+"""What a dataset keeps of each modality: in memory, or wherever rows can be taken from."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from continual_mm.modality import Modality
+
+
+class Column(Protocol):
+    """One modality of every item."""
+
+    @property
+    def modality(self) -> Modality:
+        """Name, kind, and shape of one item."""
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """(items,) whether an item has the modality."""
+
+    @property
+    def valid(self) -> NDArray[np.int64]:
+        """(items,) steps that carry signal; 0 for an item that lacks the modality."""
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of some rows, all of which have the modality.
+
+        Args:
+            rows: (n,) rows of the dataset.
+
+        Returns:
+            (n, ...) float32, cut behind the longest of them, and (n,) valid steps; None for a
+            vector.
+        """
+
+
+class Texts(Protocol):
+    """A text for every item, in memory or read when it is asked for."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.str_]:
+        """Those of some rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryColumn:
+    """One modality of every item, in memory.
+
+    Attributes:
+        modality: Name, kind, and shape of one item.
+        values: (items, *modality.shape); zero in rows that lack the modality and in the padding
+            after a row's length.
+        present: (items,) whether an item has the modality.
+        lengths: (items,) valid time steps, 1..time where present and 0 elsewhere; None for
+            vectors.
+    """
+
+    modality: Modality
+    values: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    lengths: NDArray[np.int64] | None
+
+    @property
+    def steps(self) -> NDArray[np.float32]:
+        """A view of the values as (items, time, features); a vector is one step."""
+        return self.values.reshape(len(self.values), -1, self.modality.features)
+
+    @property
+    def valid(self) -> NDArray[np.int64]:
+        """(items,) steps that carry signal; 0 for an item that lacks the modality."""
+        return self.present.astype(np.int64) if self.lengths is None else self.lengths
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features of some rows, as :meth:`Column.take` says."""
+        values = torch.from_numpy(self.values)
+        if self.lengths is None:
+            return values[rows], None
+        lengths = torch.from_numpy(self.lengths)[rows]
+        longest = int(lengths.max()) if len(rows) else 0
+        return values[rows, :longest], lengths

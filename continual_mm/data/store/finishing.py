@@ -1,0 +1,111 @@
+"""What is found out about a store when its last item is written."""
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from continual_mm.data.findings import first_few
+from continual_mm.data.store.faults import Faults
+from continual_mm.data.store.form import ModalityForm, StoreForm
+from continual_mm.data.store.measured import Measure, Measured, measured_afterwards
+from continual_mm.data.store.opening import Tables, presence_column
+from continual_mm.data.store.table import StoredTable
+from continual_mm.data.store.texts import StoredTexts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """What is known of a store before its first item.
+
+    Attributes:
+        folder: Where it is written.
+        name: The dataset's.
+        dtype: In which features are stored.
+        modalities: Without their times and statistics.
+    """
+
+    folder: Path
+    name: str
+    dtype: Literal["float16", "float32"]
+    modalities: tuple[ModalityForm, ...]
+
+
+def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:
+    """Complain if there are no items, or about modalities that none has.
+
+    Args:
+        times: Modality -> the longest time; 0 if no item has it.
+        items: Per split.
+        faults: Takes the complaints.
+    """
+    if faults:
+        return
+    if not sum(items):
+        faults.about_store("has no items", "give at least one")
+        return
+    for name in (name for name, time in times.items() if not time):
+        faults.about_store(f"no item has the modality {name!r}", "leave it out of the layout")
+
+
+def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> None:
+    """Complain about ids that occur twice.
+
+    Args:
+        items: What was written.
+        hashes: Of their ids, in order.
+        faults: Takes the complaint.
+    """
+    values = np.frombuffer(hashes, dtype=np.uint64)
+    order = np.argsort(values, kind="stable")
+    again = values[order[1:]] == values[order[:-1]]
+    suspects = np.unique(np.concatenate([order[1:][again], order[:-1][again]]))
+    if not len(suspects):
+        return
+    ids, counts = np.unique(StoredTexts(items, "ids")[suspects], return_counts=True)
+    if twice := [repr(str(one)) for one in ids[counts > 1]]:
+        faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
+
+
+def with_times(
+    modalities: Iterable[ModalityForm], times: Mapping[str, int]
+) -> tuple[ModalityForm, ...]:
+    """The modalities with the longest times that occur."""
+    return tuple(
+        one.model_copy(update={"shape": (times[one.name], *one.shape[1:])})
+        if one.kind.has_length
+        else one
+        for one in modalities
+    )
+
+
+def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> StoreForm:
+    """The form of a store with the statistics of its training items.
+
+    Args:
+        tables: What was written.
+        measured: What was gathered meanwhile.
+        faults: Takes complaints about modalities that no training item has, if there are any.
+    """
+    modalities = []
+    for one in tables.form.modalities:
+        found = _measure(one, tables, measured)
+        if found is None and tables.form.items[0]:
+            problem = f"no training item has the modality {one.name!r}"
+            faults.about_store(problem, "nothing could be learnt of it")
+        mean, deviation = (tuple(each.tolist()) for each in found) if found else (None, None)
+        modalities.append(one.model_copy(update={"mean": mean, "deviation": deviation}))
+    return tables.form.model_copy(update={"modalities": tuple(modalities)})
+
+
+def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Measure | None:
+    if words := tables.words(modality):
+        return measured.words(modality.name, words.vectors)
+    if modality.source == "values":
+        return measured.values(modality.name)
+    present = tables.items.present(presence_column(modality))
+    rows = np.flatnonzero(present & (tables.items.scalars("split") == 0))
+    return measured_afterwards(tables.source(modality), rows, modality.modality.features)

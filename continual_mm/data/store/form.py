@@ -1,0 +1,231 @@
+"""``store.json``: what a store says about itself, read strictly and without opening a shard."""
+
+import math
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.findings import Findings
+from continual_mm.data.rows import check_counts
+from continual_mm.data.schema import ITEM_COLUMNS, natural_kind, split_ending
+from continual_mm.modality import DatasetCard, Kind, Modality
+from continual_mm.tables import Table
+
+FORM = "store.json"
+"""The file that makes a folder a store."""
+
+OptionalColumn = Literal["label", "group", "text_raw"]
+"""What all items have or none."""
+
+TableName = Literal["items", "recordings", "groups"]
+"""The tables, each in a folder of this name."""
+
+LARGEST_FORM = 64 << 20
+"""Bytes; a million features have their means and deviations in less."""
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$"
+_Name = Annotated[str, Field(pattern=_NAME)]
+_Size = Annotated[int, Field(ge=1, le=1 << 31)]
+_Count = Annotated[int, Field(ge=0, le=1 << 62)]
+_DAMAGED = "write the store anew, or copy it whole"
+
+
+class ShardForm(Table):
+    """One file of a table.
+
+    Attributes:
+        rows: In it.
+        bytes: Its size.
+    """
+
+    rows: _Count
+    bytes: _Count
+
+
+class ModalityForm(Table):
+    """One modality.
+
+    Attributes:
+        name: An identifier.
+        kind: The kind of signal.
+        shape: Of one item; the time is the longest that occurs.
+        source: Whether the items hold values, rows of a table of words, or windows of recordings.
+        parts: Columns of the recordings -> features per step; for windows.
+        reduce: What becomes of a window.
+        words: How many the table of words has.
+        mean: (features,) of the valid steps of the training items; None if none has the modality.
+        deviation: (features,) standard deviation of the same.
+    """
+
+    name: _Name
+    kind: Kind
+    shape: tuple[_Size, ...]
+    source: Literal["values", "words", "windows"] = "values"
+    parts: dict[_Name, _Size] = Field(default_factory=dict)
+    reduce: Literal["max"] | None = None
+    words: _Count = 0
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+
+    @property
+    def modality(self) -> Modality:
+        """The modality as everything else knows it."""
+        return Modality(self.name, self.kind, self.shape)
+
+
+class StoreForm(Table):
+    """All that ``store.json`` says.
+
+    Attributes:
+        version: Of this form.
+        name: The dataset's.
+        fingerprint: SHA-256 of the content, however it is divided into shards.
+        dtype: In which features are kept.
+        items: Per split.
+        columns: What items have besides their features.
+        modalities: In order.
+        tables: Shards by the folder that they lie in.
+    """
+
+    version: Literal[1]
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    dtype: Literal["float16", "float32"]
+    items: tuple[_Count, _Count, _Count]
+    columns: tuple[OptionalColumn, ...]
+    modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
+    tables: dict[TableName, tuple[ShardForm, ...]]
+
+    @property
+    def card(self) -> DatasetCard:
+        """The dataset's card."""
+        modalities = tuple(each.modality for each in self.modalities)
+        has_labels = "label" in self.columns
+        return DatasetCard(self.name, modalities, self.items, self.fingerprint, has_labels)
+
+
+def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:
+    """Read what a store contains, from ``store.json`` alone.
+
+    Args:
+        folder: The store.
+        splits: Splits that must have items.
+
+    Raises:
+        RefusedError: With everything that is wrong with that file.
+    """
+    form = read_form(Path(folder))
+    findings = Findings(str(folder))
+    check_counts(form.items, findings, needed=splits)
+    findings.refuse()
+    return form.card
+
+
+def read_form(folder: Path) -> StoreForm:
+    """Read ``store.json`` and check that it does not contradict itself.
+
+    Raises:
+        RefusedError: With everything that is wrong with it.
+    """
+    path = folder / FORM
+    try:
+        if path.stat().st_size > LARGEST_FORM:
+            problem = f"is larger than {LARGEST_FORM >> 20} MB, which no description is"
+            raise RefusedError(Complaint(str(path), problem, _DAMAGED))
+        form = StoreForm.model_validate_json(path.read_bytes())
+    except OSError as error:
+        remedy = "a store is a folder that the store's writer made"
+        problem = f"cannot be opened: {error.strerror or error}"
+        raise RefusedError(Complaint(str(path), problem, remedy)) from error
+    except ValidationError as error:
+        raise RefusedError(_complaints(path, error)) from error
+    if found := [Complaint(f"{path}, {where}", what, _DAMAGED) for where, what in _faults(form)]:
+        raise RefusedError(found)
+    return form
+
+
+def write_form(folder: Path, form: StoreForm) -> None:
+    """Write ``store.json``."""
+    with (folder / FORM).open("w", encoding="utf-8") as file:
+        file.write(form.model_dump_json(indent=1, exclude_defaults=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fault_of(modality: ModalityForm) -> str:
+    """What is wrong with a modality in itself; empty if nothing is."""
+    if modality.name[0].isdigit() or modality.name in ITEM_COLUMNS or split_ending(modality.name):
+        return f"{modality.name!r} names no modality"
+    axes = len(modality.shape)
+    if (axes == 1) != (modality.kind is Kind.VECTOR) or (
+        modality.kind is not Kind.FRAMES and natural_kind(axes) is Kind.FRAMES
+    ):
+        return f"items of shape {modality.shape} are no {modality.kind}"
+    if math.prod(modality.shape) > 1 << 40:
+        return f"items of shape {modality.shape} fit into no memory"
+    return _fault_of_source(modality) or _fault_of_statistics(modality)
+
+
+def _fault_of_source(one: ModalityForm) -> str:
+    windows = one.source == "windows"
+    if windows != bool(one.parts) or (one.reduce and not windows):
+        return f"recordings and {one.source} do not go together"
+    features = one.modality.features
+    if windows and sum(one.parts.values()) != features:
+        return f"parts of {sum(one.parts.values())} features do not make {features}"
+    if windows and not one.reduce and len(one.parts) > 1:
+        return "only windows that are reduced have more than one part"
+    if windows and (one.reduce is None) != one.kind.has_length:
+        return "windows are vectors if they are reduced, and else none"
+    words = one.source == "words"
+    if words != bool(one.words) or (words and (not one.kind.has_length or len(one.shape) != 2)):
+        return f"{one.words} words and {one.source} of shape {one.shape} do not go together"
+    return ""
+
+
+def _fault_of_statistics(one: ModalityForm) -> str:
+    sizes = {len(each) for each in (one.mean, one.deviation) if each is not None}
+    if (one.mean is None) != (one.deviation is None) or sizes - {one.modality.features}:
+        return f"means and deviations are not of {one.modality.features} features"
+    return ""
+
+
+def _faults(form: StoreForm) -> list[tuple[str, str]]:
+    found = [
+        (f"modalities, {place}", fault)
+        for place, modality in enumerate(form.modalities)
+        if (fault := fault_of(modality))
+    ]
+    names = [modality.name for modality in form.modalities]
+    if len(set(names)) < len(names):
+        found.append(("modalities", "a name occurs twice"))
+    rows = {table: sum(shard.rows for shard in shards) for table, shards in form.tables.items()}
+    if not rows.get("items"):
+        found.append(("tables", "there are no items"))
+    elif rows["items"] != sum(form.items):
+        problem = f"{sum(form.items)} items, but {rows['items']} rows in the shards"
+        found.append(("items", problem))
+    if any(modality.parts for modality in form.modalities) and not rows.get("recordings"):
+        found.append(("tables", "there are windows, but no recordings"))
+    return found + _faults_of_parts(form)
+
+
+def _faults_of_parts(form: StoreForm) -> list[tuple[str, str]]:
+    sizes: dict[str, int] = {}
+    for modality in form.modalities:
+        for part, features in modality.parts.items():
+            if sizes.setdefault(part, features) != features:
+                return [("modalities", f"part {part!r} has both {sizes[part]} and {features}")]
+    return []
+
+
+def _complaints(path: Path, error: ValidationError) -> list[Complaint]:
+    def told(mistake: Any) -> Complaint:
+        place = ", ".join([str(path), *map(str, mistake["loc"])])
+        return Complaint(place, str(mistake["msg"]), _DAMAGED)
+
+    return [told(mistake) for mistake in error.errors(include_url=False, include_input=False)[:5]]

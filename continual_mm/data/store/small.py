@@ -1,0 +1,109 @@
+"""Writes records as a feature pack, for sets that fit into memory."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.complaint import Complaint
+from continual_mm.data.pack import machine_memory, write_pack
+from continual_mm.data.schema import KIND, LENGTH, PRESENT
+from continual_mm.data.store.checks import FaultError
+from continual_mm.data.store.described import described
+from continual_mm.data.store.faults import Faults
+from continual_mm.data.store.finishing import check_occurrence
+from continual_mm.data.store.form import ModalityForm
+from continual_mm.data.store.rows import RowMaker
+from continual_mm.modality import SPLITS, Modality
+
+
+def write_pack_from(
+    records: Iterable[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    layout: tuple[Modality, ...],
+    dtype: Literal["float16", "float32"] = "float32",
+    left_out: list[Complaint] | None = None,
+    memory: int | None = None,
+) -> None:
+    """Write records as a feature pack, padded to the longest.
+
+    Args:
+        records: As :func:`~continual_mm.data.store.writer.write_store` takes them.
+        path: Where to; an existing file is replaced in one step.
+        layout: What the items have.
+        dtype: In which features are stored.
+        left_out: Takes the complaints about faulty records, which then are left out; without it
+            they end the writing.
+        memory: Bytes that the features may take when they are read, as float32; None for what this
+            machine has.
+
+    Raises:
+        RefusedError: With everything that is wrong, items named, or if they do not fit into memory.
+    """
+    faults = Faults(str(path), left_out)
+    modalities = described(layout, str(path))
+    maker = RowMaker(modalities, dtype, {})
+    rows: list[dict[str, Any]] = []
+    most = machine_memory() if memory is None else memory
+    for record in records:
+        try:
+            rows.append(maker.row(record))
+        except FaultError as fault:
+            faults.about_record(f"item {record.get('ids')!r}", fault)
+        _check_fits(modalities, maker.times, len(rows), most, faults)
+    _check_items(rows, maker.times, faults)
+    faults.refuse()
+    arrays: dict[str, NDArray[Any]] = {
+        column: np.array([row[column] for row in rows])
+        for column in ("ids", "split", *(maker.columns or ()))
+    }
+    for modality in modalities:
+        arrays |= _padded(modality, [row[modality.name] for row in rows], maker.times, dtype)
+    write_pack(path, arrays)
+
+
+def _check_fits(
+    modalities: Iterable[ModalityForm],
+    times: Mapping[str, int],
+    rows: int,
+    memory: int,
+    faults: Faults,
+) -> None:
+    needed = sum(4 * rows * times[one.name] * one.modality.features for one in modalities)
+    if needed > memory:
+        problem = f"does not fit into {memory / 1e9:.1f} GB of memory from item {rows} on"
+        faults.about_store(problem, "write a store")
+        faults.refuse()
+
+
+def _check_items(rows: list[dict[str, Any]], times: Mapping[str, int], faults: Faults) -> None:
+    items = [sum(row["split"] == split for row in rows) for split in range(len(SPLITS))]
+    check_occurrence(times, items, faults)
+    if faults:
+        return
+    ids, counts = np.unique([row["ids"] for row in rows], return_counts=True)
+    for name in ids[counts > 1]:
+        faults.about_store(f"the id {str(name)!r} occurs more than once", "ids must be unique")
+
+
+def _padded(
+    modality: ModalityForm, rows: list[Any], times: Mapping[str, int], dtype: str
+) -> dict[str, NDArray[Any]]:
+    name, features = modality.name, modality.modality.features
+    longest = times[name] if modality.kind.has_length else 1
+    lengths = np.array([0 if row is None else len(row) // features for row in rows])
+    values = np.zeros((len(rows), longest, features), dtype=dtype)
+    for number, row in enumerate(rows):
+        if row is not None:
+            values[number, : lengths[number]] = row.reshape(-1, features)
+    time = (longest,) if modality.kind.has_length else ()
+    shape = modality.shape[1:] if time else modality.shape
+    found: dict[str, NDArray[Any]] = {name: values.reshape(len(rows), *time, *shape)}
+    found[name + KIND] = np.array(str(modality.kind))
+    found[name + PRESENT] = lengths > 0
+    if time:
+        found[name + LENGTH] = lengths
+    return found

@@ -1,0 +1,132 @@
+"""A stored table: shards, opened when they are first needed, and rows gathered from them."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.store.fields import Field
+from continual_mm.data.store.form import ShardForm
+from continual_mm.data.store.ragged import gathered, steps_of
+from continual_mm.data.store.shard import Mapped
+from continual_mm.data.store.shards import shard_name
+
+
+class StoredTable:
+    """Rows of one table of a store.
+
+    Any number of threads may read. Another process opens the shards for itself.
+
+    Args:
+        folder: Of the table.
+        shards: What should be in it.
+        fields: The columns.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[ShardForm], fields: Sequence[Field]) -> None:
+        self.folder = folder
+        self.shards = tuple(shards)
+        self.fields = tuple(fields)
+        self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredTable, (self.folder, self.shards, self.fields)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def scalars(self, column: str) -> NDArray[Any]:
+        """(rows,) a column that has one value per row, in memory."""
+        every = [self._strips(column)[k] for k in range(len(self.shards))]
+        parts = [strip.values[strip.spans(np.arange(strip.first[-1]))[0]] for strip in every]
+        joined: NDArray[Any] = np.concatenate(parts)
+        return joined
+
+    def present(self, column: str) -> NDArray[np.bool_]:
+        """(rows,) which rows hold anything in a column."""
+        return np.concatenate([strip.present for strip in self._strips(column)])
+
+    def counts(self, column: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many values some rows hold."""
+        return self._spans(column, rows)[2]
+
+    def steps(
+        self,
+        column: str,
+        rows: NDArray[np.int64],
+        features: int,
+        window: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> NDArray[Any]:
+        """The steps of some rows, row after row.
+
+        Args:
+            column: Its values are taken ``features`` at a time.
+            rows: (n,) in any order, repeats allowed.
+            features: Per step.
+            window: (n,) first steps, and how many; without it all.
+
+        Returns:
+            (steps, features).
+        """
+        shard, start, count = self._spans(column, rows)
+        begin, number = window or (np.zeros_like(count), count // features)
+        places = steps_of(start + begin * features, number, features)
+        where = np.repeat(shard, number)
+        strips = self._strips(column)
+        found = np.empty((len(places), features), dtype=strips[0].values.dtype)
+        for each in np.unique(shard):
+            here = where == each
+            found[here] = gathered(strips[each].values, places[here], features)
+        return found
+
+    def blocks(self) -> Iterator[pa.RecordBatch]:
+        """All rows, a block at a time."""
+        for shard in self._opened:
+            yield from shard.blocks()
+
+    def _spans(
+        self, column: str, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(n,) the shard of some rows, where their values begin in it, and how many they are."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"row {rows.min()} or {rows.max()} of {len(self)}")
+        shard = np.searchsorted(self._starts, rows, side="right") - 1
+        start, count = np.empty_like(rows), np.empty_like(rows)
+        for each in np.unique(shard):
+            here = shard == each
+            strip = self._strips(column)[each]
+            start[here], count[here] = strip.spans(rows[here] - self._starts[each])
+        return shard, start, count
+
+    def _strips(self, column: str) -> list[Any]:
+        return [shard.strips[column] for shard in self._opened]
+
+    @cached_property
+    def _opened(self) -> list[Mapped]:
+        # Two threads that come first at once both open the files, and one result is kept.
+        return [self._open(number, form) for number, form in enumerate(self.shards)]
+
+    def _open(self, number: int, form: ShardForm) -> Mapped:
+        path = self.folder / shard_name(number)
+        try:
+            inside = (
+                path.resolve(strict=True).parent == self.folder.parent.resolve() / self.folder.name
+            )
+        except OSError as error:
+            raise RefusedError(_missing(path, error)) from error
+        if not inside:
+            raise RefusedError(
+                Complaint(str(path), "leads out of the store", "copy the file itself")
+            )
+        return Mapped(path, form, self.fields)
+
+
+def _missing(path: Path, error: OSError) -> Complaint:
+    return Complaint(
+        str(path), f"cannot be opened: {error.strerror or error}", "copy the store whole"
+    )

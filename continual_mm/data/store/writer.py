@@ -1,0 +1,250 @@
+"""Writes a store: records one at a time, a folder that is whole or not there."""
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.store.checks import FaultError, sound_id, sound_part
+from continual_mm.data.store.described import described
+from continual_mm.data.store.digest import Digest
+from continual_mm.data.store.faults import Faults
+from continual_mm.data.store.fields import (
+    GROUP_FIELDS,
+    Field,
+    item_fields,
+    recording_fields,
+)
+from continual_mm.data.store.fingerprint import fingerprint_of
+from continual_mm.data.store.finishing import (
+    Draft,
+    check_occurrence,
+    check_unique,
+    with_statistics,
+    with_times,
+)
+from continual_mm.data.store.form import ShardForm, StoreForm, TableName, write_form
+from continual_mm.data.store.layout import Layout, Windows, Words
+from continual_mm.data.store.measured import Measured
+from continual_mm.data.store.opening import tables_of
+from continual_mm.data.store.rows import RowMaker
+from continual_mm.data.store.shards import TableWriter
+from continual_mm.data.store.unfinished import unfinished
+from continual_mm.data.store.words import write_words
+from continual_mm.modality import SPLITS, DatasetCard
+
+SHARD_BYTES = 500 << 20
+"""A file of a store is about as large."""
+
+DType = Literal["float16", "float32"]
+"""In which features are stored."""
+
+
+def write_store(
+    records: Iterable[Mapping[str, Any]],
+    folder: str | os.PathLike[str],
+    *,
+    layout: Layout,
+    name: str | None = None,
+    dtype: DType = "float16",
+    left_out: list[Complaint] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> DatasetCard:
+    """Write records as a store; they are never all in memory.
+
+    Args:
+        records: Items by column: ``ids`` (text), ``split`` (0, 1 or 2), for all or none ``label``
+            (a whole number), ``group`` and ``text_raw`` (texts), and for each modality its
+            features, (time, ...) or for vectors (features,); None, or no such key, in an item that
+            lacks it.
+        folder: Where to; it must not be there, and is not there unless all went well.
+        layout: What the items have.
+        name: The dataset's name; without one, the folder's.
+        dtype: In which features are stored. Float16 keeps three digits, up to 65504.
+        left_out: Takes the complaints about faulty records, which then are left out; without it
+            they end the writing.
+        shard_bytes: About how large a file is.
+
+    Returns:
+        The card of the store.
+
+    Raises:
+        RefusedError: With everything that is wrong, items named; ids that occur twice included.
+    """
+    with store_writer(
+        folder, layout=layout, name=name, dtype=dtype, left_out=left_out, shard_bytes=shard_bytes
+    ) as writer:
+        for record in records:
+            writer.item(record)
+        return writer.finish()
+
+
+@contextmanager
+def store_writer(
+    folder: str | os.PathLike[str],
+    *,
+    layout: Layout,
+    name: str | None = None,
+    dtype: DType = "float16",
+    left_out: list[Complaint] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> "Iterator[StoreWriter]":
+    """A writer of a store that may have recordings; arguments as :func:`write_store` has them.
+
+    The store is put in place at the end of the block. Nothing is left of it after an error.
+
+    Raises:
+        RefusedError: With everything that is wrong, items named.
+    """
+    target = Path(folder)
+    with unfinished(target) as place:
+        faults = Faults(str(target), left_out)
+        draft = Draft(place, name or target.name, dtype, described(layout, str(target)))
+        writer = StoreWriter(draft, layout, faults, shard_bytes=shard_bytes)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
+
+
+class StoreWriter:
+    """Takes recordings and items; made by :func:`store_writer`.
+
+    Args:
+        draft: What is known of the store.
+        layout: What the items have.
+        faults: Takes what is wrong with them.
+        shard_bytes: About how large a file is.
+    """
+
+    def __init__(self, draft: Draft, layout: Layout, faults: Faults, *, shard_bytes: int) -> None:
+        self._draft, self._faults, self._shard_bytes = draft, faults, shard_bytes
+        self._digest = Digest()
+        self._tables: dict[TableName, TableWriter] = {}
+        self._card: DatasetCard | None = None
+        self._hashes = array("Q")
+        self._items = [0] * len(SPLITS)
+        self._parts = {part: n for one in draft.modalities for part, n in one.parts.items()}
+        longest = {
+            one.modality.name: one.modality.shape[0]
+            for one in layout
+            if isinstance(one, Windows) and one.reduce is None
+        }
+        self._rows = RowMaker(draft.modalities, draft.dtype, longest)
+        self._measured = Measured(draft.modalities)
+        for one in layout:
+            if isinstance(one, Words):
+                write_words(draft.folder, one, draft.dtype, self._digest, faults)
+        faults.refuse()
+
+    def recording(self, name: str, parts: Mapping[str, ArrayLike]) -> int:
+        """Write a recording.
+
+        Args:
+            name: What to call it.
+            parts: (time, features) of every part that it has.
+
+        Returns:
+            Its number, for :class:`Window`.
+
+        Raises:
+            RefusedError: If there is anything wrong with it.
+        """
+        number = len(next(iter(self._rows.lengths.values()), ()))
+        row: dict[str, Any] = {}
+        try:
+            row["ids"] = sound_id(name)
+            if unknown := parts.keys() - self._parts.keys():
+                known = f"known are {', '.join(self._parts)}"
+                raise FaultError(min(unknown), "is no part of a recording", known)
+            for part, features in self._parts.items():
+                given = parts.get(part, np.empty((0, features), dtype=np.float32))
+                row[part] = sound_part(part, given, features, self._draft.dtype)
+        except FaultError as fault:
+            raise RefusedError(self._faults.complaint(f"recording {name!r}", fault)) from fault
+        for part, features in self._parts.items():
+            self._rows.lengths[part].append(len(row[part]) // features)
+        fields = recording_fields(self._draft.modalities, self._draft.dtype)
+        self._table("recordings", fields).add(row)
+        return number
+
+    def item(self, record: Mapping[str, Any]) -> None:
+        """Write an item.
+
+        Raises:
+            RefusedError: If too many were faulty.
+        """
+        try:
+            row = self._rows.row(record)
+        except FaultError as fault:
+            self._faults.about_record(f"item {record.get('ids')!r}", fault)
+            return
+        self._hashes.append(_hash(row["ids"]))
+        self._items[row["split"]] += 1
+        if self._faults:
+            return
+        if row["split"] == 0:
+            self._measured.add(row)
+        columns = self._rows.columns or ()
+        fields = item_fields(columns, self._draft.modalities, self._draft.dtype)
+        self._table("items", fields).add(row)
+
+    def finish(self) -> DatasetCard:
+        """End the writing; nothing can be written any more.
+
+        Raises:
+            RefusedError: With everything that was wrong.
+        """
+        if self._card is None:
+            for name in self._rows.groups:
+                self._table("groups", GROUP_FIELDS).add({"ids": name})
+            shards = {name: table.finish() for name, table in self._tables.items()}
+            self._card = self._finished(shards)
+        return self._card
+
+    def close(self) -> None:
+        """Let go of the files, whether all is written or not."""
+        for table in self._tables.values():
+            table.close()
+
+    def _table(self, name: TableName, fields: tuple[Field, ...]) -> TableWriter:
+        if name not in self._tables:
+            folder = self._draft.folder / name
+            self._tables[name] = TableWriter(
+                folder, fields, self._digest, shard_bytes=self._shard_bytes
+            )
+        return self._tables[name]
+
+    def _finished(self, shards: Mapping[TableName, tuple[ShardForm, ...]]) -> DatasetCard:
+        draft, faults = self._draft, self._faults
+        check_occurrence(self._rows.times, self._items, faults)
+        faults.refuse()
+        modalities = with_times(draft.modalities, self._rows.times)
+        form = StoreForm(
+            version=1,
+            name=draft.name,
+            fingerprint=fingerprint_of(self._digest, modalities),
+            dtype=draft.dtype,
+            items=(self._items[0], self._items[1], self._items[2]),
+            columns=self._rows.columns or (),
+            modalities=modalities,
+            tables=dict(shards),
+        )
+        tables = tables_of(draft.folder, form)
+        check_unique(tables.items, self._hashes, faults)
+        form = with_statistics(tables, self._measured, faults)
+        faults.refuse()
+        write_form(draft.folder, form)
+        return form.card
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

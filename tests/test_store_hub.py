@@ -1,0 +1,171 @@
+"""Hugging Face datasets and folders of Parquet files, made into stores."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import Array2D, Features, Value
+from datasets import Dataset as HubDataset
+
+from continual_mm.complaint import RefusedError
+from continual_mm.data import registry
+from continual_mm.data.store.hub import Reference, cached_store
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTINUAL_MM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def frame(rows: int, start: int, **other: object) -> pd.DataFrame:
+    numbers = range(start, start + rows)
+    return pd.DataFrame(
+        {
+            "ids": [f"clip {k}" for k in numbers],
+            "video": [[float(k), 2.5, -1.0] for k in numbers],
+            "audio": [None if k % 3 == 1 else [[k / 2, 1.0]] * (k % 4 + 1) for k in numbers],
+            "audio_kind": "spectrogram",
+            "label": [k % 2 for k in numbers],
+            "text_raw": [f"wörd {k}" for k in numbers],
+            "seconds": [k / 7 for k in numbers],
+            **other,
+        }
+    )
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    frame(6, 0).to_parquet(folder / "train-00000-of-00002.parquet")
+    frame(2, 6).to_parquet(folder / "train-00001-of-00002.parquet")
+    frame(2, 8).to_parquet(folder / "validation.parquet")
+    frame(3, 10).to_parquet(folder / "test.parquet")
+    return folder
+
+
+def test_a_folder_of_parquet_files_is_a_dataset(parquet: Path) -> None:
+    dataset = registry.load(str(parquet), standardise=False)
+    assert dataset.card == registry.card("clips", folder=parquet.parent)
+    assert dataset.card == registry.card(f"hf:{parquet}")
+    assert (dataset.card.name, dataset.card.items) == ("clips", (8, 2, 3))
+    assert dataset.card.names == ("video", "audio")
+    assert dataset.card["audio"].kind == "spectrogram"
+    whole = pd.concat([frame(8, 0), frame(2, 8), frame(3, 10)], ignore_index=True)
+    assert dataset.ids[np.arange(13)].tolist() == whole["ids"].tolist()
+    assert dataset.text[np.arange(13)].tolist() == whole["text_raw"].tolist()
+    assert dataset.label.tolist() == whole["label"].tolist()
+    video, _ = dataset.columns["video"].take(torch.arange(13))
+    assert video.tolist() == whole["video"].tolist()
+    audio = dataset.columns["audio"]
+    assert audio.present.tolist() == whole["audio"].notna().tolist()
+    values, lengths = audio.take(torch.tensor([3, 11]))
+    assert lengths.tolist() == [4, 4]
+    assert values[1].tolist() == [list(step) for step in whole["audio"][11]]
+
+
+def test_a_store_is_made_once_and_again_when_a_file_changes(parquet: Path, tmp_path: Path) -> None:
+    first = cached_store(str(parquet))
+    said = (first / "store.json").stat()
+    assert cached_store(f"hf:{parquet}") == first
+    assert (first / "store.json").stat() == said
+    frame(4, 10).to_parquet(parquet / "test.parquet")
+    assert registry.card(str(parquet)).items == (8, 2, 4)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_what_hugging_face_saved_is_a_dataset(tmp_path: Path) -> None:
+    features = Features({"film": Array2D((None, 2), "float32"), "picture_id": Value("int64")})
+    films = [np.full((k + 1, 2), k, dtype=np.float32) for k in range(3)]
+    HubDataset.from_dict({"film": films, "picture_id": [1, 2, 3]}, features=features).to_parquet(
+        tmp_path / "films" / "train.parquet"
+    )
+    dataset = registry.load(f"hf:{tmp_path / 'films'}", standardise=False, splits=["training"])
+    assert dataset.ids[np.arange(3)].tolist() == ["train-0", "train-1", "train-2"]
+    values, lengths = dataset.columns["film"].take(torch.tensor([2, 0]))
+    assert lengths.tolist() == [3, 1]
+    assert np.array_equal(values[0], films[2])
+
+
+def test_padded_columns_of_a_pack_are_understood(tmp_path: Path) -> None:
+    folder = tmp_path / "padded"
+    folder.mkdir()
+    table = {
+        "ids": list("abc"),
+        "split": [0, 1, 2],
+        "speech": [[[1.0], [2.0], [0.0]]] * 3,
+        "speech_length": [2, 1, 3],
+        "speech_present": [True, True, False],
+    }
+    pd.DataFrame(table).to_parquet(folder / "train.parquet")
+    dataset = registry.load(str(folder), standardise=False)
+    assert dataset.columns["speech"].valid.tolist() == [2, 1, 0]
+    assert dataset.card.items == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"ids": ["a", "b"], "label": [1, 2]}, "has no modality; its columns are ids, label"),
+        ({"x": [[1.0, 2.0], [1.0]]}, "item 'train-1', column 'x': has shape"),
+        ({"x": [[1.0], [float("nan")]]}, "item 'train-1', column 'x': is not finite"),
+        ({"x": [[1.0], [2.0]], "x_kind": ["smell"] * 2}, "'smell'; the kinds of signal are"),
+        ({"x": [[1.0], [2.0]], "ids": ["a", "a"]}, "ids occur more than once: 'a'"),
+    ],
+)
+def test_columns_that_do_not_make_a_dataset_are_refused(
+    tmp_path: Path, table: dict[str, object], problem: str
+) -> None:
+    (tmp_path / "odd").mkdir()
+    pd.DataFrame(table).to_parquet(tmp_path / "odd" / "train.parquet")
+    with pytest.raises(RefusedError, match=problem):
+        registry.load(str(tmp_path / "odd"))
+
+
+def test_a_damaged_file_is_refused(parquet: Path) -> None:
+    (parquet / "test.parquet").write_bytes(b"PAR1 and nothing else PAR1")
+    with pytest.raises(RefusedError, match="cannot be loaded"):
+        registry.load(str(parquet))
+
+
+def test_without_a_network_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"something@main': cannot be loaded .*network"):
+        registry.card("hf:someone/something@main")
+    for odd in ("hf:something", "hf:", "hf:../up/there", "hf:a/b/c"):
+        with pytest.raises(RefusedError, match="write hf:owner/name"):
+            registry.card(odd, folder=tmp_path)
+
+
+def test_files_that_could_run_something_are_not_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "scripts.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(RefusedError, match="cannot be loaded"):
+        registry.load(f"hf:{folder}")
+    (folder / "train.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(RefusedError):
+        registry.load(f"hf:{folder}")
+    (folder / "scripts.py").unlink()
+    (folder / "train.pkl").unlink()
+    (folder / "train.txt").write_text("words")
+    with pytest.raises(RefusedError, match="consists of text files; convert it to Parquet"):
+        registry.load(f"hf:{folder}")
+
+
+def test_a_name_may_tell_revision_and_configuration() -> None:
+    reference = Reference.parse("hf:owner/name@v1.0#small")
+    assert (reference.path, reference.revision, reference.config) == ("owner/name", "v1.0", "small")
+    keys = {Reference.parse(f"hf:owner/name{end}").key for end in ("", "@a", "@b", "#a", "@a#a")}
+    assert len(keys) == 5
+
+
+def test_a_dataset_without_test_items_is_not_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    pd.DataFrame({"x": [[1.0], [2.0]]}).to_parquet(tmp_path / "films" / "train.parquet")
+    for ask in registry.card, registry.load:
+        with pytest.raises(RefusedError, match="there is no test item"):
+            ask(str(tmp_path / "films"))
