@@ -1,4 +1,4 @@
-"""Commands on data: inspect."""
+"""Commands on data: inspect, and those that make it."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from continual_mm import terminal
+from continual_mm import cli_convert, cli_extract, terminal
 from continual_mm.late import late
 from continual_mm.options import A_COUNT, A_PATH
 
@@ -83,5 +83,8 @@ def _order(lengths: tuple[int, int, int]) -> tuple[int, int, int]:
     shortest, median, longest = lengths
     return shortest, longest, median
 
+
+for _command in (cli_extract.extract, cli_convert.convert, cli_extract.vectors):
+    data.add_command(_command)
 
 COMMANDS = (data,)

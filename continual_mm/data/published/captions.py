@@ -1,7 +1,7 @@
 """What is said in long videos, and when: ``caption.pickle`` or ``caption.json``."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,10 @@ class CaptionFile:
 
     def __contains__(self, video: object) -> bool:
         return video in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        """The videos' names."""
+        return (str(video) for video in self._raw)
 
     def of(self, video: str) -> Captions:
         """The captions of one video.

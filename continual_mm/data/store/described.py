@@ -44,9 +44,8 @@ def described(layout: Layout, source: str) -> tuple[ModalityForm, ...]:
 def _form(part: Modality | Words | Windows, modality: Modality) -> ModalityForm:
     shape = (1, *modality.shape[1:]) if modality.kind.has_length else modality.shape
     if isinstance(part, Words):
-        words = len(part.vectors)
         return ModalityForm(
-            name=modality.name, kind=modality.kind, shape=shape, source="words", words=words
+            name=modality.name, kind=modality.kind, shape=shape, source="words", words=part.count
         )
     if isinstance(part, Windows):
         return ModalityForm(

@@ -16,10 +16,17 @@ class Words:
     Attributes:
         modality: Its shape is (time, features); the time is worked out.
         vectors: (words, features) floats, memory-mapped or not.
+        blank: Whether a row of zeros stands behind them, for items that are filled up with it.
     """
 
     modality: Modality
     vectors: NDArray[Any]
+    blank: bool = False
+
+    @property
+    def count(self) -> int:
+        """Rows of the table."""
+        return len(self.vectors) + self.blank
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ def write_words(folder: Path, words: Words, dtype: str, digest: Digest, faults: 
         problem = f"word vectors of {name!r} are {vectors.dtype} of shape {vectors.shape}"
         faults.about_store(problem, f"give floats of shape (words, {features})")
         return
-    kept = open_memmap(folder / word_file(name), "w+", np.dtype(dtype), vectors.shape)
+    kept = open_memmap(folder / word_file(name), "w+", np.dtype(dtype), (words.count, features))
     height = max(1, BLOCK_VALUES // features)
     try:
         for start in range(0, len(vectors), height):
-            rows = slice(start, start + height)
+            rows = slice(start, min(start + height, len(vectors)))
             kept[rows] = sound_values(name, np.asarray(vectors[rows]), dtype)
     except FaultError as fault:
         faults.about_store(f"word vectors of {name!r}: {fault.problem}", fault.remedy)

@@ -1,0 +1,1 @@
+"""Published files, and records of whatever origin, made into packs and stores."""
