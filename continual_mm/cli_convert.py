@@ -8,6 +8,7 @@ import click
 
 from continual_mm import terminal
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data import shelf
 from continual_mm.late import late
 from continual_mm.options import A_PATH
 
@@ -26,6 +27,13 @@ _to = click.option(
     type=A_PATH,
     required=True,
     help="A new folder for a store, or an .npz file for a pack.",
+)
+_to_shelf = click.option(
+    "--to",
+    "target",
+    type=A_PATH,
+    help="A new folder for a store, or an .npz file for a pack. If left out: where scenarios look"
+    " for the dataset by its name.",
 )
 _skip = click.option(
     "--skip", is_flag=True, help="Leave out what cannot be read, and list it beside the target."
@@ -55,11 +63,15 @@ _validation = click.option(
 )
 
 
-def _published(command: _Command) -> _Command:
+def _published(to: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
     """Options of every published format, in the order of its help."""
-    for option in (_skip, _dtype, _reference, _vectors, _to):
-        command = option(command)
-    return command
+
+    def decorated(command: _Command) -> _Command:
+        for option in (_skip, _dtype, _reference, _vectors, to):
+            command = option(command)
+        return command
+
+    return decorated
 
 
 @click.group()
@@ -81,13 +93,13 @@ def convert() -> None:
 )
 @click.option("--validation", type=A_SHARE, default=0.001, show_default=True)
 @click.option("--test", type=A_SHARE, default=0.001, show_default=True)
-@_published
+@_published(_to_shelf)
 def howto100m(
     paths: Path,
     captions: Path,
     features: Path,
     audio: Path | None,
-    target: Path,
+    target: Path | None,
     skip: bool,
     **how: Any,
 ) -> None:
@@ -96,6 +108,7 @@ def howto100m(
     Videos' features are stored once; of the videos, shares are held out by their names.
     """
     published, videos = late("data.published.howto100m"), late("data.conversion.long_videos")
+    target = target or shelf.place_of("howto100m")
     with _Listed(target, skip=skip) as listed:
         found = published.videos(
             late("data.published.places").read_list(paths),
@@ -126,11 +139,11 @@ def _clips(name: str, train: str, test: str, told: str) -> click.Command:
     @click.option("--train", type=A_PATH, help="The pickle of training clips.")
     @click.option("--test", type=A_PATH, help="The pickle of test clips.")
     @_validation
-    @_published
+    @_published(_to_shelf)
     def command(
         train: Path | None,
         test: Path | None,
-        target: Path,
+        target: Path | None,
         vectors: Path,
         reference: bool,
         dtype: str,
@@ -138,6 +151,7 @@ def _clips(name: str, train: str, test: str, told: str) -> click.Command:
         validation: float,
     ) -> None:
         files = late("data.published.clip_files")
+        place = target or shelf.place_of(name)
         forms = ((train, forms_of[0], 0), (test, forms_of[1], 2))
         given = [(path, getattr(files, form), split) for path, form, split in forms if path]
         if not given:
@@ -145,15 +159,15 @@ def _clips(name: str, train: str, test: str, told: str) -> click.Command:
                 Complaint(name, "there is nothing to read", "give --train or --test")
             )
         words = late("data.published.vectors").open_vectors(vectors)
-        with _Listed(target, skip=skip) as listed:
+        with _Listed(place, skip=skip) as listed:
             opened = [files.open_clips(path, form, split=split) for path, form, split in given]
             records = (
                 record
                 for one in opened
                 for record in one.records(words, _recipe(reference), report=listed.report)
             )
-            _write(records, target, dtype, listed, validation if train else 0.0)
-        _tell(target)
+            _write(records, place, dtype, listed, validation if train else 0.0)
+        _tell(place)
         for one in opened:
             if one.misses:
                 terminal.out.print(
@@ -192,7 +206,7 @@ def _actions(name: str, told: str) -> click.Command:
     @click.command(name.lower(), help=told, short_help=told.split(".")[0] + ".")
     @click.argument("file", type=A_PATH)
     @_validation
-    @_published
+    @_published(_to)
     def command(
         file: Path,
         target: Path,

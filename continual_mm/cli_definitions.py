@@ -9,6 +9,7 @@ import click
 from continual_mm import catalog, terminal
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import registry as datasets
+from continual_mm.data import shelf
 from continual_mm.late import late
 from continual_mm.options import A_PATH, DEMO_SCENARIO
 from continual_mm.plugins import built_in
@@ -55,6 +56,9 @@ def _list_towers() -> None:
 def _list_datasets() -> None:
     cards = [(name, datasets.card(name)) for name in datasets.REGISTERED]
     rows = [(name, f"{card.items}  {', '.join(card.names)}") for name, card in cards]
+    for name, card in shelf.PUBLISHED.items():
+        here = f"in {shelf.place_of(name)}" if shelf.is_here(name) else "not here yet"
+        rows.append((name, f"{here}  {', '.join(card.names)}"))
     terminal.print_rows(("dataset", "(train, validation, test) items, modalities"), rows)
 
 

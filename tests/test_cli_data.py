@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shutil
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -275,3 +277,42 @@ def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_pa
         '[[stage]]\nadd = ["audio", "text"]\n'
     )
     assert said("run", "mine.toml", "--no-board").code == 0
+
+
+def test_the_original_experiment_runs_by_name_on_whatever_was_converted(
+    said, howto100m: Path, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTINUAL_MM_DATA", "brought")
+    refused = said("run", "howto100m_av_t", "--no-board")
+    assert refused.code == 2
+    assert "is not in brought/howto100m; convert the published files" in refused.err
+    asked = list(HOWTO100M)
+    del asked[asked.index("--to") :]
+    for shares in product(("0.2", "0.4", "0.6"), repeat=2):
+        converted = said(*asked, "--reference", "--validation", shares[0], "--test", shares[1])
+        if converted.code == 0 and 0 not in registry.card("howto100m", splits=()).items:
+            break
+        shutil.rmtree("brought", ignore_errors=True)
+    youcook2 = [clip(f"tests{n // 2:06d}_{n}", n) for n in range(6)]
+    msrvtt = [clip(f"v{n}", n, pooled="_pooled", caption="eval_caption") for n in range(4)]
+    for name, clips_of in {"youcook2": youcook2, "msrvtt": msrvtt}.items():
+        Path("test.pkl").write_bytes(pickle.dumps(clips_of))
+        converting = ("data", "convert", name, "--test", "test.pkl", "--vectors", "words.txt")
+        assert said(*converting, "--reference").code == 0
+    small = {
+        "training.steps": 1,
+        "training.batch_size": 4,
+        "space.clips": 2,
+        "space.dim": 8,
+        "space.width": 4,
+        "space.depth": 1,
+        "space.reconstruction_width": 4,
+        "space.clusters": 2,
+        "space.queue_batches": 1,
+    }
+    settings = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
+    run = said("run", "howto100m_av_t", "--no-board", *settings)
+    assert run.code == 0, run.err
+    for name, queries in {"youcook2": 3350, "msrvtt": 1000}.items():
+        told = said("compare", "runs", "--protocol", name).out
+        assert f"howto100m_av_t, {name}: item to item, {queries} queries" in told

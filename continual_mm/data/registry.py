@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data import shelf
 from continual_mm.modality import SPLITS, DatasetCard
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Registered:
 
 _PACK = "continual_mm.data.pack"
 _STORE = "continual_mm.data.store"
-_FORM, _HUB = "store.json", "hf:"
+_HUB = "hf:"
 _SHAPES = "continual_mm.data.narrated_shapes"
 _DIGITS = "continual_mm.data.digits"
 
@@ -66,6 +67,8 @@ def card(
     if registered := REGISTERED.get(name_or_path):
         known: DatasetCard = _imported(registered.card)
         return known
+    if name_or_path in shelf.PUBLISHED and not shelf.is_here(name_or_path):
+        return shelf.PUBLISHED[name_or_path]
     path = _existing(name_or_path, folder)
     source = f"{_STORE}.form:read_store_card" if path.is_dir() else f"{_PACK}:read_card"
     read_card: Callable[..., DatasetCard] = _imported(source)
@@ -121,19 +124,22 @@ def _imported(reference: str) -> Any:
 
 def _existing(name_or_path: str, folder: Path | None) -> Path:
     """The file or folder of a dataset; of what is neither pack nor store, a store is made first."""
+    if name_or_path in shelf.PUBLISHED:
+        return shelf.brought(name_or_path)
     path = (folder or Path()) / Path(name_or_path).expanduser()
-    foreign = path.is_dir() and not (path / _FORM).exists()
+    foreign = path.is_dir() and not (path / shelf.FORM).exists()
     if foreign or name_or_path.startswith(_HUB):
         cached_store: Callable[..., Path] = _imported(f"{_STORE}.hub:cached_store")
         return cached_store(name_or_path, folder)
     if path.exists():
         return path
-    close = get_close_matches(name_or_path, REGISTERED, n=1)
+    close = get_close_matches(name_or_path, [*REGISTERED, *shelf.PUBLISHED], n=1)
+    names = ", ".join([*REGISTERED, *shelf.PUBLISHED])
     kinds = "give a registered name, an .npz file, a store, or hf:owner/name"
     raise RefusedError(
         Complaint(
             f"dataset {name_or_path!r}",
-            f"not registered (registered: {', '.join(REGISTERED)}) and no file {path}",
+            f"not registered (registered: {names}) and no file {path}",
             f"did you mean {close[0]!r}?" if close else kinds,
         )
     )

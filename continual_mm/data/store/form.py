@@ -12,11 +12,9 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import Findings
 from continual_mm.data.rows import check_counts
 from continual_mm.data.schema import ITEM_COLUMNS, natural_kind, split_ending
+from continual_mm.data.shelf import FORM
 from continual_mm.modality import DatasetCard, Kind, Modality
 from continual_mm.tables import Table
-
-FORM = "store.json"
-"""The file that makes a folder a store."""
 
 OptionalColumn = Literal["label", "group", "text_raw"]
 """What all items have or none."""

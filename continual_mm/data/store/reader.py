@@ -9,11 +9,12 @@ import numpy as np
 from continual_mm.data.dataset import Dataset, Standardise, fitting
 from continual_mm.data.findings import Findings
 from continual_mm.data.rows import check_counts, count_splits
+from continual_mm.data.shelf import FORM
 from continual_mm.data.standardise import Statistics
 from continual_mm.data.store.column import StoredColumn
 from continual_mm.data.store.digest import Digest
 from continual_mm.data.store.fingerprint import add_words, fingerprint_of
-from continual_mm.data.store.form import FORM, StoreForm, read_form
+from continual_mm.data.store.form import StoreForm, read_form
 from continual_mm.data.store.opening import presence_column, tables_of
 from continual_mm.data.store.soundness import check_tables
 from continual_mm.data.store.texts import StoredTexts

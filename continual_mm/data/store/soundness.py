@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from continual_mm.data.findings import Findings
+from continual_mm.data.shelf import FORM
 from continual_mm.data.store.column import StoredColumn
-from continual_mm.data.store.form import FORM, ModalityForm
+from continual_mm.data.store.form import ModalityForm
 from continual_mm.data.store.opening import Tables
 from continual_mm.data.store.windows import Bounds
 

@@ -1,0 +1,64 @@
+"""Published datasets that a user has to bring: what they contain, and where they are put.
+
+Imports no numpy, so that scenarios on them can be listed and checked on any machine.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from platformdirs import user_data_path
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.modality import DatasetCard, Kind, Modality
+
+DATA_VARIABLE = "CONTINUAL_MM_DATA"
+"""Environment variable that names another folder for them than the user's data folder."""
+
+FORM = "store.json"
+"""What makes a folder a store."""
+
+
+def _card(name: str, frames: int) -> DatasetCard:
+    modalities = (
+        Modality("video", Kind.VECTOR, (4096,)),
+        Modality("audio", Kind.SPECTROGRAM, (frames, 40)),
+        Modality("text", Kind.TOKENS, (20, 300)),
+    )
+    return DatasetCard(name, modalities, (0, 0, 0), f"{name}, not here")
+
+
+PUBLISHED: Mapping[str, DatasetCard] = MappingProxyType(
+    {
+        "howto100m": _card("howto100m", 1000),
+        "youcook2": _card("youcook2", 5120),
+        "msrvtt": _card("msrvtt", 3072),
+        "lsmdc": _card("lsmdc", 3072),
+    }
+)
+"""Their cards as published, which count as long as they are not there; items are not known then."""
+
+
+def place_of(name: str) -> Path:
+    """The folder of the store that a published dataset is converted to."""
+    folder = os.environ.get(DATA_VARIABLE)
+    return (Path(folder) if folder else user_data_path("continual_mm")) / name
+
+
+def is_here(name: str) -> bool:
+    """Whether a published dataset has been converted."""
+    return (place_of(name) / FORM).is_file()
+
+
+def brought(name: str) -> Path:
+    """The store of a published dataset.
+
+    Raises:
+        RefusedError: If it has not been converted.
+    """
+    if is_here(name):
+        return place_of(name)
+    problem = f"is not in {place_of(name)}"
+    remedy = f"convert the published files: continual-mm data convert {name} --help"
+    raise RefusedError(Complaint(f"dataset '{name}'", problem, remedy))
