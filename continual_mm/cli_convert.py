@@ -290,7 +290,8 @@ def _write(records: Any, target: Path, dtype: str, listed: _Listed, validation: 
 
 
 def _tell(target: Path) -> None:
-    card = late("data.registry").card(str(target), splits=())
+    # As a path: a folder may be called like a dataset that is known by name.
+    card = late("data.registry").card(str(target.absolute()), splits=())
     training, validation, test = card.items
     terminal.out.print(
         f"{target}: {training:,} training, {validation:,} validation and {test:,} test items with"
