@@ -670,12 +670,15 @@ def test_missing_empty_and_other_files_are_one_clear_refusal_each(tmp_path: Path
         assert len(caught.value.complaints) == 1
 
 
+CLIP = {"2d": np.zeros(3, np.float32), "audio": torch.zeros(2), "n": np.float32(1)}
+# Made once: a pickled tensor has an address in it, of which no two are as long.
+WHOLE = (PANDAS_1, *(pickle.dumps([CLIP], protocol) for protocol in (2, 0, 5)))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_pickles_are_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
-    clip = {"2d": np.zeros(3, np.float32), "audio": torch.zeros(2), "n": np.float32(1)}
-    kinds = (PANDAS_1, pickle.dumps([clip], 2), pickle.dumps([clip], 0), pickle.dumps([clip], 5))
-    damaged = bytearray(data.draw(st.sampled_from(kinds)))
+    damaged = bytearray(data.draw(st.sampled_from(WHOLE)))
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
