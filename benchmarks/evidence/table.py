@@ -1,10 +1,6 @@
 """Write what the results say as Markdown and CSV: ``README.md`` and ``summary.csv`` beside them.
 
-    python benchmarks/evidence/table.py
-
-The numbers of several scenarios are averaged replicate by replicate: each replicate resamples
-queries and seeds in every scenario and takes the mean over scenarios then. Scenarios of a group
-have the same test items and seeds, so a replicate draws the same ones in all of them.
+python benchmarks/evidence/table.py
 """
 
 import argparse
@@ -12,15 +8,15 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from bench import Bench, Line, lines
 from plan import HERE, Group, Plan
+from step_time import step_times
 
 from continual_mm.complaint import RefusedError
 from continual_mm.runs.collect import grouped
-from continual_mm.runs.estimates import Draws, Estimate, Floats, intransigence, measures
+from continual_mm.runs.estimates import Estimate
 from continual_mm.runs.exported import read_exported
 from continual_mm.runs.files import written
 from continual_mm.runs.finished import FinishedRun
@@ -28,7 +24,7 @@ from continual_mm.runs.finished import FinishedRun
 REFERENCES = ("recommended_128", "recommended", "recommended_32", "naive")
 """Whom differences are taken to: the first that is there."""
 
-JOINT, PLAIN = "joint", "naive"
+PLAIN = "naive"
 
 SHOWN = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs", "retention", "intransigence")
 
@@ -38,123 +34,9 @@ numbers with all intervals. R@1 in % on the test split, mean of both directions;
 width of the 95 % interval of a paired bootstrap over queries and seeds. Retention is in %,
 intransigence (what new pairs lack of joint training) and differences of the harmonic mean are in
 percentage points, on the same queries and seeds. Memory is what is kept of the past, in items and
-bytes. Step time is the median of the last stage's steps as a multiple of naive's. Where seeds are
-given as 5/5/3, the scenarios have different numbers of runs, and where one of them has none there
-is no mean. The interval of a single seed covers the queries only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A strategy on one scenario, or averaged over several.
-
-    Attributes:
-        strategy: Its name.
-        seeds: Seeds of its runs in each scenario.
-        estimates: Measure -> estimate, None where undefined; ``difference`` is among them.
-        memory_items: Kept of the past.
-        memory_bytes: The same in bytes.
-        step_time: As a multiple of naive's.
-    """
-
-    strategy: str
-    seeds: tuple[int, ...]
-    estimates: Mapping[str, Estimate | None]
-    memory_items: float | None = None
-    memory_bytes: float | None = None
-    step_time: float | None = None
-
-
-class Bench:
-    """The runs of one scenario, measured on the same replicates.
-
-    Args:
-        strategies: Strategy -> its runs, seeds ascending.
-    """
-
-    def __init__(self, strategies: Mapping[str, Sequence[FinishedRun]]) -> None:
-        self.strategies = strategies
-        every = [run for runs in strategies.values() for run in runs]
-        self._pairs = every[0].pairs
-        self._draws = Draws(every)
-        self._known: dict[tuple[str, tuple[int, ...]], Floats] = {}
-
-    def replicates(self, strategy: str, reference: str) -> dict[str, Floats]:
-        """Measure -> (1 + replicates,), with the difference to a reference; NaN if undefined."""
-        found = measures(self._recalls(strategy, self._seeds(strategy)), self._pairs)
-        nothing = np.full_like(found["harmonic_mean"], np.nan)
-        found |= {"intransigence": nothing, "difference": nothing}
-        if strategy != JOINT and (seeds := self._shared(strategy, JOINT)):
-            both = self._recalls(strategy, seeds), self._recalls(JOINT, seeds)
-            found["intransigence"] = intransigence(*both, self._pairs)
-        if strategy != reference and (seeds := self._shared(strategy, reference)):
-            own, other = (
-                measures(self._recalls(name, seeds), self._pairs)["harmonic_mean"]
-                for name in (strategy, reference)
-            )
-            found["difference"] = own - other
-        return found
-
-    def memory(self, strategy: str) -> tuple[float, float]:
-        """Items and bytes, mean over seeds."""
-        runs = self.strategies[strategy]
-        items = [np.nan if run.memory_items is None else run.memory_items for run in runs]
-        return float(np.mean(items)), float(np.mean([run.memory_bytes for run in runs]))
-
-    def step_time(self, strategy: str) -> float:
-        """As a multiple of naive's; NaN without a naive run."""
-        plain = self.strategies.get(PLAIN, ())
-        return _step_seconds(self.strategies[strategy]) / _step_seconds(plain)
-
-    def _seeds(self, strategy: str) -> tuple[int, ...]:
-        return tuple(run.seed for run in self.strategies.get(strategy, ()))
-
-    def _shared(self, strategy: str, other: str) -> tuple[int, ...]:
-        return tuple(sorted(set(self._seeds(strategy)) & set(self._seeds(other))))
-
-    def _recalls(self, strategy: str, seeds: tuple[int, ...]) -> Floats:
-        if (strategy, seeds) not in self._known:
-            runs = [run for run in self.strategies[strategy] if run.seed in seeds]
-            self._known[strategy, seeds] = self._draws.recalls(runs)
-        return self._known[strategy, seeds]
-
-
-def _step_seconds(runs: Sequence[FinishedRun]) -> float:
-    """Median over seeds, which a busy moment of the machine moves little; NaN if unknown."""
-    known = [run.step_seconds for run in runs if run.step_seconds is not None]
-    return float(np.median(known)) if known else np.nan
-
-
-def lines(benches: Sequence[Bench], reference: str) -> list[Line]:
-    """Every strategy averaged over some scenarios, best harmonic mean first.
-
-    Args:
-        benches: The scenarios.
-        reference: Whom differences are taken to.
-    """
-    names = dict.fromkeys(name for bench in benches for name in bench.strategies)
-    return sorted((_line(name, benches, reference) for name in names), key=_order)
-
-
-def _line(strategy: str, benches: Sequence[Bench], reference: str) -> Line:
-    seeds = tuple(len(bench.strategies.get(strategy, ())) for bench in benches)
-    if not all(seeds):
-        return Line(strategy, seeds, {})
-    found = [bench.replicates(strategy, reference) for bench in benches]
-    estimates = {
-        name: Estimate.of(np.mean([each[name] for each in found], axis=0)) for name in found[0]
-    }
-    items, size = np.mean([bench.memory(strategy) for bench in benches], axis=0)
-    step_time = float(np.mean([bench.step_time(strategy) for bench in benches]))
-    return Line(strategy, seeds, estimates, _known(items), _known(size), _known(step_time))
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _order(line: Line) -> tuple[bool, float, str]:
-    best = line.estimates.get("harmonic_mean")
-    return best is None, -(best.mean if best else 0.0), line.strategy
+bytes. Step time is that of the last stage as a multiple of naive's, from `step_times.csv`. Where
+seeds are given as 5/5/3, the scenarios have different numbers of runs, and where one of them has
+none there is no mean. The interval of a single seed covers the queries only."""
 
 
 def as_markdown(title: str, found: Iterable[Line], reference: str) -> str:
@@ -228,18 +110,21 @@ def _plain(value: float | None) -> str:
 
 
 def tables(
-    group: Group, known: Mapping[str, Mapping[str, Sequence[FinishedRun]]]
+    group: Group,
+    known: Mapping[str, Mapping[str, Sequence[FinishedRun]]],
+    times: Mapping[tuple[str, str], float],
 ) -> tuple[list[str], list[list[str]]]:
     """Markdown and records of a group: averaged over its scenarios, then each by itself.
 
     Args:
         group: From the plan.
         known: Scenario -> strategy -> runs.
+        times: Scenario and strategy -> time of a step as a multiple of naive's.
     """
     present = [name for name in group.scenarios if name in known]
     if not present:
         return [], []
-    benches = {name: Bench(known[name]) for name in present}
+    benches = {name: Bench(known[name], _of(name, times)) for name in present}
     reference = _reference(benches.values())
     views = {name: [bench] for name, bench in benches.items()}
     if len(present) > 1:
@@ -251,6 +136,10 @@ def tables(
         pages.append(as_markdown(f"### {name}", found, reference))
         records += as_records(group, name, found, reference)
     return pages, records
+
+
+def _of(scenario: str, times: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    return {strategy: value for (other, strategy), value in times.items() if other == scenario}
 
 
 def _reference(benches: Iterable[Bench]) -> str:
@@ -265,9 +154,10 @@ def write(plan: Plan, folder: Path) -> None:
         RefusedError: If the results are missing or damaged.
     """
     known = grouped(read_exported(folder))
+    times = step_times(folder)
     pages, records = ["# Results", ABOUT], [list(HEADINGS)]
     for group in plan.groups:
-        some, rows = tables(group, known)
+        some, rows = tables(group, known, times)
         pages += some
         records += rows
     text = io.StringIO()
