@@ -63,7 +63,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    exit 1; }
 ifneq ($(UV),)
 	test -x $(BIN)/python || { rm -rf $(VENV); uv venv --quiet --seed --python $(PYTHON) $(VENV); }
-	uv pip install --python $(BIN)/python --constraints constraints.txt $(PACKAGE)
+	uv pip install --compile-bytecode --python $(BIN)/python --constraints constraints.txt $(PACKAGE)
 else
 	test -x $(BIN)/python || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(PACKAGE)
