@@ -61,7 +61,7 @@ def adapters_of(tower: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("kind", SHAPES)
 def test_at_first_it_gives_the_same_bits_and_later_others(kind: Kind) -> None:
     first, values = tower(kind), torch.randn(3, *SHAPES[kind])
-    second = adapted(first, rank=2, alpha=4.0, seed=0)
+    second = adapted(first, rank=2, scale=2.0, seed=0)
     timed = kind is not Kind.VECTOR
     before = output(first, values, timed=timed)
     assert torch.equal(before, output(second, values, timed=timed))
@@ -72,7 +72,7 @@ def test_at_first_it_gives_the_same_bits_and_later_others(kind: Kind) -> None:
 def test_weights_are_shared_and_only_adapters_take_a_gradient() -> None:
     first = tower(Kind.TOKENS)
     names = set(first.state_dict())
-    second = adapted(first, rank=2, alpha=4.0, seed=0)
+    second = adapted(first, rank=2, scale=2.0, seed=0)
     shared = {id(value) for value in first.parameters()}
     mine = adapters_of(second)
     assert set(first.state_dict()) == names
@@ -83,7 +83,7 @@ def test_weights_are_shared_and_only_adapters_take_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(5, 4), nn.Conv1d(5, 4, 3, stride=2, padding=1)])
-def test_an_adapter_is_alpha_over_rank_times_its_product(layer: nn.Module) -> None:
+def test_an_adapter_is_its_scale_times_its_product(layer: nn.Module) -> None:
     class One(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -93,7 +93,7 @@ def test_an_adapter_is_alpha_over_rank_times_its_product(layer: nn.Module) -> No
             return self.layer(values)
 
     first = One()
-    second = trained(adapted(first, rank=2, alpha=6.0, seed=0))
+    second = trained(adapted(first, rank=2, scale=3.0, seed=0))
     down, up = (value.detach() for value in adapters_of(second).values())
     values = torch.randn(3, 5) if isinstance(layer, nn.Linear) else torch.randn(3, 5, 7)
     change = 3 * torch.tensordot(up.reshape(4, 2), down, dims=1)
@@ -106,15 +106,27 @@ def test_an_adapter_is_alpha_over_rank_times_its_product(layer: nn.Module) -> No
         torch.testing.assert_close(second(values), expected)
 
 
+def test_no_adapter_has_a_higher_rank_than_the_weight_that_it_is_added_to() -> None:
+    first = tower(Kind.VECTOR)
+    whole = {name: tuple(value.shape) for name, value in first.named_parameters()}
+    mine = adapters_of(trained(adapted(first, rank=10, scale=1.0, seed=0)))
+    for name, value in mine.items():
+        layer, _, factor = name.partition(".lora_")
+        out, inputs = whole[f"{layer}.weight"]
+        rank = min(10, out, inputs)
+        assert tuple(value.shape) == ((rank, inputs) if factor.startswith("A") else (out, rank))
+    assert {value.shape[0] for name, value in mine.items() if ".lora_A." in name} == {9, 10}
+
+
 @pytest.mark.parametrize("make", [lambda: tower(Kind.SPECTROGRAM), published])
 def test_merged_adapters_give_what_unmerged_ones_give(make) -> None:
     first, features = make(), 10 if make is not published else 40
     values = torch.randn(3, 16, features)
-    second = trained(adapted(first, rank=3, alpha=6.0, seed=0))
+    second = trained(adapted(first, rank=3, scale=2.0, seed=0))
     expected = output(second, values, timed=True).detach()
     mine = {name: value.detach() for name, value in adapters_of(second).items()}
     names, before = set(first.state_dict()), output(first, values, timed=True)
-    merge(first, mine, alpha=6.0)
+    merge(first, mine, scale=2.0)
     assert set(first.state_dict()) == names
     after = output(first, values, timed=True)
     torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
@@ -131,13 +143,13 @@ def test_what_is_not_called_as_a_layer_gets_no_adapter() -> None:
         }
     )
     assert adaptable(module) == ["linear"]
-    assert adapted(nn.LayerNorm(4), rank=2, alpha=4.0, seed=0) is None
+    assert adapted(nn.LayerNorm(4), rank=2, scale=2.0, seed=0) is None
 
 
 def test_a_transformer_of_torch_learns_through_its_adapters_despite_its_fast_path() -> None:
     modality = Modality("m", Kind.TOKENS, (6, 8))
     first = Adapted(Attentive(), modality, SETTINGS).eval().requires_grad_(False)
-    second = adapted(first, rank=2, alpha=4.0, seed=0)
+    second = adapted(first, rank=2, scale=2.0, seed=0)
     values = torch.randn(3, 6, 8)
     output(second, values, timed=True).sum().backward()
     assert all(value.grad is not None for value in adapters_of(second).values())
@@ -150,7 +162,7 @@ def test_first_adapters_follow_from_the_seed_and_nobody_elses_dice_are_rolled() 
     first = tower(Kind.VECTOR)
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    one, same, other = (adapted(first, rank=2, alpha=4.0, seed=seed) for seed in (3, 3, 4))
+    one, same, other = (adapted(first, rank=2, scale=2.0, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(state, torch.get_rng_state())
     for name, value in adapters_of(one).items():
         assert torch.equal(value, adapters_of(same)[name])

@@ -1,6 +1,7 @@
 """Low-rank adapters of a tower, by peft: a second tower that shares the first one's weights."""
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from itertools import chain
 
@@ -19,6 +20,9 @@ except ModuleNotFoundError as error:
 ADAPTER = "pair"
 """What peft calls the only adapter of a tower."""
 
+FIRST = ".lora_A."
+"""What stands behind a layer's name in that of the adapter's first factor."""
+
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers that get one. Of just these types: what derives from them, such as the projection inside
 ``nn.MultiheadAttention``, may be read by others without being called."""
@@ -33,18 +37,19 @@ def adaptable(tower: nn.Module) -> list[str]:
     ]
 
 
-def adapted(tower: nn.Module, *, rank: int, alpha: float, seed: int) -> nn.Module | None:
+def adapted(tower: nn.Module, *, rank: int, scale: float, seed: int) -> nn.Module | None:
     r"""A tower with adapters of its own on the weights of another.
 
-    A layer :math:`W x + b` becomes :math:`W x + b + \frac{\alpha}{r} B A x` (Hu et al. 2021, arXiv
-    2106.09685), with :math:`A` of rank r drawn at random and :math:`B = 0`, so that at first the
-    two towers give the same bits. W and b are not copied: they are the same parameters, and take no
-    gradient from now on. The new tower is in evaluation mode.
+    A layer :math:`W x + b` becomes :math:`W x + b + s B A x` (Hu et al. 2021, arXiv 2106.09685,
+    where s is written :math:`\alpha / r`), with :math:`A` of rank r drawn at random and
+    :math:`B = 0`, so that at first the two towers give the same bits. W and b are not copied: they
+    are the same parameters, and take no gradient from now on. The new tower is in evaluation mode.
 
     Args:
         tower: What is adapted; it stays as it is.
-        rank: Rank r of an adapter.
-        alpha: Its scale, relative to the rank.
+        rank: Rank r of an adapter. A layer with fewer inputs or outputs gets the rank that W can
+            have: a larger one adds bytes and no function.
+        scale: The scale s.
         seed: Where A comes from.
 
     Returns:
@@ -52,19 +57,22 @@ def adapted(tower: nn.Module, *, rank: int, alpha: float, seed: int) -> nn.Modul
     """
     shared = {id(tensor): tensor for tensor in chain(tower.parameters(), tower.buffers())}
     second = deepcopy(tower, shared)
-    return second if _attached(second, rank=rank, alpha=alpha, seed=seed) else None
+    ranks = {name: min(rank, *_sides(second, name)) for name in adaptable(second)}
+    return second if _attached(second, ranks, scale=scale, seed=seed) else None
 
 
-def merge(tower: nn.Module, adapters: dict[str, torch.Tensor], *, alpha: float) -> None:
+def merge(tower: nn.Module, adapters: dict[str, torch.Tensor], *, scale: float) -> None:
     """Add adapters to a tower's own weights, which then are those that one pair sees.
 
     Args:
         tower: What is changed.
         adapters: Values by the names that the parameters of :func:`adapted` have.
-        alpha: The scale that they were trained with.
+        scale: The scale that they were trained with.
     """
-    rank = next(value.shape[0] for name, value in adapters.items() if ".lora_A." in name)
-    model = _attached(tower, rank=rank, alpha=alpha, seed=0)
+    ranks = {
+        name.split(FIRST)[0]: value.shape[0] for name, value in adapters.items() if FIRST in name
+    }
+    model = _attached(tower, ranks, scale=scale, seed=0)
     if model is None:
         return
     parameters = dict(named_parameters(tower))
@@ -74,12 +82,24 @@ def merge(tower: nn.Module, adapters: dict[str, torch.Tensor], *, alpha: float) 
     model.merge_and_unload()
 
 
-def _attached(tower: nn.Module, *, rank: int, alpha: float, seed: int) -> LoraModel | None:
-    layers = adaptable(tower)
-    if not layers:
+def _sides(tower: nn.Module, name: str) -> tuple[int, int]:
+    """How many numbers a layer's weight takes in for each number that it gives, and gives out."""
+    weight = tower.get_submodule(name).get_parameter("weight")
+    return weight[0].numel(), len(weight)
+
+
+def _attached(
+    tower: nn.Module, ranks: Mapping[str, int], *, scale: float, seed: int
+) -> LoraModel | None:
+    if not ranks:
         return None
-    whole_names = "|".join(map(re.escape, layers))
-    settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules=whole_names)
+    names = {name: re.escape(name) for name in ranks}
+    settings = LoraConfig(
+        target_modules="|".join(names.values()),
+        # peft looks for what a layer's name ends with, unless told where it begins.
+        rank_pattern={f"^{names[name]}": rank for name, rank in ranks.items()},
+        alpha_pattern={f"^{names[name]}": scale * rank for name, rank in ranks.items()},
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**31)
         model = LoraModel(tower, settings, ADAPTER)

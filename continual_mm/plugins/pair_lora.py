@@ -17,7 +17,7 @@ from continual_mm.plugins.plugin import Plugin, at_least_zero
 OWN = "own/"
 """Where the names of what pairs have of their own begin, see :meth:`Learner.parameters`."""
 
-SCALE = "alpha"
+SCALE = "scale"
 """Under what name the state keeps the adapters' scale, for whoever opens the run."""
 
 
@@ -39,7 +39,7 @@ class PairLora(Plugin):
     centroids do.
 
     Args:
-        rank: Rank of an adapter.
+        rank: Rank of an adapter; in a layer with fewer inputs or outputs, their number.
         alpha: Scale of the adapters, relative to their rank.
         rate: Adapters' learning rate in terms of the stage's.
     """
@@ -51,6 +51,7 @@ class PairLora(Plugin):
         self.rank = rank
         self.alpha = at_least_zero("pair_lora.alpha", alpha)
         self.rate = at_least_zero("pair_lora.rate", rate)
+        self.scale = self.alpha / rank
         self._adapters: dict[str, Parameter] = {}
         self._read: dict[str, Tensor] = {}
 
@@ -90,7 +91,7 @@ class PairLora(Plugin):
         for name in names:
             if name in space:
                 seed = seed_for(space.seed, "pair_lora", str(pair), name)
-                tower = adapted(space.tower(name), rank=self.rank, alpha=self.alpha, seed=seed)
+                tower = adapted(space.tower(name), rank=self.rank, scale=self.scale, seed=seed)
                 if tower is not None:
                     learner.own_towers.setdefault(pair, {})[name] = tower
 
@@ -110,7 +111,7 @@ class PairLora(Plugin):
     def state(self) -> dict[str, Tensor]:
         """The adapters of all pairs until now, by name, and their scale."""
         values = {**self._read, **{name: value.detach() for name, value in self._adapters.items()}}
-        return {**values, SCALE: torch.tensor(self.alpha)} if values else {}
+        return {**values, SCALE: torch.tensor(self.scale)} if values else {}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -34,7 +34,7 @@ def adapt(space: JointSpace, folder: Path, name: str) -> None:
         }
         if adapters:
             merge = _merge(name)
-            merge(space.tower(modality), adapters, alpha=float(state[f"{PLUGIN}/alpha"]))
+            merge(space.tower(modality), adapters, scale=float(state[f"{PLUGIN}/scale"]))
 
 
 def _merge(name: str) -> Any:
