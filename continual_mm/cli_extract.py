@@ -53,7 +53,7 @@ def extract(
     manifest = manifests.with_validation(manifests.open_manifest(source))
     for warning in manifest.warnings:
         terminal.err.print(f"continual-mm: {warning}")
-    words = late("extraction.given_words").opened(vectors) if vectors else None
+    words = late("extraction.word_vectors").file_vectors(vectors) if vectors else None
     with late("clip_bar").ClipBar() as bar:
         outcome = late("extraction.job").extract(
             manifest,

@@ -51,8 +51,7 @@ def _compare_protocol(
     elif format_ == "markdown":
         sys.stdout.write(report.as_markdown(comparison) + "\n")
     elif format_ == "latex":
-        remedy = "choose another --format"
-        raise RefusedError(Complaint("--format latex", "is for compare without --protocol", remedy))
+        sys.stdout.write(late("runs.protocols.latex").as_latex(comparison) + "\n")
     else:
         for table in comparison.tables:
             heading = report.title(comparison, table)

@@ -1,13 +1,13 @@
 """What a scenario and a strategy say: typed, frozen, every number within its range."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from continual_mm.protocol_definitions import Protocol
+from continual_mm.published_settings import PUBLISHED_SPACE, PUBLISHED_TRAINING
 from continual_mm.tables import Table, shown
 
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -19,36 +19,6 @@ Rows = Annotated[int, Field(ge=2)]
 
 Bug = Literal["stays_in_evaluation", "ties_listed_each", "two_over_three"]
 """A mistake of the published program that changes numbers; ``scenarios/README.md`` explains it."""
-
-PUBLISHED_SPACE: Mapping[str, Any] = MappingProxyType(
-    {
-        "dim": 6144,
-        "clusters": 256,
-        "cluster_weight": 1.0,
-        "reconstruction_weight": 50.0,
-        "reconstruction_width": 1024,
-        "margin": 0.001,
-        "scale": 1.0,
-        "queue_batches": 20,
-        "refresh_every": 20,
-        "width": 128,
-        "depth": 4,
-        "feature_dropout": 0.0,
-        "clips": 32,
-    }
-)
-"""What ``[space]`` means in reference mode where it says nothing (MCN's released command)."""
-
-PUBLISHED_TRAINING: Mapping[str, Any] = MappingProxyType(
-    {
-        "batch_size": 4096,
-        "learning_rate": 1e-4,
-        "schedule": "cosine",
-        "warmup_steps": 5000,
-        "clip_norm": 0.0,
-    }
-)
-"""What ``[training]`` means in reference mode where it says nothing."""
 
 _Value = TypeVar("_Value")
 
@@ -75,7 +45,7 @@ class SpaceSettings(Table):
 
     Attributes:
         mode: ``robust``, or ``reference``: MCN as published, to the letter. In reference mode a key
-            that is not given has its value in ``PUBLISHED_SPACE`` rather than the default.
+            that is not given has its published value rather than the default.
         dim: D, the dimension that all modalities share.
         clusters: K, the number of centroids; 0 trains without the clustering loss.
         cluster_weight: Weight of the clustering loss beside the contrast.

@@ -8,7 +8,6 @@ from pydantic import Field, create_model
 
 from continual_mm.complaint import Complaint
 from continual_mm.definitions import (
-    PUBLISHED_TRAINING,
     MemorySettings,
     Scenario,
     ScenarioHead,
@@ -19,6 +18,7 @@ from continual_mm.definitions import (
     Training,
 )
 from continual_mm.protocol_definitions import Protocol
+from continual_mm.published_settings import PUBLISHED_TRAINING
 from continual_mm.rules import Number, PluginRule
 from continual_mm.tables import Reader, Table, shown
 

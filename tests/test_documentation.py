@@ -14,8 +14,6 @@ from continual_mm import catalog, cli
 from continual_mm.complaint import RefusedError
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
 from continual_mm.definitions import (
-    PUBLISHED_SPACE,
-    PUBLISHED_TRAINING,
     Bug,
     MemorySettings,
     Scenario,
@@ -28,6 +26,7 @@ from continual_mm.definitions import (
 from continual_mm.modality import Kind
 from continual_mm.plugins.built_in import BUILT_IN
 from continual_mm.protocol_definitions import Protocol
+from continual_mm.published_settings import PUBLISHED_SPACE, PUBLISHED_TRAINING
 from continual_mm.rules import Number
 from continual_mm.runs.opening import open_scenario, open_strategy
 

@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -258,26 +260,79 @@ def die_at_file_event(number: int, folder: Path) -> None:
 
 
 def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same(tones: Manifest, tmp_path: Path):
-    extract(tones, SOUND, tmp_path / "whole", workers=0)
-    whole = list(records(tmp_path / "whole"))
+    a, _, c = tones.clips
+    # One clip that there is something to say about, and one that fails.
+    told = replace(tones, clips=(a, replace(c, end=6.0), Clip("late", "c.wav", 5.0, 6.0)))
+    extract(told, SOUND, tmp_path / "whole", workers=0)
+    whole, complaints = list(records(tmp_path / "whole")), report(tmp_path / "whole")
+    assert [row[2] for row in complaints] == ["noted", "failed"]
     out, kills = tmp_path / "out", 0
 
     def work(number: int) -> None:
         die_at_file_event(number, out)
-        extract(tones, SOUND, out, workers=0)
+        extract(told, SOUND, out, workers=0)
 
     for number in range(1, 100, 3):
         shutil.rmtree(out, ignore_errors=True)
         code = in_a_fork(lambda: work(number))  # noqa: B023 - it is called at once
         heard = Heard()
-        assert extract(tones, SOUND, out, workers=0, listener=heard) == Outcome(3, 0)
+        assert extract(told, SOUND, out, workers=0, listener=heard) == Outcome(2, 1)
         assert same(list(records(out)), whole)
-        assert len(list((out / "clips").iterdir())) == 3
+        assert report(out) == complaints
+        assert len(list((out / "clips").iterdir())) == 4
         if code == 0:
             break
         assert code == -signal.SIGKILL
         kills += 1
     assert kills > 10
+
+
+SUICIDE = """
+import multiprocessing, os, signal, sys
+from multiprocessing import forkserver
+from pathlib import Path
+from continual_mm.extraction.job import extract
+from continual_mm.extraction.listener import Listener
+from continual_mm.extraction.manifest import open_manifest
+from continual_mm.extraction.recipe import Recipe
+
+class Suicidal(Listener):
+    def finished(self, clip):
+        children = [child.pid for child in multiprocessing.active_children()]
+        print(*children, forkserver._forkserver._forkserver_pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+source, out = map(Path, sys.argv[1:])
+extract(open_manifest(source), [Recipe.parse("audio=audio")], out, listener=Suicidal())
+"""
+
+
+def is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_when_who_started_processes_is_killed_they_end_and_nothing_is_lost(
+    tones: Manifest, tmp_path: Path
+):
+    out = tmp_path / "out"
+    given = sys.executable, "-c", SUICIDE, tones.folder, out
+    ended = subprocess.run(given, stdout=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    left = [int(number) for number in ended.stdout.split()]
+    assert len(left) == 2
+    end = time.monotonic() + 60
+    while any(map(is_there, left)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(is_there, left))
+    heard = Heard()
+    assert extract(tones, SOUND, out, workers=0, listener=heard) == Outcome(3, 0)
+    assert 1 <= heard.left < 3  # the process may have had time for its second clip
+    extract(tones, SOUND, tmp_path / "whole", workers=0)
+    assert same(list(records(out)), list(records(tmp_path / "whole")))
 
 
 def test_processes_give_the_same_bits_and_one_that_dies_takes_only_its_clip(

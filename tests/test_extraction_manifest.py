@@ -120,6 +120,43 @@ def test_everything_is_refused_at_once_with_its_rows(folder: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("a.mp4,,0,", "column 'end': is not after 'start' in row 2 ('0')"),
+        ("a.mp4,1,1,", "column 'end': is not after 'start' in row 2 ('1')"),
+        ("a.mp4,0,inf,", "column 'end': is no time in row 2 ('inf')"),
+        ("a.mp4,,,-1", "column 'label': is no whole number in row 2 ('-1')"),
+        ("deep/../a.mp4,,,", "leaves the manifest's folder in row 2"),
+    ],
+)
+def test_odd_values_are_refused(folder: Path, row: str, problem: str):
+    assert any(
+        problem in told for told in refusals(written(folder, f"path,start,end,label\n{row}"))
+    )
+
+
+def test_a_text_keeps_whatever_it_is_parted_by(folder: Path):
+    text = "one\u2028two\x0bthree\x85four"
+    (clip,) = open_manifest(written(folder, f"path,text\na.mp4,{text}\n")).clips
+    assert clip.text == text
+
+
+def test_what_systems_put_beside_files_is_no_clip(folder: Path):
+    (folder / "._a.mp4").write_bytes(b"x")
+    (folder / ".Trash").mkdir()
+    (folder / ".Trash" / "old.mp4").write_bytes(b"x")
+    assert not any("._a" in clip.path or "old" in clip.path for clip in open_manifest(folder).clips)
+
+
+def test_clips_of_a_long_film_that_lie_close_together_have_names_of_their_own(folder: Path):
+    rows = "path,start,end\na.mp4,12345.61,12346\na.mp4,12345.62,12346\n"
+    assert [clip.id for clip in open_manifest(written(folder, rows)).clips] == [
+        "a_12345.61-12346",
+        "a_12345.62-12346",
+    ]
+
+
 def test_links_that_leave_the_folder_are_refused(folder: Path):
     outside = folder.parent / "secret.mp4"
     outside.write_bytes(b"x")

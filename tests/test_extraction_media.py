@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from torch import from_numpy
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import resize
+from torchvision.transforms.functional import _compute_resized_output_size, resize
 
+from continual_mm.extraction.clips import Clip
+from continual_mm.extraction.describe import span
 from continual_mm.extraction.film import film
 from continual_mm.extraction.media import MediaError, Notes, decoded, last_moment, length
 from continual_mm.extraction.pictures import Pictures
@@ -119,6 +121,21 @@ def test_a_film_that_was_held_upright_is_shown_upright(tmp_path: Path, media_fil
     assert picture[:, 9:].mean() > 150 > 50 > picture[:, :7].mean()
 
 
+@pytest.mark.parametrize(("height", "width"), [(33, 47), (47, 33), (1, 64), (288, 360), (35, 35)])
+def test_film_of_any_size_is_resized_to_the_size_that_torchvision_chooses(
+    tmp_path: Path, media_file: Write, height: int, width: int
+):
+    shades = np.linspace(20, 220, width, dtype=np.uint8)
+    pictures = np.broadcast_to(shades[:, None], (2, height, width, 3)).copy()
+    path = media_file(tmp_path / "odd.mkv", pictures)
+    (picture,) = seen(path, 0.0, 0.04, Pictures(side=16))
+    assert [*picture.shape[:2]] == _compute_resized_output_size((height, width), [16])
+    # Still darker on the left, and as bright as the whole.
+    brightness = picture.mean((0, 2))
+    assert (np.diff(brightness) >= 0).all()
+    assert brightness.mean() == pytest.approx(shades.mean(), abs=3)
+
+
 def test_a_file_may_lack_sound_or_film(tmp_path: Path, media_file: Write):
     silent = media_file(tmp_path / "silent.mkv", greys(25))
     blind = media_file(tmp_path / "blind.wav", sound=sine(1.0, 44_100)[None])
@@ -178,14 +195,18 @@ def test_a_gap_in_the_sound_is_silent_and_shifts_nothing(tmp_path: Path, media_f
 
 
 @pytest.mark.parametrize(
-    ("codec", "values"), [("pcm_u8", 1 / 128), ("pcm_s16le", 1 / 32_768), ("flac", 1 / 32_768)]
+    ("codec", "values"),
+    [
+        *[("pcm_u8", 1 / 128), ("pcm_s16le", 1 / 32_768), ("pcm_s24le", 1e-6), ("pcm_f64le", 1e-6)],
+        ("flac", 1 / 32_768),
+    ],
 )
 def test_samples_of_any_format_have_the_same_size(
     tmp_path: Path, media_file: Write, codec: str, values: float
 ):
     path = media_file(
         tmp_path / "a.mkv",
-        sound=sine(0.5, SAMPLE_RATE)[None],
+        sound=np.outer([1.5, 0.5], sine(0.5, SAMPLE_RATE)),  # each channel apart
         sound_codec=codec,
         sample_rate=16_000,
     )
@@ -247,3 +268,46 @@ def test_what_is_no_media_file_is_one_clear_error(tmp_path: Path, media_file: Wr
         path.write_text("hello" if name == "text.mp4" else "")
     with pytest.raises(MediaError, match="cannot be opened"):
         length(path)
+
+
+def test_a_file_that_does_not_say_how_long_it_lasts_is_read_to_its_end(
+    tmp_path: Path, media_file: Write
+):
+    """FFmpeg takes the length of such a file from its first bits: here three times the true one."""
+    dice = np.random.default_rng(0)
+    loud = 0.3 * dice.standard_normal((1, 44_100 * 6)) * np.repeat([0, 1], 44_100 * 3)
+    for name, wave in {"late": loud, "early": loud[:, ::-1]}.items():
+        path = media_file(tmp_path / f"{name}.aac", sound=wave, sound_codec="aac")
+        notes = Notes()
+        start, end = span(Clip("a", path.name), path, notes)
+        assert (start, end) == (0.0, pytest.approx(6.0, abs=0.1))
+        heard = sound(path, start, end, notes)
+        halves = (
+            np.sqrt((heard[: 3 * SAMPLE_RATE] ** 2).mean()),
+            np.sqrt((heard[-16_000:] ** 2).mean()),
+        )
+        assert (halves[0] < 0.1 * halves[1]) == (name == "late")
+        assert notes.told() == ()
+
+
+LISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile {}\n",
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_of_other_files_is_no_film(tmp_path: Path, media_file: Write, kind: str):
+    other = media_file(tmp_path / "b.ts", greys(25, 32, 32), codec="mpeg2video", colours="yuv420p")
+    (tmp_path / "a.mp4").write_text(LISTS[kind].format(other.name))
+    with pytest.raises(MediaError, match="cannot be opened"):
+        seen(tmp_path / "a.mp4", 0.0, 1.0, Pictures())
+
+
+def test_a_name_is_never_an_address(
+    tmp_path: Path, media_file: Write, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    media_file(tmp_path / "a.mkv", greys(25))
+    Path("a.mkv").rename("concat:a.mkv")
+    assert numbers(seen(Path("concat:a.mkv"), 0.0, 1.0, Pictures(rate=1))) == [12]

@@ -19,7 +19,8 @@ from continual_mm.extraction.networks import load_network
 from continual_mm.extraction.recipe import Recipe, TowerChoice, check_recipes
 from continual_mm.extraction.registry import build
 from continual_mm.extraction.tower import probe
-from continual_mm.extraction.words import WordTable, WordTower, corpus_vectors, needed
+from continual_mm.extraction.word_vectors import corpus_vectors
+from continual_mm.extraction.words import WordTable, WordTower, needed
 
 TABLE = WordTable("three words", 2, {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)})
 
@@ -120,6 +121,12 @@ def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Pat
         ("frames:squeezenet1_1@random,rate=fast", "tower 'frames': "),
         ("frames:squeezenet1_1@random,count=0", "count 0 is not at least 1"),
         ("motion:mc3_18@random,window=0", "window 0 is not at least 1"),
+        ("frames:squeezenet1_1@random,rate=inf", "rate inf is not above 0"),
+        ("frames:squeezenet1_1@random,rate=nan", "rate nan is not above 0"),
+        ("frames:squeezenet1_1@random,count=1.5", "count 1.5 is not at least 1"),
+        ("frames:squeezenet1_1@random,side=0", "side 0 is not at least 1 pixel"),
+        ("motion:mc3_18@random,window=2.5", "window 2.5 is not at least 1"),
+        ("text,mode=loud", "no mode 'loud'"),
         ("audio,mode=loud", "no mode 'loud'"),
         ("text,max_words=0", "max_words 0 is not at least 1"),
         ("open_clip_image:ViT-B-33@random", "open_clip has none; did you mean 'ViT-B-32'"),
@@ -129,6 +136,24 @@ def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Pat
 def test_a_wrong_choice_is_refused_with_a_remedy(text: str, problem: str):
     with pytest.raises(RefusedError, match=problem):
         build(TowerChoice.parse(text), TABLE, "cpu")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    for device in ("gpu", "cuda:7"):
+        with pytest.raises(RefusedError, match="mend its options, or the device"):
+            build(TowerChoice.parse("frames:squeezenet1_1@random"), TABLE, device)
+
+
+def test_features_do_not_depend_on_how_many_threads_torch_has():
+    tower, some = FrameTower(network="squeezenet1_1", weights="random", side=64), pictures(2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        several = tower.describe(some)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(several, tower.describe(some))
 
 
 @pytest.mark.parametrize("tower", ["frames:squeezenet1_1@DEFAULT", "open_clip_image:RN50@openai"])
@@ -152,14 +177,17 @@ def test_sizes_that_a_network_cannot_take_are_found_before_the_work():
 
 
 def test_known_words_become_vectors_in_their_order():
-    found = WordTower(TABLE).describe("set the bin, Blue bin")
-    assert np.array_equal(found, np.ones((3, 2)))
+    text = "set the bin, Blue bin"
+    assert np.array_equal(WordTower(TABLE, mode="reference").describe(text), np.ones((3, 2)))
+    # The lower case of an unknown word will do, unless it is to be as published.
+    expected = [[1, 1], [1, 1], [0, 0], [1, 1]]
+    assert np.array_equal(WordTower(TABLE).describe(text), expected)
     assert np.array_equal(WordTower(TABLE, max_words=1).describe("the blue bin"), np.zeros((1, 2)))
     assert WordTower(TABLE).describe("nothing known") is None
 
 
 def test_only_words_that_occur_are_taken_along():
-    few = needed(TABLE, ["bin of red", "set"])
+    few = needed(TABLE, ["bin of red", "Set"])
     assert [word in few for word in ("bin", "blue", "set", "red")] == [True, False, True, False]
 
 

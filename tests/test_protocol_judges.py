@@ -189,7 +189,25 @@ def test_without_order_a_step_may_be_found_in_any_of_its_seconds(tmp_path: Path)
         ({"annotations": ANNOTATIONS + "d,soup,1,0,1\n"}, "no test item of task 'soup'"),
         ({"annotations": ANNOTATIONS + "d,rice,2,0,1\n"}, "step 2 of task 'rice', which has 1"),
         ({"annotations": ANNOTATIONS + "c,rice,1,2,3\n"}, "video 'c' ends before 2.0 seconds"),
-        ({"ids": [f"{row}" for row in range(11)]}, "ids that are no <name>/<step>: '0', '1', '2'"),
+        ({"ids": [f"{row}" for row in range(11)]}, "one that is there: '0', '1', '2'"),
+        (
+            {
+                "ids": [
+                    "tea/2",
+                    "tea/1",
+                    "rice/1",
+                    "a/0",
+                    "a/1",
+                    "a/01",
+                    "b/1",
+                    "b/0",
+                    "c/0",
+                    "c/1",
+                    "d/0",
+                ]
+            },
+            "ids that are no <name>/<second>, or one that is there: 'a/01'",
+        ),
         ({"ids": [f"x/{row}" for row in range(11)]}, "items of 'x' leave a step out"),
     ],
 )

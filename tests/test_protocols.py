@@ -276,6 +276,7 @@ def test_from_a_file_to_a_table_with_commands(
         "validate mine.toml",
         "run mine.toml --strategy naive --strategy joint --device cpu --no-board",
         "export runs --to small",
+        "compare runs --protocol elsewhere --format latex",
         "compare runs --protocol elsewhere --format markdown",
         "compare small --protocol elsewhere --format markdown",
     ):
@@ -283,6 +284,7 @@ def test_from_a_file_to_a_table_with_commands(
             main(command.split())
         assert not end.value.code
     told = capsys.readouterr().out
+    assert r"1 & joint & 1 & " in told
     table = "## mine, elsewhere: item to item, 9 queries"
     first, second = (part.strip() for part in told.split(table)[1:])
     assert first == second

@@ -15,7 +15,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.extraction.clips import Clip
 from continual_mm.runs.files import clear_temporary, read_json, write_json, written
 
-_FEATURES, _PROBLEMS = ".safetensors", ".json"
+_FEATURES, _NOTES, _FAILURE = ".safetensors", ".notes.json", ".failure.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +62,28 @@ class ClipFiles:
 
     def finished(self) -> set[str]:
         """Keys of the clips that have features."""
-        return {path.stem for path in self._folder.glob(f"*{_FEATURES}")}
+        return self._keys(_FEATURES)
 
     def failed(self) -> set[str]:
         """Keys of the clips that have none, for a known reason."""
-        return {path.stem for path in self._folder.glob(f"*{_PROBLEMS}")} - self.finished()
+        return self._keys(_FAILURE) - self.finished()
 
     def keep(
         self, key: str, features: Mapping[str, NDArray[np.float32]], notes: Sequence[Problem]
     ) -> None:
-        """Write the features of a clip, and what is to be said about them before."""
-        self._tell(key, notes)
+        """Write the features of a clip, and before that what is to be said about them.
+
+        Notes alone mean nothing: whoever is killed between the two has done nothing yet.
+        """
+        self._tell(f"{key}{_NOTES}", notes)
         with written(self._folder / f"{key}{_FEATURES}") as temporary:
             plain = {name: np.ascontiguousarray(values) for name, values in features.items()}
             save_file(plain, temporary)
+        self._tell(f"{key}{_FAILURE}", ())
 
     def give_up(self, key: str, problem: Problem) -> None:
         """Write why a clip has no features."""
-        self._tell(key, [problem])
+        self._tell(f"{key}{_FAILURE}", [problem])
 
     def features(self, key: str) -> dict[str, NDArray[np.float32]]:
         """Read the features of a clip.
@@ -96,13 +100,17 @@ class ClipFiles:
 
     def problems(self, key: str) -> list[Problem]:
         """What went wrong with a clip, with or without features."""
-        path = self._folder / f"{key}{_PROBLEMS}"
+        finished = (self._folder / f"{key}{_FEATURES}").exists()
+        path = self._folder / f"{key}{_NOTES if finished else _FAILURE}"
         if not path.exists():
             return []
         return [Problem(*map(str, entry)) for entry in read_json(path)]
 
-    def _tell(self, key: str, problems: Sequence[Problem]) -> None:
-        path = self._folder / f"{key}{_PROBLEMS}"
+    def _keys(self, ending: str) -> set[str]:
+        return {path.name.removesuffix(ending) for path in self._folder.glob(f"*{ending}")}
+
+    def _tell(self, name: str, problems: Sequence[Problem]) -> None:
+        path = self._folder / name
         if problems:
             write_json(path, [[problem.stage, problem.told] for problem in problems])
         else:

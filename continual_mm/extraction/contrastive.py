@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, Normalize
 
-from continual_mm.complaint import Complaint, RefusedError, suggestion
+from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.weights import read_weights
-from continual_mm.dice import seed_for
-from continual_mm.extraction.networks import is_file, not_to_be_had
+from continual_mm.extraction.networks import (
+    PICTURES,
+    Maker,
+    describing,
+    filled,
+    no_weights,
+    not_to_be_had,
+    still,
+    unknown,
+)
 from continual_mm.extraction.pictures import Pictures, Smooth
-from continual_mm.extraction.tower import RANDOM, Features, Setting
+from continual_mm.extraction.tower import Features, Setting
 from continual_mm.modality import Kind
-from continual_mm.runs.files import checksum
-
-_PICTURES = 16
-"""Pictures that go through a network at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class ImageTower:
 
     signal: Literal["pictures"] = "pictures"
     kind = Kind.FRAMES
-    block = _PICTURES
+    block = PICTURES
 
     def __init__(
         self,
@@ -68,16 +72,14 @@ class ImageTower:
         self._prepare, side, smooth = _preprocessing(network, self._model)
         self.wanted = Pictures(rate, count, side, smooth)
         self.told = loaded.told
-        when: dict[str, Setting] = {"rate": rate} if count is None else {"count": count}
-        self.settings = {**loaded.settings, **when}
+        self.settings = {**loaded.settings, **self.wanted.when}
         self.features = _features(self._model)
 
-    @torch.inference_mode()
     def describe(self, pictures: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (n, features)."""
         batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._device)
-        values = self._model.encode_image(self._prepare(batch))
-        return _unit(values)
+        with describing():
+            return _unit(self._model.encode_image(self._prepare(batch)))
 
 
 class SentenceTower:
@@ -110,11 +112,11 @@ class SentenceTower:
         except (OSError, RuntimeError, ImportError) as error:
             raise not_to_be_had(f"the tokenizer of {network}", error) from error
 
-    @torch.inference_mode()
     def describe(self, text: str) -> Features | None:
         """(features,); cut behind what the network can read at once."""
         tokens = self._tokens([text]).to(self._device)
-        return _unit(self._model.encode_text(tokens)).reshape(-1)
+        with describing():
+            return _unit(self._model.encode_text(tokens)).reshape(-1)
 
 
 @cache
@@ -122,46 +124,32 @@ def _loaded(name: str, weights: str, device: str) -> _Clip:
     """A model; where one process wants both of its towers, it is there once."""
     known = open_clip.list_models()
     if name not in known:
-        remedy = f"{suggestion(name, known)}open_clip has {', '.join(known)}"
-        raise RefusedError(Complaint(f"network {name!r}", "open_clip has none", remedy))
-    if is_file(weights):
-        model = _bare(name)
-        _load(model, Path(weights))
-        told, mark = f"{name}, weights from {Path(weights).name}", checksum(Path(weights))
-    elif weights == RANDOM:
-        model, told, mark = _bare(name), f"{name}, random weights", RANDOM
-    else:
-        model, told, mark = _downloaded(name, weights), f"{name}, {weights}", weights
-    model = model.eval().requires_grad_(False).to(device)
-    return _Clip(model, told, {"network": name, "weights": mark})
+        raise unknown("open_clip", name, known)
+    model, told, settings = _OPEN_CLIP.make(name, weights)
+    return _Clip(still(model, device), told, settings)
 
 
 def _bare(name: str) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(0, "extraction", name))
-        return open_clip.create_model(name, pretrained=None, pretrained_text=False)
+    return open_clip.create_model(name, pretrained=None, pretrained_text=False)
 
 
-def _load(model: Any, path: Path) -> None:
-    try:
-        model.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        problem = f"does not fit the network: {' '.join(lines[1:3])}"
-        raise RefusedError(Complaint(str(path), problem)) from error
+def _fill(model: Any, path: Path) -> None:
+    filled(model, read_weights(path), path)
 
 
-def _downloaded(name: str, tag: str) -> Any:
+def _fetch(name: str, tag: str) -> Any:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
-        remedy = f"{suggestion(tag, tags)}there are {', '.join(tags)}, a file, or {RANDOM}"
-        raise RefusedError(Complaint(f"network {name!r}", f"no weights {tag!r}", remedy))
+        raise no_weights(name, tag, tags)
     # OpenAI's were trained with another activation than open_clip's networks have by themselves.
     quick = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
     try:
         return open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (OSError, RuntimeError, ImportError) as error:
         raise not_to_be_had(f"weights {tag} of {name}", error) from error
+
+
+_OPEN_CLIP = Maker(_bare, _fill, _fetch)
 
 
 def _preprocessing(name: str, model: Any) -> tuple[Compose, int | tuple[int, int], Smooth]:

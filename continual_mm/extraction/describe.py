@@ -27,6 +27,9 @@ from continual_mm.modality import Kind
 STAGES = DECODING, DESCRIBING = "decoding", "features"
 """Where it may fail to describe a clip."""
 
+FAULTS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What one clip may lead to, and others not: networks and decoders are others' programs."""
+
 
 class DescribeError(Exception):
     """A clip that cannot be described.
@@ -93,7 +96,7 @@ class Describer:
         RefusedError: If a tower cannot be made.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], vectors: Vectors, device: str) -> None:
+    def __init__(self, recipes: Sequence[Recipe], vectors: Vectors | None, device: str) -> None:
         self.made = [
             (recipe, [build(choice, vectors, device) for choice in recipe.towers])
             for recipe in recipes
@@ -116,7 +119,7 @@ class Describer:
             given = _all_given(towers, clip, folder / clip.path, notes)
         except (MediaError, FFmpegError) as error:
             raise DescribeError(DECODING, f"{clip.path} {error}") from error
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except FAULTS as error:
             told = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DescribeError(DESCRIBING, told) from error
         found = {}

@@ -9,13 +9,10 @@ from torchvision import models
 from torchvision.models import video
 from torchvision.transforms import InterpolationMode
 
-from continual_mm.extraction.networks import load_network
+from continual_mm.extraction.networks import PICTURES, load_network
 from continual_mm.extraction.pictures import Pictures
 from continual_mm.extraction.tower import Features, Setting
 from continual_mm.modality import Kind
-
-_PICTURES = 16
-"""Pictures that go through a network at once."""
 
 _WINDOWS = 4
 """Windows of motion that go through a network at once."""
@@ -35,7 +32,7 @@ class FrameTower:
 
     signal: Literal["pictures"] = "pictures"
     kind = Kind.FRAMES
-    block = _PICTURES
+    block = PICTURES
 
     def __init__(
         self,
@@ -54,15 +51,12 @@ class FrameTower:
         self.wanted = _wanted(self._transforms, rate, count)
         self.features = self._network.features
         self.told = self._network.told
-        when: dict[str, Setting] = {"rate": rate} if count is None else {"count": count}
-        self.settings = {**self._network.settings, **when, "side": side}
+        self.settings = {**self._network.settings, **self.wanted.when, "side": side}
 
-    @torch.inference_mode()
     def describe(self, pictures: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (n, features)."""
         batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._device)
-        values: Features = self._network.module(self._transforms(batch)).float().cpu().numpy()
-        return values
+        return self._network.describe(batch, self._transforms)
 
 
 class MotionTower:
@@ -92,7 +86,7 @@ class MotionTower:
     ) -> None:
         self._network = load_network(video, network, weights, device)
         self._device = device
-        if window < 1:
+        if not isinstance(window, int) or window < 1:
             raise ValueError(f"window {window} is not at least 1 picture")
         self._window = window
         sizes = {} if side is None else {"crop_size": (side, side), "resize_size": (side,)}
@@ -101,18 +95,16 @@ class MotionTower:
         self.block = _WINDOWS * window
         self.features = self._network.features
         self.told = self._network.told
-        settings: dict[str, Setting] = {"rate": rate, "window": window, "side": side}
-        self.settings = {**self._network.settings, **settings}
+        given: dict[str, Setting] = {"window": window, "side": side}
+        self.settings = {**self._network.settings, **self.wanted.when, **given}
 
-    @torch.inference_mode()
     def describe(self, pictures: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (windows, features)."""
         missing = -len(pictures) % self._window
         filled = np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)])
         windows = filled.reshape(-1, self._window, *filled.shape[1:])
         batch = torch.from_numpy(windows).permute(0, 1, 4, 2, 3).to(self._device)
-        values: Features = self._network.module(self._transforms(batch)).float().cpu().numpy()
-        return values
+        return self._network.describe(batch, self._transforms)
 
 
 def _wanted(transforms: Any, rate: float, count: int | None = None) -> Pictures:

@@ -5,18 +5,20 @@ Imports neither torch nor av before it has work for them.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.extraction.clip_files import ClipFiles, key_of
+from continual_mm.extraction.clip_files import ClipFiles, Problem, key_of
 from continual_mm.extraction.clips import Clip, Manifest
 from continual_mm.extraction.listener import Listener
 from continual_mm.extraction.recipe import Recipe, check_recipes
+from continual_mm.extraction.registry import modules_of, need_vectors
 from continual_mm.late import late
+from continual_mm.runs.crew import Crew, Then, Trade
 from continual_mm.runs.files import locked, read_json, write_json, written
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ LISTED = ("key", "id", "split", "group", "label", "text")
 """What the list says of each clip; null where it is not known."""
 
 _LOCK = "extraction.lock"
+_WORKER = "extraction.worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +113,35 @@ class _Extraction:
     ) -> Outcome:
         """Do what is left to do."""
         self._listener.prepares(workers)
-        worker = late("extraction.worker")
-        known = worker.vectors_for(self._manifest, vectors)
+        worker = late(_WORKER)
+        known = self._known(vectors) if need_vectors(recipes) else None
         job = worker.Job(recipes, known, device, self._manifest.folder, self._out / CLIPS)
-        with worker.one_thread():
-            extractor = worker.Extractor(job)
-            _settle(self._out / JOB, extractor.contents())
+        extractor = worker.Extractor(job)
+        _settle(self._out / JOB, extractor.contents())
         self._files.clear()
         self._list()
         left = self._left()
         self._listener.begins(len(self._keys), len(left))
         try:
-            if workers:
+            if workers and left:
                 del extractor  # each of them has its own
-                late("extraction.crew").Crew(job, iter(left), workers, self._ended).work()
+                trade = Trade(worker.__name__, (job,), modules_of(recipes))
+                work = _Work(iter(left), self._ended, worker.Answer)
+                Crew(work, trade, size=min(workers, len(left)), threads=1).work()
             else:
-                with worker.one_thread():
-                    self._in_turn(extractor, left)
+                self._in_turn(extractor, left)
         finally:
             outcome = self._report()
         self._listener.ends(outcome.finished, outcome.failed)
         return outcome
+
+    def _known(self, vectors: "Vectors | None") -> "Vectors":
+        """Vectors of the words that occur; without any given they are trained on the captions."""
+        if vectors is None:
+            vectors = late("extraction.word_vectors").corpus_vectors(self._manifest)
+        texts = (clip.caption or "" for clip in self._manifest.clips)
+        known: Vectors = late("extraction.words").needed(vectors, texts)
+        return known
 
     def _left(self) -> list["Task"]:
         done = self._files.finished()
@@ -180,6 +191,39 @@ class _Extraction:
             table.writerows(rows)
         keys = set(self._keys)
         return Outcome(len(keys & finished), len(keys & self._files.failed()))
+
+
+class _Work:
+    """Clips as the work of a crew.
+
+    Args:
+        tasks: The clips that are left.
+        ended: Is told what became of each.
+        answer: Makes the answer that a process can no longer give.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterator["Task"],
+        ended: Callable[["Task", "Answer"], None],
+        answer: "type[Answer]",
+    ) -> None:
+        self._tasks = tasks
+        self._ended = ended
+        self._answer = answer
+
+    def take(self) -> "Task | None":
+        """The next clip."""
+        return next(self._tasks, None)
+
+    def hear(self, task: "Task", message: "Answer") -> Then:
+        """A clip is done."""
+        self._ended(task, message)
+        return Then.NEXT
+
+    def lose(self, task: "Task", why: str) -> None:
+        """A clip has ended a process."""
+        self._ended(task, self._answer(Problem("process", why)))
 
 
 def _listed(key: str, clip: Clip) -> str:

@@ -5,8 +5,9 @@ Source: AVLnet (Rouditchenko et al. 2021), its ``audio_to_spectrograms.py``, on 
 
 from typing import Any, Literal
 
-import librosa
 import numpy as np
+from librosa import power_to_db, stft  # librosa itself is lazy: processes would each wait
+from librosa.filters import mel
 from numpy.typing import NDArray
 
 from continual_mm.extraction.sound import SAMPLE_RATE
@@ -45,16 +46,16 @@ def log_mel(wave: NDArray[np.float32], mode: Literal["robust", "reference"] = "r
     sound = sound - sound.mean()
     raised = np.append(sound[:1], sound[1:] - np.float32(_PRE_EMPHASIS) * sound[:-1])
     centred = np.pad(raised, _WINDOW // 2, mode="reflect" if len(raised) > 1 else "edge")
-    spectrum = librosa.stft(
+    spectrum = stft(
         centred, n_fft=_WINDOW, hop_length=_HOP, window=np.hamming(_WINDOW), center=False
     )
-    bands = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_WINDOW, n_mels=MELS, fmin=_LOWEST)
+    bands = mel(sr=SAMPLE_RATE, n_fft=_WINDOW, n_mels=MELS, fmin=_LOWEST)
     # No BLAS: its sums may depend on how many threads it has.
     power: NDArray[Any] = np.einsum("bf,ft->tb", bands, np.abs(spectrum) ** 2)
     if mode == "reference":
-        decibels = librosa.power_to_db(power, ref=np.max, amin=1e-10, top_db=80.0)
+        decibels = power_to_db(power, ref=np.max, amin=1e-10, top_db=80.0)
     else:
-        decibels = librosa.power_to_db(power, ref=1.0, amin=1e-10, top_db=None)
+        decibels = power_to_db(power, ref=1.0, amin=1e-10, top_db=None)
         decibels = np.maximum(decibels, np.float32(FLOOR))
     return np.asarray(decibels, dtype=np.float32)
 

@@ -106,7 +106,7 @@ def _default_id(clip: Clip, *, alone: bool) -> str:
     name = _without_ending(clip.path)
     if alone or not name:
         return name
-    return f"{name}_{clip.start:g}-{'' if clip.end is None else f'{clip.end:g}'}"
+    return f"{name}_{clip.start:.10g}-{'' if clip.end is None else f'{clip.end:.10g}'}"
 
 
 def _check_ids(clips: list[Clip], rows: list[Row], problems: Problems) -> None:

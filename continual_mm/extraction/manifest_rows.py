@@ -46,7 +46,7 @@ def read_clip(row: Row, files: MediaFiles, problems: Problems) -> Clip:
     """A clip as far as its row can be used; its id is empty if the row gives none."""
     start = _seconds(row, "start", problems)
     end = _seconds(row, "end", problems)
-    if start is not None and end is not None and end <= start:
+    if end is not None and end <= (start or 0.0):
         problems.about(row, "end", "is not after 'start'", "both are seconds of the file")
     return Clip(
         id=_text(row, "id", problems) or "",
@@ -146,7 +146,7 @@ def _label(row: Row, problems: Problems) -> int | None:
     if value is None:
         return None
     number = _number(value)
-    if number is None or number != int(number):
+    if number is None or number != int(number) or number < 0:
         problems.about(row, "label", "is no whole number", "number the classes from 0")
         return None
     return int(number)

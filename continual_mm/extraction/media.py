@@ -21,6 +21,24 @@ _BACK = (1.0, 4.0, 16.0)
 _BACK_FURTHER = (4.0, 16.0)
 """The same for MPEG program streams, which at first give times that are a frame off."""
 
+_ELSEWHERE = frozenset(
+    (
+        *("avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "mlv", "rtp", "rtsp"),
+        *("sap", "sdp", "vapoursynth", "vobsub", "webm_dash_manifest"),
+    )
+)
+"""Formats that are scripts, or lists of further files or addresses. No clip is one of them."""
+
+_LIMITS = {
+    "format_whitelist": ",".join(sorted(av.formats_available - _ELSEWHERE)),
+    "protocol_whitelist": "file",
+}
+
+_UNTOLD = frozenset(
+    ("aac", "ac3", "amr", "dts", "eac3", "h264", "hevc", "loas", "m4v", "mp3", "mpegvideo", "vc1")
+)
+"""Formats that do not say how long they last; FFmpeg makes it up from the first bits per second."""
+
 _SECOND = 1_000_000  # of a container's clock
 _USUAL_RATE = 25  # frames per second, where a file says nothing
 
@@ -51,13 +69,14 @@ class Notes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """PyAV's container of a file.
+    """PyAV's container of a file; nothing but this file is read, whatever is in it.
 
     Raises:
         MediaError: If it is no media file, or one that breaks off before its first picture.
     """
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        # With the protocol a name such as "concat:b.mp4" is no more than a name.
+        container = av.open(f"file:{path}", metadata_errors="replace", container_options=_LIMITS)
     except (FFmpegError, OSError) as error:
         raise MediaError(f"cannot be opened: {_reason(error)}; copy or encode it again") from error
     with container:
@@ -67,12 +86,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
 def length(path: Path) -> float:
     """Seconds from a file's beginning to its end, as it says itself; 0 if it does not.
 
-    Some formats do not know, and are guessed at: MPEG program and transport streams.
-
     Raises:
         MediaError: If it cannot be opened.
     """
     with opened(path) as container:
+        if _UNTOLD.intersection(container.format.name.split(",")):
+            return 0.0
         return max(0.0, (container.duration or 0) / _SECOND)
 
 

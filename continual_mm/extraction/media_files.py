@@ -49,6 +49,10 @@ class MediaFiles:
 
 
 def media_files_in(folder: Path) -> list[str]:
-    """All media files in a folder and the folders in it, sorted, relative to it."""
+    """All media files in a folder and the folders in it, sorted, relative to it.
+
+    Those whose names begin with a point are left out: macOS puts one beside every film.
+    """
     found = (path for path in folder.rglob("*") if path.suffix.lower() in MEDIA_ENDINGS)
-    return sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in found if path.is_file())
+    return [name for name in names if not any(part[0] == "." for part in name.split("/"))]

@@ -1,11 +1,12 @@
-"""Networks of torchvision as feature extractors: found by name, weighted, their last layer off."""
+"""Networks as extractors: with weights by name, from a file or drawn, and nothing trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,65 +15,68 @@ from torchvision import models
 from continual_mm.complaint import Complaint, RefusedError, suggestion
 from continual_mm.data.weights import read_weights
 from continual_mm.dice import seed_for
-from continual_mm.extraction.tower import RANDOM, Setting
+from continual_mm.extraction.tower import RANDOM, Features, Setting
 from continual_mm.runs.files import checksum
+
+PICTURES = 16
+"""Pictures that go through a network at once."""
 
 _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 """What torchvision's networks tell classes apart with; it is always their last module."""
 
+_Made = TypeVar("_Made")
+
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """A network that gives what its last layer would have been given.
+class Maker(Generic[_Made]):
+    """How a library's networks come by their weights.
 
     Attributes:
-        module: In evaluation mode; nothing in it is trained.
-        features: Values that it gives.
-        transforms: Makes the preprocessing of its weights; takes ``crop_size`` and ``resize_size``.
-        told: Its name, and where the weights are from.
-        settings: Its name, and what tells the weights from others.
+        bare: Name -> a network whose weights are drawn.
+        fill: Gives a network the weights of a file.
+        fetch: Name and name of weights -> a network with them; may download.
     """
 
-    module: nn.Module
-    features: int
-    transforms: "partial[Callable[[Tensor], Tensor]]"
-    told: str
-    settings: Mapping[str, Setting]
+    bare: Callable[[str], _Made]
+    fill: Callable[[_Made, Path], None]
+    fetch: Callable[[str, str], _Made]
+
+    def make(self, name: str, weights: str) -> tuple[_Made, str, dict[str, Setting]]:
+        """A network, what to call it, and what tells it from others.
+
+        Args:
+            name: As the library calls it.
+            weights: The path of a file, ``random``, or a name that the library knows.
+
+        Raises:
+            RefusedError: If the weights cannot be had, or are those of another network.
+        """
+        if is_file(weights):
+            made = _drawn(self.bare, name)
+            self.fill(made, Path(weights))
+            told, mark = f"weights from {Path(weights).name}", checksum(Path(weights))
+        elif weights == RANDOM:
+            made, told, mark = _drawn(self.bare, name), "random weights", RANDOM
+        else:
+            made, told, mark = self.fetch(name, weights), weights, weights
+        return made, f"{name}, {told}", {"network": name, "weights": mark}
 
 
-def load_network(family: ModuleType, name: str, weights: str, device: str) -> Network:
-    """A network of torchvision.
+def still(module: Any, device: str) -> Any:
+    """A network that only describes: in evaluation mode, nothing in it trained."""
+    return module.eval().requires_grad_(False).to(device)
 
-    Args:
-        family: ``torchvision.models`` for pictures, ``torchvision.models.video`` for film.
-        name: Such as ``resnet152``.
-        weights: As torchvision calls them (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
-            once; the path of a file; or ``random``. Preprocessing is that of the weights, or of
-            the network's default ones.
-        device: Where to.
 
-    Raises:
-        RefusedError: If there is no such network, or its weights cannot be had.
-    """
-    known = models.list_models(module=family)
-    if name not in known:
-        remedy = f"{suggestion(name, known)}torchvision has {', '.join(known)}"
-        raise RefusedError(Complaint(f"network {name!r}", "torchvision has none", remedy))
-    if is_file(weights):
-        module, told = _bare(name), f"{name}, weights from {Path(weights).name}"
-        features = _behead(module, read_weights(Path(weights)), weights)
-        settings = {"network": name, "weights": checksum(Path(weights))}
-        usual = _default(name)
-    elif weights == RANDOM:
-        module, told, usual = _bare(name), f"{name}, random weights", _default(name)
-        features, settings = _behead(module), {"network": name, "weights": RANDOM}
-    else:
-        usual = _weights(name, weights)
-        module = _downloaded(name, usual)
-        features, told = _behead(module), f"{name}, {usual.name}"
-        settings = {"network": name, "weights": usual.name}
-    module = module.eval().requires_grad_(False).to(device)
-    return Network(module, features, usual.transforms, told, settings)
+@contextmanager
+def describing() -> Iterator[None]:
+    """No gradients, and one thread of torch: sums then have one order, whoever makes them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_file(weights: str) -> bool:
@@ -91,62 +95,144 @@ def not_to_be_had(what: str, error: Exception) -> RefusedError:
     return RefusedError(Complaint(what, f"cannot be downloaded: {reason}", remedy))
 
 
-def _default(name: str) -> Any:
-    return models.get_model_weights(name).DEFAULT
+def filled(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Give a network weights.
+
+    Raises:
+        RefusedError: If they are not its.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        problem = f"does not fit the network: {' '.join(lines[1:3])}"
+        remedy = "name the network it was saved of"
+        raise RefusedError(Complaint(str(path), problem, remedy)) from error
+
+
+def unknown(library: str, name: str, known: list[str]) -> RefusedError:
+    """The refusal of a network that a library does not have."""
+    remedy = f"{suggestion(name, known)}{library} has {', '.join(known)}"
+    return RefusedError(Complaint(f"network {name!r}", f"{library} has none", remedy))
+
+
+def no_weights(network: str, weights: str, known: list[str]) -> RefusedError:
+    """The refusal of weights that a library does not have for a network."""
+    remedy = f"{suggestion(weights, known)}there are {', '.join(known)}, a file, or {RANDOM}"
+    return RefusedError(Complaint(f"network {network!r}", f"no weights {weights!r}", remedy))
+
+
+def _drawn(bare: Callable[[str], _Made], name: str) -> _Made:
+    """A network with random weights, the same in every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(0, "extraction", name))
+        return bare(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of torchvision that gives what its last layer would have been given.
+
+    Attributes:
+        module: In evaluation mode; nothing in it is trained.
+        features: Values that it gives.
+        transforms: Makes the preprocessing of its weights; takes ``crop_size`` and ``resize_size``.
+        told: Its name, and where the weights are from.
+        settings: Its name, and what tells the weights from others.
+    """
+
+    module: nn.Module
+    features: int
+    transforms: "partial[Callable[[Tensor], Tensor]]"
+    told: str
+    settings: Mapping[str, Setting]
+
+    def describe(self, pictures: Tensor, prepare: Callable[[Tensor], Tensor]) -> Features:
+        """Pictures or windows, prepared -> (n, features)."""
+        with describing():
+            values: Features = self.module(prepare(pictures)).float().cpu().numpy()
+        return values
+
+
+def load_network(family: ModuleType, name: str, weights: str, device: str) -> Network:
+    """A network of torchvision.
+
+    Args:
+        family: ``torchvision.models`` for pictures, ``torchvision.models.video`` for film.
+        name: Such as ``resnet152``.
+        weights: As torchvision calls them (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
+            once; the path of a file; or ``random``. Preprocessing is that of the weights, or of
+            the network's default ones.
+        device: Where to.
+
+    Raises:
+        RefusedError: If there is no such network, or its weights cannot be had.
+    """
+    known = models.list_models(module=family)
+    if name not in known:
+        raise unknown("torchvision", name, known)
+    usual = models.get_model_weights(name).DEFAULT
+    if not is_file(weights) and weights != RANDOM:
+        usual = _weights(name, weights)
+        weights = usual.name  # the default may be another one in another version
+    made, told, settings = _TORCHVISION.make(name, weights)
+    module = still(made.module, device)
+    return Network(module, made.features, usual.transforms, told, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Headless:
+    """A network without its last layer.
+
+    Attributes:
+        module: The rest.
+        head: What the last layer was called.
+        features: Values that it was given.
+    """
+
+    module: nn.Module
+    head: str
+    features: int
+
+
+def _behead(module: nn.Module) -> _Headless:
+    """Take off the last layer."""
+    layers = [(name, part) for name, part in module.named_modules() if isinstance(part, _LAST)]
+    name, last = layers[-1]
+    *way, child = name.split(".")
+    setattr(module.get_submodule(".".join(way)), child, nn.Identity())
+    features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+    return _Headless(module, name, features)
+
+
+def _bare(name: str) -> _Headless:
+    module: Any = models.get_model(name, weights=None, progress=False)
+    if hasattr(module, "transform_input"):
+        module.transform_input = True  # as with weights of torchvision's, whose colours differ
+    return _behead(module)
+
+
+def _fill(made: _Headless, path: Path) -> None:
+    """Weights of a last layer of any size are left out."""
+    given = read_weights(path)
+    kept = {key: v for key, v in given.items() if not key.startswith(f"{made.head}.")}
+    filled(made.module, kept, path)
 
 
 def _weights(name: str, weights: str) -> Any:
     known = models.get_model_weights(name)
     names = [*known.__members__]
     if weights not in names:
-        remedy = f"{suggestion(weights, names)}there are {', '.join(names)}, a file, or {RANDOM}"
-        raise RefusedError(Complaint(f"network {name!r}", f"no weights {weights!r}", remedy))
+        raise no_weights(name, weights, names)
     return known[weights]
 
 
-def _downloaded(name: str, weights: Any) -> nn.Module:
+def _fetch(name: str, weights: str) -> _Headless:
     try:
         module: nn.Module = models.get_model(name, weights=weights, progress=False)
     except (OSError, RuntimeError) as error:  # RuntimeError: a file with a wrong checksum
-        raise not_to_be_had(f"weights {weights.name} of {name}", error) from error
-    return module
+        raise not_to_be_had(f"weights {weights} of {name}", error) from error
+    return _behead(module)
 
 
-def _bare(name: str) -> nn.Module:
-    """A network with random weights, the same in every process."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(0, "extraction", name))
-        module: Any = models.get_model(name, weights=None, progress=False)
-    if hasattr(module, "transform_input"):
-        module.transform_input = True  # as with weights of torchvision's, whose colours differ
-    bare: nn.Module = module
-    return bare
-
-
-def _behead(
-    module: nn.Module, weights: Mapping[str, Tensor] | None = None, source: str = ""
-) -> int:
-    """Take off the last layer, after giving the rest weights if there are any.
-
-    Returns:
-        How many values that layer was given.
-    """
-    name, last = [(name, part) for name, part in module.named_modules() if isinstance(part, _LAST)][
-        -1
-    ]
-    *way, child = name.split(".")
-    setattr(module.get_submodule(".".join(way)), child, nn.Identity())
-    if weights is not None:
-        _load(module, {k: v for k, v in weights.items() if not k.startswith(f"{name}.")}, source)
-    return last.in_features if isinstance(last, nn.Linear) else last.in_channels
-
-
-def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        problem = f"does not fit the network: {' '.join(lines[1:3])}"
-        raise RefusedError(
-            Complaint(source, problem, "name the network it was saved of")
-        ) from error
+_TORCHVISION = Maker(_bare, _fill, _fetch)

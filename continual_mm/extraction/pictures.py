@@ -34,12 +34,20 @@ class Pictures:
         """Refuse what names no moment.
 
         Raises:
-            ValueError: Unless rate and count are above 0.
+            ValueError: Unless the rate is finite and all numbers are above 0.
         """
-        if self.rate <= 0:
+        if not 0 < self.rate < math.inf:
             raise ValueError(f"rate {self.rate} is not above 0 pictures per second")
-        if self.count is not None and self.count < 1:
+        if self.count is not None and not _is_count(self.count):
             raise ValueError(f"count {self.count} is not at least 1 picture")
+        sides = self.side if isinstance(self.side, tuple) else (self.side,)
+        if not all(side is None or _is_count(side) for side in sides):
+            raise ValueError(f"side {self.side} is not at least 1 pixel")
+
+    @property
+    def when(self) -> dict[str, float | int]:
+        """What of it decides on the moments, as a job keeps it."""
+        return {"rate": self.rate} if self.count is None else {"count": self.count}
 
     def moments(self, start: float, end: float) -> NDArray[np.float64]:
         """Seconds at which a clip is looked at; at least one.
@@ -69,3 +77,8 @@ class Pictures:
             return self.side
         shorter = min(height, width)
         return self.side * height // shorter, self.side * width // shorter
+
+
+def _is_count(value: object) -> bool:
+    """Whether something, of whatever a user wrote, is a whole number above 0."""
+    return isinstance(value, int) and value > 0

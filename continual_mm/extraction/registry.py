@@ -1,6 +1,6 @@
 """Name of a tower -> tower: the only list. What a tower needs is imported with it, not before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from inspect import Parameter, signature
@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from types import MappingProxyType
 
 from continual_mm.complaint import Complaint, RefusedError, suggestion
-from continual_mm.extraction.recipe import TowerChoice
+from continual_mm.extraction.recipe import Recipe, TowerChoice
 from continual_mm.extraction.tower import Tower, Vectors
 
 
@@ -63,7 +63,24 @@ TOWERS: Mapping[str, Known] = MappingProxyType(
 )
 
 
-def build(choice: TowerChoice, vectors: Vectors, device: str) -> Tower:
+def modules_of(recipes: Iterable[Recipe]) -> tuple[str, ...]:
+    """Modules of the towers that recipes name, as far as there are such towers.
+
+    >>> modules_of([Recipe.parse("video=frames+motion/max"), Recipe.parse("audio=audio")])
+    ('continual_mm.extraction.frames', 'continual_mm.extraction.log_mel')
+    """
+    names = dict.fromkeys(choice.tower for recipe in recipes for choice in recipe.towers)
+    paths = [TOWERS[name].path for name in names if name in TOWERS]
+    return tuple(dict.fromkeys(path.partition(":")[0] for path in paths))
+
+
+def need_vectors(recipes: Iterable[Recipe]) -> bool:
+    """Whether a tower that recipes name takes words."""
+    chosen = (TOWERS.get(choice.tower) for recipe in recipes for choice in recipe.towers)
+    return any(known is not None and known.vectors for known in chosen)
+
+
+def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
     """Make a tower.
 
     Args:
@@ -96,6 +113,8 @@ def build(choice: TowerChoice, vectors: Vectors, device: str) -> Tower:
         tower: Tower = maker(*([vectors] if known.vectors else []), **given)
     except RefusedError:
         raise
-    except (ValueError, TypeError) as error:
-        raise RefusedError(Complaint(place, str(error), "mend its options")) from error
+    # AssertionError: torch, if it was built without the device.
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RefusedError(Complaint(place, told, "mend its options, or the device")) from error
     return tower

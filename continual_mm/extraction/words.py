@@ -1,19 +1,15 @@
-"""Text as vectors of its words: given ones, or such as are trained on the captions at hand."""
+"""Text as vectors of its words."""
 
-import re
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from typing import Literal
 
 import numpy as np
-from gensim.models import Word2Vec
 
-from continual_mm.dice import seed_for
-from continual_mm.extraction.clips import Manifest
+from continual_mm.data.published.words import tokens
 from continual_mm.extraction.tower import Features, Setting, Vectors
 from continual_mm.modality import Kind
 
-_WORD = re.compile(r"[\w']+")
+Mode = Literal["robust", "reference"]
 
 
 class WordTable:
@@ -38,53 +34,15 @@ class WordTable:
         return self._table[word]
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text as MCN takes them: case is kept, and so is every word.
-
-    >>> words_of("don't stop, it's 20°C—OK_ay")
-    ["don't", 'stop', "it's", '20', 'C', 'OK_ay']
-    """
-    return _WORD.findall(text)
-
-
 def needed(vectors: Vectors, texts: Iterable[str]) -> WordTable:
     """The few of many vectors that some texts need; they travel to other processes."""
-    vocabulary = {word for text in texts for word in words_of(text)}
+    written = {word for text in texts for word in tokens(text)}
     table = {
         word: np.asarray(vectors.vector(word), dtype=np.float32)
-        for word in sorted(vocabulary)
+        for word in sorted(written | {word.lower() for word in written})
         if word in vectors
     }
     return WordTable(vectors.name, vectors.features, table)
-
-
-def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> WordTable:
-    """Skip-gram vectors (Mikolov et al. 2013) trained on the captions of the training clips.
-
-    Args:
-        manifest: Whose captions. Words of validation and test clips alone have no vector.
-        features: Numbers of each.
-        seed: The same seed and captions give the same bits.
-    """
-    captions = [clip.caption for clip in manifest.clips if clip.split == 0]
-    sentences = [words_of(caption) for caption in captions if caption]
-    digest = sha256("\n".join(map(" ".join, sentences)).encode()).hexdigest()[:12]
-    name = f"{features} numbers per word, trained on captions {digest} with seed {seed}"
-    if not any(sentences):
-        return WordTable(name, features, {})
-    model = Word2Vec(
-        sentences,
-        vector_size=features,
-        window=5,
-        min_count=1,
-        sg=1,
-        negative=10,
-        sample=0,
-        epochs=10,
-        seed=seed_for(seed, "word vectors") % 2**32,
-        workers=1,  # more would make the order of the updates, and so the vectors, a matter of luck
-    )
-    return WordTable(name, features, {word: model.wv[word] for word in model.wv.index_to_key})
 
 
 class WordTower:
@@ -93,23 +51,32 @@ class WordTower:
     Args:
         vectors: Of the words.
         max_words: How many are kept, from the beginning on.
+        mode: ``reference`` knows words only as they are written, as MCN does; ``robust`` tries the
+            lower case of one that is unknown.
     """
 
     signal: Literal["text"] = "text"
     kind = Kind.TOKENS
 
-    def __init__(self, vectors: Vectors, *, max_words: int = 20) -> None:
-        if max_words < 1:
+    def __init__(self, vectors: Vectors, *, max_words: int = 20, mode: Mode = "robust") -> None:
+        if not isinstance(max_words, int) or max_words < 1:
             raise ValueError(f"max_words {max_words} is not at least 1")
+        if mode not in ("robust", "reference"):
+            raise ValueError(f"there is no mode {mode!r}: robust or reference")
         self._vectors = vectors
         self._most = max_words
+        self._mode = mode
         self.features = vectors.features
         self.told = f"word vectors: {vectors.name}"
-        self.settings: dict[str, Setting] = {"vectors": vectors.name, "max_words": max_words}
+        given: dict[str, Setting] = {"max_words": max_words, "mode": mode}
+        self.settings: dict[str, Setting] = {"vectors": vectors.name, **given}
 
     def describe(self, text: str) -> Features | None:
         """(known words, features); None if no word is known."""
-        known = [word for word in words_of(text) if word in self._vectors][: self._most]
+        words = tokens(text)
+        if self._mode == "robust":
+            words = [word if word in self._vectors else word.lower() for word in words]
+        known = [word for word in words if word in self._vectors][: self._most]
         if not known:
             return None
         return np.stack([np.asarray(self._vectors.vector(word), np.float32) for word in known])

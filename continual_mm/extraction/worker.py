@@ -1,24 +1,20 @@
-"""Extracts clips one after another, here or in a process of its own; imports torch and av."""
+"""Extracts clips one after another, here or in a process of its own; imports av."""
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
-
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.extraction.clip_files import ClipFiles, Problem
-from continual_mm.extraction.clips import Clip, Manifest
-from continual_mm.extraction.describe import DescribeError, Describer, kind_of
+from continual_mm.extraction.clips import Clip
+from continual_mm.extraction.describe import FAULTS, DescribeError, Describer, kind_of
 from continual_mm.extraction.recipe import Recipe
 from continual_mm.extraction.tower import Tower, Vectors, probe
-from continual_mm.extraction.words import corpus_vectors, needed
 
 Task = tuple[str, Clip]
 """A clip, and the key of its files."""
@@ -30,14 +26,14 @@ class Job:
 
     Attributes:
         recipes: What is made.
-        vectors: Of the words that occur.
+        vectors: Of the words that occur, if a tower takes words.
         device: Where networks run.
         media: What the clips' paths are relative to.
         clips: Where the clips' files go.
     """
 
     recipes: tuple[Recipe, ...]
-    vectors: Vectors
+    vectors: Vectors | None
     device: str
     media: Path
     clips: Path
@@ -54,23 +50,6 @@ class Answer:
 
     problem: Problem | None = None
     stops: bool = False
-
-
-def vectors_for(manifest: Manifest, vectors: Vectors | None) -> Vectors:
-    """The vectors of the words that occur; without any given they are trained on the captions."""
-    chosen = corpus_vectors(manifest) if vectors is None else vectors
-    return needed(chosen, (clip.caption or "" for clip in manifest.clips))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Have torch use one thread: sums then have one order, whoever makes them."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Extractor:
@@ -120,7 +99,7 @@ def _contents(recipe: Recipe, towers: list[Tower]) -> dict[str, Any]:
     for choice, tower in chosen:
         try:
             probe(tower)
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except (AssertionError, *FAULTS) as error:
             place = f"modality {recipe.modality!r}, tower {choice.tower!r}"
             told = next(iter(str(error).strip().splitlines()), type(error).__name__)
             remedy = "leave its options at their defaults"
@@ -148,10 +127,9 @@ def serve(connection: Connection, job: Job) -> None:
     # As an exception SIGTERM leaves no half-written file behind; Ctrl-C is for who started this.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     try:
         extractor = Extractor(job)
-    except (RefusedError, RuntimeError) as error:
+    except (RefusedError, *FAULTS) as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__)
         with suppress(OSError):
             connection.send(Answer(Problem("towers", told), stops=True))

@@ -1,4 +1,4 @@
-"""Processes that do runs, several at once; the one that starts them imports no torch."""
+"""Processes that do tasks, several at once; the one that starts them need not import for it."""
 
 import multiprocessing
 import os
@@ -6,19 +6,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-
-from continual_mm.complaint import RefusedError
-from continual_mm.runs.listener import Listener
-from continual_mm.runs.messages import Refused, Told
-from continual_mm.runs.tasks import Ended, Ledger, Task
-
-WORKER = "continual_mm.runs.worker"
-"""The module that does runs; it takes seconds to import."""
+from typing import Any, Protocol
 
 PATIENCE = 10.0
 """Seconds that a process has to end by itself before it is killed."""
@@ -27,38 +21,81 @@ _LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """What processes can do.
+
+    Attributes:
+        module: Has a function ``serve``, which is given a connection and what follows here. It does
+            the tasks that come through the connection, and says what becomes of them, until nobody
+            is at the other end any more.
+        given: Further arguments of it.
+        tools: Modules that it will need. Where processes are forked, each is imported once.
+    """
+
+    module: str
+    given: tuple[Any, ...] = ()
+    tools: tuple[str, ...] = ()
+
+
+class Then(Enum):
+    """What is to be done after a message.
+
+    Attributes:
+        WAIT: The process goes on with its task.
+        NEXT: It is ready for another.
+        REPLACE: The task has ended, and another process does the next.
+    """
+
+    WAIT = auto()
+    NEXT = auto()
+    REPLACE = auto()
+
+
+class Work(Protocol):
+    """Tasks, and what becomes of them."""
+
+    def take(self) -> Any:
+        """The next task, as it is sent to a process; None if there is none."""
+
+    def hear(self, task: Any, message: Any) -> Then:
+        """A process said something about its task."""
+
+    def lose(self, task: Any, why: str) -> None:
+        """A process is no more, and with it its task."""
+
+
+@dataclass(slots=True, eq=False)
 class _Worker:
-    """A process that does runs, and the run that it does."""
+    """A process, and the task that it does."""
 
     process: BaseProcess
     connection: Connection
-    task: Task
-    listener: Listener
+    task: Any
 
 
 class Crew:
-    """Processes that do the runs of a ledger; a process does many.
+    """Processes that do tasks; a process does many.
 
     Args:
-        ledger: The runs.
-        jobs: Processes at most.
+        work: The tasks.
+        trade: Who does them.
+        size: Processes at most.
         threads: CPU threads of each.
     """
 
-    def __init__(self, ledger: Ledger, jobs: int, threads: int) -> None:
-        self._ledger = ledger
-        self._jobs = jobs
+    def __init__(self, work: Work, trade: Trade, *, size: int, threads: int) -> None:
+        self._work = work
+        self._trade = trade
+        self._size = size
         self._threads = threads
         self._busy: list[_Worker] = []
         self._leaving: list[BaseProcess] = []
 
     def work(self) -> None:
-        """Do every run; whatever happens, no process is left."""
+        """Do every task; whatever happens, no process is left."""
         try:
-            while len(self._busy) < self._jobs and (task := self._ledger.take()) is not None:
-                if not self._busy:
-                    self._ledger.audience.prepares(self._jobs)
+            while len(self._busy) < self._size and (task := self._work.take()) is not None:
                 self._hire(task)
             while self._busy:
                 for worker in self._ready():
@@ -69,15 +106,14 @@ class Crew:
                 worker.connection.close()
             _join([*self._leaving, *(worker.process for worker in self._busy)])
 
-    def _hire(self, task: Task) -> None:
-        """Have a new process do a run."""
-        listener = self._ledger.listener(task)
+    def _hire(self, task: Any) -> None:
+        """Have a new process do a task."""
         context = _context()
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, self._threads))
-        _start(process, self._threads)
+        process = context.Process(target=_serve, args=(there, self._trade))
+        _start(process, self._trade, self._threads)
         there.close()
-        worker = _Worker(process, here, task, listener)
+        worker = _Worker(process, here, task)
         self._busy.append(worker)
         _give(worker)
 
@@ -96,34 +132,30 @@ class Crew:
             alive = False
         if not alive and worker in self._busy:
             worker.process.join(PATIENCE)
-            self._dismiss(worker, Ended(_death(worker.process.exitcode)))
+            self._let_go(worker)
+            self._work.lose(worker.task, _death(worker.process.exitcode))
+            self._replace()
 
-    def _take_down(self, worker: _Worker, message: Told | Refused | Ended) -> None:
-        if isinstance(message, Told):
-            getattr(worker.listener, message.event)(*message.given, **message.named)
-        elif isinstance(message, Refused):
-            raise RefusedError(message.complaints)
-        elif message.error and not message.halted:
-            # Its memory or its device may be in any state, so the next run has another process.
-            self._dismiss(worker, message)
-        else:
-            self._ledger.ended(worker.task, message)
+    def _take_down(self, worker: _Worker, message: Any) -> None:
+        then = self._work.hear(worker.task, message)
+        if then is Then.REPLACE:
+            self._let_go(worker)
+            self._replace()
+        elif then is Then.NEXT:
             self._go_on(worker)
 
     def _go_on(self, worker: _Worker) -> None:
-        """Give a process its next run, or let it go."""
-        task = self._ledger.take()
+        """Give a process its next task, or let it go."""
+        task = self._work.take()
         if task is None:
             self._let_go(worker)
         else:
-            worker.task, worker.listener = task, self._ledger.listener(task)
+            worker.task = task
             _give(worker)
 
-    def _dismiss(self, worker: _Worker, end: Ended) -> None:
-        """Take down a failure; another process does the next run."""
-        self._let_go(worker)
-        self._ledger.ended(worker.task, end)
-        if (task := self._ledger.take()) is not None:
+    def _replace(self) -> None:
+        """Have another process do the next task, if there is one."""
+        if (task := self._work.take()) is not None:
             self._hire(task)
 
     def _let_go(self, worker: _Worker) -> None:
@@ -134,6 +166,7 @@ class Crew:
 
 
 def _context() -> ForkServerContext | SpawnContext:
+    """New processes, which inherit no thread; where they are forked, modules are imported once."""
     if _FORKS:
         return multiprocessing.get_context("forkserver")
     return multiprocessing.get_context("spawn")
@@ -145,11 +178,11 @@ def _give(worker: _Worker) -> None:
         worker.connection.send(worker.task)
 
 
-def _serve(connection: Connection, threads: int) -> None:
-    import_module(WORKER).serve(connection, threads)
+def _serve(connection: Connection, trade: Trade) -> None:
+    import_module(trade.module).serve(connection, *trade.given)
 
 
-def _start(process: BaseProcess, threads: int) -> None:
+def _start(process: BaseProcess, trade: Trade, threads: int) -> None:
     """Start a process, which leaves Ctrl-C to this one and has few threads.
 
     A fork server inherits both here, and whatever is forked from it does from there. Waiting for
@@ -157,7 +190,7 @@ def _start(process: BaseProcess, threads: int) -> None:
     """
     with _inherited(threads):
         if _FORKS:
-            forkserver.set_forkserver_preload([WORKER])
+            forkserver.set_forkserver_preload([trade.module, *trade.tools])
             forkserver.ensure_running()
         else:
             process.start()

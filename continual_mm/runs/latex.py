@@ -35,22 +35,41 @@ def _table(comparison: Comparison, scenario: str) -> str:
     headings, cells = as_rows(comparison, scenario)
     rows = comparison.reports[scenario].rows
     best = {column: _best(rows, name) for column, name in _measures(headings).items()}
-    lines = [
-        f"% {scenario}: R@1 on the test split, mean and 95 % interval",
-        rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
-        r"\toprule",
-        _line([_escaped(heading) for heading in headings]),
-        r"\midrule",
-    ]
+    lines = []
     for row, texts in zip(rows, cells, strict=True):
-        shown = [_number(text) for text in texts]
-        name = _escaped(row.strategy)
+        shown = [number(text) for text in texts]
+        name = escaped(row.strategy)
         shown[0] = rf"\textit{{{name}}}" if row.bound else name
         for column, winners in best.items():
             if row.strategy in winners:
-                shown[column] = rf"\textbf{{{shown[column]}}}"
-        lines.append(_line(shown))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+                shown[column] = bold(shown[column])
+        lines.append(shown)
+    about = f"{scenario}: R@1 on the test split, mean and 95 % interval"
+    return tabular(about, "l", headings, lines)
+
+
+def tabular(about: str, left: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A ``tabular`` for the package ``booktabs``.
+
+    Args:
+        about: What it shows, as a comment.
+        left: How the first columns are aligned; the others are to the right.
+        headings: As they are; they are escaped here.
+        lines: Cells in LaTeX.
+    """
+    aligned = left + "r" * (len(headings) - len(left))
+    return "\n".join(
+        [
+            f"% {about}",
+            rf"\begin{{tabular}}{{{aligned}}}",
+            r"\toprule",
+            _line([escaped(heading) for heading in headings]),
+            r"\midrule",
+            *map(_line, lines),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
 
 
 def _measures(headings: Sequence[str]) -> Mapping[int, str]:
@@ -84,19 +103,24 @@ def _estimate(row: Row, measure: str) -> Estimate | None:
     return estimate
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Text as it is, in LaTeX.
 
-    >>> print(_escaped("replay_ewc 50 %"))
+    >>> print(escaped("replay_ewc 50 %"))
     replay\_ewc 50 \%
     """
     return text.translate(_ESCAPED)
 
 
-def _number(text: str) -> str:
+def bold(cell: str) -> str:
+    """A cell that stands out."""
+    return rf"\textbf{{{cell}}}"
+
+
+def number(text: str) -> str:
     r"""A printed number with real minus signs; a hyphen alone is a dash.
 
-    >>> print(_number("-4.2 [-8.2, -0.4]"), _number("33.5±3.6"), _number("-"))
+    >>> print(number("-4.2 [-8.2, -0.4]"), number("33.5±3.6"), number("-"))
     $-$4.2 [$-$8.2, $-$0.4] 33.5$\pm$3.6 --
     """
     return "--" if text == "-" else text.replace("-", "$-$").replace("±", r"$\pm$")

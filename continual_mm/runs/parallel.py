@@ -7,12 +7,18 @@ for nothing where all runs are finished.
 import os
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 
-from continual_mm.runs.crew import WORKER, Crew
-from continual_mm.runs.listener import Audience
-from continual_mm.runs.tasks import Ledger, Outcome, Task
+from continual_mm.complaint import RefusedError
+from continual_mm.runs.crew import Crew, Then, Trade
+from continual_mm.runs.listener import Audience, Listener
+from continual_mm.runs.messages import Refused, Told
+from continual_mm.runs.tasks import Ended, Ledger, Outcome, Task
 
 __all__ = ["Outcome", "Task", "run_many"]
+
+WORKER = "continual_mm.runs.worker"
+"""The module that does runs; it takes seconds to import."""
 
 
 def run_many(
@@ -52,8 +58,49 @@ def run_many(
     if jobs == 1:
         _in_turn(ledger, threads)
     else:
-        Crew(ledger, jobs, threads or share_of_cores(jobs)).work()
+        each = threads or share_of_cores(jobs)
+        Crew(_Runs(ledger, jobs), Trade(WORKER, (each,)), size=jobs, threads=each).work()
     return ledger.outcomes
+
+
+class _Runs:
+    """The runs of a ledger as the work of a crew.
+
+    Args:
+        ledger: The runs.
+        jobs: Processes that will do them.
+    """
+
+    def __init__(self, ledger: Ledger, jobs: int) -> None:
+        self._ledger = ledger
+        self._jobs = jobs
+        self._listeners: dict[Path, Listener] = {}
+
+    def take(self) -> Task | None:
+        """The next run, with somebody to hear of it."""
+        task = self._ledger.take()
+        if task is None:
+            return None
+        if not self._listeners:
+            self._ledger.audience.prepares(self._jobs)
+        self._listeners[task.folder] = self._ledger.listener(task)
+        return task
+
+    def hear(self, task: Task, message: Told | Refused | Ended) -> Then:
+        """Pass on what is told of a run, and take down its end."""
+        if isinstance(message, Told):
+            listener = self._listeners[task.folder]
+            getattr(listener, message.event)(*message.given, **message.named)
+            return Then.WAIT
+        if isinstance(message, Refused):
+            raise RefusedError(message.complaints)
+        self._ledger.ended(task, message)
+        # Its memory or its device may be in any state, so the next run has another process.
+        return Then.REPLACE if message.error and not message.halted else Then.NEXT
+
+    def lose(self, task: Task, why: str) -> None:
+        """Take down a failure."""
+        self._ledger.ended(task, Ended(why))
 
 
 def share_of_cores(jobs: int) -> int:

@@ -76,12 +76,14 @@ class Steps(Judge):
         odd = []
         for row in rows.tolist():
             name, _, number = str(self.dataset.ids[row]).rpartition("/")
-            if name and number.isdecimal():
-                found.setdefault(name, {})[int(number)] = row
+            numbered = found.setdefault(name, {})
+            if name and number.isdecimal() and int(number) not in numbered:
+                numbered[int(number)] = row
             else:
                 odd.append(f"{str(self.dataset.ids[row])!r}")
         if odd:
-            raise self.refuse(f"ids that are no <name>/<{what}>: {first_few(odd)}")
+            problem = f"ids that are no <name>/<{what}>, or one that is there: {first_few(odd)}"
+            raise self.refuse(problem)
         gaps = [
             repr(name)
             for name, numbered in found.items()
