@@ -11,7 +11,7 @@ from datasets import Dataset as HubDataset
 
 from continual_mm.complaint import RefusedError
 from continual_mm.data import registry
-from continual_mm.data.store.hub import Reference, cached_store
+from continual_mm.data.conversion.hub import Reference, cached_store
 
 
 @pytest.fixture(autouse=True)

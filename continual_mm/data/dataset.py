@@ -225,16 +225,29 @@ def fitting(
     return found
 
 
+def chosen(
+    wanted: bool | Collection[str], modalities: Sequence[Modality], findings: Findings
+) -> tuple[str, ...]:
+    """The modalities that are to be standardised, in their order; complain about names of none."""
+    names = tuple(one.name for one in modalities)
+    if isinstance(wanted, bool):
+        return names if wanted else ()
+    for unknown in sorted(set(wanted).difference(names)):
+        remedy = f"what can be standardised is {', '.join(names)}"
+        findings.about(unknown, "cannot be standardised: there is no such modality", remedy)
+    return tuple(name for name in names if name in wanted)
+
+
 def _statistics(
     columns: Mapping[str, MemoryColumn],
     training: NDArray[np.bool_],
     wanted: Standardise,
     findings: Findings,
 ) -> dict[str, Statistics]:
+    modalities = [column.modality for column in columns.values()]
     if isinstance(wanted, Mapping):
-        return fitting(wanted, [column.modality for column in columns.values()], findings)
-    chosen = (columns if wanted else ()) if isinstance(wanted, bool) else wanted
-    measured = ((name, column) for name, column in columns.items() if name in chosen)
+        return fitting(wanted, modalities, findings)
+    measured = ((name, columns[name]) for name in chosen(wanted, modalities, findings))
     return {name: Statistics.of(one.steps, one.valid, training) for name, one in measured}
 
 

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from continual_mm.data.columns import Column
+from continual_mm.data.columns import Column, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.standardise import CONSTANT
 from continual_mm.modality import SPLITS, DatasetCard, Modality
@@ -19,8 +16,6 @@ MOST = 5000
 
 FAR = 100.0
 """Times that the values of one modality may be larger than another's before it is told."""
-
-_BLOCK = 256  # items in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +133,13 @@ class _Totals:
         lengths[shown] = np.linalg.norm(real, axis=1)
         self.norms.append(lengths.sum(axis=1) / valid)
         self.zero += int((~steps.any(axis=(1, 2))).sum())
-        self.digests += [
-            blake2b(item[:length].tobytes(), digest_size=16).digest()
-            for item, length in zip(steps, valid, strict=True)
-        ]
-
-
-def _blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[tuple[Any, Any]]:
-    for start in range(0, len(rows), _BLOCK):
-        values, lengths = column.take(torch.from_numpy(rows[start : start + _BLOCK]))
-        steps = values.numpy().reshape(len(values), -1, column.modality.features)
-        valid = np.ones(len(values), np.int64) if lengths is None else lengths.numpy()
-        yield steps, valid
+        self.digests += digests(steps, valid)
 
 
 def _report(dataset: Dataset, column: Column, rows: NDArray[np.int64]) -> ModalityReport:
     modality, rows = column.modality, rows[column.present[rows]]
     totals, lengths = _Totals(modality.features), []
-    for steps, valid in _blocks(column, rows):
+    for steps, valid in blocks(column, rows):
         totals.add(steps, valid)
         lengths.append(valid)
     valid = np.concatenate(lengths)

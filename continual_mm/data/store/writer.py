@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.store.checks import FaultError, sound_id, sound_part
-from continual_mm.data.store.described import described
-from continual_mm.data.store.digest import Digest
+from continual_mm.data.store.digest import Digest, fingerprint_of
 from continual_mm.data.store.faults import Faults
 from continual_mm.data.store.fields import (
     GROUP_FIELDS,
@@ -22,7 +21,6 @@ from continual_mm.data.store.fields import (
     item_fields,
     recording_fields,
 )
-from continual_mm.data.store.fingerprint import fingerprint_of
 from continual_mm.data.store.finishing import (
     Draft,
     check_occurrence,
@@ -31,8 +29,8 @@ from continual_mm.data.store.finishing import (
     with_times,
 )
 from continual_mm.data.store.form import ShardForm, StoreForm, TableName, write_form
-from continual_mm.data.store.layout import Layout, Windows, Words
-from continual_mm.data.store.measured import Measured
+from continual_mm.data.store.layout import Layout, Windows, Words, described
+from continual_mm.data.store.moments import Measured
 from continual_mm.data.store.opening import tables_of
 from continual_mm.data.store.rows import RowMaker
 from continual_mm.data.store.shards import TableWriter
@@ -157,7 +155,9 @@ class StoreWriter:
 
         Raises:
             RefusedError: If there is anything wrong with it.
+            ValueError: If the store is finished.
         """
+        self._check_open()
         number = len(next(iter(self._rows.lengths.values()), ()))
         row: dict[str, Any] = {}
         try:
@@ -181,7 +181,9 @@ class StoreWriter:
 
         Raises:
             RefusedError: If too many were faulty.
+            ValueError: If the store is finished.
         """
+        self._check_open()
         try:
             row = self._rows.row(record)
         except FaultError as fault:
@@ -214,6 +216,10 @@ class StoreWriter:
         """Let go of the files, whether all is written or not."""
         for table in self._tables.values():
             table.close()
+
+    def _check_open(self) -> None:
+        if self._card is not None:
+            raise ValueError("the store is finished: nothing more can be written")
 
     def _table(self, name: TableName, fields: tuple[Field, ...]) -> TableWriter:
         if name not in self._tables:

@@ -13,8 +13,8 @@ from datasets import load_dataset_builder
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.cache import cache_folder
+from continual_mm.data.conversion.foreign import LOOKED_AT, SPLIT_NAMES, Understood
 from continual_mm.data.shelf import FORM
-from continual_mm.data.store.foreign import LOOKED_AT, SPLIT_NAMES, Understood
 from continual_mm.data.store.writer import write_store
 
 PREFIX = "hf:"
