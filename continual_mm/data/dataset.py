@@ -44,6 +44,7 @@ class Dataset:
         picture: (items, height, width) grey or (items, height, width, 3) RGB thumbnails to show to
             people, if there are any.
         statistics: Of the modalities that were standardised, by what.
+        notes: What is worth knowing of how the dataset came about.
     """
 
     card: DatasetCard
@@ -55,6 +56,7 @@ class Dataset:
     text: Texts | None = None
     picture: NDArray[np.uint8] | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

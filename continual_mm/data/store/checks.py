@@ -62,7 +62,8 @@ def sound_number(column: str, value: Any) -> int:
             raise TypeError
         number = index(value)
     except TypeError as error:
-        raise FaultError(column, f"{value!r} is no whole number") from error
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise FaultError(column, f"{shown!r} is no whole number") from error
     if not -(2**63) <= number < 2**63:
         raise FaultError(column, f"{number} does not fit into 64 bits")
     return number

@@ -28,12 +28,14 @@ class Draft:
         name: The dataset's.
         dtype: In which features are stored.
         modalities: Without their times and statistics.
+        notes: What whoever looks at the store should know.
     """
 
     folder: Path
     name: str
     dtype: Literal["float16", "float32"]
     modalities: tuple[ModalityForm, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:

@@ -92,6 +92,7 @@ class StoreForm(Table):
         columns: What items have besides their features.
         modalities: In order.
         tables: Shards by the folder that they lie in.
+        notes: What whoever looks at the store should know of it.
     """
 
     version: Literal[1]
@@ -102,6 +103,7 @@ class StoreForm(Table):
     columns: tuple[OptionalColumn, ...]
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
     tables: dict[TableName, tuple[ShardForm, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def card(self) -> DatasetCard:

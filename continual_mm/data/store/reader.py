@@ -79,6 +79,7 @@ def read_store(
         StoredTexts(tables.items, "text_raw") if "text_raw" in form.columns else None,
         None,
         statistics,
+        form.notes,
     )
 
 

@@ -54,6 +54,7 @@ def write_store(
     dtype: DType = "float16",
     left_out: list[Complaint] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    notes: tuple[str, ...] = (),
 ) -> DatasetCard:
     """Write records as a store; they are never all in memory.
 
@@ -69,6 +70,7 @@ def write_store(
         left_out: Takes the complaints about faulty records, which then are left out; without it
             they end the writing.
         shard_bytes: About how large a file is.
+        notes: What whoever looks at the store should know of it, in sentences.
 
     Returns:
         The card of the store.
@@ -77,7 +79,13 @@ def write_store(
         RefusedError: With everything that is wrong, items named; ids that occur twice included.
     """
     with store_writer(
-        folder, layout=layout, name=name, dtype=dtype, left_out=left_out, shard_bytes=shard_bytes
+        folder,
+        layout=layout,
+        name=name,
+        dtype=dtype,
+        left_out=left_out,
+        shard_bytes=shard_bytes,
+        notes=notes,
     ) as writer:
         for record in records:
             writer.item(record)
@@ -93,6 +101,7 @@ def store_writer(
     dtype: DType = "float16",
     left_out: list[Complaint] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    notes: tuple[str, ...] = (),
 ) -> "Iterator[StoreWriter]":
     """A writer of a store that may have recordings; arguments as :func:`write_store` has them.
 
@@ -104,7 +113,7 @@ def store_writer(
     target = Path(folder)
     with unfinished(target) as place:
         faults = Faults(str(target), left_out)
-        draft = Draft(place, name or target.name, dtype, described(layout, str(target)))
+        draft = Draft(place, name or target.name, dtype, described(layout, str(target)), notes)
         writer = StoreWriter(draft, layout, faults, shard_bytes=shard_bytes)
         try:
             yield writer
@@ -243,6 +252,7 @@ class StoreWriter:
             columns=self._rows.columns or (),
             modalities=modalities,
             tables=dict(shards),
+            notes=draft.notes,
         )
         tables = tables_of(draft.folder, form)
         check_unique(tables.items, self._hashes, faults)
