@@ -88,7 +88,10 @@ def test_the_card_is_there_without_arrow(tmp_path: Path) -> None:
     assert (card.name, card.items, card["speech"].shape) == ("mine", (8, 1, 1), (4, 2))
     code = f"""
     import sys
+    import continual_mm
     from continual_mm.data import registry
+    assert "read_store" in dir(continual_mm)
+    continual_mm.Modality("sound", continual_mm.Kind.VECTOR, (3,))
     registry.card({str(tmp_path / "store")!r})
     sys.exit(bool({{"pyarrow", "torch", "datasets", "pandas"}} & sys.modules.keys()))
     """
