@@ -1,13 +1,13 @@
 """What it costs to train from a store that outgrows memory: ``make bench``.
 
 Speed is a ratio to the same training with the items of the smallest store in memory, in the same
-process; files are in the page cache as far as there is room. Memory is what a training allocates for
-itself (RssAnon), in a process of its own for each size of the store; pages of the store's files are
-not counted, since the system takes them back when it needs them.
+process; files are in the page cache as far as there is room. Memory is what a training allocates
+for itself (RssAnon), in a process of its own for each size of the store; pages of the store's files
+are not counted, since the system takes them back when it needs them.
 
-At full size, stores of 1 and 4 GB, it takes 5 GB of disk and 4 GB of memory, and about an hour on two
-cores. ``python benchmarks/store.py --gigabytes 0.05 0.2`` tries it on small ones. What was made is
-removed at the end, also after Ctrl-C or SIGTERM.
+At full size, stores of 1 and 4 GB, it needs 5 GB of disk and 4 GB of memory.
+``python benchmarks/store.py --gigabytes 0.05 0.2`` tries it on small ones. What was made is removed
+at the end, also after Ctrl-C or SIGTERM.
 """
 
 import argparse

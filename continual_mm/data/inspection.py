@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.data.columns import Column, blocks, digests
+from continual_mm.data.columns import Column, Texts, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.standardise import CONSTANT
 from continual_mm.modality import SPLITS, DatasetCard, Modality
 
 MOST = 5000
 """Items that are looked at; of larger datasets every so many-th of each split."""
+
+_TEXTS = 256  # read at once
 
 FAR = 100.0
 """Times that the values of one modality may be larger than another's before it is told."""
@@ -87,7 +89,7 @@ def inspect(dataset: Dataset, *, most: int = MOST) -> Inspection:
     reports = tuple(_report(dataset, column, most) for column in dataset.columns.values())
     having = np.all([column.present for column in dataset.columns.values()], axis=0)
     groups, straddling = _groups(dataset)
-    texts = None if dataset.text is None else len(np.unique(dataset.text[rows]))
+    texts = None if dataset.text is None else _different(dataset.text, rows)
     return Inspection(
         dataset.card,
         len(rows),
@@ -185,6 +187,12 @@ def _lengths(valid: NDArray[np.int64]) -> tuple[int, int, int]:
     """Shortest, median and longest; zeros if there are none."""
     found = valid if len(valid) else np.zeros(1)
     return int(found.min()), int(np.median(found)), int(found.max())
+
+
+def _different(texts: Texts, rows: NDArray[np.int64]) -> int:
+    """How many texts there are; a few at once, since each takes as much as the longest."""
+    blocks_of_rows = (rows[start : start + _TEXTS] for start in range(0, len(rows), _TEXTS))
+    return len({text for block in blocks_of_rows for text in texts[block].tolist()})
 
 
 def _twice(digests: list[bytes], split: NDArray[np.int64]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import load_dataset_builder
 from datasets.exceptions import DatasetsError
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # handed on by it
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.cache import cache_folder
@@ -120,9 +120,13 @@ def cached_store(text: str, folder: Path | None = None) -> Path:
     """
     reference = Reference.parse(text, folder)
     store = cache_folder() / reference.key
-    if not _is_whole(store):
-        shutil.rmtree(store, ignore_errors=True)
-        _make(reference, store)
+    there = store.exists()
+    if _is_whole(store):
+        return store
+    if there:
+        # What another process put there since then stays.
+        shutil.rmtree(store)
+    _make(reference, store)
     return store
 
 
