@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset as Dataset
     from continual_mm.data.pack import read_pack as read_pack
+    from continual_mm.data.store.reader import read_store as read_store
+    from continual_mm.data.store.small import write_pack_from as write_pack_from
+    from continual_mm.data.store.writer import store_writer as store_writer
+    from continual_mm.data.store.writer import write_store as write_store
     from continual_mm.definitions import (
         MemorySettings as MemorySettings,
     )
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from continual_mm.definitions import (
         Training as Training,
     )
+    from continual_mm.modality import Kind as Kind
+    from continual_mm.modality import Modality as Modality
     from continual_mm.plugins.agem import AGEM as AGEM
     from continual_mm.plugins.distill import Distill as Distill
     from continual_mm.plugins.ewc import EWC as EWC
@@ -61,6 +67,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "Dataset": "data.dataset",
     "read_pack": "data.pack",
+    "read_store": "data.store.reader",
+    "store_writer": "data.store.writer",
+    "write_pack_from": "data.store.small",
+    "write_store": "data.store.writer",
+    "Kind": "modality",
+    "Modality": "modality",
     "MemorySettings": "definitions",
     "Scenario": "definitions",
     "SpaceSettings": "definitions",
@@ -108,8 +120,10 @@ __all__ = [
     "Freeze",
     "History",
     "Interpolate",
+    "Kind",
     "Match",
     "MemorySettings",
+    "Modality",
     "Nullspace",
     "PairLora",
     "Partners",
@@ -133,9 +147,13 @@ __all__ = [
     "load_released",
     "open_run",
     "read_pack",
+    "read_store",
     "run",
     "save_released",
+    "store_writer",
     "train",
+    "write_pack_from",
+    "write_store",
 ]
 
 

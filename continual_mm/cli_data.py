@@ -30,11 +30,19 @@ def data() -> None:
 @click.argument("dataset")
 @click.option("--picture", type=A_PATH, help="A PNG of a few items.")
 @click.option("--items", type=A_COUNT, default=4, show_default=True, help="Items in the picture.")
+@click.option(
+    "--values",
+    "most",
+    type=A_COUNT,
+    default=5000,
+    show_default=True,
+    help="Items whose values are read; of larger datasets every so many-th.",
+)
 @click.option("--format", "format_", type=click.Choice(("table", "json")), default="table")
-def inspect(dataset: str, picture: Path | None, items: int, format_: str) -> None:
+def inspect(dataset: str, picture: Path | None, items: int, most: int, format_: str) -> None:
     """Say what is in DATASET, a registered name or a path, and what deserves a thought."""
-    loaded = late("data.registry").load(dataset, standardise=False)
-    found: Inspection = late("data.inspection").inspect(loaded)
+    loaded = late("data.registry").load(dataset, standardise=False, splits=())
+    found: Inspection = late("data.inspection").inspect(loaded, most=most)
     if format_ == "json":
         sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
     else:
@@ -53,8 +61,8 @@ def _print(found: "Inspection") -> None:
         f" values of {found.looked_at:,} were looked at"
     )
     extras = [
-        *([] if found.groups is None else [f"{found.groups:,} groups"]),
-        *([] if found.captions is None else [f"{found.captions:,} different captions"]),
+        *([] if found.groups is None else [_count(found.groups, "group")]),
+        *([] if found.captions is None else [_count(found.captions, "different caption")]),
         *(["labels"] if card.has_labels else []),
     ]
     if extras:
@@ -62,6 +70,10 @@ def _print(found: "Inspection") -> None:
     terminal.print_rows(HEADINGS, [_row(one) for one in found.modalities])
     for remark in found.remarks:
         terminal.out.print(f"- {remark}")
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number:,} {of}" if number == 1 else f"{number:,} {of}s"
 
 
 def _row(one: "ModalityReport") -> tuple[str, ...]:

@@ -1,14 +1,8 @@
 """How far an extraction is: a bar on a terminal, plain lines where there is none."""
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
+from continual_mm.count_bar import bars
 from continual_mm.extraction.listener import Listener
 from continual_mm.terminal import err
 
@@ -17,15 +11,7 @@ class ClipBar(Listener):
     """Shows the clips that are done, and tells of those that fail."""
 
     def __init__(self) -> None:
-        self._bars = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("clips"),
-            TimeRemainingColumn(),
-            console=err,
-            transient=True,
-            disable=not err.is_terminal,
-        )
+        self._bars = bars()
         self._bar: TaskID | None = None
 
     def __enter__(self) -> "ClipBar":
@@ -44,7 +30,7 @@ class ClipBar(Listener):
         """Say how many are there already."""
         if left < clips:
             err.print(f"{clips - left:,} of {clips:,} clips are there already")
-        self._bar = self._bars.add_task("", total=clips, completed=clips - left)
+        self._bar = self._bars.add_task("", total=clips, completed=clips - left, unit="clips")
 
     def finished(self, clip: str) -> None:
         """One more."""

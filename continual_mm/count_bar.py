@@ -1,14 +1,35 @@
-"""How many of a thing have passed: a bar on a terminal, nothing where there is none."""
+"""How far something is: bars on a terminal, nothing where there is none."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from continual_mm.terminal import err
 
 _Thing = TypeVar("_Thing")
+
+
+def bars(console: Console = err) -> Progress:
+    """Bars that are gone at the end; each task is added with its name, ``total`` and ``unit``.
+
+    Args:
+        console: Where to.
+    """
+    name = TextColumn("{task.description}", markup=False)
+    unit = TextColumn("{task.fields[unit]}")
+    return _shown(console, name, BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn())
 
 
 @contextmanager
@@ -20,5 +41,9 @@ def counting(things: Iterable[_Thing], unit: str) -> Iterator[Iterable[_Thing]]:
         unit: What they are called.
     """
     columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
-        yield bars.track(things, total=None, description="")
+    with _shown(err, *columns) as shown:
+        yield shown.track(things, total=None, description="")
+
+
+def _shown(console: Console, *columns: ProgressColumn) -> Progress:
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

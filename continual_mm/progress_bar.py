@@ -1,15 +1,9 @@
 """How far runs are: a bar for each on a terminal, a plain line per stage where there is none."""
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 
+from continual_mm.count_bar import bars
 from continual_mm.runs.listener import Audience, Listener
 from continual_mm.terminal import err
 
@@ -26,16 +20,7 @@ class RunProgress(Audience):
         self._runs = runs
         self._console = console
         self._names: dict[str, str] = {}
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bars = bars(console)
         self._all: TaskID | None = None
 
     def __enter__(self) -> "RunProgress":

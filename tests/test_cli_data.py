@@ -20,6 +20,8 @@ from continual_mm.data.published.howto100m import clips, videos
 from continual_mm.data.published.recipe import Mode, Recipe
 from continual_mm.data.published.report import Report
 from continual_mm.data.published.vectors import open_vectors
+from continual_mm.data.store.writer import write_store
+from continual_mm.modality import Kind, Modality
 
 DICE = np.random.default_rng
 WORDS = ("add", "the", "salt", "stir", "apply", "eye", "makeup", "brush", "hair")
@@ -154,6 +156,30 @@ def test_a_broken_video_ends_the_job_or_is_listed_as_asked(
     assert "left out: 1 in all, listed in store.left-out.csv" in told.err
     assert "bbbbbbbbbbb_2d.npz" in Path("store.left-out.csv").read_text()
     assert len(registry.load("store", standardise=False, splits=())) == 6
+
+
+def test_a_video_that_float16_cannot_hold_ends_the_job_or_is_listed_as_asked(
+    said, howto100m: Path, words: Path
+) -> None:
+    place = howto100m / "features" / "bbbbbbbbbbb" / "bbbbbbbbbbb_2d.npz"
+    np.savez(place, features=np.full((25, 6), 7e4))
+    asked = [argument.replace("float32", "float16") for argument in HOWTO100M]
+    told = said(*asked)
+    assert (told.code, "70000 is beyond float16" in told.err) == (2, True)
+    told = said(*asked, "--skip")
+    assert told.code == 0
+    assert "recording 'bbbbbbbbbbb'" in Path("store.left-out.csv").read_text()
+    assert len(registry.load("store", standardise=False, splits=())) == 6
+
+
+def test_a_test_set_alone_is_inspected(said, tmp_path: Path) -> None:
+    items = [{"ids": str(k), "split": 2, "film": np.ones(3)} for k in range(2)]
+    write_store(items, tmp_path / "alone", layout=(Modality("film", Kind.VECTOR, (3,)),))
+    told = said("data", "inspect", "alone", "--picture", "alone.png")
+    assert told.code == 0
+    assert "2 items (0 training, 0 validation, 2 test)" in told.out
+    assert "- there is no training item" in told.out
+    assert Path("alone.png").is_file()
 
 
 def clip(name: str, seed: int, *, pooled: str = "", caption: str = "caption") -> dict[str, Any]:

@@ -7,6 +7,9 @@ from PIL import Image
 from continual_mm.data import portrait
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.inspection import inspect
+from continual_mm.data.store.reader import read_store
+from continual_mm.data.store.writer import write_store
+from continual_mm.modality import Kind, Modality
 
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 
@@ -92,3 +95,64 @@ def test_the_picture_has_a_row_for_each_item(tmp_path) -> None:
         portrait.draw(shown, tmp_path / "items.png", items=items)
         with Image.open(tmp_path / "items.png") as picture:
             assert picture.height == pytest.approx(120 * (1.7 * rows + 0.5), abs=2)
+
+
+def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path) -> None:
+    film = np.broadcast_to(np.arange(4.0)[:, None, None], (12, 4, 5, 8))
+    shown = Dataset.from_arrays({"film": film}, split=SPLIT, standardise=False)
+    portrait.draw(shown, tmp_path / "items.png", items=1)
+    with Image.open(tmp_path / "items.png") as picture:
+        grey = np.asarray(picture.convert("L"))
+    # Black, dark, bright; the last of the four is white as the page is.
+    places = [np.argwhere(grey == level) for level in (0, 85, 170)]
+    assert min(map(len, places)) > 1000
+    (y0, x0), (y1, x1), (y2, x2) = (np.median(place, axis=0) for place in places)
+    assert (y0, x0) == pytest.approx((y1, x2), abs=2)
+    assert x1 > x0 + 20
+    assert y2 > y0 + 20
+
+
+def test_items_without_a_test_split_are_inspected_and_drawn(tmp_path) -> None:
+    video = np.random.default_rng(0).standard_normal((3, 2, 2))
+    alone = Dataset.from_arrays({"video": video}, split=[0] * 3, standardise=False, splits=())
+    assert inspect(alone).remarks == ("there is no validation item", "there is no test item")
+    portrait.draw(alone, tmp_path / "items.png", items=2)
+    with Image.open(tmp_path / "items.png") as picture:
+        assert picture.height == pytest.approx(120 * (1.7 * 2 + 0.5), abs=2)
+
+
+def test_a_modality_that_few_items_have_is_looked_at_all_the_same() -> None:
+    values, has = np.arange(1200.0)[:, None], np.zeros(1200, dtype=bool)
+    has[[7, 613]] = True
+    found = Dataset.from_arrays(
+        {"common": values, "rare": values},
+        split=np.repeat(SPLIT, 100),
+        present={"rare": has},
+        standardise=False,
+    )
+    _, rare = inspect(found, most=60).modalities
+    assert (rare.smallest, rare.largest, rare.present) == (7.0, 613.0, (1, 1, 0))
+    assert "no test item has rare" in inspect(found).remarks
+    none = Dataset.from_arrays(
+        {"common": values[:3], "rare": values[:3]},
+        split=[2] * 3,
+        present={"rare": [False] * 3},
+        standardise=False,
+        splits=["test"],
+    )
+    assert "no test item has rare" in inspect(none).remarks
+
+
+def test_values_that_are_not_finite_are_told_and_count_for_nothing(tmp_path) -> None:
+    items = [{"ids": str(k), "split": k, "touch": np.full(50_000, k + 1.0)} for k in range(3)]
+    layout = (Modality("touch", Kind.VECTOR, (50_000,)),)
+    write_store(items, tmp_path / "store", layout=layout)
+    shard = tmp_path / "store" / "items" / "data-00000.arrow"
+    content = bytearray(shard.read_bytes())
+    middle = len(content) // 4 * 2
+    content[middle : middle + 2] = np.float16(np.nan).tobytes()
+    shard.write_bytes(content)
+    found = inspect(read_store(tmp_path / "store", standardise=False))
+    (touch,) = found.modalities
+    assert (touch.broken, touch.smallest, touch.largest) == (1, 1.0, 3.0)
+    assert any("touch that are not finite" in one for one in found.remarks)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from continual_mm.data import columns
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.positives import query_groups
 
@@ -83,6 +84,20 @@ def test_the_caption_decides_where_there_is_one() -> None:
         frozenset({5}),
     }
     assert len(sets(asked(dataset(), "text", "duplicates"))) == 6
+
+
+def test_items_are_the_same_whether_they_are_looked_at_at_once_or_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zeros = {"sight": np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 2.0]] * 2), "words": WORDS}
+    source = Dataset.from_arrays(zeros, standardise=False, lengths={"words": [1, 2, 1, 2, 2, 2]})
+    for most in (1 << 23, 1):
+        monkeypatch.setattr(columns, "_BLOCK_VALUES", most)
+        assert sets(asked(source, "sight", "duplicates")) == {
+            frozenset({0, 1, 3, 4}),
+            frozenset({2, 5}),
+        }
+        assert frozenset({0, 2}) in sets(asked(source, "words", "duplicates"))
 
 
 def test_only_the_rows_asked_for_count_in_their_order() -> None:

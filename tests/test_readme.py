@@ -3,19 +3,24 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 from continual_mm.arrivals import plan
 from continual_mm.data.narrated_shapes.card import CARD
 from continual_mm.reading import draft_scenario
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REAL_DATA = (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8")
 
 
-def block(language: str, after: str = "") -> str:
-    start = README.index(after)
-    found = re.search(rf"```{language}\n(.*?)```", README[start:], flags=re.DOTALL)
+def block(language: str, after: str = "", page: str = README) -> str:
+    start = page.index(after)
+    found = re.search(rf"```{language}\n(.*?)```", page[start:], flags=re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -32,6 +37,19 @@ def test_the_python_example_runs_and_is_short():
     assert 0 <= after <= 1
     assert before > 0.1
     assert np.allclose(np.linalg.norm(names["vectors"].numpy(), axis=1), 1, atol=1e-5)
+
+
+def test_a_store_is_written_and_read_as_the_page_on_real_data_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    code = block("python", after="## Features of your own", page=REAL_DATA)
+    exec(compile(code, "real-data.md", "exec"), names)
+    dataset = names["dataset"]
+    assert dataset.card.items == (800, 100, 100)
+    assert dataset.card["audio"].shape == (59, 40)
+    assert dataset.columns["video"].take(torch.tensor([3, 4]))[0].shape == (2, 512)
 
 
 def test_the_scenario_of_the_readme_is_sound():

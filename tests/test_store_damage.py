@@ -1,6 +1,7 @@
 """Stores that were damaged, or made to mislead: one clear refusal each, naming the file."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from continual_mm.data.store import form
 from continual_mm.data.store.form import read_store_card
 from continual_mm.data.store.layout import Window, Windows, Words
 from continual_mm.data.store.reader import read_store
-from continual_mm.data.store.writer import store_writer
+from continual_mm.data.store.writer import store_writer, write_store
 from continual_mm.modality import Kind, Modality
 
 LAYOUT = (
@@ -31,12 +32,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "store"
     dice = np.random.default_rng(0)
     with store_writer(path, layout=LAYOUT, shard_bytes=150) as writer:
-        writer.recording("film", {"frames": dice.normal(size=(6, 2))})
+        for name in ("film", "tape", "disc"):
+            writer.recording(name, {"frames": dice.normal(size=(40, 2))})
         for row in range(9):
             writer.item(
                 {
                     "ids": str(row),
-                    "split": row // 7,
+                    "split": max(0, row - 6),
                     "touch": dice.normal(size=3),
                     "speech": dice.normal(size=(1 + row % 3, 2)),
                     "text": np.arange(row % 3 + 1),
@@ -48,7 +50,14 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "store"))
+    """Without what tells a shard from another: whoever makes one to mislead knows that as well."""
+    store = Path(shutil.copytree(sound, tmp_path / "store"))
+    said = json.loads((store / "store.json").read_text())
+    for shards in said["tables"].values():
+        for shard in shards:
+            assert len(shard.pop("edges")) == 32
+    (store / "store.json").write_text(json.dumps(said))
+    return store
 
 
 @pytest.fixture
@@ -96,6 +105,41 @@ def test_a_shard_of_other_bytes_is_refused(store: Path, shard: Path) -> None:
     assert f"{shard}: " in refused(store)
     shard.write_bytes(b"\xff" * shard.stat().st_size)
     assert f"{shard}: cannot be read" in refused(store)
+
+
+@pytest.mark.parametrize("table", ["items", "recordings"])
+def test_shards_that_changed_places_are_refused(sound: Path, tmp_path: Path, table: str) -> None:
+    store = Path(shutil.copytree(sound, tmp_path / "store"))
+    said = json.loads((store / "store.json").read_text())["tables"][table]
+    alike = [(shard["rows"], shard["bytes"]) for shard in said]
+    first, second = next(
+        (k, n) for n in range(len(alike)) for k in range(n) if alike[k] == alike[n]
+    )
+    one, other = (store / table / f"data-{each:05d}.arrow" for each in (first, second))
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    assert f"{one}: is another file than the one that was written" in refused(store)
+
+
+def test_what_is_no_file_is_not_waited_for(store: Path, shard: Path) -> None:
+    shard.unlink()
+    os.mkfifo(shard)
+    assert f"{shard}: is no file" in refused(store)
+    (store / "store.json").unlink()
+    os.mkfifo(store / "store.json")
+    assert "store.json: is no file" in refused(store)
+
+
+def test_groups_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    items = [
+        {"ids": str(k), "split": k, "group": f"film {k}", "touch": np.ones(3)} for k in range(3)
+    ]
+    write_store(items, tmp_path / "store", layout=LAYOUT[:1])
+    said = json.loads((tmp_path / "store" / "store.json").read_text())
+    del said["tables"]["groups"]
+    (tmp_path / "store" / "store.json").write_text(json.dumps(said))
+    assert "'group': leads to groups that are not there" in refused(tmp_path / "store")
 
 
 def test_flipped_bytes_never_end_the_process(store: Path, shard: Path) -> None:

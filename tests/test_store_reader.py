@@ -204,9 +204,9 @@ def test_items_without_training_can_only_be_standardised_by_another_dataset(
     records = [{"ids": str(k), "split": 2, "touch": np.ones(3)} for k in range(3)]
     write_store(records, tmp_path / "store", layout=LAYOUT[:1])
     with pytest.raises(RefusedError, match="no training item has it"):
-        read_store(tmp_path / "store")
+        read_store(tmp_path / "store", splits=())
     training = read_store(folder)
-    test = read_store(tmp_path / "store", standardise=training.statistics)
+    test = read_store(tmp_path / "store", standardise=training.statistics, splits=["test"])
     values, _ = test.columns["touch"].take(torch.arange(3))
     expected = (1 - training.statistics["touch"].mean) * training.statistics["touch"].rate
     np.testing.assert_allclose(values[2].numpy(), expected, rtol=1e-6)
@@ -215,15 +215,35 @@ def test_items_without_training_can_only_be_standardised_by_another_dataset(
 def test_a_changed_byte_is_found_when_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
     verify_store(folder)
     write_store(
-        ({"ids": str(k), "split": 0, "touch": np.full(3, 0.5)} for k in range(4)),
+        ({"ids": str(k), "split": k, "touch": np.full(50_000, 0.5)} for k in range(3)),
         tmp_path / "store",
-        layout=LAYOUT[:1],
+        layout=(Modality("touch", Kind.VECTOR, (50_000,)),),
     )
     shard = tmp_path / "store" / "items" / "data-00000.arrow"
-    content = shard.read_bytes()
-    half = np.float16(0.5).tobytes()
-    shard.write_bytes(content.replace(half * 12, half * 11 + np.float16(0.25).tobytes()))
-    assert shard.read_bytes() != content
+    content = bytearray(shard.read_bytes())
+    middle = len(content) // 4 * 2
+    assert content[middle : middle + 2] == np.float16(0.5).tobytes()
+    content[middle : middle + 2] = np.float16(0.25).tobytes()
+    shard.write_bytes(content)
     read_store(tmp_path / "store")
     with pytest.raises(RefusedError, match="holds other values than those of the fingerprint"):
         verify_store(tmp_path / "store")
+
+
+def test_a_modality_that_is_not_there_cannot_be_standardised(
+    folder: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    for ask in (
+        lambda: read_store(folder, standardise=["touch", "smell"]),
+        lambda: in_memory(arrays, standardise=["touch", "smell"]),
+    ):
+        with pytest.raises(RefusedError, match="'smell': cannot be standardised: there is no such"):
+            ask()
+
+
+def test_splits_must_have_items_as_those_of_a_pack(tmp_path: Path) -> None:
+    items = [{"ids": str(k), "split": 2, "touch": np.ones(3)} for k in range(3)]
+    write_store(items, tmp_path / "store", layout=LAYOUT[:1])
+    with pytest.raises(RefusedError, match="there is no training item"):
+        read_store(tmp_path / "store", standardise=False)
+    assert len(read_store(tmp_path / "store", standardise=False, splits=["test"])) == 3

@@ -11,10 +11,12 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from continual_mm.complaint import RefusedError
 from continual_mm.data.store.form import read_store_card
 from continual_mm.data.store.layout import Layout
+from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import store_writer, write_store
 from continual_mm.modality import Kind, Modality
 
@@ -86,7 +88,10 @@ def test_the_card_is_there_without_arrow(tmp_path: Path) -> None:
     assert (card.name, card.items, card["speech"].shape) == ("mine", (8, 1, 1), (4, 2))
     code = f"""
     import sys
+    import continual_mm
     from continual_mm.data import registry
+    assert "read_store" in dir(continual_mm)
+    continual_mm.Modality("sound", continual_mm.Kind.VECTOR, (3,))
     registry.card({str(tmp_path / "store")!r})
     sys.exit(bool({{"pyarrow", "torch", "datasets", "pandas"}} & sys.modules.keys()))
     """
@@ -117,6 +122,7 @@ def test_the_fingerprint_is_the_content_however_it_is_divided(tmp_path: Path) ->
         ({"touch": np.zeros(4)}, r"column 'touch': has shape \(4,\); its items are \(3,\)"),
         ({"speech": np.zeros((2, 3))}, r"has shape \(2, 3\); its items are \(time, 2\)"),
         ({"speech": np.zeros((0, 2))}, "leave it out where there is none"),
+        ({"touch": [1.0, [2.0]]}, "column 'touch': is no array"),
         ({"touch": np.array([1, 2, 3])}, "is int64; a modality holds floats"),
         ({"touch": np.array([1, np.nan, 3])}, "column 'touch': is not finite"),
         ({"touch": np.array([1.0, -7e4, 3])}, '70000 is beyond float16; write dtype="float32"'),
@@ -238,3 +244,41 @@ def test_two_writers_of_one_store_do_not_mix(tmp_path: Path) -> None:
         for each in records():
             writer.item(each)
     assert read_store_card(tmp_path / "store").items == (8, 1, 1)
+
+
+def test_a_store_that_was_made_meanwhile_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        # Another process puts its store in place before it lets go of the lock.
+        patch.setattr("fcntl.flock", lambda *_: target.mkdir())
+        with pytest.raises(RefusedError, match="is there already"):
+            write_store(records(), target, layout=LAYOUT)
+    target.rmdir()
+    target.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RefusedError, match="is there already"):
+        write_store(records(), target, layout=LAYOUT)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_finished_store_takes_nothing_more(tmp_path: Path) -> None:
+    with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
+        for each in records():
+            writer.item(each)
+        writer.finish()
+        for late in (lambda: writer.item(record(11)), lambda: writer.recording("a", {})):
+            with pytest.raises(ValueError, match="the store is finished"):
+                late()
+    assert read_store_card(tmp_path / "store").items == (8, 1, 1)
+
+
+def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path: Path) -> None:
+    for size in (1e-5, 1e-9):
+        faint = [{**each, "touch": size * each["touch"]} for each in records()]
+        with pytest.raises(RefusedError, match=r"values of 'touch' are about .* write dtype"):
+            write_store(faint, tmp_path / "store", layout=LAYOUT)
+    write_store(faint, tmp_path / "store", layout=LAYOUT, dtype="float32")
+    _, first = (each["touch"] for each in faint[:2])
+    touch = read_store(tmp_path / "store", standardise=False).columns["touch"]
+    np.testing.assert_array_equal(touch.take(torch.tensor([1]))[0][0], first.astype(np.float32))

@@ -1,6 +1,9 @@
 """What a dataset keeps of each modality: in memory, or wherever rows can be taken from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.modality import Modality
+
+_BLOCK_VALUES = 1 << 23
+"""Values of items that are in memory at once where all are looked at: 32 MB."""
 
 
 class Column(Protocol):
@@ -84,3 +90,37 @@ class MemoryColumn:
         lengths = torch.from_numpy(self.lengths)[rows]
         longest = int(lengths.max()) if len(rows) else 0
         return values[rows, :longest], lengths
+
+
+def blocks(
+    column: Column, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Some items, all of which have the modality, a few megabytes at a time.
+
+    Args:
+        column: The modality.
+        rows: (items,) rows of the dataset.
+
+    Yields:
+        (n, time, features) and (n,) valid steps; a vector is one step.
+    """
+    height = max(1, _BLOCK_VALUES // prod(column.modality.shape))
+    for start in range(0, len(rows), height):
+        values, lengths = column.take(torch.from_numpy(rows[start : start + height]))
+        steps = values.numpy().reshape(len(values), -1, column.modality.features)
+        yield steps, np.ones(len(steps), np.int64) if lengths is None else lengths.numpy()
+
+
+def digests(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> list[bytes]:
+    """16 bytes for each item, equal where all valid steps are; what is behind them does not count.
+
+    Args:
+        steps: (n, time, features).
+        valid: (n,) valid steps.
+    """
+    # Both zeros are the same number.
+    positive = steps + np.float32(0.0)
+    return [
+        blake2b(item[:length].tobytes(), digest_size=16).digest()
+        for item, length in zip(positive, valid.tolist(), strict=True)
+    ]

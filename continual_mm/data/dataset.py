@@ -44,6 +44,7 @@ class Dataset:
         picture: (items, height, width) grey or (items, height, width, 3) RGB thumbnails to show to
             people, if there are any.
         statistics: Of the modalities that were standardised, by what.
+        notes: What is worth knowing of how the dataset came about.
     """
 
     card: DatasetCard
@@ -55,6 +56,7 @@ class Dataset:
     text: Texts | None = None
     picture: NDArray[np.uint8] | None = None
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -225,16 +227,29 @@ def fitting(
     return found
 
 
+def chosen(
+    wanted: bool | Collection[str], modalities: Sequence[Modality], findings: Findings
+) -> tuple[str, ...]:
+    """The modalities that are to be standardised, in their order; complain about names of none."""
+    names = tuple(one.name for one in modalities)
+    if isinstance(wanted, bool):
+        return names if wanted else ()
+    for unknown in sorted(set(wanted).difference(names)):
+        remedy = f"what can be standardised is {', '.join(names)}"
+        findings.about(unknown, "cannot be standardised: there is no such modality", remedy)
+    return tuple(name for name in names if name in wanted)
+
+
 def _statistics(
     columns: Mapping[str, MemoryColumn],
     training: NDArray[np.bool_],
     wanted: Standardise,
     findings: Findings,
 ) -> dict[str, Statistics]:
+    modalities = [column.modality for column in columns.values()]
     if isinstance(wanted, Mapping):
-        return fitting(wanted, [column.modality for column in columns.values()], findings)
-    chosen = (columns if wanted else ()) if isinstance(wanted, bool) else wanted
-    measured = ((name, column) for name, column in columns.items() if name in chosen)
+        return fitting(wanted, modalities, findings)
+    measured = ((name, columns[name]) for name in chosen(wanted, modalities, findings))
     return {name: Statistics.of(one.steps, one.valid, training) for name, one in measured}
 
 

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from continual_mm.data.columns import Column
+from continual_mm.data.columns import Column, Texts, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.standardise import CONSTANT
 from continual_mm.modality import SPLITS, DatasetCard, Modality
@@ -17,10 +14,10 @@ from continual_mm.modality import SPLITS, DatasetCard, Modality
 MOST = 5000
 """Items that are looked at; of larger datasets every so many-th of each split."""
 
+_TEXTS = 256  # read at once
+
 FAR = 100.0
 """Times that the values of one modality may be larger than another's before it is told."""
-
-_BLOCK = 256  # items in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,7 @@ class ModalityReport:
         zero: Items of which every value is 0.
         repeated: Items whose values are those of another item.
         leaked: Validation and test items whose values are those of a training item.
+        broken: Items with values that are not finite, which count for none of the sizes.
     """
 
     modality: Modality
@@ -52,6 +50,7 @@ class ModalityReport:
     zero: int
     repeated: int
     leaked: int
+    broken: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +83,13 @@ def inspect(dataset: Dataset, *, most: int = MOST) -> Inspection:
 
     Args:
         dataset: The items.
-        most: Items whose values are read.
+        most: Items whose values are read, of each modality.
     """
     rows = _spread(dataset.split, most)
-    reports = tuple(_report(dataset, column, rows) for column in dataset.columns.values())
+    reports = tuple(_report(dataset, column, most) for column in dataset.columns.values())
     having = np.all([column.present for column in dataset.columns.values()], axis=0)
     groups, straddling = _groups(dataset)
-    texts = None if dataset.text is None else len(np.unique(dataset.text[rows]))
+    texts = None if dataset.text is None else _different(dataset.text, rows)
     return Inspection(
         dataset.card,
         len(rows),
@@ -99,7 +98,7 @@ def inspect(dataset: Dataset, *, most: int = MOST) -> Inspection:
         groups,
         straddling,
         texts,
-        tuple(_remarks(reports, straddling)),
+        (*dataset.notes, *_remarks(dataset.card, reports, straddling)),
     )
 
 
@@ -123,11 +122,30 @@ class _Totals:
         self.high = np.full(features, -np.inf)
         self.squares, self.values = 0.0, 0
         self.norms: list[NDArray[np.float64]] = []
-        self.zero = 0
+        self.zero = self.broken = 0
         self.digests: list[bytes] = []
 
     def add(self, steps: NDArray[np.float32], valid: NDArray[np.int64]) -> None:
         """Take a block: (n, time, features), zero behind the valid steps, and (n,) valid steps."""
+        self.digests += digests(steps, valid)
+        finite = np.isfinite(steps).all(axis=(1, 2))
+        if not finite.all():
+            self.broken += int((~finite).sum())
+            steps, valid = steps[finite], valid[finite]
+        if len(steps):
+            self._measure(steps, valid)
+
+    def sizes(self) -> tuple[float, float, float, float, int]:
+        """Smallest and largest value, root mean square, norm, constant features; zeros of none."""
+        if not self.values:
+            return 0.0, 0.0, 0.0, 0.0, 0
+        # As for standardising: less than rounding leaves of a spread is none.
+        flat = self.high - self.low <= CONSTANT * np.maximum(abs(self.high), abs(self.low))
+        rms, norm = np.sqrt(self.squares / self.values), np.median(np.concatenate(self.norms))
+        low, high = float(self.low.min()), float(self.high.max())
+        return low, high, float(rms), float(norm), int(flat.sum())
+
+    def _measure(self, steps: NDArray[np.float32], valid: NDArray[np.int64]) -> None:
         shown = np.arange(steps.shape[1]) < valid[:, None]
         real = steps[shown].astype(np.float64)
         self.low = np.minimum(self.low, real.min(axis=0))
@@ -138,45 +156,43 @@ class _Totals:
         lengths[shown] = np.linalg.norm(real, axis=1)
         self.norms.append(lengths.sum(axis=1) / valid)
         self.zero += int((~steps.any(axis=(1, 2))).sum())
-        self.digests += [
-            blake2b(item[:length].tobytes(), digest_size=16).digest()
-            for item, length in zip(steps, valid, strict=True)
-        ]
 
 
-def _blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[tuple[Any, Any]]:
-    for start in range(0, len(rows), _BLOCK):
-        values, lengths = column.take(torch.from_numpy(rows[start : start + _BLOCK]))
-        steps = values.numpy().reshape(len(values), -1, column.modality.features)
-        valid = np.ones(len(values), np.int64) if lengths is None else lengths.numpy()
-        yield steps, valid
-
-
-def _report(dataset: Dataset, column: Column, rows: NDArray[np.int64]) -> ModalityReport:
-    modality, rows = column.modality, rows[column.present[rows]]
-    totals, lengths = _Totals(modality.features), []
-    for steps, valid in _blocks(column, rows):
+def _report(dataset: Dataset, column: Column, most: int) -> ModalityReport:
+    modality, present = column.modality, np.flatnonzero(column.present)
+    rows = present[_spread(dataset.split[present], most)]
+    totals, lengths = _Totals(modality.features), [np.empty(0, dtype=np.int64)]
+    for steps, valid in blocks(column, rows):
         totals.add(steps, valid)
         lengths.append(valid)
-    valid = np.concatenate(lengths)
     repeated, leaked = _twice(totals.digests, dataset.split[rows])
-    # As for standardising: less than rounding leaves of a spread is none.
-    flat = totals.high - totals.low <= CONSTANT * np.maximum(abs(totals.high), abs(totals.low))
+    smallest, largest, rms, norm, constant = totals.sizes()
     return ModalityReport(
         modality,
-        _per_split(dataset.split[column.present]),
-        (int(valid.min()), int(np.median(valid)), int(valid.max()))
-        if modality.kind.has_length
-        else None,
-        float(totals.low.min()),
-        float(totals.high.max()),
-        float(np.sqrt(totals.squares / totals.values)),
-        float(np.median(np.concatenate(totals.norms))),
-        int(flat.sum()),
+        _per_split(dataset.split[present]),
+        _lengths(np.concatenate(lengths)) if modality.kind.has_length else None,
+        smallest,
+        largest,
+        rms,
+        norm,
+        constant,
         totals.zero,
         repeated,
         leaked,
+        totals.broken,
     )
+
+
+def _lengths(valid: NDArray[np.int64]) -> tuple[int, int, int]:
+    """Shortest, median and longest; zeros if there are none."""
+    found = valid if len(valid) else np.zeros(1)
+    return int(found.min()), int(np.median(found)), int(found.max())
+
+
+def _different(texts: Texts, rows: NDArray[np.int64]) -> int:
+    """How many texts there are; a few at once, since each takes as much as the longest."""
+    blocks_of_rows = (rows[start : start + _TEXTS] for start in range(0, len(rows), _TEXTS))
+    return len({text for block in blocks_of_rows for text in texts[block].tolist()})
 
 
 def _twice(digests: list[bytes], split: NDArray[np.int64]) -> tuple[int, int]:
@@ -201,7 +217,11 @@ def _groups(dataset: Dataset) -> tuple[int | None, int]:
     return len(groups), int((splits > 1).sum())
 
 
-def _remarks(reports: tuple[ModalityReport, ...], straddling: int) -> Iterator[str]:
+def _remarks(
+    card: DatasetCard, reports: tuple[ModalityReport, ...], straddling: int
+) -> Iterator[str]:
+    empty = [split for split, items in zip(SPLITS, card.items, strict=True) if not items]
+    yield from (f"there is no {split} item" for split in empty)
     sized = sorted((one for one in reports if one.rms), key=lambda one: one.rms)
     if sized and sized[-1].rms > FAR * sized[0].rms:
         small, large = sized[0], sized[-1]
@@ -211,16 +231,18 @@ def _remarks(reports: tuple[ModalityReport, ...], straddling: int) -> Iterator[s
             f" {small.rms:.3g}): keep standardise = true, or one of them has no say"
         )
     for one in reports:
-        yield from _remarks_on(one)
+        yield from _remarks_on(one, empty)
     if straddling > 1:
         yield f"{straddling:,} groups have items in more than one split: scores may be too good"
 
 
-def _remarks_on(one: ModalityReport) -> Iterator[str]:
+def _remarks_on(one: ModalityReport, empty: list[str]) -> Iterator[str]:
     name = one.modality.name
     for split, count in zip(SPLITS, one.present, strict=True):
-        if not count:
+        if not count and split not in empty:
             yield f"no {split} item has {name}"
+    if one.broken:
+        yield f"{one.broken:,} items have values of {name} that are not finite: it is damaged"
     if one.constant:
         yield f"{one.constant} of {one.modality.features} features of {name} never change"
     if one.zero:

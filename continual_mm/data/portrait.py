@@ -24,15 +24,17 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> N
     """Write a PNG with a row for each item and a column for each modality.
 
     A vector is drawn as a line over its features; everything with time as an image, time from left
-    to right, features from bottom to top. Thumbnails come first where the dataset has them. All
-    rows of a column share one range of values.
+    to right, features from bottom to top; frames that are pictures as four of them.
+    Thumbnails come first where the dataset has them. All rows of a column share one range of
+    values.
 
     Args:
         dataset: As it is in the file, not standardised.
         path: Where to; an existing file is replaced.
-        items: Number of test items, evenly spread.
+        items: Number of test items, evenly spread; of any items if there is none for testing.
     """
-    rows = dataset.rows_of(Split.TEST)
+    test = dataset.rows_of(Split.TEST)
+    rows = test if len(test) else np.arange(len(dataset))
     rows = rows[np.linspace(0, len(rows) - 1, min(items, len(rows))).astype(np.int64)]
     pictures = dataset.picture is not None
     names = [*(["picture"] if pictures else []), *dataset.columns]
@@ -73,12 +75,21 @@ def _show_modality(axes: list[Axes], dataset: Dataset, name: str, rows: NDArray[
         if values is None:
             ax.text(0.5, 0.5, f"no {name}", ha="center", va="center", fontsize=9, color=_FAINT)
         elif not column.modality.kind.has_length:
-            ax.plot(values, color=_INK, linewidth=0.8)
+            ax.plot(values, color=_INK, linewidth=0.8, drawstyle="steps-mid")
             ax.set_ylim(low, high if high > low else low + 1.0)
+        elif values.ndim == 3:
+            ax.imshow(_mosaic(values), aspect="equal", vmin=low, vmax=high, cmap="gray")
         else:
             steps = values.reshape(len(values), -1)
             ax.imshow(steps.T, aspect="auto", origin="lower", vmin=low, vmax=high, cmap="magma")
         _bare(ax)
+
+
+def _mosaic(film: NDArray[np.float32]) -> NDArray[np.float32]:
+    """First, last and two between of (time, height, width) frames, in two rows."""
+    first, second, third, last = film[np.linspace(0, len(film) - 1, 4).astype(np.int64)]
+    mosaic: NDArray[np.float32] = np.block([[first, second], [third, last]])
+    return mosaic
 
 
 def _item(dataset: Dataset, name: str, row: int) -> NDArray[np.float32]:

@@ -1,12 +1,11 @@
 """Which test items cannot be told apart by a query, and so answer it equally well."""
 
-from math import prod
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from continual_mm.data.columns import blocks, digests
 from continual_mm.data.dataset import Dataset
 
 
@@ -40,10 +39,5 @@ def query_groups(
         return np.unique(dataset.label[rows], return_inverse=True)[1].astype(np.int64)
     if modality == "text" and dataset.text is not None:
         return np.unique(dataset.text[rows], return_inverse=True)[1].astype(np.int64)
-    column = dataset.columns[modality]
-    values, lengths = column.take(torch.from_numpy(rows))
-    shown = values.numpy().reshape(len(rows), prod(values.shape[1:]))
-    if lengths is not None:
-        # Zeros behind the end are not zeros that belong to the item.
-        shown = np.hstack([shown, lengths.numpy()[:, None].astype(shown.dtype)])
-    return np.unique(shown, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    shown = [one for block in blocks(dataset.columns[modality], rows) for one in digests(*block)]
+    return np.unique(np.array(shown, np.bytes_), return_inverse=True)[1].astype(np.int64)

@@ -35,7 +35,8 @@ class Registered:
 
 _PACK = "continual_mm.data.pack"
 _STORE = "continual_mm.data.store"
-_HUB = "hf:"
+_HUB = "continual_mm.data.conversion.hub"
+_PREFIX = "hf:"
 _SHAPES = "continual_mm.data.narrated_shapes"
 _DIGITS = "continual_mm.data.digits"
 
@@ -128,8 +129,8 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
         return shelf.brought(name_or_path)
     path = (folder or Path()) / Path(name_or_path).expanduser()
     foreign = path.is_dir() and not (path / shelf.FORM).exists()
-    if foreign or name_or_path.startswith(_HUB):
-        cached_store: Callable[..., Path] = _imported(f"{_STORE}.hub:cached_store")
+    if foreign or name_or_path.startswith(_PREFIX):
+        cached_store: Callable[..., Path] = _imported(f"{_HUB}:cached_store")
         return cached_store(name_or_path, folder)
     if path.exists():
         return path

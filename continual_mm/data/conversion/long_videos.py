@@ -20,7 +20,7 @@ from continual_mm.data.published.windows import Window as Clip
 from continual_mm.data.published.windows import feature_slice, grown, sound_slice
 from continual_mm.data.published.words import known_rows
 from continual_mm.data.store.layout import Layout, Window, Windows, Words
-from continual_mm.data.store.writer import store_writer
+from continual_mm.data.store.writer import StoreWriter, store_writer
 from continual_mm.modality import DatasetCard, Kind, Modality
 
 _2D, _3D, _SOUND = "features_2d", "features_3d", "sound"
@@ -52,8 +52,8 @@ def write_videos(
             and a text is filled up with a word of zeros; in ``robust`` what is missing is left out.
         held_out: Which videos are for validation and test.
         dtype: In which features are stored.
-        left_out: Takes the complaints about faulty items, which then are left out; without it they
-            end the writing.
+        left_out: Takes the complaints about faulty videos and items, which then are left out;
+            without it they end the writing.
 
     Raises:
         RefusedError: With everything that is wrong.
@@ -66,10 +66,25 @@ def write_videos(
     layout = _layout(first, vectors, recipe)
     with store_writer(folder, layout=layout, dtype=dtype, left_out=left_out) as writer:
         for video in chain([first], given):
-            number = writer.recording(video.name, _recording(video, recipe))
+            number = _written(writer, video, recipe, left_out)
+            if number is None:
+                continue
             for record in _items(video, number, vectors, recipe):
                 writer.item(record | {"split": held_out.split(video.name)})
         return writer.finish()
+
+
+def _written(
+    writer: StoreWriter, video: Video, recipe: Recipe, left_out: list[Complaint] | None
+) -> int | None:
+    """The number of a video's recording; None if it is faulty and left out with its items."""
+    try:
+        return writer.recording(video.name, _recording(video, recipe))
+    except RefusedError as error:
+        if left_out is None:
+            raise
+        left_out.extend(error.complaints)
+        return None
 
 
 def _layout(video: Video, vectors: WordVectors, recipe: Recipe) -> Layout:

@@ -62,7 +62,8 @@ def sound_number(column: str, value: Any) -> int:
             raise TypeError
         number = index(value)
     except TypeError as error:
-        raise FaultError(column, f"{value!r} is no whole number") from error
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise FaultError(column, f"{shown!r} is no whole number") from error
     if not -(2**63) <= number < 2**63:
         raise FaultError(column, f"{number} does not fit into 64 bits")
     return number
@@ -87,7 +88,7 @@ def sound_features(modality: ModalityForm, value: Any, dtype: str) -> NDArray[An
         FaultError: If they are no finite floats of the modality's shape, or beyond the dtype.
     """
     name, shape = modality.name, modality.shape
-    array = np.asarray(value)
+    array = _array(name, value)
     expected = ("time", *shape[1:]) if modality.kind.has_length else shape
     if array.dtype.kind != "f" and array.dtype != np.uint8:
         raise FaultError(name, f"is {array.dtype}", "a modality holds floats (or uint8 pixels)")
@@ -104,7 +105,7 @@ def sound_part(name: str, value: Any, features: int, dtype: str) -> NDArray[Any]
     Raises:
         FaultError: If it is no array of finite floats of so many features, or beyond the dtype.
     """
-    array = np.asarray(value)
+    array = _array(name, value)
     if array.dtype.kind != "f" and array.dtype != np.uint8:
         raise FaultError(name, f"is {array.dtype}", "a recording holds floats (or uint8 pixels)")
     if array.ndim < 2 or array[:1].size != features * len(array[:1]):
@@ -138,7 +139,7 @@ def sound_words(modality: ModalityForm, value: Any) -> NDArray[np.int32]:
     Raises:
         FaultError: If they are no such rows, or there is none.
     """
-    array = np.asarray(value)
+    array = _array(modality.name, value)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         problem = f"is {array.dtype} of shape {array.shape}"
         raise FaultError(modality.name, problem, "give the words' rows in the table: (time,)")
@@ -184,3 +185,11 @@ def sound_window(
         problem = f"lies outside recording {recording}, which has {steps[0]} steps"
         raise FaultError(name, problem, "leave it out where there is none")
     return recording, cut[:, 0], cut[:, 1]
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        # Lists of several lengths, tensors that are being trained.
+        raise FaultError(name, f"is no array ({error})") from error

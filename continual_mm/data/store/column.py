@@ -1,5 +1,6 @@
 """A modality whose features stay on the disk until rows of it are taken."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from continual_mm.data.standardise import BLOCK_VALUES, Statistics
 from continual_mm.data.store.ragged import blocks_of, steps_of
-from continual_mm.data.store.source import Source
+from continual_mm.data.store.sources import Source
 from continual_mm.modality import Modality
 
 _ROWS = 1 << 20
-"""Rows whose steps are counted at once."""
+"""Rows that are looked at at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,10 +38,14 @@ class StoredColumn:
     def valid(self) -> NDArray[np.int64]:
         """(items,) steps that carry signal; 0 for an item that lacks the modality."""
         valid = np.zeros(len(self.present), dtype=np.int64)
-        for start in range(0, len(valid), _ROWS):
-            rows = start + np.flatnonzero(self.present[start : start + _ROWS])
+        for rows in self.rows():
             valid[rows] = self.source.counts(rows)
         return valid
+
+    def rows(self) -> Iterator[NDArray[np.int64]]:
+        """The items that have the modality, ascending, about a million at once."""
+        for start in range(0, len(self.present), _ROWS):
+            yield start + np.flatnonzero(self.present[start : start + _ROWS])
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of some rows, all of which have the modality.

@@ -1,13 +1,17 @@
-"""A fingerprint of tables that does not depend on how they are divided into shards."""
+"""A fingerprint of a store that does not depend on how its tables are divided into shards."""
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from continual_mm.data.standardise import BLOCK_VALUES
+from continual_mm.data.store.form import ModalityForm
 
 
 class Digest:
@@ -56,3 +60,20 @@ def _letters(column: pa.Array) -> NDArray[np.uint8]:
         return np.empty(0, dtype=np.uint8)
     bounds = np.frombuffer(offsets, dtype=np.int32)[column.offset :][: len(column) + 1]
     return np.frombuffer(letters, dtype=np.uint8)[bounds[0] : bounds[-1]]
+
+
+def fingerprint_of(digest: Digest, modalities: Iterable[ModalityForm]) -> str:
+    """The fingerprint of tables and words, and of what they mean."""
+    return digest.value(
+        *(
+            f"{one.name} {one.kind} {one.shape} {one.source} {dict(one.parts)} {one.reduce}"
+            for one in modalities
+        )
+    )
+
+
+def add_words(digest: Digest, name: str, vectors: NDArray[np.floating]) -> None:
+    """Take in the word vectors of a modality, a few megabytes at a time."""
+    height = max(1, BLOCK_VALUES // vectors.shape[1])
+    for start in range(0, len(vectors), height):
+        digest.add_array(f"words {name}", vectors[start : start + height])

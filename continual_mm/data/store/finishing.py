@@ -11,10 +11,12 @@ import numpy as np
 from continual_mm.data.findings import first_few
 from continual_mm.data.store.faults import Faults
 from continual_mm.data.store.form import ModalityForm, StoreForm
-from continual_mm.data.store.measured import Measure, Measured, measured_afterwards
+from continual_mm.data.store.moments import Measure, Measured, measured_afterwards
 from continual_mm.data.store.opening import Tables, presence_column
-from continual_mm.data.store.table import StoredTable
-from continual_mm.data.store.texts import StoredTexts
+from continual_mm.data.store.table import StoredTable, StoredTexts
+
+_SMALLEST = float(np.finfo(np.float16).smallest_normal)
+"""Below it float16 loses digit after digit, down to nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,12 +28,14 @@ class Draft:
         name: The dataset's.
         dtype: In which features are stored.
         modalities: Without their times and statistics.
+        notes: What whoever looks at the store should know.
     """
 
     folder: Path
     name: str
     dtype: Literal["float16", "float32"]
     modalities: tuple[ModalityForm, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:
@@ -88,7 +92,8 @@ def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> Store
     Args:
         tables: What was written.
         measured: What was gathered meanwhile.
-        faults: Takes complaints about modalities that no training item has, if there are any.
+        faults: Takes complaints about modalities that no training item has, if there are any, and
+            about those of which float16 left nothing.
     """
     modalities = []
     for one in tables.form.modalities:
@@ -96,9 +101,17 @@ def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> Store
         if found is None and tables.form.items[0]:
             problem = f"no training item has the modality {one.name!r}"
             faults.about_store(problem, "nothing could be learnt of it")
+        if found and tables.form.dtype == "float16":
+            _check_digits(one.name, found, faults)
         mean, deviation = (tuple(each.tolist()) for each in found) if found else (None, None)
         modalities.append(one.model_copy(update={"mean": mean, "deviation": deviation}))
     return tables.form.model_copy(update={"modalities": tuple(modalities)})
+
+
+def _check_digits(name: str, found: Measure, faults: Faults) -> None:
+    if (size := float(np.hypot(*found).max())) < _SMALLEST:
+        problem = f"values of {name!r} are about {size:.1g}, of which float16 keeps no three digits"
+        faults.about_store(problem, 'write dtype="float32"')
 
 
 def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Measure | None:

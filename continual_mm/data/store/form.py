@@ -3,8 +3,9 @@
 import math
 import os
 from collections.abc import Collection
+from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import Field, ValidationError
 
@@ -25,6 +26,7 @@ TableName = Literal["items", "recordings", "groups"]
 LARGEST_FORM = 64 << 20
 """Bytes; a million features have their means and deviations in less."""
 
+_EDGE = 64 << 10
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$"
 _Name = Annotated[str, Field(pattern=_NAME)]
 _Size = Annotated[int, Field(ge=1, le=1 << 31)]
@@ -38,10 +40,13 @@ class ShardForm(Table):
     Attributes:
         rows: In it.
         bytes: Its size.
+        edges: What :func:`edges_of` gives of it, by which it is told from others of its size; empty
+            if nobody knows.
     """
 
     rows: _Count
     bytes: _Count
+    edges: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
 
 
 class ModalityForm(Table):
@@ -87,6 +92,7 @@ class StoreForm(Table):
         columns: What items have besides their features.
         modalities: In order.
         tables: Shards by the folder that they lie in.
+        notes: What whoever looks at the store should know of it.
     """
 
     version: Literal[1]
@@ -97,6 +103,7 @@ class StoreForm(Table):
     columns: tuple[OptionalColumn, ...]
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
     tables: dict[TableName, tuple[ShardForm, ...]]
+    notes: tuple[str, ...] = ()
 
     @property
     def card(self) -> DatasetCard:
@@ -131,6 +138,8 @@ def read_form(folder: Path) -> StoreForm:
     """
     path = folder / FORM
     try:
+        if path.exists() and not path.is_file():
+            raise RefusedError(Complaint(str(path), "is no file", _DAMAGED))
         if path.stat().st_size > LARGEST_FORM:
             problem = f"is larger than {LARGEST_FORM >> 20} MB, which no description is"
             raise RefusedError(Complaint(str(path), problem, _DAMAGED))
@@ -144,6 +153,16 @@ def read_form(folder: Path) -> StoreForm:
     if found := [Complaint(f"{path}, {where}", what, _DAMAGED) for where, what in _faults(form)]:
         raise RefusedError(found)
     return form
+
+
+def edges_of(file: BinaryIO) -> str:
+    """A fingerprint of the first and last 64 KB of a file, which a large one has in no time."""
+    size = file.seek(0, os.SEEK_END)
+    digest = blake2b(digest_size=16)
+    for start in (0, max(0, size - _EDGE)):
+        file.seek(start)
+        digest.update(file.read(_EDGE))
+    return digest.hexdigest()
 
 
 def write_form(folder: Path, form: StoreForm) -> None:

@@ -11,11 +11,10 @@ from continual_mm.data.store.fields import (
     recording_fields,
 )
 from continual_mm.data.store.form import ModalityForm, StoreForm, TableName
-from continual_mm.data.store.kept_values import KeptValues
-from continual_mm.data.store.source import Source
+from continual_mm.data.store.sources import KeptValues, Source
 from continual_mm.data.store.table import StoredTable
 from continual_mm.data.store.windows import Bounds, CutWindows, LargestValues
-from continual_mm.data.store.word_rows import WordRows, WordTable
+from continual_mm.data.store.words import WordRows, WordTable, word_file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,11 +68,6 @@ def tables_of(folder: Path, form: StoreForm) -> Tables:
         for name, columns in fields.items()
     }
     return Tables(folder, form, tables["items"], tables["recordings"], tables["groups"])
-
-
-def word_file(modality: str) -> str:
-    """Where in a store the word vectors of a modality are."""
-    return f"{modality}.npy"
 
 
 def presence_column(modality: ModalityForm) -> str:

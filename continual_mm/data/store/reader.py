@@ -5,26 +5,29 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from continual_mm.data.dataset import Dataset, Standardise, fitting
+from continual_mm.data.dataset import Dataset, Standardise, chosen, fitting
 from continual_mm.data.findings import Findings
 from continual_mm.data.rows import check_counts, count_splits
 from continual_mm.data.shelf import FORM
 from continual_mm.data.standardise import Statistics
 from continual_mm.data.store.column import StoredColumn
-from continual_mm.data.store.digest import Digest
-from continual_mm.data.store.fingerprint import add_words, fingerprint_of
-from continual_mm.data.store.form import StoreForm, read_form
-from continual_mm.data.store.opening import presence_column, tables_of
-from continual_mm.data.store.soundness import check_tables
-from continual_mm.data.store.texts import StoredTexts
+from continual_mm.data.store.digest import Digest, add_words, fingerprint_of
+from continual_mm.data.store.form import ModalityForm, StoreForm, read_form
+from continual_mm.data.store.opening import Tables, presence_column, tables_of
+from continual_mm.data.store.table import StoredTable, StoredTexts
+from continual_mm.data.store.windows import Bounds
+from continual_mm.modality import SPLITS
+
+_DAMAGED = f"{FORM} or the shards are damaged"
 
 
 def read_store(
     folder: str | os.PathLike[str],
     *,
     standardise: Standardise = True,
-    splits: Collection[str] = (),
+    splits: Collection[str] = SPLITS,
 ) -> Dataset:
     """Open a store; its features, ids and texts are read when they are asked for.
 
@@ -36,7 +39,7 @@ def read_store(
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
             items, as measured when the store was written, or the names of the modalities whose
             features do, or what was measured on another dataset; False leaves the values alone.
-        splits: Splits that must have items.
+        splits: Splits that must have items; ``test`` is enough where nothing is trained.
 
     Raises:
         RefusedError: With what is wrong, files named.
@@ -60,11 +63,12 @@ def read_store(
         )
         for modality in form.modalities
     }
-    check_tables(tables, columns, findings)
-    findings.refuse()
     scalars = {
         name: tables.items.scalars(name) for name in ("label", "group") if name in form.columns
     }
+    _check_tables(tables, columns, findings)
+    _check_groups(scalars.get("group"), tables, findings)
+    findings.refuse()
     return Dataset(
         form.card,
         columns,
@@ -75,6 +79,7 @@ def read_store(
         StoredTexts(tables.items, "text_raw") if "text_raw" in form.columns else None,
         None,
         statistics,
+        form.notes,
     )
 
 
@@ -118,9 +123,8 @@ def _statistics(form: StoreForm, wanted: Standardise, findings: Findings) -> dic
     if isinstance(wanted, Mapping):
         return fitting(wanted, form.card.modalities, findings)
     found = {}
-    for modality in form.modalities:
-        if not (wanted if isinstance(wanted, bool) else modality.name in wanted):
-            continue
+    names = chosen(wanted, form.card.modalities, findings)
+    for modality in (one for one in form.modalities if one.name in names):
         if modality.mean is None or modality.deviation is None:
             remedy = "give the statistics of another dataset, or standardise = false"
             findings.about(modality.name, "cannot be standardised: no training item has it", remedy)
@@ -128,3 +132,63 @@ def _statistics(form: StoreForm, wanted: Standardise, findings: Findings) -> dic
         mean, deviation = np.array(modality.mean), np.array(modality.deviation)
         found[modality.name] = Statistics.from_moments(mean, deviation)
     return found
+
+
+def _check_tables(tables: Tables, columns: Mapping[str, StoredColumn], findings: Findings) -> None:
+    """Complain about rows that are no items of their modality; no feature is looked at."""
+    for modality in tables.form.modalities:
+        column = columns[modality.name]
+        if words := tables.words(modality):
+            _ = words.vectors
+        if modality.source == "windows" and not _windows_are_sound(tables, column, modality):
+            problem = "leads to recordings or steps that are not there"
+            findings.about(modality.name, problem, "write the store anew")
+        elif modality.source == "values" and _is_cut(tables, column, modality):
+            problem = f"has items that are not divisible into {column.modality.features} features"
+            findings.about(modality.name, problem, _DAMAGED)
+        elif modality.kind.has_length:
+            _check_times(column, findings)
+
+
+def _is_cut(tables: Tables, column: StoredColumn, modality: ModalityForm) -> bool:
+    counts = (tables.items.counts(modality.name, rows) for rows in column.rows())
+    return any((count % modality.modality.features).any() for count in counts)
+
+
+def _windows_are_sound(tables: Tables, column: StoredColumn, modality: ModalityForm) -> bool:
+    bounds = Bounds(tables.items, modality.name, len(modality.parts))
+    found = (bounds.of(rows) for rows in column.rows() if len(rows))
+    return all(_are_inside(tables.recordings, modality, *each) for each in found)
+
+
+def _are_inside(
+    table: StoredTable,
+    modality: ModalityForm,
+    recordings: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    count: NDArray[np.int64],
+) -> bool:
+    if not 0 <= recordings.min() <= recordings.max() < len(table):
+        return False
+    if (begin < 0).any() or (count < 0).any():
+        return False
+    for place, (part, features) in enumerate(modality.parts.items()):
+        steps, cut = np.divmod(table.counts(part, recordings), features)
+        if cut.any() or (begin[:, place] + count[:, place] > steps).any():
+            return False
+    return True
+
+
+def _check_times(column: StoredColumn, findings: Findings) -> None:
+    counts = (column.source.counts(rows) for rows in column.rows() if len(rows))
+    bounds = [(int(each.min()), int(each.max())) for each in counts]
+    least = min((low for low, _ in bounds), default=1)
+    most = max((high for _, high in bounds), default=1)
+    if not 1 <= least <= most <= column.modality.shape[0]:
+        problem = f"has items of {least} to {most} steps, not 1 to {column.modality.shape[0]}"
+        findings.about(column.modality.name, problem, _DAMAGED)
+
+
+def _check_groups(group: NDArray[np.int64] | None, tables: Tables, findings: Findings) -> None:
+    if group is not None and not 0 <= group.min() <= group.max() < len(tables.groups):
+        findings.about("group", "leads to groups that are not there", _DAMAGED)

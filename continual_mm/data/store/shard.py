@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.store.fields import Field
-from continual_mm.data.store.form import ShardForm
+from continual_mm.data.store.form import ShardForm, edges_of
 
 _DAMAGED = "the store is damaged: write it anew, or copy it whole"
 
@@ -77,10 +77,13 @@ class Mapped:
 
     def _opened(self, form: ShardForm) -> tuple[pa.Buffer, list[pa.RecordBatch]]:
         try:
+            if not self._path.is_file():
+                raise self._refusal("is no file")
             file = pa.memory_map(str(self._path))
             if file.size() != form.bytes:
                 problem = f"has {file.size()} bytes, but {form.bytes} are expected"
                 raise self._refusal(problem)
+            self._check_edges(form)
             whole = file.read_buffer()
             with pa.ipc.open_stream(whole) as stream:
                 # Names are decoded here, so that damaged ones are found out.
@@ -93,6 +96,11 @@ class Mapped:
                 raise
             raise self._refusal(f"cannot be read ({error})") from error
         return whole, blocks
+
+    def _check_edges(self, form: ShardForm) -> None:
+        with self._path.open("rb") as file:
+            if form.edges and edges_of(file) != form.edges:
+                raise self._refusal("is another file than the one that was written")
 
     def _strip(self, field: Field, blocks: Sequence[pa.RecordBatch]) -> Strip:
         columns = [self._column(field, block) for block in blocks]
@@ -147,5 +155,8 @@ class Mapped:
 
 
 def _present(columns: Sequence[pa.Array]) -> NDArray[np.bool_]:
+    if not any(column.null_count for column in columns):
+        # As long as need be, and one byte of memory.
+        return np.broadcast_to(np.True_, sum(len(column) for column in columns))
     parts = [column.is_valid().to_numpy(zero_copy_only=False) for column in columns]
-    return np.concatenate([np.empty(0, dtype=np.bool_), *parts])
+    return np.concatenate(parts)

@@ -14,7 +14,7 @@ from datasets.arrow_writer import ArrowWriter
 
 from continual_mm.data.store.digest import Digest
 from continual_mm.data.store.fields import Field
-from continual_mm.data.store.form import ShardForm
+from continual_mm.data.store.form import ShardForm, edges_of
 
 BLOCK_BYTES = 8 << 20
 """Of rows that are gathered before they are written."""
@@ -108,7 +108,8 @@ class TableWriter:
         path = self._folder / shard_name(len(self._shards))
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        self._shards.append(ShardForm(rows=self._rows, bytes=path.stat().st_size))
+            edges = edges_of(file)
+        self._shards.append(ShardForm(rows=self._rows, bytes=path.stat().st_size, edges=edges))
         self._writer, self._rows, self._bytes = None, 0, 0
 
 

@@ -1,6 +1,7 @@
 """A stored table: shards, opened when they are first needed, and rows gathered from them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,34 @@ def _missing(path: Path, error: OSError) -> Complaint:
     return Complaint(
         str(path), f"cannot be opened: {error.strerror or error}", "copy the store whole"
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredTexts:
+    """A column of texts.
+
+    Attributes:
+        table: That has it.
+        column: Its name.
+    """
+
+    table: StoredTable
+    column: str
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+        chosen = np.asarray(rows)
+        if chosen.dtype == np.bool_:
+            chosen = np.flatnonzero(chosen)
+        flat = chosen.astype(np.int64).reshape(-1)
+        counts = self.table.counts(self.column, flat)
+        letters = np.zeros((len(flat), max(1, int(counts.max(initial=0)))), dtype=np.uint8)
+        places = steps_of(np.arange(len(flat)) * letters.shape[1], counts)
+        letters.reshape(-1)[places] = self.table.steps(self.column, flat, 1)[:, 0]
+        texts: NDArray[np.str_] = np.char.decode(
+            letters.view(f"S{letters.shape[1]}"), "utf-8", "replace"
+        )
+        found: NDArray[np.str_] = texts.reshape(chosen.shape)[()]
+        return found

@@ -20,9 +20,7 @@ def unfinished(target: Path) -> Iterator[Path]:
         RefusedError: If the target is there already, if another process is about to make it, or
             if nothing can be written there.
     """
-    if target.exists():
-        remedy = "remove it, or choose another folder"
-        raise RefusedError(Complaint(str(target), "is there already", remedy))
+    _check_free(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(_lock_of(target), os.O_CREAT | os.O_RDWR, 0o644)
@@ -36,11 +34,20 @@ def unfinished(target: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def _check_free(target: Path) -> None:
+    # A link that leads nowhere is there, too.
+    if os.path.lexists(target):
+        remedy = "remove it, or choose another folder"
+        raise RefusedError(Complaint(str(target), "is there already", remedy))
+
+
 def _made(target: Path) -> Iterator[Path]:
     folder = target.with_name(f".{target.name}.unfinished")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     try:
+        # Whoever held the lock before may have made it just now.
+        _check_free(target)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         yield folder
         folder.replace(target)
     finally:

@@ -1,17 +1,26 @@
-"""Writes the tables of word vectors that lie beside a store's shards."""
+"""Words that are looked up in a table of vectors, which lies beside a store's shards."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
+from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.standardise import BLOCK_VALUES
 from continual_mm.data.store.checks import FaultError, sound_values
-from continual_mm.data.store.digest import Digest
+from continual_mm.data.store.digest import Digest, add_words
 from continual_mm.data.store.faults import Faults
-from continual_mm.data.store.fingerprint import add_words
 from continual_mm.data.store.layout import Words
-from continual_mm.data.store.opening import word_file
+from continual_mm.data.store.table import StoredTable
+
+
+def word_file(modality: str) -> str:
+    """Where in a store the word vectors of a modality are."""
+    return f"{modality}.npy"
 
 
 def write_words(folder: Path, words: Words, dtype: str, digest: Digest, faults: Faults) -> None:
@@ -39,3 +48,69 @@ def write_words(folder: Path, words: Words, dtype: str, digest: Digest, faults: 
         faults.about_store(f"word vectors of {name!r}: {fault.problem}", fault.remedy)
     kept.flush()
     add_words(digest, name, kept)
+
+
+class WordTable:
+    """A memory-mapped table of word vectors; another process opens it for itself.
+
+    Args:
+        path: An .npy file.
+        shape: (words, features) that it should have.
+        dtype: That it should have.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: str) -> None:
+        self._path = path
+        self._shape = shape
+        self._dtype = dtype
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WordTable, (self._path, self._shape, self._dtype)
+
+    @cached_property
+    def vectors(self) -> NDArray[Any]:
+        """(words, features).
+
+        Raises:
+            RefusedError: If the file is not what it should be.
+        """
+        remedy = "the store is damaged: write it anew, or copy it whole"
+        try:
+            if self._path.resolve(strict=True) != self._path.parent.resolve() / self._path.name:
+                raise RefusedError(Complaint(str(self._path), "leads out of the store", remedy))
+            found: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+            if isinstance(error, RefusedError):
+                raise
+            problem = f"cannot be read ({error})"
+            raise RefusedError(Complaint(str(self._path), problem, remedy)) from error
+        if found.shape != self._shape or found.dtype != self._dtype:
+            problem = f"is {found.dtype} of shape {found.shape}, not {self._dtype} {self._shape}"
+            raise RefusedError(Complaint(str(self._path), problem, remedy))
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordRows:
+    """A column of the items that holds rows of a table.
+
+    Attributes:
+        items: The table of items.
+        column: The modality's.
+        words: The table of vectors.
+    """
+
+    items: StoredTable
+    column: str
+    words: WordTable
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many words each has."""
+        return self.items.counts(self.column, rows)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(words, features) floats, row after row."""
+        words = self.items.steps(self.column, rows, 1)[:, 0]
+        # A damaged row may be negative, which would count from the end.
+        found: NDArray[Any] = self.words.vectors[words.view(np.uint32)]
+        return np.asarray(found)

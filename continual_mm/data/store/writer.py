@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.store.checks import FaultError, sound_id, sound_part
-from continual_mm.data.store.described import described
-from continual_mm.data.store.digest import Digest
+from continual_mm.data.store.digest import Digest, fingerprint_of
 from continual_mm.data.store.faults import Faults
 from continual_mm.data.store.fields import (
     GROUP_FIELDS,
@@ -22,7 +21,6 @@ from continual_mm.data.store.fields import (
     item_fields,
     recording_fields,
 )
-from continual_mm.data.store.fingerprint import fingerprint_of
 from continual_mm.data.store.finishing import (
     Draft,
     check_occurrence,
@@ -31,8 +29,8 @@ from continual_mm.data.store.finishing import (
     with_times,
 )
 from continual_mm.data.store.form import ShardForm, StoreForm, TableName, write_form
-from continual_mm.data.store.layout import Layout, Windows, Words
-from continual_mm.data.store.measured import Measured
+from continual_mm.data.store.layout import Layout, Windows, Words, described
+from continual_mm.data.store.moments import Measured
 from continual_mm.data.store.opening import tables_of
 from continual_mm.data.store.rows import RowMaker
 from continual_mm.data.store.shards import TableWriter
@@ -56,6 +54,7 @@ def write_store(
     dtype: DType = "float16",
     left_out: list[Complaint] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    notes: tuple[str, ...] = (),
 ) -> DatasetCard:
     """Write records as a store; they are never all in memory.
 
@@ -71,6 +70,7 @@ def write_store(
         left_out: Takes the complaints about faulty records, which then are left out; without it
             they end the writing.
         shard_bytes: About how large a file is.
+        notes: What whoever looks at the store should know of it, in sentences.
 
     Returns:
         The card of the store.
@@ -79,7 +79,13 @@ def write_store(
         RefusedError: With everything that is wrong, items named; ids that occur twice included.
     """
     with store_writer(
-        folder, layout=layout, name=name, dtype=dtype, left_out=left_out, shard_bytes=shard_bytes
+        folder,
+        layout=layout,
+        name=name,
+        dtype=dtype,
+        left_out=left_out,
+        shard_bytes=shard_bytes,
+        notes=notes,
     ) as writer:
         for record in records:
             writer.item(record)
@@ -95,6 +101,7 @@ def store_writer(
     dtype: DType = "float16",
     left_out: list[Complaint] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    notes: tuple[str, ...] = (),
 ) -> "Iterator[StoreWriter]":
     """A writer of a store that may have recordings; arguments as :func:`write_store` has them.
 
@@ -106,7 +113,7 @@ def store_writer(
     target = Path(folder)
     with unfinished(target) as place:
         faults = Faults(str(target), left_out)
-        draft = Draft(place, name or target.name, dtype, described(layout, str(target)))
+        draft = Draft(place, name or target.name, dtype, described(layout, str(target)), notes)
         writer = StoreWriter(draft, layout, faults, shard_bytes=shard_bytes)
         try:
             yield writer
@@ -157,7 +164,9 @@ class StoreWriter:
 
         Raises:
             RefusedError: If there is anything wrong with it.
+            ValueError: If the store is finished.
         """
+        self._check_open()
         number = len(next(iter(self._rows.lengths.values()), ()))
         row: dict[str, Any] = {}
         try:
@@ -181,7 +190,9 @@ class StoreWriter:
 
         Raises:
             RefusedError: If too many were faulty.
+            ValueError: If the store is finished.
         """
+        self._check_open()
         try:
             row = self._rows.row(record)
         except FaultError as fault:
@@ -215,6 +226,10 @@ class StoreWriter:
         for table in self._tables.values():
             table.close()
 
+    def _check_open(self) -> None:
+        if self._card is not None:
+            raise ValueError("the store is finished: nothing more can be written")
+
     def _table(self, name: TableName, fields: tuple[Field, ...]) -> TableWriter:
         if name not in self._tables:
             folder = self._draft.folder / name
@@ -237,6 +252,7 @@ class StoreWriter:
             columns=self._rows.columns or (),
             modalities=modalities,
             tables=dict(shards),
+            notes=draft.notes,
         )
         tables = tables_of(draft.folder, form)
         check_unique(tables.items, self._hashes, faults)

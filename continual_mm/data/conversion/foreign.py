@@ -1,7 +1,7 @@
 """Rows of a Hugging Face dataset, brought into the columns of a store."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT, natural_kind, split_ending
-from continual_mm.data.store.layout import Layout
 from continual_mm.data.store.rows import OPTIONAL
 from continual_mm.modality import Kind, Modality
 
@@ -35,10 +34,12 @@ class Understood:
     Attributes:
         layout: The modalities: columns of floats, or of uint8, with at least one axis.
         plain: The other columns that items have in a store.
+        ignored: Columns that mean nothing in one.
     """
 
-    layout: Layout
-    plain: frozenset[str] = field(default_factory=frozenset)
+    layout: tuple[Modality, ...]
+    plain: frozenset[str]
+    ignored: tuple[str, ...]
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], source: str) -> "Understood":
@@ -66,7 +67,9 @@ class Understood:
         plain = frozenset(
             name for name in ("ids", "split", *OPTIONAL) if seen.get(name) is not None
         )
-        return cls(layout, plain)
+        names = [one.name for one in layout]
+        known = {*plain, *names, *(name + end for name in names for end in (KIND, LENGTH, PRESENT))}
+        return cls(layout, plain, tuple(name for name in seen if name not in known))
 
     def records(
         self, rows: Iterable[Mapping[str, Any]], *, split: int, name: str
@@ -77,16 +80,18 @@ class Understood:
             rows: Of one split.
             split: Where items go that do not say it themselves.
             name: Of the split, with which items are named that have no ids.
+
+        Raises:
+            RefusedError: If an item has more valid steps than there are, or none; named.
         """
         for number, row in enumerate(rows):
             record: dict[str, Any] = {"ids": f"{name}-{number}", "split": split}
             record |= {column: row[column] for column in self.plain}
             for column in {"ids", "group"} & self.plain:
                 record[column] = str(row[column])
+            record["split"] = SPLIT_NAMES.get(record["split"], record["split"])
             for one in self.layout:
-                # A Words or Windows cannot come of a row.
-                if isinstance(one, Modality):
-                    record[one.name] = _valid(one.name, row)
+                record[one.name] = _valid(one.name, row, record["ids"])
             yield record
 
 
@@ -110,14 +115,20 @@ def _kind(name: str, array: NDArray[Any], seen: Mapping[str, Any], source: str) 
     return Kind(text)
 
 
-def _valid(name: str, row: Mapping[str, Any]) -> NDArray[Any] | None:
+def _valid(name: str, row: Mapping[str, Any], item: str) -> NDArray[Any] | None:
     """The valid steps of a modality in a row; None if it lacks it."""
     value = row.get(name)
     if value is None or row.get(name + PRESENT) is False or row.get(name + PRESENT) == 0:
         return None
     found = features_of(value)
-    steps = row.get(name + LENGTH)
-    if found is None or steps is None:
+    if found is None:
         # What is no signal is refused with the item's name when it is written.
-        return np.asarray(value) if found is None and np.size(value) else found
-    return found[: int(steps)]
+        other = np.asarray(value, dtype=object)
+        return other if other.size else None
+    steps = row.get(name + LENGTH)
+    if steps is None:
+        return found
+    if 1 <= steps <= len(found):
+        return found[: int(steps)]
+    place = f"item {item!r}, column {name + LENGTH!r}"
+    raise RefusedError(Complaint(place, f"{steps} is not within 1..{len(found)}"))

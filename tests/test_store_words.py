@@ -1,5 +1,6 @@
 """Items that are words of one table."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_words_are_looked_up_in_the_table(folder: Path) -> None:
-    text = read_store(folder, standardise=False).columns["text"]
+    text = read_store(folder, standardise=False, splits=()).columns["text"]
     values, lengths = text.take(torch.tensor([3, 0, 1]))
     assert lengths.tolist() == [4, 3, 1]
     for row, value in zip((3, 0, 1), values.numpy(), strict=True):
@@ -45,7 +46,7 @@ def test_words_are_looked_up_in_the_table(folder: Path) -> None:
 
 def test_words_are_standardised_as_often_as_training_items_say_them(folder: Path) -> None:
     said = VECTORS[[word for sentence in SENTENCES[:4] for word in sentence or []]]
-    measured = read_store(folder).statistics["text"]
+    measured = read_store(folder, splits=()).statistics["text"]
     np.testing.assert_allclose(measured.mean, said.mean(axis=0, dtype=np.float64), rtol=1e-9)
     np.testing.assert_allclose(1 / measured.rate, said.std(axis=0, dtype=np.float64), rtol=1e-9)
 
@@ -82,25 +83,29 @@ def test_another_table_than_that_of_the_store_is_refused(folder: Path) -> None:
         for damaged in (content[:-5], b"", content[:20]):
             table.write_bytes(damaged)
             with pytest.raises(RefusedError, match=r"text\.npy: cannot be read"):
-                read_store(folder)
+                read_store(folder, splits=())
         np.save(table, VECTORS[:5])
         with pytest.raises(RefusedError, match=r"text\.npy: is float32 of shape \(5, 3\)"):
-            read_store(folder)
+            read_store(folder, splits=())
         np.save(table, np.array([{"a": 1}]), allow_pickle=True)
         with pytest.raises(RefusedError, match=r"text\.npy: cannot be read"):
-            read_store(folder)
+            read_store(folder, splits=())
     finally:
         table.write_bytes(content)
 
 
-def test_a_damaged_row_does_not_count_from_the_end_of_the_table(folder: Path) -> None:
-    shard = folder / "items" / "data-00000.arrow"
+def test_a_damaged_row_does_not_count_from_the_end_of_the_table(tmp_path: Path) -> None:
+    write_store(records(SENTENCES), tmp_path / "store", layout=LAYOUT)
+    form = tmp_path / "store" / "store.json"
+    said = json.loads(form.read_text())
+    # Whoever changes a shard on purpose does not say so.
+    said["tables"]["items"][0]["edges"] = ""
+    form.write_text(json.dumps(said))
+    shard = tmp_path / "store" / "items" / "data-00000.arrow"
     content = shard.read_bytes()
     sound, damaged = (np.array([4, row, 0, 3], dtype=np.int32).tobytes() for row in (1, -1))
     assert content.count(sound) == 1
-    try:
-        shard.write_bytes(content.replace(sound, damaged))
-        with pytest.raises(IndexError):
-            read_store(folder).columns["text"].take(torch.tensor([3]))
-    finally:
-        shard.write_bytes(content)
+    shard.write_bytes(content.replace(sound, damaged))
+    store = read_store(tmp_path / "store", splits=())
+    with pytest.raises(IndexError):
+        store.columns["text"].take(torch.tensor([3]))

@@ -11,7 +11,8 @@ from datasets import Dataset as HubDataset
 
 from continual_mm.complaint import RefusedError
 from continual_mm.data import registry
-from continual_mm.data.store.hub import Reference, cached_store
+from continual_mm.data.conversion.hub import Reference, cached_store
+from continual_mm.data.dataset import Dataset
 
 
 @pytest.fixture(autouse=True)
@@ -163,9 +164,98 @@ def test_a_name_may_tell_revision_and_configuration() -> None:
     assert len(keys) == 5
 
 
-def test_a_dataset_without_test_items_is_not_trained_on(tmp_path: Path) -> None:
+def written(folder: Path, **splits: pd.DataFrame) -> Path:
+    folder.mkdir()
+    for name, table in splits.items():
+        table.to_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+def split_of(dataset: Dataset) -> dict[str, int]:
+    names = dataset.ids[np.arange(len(dataset))].tolist()
+    return dict(zip(names, dataset.split.tolist(), strict=True))
+
+
+def test_a_training_split_alone_is_dealt_by_names_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = registry.load(str(written(tmp_path / "few", train=frame(200, 0))))
+    more = registry.load(str(written(tmp_path / "more", train=frame(300, 0)[::-1])))
+    assert split_of(few).items() <= split_of(more).items()
+    shares = [split_of(few).values() for few in (few, more)]
+    for split in (1, 2):
+        assert all(0.04 < list(each).count(split) / len(each) < 0.2 for each in shares)
+    told = "of the training split, 10% for validation and 10% for test were held out by hashes of"
+    assert [told in dataset.notes[0] for dataset in (few, more)] == [True, True]
+    assert f"dataset {str(tmp_path / 'few')!r}: {told} the items' names" in caplog.text
+    assert few.notes[1] == "columns that are no modality were left out: seconds"
+
+
+def test_groups_are_dealt_whole(tmp_path: Path) -> None:
+    films = [f"film {k // 5}" for k in range(200)]
+    folder = written(tmp_path / "films", train=frame(200, 0, group=films))
+    dataset = registry.load(str(folder), splits=())
+    assert dataset.group is not None
+    splits = [set(dataset.split[dataset.group == group]) for group in range(40)]
+    assert {len(each) for each in splits} == {1}
+    assert set.union(*splits) == {0, 1, 2}
+
+
+def test_only_what_is_not_there_is_held_out(tmp_path: Path) -> None:
+    folder = written(tmp_path / "clips", train=frame(100, 0), test=frame(3, 100))
+    dataset = registry.load(str(folder))
+    training, validation, test = dataset.card.items
+    assert (training + validation, test) == (100, 3)
+    assert dataset.notes[0].startswith("of the training split, 10% for validation were")
+    alone = written(tmp_path / "alone", test=frame(9, 0))
+    assert registry.card(str(alone), splits=["test"]).items == (0, 0, 9)
+
+
+def test_a_column_of_splits_decides_by_numbers_or_names(tmp_path: Path) -> None:
+    for name, said in ("named", ["train", "dev", "test"]), ("counted", [0, 1, 2]):
+        folder = written(tmp_path / name, train=frame(3, 0, split=said))
+        dataset = registry.load(str(folder))
+        assert dataset.split.tolist() == [0, 1, 2]
+        assert len(dataset.notes) == 1
+    with pytest.raises(
+        RefusedError, match=r"dataset .*odd', item 'clip 0', column 'split': 'some'"
+    ):
+        registry.load(str(written(tmp_path / "odd", train=frame(3, 0, split=["some"] * 3))))
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 4])
+def test_lengths_that_cannot_be_are_refused(tmp_path: Path, steps: int) -> None:
+    table = pd.DataFrame({"x": [[[1.0], [2.0], [3.0]]] * 2, "x_length": [3, steps]})
+    problem = rf"item 'train-1', column 'x_length': {steps} is not within 1\.\.3"
+    with pytest.raises(RefusedError, match=problem):
+        registry.load(str(written(tmp_path / "odd", train=table)), splits=())
+
+
+def test_a_cached_store_of_which_files_were_lost_is_made_anew(parquet: Path) -> None:
+    store = cached_store(str(parquet))
+    expected = registry.load(str(parquet)).card
+    shard = store / "items" / "data-00000.arrow"
+    for damage in (shard.unlink, lambda: shard.write_bytes(b"cut"), (store / "store.json").unlink):
+        damage()
+        assert registry.load(str(parquet)).card == expected
+
+
+def test_a_store_that_was_copied_in_part_is_not_taken_for_something_else(parquet: Path) -> None:
+    store = cached_store(str(parquet))
+    (store / "store.json").unlink()
+    with pytest.raises(RefusedError, match=r"is a store without its store\.json; copy"):
+        registry.load(str(store))
+
+
+def test_a_folder_of_films_wants_features_first(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
-    pd.DataFrame({"x": [[1.0], [2.0]]}).to_parquet(tmp_path / "films" / "train.parquet")
-    for ask in registry.card, registry.load:
-        with pytest.raises(RefusedError, match="there is no test item"):
-            ask(str(tmp_path / "films"))
+    (tmp_path / "films" / "a.mp4").write_bytes(b"film")
+    with pytest.raises(RefusedError, match=r"videofolder files; .*data extract .*films --help"):
+        registry.load(str(tmp_path / "films"))
+
+
+@pytest.mark.parametrize("other", [[["a", "b"]] * 3, ["words"] * 3, [{"a": 1.0}] * 3])
+def test_files_of_other_types_are_refused(parquet: Path, other: list[object]) -> None:
+    frame(3, 10, video=other).to_parquet(parquet / "test.parquet")
+    with pytest.raises(RefusedError, match=r"clips': cannot be loaded .*have the same columns"):
+        registry.load(str(parquet))

@@ -1,0 +1,238 @@
+"""Hugging Face datasets by name, and folders of Parquet files, each made into a store once."""
+
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import load_dataset_builder
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # handed on by it
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.cache import cache_folder
+from continual_mm.data.conversion.dealing import HeldOut
+from continual_mm.data.conversion.foreign import LOOKED_AT, SPLIT_NAMES, Understood
+from continual_mm.data.shelf import FORM
+from continual_mm.data.store.form import read_form
+from continual_mm.data.store.shards import shard_name
+from continual_mm.data.store.writer import write_store
+
+PREFIX = "hf:"
+"""How names of Hugging Face datasets begin: ``hf:owner/name@revision#configuration``."""
+
+READABLE = ("arrow", "csv", "json", "parquet")
+"""Kinds of files that hold values and nothing else. Others may hold pickles, or run code."""
+
+HELD_OUT = 0.1
+"""Share of the training items that stands in for a split that is not there."""
+
+_MADE = "2"
+"""Another one whenever something else is made of the same rows."""
+
+_MEDIA = ("audiofolder", "imagefolder", "videofolder")
+_log = logging.getLogger(__name__)
+_NAME = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<config>[\w.-]+))?")
+_UNREADABLE = (
+    *(OSError, ValueError, LookupError, RuntimeError, TypeError),
+    *(DatasetsError, HTTPError, pa.ArrowException),
+)
+"""Whatever ``datasets`` raises on names, networks and files that fail it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A dataset that Hugging Face ``datasets`` can open.
+
+    Attributes:
+        text: As the user wrote it.
+        path: A folder, or the owner and the name.
+        revision: Of its repository.
+        config: Which of its configurations.
+    """
+
+    text: str
+    path: str
+    revision: str | None = None
+    config: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, folder: Path | None = None) -> "Reference":
+        """Read a name, or the path of a folder that is there.
+
+        Args:
+            text: With or without :data:`PREFIX`.
+            folder: Where relative paths start; None for the working folder.
+
+        Raises:
+            RefusedError: If it is neither.
+        """
+        plain, _, config = (text.removeprefix(PREFIX)).partition("#")
+        path = (folder or Path()) / Path(plain).expanduser()
+        if plain and path.is_dir():
+            return cls(text, str(path.resolve()), None, config or None)
+        if match := _NAME.fullmatch(text.removeprefix(PREFIX)):
+            return cls(text, match["path"], match["revision"], match["config"])
+        remedy = "write hf:owner/name, if need be with @revision and #configuration, or a folder"
+        raise RefusedError(Complaint(f"dataset {text!r}", f"no folder {path}", remedy))
+
+    @property
+    def key(self) -> str:
+        """Another one for every name, and for every state of a folder."""
+        words = [_MADE, self.path, str(self.revision), str(self.config)]
+        if Path(self.path).is_dir():
+            for file in sorted(Path(self.path).rglob("*")):
+                said = file.stat()
+                words.append(f"{file} {said.st_size} {said.st_mtime_ns}")
+        digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
+        return f"hf-{self.name}-{digest[:16]}"
+
+    @property
+    def source(self) -> str:
+        """What to call it in complaints."""
+        return f"dataset {self.text!r}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return Path(self.path).name
+
+
+def cached_store(text: str, folder: Path | None = None) -> Path:
+    """The store that a dataset was made into, which is done first if need be.
+
+    It lies in the user's cache folder, or in the one that ``CONTINUAL_MM_CACHE`` names. A name
+    without a revision stands for what was there when it was first loaded. Splits that are not there
+    are held out of the training items, which the store's notes and a line in the log tell.
+
+    Args:
+        text: A name that begins with :data:`PREFIX`, or a folder of files.
+        folder: Where relative paths start; None for the working folder.
+
+    Raises:
+        RefusedError: If it cannot be loaded, or its columns are not those of a dataset.
+    """
+    reference = Reference.parse(text, folder)
+    store = cache_folder() / reference.key
+    there = store.exists()
+    if _is_whole(store):
+        return store
+    if there:
+        # What another process put there since then stays.
+        shutil.rmtree(store)
+    _make(reference, store)
+    return store
+
+
+def _is_whole(store: Path) -> bool:
+    """Whether a store is there, and nobody tidied up some of its files."""
+    try:
+        tables = read_form(store).tables
+        return all(
+            (store / table / shard_name(number)).stat().st_size == shard.bytes
+            for table, shards in tables.items()
+            for number, shard in enumerate(shards)
+        )
+    except (RefusedError, OSError):
+        return False
+
+
+def _make(reference: Reference, store: Path) -> None:
+    source, streams = reference.source, _opened(reference)
+    first = chain.from_iterable(islice(rows, LOOKED_AT) for rows in streams.values())
+    understood = Understood.of(_told(first, reference), source)
+    held_out = _held_out(understood, streams)
+    notes = tuple(_notes(understood, held_out))
+    records = held_out.dealt(_told(_records(understood, streams), reference))
+    try:
+        write_store(records, store, layout=understood.layout, name=reference.name, notes=notes)
+    except RefusedError as error:
+        # Where the copy is kept says nothing to whoever named the dataset.
+        raise RefusedError(
+            replace(one, place=one.place.replace(str(store), source, 1)) for one in error.complaints
+        ) from error
+    for note in notes:
+        _log.warning("%s: %s", source, note)
+
+
+def _records(understood: Understood, streams: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, rows in streams.items():
+        yield from understood.records(rows, split=SPLIT_NAMES[name], name=name)
+
+
+def _held_out(understood: Understood, streams: Mapping[str, Any]) -> HeldOut:
+    """What of the training items stands in for splits that are not there."""
+    there = {SPLIT_NAMES[name] for name in streams}
+    if "split" in understood.plain or 0 not in there:
+        return HeldOut()
+    validation, test = (0.0 if split in there else HELD_OUT for split in (1, 2))
+    return HeldOut(validation=validation, test=test)
+
+
+def _notes(understood: Understood, held_out: HeldOut) -> Iterator[str]:
+    shares = {"validation": held_out.validation, "test": held_out.test}
+    if dealt := [f"{share:.0%} for {name}" for name, share in shares.items() if share]:
+        what = "groups" if "group" in understood.plain else "items"
+        yield (
+            f"of the training split, {' and '.join(dealt)} were held out by hashes of the {what}'"
+            " names: there are no such splits"
+        )
+    if understood.ignored:
+        yield f"columns that are no modality were left out: {', '.join(understood.ignored)}"
+
+
+def _opened(reference: Reference) -> dict[str, Any]:
+    """Rows by the name of their split, not read yet."""
+    if (Path(reference.path) / "items" / shard_name(0)).exists():
+        problem = f"is a store without its {FORM}"
+        raise RefusedError(Complaint(reference.source, problem, "copy the store whole"))
+    try:
+        builder = load_dataset_builder(
+            reference.path, name=reference.config, revision=reference.revision
+        )
+        _check_kind(type(builder).__module__, reference)
+        streams = builder.as_streaming_dataset()
+    except RefusedError:
+        raise
+    except _UNREADABLE as error:
+        raise _refusal(reference, error) from error
+    if unknown := sorted(set(streams) - SPLIT_NAMES.keys()):
+        problem = f"has the splits {', '.join(unknown)}"
+        remedy = f"splits are called {', '.join(SPLIT_NAMES)}"
+        raise RefusedError(Complaint(reference.source, problem, remedy))
+    return {name: rows.with_format("numpy") for name, rows in streams.items()}
+
+
+def _check_kind(module: str, reference: Reference) -> None:
+    kind = module.rpartition(".")[2]
+    if module.startswith("datasets.packaged_modules.") and kind in READABLE:
+        return
+    remedy = "convert it to Parquet files first"
+    if kind in _MEDIA:
+        remedy = f"make features of it: continual-mm data extract {reference.path} --help"
+    raise RefusedError(Complaint(reference.source, f"consists of {kind} files", remedy))
+
+
+def _told(rows: Iterator[Any], reference: Reference) -> Iterator[Any]:
+    """The rows; what goes wrong while they are fetched is refused."""
+    try:
+        yield from rows
+    except RefusedError:
+        raise
+    except _UNREADABLE as error:
+        raise _refusal(reference, error) from error
+
+
+def _refusal(reference: Reference, error: Exception) -> RefusedError:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(error).__name__
+    remedy = "check its name and the network; what was loaded once is kept and needs none"
+    if Path(reference.path).is_dir():
+        remedy = "its files must be whole, of one kind, and have the same columns"
+    return RefusedError(Complaint(reference.source, f"cannot be loaded ({reason})", remedy))
