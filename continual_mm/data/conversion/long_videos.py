@@ -66,7 +66,13 @@ def write_videos(
     layout = _layout(first, vectors, recipe)
     with store_writer(folder, layout=layout, dtype=dtype, left_out=left_out) as writer:
         for video in chain([first], given):
-            number = writer.recording(video.name, _recording(video, recipe))
+            try:
+                number = writer.recording(video.name, _recording(video, recipe))
+            except RefusedError as refused:
+                if left_out is None:
+                    raise
+                left_out.extend(refused.complaints)
+                continue
             for record in _items(video, number, vectors, recipe):
                 writer.item(record | {"split": held_out.split(video.name)})
         return writer.finish()

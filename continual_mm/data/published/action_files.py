@@ -15,6 +15,7 @@ from continual_mm.data.published.recipe import Recipe
 from continual_mm.data.published.report import Record, Report
 from continual_mm.data.published.sound import frames
 from continual_mm.data.published.vectors import WordVectors
+from continual_mm.data.published.words import written
 
 _SILENT_FRAMES, _MELS = 1000, 40
 
@@ -125,7 +126,7 @@ def open_actions(path: Path, form: ActionForm) -> ActionFile:
     """
     entries = entries_in(path)
     found = [entry.get("class") for entry in entries if isinstance(entry, Mapping)]
-    names = sorted({str(name) for name in found if isinstance(name, str)})
+    names = sorted({written(name) for name in found if isinstance(name, str)})
     if not names:
         raise RefusedError(Complaint(str(path), "names no class", "each clip has a 'class'"))
     return ActionFile(path=path, form=form, entries=entries, classes=tuple(names))

@@ -76,6 +76,8 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     """
     folder = path.parent if folder is None else folder
     table, words = (folder / f"{path.name}.vectors{ending}" for ending in (".npy", ".json"))
+    if not path.is_file():
+        raise RefusedError(Complaint(str(path), "is no file", "give one of word vectors"))
     try:
         origin = _origin(path)
         found = _kept(table, words, origin)
