@@ -89,7 +89,7 @@ class Entry:
         texts = list(texts) if isinstance(texts, list | tuple) else [texts]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise _refusal(self._at(key), "is no text and no list of texts")
-        return [written(text) for text in texts]
+        return [written(str(text)) for text in texts]
 
     def text(self, key: str) -> str:
         """One text.
@@ -111,7 +111,8 @@ class Entry:
         value = self._value(key)
         if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
             value = value.item()
-        if not isinstance(value, int | np.integer | np.bool_) or not -_MOST <= value < _MOST:
+        whole = isinstance(value, int | np.integer | np.bool_)
+        if not whole or not -_MOST <= int(value) < _MOST:
             raise _refusal(self._at(key), "is no whole number")
         return int(value)
 

@@ -31,7 +31,7 @@ def read_list(path: Path) -> tuple[str, ...]:
         problem = f"cannot be read: {error}"
         raise RefusedError(Complaint(str(path), problem)) from error
     if not {"path", "video_id"} & set(columns):
-        named = first_few([repr(shown(column)) for column in columns]) or "(none)"
+        named = first_few([shown(column) for column in columns]) or "(none)"
         problem = f"has the columns {named}"
         raise RefusedError(Complaint(str(path), problem, "one of them must be path or video_id"))
     return tuple(listed for row in rows if (listed := _listed(row)))

@@ -76,8 +76,6 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     """
     folder = path.parent if folder is None else folder
     table, words = (folder / f"{path.name}.vectors{ending}" for ending in (".npy", ".json"))
-    if not path.is_file():
-        raise RefusedError(Complaint(str(path), "is no file", "give one of word vectors"))
     try:
         origin = _origin(path)
         found = _kept(table, words, origin)
@@ -86,7 +84,7 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
             found = _kept(table, words, origin)
     except OSError as error:
         problem = f"cannot be converted: {error.strerror or error}"
-        remedy = "name a folder that can be written"
+        remedy = "name a folder that can be written" if path.is_file() else "give a file of vectors"
         raise RefusedError(Complaint(str(path), problem, remedy)) from error
     if found is None:
         problem = "was changed while it was read"
