@@ -80,7 +80,8 @@ def test_a_storage_has_the_size_that_is_there(forge: Any, tmp_path: Path, count:
     old = forge.saved([torch.arange(4.0)], zipped=False)
     assert old.count(b"K\x04Nt") == 1
     claimed = b"J" + struct.pack("<i", count) + b"Nt"
-    assert "size" in refused(tmp_path / "old.pt", old.replace(b"K\x04Nt", claimed))
+    why = "another size than" if count < len(old) / 4 else "more than its size"
+    assert why in refused(tmp_path / "old.pt", old.replace(b"K\x04Nt", claimed))
     new = rezipped(forge.saved([torch.arange(4.0)], zipped=True), cut_values=True)
     assert "another size" in refused(tmp_path / "new.pt", new)
 

@@ -17,8 +17,9 @@ from continual_mm.data.pickles.literals import LITERALS, WORD, Source, text
 from continual_mm.data.pickles.notes import Name, Unfinished
 
 _NEWEST = 5
-_KEYS = (str, int, float, bytes, complex, type(None), np.generic)
-"""What a dict's key or a set's element may be; hashing deeply nested ones would crash Python."""
+_KEYS = (str, float, bytes, type(None), np.integer, np.floating, np.character, np.bool_)
+_KEY_BITS = 64
+"""Of whole numbers as keys; of larger ones, as of complex ones, any number hash alike."""
 
 Names = Mapping[tuple[str, str], Name]
 """What a pickle may name, by module and name inside it."""
@@ -214,10 +215,17 @@ def elements(values: Iterable[object]) -> Iterable[object]:
         FaultError: At the first that is no scalar and no flat tuple of scalars.
     """
     for value in values:
+        # Hashing tuples that are nested deeply would overflow the stack of Python itself.
         parts = value if type(value) is tuple else (value,)
-        if not all(isinstance(part, _KEYS) for part in parts):
+        if not all(_is_key(part) for part in parts):
             raise FaultError(f"has a {_kind(value)} as the key of a dict or element of a set")
         yield value
+
+
+def _is_key(value: object) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= _KEY_BITS
+    return isinstance(value, _KEYS)
 
 
 def _items(values: list[object]) -> Iterable[tuple[object, object]]:

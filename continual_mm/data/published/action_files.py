@@ -133,13 +133,10 @@ def open_actions(path: Path, form: ActionForm) -> ActionFile:
 
 
 def _heard(entry: Entry, recipe: Recipe) -> Floats | None:
-    """A clip's spectrogram; what says nothing, or is all zeros in its place, is none.
-
-    All frames at 0 dB, the loudest, is what the published files keep for clips without sound.
-    """
+    """A clip's spectrogram, unless the file says that it has no sound."""
     said = "has_audio" not in entry.values or entry.number("has_audio")
     spectrogram = entry.rows("audio") if said or "audio" in entry.values else None
     if recipe.reference:
         silence = np.zeros((_MELS, _SILENT_FRAMES), np.float32)
         return silence if spectrogram is None else spectrogram
-    return spectrogram if said and spectrogram is not None and spectrogram.any() else None
+    return spectrogram if said else None

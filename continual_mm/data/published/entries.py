@@ -111,10 +111,11 @@ class Entry:
         value = self._value(key)
         if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
             value = value.item()
-        whole = isinstance(value, int | np.integer | np.bool_)
-        if not whole or not -_MOST <= int(value) < _MOST:
-            raise _refusal(self._at(key), "is no whole number")
-        return int(value)
+        if isinstance(value, int | np.integer | np.bool_):
+            number = int(value)
+            if -_MOST <= number < _MOST:
+                return number
+        raise _refusal(self._at(key), "is no whole number")
 
     def _value(self, key: str) -> object:
         if key not in self.values:
