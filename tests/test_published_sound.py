@@ -28,3 +28,12 @@ def test_robust_keeps_the_frames_that_there_are() -> None:
     assert nothing is not None
     assert not nothing.any()
     assert nothing.shape == (5, 4)
+
+
+def test_nothing_but_0_db_is_silence_in_robust_and_kept_in_reference() -> None:
+    """Decibels below a maximum of zero power are 0 everywhere, the loudest that there is."""
+    silent = np.zeros((3, 7), np.float32)
+    assert frames(silent, 5, mode="robust") is None
+    assert frames(silent, 5, mode="reference").shape == (5, 3)
+    silent[1, 2] = -1
+    assert frames(silent, 5, mode="robust").shape == (5, 3)

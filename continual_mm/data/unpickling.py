@@ -13,18 +13,17 @@ from continual_mm.data.pickles.frames import FRAMES
 from continual_mm.data.pickles.machine import Machine
 from continual_mm.data.pickles.notes import Name
 from continual_mm.data.pickles.plain import PLAIN
-from continual_mm.data.pickles.tensors import LEGACY_MAGIC, TENSORS, ZIP_MAGIC, read_saved
+from continual_mm.data.pickles.storages import (
+    LEGACY_MAGIC,
+    ZIP_MAGIC,
+    read_legacy,
+    read_zip,
+)
+from continual_mm.data.pickles.tensors import TENSORS
 
 _ALLOWED: Mapping[tuple[str, str], Name] = MappingProxyType(
     {**PLAIN, **ARRAYS, **TENSORS, **ARROW, **FRAMES}
 )
-_STUMBLES = (
-    *(ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError),
-    *(AttributeError, EOFError),
-)
-"""Whatever damaged bytes are known to raise in the machine, in NumPy and in torch."""
-
-_DAMAGED = "it is damaged, or was made to mislead"
 
 
 def load_pickle(path: Path) -> object:
@@ -45,10 +44,12 @@ def load_pickle(path: Path) -> object:
     try:
         with path.open("rb") as stream:
             start = stream.read(len(LEGACY_MAGIC))
-            if start.startswith(ZIP_MAGIC) or start == LEGACY_MAGIC:
-                return read_saved(path)
             if not start:
                 raise FaultError("is empty", "copy or write it again")
+            if start.startswith(ZIP_MAGIC):
+                return read_zip(stream, _ALLOWED)
+            if not path.is_file():
+                raise FaultError("is no file on a disk", "copy it to one")
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _run(data)
     except OSError as error:
@@ -76,9 +77,6 @@ def unpickled(data: bytes, *, place: str) -> object:
 
 
 def _run(data: bytes | mmap.mmap) -> object:
-    machine = Machine(data, _ALLOWED)
-    try:
-        return machine.run()
-    except _STUMBLES as error:
-        problem = f"cannot be read behind byte {machine.source.at}"
-        raise FaultError(f"{problem} ({type(error).__name__})", _DAMAGED) from error
+    if data[: len(LEGACY_MAGIC)] == LEGACY_MAGIC:
+        return read_legacy(data, _ALLOWED)
+    return Machine(data, _ALLOWED).run()

@@ -138,7 +138,7 @@ def _seen(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window | Non
 def _heard(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window | None:
     frames = video.sound.shape[1]
     begin, end = _span(sound_slice(clip, mode=recipe.mode), frames)
-    if begin < end:
+    if begin < end and (recipe.reference or video.sound[:, begin:end].any()):
         return Window(number, ((begin, end),))
     return Window(number, ((frames, frames + 1),)) if recipe.reference else None
 

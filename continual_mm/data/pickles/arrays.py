@@ -129,6 +129,9 @@ def _filled(
 def _objects(sizes: tuple[int, ...], data: object, order: str, budget: Budget) -> NDArray[Any]:
     if not isinstance(data, list) or len(data) != math.prod(sizes):
         raise FaultError(f"has an array of objects of shape {sizes} without so many objects")
+    if any(isinstance(value, np.ndarray) and value.dtype.hasobject for value in data):
+        # NumPy frees what is nested deeply in a way that overflows the stack of Python itself.
+        raise FaultError("has an array of objects in another", "store lists instead")
     budget.charge(REFERENCE * len(data))
     return np.fromiter(data, dtype=object, count=len(data)).reshape(
         sizes, order="F" if order == "F" else "C"

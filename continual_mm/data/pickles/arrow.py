@@ -63,8 +63,9 @@ def _missing(valid: object, first: int, length: int) -> NDArray[np.bool_]:
         return np.zeros(length, dtype=np.bool_)
     if not isinstance(valid, bytes | bytearray) or len(valid) * 8 < first + length:
         raise FaultError(f"has {length} strings, but not which of them are missing")
-    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
-    missing: NDArray[np.bool_] = bits[first : first + length] == 0
+    begin, end = first // 8, (first + length + 7) // 8
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8)[begin:end], bitorder="little")
+    missing: NDArray[np.bool_] = bits[first % 8 :][:length] == 0
     return missing
 
 

@@ -3,6 +3,9 @@
 REFERENCE = 8
 """Bytes that a place in a container takes; what lies there stands in the file by itself."""
 
+_SHOWN = 200
+"""Characters of a name that a complaint repeats."""
+
 _AMPLE = 8
 _SLACK = 1 << 20
 
@@ -40,3 +43,13 @@ class Budget:
         self._left -= amount
         if self._left < 0:
             raise FaultError("asks for far more memory than its size explains")
+
+
+def shown(name: str) -> str:
+    r"""A name out of a file, fit to be told: on one line, without what could steer a terminal.
+
+    >>> print(shown("red: \x1b[31m\n"))
+    red: \x1b[31m\n
+    """
+    plain = (one if one.isprintable() else ascii(one)[1:-1] for one in name[:_SHOWN])
+    return "".join(plain) + ("..." if len(name) > _SHOWN else "")

@@ -18,6 +18,9 @@ from continual_mm.data.pickles.notes import Make, Name, Unfinished, misused
 Values = NDArray[Any] | list[Any]
 _Table = dict[tuple[str, str], Name]
 
+_VIEW = 64
+"""Bytes that a column takes at least, beside its values."""
+
 _INDEXES = ("Index", "Int64Index", "Float64Index", "UInt64Index")
 
 
@@ -58,11 +61,11 @@ def _columns(budget: Budget, state: object) -> object:
     if len(manager.axes) != 2:
         raise misused("pandas.DataFrame")
     names, rows = manager.axes
-    # Columns of no rows take no bytes in the file, however many they are.
-    budget.charge(REFERENCE * len(names.values))
     columns: dict[str | int, Values] = {}
     for block in manager.blocks:
         places = _places(block.places, len(names.values))
+        # Columns of no rows take no bytes in the file, however many they are.
+        budget.charge(_VIEW * len(places))
         for place, column in zip(places, _rows_of(block.values, len(places)), strict=True):
             if len(column) != len(rows.values):
                 raise FaultError(f"has a frame with a column of {len(column)} rows too many or few")
@@ -76,7 +79,10 @@ def _values(budget: Budget, state: object) -> object:
     manager = _manager_in(state)
     if len(manager.blocks) != 1 or len(manager.axes) != 1:
         raise misused("pandas.Series")
-    return manager.blocks[0].values
+    values = manager.blocks[0].values
+    if len(values) != len(manager.axes[0].values):
+        raise FaultError("has a series of another length than its index")
+    return values
 
 
 def _manager_in(state: object) -> _Manager:

@@ -62,7 +62,8 @@ class Source:
 BYTE, SHORT, INT, WORD, LONG = (struct.Struct(f"<{code}") for code in "BHiIQ")
 _FLOAT = struct.Struct(">d")
 _PIECE = rb"[^\\]|\\(?:[\\'\"abfnrtv]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|x[0-9a-fA-F]{2})"
-_QUOTED = re.compile(rb"'(?:%b)*'|\"(?:%b)*\"" % (_PIECE, _PIECE), re.DOTALL)
+# Without ways back, of which long strings would have one at every character.
+_QUOTED = re.compile(rb"'(?:(?!')(?:%b))*+'|\"(?:(?!\")(?:%b))*+\"" % (_PIECE, _PIECE), re.DOTALL)
 _SURROGATES = "surrogatepass"
 
 

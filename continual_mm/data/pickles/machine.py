@@ -12,16 +12,26 @@ from types import MappingProxyType
 
 import numpy as np
 
-from continual_mm.data.pickles.fault import Budget, FaultError
+from continual_mm.data.pickles.fault import Budget, FaultError, shown
 from continual_mm.data.pickles.literals import LITERALS, WORD, Source, text
 from continual_mm.data.pickles.notes import Name, Unfinished
 
 _NEWEST = 5
-_KEYS = (str, int, float, bytes, complex, type(None), np.generic)
-"""What a dict's key or a set's element may be; hashing deeply nested ones would crash Python."""
+_KEYS = (str, float, bytes, type(None), np.integer, np.floating, np.character, np.bool_)
+_KEY_BITS = 64
+"""Of whole numbers as keys; of larger ones, as of complex ones, any number hash alike."""
 
 Names = Mapping[tuple[str, str], Name]
 """What a pickle may name, by module and name inside it."""
+
+Kept = Callable[[object], object]
+"""What gives the objects that a pickle asks for because they are kept beside it."""
+
+STUMBLES = (
+    *(ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError),
+    *(AttributeError, EOFError),
+)
+"""Whatever damaged bytes are known to raise in the machine, in NumPy and in torch."""
 
 
 class Machine:
@@ -31,15 +41,20 @@ class Machine:
         source: The pickle's bytes.
     """
 
-    def __init__(self, data: bytes | mmap.mmap, names: Names) -> None:
+    def __init__(
+        self, data: bytes | mmap.mmap, names: Names, *, at: int = 0, kept: Kept | None = None
+    ) -> None:
         """Prepare to run a pickle.
 
         Args:
             data: The pickle; what stands behind its end is ignored.
             names: All that it may name.
+            at: Where it begins.
+            kept: Gives what is kept beside it; without one, asking for it is refused.
         """
-        self.source = Source(data)
+        self.source = Source(data, at)
         self._names = names
+        self._kept = kept
         self._budget = Budget(len(data))
         self._stack: list[object] = []
         self._below: list[list[object]] = []
@@ -53,8 +68,14 @@ class Machine:
 
         Raises:
             FaultError: If it names what is not allowed, or makes no sense.
-            LookupError: If it makes no sense, as do other errors of damaged bytes.
         """
+        try:
+            return self._run()
+        except STUMBLES as error:
+            problem = f"cannot be read behind byte {self.source.at} ({type(error).__name__})"
+            raise FaultError(problem) from error
+
+    def _run(self) -> object:
         source = self.source
         while (code := source.byte()) != pickle.STOP[0]:
             if read := LITERALS.get(code):
@@ -131,7 +152,7 @@ class Machine:
         known = self._names.get((module, name))
         if known is None:
             raise FaultError(
-                f"names {module}.{name}, which is not opened: it could run anything",
+                f"names {shown(f'{module}.{name}')}, which is not opened: it could run anything",
                 "where the file is yours, load it yourself and save its arrays as .npz, its text"
                 " as .json",
             )
@@ -156,7 +177,8 @@ class Machine:
         self._call(self._pop(), arguments)
 
     def _new_with_keywords(self) -> None:
-        if self._pop() != {}:
+        keywords = self._pop()
+        if type(keywords) is not dict or keywords:
             raise FaultError("makes an object with keywords")
         self._reduce()
 
@@ -169,13 +191,20 @@ class Machine:
         function, *arguments = self._above_mark()
         self._call(function, tuple(arguments))
 
+    def _keep(self) -> None:
+        if self._kept is None:
+            raise FaultError("asks for an object that is kept elsewhere")
+        self._stack.append(self._kept(self._pop()))
+
     def _build(self) -> None:
         state, unfinished = self._pop(), self._pop()
         if not isinstance(unfinished, Unfinished):
             raise FaultError(f"sets the state of a {_kind(unfinished)}")
         finished = unfinished.finish(self._budget, state)
         for place in unfinished.memo:
-            self._memo[place] = finished
+            if self._memo[place] is unfinished:
+                self._memo[place] = finished
+        unfinished.memo.clear()
         self._stack.append(finished)
 
 
@@ -186,10 +215,17 @@ def elements(values: Iterable[object]) -> Iterable[object]:
         FaultError: At the first that is no scalar and no flat tuple of scalars.
     """
     for value in values:
+        # Hashing tuples that are nested deeply would overflow the stack of Python itself.
         parts = value if type(value) is tuple else (value,)
-        if not all(isinstance(part, _KEYS) for part in parts):
+        if not all(_is_key(part) for part in parts):
             raise FaultError(f"has a {_kind(value)} as the key of a dict or element of a set")
         yield value
+
+
+def _is_key(value: object) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= _KEY_BITS
+    return isinstance(value, _KEYS)
 
 
 def _items(values: list[object]) -> Iterable[tuple[object, object]]:
@@ -235,13 +271,12 @@ _ACTIONS: Mapping[int, Callable[[Machine], None]] = MappingProxyType(
         pickle.INST[0]: Machine._instance,
         pickle.OBJ[0]: Machine._object,
         pickle.BUILD[0]: Machine._build,
+        pickle.BINPERSID[0]: Machine._keep,
     }
 )
 
 _WHY_NOT: Mapping[int, str] = MappingProxyType(
-    dict.fromkeys(
-        (pickle.PERSID[0], pickle.BINPERSID[0]), "asks for an object that is kept elsewhere"
-    )
+    {pickle.PERSID[0]: "asks for an object that is kept elsewhere"}
     | dict.fromkeys(
         (pickle.EXT1[0], pickle.EXT2[0], pickle.EXT4[0]),
         "calls by a number of copyreg's extension registry, which is never looked at",

@@ -15,6 +15,7 @@ from continual_mm.data.published.recipe import Recipe
 from continual_mm.data.published.report import Record, Report
 from continual_mm.data.published.sound import frames
 from continual_mm.data.published.vectors import WordVectors
+from continual_mm.data.published.words import written
 
 _SILENT_FRAMES, _MELS = 1000, 40
 
@@ -125,20 +126,17 @@ def open_actions(path: Path, form: ActionForm) -> ActionFile:
     """
     entries = entries_in(path)
     found = [entry.get("class") for entry in entries if isinstance(entry, Mapping)]
-    names = sorted({str(name) for name in found if isinstance(name, str)})
+    names = sorted({written(name) for name in found if isinstance(name, str)})
     if not names:
         raise RefusedError(Complaint(str(path), "names no class", "each clip has a 'class'"))
     return ActionFile(path=path, form=form, entries=entries, classes=tuple(names))
 
 
 def _heard(entry: Entry, recipe: Recipe) -> Floats | None:
-    """A clip's spectrogram; what says nothing, or is all zeros in its place, is none.
-
-    All frames at 0 dB, the loudest, is what the published files keep for clips without sound.
-    """
+    """A clip's spectrogram, unless the file says that it has no sound."""
     said = "has_audio" not in entry.values or entry.number("has_audio")
     spectrogram = entry.rows("audio") if said or "audio" in entry.values else None
     if recipe.reference:
         silence = np.zeros((_MELS, _SILENT_FRAMES), np.float32)
         return silence if spectrogram is None else spectrogram
-    return spectrogram if said and spectrogram is not None and spectrogram.any() else None
+    return spectrogram if said else None

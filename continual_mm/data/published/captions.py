@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import first_few
+from continual_mm.data.published.words import written
 from continual_mm.data.unpickling import load_pickle
 
 _LATEST = 1e9
@@ -64,7 +65,7 @@ class CaptionFile:
 
     def __iter__(self) -> Iterator[str]:
         """The videos' names."""
-        return (str(video) for video in self._raw)
+        return (video for video in self._raw if isinstance(video, str))
 
     def of(self, video: str) -> Captions:
         """The captions of one video.
@@ -133,4 +134,4 @@ def _texts(entry: Mapping[object, object], place: str) -> tuple[str, ...]:
     if wrong:
         named = first_few([f"{row} ({type(values[row]).__name__})" for row in wrong])
         raise RefusedError(Complaint(place, f"'text' is no text in {named}", _FORM))
-    return tuple(str(value) for value in values)
+    return tuple(written(str(value)) for value in values)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.pickles.fault import shown
 from continual_mm.data.published.features import MOST_FEATURES, sound
+from continual_mm.data.published.words import written
 from continual_mm.data.unpickling import load_pickle
+
+_KEYS_SHOWN = 20
+_MOST_AXES = 32
+_MOST = 1 << 63
 
 Floats = NDArray[np.floating[Any]]
 
@@ -42,18 +49,18 @@ class Entry:
             key: Under which the id stands.
 
         Raises:
-            RefusedError: If it is no dict, or has no id or that of another clip.
+            RefusedError: If it is no dict, or has no id, or that of another clip.
         """
         place = f"{path}, item {number}"
         if not isinstance(raw, Mapping):
             raise _refusal(place, f"is a {type(raw).__name__}", "each clip is a dict")
         name = raw.get(key)
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or written(name) != name:
             raise _refusal(place, f"has no {key!r} of letters", "each clip has a name of its own")
         if name in seen:
-            raise _refusal(place, f"is {name!r} like a clip before it", "ids are unique")
+            raise _refusal(place, f"is '{shown(name)}' like a clip before it", "ids are unique")
         seen.add(name)
-        return cls(str(name), f"{place} ({name!r})", raw)
+        return cls(str(name), f"{place} ('{shown(name)}')", raw)
 
     def vector(self, key: str) -> Floats:
         """Features without time: (features,).
@@ -78,10 +85,11 @@ class Entry:
             RefusedError: If there is none, or it is anything else.
         """
         value = self._value(key)
-        texts = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+        texts = np.ravel(value).tolist() if isinstance(value, np.ndarray) else value
+        texts = list(texts) if isinstance(texts, list | tuple) else [texts]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise _refusal(self._at(key), "is no text and no list of texts")
-        return [str(text) for text in texts]
+        return [written(str(text)) for text in texts]
 
     def text(self, key: str) -> str:
         """One text.
@@ -92,10 +100,10 @@ class Entry:
         value = self._value(key)
         if not isinstance(value, str):
             raise _refusal(self._at(key), "is no text")
-        return str(value)
+        return written(value)
 
     def number(self, key: str) -> int:
-        """A whole number, or a truth value as 0 or 1.
+        """A whole number of at most 64 bits, or a truth value as 0 or 1.
 
         Raises:
             RefusedError: If it is anything else.
@@ -103,14 +111,19 @@ class Entry:
         value = self._value(key)
         if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
             value = value.item()
-        if not isinstance(value, int | np.integer | np.bool_):
-            raise _refusal(self._at(key), "is no whole number")
-        return int(value)
+        if isinstance(value, int | np.integer | np.bool_):
+            number = int(value)
+            if -_MOST <= number < _MOST:
+                return number
+        raise _refusal(self._at(key), "is no whole number")
 
     def _value(self, key: str) -> object:
         if key not in self.values:
-            has = ", ".join(str(name) for name in list(self.values)[:20])
-            raise _refusal(self._at(key), "is missing", f"the clip has {has}")
+            has = (name for name in self.values if isinstance(name, str))
+            known = (
+                ", ".join(shown(name) for name in islice(has, _KEYS_SHOWN)) or "no key of letters"
+            )
+            raise _refusal(self._at(key), "is missing", f"the clip has {known}")
         return self.values[key]
 
     def _array(self, key: str, axes: int) -> Floats:
@@ -144,11 +157,10 @@ def entries_in(path: Path) -> list[object]:
 
 
 def _numbers(tensor: Tensor) -> Floats | None:
-    """A tensor's values, in float32 because NumPy has no bfloat16; None if it is not dense."""
-    try:
-        values: Floats = tensor.detach().float().numpy()
-    except (RuntimeError, TypeError, NotImplementedError):
+    """A tensor's values, in float32 because NumPy has no bfloat16; None if it has no floats."""
+    if not tensor.is_floating_point() or tensor.ndim > _MOST_AXES:
         return None
+    values: Floats = tensor.float().numpy()
     return values
 
 

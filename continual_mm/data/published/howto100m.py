@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.published.captions import CaptionFile, Captions
 from continual_mm.data.published.features import read_array
 from continual_mm.data.published.places import inside
@@ -56,7 +57,8 @@ def videos(
         captions: Of all the videos.
         features: The folder in which ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz`` lie.
         audio: The folder in which ``PATH/ID_spec.npz`` lie; the same, if None.
-        report: Lists the videos left out because a file is missing or broken.
+        report: Lists the videos left out because a file is missing or broken, or because they are
+            named again.
 
     Yields:
         The videos that can be read, in the order of the list.
@@ -65,10 +67,11 @@ def videos(
         RefusedError: At the first that cannot be read, unless the report skips such.
     """
     sounds = features if audio is None else audio
+    seen: set[str] = set()
     for path in paths:
         video = None
         with report.item():
-            video = _video(path, captions, features, sounds)
+            video = _video(path, captions, features, sounds, seen)
         if video is not None:
             yield video
 
@@ -152,12 +155,15 @@ def _seen(video: Video, window: Window, recipe: Recipe) -> Floats | None:
     return halves(first, second, sizes=sizes, mode=recipe.mode)
 
 
-def _video(path: str, captions: CaptionFile, features: Path, sounds: Path) -> Video:
+def _video(path: str, captions: CaptionFile, features: Path, sounds: Path, seen: set[str]) -> Video:
     name = PurePosixPath(path).name
+    frames_2d, frames_3d = (inside(features, f"{path}/{name}_{kind}.npz") for kind in ("2d", "3d"))
+    spectrogram = inside(sounds, f"{path}/{name}_spec.npz")
+    if name in seen:
+        remedy = "name each video once"
+        raise RefusedError(Complaint(f"video {name!r}", "is in the list more than once", remedy))
+    seen.add(name)
     said = captions.of(name)
-    first, second = (
-        read_array(inside(features, f"{path}/{name}_{kind}.npz"), "features")
-        for kind in ("2d", "3d")
-    )
-    sound = read_array(inside(sounds, f"{path}/{name}_spec.npz"), "arr_0", axis=0)
+    first, second = (read_array(one, "features") for one in (frames_2d, frames_3d))
+    sound = read_array(spectrogram, "arr_0", axis=0)
     return Video(name, first, second, sound, said)

@@ -4,6 +4,8 @@ import csv
 from pathlib import Path, PurePosixPath
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.findings import first_few
+from continual_mm.data.pickles.fault import shown
 
 _NOWHERE = "None/"
 """What the published list puts before the paths of videos without a category."""
@@ -21,7 +23,7 @@ def read_list(path: Path) -> tuple[str, ...]:
         RefusedError: If it cannot be read or has neither column.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
             columns = reader.fieldnames or ()
             rows = list(reader) if {"path", "video_id"} & set(columns) else []
@@ -29,7 +31,8 @@ def read_list(path: Path) -> tuple[str, ...]:
         problem = f"cannot be read: {error}"
         raise RefusedError(Complaint(str(path), problem)) from error
     if not {"path", "video_id"} & set(columns):
-        problem = f"has the columns {', '.join(columns) or '(none)'}"
+        named = first_few([shown(column) for column in columns]) or "(none)"
+        problem = f"has the columns {named}"
         raise RefusedError(Complaint(str(path), problem, "one of them must be path or video_id"))
     return tuple(listed for row in rows if (listed := _listed(row)))
 
@@ -47,13 +50,21 @@ def inside(folder: Path, relative: str) -> Path:
     parts = PurePosixPath(relative)
     unsafe = parts.is_absolute() or ".." in parts.parts or "\\" in relative or "\0" in relative
     if unsafe or not parts.parts or ":" in parts.parts[0]:
-        problem = f"{relative!r} does not name a file below it"
+        problem = f"'{shown(relative)}' does not name a file below it"
         raise RefusedError(Complaint(str(folder), problem, "paths go down from the folder"))
     found = folder / parts
-    if not found.resolve().is_relative_to(folder.resolve()):
-        problem = f"{relative!r} leads out of it"
+    if not _resolved(found).is_relative_to(_resolved(folder)):
+        problem = f"'{shown(relative)}' leads out of it"
         raise RefusedError(Complaint(str(folder), problem, "copy what the link points to"))
     return found
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # links that lead round in a circle
+        problem = "cannot be found: its links lead nowhere"
+        raise RefusedError(Complaint(shown(str(path)), problem)) from error
 
 
 def _listed(row: dict[str, str]) -> str:

@@ -20,12 +20,13 @@ def frames(spectrogram: NDArray[np.floating[Any]], longest: int, *, mode: Mode) 
         spectrogram: (mels, frames), as published files have it.
         longest: Frames that are kept.
         mode: ``reference`` fills a shorter one up with 0 dB, louder than anything; ``robust`` gives
-            the frames that there are, and None where there is none.
+            the frames that there are, and None where there is none, or nothing but 0 dB in them,
+            which is what published files have for a video without any sound.
 
     Returns:
         (frames, mels); in ``reference`` always ``longest`` of them.
     """
     cut: Array = spectrogram[:, :longest].T.astype(np.float32)
     if mode == "robust":
-        return np.ascontiguousarray(cut) if len(cut) else None
+        return np.ascontiguousarray(cut) if cut.any() else None
     return np.pad(cut, ((0, longest - len(cut)), (0, 0)), constant_values=LOUDEST)

@@ -84,7 +84,7 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
             found = _kept(table, words, origin)
     except OSError as error:
         problem = f"cannot be converted: {error.strerror or error}"
-        remedy = "name a folder that can be written"
+        remedy = "name a folder that can be written" if path.is_file() else "give a file of vectors"
         raise RefusedError(Complaint(str(path), problem, remedy)) from error
     if found is None:
         problem = "was changed while it was read"

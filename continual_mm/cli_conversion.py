@@ -1,0 +1,194 @@
+"""One conversion as a command sees it: options, what is left out, and how it ends."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import click
+
+from continual_mm import terminal
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.late import late
+from continual_mm.options import A_PATH
+
+if TYPE_CHECKING:
+    from continual_mm.data.published.report import Report
+
+SHOWN = 5
+"""Complaints about what was left out that are shown; the file has all."""
+
+_INTERRUPTED = 130
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
+
+to_option = click.option(
+    "--to",
+    "target",
+    type=A_PATH,
+    required=True,
+    help="A new folder for a store, or an .npz file for a pack.",
+)
+to_shelf_option = click.option(
+    "--to",
+    "target",
+    type=A_PATH,
+    help="A new folder for a store, or an .npz file for a pack. If left out: where scenarios look"
+    " for the dataset by its name.",
+)
+skip_option = click.option(
+    "--skip", is_flag=True, help="Leave out what cannot be read, and list it beside the target."
+)
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(("float16", "float32")),
+    default="float16",
+    show_default=True,
+    help="In which features are stored.",
+)
+_vectors = click.option(
+    "--vectors",
+    type=A_PATH,
+    required=True,
+    help="Word vectors: word2vec's .bin or .bin.gz, or a text file (GloVe, gensim).",
+)
+_reference = click.option(
+    "--reference", is_flag=True, help="As the published programs read it, mistakes included."
+)
+validation_option = click.option(
+    "--validation",
+    type=A_SHARE,
+    default=0.1,
+    show_default=True,
+    help="Share of the training videos that is held out for validation.",
+)
+
+
+def published(to: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Options of every published format, in the order of its help."""
+
+    def decorated(command: _Command) -> _Command:
+        for option in (skip_option, dtype_option, _reference, _vectors, to):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+class Conversion:
+    """A conversion, around whose work this is a ``with`` block.
+
+    What it leaves out is shown in part, and written into a file beside the target. Errors of the
+    disk become refusals. Nothing is left of the target unless all went well; its writers see to it.
+
+    Args:
+        target: Where to; nothing may be there.
+        dtype: In which features are stored.
+        skip: Whether what cannot be read is left out.
+        vectors: The file of word vectors, for formats that need one.
+        reference: Whether the mistakes of the published programs are kept.
+
+    Raises:
+        RefusedError: If the target has no name, or is there.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        *,
+        dtype: str,
+        skip: bool,
+        vectors: Path | None = None,
+        reference: bool = False,
+    ) -> None:
+        if target.name in ("", ".."):
+            raise RefusedError(Complaint("--to", f"'{target}' names nothing new", "give a name"))
+        if target.exists() or target.is_symlink():
+            remedy = "remove it, or choose another name"
+            raise RefusedError(Complaint(str(target), "is there already", remedy))
+        self.target, self.dtype = target, dtype
+        self.report: Report = late("data.published.report").Report(skip=skip)
+        self.complaints: list[Complaint] | None = self.report.skipped if skip else None
+        self._vectors, self._mode = vectors, "reference" if reference else "robust"
+
+    def vectors(self) -> Any:
+        """The word vectors, opened."""
+        return late("data.published.vectors").open_vectors(self._vectors)
+
+    def recipe(self, **given: Any) -> Any:
+        """How the files are read; ``given`` is what the command decides of it."""
+        return late("data.published.recipe").Recipe(mode=self._mode, **given)
+
+    def write_clips(self, records: Any, *, validation: float) -> None:
+        """Write published clips, a share of those for training held out."""
+        made, dealing = late("data.conversion.records"), late("data.conversion.dealing")
+        held_out = dealing.HeldOut(validation=validation)
+        dealt = held_out.dealt(made.without_padding(records))
+        self.write(dealt, made.KINDS, source=str(self.target), unit="clips")
+
+    def write(self, records: Any, kinds: Any, *, source: str, unit: str) -> None:
+        """Write records whose modalities are of these kinds.
+
+        Args:
+            records: Any number.
+            kinds: By modality.
+            source: What to call them in complaints.
+            unit: What they are called while they are counted.
+        """
+        made = late("data.conversion.records")
+        layout, given = made.layout_of(records, kinds, source)
+        with late("count_bar").counting(given, unit) as counted:
+            made.write(
+                counted, self.target, layout=layout, dtype=self.dtype, left_out=self.complaints
+            )
+
+    def tell(self) -> None:
+        """Say what was made."""
+        # As a path: a folder may be called like a dataset that is known by name.
+        card = late("data.registry").card(str(self.target.absolute()), splits=())
+        training, validation, test = card.items
+        terminal.out.print(
+            f"{self.target}: {training:,} training, {validation:,} validation and {test:,} test"
+            f" items with {', '.join(card.names)}"
+        )
+        terminal.out.print(f"look at it: continual-mm data inspect {self.target}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.report.skipped:
+            self._tell_left_out(self.report.skipped)
+        if isinstance(error, KeyboardInterrupt):
+            raise _StoppedError(self.target) from error
+        if isinstance(error, OSError):
+            place = str(error.filename or self.target)
+            problem = f"cannot be read or written: {error.strerror or error}"
+            raise RefusedError(Complaint(place, problem)) from error
+
+    def _tell_left_out(self, found: list[Complaint]) -> None:
+        file = self.target.with_name(f"{self.target.name}.left-out.csv")
+        listed = f"listed in {file}"
+        try:
+            late("data.conversion.left_out").write(found, file)
+        except OSError as error:
+            listed = f"but {file} cannot be written: {error.strerror or error}"
+        for complaint in found[:SHOWN]:
+            terminal.err.print(f"left out: {' '.join(str(complaint).splitlines())}")
+        terminal.err.print(f"left out: {len(found):,} in all, {listed}")
+
+
+class _StoppedError(click.ClickException):
+    exit_code = _INTERRUPTED
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(f"stopped; nothing is left of {target}")
+
+    def show(self, file: Any = None) -> None:
+        terminal.err.print(f"continual-mm: {self.message}")
