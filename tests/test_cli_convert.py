@@ -134,7 +134,7 @@ def howto100m(said: Asked, paths: str, *options: str, to: str = "out") -> Simple
     if not Path("features").exists():
         for name, features in (("aaa", 4), ("bbb", 4), ("odd", 5)):
             write_video(name, features)
-    said_in = {"start": [0, 3], "end": [2, 8.5], "text": ["add", "salt"]}
+    said_in = {"start": [1, 3], "end": [2, 8.5], "text": ["add", "salt"]}
     Path("caption.json").write_text(json.dumps(dict.fromkeys(("aaa", "bbb", "odd"), said_in)))
     Path("paths.csv").write_bytes(paths.encode())
     shares = ("--validation", "0", "--test", "0")

@@ -109,9 +109,12 @@ def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> Store
 
 
 def _check_digits(name: str, found: Measure, faults: Faults) -> None:
-    if (size := float(np.hypot(*found).max())) < _SMALLEST:
-        problem = f"values of {name!r} are about {size:.1g}, of which float16 keeps no three digits"
-        faults.about_store(problem, 'write dtype="float32"')
+    if (size := float(np.hypot(*found).max())) >= _SMALLEST:
+        return
+    problem = f"values of {name!r} are about {size:.1g}, of which float16 keeps no three digits"
+    if not size:
+        problem = f"values of {name!r} are 0 in all training items, or too small for float16"
+    faults.about_store(problem, 'write dtype="float32"')
 
 
 def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Measure | None:
