@@ -156,10 +156,12 @@ def test_damaged_files_of_torch_are_read_or_refused_and_nothing_else(
 ) -> None:
     clip = [{"audio": torch.ones(2, 3), "2d": np.zeros(2), "id": "a"}]
     damaged = bytearray(forge.saved(clip, zipped=data.draw(st.booleans())))
+    # torch writes addresses into the older form, so that its length is not always the same.
+    places = st.integers(0, 10_000)
     for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+        damaged[data.draw(places) % len(damaged)] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged.pt"
-    path.write_bytes(damaged[: data.draw(st.integers(1, len(damaged)))])
+    path.write_bytes(damaged[: 1 + data.draw(places) % len(damaged)])
     try:
         load_pickle(path)
     except RefusedError as refusal:

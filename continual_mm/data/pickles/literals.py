@@ -61,9 +61,9 @@ class Source:
 
 BYTE, SHORT, INT, WORD, LONG = (struct.Struct(f"<{code}") for code in "BHiIQ")
 _FLOAT = struct.Struct(">d")
-_PIECE = rb"[^\\]|\\(?:[\\'\"abfnrtv]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|x[0-9a-fA-F]{2})"
-# Without ways back, of which long strings would have one at every character.
-_QUOTED = re.compile(rb"'(?:(?!')(?:%b))*+'|\"(?:(?!\")(?:%b))*+\"" % (_PIECE, _PIECE), re.DOTALL)
+_ESCAPE = rb"\\(?:[\\'\"abfnrtv]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|x[0-9a-fA-F]{2})"
+# Of whole runs, one after the other: a pattern for all of a long string would try every way back.
+_RUN = {quote: re.compile(rb"[^\\%b]+|%b" % (quote, _ESCAPE), re.DOTALL) for quote in (b"'", b'"')}
 _SURROGATES = "surrogatepass"
 
 
@@ -84,7 +84,8 @@ def _old_text(raw: bytes) -> str:
 
 def _quoted(source: Source) -> str:
     line = source.line().strip()
-    if not _QUOTED.fullmatch(line):
+    run = _RUN.get(line[:1])
+    if run is None or len(line) < 2 or line[-1:] != line[:1] or run.sub(b"", line[1:-1]):
         raise FaultError("has a string that Python 2 would not have written")
     return _old_text(codecs.escape_decode(line[1:-1])[0])
 
