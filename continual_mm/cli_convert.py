@@ -22,7 +22,7 @@ from continual_mm.late import late
 from continual_mm.options import A_PATH
 
 
-@click.group()
+@click.group(short_help="Turn published files or clips into a pack or a store.")
 def convert() -> None:
     """Turn published files, or extracted clips, into a pack (.npz) or a store (a folder)."""
 

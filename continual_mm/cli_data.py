@@ -26,7 +26,7 @@ def data() -> None:
     """Look at data, and turn published files or clips into something scenarios can use."""
 
 
-@data.command()
+@data.command(short_help="Say what is in a dataset, and what deserves a thought.")
 @click.argument("dataset")
 @click.option("--picture", type=A_PATH, help="A PNG of a few items.")
 @click.option("--items", type=A_COUNT, default=4, show_default=True, help="Items in the picture.")

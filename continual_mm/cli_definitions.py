@@ -90,12 +90,15 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
     for name in files:
         try:
             entry = catalog.which_shelf(name)
-            _checked(entry)
+            checked = _checked(entry)
         except RefusedError as error:
             terminal.print_refusal(error)
             wrong = True
         else:
             terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.shelf]}")
+            if entry.shelf == "scenarios":
+                for lacking in shelf.absent(checked.scenario.datasets):
+                    terminal.out.print(f"  before it can run: {lacking}")
     if wrong:
         context.exit(2)
 

@@ -17,7 +17,7 @@ RECIPES = (
 """What is made if nothing else is asked for: as published, as far as torchvision goes."""
 
 
-@click.command()
+@click.command(short_help="Make features of a folder of clips.")
 @click.argument("source", type=A_PATH)
 @click.option("--to", "target", type=A_PATH, required=True, help="Folder of the clips' features.")
 @click.option(
@@ -75,7 +75,7 @@ def extract(
         click.get_current_context().exit(1)
 
 
-@click.command()
+@click.command(short_help="Train word vectors on captions.")
 @click.argument("source")
 @click.option("--to", "target", type=A_PATH, required=True, help="A word2vec file, .bin.")
 @click.option("--features", type=A_COUNT, default=300, show_default=True, help="Numbers per word.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from continual_mm import catalog, cli_results, terminal
+from continual_mm.complaint import RefusedError
+from continual_mm.data import shelf
 from continual_mm.late import late
 from continual_mm.options import A_COUNT, DEMO_SCENARIO, out_option, training_options
 
@@ -50,13 +52,20 @@ def run(
 def definitions(
     scenarios: Sequence[str], strategies: Sequence[str], settings: Sequence[str]
 ) -> "tuple[Sequence[OpenedScenario], Sequence[Strategy]]":
-    """What the names given stand for, with ``settings`` instead of what the files say."""
+    """What the names given stand for, with ``settings`` instead of what the files say.
+
+    Raises:
+        RefusedError: If anything is wrong with them, or data that they need are not here.
+    """
     opening = late("runs.opening")
     given = opening.read_settings(settings)
     wanted = [catalog.find("scenarios", name) for name in scenarios]
     opened = opening.open_scenarios(wanted, given)
     entries = [catalog.find("strategies", name) for name in strategies]
-    return opened, opening.open_strategies(entries, given)
+    chosen = opening.open_strategies(entries, given)
+    if lacking := shelf.absent(name for one in opened for name in one.scenario.datasets):
+        raise RefusedError(lacking)
+    return opened, chosen
 
 
 def ready(strategies: "Sequence[Strategy]") -> "Sequence[Strategy]":

@@ -245,6 +245,12 @@ class Scenario(ScenarioHead):
     stages: tuple[Stage, ...] = Field(strict=False, min_length=1)
     protocols: tuple[Protocol, ...] = Field(default=(), strict=False)
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Every dataset that it names: what is trained on, and what protocols score."""
+        named = (self.dataset, *(protocol.dataset for protocol in self.protocols))
+        return tuple(dict.fromkeys(name for name in named if name))
+
     def training_of(self, stage: int) -> Training:
         """Settings of a stage (0-based), its overrides applied."""
         return self.stages[stage].training(self.training)

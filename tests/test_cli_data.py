@@ -311,7 +311,13 @@ def test_the_original_experiment_runs_by_name_on_whatever_was_converted(
     monkeypatch.setenv("CONTINUAL_MM_DATA", "brought")
     refused = said("run", "howto100m_av_t", "--no-board")
     assert refused.code == 2
-    assert "is not in brought/howto100m; convert the published files" in refused.err
+    assert "loading torch" not in refused.err
+    checked = said("validate", "howto100m_av_t")
+    assert checked.code == 0
+    for name in ("howto100m", "youcook2", "msrvtt"):
+        lacking = f"is not in brought/{name}; convert the published files"
+        assert lacking in refused.err
+        assert lacking in checked.out
     asked = list(HOWTO100M)
     del asked[asked.index("--to") :]
     for shares in product(("0.2", "0.4", "0.6"), repeat=2):

@@ -4,7 +4,7 @@ Imports no numpy, so that scenarios on them can be listed and checked on any mac
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -57,8 +57,19 @@ def brought(name: str) -> Path:
     Raises:
         RefusedError: If it has not been converted.
     """
-    if is_here(name):
-        return place_of(name)
-    problem = f"is not in {place_of(name)}"
-    remedy = f"convert the published files: continual-mm data convert {name} --help"
-    raise RefusedError(Complaint(f"dataset '{name}'", problem, remedy))
+    if found := absent([name]):
+        raise RefusedError(found)
+    return place_of(name)
+
+
+def absent(names: Iterable[str]) -> list[Complaint]:
+    """A complaint about each published dataset among some names that has not been converted."""
+    lacking = [name for name in dict.fromkeys(names) if name in PUBLISHED and not is_here(name)]
+    return [
+        Complaint(
+            f"dataset '{name}'",
+            f"is not in {place_of(name)}",
+            f"convert the published files: continual-mm data convert {name} --help",
+        )
+        for name in lacking
+    ]

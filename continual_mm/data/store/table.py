@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,9 @@ class StoredTable:
         shard, start, count = self._spans(column, rows)
         begin, number = window or (np.zeros_like(count), count // features)
         places = steps_of(start + begin * features, number, features)
-        where = np.repeat(shard, number)
         strips = self._strips(column)
         found = np.empty((len(places), features), dtype=strips[0].values.dtype)
-        for each in np.unique(shard):
-            here = where == each
+        for each, here in _runs(np.repeat(shard, number)):
             found[here] = gathered(strips[each].values, places[here], features)
         return found
 
@@ -98,8 +97,7 @@ class StoredTable:
             raise IndexError(f"row {rows.min()} or {rows.max()} of {len(self)}")
         shard = np.searchsorted(self._starts, rows, side="right") - 1
         start, count = np.empty_like(rows), np.empty_like(rows)
-        for each in np.unique(shard):
-            here = shard == each
+        for each, here in _runs(shard):
             strip = self._strips(column)[each]
             start[here], count[here] = strip.spans(rows[here] - self._starts[each])
         return shard, start, count
@@ -125,6 +123,14 @@ class StoredTable:
                 Complaint(str(path), "leads out of the store", "copy the file itself")
             )
         return Mapped(path, form, self.fields)
+
+
+def _runs(shard: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Each shard, and where rows of it follow one another; ascending rows are one run for each."""
+    edges = np.flatnonzero(np.diff(shard)) + 1
+    starts = [0, *edges.tolist()] if len(shard) else []
+    for start, end in pairwise([*starts, len(shard)]):
+        yield int(shard[start]), slice(start, end)
 
 
 def _missing(path: Path, error: OSError) -> Complaint:
