@@ -21,7 +21,7 @@ HEADINGS = (
 )
 
 
-@click.group()
+@click.group(short_help="Look at data; make data of published files or clips.")
 def data() -> None:
     """Look at data, and turn published files or clips into something scenarios can use."""
 

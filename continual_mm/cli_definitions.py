@@ -19,7 +19,7 @@ from continual_mm.space import registry as towers
 KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
 
 
-@click.command("list")
+@click.command("list", short_help="List what there is to name in definitions.")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
 def list_(kind: str | None) -> None:
     """List scenarios, strategies, plugins, towers and datasets, or only one KIND of them."""
@@ -62,7 +62,7 @@ def _list_datasets() -> None:
     terminal.print_rows(("dataset", "(train, validation, test) items, modalities"), rows)
 
 
-@click.command()
+@click.command(short_help="Show a definition, and what follows from it.")
 @click.argument("name")
 def show(name: str) -> None:
     """Show the definition NAME, a shipped one or a file, and what follows from it."""
@@ -103,7 +103,7 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
         context.exit(2)
 
 
-@click.command()
+@click.command(short_help="Copy a shipped definition, to change it.")
 @click.argument("name")
 @click.argument("to", type=A_PATH, default=".")
 def copy(name: str, to: Path) -> None:

@@ -17,7 +17,7 @@ FORMATS = ("table", "json", "markdown", "latex")
 _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
 
 
-@click.command()
+@click.command(short_help="Compare runs: means, intervals, differences.")
 @_folders
 @click.option(
     "--baseline", default="naive", show_default=True, help="Strategy that differences are taken to."
@@ -71,7 +71,7 @@ def print_comparison(report: Any, comparison: Any) -> None:
         terminal.out.print(note)
 
 
-@click.command()
+@click.command(short_help="Write what compare needs into one small folder.")
 @_folders
 @click.option("--to", type=A_PATH, required=True, help="Folder that the export is added to.")
 @click.option("--force", is_flag=True, help="Replace runs there that do not go with the new ones.")
@@ -86,7 +86,7 @@ def export(folders: tuple[Path, ...], to: Path, force: bool) -> None:
     terminal.out.print(f"compare with: continual-mm compare {to}")
 
 
-@click.command()
+@click.command(short_help="Say how far runs are.")
 @_folders
 @click.option(
     "--format", "format_", type=click.Choice(FORMATS[:2]), default="table", show_default=True

@@ -24,7 +24,7 @@ DEMO_STRATEGIES = (
 DEMO_SEEDS = 2
 
 
-@click.command()
+@click.command(short_help="Train a scenario with strategies and seeds.")
 @click.argument("scenario")
 @click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
 @click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Seeds 0 to N-1.")
@@ -116,7 +116,7 @@ def end_after(outcomes: "Sequence[Outcome]") -> None:
         click.get_current_context().exit(2 if all(one.refused for one in failed) else 1)
 
 
-@click.command()
+@click.command(short_help="Train the main job with eight strategies; compare.")
 @out_option
 @click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
 @training_options

@@ -13,7 +13,7 @@ from continual_mm.options import A_COUNT, A_PATH, training_options
 from continual_mm.rules import METRICS
 
 
-@click.command()
+@click.command(short_help="Search a strategy's numbers on validation items.")
 @click.argument("scenarios", metavar="SCENARIO...", nargs=-1, required=True)
 @click.option("--strategy", required=True, help="Whose numbers are searched; the first trial.")
 @click.option(

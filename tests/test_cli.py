@@ -208,6 +208,8 @@ def test_wrong_usage_ends_with_code_two_and_an_explanation(said, arguments: list
 
 def test_every_command_explains_itself(said) -> None:
     told = said("--help").out
+    for group in ((), ("data",), ("data", "convert")):
+        assert "..." not in said(*group, "--help").out.partition("Commands:")[2]
     for command in (
         "list",
         "show",
