@@ -77,9 +77,9 @@ def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> No
 def with_times(
     modalities: Iterable[ModalityForm], times: Mapping[str, int]
 ) -> tuple[ModalityForm, ...]:
-    """The modalities with the longest times that occur."""
+    """The modalities with the longest times that occur, or the least they have, if that is more."""
     return tuple(
-        one.model_copy(update={"shape": (times[one.name], *one.shape[1:])})
+        one.model_copy(update={"shape": (max(times[one.name], one.shape[0]), *one.shape[1:])})
         if one.kind.has_length
         else one
         for one in modalities

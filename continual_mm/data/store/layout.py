@@ -18,7 +18,7 @@ class Words:
     """A modality whose steps are words of one table; items hold the words' rows in it.
 
     Attributes:
-        modality: Its shape is (time, features); the time is worked out.
+        modality: Its shape is (time, features), as :data:`Layout` has it.
         vectors: (words, features) floats, memory-mapped or not.
         blank: Whether a row of zeros stands behind them, for items that are filled up with it.
     """
@@ -39,7 +39,7 @@ class Windows:
 
     Attributes:
         modality: For ``max`` a vector of all the parts' features. Else its shape is (time, ...),
-            and windows are cut behind that time.
+            and windows are cut behind that time, which stands in the card even if none is as long.
         parts: Columns of the recordings -> features per step. More than one only for ``max``.
         reduce: ``max`` is HowTo100M's recipe: the largest value of each feature within the window,
             each part then brought to length 1 and put behind the other; zeros where a part's
@@ -52,7 +52,12 @@ class Windows:
 
 
 Layout = tuple[Modality | Words | Windows, ...]
-"""What the items of a store have. The time in a :class:`Modality`'s shape is worked out."""
+"""What the items of a store have.
+
+The time in a :class:`Modality`'s shape is the least that the card will say: 0 or 1 where it is to be
+worked out, more where items are to be filled up to it, as published programs do. A longer item
+raises it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Window:
 
 
 def described(layout: Layout, source: str) -> tuple[ModalityForm, ...]:
-    """What is known of the modalities before the first item; times are 1 until more is known.
+    """What is known of the modalities before the first item; their times are the least.
 
     Args:
         layout: What the items have.
@@ -101,7 +106,9 @@ def described(layout: Layout, source: str) -> tuple[ModalityForm, ...]:
 
 
 def _form(part: Modality | Words | Windows, modality: Modality) -> ModalityForm:
-    shape = (1, *modality.shape[1:]) if modality.kind.has_length else modality.shape
+    shape = modality.shape
+    if modality.kind.has_length:
+        shape = (max(1, *modality.shape[:1]), *modality.shape[1:])
     if isinstance(part, Words):
         return ModalityForm(
             name=modality.name, kind=modality.kind, shape=shape, source="words", words=part.count

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from continual_mm.data.pack import machine_memory, write_pack
 from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.checks import FaultError
 from continual_mm.data.store.faults import Faults
-from continual_mm.data.store.finishing import check_occurrence
+from continual_mm.data.store.finishing import check_occurrence, with_times
 from continual_mm.data.store.form import ModalityForm
 from continual_mm.data.store.layout import described
 from continual_mm.data.store.rows import RowMaker
@@ -28,7 +29,7 @@ def write_pack_from(
     left_out: list[Complaint] | None = None,
     memory: int | None = None,
 ) -> None:
-    """Write records as a feature pack, padded to the longest.
+    """Write records as a feature pack, padded to the longest, or to the layout's time if longer.
 
     Args:
         records: As :func:`~continual_mm.data.store.writer.write_store` takes them.
@@ -53,26 +54,25 @@ def write_pack_from(
             rows.append(maker.row(record))
         except FaultError as fault:
             faults.about_record(f"item {record.get('ids')!r}", fault)
-        _check_fits(modalities, maker.times, len(rows), most, faults)
+        _check_fits(with_times(modalities, maker.times), len(rows), most, faults)
     _check_items(rows, maker.times, faults)
     faults.refuse()
     arrays: dict[str, NDArray[Any]] = {
         column: np.array([row[column] for row in rows])
         for column in ("ids", "split", *(maker.columns or ()))
     }
-    for modality in modalities:
-        arrays |= _padded(modality, [row[modality.name] for row in rows], maker.times, dtype)
+    for modality in with_times(modalities, maker.times):
+        arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
     write_pack(path, arrays)
 
 
 def _check_fits(
     modalities: Iterable[ModalityForm],
-    times: Mapping[str, int],
     rows: int,
     memory: int,
     faults: Faults,
 ) -> None:
-    needed = sum(4 * rows * times[one.name] * one.modality.features for one in modalities)
+    needed = sum(4 * rows * prod(one.shape) for one in modalities)
     if needed > memory:
         problem = f"does not fit into {memory / 1e9:.1f} GB of memory from item {rows} on"
         faults.about_store(problem, "write a store")
@@ -89,21 +89,17 @@ def _check_items(rows: list[dict[str, Any]], times: Mapping[str, int], faults: F
         faults.about_store(f"the id {str(name)!r} occurs more than once", "ids must be unique")
 
 
-def _padded(
-    modality: ModalityForm, rows: list[Any], times: Mapping[str, int], dtype: str
-) -> dict[str, NDArray[Any]]:
+def _padded(modality: ModalityForm, rows: list[Any], dtype: str) -> dict[str, NDArray[Any]]:
     name, features = modality.name, modality.modality.features
-    longest = times[name] if modality.kind.has_length else 1
+    longest = modality.shape[0] if modality.kind.has_length else 1
     lengths = np.array([0 if row is None else len(row) // features for row in rows])
     values = np.zeros((len(rows), longest, features), dtype=dtype)
     for number, row in enumerate(rows):
         if row is not None:
             values[number, : lengths[number]] = row.reshape(-1, features)
-    time = (longest,) if modality.kind.has_length else ()
-    shape = modality.shape[1:] if time else modality.shape
-    found: dict[str, NDArray[Any]] = {name: values.reshape(len(rows), *time, *shape)}
+    found: dict[str, NDArray[Any]] = {name: values.reshape(len(rows), *modality.shape)}
     found[name + KIND] = np.array(str(modality.kind))
     found[name + PRESENT] = lengths > 0
-    if time:
+    if modality.kind.has_length:
         found[name + LENGTH] = lengths
     return found
