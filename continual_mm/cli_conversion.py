@@ -1,8 +1,8 @@
 """One conversion as a command sees it: options, what is left out, and how it ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Complaints about what was left out that are shown; the file has all."""
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 _INTERRUPTED = 130
 
@@ -120,14 +122,23 @@ class Conversion:
         """How the files are read; ``given`` is what the command decides of it."""
         return late("data.published.recipe").Recipe(mode=self._mode, **given)
 
-    def write_clips(self, records: Any, *, validation: float) -> None:
-        """Write published clips, a share of those for training held out."""
+    def write_clips(self, records: Any, *, validation: float, frames: int = 1) -> None:
+        """Write published clips, a share of those for training held out.
+
+        Args:
+            records: Any number.
+            validation: The share.
+            frames: Of sound, that the published program fills clips up to; as a reference has it.
+        """
         made, dealing = late("data.conversion.records"), late("data.conversion.dealing")
         held_out = dealing.HeldOut(validation=validation)
         dealt = held_out.dealt(made.without_padding(records))
-        self.write(dealt, made.KINDS, source=str(self.target), unit="clips")
+        filled = {"audio": frames} if self.recipe().reference else {}
+        self.write(dealt, made.KINDS, source=str(self.target), unit="clips", filled=filled)
 
-    def write(self, records: Any, kinds: Any, *, source: str, unit: str) -> None:
+    def write(
+        self, records: Any, kinds: Any, *, source: str, unit: str, filled: Any = NOTHING
+    ) -> None:
         """Write records whose modalities are of these kinds.
 
         Args:
@@ -135,9 +146,10 @@ class Conversion:
             kinds: By modality.
             source: What to call them in complaints.
             unit: What they are called while they are counted.
+            filled: Modality -> time that its items are filled up to in reference mode.
         """
         made = late("data.conversion.records")
-        layout, given = made.layout_of(records, kinds, source)
+        layout, given = made.layout_of(records, kinds, source, filled=filled)
         with late("count_bar").counting(given, unit) as counted:
             made.write(
                 counted, self.target, layout=layout, dtype=self.dtype, left_out=self.complaints

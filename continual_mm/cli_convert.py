@@ -107,7 +107,9 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
                 for one in opened
                 for record in one.records(words, recipe, report=conversion.report)
             )
-            conversion.write_clips(records, validation=validation if train else 0.0)
+            frames = max(one.form.audio_frames for one in opened)
+            held_out = validation if train else 0.0
+            conversion.write_clips(records, validation=held_out, frames=frames)
         conversion.tell()
         for one in opened:
             if one.misses:

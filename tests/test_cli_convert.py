@@ -214,3 +214,11 @@ def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(said: Asked) 
     assert (told.code, "class 'Zzz': no word of it is known" in told.err) == (2, True)
     assert said("ucf101", "clips.pkl", "--to", "out.npz", "--skip").code == 0
     assert "class 'Zzz'" in Path("out.npz.left-out.csv").read_text()
+
+
+@pytest.mark.parametrize("to", ["out", "out.npz"])
+def test_sounds_are_as_long_as_published_only_in_reference(said: Asked, to: str) -> None:
+    for options, frames in (((), 5), (("--reference",), 5120)):
+        assert converted(said, to=f"{frames}{to}", options=options).code == 0
+        card = registry.card(f"{frames}{to}", splits=())
+        assert {one.name: one.shape for one in card.modalities}["audio"] == (frames, 2)

@@ -12,8 +12,11 @@ from torch.nn import functional
 
 from continual_mm.arrivals import plan
 from continual_mm.data.dataset import Dataset
+from continual_mm.data.store.reader import read_store
+from continual_mm.data.store.writer import write_store
 from continual_mm.definitions import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.dice import seed_for
+from continual_mm.learning.composite import embed
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.stream import benchmark
 from continual_mm.modality import Kind, Modality
@@ -21,6 +24,7 @@ from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.replay import Replay
 from continual_mm.plugins.transport import Transport
 from continual_mm.runs.run import open_run, run, train
+from continual_mm.runs.session import Protection, open_session
 from continual_mm.space.published import published_state
 from continual_mm.space.space import JointSpace
 
@@ -411,6 +415,36 @@ def test_in_evaluation_the_audio_tower_averages_the_frames_that_are_there():
     norms = found["audio"].embedding.norm(dim=1)
     assert (norms - 1).abs().min() > 1e-3  # raw
     torch.testing.assert_close(found["audio"].direction.norm(dim=1), torch.ones(20))
+
+
+def test_sounds_of_a_test_set_are_filled_up_to_its_own_length(tmp_path):
+    """As published: 5,120 frames of YouCook2 after training on 1,000 of HowTo100M."""
+    session = open_session(
+        scenario_of(), senses(), Protection(), seed=0, device=torch.device("cpu")
+    )
+    session.learn(0)
+    dice, length = np.random.default_rng(8), 3 * FRAMES
+    sounds = [dice.standard_normal((n, MELS)) for n in (length - 1, FRAMES + 1, 5, 1)]
+    records = [{"ids": f"{n}", "split": 2, "audio": sound} for n, sound in enumerate(sounds)]
+    layout = (Modality("audio", Kind.SPECTROGRAM, (length, MELS)),)
+    write_store(records, tmp_path / "test", layout=layout, dtype="float32")
+    other = read_store(tmp_path / "test", standardise=False, splits=["test"])
+    assert other.card.modalities[0].shape == (length, MELS)
+    found = embed(session.learner, other, torch.arange(4), ("audio",)).embeddings["audio"]
+    model = MCN().eval()
+    model.load_state_dict(published_state(session.learner.space))
+    nframes = torch.tensor([len(sound) for sound in sounds])
+    filled = torch.zeros(4, length, MELS)
+    for row, sound in zip(filled, sounds, strict=True):
+        row[: len(sound)] = torch.from_numpy(sound)
+    texts, videos = torch.zeros(4, WORDS, WORD), torch.zeros(4, VIDEO)
+    for rows in ([0, 1, 2, 3], [1, 2, 3]):
+        again = embed(session.learner, other, torch.tensor(rows), ("audio",)).embeddings["audio"]
+        torch.testing.assert_close(again, found[rows])
+    expected = model(videos, filled, nframes, texts)[0]["audio"]
+    torch.testing.assert_close(found, expected.detach())
+    shorter = model(videos, filled[:, : FRAMES + 1], nframes.clamp(max=FRAMES + 1), texts)[0]
+    assert (shorter["audio"][1] - found[1]).norm() > 1e-3 * found[1].norm()  # it matters
 
 
 def test_padding_counts_in_a_short_caption_and_its_row_does_not_depend_on_the_others():

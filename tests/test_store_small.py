@@ -52,6 +52,20 @@ def test_a_pack_and_a_store_of_the_same_records_hold_the_same(tmp_path: Path) ->
             assert (one is None and other is None) or torch.equal(one, other)
 
 
+def test_a_time_that_is_given_is_the_least_and_a_longer_item_raises_it(tmp_path: Path) -> None:
+    layout = (
+        LAYOUT[0],
+        Modality("speech", Kind.SPECTROGRAM, (7, 2)),
+        Modality("film", Kind.FRAMES, (1, 2, 2)),
+    )
+    write_pack_from(iter(records()), tmp_path / "pack.npz", layout=layout)
+    write_store(iter(records()), tmp_path / "store", layout=layout)
+    pack = read_pack(tmp_path / "pack.npz")
+    for card in (pack.card, read_store(tmp_path / "store").card):
+        assert [one.shape for one in card.modalities] == [(3,), (7, 2), (2, 2, 2)]
+    assert pack.columns["speech"].valid.max() == 3
+
+
 def test_a_pack_is_what_numpy_reads(tmp_path: Path) -> None:
     given = records()
     write_pack_from(given, tmp_path / "pack.npz", layout=LAYOUT)

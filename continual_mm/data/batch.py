@@ -1,6 +1,6 @@
 """A batch that says which of its rows have which modality; no modality is ever dropped."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -115,18 +115,15 @@ def join(batches: Iterable[Batch]) -> Batch:
         rows[name] = torch.cat([part.rows[name] + start for part, start in having])
         if name in having[0][0].lengths:
             lengths[name] = torch.cat([part.lengths[name] for part, _ in having])
-            tensors = _padded(tensors)
+            longest = max(tensor.shape[1] for tensor in tensors)
+            tensors = [padded(tensor, longest) for tensor in tensors]
         features[name] = torch.cat(tensors)
     index = torch.cat([part.index for part in parts])
     return Batch(features, lengths, rows, index, torch.cat([part.stage for part in parts]))
 
 
-def _padded(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors with zeros behind their second axis, the time, up to the longest."""
-    longest = max(tensor.shape[1] for tensor in tensors)
-    return [
-        pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, longest - tensor.shape[1]))
-        if tensor.shape[1] < longest
-        else tensor
-        for tensor in tensors
-    ]
+def padded(features: Tensor, steps: int) -> Tensor:
+    """(n, time, ...) with zeros behind the time, up to so many steps; longer ones as they are."""
+    if features.shape[1] >= steps:
+        return features
+    return pad(features, (0, 0) * (features.dim() - 2) + (0, steps - features.shape[1]))

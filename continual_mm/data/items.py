@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from continual_mm.data.batch import Batch, join
+from continual_mm.data.batch import Batch, join, padded
 from continual_mm.data.dataset import Dataset
 
 
@@ -36,6 +36,8 @@ class Items(TorchDataset[Batch]):
         shares: The stages' shares.
         clips: Items of one group that a batch shows side by side, where the dataset has groups.
         replace: Whether they are drawn with replacement.
+        filled: Whether a batch is as long as the dataset says of a modality, with zeros behind each
+            item; else as long as its longest item.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Items(TorchDataset[Batch]):
         *,
         clips: int = 1,
         replace: bool = False,
+        filled: bool = False,
     ) -> None:
         self.dataset = dataset
         self.shares = shares
         self.clips = clips
         self.replace = replace
+        self.filled = filled
         self._present = {
             name: torch.from_numpy(column.present) for name, column in dataset.columns.items()
         }
@@ -80,8 +84,11 @@ class Items(TorchDataset[Batch]):
             if not kept.shape[0]:
                 continue
             where[name] = kept
-            features[name], length = self.dataset.columns[name].take(rows[kept])
+            column = self.dataset.columns[name]
+            features[name], length = column.take(rows[kept])
             if length is not None:
                 lengths[name] = length
+                if self.filled:
+                    features[name] = padded(features[name], column.modality.shape[0])
         stage = torch.full(rows.shape, share.stage, dtype=torch.long)
         return Batch(features, lengths, where, rows, stage)

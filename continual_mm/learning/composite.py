@@ -15,9 +15,15 @@ from continual_mm.learning.loader import BlockLoader
 from continual_mm.learning.stage_loop import EVALUATION_ROWS
 from continual_mm.modality import pair
 
+_BLOCK_STEPS = 1 << 19
+"""Time steps in a block that is filled up: 512 sounds of ten seconds, as published."""
+
 
 def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence[str]) -> Gallery:
     """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
+
+    In reference mode items are filled up with zeros to the time of their own dataset, not of the
+    one that was trained on, as each published program of evaluation does.
 
     Args:
         learner: Between stages.
@@ -28,14 +34,24 @@ def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence
     Raises:
         NotFiniteError: If an embedding is not finite.
     """
-    items = Items(dataset, (Share(learner.stage, rows, tuple(modalities)),))
+    share = Share(learner.stage, rows, tuple(modalities))
+    filled = learner.space.settings.reference
+    items = Items(dataset, (share,), filled=filled)
     gathering = Gathering()
     with torch.no_grad(), _evaluating(learner.model):
-        for block in BlockLoader(items, rows=EVALUATION_ROWS):
+        for block in BlockLoader(items, rows=_height(items) if filled else EVALUATION_ROWS):
             batch = block.to(learner.device)
             with learner.precision():
                 gathering.add(batch, learner.model(batch))
     return gathering.gallery(learner, f"'{dataset.card.name}' test")
+
+
+def _height(items: Items) -> int:
+    """Rows of a block that is filled up: fewer where items are long, since each takes its time."""
+    names = {name for share in items.shares for name in share.modalities}
+    columns = [items.dataset.columns[name].modality for name in names]
+    longest = max([1, *(each.shape[0] for each in columns if each.kind.has_length)])
+    return max(1, min(EVALUATION_ROWS, _BLOCK_STEPS // longest))
 
 
 def similarity(

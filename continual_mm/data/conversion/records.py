@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +38,11 @@ def without_padding(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def layout_of(
-    records: Iterable[Record], kinds: Mapping[str, Kind], source: str
+    records: Iterable[Record],
+    kinds: Mapping[str, Kind],
+    source: str,
+    *,
+    filled: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[tuple[Modality, ...], Iterator[Record]]:
     """What the modalities of records are, and all the records.
 
@@ -47,6 +52,7 @@ def layout_of(
         records: Any number; the first thousand are held while they are looked at.
         kinds: By modality.
         source: What to call them in complaints.
+        filled: Modality -> time that its items are filled up to in reference mode.
 
     Raises:
         RefusedError: If there is no record, or none of the first thousand has any modality.
@@ -59,7 +65,7 @@ def layout_of(
         for name, kind in kinds.items():
             values: Any = record.get(name)
             if name not in found and values is not None:
-                time = (1,) if kind.has_length else ()
+                time = (filled.get(name, 1),) if kind.has_length else ()
                 found[name] = Modality(name, kind, (*time, *values.shape[len(time) :]))
         if len(found) == len(kinds) or len(looked) == LOOKED_AT:
             break

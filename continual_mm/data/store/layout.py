@@ -54,8 +54,8 @@ class Windows:
 Layout = tuple[Modality | Words | Windows, ...]
 """What the items of a store have.
 
-The time in a :class:`Modality`'s shape is the least that the card will say: 0 or 1 where it is to be
-worked out, more where items are to be filled up to it, as published programs do. A longer item
+The time in a :class:`Modality`'s shape is the least that the card will say: 0 or 1 where it is to
+be worked out, more where items are to be filled up to it, as published programs do. A longer item
 raises it.
 """
 
