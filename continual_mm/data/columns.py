@@ -84,12 +84,14 @@ class MemoryColumn:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of some rows, as :meth:`Column.take` says."""
-        values = torch.from_numpy(self.values)
+        # NumPy copies rows twice as fast as torch, and without torch's threads, which would fight
+        # over the cores with those of a step that is computed meanwhile.
+        chosen = rows.numpy()
         if self.lengths is None:
-            return values[rows], None
-        lengths = torch.from_numpy(self.lengths)[rows]
-        longest = int(lengths.max()) if len(rows) else 0
-        return values[rows, :longest], lengths
+            return torch.from_numpy(self.values[chosen]), None
+        lengths = self.lengths[chosen]
+        longest = int(lengths.max(initial=0))
+        return torch.from_numpy(self.values[chosen, :longest]), torch.from_numpy(lengths)
 
 
 def blocks(

@@ -14,6 +14,9 @@ from continual_mm.data.store.ragged import blocks_of, steps_of
 from continual_mm.data.store.sources import Source
 from continual_mm.modality import Modality
 
+_CACHED_VALUES = (1 << 15) - 1
+"""Values that are standardised at once: fewer than torch shares out among threads."""
+
 _ROWS = 1 << 20
 """Rows that are looked at at once."""
 
@@ -76,10 +79,16 @@ class StoredColumn:
         return values, torch.from_numpy(lengths)
 
     def _standardised(self, steps: NDArray[Any]) -> NDArray[np.float32]:
-        # torch turns halves into floats twenty times as fast as numpy does.
+        # torch turns halves into floats twenty times as fast as numpy does. So few values at once
+        # stay in the processor's cache, and torch starts no threads for them, which would fight
+        # over the cores with those of a step that is computed meanwhile.
+        height = max(1, _CACHED_VALUES // self.modality.features)
         values = torch.from_numpy(steps)
-        if self.statistics is not None:
-            mean, rate = self.statistics.mean, self.statistics.rate
-            values = values.double().sub_(torch.from_numpy(mean)).mul_(torch.from_numpy(rate))
-        standardised: NDArray[np.float32] = values.float().numpy()
-        return standardised
+        standardised = torch.empty(values.shape)
+        for given, made in zip(values.split(height), standardised.split(height), strict=True):
+            made.copy_(given)
+            if self.statistics is not None:
+                wide = made.double().sub_(torch.from_numpy(self.statistics.mean))
+                made.copy_(wide.mul_(torch.from_numpy(self.statistics.rate)))
+        found: NDArray[np.float32] = standardised.numpy()
+        return found
