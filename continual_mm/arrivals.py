@@ -1,7 +1,7 @@
 """A scenario on a dataset: at each stage what arrives, what is available, what is trained."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from continual_mm.complaint import Complaint, RefusedError, suggestion
@@ -34,7 +34,8 @@ class Arrival:
         added: Modalities that arrive now.
         available: All modalities that have arrived, in order of arrival.
         trained: Pairs whose loss is used in this stage; none where a lone modality arrives first.
-        training: Optimisation settings, the stage's overrides applied.
+        training: Optimisation settings, the stage's overrides applied, and steps worked out where
+            epochs are given; none, as long as the dataset is not there.
     """
 
     stage: int
@@ -91,7 +92,23 @@ def plan(
                 training=scenario.training_of(number),
             )
         )
-    return tuple(arrivals)
+    return tuple(_counted(arrival, scenario, card, len(arrivals)) for arrival in arrivals)
+
+
+def _counted(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages: int) -> Arrival:
+    """The arrival with epochs made into steps; no steps, where nobody knows the items yet."""
+    training, clips = arrival.training, scenario.space.clips
+    if not training.epochs:
+        return arrival
+    together = clips > 1 and card.groups > 0
+    shown = card.groups if together else card.items[0]
+    rows = training.batch_size // min(clips, training.batch_size) if together else None
+    if scenario.items == "split":
+        # As the stream deals them out: what does not divide goes to the first stages.
+        shown = shown // stages + (arrival.stage < shown % stages)
+    # What remains at the end of a pass is left out of it.
+    steps = training.epochs * max(1, shown // (rows or training.batch_size)) if shown else 0
+    return replace(arrival, training=training.model_copy(update={"steps": steps}))
 
 
 def _begun(start: Start, scenario: Scenario, card: DatasetCard) -> Arrival:
@@ -103,7 +120,7 @@ def _begun(start: Start, scenario: Scenario, card: DatasetCard) -> Arrival:
         added=known,
         available=known,
         trained=tuple(p for p in start.trained if {p.first, p.second} <= names),
-        training=scenario.training.model_copy(update={"steps": 0}),
+        training=scenario.training.model_copy(update={"steps": 0, "epochs": 0}),
     )
 
 

@@ -106,11 +106,20 @@ class SpaceSettings(Table):
         return self.reconstruction_width or max(self.dim // 2, 1)
 
 
+def _instead_of_steps(epochs: int, info: ValidationInfo) -> int:
+    usual = Training.model_fields["steps"].default
+    if not epochs or info.data.get("steps", usual) in (usual, None):
+        return epochs
+    remedy = "give one of them, 0 epochs or no steps"
+    raise PydanticCustomError("both", "steps are given as well", {"remedy": remedy})
+
+
 class Training(Table):
     """The ``[training]`` table; a stage may override any of it.
 
     Attributes:
         steps: Optimiser steps of one stage.
+        epochs: Passes over a stage's training items, instead of steps; 0 counts steps.
         batch_size: Rows per step, memory rows not counted.
         learning_rate: Adam's peak learning rate.
         schedule: Course of the learning rate over the stage's steps, begun anew at each stage.
@@ -121,6 +130,7 @@ class Training(Table):
     """
 
     steps: Count = 400
+    epochs: Annotated[CountOrZero, AfterValidator(_instead_of_steps)] = 0
     batch_size: Rows = 256
     learning_rate: Positive = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -153,6 +163,7 @@ class Stage(Table):
         add: Modalities that arrive; at least one.
         pairs: Pairs trained, such as ``"video-text"``; None trains all that the arrival completes.
         steps: Optimiser steps; none for towers that arrive trained.
+        epochs: Passes over the stage's training items, instead of steps.
     """
 
     add: Annotated[tuple[str, ...], AfterValidator(_something)] = Field(
@@ -160,6 +171,7 @@ class Stage(Table):
     )
     pairs: tuple[str, ...] | None = Field(default=None, strict=False, examples=['["video-text"]'])
     steps: CountOrZero | None = None
+    epochs: CountOrZero | None = None
     batch_size: Rows | None = None
     learning_rate: Positive | None = None
     schedule: Literal["cosine", "constant"] | None = None
@@ -170,13 +182,11 @@ class Stage(Table):
 
     def training(self, common: Training) -> Training:
         """The scenario's training settings with this stage's overrides."""
-        return common.model_copy(
-            update={
-                key: value
-                for key in Training.model_fields
-                if (value := getattr(self, key)) is not None
-            }
-        )
+        given = {key: getattr(self, key) for key in Training.model_fields}
+        own = {key: value for key, value in given.items() if value is not None}
+        # Steps of its own are not those that the scenario's epochs would come to.
+        counted = {"epochs": 0} if "steps" in own else {}
+        return common.model_copy(update=counted | own)
 
 
 class TowerSettings(Table):

@@ -62,6 +62,7 @@ class DatasetCard:
         fingerprint: Changes whenever the content does; keeps a run from being continued on
             other data.
         has_labels: Whether items carry a class label (for ``positives = "label"``).
+        groups: Groups among the training items, such as videos; 0 where items have none.
     """
 
     name: str
@@ -69,6 +70,7 @@ class DatasetCard:
     items: tuple[int, int, int]
     fingerprint: str
     has_labels: bool = False
+    groups: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:

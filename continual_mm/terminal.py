@@ -12,6 +12,7 @@ from continual_mm.complaint import RefusedError
 
 if TYPE_CHECKING:
     from continual_mm.arrivals import Arrival
+    from continual_mm.definitions import Training
 
 # Names and files are shown as they are: [space] is no markup and :key: no picture of a key.
 _console = partial(Console, markup=False, emoji=False, highlight=False)
@@ -59,11 +60,19 @@ def print_stages(arrivals: "Iterable[Arrival]") -> None:
             str(arrival.stage + 1),
             ", ".join(modality.name for modality in arrival.added),
             ", ".join(map(str, arrival.trained)) or "no pair",
-            str(arrival.training.steps),
+            _length(arrival.training),
         )
         for arrival in arrivals
     ]
     print_rows(("stage", "arrives", "trains", "steps"), rows)
+
+
+def _length(training: "Training") -> str:
+    """Steps of a stage, and the epochs that they are; epochs alone while nobody knows the items."""
+    if not training.epochs:
+        return f"{training.steps}"
+    epochs = f"{training.epochs} epochs"
+    return f"{training.steps} ({epochs})" if training.steps else epochs
 
 
 def print_refusal(error: RefusedError) -> None:

@@ -37,6 +37,7 @@ OUT_OF_RANGE: dict[type[BaseModel], dict[str, list[Any]]] = {
     },
     Training: {
         "steps": [0, -1, 1.0],
+        "epochs": [-1, 1.5],
         "batch_size": [1, 0],
         "learning_rate": [0, -1e-3],
         "schedule": ["linear", ""],

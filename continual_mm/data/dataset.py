@@ -135,10 +135,18 @@ class Dataset:
 
 
 def make_card(
-    schema: Schema, split: NDArray[np.int64], *, name: str, fingerprint: str, has_labels: bool
+    schema: Schema,
+    split: NDArray[np.int64],
+    group: NDArray[np.int64] | None,
+    *,
+    name: str,
+    fingerprint: str,
+    has_labels: bool,
 ) -> DatasetCard:
     """Give the card of a source that was found sound."""
-    return DatasetCard(name, schema.modalities, count_splits(split), fingerprint, has_labels)
+    groups = 0 if group is None else len(np.unique(group[split == Split.TRAIN]))
+    items = count_splits(split)
+    return DatasetCard(name, schema.modalities, items, fingerprint, has_labels, groups)
 
 
 def assemble(
@@ -190,7 +198,14 @@ def assemble(
     findings.refuse()
     whole = {key: sound[key].astype(np.int64) for key in ("label", "group") if key in sound}
     return Dataset(
-        make_card(schema, split, name=name, fingerprint=fingerprint, has_labels="label" in sound),
+        make_card(
+            schema,
+            split,
+            whole.get("group"),
+            name=name,
+            fingerprint=fingerprint,
+            has_labels="label" in sound,
+        ),
         made,
         sound["ids"],
         split,

@@ -60,7 +60,7 @@ def read_pack(
 
 
 def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
-    """Read what a pack contains from its headers, its kinds and its split, in a few milliseconds.
+    """Read what a pack contains from its headers, kinds, split and groups, in a few milliseconds.
 
     Args:
         path: An .npz file.
@@ -74,11 +74,13 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
     with Archive(Path(path), findings) as archive:
         schema = _schema(archive, findings)
         column = archive.read("split") if "split" in schema.used else None
+        group = archive.read("group") if "group" in schema.used else None
     split = check_split(column, findings, needed=splits)
     findings.refuse()
     return make_card(
         schema,
         split,
+        group,
         name=Path(path).stem,
         fingerprint=archive.fingerprint,
         has_labels="label" in schema.used,

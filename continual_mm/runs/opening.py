@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from continual_mm import arrivals, catalog
 from continual_mm.arrivals import Arrival
@@ -58,7 +59,7 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     """
     mine = [_from_here(*setting) for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
     file = _label(entry, mine)
-    document = catalog.overridden(entry.document, mine)
+    document = _one_length(catalog.overridden(entry.document, mine), mine)
     # A path given on the command line starts where the user stands, not where the file lies.
     given = any(path == "dataset" for path, _ in mine)
     folder = Path.cwd() if given else entry.path.parent
@@ -118,6 +119,26 @@ def _from_here(path: str, text: str) -> tuple[str, str]:
     # What a protocol scores may be a name as well.
     there = ends == ("protocol", "dataset") and (Path.cwd() / text).exists()
     return path, str(Path.cwd() / text) if text and (file or there) else text
+
+
+def _one_length(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The document with steps that are set in the place of its epochs, and the other way round."""
+    changed = {path for path, _ in settings}
+    for path in changed:
+        table, _, key = path.rpartition(".")
+        other = {"steps": "epochs", "epochs": "steps"}.get(key, "")
+        if other and f"{table}.{other}" not in changed:
+            _table(document, table).pop(other, None)
+    return document
+
+
+def _table(document: dict[str, Any], path: str) -> dict[str, Any]:
+    """The table at ``training`` or ``stage.2``; another one, where there is none."""
+    name, _, number = path.partition(".")
+    found = document.get(name)
+    if isinstance(found, list) and number.isdigit():
+        found = found[int(number) - 1]
+    return found if isinstance(found, dict) else {}
 
 
 def _origin(scenario: Scenario, folder: Path, file: str) -> tuple[Origin | None, list[Complaint]]:

@@ -85,7 +85,8 @@ class StoredColumn:
         height = max(1, _CACHED_VALUES // self.modality.features)
         values = torch.from_numpy(steps)
         standardised = torch.empty(values.shape)
-        for given, made in zip(values.split(height), standardised.split(height), strict=True):
+        parts = (torch.split(each, height) for each in (values, standardised))
+        for given, made in zip(*parts, strict=True):
             made.copy_(given)
             if self.statistics is not None:
                 wide = made.double().sub_(torch.from_numpy(self.statistics.mean))

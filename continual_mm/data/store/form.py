@@ -89,6 +89,7 @@ class StoreForm(Table):
         fingerprint: SHA-256 of the content, however it is divided into shards.
         dtype: In which features are kept.
         items: Per split.
+        training_groups: Groups that training items are of; 0 if items have none.
         columns: What items have besides their features.
         modalities: In order.
         tables: Shards by the folder that they lie in.
@@ -100,6 +101,7 @@ class StoreForm(Table):
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     dtype: Literal["float16", "float32"]
     items: tuple[_Count, _Count, _Count]
+    training_groups: _Count = 0
     columns: tuple[OptionalColumn, ...]
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
     tables: dict[TableName, tuple[ShardForm, ...]]
@@ -110,7 +112,14 @@ class StoreForm(Table):
         """The dataset's card."""
         modalities = tuple(each.modality for each in self.modalities)
         has_labels = "label" in self.columns
-        return DatasetCard(self.name, modalities, self.items, self.fingerprint, has_labels)
+        return DatasetCard(
+            self.name,
+            modalities,
+            self.items,
+            self.fingerprint,
+            has_labels,
+            self.training_groups,
+        )
 
 
 def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:

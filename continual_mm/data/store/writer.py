@@ -139,6 +139,7 @@ class StoreWriter:
         self._card: DatasetCard | None = None
         self._hashes = array("Q")
         self._items = [0] * len(SPLITS)
+        self._training_groups: set[int] = set()
         self._parts = {part: n for one in draft.modalities for part, n in one.parts.items()}
         longest = {
             one.modality.name: one.modality.shape[0]
@@ -204,6 +205,8 @@ class StoreWriter:
             return
         if row["split"] == 0:
             self._measured.add(row)
+            if "group" in row:
+                self._training_groups.add(row["group"])
         columns = self._rows.columns or ()
         fields = item_fields(columns, self._draft.modalities, self._draft.dtype)
         self._table("items", fields).add(row)
@@ -249,6 +252,7 @@ class StoreWriter:
             fingerprint=fingerprint_of(self._digest, modalities),
             dtype=draft.dtype,
             items=(self._items[0], self._items[1], self._items[2]),
+            training_groups=len(self._training_groups),
             columns=self._rows.columns or (),
             modalities=modalities,
             tables=dict(shards),
