@@ -1,5 +1,6 @@
 """Judges: which items ask and answer, and what is counted, with embeddings known by hand."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from continual_mm.complaint import RefusedError
 from continual_mm.data.dataset import Dataset
+from continual_mm.learning.composite import similarity
+from continual_mm.learning.evaluation import Gallery
 from continual_mm.metrics.answers import SERIES, summaries
+from continual_mm.modality import pair
 from continual_mm.protocol_definitions import Protocol
 from continual_mm.runs.protocols.classes import Classes
 from continual_mm.runs.protocols.judge import Judge
@@ -173,6 +177,37 @@ def test_steps_are_placed_in_order_and_counted_by_video_and_task(tmp_path: Path)
     assert measured(judge) == {
         "recall": 0.5, "pooled_recall": 0.75, "average_precision": pytest.approx(0.75),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_collapsed_model_ranks_seconds_no_better_than_chance(tmp_path: Path, own: bool) -> None:
+    """Of every task's seconds as many show a step as chance says, whatever videos there are."""
+    dice = np.random.default_rng(11)
+    ids, lines, chances = [], ["video,task,step,start,end"], []
+    for count in range(1, 9):
+        ids += [f"task{count}/{step}" for step in range(1, count + 1)]
+        lengths = [int(length) for length in dice.integers(1, 90, 5)]
+        showing = np.zeros(count)
+        for number, length in enumerate(lengths):
+            ids += [f"task{count}_{number}/{second}" for second in range(length)]
+            step, last = dice.integers(1, count + 1), dice.integers(1, length + 1)
+            showing[step - 1] += last
+            lines.append(f"task{count}_{number},task{count},{step},0,{last}")
+        chances.append(showing[showing > 0].mean() / sum(lengths))
+    (tmp_path / "steps.csv").write_text("\n".join(lines))
+    worded = np.array(["_" not in name for name in ids])
+    alike = {name: np.ones((len(ids), 1)) for name in ("text", "video")}
+    dataset = items(ids=ids, present={"text": worded, "video": ~worded}, **alike)
+    protocol = TEXT_TO_VIDEO.model_copy(update={"kind": "steps", "annotations": "steps.csv"})
+    judge = Steps(protocol, dataset, "p", annotations=tmp_path / "steps.csv")
+    rows = {"text": torch.arange(len(ids)), "video": torch.arange(len(ids))}
+    once = torch.randn(2, 256, generator=torch.Generator().manual_seed(5))
+    embeddings = {name: each.expand(len(ids), -1) for name, each in zip(rows, once, strict=True)}
+    towers = {pair("text", "video"): embeddings}
+    seen = Gallery(embeddings, rows, towers if own else {})
+    compare = partial(similarity, seen, ("text",), ("video",))
+    found = judge.answers(compare, reference=False)["tasks"].values[0]
+    np.testing.assert_allclose(found, chances, rtol=1e-12)
 
 
 def test_without_order_a_step_may_be_found_in_any_of_its_seconds(tmp_path: Path) -> None:
