@@ -22,7 +22,15 @@ Series = Mapping[tuple[int, str, str], Any]
 """(1-based stage, protocol, series) -> values."""
 
 
-def write(out: Path, strategy: str, seed: int, found: Series, *, start: int = 5) -> Path:
+def write(
+    out: Path,
+    strategy: str,
+    seed: int,
+    found: Series,
+    *,
+    start: int = 5,
+    bugs: tuple[str, ...] = (),
+) -> Path:
     """A finished run of two stages in which protocols found what they are said to have found."""
     folder = out / "s" / strategy / f"seed-{seed}"
     (folder / "ranks").mkdir(parents=True)
@@ -41,7 +49,7 @@ def write(out: Path, strategy: str, seed: int, found: Series, *, start: int = 5)
     protocols = [{"name": name, "kind": kind} for name, kind in KINDS.items()]
     files = {
         "definition": {
-            "scenario": {"name": "s", "protocols": protocols},
+            "scenario": {"name": "s", "protocols": protocols, "space": {"bugs": bugs}},
             "strategy": {"name": strategy, "joint": False},
             "data": {},
             "seed": seed,
@@ -133,6 +141,21 @@ def test_missing_items_of_reference_mode_are_in_no_median(tmp_path: Path) -> Non
     write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, *[math.nan] * 5]})
     (row,) = rows(tmp_path, "clips").values()
     assert means(row) == [1 / 8, 3 / 8, 3 / 8, 2.0]
+
+
+def test_where_every_tie_is_listed_the_listed_ranks_are_compared(tmp_path: Path) -> None:
+    """Four queries and a missing one; the second lists ranks 0 to 5, the third 4 and 5."""
+    items = [[0, 0, 4, 9, math.nan], [0, 5, 5, 9, math.nan]]
+    listed = {**found(), (2, "clips", "items"): items}
+    listed.pop((1, "clips", "items"))
+    write(tmp_path / "runs", "naive", 0, listed, bugs=("two_over_three", "ties_listed_each"))
+    (table,) = compare_protocol([tmp_path / "runs"], "clips").tables
+    assert table.title == "item to item, every tie listed"
+    assert means(table.rows[0]) == pytest.approx([2 / 5, 7 / 5, 10 / 5, 4.5])
+    export([tmp_path / "runs"], tmp_path / "small")
+    whole, part = (compare_protocol([tmp_path / name], "clips") for name in ("runs", "small"))
+    assert report.as_json(whole) == report.as_json(part)
+    assert "s, clips: item to item, every tie listed" in report.as_markdown(whole)
 
 
 def test_an_export_gives_the_same_tables_and_loses_no_number(runs: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from continual_mm.protocol_definitions import Protocol
 from continual_mm.runs.finished import read_finished
 from continual_mm.runs.folder import definition
 from continual_mm.runs.listener import Listener
+from continual_mm.runs.protocols.comparison import compare_protocol
 from continual_mm.runs.protocols.opening import load_scored
 from continual_mm.runs.protocols.scores import ProtocolScore
 from continual_mm.runs.run import open_run, run, train
@@ -158,6 +159,26 @@ def test_reference_mode_compares_raw_embeddings_and_leaves_the_missing_out() -> 
     measures = history.protocols[-1].measures
     assert measures["median_rank"] == np.median(ranks) + 1
     assert measures["recall@10"] == (ranks < 10).sum() / 20
+
+
+def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path: Path) -> None:
+    twice = arrays(16)
+    for values in twice.values():
+        values[8:] = values[:8]
+    doubled = Dataset.from_arrays(
+        twice, split=np.full(16, 2), splits=["test"], standardise=DATASET.statistics
+    )
+    bugs = {"mode": "reference", "feature_dropout": 0.0, "bugs": ("ties_listed_each",)}
+    run(scenario(BOTH, **bugs), NAIVE, DATASET, tmp_path, scored={"both": doubled}, device="cpu")
+    folder = tmp_path / "small" / "naive" / "seed-0"
+    (score,) = json.loads((folder / "scores.json").read_text())["protocols"]
+    ((row,),) = (table.rows for table in compare_protocol([tmp_path], "both").tables)
+    shown = dict(zip(score["measures"], (each.mean for each in row.estimates), strict=True))
+    assert shown == pytest.approx(score["measures"])
+    # Two ranks for each of the sixteen queries, of which the first is even; twenty are expected.
+    assert round(score["measures"]["recall@10"] * 20) % 2 == 0
+    ranks = read_finished(folder).judged[1, "both", "items"].values[:, :16]
+    np.testing.assert_array_equal(ranks[1] - ranks[0], np.ones(16))
 
 
 class StopAt(Listener):

@@ -1,6 +1,6 @@
 """What a protocol measures: numbers per query, and the summaries that are published of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from continual_mm.metrics.weighted import (
     mean_of_groups,
+    weighted_listed_median_rank,
+    weighted_listed_recall_at,
     weighted_mean,
     weighted_median_rank,
     weighted_recall_at,
@@ -20,6 +22,9 @@ Summary = Callable[[Floats, Floats], Floats]
 """(rows, queries) values and (replicates, queries) weights -> (replicates,)."""
 
 RECALLS = (1, 5, 10)
+
+LISTED = "retrieval, every tie listed"
+"""The kind ``retrieval`` as the published mistake ``ties_listed_each`` counts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,14 @@ def _median(values: Floats, weights: Floats) -> Floats:
     return weighted_median_rank(values[0], weights)
 
 
+def _listed_recall(values: Floats, weights: Floats, *, k: int) -> Floats:
+    return weighted_listed_recall_at(values[0], values[1], weights, k)
+
+
+def _listed_median(values: Floats, weights: Floats) -> Floats:
+    return weighted_listed_median_rank(values[0], values[1], weights)
+
+
 def _mean(values: Floats, weights: Floats, *, row: int = 0) -> Floats:
     return weighted_mean(values[row], weights)
 
@@ -96,6 +109,12 @@ def _ranked(prefix: str) -> tuple[Measure, ...]:
     return (*recalls, Measure(f"{prefix}median_rank", "MedR", _median, share=False))
 
 
+def _listed() -> tuple[Measure, ...]:
+    """The same of all ranks that a query lists, from a first to a last one."""
+    recalls = (Measure(f"recall@{k}", f"R@{k}", partial(_listed_recall, k=k)) for k in RECALLS)
+    return (*recalls, Measure("median_rank", "MedR", _listed_median, share=False))
+
+
 def _voted(name: str, title: str) -> Series:
     """Shares of what was found among the first 1, 5 and 10; a row each."""
     measures = (
@@ -107,6 +126,7 @@ def _voted(name: str, title: str) -> Series:
 SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
     {
         "retrieval": (Series("items", "item to item", 1, _ranked("")),),
+        LISTED: (Series("items", "item to item, every tie listed", 2, _listed()),),
         "video_retrieval": (
             Series("clips", "caption to clip", 1, _ranked("clip_")),
             Series("captions", "caption to video", 1, _ranked("video_")),
@@ -139,19 +159,25 @@ SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
         ),
     }
 )
-"""Kind of protocol -> its series.
+"""Kind of protocol, as it is counted -> its series.
 
-Rows are the rank where recalls and a median are measured, the shares found among 1, 5 and 10 where
+Rows are the rank where recalls and a median are measured, the first and the last one where a query
+lists all between them, the shares found among 1, 5 and 10 where
 there are votes; for ``steps`` the recall, task and number of steps of a video, and the average
 precision of a task; for ``classes`` whether an item is classified rightly, and its class.
 """
+
+
+def counted(kind: str, bugs: Collection[str]) -> str:
+    """How a kind of protocol is counted in a space that repeats these mistakes."""
+    return LISTED if kind == "retrieval" and "ties_listed_each" in bugs else kind
 
 
 def summaries(kind: str, answers: Mapping[str, Answers]) -> dict[str, float]:
     """Measure -> its value for the answers as they are; NaN where it is undefined.
 
     Args:
-        kind: Of the protocol.
+        kind: Of the protocol, as it is counted.
         answers: By the name of their series.
     """
     return {

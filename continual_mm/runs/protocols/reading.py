@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from continual_mm.data.findings import Findings
-from continual_mm.metrics.answers import SERIES, Answers, Series
+from continual_mm.metrics.answers import SERIES, Answers, Series, counted
 from continual_mm.protocol_definitions import ProtocolKind
 from continual_mm.runs import records
 
@@ -22,12 +22,14 @@ class DefinitionRecord(records.Record):
 
 
 def kinds_of(scenario: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> kind of a scenario's protocols, as it was when the run began; no one else's."""
+    """Name -> kind of a scenario's protocols as the run counted it; of kinds that are known."""
+    space = scenario.get("space")
+    bugs = space.get("bugs", ()) if isinstance(space, Mapping) else ()
     known = []
     for said in scenario.get("protocols", ()):
         with suppress(ValidationError):
             known.append(DefinitionRecord.model_validate(said))
-    return {one.name: one.kind for one in known}
+    return {one.name: counted(one.kind, bugs) for one in known}
 
 
 def read_answers(
