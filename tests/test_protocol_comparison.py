@@ -16,6 +16,7 @@ from continual_mm.runs.exported import RANKS, read_exported
 from continual_mm.runs.finished import read_finished
 from continual_mm.runs.protocols import report
 from continual_mm.runs.protocols.comparison import Row, compare_protocol
+from continual_mm.runs.protocols.latex import as_latex
 
 KINDS = {"clips": "retrieval", "tasks": "steps", "names": "classes"}
 Series = Mapping[tuple[int, str, str], Any]
@@ -124,6 +125,19 @@ def test_intervals_are_of_a_bootstrap_over_the_same_queries(tmp_path: Path) -> N
         assert estimate.low == pytest.approx(low, abs=width)
         assert estimate.high == pytest.approx(high, abs=width)
     assert late.difference.mean == (ranks < -4).mean() - (ranks < 1).mean()
+
+
+@pytest.mark.parametrize("absent", [math.inf, math.nan])
+def test_what_was_asked_of_nobody_is_told_in_every_format(tmp_path: Path, absent: float) -> None:
+    write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, absent, absent]})
+    compared = compare_protocol([tmp_path], "clips")
+    told = "s, clips: item to item, 5 queries, 2 of them missing"
+    assert f"## {told}" in report.as_markdown(compared)
+    assert told in as_latex(compared)
+    (row,) = json.loads(report.as_json(compared))["rows"]
+    assert (row["queries"], row["missing"]) == (5, 2)
+    write(tmp_path / "whole", "naive", 0, {(2, "clips", "items"): [0, 1, 2]})
+    assert "missing" not in report.as_markdown(compare_protocol([tmp_path / "whole"], "clips"))
 
 
 def test_a_median_whose_interval_reaches_the_missing_has_no_upper_end(tmp_path: Path) -> None:

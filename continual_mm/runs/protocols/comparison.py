@@ -45,9 +45,10 @@ class Table:
     Attributes:
         scenario: The scenario's name.
         title: What was asked.
-        queries: How many queries there are.
+        queries: How many queries there are, missing ones included.
         measures: What the columns are.
         rows: By stage, the best first.
+        missing: How many of the queries are items that the dataset lacks.
     """
 
     scenario: str
@@ -55,6 +56,7 @@ class Table:
     queries: int
     measures: tuple[Measure, ...]
     rows: tuple[Row, ...]
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ def _table(
                     found.setdefault((stage, strategy), {})[run.seed] = answers
     if not found:
         return []
-    units = next(iter(next(iter(found.values())).values())).units
+    first = next(iter(next(iter(found.values())).values()))
+    units = first.units
+    missing = int((~np.isfinite(first.values[0])).sum())
     for by_seed in found.values():
         for answers in by_seed.values():
             _check_units(units, answers, scenario, protocol)
@@ -149,7 +153,7 @@ def _table(
         for (stage, strategy), by_seed in measured.items()
     ]
     rows.sort(key=lambda row: (row.stage, -_first(row), row.strategy))
-    return [Table(scenario, series.title, len(units), series.measures, tuple(rows))]
+    return [Table(scenario, series.title, len(units), series.measures, tuple(rows), missing)]
 
 
 def _check_units(

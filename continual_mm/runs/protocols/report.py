@@ -20,7 +20,9 @@ _UNDEFINED = "-"
 
 def title(comparison: ProtocolComparison, table: Table) -> str:
     """What a table is called."""
-    return f"{table.scenario}, {comparison.protocol}: {table.title}, {table.queries} queries"
+    lacking = f", {table.missing} of them missing" if table.missing else ""
+    asked = f"{table.queries} queries{lacking}"
+    return f"{table.scenario}, {comparison.protocol}: {table.title}, {asked}"
 
 
 def as_rows(comparison: ProtocolComparison, table: Table) -> tuple[list[str], list[list[str]]]:
@@ -52,7 +54,7 @@ def as_json(comparison: ProtocolComparison) -> str:
     """``{"protocol": ..., "rows": [...], "baseline": ..., "notes": [...]}``; null where undefined.
 
     A row has ``scenario``, ``stage``, ``strategy``, the number of ``seeds``, the number of
-    ``queries``, each measure by its name in ``scores.json`` as ``{"mean", "low", "high"}``, and
+    ``queries``, how many of them are ``missing``, each measure by its name in ``scores.json`` as ``{"mean", "low", "high"}``, and
     the ``difference`` of the first as ``{"to", "mean", "low", "high"}``. Recalls are fractions.
     """
     rows = [_record(comparison, table, row) for table in comparison.tables for row in table.rows]
@@ -74,6 +76,7 @@ def _record(comparison: ProtocolComparison, table: Table, row: Row) -> dict[str,
         "strategy": row.strategy,
         "seeds": len(row.seeds),
         "queries": table.queries,
+        "missing": table.missing,
         **{measure.name: estimate and _ends(estimate) for measure, estimate in found},
         "difference": row.difference and {"to": comparison.baseline, **_ends(row.difference)},
     }
