@@ -382,7 +382,16 @@ def test_from_released_files_to_a_table(said: Asked) -> None:
         assert re.search("crosstask: steps found in videos, 4 queries", told.out)
         found = Path(out) / "mine" / "naive" / "seed-0" / "scores.json"
         scores.append(json.loads(found.read_text())["protocols"])
+        told = said("compare", out, "--protocol", "crosstask", "--by-task")
+        for task, _ in SHOWN:
+            assert re.search(rf"\n{task} +\d", told.out)
     assert scores[0] == scores[1]
+    (score,) = scores[0]
+    assert list(score["tasks"]) == ["113766", "23521"]
+    for name in ("recall", "average_precision"):
+        by_task = [one[name] for one in score["tasks"].values()]
+        assert np.mean(by_task) == pytest.approx(score["measures"][name])
+    assert "goes with --protocol" in said("compare", "runs0", "--by-task").err
     assert [(one["stage"], one["queries"]) for one in scores[0]] == [(2, 8)]
 
 

@@ -31,6 +31,7 @@ def write(
     *,
     start: int = 5,
     bugs: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
 ) -> Path:
     """A finished run of two stages in which protocols found what they are said to have found."""
     folder = out / "s" / strategy / f"seed-{seed}"
@@ -45,6 +46,8 @@ def write(
                 place = f"protocol/{protocol}/{series}"
                 arrays[f"{place}/units"] = np.arange(start, start + table.shape[1])
                 arrays[f"{place}/values"] = table
+                if groups and protocol == "tasks":
+                    arrays[f"{place}/groups"] = np.array(groups)
         np.savez(folder / "ranks" / f"stage-{stage}.npz", **arrays)
     score = {"final": True, "split": "test", "pair": "a-b", "chance": 0.1, "recall@1": 1.0}
     protocols = [{"name": name, "kind": kind} for name, kind in KINDS.items()]
@@ -193,10 +196,42 @@ def test_an_export_gives_the_same_tables_and_loses_no_number(runs: Path, tmp_pat
     assert (small / RANKS).read_bytes() == before
 
 
+def test_tasks_are_told_one_by_one_and_exports_keep_their_names(tmp_path: Path) -> None:
+    """Tea's two videos find 1 and 0.5 of their steps, rice's one none; another seed all of it."""
+    runs = tmp_path / "runs"
+    other = {**found(), (2, "tasks", "videos"): [[1.0, 0.5, 1.0], [0, 0, 1], [1, 2, 3]]}
+    for seed, answers in enumerate((found(), other)):
+        # Seconds ranked are asked of tasks themselves, which here begin with number 0.
+        write(runs, "naive", seed, answers, start=0, groups=("tea & milk", "rice"))
+    compared = compare_protocol([runs], "tasks")
+    export([runs], tmp_path / "small")
+    assert report.as_json(compared) == report.as_json(
+        compare_protocol([tmp_path / "small"], "tasks")
+    )
+    videos, seconds = json.loads(report.as_json(compared))["rows"]
+    assert {name: one["mean"] for name, one in videos["tasks"].items()} == {
+        "tea & milk": 0.75, "rice": 0.5,
+    }  # fmt: skip
+    tea = videos["tasks"]["tea & milk"]
+    assert (tea["low"], tea["high"]) == (0.5, 1.0)
+    # Of rice there is one video, so that only seeds differ.
+    assert {videos["tasks"]["rice"][end] for end in ("low", "high")} == {0.0, 1.0}
+    assert {name: one["mean"] for name, one in seconds["tasks"].items()} == {
+        "tea & milk": 0.25, "rice": 0.75,
+    }  # fmt: skip
+    plain, listed = report.as_markdown(compared), report.as_markdown(compared, tasks=True)
+    assert "rice" not in plain
+    assert "### s, tasks: recall in %, stage 2" in listed
+    assert "| tea & milk | 75.0 [50.0, 100.0] |" in listed
+    assert r"tea \& milk & 75.0" in as_latex(compared, tasks=True)
+    (row,) = json.loads(report.as_json(compare_protocol([runs], "names")))["rows"]
+    assert "tasks" not in row
+
+
 def changed(path: Path, name: str, value: np.ndarray | None) -> None:
     with np.load(path) as archive:
         arrays = {key: archive[key] for key in archive.files}
-    arrays.pop(name)
+    arrays.pop(name, None)
     np.savez(path, **arrays, **({} if value is None else {name: value}))
 
 
@@ -209,6 +244,7 @@ def changed(path: Path, name: str, value: np.ndarray | None) -> None:
         ("clips/items/values", -np.ones((1, 7)), "numbers from 0"),
         ("clips/items/units", np.zeros(7, int), "no ascending list of queries"),
         ("tasks/videos/values", np.array([["x"] * 3] * 3), "numbers from 0"),
+        ("tasks/videos/groups", np.arange(2), "is no list of names"),
     ],
 )
 def test_damaged_answers_are_refused_with_their_place(

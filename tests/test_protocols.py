@@ -238,6 +238,12 @@ def test_tensorboard_shows_every_measure(finished: Path) -> None:
 def test_a_score_is_read_back_as_it_was_written() -> None:
     score = ProtocolScore("one", "retrieval", 1, 9, 4, 5, {"recall@1": 0.2, "median_rank": 3.0})
     assert ProtocolScore.from_json(json.loads(json.dumps(score.as_json()))) == score
+    steps = ProtocolScore(
+        "two", "steps", 1, 9, 4, 4, {"recall": 0.2}, {"tea": {"recall": math.inf}}
+    )
+    assert steps.as_json()["tasks"] == {"tea": {"recall": None}}
+    assert math.isnan(ProtocolScore.from_json(steps.as_json()).tasks["tea"]["recall"])
+    assert "tasks" not in score.as_json()
     never = ProtocolScore("one", "retrieval", 1, 9, 1, 5, {"median_rank": math.inf})
     assert never.as_json()["measures"] == {"median_rank": None}
     assert math.isnan(ProtocolScore.from_json(never.as_json()).measures["median_rank"])

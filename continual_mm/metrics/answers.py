@@ -35,10 +35,12 @@ class Answers:
         units: (queries,) a number for each query, ascending: a row of the dataset, a video, a task.
         values: (rows, queries); the :class:`Series` says what a row is. A rank of infinity is that
             of a missing item, which is never found; NaN is one that no median counts.
+        groups: Names of groups of queries, such as tasks, whose numbers are the places in here.
     """
 
     units: npt.NDArray[np.int64]
     values: Floats
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,15 @@ class Series:
         title: What is asked.
         rows: Rows of the values.
         measures: The first is what strategies are compared by.
+        group: The row that tells by number which group a query is of, if its groups have names;
+            None where the query is a group itself.
     """
 
     name: str
     title: str
     rows: int
     measures: tuple[Measure, ...]
+    group: int | None = None
 
 
 def _recall(values: Floats, weights: Floats, *, k: int) -> Floats:
@@ -143,6 +148,7 @@ SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
                     Measure("recall", "recall", _by_group),
                     Measure("pooled_recall", "pooled", _pooled),
                 ),
+                group=1,
             ),
             Series("tasks", "seconds ranked", 1, (Measure("average_precision", "mAP", _mean),)),
         ),
@@ -171,6 +177,36 @@ precision of a task; for ``classes`` whether an item is classified rightly, and 
 def counted(kind: str, bugs: Collection[str]) -> str:
     """How a kind of protocol is counted in a space that repeats these mistakes."""
     return LISTED if kind == "retrieval" and "ties_listed_each" in bugs else kind
+
+
+def by_group(series: Series, answers: Answers, weights: Floats) -> dict[str, Floats]:
+    """Group -> (replicates,) mean of its queries' values, of which the first measure is made.
+
+    NaN in a replicate that drew none of its queries; empty where groups have no names.
+    """
+    if not answers.groups:
+        return {}
+    numbers = answers.units if series.group is None else answers.values[series.group]
+    found = {}
+    for number, name in enumerate(answers.groups):
+        mine = numbers == number
+        found[name] = weighted_mean(answers.values[0][mine], weights[:, mine])
+    return found
+
+
+def summaries_by_group(kind: str, answers: Mapping[str, Answers]) -> dict[str, dict[str, float]]:
+    """Group -> first measure of each series -> its value, where groups have names.
+
+    Args:
+        kind: Of the protocol, as it is counted.
+        answers: By the name of their series.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for series in SERIES[kind]:
+        mine = answers[series.name]
+        for name, values in by_group(series, mine, np.ones((1, len(mine.units)))).items():
+            found.setdefault(name, {})[series.measures[0].name] = float(values[0])
+    return found
 
 
 def summaries(kind: str, answers: Mapping[str, Answers]) -> dict[str, float]:

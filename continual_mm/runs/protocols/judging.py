@@ -9,7 +9,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.learning.composite import embed, similarity
 from continual_mm.learning.evaluation import Gallery
 from continual_mm.learning.learner import Learner
-from continual_mm.metrics.answers import LISTED, counted, summaries
+from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
 from continual_mm.runs.protocols.judge import Judge, tensor
 from continual_mm.runs.protocols.scores import Judged, ProtocolScore
 
@@ -55,5 +55,6 @@ def _judged(judge: Judge, seen: Gallery, learner: Learner) -> Judged:
         queries=judge.queries,
         expected=judge.expected,
         measures=summaries(kind, answers),
+        tasks=summaries_by_group(kind, answers),
     )
     return Judged(score, answers)

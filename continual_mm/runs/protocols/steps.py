@@ -62,8 +62,10 @@ class Steps(Judge):
             for task in tasks
         ]
         return {
-            "videos": Answers(np.arange(len(lines)), np.array(lines, dtype=np.float64).T),
-            "tasks": Answers(np.arange(len(tasks)), np.array([precision])),
+            "videos": Answers(
+                np.arange(len(lines)), np.array(lines, dtype=np.float64).T, tuple(tasks)
+            ),
+            "tasks": Answers(np.arange(len(tasks)), np.array([precision]), tuple(tasks)),
         }
 
     def _truth(self, video: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
