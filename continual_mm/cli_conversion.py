@@ -78,6 +78,13 @@ def published(to: Callable[[_Command], _Command]) -> Callable[[_Command], _Comma
     return decorated
 
 
+def check_new(target: Path) -> None:
+    """Refuse a target that is there."""
+    if target.exists() or target.is_symlink():
+        remedy = "remove it, or choose another name"
+        raise RefusedError(Complaint(str(target), "is there already", remedy))
+
+
 class Conversion:
     """A conversion, around whose work this is a ``with`` block.
 
@@ -106,9 +113,7 @@ class Conversion:
     ) -> None:
         if target.name in ("", ".."):
             raise RefusedError(Complaint("--to", f"'{target}' names nothing new", "give a name"))
-        if target.exists() or target.is_symlink():
-            remedy = "remove it, or choose another name"
-            raise RefusedError(Complaint(str(target), "is there already", remedy))
+        check_new(target)
         self.target, self.dtype = target, dtype
         self.report: Report = late("data.published.report").Report(skip=skip)
         self.complaints: list[Complaint] | None = self.report.skipped if skip else None

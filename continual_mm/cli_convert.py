@@ -1,5 +1,6 @@
 """Commands that turn published files, and extracted clips, into packs and stores."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from continual_mm import terminal
 from continual_mm.cli_conversion import (
     A_SHARE,
     Conversion,
+    check_new,
     dtype_option,
     published,
     skip_option,
@@ -56,9 +58,7 @@ def howto100m(
     Videos' features are stored once; of the videos, shares are held out by their names.
     """
     target = target or shelf.place_of("howto100m")
-    if target.suffix == ".npz":
-        problem, remedy = "is the name of a pack", "HowTo100M becomes a store: name a folder"
-        raise RefusedError(Complaint(str(target), problem, remedy))
+    _check_folder(target, "HowTo100M")
     shares = {name: how.pop(name) for name in ("validation", "test")}
     with Conversion(target, **how) as conversion:
         found = late("data.published.howto100m").videos(
@@ -79,6 +79,80 @@ def howto100m(
                 left_out=conversion.complaints,
             )
     conversion.tell()
+
+
+@convert.command()
+@click.argument("annotations", type=A_PATH)
+@click.option("--tasks", type=A_PATH, required=True, help="tasks_primary.txt.")
+@click.option("--videos", type=A_PATH, required=True, help="videos_val.csv.")
+@click.option("--features", type=A_PATH, required=True, help="Folder of ID_2d.npz and ID_3d.npz.")
+@click.option("--audio", type=A_PATH, help="Folder of ID_spec.npz, if another.")
+@published(to_shelf_option)
+def crosstask(
+    annotations: Path,
+    tasks: Path,
+    videos: Path,
+    features: Path,
+    audio: Path | None,
+    target: Path | None,
+    **how: Any,
+) -> None:
+    """CrossTask: ANNOTATIONS is the folder of TASK_ID.csv. Always a store, all of it for testing.
+
+    Every second of a video is an item, and every step of a task. When which step is shown goes
+    into TARGET.steps.csv, and a [[protocol]] for scenarios is printed.
+    """
+    place = target or shelf.place_of("crosstask")
+    _check_folder(place, "CrossTask")
+    shown = shelf.steps_of(place)
+    files, writing = late("data.published.crosstask"), late("data.conversion.step_videos")
+    with Conversion(place, **how) as conversion:
+        check_new(shown)
+        vectors, recipe = conversion.vectors(), conversion.recipe(audio_frames=1024)
+        listed = files.read_videos(videos)
+        named = {task for task, _ in listed}
+        known = {name: one for name, one in files.read_tasks(tasks).items() if name in named}
+        known = writing.worded(known, vectors, recipe, conversion.report)
+        found = files.videos(
+            listed, known, annotations, features=features, audio=audio, report=conversion.report
+        )
+        with late("count_bar").counting(found, "videos") as counted:
+            writing.write_step_videos(
+                counted,
+                known,
+                place,
+                shown=shown,
+                vectors=vectors,
+                recipe=recipe,
+                dtype=conversion.dtype,
+                left_out=conversion.complaints,
+            )
+    conversion.tell()
+    terminal.out.print(f"when which step is shown: {shown}; for a scenario:\n")
+    terminal.out.print(_steps_protocol(target, shown))
+
+
+def _steps_protocol(target: Path | None, shown: Path) -> str:
+    """A table to paste; what lies on the shelf is found by its name."""
+    dataset = "crosstask" if target is None else str(target.absolute())
+    lines = [
+        "[[protocol]]",
+        'name = "crosstask"',
+        'kind = "steps"',
+        f"dataset = {json.dumps(dataset, ensure_ascii=False)}",
+        'query = ["text"]',
+        'gallery = ["video", "audio"]',
+    ]
+    if target is not None:
+        said = json.dumps(str(shown.absolute()), ensure_ascii=False)
+        lines.append(f"annotations = {said}")
+    return "\n".join(lines)
+
+
+def _check_folder(target: Path, name: str) -> None:
+    if target.suffix == ".npz":
+        problem, remedy = "is the name of a pack", f"{name} becomes a store: name a folder"
+        raise RefusedError(Complaint(str(target), problem, remedy))
 
 
 def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Command:

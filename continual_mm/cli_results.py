@@ -23,12 +23,17 @@ _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, re
     "--baseline", default="naive", show_default=True, help="Strategy that differences are taken to."
 )
 @click.option("--protocol", metavar="NAME", help="What a [[protocol]] found, stage by stage.")
+@click.option("--by-task", is_flag=True, help="With --protocol: tasks of steps one by one, too.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
-def compare(folders: tuple[Path, ...], baseline: str, protocol: str | None, format_: str) -> None:
+def compare(
+    folders: tuple[Path, ...], baseline: str, protocol: str | None, by_task: bool, format_: str
+) -> None:
     """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
     if protocol is not None:
-        _compare_protocol(folders, protocol, baseline, format_)
+        _compare_protocol(folders, protocol, baseline, format_, by_task=by_task)
         return
+    if by_task:
+        raise RefusedError(Complaint("--by-task", "goes with --protocol", "name a protocol"))
     report = late("runs.report")
     comparison = report.compare(folders, baseline=baseline)
     if format_ == "json":
@@ -42,21 +47,25 @@ def compare(folders: tuple[Path, ...], baseline: str, protocol: str | None, form
 
 
 def _compare_protocol(
-    folders: tuple[Path, ...], protocol: str, baseline: str, format_: str
+    folders: tuple[Path, ...], protocol: str, baseline: str, format_: str, *, by_task: bool
 ) -> None:
     report = late("runs.protocols.report")
     comparison = report.compare_protocol(folders, protocol, baseline=baseline)
     if format_ == "json":
         sys.stdout.write(report.as_json(comparison) + "\n")
     elif format_ == "markdown":
-        sys.stdout.write(report.as_markdown(comparison) + "\n")
+        sys.stdout.write(report.as_markdown(comparison, tasks=by_task) + "\n")
     elif format_ == "latex":
-        sys.stdout.write(late("runs.protocols.latex").as_latex(comparison) + "\n")
+        sys.stdout.write(late("runs.protocols.latex").as_latex(comparison, tasks=by_task) + "\n")
     else:
         for table in comparison.tables:
             heading = report.title(comparison, table)
             terminal.print_rows(*report.as_rows(comparison, table), title=heading)
             terminal.out.print()
+            if by_task and (found := report.by_task(comparison, table)) is not None:
+                heading, headings, cells = found
+                terminal.print_rows(headings, cells, title=heading)
+                terminal.out.print()
         for note in comparison.notes:
             terminal.out.print(note)
 

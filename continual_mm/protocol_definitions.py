@@ -45,7 +45,7 @@ def _counted(expected: int, info: ValidationInfo) -> int:
 
 def _about_steps(said: str, info: ValidationInfo) -> str:
     kind = info.data.get("kind")
-    if kind == "steps" and not said:
+    if kind == "steps" and not said and not info.data.get("dataset"):
         remedy = 'add annotations = "steps.csv", which says when each step is shown'
         raise _refuse("kind 'steps' needs annotations", remedy)
     if kind not in ("steps", None) and said:
@@ -72,7 +72,8 @@ class Protocol(Table):
         gallery: Modalities that answer; the embeddings of several are added.
         expected: Items that the published test set has; those that are missing count as missed.
             0 means as many as there are.
-        annotations: A CSV file with the intervals of the steps, relative to the scenario's folder.
+        annotations: A CSV file with the intervals of the steps, relative to the scenario's folder;
+            that beside the dataset, called as it with ``.steps.csv`` behind, if left out.
         ordered: Whether steps are placed in their order, one second each, rather than every second
             given to the step that is most similar.
     """

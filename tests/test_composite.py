@@ -1,10 +1,13 @@
 """Several modalities together, and items of other datasets."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 
 from continual_mm.data.dataset import Dataset, Split
+from continual_mm.learning import composite
 from continual_mm.learning.composite import embed, similarity
 from continual_mm.learning.evaluation import Gallery
 from continual_mm.learning.guard import NotFiniteError
@@ -47,6 +50,32 @@ def test_towers_of_a_pair_that_does_not_take_part_change_nothing() -> None:
         for each in (False, True)
     )
     assert torch.equal(plain, own)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("size", [64, 6144])
+def test_equal_embeddings_are_equally_similar_however_many_are_compared(
+    size: int, own: bool
+) -> None:
+    """BLAS adds in another order for another shape; ties would depend on a video's length."""
+    dice = torch.Generator().manual_seed(size)
+    once = {name: torch.randn(1, size, generator=dice) for name in ("text", "video", "audio")}
+    alike = {name: each.expand(150, -1) for name, each in once.items()}
+    towers = {pair("text", "audio"): {"text": alike["video"], "audio": alike["text"]}}
+    seen = Gallery(alike, dict.fromkeys(alike, torch.arange(150)), towers if own else {})
+    found = set()
+    for steps, seconds in product((1, 2, 3, 5, 8, 11), (1, 2, 3, 5, 8, 21, 50, 149)):
+        rows = torch.arange(steps), torch.arange(seconds)
+        found |= {*similarity(seen, ("text",), ("video", "audio"), *rows).flatten().tolist()}
+    assert len(found) == 1
+
+
+def test_similarities_are_the_same_in_whatever_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, every = gallery(own=True), torch.arange(3, 9)
+    asked = ("text", "depth"), ("video", "audio"), every, every
+    whole = similarity(seen, *asked)
+    monkeypatch.setattr(composite, "_VALUES_AT_ONCE", 13)
+    assert torch.equal(similarity(seen, *asked), whole)
 
 
 def test_items_of_another_dataset_are_embedded_as_the_space_encodes_them(trained) -> None:

@@ -16,13 +16,23 @@ from continual_mm.runs.exported import RANKS, read_exported
 from continual_mm.runs.finished import read_finished
 from continual_mm.runs.protocols import report
 from continual_mm.runs.protocols.comparison import Row, compare_protocol
+from continual_mm.runs.protocols.latex import as_latex
 
 KINDS = {"clips": "retrieval", "tasks": "steps", "names": "classes"}
 Series = Mapping[tuple[int, str, str], Any]
 """(1-based stage, protocol, series) -> values."""
 
 
-def write(out: Path, strategy: str, seed: int, found: Series, *, start: int = 5) -> Path:
+def write(
+    out: Path,
+    strategy: str,
+    seed: int,
+    found: Series,
+    *,
+    start: int = 5,
+    bugs: tuple[str, ...] = (),
+    groups: tuple[str, ...] = (),
+) -> Path:
     """A finished run of two stages in which protocols found what they are said to have found."""
     folder = out / "s" / strategy / f"seed-{seed}"
     (folder / "ranks").mkdir(parents=True)
@@ -36,12 +46,14 @@ def write(out: Path, strategy: str, seed: int, found: Series, *, start: int = 5)
                 place = f"protocol/{protocol}/{series}"
                 arrays[f"{place}/units"] = np.arange(start, start + table.shape[1])
                 arrays[f"{place}/values"] = table
+                if groups and protocol == "tasks":
+                    arrays[f"{place}/groups"] = np.array(groups)
         np.savez(folder / "ranks" / f"stage-{stage}.npz", **arrays)
     score = {"final": True, "split": "test", "pair": "a-b", "chance": 0.1, "recall@1": 1.0}
     protocols = [{"name": name, "kind": kind} for name, kind in KINDS.items()]
     files = {
         "definition": {
-            "scenario": {"name": "s", "protocols": protocols},
+            "scenario": {"name": "s", "protocols": protocols, "space": {"bugs": bugs}},
             "strategy": {"name": strategy, "joint": False},
             "data": {},
             "seed": seed,
@@ -118,6 +130,19 @@ def test_intervals_are_of_a_bootstrap_over_the_same_queries(tmp_path: Path) -> N
     assert late.difference.mean == (ranks < -4).mean() - (ranks < 1).mean()
 
 
+@pytest.mark.parametrize("absent", [math.inf, math.nan])
+def test_what_was_asked_of_nobody_is_told_in_every_format(tmp_path: Path, absent: float) -> None:
+    write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, absent, absent]})
+    compared = compare_protocol([tmp_path], "clips")
+    told = "s, clips: item to item, 5 queries, 2 of them missing"
+    assert f"## {told}" in report.as_markdown(compared)
+    assert told in as_latex(compared)
+    (row,) = json.loads(report.as_json(compared))["rows"]
+    assert (row["queries"], row["missing"]) == (5, 2)
+    write(tmp_path / "whole", "naive", 0, {(2, "clips", "items"): [0, 1, 2]})
+    assert "missing" not in report.as_markdown(compare_protocol([tmp_path / "whole"], "clips"))
+
+
 def test_a_median_whose_interval_reaches_the_missing_has_no_upper_end(tmp_path: Path) -> None:
     write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, *[math.inf] * 2]})
     (row,) = rows(tmp_path, "clips").values()
@@ -133,6 +158,21 @@ def test_missing_items_of_reference_mode_are_in_no_median(tmp_path: Path) -> Non
     write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, *[math.nan] * 5]})
     (row,) = rows(tmp_path, "clips").values()
     assert means(row) == [1 / 8, 3 / 8, 3 / 8, 2.0]
+
+
+def test_where_every_tie_is_listed_the_listed_ranks_are_compared(tmp_path: Path) -> None:
+    """Four queries and a missing one; the second lists ranks 0 to 5, the third 4 and 5."""
+    items = [[0, 0, 4, 9, math.nan], [0, 5, 5, 9, math.nan]]
+    listed = {**found(), (2, "clips", "items"): items}
+    listed.pop((1, "clips", "items"))
+    write(tmp_path / "runs", "naive", 0, listed, bugs=("two_over_three", "ties_listed_each"))
+    (table,) = compare_protocol([tmp_path / "runs"], "clips").tables
+    assert table.title == "item to item, every tie listed"
+    assert means(table.rows[0]) == pytest.approx([2 / 5, 7 / 5, 10 / 5, 4.5])
+    export([tmp_path / "runs"], tmp_path / "small")
+    whole, part = (compare_protocol([tmp_path / name], "clips") for name in ("runs", "small"))
+    assert report.as_json(whole) == report.as_json(part)
+    assert "s, clips: item to item, every tie listed" in report.as_markdown(whole)
 
 
 def test_an_export_gives_the_same_tables_and_loses_no_number(runs: Path, tmp_path: Path) -> None:
@@ -156,10 +196,42 @@ def test_an_export_gives_the_same_tables_and_loses_no_number(runs: Path, tmp_pat
     assert (small / RANKS).read_bytes() == before
 
 
+def test_tasks_are_told_one_by_one_and_exports_keep_their_names(tmp_path: Path) -> None:
+    """Tea's two videos find 1 and 0.5 of their steps, rice's one none; another seed all of it."""
+    runs = tmp_path / "runs"
+    other = {**found(), (2, "tasks", "videos"): [[1.0, 0.5, 1.0], [0, 0, 1], [1, 2, 3]]}
+    for seed, answers in enumerate((found(), other)):
+        # Seconds ranked are asked of tasks themselves, which here begin with number 0.
+        write(runs, "naive", seed, answers, start=0, groups=("tea & milk", "rice"))
+    compared = compare_protocol([runs], "tasks")
+    export([runs], tmp_path / "small")
+    assert report.as_json(compared) == report.as_json(
+        compare_protocol([tmp_path / "small"], "tasks")
+    )
+    videos, seconds = json.loads(report.as_json(compared))["rows"]
+    assert {name: one["mean"] for name, one in videos["tasks"].items()} == {
+        "tea & milk": 0.75, "rice": 0.5,
+    }  # fmt: skip
+    tea = videos["tasks"]["tea & milk"]
+    assert (tea["low"], tea["high"]) == (0.5, 1.0)
+    # Of rice there is one video, so that only seeds differ.
+    assert {videos["tasks"]["rice"][end] for end in ("low", "high")} == {0.0, 1.0}
+    assert {name: one["mean"] for name, one in seconds["tasks"].items()} == {
+        "tea & milk": 0.25, "rice": 0.75,
+    }  # fmt: skip
+    plain, listed = report.as_markdown(compared), report.as_markdown(compared, tasks=True)
+    assert "rice" not in plain
+    assert "### s, tasks: recall in %, stage 2" in listed
+    assert "| tea & milk | 75.0 [50.0, 100.0] |" in listed
+    assert r"tea \& milk & 75.0" in as_latex(compared, tasks=True)
+    (row,) = json.loads(report.as_json(compare_protocol([runs], "names")))["rows"]
+    assert "tasks" not in row
+
+
 def changed(path: Path, name: str, value: np.ndarray | None) -> None:
     with np.load(path) as archive:
         arrays = {key: archive[key] for key in archive.files}
-    arrays.pop(name)
+    arrays.pop(name, None)
     np.savez(path, **arrays, **({} if value is None else {name: value}))
 
 
@@ -172,6 +244,7 @@ def changed(path: Path, name: str, value: np.ndarray | None) -> None:
         ("clips/items/values", -np.ones((1, 7)), "numbers from 0"),
         ("clips/items/units", np.zeros(7, int), "no ascending list of queries"),
         ("tasks/videos/values", np.array([["x"] * 3] * 3), "numbers from 0"),
+        ("tasks/videos/groups", np.arange(2), "is no list of names"),
     ],
 )
 def test_damaged_answers_are_refused_with_their_place(

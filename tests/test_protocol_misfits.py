@@ -85,7 +85,7 @@ def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder
         (
             ONE.replace("scored", "absent") + BOTH,
             "here/mine.toml, [[protocol]] 1, dataset 'absent.npz': not registered (registered: "
-            "narrated_shapes, digits, howto100m, youcook2, msrvtt, lsmdc) and no file "
+            "narrated_shapes, digits, howto100m, youcook2, msrvtt, lsmdc, crosstask) and no file "
             "here/absent.npz; give a registered name, an .npz file, a store, or hf:owner/name",
         ),
         (
@@ -133,6 +133,16 @@ def test_annotations_are_an_interval_per_line(tmp_path: Path) -> None:
         Interval("v1", "tea", 1, 0.5, 2.0),
         Interval("v1", "tea", 2, 2.0, 4.5),
     )
+
+
+def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    first, *rest = LINES.splitlines()
+    file.write_text("\n".join(["", first, "  ", *rest, "", ""]), encoding="utf-8")
+    assert [one.step for one in read_annotations(file)] == [1, 2]
+    file.write_text("\n".join([first, "", ",,,,", *rest, "v1,tea"]), encoding="utf-8")
+    with pytest.raises(RefusedError, match="line 6: is not two names"):
+        read_annotations(file)
 
 
 @pytest.mark.parametrize(

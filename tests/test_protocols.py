@@ -19,6 +19,7 @@ from continual_mm.protocol_definitions import Protocol
 from continual_mm.runs.finished import read_finished
 from continual_mm.runs.folder import definition
 from continual_mm.runs.listener import Listener
+from continual_mm.runs.protocols.comparison import compare_protocol
 from continual_mm.runs.protocols.opening import load_scored
 from continual_mm.runs.protocols.scores import ProtocolScore
 from continual_mm.runs.run import open_run, run, train
@@ -160,6 +161,26 @@ def test_reference_mode_compares_raw_embeddings_and_leaves_the_missing_out() -> 
     assert measures["recall@10"] == (ranks < 10).sum() / 20
 
 
+def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path: Path) -> None:
+    twice = arrays(16)
+    for values in twice.values():
+        values[8:] = values[:8]
+    doubled = Dataset.from_arrays(
+        twice, split=np.full(16, 2), splits=["test"], standardise=DATASET.statistics
+    )
+    bugs = {"mode": "reference", "feature_dropout": 0.0, "bugs": ("ties_listed_each",)}
+    run(scenario(BOTH, **bugs), NAIVE, DATASET, tmp_path, scored={"both": doubled}, device="cpu")
+    folder = tmp_path / "small" / "naive" / "seed-0"
+    (score,) = json.loads((folder / "scores.json").read_text())["protocols"]
+    ((row,),) = (table.rows for table in compare_protocol([tmp_path], "both").tables)
+    shown = dict(zip(score["measures"], (each.mean for each in row.estimates), strict=True))
+    assert shown == pytest.approx(score["measures"])
+    # Two ranks for each of the sixteen queries, of which the first is even; twenty are expected.
+    assert round(score["measures"]["recall@10"] * 20) % 2 == 0
+    ranks = read_finished(folder).judged[1, "both", "items"].values[:, :16]
+    np.testing.assert_array_equal(ranks[1] - ranks[0], np.ones(16))
+
+
 class StopAt(Listener):
     """Ends a run the way Ctrl-C does, after some optimiser steps."""
 
@@ -217,6 +238,12 @@ def test_tensorboard_shows_every_measure(finished: Path) -> None:
 def test_a_score_is_read_back_as_it_was_written() -> None:
     score = ProtocolScore("one", "retrieval", 1, 9, 4, 5, {"recall@1": 0.2, "median_rank": 3.0})
     assert ProtocolScore.from_json(json.loads(json.dumps(score.as_json()))) == score
+    steps = ProtocolScore(
+        "two", "steps", 1, 9, 4, 4, {"recall": 0.2}, {"tea": {"recall": math.inf}}
+    )
+    assert steps.as_json()["tasks"] == {"tea": {"recall": None}}
+    assert math.isnan(ProtocolScore.from_json(steps.as_json()).tasks["tea"]["recall"])
+    assert "tasks" not in score.as_json()
     never = ProtocolScore("one", "retrieval", 1, 9, 1, 5, {"median_rank": math.inf})
     assert never.as_json()["measures"] == {"median_rank": None}
     assert math.isnan(ProtocolScore.from_json(never.as_json()).measures["median_rank"])

@@ -41,6 +41,14 @@ def test_all_captions_of_a_video_speak_with_one_mean() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_a_mean_of_equals_is_the_same_for_one_caption_and_for_many() -> None:
+    video = torch.arange(16).repeat_interleave(torch.arange(1, 17))
+    alike = torch.rand(16, 1, generator=torch.Generator().manual_seed(3))
+    found = mean_over_captions(alike[video].expand(-1, 16), video)
+    assert torch.equal(found, alike.double().expand(-1, 16))
+    assert ranks(found).tolist() == [7.5] * 16
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 def test_without_equal_counts_the_votes_are_those_of_the_published_count(k: int) -> None:
     """The published script counts votes for videos and takes the k that have most."""

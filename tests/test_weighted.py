@@ -5,6 +5,8 @@ import pytest
 
 from continual_mm.metrics.weighted import (
     mean_of_groups,
+    weighted_listed_median_rank,
+    weighted_listed_recall_at,
     weighted_mean,
     weighted_median_rank,
     weighted_recall_at,
@@ -41,6 +43,38 @@ def test_recalls_and_means_are_those_of_the_resampled_queries() -> None:
     np.testing.assert_allclose(
         weighted_mean(values, WEIGHTS), [sample.mean() for sample in samples(values)]
     )
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_of_lists_of_ranks_every_rank_counts_as_often_as_its_query(missing: int) -> None:
+    first = np.concatenate([DICE.integers(0, 9, 7 - missing).astype(float), [np.nan] * missing])
+    last = first + DICE.integers(0, 4, 7)
+    each = [
+        np.arange(a, b + 1) if a == a else np.empty(0) for a, b in zip(first, last, strict=True)
+    ]
+    checked = 0
+    for weights in WEIGHTS:
+        listed = np.concatenate([each[k] for k in np.repeat(np.arange(7), weights.astype(int))])
+        once = weights[None]
+        for k in (1, 5, 10):
+            (recall,) = weighted_listed_recall_at(first, last, once, k)
+            assert recall == pytest.approx((listed < k).sum() / weights.sum())
+        (median,) = weighted_listed_median_rank(first, last, once)
+        if len(listed):
+            checked += 1
+            assert median == np.median(listed) + 1
+    assert checked > 30
+    together = weighted_listed_median_rank(first, last, WEIGHTS)
+    alone = [weighted_listed_median_rank(first, last, row[None])[0] for row in WEIGHTS]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_where_nothing_is_listed_no_median_is_known() -> None:
+    nothing = np.full(3, np.nan)
+    assert np.isnan(weighted_listed_median_rank(nothing, nothing, np.ones((2, 3)))).all()
+    some = np.array([0.0, np.nan])
+    found = weighted_listed_median_rank(some, some, np.array([[1.0, 1.0], [0.0, 2.0]]))
+    np.testing.assert_array_equal(found, [1.0, np.nan])
 
 
 def test_groups_count_alike_however_many_members_are_drawn() -> None:

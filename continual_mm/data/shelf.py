@@ -35,6 +35,7 @@ PUBLISHED: Mapping[str, DatasetCard] = MappingProxyType(
         "youcook2": _card("youcook2", 5120),
         "msrvtt": _card("msrvtt", 3072),
         "lsmdc": _card("lsmdc", 3072),
+        "crosstask": _card("crosstask", 1024),
     }
 )
 """Their cards as published, which count as long as they are not there; items are not known then."""
@@ -44,6 +45,11 @@ def place_of(name: str) -> Path:
     """The folder of the store that a published dataset is converted to."""
     folder = os.environ.get(DATA_VARIABLE)
     return (Path(folder) if folder else user_data_path("continual_mm")) / name
+
+
+def steps_of(store: Path) -> Path:
+    """The file beside a dataset that says when its videos show which steps."""
+    return store.with_name(f"{store.name}.steps.csv")
 
 
 def is_here(name: str) -> bool:

@@ -18,6 +18,9 @@ from continual_mm.modality import pair
 _BLOCK_STEPS = 1 << 19
 """Time steps in a block that is filled up: 512 sounds of ten seconds, as published."""
 
+_VALUES_AT_ONCE = 1 << 26
+"""Similarities that are held in float64, half a gigabyte of them."""
+
 
 def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence[str]) -> Gallery:
     """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
@@ -64,7 +67,9 @@ def similarity(
     """(queries, gallery) the sum over all pairs of a modality that asks and one that answers.
 
     Where no pair has towers of its own, that is the product of the sums of embeddings on either
-    side, and is computed so.
+    side, and is computed so. Products are taken in float64 and rounded to float32 at the end: equal
+    embeddings are then equally similar however many stand beside them, which no product in float32
+    promises, and a tie is a tie.
 
     Args:
         seen: The embeddings.
@@ -75,20 +80,37 @@ def similarity(
     """
     pairs = [pair(*both) for both in product(asking, answering)]
     if not any(each in seen.own for each in pairs):
-        return _sum(seen, asking, queries) @ _sum(seen, answering, gallery).T
-    total = torch.zeros(
-        len(queries), len(gallery), device=next(iter(seen.embeddings.values())).device
-    )
+        return _products([(_sum(seen, asking, queries), _sum(seen, answering, gallery))])
+    sides = []
     for first, second in product(asking, answering):
         embeddings = seen.of_pair(pair(first, second))
         left = embeddings[first][_places(seen, first, queries)]
-        total += left @ embeddings[second][_places(seen, second, gallery)].T
-    return total
+        sides.append((left, embeddings[second][_places(seen, second, gallery)]))
+    return _products(sides)
+
+
+def _products(sides: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """(q, g) float32 sum of products of (q, D) and (g, D), some rows at a time."""
+    left, right = sides[0]
+    found = torch.empty(len(left), len(right), device=left.device)
+    transposed = [other.double().T for _, other in sides]
+    step = max(1, _VALUES_AT_ONCE // max(len(right), 1))
+    for start in range(0, len(left), step):
+        rows = slice(start, start + step)
+        parts = (
+            one[rows].double() @ other for (one, _), other in zip(sides, transposed, strict=True)
+        )
+        total = next(parts)
+        for part in parts:
+            total += part
+        found[rows] = total
+    return found
 
 
 def _sum(seen: Gallery, names: Sequence[str], rows: Tensor) -> Tensor:
+    """(n, D) float64."""
     parts = [seen.embeddings[name][_places(seen, name, rows)] for name in names]
-    return torch.stack(parts).sum(0)
+    return torch.stack(parts).sum(0, dtype=torch.float64)
 
 
 def _places(seen: Gallery, name: str, rows: Tensor) -> Tensor:

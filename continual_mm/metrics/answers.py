@@ -1,6 +1,6 @@
 """What a protocol measures: numbers per query, and the summaries that are published of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from continual_mm.metrics.weighted import (
     mean_of_groups,
+    weighted_listed_median_rank,
+    weighted_listed_recall_at,
     weighted_mean,
     weighted_median_rank,
     weighted_recall_at,
@@ -21,6 +23,9 @@ Summary = Callable[[Floats, Floats], Floats]
 
 RECALLS = (1, 5, 10)
 
+LISTED = "retrieval, every tie listed"
+"""The kind ``retrieval`` as the published mistake ``ties_listed_each`` counts it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -30,10 +35,12 @@ class Answers:
         units: (queries,) a number for each query, ascending: a row of the dataset, a video, a task.
         values: (rows, queries); the :class:`Series` says what a row is. A rank of infinity is that
             of a missing item, which is never found; NaN is one that no median counts.
+        groups: Names of groups of queries, such as tasks, whose numbers are the places in here.
     """
 
     units: npt.NDArray[np.int64]
     values: Floats
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,15 @@ class Series:
         title: What is asked.
         rows: Rows of the values.
         measures: The first is what strategies are compared by.
+        group: The row that tells by number which group a query is of, if its groups have names;
+            None where the query is a group itself.
     """
 
     name: str
     title: str
     rows: int
     measures: tuple[Measure, ...]
+    group: int | None = None
 
 
 def _recall(values: Floats, weights: Floats, *, k: int) -> Floats:
@@ -76,6 +86,14 @@ def _recall(values: Floats, weights: Floats, *, k: int) -> Floats:
 
 def _median(values: Floats, weights: Floats) -> Floats:
     return weighted_median_rank(values[0], weights)
+
+
+def _listed_recall(values: Floats, weights: Floats, *, k: int) -> Floats:
+    return weighted_listed_recall_at(values[0], values[1], weights, k)
+
+
+def _listed_median(values: Floats, weights: Floats) -> Floats:
+    return weighted_listed_median_rank(values[0], values[1], weights)
 
 
 def _mean(values: Floats, weights: Floats, *, row: int = 0) -> Floats:
@@ -96,6 +114,12 @@ def _ranked(prefix: str) -> tuple[Measure, ...]:
     return (*recalls, Measure(f"{prefix}median_rank", "MedR", _median, share=False))
 
 
+def _listed() -> tuple[Measure, ...]:
+    """The same of all ranks that a query lists, from a first to a last one."""
+    recalls = (Measure(f"recall@{k}", f"R@{k}", partial(_listed_recall, k=k)) for k in RECALLS)
+    return (*recalls, Measure("median_rank", "MedR", _listed_median, share=False))
+
+
 def _voted(name: str, title: str) -> Series:
     """Shares of what was found among the first 1, 5 and 10; a row each."""
     measures = (
@@ -107,6 +131,7 @@ def _voted(name: str, title: str) -> Series:
 SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
     {
         "retrieval": (Series("items", "item to item", 1, _ranked("")),),
+        LISTED: (Series("items", "item to item, every tie listed", 2, _listed()),),
         "video_retrieval": (
             Series("clips", "caption to clip", 1, _ranked("clip_")),
             Series("captions", "caption to video", 1, _ranked("video_")),
@@ -123,6 +148,7 @@ SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
                     Measure("recall", "recall", _by_group),
                     Measure("pooled_recall", "pooled", _pooled),
                 ),
+                group=1,
             ),
             Series("tasks", "seconds ranked", 1, (Measure("average_precision", "mAP", _mean),)),
         ),
@@ -139,19 +165,55 @@ SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
         ),
     }
 )
-"""Kind of protocol -> its series.
+"""Kind of protocol, as it is counted -> its series.
 
-Rows are the rank where recalls and a median are measured, the shares found among 1, 5 and 10 where
+Rows are the rank where recalls and a median are measured, the first and the last one where a query
+lists all between them, the shares found among 1, 5 and 10 where
 there are votes; for ``steps`` the recall, task and number of steps of a video, and the average
 precision of a task; for ``classes`` whether an item is classified rightly, and its class.
 """
+
+
+def counted(kind: str, bugs: Collection[str]) -> str:
+    """How a kind of protocol is counted in a space that repeats these mistakes."""
+    return LISTED if kind == "retrieval" and "ties_listed_each" in bugs else kind
+
+
+def by_group(series: Series, answers: Answers, weights: Floats) -> dict[str, Floats]:
+    """Group -> (replicates,) mean of its queries' values, of which the first measure is made.
+
+    NaN in a replicate that drew none of its queries; empty where groups have no names.
+    """
+    if not answers.groups:
+        return {}
+    numbers = answers.units if series.group is None else answers.values[series.group]
+    found = {}
+    for number, name in enumerate(answers.groups):
+        mine = numbers == number
+        found[name] = weighted_mean(answers.values[0][mine], weights[:, mine])
+    return found
+
+
+def summaries_by_group(kind: str, answers: Mapping[str, Answers]) -> dict[str, dict[str, float]]:
+    """Group -> first measure of each series -> its value, where groups have names.
+
+    Args:
+        kind: Of the protocol, as it is counted.
+        answers: By the name of their series.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for series in SERIES[kind]:
+        mine = answers[series.name]
+        for name, values in by_group(series, mine, np.ones((1, len(mine.units)))).items():
+            found.setdefault(name, {})[series.measures[0].name] = float(values[0])
+    return found
 
 
 def summaries(kind: str, answers: Mapping[str, Answers]) -> dict[str, float]:
     """Measure -> its value for the answers as they are; NaN where it is undefined.
 
     Args:
-        kind: Of the protocol.
+        kind: Of the protocol, as it is counted.
         answers: By the name of their series.
     """
     return {

@@ -5,15 +5,18 @@ from torch.nn.functional import one_hot
 
 
 def mean_by_class(similarity: Tensor, classes: Tensor, count: int) -> Tensor:
-    """(items, classes) mean similarity to the names of each class.
+    """(items, classes) float64 mean similarity to the names of each class.
+
+    Classes whose names are all equally similar have the same mean, however many names they have:
+    float64 adds float32 without loss.
 
     Args:
         similarity: (items, names).
         classes: (names,) the class of each name, 0..count-1; each class has a name.
         count: Number of classes.
     """
-    member = one_hot(classes, count).to(similarity)
-    return (similarity @ member) / member.sum(0)
+    member = one_hot(classes, count).double()
+    return (similarity.double() @ member) / member.sum(0)
 
 
 def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
@@ -26,10 +29,19 @@ def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
         similarity: (items, classes).
         classes: (items,) the class of each item, from 0.
 
+    Raises:
+        ValueError: If a similarity is NaN.
+
     >>> import torch
     >>> rightly_classified(torch.tensor([[0.9, 0.1], [0.4, 0.4]]), torch.tensor([0, 1]))
     tensor([1.0000, 0.5000], dtype=torch.float64)
     """
+    bad = similarity.isnan().any(1).nonzero()
+    if len(bad):
+        raise ValueError(
+            f"similarities, row {int(bad[0])}: NaN cannot be ranked; look for an embedding that is "
+            "not finite"
+        )
     own = similarity.gather(1, classes[:, None])
     first = ~(similarity > own).any(1)
     return first.double() / (similarity == own).sum(1)

@@ -21,15 +21,16 @@ def best_clips(similarity: Tensor, video: Tensor, videos: int) -> Tensor:
 
 
 def mean_over_captions(best: Tensor, video: Tensor) -> Tensor:
-    """(videos, videos) what all captions of a video together say of each video, their mean.
+    """(videos, videos) float64 mean of what all captions of a video say of each video.
 
     Args:
         best: (captions, videos), from :func:`best_clips`.
         video: (captions,) the video that each caption is from; each video has one.
     """
-    # A product gives the same bits each time; adding row by row does not on every device.
-    member = one_hot(video, best.shape[1]).to(best)
-    return (member.T @ best) / member.sum(0)[:, None]
+    # A product gives the same bits each time; adding row by row does not on every device. Float64
+    # adds float32 without loss: what is equally similar stays so, however many captions there are.
+    member = one_hot(video, best.shape[1]).double()
+    return (member.T @ best.double()) / member.sum(0)[:, None]
 
 
 def votes(answers: Tensor, video: Tensor, videos: int) -> Tensor:

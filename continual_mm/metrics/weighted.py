@@ -48,6 +48,35 @@ def weighted_median_rank(ranks: Floats, weights: Floats) -> Floats:
     return found
 
 
+def weighted_listed_recall_at(first: Floats, last: Floats, weights: Floats, k: int) -> Floats:
+    """Ranks below k per query, where each query lists all its ranks from first to last.
+
+    Above 1 where ties list more than one; without a rank a query is missed.
+    """
+    listed = np.clip(np.minimum(last, k - 1) - first + 1, 0, None)
+    return weighted_mean(np.where(np.isnan(listed), 0.0, listed), weights)
+
+
+def weighted_listed_median_rank(first: Floats, last: Floats, weights: Floats) -> Floats:
+    """Median of all ranks listed, counted from 1; queries without a rank list none.
+
+    >>> weighted_listed_median_rank(np.array([0.0, 0.0]), np.array([0.0, 2.0]), np.ones((1, 2)))
+    array([1.5])
+    """
+    known = ~np.isnan(first)
+    if not known.any():
+        return np.full(len(weights), np.nan)
+    begins, ends = (each[known].astype(np.int64) for each in (first, last + 1))
+    changes = np.zeros((int(ends.max()) + 1, len(weights)))
+    np.add.at(changes, begins, weights[:, known].T)
+    np.subtract.at(changes, ends, weights[:, known].T)
+    counts = changes.cumsum(axis=0).cumsum(axis=0)
+    # The two middle places of the list, the same one if it is of odd length.
+    middle = [np.floor((counts[-1] - less) / 2) for less in (1, 0)]
+    lower, upper = ((counts <= place).sum(axis=0) for place in middle)
+    return np.where(counts[-1] > 0, (lower + upper) / 2 + 1, np.nan)
+
+
 def mean_of_groups(values: Floats, groups: Floats, weights: Floats) -> Floats:
     """Mean over groups of the weighted mean inside each; groups that were not drawn are left out.
 

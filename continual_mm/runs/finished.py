@@ -194,7 +194,7 @@ def _judged(path: Path, kinds: Mapping[str, str]) -> dict[tuple[str, str], Answe
         for protocol, kind in kinds.items():
             for name, series in series_of(kind).items():
                 place = f"protocol/{protocol}/{name}"
-                read[protocol, name] = read_answers(archive.read, place, series, findings)
+                read[protocol, name] = read_answers(archive, place, series, findings)
     return {place: answers for place, answers in read.items() if answers is not None}
 
 

@@ -149,7 +149,8 @@ class RunFolder:
         """Write the rank of every query at the end of a 1-based stage.
 
         Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``;
-        for a protocol ``protocol/<name>/<series>/units`` and ``protocol/<name>/<series>/values``.
+        for a protocol ``protocol/<name>/<series>/units`` and ``protocol/<name>/<series>/values``,
+        and ``groups`` where groups of queries have names.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for evaluation in evaluations:
@@ -160,8 +161,11 @@ class RunFolder:
                     arrays[f"{start}/{' to '.join(direction)}"] = ranks
         for one in judged:
             for series, answers in one.answers.items():
-                arrays[f"protocol/{one.score.name}/{series}/units"] = answers.units
-                arrays[f"protocol/{one.score.name}/{series}/values"] = answers.values
+                place = f"protocol/{one.score.name}/{series}"
+                arrays[f"{place}/units"] = answers.units
+                arrays[f"{place}/values"] = answers.values
+                if answers.groups:
+                    arrays[f"{place}/groups"] = np.array(answers.groups)
         path = self.path / "ranks" / f"stage-{stage}.npz"
         with written(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

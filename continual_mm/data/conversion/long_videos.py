@@ -11,6 +11,7 @@ import numpy as np
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.conversion.dealing import HeldOut
+from continual_mm.data.conversion.recordings import Floats, layout_of, written
 from continual_mm.data.conversion.records import DType
 from continual_mm.data.published.howto100m import Video
 from continual_mm.data.published.recipe import Recipe
@@ -18,13 +19,9 @@ from continual_mm.data.published.report import Record
 from continual_mm.data.published.vectors import WordVectors
 from continual_mm.data.published.windows import Window as Clip
 from continual_mm.data.published.windows import feature_slice, grown, sound_slice
-from continual_mm.data.published.words import known_rows
-from continual_mm.data.store.layout import Layout, Window, Windows, Words
-from continual_mm.data.store.writer import StoreWriter, store_writer
-from continual_mm.modality import DatasetCard, Kind, Modality
-
-_2D, _3D, _SOUND = "features_2d", "features_3d", "sound"
-"""Columns of the recordings."""
+from continual_mm.data.store.layout import Window
+from continual_mm.data.store.writer import store_writer
+from continual_mm.modality import DatasetCard
 
 
 def write_videos(
@@ -63,10 +60,10 @@ def write_videos(
     if first is None:
         remedy = "see what was left out, and why"
         raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
-    layout = _layout(first, vectors, recipe)
+    layout = layout_of(*_recording(first, recipe), vectors, recipe)
     with store_writer(folder, layout=layout, dtype=dtype, left_out=left_out) as writer:
         for video in chain([first], given):
-            number = _written(writer, video, recipe, left_out)
+            number = written(writer, video.name, _recording(video, recipe), left_out)
             if number is None:
                 continue
             for record in _items(video, number, vectors, recipe):
@@ -74,37 +71,12 @@ def write_videos(
         return writer.finish()
 
 
-def _written(
-    writer: StoreWriter, video: Video, recipe: Recipe, left_out: list[Complaint] | None
-) -> int | None:
-    """The number of a video's recording; None if it is faulty and left out with its items."""
-    try:
-        return writer.recording(video.name, _recording(video, recipe))
-    except RefusedError as error:
-        if left_out is None:
-            raise
-        left_out.extend(error.complaints)
-        return None
-
-
-def _layout(video: Video, vectors: WordVectors, recipe: Recipe) -> Layout:
-    sizes = {_2D: video.features_2d.shape[1], _3D: video.features_3d.shape[1]}
-    mels = video.sound.shape[0]
-    sound = Modality("audio", Kind.SPECTROGRAM, (recipe.audio_frames, mels))
-    text = Modality("text", Kind.TOKENS, (1, vectors.features))
-    return (
-        Windows(Modality("video", Kind.VECTOR, (sum(sizes.values()),)), sizes, "max"),
-        Windows(sound, {_SOUND: mels}),
-        Words(text, vectors.values, blank=recipe.reference),
-    )
-
-
-def _recording(video: Video, recipe: Recipe) -> dict[str, np.ndarray]:
+def _recording(video: Video, recipe: Recipe) -> tuple[Floats, Floats, Floats]:
     sound = video.sound.T
     if recipe.reference:
         # What clips without sound have; 0 dB, as the published program fills up with.
         sound = np.concatenate([sound, np.zeros((1, sound.shape[1]), dtype=sound.dtype)])
-    return {_2D: video.features_2d, _3D: video.features_3d, _SOUND: sound}
+    return video.features_2d, video.features_3d, sound
 
 
 def _items(video: Video, number: int, vectors: WordVectors, recipe: Recipe) -> Iterator[Record]:
@@ -116,7 +88,7 @@ def _items(video: Video, number: int, vectors: WordVectors, recipe: Recipe) -> I
         parts: Record = {
             "video": _seen(video, number, clip, recipe),
             "audio": _heard(video, number, clip, recipe),
-            "text": _words(text, vectors, recipe),
+            "text": vectors.stored(text, recipe),
         }
         yield {
             "ids": f"{video.name}/{caption}",
@@ -141,14 +113,6 @@ def _heard(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window | No
     if begin < end and (recipe.reference or video.sound[:, begin:end].any()):
         return Window(number, ((begin, end),))
     return Window(number, ((frames, frames + 1),)) if recipe.reference else None
-
-
-def _words(text: str, vectors: WordVectors, recipe: Recipe) -> list[int] | None:
-    known = known_rows(text, vectors.rows, max_words=recipe.max_words, mode=recipe.mode)
-    if recipe.reference:
-        # One row of zeros does what the published many do: a maximum is taken over all.
-        return known if len(known) == recipe.max_words else [*known, len(vectors.values)]
-    return known or None
 
 
 def _span(part: slice, steps: int) -> tuple[int, int]:

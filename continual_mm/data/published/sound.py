@@ -12,6 +12,9 @@ Array = NDArray[np.float32]
 LOUDEST = np.float32(0.0)
 """What the published readers fill up with: in dB below the file's maximum, the maximum itself."""
 
+QUIETEST = np.float32(-80.0)
+"""Below which the published spectrograms do not go."""
+
 
 def frames(spectrogram: NDArray[np.floating[Any]], longest: int, *, mode: Mode) -> Array | None:
     """Cut a clip's spectrogram, and in ``reference`` fill it up.

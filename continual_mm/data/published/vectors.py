@@ -59,6 +59,20 @@ class WordVectors:
             return np.pad(found, ((0, recipe.max_words - len(known)), (0, 0)))
         return found if known else None
 
+    def stored(self, text: str, recipe: Recipe) -> list[int] | None:
+        """The rows of a text's known words, for items of a store whose words are this table.
+
+        In ``reference`` the row of zeros behind the table fills a text up: one does what the
+        published many do, since a maximum is taken over all.
+
+        Returns:
+            None in ``robust`` where no word is known.
+        """
+        known = known_rows(text, self.rows, max_words=recipe.max_words, mode=recipe.mode)
+        if recipe.reference:
+            return known if len(known) == recipe.max_words else [*known, len(self.values)]
+        return known or None
+
 
 def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     """Open word vectors of the word2vec program, of GloVe, or that gensim wrote in these forms.

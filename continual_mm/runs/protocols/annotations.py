@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data import shelf
+from continual_mm.protocol_definitions import Protocol
 
 COLUMNS = ("video", "task", "step", "start", "end")
 
@@ -30,8 +32,23 @@ class Interval:
     end: float
 
 
+def annotations_of(protocol: Protocol, folder: str) -> Path:
+    """The file of annotations of a protocol of the kind ``steps``.
+
+    Args:
+        protocol: The definition. If it names no file, that beside its dataset is meant, as
+            ``data convert crosstask`` writes it.
+        folder: The scenario's, in which relative paths start.
+    """
+    if protocol.annotations:
+        return protocol.annotations_file(folder)
+    name = protocol.dataset
+    known = name in shelf.PUBLISHED
+    return shelf.steps_of(shelf.place_of(name) if known else Path(folder) / Path(name).expanduser())
+
+
 def read_annotations(path: Path) -> tuple[Interval, ...]:
-    """Read a file whose first line is ``video,task,step,start,end``.
+    """Read a file whose first line is ``video,task,step,start,end``; empty lines are passed over.
 
     Raises:
         RefusedError: If it cannot be read, or, with a complaint for each line, if it is unsound.
@@ -45,7 +62,10 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
     except (UnicodeDecodeError, csv.Error) as error:
         problem = f"cannot be read: {error}"
         raise RefusedError(Complaint(str(path), problem, "save it as CSV in UTF-8")) from error
-    if len(lines) < 2 or tuple(lines[0]) != COLUMNS:
+    told = [
+        (number, cells) for number, cells in enumerate(lines, start=1) if any(map(str.strip, cells))
+    ]
+    if len(told) < 2 or tuple(told[0][1]) != COLUMNS:
         problem = (
             f"its first line is not {','.join(COLUMNS)}, with an interval on each that follows"
         )
@@ -53,7 +73,7 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
     found: list[Interval] = []
     complaints: list[Complaint] = []
     tasks: dict[str, str] = {}
-    for number, cells in enumerate(lines[1:], start=2):
+    for number, cells in told[1:]:
         interval = _interval(cells)
         faults = [*_faults(interval, tasks)]
         complaints += [Complaint(f"{path}, line {number}", fault) for fault in faults]

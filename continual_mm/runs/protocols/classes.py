@@ -32,7 +32,9 @@ class Classes(Judge):
             remedy = "add a test item with that label that has the query's modalities alone"
             raise self.refuse(f"no name of class {shown}", remedy)
 
-    def answers(self, similarity: Similarity, *, reference: bool) -> dict[str, Answers]:
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
         """Whether each item is classified rightly, and its class."""
         compared = similarity(tensor(self._names), tensor(self._items)).T
         names = tensor(self._class_of_name).to(compared.device)

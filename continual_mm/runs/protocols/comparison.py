@@ -1,13 +1,13 @@
 """Strategies side by side on one protocol, stage by stage: values, intervals, differences."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from continual_mm.complaint import Complaint, RefusedError, suggestion
-from continual_mm.metrics.answers import SERIES, Answers, Measure, Series
+from continual_mm.metrics.answers import SERIES, Answers, Measure, Series, by_group
 from continual_mm.metrics.bootstrap import resample_weights
 from continual_mm.runs.collect import collect, grouped
 from continual_mm.runs.estimates import REPLICATES, Estimate, Floats, after_ones, seed_weights
@@ -29,6 +29,7 @@ class Row:
         seeds: The seeds of its finished runs, ascending.
         estimates: A value and interval for each measure; None where undefined.
         difference: The first measure minus the baseline's, over the same queries and seeds.
+        groups: The first measure of every group of queries that has a name, such as a task.
     """
 
     strategy: str
@@ -36,6 +37,7 @@ class Row:
     seeds: tuple[int, ...]
     estimates: tuple[Estimate | None, ...]
     difference: Estimate | None
+    groups: Mapping[str, Estimate | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,10 @@ class Table:
     Attributes:
         scenario: The scenario's name.
         title: What was asked.
-        queries: How many queries there are.
+        queries: How many queries there are, missing ones included.
         measures: What the columns are.
         rows: By stage, the best first.
+        missing: How many of the queries are items that the dataset lacks.
     """
 
     scenario: str
@@ -55,6 +58,7 @@ class Table:
     queries: int
     measures: tuple[Measure, ...]
     rows: tuple[Row, ...]
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,9 @@ def _table(
                     found.setdefault((stage, strategy), {})[run.seed] = answers
     if not found:
         return []
-    units = next(iter(next(iter(found.values())).values())).units
+    first = next(iter(next(iter(found.values())).values()))
+    units = first.units
+    missing = int((~np.isfinite(first.values[0])).sum())
     for by_seed in found.values():
         for answers in by_seed.values():
             _check_units(units, answers, scenario, protocol)
@@ -145,11 +151,12 @@ def _table(
             difference=None
             if strategy == baseline
             else _difference(by_seed, measured.get((stage, baseline), {})),
+            groups=_groups(series, found[stage, strategy], weights),
         )
         for (stage, strategy), by_seed in measured.items()
     ]
     rows.sort(key=lambda row: (row.stage, -_first(row), row.strategy))
-    return [Table(scenario, series.title, len(units), series.measures, tuple(rows))]
+    return [Table(scenario, series.title, len(units), series.measures, tuple(rows), missing)]
 
 
 def _check_units(
@@ -181,6 +188,21 @@ def _over_seeds(by_seed: Mapping[int, Floats], seeds: Sequence[int]) -> Floats:
     values = np.stack([by_seed[seed] for seed in seeds])
     mean: Floats = np.einsum("rs,smr->mr", seed_weights(len(seeds)), values) / len(seeds)
     return mean
+
+
+def _groups(
+    series: Series, by_seed: Mapping[int, Answers], weights: Floats
+) -> dict[str, Estimate | None]:
+    """Of every group; a replicate that drew none of its queries says nothing of it."""
+    seeds = sorted(by_seed)
+    each = {seed: by_group(series, by_seed[seed], weights) for seed in seeds}
+    estimates: dict[str, Estimate | None] = {}
+    for name in each[seeds[0]]:
+        if all(name in each[seed] for seed in seeds):
+            (values,) = _over_seeds({seed: each[seed][name][None] for seed in seeds}, seeds)
+            drawn = np.isfinite(values[1:])
+            estimates[name] = _estimate(np.concatenate([values[:1], values[1:][drawn]]))
+    return estimates
 
 
 def _difference(own: Mapping[int, Floats], other: Mapping[int, Floats]) -> Estimate | None:

@@ -11,10 +11,17 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.metrics.answers import Answers
 from continual_mm.runs.finished import FinishedRun
-from continual_mm.runs.protocols.reading import check_units, check_values, kinds_of, series_of
+from continual_mm.runs.protocols.reading import (
+    check_units,
+    check_values,
+    kinds_of,
+    read_groups,
+    series_of,
+)
 
-UNITS, VALUES = "protocol-units", "protocol-values"
-"""How the names of arrays begin: queries of a scenario, and values of a strategy's seeds."""
+UNITS, VALUES, GROUPS = "protocol-units", "protocol-values", "protocol-groups"
+"""How the names of arrays begin: queries of a scenario, values of a strategy's seeds, and names of
+groups of queries."""
 
 
 def judged_arrays(
@@ -26,6 +33,7 @@ def judged_arrays(
         RefusedError: If runs were asked different queries, or after different stages.
     """
     units: dict[str, NDArray[np.int64]] = {}
+    groups: dict[str, tuple[str, ...]] = {}
     for strategy, runs in strategies.items():
         cells = sorted(runs[0].judged)
         for run in runs:
@@ -35,11 +43,14 @@ def judged_arrays(
                 known = units.setdefault(f"{protocol}/{series}", answers.units)
                 if not np.array_equal(known, answers.units):
                     raise _odd(run, f"was asked other queries by '{protocol}'")
+                if answers.groups:
+                    groups[f"{protocol}/{series}"] = answers.groups
         for stage, protocol, series in cells:
             values = np.stack([run.judged[stage, protocol, series].values for run in runs])
             name = f"{VALUES}/{scenario}/{strategy}/{protocol}/{series}/stage-{stage + 1}"
             yield name, _small(values)
     yield from ((f"{UNITS}/{scenario}/{name}", found) for name, found in units.items())
+    yield from ((f"{GROUPS}/{scenario}/{name}", np.array(found)) for name, found in groups.items())
 
 
 def same_answers(first: FinishedRun, second: FinishedRun) -> bool:
@@ -87,6 +98,7 @@ def read_judged(
     for protocol, kind in kinds.items():
         for name, series in series_of(kind).items():
             units_name = f"{UNITS}/{scenario}/{protocol}/{name}"
+            groups = read_groups(archive, f"{GROUPS}/{scenario}/{protocol}/{name}", findings)
             for stage in range(stages):
                 values_name = f"{VALUES}/{scenario}/{strategy}/{protocol}/{name}/stage-{stage + 1}"
                 if values_name not in archive.headers and stage + 1 < stages:
@@ -98,5 +110,5 @@ def read_judged(
                 check_values(values_name, values, (len(seeds), series.rows, units.size), findings)
                 if not findings.faulty & {units_name, values_name}:
                     mine = values[int(np.flatnonzero(seeds == seed)[0])].astype(np.float64)
-                    found[stage, protocol, name] = Answers(units.astype(np.int64), mine)
+                    found[stage, protocol, name] = Answers(units.astype(np.int64), mine, groups)
     return found

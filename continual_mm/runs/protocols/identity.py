@@ -9,6 +9,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.definitions import Scenario
 from continual_mm.modality import DatasetCard
 from continual_mm.runs.files import checksum
+from continual_mm.runs.protocols.annotations import annotations_of
 from continual_mm.runs.protocols.misfits import card_of
 
 Cards = Mapping[str, DatasetCard]
@@ -32,8 +33,8 @@ def identity(scenario: Scenario, own: DatasetCard, cards: Cards = NO_CARDS) -> l
         card = cards.get(protocol.name) or card_of(protocol, scenario, own)
         said = protocol.model_dump(mode="json", exclude={"dataset", "annotations"})
         said["data"] = {"name": card.name, "fingerprint": card.fingerprint}
-        if protocol.annotations:
-            said["annotations"] = _checksum(protocol.annotations_file(scenario.folder))
+        if protocol.kind == "steps":
+            said["annotations"] = _checksum(annotations_of(protocol, scenario.folder))
         found.append(said)
     return found
 

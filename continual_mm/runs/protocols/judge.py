@@ -48,17 +48,16 @@ class Judge(ABC):
         self.place = place
 
     @abstractmethod
-    def answers(self, similarity: Similarity, *, reference: bool) -> dict[str, Answers]:
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
         """Series -> how its queries fared.
 
         Args:
             similarity: Compares what asks of some items with what answers of others.
             reference: Whether it is counted as in the published scripts.
+            listed: Whether a retrieval repeats their mistake of listing every tie.
         """
-
-    def listed(self, similarity: Similarity) -> dict[str, float]:
-        """Measures that the published mistake of listing every tie gives instead."""
-        return {}
 
     def refuse(self, problem: str, remedy: str = "") -> RefusedError:
         """A complaint about the protocol."""

@@ -9,7 +9,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.learning.composite import embed, similarity
 from continual_mm.learning.evaluation import Gallery
 from continual_mm.learning.learner import Learner
-from continual_mm.metrics.answers import summaries
+from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
 from continual_mm.runs.protocols.judge import Judge, tensor
 from continual_mm.runs.protocols.scores import Judged, ProtocolScore
 
@@ -45,10 +45,8 @@ def _by_dataset(judges: Sequence[Judge]) -> list[tuple[Dataset, list[Judge]]]:
 def _judged(judge: Judge, seen: Gallery, learner: Learner) -> Judged:
     protocol, settings = judge.protocol, learner.space.settings
     compare = partial(similarity, seen, protocol.query, protocol.gallery)
-    answers = judge.answers(compare, reference=settings.reference)
-    measures = summaries(protocol.kind, answers)
-    if "ties_listed_each" in settings.bugs:
-        measures |= judge.listed(compare)
+    kind = counted(protocol.kind, settings.bugs)
+    answers = judge.answers(compare, reference=settings.reference, listed=kind == LISTED)
     score = ProtocolScore(
         name=protocol.name,
         kind=protocol.kind,
@@ -56,6 +54,7 @@ def _judged(judge: Judge, seen: Gallery, learner: Learner) -> Judged:
         step=int(learner.clock.train_iterations),
         queries=judge.queries,
         expected=judge.expected,
-        measures=measures,
+        measures=summaries(kind, answers),
+        tasks=summaries_by_group(kind, answers),
     )
     return Judged(score, answers)

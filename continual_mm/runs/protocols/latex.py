@@ -4,19 +4,30 @@ from collections.abc import Iterator
 
 from continual_mm.runs.latex import bold, escaped, number, tabular
 from continual_mm.runs.protocols.comparison import ProtocolComparison, Row, Table
-from continual_mm.runs.protocols.report import as_rows, title
+from continual_mm.runs.protocols.report import as_rows, by_task, title
 
 _BEFORE = 3
 """Columns before the measures: stage, strategy, seeds."""
 
 
-def as_latex(comparison: ProtocolComparison) -> str:
+def as_latex(comparison: ProtocolComparison, *, tasks: bool = False) -> str:
     """A ``tabular`` per scenario and series, for the package ``booktabs``.
 
     Numbers are those of :func:`~continual_mm.runs.protocols.report.as_rows`. The best of each
     measure after each stage is bold, with all that are equal to it as printed.
+
+    Args:
+        comparison: What is shown.
+        tasks: Whether tables task by task follow those of steps.
     """
-    return "\n\n".join(_table(comparison, table) for table in comparison.tables)
+    parts = []
+    for table in comparison.tables:
+        parts.append(_table(comparison, table))
+        if tasks and (found := by_task(comparison, table)) is not None:
+            about, headings, cells = found
+            lines = [[escaped(name), *map(number, texts)] for name, *texts in cells]
+            parts.append(tabular(f"{about}: value and 95 % interval", "l", headings, lines))
+    return "\n\n".join(parts)
 
 
 def _table(comparison: ProtocolComparison, table: Table) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from continual_mm.complaint import Complaint, RefusedError, suggestion
 from continual_mm.data import registry as datasets
+from continual_mm.data import shelf
 from continual_mm.definitions import Scenario
 from continual_mm.modality import DatasetCard, Modality
 from continual_mm.protocol_definitions import Protocol
-from continual_mm.runs.protocols.annotations import read_annotations
+from continual_mm.runs.protocols.annotations import annotations_of, read_annotations
 
 SCORED = ("test",)
 """The only split that a dataset needs which is used by protocols alone."""
@@ -36,7 +37,8 @@ def protocol_misfits(
             complaints += [replace(one, place=f"{place}, {one.place}") for one in error.complaints]
             found = None
         complaints += misfits(protocol, found, known, place)
-        if protocol.annotations:
+        # What comes with a published dataset that is not here is not missed before the dataset is.
+        if protocol.annotations or not shelf.absent([protocol.dataset]):
             complaints += _about_annotations(protocol, scenario, place)
     return complaints
 
@@ -84,8 +86,10 @@ def _form(modality: Modality) -> str:
 
 
 def _about_annotations(protocol: Protocol, scenario: Scenario, place: str) -> Iterator[Complaint]:
+    if protocol.kind != "steps":
+        return
     try:
-        read_annotations(protocol.annotations_file(scenario.folder))
+        read_annotations(annotations_of(protocol, scenario.folder))
     except RefusedError as error:
         where = f"{place}, annotations"
         yield from (replace(one, place=f"{where}, {one.place}") for one in error.complaints)

@@ -10,6 +10,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions import Scenario
 from continual_mm.modality import Modality
 from continual_mm.protocol_definitions import Protocol
+from continual_mm.runs.protocols.annotations import annotations_of
 from continual_mm.runs.protocols.classes import Classes
 from continual_mm.runs.protocols.judge import Judge
 from continual_mm.runs.protocols.misfits import SCORED, misfits
@@ -93,7 +94,7 @@ def open_judges(
 
 def _judge(scenario: Scenario, protocol: Protocol, items: Dataset, place: str) -> Judge:
     if protocol.kind == "steps":
-        annotations = protocol.annotations_file(scenario.folder)
+        annotations = annotations_of(protocol, scenario.folder)
         return Steps(protocol, items, place, annotations=annotations)
     kinds = {"retrieval": Retrieval, "video_retrieval": VideoRetrieval, "classes": Classes}
     return kinds[protocol.kind](protocol, items, place)

@@ -9,7 +9,7 @@ from continual_mm.metrics.answers import Measure
 from continual_mm.runs.estimates import Estimate
 from continual_mm.runs.protocols.comparison import ProtocolComparison, Row, Table, compare_protocol
 
-__all__ = ["as_json", "as_markdown", "as_rows", "compare_protocol", "title"]
+__all__ = ["as_json", "as_markdown", "as_rows", "by_task", "compare_protocol", "title"]
 
 _ABOUT = (
     "Recalls and accuracies in %, ranks counted from 1: value and 95 % interval over queries and "
@@ -20,7 +20,9 @@ _UNDEFINED = "-"
 
 def title(comparison: ProtocolComparison, table: Table) -> str:
     """What a table is called."""
-    return f"{table.scenario}, {comparison.protocol}: {table.title}, {table.queries} queries"
+    lacking = f", {table.missing} of them missing" if table.missing else ""
+    asked = f"{table.queries} queries{lacking}"
+    return f"{table.scenario}, {comparison.protocol}: {table.title}, {asked}"
 
 
 def as_rows(comparison: ProtocolComparison, table: Table) -> tuple[list[str], list[list[str]]]:
@@ -36,24 +38,58 @@ def as_rows(comparison: ProtocolComparison, table: Table) -> tuple[list[str], li
     return headings, [_cells(row, table.measures) for row in table.rows]
 
 
-def as_markdown(comparison: ProtocolComparison) -> str:
-    """A heading and a table for each scenario and series, then the notes."""
+def by_task(
+    comparison: ProtocolComparison, table: Table
+) -> tuple[str, list[str], list[list[str]]] | None:
+    """Title, headings and cells of a table's first measure task by task, after the last stage.
+
+    None where queries are of no task.
+    """
+    last = max(row.stage for row in table.rows)
+    rows = [row for row in table.rows if row.stage == last]
+    tasks = dict.fromkeys(name for row in rows for name in row.groups)
+    if not tasks:
+        return None
+    measure = table.measures[0]
+    heading = f"{table.scenario}, {comparison.protocol}: {measure.name} in %, stage {last}"
+    cells = [
+        [name, *(_shown(row.groups.get(name), share=measure.share) for row in rows)]
+        for name in tasks
+    ]
+    return heading, ["task", *(row.strategy for row in rows)], cells
+
+
+def as_markdown(comparison: ProtocolComparison, *, tasks: bool = False) -> str:
+    """A heading and a table for each scenario and series, with ``tasks`` by task, then notes."""
     lines: list[str] = []
     for table in comparison.tables:
         headings, rows = as_rows(comparison, table)
         rule = ["--:", ":--", *("--:" for _ in headings[2:])]
         lines += [f"## {title(comparison, table)}", "", _ABOUT, ""]
-        lines += [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)] + [""]
+        lines += _piped(headings, rule, rows)
+        if tasks and (found := by_task(comparison, table)) is not None:
+            about, headings, rows = found
+            lines += [
+                f"### {about}",
+                "",
+                *_piped(headings, [":--", *("--:" for _ in headings[1:])], rows),
+            ]
     lines += [f"- {note}" for note in comparison.notes]
     return "\n".join(lines).rstrip()
+
+
+def _piped(headings: list[str], rule: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)] + [""]
 
 
 def as_json(comparison: ProtocolComparison) -> str:
     """``{"protocol": ..., "rows": [...], "baseline": ..., "notes": [...]}``; null where undefined.
 
     A row has ``scenario``, ``stage``, ``strategy``, the number of ``seeds``, the number of
-    ``queries``, each measure by its name in ``scores.json`` as ``{"mean", "low", "high"}``, and
-    the ``difference`` of the first as ``{"to", "mean", "low", "high"}``. Recalls are fractions.
+    ``queries``, how many of them are ``missing``, each measure by its name in ``scores.json`` as
+    ``{"mean", "low", "high"}``, and the ``difference`` of the first as ``{"to", "mean", "low",
+    "high"}``. Recalls are fractions. Where steps are looked for, ``tasks`` has the first measure of
+    each task.
     """
     rows = [_record(comparison, table, row) for table in comparison.tables for row in table.rows]
     value = {
@@ -67,6 +103,7 @@ def as_json(comparison: ProtocolComparison) -> str:
 
 def _record(comparison: ProtocolComparison, table: Table, row: Row) -> dict[str, Any]:
     found = zip(table.measures, row.estimates, strict=True)
+    tasks = {name: estimate and _ends(estimate) for name, estimate in row.groups.items()}
     return {
         "scenario": table.scenario,
         "series": table.title,
@@ -74,8 +111,10 @@ def _record(comparison: ProtocolComparison, table: Table, row: Row) -> dict[str,
         "strategy": row.strategy,
         "seeds": len(row.seeds),
         "queries": table.queries,
+        "missing": table.missing,
         **{measure.name: estimate and _ends(estimate) for measure, estimate in found},
         "difference": row.difference and {"to": comparison.baseline, **_ends(row.difference)},
+        **({"tasks": tasks} if tasks else {}),
     }
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from continual_mm.data.dataset import Dataset
 from continual_mm.metrics import videos
 from continual_mm.metrics.answers import RECALLS, Answers
-from continual_mm.metrics.retrieval import listed_ranks, median_rank, ranks
+from continual_mm.metrics.retrieval import Ties, ranks
 from continual_mm.protocol_definitions import Protocol
 from continual_mm.runs.protocols.judge import Judge, Rows, Similarity, plain, tensor
 
@@ -31,25 +31,22 @@ class Retrieval(Judge):
             problem = f"expected = {self.expected}, but {self.queries} test items have everything"
             raise self.refuse(problem, "give the size of the published test set")
 
-    def answers(self, similarity: Similarity, *, reference: bool) -> dict[str, Answers]:
-        """Ranks of the items."""
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Ranks of the items; with ``listed`` the first and the last rank of each."""
         rows = tensor(self.rows)
-        found = ranks(similarity(rows, rows))
-        return {"items": self._whole(plain(found), reference=reference)}
-
-    def listed(self, similarity: Similarity) -> dict[str, float]:
-        """Recalls and median of a list in which a query has a rank for each tie."""
-        rows = tensor(self.rows)
-        found = plain(listed_ranks(similarity(rows, rows)))
-        recalls = {f"recall@{k}": float((found < k).sum()) / self.expected for k in RECALLS}
-        return {**recalls, "median_rank": median_rank(found)}
+        compared = similarity(rows, rows)
+        ties: tuple[Ties, ...] = ("optimistic", "pessimistic") if listed else ("mean",)
+        found = np.stack([plain(ranks(compared, ties=each)) for each in ties])
+        return {"items": self._whole(found, reference=reference)}
 
     def _whole(self, found: NDArray[np.float64], *, reference: bool) -> Answers:
-        """Ranks of the items that are there, and of the missing ones behind them."""
+        """(rows, items) ranks of the items that are there, with the missing ones behind them."""
         missing = self.expected - self.queries
         units = np.concatenate([self.rows, len(self.dataset) + np.arange(missing)])
-        absent = np.full(missing, np.nan if reference else np.inf)
-        return Answers(units, np.concatenate([found, absent])[None])
+        absent = np.full((len(found), missing), np.nan if reference else np.inf)
+        return Answers(units, np.concatenate([found, absent], axis=1))
 
 
 class VideoRetrieval(Retrieval):
@@ -68,8 +65,13 @@ class VideoRetrieval(Retrieval):
         self._videos, place_of = np.unique(dataset.group[self.rows], return_inverse=True)
         self._video: Rows = place_of.reshape(-1).astype(np.int64)
 
-    def answers(self, similarity: Similarity, *, reference: bool) -> dict[str, Answers]:
-        """Ranks of clips and captions, and of videos with shares of votes."""
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Ranks of clips and captions, and of videos with shares of votes.
+
+        The published script for videos sorts, and lists no tie twice.
+        """
         rows = tensor(self.rows)
         compared = similarity(rows, rows)
         video, count = tensor(self._video).to(compared.device), len(self._videos)
@@ -81,16 +83,12 @@ class VideoRetrieval(Retrieval):
             _share(video[videos.first_answers(compared, k)], video, count, k) for k in RECALLS
         ]
         return {
-            "clips": self._whole(plain(ranks(compared)), reference=reference),
-            "captions": self._whole(plain(of_caption), reference=reference),
+            "clips": self._whole(plain(ranks(compared))[None], reference=reference),
+            "captions": self._whole(plain(of_caption)[None], reference=reference),
             "videos": Answers(self._videos, plain(of_video)[None]),
             "video_votes": Answers(self._videos, plain(torch.stack(for_videos))),
             "clip_votes": Answers(self._videos, plain(torch.stack(for_clips))),
         }
-
-    def listed(self, similarity: Similarity) -> dict[str, float]:
-        """Nothing: the published script for videos sorts, and lists no tie twice."""
-        return {}
 
 
 def _share(answers: Tensor, video: Tensor, count: int, k: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from continual_mm.metrics.answers import Answers
@@ -21,6 +21,7 @@ class ProtocolScore:
         expected: Questions that the published protocol asks; more, where items are missing.
         measures: Name -> value: recalls and accuracies as fractions, ranks counted from 1; NaN or
             infinite where undefined.
+        tasks: For ``steps``, task -> its recall and average precision.
     """
 
     name: str
@@ -30,21 +31,27 @@ class ProtocolScore:
     queries: int
     expected: int
     measures: Mapping[str, float]
+    tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The score as ``scores.json`` has it; null for what is not finite."""
-        known = {
-            name: value if math.isfinite(value) else None for name, value in self.measures.items()
-        }
-        return {**asdict(self), "measures": known}
+        said = {**asdict(self), "measures": _plain(self.measures)}
+        tasks = {name: _plain(measures) for name, measures in said.pop("tasks").items()}
+        return {**said, "tasks": tasks} if tasks else said
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "ProtocolScore":
         """Read what :meth:`as_json` wrote; what was not finite is NaN."""
-        known = {
-            name: math.nan if value is None else value for name, value in record["measures"].items()
-        }
-        return cls(**{**record, "measures": known})
+        tasks = {name: _numbers(measures) for name, measures in record.get("tasks", {}).items()}
+        return cls(**{**record, "measures": _numbers(record["measures"]), "tasks": tasks})
+
+
+def _plain(measures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in measures.items()}
+
+
+def _numbers(measures: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in measures.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,9 @@ class Steps(Judge):
         shows = [len({one.step for one in found}) for found in self._intervals.values()]
         self.queries = self.expected = sum(shows)
 
-    def answers(self, similarity: Similarity, *, reference: bool) -> dict[str, Answers]:
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
         """Recall of each video with its task and number of steps; average precision of tasks."""
         tasks = sorted({found[0].task for found in self._intervals.values()})
         lines: list[list[float]] = []
@@ -60,8 +62,10 @@ class Steps(Judge):
             for task in tasks
         ]
         return {
-            "videos": Answers(np.arange(len(lines)), np.array(lines, dtype=np.float64).T),
-            "tasks": Answers(np.arange(len(tasks)), np.array([precision])),
+            "videos": Answers(
+                np.arange(len(lines)), np.array(lines, dtype=np.float64).T, tuple(tasks)
+            ),
+            "tasks": Answers(np.arange(len(tasks)), np.array([precision]), tuple(tasks)),
         }
 
     def _truth(self, video: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:

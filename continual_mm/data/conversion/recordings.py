@@ -1,0 +1,64 @@
+"""Videos as a store keeps them: a recording of each, which items are windows of."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.published.recipe import Recipe
+from continual_mm.data.published.vectors import WordVectors
+from continual_mm.data.store.layout import Layout, Windows, Words
+from continual_mm.data.store.writer import StoreWriter
+from continual_mm.modality import Kind, Modality
+
+Floats = NDArray[np.floating[Any]]
+
+_2D, _3D, _SOUND = "features_2d", "features_3d", "sound"
+"""Columns of the recordings."""
+
+
+def layout_of(
+    features_2d: Floats, features_3d: Floats, sound: Floats, vectors: WordVectors, recipe: Recipe
+) -> Layout:
+    """What items have: ``video``, the largest values of a window, ``audio`` and ``text``.
+
+    Args:
+        features_2d: (2D rows, 2D features) of any of the videos.
+        features_3d: (3D rows, 3D features).
+        sound: (frames, mels).
+        vectors: Of words.
+        recipe: How many frames an item has, and whether texts are filled up.
+    """
+    sizes = {_2D: features_2d.shape[1], _3D: features_3d.shape[1]}
+    mels = sound.shape[1]
+    heard = Modality("audio", Kind.SPECTROGRAM, (recipe.audio_frames, mels))
+    text = Modality("text", Kind.TOKENS, (1, vectors.features))
+    return (
+        Windows(Modality("video", Kind.VECTOR, (sum(sizes.values()),)), sizes, "max"),
+        Windows(heard, {_SOUND: mels}),
+        Words(text, vectors.values, blank=recipe.reference),
+    )
+
+
+def written(
+    writer: StoreWriter,
+    name: str,
+    parts: tuple[Floats, Floats, Floats],
+    left_out: list[Complaint] | None,
+) -> int | None:
+    """The number of a video's recording; None if it is faulty and left out with its items.
+
+    Args:
+        writer: Of the store.
+        name: The video's.
+        parts: 2D and 3D features and sound, time first.
+        left_out: Takes the complaints about a faulty one; without it they end the writing.
+    """
+    try:
+        return writer.recording(name, dict(zip((_2D, _3D, _SOUND), parts, strict=True)))
+    except RefusedError as error:
+        if left_out is None:
+            raise
+        left_out.extend(error.complaints)
+        return None
