@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from continual_mm.data import portrait
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.inspection import inspect
 from continual_mm.data.store.reader import read_store
@@ -87,38 +85,6 @@ def test_of_a_large_dataset_every_split_is_looked_at() -> None:
     one, _ = found.modalities
     assert one.present == (600, 200, 400)
     assert (one.smallest, one.largest) == (0.0, 1199.0)
-
-
-def test_the_picture_has_a_row_for_each_item(tmp_path) -> None:
-    shown = dataset(lips=np.arange(12 * 18.0).reshape(12, 3, 6))
-    for items, rows in (1, 1), (3, 3), (9, 4):
-        portrait.draw(shown, tmp_path / "items.png", items=items)
-        with Image.open(tmp_path / "items.png") as picture:
-            assert picture.height == pytest.approx(120 * (1.7 * rows + 0.5), abs=2)
-
-
-def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path) -> None:
-    film = np.broadcast_to(np.arange(4.0)[:, None, None], (12, 4, 5, 8))
-    shown = Dataset.from_arrays({"film": film}, split=SPLIT, standardise=False)
-    portrait.draw(shown, tmp_path / "items.png", items=1)
-    with Image.open(tmp_path / "items.png") as picture:
-        grey = np.asarray(picture.convert("L"))
-    # Black, dark, bright; the last of the four is white as the page is.
-    places = [np.argwhere(grey == level) for level in (0, 85, 170)]
-    assert min(map(len, places)) > 1000
-    (y0, x0), (y1, x1), (y2, x2) = (np.median(place, axis=0) for place in places)
-    assert (y0, x0) == pytest.approx((y1, x2), abs=2)
-    assert x1 > x0 + 20
-    assert y2 > y0 + 20
-
-
-def test_items_without_a_test_split_are_inspected_and_drawn(tmp_path) -> None:
-    video = np.random.default_rng(0).standard_normal((3, 2, 2))
-    alone = Dataset.from_arrays({"video": video}, split=[0] * 3, standardise=False, splits=())
-    assert inspect(alone).remarks == ("there is no validation item", "there is no test item")
-    portrait.draw(alone, tmp_path / "items.png", items=2)
-    with Image.open(tmp_path / "items.png") as picture:
-        assert picture.height == pytest.approx(120 * (1.7 * 2 + 0.5), abs=2)
 
 
 def test_a_modality_that_few_items_have_is_looked_at_all_the_same() -> None:
