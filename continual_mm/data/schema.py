@@ -96,7 +96,9 @@ def read_schema(
     for name in ("ids", "split"):
         if name not in columns and name not in findings.faulty:
             findings.about(name, "is missing", "a pack names its items and says their split")
-    if rows is None:
+    if rows == 0:
+        findings.about_source("has no items")
+    if not rows:
         return Schema((), ())
     _check_item_columns(columns, rows, findings)
     found = (
