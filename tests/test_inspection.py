@@ -157,6 +157,9 @@ def test_what_is_the_same_for_many_items_is_a_class_and_no_leak() -> None:
     found = inspect(Dataset.from_arrays(values, split=SPLIT * 10, standardise=False))
     (remark,) = (one for one in found.remarks if "word" in one)
     assert remark.startswith("word has only 2 different values in 120 items")
+    values["word"] = np.ones((120, 2))
+    found = inspect(Dataset.from_arrays(values, split=SPLIT * 10, standardise=False))
+    assert "all 120 items have the same word" in found.remarks
 
 
 def test_constant_features_and_empty_items_are_told() -> None:

@@ -133,7 +133,9 @@ def _on_modality(
     """What is repeated in one modality and was not told of whole items."""
     name, repeats = one.modality.name, one.repeats
     if _few(repeats):
-        if not _captions_tell(found, name):
+        if repeats.different == 1:
+            yield f"all {_items(repeats.compared)} have the same {name}"
+        elif not _captions_tell(found, name):
             yield (
                 f"{name} has only {repeats.different:,} different values in"
                 f" {_items(repeats.compared)}: as a query, {_advice(found)}"
