@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from continual_mm import cli_convert, cli_extract, terminal
+from continual_mm import cli_convert, cli_extract, cli_inspection, terminal
+from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.late import late
 from continual_mm.options import A_COUNT, A_PATH
 
 if TYPE_CHECKING:
-    from continual_mm.data.inspection import Inspection, ModalityReport
+    from continual_mm.data.dataset import Dataset
+    from continual_mm.data.inspection import Inspection
+    from continual_mm.data.portrait import Drawn
 
-HEADINGS = (
-    *("modality", "kind", "shape", "training", "validation", "test", "lengths", "values", "rms"),
-    *("norm", "constant", "zero", "repeated", "leaked"),
-)
+PICTURES = (".png", ".pdf", ".svg")
+"""Endings of pictures."""
 
 
 @click.group(short_help="Look at data; make data of published files or clips.")
@@ -28,7 +29,7 @@ def data() -> None:
 
 @data.command(short_help="Say what is in a dataset, and what deserves a thought.")
 @click.argument("dataset")
-@click.option("--picture", type=A_PATH, help="A PNG of a few items.")
+@click.option("--picture", type=A_PATH, help="A picture of a few items: .png, .pdf or .svg.")
 @click.option("--items", type=A_COUNT, default=4, show_default=True, help="Items in the picture.")
 @click.option(
     "--values",
@@ -36,64 +37,55 @@ def data() -> None:
     type=A_COUNT,
     default=5000,
     show_default=True,
-    help="Items whose values are read; of larger datasets every so many-th.",
+    help="Items whose sizes are taken; of larger datasets every so many-th.",
+)
+@click.option(
+    "--repeats",
+    "gigabytes",
+    type=click.FloatRange(min=0.0),
+    default=4.0,
+    show_default=True,
+    help="Gigabytes of values that are searched for repeats, some seconds each; of larger datasets"
+    " every so many-th item.",
 )
 @click.option("--format", "format_", type=click.Choice(("table", "json")), default="table")
-def inspect(dataset: str, picture: Path | None, items: int, most: int, format_: str) -> None:
+def inspect(
+    dataset: str, picture: Path | None, items: int, most: int, gigabytes: float, format_: str
+) -> None:
     """Say what is in DATASET, a registered name or a path, and what deserves a thought."""
+    path = None if picture is None else _checked(picture)
     loaded = late("data.registry").load(dataset, standardise=False, splits=())
-    found: Inspection = late("data.inspection").inspect(loaded, most=most)
+    inspected = late("data.inspection").inspect
+    found: Inspection = inspected(loaded, most=most, gigabytes=gigabytes)
     if format_ == "json":
         sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
     else:
-        _print(found)
-    if picture is not None:
-        late("data.portrait").draw(loaded, picture, items=items)
-        terminal.err.print(f"picture: {picture}")
+        cli_inspection.tell(found, name=dataset)
+    if path is not None:
+        _draw(loaded, path, items)
 
 
-def _print(found: "Inspection") -> None:
-    card = found.card
-    training, validation, test = card.items
-    terminal.out.print(
-        f"{card.name}: {sum(card.items):,} items ({training:,} training, {validation:,} validation,"
-        f" {test:,} test), {found.complete:,} with every modality;"
-        f" values of {found.looked_at:,} were looked at"
-    )
-    extras = [
-        *([] if found.groups is None else [_count(found.groups, "group")]),
-        *([] if found.captions is None else [_count(found.captions, "different caption")]),
-        *(["labels"] if card.has_labels else []),
-    ]
-    if extras:
-        terminal.out.print(", ".join(extras))
-    terminal.print_rows(HEADINGS, [_row(one) for one in found.modalities])
-    for remark in found.remarks:
-        terminal.out.print(f"- {remark}")
+def _checked(picture: Path) -> Path:
+    """Where a picture goes, found out before any data are read."""
+    if picture.is_dir():
+        remedy = f"name a file: {picture / 'items.png'}"
+        raise RefusedError(Complaint(f"picture {picture}", "is a folder", remedy))
+    path = picture if picture.suffix else picture.with_suffix(".png")
+    place = f"picture {path}"
+    if path.suffix.lower() not in PICTURES:
+        problem = f"ends with {path.suffix!r}"
+        raise RefusedError(Complaint(place, problem, f"the endings are {', '.join(PICTURES)}"))
+    if not path.absolute().parent.is_dir():
+        raise RefusedError(Complaint(place, f"there is no folder {path.parent}", "make it first"))
+    return path
 
 
-def _count(number: int, of: str) -> str:
-    return f"{number:,} {of}" if number == 1 else f"{number:,} {of}s"
-
-
-def _row(one: "ModalityReport") -> tuple[str, ...]:
-    lengths = "" if one.lengths is None else "{} to {}, median {}".format(*_order(one.lengths))
-    return (
-        one.modality.name,
-        one.modality.kind,
-        " x ".join(map(str, one.modality.shape)),
-        *(f"{count:,}" for count in one.present),
-        lengths,
-        f"{one.smallest:.3g} to {one.largest:.3g}",
-        f"{one.rms:.3g}",
-        f"{one.norm:.3g}",
-        *(f"{count:,}" for count in (one.constant, one.zero, one.repeated, one.leaked)),
-    )
-
-
-def _order(lengths: tuple[int, int, int]) -> tuple[int, int, int]:
-    shortest, median, longest = lengths
-    return shortest, longest, median
+def _draw(dataset: "Dataset", path: Path, items: int) -> None:
+    drawn: Drawn = late("data.portrait").draw(dataset, path, items=items)
+    fewer = f" ({drawn.items} of {items} items: there are no more)" if drawn.items < items else ""
+    terminal.err.print(f"picture: {drawn.path}{fewer}")
+    if drawn.unwritten:
+        terminal.err.print("some letters of its captions are boxes: no font here has them")
 
 
 for _command in (cli_extract.extract, cli_convert.convert, cli_extract.vectors):

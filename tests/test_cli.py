@@ -311,11 +311,53 @@ def test_data_is_inspected_in_a_table_and_as_json(said) -> None:
     values = np.arange(36.0).reshape(12, 3)
     split = np.repeat([0, 1, 2], [6, 2, 4])
     write_pack("mine.npz", {"a": 1000 * values, "b": values, "ids": IDS, "split": split})
-    told = said("data", "inspect", "mine.npz", "--picture", "items.png")
+    told = said("data", "inspect", "mine.npz", "--picture", "items.png", "--items", "9")
     assert told.code == 0
-    assert "12 items (6 training, 2 validation, 4 test), 12 with every modality" in told.out
-    assert "values of a are 1,000 times as large as those of b" in told.out
+    assert told.out.startswith("mine.npz: 12 items (6 training, 2 validation, 4 test)\nall with ")
+    assert "- values of a are 1,000 times as large as those of b" in told.out
+    assert told.err == "picture: items.png (4 of 9 items: there are no more)\n"
     assert Path("items.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(said("data", "inspect", "mine.npz", "--format", "json").out)
     assert [one["present"] for one in found["modalities"]] == [[6, 2, 4], [6, 2, 4]]
+    assert [one["repeats"]["compared"] for one in found["modalities"]] == [12, 12]
     refused(said("data", "inspect", "mine.npy"), "dataset 'mine.npy': not registered")
+
+
+@pytest.mark.parametrize("name", ["audio", "a_name_that_is_long"])
+def test_what_is_in_a_dataset_fits_into_eighty_columns(said, name: str) -> None:
+    dice, split = np.random.default_rng(0), np.repeat([0, 1, 2], [9000, 1000, 2000])
+    arrays = {
+        "video": dice.standard_normal((12_000, 8), dtype=np.float32),
+        name: 70 * dice.standard_normal((12_000, 9, 4), dtype=np.float32),
+        f"{name}_kind": np.array("spectrogram"),
+        f"{name}_length": dice.integers(1, 10, 12_000),
+        f"{name}_present": dice.random(12_000) < 0.5,
+    }
+    write_pack("mine.npz", {**arrays, "ids": np.arange(12_000).astype(str), "split": split})
+    told = said("data", "inspect", "mine.npz").out.splitlines()
+    table = [line for line in told if not line.startswith("- ")]
+    assert max(map(len, table)) <= 80
+    assert table[3].split()[:3] == ["video", "vector", "8"]
+    columns = ["modality", "kind", "shape", "present", "lengths", "values", "norm"]
+    if name == "audio":
+        assert table[2].split() == columns
+    else:
+        assert table[2].split() == [each for each in columns if each != "present"]
+        assert table[5] == "video: present in 9,000/1,000/2,000"
+
+
+def test_where_a_picture_cannot_go_is_said_before_any_data_are_read(said) -> None:
+    Path("folder").mkdir()
+    for picture, expected in (
+        ("folder", "picture folder: is a folder; name a file: folder/items.png"),
+        ("nowhere/items.png", "picture nowhere/items.png: there is no folder nowhere"),
+        ("items.foo", "picture items.foo: ends with '.foo'; the endings are .png, .pdf, .svg"),
+    ):
+        refused(said("data", "inspect", "no such dataset", "--picture", picture), expected)
+
+
+def test_a_picture_without_an_ending_is_where_it_is_said_to_be(said) -> None:
+    values = np.arange(12.0)[:, None]
+    write_pack("mine.npz", {"a": values, "ids": IDS, "split": np.full(12, 2)})
+    assert said("data", "inspect", "mine.npz", "--picture", "items").err == "picture: items.png\n"
+    assert Path("items.png").is_file()

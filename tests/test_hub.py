@@ -127,10 +127,13 @@ def test_columns_that_do_not_make_a_dataset_are_refused(
         registry.load(str(tmp_path / "odd"))
 
 
-def test_a_damaged_file_is_refused(parquet: Path) -> None:
+def test_a_damaged_file_is_refused_and_nobody_else_speaks(
+    parquet: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (parquet / "test.parquet").write_bytes(b"PAR1 and nothing else PAR1")
     with pytest.raises(RefusedError, match="cannot be loaded"):
         registry.load(str(parquet))
+    assert capfd.readouterr().err == ""
 
 
 def test_without_a_network_a_name_is_refused(tmp_path: Path) -> None:
@@ -250,8 +253,10 @@ def test_a_store_that_was_copied_in_part_is_not_taken_for_something_else(parquet
 def test_a_folder_of_films_wants_features_first(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "a.mp4").write_bytes(b"film")
-    with pytest.raises(RefusedError, match=r"videofolder files; .*data extract .*films --help"):
+    with pytest.raises(RefusedError, match=r"films: holds films .*data extract .*films --to"):
         registry.load(str(tmp_path / "films"))
+    with pytest.raises(RefusedError, match=r"videofolder files; .*data extract .*films --help"):
+        registry.load(f"hf:{tmp_path / 'films'}")
 
 
 @pytest.mark.parametrize("other", [[["a", "b"]] * 3, ["words"] * 3, [{"a": 1.0}] * 3])

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from continual_mm.data import portrait
+from continual_mm.complaint import RefusedError
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.inspection import inspect
 from continual_mm.data.store.reader import read_store
@@ -33,10 +32,12 @@ def test_sizes_are_those_of_the_values() -> None:
         standardise=False,
     )
     seen, heard = inspect(found).modalities
-    assert (seen.smallest, seen.largest) == (0.0, 4.0)
-    assert seen.rms == pytest.approx(np.sqrt(25 * 12 / 26))
-    assert (seen.norm, seen.lengths, seen.present) == (5.0, (1, 1, 2), (6, 2, 4))
-    assert (heard.rms, heard.norm, heard.lengths, heard.present) == (2.0, 2.0, None, (6, 2, 3))
+    assert (seen.sizes.smallest, seen.sizes.largest) == (0.0, 4.0)
+    assert seen.sizes.rms == pytest.approx(np.sqrt(25 * 12 / 26))
+    assert (seen.sizes.norm, seen.lengths, seen.present) == (5.0, (1, 1, 2), (6, 2, 4))
+    assert seen.sizes.usual == pytest.approx(5 / np.sqrt(2))
+    assert (heard.sizes.rms, heard.sizes.norm) == (2.0, 2.0)
+    assert (heard.lengths, heard.present) == (None, (6, 2, 3))
     assert inspect(found).complete == 11
 
 
@@ -49,6 +50,43 @@ def test_a_modality_a_thousand_times_larger_than_another_is_told() -> None:
     assert "keep standardise = true" in remark
 
 
+def test_one_value_out_of_range_is_told_as_one_and_not_as_a_modality_that_is_larger() -> None:
+    values = np.random.default_rng(1).standard_normal((12, 4))
+    values[5, 2] = 1e6
+    (remark,) = inspect(dataset(audio=values)).remarks
+    assert remark.startswith("the largest value of audio, 1e+06 in item '5', is ")
+    assert "standardise" not in remark
+
+
+def test_a_split_of_another_magnitude_is_told_since_standardising_cannot_mend_it() -> None:
+    values = np.ones((12, 4)) + np.arange(12)[:, None] / 100
+    values[8:] *= 1000
+    (remark, *_) = (one for one in inspect(dataset(audio=values)).remarks if "norm" in one)
+    assert remark.startswith("the norm of audio in test is 1,0")
+    values[8:] /= 1e6
+    (remark, *_) = (one for one in inspect(dataset(audio=values)).remarks if "norm" in one)
+    assert remark.startswith("the norm of audio in test is 1/9")
+
+
+def test_a_few_items_of_another_magnitude_are_told() -> None:
+    values = np.random.default_rng(1).standard_normal((12, 4))
+    values[::4] *= 1e4
+    loud, faint = inspect(dataset(audio=values)), inspect(dataset(audio=-values[::-1] / 1e4))
+    assert "3 items have more than 100 times the usual norm of audio" in loud.remarks[0]
+    values[:] = np.where(np.arange(12)[:, None] % 4, values, 1e-3 * np.sign(values))
+    faint = inspect(dataset(audio=values))
+    assert "3 items have less than a 100th of the usual norm of audio" in faint.remarks[0]
+
+
+def test_what_cannot_be_standardised_here_is_not_said_to_have_to_be() -> None:
+    values = np.random.default_rng(1).standard_normal((3, 4))
+    alone = Dataset.from_arrays(
+        {"a": values, "b": 1000 * values}, split=[2] * 3, standardise=False, splits=["test"]
+    )
+    (remark,) = (one for one in inspect(alone).remarks if "times as large" in one)
+    assert "standardise" not in remark
+
+
 def test_what_is_there_twice_is_counted_and_what_leaks_is_told() -> None:
     values = np.arange(24.0).reshape(12, 2)
     values[3] = values[2]  # Two training items.
@@ -56,26 +94,108 @@ def test_what_is_there_twice_is_counted_and_what_leaks_is_told() -> None:
     values[11] = values[7]  # A test item like a validation item.
     found = inspect(dataset(audio=values))
     (heard,) = (one for one in found.modalities if one.modality.name == "audio")
-    assert (heard.repeated, heard.leaked) == (6, 1)
-    assert "1 validation or test items have the audio of a training item" in found.remarks
+    assert (heard.repeats.repeated, heard.repeats.leaked, heard.repeats.crossed) == (6, 1, 1)
+    assert "1 validation or test item has the audio of a training item" in found.remarks
+    assert "1 test item has the audio of a validation item" in found.remarks
+    assert found.whole.repeated == 0
+
+
+def test_items_that_are_the_same_in_every_modality_are_told_as_such_and_not_once_for_each() -> None:
+    video, audio = dataset().columns["video"].values, dataset().columns["audio"].values
+    video[9], audio[9] = video[4], audio[4]
+    assert inspect(dataset(video=video, audio=audio)).remarks == (
+        "1 validation or test item is the same as a training item in every modality",
+        "2 items are there more than once, the same in every modality",
+    )
+
+
+@pytest.mark.parametrize("compared", [1.0, 1000 * 8 / 1e9])
+def test_of_what_is_too_large_only_some_is_compared_and_that_is_said(compared: float) -> None:
+    values = 1 + np.arange(4000.0) % 2000
+    found = inspect(
+        Dataset.from_arrays(
+            {"a": values[:, None], "b": values[:, None]},
+            split=np.repeat([0, 1, 2], [2000, 100, 1900]),
+            standardise=False,
+        ),
+        gigabytes=compared,
+    )
+    if compared == 1.0:
+        assert found.whole.leaked == 2000
+        said = "2,000 validation or test items are the same as a training item in every modality"
+        assert said in found.remarks
+    else:
+        assert found.compared == pytest.approx(1000, abs=2)
+        assert f"repeats were looked for among {found.compared:,} of 4,000 items" in found.remarks
+        told = [one for one in found.remarks if "the same" in one]
+        assert all(one.startswith("at least ") for one in told)
+
+
+def test_repeated_captions_want_other_positives_than_pairs() -> None:
+    def said(text: list[str], label: list[int] | None = None) -> str:
+        found = inspect(
+            Dataset.from_arrays(
+                {"a": np.eye(12)}, split=SPLIT, text=text, label=label, standardise=False
+            )
+        )
+        return "\n".join(found.remarks)
+
+    names = ["cat", "dog"] * 6
+    assert 'the names of 2 classes, one for each label: set positives = "label"' in said(
+        names, [0, 1] * 6
+    )
+    assert '12 items have the caption of another item: set positives = "duplicates"' in said(names)
+    assert '"duplicates"' in said(names, [0, 1, 2] * 4)
+    assert said([str(k) for k in range(12)]) == ""
+    assert said([""] * 12) == ""
+    assert said(["it"] * 12) == "all 12 items have the same caption"
+
+
+def test_what_is_the_same_for_many_items_is_a_class_and_no_leak() -> None:
+    ones = np.eye(2)[np.arange(120) % 2]
+    values = {"a": np.arange(120.0)[:, None], "word": ones}
+    found = inspect(Dataset.from_arrays(values, split=SPLIT * 10, standardise=False))
+    (remark,) = (one for one in found.remarks if "word" in one)
+    assert remark.startswith("word has only 2 different values in 120 items")
+    values["word"] = np.ones((120, 2))
+    found = inspect(Dataset.from_arrays(values, split=SPLIT * 10, standardise=False))
+    assert "all 120 items have the same word" in found.remarks
 
 
 def test_constant_features_and_empty_items_are_told() -> None:
     values = np.random.default_rng(2).standard_normal((12, 4))
     values[:, 1] = 0.0
-    values[5] = 0.0
+    values[[5, 9]] = 0.0
     found = inspect(dataset(audio=values))
-    assert "1 of 4 features of audio never change" in found.remarks
-    assert any(one.startswith("1 items have nothing but zeros as audio") for one in found.remarks)
+    assert found.remarks == (
+        "1 of 4 features of audio never changes",
+        "2 items have nothing but zeros as audio: is that a missing audio?",
+    )
 
 
-def test_a_group_in_two_splits_is_told_unless_there_is_but_one() -> None:
+def test_features_of_a_single_item_are_not_said_to_never_change() -> None:
+    one = Dataset.from_arrays({"a": [[1.0, 2.0]]}, split=[2], standardise=False, splits=["test"])
+    assert not any("change" in remark for remark in inspect(one).remarks)
+
+
+def test_a_group_in_two_splits_is_told() -> None:
     values = {"a": np.arange(12.0)[:, None], "b": np.arange(12.0)[:, None]}
-    for group, straddling in ([0] * 12, 1), ([0, 1] * 6, 2), (SPLIT, 0):
+    for group, straddling, told in (
+        ([0] * 12, 1, "the only group has items in more than one split"),
+        ([0] + [k + 1 for k in SPLIT[1:-1]] + [0], 1, "1 group has items in more than one split"),
+        ([0, 1] * 6, 2, "2 groups have items in more than one split: scores may be too good"),
+        (SPLIT, 0, None),
+    ):
         found = inspect(Dataset.from_arrays(values, split=SPLIT, group=group, standardise=False))
         assert (found.groups, found.straddling) == (len(set(group)), straddling)
-        told = [one for one in found.remarks if "more than one split" in one]
-        assert len(told) == (straddling == 2)
+        said = [one for one in found.remarks if "split" in one]
+        assert len(said) == (told is not None)
+        assert all(one.startswith(str(told)) for one in said)
+
+
+def test_without_items_there_is_nothing_to_inspect() -> None:
+    with pytest.raises(RefusedError, match="nothing: has no items"):
+        Dataset.from_arrays({"a": np.empty((0, 4))}, name="nothing", standardise=False, splits=())
 
 
 def test_of_a_large_dataset_every_split_is_looked_at() -> None:
@@ -86,39 +206,7 @@ def test_of_a_large_dataset_every_split_is_looked_at() -> None:
     assert found.looked_at == 60
     one, _ = found.modalities
     assert one.present == (600, 200, 400)
-    assert (one.smallest, one.largest) == (0.0, 1199.0)
-
-
-def test_the_picture_has_a_row_for_each_item(tmp_path) -> None:
-    shown = dataset(lips=np.arange(12 * 18.0).reshape(12, 3, 6))
-    for items, rows in (1, 1), (3, 3), (9, 4):
-        portrait.draw(shown, tmp_path / "items.png", items=items)
-        with Image.open(tmp_path / "items.png") as picture:
-            assert picture.height == pytest.approx(120 * (1.7 * rows + 0.5), abs=2)
-
-
-def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path) -> None:
-    film = np.broadcast_to(np.arange(4.0)[:, None, None], (12, 4, 5, 8))
-    shown = Dataset.from_arrays({"film": film}, split=SPLIT, standardise=False)
-    portrait.draw(shown, tmp_path / "items.png", items=1)
-    with Image.open(tmp_path / "items.png") as picture:
-        grey = np.asarray(picture.convert("L"))
-    # Black, dark, bright; the last of the four is white as the page is.
-    places = [np.argwhere(grey == level) for level in (0, 85, 170)]
-    assert min(map(len, places)) > 1000
-    (y0, x0), (y1, x1), (y2, x2) = (np.median(place, axis=0) for place in places)
-    assert (y0, x0) == pytest.approx((y1, x2), abs=2)
-    assert x1 > x0 + 20
-    assert y2 > y0 + 20
-
-
-def test_items_without_a_test_split_are_inspected_and_drawn(tmp_path) -> None:
-    video = np.random.default_rng(0).standard_normal((3, 2, 2))
-    alone = Dataset.from_arrays({"video": video}, split=[0] * 3, standardise=False, splits=())
-    assert inspect(alone).remarks == ("there is no validation item", "there is no test item")
-    portrait.draw(alone, tmp_path / "items.png", items=2)
-    with Image.open(tmp_path / "items.png") as picture:
-        assert picture.height == pytest.approx(120 * (1.7 * 2 + 0.5), abs=2)
+    assert (one.sizes.smallest, one.sizes.largest) == (0.0, 1199.0)
 
 
 def test_a_modality_that_few_items_have_is_looked_at_all_the_same() -> None:
@@ -131,7 +219,8 @@ def test_a_modality_that_few_items_have_is_looked_at_all_the_same() -> None:
         standardise=False,
     )
     _, rare = inspect(found, most=60).modalities
-    assert (rare.smallest, rare.largest, rare.present) == (7.0, 613.0, (1, 1, 0))
+    assert (rare.sizes.smallest, rare.sizes.largest) == (7.0, 613.0)
+    assert rare.present == (1, 1, 0)
     assert "no test item has rare" in inspect(found).remarks
     none = Dataset.from_arrays(
         {"common": values[:3], "rare": values[:3]},
@@ -154,5 +243,5 @@ def test_values_that_are_not_finite_are_told_and_count_for_nothing(tmp_path) -> 
     shard.write_bytes(content)
     found = inspect(read_store(tmp_path / "store", standardise=False))
     (touch,) = found.modalities
-    assert (touch.broken, touch.smallest, touch.largest) == (1, 1.0, 3.0)
-    assert any("touch that are not finite" in one for one in found.remarks)
+    assert (touch.sizes.broken, touch.sizes.smallest, touch.sizes.largest) == (1, 1.0, 3.0)
+    assert any("1 item has values of touch that are not finite" in one for one in found.remarks)

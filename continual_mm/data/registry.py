@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import shelf
+from continual_mm.data.strangers import recognised
 from continual_mm.modality import SPLITS, DatasetCard
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
         return shelf.brought(name_or_path)
     path = (folder or Path()) / Path(name_or_path).expanduser()
     foreign = path.is_dir() and not (path / shelf.FORM).exists()
+    if (foreign or path.is_file()) and (complaint := recognised(path)):
+        raise RefusedError(complaint)
     if foreign or name_or_path.startswith(_PREFIX):
         cached_store: Callable[..., Path] = _imported(f"{_HUB}:cached_store")
         return cached_store(name_or_path, folder)

@@ -96,6 +96,9 @@ def read_schema(
     for name in ("ids", "split"):
         if name not in columns and name not in findings.faulty:
             findings.about(name, "is missing", "a pack names its items and says their split")
+    if rows == 0 and columns.keys() - ITEM_COLUMNS.keys():
+        findings.about_source("has no items")
+        return Schema((), ())
     if rows is None:
         return Schema((), ())
     _check_item_columns(columns, rows, findings)

@@ -15,16 +15,6 @@ SPLITS: Mapping[str, int] = MappingProxyType(
 SILENCES = frozenset({"sil", "sp"})
 """What aligners write where nothing is said."""
 
-MEDIA_ENDINGS = frozenset(
-    f".{ending}"
-    for ending in (
-        *("3gp", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts"),
-        *("mxf", "ogv", "ts", "vob", "webm", "wmv"),
-        *("aac", "aif", "aiff", "flac", "m4a", "mka", "mp2", "mp3", "oga", "ogg", "opus", "wav"),
-    )
-)
-"""Endings, in lower case, of the files that are looked for in a folder."""
-
 
 class Word(NamedTuple):
     """A spoken word and when it is said, in seconds of its file."""

@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from continual_mm.extraction.clips import MEDIA_ENDINGS
+from continual_mm.data.stranger_files import MEDIA_ENDINGS
 
 
 class MediaFiles:

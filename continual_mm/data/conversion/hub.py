@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import load_dataset_builder
 from datasets.exceptions import DatasetsError
+from datasets.utils import logging as datasets_logging
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # handed on by it
 
 from continual_mm.complaint import Complaint, RefusedError
@@ -192,6 +193,9 @@ def _opened(reference: Reference) -> dict[str, Any]:
     if (Path(reference.path) / "items" / shard_name(0)).exists():
         problem = f"is a store without its {FORM}"
         raise RefusedError(Complaint(reference.source, problem, "copy the store whole"))
+    # It prints what it then raises as well.
+    loudness = datasets_logging.get_verbosity()
+    datasets_logging.set_verbosity(datasets_logging.CRITICAL)
     try:
         builder = load_dataset_builder(
             reference.path, name=reference.config, revision=reference.revision
@@ -202,6 +206,8 @@ def _opened(reference: Reference) -> dict[str, Any]:
         raise
     except _UNREADABLE as error:
         raise _refusal(reference, error) from error
+    finally:
+        datasets_logging.set_verbosity(loudness)
     if unknown := sorted(set(streams) - SPLIT_NAMES.keys()):
         problem = f"has the splits {', '.join(unknown)}"
         remedy = f"splits are called {', '.join(SPLIT_NAMES)}"
