@@ -21,6 +21,7 @@ SHOWN = 5
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 _INTERRUPTED = 130
+_TEST = 2
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
@@ -122,11 +123,31 @@ class Conversion:
         """How the files are read; ``given`` is what the command decides of it."""
         return late("data.published.recipe").Recipe(mode=self._mode, **given)
 
-    def write_clips(self, records: Any, *, validation: float, frames: int = 1) -> None:
+    def provenance(self, reader: str, vectors: Any, recipe: Any, *, grown: bool = False) -> Any:
+        """What the target keeps of how it came about.
+
+        Args:
+            reader: The name of the format.
+            vectors: Of words.
+            recipe: How the files are read.
+            grown: Whether clips grow to the recipe's time.
+        """
+        return late("modality").Provenance(
+            reader=reader,
+            mode=recipe.mode,
+            vectors=late("data.published.vector_digest").digest_of(vectors),
+            max_words=recipe.max_words,
+            min_time=recipe.min_time if grown else None,
+        )
+
+    def write_clips(
+        self, records: Any, *, provenance: Any, validation: float, frames: int = 1
+    ) -> None:
         """Write published clips, a share of those for training held out.
 
         Args:
             records: Any number.
+            provenance: How they were read.
             validation: The share.
             frames: Of sound, that the published program fills clips up to; as a reference has it.
         """
@@ -134,10 +155,24 @@ class Conversion:
         held_out = dealing.HeldOut(validation=validation)
         dealt = held_out.dealt(made.without_padding(records))
         filled = {"audio": frames} if self.recipe().reference else {}
-        self.write(dealt, made.KINDS, source=str(self.target), unit="clips", filled=filled)
+        self.write(
+            dealt,
+            made.KINDS,
+            source=str(self.target),
+            unit="clips",
+            filled=filled,
+            provenance=provenance,
+        )
 
     def write(
-        self, records: Any, kinds: Any, *, source: str, unit: str, filled: Any = NOTHING
+        self,
+        records: Any,
+        kinds: Any,
+        *,
+        source: str,
+        unit: str,
+        filled: Any = NOTHING,
+        provenance: Any = None,
     ) -> None:
         """Write records whose modalities are of these kinds.
 
@@ -147,12 +182,18 @@ class Conversion:
             source: What to call them in complaints.
             unit: What they are called while they are counted.
             filled: Modality -> time that its items are filled up to in reference mode.
+            provenance: How published files were read, if they were.
         """
         made = late("data.conversion.records")
         layout, given = made.layout_of(records, kinds, source, filled=filled)
         with late("count_bar").counting(given, unit) as counted:
             made.write(
-                counted, self.target, layout=layout, dtype=self.dtype, left_out=self.complaints
+                counted,
+                self.target,
+                layout=layout,
+                dtype=self.dtype,
+                left_out=self.complaints,
+                provenance=provenance,
             )
 
     def tell(self) -> None:
@@ -165,6 +206,23 @@ class Conversion:
             f" items with {', '.join(card.names)}"
         )
         terminal.out.print(f"look at it: continual-mm data inspect {self.target}")
+
+    def tell_lacking(self) -> None:
+        """Say how many test items lack text or sound, which no question can find then."""
+        dataset = late("data.registry").load(
+            str(self.target.absolute()), standardise=False, splits=()
+        )
+        test = dataset.split == _TEST
+        lacking = [
+            f"{count:,} lack {name}"
+            for name, column in dataset.columns.items()
+            if name in ("text", "audio") and (count := int((test & ~column.present).sum()))
+        ]
+        if lacking:
+            terminal.out.print(
+                f"of {int(test.sum()):,} test items {' and '.join(lacking)}; set expected ="
+                f" {int(test.sum())} in a protocol, and retrieval counts them as missed"
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -68,17 +68,20 @@ def howto100m(
             audio=audio,
             report=conversion.report,
         )
+        words, recipe = conversion.vectors(), conversion.recipe(min_time=min_time)
         with late("count_bar").counting(found, "videos") as counted:
             late("data.conversion.long_videos").write_videos(
                 counted,
                 target,
-                vectors=conversion.vectors(),
-                recipe=conversion.recipe(min_time=min_time),
+                vectors=words,
+                recipe=recipe,
                 held_out=late("data.conversion.dealing").HeldOut(**shares),
                 dtype=conversion.dtype,
                 left_out=conversion.complaints,
+                provenance=conversion.provenance("howto100m", words, recipe, grown=True),
             )
     conversion.tell()
+    conversion.tell_lacking()
 
 
 def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Command:
@@ -109,8 +112,14 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
             )
             frames = max(one.form.audio_frames for one in opened)
             held_out = validation if train else 0.0
-            conversion.write_clips(records, validation=held_out, frames=frames)
+            conversion.write_clips(
+                records,
+                provenance=conversion.provenance(name, words, recipe),
+                validation=held_out,
+                frames=frames,
+            )
         conversion.tell()
+        conversion.tell_lacking()
         for one in opened:
             if one.misses:
                 terminal.out.print(
@@ -154,10 +163,10 @@ def _actions(name: str) -> click.Command:
         files, classes = late("data.published.action_files"), late("data.conversion.classes")
         with Conversion(target, **how) as conversion:
             opened = files.open_actions(file, getattr(files, name))
-            records = classes.with_class_names(
-                opened, conversion.vectors(), conversion.recipe(), conversion.report
-            )
-            conversion.write_clips(records, validation=validation)
+            words, recipe = conversion.vectors(), conversion.recipe()
+            records = classes.with_class_names(opened, words, recipe, conversion.report)
+            known = conversion.provenance(name.lower(), words, recipe)
+            conversion.write_clips(records, provenance=known, validation=validation)
         conversion.tell()
 
     return command

@@ -60,6 +60,8 @@ def _print(found: "Inspection") -> None:
         f" {test:,} test), {found.complete:,} with every modality;"
         f" values of {found.looked_at:,} were looked at"
     )
+    if card.provenance:
+        terminal.out.print(f"converted: {card.provenance}")
     extras = [
         *([] if found.groups is None else [_count(found.groups, "group")]),
         *([] if found.captions is None else [_count(found.captions, "different caption")]),

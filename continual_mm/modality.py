@@ -51,6 +51,34 @@ class Modality:
         return size
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How published files were converted into a dataset.
+
+    Attributes:
+        reader: The name of their format, such as ``youcook2``.
+        mode: ``reference`` if they were read with the mistakes of the published program, else
+            ``robust``.
+        vectors: A digest of the words and vectors that its texts are made of.
+        max_words: Known words that a text was cut to.
+        min_time: Seconds up to which clips took in the captions around their own; None where clips
+            were cut out already.
+    """
+
+    reader: str
+    mode: str
+    vectors: str
+    max_words: int
+    min_time: float | None = None
+
+    def __str__(self) -> str:
+        clips = "" if self.min_time is None else f"clips grown to {self.min_time:g} s, "
+        return (
+            f"{self.reader} in {self.mode} mode, {clips}texts of at most {self.max_words} words,"
+            f" word vectors {self.vectors[:8]}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetCard:
     """What a dataset contains, known without loading its arrays or importing torch.
@@ -62,6 +90,7 @@ class DatasetCard:
         fingerprint: Changes whenever the content does; keeps a run from being continued on
             other data.
         has_labels: Whether items carry a class label (for ``positives = "label"``).
+        provenance: How it was converted, where it was and that is known.
     """
 
     name: str
@@ -69,6 +98,7 @@ class DatasetCard:
     items: tuple[int, int, int]
     fingerprint: str
     has_labels: bool = False
+    provenance: Provenance | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from continual_mm.data.published.windows import feature_slice, grown, sound_slic
 from continual_mm.data.published.words import known_rows
 from continual_mm.data.store.layout import Layout, Window, Windows, Words
 from continual_mm.data.store.writer import StoreWriter, store_writer
-from continual_mm.modality import DatasetCard, Kind, Modality
+from continual_mm.modality import DatasetCard, Kind, Modality, Provenance
 
 _2D, _3D, _SOUND = "features_2d", "features_3d", "sound"
 """Columns of the recordings."""
@@ -36,6 +36,7 @@ def write_videos(
     held_out: HeldOut,
     dtype: DType = "float16",
     left_out: list[Complaint] | None = None,
+    provenance: Provenance | None = None,
 ) -> DatasetCard:
     """Write a store with an item for every caption of some videos.
 
@@ -54,6 +55,7 @@ def write_videos(
         dtype: In which features are stored.
         left_out: Takes the complaints about faulty videos and items, which then are left out;
             without it they end the writing.
+        provenance: How the videos' files were read, which the store keeps.
 
     Raises:
         RefusedError: With everything that is wrong.
@@ -64,7 +66,9 @@ def write_videos(
         remedy = "see what was left out, and why"
         raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
     layout = _layout(first, vectors, recipe)
-    with store_writer(folder, layout=layout, dtype=dtype, left_out=left_out) as writer:
+    with store_writer(
+        folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
+    ) as writer:
         for video in chain([first], given):
             number = _written(writer, video, recipe, left_out)
             if number is None:

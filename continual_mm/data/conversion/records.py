@@ -12,7 +12,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.published.report import Record
 from continual_mm.data.store.small import write_pack_from
 from continual_mm.data.store.writer import write_store
-from continual_mm.modality import Kind, Modality
+from continual_mm.modality import Kind, Modality, Provenance
 
 DType = Literal["float16", "float32"]
 
@@ -88,6 +88,7 @@ def write(
     layout: tuple[Modality, ...],
     dtype: DType,
     left_out: list[Complaint] | None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write records as a pack if the target ends in ``.npz``, else as a store.
 
@@ -98,15 +99,25 @@ def write(
         dtype: In which features are stored.
         left_out: Takes the complaints about faulty records, which then are left out; without it
             they end the writing.
+        provenance: How published files were converted into the records.
 
     Raises:
         RefusedError: If the target is there, and with everything that is wrong with records.
     """
     if target.suffix != ".npz":
-        write_store(records, target, layout=layout, dtype=dtype, left_out=left_out)
+        write_store(
+            records,
+            target,
+            layout=layout,
+            dtype=dtype,
+            left_out=left_out,
+            provenance=provenance,
+        )
         return
     if target.exists():
         remedy = "remove it, or choose another name"
         raise RefusedError(Complaint(str(target), "is there already", remedy))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_pack_from(records, target, layout=layout, dtype=dtype, left_out=left_out)
+    write_pack_from(
+        records, target, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
+    )

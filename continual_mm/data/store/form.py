@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import Findings
+from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.rows import check_counts
 from continual_mm.data.schema import ITEM_COLUMNS, natural_kind, split_ending
 from continual_mm.data.shelf import FORM
@@ -93,6 +94,7 @@ class StoreForm(Table):
         modalities: In order.
         tables: Shards by the folder that they lie in.
         notes: What whoever looks at the store should know of it.
+        provenance: How published files were converted into it, if they were.
     """
 
     version: Literal[1]
@@ -104,13 +106,21 @@ class StoreForm(Table):
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
     tables: dict[TableName, tuple[ShardForm, ...]]
     notes: tuple[str, ...] = ()
+    provenance: ProvenanceForm | None = None
 
     @property
     def card(self) -> DatasetCard:
         """The dataset's card."""
         modalities = tuple(each.modality for each in self.modalities)
         has_labels = "label" in self.columns
-        return DatasetCard(self.name, modalities, self.items, self.fingerprint, has_labels)
+        return DatasetCard(
+            self.name,
+            modalities,
+            self.items,
+            self.fingerprint,
+            has_labels,
+            self.provenance.provenance if self.provenance else None,
+        )
 
 
 def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint
-from continual_mm.data.pack import machine_memory, write_pack
+from continual_mm.data.pack import machine_memory, provenance_column, write_pack
 from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.checks import FaultError
 from continual_mm.data.store.faults import Faults
@@ -17,7 +17,7 @@ from continual_mm.data.store.finishing import check_occurrence, with_times
 from continual_mm.data.store.form import ModalityForm
 from continual_mm.data.store.layout import described
 from continual_mm.data.store.rows import RowMaker
-from continual_mm.modality import SPLITS, Modality
+from continual_mm.modality import SPLITS, Modality, Provenance
 
 
 def write_pack_from(
@@ -28,6 +28,7 @@ def write_pack_from(
     dtype: Literal["float16", "float32"] = "float32",
     left_out: list[Complaint] | None = None,
     memory: int | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write records as a feature pack, padded to the longest, or to the layout's time if longer.
 
@@ -40,6 +41,7 @@ def write_pack_from(
             they end the writing.
         memory: Bytes that the features may take when they are read, as float32; None for what this
             machine has.
+        provenance: How published files were converted into the records.
 
     Raises:
         RefusedError: With everything that is wrong, items named, or if they do not fit into memory.
@@ -63,7 +65,7 @@ def write_pack_from(
     }
     for modality in with_times(modalities, maker.times):
         arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
-    write_pack(path, arrays)
+    write_pack(path, arrays | provenance_column(provenance))
 
 
 def _check_fits(
