@@ -224,6 +224,12 @@ class Conversion:
                 f" {int(test.sum())} in a protocol, and retrieval counts them as missed"
             )
 
+    def end(self) -> None:
+        """End with an error if more was left out than kept: something is wrong with the files."""
+        kept, left_out = late("data.conversion.left_out").balance(self.target, self.report)
+        if left_out > kept:
+            raise _MostlyLeftOutError(self.target, left_out, left_out + kept)
+
     def __enter__(self) -> Self:
         return self
 
@@ -243,7 +249,7 @@ class Conversion:
             raise RefusedError(Complaint(place, problem)) from error
 
     def _tell_left_out(self, found: list[Complaint]) -> None:
-        file = self.target.with_name(f"{self.target.name}.left-out.csv")
+        file = _list_of(self.target)
         listed = f"listed in {file}"
         try:
             late("data.conversion.left_out").write(found, file)
@@ -254,6 +260,11 @@ class Conversion:
         terminal.err.print(f"left out: {len(found):,} in all, {listed}")
 
 
+def _list_of(target: Path) -> Path:
+    """Where what was left out is listed."""
+    return target.with_name(f"{target.name}.left-out.csv")
+
+
 class _StoppedError(click.ClickException):
     exit_code = _INTERRUPTED
 
@@ -262,3 +273,14 @@ class _StoppedError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         terminal.err.print(f"continual-mm: {self.message}")
+
+
+class _MostlyLeftOutError(click.ClickException):
+    exit_code = 1
+
+    def __init__(self, target: Path, left_out: int, given: int) -> None:
+        super().__init__(
+            f"more than half was left out: {left_out:,} of {given:,}, see {_list_of(target)}"
+        )
+
+    show = _StoppedError.show

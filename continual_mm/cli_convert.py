@@ -82,6 +82,7 @@ def howto100m(
             )
     conversion.tell()
     conversion.tell_lacking()
+    conversion.end()
 
 
 def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Command:
@@ -126,6 +127,7 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
                     f"{one.path}: {one.misses} of {one.expected:,} clips are not there; set"
                     f" expected = {one.expected} in a protocol, and they count as missed"
                 )
+        conversion.end()
 
     return command
 
@@ -168,6 +170,7 @@ def _actions(name: str) -> click.Command:
             known = conversion.provenance(name.lower(), words, recipe)
             conversion.write_clips(records, provenance=known, validation=validation)
         conversion.tell()
+        conversion.end()
 
     return command
 
@@ -191,3 +194,4 @@ def clips(folder: Path, target: Path, **how: Any) -> None:
     conversion.tell()
     for name, one in contents.items():
         terminal.out.print(f"{name}: {one.told}")
+    conversion.end()

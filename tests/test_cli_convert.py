@@ -81,6 +81,25 @@ def test_a_broken_clip_ends_the_job_or_is_left_out(said: Asked, broken: str, tar
     assert registry.card(target, splits=()).items == (0, 0, 3)
 
 
+@pytest.mark.parametrize("target", ["out", "out.npz"])
+def test_what_most_clips_have_is_right_whatever_the_first_one_has(said: Asked, target: str) -> None:
+    odd = [clip(9, **{"2d": np.ones(5, np.float32)})]
+    Path("clips.pkl").write_bytes(pickle.dumps([*odd, *map(clip, range(8))]))
+    told = said("youcook2", "--test", "clips.pkl", "--to", target, "--skip")
+    assert (told.code, "left out: 1 in all" in told.err) == (0, True)
+    assert registry.card(target, splits=()).items == (0, 0, 8)
+
+
+def test_a_job_that_leaves_out_more_than_half_ends_with_an_error(said: Asked) -> None:
+    for broken, code in ((3, 0), (4, 1)):
+        Path("clips.pkl").write_bytes(pickle.dumps([*map(clip, range(3)), *[3] * broken]))
+        told = said("youcook2", "--test", "clips.pkl", "--to", f"out{broken}.npz", "--skip")
+        assert told.code == code
+        line = "continual-mm: more than half was left out: 4 of 7, see out4.npz.left-out.csv\n"
+        assert told.err.endswith(line) == bool(code)
+        assert registry.card(f"out{broken}.npz", splits=()).items == (0, 0, 3)
+
+
 @pytest.mark.parametrize("target", ["", ".", "..", "/", "words.txt", "features", "dangling"])
 def test_a_target_that_is_there_is_told_before_anything_is_read(said: Asked, target: str) -> None:
     Path("features").mkdir()
@@ -171,6 +190,18 @@ def test_a_video_that_cannot_be_taken_ends_the_job_or_is_left_out(said: Asked, p
     assert told.code == 0
     assert left() == ["out", "out.left-out.csv"]
     assert registry.card("out", splits=()).items == (4, 0, 0)
+
+
+def test_what_most_videos_have_is_right_whatever_the_first_one_has(said: Asked) -> None:
+    told = howto100m(said, "path\nodd\naaa\nbbb\n", "--skip")
+    assert (told.code, registry.card("out", splits=()).items) == (0, (4, 0, 0))
+    assert "odd" in Path("out.left-out.csv").read_text()
+
+
+def test_videos_count_as_left_out_not_their_captions(said: Asked) -> None:
+    assert howto100m(said, "path\nnone\naaa\n", "--skip", to="half").code == 0
+    told = howto100m(said, "path\nnone\nneither\naaa\n", "--skip")
+    assert (told.code, "left out: 2 of 3" in told.err) == (1, True)
 
 
 def test_what_leads_out_of_the_folder_is_told_as_such(said: Asked) -> None:

@@ -3,8 +3,9 @@
 Features and sounds are kept once, however many captions' windows overlap.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ from continual_mm.modality import DatasetCard, Kind, Modality, Provenance
 _2D, _3D, _SOUND = "features_2d", "features_3d", "sound"
 """Columns of the recordings."""
 
+_COMPARED = 32
+"""Videos whose sizes are compared, so that no odd one decides what is right."""
+
 
 def write_videos(
     videos: Iterable[Video],
@@ -46,7 +50,8 @@ def write_videos(
     spectrogram; its text the known words of the captions inside. ``group`` is the video.
 
     Args:
-        videos: One after the other; all have features of the same sizes.
+        videos: One after the other; all have features of the same sizes, those that are most
+            frequent among the first of them.
         folder: Where to; it must not be there.
         vectors: Of words.
         recipe: In ``reference`` a caption in the first 12.5 ms has one frame of 0 dB for its sound,
@@ -61,15 +66,15 @@ def write_videos(
         RefusedError: With everything that is wrong.
     """
     given = iter(videos)
-    first = next(given, None)
-    if first is None:
+    first = list(islice(given, _COMPARED))
+    if not first:
         remedy = "see what was left out, and why"
         raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
     layout = _layout(first, vectors, recipe)
     with store_writer(
         folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
     ) as writer:
-        for video in chain([first], given):
+        for video in chain(first, given):
             number = _written(writer, video, recipe, left_out)
             if number is None:
                 continue
@@ -91,9 +96,13 @@ def _written(
         return None
 
 
-def _layout(video: Video, vectors: WordVectors, recipe: Recipe) -> Layout:
-    sizes = {_2D: video.features_2d.shape[1], _3D: video.features_3d.shape[1]}
-    mels = video.sound.shape[0]
+def _layout(videos: Iterable[Video], vectors: WordVectors, recipe: Recipe) -> Layout:
+    found = Counter(
+        (video.features_2d.shape[1], video.features_3d.shape[1], video.sound.shape[0])
+        for video in videos
+    )
+    ((first, second, mels), _), *_ = found.most_common(1)
+    sizes = {_2D: first, _3D: second}
     sound = Modality("audio", Kind.SPECTROGRAM, (recipe.audio_frames, mels))
     text = Modality("text", Kind.TOKENS, (1, vectors.features))
     return (
