@@ -95,3 +95,13 @@ def test_missing_videos_keys_and_files_are_told(tmp_path: Path) -> None:
     broken.write_text('{"v": ')
     assert "is no JSON" in refusal(broken)
     assert "No such file" in refusal(tmp_path / "no.json")
+
+
+def test_captions_that_python_2_pickled_as_bytes_are_utf_8(tmp_path: Path) -> None:
+    said = "don\u2019t".encode()
+    path = tmp_path / "caption.pickle"
+    times = b"U\x05start]K\x00aU\x03end]K\x02a"
+    path.write_bytes(
+        b"\x80\x02}(U\x01v}(" + times + b"U\x04text]U" + bytes([len(said)]) + said + b"auu."
+    )
+    assert CaptionFile(path).of("v").texts == ("don\u2019t",)

@@ -134,4 +134,4 @@ def _texts(entry: Mapping[object, object], place: str) -> tuple[str, ...]:
     if wrong:
         named = first_few([f"{row} ({type(values[row]).__name__})" for row in wrong])
         raise RefusedError(Complaint(place, f"'text' is no text in {named}", _FORM))
-    return tuple(written(str(value)) for value in values)
+    return tuple(written(value) for value in values if isinstance(value, str))

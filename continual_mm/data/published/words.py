@@ -3,20 +3,22 @@
 import re
 from collections.abc import Mapping
 
+from continual_mm.data.pickles.literals import told
 from continual_mm.data.published.recipe import Mode
 
 _WORD = re.compile(r"[\w']+")
 
 
 def written(text: str) -> str:
-    r"""A text as UTF-8 can hold it: halves of characters, as Python 2 pickled them, are joined.
+    r"""A text as UTF-8 can hold it; strings of Python 2 are read as text.
 
-    A half that stands alone becomes the character for what cannot be read; so does NUL.
+    Halves of characters, as Python 2 pickled them, are joined. A half that stands alone becomes the
+    character for what cannot be read; so does NUL.
 
     >>> written("\ud83d\ude00") == "\U0001f600"
     True
     """
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    whole = told(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
