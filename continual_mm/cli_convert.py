@@ -1,6 +1,7 @@
 """Commands that turn published files, and extracted clips, into packs and stores."""
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
@@ -18,7 +19,9 @@ from continual_mm.cli_conversion import (
 )
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import shelf
+from continual_mm.data.pickles.fault import shown
 from continual_mm.late import late
+from continual_mm.modality import SPLITS
 from continual_mm.options import A_PATH
 
 
@@ -61,12 +64,16 @@ def howto100m(
         raise RefusedError(Complaint(str(target), problem, remedy))
     shares = {name: how.pop(name) for name in ("validation", "test")}
     with Conversion(target, **how) as conversion:
-        found = late("data.published.howto100m").videos(
-            late("data.published.places").read_list(paths),
-            late("data.published.captions").CaptionFile(captions),
-            features=features,
-            audio=audio,
-            report=conversion.report,
+        reader = late("data.published.howto100m")
+        listed = late("data.published.places").read_list(paths)
+        said = late("data.published.captions").CaptionFile(captions)
+        held_out = _held_out(
+            listed,
+            late("data.conversion.dealing").HeldOut(**shares),
+            lambda path: reader.is_there(path, said, features=features, audio=audio or features),
+        )
+        found = reader.videos(
+            listed, said, features=features, audio=audio, report=conversion.report
         )
         words, recipe = conversion.vectors(), conversion.recipe(min_time=min_time)
         with late("count_bar").counting(found, "videos") as counted:
@@ -75,7 +82,7 @@ def howto100m(
                 target,
                 vectors=words,
                 recipe=recipe,
-                held_out=late("data.conversion.dealing").HeldOut(**shares),
+                held_out=held_out,
                 dtype=conversion.dtype,
                 left_out=conversion.complaints,
                 provenance=conversion.provenance("howto100m", words, recipe, grown=True),
@@ -83,6 +90,18 @@ def howto100m(
     conversion.tell()
     conversion.tell_lacking()
     conversion.end()
+
+
+def _held_out(listed: Sequence[str], shares: Any, is_there: Callable[[str], bool]) -> Any:
+    """Which videos are held out: shares, but one at least; a line says which these are."""
+    paths = {PurePosixPath(path).name: path for path in listed}
+    held_out = shares.among(paths, usable=lambda name: is_there(paths[name]))
+    for name, split in held_out.named.items():
+        terminal.out.print(
+            f"held out for {SPLITS[split]}: {shown(name)}, since that share of so few videos is"
+            " none"
+        )
+    return held_out
 
 
 def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Command:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from continual_mm.cli import main
+from continual_mm.complaint import RefusedError
 from continual_mm.data import registry
 
 DICE = np.random.default_rng
@@ -154,9 +155,11 @@ def howto100m(said: Asked, paths: str, *options: str, to: str = "out") -> Simple
         for name, features in (("aaa", 4), ("bbb", 4), ("odd", 5)):
             write_video(name, features)
     said_in = {"start": [1, 3], "end": [2, 8.5], "text": ["add", "salt"]}
-    Path("caption.json").write_text(json.dumps(dict.fromkeys(("aaa", "bbb", "odd"), said_in)))
+    Path("caption.json").write_text(
+        json.dumps(dict.fromkeys(("aaa", "bbb", "ccc", "ddd", "odd"), said_in))
+    )
     Path("paths.csv").write_bytes(paths.encode())
-    shares = ("--validation", "0", "--test", "0")
+    shares = () if "--validation" in options else ("--validation", "0", "--test", "0")
     source = ("paths.csv", "--captions", "caption.json", "--features", "features")
     return said("howto100m", *source, "--to", to, *shares, *options)
 
@@ -253,3 +256,27 @@ def test_sounds_are_as_long_as_published_only_in_reference(said: Asked, to: str)
         assert converted(said, to=f"{frames}{to}", options=options).code == 0
         card = registry.card(f"{frames}{to}", splits=())
         assert {one.name: one.shape for one in card.modalities}["audio"] == (frames, 2)
+
+
+def test_of_few_videos_one_each_is_held_out_and_told(said: Asked) -> None:
+    for name in ("aaa", "bbb", "ccc", "ddd"):
+        write_video(name)
+    names = "path\naaa\nbbb\nccc\nddd\nnone\n"
+    told = howto100m(said, names, "--validation", "0.001", "--test", "0.001", "--skip")
+    assert told.code == 0
+    assert registry.card("out").items == (4, 2, 2)
+    for split in ("validation", "test"):
+        assert f"held out for {split}: " in told.out
+
+
+@pytest.mark.parametrize("load", [registry.card, registry.load])
+def test_a_store_without_validation_items_is_refused_with_the_options_that_help(
+    said: Asked, load: Callable[[str], object]
+) -> None:
+    assert howto100m(said, "path\naaa\nbbb\n").code == 0
+    with pytest.raises(RefusedError, match="there is no validation item; convert it again, with"):
+        load("out")
+    for target in ("clips", "clips.npz"):
+        converted(said, to=target)
+        with pytest.raises(RefusedError, match="files for --train and --test"):
+            registry.card(target)

@@ -19,7 +19,7 @@ from continual_mm.data.archive import Archive, Header
 from continual_mm.data.dataset import Dataset, Standardise, assemble, make_card
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.rows import check_split
+from continual_mm.data.rows import SPLIT_NUMBERS, check_split
 from continual_mm.data.schema import KIND, Schema, read_schema
 from continual_mm.modality import SPLITS, DatasetCard, Provenance
 
@@ -66,7 +66,8 @@ def read_pack(
         standardised=standardise,
         splits=splits,
     )
-    return replace(dataset, card=replace(dataset.card, provenance=provenance))
+    known = provenance.provenance if provenance else None
+    return replace(dataset, card=replace(dataset.card, provenance=known))
 
 
 def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
@@ -85,7 +86,8 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
         schema = _schema(archive, findings)
         provenance = _provenance(archive, findings)
         column = archive.read("split") if "split" in schema.used else None
-    split = check_split(column, findings, needed=splits)
+    remedy = provenance.remedy if provenance else SPLIT_NUMBERS
+    split = check_split(column, findings, needed=splits, remedy=remedy)
     findings.refuse()
     card = make_card(
         schema,
@@ -94,7 +96,7 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
         fingerprint=archive.fingerprint,
         has_labels="label" in schema.used,
     )
-    return replace(card, provenance=provenance)
+    return replace(card, provenance=provenance.provenance if provenance else None)
 
 
 def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) -> None:
@@ -156,7 +158,7 @@ def _schema(archive: Archive, findings: Findings) -> Schema:
     return read_schema(archive.headers, texts, findings)
 
 
-def _provenance(archive: Archive, findings: Findings) -> Provenance | None:
+def _provenance(archive: Archive, findings: Findings) -> ProvenanceForm | None:
     header = archive.headers.get(PROVENANCE)
     if header is None or header.dtype.kind != "U" or header.shape != ():
         return None
@@ -164,7 +166,7 @@ def _provenance(archive: Archive, findings: Findings) -> Provenance | None:
     if not text.startswith("{"):
         return None  # somebody's own words, in a column that means nothing here
     try:
-        return ProvenanceForm.model_validate_json(text).provenance
+        return ProvenanceForm.model_validate_json(text)
     except ValidationError:
         problem = "does not say how the pack was converted, as it should"
         findings.about(PROVENANCE, problem, "convert it again, or take the column out")

@@ -22,6 +22,16 @@ class ProvenanceForm(Table):
         """The same as everything else knows it."""
         return Provenance(**self.model_dump())
 
+    @property
+    def remedy(self) -> str:
+        """What to do where a split has no item."""
+        shares = "a greater share for --validation"
+        if self.reader == "howto100m":
+            shares = "greater shares for --validation and --test, or a list of more videos"
+        elif self.reader not in ("ucf101", "hmdb51"):
+            shares = f"files for --train and --test, and {shares}"
+        return f"convert it again, with {shares}"
+
     @classmethod
     def of(cls, provenance: Provenance | None) -> "ProvenanceForm | None":
         """The form of what is known; None of nothing."""

@@ -76,6 +76,15 @@ def videos(
             yield video
 
 
+def is_there(path: str, captions: CaptionFile, *, features: Path, audio: Path) -> bool:
+    """Whether a video has captions and its three files; none of them is opened."""
+    try:
+        files = _files(path, features, audio)
+    except RefusedError:
+        return False
+    return PurePosixPath(path).name in captions and all(file.is_file() for file in files)
+
+
 def chosen_captions(
     count: int, clips: int, *, video: str, seed: int, mode: Mode
 ) -> tuple[int, ...]:
@@ -157,8 +166,7 @@ def _seen(video: Video, window: Window, recipe: Recipe) -> Floats | None:
 
 def _video(path: str, captions: CaptionFile, features: Path, sounds: Path, seen: set[str]) -> Video:
     name = PurePosixPath(path).name
-    frames_2d, frames_3d = (inside(features, f"{path}/{name}_{kind}.npz") for kind in ("2d", "3d"))
-    spectrogram = inside(sounds, f"{path}/{name}_spec.npz")
+    frames_2d, frames_3d, spectrogram = _files(path, features, sounds)
     if name in seen:
         remedy = "name each video once"
         raise RefusedError(Complaint(f"video {name!r}", "is in the list more than once", remedy))
@@ -167,3 +175,10 @@ def _video(path: str, captions: CaptionFile, features: Path, sounds: Path, seen:
     first, second = (read_array(one, "features") for one in (frames_2d, frames_3d))
     sound = read_array(spectrogram, "arr_0", axis=0)
     return Video(name, first, second, sound, said)
+
+
+def _files(path: str, features: Path, sounds: Path) -> tuple[Path, Path, Path]:
+    """A video's 2D features, 3D features and sound, whether or not they are there."""
+    name = PurePosixPath(path).name
+    first, second = (inside(features, f"{path}/{name}_{kind}.npz") for kind in ("2d", "3d"))
+    return first, second, inside(sounds, f"{path}/{name}_spec.npz")

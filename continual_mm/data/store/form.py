@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.rows import check_counts
+from continual_mm.data.rows import SPLIT_NUMBERS, check_counts
 from continual_mm.data.schema import ITEM_COLUMNS, natural_kind, split_ending
 from continual_mm.data.shelf import FORM
 from continual_mm.modality import DatasetCard, Kind, Modality
@@ -122,6 +122,11 @@ class StoreForm(Table):
             self.provenance.provenance if self.provenance else None,
         )
 
+    def check_splits(self, findings: Findings, *, needed: Collection[str]) -> None:
+        """Complain about splits without items, of those that are needed."""
+        remedy = self.provenance.remedy if self.provenance else SPLIT_NUMBERS
+        check_counts(self.items, findings, needed=needed, remedy=remedy)
+
 
 def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:
     """Read what a store contains, from ``store.json`` alone.
@@ -135,7 +140,7 @@ def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] =
     """
     form = read_form(Path(folder))
     findings = Findings(str(folder))
-    check_counts(form.items, findings, needed=splits)
+    form.check_splits(findings, needed=splits)
     findings.refuse()
     return form.card
 
