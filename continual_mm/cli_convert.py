@@ -179,10 +179,10 @@ def _actions(name: str) -> click.Command:
     @click.command(name.lower(), help=told, short_help=told.split(".")[0] + ".")
     @click.argument("file", type=A_PATH)
     @validation_option
-    @published(to_option)
-    def command(file: Path, target: Path, validation: float, **how: Any) -> None:
+    @published(to_shelf_option)
+    def command(file: Path, target: Path | None, validation: float, **how: Any) -> None:
         files, classes = late("data.published.action_files"), late("data.conversion.classes")
-        with Conversion(target, **how) as conversion:
+        with Conversion(target or shelf.place_of(name.lower()), **how) as conversion:
             opened = files.open_actions(file, getattr(files, name))
             words, recipe = conversion.vectors(), conversion.recipe()
             records = classes.with_class_names(opened, words, recipe, conversion.report)

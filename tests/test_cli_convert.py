@@ -236,14 +236,31 @@ def test_howto100m_is_no_pack(said: Asked) -> None:
     assert (told.code, "name a folder" in told.err) == (2, True)
 
 
-def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(said: Asked) -> None:
+def write_actions(*classes: str) -> None:
     clips = [
         {"2d_pooled": one.pop("2d"), "3d_pooled": one.pop("3d"), "video": one.pop("id")} | one
         for one in map(clip, range(6))
     ]
     for number, one in enumerate(clips):
-        one |= {"class": ("AddSalt", "Zzz")[number % 2], "training": int(number < 3)}
+        one |= {"class": classes[number % 2], "training": int(number < 3)}
     Path("clips.pkl").write_bytes(pickle.dumps(clips))
+
+
+def test_classified_clips_are_a_dataset_by_name(
+    said: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTINUAL_MM_DATA", str(tmp_path / "shelf"))
+    write_actions("AddSalt", "Salt")
+    for name in ("ucf101", "hmdb51"):
+        before = registry.card(name)
+        assert (before.has_labels, sum(before.items)) == (True, 0)
+        assert said(name, "clips.pkl", "--validation", "0").code == 0
+        after = registry.card(name, splits=())
+        assert (after.has_labels, after.names) == (True, before.names)
+
+
+def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(said: Asked) -> None:
+    write_actions("AddSalt", "Zzz")
     told = said("ucf101", "clips.pkl", "--to", "out.npz")
     assert (told.code, "class 'Zzz': no word of it is known" in told.err) == (2, True)
     assert said("ucf101", "clips.pkl", "--to", "out.npz", "--skip").code == 0
