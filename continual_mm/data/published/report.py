@@ -38,3 +38,13 @@ class Report:
             if not self.skip:
                 raise
             self.skipped.extend(refused.complaints)
+
+    def leave_out(self, complaint: Complaint) -> None:
+        """List a part of an item that is left out, where the rest of it stays.
+
+        Raises:
+            RefusedError: With the complaint, without ``skip``.
+        """
+        if not self.skip:
+            raise RefusedError(complaint)
+        self.skipped.append(complaint)

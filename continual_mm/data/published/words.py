@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 
 from continual_mm.data.pickles.literals import told
 from continual_mm.data.published.recipe import Mode
@@ -48,8 +49,9 @@ def known_rows(
     >>> known_rows("Add the Salt", {"add": 0, "Salt": 1}, max_words=20, mode="reference")
     [1]
     """
-    found = (_row(word, vocabulary, mode) for word in tokens(text))
-    return [row for row in found if row is not None][:max_words]
+    # Word by word: a text may be hours of speech, of which the first words are all that counts.
+    found = (_row(word[0], vocabulary, mode) for word in _WORD.finditer(text))
+    return list(islice((row for row in found if row is not None), max_words))
 
 
 def _row(word: str, vocabulary: Mapping[str, int], mode: Mode) -> int | None:
