@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint
+from continual_mm.data.findings import first_few
 from continual_mm.data.pack import machine_memory, provenance_column, write_pack
 from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.checks import FaultError
@@ -87,8 +88,8 @@ def _check_items(rows: list[dict[str, Any]], times: Mapping[str, int], faults: F
     if faults:
         return
     ids, counts = np.unique([row["ids"] for row in rows], return_counts=True)
-    for name in ids[counts > 1]:
-        faults.about_store(f"the id {str(name)!r} occurs more than once", "ids must be unique")
+    if twice := [repr(str(one)) for one in ids[counts > 1]]:
+        faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
 
 
 def _padded(modality: ModalityForm, rows: list[Any], dtype: str) -> dict[str, NDArray[Any]]:
