@@ -70,7 +70,7 @@ def write_videos(
     if not first:
         remedy = "see what was left out, and why"
         raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
-    layout = _layout(first, vectors, recipe)
+    layout = _layout(_usual(first), vectors, recipe)
     with store_writer(
         folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
     ) as writer:
@@ -96,13 +96,20 @@ def _written(
         return None
 
 
-def _layout(videos: Iterable[Video], vectors: WordVectors, recipe: Recipe) -> Layout:
-    found = Counter(
-        (video.features_2d.shape[1], video.features_3d.shape[1], video.sound.shape[0])
-        for video in videos
-    )
-    ((first, second, mels), _), *_ = found.most_common(1)
-    sizes = {_2D: first, _3D: second}
+def _usual(videos: Iterable[Video]) -> Video:
+    """A video whose features are of the sizes that most have."""
+    given = tuple(videos)
+    ((sizes, _),) = Counter(map(_sizes, given)).most_common(1)
+    return next(video for video in given if _sizes(video) == sizes)
+
+
+def _sizes(video: Video) -> tuple[int, int, int]:
+    return video.features_2d.shape[1], video.features_3d.shape[1], video.sound.shape[0]
+
+
+def _layout(video: Video, vectors: WordVectors, recipe: Recipe) -> Layout:
+    sizes = {_2D: video.features_2d.shape[1], _3D: video.features_3d.shape[1]}
+    mels = video.sound.shape[0]
     sound = Modality("audio", Kind.SPECTROGRAM, (recipe.audio_frames, mels))
     text = Modality("text", Kind.TOKENS, (1, vectors.features))
     return (

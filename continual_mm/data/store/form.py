@@ -119,7 +119,7 @@ class StoreForm(Table):
             self.items,
             self.fingerprint,
             has_labels,
-            self.provenance.provenance if self.provenance else None,
+            provenance=self.provenance.provenance if self.provenance else None,
         )
 
     def check_splits(self, findings: Findings, *, needed: Collection[str]) -> None:
