@@ -220,8 +220,8 @@ class Conversion:
         ]
         if lacking:
             terminal.out.print(
-                f"of {int(test.sum()):,} test items {' and '.join(lacking)}; set expected ="
-                f" {int(test.sum())} in a protocol, and retrieval counts them as missed"
+                f"of {int(test.sum()):,} test items {' and '.join(lacking)}: retrieval counts"
+                " them as missed, where `expected` in a protocol says how many items there should be"
             )
 
     def end(self) -> None:

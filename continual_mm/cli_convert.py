@@ -97,10 +97,7 @@ def _held_out(listed: Sequence[str], shares: Any, is_there: Callable[[str], bool
     paths = {PurePosixPath(path).name: path for path in listed}
     held_out = shares.among(paths, usable=lambda name: is_there(paths[name]))
     for name, split in held_out.named.items():
-        terminal.out.print(
-            f"held out for {SPLITS[split]}: {shown(name)}, since that share of so few videos is"
-            " none"
-        )
+        terminal.out.print(f"held out for {SPLITS[split]}, so that there is one: {shown(name)}")
     return held_out
 
 

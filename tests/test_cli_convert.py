@@ -283,7 +283,7 @@ def test_of_few_videos_one_each_is_held_out_and_told(said: Asked) -> None:
     assert told.code == 0
     assert registry.card("out").items == (4, 2, 2)
     for split in ("validation", "test"):
-        assert f"held out for {split}: " in told.out
+        assert f"held out for {split}, so that there is one: " in told.out
 
 
 @pytest.mark.parametrize("load", [registry.card, registry.load])
