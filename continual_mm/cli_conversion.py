@@ -221,7 +221,7 @@ class Conversion:
         if lacking:
             terminal.out.print(
                 f"of {int(test.sum()):,} test items {' and '.join(lacking)}: retrieval counts"
-                " them as missed, where `expected` in a protocol says how many items there should be"
+                " them as missed where a protocol has `expected` ones"
             )
 
     def end(self) -> None:
