@@ -21,6 +21,7 @@ SHOWN = 5
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 _INTERRUPTED = 130
+_TEST = 2
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
@@ -127,11 +128,31 @@ class Conversion:
         """How the files are read; ``given`` is what the command decides of it."""
         return late("data.published.recipe").Recipe(mode=self._mode, **given)
 
-    def write_clips(self, records: Any, *, validation: float, frames: int = 1) -> None:
+    def provenance(self, reader: str, vectors: Any, recipe: Any, *, grown: bool = False) -> Any:
+        """What the target keeps of how it came about.
+
+        Args:
+            reader: The name of the format.
+            vectors: Of words.
+            recipe: How the files are read.
+            grown: Whether clips grow to the recipe's time.
+        """
+        return late("modality").Provenance(
+            reader=reader,
+            mode=recipe.mode,
+            vectors=late("data.published.vector_digest").digest_of(vectors),
+            max_words=recipe.max_words,
+            min_time=recipe.min_time if grown else None,
+        )
+
+    def write_clips(
+        self, records: Any, *, provenance: Any, validation: float, frames: int = 1
+    ) -> None:
         """Write published clips, a share of those for training held out.
 
         Args:
             records: Any number.
+            provenance: How they were read.
             validation: The share.
             frames: Of sound, that the published program fills clips up to; as a reference has it.
         """
@@ -139,10 +160,24 @@ class Conversion:
         held_out = dealing.HeldOut(validation=validation)
         dealt = held_out.dealt(made.without_padding(records))
         filled = {"audio": frames} if self.recipe().reference else {}
-        self.write(dealt, made.KINDS, source=str(self.target), unit="clips", filled=filled)
+        self.write(
+            dealt,
+            made.KINDS,
+            source=str(self.target),
+            unit="clips",
+            filled=filled,
+            provenance=provenance,
+        )
 
     def write(
-        self, records: Any, kinds: Any, *, source: str, unit: str, filled: Any = NOTHING
+        self,
+        records: Any,
+        kinds: Any,
+        *,
+        source: str,
+        unit: str,
+        filled: Any = NOTHING,
+        provenance: Any = None,
     ) -> None:
         """Write records whose modalities are of these kinds.
 
@@ -152,12 +187,18 @@ class Conversion:
             source: What to call them in complaints.
             unit: What they are called while they are counted.
             filled: Modality -> time that its items are filled up to in reference mode.
+            provenance: How published files were read, if they were.
         """
         made = late("data.conversion.records")
         layout, given = made.layout_of(records, kinds, source, filled=filled)
         with late("count_bar").counting(given, unit) as counted:
             made.write(
-                counted, self.target, layout=layout, dtype=self.dtype, left_out=self.complaints
+                counted,
+                self.target,
+                layout=layout,
+                dtype=self.dtype,
+                left_out=self.complaints,
+                provenance=provenance,
             )
 
     def tell(self) -> None:
@@ -170,6 +211,34 @@ class Conversion:
             f" items with {', '.join(card.names)}"
         )
         terminal.out.print(f"look at it: continual-mm data inspect {self.target}")
+
+    def tell_lacking(self) -> None:
+        """Say how many test items lack text or sound, which no question can find then."""
+        dataset = late("data.registry").load(
+            str(self.target.absolute()), standardise=False, splits=()
+        )
+        test = dataset.split == _TEST
+        lacking = [
+            f"{count:,} lack {name}"
+            for name, column in dataset.columns.items()
+            if name in ("text", "audio") and (count := int((test & ~column.present).sum()))
+        ]
+        if lacking:
+            terminal.out.print(
+                f"of {int(test.sum()):,} test items {' and '.join(lacking)}: retrieval counts"
+                " them as missed where a protocol has `expected` ones"
+            )
+
+    def end(self, *, videos: int | None = None) -> None:
+        """End with an error if more was left out than kept: something is wrong with the files.
+
+        Args:
+            videos: How many there were to read, where the report counts more than videos.
+        """
+        balance = late("data.conversion.left_out").balance
+        kept, left_out = balance(self.target, self.report, videos=videos)
+        if left_out > kept:
+            raise _MostlyLeftOutError(self.target, left_out, left_out + kept)
 
     def __enter__(self) -> Self:
         return self
@@ -190,7 +259,7 @@ class Conversion:
             raise RefusedError(Complaint(place, problem)) from error
 
     def _tell_left_out(self, found: list[Complaint]) -> None:
-        file = self.target.with_name(f"{self.target.name}.left-out.csv")
+        file = _list_of(self.target)
         listed = f"listed in {file}"
         try:
             late("data.conversion.left_out").write(found, file)
@@ -201,6 +270,11 @@ class Conversion:
         terminal.err.print(f"left out: {len(found):,} in all, {listed}")
 
 
+def _list_of(target: Path) -> Path:
+    """Where what was left out is listed."""
+    return target.with_name(f"{target.name}.left-out.csv")
+
+
 class _StoppedError(click.ClickException):
     exit_code = _INTERRUPTED
 
@@ -209,3 +283,14 @@ class _StoppedError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         terminal.err.print(f"continual-mm: {self.message}")
+
+
+class _MostlyLeftOutError(click.ClickException):
+    exit_code = 1
+
+    def __init__(self, target: Path, left_out: int, given: int) -> None:
+        super().__init__(
+            f"more than half was left out: {left_out:,} of {given:,}, see {_list_of(target)}"
+        )
+
+    show = _StoppedError.show

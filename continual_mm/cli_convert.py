@@ -1,7 +1,8 @@
 """Commands that turn published files, and extracted clips, into packs and stores."""
 
 import json
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
@@ -20,7 +21,9 @@ from continual_mm.cli_conversion import (
 )
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import shelf
+from continual_mm.data.pickles.fault import shown
 from continual_mm.late import late
+from continual_mm.modality import SPLITS
 from continual_mm.options import A_PATH
 
 
@@ -61,24 +64,41 @@ def howto100m(
     _check_folder(target, "HowTo100M")
     shares = {name: how.pop(name) for name in ("validation", "test")}
     with Conversion(target, **how) as conversion:
-        found = late("data.published.howto100m").videos(
-            late("data.published.places").read_list(paths),
-            late("data.published.captions").CaptionFile(captions),
-            features=features,
-            audio=audio,
-            report=conversion.report,
+        reader = late("data.published.howto100m")
+        listed = late("data.published.places").read_list(paths)
+        said = late("data.published.captions").CaptionFile(captions)
+        held_out = _held_out(
+            listed,
+            late("data.conversion.dealing").HeldOut(**shares),
+            lambda path: reader.is_there(path, said, features=features, audio=audio or features),
         )
+        found = reader.videos(
+            listed, said, features=features, audio=audio, report=conversion.report
+        )
+        words, recipe = conversion.vectors(), conversion.recipe(min_time=min_time)
         with late("count_bar").counting(found, "videos") as counted:
             late("data.conversion.long_videos").write_videos(
                 counted,
                 target,
-                vectors=conversion.vectors(),
-                recipe=conversion.recipe(min_time=min_time),
-                held_out=late("data.conversion.dealing").HeldOut(**shares),
+                vectors=words,
+                recipe=recipe,
+                held_out=held_out,
                 dtype=conversion.dtype,
                 left_out=conversion.complaints,
+                provenance=conversion.provenance("howto100m", words, recipe, grown=True),
             )
     conversion.tell()
+    conversion.tell_lacking()
+    conversion.end()
+
+
+def _held_out(listed: Sequence[str], shares: Any, is_there: Callable[[str], bool]) -> Any:
+    """Which videos are held out: shares, but one at least; a line says which these are."""
+    paths = {PurePosixPath(path).name: path for path in listed}
+    held_out = shares.among(paths, usable=lambda name: is_there(paths[name]))
+    for name, split in held_out.named.items():
+        terminal.out.print(f"held out for {SPLITS[split]}, so that there is one: {shown(name)}")
+    return held_out
 
 
 @convert.command()
@@ -121,15 +141,16 @@ def crosstask(
                 counted,
                 known,
                 place,
-                shown=shown,
                 vectors=vectors,
                 recipe=recipe,
                 dtype=conversion.dtype,
                 left_out=conversion.complaints,
+                provenance=conversion.provenance("crosstask", vectors, recipe),
             )
     conversion.tell()
     terminal.out.print(f"when which step is shown: {shown}; for a scenario:\n")
     terminal.out.print(_steps_protocol(target, shown))
+    conversion.end(videos=len({video for _, video in listed}))
 
 
 def _steps_protocol(target: Path | None, shown: Path) -> str:
@@ -183,14 +204,21 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
             )
             frames = max(one.form.audio_frames for one in opened)
             held_out = validation if train else 0.0
-            conversion.write_clips(records, validation=held_out, frames=frames)
+            conversion.write_clips(
+                records,
+                provenance=conversion.provenance(name, words, recipe),
+                validation=held_out,
+                frames=frames,
+            )
         conversion.tell()
+        conversion.tell_lacking()
         for one in opened:
             if one.misses:
                 terminal.out.print(
                     f"{one.path}: {one.misses} of {one.expected:,} clips are not there; set"
                     f" expected = {one.expected} in a protocol, and they count as missed"
                 )
+        conversion.end()
 
     return command
 
@@ -223,16 +251,17 @@ def _actions(name: str) -> click.Command:
     @click.command(name.lower(), help=told, short_help=told.split(".")[0] + ".")
     @click.argument("file", type=A_PATH)
     @validation_option
-    @published(to_option)
-    def command(file: Path, target: Path, validation: float, **how: Any) -> None:
+    @published(to_shelf_option)
+    def command(file: Path, target: Path | None, validation: float, **how: Any) -> None:
         files, classes = late("data.published.action_files"), late("data.conversion.classes")
-        with Conversion(target, **how) as conversion:
+        with Conversion(target or shelf.place_of(name.lower()), **how) as conversion:
             opened = files.open_actions(file, getattr(files, name))
-            records = classes.with_class_names(
-                opened, conversion.vectors(), conversion.recipe(), conversion.report
-            )
-            conversion.write_clips(records, validation=validation)
+            words, recipe = conversion.vectors(), conversion.recipe()
+            records = classes.with_class_names(opened, words, recipe, conversion.report)
+            known = conversion.provenance(name.lower(), words, recipe)
+            conversion.write_clips(records, provenance=known, validation=validation)
         conversion.tell()
+        conversion.end()
 
     return command
 
@@ -256,3 +285,4 @@ def clips(folder: Path, target: Path, **how: Any) -> None:
     conversion.tell()
     for name, one in contents.items():
         terminal.out.print(f"{name}: {one.told}")
+    conversion.end()

@@ -99,6 +99,8 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
             if entry.shelf == "scenarios":
                 for lacking in shelf.absent(checked.scenario.datasets):
                     terminal.out.print(f"  before it can run: {lacking}")
+                for stranger in late("runs.modes").strangers(checked.scenario, checked.card):
+                    terminal.out.print(f"  note: {stranger}")
     if wrong:
         context.exit(2)
 

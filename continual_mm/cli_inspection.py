@@ -28,6 +28,8 @@ def tell(found: "Inspection", *, name: str) -> None:
         f"{name}: {_count(items, 'item')} ({training:,} training, {validation:,} validation,"
         f" {test:,} test)"
     )
+    if found.card.provenance:
+        terminal.out.print(f"converted: {found.card.provenance}")
     terminal.out.print(", ".join(_extras(found, items)))
     columns = _columns(found, items)
     beside = columns.pop(PRESENT, []) if _width(columns) > WIDTH else []

@@ -65,6 +65,9 @@ def definitions(
     chosen = opening.open_strategies(entries, given)
     if lacking := shelf.absent(name for one in opened for name in one.scenario.datasets):
         raise RefusedError(lacking)
+    for one in opened:
+        for stranger in late("runs.modes").strangers(one.scenario, one.card):
+            terminal.err.print(f"continual-mm: note: {stranger}")
     return opened, chosen
 
 

@@ -51,6 +51,34 @@ class Modality:
         return size
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How published files were converted into a dataset.
+
+    Attributes:
+        reader: The name of their format, such as ``youcook2``.
+        mode: ``reference`` if they were read with the mistakes of the published program, else
+            ``robust``.
+        vectors: A digest of the words and vectors that its texts are made of.
+        max_words: Known words that a text was cut to.
+        min_time: Seconds up to which clips took in the captions around their own; None where clips
+            were cut out already.
+    """
+
+    reader: str
+    mode: str
+    vectors: str
+    max_words: int
+    min_time: float | None = None
+
+    def __str__(self) -> str:
+        clips = "" if self.min_time is None else f"clips grown to {self.min_time:g} s, "
+        return (
+            f"{self.reader} in {self.mode} mode, {clips}texts of at most {self.max_words} words,"
+            f" word vectors {self.vectors[:8]}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetCard:
     """What a dataset contains, known without loading its arrays or importing torch.
@@ -63,6 +91,7 @@ class DatasetCard:
             other data.
         has_labels: Whether items carry a class label (for ``positives = "label"``).
         groups: Groups among the training items, such as videos; 0 where items have none.
+        provenance: How it was converted, where it was and that is known.
     """
 
     name: str
@@ -71,6 +100,7 @@ class DatasetCard:
     fingerprint: str
     has_labels: bool = False
     groups: int = 0
+    provenance: Provenance | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

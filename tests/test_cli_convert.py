@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from continual_mm.cli import main
+from continual_mm.complaint import RefusedError
 from continual_mm.data import registry
 
 DICE = np.random.default_rng
@@ -81,6 +82,25 @@ def test_a_broken_clip_ends_the_job_or_is_left_out(said: Asked, broken: str, tar
     assert registry.card(target, splits=()).items == (0, 0, 3)
 
 
+@pytest.mark.parametrize("target", ["out", "out.npz"])
+def test_what_most_clips_have_is_right_whatever_the_first_one_has(said: Asked, target: str) -> None:
+    odd = [clip(9, **{"2d": np.ones(5, np.float32)})]
+    Path("clips.pkl").write_bytes(pickle.dumps([*odd, *map(clip, range(8))]))
+    told = said("youcook2", "--test", "clips.pkl", "--to", target, "--skip")
+    assert (told.code, "left out: 1 in all" in told.err) == (0, True)
+    assert registry.card(target, splits=()).items == (0, 0, 8)
+
+
+def test_a_job_that_leaves_out_more_than_half_ends_with_an_error(said: Asked) -> None:
+    for broken, code in ((3, 0), (4, 1)):
+        Path("clips.pkl").write_bytes(pickle.dumps([*map(clip, range(3)), *[3] * broken]))
+        told = said("youcook2", "--test", "clips.pkl", "--to", f"out{broken}.npz", "--skip")
+        assert told.code == code
+        line = "continual-mm: more than half was left out: 4 of 7, see out4.npz.left-out.csv\n"
+        assert told.err.endswith(line) == bool(code)
+        assert registry.card(f"out{broken}.npz", splits=()).items == (0, 0, 3)
+
+
 @pytest.mark.parametrize("target", ["", ".", "..", "/", "words.txt", "features", "dangling"])
 def test_a_target_that_is_there_is_told_before_anything_is_read(said: Asked, target: str) -> None:
     Path("features").mkdir()
@@ -135,9 +155,11 @@ def howto100m(said: Asked, paths: str, *options: str, to: str = "out") -> Simple
         for name, features in (("aaa", 4), ("bbb", 4), ("odd", 5)):
             write_video(name, features)
     said_in = {"start": [1, 3], "end": [2, 8.5], "text": ["add", "salt"]}
-    Path("caption.json").write_text(json.dumps(dict.fromkeys(("aaa", "bbb", "odd"), said_in)))
+    Path("caption.json").write_text(
+        json.dumps(dict.fromkeys(("aaa", "bbb", "ccc", "ddd", "odd"), said_in))
+    )
     Path("paths.csv").write_bytes(paths.encode())
-    shares = ("--validation", "0", "--test", "0")
+    shares = () if "--validation" in options else ("--validation", "0", "--test", "0")
     source = ("paths.csv", "--captions", "caption.json", "--features", "features")
     return said("howto100m", *source, "--to", to, *shares, *options)
 
@@ -173,6 +195,18 @@ def test_a_video_that_cannot_be_taken_ends_the_job_or_is_left_out(said: Asked, p
     assert registry.card("out", splits=()).items == (4, 0, 0)
 
 
+def test_what_most_videos_have_is_right_whatever_the_first_one_has(said: Asked) -> None:
+    told = howto100m(said, "path\nodd\naaa\nbbb\n", "--skip")
+    assert (told.code, registry.card("out", splits=()).items) == (0, (4, 0, 0))
+    assert "odd" in Path("out.left-out.csv").read_text()
+
+
+def test_videos_count_as_left_out_not_their_captions(said: Asked) -> None:
+    assert howto100m(said, "path\nnone\naaa\n", "--skip", to="half").code == 0
+    told = howto100m(said, "path\nnone\nneither\naaa\n", "--skip")
+    assert (told.code, "left out: 2 of 3" in told.err) == (1, True)
+
+
 def test_what_leads_out_of_the_folder_is_told_as_such(said: Asked) -> None:
     for path in ("../aaa", "/aaa", "aaa/../aaa"):
         told = howto100m(said, f"path\n{path}\n")
@@ -202,14 +236,31 @@ def test_howto100m_is_no_pack(said: Asked) -> None:
     assert (told.code, "name a folder" in told.err) == (2, True)
 
 
-def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(said: Asked) -> None:
+def write_actions(*classes: str) -> None:
     clips = [
         {"2d_pooled": one.pop("2d"), "3d_pooled": one.pop("3d"), "video": one.pop("id")} | one
         for one in map(clip, range(6))
     ]
     for number, one in enumerate(clips):
-        one |= {"class": ("AddSalt", "Zzz")[number % 2], "training": int(number < 3)}
+        one |= {"class": classes[number % 2], "training": int(number < 3)}
     Path("clips.pkl").write_bytes(pickle.dumps(clips))
+
+
+def test_classified_clips_are_a_dataset_by_name(
+    said: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTINUAL_MM_DATA", str(tmp_path / "shelf"))
+    write_actions("AddSalt", "Salt")
+    for name in ("ucf101", "hmdb51"):
+        before = registry.card(name)
+        assert (before.has_labels, sum(before.items)) == (True, 0)
+        assert said(name, "clips.pkl", "--validation", "0").code == 0
+        after = registry.card(name, splits=())
+        assert (after.has_labels, after.names) == (True, before.names)
+
+
+def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(said: Asked) -> None:
+    write_actions("AddSalt", "Zzz")
     told = said("ucf101", "clips.pkl", "--to", "out.npz")
     assert (told.code, "class 'Zzz': no word of it is known" in told.err) == (2, True)
     assert said("ucf101", "clips.pkl", "--to", "out.npz", "--skip").code == 0
@@ -222,3 +273,27 @@ def test_sounds_are_as_long_as_published_only_in_reference(said: Asked, to: str)
         assert converted(said, to=f"{frames}{to}", options=options).code == 0
         card = registry.card(f"{frames}{to}", splits=())
         assert {one.name: one.shape for one in card.modalities}["audio"] == (frames, 2)
+
+
+def test_of_few_videos_one_each_is_held_out_and_told(said: Asked) -> None:
+    for name in ("aaa", "bbb", "ccc", "ddd"):
+        write_video(name)
+    names = "path\naaa\nbbb\nccc\nddd\nnone\n"
+    told = howto100m(said, names, "--validation", "0.001", "--test", "0.001", "--skip")
+    assert told.code == 0
+    assert registry.card("out").items == (4, 2, 2)
+    for split in ("validation", "test"):
+        assert f"held out for {split}, so that there is one: " in told.out
+
+
+@pytest.mark.parametrize("load", [registry.card, registry.load])
+def test_a_store_without_validation_items_is_refused_with_the_options_that_help(
+    said: Asked, load: Callable[[str], object]
+) -> None:
+    assert howto100m(said, "path\naaa\nbbb\n").code == 0
+    with pytest.raises(RefusedError, match="there is no validation item; convert it again, with"):
+        load("out")
+    for target in ("clips", "clips.npz"):
+        converted(said, to=target)
+        with pytest.raises(RefusedError, match="files for --train and --test"):
+            registry.card(target)

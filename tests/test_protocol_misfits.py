@@ -85,7 +85,8 @@ def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder
         (
             ONE.replace("scored", "absent") + BOTH,
             "here/mine.toml, [[protocol]] 1, dataset 'absent.npz': not registered (registered: "
-            "narrated_shapes, digits, howto100m, youcook2, msrvtt, lsmdc, crosstask) and no file "
+            "narrated_shapes, digits, howto100m, youcook2, msrvtt, lsmdc, crosstask, "
+            "ucf101, hmdb51) and no file "
             "here/absent.npz; give a registered name, an .npz file, a store, or hf:owner/name",
         ),
         (

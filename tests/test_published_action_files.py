@@ -67,11 +67,13 @@ def test_splits_are_those_of_the_file_or_what_is_asked(tmp_path: Path) -> None:
     assert [one["split"] for one in every] == [2, 2, 2]
 
 
-def test_reference_gives_the_published_frames_and_robust_the_valid_ones(tmp_path: Path) -> None:
+def test_reference_fills_sound_up_and_cuts_none_and_robust_gives_the_valid_frames(
+    tmp_path: Path,
+) -> None:
     recipe = Recipe(mode="reference", audio_frames=90)
     (ucf, *_) = read(tmp_path, clips(*NAMES), UCF101, recipe, split=2)
     (hmdb, *_) = read(tmp_path, clips(*NAMES), HMDB51, recipe, split=2)
-    assert (ucf["nframes"], hmdb["nframes"]) == (32, 70)
+    assert (ucf["nframes"], hmdb["nframes"]) == (70, 70)
     assert np.shape(ucf["audio"]) == (90, 3)
     (robust, *_) = read(tmp_path, clips(*NAMES), UCF101, Recipe())
     np.testing.assert_array_equal(robust["audio"], clips(*NAMES)[0]["audio"].T)

@@ -10,6 +10,7 @@ import pytest
 
 from continual_mm.complaint import RefusedError
 from continual_mm.data.published.captions import CaptionFile
+from continual_mm.data.published.report import Report
 
 SOUND: dict[str, Any] = {"start": [0, 2.5], "end": [2.0, 4], "text": ["add", "stir"]}
 
@@ -65,14 +66,14 @@ def test_json_is_read(tmp_path: Path) -> None:
     [
         ({"end": [2.0]}, "2 starts, 1 ends and 2 texts"),
         ({"start": [], "end": [], "text": []}, "0 starts"),
-        ({"start": [0, float("nan")]}, "'start' is no finite number of seconds in 1"),
-        ({"start": [0, float("-inf")]}, "'start' is no finite number of seconds in 1"),
+        ({"start": [0, float("nan")]}, "captions 1: 'start' is no finite number of seconds"),
+        ({"start": [0, float("-inf")]}, "captions 1: 'start' is no finite number of seconds"),
         ({"start": [0, "2"]}, "'start' is no finite number"),
         ({"start": [0, True]}, "'start' is no finite number"),
         ({"start": [0, 10**5000]}, "'start' is no finite number"),
         ({"start": [0, 1 + 2j]}, "'start' is no finite number"),
-        ({"end": [2.0, 2.4]}, "captions end before they start: 1"),
-        ({"text": ["add", None]}, "'text' is no text in 1 (NoneType)"),
+        ({"end": [2.0, 2.4]}, "captions 1: they end before they start"),
+        ({"text": ["add", None]}, "captions 1: 'text' is no text (NoneType)"),
         ({"text": "add"}, "no list 'text'"),
         ({"start": np.zeros((2, 2))}, "no list 'start'"),
     ],
@@ -95,3 +96,40 @@ def test_missing_videos_keys_and_files_are_told(tmp_path: Path) -> None:
     broken.write_text('{"v": ')
     assert "is no JSON" in refusal(broken)
     assert "No such file" in refusal(tmp_path / "no.json")
+
+
+def test_captions_that_python_2_pickled_as_bytes_are_utf_8(tmp_path: Path) -> None:
+    said = "don\u2019t".encode()
+    path = tmp_path / "caption.pickle"
+    times = b"U\x05start]K\x00aU\x03end]K\x02a"
+    path.write_bytes(
+        b"\x80\x02}(U\x01v}(" + times + b"U\x04text]U" + bytes([len(said)]) + said + b"auu."
+    )
+    assert CaptionFile(path).of("v").texts == ("don\u2019t",)
+
+
+def test_one_odd_caption_is_left_out_without_its_video_where_such_are_skipped(
+    tmp_path: Path,
+) -> None:
+    said = {
+        "start": [0, float("nan"), 2, 3, 9, 5],
+        "end": [1, 2, 3, 4, 8, 6],
+        "text": ["one", "two", None, "four", "five", "six"],
+    }
+    report = Report(skip=True)
+    found = CaptionFile(written(tmp_path, {"v": said})).of("v", report)
+    assert (found.texts, found.starts.tolist()) == (("one", "four", "six"), [0, 3, 5])
+    assert [one.place.rpartition(", ")[2] for one in report.skipped] == [
+        f"captions {row}" for row in (1, 2, 4)
+    ]
+    for odd in (Report(), None):
+        with pytest.raises(RefusedError, match="captions 1: 'start' is no finite number"):
+            CaptionFile(tmp_path / "caption.pickle").of("v", odd)
+
+
+def test_a_video_without_any_sound_caption_is_refused_even_where_such_are_skipped(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, {"v": SOUND | {"text": [1, 2]}})
+    with pytest.raises(RefusedError, match="no caption that can be read"):
+        CaptionFile(path).of("v", Report(skip=True))

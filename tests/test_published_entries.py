@@ -94,3 +94,50 @@ def test_a_file_of_one_clip_that_holds_itself_is_refused_clip_by_clip(tmp_path: 
     clip = Entry.of(second, 1, path, set())
     assert "is a list" in refusal(lambda: clip.vector("2d"))
     assert "is no text" in refusal(lambda: clip.texts("caption"))
+
+
+def python_2(text: bytes, code: bytes) -> bytes:
+    """A string as Python 2 pickled it: short, long, or in letters."""
+    if code == pickle.STRING:
+        return code + b"'" + text.decode("latin-1").encode("unicode-escape") + b"'\n"
+    size = len(text).to_bytes(1 if code == pickle.SHORT_BINSTRING else 4, "little")
+    return code + size + text
+
+
+@pytest.mark.parametrize("code", [pickle.STRING, pickle.SHORT_BINSTRING, pickle.BINSTRING])
+def test_strings_of_python_2_are_utf_8_where_they_can_be(tmp_path: Path, code: bytes) -> None:
+    path = tmp_path / "clips.pkl"
+    for raw, text in (
+        ("don\u2019t add salt".encode(), "don\u2019t add salt"),
+        ("crème brûlée".encode("latin-1"), "crème brûlée"),
+        ("\N{GRINNING FACE}".encode(), "\N{GRINNING FACE}"),
+        (b"salt", "salt"),
+    ):
+        entries = b"]}(U\x02id" + python_2(raw, code) + b"U\x07caption" + python_2(raw, code)
+        path.write_bytes(b"\x80\x02" + entries + b"U\x04many]" + python_2(raw, code) + b"aua.")
+        (raw_entry,) = entries_in(path)
+        found = Entry.of(raw_entry, 0, path, set())
+        assert (found.name, found.text("caption"), found.texts("many")) == (text, text, [text])
+        assert {type(one) for one in (found.name, *found.texts("many"))} == {str}
+
+
+def test_what_looks_like_wrongly_read_bytes_and_is_text_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "clips.pkl"
+    path.write_bytes(pickle.dumps([{"id": "a", "caption": "donâ\x80\x99t"}], 2))
+    (raw_entry,) = entries_in(path)
+    assert Entry.of(raw_entry, 0, path, set()).text("caption") == "donâ\x80\x99t"
+
+
+def test_bytes_of_an_array_of_python_2_stay_bytes(tmp_path: Path) -> None:
+    values = np.frombuffer(
+        "\u2019\u2019\u2019\u2019".encode(), np.float32
+    )  # valid UTF-8, and numbers
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    order = b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR" + order
+    raw = values.tobytes()
+    state = b"(K\x01(K\x03t" + dtype + b"\x89U" + bytes([len(raw)]) + raw + b"tb"
+    path = tmp_path / "clips.pkl"
+    path.write_bytes(b"\x80\x02]}(U\x02idU\x01aU\x022d" + array + state + b"ua.")
+    (raw_entry,) = entries_in(path)
+    np.testing.assert_array_equal(Entry.of(raw_entry, 0, path, set()).vector("2d"), values)

@@ -279,3 +279,27 @@ def test_a_hostile_list_is_refused_or_listed(tmp_path: Path) -> None:
 def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RefusedError):
         Recipe(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("2d", "2D features"), ("3d", "3D features"), ("spec", "sound")]
+)
+def test_a_missing_file_is_told_with_its_place_and_what_it_is(
+    tmp_path: Path, kind: str, what: str
+) -> None:
+    write_dataset(tmp_path)
+    folder = tmp_path / ("audio" if kind == "spec" else "features")
+    file = folder / PATHS[1] / f"bbbbbbbbbbb_{kind}.npz"
+    file.unlink()
+    with pytest.raises(RefusedError) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{file}: is not there: the {what} of a video")
+
+
+def test_an_odd_caption_leaves_its_video_where_such_are_skipped(tmp_path: Path) -> None:
+    write_dataset(tmp_path)
+    odd = CAPTIONS["bbbbbbbbbbb"] | {"start": [1.0, 5.0], "end": [2.0, 4.0], "text": ["add", "a"]}
+    (tmp_path / "caption.pickle").write_bytes(pickle.dumps(CAPTIONS | {"bbbbbbbbbbb": odd}))
+    report = Report(skip=True)
+    assert [len(one.captions) for one in read(tmp_path, report)][1] == 1
+    assert len(report.skipped) == 1

@@ -25,3 +25,16 @@ def test_robust_tries_the_lower_case_of_unknown_words() -> None:
 def test_only_known_words_count_towards_the_limit() -> None:
     text = "the " * 30 + "add " * 25
     assert known_rows(text, VOCABULARY, max_words=20, mode="reference") == [0] * 20
+
+
+def test_a_long_text_is_read_no_further_than_its_first_known_words() -> None:
+    looked_up: list[str] = []
+
+    class Vocabulary(dict[str, int]):
+        def get(self, word: str, default: object = None) -> object:  # type: ignore[override]
+            looked_up.append(word)
+            return super().get(word, default)
+
+    text = "salt and " * 10_000
+    found = known_rows(text, Vocabulary(salt=3), max_words=2, mode="reference")
+    assert (found, looked_up) == ([3, 3], ["salt", "and", "salt"])

@@ -93,7 +93,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_gathered(tmp_path
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"ids": "clip 1"}, "the id 'clip 1' occurs more than once"),
+        ({"ids": "clip 1"}, "ids occur more than once: 'clip 1'"),
         ({"touch": np.zeros(2)}, "item 'clip 7', column 'touch': has shape"),
     ],
 )

@@ -117,7 +117,7 @@ class Archive:
 
 
 def _open(path: Path, source: str) -> zipfile.ZipFile:
-    remedy = "a feature pack is what numpy.savez writes"
+    remedy = "give a file as numpy.savez writes it"
     start = b""
     try:
         with path.open("rb") as stream:

@@ -4,21 +4,29 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from uuid import uuid4
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import numpy.lib.format as npy
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
 
 from continual_mm.data.archive import Archive, Header
 from continual_mm.data.dataset import Dataset, Standardise, assemble, make_card
 from continual_mm.data.findings import Findings
-from continual_mm.data.rows import check_split
+from continual_mm.data.provenance import ProvenanceForm
+from continual_mm.data.rows import SPLIT_NUMBERS, check_split
 from continual_mm.data.schema import KIND, Schema, read_schema
-from continual_mm.modality import SPLITS, DatasetCard
+from continual_mm.modality import SPLITS, DatasetCard, Provenance
+
+PROVENANCE = "provenance"
+"""The column, of one text in JSON, that says how published files were converted into a pack."""
+
+_LONGEST_PROVENANCE = 4096  # bytes of that column
 
 _UNIX, _READABLE_BY_ALL = 3, 0o644 << 16
 
@@ -46,9 +54,10 @@ def read_pack(
     findings = Findings(str(path))
     with Archive(Path(path), findings) as archive:
         schema = _schema(archive, findings)
+        provenance = _provenance(archive, findings)
         check_fits([archive.headers[name] for name in schema.used], machine_memory(), findings)
         read = {name: archive.read(name) for name in schema.used}
-    return assemble(
+    dataset = assemble(
         {name: column for name, column in read.items() if column is not None},
         schema,
         findings,
@@ -57,6 +66,8 @@ def read_pack(
         standardised=standardise,
         splits=splits,
     )
+    known = provenance.provenance if provenance else None
+    return replace(dataset, card=replace(dataset.card, provenance=known))
 
 
 def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
@@ -73,11 +84,13 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
     findings = Findings(str(path))
     with Archive(Path(path), findings) as archive:
         schema = _schema(archive, findings)
+        provenance = _provenance(archive, findings)
         column = archive.read("split") if "split" in schema.used else None
         group = archive.read("group") if "group" in schema.used else None
-    split = check_split(column, findings, needed=splits)
+    remedy = provenance.remedy if provenance else SPLIT_NUMBERS
+    split = check_split(column, findings, needed=splits, remedy=remedy)
     findings.refuse()
-    return make_card(
+    card = make_card(
         schema,
         split,
         group,
@@ -85,6 +98,7 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
         fingerprint=archive.fingerprint,
         has_labels="label" in schema.used,
     )
+    return replace(card, provenance=provenance.provenance if provenance else None)
 
 
 def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) -> None:
@@ -110,6 +124,12 @@ def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) ->
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def provenance_column(provenance: Provenance | None) -> dict[str, NDArray[Any]]:
+    """The column that keeps it in a pack; none of nothing."""
+    form = ProvenanceForm.of(provenance)
+    return {} if form is None else {PROVENANCE: np.array(form.model_dump_json())}
 
 
 def check_fits(headers: Iterable[Header], memory: int, findings: Findings) -> None:
@@ -138,6 +158,21 @@ def _schema(archive: Archive, findings: Findings) -> Schema:
     }
     texts = {name: str(kind) for name, kind in kinds.items() if kind is not None}
     return read_schema(archive.headers, texts, findings)
+
+
+def _provenance(archive: Archive, findings: Findings) -> ProvenanceForm | None:
+    header = archive.headers.get(PROVENANCE)
+    if header is None or header.dtype.kind != "U" or header.shape != ():
+        return None
+    text = "" if header.dtype.itemsize > _LONGEST_PROVENANCE else str(archive.read(PROVENANCE))
+    if not text.startswith("{"):
+        return None  # somebody's own words, in a column that means nothing here
+    try:
+        return ProvenanceForm.model_validate_json(text)
+    except ValidationError:
+        problem = "does not say how the pack was converted, as it should"
+        findings.about(PROVENANCE, problem, "convert it again, or take the column out")
+        return None
 
 
 def machine_memory() -> int:

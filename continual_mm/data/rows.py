@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from continual_mm.data.findings import Findings, first_few
 from continual_mm.modality import SPLITS
 
-_SPLIT_NUMBERS = "0 is training, 1 validation, 2 test"
+SPLIT_NUMBERS = "0 is training, 1 validation, 2 test"
+"""What the split column says; the remedy where an item says another thing, or none says one."""
 
 
 def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
@@ -28,7 +29,11 @@ def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
 
 
 def check_split(
-    split: NDArray[Any] | None, findings: Findings, *, needed: Collection[str] = SPLITS
+    split: NDArray[Any] | None,
+    findings: Findings,
+    *,
+    needed: Collection[str] = SPLITS,
+    remedy: str = SPLIT_NUMBERS,
 ) -> NDArray[np.int64]:
     """Complain about values that are no split, and about splits without items.
 
@@ -36,6 +41,7 @@ def check_split(
         split: The column; None if there is none.
         findings: Takes the complaints.
         needed: Splits that must have an item; for items that only score, ``test`` is enough.
+        remedy: What to do about one that has none.
 
     Returns:
         The split of each item; empty where there is no such column.
@@ -43,14 +49,18 @@ def check_split(
     if split is None:
         return np.empty(0, dtype=np.int64)
     known = (split >= 0) & (split < len(SPLITS))
-    findings.about_rows("split", "no such split", np.flatnonzero(~known), _SPLIT_NUMBERS)
+    findings.about_rows("split", "no such split", np.flatnonzero(~known), SPLIT_NUMBERS)
     checked: NDArray[np.int64] = split.astype(np.int64)
-    check_counts(count_splits(checked), findings, needed=needed)
+    check_counts(count_splits(checked), findings, needed=needed, remedy=remedy)
     return checked
 
 
 def check_counts(
-    counts: tuple[int, int, int], findings: Findings, *, needed: Collection[str] = SPLITS
+    counts: tuple[int, int, int],
+    findings: Findings,
+    *,
+    needed: Collection[str] = SPLITS,
+    remedy: str = SPLIT_NUMBERS,
 ) -> None:
     """Complain about splits without items.
 
@@ -58,10 +68,11 @@ def check_counts(
         counts: Items per split.
         findings: Takes the complaints.
         needed: Splits that must have an item.
+        remedy: What to do about one that has none.
     """
     for meaning, items in zip(SPLITS, counts, strict=True):
         if items == 0 and meaning in needed:
-            findings.about("split", f"there is no {meaning} item", _SPLIT_NUMBERS)
+            findings.about("split", f"there is no {meaning} item", remedy)
 
 
 def check_lengths(

@@ -32,7 +32,8 @@ def load_pickle(path: Path) -> object:
     Containers and scalars come back as they are, ``OrderedDict`` and ``defaultdict`` as dicts;
     NumPy's arrays, which may be read-only, scalars and dtypes; torch's tensors, on the CPU and
     without gradient; a frame of pandas as a dict of its columns, a series as its values. Pickles of
-    Python 2 are read too, their strings with one character per byte (latin-1).
+    Python 2 are read too, their strings with one character per byte (latin-1), since any may be
+    an array's; :func:`~continual_mm.data.pickles.literals.told` reads those that are text.
 
     Args:
         path: A pickle of any protocol, or a file of torch, zip or legacy.

@@ -4,7 +4,9 @@ import copyreg
 import os
 import pickle
 import struct
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from continual_mm.complaint import RefusedError
-from continual_mm.data.unpickling import load_pickle
+from continual_mm.data.unpickling import load_pickle, unpickled
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -203,3 +205,55 @@ def test_persistent_ids_and_outside_buffers_are_refused(refusal: Callable[[bytes
     assert "kept elsewhere" in refusal(b"Pa\n.")
     array = pickle.dumps(np.zeros(3), 5, buffer_callback=lambda buffer: False)
     assert "outside of the file" in refusal(array)
+
+
+LONGDOUBLE = np.longdouble("1e400") if np.finfo(np.longdouble).max > 1e308 else None
+ALIKE = {
+    "powers of two": lambda n: product((2.0 ** (61 * k) for k in range(-17, 17)), repeat=n),
+    "negative numbers": lambda n: product((-1, -2), repeat=4 * n),
+    "a text and its bytes": lambda n: product(("a", b"a"), repeat=4 * n),
+    "texts of wide and of narrow letters": lambda n: product(("\u0101", "\1\1"), repeat=4 * n),
+    "nothing, in words": lambda n: product(("", b"", 0), repeat=3 * n),
+    "beyond double": lambda n: (LONGDOUBLE * number for number in range(1, 30**n)),
+}
+
+
+@pytest.mark.parametrize("attack", sorted(ALIKE))
+@pytest.mark.parametrize(
+    "pack", [dict.fromkeys, set, frozenset, lambda keys: OrderedDict.fromkeys(keys)]
+)
+def test_keys_of_which_any_number_hash_alike_are_refused(
+    refusal: Callable[[bytes], str], attack: str, pack: Callable[[Any], object]
+) -> None:
+    """As keys of a dict n of them take n * n steps: seconds for a file of some 100 kB."""
+    if attack == "beyond double" and LONGDOUBLE is None:
+        pytest.skip("this machine's long doubles are doubles")
+    keys = list(ALIKE[attack](2))
+    assert len(keys) > 200
+    assert len(set(map(hash, keys))) == 1
+    assert "as the key of a dict or element of a set" in refusal(pickle.dumps(pack(keys)))
+
+
+def test_of_the_numbers_that_may_be_keys_few_hash_alike() -> None:
+    powers = [2.0 ** (61 * k) for k in range(-17, 16)]
+    whole = [one for k in range(8) for one in (1 + k * (2**61 - 1), -1 - k * (2**61 - 1))]
+    keys = {*powers, *whole, np.float32(0.5), np.float64(0.25), np.int64(7), "a", b"a", None}
+    assert unpickled(pickle.dumps(keys), place="keys") == keys
+
+
+def test_of_the_pairs_that_may_be_keys_few_hash_alike() -> None:
+    parts = (-2, -1, 0, 1, 2**24 - 1, "", b"", "a", b"a", "\u0101", "\1\1", None)
+    keys = set(product(parts, repeat=2))
+    assert unpickled(pickle.dumps(keys), place="keys") == keys
+    assert max(Counter(map(hash, keys)).values()) <= 9
+    # Whole numbers: the hash is taken apart, so that all pairs are looked at without making them.
+    mask, (shift, odd, start) = 2**64 - 1, (31, 0x9E3779B185EBCA87, 0x27D4EB2F165667C5)
+    factor = 0xC2B2AE3D27D4EB4F
+    first = np.arange(1 - 2**20, 2**20).view(np.uint64)  # 24 bits as well, in 10 seconds
+    mixed = np.uint64(start) + first * np.uint64(factor)
+    mixed = ((mixed << np.uint64(shift)) | (mixed >> np.uint64(64 - shift))) * np.uint64(odd)
+    needed = np.sort(mixed * np.uint64(pow(factor, -1, 2**64)))
+    assert np.diff(needed).min() > 2**21  # no second part makes up for another first one
+    last = (int(mixed[0]) + 5 * factor) & mask
+    last = ((last << shift | last >> 64 - shift) * odd + (2 ^ start ^ 3527539)) & mask
+    assert hash((1 - 2**20, 5)) & mask == last

@@ -4,14 +4,14 @@ Features and sounds are kept once, however many captions' windows overlap.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.conversion.dealing import HeldOut
-from continual_mm.data.conversion.recordings import Floats, layout_of, written
+from continual_mm.data.conversion.recordings import COMPARED, Parts, layout_of, usual, written
 from continual_mm.data.conversion.records import DType
 from continual_mm.data.published.howto100m import Video
 from continual_mm.data.published.recipe import Recipe
@@ -21,7 +21,7 @@ from continual_mm.data.published.windows import Window as Clip
 from continual_mm.data.published.windows import feature_slice, grown, sound_slice
 from continual_mm.data.store.layout import Window
 from continual_mm.data.store.writer import store_writer
-from continual_mm.modality import DatasetCard
+from continual_mm.modality import DatasetCard, Provenance
 
 
 def write_videos(
@@ -33,6 +33,7 @@ def write_videos(
     held_out: HeldOut,
     dtype: DType = "float16",
     left_out: list[Complaint] | None = None,
+    provenance: Provenance | None = None,
 ) -> DatasetCard:
     """Write a store with an item for every caption of some videos.
 
@@ -42,7 +43,8 @@ def write_videos(
     spectrogram; its text the known words of the captions inside. ``group`` is the video.
 
     Args:
-        videos: One after the other; all have features of the same sizes.
+        videos: One after the other; all have features of the same sizes, those that are most
+            frequent among the first of them.
         folder: Where to; it must not be there.
         vectors: Of words.
         recipe: In ``reference`` a caption in the first 12.5 ms has one frame of 0 dB for its sound,
@@ -51,18 +53,21 @@ def write_videos(
         dtype: In which features are stored.
         left_out: Takes the complaints about faulty videos and items, which then are left out;
             without it they end the writing.
+        provenance: How the videos' files were read, which the store keeps.
 
     Raises:
         RefusedError: With everything that is wrong.
     """
     given = iter(videos)
-    first = next(given, None)
-    if first is None:
+    first = list(islice(given, COMPARED))
+    if not first:
         remedy = "see what was left out, and why"
         raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
-    layout = layout_of(*_recording(first, recipe), vectors, recipe)
-    with store_writer(folder, layout=layout, dtype=dtype, left_out=left_out) as writer:
-        for video in chain([first], given):
+    layout = layout_of(*usual(_recording(video, recipe) for video in first), vectors, recipe)
+    with store_writer(
+        folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
+    ) as writer:
+        for video in chain(first, given):
             number = written(writer, video.name, _recording(video, recipe), left_out)
             if number is None:
                 continue
@@ -71,7 +76,7 @@ def write_videos(
         return writer.finish()
 
 
-def _recording(video: Video, recipe: Recipe) -> tuple[Floats, Floats, Floats]:
+def _recording(video: Video, recipe: Recipe) -> Parts:
     sound = video.sound.T
     if recipe.reference:
         # What clips without sound have; 0 dB, as the published program fills up with.

@@ -1,5 +1,7 @@
 """Videos as a store keeps them: a recording of each, which items are windows of."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,25 @@ from continual_mm.data.store.writer import StoreWriter
 from continual_mm.modality import Kind, Modality
 
 Floats = NDArray[np.floating[Any]]
+Parts = tuple[Floats, Floats, Floats]
+"""2D and 3D features and sound of a video, time first."""
+
+COMPARED = 32
+"""Videos whose sizes are compared, so that no odd one decides what is right."""
 
 _2D, _3D, _SOUND = "features_2d", "features_3d", "sound"
 """Columns of the recordings."""
+
+
+def usual(videos: Iterable[Parts]) -> Parts:
+    """The first of some videos whose features are of the sizes that most have."""
+    given = tuple(videos)
+    ((sizes, _),) = Counter(map(_sizes, given)).most_common(1)
+    return next(parts for parts in given if _sizes(parts) == sizes)
+
+
+def _sizes(parts: Parts) -> tuple[int, ...]:
+    return tuple(part.shape[1] for part in parts)
 
 
 def layout_of(
@@ -44,7 +62,7 @@ def layout_of(
 def written(
     writer: StoreWriter,
     name: str,
-    parts: tuple[Floats, Floats, Floats],
+    parts: Parts,
     left_out: list[Complaint] | None,
 ) -> int | None:
     """The number of a video's recording; None if it is faulty and left out with its items.
@@ -52,7 +70,7 @@ def written(
     Args:
         writer: Of the store.
         name: The video's.
-        parts: 2D and 3D features and sound, time first.
+        parts: What it is made of.
         left_out: Takes the complaints about a faulty one; without it they end the writing.
     """
     try:

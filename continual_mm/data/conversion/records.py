@@ -1,10 +1,11 @@
 """Records as readers give them, on their way into a pack or a store."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.published.report import Record
 from continual_mm.data.store.small import write_pack_from
 from continual_mm.data.store.writer import write_store
-from continual_mm.modality import Kind, Modality
+from continual_mm.modality import Kind, Modality, Provenance
 
 DType = Literal["float16", "float32"]
 
@@ -21,6 +22,9 @@ KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
 
 LOOKED_AT = 1000
 """Records after which a modality that none had counts as missing in all."""
+
+COMPARED = 100
+"""Records whose sizes are compared, so that no odd one decides what is right."""
 
 
 def without_padding(records: Iterable[Record]) -> Iterator[Record]:
@@ -46,10 +50,10 @@ def layout_of(
 ) -> tuple[tuple[Modality, ...], Iterator[Record]]:
     """What the modalities of records are, and all the records.
 
-    Feature sizes are those of the first record that has the modality.
+    Feature sizes are those that are most frequent among the first records.
 
     Args:
-        records: Any number; the first thousand are held while they are looked at.
+        records: Any number; the first are held while they are looked at, up to a thousand.
         kinds: By modality.
         source: What to call them in complaints.
         filled: Modality -> time that its items are filled up to in reference mode.
@@ -59,16 +63,19 @@ def layout_of(
     """
     given = iter(records)
     looked: list[Record] = []
-    found: dict[str, Modality] = {}
+    shapes: dict[str, Counter[tuple[int, ...]]] = {name: Counter() for name in kinds}
     for record in given:
         looked.append(record)
         for name, kind in kinds.items():
-            values: Any = record.get(name)
-            if name not in found and values is not None:
-                time = (filled.get(name, 1),) if kind.has_length else ()
-                found[name] = Modality(name, kind, (*time, *values.shape[len(time) :]))
-        if len(found) == len(kinds) or len(looked) == LOOKED_AT:
+            if isinstance(values := record.get(name), np.ndarray):
+                shapes[name][values.shape[kind.has_length :]] += 1
+        if len(looked) >= (COMPARED if all(shapes.values()) else LOOKED_AT):
             break
+    found: dict[str, Modality] = {}
+    for name, counts in shapes.items():
+        for shape, _ in counts.most_common(1):
+            time = (filled.get(name, 1),) if kinds[name].has_length else ()
+            found[name] = Modality(name, kinds[name], (*time, *shape))
     if not found:
         problem = "has no clip with any modality" if looked else "has no clip that can be read"
         raise RefusedError(Complaint(source, problem, "see what was left out, and why"))
@@ -88,6 +95,7 @@ def write(
     layout: tuple[Modality, ...],
     dtype: DType,
     left_out: list[Complaint] | None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write records as a pack if the target ends in ``.npz``, else as a store.
 
@@ -98,15 +106,25 @@ def write(
         dtype: In which features are stored.
         left_out: Takes the complaints about faulty records, which then are left out; without it
             they end the writing.
+        provenance: How published files were converted into the records.
 
     Raises:
         RefusedError: If the target is there, and with everything that is wrong with records.
     """
     if target.suffix != ".npz":
-        write_store(records, target, layout=layout, dtype=dtype, left_out=left_out)
+        write_store(
+            records,
+            target,
+            layout=layout,
+            dtype=dtype,
+            left_out=left_out,
+            provenance=provenance,
+        )
         return
     if target.exists():
         remedy = "remove it, or choose another name"
         raise RefusedError(Complaint(str(target), "is there already", remedy))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_pack_from(records, target, layout=layout, dtype=dtype, left_out=left_out)
+    write_pack_from(
+        records, target, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
+    )

@@ -5,13 +5,13 @@ Steps of tasks are items of their own, of text alone; a protocol of the kind ``s
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.data.conversion.recordings import Floats, layout_of, written
+from continual_mm.data.conversion.recordings import COMPARED, Floats, layout_of, usual, written
 from continual_mm.data.conversion.records import DType
 from continual_mm.data.published.crosstask import Task, Video
 from continual_mm.data.published.recipe import Recipe
@@ -19,9 +19,10 @@ from continual_mm.data.published.report import Record, Report
 from continual_mm.data.published.sound import LOUDEST, QUIETEST
 from continual_mm.data.published.vectors import WordVectors
 from continual_mm.data.published.windows import HOP, SAMPLE_RATE
+from continual_mm.data.shelf import steps_of
 from continual_mm.data.store.layout import Window
 from continual_mm.data.store.writer import store_writer
-from continual_mm.modality import DatasetCard
+from continual_mm.modality import DatasetCard, Provenance
 
 COLUMNS = ("video", "task", "step", "start", "end")
 """Of the file that says when steps are shown."""
@@ -58,11 +59,11 @@ def write_step_videos(
     tasks: Mapping[str, Task],
     folder: Path,
     *,
-    shown: Path,
     vectors: WordVectors,
     recipe: Recipe,
     dtype: DType = "float16",
     left_out: list[Complaint] | None = None,
+    provenance: Provenance | None = None,
 ) -> DatasetCard:
     """Write a store with an item for every second of some videos and one for every step.
 
@@ -74,30 +75,34 @@ def write_step_videos(
     Args:
         videos: One after the other; all have features of the same sizes.
         tasks: By id; those that no video has are passed over.
-        folder: Where to; it must not be there.
-        shown: Where the file goes that says when which video shows which step; the same.
+        folder: Where to; it must not be there, nor the file beside it that says when which video
+            shows which step, see :func:`~continual_mm.data.shelf.steps_of`.
         vectors: Of words.
         recipe: In ``reference`` silence is 0 dB, as published; in ``robust`` a video without sound
             is as quiet as the published spectrograms become.
         dtype: In which features are stored.
         left_out: Takes the complaints about faulty videos and items, which then are left out;
             without it they end the writing.
+        provenance: What the store keeps of how it came about.
 
     Raises:
         RefusedError: With everything that is wrong.
     """
     given = iter(videos)
-    first = next(given, None)
-    if first is None:
+    first = list(islice(given, COMPARED))
+    if not first:
         remedy = "see what was left out, and why"
         raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
-    parts = (first.features_2d, first.features_3d, first.sound.T)
+    parts = usual((one.features_2d, one.features_3d, one.sound.T) for one in first)
     layout = layout_of(*parts, vectors, recipe)
+    shown = steps_of(folder)
     lines: list[tuple[object, ...]] = []
     seen: dict[str, None] = {}
     try:
-        with store_writer(folder, layout=layout, dtype=dtype, left_out=left_out) as writer:
-            for video in chain([first], given):
+        with store_writer(
+            folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
+        ) as writer:
+            for video in chain(first, given):
                 sound = _heard(video, recipe)
                 both = video.features_2d, video.features_3d
                 number = written(writer, video.name, (*both, sound), left_out)

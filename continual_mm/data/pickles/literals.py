@@ -77,9 +77,30 @@ def text(raw: bytes) -> str:
     return raw.decode("utf-8", _SURROGATES)
 
 
+class OldText(str):
+    """A string of Python 2 with bytes beyond ASCII: one character per byte, text or not."""
+
+    __slots__ = ()
+
+
+def told(found: str) -> str:
+    r"""A text that people read: a string of Python 2 is UTF-8 where it can be, else latin-1.
+
+    >>> told(OldText("don\xe2\x80\x99t")), told(OldText("caf\xe9")), told("\xe2\x80\x99")
+    ('don’t', 'café', 'â\x80\x99')
+    """
+    if not isinstance(found, OldText):
+        return found
+    try:
+        return found.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return str(found)
+
+
 def _old_text(raw: bytes) -> str:
-    """A string of Python 2, text or bytes: one character per byte."""
-    return raw.decode("latin-1")
+    """A string of Python 2, which may be an array's bytes as well as text."""
+    characters = raw.decode("latin-1")
+    return characters if raw.isascii() else OldText(characters)
 
 
 def _quoted(source: Source) -> str:

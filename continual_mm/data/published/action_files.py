@@ -25,18 +25,16 @@ class ActionForm:
     """What differs between the two datasets.
 
     Attributes:
-        nframes: What the published program gives for the frames of every clip, if not their number.
         splits: By the file's ``training``: 0 for training, 2 for test.
     """
 
-    nframes: int | None
     splits: Mapping[int, int]
 
 
-UCF101 = ActionForm(nframes=32, splits=MappingProxyType({0: 2, 1: 0, 2: 2}))
+UCF101 = ActionForm(splits=MappingProxyType({0: 2, 1: 0, 2: 2}))
 """UCF101, where each clip is for training (1) or for the test."""
 
-HMDB51 = ActionForm(nframes=None, splits=MappingProxyType({1: 0, 2: 2}))
+HMDB51 = ActionForm(splits=MappingProxyType({1: 0, 2: 2}))
 """HMDB51, whose split files call training 1, test 2, and what is for neither 0."""
 
 
@@ -64,7 +62,8 @@ class ActionFile:
         Args:
             vectors: Of words.
             recipe: In ``reference`` a clip without sound has 1,000 frames of zeros, and ``nframes``
-                is what the published program says; in ``robust`` it lacks the modality.
+                is their number, also of UCF101's, of which the published program averages over 32;
+                in ``robust`` it lacks the modality.
             report: Lists the clips left out because something of them is broken.
             split: What all clips are for, and all of them are given; if None, the file says it, and
                 clips that are for neither training nor test are left out silently.
@@ -108,8 +107,7 @@ class ActionFile:
         }
         record = {key: part for key, part in parts.items() if part is not None}
         if recipe.reference and spectrogram is not None:
-            known = self.form.nframes
-            record["nframes"] = spectrogram.shape[1] if known is None else known
+            record["nframes"] = spectrogram.shape[1]
         label = self.classes.index(name)
         return {"ids": entry.name, "label": label, "text_raw": text} | record
 

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import first_few
+from continual_mm.data.published.report import Report
 from continual_mm.data.published.words import written
 from continual_mm.data.unpickling import load_pickle
 
@@ -67,8 +69,13 @@ class CaptionFile:
         """The videos' names."""
         return (video for video in self._raw if isinstance(video, str))
 
-    def of(self, video: str) -> Captions:
+    def of(self, video: str, report: Report | None = None) -> Captions:
         """The captions of one video.
+
+        Args:
+            video: Its name.
+            report: Lists captions that are broken one by one, if it skips such; without one they
+                end the reading as well.
 
         Raises:
             RefusedError: If it has none, or if these are not as they should be.
@@ -79,16 +86,21 @@ class CaptionFile:
         entry = self._raw[video]
         if not isinstance(entry, Mapping):
             raise RefusedError(Complaint(place, f"is a {type(entry).__name__}", _FORM))
-        starts, ends = (_seconds(entry, key, place) for key in ("start", "end"))
-        texts = _texts(entry, place)
+        starts, ends, texts = (_column(entry, key, place) for key in ("start", "end", "text"))
         if not len(starts) == len(ends) == len(texts) or not texts:
             lengths = f"{len(starts)} starts, {len(ends)} ends and {len(texts)} texts"
             raise RefusedError(Complaint(place, f"has {lengths}", _FORM))
-        backwards = np.flatnonzero(ends < starts)
-        if len(backwards):
-            named = first_few([str(row) for row in backwards])
-            raise RefusedError(Complaint(place, f"captions end before they start: {named}"))
-        return Captions(starts, ends, texts)
+        broken = _broken(starts, ends, texts)
+        for problem in dict.fromkeys(broken.values()):
+            rows = [row for row, found in broken.items() if found == problem]
+            named = first_few([str(row) for row in rows])
+            (report or Report()).leave_out(Complaint(f"{place}, captions {named}", problem, _FORM))
+        kept = [row for row in range(len(texts)) if row not in broken]
+        if not kept:
+            raise RefusedError(Complaint(place, "has no caption that can be read", _FORM))
+        first, last = (np.array([each[row] for row in kept], np.float64) for each in (starts, ends))
+        said = (texts[row] for row in kept)
+        return Captions(first, last, tuple(written(one) for one in said if isinstance(one, str)))
 
 
 def _json(path: Path) -> object:
@@ -112,26 +124,24 @@ def _column(entry: Mapping[object, object], key: str, place: str) -> Sequence[ob
     return values
 
 
-def _seconds(entry: Mapping[object, object], key: str, place: str) -> NDArray[np.float64]:
-    values = _column(entry, key, place)
-    wrong = [row for row, value in enumerate(values) if not _is_time(value)]
-    if wrong:
-        named = first_few([str(row) for row in wrong])
-        problem = f"{key!r} is no finite number of seconds in {named}"
-        raise RefusedError(Complaint(place, problem, _FORM))
-    return np.array(values, dtype=np.float64)
+def _broken(
+    starts: Sequence[object], ends: Sequence[object], texts: Sequence[object]
+) -> dict[int, str]:
+    """What is wrong with captions, by their rows."""
+    found: dict[int, str] = {}
+    for row, (start, end, text) in enumerate(zip(starts, ends, texts, strict=True)):
+        if not _is_time(start):
+            found[row] = "'start' is no finite number of seconds"
+        elif not _is_time(end):
+            found[row] = "'end' is no finite number of seconds"
+        elif not isinstance(text, str):
+            found[row] = f"'text' is no text ({type(text).__name__})"
+        elif end < start:
+            found[row] = "they end before they start"
+    return found
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return False
     return bool(-_LATEST < value < _LATEST)
-
-
-def _texts(entry: Mapping[object, object], place: str) -> tuple[str, ...]:
-    values = _column(entry, "text", place)
-    wrong = [row for row, value in enumerate(values) if not isinstance(value, str)]
-    if wrong:
-        named = first_few([f"{row} ({type(values[row]).__name__})" for row in wrong])
-        raise RefusedError(Complaint(place, f"'text' is no text in {named}", _FORM))
-    return tuple(written(str(value)) for value in values)

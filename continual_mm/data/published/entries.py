@@ -12,6 +12,7 @@ from torch import Tensor
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.pickles.fault import shown
+from continual_mm.data.pickles.literals import told
 from continual_mm.data.published.features import MOST_FEATURES, sound
 from continual_mm.data.published.words import written
 from continual_mm.data.unpickling import load_pickle
@@ -55,6 +56,7 @@ class Entry:
         if not isinstance(raw, Mapping):
             raise _refusal(place, f"is a {type(raw).__name__}", "each clip is a dict")
         name = raw.get(key)
+        name = told(name) if isinstance(name, str) else name
         if not isinstance(name, str) or not name or written(name) != name:
             raise _refusal(place, f"has no {key!r} of letters", "each clip has a name of its own")
         if name in seen:
@@ -89,7 +91,7 @@ class Entry:
         texts = list(texts) if isinstance(texts, list | tuple) else [texts]
         if not texts or not all(isinstance(text, str) for text in texts):
             raise _refusal(self._at(key), "is no text and no list of texts")
-        return [written(str(text)) for text in texts]
+        return [written(text) for text in texts if isinstance(text, str)]
 
     def text(self, key: str) -> str:
         """One text.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.pickles.fault import shown
 from continual_mm.data.published.captions import CaptionFile, Captions
 from continual_mm.data.published.features import read_array
 from continual_mm.data.published.places import inside
@@ -58,7 +59,7 @@ def videos(
         features: The folder in which ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz`` lie.
         audio: The folder in which ``PATH/ID_spec.npz`` lie; the same, if None.
         report: Lists the videos left out because a file is missing or broken, or because they are
-            named again.
+            named again, and single captions that are.
 
     Yields:
         The videos that can be read, in the order of the list.
@@ -71,9 +72,18 @@ def videos(
     for path in paths:
         video = None
         with report.item():
-            video = _video(path, captions, features, sounds, seen)
+            video = _video(path, captions, features, sounds, seen, report)
         if video is not None:
             yield video
+
+
+def is_there(path: str, captions: CaptionFile, *, features: Path, audio: Path) -> bool:
+    """Whether a video has captions and its three files; none of them is opened."""
+    try:
+        files = _files(path, features, audio)
+    except RefusedError:
+        return False
+    return PurePosixPath(path).name in captions and all(map(_is_file, files))
 
 
 def chosen_captions(
@@ -155,15 +165,41 @@ def _seen(video: Video, window: Window, recipe: Recipe) -> Floats | None:
     return halves(first, second, sizes=sizes, mode=recipe.mode)
 
 
-def _video(path: str, captions: CaptionFile, features: Path, sounds: Path, seen: set[str]) -> Video:
+def _video(
+    path: str,
+    captions: CaptionFile,
+    features: Path,
+    sounds: Path,
+    seen: set[str],
+    report: Report,
+) -> Video:
     name = PurePosixPath(path).name
-    frames_2d, frames_3d = (inside(features, f"{path}/{name}_{kind}.npz") for kind in ("2d", "3d"))
-    spectrogram = inside(sounds, f"{path}/{name}_spec.npz")
+    files = _files(path, features, sounds)
     if name in seen:
         remedy = "name each video once"
         raise RefusedError(Complaint(f"video {name!r}", "is in the list more than once", remedy))
     seen.add(name)
-    said = captions.of(name)
-    first, second = (read_array(one, "features") for one in (frames_2d, frames_3d))
-    sound = read_array(spectrogram, "arr_0", axis=0)
+    said = captions.of(name, report)
+    for file, what in zip(files, ("2D features", "3D features", "sound"), strict=True):
+        if not _is_file(file):
+            problem = f"is not there: the {what} of a video that is listed"
+            remedy = "it lies in the folder that the list names, and is called after the video"
+            place = str(Path(*map(shown, file.parts)))
+            raise RefusedError(Complaint(place, problem, remedy))
+    first, second = (read_array(one, "features") for one in files[:2])
+    sound = read_array(files[2], "arr_0", axis=0)
     return Video(name, first, second, sound, said)
+
+
+def _files(path: str, features: Path, sounds: Path) -> tuple[Path, Path, Path]:
+    """A video's 2D features, 3D features and sound, whether or not they are there."""
+    name = PurePosixPath(path).name
+    first, second = (inside(features, f"{path}/{name}_{kind}.npz") for kind in ("2d", "3d"))
+    return first, second, inside(sounds, f"{path}/{name}_spec.npz")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False

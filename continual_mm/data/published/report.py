@@ -16,11 +16,13 @@ class Report:
     Attributes:
         skip: Whether to go on without an item that cannot be read.
         skipped: Everything that was wrong with items left out, in their order.
+        tried: Items that were read or left out.
     """
 
     def __init__(self, *, skip: bool = False) -> None:
         self.skip = skip
         self.skipped: list[Complaint] = []
+        self.tried = 0
 
     @contextmanager
     def item(self) -> Iterator[None]:
@@ -29,9 +31,20 @@ class Report:
         Raises:
             RefusedError: What was raised inside, without ``skip``.
         """
+        self.tried += 1
         try:
             yield
         except RefusedError as refused:
             if not self.skip:
                 raise
             self.skipped.extend(refused.complaints)
+
+    def leave_out(self, complaint: Complaint) -> None:
+        """List a part of an item that is left out, where the rest of it stays.
+
+        Raises:
+            RefusedError: With the complaint, without ``skip``.
+        """
+        if not self.skip:
+            raise RefusedError(complaint)
+        self.skipped.append(complaint)

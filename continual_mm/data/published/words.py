@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Mapping
+from itertools import islice
 
+from continual_mm.data.pickles.literals import told
 from continual_mm.data.published.recipe import Mode
 
 _WORD = re.compile(r"[\w']+")
 
 
 def written(text: str) -> str:
-    r"""A text as UTF-8 can hold it: halves of characters, as Python 2 pickled them, are joined.
+    r"""A text as UTF-8 can hold it; strings of Python 2 are read as text.
 
-    A half that stands alone becomes the character for what cannot be read; so does NUL.
+    Halves of characters, as Python 2 pickled them, are joined. A half that stands alone becomes the
+    character for what cannot be read; so does NUL.
 
     >>> written("\ud83d\ude00") == "\U0001f600"
     True
     """
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    whole = told(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -46,8 +49,9 @@ def known_rows(
     >>> known_rows("Add the Salt", {"add": 0, "Salt": 1}, max_words=20, mode="reference")
     [1]
     """
-    found = (_row(word, vocabulary, mode) for word in tokens(text))
-    return [row for row in found if row is not None][:max_words]
+    # Word by word: a text may be hours of speech, of which the first words are all that counts.
+    found = (_row(word[0], vocabulary, mode) for word in _WORD.finditer(text))
+    return list(islice((row for row in found if row is not None), max_words))
 
 
 def _row(word: str, vocabulary: Mapping[str, int], mode: Mode) -> int | None:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from continual_mm.data.findings import first_few
+from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.store.faults import Faults
 from continual_mm.data.store.form import ModalityForm, StoreForm
 from continual_mm.data.store.moments import Measure, Measured, measured_afterwards
@@ -29,6 +30,7 @@ class Draft:
         dtype: In which features are stored.
         modalities: Without their times and statistics.
         notes: What whoever looks at the store should know.
+        provenance: How its items were converted.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Draft:
     dtype: Literal["float16", "float32"]
     modalities: tuple[ModalityForm, ...]
     notes: tuple[str, ...] = ()
+    provenance: ProvenanceForm | None = None
 
 
 def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:

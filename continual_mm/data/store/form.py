@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import Findings
-from continual_mm.data.rows import check_counts
+from continual_mm.data.provenance import ProvenanceForm
+from continual_mm.data.rows import SPLIT_NUMBERS, check_counts
 from continual_mm.data.schema import ITEM_COLUMNS, natural_kind, split_ending
 from continual_mm.data.shelf import FORM
 from continual_mm.modality import DatasetCard, Kind, Modality
@@ -94,6 +95,7 @@ class StoreForm(Table):
         modalities: In order.
         tables: Shards by the folder that they lie in.
         notes: What whoever looks at the store should know of it.
+        provenance: How published files were converted into it, if they were.
     """
 
     version: Literal[1]
@@ -106,6 +108,7 @@ class StoreForm(Table):
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
     tables: dict[TableName, tuple[ShardForm, ...]]
     notes: tuple[str, ...] = ()
+    provenance: ProvenanceForm | None = None
 
     @property
     def card(self) -> DatasetCard:
@@ -119,7 +122,13 @@ class StoreForm(Table):
             self.fingerprint,
             has_labels,
             self.training_groups,
+            provenance=self.provenance.provenance if self.provenance else None,
         )
+
+    def check_splits(self, findings: Findings, *, needed: Collection[str]) -> None:
+        """Complain about splits without items, of those that are needed."""
+        remedy = self.provenance.remedy if self.provenance else SPLIT_NUMBERS
+        check_counts(self.items, findings, needed=needed, remedy=remedy)
 
 
 def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:
@@ -134,7 +143,7 @@ def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] =
     """
     form = read_form(Path(folder))
     findings = Findings(str(folder))
-    check_counts(form.items, findings, needed=splits)
+    form.check_splits(findings, needed=splits)
     findings.refuse()
     return form.card
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.dataset import Dataset, Standardise, chosen, fitting
 from continual_mm.data.findings import Findings
-from continual_mm.data.rows import check_counts, count_splits
+from continual_mm.data.rows import count_splits
 from continual_mm.data.shelf import FORM
 from continual_mm.data.standardise import Statistics
 from continual_mm.data.store.column import StoredColumn
@@ -47,7 +47,7 @@ def read_store(
     path = Path(folder)
     form = read_form(path)
     findings = Findings(str(path))
-    check_counts(form.items, findings, needed=splits)
+    form.check_splits(findings, needed=splits)
     statistics = _statistics(form, standardise, findings)
     findings.refuse()
     tables = tables_of(path, form)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint
-from continual_mm.data.pack import machine_memory, write_pack
+from continual_mm.data.findings import first_few
+from continual_mm.data.pack import machine_memory, provenance_column, write_pack
 from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.checks import FaultError
 from continual_mm.data.store.faults import Faults
@@ -17,7 +18,7 @@ from continual_mm.data.store.finishing import check_occurrence, with_times
 from continual_mm.data.store.form import ModalityForm
 from continual_mm.data.store.layout import described
 from continual_mm.data.store.rows import RowMaker
-from continual_mm.modality import SPLITS, Modality
+from continual_mm.modality import SPLITS, Modality, Provenance
 
 
 def write_pack_from(
@@ -28,6 +29,7 @@ def write_pack_from(
     dtype: Literal["float16", "float32"] = "float32",
     left_out: list[Complaint] | None = None,
     memory: int | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write records as a feature pack, padded to the longest, or to the layout's time if longer.
 
@@ -40,6 +42,7 @@ def write_pack_from(
             they end the writing.
         memory: Bytes that the features may take when they are read, as float32; None for what this
             machine has.
+        provenance: How published files were converted into the records.
 
     Raises:
         RefusedError: With everything that is wrong, items named, or if they do not fit into memory.
@@ -63,7 +66,7 @@ def write_pack_from(
     }
     for modality in with_times(modalities, maker.times):
         arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
-    write_pack(path, arrays)
+    write_pack(path, arrays | provenance_column(provenance))
 
 
 def _check_fits(
@@ -85,8 +88,8 @@ def _check_items(rows: list[dict[str, Any]], times: Mapping[str, int], faults: F
     if faults:
         return
     ids, counts = np.unique([row["ids"] for row in rows], return_counts=True)
-    for name in ids[counts > 1]:
-        faults.about_store(f"the id {str(name)!r} occurs more than once", "ids must be unique")
+    if twice := [repr(str(one)) for one in ids[counts > 1]]:
+        faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
 
 
 def _padded(modality: ModalityForm, rows: list[Any], dtype: str) -> dict[str, NDArray[Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.store.checks import FaultError, sound_id, sound_part
 from continual_mm.data.store.digest import Digest, fingerprint_of
 from continual_mm.data.store.faults import Faults
@@ -36,7 +37,7 @@ from continual_mm.data.store.rows import RowMaker
 from continual_mm.data.store.shards import TableWriter
 from continual_mm.data.store.unfinished import unfinished
 from continual_mm.data.store.words import write_words
-from continual_mm.modality import SPLITS, DatasetCard
+from continual_mm.modality import SPLITS, DatasetCard, Provenance
 
 SHARD_BYTES = 500 << 20
 """A file of a store is about as large."""
@@ -45,7 +46,7 @@ DType = Literal["float16", "float32"]
 """In which features are stored."""
 
 
-def write_store(
+def write_store(  # noqa: PLR0913 - what is written, and by name how
     records: Iterable[Mapping[str, Any]],
     folder: str | os.PathLike[str],
     *,
@@ -55,6 +56,7 @@ def write_store(
     left_out: list[Complaint] | None = None,
     shard_bytes: int = SHARD_BYTES,
     notes: tuple[str, ...] = (),
+    provenance: Provenance | None = None,
 ) -> DatasetCard:
     """Write records as a store; they are never all in memory.
 
@@ -71,6 +73,7 @@ def write_store(
             they end the writing.
         shard_bytes: About how large a file is.
         notes: What whoever looks at the store should know of it, in sentences.
+        provenance: How published files were converted into the records.
 
     Returns:
         The card of the store.
@@ -86,6 +89,7 @@ def write_store(
         left_out=left_out,
         shard_bytes=shard_bytes,
         notes=notes,
+        provenance=provenance,
     ) as writer:
         for record in records:
             writer.item(record)
@@ -102,6 +106,7 @@ def store_writer(
     left_out: list[Complaint] | None = None,
     shard_bytes: int = SHARD_BYTES,
     notes: tuple[str, ...] = (),
+    provenance: Provenance | None = None,
 ) -> "Iterator[StoreWriter]":
     """A writer of a store that may have recordings; arguments as :func:`write_store` has them.
 
@@ -113,7 +118,14 @@ def store_writer(
     target = Path(folder)
     with unfinished(target) as place:
         faults = Faults(str(target), left_out)
-        draft = Draft(place, name or target.name, dtype, described(layout, str(target)), notes)
+        draft = Draft(
+            place,
+            name or target.name,
+            dtype,
+            described(layout, str(target)),
+            notes,
+            ProvenanceForm.of(provenance),
+        )
         writer = StoreWriter(draft, layout, faults, shard_bytes=shard_bytes)
         try:
             yield writer
@@ -257,6 +269,7 @@ class StoreWriter:
             modalities=modalities,
             tables=dict(shards),
             notes=draft.notes,
+            provenance=draft.provenance,
         )
         tables = tables_of(draft.folder, form)
         check_unique(tables.items, self._hashes, faults)

@@ -36,7 +36,7 @@ def protocol_misfits(
         except RefusedError as error:
             complaints += [replace(one, place=f"{place}, {one.place}") for one in error.complaints]
             found = None
-        complaints += misfits(protocol, found, known, place)
+        complaints += misfits(protocol, found, known, place, trained=card)
         # What comes with a published dataset that is not here is not missed before the dataset is.
         if protocol.annotations or not shelf.absent([protocol.dataset]):
             complaints += _about_annotations(protocol, scenario, place)
@@ -55,7 +55,12 @@ def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> Dataset
 
 
 def misfits(
-    protocol: Protocol, card: DatasetCard | None, modalities: Iterable[Modality], place: str
+    protocol: Protocol,
+    card: DatasetCard | None,
+    modalities: Iterable[Modality],
+    place: str,
+    *,
+    trained: DatasetCard,
 ) -> Iterator[Complaint]:
     """What is wrong with the modalities of a protocol.
 
@@ -64,7 +69,10 @@ def misfits(
         card: Of the dataset that it scores; None if that is not known.
         modalities: Everything that arrives.
         place: What to call the protocol.
+        trained: Of the dataset that is trained on.
     """
+    if card is not None and "text" in protocol.modalities:
+        yield from _about_vectors(card, trained, place)
     arriving = {modality.name: modality for modality in modalities}
     for key in ("query", "gallery"):
         for name in getattr(protocol, key):
@@ -79,6 +87,18 @@ def misfits(
                 problem = f"dataset '{card.name}' has {_form(card[name])}"
                 remedy = f"the scenario trains {_form(arriving[name])}: extract the same features"
                 yield Complaint(where, problem, remedy)
+
+
+def _about_vectors(card: DatasetCard, trained: DatasetCard, place: str) -> Iterator[Complaint]:
+    """What is wrong with texts that are scored: their numbers must mean what was learnt."""
+    scored, learnt = card.provenance, trained.provenance
+    if scored and learnt and scored.vectors != learnt.vectors:
+        problem = (
+            f"texts of '{card.name}' are made of other word vectors ({scored.vectors[:8]}) than"
+            f" those of '{trained.name}' ({learnt.vectors[:8]})"
+        )
+        remedy = "convert both with the same --vectors"
+        yield Complaint(f"{place}, dataset", problem, remedy)
 
 
 def _form(modality: Modality) -> str:

@@ -79,7 +79,7 @@ def open_judges(
     for protocol in scenario.protocols:
         place = f"scenario '{scenario.name}', protocol '{protocol.name}'"
         items = scored[protocol.name]
-        wrong = [*misfits(protocol, items.card, known, place)]
+        wrong = [*misfits(protocol, items.card, known, place, trained=dataset.card)]
         complaints += wrong
         if wrong:
             continue
