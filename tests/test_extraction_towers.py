@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import open_clip
@@ -17,12 +18,13 @@ from continual_mm.extraction.contrastive import ImageTower, SentenceTower
 from continual_mm.extraction.frames import FrameTower, MotionTower
 from continual_mm.extraction.networks import load_network
 from continual_mm.extraction.recipe import Recipe, TowerChoice, check_recipes
-from continual_mm.extraction.registry import build
+from continual_mm.extraction.registry import TOWERS, build
 from continual_mm.extraction.tower import probe
 from continual_mm.extraction.word_vectors import corpus_vectors
 from continual_mm.extraction.words import WordTable, WordTower, needed
 
-TABLE = WordTable("three words", 2, {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)})
+THREE = {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)}
+TABLE = WordTable("three words", 2, THREE, fingerprint="3")
 
 
 def pictures(count: int, height: int = 40, width: int = 48) -> np.ndarray:
@@ -198,6 +200,8 @@ def test_vectors_are_trained_on_training_captions_only_and_always_alike():
     assert "blue" in first and "red" not in first
     assert np.array_equal(first.vector("bin"), second.vector("bin"))
     assert first.name == second.name != corpus_vectors(manifest, features=4, seed=1).name
+    other = corpus_vectors(Manifest(Path(), (Clip("a", "a", text="bin red"),)), features=4)
+    assert first.fingerprint == second.fingerprint != other.fingerprint
     assert "red" not in corpus_vectors(Manifest(Path(), clips[1:]))
 
 
@@ -260,3 +264,8 @@ def test_recipes_are_checked_together():
 def test_what_is_no_recipe_is_refused(text: str):
     with pytest.raises(RefusedError, match="is no modality with its towers"):
         Recipe.parse(text)
+
+
+def test_the_list_of_towers_knows_which_of_them_read():
+    for name, known in TOWERS.items():
+        assert known.reads == (resolve_name(known.path).signal == "text"), name

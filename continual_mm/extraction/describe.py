@@ -1,6 +1,6 @@
 """One clip through all towers: decoded once, a block at a time, pooled and put together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from av.error import FFmpegError
 from continual_mm.extraction.clips import Clip
 from continual_mm.extraction.film import film
 from continual_mm.extraction.media import TOLERANCE, MediaError, Notes, last_moment, length
+from continual_mm.extraction.parts import Part, part_of
 from continual_mm.extraction.pictures import Picture
 from continual_mm.extraction.recipe import Pool, Recipe
 from continual_mm.extraction.registry import build
@@ -24,11 +25,14 @@ from continual_mm.extraction.tower import (
 )
 from continual_mm.modality import Kind
 
-STAGES = DECODING, DESCRIBING = "decoding", "features"
+STAGES = DECODING, DESCRIBING, READING = "decoding", "features", "text"
 """Where it may fail to describe a clip."""
 
 FAULTS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What one clip may lead to, and others not: networks and decoders are others' programs."""
+
+
+_SHOWN = 60  # letters of a text
 
 
 class DescribeError(Exception):
@@ -50,12 +54,19 @@ class Description:
     """What a clip has.
 
     Attributes:
-        features: By modality; only those that it has.
-        notes: What was passed over, in a line each.
+        features: By part that was asked for, and modality; only those that it has.
+        notes: What was passed over while it was decoded, in a line each.
+        unread: What there is to say about its text, if that became no features; or empty.
     """
 
-    features: Mapping[str, Features]
+    features: Mapping[Part, Mapping[str, Features]]
     notes: tuple[str, ...]
+    unread: str
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has none of the modalities that were asked for."""
+        return not any(self.features.values())
 
 
 @dataclass(slots=True)
@@ -102,19 +113,22 @@ class Describer:
             for recipe in recipes
         ]
 
-    def describe(self, clip: Clip, folder: Path) -> Description:
+    def describe(self, clip: Clip, folder: Path, parts: Collection[Part]) -> Description:
         """Describe a clip.
 
         Args:
             clip: The clip.
             folder: What its path is relative to.
+            parts: What is to be made of it.
 
         Raises:
-            DescribeError: If it has none of the modalities, or something is wrong with its file
-                or with what the towers give.
+            DescribeError: If something is wrong with its file or with what the towers give.
         """
+        if clip.fault:
+            raise DescribeError(DECODING, f"{clip.path} {clip.fault}")
         notes = Notes()
-        towers = [tower for _, towers in self.made for tower in towers]
+        asked = [(recipe, mine) for recipe, mine in self.made if part_of(recipe) in parts]
+        towers = [tower for _, mine in asked for tower in mine]
         try:
             given = _all_given(towers, clip, folder / clip.path, notes)
         except (MediaError, FFmpegError) as error:
@@ -122,14 +136,25 @@ class Describer:
         except FAULTS as error:
             told = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DescribeError(DESCRIBING, told) from error
-        found = {}
-        for recipe, mine in self.made:
-            parts = [given.pop(0) for _ in mine]
-            together = _together(parts, recipe.pool)
+        unread = _unread(clip, towers, given)
+        found: dict[Part, dict[str, Features]] = {part: {} for part in parts}
+        for recipe, mine in asked:
+            together = _together([given.pop(0) for _ in mine], recipe.pool)
             if together is not None:
-                found[recipe.modality] = together
-        _check(found, clip, notes)
-        return Description(found, notes.told())
+                _check(recipe.modality, together)
+                found[part_of(recipe)][recipe.modality] = together
+        return Description(found, notes.told(), unread)
+
+    def lacks_all(self, clip: Clip, description: Description) -> DescribeError:
+        """What to say of a clip that has none of the modalities at all."""
+        reading = any(part_of(recipe) != "media" for recipe, _ in self.made)
+        if not clip.path and not reading:
+            return DescribeError(READING, "is text alone, of which no modality is made")
+        unread = description.unread or ("it has no text" if reading else "")
+        seeing = any(part_of(recipe) != "text" for recipe, _ in self.made)
+        seen = [f"{clip.path} has none of the modalities"] if clip.path and seeing else []
+        told = [*seen, *description.notes, *([unread] if unread else [])]
+        return DescribeError(READING if reading else DECODING, "; ".join(told))
 
 
 def kind_of(recipe: Recipe, towers: Sequence[Tower]) -> Kind:
@@ -219,10 +244,15 @@ def pooled(sequence: Features, pool: Pool) -> Features:
     return unit
 
 
-def _check(found: Mapping[str, Features], clip: Clip, notes: Notes) -> None:
-    if not found:
-        reason = "; ".join([f"{clip.path} has none of the modalities", *notes.told()])
-        raise DescribeError(DECODING, reason)
-    broken = [name for name, values in found.items() if not np.isfinite(values).all()]
-    if broken:
-        raise DescribeError(DESCRIBING, f"{', '.join(broken)} would hold NaN or infinity")
+def _unread(clip: Clip, towers: Sequence[Tower], given: Sequence[Features | None]) -> str:
+    """That words are unknown, if they are to some tower; before parts are put together."""
+    pairs = zip(towers, given, strict=True)
+    if clip.caption and any(tower.signal == "text" and part is None for tower, part in pairs):
+        shown = clip.caption if len(clip.caption) <= _SHOWN else f"{clip.caption[:_SHOWN]}..."
+        return f"no word of {shown!r} has a vector"
+    return ""
+
+
+def _check(modality: str, values: Features) -> None:
+    if not np.isfinite(values).all():
+        raise DescribeError(DESCRIBING, f"{modality} would hold NaN or infinity")

@@ -74,12 +74,15 @@ class Vectors(Protocol):
     """Word vectors, such as those of GoogleNews.
 
     Attributes:
-        name: What they are; tells them from others where a job goes on.
+        name: What they are; a job goes on with vectors of the same name only.
         features: Numbers of each.
+        fingerprint: Another one whenever a vector is another one; what is made of text is then made
+            anew.
     """
 
     name: str
     features: int
+    fingerprint: str
 
     def __contains__(self, word: object) -> bool:
         """Whether a word, as it is written, has a vector."""
