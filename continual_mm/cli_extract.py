@@ -53,11 +53,13 @@ def extract(
     manifest = manifests.with_validation(manifests.open_manifest(source))
     for warning in manifest.warnings:
         terminal.err.print(f"continual-mm: {warning}")
+    made = tuple(chosen.parse(text) for text in recipes or RECIPES)
+    late("extraction.recipe").check_recipes(made)
     words = late("extraction.word_vectors").file_vectors(vectors) if vectors else None
     with late("clip_bar").ClipBar() as bar:
         outcome = late("extraction.job").extract(
             manifest,
-            [chosen.parse(text) for text in recipes or RECIPES],
+            made,
             target,
             vectors=words,
             workers=workers,

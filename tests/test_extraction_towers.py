@@ -260,6 +260,12 @@ def test_recipes_are_checked_together():
         check_recipes(())
 
 
+@pytest.mark.parametrize("name", ["ids", "split", "label", "text_raw", "audio_length", "a_kind"])
+def test_names_that_datasets_use_otherwise_are_refused_before_any_work(name: str):
+    with pytest.raises(RefusedError, match=f"modality '{name}': is what datasets call something"):
+        check_recipes((Recipe.parse(f"{name}=audio"),))
+
+
 @pytest.mark.parametrize("text", ["video", "=", "video=", "video=frames+"])
 def test_what_is_no_recipe_is_refused(text: str):
     with pytest.raises(RefusedError, match="is no modality with its towers"):
