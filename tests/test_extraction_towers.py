@@ -15,8 +15,11 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from continual_mm.complaint import RefusedError
 from continual_mm.extraction.clips import Clip, Manifest
 from continual_mm.extraction.contrastive import ImageTower, SentenceTower
+from continual_mm.extraction.film import film
 from continual_mm.extraction.frames import FrameTower, MotionTower
+from continual_mm.extraction.media import Notes
 from continual_mm.extraction.networks import load_network
+from continual_mm.extraction.pictures import Pictures
 from continual_mm.extraction.recipe import Recipe, TowerChoice, check_recipes
 from continual_mm.extraction.registry import TOWERS, build
 from continual_mm.extraction.tower import probe
@@ -90,6 +93,25 @@ def test_film_is_described_as_torchvision_does_before_it_decides(tmp_path: Path)
 )
 def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name, features):
     assert load_network(family, name, "random", "cpu").features == features
+
+
+@pytest.mark.parametrize(
+    ("family", "tower"), [("ResNet18", FrameTower), ("S3D", MotionTower), ("MC3_18", MotionTower)]
+)
+def test_a_real_film_reaches_a_network_as_its_preset_would_give_it(
+    test_data: Path, family: str, tower: type[FrameTower | MotionTower]
+):
+    owner = models if tower is FrameTower else models.video
+    preset = getattr(owner, f"{family}_Weights").DEFAULT.transforms()
+    made = tower(network=family.lower(), weights="random", rate=2)
+    path = test_data / "grid_raw60" / "bbaf2n.mpg"
+    both = [made.wanted, Pictures(rate=2)]
+    seen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for index, picture in film(path, 0.0, 2.0, both, Notes()):
+        seen[index].append(picture)
+    small, large = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2) for each in seen)
+    assert len(small) == len(large) == 4
+    assert torch.equal(made._transforms(small), preset(large))
 
 
 def test_decoding_gives_the_size_that_preprocessing_begins_with():
