@@ -1,6 +1,8 @@
 """Towers against torchvision's and open_clip's own ways to the same features."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -133,9 +135,27 @@ def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Pat
         FrameTower(network="squeezenet1_1", weights=str(resnet[1]))
 
 
+def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_told_briefly(
+    resnet: tuple[models.ResNet, Path], tmp_path: Path
+):
+    module, path = resnet
+    parallel = {f"module.{name}": value for name, value in module.state_dict().items()}
+    torch.save({"state_dict": parallel}, tmp_path / "parallel.pth")
+    one, other = (
+        FrameTower(network="resnet18", weights=str(each), side=32)
+        for each in (path, tmp_path / "parallel.pth")
+    )
+    assert np.array_equal(one.describe(pictures(1)), other.describe(pictures(1)))
+    with pytest.raises(RefusedError) as error:
+        FrameTower(network="alexnet", weights=str(path))
+    assert str(error.value).endswith("and 117 more; name the network it was saved of")
+    assert len(str(error.value)) < 600
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("open_clip_audio:HTSAT", "open_clip has no network for sound; audio makes spectrograms"),
         ("film", "tower 'film': there is none; did you mean 'frames'|the towers are"),
         ("frames:resnet18b@random", "torchvision has none; did you mean 'resnet18'"),
         ("frames:resnet18@IMAGENET1K_V3", "no weights 'IMAGENET1K_V3'; did you mean"),
@@ -227,16 +247,18 @@ def test_vectors_are_trained_on_training_captions_only_and_always_alike():
     assert "red" not in corpus_vectors(Manifest(Path(), clips[1:]))
 
 
+TINY = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a CLIP with one layer each for pictures of 32 pixels and for text."""
-    config = {
-        "embed_dim": 8,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
-    }
     path = tmp_path_factory.mktemp("configs") / "tiny-of-the-tests.json"
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(TINY))
     open_clip.add_model_config(path)
     return "tiny-of-the-tests"
 
@@ -260,6 +282,20 @@ def test_pictures_and_text_go_through_open_clip(tiny: str, tmp_path: Path):
     assert np.allclose(tower.describe(some), images, atol=1e-6)
     assert np.allclose(SentenceTower(network=tiny, weights=weights).describe("set red"), sentence)
     assert tower.features == 8
+
+
+def test_libraries_say_nothing_while_networks_are_made(tiny: str, tmp_path: Path):
+    making = (
+        "import open_clip, sys\n"
+        "from pathlib import Path\n"
+        "from continual_mm.extraction.contrastive import SentenceTower\n"
+        "open_clip.add_model_config(Path(sys.argv[1]))\n"
+        "SentenceTower(network=sys.argv[2], weights='random')\n"
+    )
+    config = tmp_path / f"{tiny}.json"
+    config.write_text(json.dumps(TINY))
+    given = sys.executable, "-c", making, config, tiny
+    assert subprocess.run(given, capture_output=True, check=True).stderr == b""
 
 
 def test_both_towers_of_a_clip_share_one_network(tiny: str):

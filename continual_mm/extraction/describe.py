@@ -9,7 +9,14 @@ from av.error import FFmpegError
 
 from continual_mm.extraction.clips import Clip
 from continual_mm.extraction.film import film
-from continual_mm.extraction.media import TOLERANCE, MediaError, Notes, last_moment, length
+from continual_mm.extraction.media import (
+    TOLERANCE,
+    MediaError,
+    Notes,
+    last_moment,
+    length,
+    shown,
+)
 from continual_mm.extraction.parts import Part, part_of
 from continual_mm.extraction.pictures import Picture
 from continual_mm.extraction.recipe import Pool, Recipe
@@ -191,11 +198,13 @@ def span(clip: Clip, path: Path, notes: Notes) -> tuple[float, float]:
     if seconds <= 0:
         raise MediaError("has no length: nothing in it can be played")
     if clip.start >= seconds:
-        raise MediaError(f"ends at {seconds:.2f} s, before the clip begins at {clip.start:.2f} s")
+        begin = shown(clip.start)
+        raise MediaError(f"ends at {shown(seconds)} s, before the clip begins at {begin} s")
     if clip.end is None:
         return clip.start, seconds
     if clip.end > seconds + TOLERANCE:
-        notes.lines.append(f"the file ends at {seconds:.2f} s, the clip at {clip.end:.2f} s")
+        end = shown(clip.end)
+        notes.lines.append(f"the file ends at {shown(seconds)} s, the clip at {end} s")
     return clip.start, min(clip.end, seconds)
 
 
@@ -248,8 +257,8 @@ def _unread(clip: Clip, towers: Sequence[Tower], given: Sequence[Features | None
     """That words are unknown, if they are to some tower; before parts are put together."""
     pairs = zip(towers, given, strict=True)
     if clip.caption and any(tower.signal == "text" and part is None for tower, part in pairs):
-        shown = clip.caption if len(clip.caption) <= _SHOWN else f"{clip.caption[:_SHOWN]}..."
-        return f"no word of {shown!r} has a vector"
+        text = clip.caption if len(clip.caption) <= _SHOWN else f"{clip.caption[:_SHOWN]}..."
+        return f"no word of {text!r} has a vector"
     return ""
 
 

@@ -100,6 +100,9 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
     """
     place = f"tower {choice.tower!r}"
     known = TOWERS.get(choice.tower)
+    if choice.tower == "open_clip_audio":
+        problem, remedy = "open_clip has no network for sound", "audio makes spectrograms"
+        raise RefusedError(Complaint(place, problem, remedy))
     if known is None:
         remedy = f"{suggestion(choice.tower, TOWERS)}the towers are {', '.join(TOWERS)}"
         raise RefusedError(Complaint(place, "there is none", remedy))
