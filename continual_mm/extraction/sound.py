@@ -96,6 +96,7 @@ class _Run:
         self._rate = frame.sample_rate
         self._next = time  # of the next sample of the file
         self._written: float | None = None  # of the next sample at 16 kHz
+        self._waiting: list[Wave] = []
         self._resampler = AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
 
     def goes_on(self, time: float, frame: Any) -> bool:
@@ -103,7 +104,7 @@ class _Run:
         return frame.sample_rate == self._rate and abs(time - self._next) < _GAP
 
     def take(self, frame: Any) -> None:
-        """Resample the part of a frame that the clip needs."""
+        """Take the part of a frame that the clip needs; a second at a time is resampled."""
         wave = _mono(frame)
         skipped = min(len(wave), max(0, round((self._line.begin - self._next) * self._rate)))
         kept = max(skipped, min(len(wave), round((self._line.end - self._next) * self._rate)))
@@ -113,14 +114,23 @@ class _Run:
             return
         if self._written is None:
             self._written = begin
-        piece = av.AudioFrame.from_ndarray(wave[None, skipped:kept], format="fltp", layout="mono")
-        piece.sample_rate = self._rate
-        self._write(self._resampler.resample(piece))
+        self._waiting.append(wave[skipped:kept])
+        if sum(map(len, self._waiting)) >= self._rate:
+            self._resample()
 
     def finish(self) -> None:
         """Take out of the resampler what it still holds."""
         if self._written is not None:
+            self._resample()
             self._write(self._resampler.resample(None))
+
+    def _resample(self) -> None:
+        if self._waiting:
+            wave = np.concatenate(self._waiting)[None]
+            self._waiting.clear()
+            piece = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+            piece.sample_rate = self._rate
+            self._write(self._resampler.resample(piece))
 
     def _write(self, frames: list[Any]) -> None:
         for frame in frames:
