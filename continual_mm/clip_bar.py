@@ -35,7 +35,8 @@ class ClipBar(Listener):
 
     def prepares(self, workers: int) -> None:
         """Say that it takes a while, and why."""
-        where = f" in {workers} processes" if workers else ""
+        some = "1 process" if workers == 1 else f"{workers} processes"
+        where = f" in {some}" if workers else ""
         err.print(f"loading towers{where} ...", style="dim")
 
     def begins(self, clips: int, left: int) -> None:

@@ -155,7 +155,7 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("open_clip_audio:HTSAT", "open_clip has no network for sound; audio makes spectrograms"),
+        ("open_clip_audio:HTSAT", "open_clip has no network for sound; clap_audio uses"),
         ("film", "tower 'film': there is none; did you mean 'frames'|the towers are"),
         ("frames:resnet18b@random", "torchvision has none; did you mean 'resnet18'"),
         ("frames:resnet18@IMAGENET1K_V3", "no weights 'IMAGENET1K_V3'; did you mean"),

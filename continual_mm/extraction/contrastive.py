@@ -1,6 +1,6 @@
 """Pictures and text through the two towers of a CLIP of open_clip's, into one space.
 
-CLAP, for sound, is in another package; open_clip has none.
+Open_clip has no CLAP, for sound; see :mod:`~continual_mm.extraction.clap`.
 """
 
 from collections.abc import Mapping

@@ -222,8 +222,13 @@ def _seen(
 def _heard(
     towers: Mapping[int, SoundTower], path: Path, start: float, end: float, notes: Notes
 ) -> dict[int, Features | None]:
-    wave = sound(path, start, end, notes) if towers else None
-    return {n: None if wave is None else tower.describe(wave) for n, tower in towers.items()}
+    given: dict[int, Features | None] = {}
+    for rate in dict.fromkeys(tower.sample_rate for tower in towers.values()):
+        # What is wrong with the file need not be told twice.
+        wave = sound(path, start, end, Notes() if given else notes, sample_rate=rate)
+        mine = {n: tower for n, tower in towers.items() if tower.sample_rate == rate}
+        given |= {n: None if wave is None else tower.describe(wave) for n, tower in mine.items()}
+    return given
 
 
 def _read(towers: Mapping[int, TextTower], text: str | None) -> dict[int, Features | None]:

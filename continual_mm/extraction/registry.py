@@ -55,6 +55,17 @@ TOWERS: Mapping[str, Known] = MappingProxyType(
             device=False,
             reads=True,
         ),
+        "clap_audio": Known(
+            f"{_ROOM}.clap:SoundTower",
+            "sound through a CLAP of transformers",
+            *("transformers", "clap"),
+        ),
+        "clap_text": Known(
+            f"{_ROOM}.clap:SentenceTower",
+            "text through a CLAP of transformers",
+            *("transformers", "clap"),
+            reads=True,
+        ),
         "open_clip_image": Known(
             f"{_ROOM}.contrastive:ImageTower",
             "pictures through a CLIP of open_clip",
@@ -101,7 +112,8 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
     place = f"tower {choice.tower!r}"
     known = TOWERS.get(choice.tower)
     if choice.tower == "open_clip_audio":
-        problem, remedy = "open_clip has no network for sound", "audio makes spectrograms"
+        problem = "open_clip has no network for sound"
+        remedy = "clap_audio uses transformers' CLAP, audio makes spectrograms"
         raise RefusedError(Complaint(place, problem, remedy))
     if known is None:
         remedy = f"{suggestion(choice.tower, TOWERS)}the towers are {', '.join(TOWERS)}"

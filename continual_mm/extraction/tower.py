@@ -50,12 +50,17 @@ class PictureTower(Described, Protocol):
 
 
 class SoundTower(Described, Protocol):
-    """Describes sound."""
+    """Describes sound.
+
+    Attributes:
+        sample_rate: Samples per second that it wants.
+    """
 
     signal: Literal["sound"]
+    sample_rate: int
 
     def describe(self, wave: NDArray[np.float32]) -> Features:
-        """(samples,) at 16 kHz -> (steps, features)."""
+        """(samples,) -> (steps, features)."""
 
 
 class TextTower(Described, Protocol):
@@ -103,4 +108,4 @@ def probe(tower: Tower) -> None:
     elif tower.signal == "sound":
         tower.describe(np.zeros(1, dtype=np.float32))
     else:
-        tower.describe("")
+        tower.describe("a")
