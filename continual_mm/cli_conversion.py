@@ -252,7 +252,7 @@ class Conversion:
         if self.report.skipped:
             self._tell_left_out(self.report.skipped)
         if isinstance(error, KeyboardInterrupt):
-            raise _StoppedError(self.target) from error
+            raise StoppedError(f"nothing is left of {self.target}") from error
         if isinstance(error, OSError):
             place = str(error.filename or self.target)
             problem = f"cannot be read or written: {error.strerror or error}"
@@ -275,13 +275,20 @@ def _list_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.left-out.csv")
 
 
-class _StoppedError(click.ClickException):
+class StoppedError(click.ClickException):
+    """Ctrl-C.
+
+    Args:
+        left: What is left.
+    """
+
     exit_code = _INTERRUPTED
 
-    def __init__(self, target: Path) -> None:
-        super().__init__(f"stopped; nothing is left of {target}")
+    def __init__(self, left: str) -> None:
+        super().__init__(f"stopped; {left}")
 
     def show(self, file: Any = None) -> None:
+        """Say so in one line."""
         terminal.err.print(f"continual-mm: {self.message}")
 
 
@@ -293,4 +300,4 @@ class _MostlyLeftOutError(click.ClickException):
             f"more than half was left out: {left_out:,} of {given:,}, see {_list_of(target)}"
         )
 
-    show = _StoppedError.show
+    show = StoppedError.show

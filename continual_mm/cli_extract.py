@@ -1,11 +1,14 @@
 """Commands that make features: of raw media, and of words."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from continual_mm import terminal
+from continual_mm.cli_conversion import StoppedError
 from continual_mm.late import late
 from continual_mm.options import A_COUNT, A_PATH
 
@@ -53,11 +56,13 @@ def extract(
     manifest = manifests.with_validation(manifests.open_manifest(source))
     for warning in manifest.warnings:
         terminal.err.print(f"continual-mm: {warning}")
+    made = tuple(chosen.parse(text) for text in recipes or RECIPES)
+    late("extraction.recipe").check_recipes(made)
     words = late("extraction.word_vectors").file_vectors(vectors) if vectors else None
-    with late("clip_bar").ClipBar() as bar:
+    with _stoppable(target), late("clip_bar").ClipBar() as bar:
         outcome = late("extraction.job").extract(
             manifest,
-            [chosen.parse(text) for text in recipes or RECIPES],
+            made,
             target,
             vectors=words,
             workers=workers,
@@ -73,6 +78,15 @@ def extract(
         terminal.out.print(f"then: continual-mm data convert clips {target} --to {target}.npz")
     if not outcome.finished or outcome.failed:
         click.get_current_context().exit(1)
+
+
+@contextmanager
+def _stoppable(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        kept = f"finished clips are kept in {target}, the same command goes on from there"
+        raise StoppedError(kept) from error
 
 
 @click.command(short_help="Train word vectors on captions.")

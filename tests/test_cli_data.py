@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from continual_mm.cli import main
+from continual_mm.clip_bar import ClipBar
 from continual_mm.data import registry
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.published.captions import CaptionFile
@@ -303,6 +304,33 @@ def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_pa
         '[[stage]]\nadd = ["audio", "text"]\n'
     )
     assert said("run", "mine.toml", "--no-board").code == 0
+
+
+def test_ctrl_c_keeps_finished_clips_and_a_reserved_name_is_refused_at_once(
+    said, media_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        wave = DICE(1).normal(scale=0.1, size=(1, 8000)).astype(np.float32)
+        media_file(tmp_path / f"{name}.wav", sound=wave, sample_rate=16_000)
+    asked = ("data", "extract", ".", "--workers", "0", "--to", "made", "--make")
+    told = said(*asked, "label=audio")
+    assert (told.code, "what datasets call something else" in told.err) == (2, True)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ClipBar, "finished", interrupted)
+        told = said(*asked, "audio=audio")
+    assert told.code == 130
+    assert told.err.splitlines()[-1] == (
+        "continual-mm: stopped; finished clips are kept in made, "
+        "the same command goes on from there"
+    )
+    told = said(*asked, "audio=audio")
+    assert told.code == 0
+    assert "1 of 2 clips are there already" in told.err
+    assert told.err.splitlines()[-1] == "2 of 2 clips are done"
 
 
 def test_the_original_experiment_runs_by_name_on_whatever_was_converted(

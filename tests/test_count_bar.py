@@ -41,3 +41,17 @@ def test_clips_that_are_there_and_those_that_fail_are_lines(
         "2 of 5 clips are there already",
         "b: no film",
     ]
+
+
+def test_without_a_terminal_clips_are_counted_in_lines_now_and_then_and_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ClipBar(every=0) as bar:
+        bar.begins(1200, 2)
+        bar.finished("a")
+        bar.finished("b")
+        bar.ends(1200, 0)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "1,199 of 1,200 clips are done",
+        "1,200 of 1,200 clips are done",
+    ]

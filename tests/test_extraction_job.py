@@ -27,6 +27,7 @@ from continual_mm.extraction.media import Notes
 from continual_mm.extraction.recipe import Recipe
 from continual_mm.extraction.records import contents, records
 from continual_mm.extraction.sound import sound
+from continual_mm.extraction.word_vectors import file_vectors
 from continual_mm.modality import Kind
 
 NETWORK = "frames:mobilenet_v3_small@random,side=64"
@@ -142,6 +143,11 @@ def test_clips_that_were_added_or_changed_are_extracted_and_no_others(
     heard = Heard()
     extract(later, SOUND, tmp_path / "out", workers=0, listener=heard)
     assert heard.clips == ["c", "b"]
+    time = (tones.folder / "c.wav").stat().st_mtime_ns + 1_000_000_000
+    os.utime(tones.folder / "c.wav", ns=(time, time))  # as if it was replaced by one of its size
+    heard = Heard()
+    extract(later, SOUND, tmp_path / "out", workers=0, listener=heard)
+    assert heard.clips == ["c"]
     found = list(records(tmp_path / "out"))
     assert [(each["ids"], len(each["audio"])) for each in found] == [
         ("c", 51),
@@ -172,7 +178,7 @@ def test_what_cannot_be_decoded_is_listed_and_tried_again_when_asked(
     (tones.folder / "b.wav").rename(tmp_path / "kept.wav")
     (tones.folder / "b.wav").write_text("hello")
     late = Clip("late", "c.wav", 5.0, 6.0)
-    long = Clip("long", "c.wav", 0.0, 6.0)
+    long = Clip("long", "c.wav", 0.0, 1e300)
     manifest = replace(tones, clips=(*tones.clips, late, long))
     heard = Heard()
     assert extract(manifest, SOUND, out, workers=0, listener=heard) == Outcome(3, 2)
@@ -181,7 +187,7 @@ def test_what_cannot_be_decoded_is_listed_and_tried_again_when_asked(
     expected = [
         ["b", "b.wav", "failed", "decoding", heard.problems["b"]],
         ["late", "c.wav", "failed", "decoding", heard.problems["late"]],
-        ["long", "c.wav", "noted", "decoding", "the file ends at 0.50 s, the clip at 6.00 s"],
+        ["long", "c.wav", "noted", "decoding", "the file ends at 0.50 s, the clip at 1e+300 s"],
     ]
     assert report(out) == expected
     assert [each["ids"] for each in records(out)] == ["a", "c", "long"]
@@ -194,6 +200,114 @@ def test_what_cannot_be_decoded_is_listed_and_tried_again_when_asked(
     assert extract(manifest, SOUND, out, workers=0, retry=True, listener=heard) == Outcome(4, 1)
     assert (heard.left, heard.clips, [*heard.problems]) == (2, ["b"], ["late"])
     assert [row[0] for row in report(out)] == ["late", "long"]
+
+
+def texts(manifest: Manifest, *said: str) -> Manifest:
+    pairs = zip(manifest.clips, said, strict=True)
+    return replace(manifest, clips=tuple(replace(clip, text=text, split=0) for clip, text in pairs))
+
+
+def test_a_corrected_caption_makes_text_anew_and_leaves_film_and_sound_alone(
+    tones: Manifest, tmp_path: Path
+):
+    recipes, out = [*SOUND, Recipe.parse("text=text")], tmp_path / "out"
+    extract(texts(tones, "bin blue", "bin red", "set red"), recipes, out, workers=0)
+
+    def sounds() -> dict[str, int]:
+        files = (out / "clips").glob("*.safetensors")
+        return {file.name: file.stat().st_mtime_ns for file in files if "-" not in file.name}
+
+    before = sounds()
+    assert len(before) == 3
+    later = texts(tones, "bin blue", "bin red now", "set red")
+    assert extract(later, recipes, out, workers=0) == Outcome(3, 0)
+    assert sounds() == before
+    assert len(list((out / "clips").glob("*-*.safetensors"))) == 3  # those of before are gone
+    extract(later, recipes, tmp_path / "anew", workers=0)
+    assert same(list(records(out)), list(records(tmp_path / "anew")))
+
+
+def test_text_alone_is_seen_by_towers_that_read_and_by_no_others(tones: Manifest, tmp_path: Path):
+    name = Clip("bin blue", "", text="bin blue", label=3)
+    gone = Clip("gone", "gone.wav", text="set red", fault="names no file")
+    manifest = replace(texts(tones, "bin", "set", "red"), clips=(*tones.clips, name, gone))
+    both = [*SOUND, Recipe.parse("text=text")]
+    heard = Heard()
+    assert extract(manifest, both, tmp_path / "both", listener=heard) == Outcome(4, 1)
+    assert heard.problems == {"gone": "gone.wav names no file"}
+    found = {each["ids"]: each for each in records(tmp_path / "both")}
+    assert [*found["bin blue"]] == ["ids", "split", "label", "text_raw", "text"]
+    heard = Heard()
+    extract(manifest, SOUND, tmp_path / "one", workers=0, listener=heard)
+    assert heard.problems["bin blue"] == "is text alone, of which no modality is made"
+
+
+def test_unknown_words_are_named_and_tried_again_with_other_vectors(
+    tones: Manifest, tmp_path: Path
+):
+    recipes, out = [Recipe.parse("text=text")], tmp_path / "out"
+    a, b, _ = tones.clips
+    first = replace(a, text="bin blue", split=0), replace(b, text="quite unheard", split=2)
+    heard, manifest = Heard(), replace(tones, clips=first)
+    assert extract(manifest, recipes, out, workers=0, listener=heard) == Outcome(1, 1)
+    assert heard.problems == {"b": "no word of 'quite unheard' has a vector"}
+    extract(manifest, [*recipes, *SOUND], tmp_path / "both", workers=0)
+    assert report(tmp_path / "both") == [
+        ["b", "b.wav", "noted", "text", "no word of 'quite unheard' has a vector"]
+    ]
+    later = replace(first[0], text="bin unheard"), first[1]
+    assert extract(replace(tones, clips=later), recipes, out, workers=0) == Outcome(2, 0)
+
+
+def test_other_vectors_in_a_file_of_the_same_name_are_another_job(tones: Manifest, tmp_path: Path):
+    recipes, out, path = [Recipe.parse("text=text")], tmp_path / "out", tmp_path / "words.txt"
+    manifest = texts(tones, "bin", "blue", "bin")
+    path.write_text("bin 1 2\nblue 0 1\n")
+    extract(manifest, recipes, out, vectors=file_vectors(path), workers=0)
+    kept = list(records(out))
+    path.write_text("bin 1 3\nblue 0 1\n")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(RefusedError) as error:
+        extract(manifest, recipes, out, vectors=file_vectors(path), workers=0)
+    assert "vectors: is 'words.txt, 2 words, " in str(error.value)
+    assert "choose another --to" in str(error.value)
+    assert same(list(records(out)), kept)
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from continual_mm.complaint import RefusedError
+from continual_mm.extraction.job import extract
+from continual_mm.extraction.manifest import open_manifest
+from continual_mm.extraction.recipe import Recipe
+
+# Room for the settings and the list, and none for the features of a clip.
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+source, out, workers = sys.argv[1:]
+try:
+    extract(open_manifest(Path(source)), [Recipe.parse("audio=audio")], Path(out),
+            workers=int(workers))
+except RefusedError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_full_disk_stops_the_job_in_one_line_and_fails_no_clip(
+    tones: Manifest, tmp_path: Path, workers: str
+):
+    out = tmp_path / "out"
+    given = sys.executable, "-c", FULL, tones.folder, out, workers
+    ended = subprocess.run(given, capture_output=True, text=True, check=True)
+    assert ended.stdout == (
+        f"{out}: cannot be written: File too large; "
+        "mend that and extract again: what is finished is kept\n"
+    )
+    assert ended.stderr == ""
+    assert report(out) == []
+    assert list((out / "clips").iterdir()) == []
+    assert extract(tones, SOUND, out, workers=0) == Outcome(3, 0)
 
 
 def test_a_clip_may_lack_a_modality_but_not_all(
@@ -215,7 +329,7 @@ def test_a_clip_may_lack_a_modality_but_not_all(
 
 def test_features_that_are_not_finite_are_no_features(tones: Manifest, tmp_path: Path):
     class Broken:
-        name, features = "broken", 2
+        name, features, fingerprint = "broken", 2, "0"
 
         def __contains__(self, word: object) -> bool:
             return True
@@ -335,26 +449,29 @@ def test_when_who_started_processes_is_killed_they_end_and_nothing_is_lost(
     assert same(list(records(out)), list(records(tmp_path / "whole")))
 
 
-def test_processes_give_the_same_bits_and_one_that_dies_takes_only_its_clip(
+def test_processes_give_the_same_bits_and_a_clip_that_ends_two_of_them_fails_alone(
     tones: Manifest, tmp_path: Path
 ):
     out = tmp_path / "out"
 
     class Murderer(Heard):
         def finished(self, clip: str) -> None:
-            if not self.clips:
+            if clip in deadly:
                 for process in multiprocessing.active_children():
                     process.kill()
                     process.join()
             super().finished(clip)
 
-    heard = Murderer()
+    heard, deadly = Murderer(), {"a", "d"}
     more = replace(tones, clips=(*tones.clips, Clip("d", "c.wav", 0.1, 0.3)))
     recipes = [*SOUND, Recipe.parse(f"video={NETWORK}")]
     assert extract(more, recipes, out, workers=1, listener=heard) == Outcome(3, 1)
     assert heard.clips == ["a", "c", "d"]
     assert heard.problems == {"b": "its process was killed by SIGKILL, perhaps for lack of memory"}
     assert report(out)[0][2:4] == ["failed", "process"]
+    deadly, again = {"a"}, Murderer()
+    assert extract(more, recipes, tmp_path / "again", listener=again) == Outcome(4, 0)
+    assert (again.clips, again.problems) == (["a", "c", "d", "b"], {})
     assert multiprocessing.active_children() == []
     assert extract(more, recipes, out, workers=0, retry=True) == Outcome(4, 0)
     extract(more, recipes, tmp_path / "here", workers=0)

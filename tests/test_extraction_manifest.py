@@ -1,6 +1,8 @@
 """Manifests: what they may say, and everything that may be wrong with them."""
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,14 +109,13 @@ def test_everything_is_refused_at_once_with_its_rows(folder: Path):
     told = refusals(path)
     assert told == [
         ", column 'end': is not after 'start' in row 2 ('1'); both are seconds of the file",
-        ", column 'path': names no file in row 3 ('gone.mp4'); give files in it, relative to it",
         ", column 'split': is no split in row 3 ('training'); "
         "the splits are train, validation, val, valid, dev, test, 0, 1, 2",
         ", column 'start': is no time in rows 4 ('-1'), 5 ('nan'); "
-        "give seconds from the file's beginning",
+        "give seconds from the file's beginning, such as 61.5 for 1:01.5",
+        ", column 'label': is no whole number in row 4 ('x'); number the classes from 0",
         ", column 'path': leaves the manifest's folder in rows 4 ('../secret.mp4'), "
         "5 ('/etc/passwd'); give files in it, relative to it",
-        ", column 'label': is no whole number in row 4 ('x'); number the classes from 0",
         ", column 'id': is that of row 2 already in row 3 ('one'); give unique ids",
         ", column 'split': is missing in row 5; give a split for every clip or for none",
     ]
@@ -157,15 +158,69 @@ def test_clips_of_a_long_film_that_lie_close_together_have_names_of_their_own(fo
     ]
 
 
-def test_links_that_leave_the_folder_are_refused(folder: Path):
+LEAVES = "leaves the manifest's folder through a link"
+
+
+def test_links_that_leave_the_folder_are_clips_that_fail(folder: Path):
     outside = folder.parent / "secret.mp4"
     outside.write_bytes(b"x")
     (folder / "link.mp4").symlink_to(outside)
+    (folder / "dead.mp4").symlink_to(folder / "nowhere.mp4")
     (folder / "within.mp4").symlink_to(folder / "a.mp4")
-    (told,) = refusals(written(folder, "path\nlink.mp4\nwithin.mp4\n"))
-    assert "leaves the manifest's folder through a link in row 2 ('link.mp4')" in told
-    with pytest.raises(RefusedError, match=r"through a link in row \d \('link\.mp4'\)"):
-        open_manifest(folder)
+    path = written(folder, "path\nlink.mp4\nwithin.mp4\n")
+    manifest = open_manifest(path)
+    assert [clip.fault for clip in manifest.clips] == [LEAVES, ""]
+    assert manifest.warnings == (f"{path}, column 'path': {LEAVES} in row 2 ('link.mp4')",)
+    found = open_manifest(folder)
+    faults = {clip.path: clip.fault for clip in found.clips if clip.fault}
+    assert faults == {"link.mp4": LEAVES, "dead.mp4": "names no file"}
+    assert len(found.warnings) == 2
+    (told,) = refusals(written(folder, "path\nlink.mp4\n"))
+    assert told == f", column 'path': {LEAVES} in row 2 ('link.mp4')"
+
+
+def test_folders_behind_links_and_names_that_are_no_text_are_told_of(folder: Path):
+    (folder.parent / "more").mkdir()
+    (folder / "more").symlink_to(folder.parent / "more")
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    found = open_manifest(folder)
+    assert len(found.clips) == 6
+    unsound, link = found.warnings
+    assert unsound.endswith("/caf\\udce9.mp4' is passed over: its name is no UTF-8; rename it")
+    assert link == f"{folder / 'more'} is a link to a folder and is not searched"
+
+
+def test_files_that_are_missing_make_clips_that_fail_unless_all_are(folder: Path):
+    rows = [{"path": "a.mp4"}, {"path": "gone.mp4", "text": "x"}]
+    manifest = open_manifest(written(folder, json.dumps(rows), "m.json"))
+    assert manifest.clips[1] == replace(
+        manifest.clips[1], id="gone", path="gone.mp4", text="x", fault="names no file"
+    )
+    assert "column 'path': names no file in row 2 ('gone.mp4')" in manifest.warnings[0]
+    by_ids = [{"id": "a"}, {"id": "gone", "text": "x"}]
+    manifest = open_manifest(written(folder, json.dumps(by_ids), "m.json"))
+    assert manifest.clips[1].fault == "names no media file beside the manifest"
+    (told,) = refusals(written(folder, json.dumps([rows[1], {"text": "alone"}]), "m.json"))
+    assert "names no file in row 1 ('gone.mp4')" in told
+
+
+def test_text_alone_is_a_clip_without_a_file(folder: Path):
+    rows = [
+        {"path": "a.mp4", "label": 0, "split": "test"},
+        {"text": "apply eye makeup", "label": 0, "split": "test"},
+        {"id": "task/1", "text": "cut the mango", "split": "test"},
+    ]
+    manifest = open_manifest(written(folder, json.dumps(rows), "m.json"))
+    assert manifest.clips[1:] == (
+        Clip("apply eye makeup", "", text="apply eye makeup", split=2, label=0),
+        Clip("task/1", "", text="cut the mango", split=2),
+    )
+    (told,) = manifest.warnings
+    assert told.endswith("2 rows are text alone, without film and sound")
+    # What is said of a part of a file is not said of text alone.
+    timed = [*rows, {"id": "gone", "text": "x", "split": "test", "end": 2}]
+    manifest = open_manifest(written(folder, json.dumps(timed), "m.json"))
+    assert manifest.clips[3].fault == "names no media file beside the manifest"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +239,18 @@ def test_links_that_leave_the_folder_are_refused(folder: Path):
         ("m.txt", b"a.mp4", "is no manifest: it ends with '.txt'"),
         ("m.json", b'[{"path": 3}, {"path": ["a.mp4"]}]', "is no text in row 2"),
         ("m.json", b'[{"path": "a.mp4", "words": [["a", 0]]}]', "is no list of words in row 1"),
-        ("m.json", b'[{"text": "a"}]', "'path': is missing in row 1"),
+        ("m.json", b'[{"label": 1}]', "'path': is missing in row 1"),
+        ("m.json", b'[{"path": "a.mp4", "id": "a\\ud83d"}]', "column 'id': is no valid text"),
+        ("m.json", b'[{"path": "a.mp4", "text": "\\udc00"}]', "column 'text': is no valid text"),
+        ("m.json", b'[{"path": "a.mp4", "id": "a\\u0000"}]', "'id': contains a NUL character"),
+        (
+            "m.jsonl",
+            b'{"path": "a.mp4", "label": ' + b"9" * 5000 + b"}",
+            "line 1 holds a number of",
+        ),
+        ("m.json", b'[{"path": "a.mp4", "label": 1e30}]', "is no whole number in row 1"),
+        ("m.csv", b"path;start\na.mp4;0\n", "its cells are parted by ';', not by ','"),
+        ("m.csv", b"path,end\na.mp4,0:01\n", "is no time in row 2 ('0:01'); give seconds"),
         ("m.json", b'[{"id": "gone"}]', "is the name of no media file beside it in row 1"),
         ("m.json", b'[{"id": "same"}]', "is the name of several media files beside it in row 1"),
     ],

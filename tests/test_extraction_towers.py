@@ -1,7 +1,10 @@
 """Towers against torchvision's and open_clip's own ways to the same features."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import open_clip
@@ -14,15 +17,19 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from continual_mm.complaint import RefusedError
 from continual_mm.extraction.clips import Clip, Manifest
 from continual_mm.extraction.contrastive import ImageTower, SentenceTower
+from continual_mm.extraction.film import film
 from continual_mm.extraction.frames import FrameTower, MotionTower
+from continual_mm.extraction.media import Notes
 from continual_mm.extraction.networks import load_network
+from continual_mm.extraction.pictures import Pictures
 from continual_mm.extraction.recipe import Recipe, TowerChoice, check_recipes
-from continual_mm.extraction.registry import build
+from continual_mm.extraction.registry import TOWERS, build
 from continual_mm.extraction.tower import probe
 from continual_mm.extraction.word_vectors import corpus_vectors
 from continual_mm.extraction.words import WordTable, WordTower, needed
 
-TABLE = WordTable("three words", 2, {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)})
+THREE = {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)}
+TABLE = WordTable("three words", 2, THREE, fingerprint="3")
 
 
 def pictures(count: int, height: int = 40, width: int = 48) -> np.ndarray:
@@ -90,6 +97,25 @@ def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name
     assert load_network(family, name, "random", "cpu").features == features
 
 
+@pytest.mark.parametrize(
+    ("family", "tower"), [("ResNet18", FrameTower), ("S3D", MotionTower), ("MC3_18", MotionTower)]
+)
+def test_a_real_film_reaches_a_network_as_its_preset_would_give_it(
+    test_data: Path, family: str, tower: type[FrameTower | MotionTower]
+):
+    owner = models if tower is FrameTower else models.video
+    preset = getattr(owner, f"{family}_Weights").DEFAULT.transforms()
+    made = tower(network=family.lower(), weights="random", rate=2)
+    path = test_data / "grid_raw60" / "bbaf2n.mpg"
+    both = [made.wanted, Pictures(rate=2)]
+    seen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for index, picture in film(path, 0.0, 2.0, both, Notes()):
+        seen[index].append(picture)
+    small, large = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2) for each in seen)
+    assert len(small) == len(large) == 4
+    assert torch.equal(made._transforms(small), preset(large))
+
+
 def test_decoding_gives_the_size_that_preprocessing_begins_with():
     assert FrameTower(network="resnet18", weights="random").wanted.side == 256
     assert MotionTower(network="mc3_18", weights="random").wanted.side == (128, 171)
@@ -109,9 +135,27 @@ def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Pat
         FrameTower(network="squeezenet1_1", weights=str(resnet[1]))
 
 
+def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_told_briefly(
+    resnet: tuple[models.ResNet, Path], tmp_path: Path
+):
+    module, path = resnet
+    parallel = {f"module.{name}": value for name, value in module.state_dict().items()}
+    torch.save({"state_dict": parallel}, tmp_path / "parallel.pth")
+    one, other = (
+        FrameTower(network="resnet18", weights=str(each), side=32)
+        for each in (path, tmp_path / "parallel.pth")
+    )
+    assert np.array_equal(one.describe(pictures(1)), other.describe(pictures(1)))
+    with pytest.raises(RefusedError) as error:
+        FrameTower(network="alexnet", weights=str(path))
+    assert str(error.value).endswith("and 117 more; name the network it was saved of")
+    assert len(str(error.value)) < 600
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("open_clip_audio:HTSAT", "open_clip has no network for sound; clap_audio uses"),
         ("film", "tower 'film': there is none; did you mean 'frames'|the towers are"),
         ("frames:resnet18b@random", "torchvision has none; did you mean 'resnet18'"),
         ("frames:resnet18@IMAGENET1K_V3", "no weights 'IMAGENET1K_V3'; did you mean"),
@@ -198,19 +242,23 @@ def test_vectors_are_trained_on_training_captions_only_and_always_alike():
     assert "blue" in first and "red" not in first
     assert np.array_equal(first.vector("bin"), second.vector("bin"))
     assert first.name == second.name != corpus_vectors(manifest, features=4, seed=1).name
+    other = corpus_vectors(Manifest(Path(), (Clip("a", "a", text="bin red"),)), features=4)
+    assert first.fingerprint == second.fingerprint != other.fingerprint
     assert "red" not in corpus_vectors(Manifest(Path(), clips[1:]))
+
+
+TINY = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a CLIP with one layer each for pictures of 32 pixels and for text."""
-    config = {
-        "embed_dim": 8,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
-    }
     path = tmp_path_factory.mktemp("configs") / "tiny-of-the-tests.json"
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(TINY))
     open_clip.add_model_config(path)
     return "tiny-of-the-tests"
 
@@ -236,6 +284,20 @@ def test_pictures_and_text_go_through_open_clip(tiny: str, tmp_path: Path):
     assert tower.features == 8
 
 
+def test_libraries_say_nothing_while_networks_are_made(tiny: str, tmp_path: Path):
+    making = (
+        "import open_clip, sys\n"
+        "from pathlib import Path\n"
+        "from continual_mm.extraction.contrastive import SentenceTower\n"
+        "open_clip.add_model_config(Path(sys.argv[1]))\n"
+        "SentenceTower(network=sys.argv[2], weights='random')\n"
+    )
+    config = tmp_path / f"{tiny}.json"
+    config.write_text(json.dumps(TINY))
+    given = sys.executable, "-c", making, config, tiny
+    assert subprocess.run(given, capture_output=True, check=True).stderr == b""
+
+
 def test_both_towers_of_a_clip_share_one_network(tiny: str):
     image = ImageTower(network=tiny, weights="random")
     text = SentenceTower(network=tiny, weights="random")
@@ -256,7 +318,18 @@ def test_recipes_are_checked_together():
         check_recipes(())
 
 
+@pytest.mark.parametrize("name", ["ids", "split", "label", "text_raw", "audio_length", "a_kind"])
+def test_names_that_datasets_use_otherwise_are_refused_before_any_work(name: str):
+    with pytest.raises(RefusedError, match=f"modality '{name}': is what datasets call something"):
+        check_recipes((Recipe.parse(f"{name}=audio"),))
+
+
 @pytest.mark.parametrize("text", ["video", "=", "video=", "video=frames+"])
 def test_what_is_no_recipe_is_refused(text: str):
     with pytest.raises(RefusedError, match="is no modality with its towers"):
         Recipe.parse(text)
+
+
+def test_the_list_of_towers_knows_which_of_them_read():
+    for name, known in TOWERS.items():
+        assert known.reads == (resolve_name(known.path).signal == "text"), name

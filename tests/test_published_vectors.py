@@ -3,9 +3,12 @@
 import gzip
 import json
 import os
+import resource
+import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +132,93 @@ def test_vectors_that_are_no_numbers_or_not_finite_are_refused_by_word(tmp_path:
     path.write_text("2 2\nsalt 1 2\n")
     assert "cut short" in refusal(path)
     assert "No such file" in refusal(tmp_path / "missing.bin")
+
+
+def in_a_fork(work: Callable[[], object]) -> int:
+    """The signal, or else the exit code, that a copy of this process ends with after some work."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def many(path: Path, words: int = 5000) -> Path:
+    """A file whose table takes some 160 KB."""
+    vectors = KeyedVectors(8)
+    vectors.add_vectors([f"word{n}" for n in range(words)], np.ones((words, 8), np.float32))
+    vectors.save_word2vec_format(str(path), binary=True)
+    return path
+
+
+def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path: Path) -> None:
+    path = many(tmp_path / "vectors.bin")
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        told = refusal(path)
+        assert "cannot be converted: File too large; make room in" in told
+
+    assert in_a_fork(fill) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["vectors.bin"]
+
+
+def test_what_a_killed_conversion_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    path = by_gensim(tmp_path / "vectors.bin", binary=True)
+
+    def die(event: str, _arguments: object) -> None:
+        if event == "os.rename":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> None:
+        sys.addaudithook(die)
+        open_vectors(path)
+
+    assert in_a_fork(work) == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".*"))) == 3
+    (tmp_path / ".vectors.bin.vectors.npy.0123abcd").write_bytes(b"of an earlier version")
+    np.testing.assert_array_equal(open_vectors(path).values, VALUES)
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_folder_that_cannot_be_written_leads_to_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_gensim(tmp_path / "vectors.bin", binary=True)
+    (tmp_path / "cache").mkdir(mode=0o777)
+    (tmp_path / "cache").chmod(0o777)
+    (tmp_path / "vectors.bin").chmod(0o644)
+    tmp_path.chmod(0o555)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONTINUAL_MM_CACHE", "cache")
+
+    def work() -> None:
+        if not os.geteuid():  # whom no permissions concern
+            os.setuid(65534)
+        for _ in range(2):
+            np.testing.assert_array_equal(open_vectors(Path("vectors.bin")).values, VALUES)
+
+    try:
+        assert in_a_fork(work) == 0
+        assert len(list((tmp_path / "cache").rglob("*.npy"))) == 1
+        assert not list(tmp_path.glob("*.npy"))
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_files_are_told_apart_by_what_is_in_them_and_not_by_their_form(tmp_path: Path) -> None:
+    first = open_vectors(by_gensim(tmp_path / "vectors.bin", binary=True))
+    again = open_vectors(by_gensim(tmp_path / "copy.bin", binary=True))
+    assert len(first.fingerprint) == 32
+    assert first.fingerprint == again.fingerprint
+    other = KeyedVectors(4)
+    other.add_vectors(WORDS, VALUES + 1)
+    other.save_word2vec_format(str(tmp_path / "vectors.bin"), binary=True)
+    assert open_vectors(tmp_path / "vectors.bin").fingerprint != first.fingerprint
 
 
 def test_known_words_become_rows_and_reference_fills_up_with_zeros() -> None:

@@ -105,7 +105,7 @@ def read_schema(
     found = (
         _modality(name, columns, rows, kinds, findings, claimed)
         for name in columns
-        if name not in ITEM_COLUMNS and split_ending(name) is None
+        if not is_taken(name)
     )
     modalities = tuple(modality for modality in found if modality is not None)
     if not modalities and findings.faulty <= ITEM_COLUMNS.keys():
@@ -123,6 +123,15 @@ def split_ending(name: str) -> tuple[str, str] | None:
         if name.endswith(ending) and name != ending:
             return name.removesuffix(ending), ending
     return None
+
+
+def is_taken(name: str) -> bool:
+    """Whether a column of this name is something else than a modality.
+
+    >>> is_taken("label"), is_taken("video_length"), is_taken("video")
+    (True, True, False)
+    """
+    return name in ITEM_COLUMNS or split_ending(name) is not None
 
 
 def natural_kind(axes: int) -> Kind:

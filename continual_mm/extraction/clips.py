@@ -30,7 +30,8 @@ class Clip:
 
     Attributes:
         id: Its name, unique in the manifest.
-        path: The file, relative to the manifest's folder, with forward slashes.
+        path: The file, relative to the manifest's folder, with forward slashes; empty for text
+            that belongs to no film or sound, such as the name of a class.
         start: Seconds from the file's beginning.
         end: Seconds from the file's beginning; None for the file's end.
         text: What is said or shown, if known.
@@ -38,6 +39,7 @@ class Clip:
         split: 0 training, 1 validation, 2 test.
         group: What it belongs to (a long video, a speaker), if known.
         label: Its class, if known.
+        fault: Why its file is not to be opened; empty if it is.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Clip:
     split: int = 0
     group: str | None = None
     label: int | None = None
+    fault: str = ""
 
     @property
     def caption(self) -> str | None:

@@ -1,6 +1,6 @@
 """Pictures and text through the two towers of a CLIP of open_clip's, into one space.
 
-CLAP, for sound, is in another package; open_clip has none.
+Open_clip has no CLAP, for sound; see :mod:`~continual_mm.extraction.clap`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,6 @@ from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, Normalize
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.data.weights import read_weights
 from continual_mm.extraction.networks import (
     PICTURES,
     Maker,
@@ -25,8 +24,10 @@ from continual_mm.extraction.networks import (
     filled,
     no_weights,
     not_to_be_had,
+    quiet,
     still,
     unknown,
+    weights_in,
 )
 from continual_mm.extraction.pictures import Pictures, Smooth
 from continual_mm.extraction.tower import Features, Setting
@@ -108,7 +109,8 @@ class SentenceTower:
         self.settings = loaded.settings
         self.features = _features(self._model)
         try:
-            self._tokens = open_clip.get_tokenizer(network)
+            with quiet():
+                self._tokens = open_clip.get_tokenizer(network)
         except (OSError, RuntimeError, ImportError) as error:
             raise not_to_be_had(f"the tokenizer of {network}", error) from error
 
@@ -134,7 +136,7 @@ def _bare(name: str) -> Any:
 
 
 def _fill(model: Any, path: Path) -> None:
-    filled(model, read_weights(path), path)
+    filled(model, weights_in(path), path)
 
 
 def _fetch(name: str, tag: str) -> Any:

@@ -1,6 +1,6 @@
 """One clip through all towers: decoded once, a block at a time, pooled and put together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,15 @@ from av.error import FFmpegError
 
 from continual_mm.extraction.clips import Clip
 from continual_mm.extraction.film import film
-from continual_mm.extraction.media import TOLERANCE, MediaError, Notes, last_moment, length
+from continual_mm.extraction.media import (
+    TOLERANCE,
+    MediaError,
+    Notes,
+    last_moment,
+    length,
+    shown,
+)
+from continual_mm.extraction.parts import Part, part_of
 from continual_mm.extraction.pictures import Picture
 from continual_mm.extraction.recipe import Pool, Recipe
 from continual_mm.extraction.registry import build
@@ -24,11 +32,14 @@ from continual_mm.extraction.tower import (
 )
 from continual_mm.modality import Kind
 
-STAGES = DECODING, DESCRIBING = "decoding", "features"
+STAGES = DECODING, DESCRIBING, READING = "decoding", "features", "text"
 """Where it may fail to describe a clip."""
 
 FAULTS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What one clip may lead to, and others not: networks and decoders are others' programs."""
+
+
+_SHOWN = 60  # letters of a text
 
 
 class DescribeError(Exception):
@@ -50,12 +61,19 @@ class Description:
     """What a clip has.
 
     Attributes:
-        features: By modality; only those that it has.
-        notes: What was passed over, in a line each.
+        features: By part that was asked for, and modality; only those that it has.
+        notes: What was passed over while it was decoded, in a line each.
+        unread: What there is to say about its text, if that became no features; or empty.
     """
 
-    features: Mapping[str, Features]
+    features: Mapping[Part, Mapping[str, Features]]
     notes: tuple[str, ...]
+    unread: str
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has none of the modalities that were asked for."""
+        return not any(self.features.values())
 
 
 @dataclass(slots=True)
@@ -102,19 +120,22 @@ class Describer:
             for recipe in recipes
         ]
 
-    def describe(self, clip: Clip, folder: Path) -> Description:
+    def describe(self, clip: Clip, folder: Path, parts: Collection[Part]) -> Description:
         """Describe a clip.
 
         Args:
             clip: The clip.
             folder: What its path is relative to.
+            parts: What is to be made of it.
 
         Raises:
-            DescribeError: If it has none of the modalities, or something is wrong with its file
-                or with what the towers give.
+            DescribeError: If something is wrong with its file or with what the towers give.
         """
+        if clip.fault:
+            raise DescribeError(DECODING, f"{clip.path} {clip.fault}")
         notes = Notes()
-        towers = [tower for _, towers in self.made for tower in towers]
+        asked = [(recipe, mine) for recipe, mine in self.made if part_of(recipe) in parts]
+        towers = [tower for _, mine in asked for tower in mine]
         try:
             given = _all_given(towers, clip, folder / clip.path, notes)
         except (MediaError, FFmpegError) as error:
@@ -122,14 +143,25 @@ class Describer:
         except FAULTS as error:
             told = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise DescribeError(DESCRIBING, told) from error
-        found = {}
-        for recipe, mine in self.made:
-            parts = [given.pop(0) for _ in mine]
-            together = _together(parts, recipe.pool)
+        unread = _unread(clip, towers, given)
+        found: dict[Part, dict[str, Features]] = {part: {} for part in parts}
+        for recipe, mine in asked:
+            together = _together([given.pop(0) for _ in mine], recipe.pool)
             if together is not None:
-                found[recipe.modality] = together
-        _check(found, clip, notes)
-        return Description(found, notes.told())
+                _check(recipe.modality, together)
+                found[part_of(recipe)][recipe.modality] = together
+        return Description(found, notes.told(), unread)
+
+    def lacks_all(self, clip: Clip, description: Description) -> DescribeError:
+        """What to say of a clip that has none of the modalities at all."""
+        reading = any(part_of(recipe) != "media" for recipe, _ in self.made)
+        if not clip.path and not reading:
+            return DescribeError(READING, "is text alone, of which no modality is made")
+        unread = description.unread or ("it has no text" if reading else "")
+        seeing = any(part_of(recipe) != "text" for recipe, _ in self.made)
+        seen = [f"{clip.path} has none of the modalities"] if clip.path and seeing else []
+        told = [*seen, *description.notes, *([unread] if unread else [])]
+        return DescribeError(READING if reading else DECODING, "; ".join(told))
 
 
 def kind_of(recipe: Recipe, towers: Sequence[Tower]) -> Kind:
@@ -166,11 +198,13 @@ def span(clip: Clip, path: Path, notes: Notes) -> tuple[float, float]:
     if seconds <= 0:
         raise MediaError("has no length: nothing in it can be played")
     if clip.start >= seconds:
-        raise MediaError(f"ends at {seconds:.2f} s, before the clip begins at {clip.start:.2f} s")
+        begin = shown(clip.start)
+        raise MediaError(f"ends at {shown(seconds)} s, before the clip begins at {begin} s")
     if clip.end is None:
         return clip.start, seconds
     if clip.end > seconds + TOLERANCE:
-        notes.lines.append(f"the file ends at {seconds:.2f} s, the clip at {clip.end:.2f} s")
+        end = shown(clip.end)
+        notes.lines.append(f"the file ends at {shown(seconds)} s, the clip at {end} s")
     return clip.start, min(clip.end, seconds)
 
 
@@ -188,8 +222,13 @@ def _seen(
 def _heard(
     towers: Mapping[int, SoundTower], path: Path, start: float, end: float, notes: Notes
 ) -> dict[int, Features | None]:
-    wave = sound(path, start, end, notes) if towers else None
-    return {n: None if wave is None else tower.describe(wave) for n, tower in towers.items()}
+    given: dict[int, Features | None] = {}
+    for rate in dict.fromkeys(tower.sample_rate for tower in towers.values()):
+        # What is wrong with the file need not be told twice.
+        wave = sound(path, start, end, Notes() if given else notes, sample_rate=rate)
+        mine = {n: tower for n, tower in towers.items() if tower.sample_rate == rate}
+        given |= {n: None if wave is None else tower.describe(wave) for n, tower in mine.items()}
+    return given
 
 
 def _read(towers: Mapping[int, TextTower], text: str | None) -> dict[int, Features | None]:
@@ -219,10 +258,15 @@ def pooled(sequence: Features, pool: Pool) -> Features:
     return unit
 
 
-def _check(found: Mapping[str, Features], clip: Clip, notes: Notes) -> None:
-    if not found:
-        reason = "; ".join([f"{clip.path} has none of the modalities", *notes.told()])
-        raise DescribeError(DECODING, reason)
-    broken = [name for name, values in found.items() if not np.isfinite(values).all()]
-    if broken:
-        raise DescribeError(DESCRIBING, f"{', '.join(broken)} would hold NaN or infinity")
+def _unread(clip: Clip, towers: Sequence[Tower], given: Sequence[Features | None]) -> str:
+    """That words are unknown, if they are to some tower; before parts are put together."""
+    pairs = zip(towers, given, strict=True)
+    if clip.caption and any(tower.signal == "text" and part is None for tower, part in pairs):
+        text = clip.caption if len(clip.caption) <= _SHOWN else f"{clip.caption[:_SHOWN]}..."
+        return f"no word of {text!r} has a vector"
+    return ""
+
+
+def _check(modality: str, values: Features) -> None:
+    if not np.isfinite(values).all():
+        raise DescribeError(DESCRIBING, f"{modality} would hold NaN or infinity")

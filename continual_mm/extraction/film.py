@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from continual_mm.extraction.media import TOLERANCE, Notes, check_whole, decoded
 from continual_mm.extraction.pictures import Picture, Pictures
+from continual_mm.late import late
 
-_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_RESIZING = {
-    "bilinear": Interpolation.BILINEAR | _EXACT,
-    "bicubic": Interpolation.BICUBIC | _EXACT,
-}
+_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""How colours become RGB; the size stays."""
 
 
 def film(
@@ -91,18 +89,10 @@ class _Viewer:
             self._next = end
 
     def _resized(self, frame: Any) -> Picture:
-        height, width = frame.height, frame.width
-        quarters = round(frame.rotation / 90) % 4
-        if quarters % 2:
-            width, height = self._wanted.size(width, height)
-        else:
-            height, width = self._wanted.size(height, width)
-        rgb = self._reformatter.reformat(
-            frame,
-            width,
-            height,
-            "rgb24",
-            interpolation=_RESIZING[self._wanted.smooth],
-            threads=1,
-        )
-        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), quarters))
+        rgb = self._reformatter.reformat(frame, format="rgb24", interpolation=_EXACT, threads=1)
+        upright = np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4)
+        picture: Picture = np.ascontiguousarray(upright)
+        if self._wanted.side is None:
+            return picture
+        made: Picture = late("extraction.resizing").resized(picture, self._wanted)
+        return made

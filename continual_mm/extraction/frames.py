@@ -108,7 +108,11 @@ class MotionTower:
 
 
 def _wanted(transforms: Any, rate: float, count: int | None = None) -> Pictures:
-    """Pictures as some preprocessing resizes them, so that decoding can do that at once."""
+    """Pictures as some preprocessing resizes them, so that no larger ones are ever kept.
+
+    Of torchvision's presets those for pictures can be told whether to antialias, and do it by
+    default; those for film never do.
+    """
     sizes = tuple(transforms.resize_size)
     bicubic = transforms.interpolation == InterpolationMode.BICUBIC
     return Pictures(
@@ -116,4 +120,5 @@ def _wanted(transforms: Any, rate: float, count: int | None = None) -> Pictures:
         count,
         sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1]),
         "bicubic" if bicubic else "bilinear",
+        antialias=getattr(transforms, "antialias", False),
     )

@@ -5,16 +5,19 @@ Imports neither torch nor av before it has work for them.
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.extraction.clip_files import ClipFiles, Problem, key_of
+from continual_mm.extraction.clip_files import ClipFiles, Problem
 from continual_mm.extraction.clips import Clip, Manifest
 from continual_mm.extraction.listener import Listener
+from continual_mm.extraction.parts import Names, Naming
 from continual_mm.extraction.recipe import Recipe, check_recipes
 from continual_mm.extraction.registry import modules_of, need_vectors
 from continual_mm.late import late
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
 """What a job's folder holds: its settings, the clips' files, their list, and what went wrong."""
 
-LISTED = ("key", "id", "split", "group", "label", "text")
+LISTED = ("files", "id", "split", "group", "label", "text")
 """What the list says of each clip; null where it is not known."""
 
 _LOCK = "extraction.lock"
@@ -94,7 +97,8 @@ def extract(
             )
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
-        raise RefusedError(Complaint(str(out), problem, "choose another --out")) from error
+        remedy = "make room there, or choose another --to"
+        raise RefusedError(Complaint(str(out), problem, remedy)) from error
 
 
 class _Extraction:
@@ -106,7 +110,7 @@ class _Extraction:
         self._retry = retry
         self._listener = listener
         self._files = ClipFiles(out / CLIPS)
-        self._keys = [key_of(clip, manifest.folder) for clip in manifest.clips]
+        self._names: list[Names] = []
 
     def work(
         self, recipes: tuple[Recipe, ...], vectors: "Vectors | None", workers: int, device: str
@@ -119,19 +123,25 @@ class _Extraction:
         extractor = worker.Extractor(job)
         _settle(self._out / JOB, extractor.contents())
         self._files.clear()
+        naming = Naming(recipes, self._manifest.folder, known.fingerprint if known else "")
+        self._names = [naming.of(clip) for clip in self._manifest.clips]
         self._list()
+        self._files.supersede(naming.mark)
         left = self._left()
-        self._listener.begins(len(self._keys), len(left))
+        self._listener.begins(len(self._names), len(left))
         try:
             if workers and left:
                 del extractor  # each of them has its own
                 trade = Trade(worker.__name__, (job,), modules_of(recipes))
-                work = _Work(iter(left), self._ended, worker.Answer)
+                work = _Work(left, self._ended, worker.Answer)
                 Crew(work, trade, size=min(workers, len(left)), threads=1).work()
             else:
                 self._in_turn(extractor, left)
-        finally:
-            outcome = self._report()
+        except BaseException:
+            with suppress(OSError):  # the first reason is the better one
+                self._report()
+            raise
+        outcome = self._report()
         self._listener.ends(outcome.finished, outcome.failed)
         return outcome
 
@@ -144,18 +154,26 @@ class _Extraction:
         return known
 
     def _left(self) -> list["Task"]:
-        done = self._files.finished()
-        if not self._retry:
-            done |= self._files.failed()
-        pairs = zip(self._keys, self._manifest.clips, strict=True)
-        return [(key, clip) for key, clip in pairs if key not in done]
+        kept = self._files.kept()
+        failed = set() if self._retry else self._files.failed()
+        made: type[Task] = late(_WORKER).Task
+        tasks = (
+            made(clip, names, tuple(part for part in names.parts if names.parts[part] not in kept))
+            for clip, names in zip(self._manifest.clips, self._names, strict=True)
+        )
+        return [
+            task
+            for task in tasks
+            if not is_finished(task.names.parts.values(), kept)
+            and failed.isdisjoint(task.names.failures)
+        ]
 
     def _in_turn(self, extractor: Any, left: list["Task"]) -> None:
         for task in left:
             self._ended(task, extractor.extract(task))
 
     def _ended(self, task: "Task", answer: "Answer") -> None:
-        key, clip = task
+        clip = task.clip
         if answer.problem is None:
             self._listener.finished(clip.id)
             return
@@ -163,7 +181,7 @@ class _Extraction:
             remedy = "mend that and extract again: what is finished is kept"
             raise RefusedError(Complaint(str(self._out), answer.problem.told, remedy))
         if answer.problem.stage == "process":
-            self._files.give_up(key, answer.problem)
+            self._files.give_up(task.names.failures[0], answer.problem)
         self._listener.failed(clip.id, answer.problem.told)
 
     def _list(self) -> None:
@@ -172,16 +190,26 @@ class _Extraction:
             written(self._out / CLIP_LIST) as temporary,
             temporary.open("w", encoding="utf-8") as stream,
         ):
-            stream.writelines(map(_listed, self._keys, self._manifest.clips))
+            stream.writelines(map(_listed, self._names, self._manifest.clips))
 
     def _report(self) -> Outcome:
         """Write what went wrong, and count."""
-        finished = self._files.finished()
-        rows = [
-            (clip.id, clip.path, "noted" if key in finished else "failed", each.stage, each.told)
-            for key, clip in zip(self._keys, self._manifest.clips, strict=True)
-            for each in self._files.problems(key)
-        ]
+        kept, failed = self._files.kept(), self._files.failed()
+        rows, finished, given_up = [], 0, 0
+        for clip, names in zip(self._manifest.clips, self._names, strict=True):
+            parts = [*names.parts.values()]
+            reasons = [name for name in names.failures if name in failed]
+            if is_finished(parts, kept):
+                finished += 1
+                outcome, told = (
+                    "noted",
+                    [each for part in parts for each in self._files.notes(part)],
+                )
+            else:
+                given_up += bool(reasons)
+                outcome = "failed"
+                told = [each for name in reasons for each in self._files.failure(name)]
+            rows += [(clip.id, clip.path, outcome, each.stage, each.told) for each in told]
         with (
             written(self._out / REPORT) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as stream,
@@ -189,12 +217,11 @@ class _Extraction:
             table = csv.writer(stream)
             table.writerow(("id", "path", "outcome", "stage", "problem"))
             table.writerows(rows)
-        keys = set(self._keys)
-        return Outcome(len(keys & finished), len(keys & self._files.failed()))
+        return Outcome(finished, given_up)
 
 
 class _Work:
-    """Clips as the work of a crew.
+    """Clips as the work of a crew; one that ends a process is tried once more, after the others.
 
     Args:
         tasks: The clips that are left.
@@ -204,17 +231,18 @@ class _Work:
 
     def __init__(
         self,
-        tasks: Iterator["Task"],
+        tasks: Sequence["Task"],
         ended: Callable[["Task", "Answer"], None],
         answer: "type[Answer]",
     ) -> None:
-        self._tasks = tasks
+        self._tasks = deque(tasks)
         self._ended = ended
         self._answer = answer
+        self._lost: set[str] = set()
 
     def take(self) -> "Task | None":
         """The next clip."""
-        return next(self._tasks, None)
+        return self._tasks.popleft() if self._tasks else None
 
     def hear(self, task: "Task", message: "Answer") -> Then:
         """A clip is done."""
@@ -222,12 +250,21 @@ class _Work:
         return Then.NEXT
 
     def lose(self, task: "Task", why: str) -> None:
-        """A clip has ended a process."""
+        """A clip has ended a process, or was with one that others ended."""
+        if task.clip.id not in self._lost:
+            self._lost.add(task.clip.id)
+            self._tasks.append(task)
+            return
         self._ended(task, self._answer(Problem("process", why)))
 
 
-def _listed(key: str, clip: Clip) -> str:
-    about = key, clip.id, clip.split, clip.group, clip.label, clip.caption
+def is_finished(parts: Collection[str], kept: Collection[str]) -> bool:
+    """Whether all parts of a clip are among those that there are; one of no parts never is."""
+    return bool(parts) and all(name in kept for name in parts)
+
+
+def _listed(names: Names, clip: Clip) -> str:
+    about = [*names.parts.values()], clip.id, clip.split, clip.group, clip.label, clip.caption
     return json.dumps(dict(zip(LISTED, about, strict=True)), ensure_ascii=False) + "\n"
 
 
@@ -237,7 +274,7 @@ def _settle(path: Path, modalities: Mapping[str, Any]) -> None:
     Raises:
         RefusedError: If it is for something else, with every difference.
     """
-    wanted = {"version": 1, "modalities": modalities}
+    wanted = {"version": 2, "modalities": modalities}
     if not path.exists():
         write_json(path, wanted)
         return
@@ -246,7 +283,7 @@ def _settle(path: Path, modalities: Mapping[str, Any]) -> None:
         Complaint(
             f"{path}, {name}",
             f"is {before.get(name)!r} there, and {now.get(name)!r} now",
-            "choose another --out, or the settings of before",
+            "choose another --to, or the settings of before",
         )
         for name in {**before, **now}
         if before.get(name) != now.get(name)

@@ -68,6 +68,7 @@ class LogMelTower:
     """
 
     signal: Literal["sound"] = "sound"
+    sample_rate = SAMPLE_RATE
     kind = Kind.SPECTROGRAM
     features = MELS
 

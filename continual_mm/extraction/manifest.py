@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from continual_mm.complaint import Complaint, RefusedError, suggestion
 from continual_mm.extraction.clips import Clip, Manifest, hashed_split
 from continual_mm.extraction.manifest_file import Row, read_rows
-from continual_mm.extraction.manifest_rows import COLUMNS, Problems, read_clip
+from continual_mm.extraction.manifest_rows import COLUMNS, Problems, RowReader
 from continual_mm.extraction.media_files import MediaFiles, media_files_in
 
 
@@ -20,26 +20,34 @@ def open_manifest(path: Path) -> Manifest:
     the hash of their group, or of their id. A file with several clips is their group where none is
     given, so that clips of one video never lie in two splits.
 
+    A row of ``text`` alone is a clip without film and sound, such as the name of a class. Where
+    other rows mean files that are called as their ids, it has no ``id``, which is then its text. A
+    file that is not there makes a clip that fails, of which there is a warning.
+
     Args:
         path: A ``.csv``, ``.tsv``, ``.json`` or ``.jsonl`` file, or a folder, which is searched
             with all folders in it.
 
     Raises:
-        RefusedError: If anything is wrong with any row, with the rows' numbers.
+        RefusedError: If anything is wrong with any row, with the rows' numbers; or if there is none
+            of the files.
     """
     if path.is_dir():
         return _of_folder(path)
     rows = read_rows(path)
-    problems = Problems(str(path))
     files = MediaFiles(path.parent)
-    clips = _named([read_clip(row, files, problems) for row in rows])
-    _check_ids(clips, rows, problems)
+    reader = RowReader(str(path), files, by_ids=_are_by_ids(rows, files))
+    clips = _named([reader.clip(row) for row in rows])
+    _check_ids(clips, rows, reader.problems)
     if any("split" in row.values for row in rows):
-        _check_splits(rows, problems)
+        _check_splits(rows, reader.problems)
     else:
         clips = _dealt(clips)
-    problems.refuse()
-    return Manifest(path.parent, tuple(clips), _warnings(path, rows))
+    if reader.problems.complaints() or _lack_all(clips):
+        absent = reader.absent.complaints() if _lack_all(clips) else []
+        raise RefusedError([*reader.problems.complaints(), *absent])
+    told = (*_warnings(path, rows), *_told(reader.absent), *_alone(path, clips, rows))
+    return Manifest(path.parent, tuple(clips), told)
 
 
 def with_validation(manifest: Manifest) -> Manifest:
@@ -59,21 +67,51 @@ def with_validation(manifest: Manifest) -> Manifest:
 
 
 def _of_folder(folder: Path) -> Manifest:
-    paths = media_files_in(folder)
+    paths, passed_over = media_files_in(folder)
     if not paths:
         problem = "holds no media file"
         remedy = "give a folder of videos or sounds, or a manifest (.csv, .tsv, .json, .jsonl)"
         raise RefusedError(Complaint(str(folder), problem, remedy))
     files = MediaFiles(folder)
-    problems = Problems(str(folder))
+    absent = Problems(str(folder))
     for number, path in enumerate(paths, 1):
         if fault := files.fault(path):
-            problems.about(Row(number, {"path": path}), "path", fault)
-    problems.refuse()
+            absent.about(Row(number, {"path": path}), "path", fault)
     stems = Counter(_without_ending(path) for path in paths)
     named = ((path, _without_ending(path)) for path in paths)
-    clips = [Clip(stem if stems[stem] == 1 else path, path) for path, stem in named]
-    return Manifest(folder, tuple(_dealt(clips)))
+    clips = [
+        Clip(stem if stems[stem] == 1 else path, path, fault=files.fault(path))
+        for path, stem in named
+    ]
+    if _lack_all(clips):
+        raise RefusedError(absent.complaints())
+    return Manifest(folder, tuple(_dealt(clips)), (*passed_over, *_told(absent)))
+
+
+def _are_by_ids(rows: list[Row], files: MediaFiles) -> bool:
+    """Whether some row means the file that is called as its id."""
+    return any(
+        "path" not in row.values and files.beside(str(row.values.get("id", ""))) for row in rows
+    )
+
+
+def _lack_all(clips: list[Clip]) -> bool:
+    """Whether there is none of the files."""
+    faults = [clip.fault for clip in clips if clip.path]
+    return bool(faults) and all(faults)
+
+
+def _told(absent: Problems) -> tuple[str, ...]:
+    return tuple(f"{complaint.place}: {complaint.problem}" for complaint in absent.complaints())
+
+
+def _alone(path: Path, clips: list[Clip], rows: list[Row]) -> tuple[str, ...]:
+    """A word about rows that might have been meant to have files."""
+    alone = [row for clip, row in zip(clips, rows, strict=True) if not clip.path]
+    if not any("id" in row.values for row in alone):
+        return ()
+    some = "1 row is" if len(alone) == 1 else f"{len(alone):,} rows are"
+    return (f"{path}: {some} text alone, without film and sound",)
 
 
 def _without_ending(path: str) -> str:
@@ -91,7 +129,7 @@ def _warnings(path: Path, rows: list[Row]) -> tuple[str, ...]:
 
 def _named(clips: list[Clip]) -> list[Clip]:
     """Give ids and groups to clips that have none."""
-    times = Counter(clip.path for clip in clips)
+    times = Counter(clip.path for clip in clips if clip.path)
     return [
         replace(
             clip,
@@ -104,7 +142,9 @@ def _named(clips: list[Clip]) -> list[Clip]:
 
 def _default_id(clip: Clip, *, alone: bool) -> str:
     name = _without_ending(clip.path)
-    if alone or not name:
+    if not name:
+        return clip.text or ""
+    if alone:
         return name
     return f"{name}_{clip.start:.10g}-{'' if clip.end is None else f'{clip.end:.10g}'}"
 

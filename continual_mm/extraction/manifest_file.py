@@ -61,7 +61,7 @@ def _table(text: str, source: str, delimiter: str) -> Iterator[Row]:
     lines = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(lines, [])]
-        _check_header(header, source)
+        _check_header(header, source, delimiter)
         for cells in lines:
             if not cells:
                 continue
@@ -75,7 +75,12 @@ def _table(text: str, source: str, delimiter: str) -> Iterator[Row]:
         raise RefusedError(Complaint(source, problem)) from error
 
 
-def _check_header(header: list[str], source: str) -> None:
+def _check_header(header: list[str], source: str, delimiter: str) -> None:
+    others = [mark for mark in ",;\t|" if mark != delimiter and mark in "".join(header)]
+    if len(header) == 1 and others:
+        problem = f"its cells are parted by {others[0]!r}, not by {delimiter!r}"
+        remedy = "part them by commas in a .csv, by tabs in a .tsv"
+        raise RefusedError(Complaint(source, problem, remedy))
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         problem = f"its first line names {', '.join(map(repr, twice))} more than once"
@@ -103,6 +108,9 @@ def _parsed(text: str, source: str, where: str) -> Any:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise RefusedError(Complaint(source, f"{where}is no JSON: {error}")) from error
+    except ValueError as error:  # Python reads no number of more than some thousand digits
+        problem = f"{where}holds a number of more digits than any number needs"
+        raise RefusedError(Complaint(source, problem, "write it shorter")) from error
 
 
 def _object(entry: Any, source: str, where: str) -> Mapping[str, Any]:

@@ -40,6 +40,7 @@ _UNTOLD = frozenset(
 """Formats that do not say how long they last; FFmpeg makes it up from the first bits per second."""
 
 _SECOND = 1_000_000  # of a container's clock
+_LONGEST = 1e7  # seconds that are spelled out, a third of a year
 _USUAL_RATE = 25  # frames per second, where a file says nothing
 
 
@@ -172,9 +173,19 @@ def check_whole(path: Path, reached: float, end: float, what: str, notes: Notes)
         return
     really, said = last_moment(path), length(path)
     if really < said - TOLERANCE:
-        told = f"it says it lasts {said:.2f} s, but ends after {really:.2f} s"
+        told = f"it says it lasts {shown(said)} s, but ends after {shown(really)} s"
         raise MediaError(f"is cut short: {told}; copy it again")
-    notes.lines.append(f"{what} ends at {reached:.2f} s, before the clip's end at {end:.2f} s")
+    ends = f"{what} ends at {shown(reached)} s"
+    notes.lines.append(f"{ends}, before the clip's end at {shown(end)} s")
+
+
+def shown(seconds: float) -> str:
+    """A time for people.
+
+    >>> shown(61.5), shown(1e300)
+    ('61.50', '1e+300')
+    """
+    return f"{seconds:.2f}" if seconds < _LONGEST else f"{seconds:g}"
 
 
 def _origin(container: InputContainer) -> float:

@@ -1,5 +1,7 @@
 """Networks as extractors: with weights by name, from a file or drawn, and nothing trained."""
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from continual_mm.complaint import Complaint, RefusedError, suggestion
+from continual_mm.data.findings import first_few
 from continual_mm.data.weights import read_weights
 from continual_mm.dice import seed_for
 from continual_mm.extraction.tower import RANDOM, Features, Setting
@@ -23,6 +26,9 @@ PICTURES = 16
 
 _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 """What torchvision's networks tell classes apart with; it is always their last module."""
+
+_PARALLEL = "module."
+"""What torch's DataParallel and DistributedDataParallel put before the names of weights."""
 
 _Made = TypeVar("_Made")
 
@@ -51,6 +57,10 @@ class Maker(Generic[_Made]):
         Raises:
             RefusedError: If the weights cannot be had, or are those of another network.
         """
+        with quiet():
+            return self._make(name, weights)
+
+    def _make(self, name: str, weights: str) -> tuple[_Made, str, dict[str, Setting]]:
         if is_file(weights):
             made = _drawn(self.bare, name)
             self.fill(made, Path(weights))
@@ -65,6 +75,19 @@ class Maker(Generic[_Made]):
 def still(module: Any, device: str) -> Any:
     """A network that only describes: in evaluation mode, nothing in it trained."""
     return module.eval().requires_grad_(False).to(device)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings of libraries: what users must know of weights is told with the features."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -104,10 +127,32 @@ def filled(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        problem = f"does not fit the network: {' '.join(lines[1:3])}"
+        lines = [_shortened(line.strip()) for line in str(error).splitlines()]
+        problem = f"does not fit the network: {'; '.join(lines[1:3])}"
         remedy = "name the network it was saved of"
         raise RefusedError(Complaint(str(path), problem, remedy)) from error
+
+
+def weights_in(path: Path) -> dict[str, Tensor]:
+    """The weights in a file; of a network that was trained in parallel, by their names inside it.
+
+    Raises:
+        RefusedError: If they cannot be read.
+    """
+    given = read_weights(path)
+    if given and all(name.startswith(_PARALLEL) for name in given):
+        return {name.removeprefix(_PARALLEL): value for name, value in given.items()}
+    return given
+
+
+def _shortened(line: str) -> str:
+    """A line of torch's about names, of which there may be hundreds.
+
+    >>> _shortened('Missing key(s) in state_dict: "a", "b", "c", "d", "e", "f", "g". ')
+    'Missing key(s) in state_dict: "a", "b", "c", "d", "e" and 2 more'
+    """
+    what, colon, names = line.rstrip(" .").partition(": ")
+    return f"{what}{colon}{first_few(names.split(', '))}" if "key(s)" in what else line
 
 
 def unknown(library: str, name: str, known: list[str]) -> RefusedError:
@@ -214,7 +259,7 @@ def _bare(name: str) -> _Headless:
 
 def _fill(made: _Headless, path: Path) -> None:
     """Weights of a last layer of any size are left out."""
-    given = read_weights(path)
+    given = weights_in(path)
     kept = {key: v for key, v in given.items() if not key.startswith(f"{made.head}.")}
     filled(made.module, kept, path)
 

@@ -22,13 +22,16 @@ class Pictures:
         count: Pictures per clip, at equal distances.
         side: Pixels of the shorter side, or (height, width) whatever the proportions; None for as
             they are.
-        smooth: How pixels are mixed where pictures are resized; both ways look at all of them.
+        smooth: How pixels are mixed where pictures are resized.
+        antialias: Whether, where they become smaller, all pixels are looked at. Networks for film
+            were trained without.
     """
 
     rate: float = 1.0
     count: int | None = None
     side: int | tuple[int, int] | None = None
     smooth: Smooth = "bilinear"
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what names no moment.

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.schema import is_taken
 from continual_mm.extraction.tower import Setting
 
 Pool = Literal["none", "max", "mean"]
 _POOLS: tuple[Pool, ...] = ("none", "max", "mean")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,9 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
         if not _NAME.fullmatch(recipe.modality):
             remedy = "letters, digits and _ make one, a letter first"
             complaints.append(Complaint(place, "is no name for a modality", remedy))
+        elif is_taken(recipe.modality):
+            problem = "is what datasets call something else"
+            complaints.append(Complaint(place, problem, "give another name"))
         if names.count(recipe.modality) > 1:
             complaints.append(Complaint(place, "is made more than once", "give another name"))
         if len(recipe.towers) > 1 and recipe.pool == "none":

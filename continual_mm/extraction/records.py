@@ -8,7 +8,7 @@ from typing import Any
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.extraction.clip_files import ClipFiles
-from continual_mm.extraction.job import CLIP_LIST, CLIPS, JOB
+from continual_mm.extraction.job import CLIP_LIST, CLIPS, JOB, is_finished
 from continual_mm.modality import Kind
 from continual_mm.runs.files import read_json
 
@@ -53,13 +53,17 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
     """
     modalities = contents(out)
     files = ClipFiles(out / CLIPS)
-    finished = files.finished()
+    kept = files.kept()
     with (out / CLIP_LIST).open(encoding="utf-8") as lines:
         for line in lines:
             entry = json.loads(line)
-            if entry["key"] not in finished:
+            if not is_finished(entry["files"], kept):
                 continue
-            features = files.features(entry["key"])
+            features = {
+                modality: values
+                for name in entry["files"]
+                for modality, values in files.features(name).items()
+            }
             known = {"group": entry["group"], "label": entry["label"], "text_raw": entry["text"]}
             yield {
                 "ids": entry["id"],

@@ -23,6 +23,7 @@ class Known:
         extra: The extra that installs it.
         vectors: Whether it is given word vectors.
         device: Whether it can run on another device than the processor.
+        reads: Whether it takes text, and neither film nor sound.
     """
 
     path: str
@@ -31,6 +32,7 @@ class Known:
     extra: str = ""
     vectors: bool = False
     device: bool = True
+    reads: bool = False
 
 
 _ROOM = "continual_mm.extraction"
@@ -47,7 +49,22 @@ TOWERS: Mapping[str, Known] = MappingProxyType(
             f"{_ROOM}.log_mel:LogMelTower", "log-mel spectrograms of the sound", device=False
         ),
         "text": Known(
-            f"{_ROOM}.words:WordTower", "a vector for each word", vectors=True, device=False
+            f"{_ROOM}.words:WordTower",
+            "a vector for each word",
+            vectors=True,
+            device=False,
+            reads=True,
+        ),
+        "clap_audio": Known(
+            f"{_ROOM}.clap:SoundTower",
+            "sound through a CLAP of transformers",
+            *("transformers", "clap"),
+        ),
+        "clap_text": Known(
+            f"{_ROOM}.clap:SentenceTower",
+            "text through a CLAP of transformers",
+            *("transformers", "clap"),
+            reads=True,
         ),
         "open_clip_image": Known(
             f"{_ROOM}.contrastive:ImageTower",
@@ -58,6 +75,7 @@ TOWERS: Mapping[str, Known] = MappingProxyType(
             f"{_ROOM}.contrastive:SentenceTower",
             "text through a CLIP of open_clip",
             *("open_clip", "clip"),
+            reads=True,
         ),
     }
 )
@@ -93,6 +111,10 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
     """
     place = f"tower {choice.tower!r}"
     known = TOWERS.get(choice.tower)
+    if choice.tower == "open_clip_audio":
+        problem = "open_clip has no network for sound"
+        remedy = "clap_audio uses transformers' CLAP, audio makes spectrograms"
+        raise RefusedError(Complaint(place, problem, remedy))
     if known is None:
         remedy = f"{suggestion(choice.tower, TOWERS)}the towers are {', '.join(TOWERS)}"
         raise RefusedError(Complaint(place, "there is none", remedy))

@@ -50,12 +50,17 @@ class PictureTower(Described, Protocol):
 
 
 class SoundTower(Described, Protocol):
-    """Describes sound."""
+    """Describes sound.
+
+    Attributes:
+        sample_rate: Samples per second that it wants.
+    """
 
     signal: Literal["sound"]
+    sample_rate: int
 
     def describe(self, wave: NDArray[np.float32]) -> Features:
-        """(samples,) at 16 kHz -> (steps, features)."""
+        """(samples,) -> (steps, features)."""
 
 
 class TextTower(Described, Protocol):
@@ -74,12 +79,15 @@ class Vectors(Protocol):
     """Word vectors, such as those of GoogleNews.
 
     Attributes:
-        name: What they are; tells them from others where a job goes on.
+        name: What they are; a job goes on with vectors of the same name only.
         features: Numbers of each.
+        fingerprint: Another one whenever a vector is another one; what is made of text is then made
+            anew.
     """
 
     name: str
     features: int
+    fingerprint: str
 
     def __contains__(self, word: object) -> bool:
         """Whether a word, as it is written, has a vector."""
@@ -100,4 +108,4 @@ def probe(tower: Tower) -> None:
     elif tower.signal == "sound":
         tower.describe(np.zeros(1, dtype=np.float32))
     else:
-        tower.describe("")
+        tower.describe("a")

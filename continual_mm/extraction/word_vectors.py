@@ -13,6 +13,8 @@ from continual_mm.dice import seed_for
 from continual_mm.extraction.clips import Manifest
 from continual_mm.extraction.words import WordTable
 
+_SHOWN = 12  # letters of a fingerprint
+
 
 class FileVectors:
     """The vectors of a file.
@@ -24,11 +26,13 @@ class FileVectors:
     Attributes:
         name: As given.
         features: Numbers per word.
+        fingerprint: Of all vectors.
     """
 
     def __init__(self, name: str, vectors: WordVectors) -> None:
         self.name = name
         self.features = vectors.features
+        self.fingerprint = vectors.fingerprint
         self._vectors = vectors
 
     def __contains__(self, word: object) -> bool:
@@ -46,11 +50,15 @@ def file_vectors(path: Path) -> FileVectors:
         RefusedError: If it is missing, cut short or damaged.
     """
     found = open_vectors(path)
-    return FileVectors(f"{path.name}, {len(found.rows)} words", found)
+    name = f"{path.name}, {len(found.rows)} words, {found.fingerprint[:_SHOWN]}"
+    return FileVectors(name, found)
 
 
 def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> WordTable:
     """Skip-gram vectors (Mikolov et al. 2013) trained on the captions of the training clips.
+
+    Their name is the same whatever the captions are, so that a job goes on when some are corrected;
+    their fingerprint is not.
 
     Args:
         manifest: Whose captions. Words of validation and test clips alone have no vector.
@@ -59,10 +67,10 @@ def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> 
     """
     captions = [clip.caption for clip in manifest.clips if clip.split == 0]
     sentences = [tokens(caption) for caption in captions if caption]
-    digest = sha256("\n".join(map(" ".join, sentences)).encode()).hexdigest()[:12]
-    name = f"{features} numbers per word, trained on captions {digest} with seed {seed}"
+    digest = sha256("\n".join(map(" ".join, sentences)).encode()).hexdigest()
+    name = f"{features} numbers per word, trained on the captions with seed {seed}"
     if not any(sentences):
-        return WordTable(name, features, {})
+        return WordTable(name, features, {}, fingerprint=digest)
     model = Word2Vec(
         sentences,
         vector_size=features,
@@ -75,4 +83,5 @@ def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> 
         seed=seed_for(seed, "word vectors") % 2**32,
         workers=1,  # more would make the order of the updates, and so the vectors, a matter of luck
     )
-    return WordTable(name, features, {word: model.wv[word] for word in model.wv.index_to_key})
+    table = {word: model.wv[word] for word in model.wv.index_to_key}
+    return WordTable(name, features, table, fingerprint=digest)

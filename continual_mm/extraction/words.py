@@ -19,11 +19,15 @@ class WordTable:
         name: What they are.
         features: Numbers of each.
         table: By word.
+        fingerprint: Of all vectors that these are some of.
     """
 
-    def __init__(self, name: str, features: int, table: Mapping[str, Features]) -> None:
+    def __init__(
+        self, name: str, features: int, table: Mapping[str, Features], *, fingerprint: str
+    ) -> None:
         self.name = name
         self.features = features
+        self.fingerprint = fingerprint
         self._table = dict(table)
 
     def __contains__(self, word: object) -> bool:
@@ -42,7 +46,7 @@ def needed(vectors: Vectors, texts: Iterable[str]) -> WordTable:
         for word in sorted(written | {word.lower() for word in written})
         if word in vectors
     }
-    return WordTable(vectors.name, vectors.features, table)
+    return WordTable(vectors.name, vectors.features, table, fingerprint=vectors.fingerprint)
 
 
 class WordTower:

@@ -7,17 +7,37 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.extraction.clip_files import ClipFiles, Problem
 from continual_mm.extraction.clips import Clip
-from continual_mm.extraction.describe import FAULTS, DescribeError, Describer, kind_of
+from continual_mm.extraction.describe import (
+    DECODING,
+    FAULTS,
+    READING,
+    DescribeError,
+    Describer,
+    Description,
+    kind_of,
+)
+from continual_mm.extraction.parts import Names, Part
 from continual_mm.extraction.recipe import Recipe
 from continual_mm.extraction.tower import Tower, Vectors, probe
 
-Task = tuple[str, Clip]
-"""A clip, and the key of its files."""
+
+class Task(NamedTuple):
+    """What is to be done.
+
+    Attributes:
+        clip: The clip.
+        names: Of its files.
+        left: The parts that are not there yet.
+    """
+
+    clip: Clip
+    names: Names
+    left: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +93,35 @@ class Extractor:
         return {recipe.modality: _contents(recipe, made) for recipe, made in self._describer.made}
 
     def extract(self, task: Task) -> Answer:
-        """Extract a clip into its file."""
-        key, clip = task
+        """Extract what is left of a clip into its files."""
         try:
-            description = self._describer.describe(clip, self._job.media)
-        except DescribeError as error:
-            return self._given_up(key, Problem(error.stage, error.problem))
-        notes = [Problem("decoding", note) for note in description.notes]
-        try:
-            self._files.keep(key, description.features, notes)
+            try:
+                description = self._describer.describe(task.clip, self._job.media, task.left)
+                if description.is_empty and not self._has_more(task):
+                    raise self._describer.lacks_all(task.clip, description)
+            except DescribeError as error:
+                return self._given_up(task.names, Problem(error.stage, error.problem))
+            self._keep(task, description)
         except OSError as error:
             return _stopped(error)
         return Answer()
 
-    def _given_up(self, key: str, problem: Problem) -> Answer:
-        try:
-            self._files.give_up(key, problem)
-        except OSError as error:
-            return _stopped(error)
+    def _has_more(self, task: Task) -> bool:
+        """Whether a clip has features that were made earlier."""
+        there = [name for part, name in task.names.parts.items() if part not in task.left]
+        return any(self._files.features(name) for name in there)
+
+    def _keep(self, task: Task, description: Description) -> None:
+        decoding = [Problem(DECODING, note) for note in description.notes]
+        reading = [Problem(READING, description.unread)] if description.unread else []
+        for part, features in description.features.items():
+            notes = {"media": decoding, "text": reading, "both": [*decoding, *reading]}[part]
+            self._files.keep(task.names.parts[part], features, notes)
+        self._files.forgive(task.names)
+
+    def _given_up(self, names: Names, problem: Problem) -> Answer:
+        failure = names.failures[-1 if problem.stage == READING else 0]
+        self._files.give_up(failure, problem)
         return Answer(problem)
 
 

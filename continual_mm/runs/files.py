@@ -77,7 +77,7 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             problem = "another process is at work in this folder"
-            remedy = "wait for it, or choose another --out"
+            remedy = "wait for it, or choose another folder"
             raise RefusedError(Complaint(str(path.parent), problem, remedy)) from error
         yield
 
@@ -127,7 +127,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        remedy = "choose another --out, or remove the run's folder to begin anew"
+        remedy = "choose another folder, or remove this one to begin anew"
         raise RefusedError(Complaint(str(path), f"cannot be read: {error}", remedy)) from error
 
 

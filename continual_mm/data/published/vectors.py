@@ -1,27 +1,26 @@
 """Word vectors: a table of rows and the words they belong to, mapped into memory."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+import errno
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from gensim.models import Word2Vec
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.cache import cache_folder
 from continual_mm.data.published.recipe import Recipe
-from continual_mm.data.published.word_files import Header, read_header, read_rows
+from continual_mm.data.published.vector_table import Kept, Places, convert, kept, origin_of
 from continual_mm.data.published.words import known_rows, tokens
 
 Array = NDArray[np.float32]
 
-_FORM = 1
-"""Raised whenever what is kept of a file changes; tables of another form are made anew."""
+_READ_ONLY = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +30,12 @@ class WordVectors:
     Attributes:
         rows: The row of each word.
         values: (words, features) float32; a read-only map of a file where there is one.
+        fingerprint: Of all words and vectors of a file; empty where there is none.
     """
 
     rows: Mapping[str, int]
     values: Array
+    fingerprint: str = ""
 
     @property
     def features(self) -> int:
@@ -83,27 +84,23 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     Args:
         path: ``.bin`` or ``.bin.gz`` for the binary form (GoogleNews-vectors-negative300), any
             other ending for text, with or without the line that counts words.
-        folder: Where the converted files lie; beside the file, if None.
+        folder: Where the converted files lie. By default beside the file, or in the user's cache
+            folder if nothing can be written there.
 
     Raises:
-        RefusedError: If the file is missing, cut short or damaged, or the folder is not writable.
+        RefusedError: If the file is missing, cut short or damaged, or there is no room.
     """
-    folder = path.parent if folder is None else folder
-    table, words = (folder / f"{path.name}.vectors{ending}" for ending in (".npy", ".json"))
+    folders = [path.parent, _cache_of(path)] if folder is None else [folder]
     try:
-        origin = _origin(path)
-        found = _kept(table, words, origin)
-        if found is None:
-            _convert(path, table, words, origin)
-            found = _kept(table, words, origin)
+        found = _opened(path, [Places.of(path, each) for each in folders])
     except OSError as error:
         problem = f"cannot be converted: {error.strerror or error}"
-        remedy = "name a folder that can be written" if path.is_file() else "give a file of vectors"
-        raise RefusedError(Complaint(str(path), problem, remedy)) from error
+        raise RefusedError(Complaint(str(path), problem, _remedy(path, folders, error))) from error
     if found is None:
         problem = "was changed while it was read"
         raise RefusedError(Complaint(str(path), problem, "try it again"))
-    return found
+    rows = {word: row for row, word in enumerate(found.words)}
+    return WordVectors(MappingProxyType(rows), found.values, found.fingerprint)
 
 
 def trained(texts: Iterable[str], *, features: int, seed: int) -> WordVectors:
@@ -134,73 +131,33 @@ def trained(texts: Iterable[str], *, features: int, seed: int) -> WordVectors:
     return WordVectors(MappingProxyType(rows), np.asarray(model.wv.vectors, dtype=np.float32))
 
 
-def _origin(path: Path) -> dict[str, Any]:
-    """What tells that a file is still the one that was converted."""
-    status = path.stat()
-    return {"form": _FORM, "bytes": status.st_size, "changed": status.st_mtime_ns}
+def _opened(path: Path, places: list[Places]) -> Kept | None:
+    """What is kept of a file in one of some places, or else in the first that can be written."""
+    origin = origin_of(path)
+    for place in places:
+        if (found := kept(place, origin)) is not None:
+            return found
+    *first, last = places
+    for place in first:
+        try:
+            convert(path, place, origin)
+            return kept(place, origin)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+    convert(path, last, origin)
+    return kept(last, origin)
 
 
-def _kept(table: Path, words: Path, origin: Mapping[str, Any]) -> WordVectors | None:
-    """What was converted before, if it is whole and of the same file."""
-    try:
-        kept = json.loads(words.read_text(encoding="utf-8"))
-        if kept["origin"] != dict(origin):
-            return None
-        values = np.load(table, mmap_mode="r", allow_pickle=False)
-        rows = {str(word): row for row, word in enumerate(kept["words"])}
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    fits = values.dtype == np.float32 and values.ndim == 2 and len(values) == len(rows)
-    return WordVectors(MappingProxyType(rows), values) if fits else None
+def _cache_of(path: Path) -> Path:
+    """A folder for a file that lies where nothing can be written."""
+    whose = blake2b(str(path.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
+    return cache_folder() / "vectors" / whose.hexdigest()
 
 
-def _convert(path: Path, table: Path, words: Path, origin: Mapping[str, Any]) -> None:
-    table.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid4().hex
-    unfinished = {target: target.with_name(f".{target.name}.{mark}") for target in (table, words)}
-    try:
-        header = read_header(path)
-        names = _write_table(path, header, unfinished[table])
-        content = json.dumps({"origin": dict(origin), "words": names}, ensure_ascii=False)
-        unfinished[words].write_text(content, encoding="utf-8", errors="surrogatepass")
-        # The list names the file that both were made of, so it goes last.
-        for target in (table, words):
-            unfinished[target].replace(target)
-    finally:
-        for left in unfinished.values():
-            left.unlink(missing_ok=True)
-
-
-def _write_table(path: Path, header: Header, target: Path) -> list[str]:
-    """Write a table of exactly the rows that there are; of a word that occurs twice, the first."""
-    values = open_memmap(target, "w+", np.float32, (header.words, header.features))
-    rows: dict[str, int] = {}
-    for word, vector in _new_words(read_rows(path, header), rows):
-        values[rows[word]] = vector
-    values.flush()
-    if len(rows) < header.words:
-        del values
-        _shorten(target, len(rows), header.features)
-    return list(rows)
-
-
-def _new_words(
-    found: Iterator[tuple[str, Array]], rows: dict[str, int]
-) -> Iterator[tuple[str, Array]]:
-    for word, vector in found:
-        if word not in rows:
-            rows[word] = len(rows)
-            yield word, vector
-
-
-def _shorten(path: Path, count: int, features: int) -> None:
-    """Keep only the first rows of a table."""
-    whole = np.load(path, mmap_mode="r", allow_pickle=False)
-    kept = path.with_name(f"{path.name}.short")
-    try:
-        shorter = open_memmap(kept, "w+", np.float32, (count, features))
-        shorter[:] = whole[:count]
-        shorter.flush()
-        kept.replace(path)
-    finally:
-        kept.unlink(missing_ok=True)
+def _remedy(path: Path, folders: list[Path], error: OSError) -> str:
+    if not os.access(path, os.R_OK) or not path.is_file():
+        return "give a file of vectors that can be read"
+    if error.errno in _READ_ONLY:
+        return f"make {folders[0]} writable, or set CONTINUAL_MM_CACHE to a folder that is"
+    return f"make room in {folders[0]}: a table takes about as much as its file, unpacked"

@@ -13,7 +13,7 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.rows import SPLIT_NUMBERS, check_counts
-from continual_mm.data.schema import ITEM_COLUMNS, natural_kind, split_ending
+from continual_mm.data.schema import is_taken, natural_kind
 from continual_mm.data.shelf import FORM
 from continual_mm.modality import DatasetCard, Kind, Modality
 from continual_mm.tables import Table
@@ -193,7 +193,7 @@ def write_form(folder: Path, form: StoreForm) -> None:
 
 def fault_of(modality: ModalityForm) -> str:
     """What is wrong with a modality in itself; empty if nothing is."""
-    if modality.name[0].isdigit() or modality.name in ITEM_COLUMNS or split_ending(modality.name):
+    if modality.name[0].isdigit() or is_taken(modality.name):
         return f"{modality.name!r} names no modality"
     axes = len(modality.shape)
     if (axes == 1) != (modality.kind is Kind.VECTOR) or (
