@@ -12,6 +12,7 @@ from avalanche.logging import BaseLogger
 from numpy.typing import NDArray
 from torch import nn
 
+from continual_mm.complaint import RefusedError
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.positives import query_groups
 from continual_mm.definitions import Scenario
@@ -31,6 +32,7 @@ from continual_mm.runs.protocols.judging import judged
 from continual_mm.runs.protocols.opening import NOTHING, Scored, open_judges
 from continual_mm.runs.protocols.scores import Judged
 from continual_mm.runs.spaces import first_space
+from continual_mm.runs.unscored import unscored
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
 
@@ -157,10 +159,12 @@ def open_session(  # noqa: PLR0913 - what is trained, and by name how
 
     Raises:
         RefusedError: If the scenario does not fit the dataset, or what it starts from or its towers
-            cannot be had, or a protocol cannot be scored.
+            cannot be had, or a pair or a protocol cannot be scored.
     """
     watchers = watchers or Watchers()
     arrivals = planned(scenario, dataset.card)
+    if silent := list(unscored(dataset, arrivals)):
+        raise RefusedError(silent)
     space = first_space(scenario, arrivals, origin_of(scenario), towers, seed=seed)
     judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
     history = History(arrivals=arrivals, space=space)
