@@ -36,6 +36,7 @@ def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_
         train(scenario(*stages), dataset(heard), device="cpu")
     assert [one.problem for one in caught.value.complaints] == [
         "no validation item has both audio and text",
+        "no validation item has both text and video",
         "no test item has both audio and text",
         "no test item has both audio and video",
     ]
