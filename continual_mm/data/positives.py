@@ -51,7 +51,8 @@ def query_groups(
 
 
 def _captions(texts: Texts, rows: NDArray[np.int64]) -> Iterator[bytes]:
-    """16 bytes for each caption; in an array of all of them each would be as long as the longest."""
+    """16 bytes for each caption; in an array of all, each would be as long as the longest."""
     for start in range(0, len(rows), _TEXTS):
-        for text in texts[rows[start : start + _TEXTS]].tolist():
-            yield blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        some = texts[rows[start : start + _TEXTS]].tolist()
+        written = (text.encode("utf-8", "surrogatepass") for text in some)
+        yield from (blake2b(text, digest_size=16).digest() for text in written)
