@@ -10,9 +10,9 @@ import numpy as np
 
 from continual_mm.data.findings import first_few
 from continual_mm.data.store.faults import Faults
-from continual_mm.data.store.form import ModalityForm, StoreForm
+from continual_mm.data.store.form import ModalityForm, StoreForm, digest_of_statistics
 from continual_mm.data.store.moments import Measure, Measured, measured_afterwards
-from continual_mm.data.store.opening import Tables, presence_column
+from continual_mm.data.store.opening import Tables
 from continual_mm.data.store.table import StoredTable, StoredTexts
 
 _SMALLEST = float(np.finfo(np.float16).smallest_normal)
@@ -105,7 +105,8 @@ def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> Store
             _check_digits(one.name, found, faults)
         mean, deviation = (tuple(each.tolist()) for each in found) if found else (None, None)
         modalities.append(one.model_copy(update={"mean": mean, "deviation": deviation}))
-    return tables.form.model_copy(update={"modalities": tuple(modalities)})
+    said = {"modalities": tuple(modalities), "statistics": digest_of_statistics(modalities)}
+    return tables.form.model_copy(update=said)
 
 
 def _check_digits(name: str, found: Measure, faults: Faults) -> None:
@@ -122,6 +123,4 @@ def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Meas
         return measured.words(modality.name, words.vectors)
     if modality.source == "values":
         return measured.values(modality.name)
-    present = tables.items.present(presence_column(modality))
-    rows = np.flatnonzero(present & (tables.items.scalars("split") == 0))
-    return measured_afterwards(tables.source(modality), rows, modality.modality.features)
+    return measured_afterwards(tables, modality)
