@@ -1,7 +1,6 @@
 """What is found out about a store when its last item is written."""
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,23 +37,6 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
-def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:
-    """Complain if there are no items, or about modalities that none has.
-
-    Args:
-        times: Modality -> the longest time; 0 if no item has it.
-        items: Per split.
-        faults: Takes the complaints.
-    """
-    if faults:
-        return
-    if not sum(items):
-        faults.about_store("has no items", "give at least one")
-        return
-    for name in (name for name, time in times.items() if not time):
-        faults.about_store(f"no item has the modality {name!r}", "leave it out of the layout")
-
-
 def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> None:
     """Complain about ids that occur twice.
 
@@ -72,18 +54,6 @@ def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> No
     ids, counts = np.unique(StoredTexts(items, "ids")[suspects], return_counts=True)
     if twice := [repr(str(one)) for one in ids[counts > 1]]:
         faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
-
-
-def with_times(
-    modalities: Iterable[ModalityForm], times: Mapping[str, int]
-) -> tuple[ModalityForm, ...]:
-    """The modalities with the longest times that occur, or the least they have, if that is more."""
-    return tuple(
-        one.model_copy(update={"shape": (max(times[one.name], one.shape[0]), *one.shape[1:])})
-        if one.kind.has_length
-        else one
-        for one in modalities
-    )
 
 
 def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> StoreForm:

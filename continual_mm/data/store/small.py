@@ -13,9 +13,9 @@ from continual_mm.data.pack import machine_memory, write_pack
 from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.checks import FaultError
 from continual_mm.data.store.faults import Faults
-from continual_mm.data.store.finishing import check_occurrence, with_times
 from continual_mm.data.store.form import ModalityForm
 from continual_mm.data.store.layout import described
+from continual_mm.data.store.occurrence import check_occurrence, with_times
 from continual_mm.data.store.rows import RowMaker
 from continual_mm.modality import SPLITS, Modality
 

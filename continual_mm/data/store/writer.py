@@ -23,14 +23,13 @@ from continual_mm.data.store.fields import (
 )
 from continual_mm.data.store.finishing import (
     Draft,
-    check_occurrence,
     check_unique,
     with_statistics,
-    with_times,
 )
 from continual_mm.data.store.form import ShardForm, StoreForm, TableName, write_form
 from continual_mm.data.store.layout import Layout, Windows, Words, described
 from continual_mm.data.store.moments import Measured
+from continual_mm.data.store.occurrence import check_occurrence, with_times
 from continual_mm.data.store.opening import tables_of
 from continual_mm.data.store.rows import RowMaker
 from continual_mm.data.store.shards import TableWriter
