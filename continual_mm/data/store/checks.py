@@ -16,7 +16,7 @@ _MOST_VALUES = 2**30
 
 
 class FaultError(Exception):
-    """What is wrong with one column of one record."""
+    """What is wrong with one column of one record; with the record itself if the name is empty."""
 
     def __init__(self, column: str, problem: str, remedy: str = "") -> None:
         super().__init__(problem)

@@ -41,8 +41,8 @@ class Faults:
 
     def complaint(self, what: str, fault: FaultError) -> Complaint:
         """What there is to say of an item or a recording."""
-        place = f"{self.source}, {what}, column {fault.column!r}"
-        return Complaint(place, fault.problem, fault.remedy)
+        column = f", column {fault.column!r}" if fault.column else ""
+        return Complaint(f"{self.source}, {what}{column}", fault.problem, fault.remedy)
 
     def about_store(self, problem: str, remedy: str = "") -> None:
         """Complain about the whole, which cannot be left out."""

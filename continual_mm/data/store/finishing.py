@@ -3,13 +3,13 @@
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from continual_mm.data.findings import first_few
 from continual_mm.data.store.faults import Faults
 from continual_mm.data.store.form import ModalityForm, StoreForm, digest_of_statistics
+from continual_mm.data.store.layout import DType
 from continual_mm.data.store.moments import Measure, Measured, measured_afterwards
 from continual_mm.data.store.opening import Tables
 from continual_mm.data.store.table import StoredTable, StoredTexts
@@ -32,7 +32,7 @@ class Draft:
 
     folder: Path
     name: str
-    dtype: Literal["float16", "float32"]
+    dtype: DType
     modalities: tuple[ModalityForm, ...]
     notes: tuple[str, ...] = ()
 

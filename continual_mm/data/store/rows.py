@@ -54,6 +54,8 @@ class RowMaker:
         Raises:
             FaultError: If there is anything wrong with it.
         """
+        if not isinstance(record, Mapping):
+            raise FaultError("", f"is {type(record).__name__}, no mapping", "give a dict by column")
         known = {"ids", "split", *OPTIONAL, *self.times}
         if unknown := sorted(str(key) for key in record if key not in known):
             raise FaultError(unknown[0], "is in no layout", f"known are {', '.join(sorted(known))}")
@@ -111,3 +113,8 @@ class RowMaker:
         if values is None:
             return 0
         return len(values) // (1 if modality.source == "words" else modality.modality.features)
+
+
+def said_of(record: object) -> str:
+    """What to call a record in complaints."""
+    return f"item {record.get('ids')!r}" if isinstance(record, Mapping) else "a record"

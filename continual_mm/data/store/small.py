@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.checks import FaultError
 from continual_mm.data.store.faults import Faults
 from continual_mm.data.store.form import ModalityForm
-from continual_mm.data.store.layout import described
+from continual_mm.data.store.layout import DType, described
 from continual_mm.data.store.occurrence import check_occurrence, with_times
-from continual_mm.data.store.rows import RowMaker
+from continual_mm.data.store.rows import RowMaker, said_of
+from continual_mm.data.store.writing import writing
 from continual_mm.modality import SPLITS, Modality
 
 
@@ -25,7 +26,7 @@ def write_pack_from(
     path: str | os.PathLike[str],
     *,
     layout: tuple[Modality, ...],
-    dtype: Literal["float16", "float32"] = "float32",
+    dtype: DType = "float32",
     left_out: list[Complaint] | None = None,
     memory: int | None = None,
 ) -> None:
@@ -45,7 +46,7 @@ def write_pack_from(
         RefusedError: With everything that is wrong, items named, or if they do not fit into memory.
     """
     faults = Faults(str(path), left_out)
-    modalities = described(layout, str(path))
+    modalities = described(layout, str(path), dtype)
     maker = RowMaker(modalities, dtype, {})
     rows: list[dict[str, Any]] = []
     most = machine_memory() if memory is None else memory
@@ -53,7 +54,7 @@ def write_pack_from(
         try:
             rows.append(maker.row(record))
         except FaultError as fault:
-            faults.about_record(f"item {record.get('ids')!r}", fault)
+            faults.about_record(said_of(record), fault)
         _check_fits(with_times(modalities, maker.times), len(rows), most, faults)
     _check_items(rows, maker.times, faults)
     faults.refuse()
@@ -63,7 +64,8 @@ def write_pack_from(
     }
     for modality in with_times(modalities, maker.times):
         arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
-    write_pack(path, arrays)
+    with writing(str(path)):
+        write_pack(path, arrays)
 
 
 def _check_fits(

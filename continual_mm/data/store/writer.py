@@ -3,10 +3,10 @@
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,21 +27,19 @@ from continual_mm.data.store.finishing import (
     with_statistics,
 )
 from continual_mm.data.store.form import ShardForm, StoreForm, TableName, write_form
-from continual_mm.data.store.layout import Layout, Windows, Words, described
+from continual_mm.data.store.layout import DType, Layout, Windows, Words, described
 from continual_mm.data.store.moments import Measured
 from continual_mm.data.store.occurrence import check_occurrence, with_times
 from continual_mm.data.store.opening import tables_of
-from continual_mm.data.store.rows import RowMaker
+from continual_mm.data.store.rows import RowMaker, said_of
 from continual_mm.data.store.shards import TableWriter
 from continual_mm.data.store.unfinished import unfinished
 from continual_mm.data.store.words import write_words
+from continual_mm.data.store.writing import writing
 from continual_mm.modality import SPLITS, DatasetCard
 
 SHARD_BYTES = 500 << 20
 """A file of a store is about as large."""
-
-DType = Literal["float16", "float32"]
-"""In which features are stored."""
 
 
 def write_store(
@@ -112,13 +110,17 @@ def store_writer(
     target = Path(folder)
     with unfinished(target) as place:
         faults = Faults(str(target), left_out)
-        draft = Draft(place, name or target.name, dtype, described(layout, str(target)), notes)
+        modalities = described(layout, str(target), dtype)
+        draft = Draft(place, name or target.name, dtype, modalities, notes)
         writer = StoreWriter(draft, layout, faults, shard_bytes=shard_bytes)
         try:
             yield writer
             writer.finish()
-        finally:
-            writer.close()
+        except BaseException:
+            # What ended the writing is told, not what it leads to here.
+            with suppress(Exception):
+                writer.close()
+            raise
 
 
 class StoreWriter:
@@ -149,7 +151,8 @@ class StoreWriter:
         self._measured = Measured(draft.modalities)
         for one in layout:
             if isinstance(one, Words):
-                write_words(draft.folder, one, draft.dtype, self._digest, faults)
+                with writing(faults.source):
+                    write_words(draft.folder, one, draft.dtype, self._digest, faults)
         faults.refuse()
 
     def recording(self, name: str, parts: Mapping[str, ArrayLike]) -> int:
@@ -163,7 +166,7 @@ class StoreWriter:
             Its number, for :class:`Window`.
 
         Raises:
-            RefusedError: If there is anything wrong with it.
+            RefusedError: If there is anything wrong with it, or the disk is full.
             ValueError: If the store is finished.
         """
         self._check_open()
@@ -182,21 +185,22 @@ class StoreWriter:
         for part, features in self._parts.items():
             self._rows.lengths[part].append(len(row[part]) // features)
         fields = recording_fields(self._draft.modalities, self._draft.dtype)
-        self._table("recordings", fields).add(row)
+        with writing(self._faults.source):
+            self._table("recordings", fields).add(row)
         return number
 
     def item(self, record: Mapping[str, Any]) -> None:
         """Write an item.
 
         Raises:
-            RefusedError: If too many were faulty.
+            RefusedError: If too many were faulty, or the disk is full.
             ValueError: If the store is finished.
         """
         self._check_open()
         try:
             row = self._rows.row(record)
         except FaultError as fault:
-            self._faults.about_record(f"item {record.get('ids')!r}", fault)
+            self._faults.about_record(said_of(record), fault)
             return
         self._hashes.append(_hash(row["ids"]))
         self._items[row["split"]] += 1
@@ -208,7 +212,8 @@ class StoreWriter:
                 self._training_groups.add(row["group"])
         columns = self._rows.columns or ()
         fields = item_fields(columns, self._draft.modalities, self._draft.dtype)
-        self._table("items", fields).add(row)
+        with writing(self._faults.source):
+            self._table("items", fields).add(row)
 
     def finish(self) -> DatasetCard:
         """End the writing; nothing can be written any more.
@@ -217,10 +222,11 @@ class StoreWriter:
             RefusedError: With everything that was wrong.
         """
         if self._card is None:
-            for name in self._rows.groups:
-                self._table("groups", GROUP_FIELDS).add({"ids": name})
-            shards = {name: table.finish() for name, table in self._tables.items()}
-            self._card = self._finished(shards)
+            with writing(self._faults.source):
+                for name in self._rows.groups:
+                    self._table("groups", GROUP_FIELDS).add({"ids": name})
+                shards = {name: table.finish() for name, table in self._tables.items()}
+                self._card = self._finished(shards)
         return self._card
 
     def close(self) -> None:
