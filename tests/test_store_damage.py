@@ -222,6 +222,7 @@ def test_other_rows_than_the_store_says_are_refused(store: Path, shard: Path) ->
         (("items",), [6, 2, 0], "8 items, but 9 rows"),
         (("dtype",), "object", "dtype"),
         (("columns",), ["picture"], "columns"),
+        (("columns",), ["label", "label"], r"columns: a name occurs twice"),
         (("more",), "unknown", "more"),
         (("modalities",), [], "modalities"),
         (("modalities", 0, "name"), "../touch", "name"),

@@ -69,6 +69,17 @@ def sound_number(column: str, value: Any) -> int:
     return number
 
 
+def sound_name(column: str, value: Any) -> str:
+    """A text, or the digits of a whole number, as packs have for groups.
+
+    Raises:
+        FaultError: If it is neither.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(sound_number(column, value))
+    return sound_text(column, value)
+
+
 def sound_split(value: object) -> int:
     """0, 1 or 2.
 

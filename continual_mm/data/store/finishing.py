@@ -46,11 +46,11 @@ def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> No
         faults: Takes the complaint.
     """
     values = np.frombuffer(hashes, dtype=np.uint64)
-    order = np.argsort(values, kind="stable")
-    again = values[order[1:]] == values[order[:-1]]
-    suspects = np.unique(np.concatenate([order[1:][again], order[:-1][again]]))
-    if not len(suspects):
+    ordered = np.sort(values)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(again):
         return
+    suspects = np.flatnonzero(np.isin(values, again))
     ids, counts = np.unique(StoredTexts(items, "ids")[suspects], return_counts=True)
     if twice := [repr(str(one)) for one in ids[counts > 1]]:
         faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")

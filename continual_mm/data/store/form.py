@@ -245,6 +245,8 @@ def _faults(form: StoreForm) -> list[tuple[str, str]]:
     elif rows["items"] != sum(form.items):
         problem = f"{sum(form.items)} items, but {rows['items']} rows in the shards"
         found.append(("items", problem))
+    if len(set(form.columns)) < len(form.columns):
+        found.append(("columns", "a name occurs twice"))
     if form.statistics and form.statistics != digest_of_statistics(form.modalities):
         found.append(("modalities", "means and deviations are not those that were measured"))
     if any(modality.parts for modality in form.modalities) and not rows.get("recordings"):

@@ -1,7 +1,8 @@
 """From a record to a row of the table of items, checked."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from continual_mm.data.store.checks import (
     FaultError,
     sound_features,
     sound_id,
+    sound_name,
     sound_number,
     sound_split,
     sound_text,
@@ -20,6 +22,10 @@ from continual_mm.data.store.checks import (
 from continual_mm.data.store.form import ModalityForm, OptionalColumn
 
 OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
+
+_SOUND: Mapping[str, Callable[[str, object], str | int]] = MappingProxyType(
+    {"label": sound_number, "group": sound_name, "text_raw": sound_text}
+)
 
 
 class RowMaker:
@@ -79,8 +85,7 @@ class RowMaker:
         for column in sorted(given ^ expected):
             problem = "is missing" if column in expected else "is not in the items before"
             raise FaultError(column, problem, "all items have it or none")
-        row: dict[str, Any] = {c: sound_text(c, record[c]) for c in given - {"label"}}
-        return row | {c: sound_number(c, record[c]) for c in given & {"label"}}
+        return {column: _SOUND[column](column, record[column]) for column in given}
 
     def _columns(self, modality: ModalityForm, value: Any) -> dict[str, Any]:
         name = modality.name

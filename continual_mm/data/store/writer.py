@@ -57,9 +57,9 @@ def write_store(
 
     Args:
         records: Items by column: ``ids`` (text), ``split`` (0, 1 or 2), for all or none ``label``
-            (a whole number), ``group`` and ``text_raw`` (texts), and for each modality its
-            features, (time, ...) or for vectors (features,); None, or no such key, in an item that
-            lacks it.
+            (a whole number), ``group`` (a text or a whole number) and ``text_raw`` (a text), and
+            for each modality its features, (time, ...) or for vectors (features,); None, or no such
+            key, in an item that lacks it.
         folder: Where to; it must not be there, and is not there unless all went well.
         layout: What the items have.
         name: The dataset's name; without one, the folder's.
