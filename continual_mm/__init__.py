@@ -1,7 +1,8 @@
 """Continual multimodal learning: new modalities join a joint space, old pairs stay aligned."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from continual_mm.data.installed import installed
 
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset as Dataset
@@ -161,7 +162,7 @@ def __getattr__(name: str) -> Any:
     """Hand a public name on from where it lives; torch is imported only if that needs it."""
     if name not in _HOMES:
         raise AttributeError(f"module 'continual_mm' has no attribute {name!r}")
-    return getattr(import_module(f"continual_mm.{_HOMES[name]}"), name)
+    return installed(f"continual_mm.{_HOMES[name]}:{name}", f"continual_mm.{name}")
 
 
 def __dir__() -> list[str]:

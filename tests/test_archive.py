@@ -182,3 +182,14 @@ def test_whatever_happens_to_the_bytes_it_is_read_or_refused(
             read(path)
         except RefusedError as refused:
             assert refused.complaints
+
+
+@pytest.mark.parametrize("read", [read_card, read_pack])
+def test_what_is_no_regular_file_is_neither_waited_for_nor_read(
+    tmp_path: Path, read: object
+) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "endless.npz").symlink_to("/dev/zero")
+    for name in ("pipe.npz", "endless.npz"):
+        with pytest.raises(RefusedError, match=rf"{name}: is no regular file; a feature pack is"):
+            read(tmp_path / name)

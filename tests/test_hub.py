@@ -11,6 +11,7 @@ from datasets import Dataset as HubDataset
 
 from continual_mm.complaint import RefusedError
 from continual_mm.data import registry
+from continual_mm.data.conversion import hub
 from continual_mm.data.conversion.hub import Reference, cached_store
 from continual_mm.data.dataset import Dataset
 
@@ -263,4 +264,45 @@ def test_a_folder_of_films_wants_features_first(tmp_path: Path) -> None:
 def test_files_of_other_types_are_refused(parquet: Path, other: list[object]) -> None:
     frame(3, 10, video=other).to_parquet(parquet / "test.parquet")
     with pytest.raises(RefusedError, match=r"clips': cannot be loaded .*have the same columns"):
+        registry.load(str(parquet))
+
+
+def test_a_link_that_leads_nowhere_is_refused_by_the_name_of_the_dataset(parquet: Path) -> None:
+    (parquet / "more.parquet").symlink_to(parquet / "gone")
+    told = r"dataset '.*clips': cannot be loaded \(.*more\.parquet: No such file.*must be whole"
+    with pytest.raises(RefusedError, match=told):
+        registry.load(str(parquet))
+
+
+def test_a_folder_of_everything_is_not_walked_to_its_end(
+    parquet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_MOST_FILES", 3)
+    with pytest.raises(RefusedError, match="has more than 3 files in it; name the folder"):
+        registry.load(str(parquet))
+
+
+def test_copies_of_what_a_folder_was_before_are_told(
+    parquet: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = cached_store(str(parquet))
+    assert f"is kept as a store of 0.0 MB in {first}" in caplog.text
+    assert "may be removed" not in caplog.text
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    cached_store(str(written(other / "clips", train=frame(30, 0))))
+    assert "may be removed" not in caplog.text
+    frame(4, 10).to_parquet(parquet / "test.parquet")
+    second = cached_store(str(parquet))
+    assert f"{second}; copies of what it was before may be removed: {first}\n" in caplog.text
+    caplog.clear()
+    assert (cached_store(str(parquet)), caplog.text) == (second, "")
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_its_variable(
+    parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CONTINUAL_MM_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(RefusedError, match=r"no cache .*; set CONTINUAL_MM_CACHE to a folder"):
         registry.load(str(parquet))

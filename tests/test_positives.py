@@ -1,5 +1,6 @@
 """Which items answer a query equally well."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -112,3 +113,33 @@ def test_no_rows_have_no_groups() -> None:
         groups = query_groups(dataset(), modality, none, positives="duplicates")
         assert groups is not None
         assert groups.shape == (0,)
+
+
+def test_captions_are_looked_at_some_at_a_time_and_never_all_as_long_as_the_longest() -> None:
+    class Captions:
+        """Texts for every item, which note how many characters were in one array."""
+
+        most = 0
+
+        def __len__(self) -> int:
+            return 1950
+
+        def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+            texts = ["x" * 200_000 if row == 7 else f"grüße {row % 900}" for row in rows.tolist()]
+            found = np.array(texts)
+            self.most = max(self.most, found.nbytes // 4)
+            return found
+
+    rows, captions = np.arange(1950), Captions()
+    source = replace(dataset(), text=captions)
+    groups = query_groups(source, "text", rows, positives="duplicates")
+    assert sets(groups, rows) == {
+        frozenset({7}),
+        *(frozenset(range(first, 1950, 900)) - {7} for first in range(900)),
+    }
+    assert captions.most <= 256 * 200_000
+
+
+def test_a_caption_of_half_a_character_is_a_caption() -> None:
+    source = dataset(text=["\ud83d", "b", "\ud83d", "c", "d", "e"])
+    assert frozenset({0, 2}) in sets(asked(source, "text", "duplicates"))

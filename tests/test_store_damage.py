@@ -15,7 +15,7 @@ from continual_mm.complaint import RefusedError
 from continual_mm.data.store import form
 from continual_mm.data.store.form import read_store_card
 from continual_mm.data.store.layout import Window, Windows, Words
-from continual_mm.data.store.reader import read_store
+from continual_mm.data.store.reader import read_store, verify_store
 from continual_mm.data.store.writer import store_writer, write_store
 from continual_mm.modality import Kind, Modality
 
@@ -25,6 +25,9 @@ LAYOUT = (
     Words(Modality("text", Kind.TOKENS, (0, 2)), np.ones((4, 2), dtype=np.float32)),
     Windows(Modality("film", Kind.FRAMES, (9, 2)), {"frames": 2}),
 )
+
+FINGERPRINT = "8c1b7df583cd0021cd6a69f245140eee0f7d046ecf111b118a13f50d20ba79ce"
+"""Of a small store, as the first version wrote it."""
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +222,7 @@ def test_other_rows_than_the_store_says_are_refused(store: Path, shard: Path) ->
         (("items",), [6, 2, 0], "8 items, but 9 rows"),
         (("dtype",), "object", "dtype"),
         (("columns",), ["picture"], "columns"),
+        (("columns",), ["label", "label"], r"columns: a name occurs twice"),
         (("more",), "unknown", "more"),
         (("modalities",), [], "modalities"),
         (("modalities", 0, "name"), "../touch", "name"),
@@ -278,3 +282,40 @@ def test_a_form_that_is_not_there_or_endless_is_refused(
     monkeypatch.setattr(form, "LARGEST_FORM", 100)
     with pytest.raises(RefusedError, match=r"store\.json: is larger than"):
         read_store_card(store)
+
+
+def changed_statistics(store: Path, modality: int) -> None:
+    said = json.loads((store / "store.json").read_text())
+    one = said["modalities"][modality]
+    one["deviation"] = [3 * each for each in one["deviation"]]
+    (store / "store.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("modality", [0, 1, 3])
+def test_changed_statistics_are_found_when_a_store_is_opened(store: Path, modality: int) -> None:
+    changed_statistics(store, modality)
+    for read in (read_store_card, read_store, verify_store):
+        with pytest.raises(RefusedError, match="deviations are not those that were measured"):
+            read(store)
+
+
+@pytest.mark.parametrize("modality", [0, 1, 3])
+def test_changed_statistics_of_an_old_store_are_found_by_measuring_anew(
+    store: Path, modality: int
+) -> None:
+    fingerprint = read_store_card(store).fingerprint
+    said = json.loads((store / "store.json").read_text())
+    del said["statistics"]
+    (store / "store.json").write_text(json.dumps(said))
+    verify_store(store)
+    assert read_store(store).card.fingerprint == fingerprint
+    changed_statistics(store, modality)
+    name = said["modalities"][modality]["name"]
+    with pytest.raises(RefusedError, match=rf"column '{name}': has other means and deviations"):
+        verify_store(store)
+
+
+def test_the_fingerprint_is_that_of_stores_written_before(tmp_path: Path) -> None:
+    items = [{"ids": f"{k}", "split": k, "touch": np.arange(3.0) + k} for k in range(3)]
+    card = write_store(items, tmp_path / "store", layout=LAYOUT[:1])
+    assert card.fingerprint == FINGERPRINT

@@ -1,5 +1,8 @@
 """Records written as a feature pack."""
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +106,27 @@ def test_what_is_wrong_is_refused(tmp_path: Path, change: dict[str, object], pro
     with pytest.raises(RefusedError, match=problem):
         write_pack_from(given, tmp_path / "pack.npz", layout=LAYOUT)
     assert not (tmp_path / "pack.npz").exists()
+
+
+def test_without_arrow_packs_are_written_and_read_and_stores_are_refused(tmp_path: Path) -> None:
+    code = f"""
+    import sys
+    sys.modules |= dict.fromkeys(("datasets", "pandas", "pyarrow"))
+    import numpy as np
+    import continual_mm as cm
+    items = [{{"ids": str(k), "split": k, "touch": np.ones(3) * k}} for k in range(3)]
+    layout = (cm.Modality("touch", cm.Kind.VECTOR, (3,)),)
+    cm.write_pack_from(items, {str(tmp_path / "pack.npz")!r}, layout=layout)
+    assert cm.read_pack({str(tmp_path / "pack.npz")!r}).card.items == (1, 1, 1)
+    for name in ("write_store", "read_store", "store_writer"):
+        try:
+            getattr(cm, name)
+        except ValueError as error:
+            print(error)
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    for line, name in zip(told, ("write_store", "read_store", "store_writer"), strict=True):
+        assert line.startswith(f"continual_mm.{name}: needs ")
+        assert line.endswith("; pip install 'continual-mm[data]'")

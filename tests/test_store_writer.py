@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from continual_mm.complaint import RefusedError
+from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.store.form import read_store_card
 from continual_mm.data.store.layout import Layout
-from continual_mm.data.store.reader import read_store
+from continual_mm.data.store.reader import group_names, read_store
+from continual_mm.data.store.small import write_pack_from
 from continual_mm.data.store.writer import store_writer, write_store
 from continual_mm.modality import Kind, Modality
 
@@ -282,3 +283,96 @@ def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path: Path) -> N
     _, first = (each["touch"] for each in faint[:2])
     touch = read_store(tmp_path / "store", standardise=False).columns["touch"]
     np.testing.assert_array_equal(touch.take(torch.tensor([1]))[0][0], first.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int8", np.float32])
+def test_a_dtype_that_is_none_is_refused_before_the_first_record(
+    tmp_path: Path, dtype: object
+) -> None:
+    def never() -> object:
+        raise AssertionError("a record was asked for")
+        yield
+
+    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+        with pytest.raises(
+            RefusedError, match=r"cannot be stored as .*; write 'float16' or 'float"
+        ):
+            write(never(), tmp_path / name, layout=LAYOUT, dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layout_that_is_no_tuple_of_modalities_is_refused(tmp_path: Path) -> None:
+    for layout, told in ((LAYOUT[0], "is Modality, no tuple"), (("touch",), "has 'touch' in it")):
+        with pytest.raises(RefusedError, match=f"store: the layout {told}.*; give a tuple of"):
+            write_store(records(), tmp_path / "store", layout=layout)
+
+
+def test_a_record_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    given = [records()[0], ("clip 1", 0), records()[2]]
+    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+        with pytest.raises(RefusedError, match=f"{name}, a record: is tuple, no mapping; give a"):
+            write(given, tmp_path / name, layout=LAYOUT)
+
+
+@pytest.mark.parametrize("target", ["store", "pack.npz"])
+def test_a_disk_that_takes_no_more_is_a_refusal_that_names_the_target(
+    tmp_path: Path, target: str
+) -> None:
+    code = f"""
+    import resource, numpy as np, continual_mm as cm
+    given = ({{"ids": str(k), "split": k % 3, "touch": np.full(5000, k + 1.0)}} for k in range(99))
+    write = cm.write_store if {target!r} == "store" else cm.write_pack_from
+    cm.read_store
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    try:
+        layout = (cm.Modality("touch", cm.Kind.VECTOR, (5000,)),)
+        write(given, {str(tmp_path / target)!r}, layout=layout)
+    except cm.data.installed.RefusedError as error:
+        print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True
+    )
+    told = f"{tmp_path / target}: cannot be written: "
+    assert done.stdout.startswith(told), done.stdout + done.stderr
+    assert done.stdout.endswith("; make room, or choose another place\n")
+    assert (done.stderr, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_the_same_fault_in_many_records_is_told_once(tmp_path: Path) -> None:
+    given = [{**each, "touch": np.ones(4)} for each in records()]
+    given[3]["touch"] = np.ones(5)
+    given[4] = record(4, split=3)
+    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+        with pytest.raises(RefusedError) as caught:
+            write(given, tmp_path / name, layout=LAYOUT)
+        first, other, split = (str(one) for one in caught.value.complaints)
+        start = f"{tmp_path / name}, item 'clip"
+        shape = "its items are (3,)"
+        assert first == f"{start} 0', column 'touch': has shape (4,), and in 7 more items; {shape}"
+        assert other == f"{start} 3', column 'touch': has shape (5,); {shape}"
+        assert split.startswith(f"{start} 4', column 'split'")
+    with pytest.raises(RefusedError, match="and in 99 more items") as caught:
+        write_store(
+            ({**record(0), "touch": np.ones(4)} for _ in range(999)), tmp_path / "x", layout=LAYOUT
+        )
+    assert len(caught.value.complaints) == 2
+    left_out: list[Complaint] = []
+    with pytest.raises(RefusedError, match="has no items"):
+        write_store(given[:3], tmp_path / "x", layout=LAYOUT, left_out=left_out)
+    assert len(left_out) == 3
+
+
+def test_groups_may_be_whole_numbers_as_in_a_pack(tmp_path: Path) -> None:
+    numbers = [7, np.int16(-2), 7, 7, 2**40, 7, 7, 7, -2, 7]
+    given = [{**each, "group": group} for each, group in zip(records(), numbers, strict=True)]
+    write_store(given, tmp_path / "store", layout=LAYOUT)
+    names = group_names(tmp_path / "store")
+    group = read_store(tmp_path / "store").group
+    assert [int(each) for each in names[group]] == numbers
+    given[5]["group"] = True
+    with pytest.raises(RefusedError, match="column 'group': is bool, no text"):
+        write_store(given, tmp_path / "other", layout=LAYOUT)
+    given[5]["group"] = 7.5
+    with pytest.raises(RefusedError, match="column 'group': is float, no text"):
+        write_store(given, tmp_path / "other", layout=LAYOUT)

@@ -120,9 +120,13 @@ def _open(path: Path, source: str) -> zipfile.ZipFile:
     remedy = "give a file as numpy.savez writes it"
     start = b""
     try:
-        with path.open("rb") as stream:
-            start = stream.read(len(npy.MAGIC_PREFIX))
-        return zipfile.ZipFile(path)
+        # A pipe would be waited for, and a device may never end.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            problem = "is no regular file"
+        else:
+            with path.open("rb") as stream:
+                start = stream.read(len(npy.MAGIC_PREFIX))
+            return zipfile.ZipFile(path)
     except OSError as error:
         problem = f"cannot be opened: {error.strerror or error}"
     except _UNREADABLE:

@@ -60,9 +60,14 @@ def cached_pack(
             folder.mkdir(parents=True, exist_ok=True)
             _write(path, make())
         except OSError as error:
-            remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
-            raise RefusedError(Complaint(str(folder), f"no cache ({error})", remedy)) from error
+            raise no_cache(folder, error) from error
     return path
+
+
+def no_cache(folder: Path, error: OSError) -> RefusedError:
+    """The refusal where the cache folder cannot be written."""
+    remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
+    return RefusedError(Complaint(str(folder), f"no cache ({error})", remedy))
 
 
 def _write(path: Path, pack: Mapping[str, NDArray[np.generic]]) -> None:

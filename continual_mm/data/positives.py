@@ -1,12 +1,17 @@
 """Which test items cannot be told apart by a query, and so answer it equally well."""
 
+from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.data.columns import blocks, digests
+from continual_mm.data.columns import Texts, blocks, digests
 from continual_mm.data.dataset import Dataset
+
+_TEXTS = 256
+"""Captions that are in memory at once."""
 
 
 def query_groups(
@@ -38,6 +43,16 @@ def query_groups(
             raise ValueError(f"dataset '{dataset.card.name}' has no labels")
         return np.unique(dataset.label[rows], return_inverse=True)[1].astype(np.int64)
     if modality == "text" and dataset.text is not None:
-        return np.unique(dataset.text[rows], return_inverse=True)[1].astype(np.int64)
-    shown = [one for block in blocks(dataset.columns[modality], rows) for one in digests(*block)]
+        shown = list(_captions(dataset.text, rows))
+    else:
+        column = dataset.columns[modality]
+        shown = [one for block in blocks(column, rows) for one in digests(*block)]
     return np.unique(np.array(shown, np.bytes_), return_inverse=True)[1].astype(np.int64)
+
+
+def _captions(texts: Texts, rows: NDArray[np.int64]) -> Iterator[bytes]:
+    """16 bytes for each caption; in an array of all, each would be as long as the longest."""
+    for start in range(0, len(rows), _TEXTS):
+        some = texts[rows[start : start + _TEXTS]].tolist()
+        written = (text.encode("utf-8", "surrogatepass") for text in some)
+        yield from (blake2b(text, digest_size=16).digest() for text in written)

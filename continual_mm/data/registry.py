@@ -6,13 +6,13 @@ Nothing is imported until it is asked for: listing datasets needs no numpy.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import shelf
+from continual_mm.data.installed import installed
 from continual_mm.data.strangers import recognised
 from continual_mm.modality import SPLITS, DatasetCard
 
@@ -114,14 +114,7 @@ def load(
 
 
 def _imported(reference: str) -> Any:
-    module, _, name = reference.partition(":")
-    try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name not in ("datasets", "pandas", "pyarrow"):
-            raise
-        problem, remedy = f"needs {error.name}", "pip install 'continual-mm[data]'"
-        raise RefusedError(Complaint("a dataset that is a folder", problem, remedy)) from error
+    return installed(reference, "a dataset that is a folder")
 
 
 def _existing(name_or_path: str, folder: Path | None) -> Path:

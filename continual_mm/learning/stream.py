@@ -126,11 +126,20 @@ def _shares(scenario: Scenario, stages: int, dataset: Dataset, seed: int) -> Seq
         return [rows] * stages
     dice = torch.Generator().manual_seed(seed_for(seed, "shares"))
     # Where clips of a group are shown together, groups are dealt out and stay whole.
-    together = scenario.space.clips > 1 and dataset.group is not None
-    group = torch.from_numpy(dataset.group)[rows] if together else torch.arange(rows.shape[0])
-    _, number = torch.unique(group, return_inverse=True)
-    mixed = torch.randperm(int(number.max()) + 1, generator=dice)
-    return [rows[torch.isin(number, share)] for share in mixed.tensor_split(stages)]
+    if scenario.space.clips > 1 and dataset.group is not None:
+        names, number = torch.unique(torch.from_numpy(dataset.group)[rows], return_inverse=True)
+        stage = _dealt(names.shape[0], stages, dice)[number]
+    else:
+        stage = _dealt(rows.shape[0], stages, dice)
+    return [rows[stage == each] for each in range(stages)]
+
+
+def _dealt(count: int, stages: int, dice: torch.Generator) -> Tensor:
+    """(count,) a 0-based stage each, drawn in equal shares; two bytes, for there may be many."""
+    found = torch.empty(count, dtype=torch.int16)
+    for stage, share in enumerate(torch.randperm(count, generator=dice).tensor_split(stages)):
+        found[share] = stage
+    return found
 
 
 def _items(scenario: Scenario, dataset: Dataset, shares: tuple[Share, ...]) -> Items:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -17,9 +17,10 @@ from datasets.utils import logging as datasets_logging
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # handed on by it
 
 from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.data.cache import cache_folder
+from continual_mm.data.cache import cache_folder, no_cache
 from continual_mm.data.conversion.dealing import HeldOut
 from continual_mm.data.conversion.foreign import LOOKED_AT, SPLIT_NAMES, Understood
+from continual_mm.data.findings import first_few
 from continual_mm.data.shelf import FORM
 from continual_mm.data.store.form import read_form
 from continual_mm.data.store.shards import shard_name
@@ -36,6 +37,9 @@ HELD_OUT = 0.1
 
 _MADE = "2"
 """Another one whenever something else is made of the same rows."""
+
+_MOST_FILES = 100_000
+"""In a folder; one that holds more is somebody's home and no dataset."""
 
 _MEDIA = ("audiofolder", "imagefolder", "videofolder")
 _log = logging.getLogger(__name__)
@@ -85,14 +89,32 @@ class Reference:
 
     @property
     def key(self) -> str:
-        """Another one for every name, and for every state of a folder."""
-        words = [_MADE, self.path, str(self.revision), str(self.config)]
-        if Path(self.path).is_dir():
-            for file in sorted(Path(self.path).rglob("*")):
-                said = file.stat()
-                words.append(f"{file} {said.st_size} {said.st_mtime_ns}")
-        digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
-        return f"hf-{self.name}-{digest[:16]}"
+        """Another one for every name, and for every state of a folder.
+
+        Raises:
+            RefusedError: If the folder cannot be read, or is too large for one of a dataset.
+        """
+        return f"{self.start}{_short(self._state())}"
+
+    @property
+    def start(self) -> str:
+        """How the keys of all states begin."""
+        words = (_MADE, self.path, str(self.revision), str(self.config))
+        return f"hf-{self.name}-{_short(words)}-"
+
+    def _state(self) -> list[str]:
+        folder = Path(self.path)
+        try:
+            files = sorted(islice(folder.rglob("*"), _MOST_FILES + 1)) if folder.is_dir() else []
+            if len(files) > _MOST_FILES:
+                problem = f"has more than {_MOST_FILES} files in it"
+                remedy = "name the folder that its Parquet files lie in"
+                raise RefusedError(Complaint(self.source, problem, remedy))
+            states = [(file, file.stat()) for file in files]
+        except OSError as error:
+            problem = f"{error.filename}: {error.strerror}"
+            raise _refusal(self, OSError(problem)) from error
+        return [f"{file} {said.st_size} {said.st_mtime_ns}" for file, said in states]
 
     @property
     def source(self) -> str:
@@ -105,19 +127,25 @@ class Reference:
         return Path(self.path).name
 
 
+def _short(words: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+
+
 def cached_store(text: str, folder: Path | None = None) -> Path:
     """The store that a dataset was made into, which is done first if need be.
 
     It lies in the user's cache folder, or in the one that ``CONTINUAL_MM_CACHE`` names. A name
     without a revision stands for what was there when it was first loaded. Splits that are not there
-    are held out of the training items, which the store's notes and a line in the log tell.
+    are held out of the training items, which the store's notes and a line in the log tell. Another
+    line tells where the copy is, and which copies of a folder that has changed since may go.
 
     Args:
         text: A name that begins with :data:`PREFIX`, or a folder of files.
         folder: Where relative paths start; None for the working folder.
 
     Raises:
-        RefusedError: If it cannot be loaded, or its columns are not those of a dataset.
+        RefusedError: If it cannot be loaded, its columns are not those of a dataset, or the cache
+            cannot be written.
     """
     reference = Reference.parse(text, folder)
     store = cache_folder() / reference.key
@@ -154,12 +182,28 @@ def _make(reference: Reference, store: Path) -> None:
     try:
         write_store(records, store, layout=understood.layout, name=reference.name, notes=notes)
     except RefusedError as error:
+        if isinstance(error.__cause__, OSError) and error.complaints[0].place == str(store):
+            raise no_cache(store.parent, error.__cause__) from error
         # Where the copy is kept says nothing to whoever named the dataset.
         raise RefusedError(
             replace(one, place=one.place.replace(str(store), source, 1)) for one in error.complaints
         ) from error
-    for note in notes:
+    for note in (*notes, _kept(reference, store)):
         _log.warning("%s: %s", source, note)
+
+
+def _kept(reference: Reference, store: Path) -> str:
+    """Where the copy is, and those of former states of the same folder."""
+    told = f"is kept as a store of {_size(store)} in {store}"
+    others = (other for other in store.parent.iterdir() if other.name.startswith(reference.start))
+    if older := sorted(str(other) for other in others if other != store):
+        told += f"; copies of what it was before may be removed: {first_few(older)}"
+    return told
+
+
+def _size(store: Path) -> str:
+    count = sum(file.stat().st_size for file in store.rglob("*"))
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _records(understood: Understood, streams: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ _MOST_VALUES = 2**30
 
 
 class FaultError(Exception):
-    """What is wrong with one column of one record."""
+    """What is wrong with one column of one record; with the record itself if the name is empty."""
 
     def __init__(self, column: str, problem: str, remedy: str = "") -> None:
         super().__init__(problem)
@@ -67,6 +67,17 @@ def sound_number(column: str, value: Any) -> int:
     if not -(2**63) <= number < 2**63:
         raise FaultError(column, f"{number} does not fit into 64 bits")
     return number
+
+
+def sound_name(column: str, value: Any) -> str:
+    """A text, or the digits of a whole number, as packs have for groups.
+
+    Raises:
+        FaultError: If it is neither.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(sound_number(column, value))
+    return sound_text(column, value)
 
 
 def sound_split(value: object) -> int:

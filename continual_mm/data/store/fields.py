@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from continual_mm.data.store.form import ModalityForm
 
 ITEM_FIELDS = {"ids": "string", "split": "int8"}
@@ -26,14 +24,6 @@ class Field:
     name: str
     dtype: str
     width: int | None = None
-
-    @property
-    def type(self) -> pa.DataType:
-        """As Arrow has it."""
-        value = pa.type_for_alias(self.dtype)
-        if self.width is None:
-            return value
-        return pa.list_(value, self.width) if self.width else pa.list_(value)
 
 
 def item_fields(

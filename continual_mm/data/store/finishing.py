@@ -1,19 +1,18 @@
 """What is found out about a store when its last item is written."""
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from continual_mm.data.findings import first_few
 from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.store.faults import Faults
-from continual_mm.data.store.form import ModalityForm, StoreForm
+from continual_mm.data.store.form import ModalityForm, StoreForm, digest_of_statistics
+from continual_mm.data.store.layout import DType
 from continual_mm.data.store.moments import Measure, Measured, measured_afterwards
-from continual_mm.data.store.opening import Tables, presence_column
+from continual_mm.data.store.opening import Tables
 from continual_mm.data.store.table import StoredTable, StoredTexts
 
 _SMALLEST = float(np.finfo(np.float16).smallest_normal)
@@ -35,27 +34,10 @@ class Draft:
 
     folder: Path
     name: str
-    dtype: Literal["float16", "float32"]
+    dtype: DType
     modalities: tuple[ModalityForm, ...]
     notes: tuple[str, ...] = ()
     provenance: ProvenanceForm | None = None
-
-
-def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:
-    """Complain if there are no items, or about modalities that none has.
-
-    Args:
-        times: Modality -> the longest time; 0 if no item has it.
-        items: Per split.
-        faults: Takes the complaints.
-    """
-    if faults:
-        return
-    if not sum(items):
-        faults.about_store("has no items", "give at least one")
-        return
-    for name in (name for name, time in times.items() if not time):
-        faults.about_store(f"no item has the modality {name!r}", "leave it out of the layout")
 
 
 def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> None:
@@ -67,26 +49,14 @@ def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> No
         faults: Takes the complaint.
     """
     values = np.frombuffer(hashes, dtype=np.uint64)
-    order = np.argsort(values, kind="stable")
-    again = values[order[1:]] == values[order[:-1]]
-    suspects = np.unique(np.concatenate([order[1:][again], order[:-1][again]]))
-    if not len(suspects):
+    ordered = np.sort(values)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(again):
         return
+    suspects = np.flatnonzero(np.isin(values, again))
     ids, counts = np.unique(StoredTexts(items, "ids")[suspects], return_counts=True)
     if twice := [repr(str(one)) for one in ids[counts > 1]]:
         faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
-
-
-def with_times(
-    modalities: Iterable[ModalityForm], times: Mapping[str, int]
-) -> tuple[ModalityForm, ...]:
-    """The modalities with the longest times that occur, or the least they have, if that is more."""
-    return tuple(
-        one.model_copy(update={"shape": (max(times[one.name], one.shape[0]), *one.shape[1:])})
-        if one.kind.has_length
-        else one
-        for one in modalities
-    )
 
 
 def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> StoreForm:
@@ -108,7 +78,8 @@ def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> Store
             _check_digits(one.name, found, faults)
         mean, deviation = (tuple(each.tolist()) for each in found) if found else (None, None)
         modalities.append(one.model_copy(update={"mean": mean, "deviation": deviation}))
-    return tables.form.model_copy(update={"modalities": tuple(modalities)})
+    said = {"modalities": tuple(modalities), "statistics": digest_of_statistics(modalities)}
+    return tables.form.model_copy(update=said)
 
 
 def _check_digits(name: str, found: Measure, faults: Faults) -> None:
@@ -125,6 +96,4 @@ def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Meas
         return measured.words(modality.name, words.vectors)
     if modality.source == "values":
         return measured.values(modality.name)
-    present = tables.items.present(presence_column(modality))
-    rows = np.flatnonzero(present & (tables.items.scalars("split") == 0))
-    return measured_afterwards(tables.source(modality), rows, modality.modality.features)
+    return measured_afterwards(tables, modality)

@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Collection
-from hashlib import blake2b
+from collections.abc import Collection, Iterable
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -88,6 +88,9 @@ class StoreForm(Table):
         version: Of this form.
         name: The dataset's.
         fingerprint: SHA-256 of the content, however it is divided into shards.
+        statistics: What :func:`digest_of_statistics` gives of the modalities; empty if nobody
+            knows. Not in the fingerprint, since last bits of what is measured differ between
+            machines, and the same content is to have the same fingerprint on all.
         dtype: In which features are kept.
         items: Per split.
         training_groups: Groups that training items are of; 0 if items have none.
@@ -101,6 +104,7 @@ class StoreForm(Table):
     version: Literal[1]
     name: Annotated[str, Field(min_length=1, max_length=1000)]
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    statistics: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     dtype: Literal["float16", "float32"]
     items: tuple[_Count, _Count, _Count]
     training_groups: _Count = 0
@@ -183,6 +187,12 @@ def edges_of(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+def digest_of_statistics(modalities: Iterable[ModalityForm]) -> str:
+    """SHA-256 of the means and deviations of modalities, to the last bit."""
+    lines = (f"{one.name} {one.mean} {one.deviation}" for one in modalities)
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
 def write_form(folder: Path, form: StoreForm) -> None:
     """Write ``store.json``."""
     with (folder / FORM).open("w", encoding="utf-8") as file:
@@ -244,6 +254,10 @@ def _faults(form: StoreForm) -> list[tuple[str, str]]:
     elif rows["items"] != sum(form.items):
         problem = f"{sum(form.items)} items, but {rows['items']} rows in the shards"
         found.append(("items", problem))
+    if len(set(form.columns)) < len(form.columns):
+        found.append(("columns", "a name occurs twice"))
+    if form.statistics and form.statistics != digest_of_statistics(form.modalities):
+        found.append(("modalities", "means and deviations are not those that were measured"))
     if any(modality.parts for modality in form.modalities) and not rows.get("recordings"):
         found.append(("tables", "there are windows, but no recordings"))
     return found + _faults_of_parts(form)

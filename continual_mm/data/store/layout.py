@@ -1,8 +1,8 @@
 """What a store is told about its modalities before the first item, and what an item may hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -11,6 +11,11 @@ from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.store.fields import item_fields, recording_fields
 from continual_mm.data.store.form import ModalityForm, fault_of
 from continual_mm.modality import Modality
+
+DType = Literal["float16", "float32"]
+"""In which features are stored."""
+
+DTYPES: tuple[DType, ...] = get_args(DType)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,19 +78,23 @@ class Window:
     spans: tuple[tuple[int, int], ...]
 
 
-def described(layout: Layout, source: str) -> tuple[ModalityForm, ...]:
+def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ...]:
     """What is known of the modalities before the first item; their times are the least.
 
     Args:
         layout: What the items have.
         source: What to call the store in complaints.
+        dtype: In which features are to be stored.
 
     Raises:
-        RefusedError: With everything that is wrong with the layout.
+        RefusedError: With everything that is wrong with the layout, and if the dtype is none.
     """
     complaints: list[Complaint] = []
     forms: list[ModalityForm] = []
-    for part in layout:
+    if dtype not in DTYPES:
+        problem = f"features cannot be stored as {dtype!r}"
+        complaints.append(Complaint(source, problem, f"write {' or '.join(map(repr, DTYPES))}"))
+    for part in _parts(layout, source):
         modality = part if isinstance(part, Modality) else part.modality
         try:
             forms.append(_form(part, modality))
@@ -103,6 +112,17 @@ def described(layout: Layout, source: str) -> tuple[ModalityForm, ...]:
     if complaints:
         raise RefusedError(complaints)
     return tuple(forms)
+
+
+def _parts(layout: object, source: str) -> Sequence[Modality | Words | Windows]:
+    remedy = "give a tuple of Modality, Words and Windows"
+    if not isinstance(layout, Sequence):
+        problem = f"the layout is {type(layout).__name__}, no tuple"
+        raise RefusedError(Complaint(source, problem, remedy))
+    if odd := [part for part in layout if not isinstance(part, Modality | Words | Windows)]:
+        problem = f"the layout has {odd[0]!r} in it, which is no modality"
+        raise RefusedError(Complaint(source, problem, remedy))
+    return layout
 
 
 def _form(part: Modality | Words | Windows, modality: Modality) -> ModalityForm:

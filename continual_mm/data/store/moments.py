@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from continual_mm.data.standardise import BLOCK_VALUES
 from continual_mm.data.store.form import ModalityForm
+from continual_mm.data.store.opening import Tables, presence_column
 from continual_mm.data.store.ragged import blocks_of
-from continual_mm.data.store.sources import Source
+
+_ROWS = 1 << 20
+"""Items whose counts are in memory at once."""
 
 
 class Moments:
@@ -116,9 +119,14 @@ class Measured:
         return word_moments(vectors, self._counts[modality])
 
 
-def measured_afterwards(source: Source, rows: NDArray[np.int64], features: int) -> Measure | None:
-    """Of a source's steps in some rows."""
+def measured_afterwards(tables: Tables, modality: ModalityForm) -> Measure | None:
+    """Of the training items of a store that is written, whatever the modality's source."""
+    split = tables.items.scalars("split")
+    rows = np.flatnonzero((split == 0) & tables.items.present(presence_column(modality)))
+    source, features = tables.source(modality), modality.modality.features
     moments = Moments(features)
-    for block in blocks_of(source.counts(rows) * features, BLOCK_VALUES):
-        moments.add(source.read(rows[block]))
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        for block in blocks_of(source.counts(some) * features, BLOCK_VALUES):
+            moments.add(source.read(some[block]))
     return moments.result()

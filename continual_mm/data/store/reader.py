@@ -15,12 +15,15 @@ from continual_mm.data.standardise import Statistics
 from continual_mm.data.store.column import StoredColumn
 from continual_mm.data.store.digest import Digest, add_words, fingerprint_of
 from continual_mm.data.store.form import ModalityForm, StoreForm, read_form
+from continual_mm.data.store.moments import measured_afterwards
 from continual_mm.data.store.opening import Tables, presence_column, tables_of
 from continual_mm.data.store.table import StoredTable, StoredTexts
 from continual_mm.data.store.windows import Bounds
 from continual_mm.modality import SPLITS
 
 _DAMAGED = f"{FORM} or the shards are damaged"
+_LAST_BITS = 1e-9
+"""Of a feature's root mean square; sums in another order differ by less."""
 
 
 def read_store(
@@ -97,6 +100,8 @@ def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
 def verify_store(folder: str | os.PathLike[str]) -> None:
     """Read every byte of a store and compare it with the fingerprint that its writer gave it.
 
+    Means and deviations are measured anew.
+
     Raises:
         RefusedError: If anything has changed since.
     """
@@ -110,13 +115,26 @@ def verify_store(folder: str | os.PathLike[str]) -> None:
     for modality in form.modalities:
         if words := tables.words(modality):
             add_words(digest, modality.name, words.vectors)
+    findings = Findings(str(path))
+    remedy = "the store is damaged: write it anew, or copy it whole"
     if fingerprint_of(digest, form.modalities) != form.fingerprint:
-        findings = Findings(str(path))
-        findings.about_source(
-            f"holds other values than those of the fingerprint in {FORM}",
-            "the store is damaged: write it anew, or copy it whole",
-        )
-        findings.refuse()
+        problem = f"holds other values than those of the fingerprint in {FORM}"
+        findings.about_source(problem, remedy)
+    findings.refuse()
+    for modality in form.modalities:
+        if not _was_measured(modality, tables):
+            problem = f"has other means and deviations than {FORM} says"
+            findings.about(modality.name, problem, remedy)
+    findings.refuse()
+
+
+def _was_measured(modality: ModalityForm, tables: Tables) -> bool:
+    """Whether means and deviations are those of the training items, but for last bits."""
+    found = measured_afterwards(tables, modality)
+    if found is None or modality.mean is None or modality.deviation is None:
+        return found is None and modality.mean is None
+    said, scale = (np.array(modality.mean), np.array(modality.deviation)), np.hypot(*found)
+    return all((abs(a - b) <= _LAST_BITS * scale).all() for a, b in zip(said, found, strict=True))
 
 
 def _statistics(form: StoreForm, wanted: Standardise, findings: Findings) -> dict[str, Statistics]:

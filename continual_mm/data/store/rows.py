@@ -1,7 +1,8 @@
 """From a record to a row of the table of items, checked."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from continual_mm.data.store.checks import (
     FaultError,
     sound_features,
     sound_id,
+    sound_name,
     sound_number,
     sound_split,
     sound_text,
@@ -20,6 +22,10 @@ from continual_mm.data.store.checks import (
 from continual_mm.data.store.form import ModalityForm, OptionalColumn
 
 OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
+
+_SOUND: Mapping[str, Callable[[str, object], str | int]] = MappingProxyType(
+    {"label": sound_number, "group": sound_name, "text_raw": sound_text}
+)
 
 
 class RowMaker:
@@ -54,6 +60,8 @@ class RowMaker:
         Raises:
             FaultError: If there is anything wrong with it.
         """
+        if not isinstance(record, Mapping):
+            raise FaultError("", f"is {type(record).__name__}, no mapping", "give a dict by column")
         known = {"ids", "split", *OPTIONAL, *self.times}
         if unknown := sorted(str(key) for key in record if key not in known):
             raise FaultError(unknown[0], "is in no layout", f"known are {', '.join(sorted(known))}")
@@ -77,8 +85,7 @@ class RowMaker:
         for column in sorted(given ^ expected):
             problem = "is missing" if column in expected else "is not in the items before"
             raise FaultError(column, problem, "all items have it or none")
-        row: dict[str, Any] = {c: sound_text(c, record[c]) for c in given - {"label"}}
-        return row | {c: sound_number(c, record[c]) for c in given & {"label"}}
+        return {column: _SOUND[column](column, record[column]) for column in given}
 
     def _columns(self, modality: ModalityForm, value: Any) -> dict[str, Any]:
         name = modality.name
@@ -111,3 +118,8 @@ class RowMaker:
         if values is None:
             return 0
         return len(values) // (1 if modality.source == "words" else modality.modality.features)
+
+
+def said_of(record: object) -> str:
+    """What to call a record in complaints."""
+    return f"item {record.get('ids')!r}" if isinstance(record, Mapping) else "a record"

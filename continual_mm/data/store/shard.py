@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.store.arrow import arrow_type
 from continual_mm.data.store.fields import Field
 from continual_mm.data.store.form import ShardForm, edges_of
 
@@ -128,8 +129,8 @@ class Mapped:
         if field.name not in self._names:
             raise self._refusal(f"has no column {field.name!r}")
         column = block.column(field.name)
-        if column.type != field.type:
-            problem = f"column {field.name!r} is {column.type}, but {field.type} is expected"
+        if column.type != (expected := arrow_type(field)):
+            problem = f"column {field.name!r} is {column.type}, but {expected} is expected"
             raise self._refusal(problem)
         return column
 

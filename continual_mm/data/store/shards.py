@@ -12,6 +12,7 @@ import pyarrow as pa
 from datasets import DatasetInfo, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 
+from continual_mm.data.store.arrow import arrow_type
 from continual_mm.data.store.digest import Digest
 from continual_mm.data.store.fields import Field
 from continual_mm.data.store.form import ShardForm, edges_of
@@ -115,7 +116,7 @@ class TableWriter:
 
 def _column(field: Field, rows: Sequence[Any]) -> pa.Array:
     if field.width is None:
-        return pa.array(rows, field.type)
+        return pa.array(rows, arrow_type(field))
     missing = np.array([row is None for row in rows], dtype=bool)
     nothing = np.zeros(field.width, dtype=field.dtype)
     given = [nothing if row is None else row for row in rows]

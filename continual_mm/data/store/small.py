@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ from continual_mm.data.pack import machine_memory, provenance_column, write_pack
 from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.checks import FaultError
 from continual_mm.data.store.faults import Faults
-from continual_mm.data.store.finishing import check_occurrence, with_times
 from continual_mm.data.store.form import ModalityForm
-from continual_mm.data.store.layout import described
-from continual_mm.data.store.rows import RowMaker
+from continual_mm.data.store.layout import DType, described
+from continual_mm.data.store.occurrence import check_occurrence, with_times
+from continual_mm.data.store.rows import RowMaker, said_of
+from continual_mm.data.store.writing import writing
 from continual_mm.modality import SPLITS, Modality, Provenance
 
 
@@ -26,7 +27,7 @@ def write_pack_from(
     path: str | os.PathLike[str],
     *,
     layout: tuple[Modality, ...],
-    dtype: Literal["float16", "float32"] = "float32",
+    dtype: DType = "float32",
     left_out: list[Complaint] | None = None,
     memory: int | None = None,
     provenance: Provenance | None = None,
@@ -48,7 +49,7 @@ def write_pack_from(
         RefusedError: With everything that is wrong, items named, or if they do not fit into memory.
     """
     faults = Faults(str(path), left_out)
-    modalities = described(layout, str(path))
+    modalities = described(layout, str(path), dtype)
     maker = RowMaker(modalities, dtype, {})
     rows: list[dict[str, Any]] = []
     most = machine_memory() if memory is None else memory
@@ -56,7 +57,7 @@ def write_pack_from(
         try:
             rows.append(maker.row(record))
         except FaultError as fault:
-            faults.about_record(f"item {record.get('ids')!r}", fault)
+            faults.about_record(said_of(record), fault)
         _check_fits(with_times(modalities, maker.times), len(rows), most, faults)
     _check_items(rows, maker.times, faults)
     faults.refuse()
@@ -66,7 +67,8 @@ def write_pack_from(
     }
     for modality in with_times(modalities, maker.times):
         arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
-    write_pack(path, arrays | provenance_column(provenance))
+    with writing(str(path)):
+        write_pack(path, arrays | provenance_column(provenance))
 
 
 def _check_fits(

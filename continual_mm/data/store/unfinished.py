@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.store.writing import writing
 
 
 @contextmanager
@@ -21,12 +22,9 @@ def unfinished(target: Path) -> Iterator[Path]:
             if nothing can be written there.
     """
     _check_free(target)
-    try:
+    with writing(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(_lock_of(target), os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        problem = f"cannot be written: {error.strerror or error}"
-        raise RefusedError(Complaint(str(target), problem, "choose another folder")) from error
     try:
         _hold(lock, target)
         yield from _made(target)
@@ -47,9 +45,11 @@ def _made(target: Path) -> Iterator[Path]:
         # Whoever held the lock before may have made it just now.
         _check_free(target)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        with writing(str(target)):
+            folder.mkdir()
         yield folder
-        folder.replace(target)
+        with writing(str(target)):
+            folder.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _lock_of(target).unlink(missing_ok=True)

@@ -3,10 +3,10 @@
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,26 +24,23 @@ from continual_mm.data.store.fields import (
 )
 from continual_mm.data.store.finishing import (
     Draft,
-    check_occurrence,
     check_unique,
     with_statistics,
-    with_times,
 )
 from continual_mm.data.store.form import ShardForm, StoreForm, TableName, write_form
-from continual_mm.data.store.layout import Layout, Windows, Words, described
+from continual_mm.data.store.layout import DType, Layout, Windows, Words, described
 from continual_mm.data.store.moments import Measured
+from continual_mm.data.store.occurrence import check_occurrence, with_times
 from continual_mm.data.store.opening import tables_of
-from continual_mm.data.store.rows import RowMaker
+from continual_mm.data.store.rows import RowMaker, said_of
 from continual_mm.data.store.shards import TableWriter
 from continual_mm.data.store.unfinished import unfinished
 from continual_mm.data.store.words import write_words
+from continual_mm.data.store.writing import writing
 from continual_mm.modality import SPLITS, DatasetCard, Provenance
 
 SHARD_BYTES = 500 << 20
 """A file of a store is about as large."""
-
-DType = Literal["float16", "float32"]
-"""In which features are stored."""
 
 
 def write_store(  # noqa: PLR0913 - what is written, and by name how
@@ -62,9 +59,9 @@ def write_store(  # noqa: PLR0913 - what is written, and by name how
 
     Args:
         records: Items by column: ``ids`` (text), ``split`` (0, 1 or 2), for all or none ``label``
-            (a whole number), ``group`` and ``text_raw`` (texts), and for each modality its
-            features, (time, ...) or for vectors (features,); None, or no such key, in an item that
-            lacks it.
+            (a whole number), ``group`` (a text or a whole number) and ``text_raw`` (a text), and
+            for each modality its features, (time, ...) or for vectors (features,); None, or no such
+            key, in an item that lacks it.
         folder: Where to; it must not be there, and is not there unless all went well.
         layout: What the items have.
         name: The dataset's name; without one, the folder's.
@@ -118,20 +115,18 @@ def store_writer(
     target = Path(folder)
     with unfinished(target) as place:
         faults = Faults(str(target), left_out)
-        draft = Draft(
-            place,
-            name or target.name,
-            dtype,
-            described(layout, str(target)),
-            notes,
-            ProvenanceForm.of(provenance),
-        )
+        modalities = described(layout, str(target), dtype)
+        kept = ProvenanceForm.of(provenance)
+        draft = Draft(place, name or target.name, dtype, modalities, notes, kept)
         writer = StoreWriter(draft, layout, faults, shard_bytes=shard_bytes)
         try:
             yield writer
             writer.finish()
-        finally:
-            writer.close()
+        except BaseException:
+            # What ended the writing is told, not what it leads to here.
+            with suppress(Exception):
+                writer.close()
+            raise
 
 
 class StoreWriter:
@@ -162,7 +157,8 @@ class StoreWriter:
         self._measured = Measured(draft.modalities)
         for one in layout:
             if isinstance(one, Words):
-                write_words(draft.folder, one, draft.dtype, self._digest, faults)
+                with writing(faults.source):
+                    write_words(draft.folder, one, draft.dtype, self._digest, faults)
         faults.refuse()
 
     def recording(self, name: str, parts: Mapping[str, ArrayLike]) -> int:
@@ -176,7 +172,7 @@ class StoreWriter:
             Its number, for :class:`Window`.
 
         Raises:
-            RefusedError: If there is anything wrong with it.
+            RefusedError: If there is anything wrong with it, or the disk is full.
             ValueError: If the store is finished.
         """
         self._check_open()
@@ -195,21 +191,22 @@ class StoreWriter:
         for part, features in self._parts.items():
             self._rows.lengths[part].append(len(row[part]) // features)
         fields = recording_fields(self._draft.modalities, self._draft.dtype)
-        self._table("recordings", fields).add(row)
+        with writing(self._faults.source):
+            self._table("recordings", fields).add(row)
         return number
 
     def item(self, record: Mapping[str, Any]) -> None:
         """Write an item.
 
         Raises:
-            RefusedError: If too many were faulty.
+            RefusedError: If too many were faulty, or the disk is full.
             ValueError: If the store is finished.
         """
         self._check_open()
         try:
             row = self._rows.row(record)
         except FaultError as fault:
-            self._faults.about_record(f"item {record.get('ids')!r}", fault)
+            self._faults.about_record(said_of(record), fault)
             return
         self._hashes.append(_hash(row["ids"]))
         self._items[row["split"]] += 1
@@ -221,7 +218,8 @@ class StoreWriter:
                 self._training_groups.add(row["group"])
         columns = self._rows.columns or ()
         fields = item_fields(columns, self._draft.modalities, self._draft.dtype)
-        self._table("items", fields).add(row)
+        with writing(self._faults.source):
+            self._table("items", fields).add(row)
 
     def finish(self) -> DatasetCard:
         """End the writing; nothing can be written any more.
@@ -230,10 +228,11 @@ class StoreWriter:
             RefusedError: With everything that was wrong.
         """
         if self._card is None:
-            for name in self._rows.groups:
-                self._table("groups", GROUP_FIELDS).add({"ids": name})
-            shards = {name: table.finish() for name, table in self._tables.items()}
-            self._card = self._finished(shards)
+            with writing(self._faults.source):
+                for name in self._rows.groups:
+                    self._table("groups", GROUP_FIELDS).add({"ids": name})
+                shards = {name: table.finish() for name, table in self._tables.items()}
+                self._card = self._finished(shards)
         return self._card
 
     def close(self) -> None:
