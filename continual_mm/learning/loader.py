@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,7 +82,10 @@ def _ahead(
     workers: int,
 ) -> Iterator[Batch]:
     """Fetch in threads, at most two batches per thread too early, and give in order."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
+    # Threads of torch's own in each of them would fight over the cores with those of a step.
+    threads = torch.get_num_threads()
+    alone = partial(torch.set_num_threads, 1)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="loader", initializer=alone)
     try:
         waiting: deque[Future[Batch]] = deque()
         for rows in chosen:
@@ -92,6 +96,8 @@ def _ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+        # What other threads begin with; each of those that are there keeps its own number.
+        torch.set_num_threads(threads)
 
 
 class BlockLoader:

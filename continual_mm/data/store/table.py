@@ -78,9 +78,11 @@ class StoredTable:
         shard, start, count = self._spans(column, rows)
         begin, number = window or (np.zeros_like(count), count // features)
         places = steps_of(start + begin * features, number, features)
-        strips = self._strips(column)
+        strips, runs = self._strips(column), list(_runs(np.repeat(shard, number)))
+        if len(runs) == 1:
+            return gathered(strips[runs[0][0]].values, places, features)
         found = np.empty((len(places), features), dtype=strips[0].values.dtype)
-        for each, here in _runs(np.repeat(shard, number)):
+        for each, here in runs:
             found[here] = gathered(strips[each].values, places[here], features)
         return found
 
