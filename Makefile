@@ -8,6 +8,8 @@ PACKAGE ?= --editable '.[dev]'
 ARGS ?=
 
 BIN := $(VENV)/bin
+# A process for each core, and in it one thread: small tensors gain nothing by more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8
 INSTALLED := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 
@@ -20,14 +22,14 @@ demo: $(INSTALLED)  ## run the main job into runs/ and compare
 	$(BIN)/continual-mm demo $(ARGS)
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(INSTALLED)  ## format check, lint, import contracts, types, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 
 fix: $(INSTALLED)  ## format, and mend what can be mended
 	$(BIN)/ruff check --fix-only .

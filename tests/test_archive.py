@@ -191,5 +191,7 @@ def test_what_is_no_regular_file_is_neither_waited_for_nor_read(
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "endless.npz").symlink_to("/dev/zero")
     for name in ("pipe.npz", "endless.npz"):
-        with pytest.raises(RefusedError, match=rf"{name}: is no regular file; a feature pack is"):
+        with pytest.raises(
+            RefusedError, match=rf"{name}: is no regular file; give a file as numpy"
+        ):
             read(tmp_path / name)

@@ -74,7 +74,7 @@ def test_in_joint_avt_everything_arrives_at_once() -> None:
     assert len(only.trained) == 3
 
 
-@pytest.mark.parametrize("name", STRATEGIES.keys() - {"recommended"})
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() - {"recommended"}))
 def test_the_name_of_a_strategy_says_which_plugins_it_has(name: str) -> None:
     strategy = open_strategy(STRATEGIES[name])
     words = [word for word in BUILT_IN if f"_{word}_" in f"_{name}_"]

@@ -1,6 +1,7 @@
 """How things look on a terminal, and where there is none."""
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from continual_mm import terminal
@@ -22,6 +23,7 @@ def test_no_number_is_cut_on_a_terminal_of_any_width(
 ) -> None:
     for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(terminal, "out", Console(soft_wrap=True))
     row = ("replay", "84.0 [78.0, 89.5]", "word " * 9 + "end")
     terminal.print_rows(("strategy", "harmonic mean %", "note"), [row])
     lines = Text.from_ansi(capsys.readouterr().out).plain.splitlines()
