@@ -8,7 +8,7 @@ import torch
 
 from continual_mm.complaint import RefusedError
 from continual_mm.data.dataset import Dataset
-from continual_mm.data.store import windows
+from continual_mm.data.store import moments, windows
 from continual_mm.data.store.layout import Layout, Window, Windows
 from continual_mm.data.store.reader import read_store, verify_store
 from continual_mm.data.store.writer import store_writer
@@ -117,6 +117,19 @@ def test_windows_are_standardised_by_what_training_items_see_of_them(
     video = np.stack([pooled(films[film], seen) for film, seen, _ in SPANS[:4]])
     assert Dataset.from_arrays({"v": video.repeat(3, 0)}).card["v"].shape == (7,)
     np.testing.assert_allclose(1 / measured["video"].rate, video.std(axis=0), rtol=1e-5)
+
+
+def test_of_very_many_windows_some_are_measured_evenly_spread(
+    films: list[dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments, "MOST_WINDOWS", 2)
+    write(tmp_path / "store", films)
+    measured = read_store(tmp_path / "store").statistics
+    video = np.stack([pooled(films[film], seen) for film, seen, _ in (SPANS[0], SPANS[2])])
+    np.testing.assert_allclose(measured["video"].mean, video.mean(axis=0), rtol=1e-5)
+    # What is no window is measured whole.
+    assert measured["text"].mean.tolist() == [3 / 8] * 2
+    verify_store(tmp_path / "store")
 
 
 def test_recordings_are_part_of_the_fingerprint(
