@@ -15,7 +15,7 @@ from continual_mm.options import A_COUNT, A_PATH
 
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset
-    from continual_mm.data.inspection import Inspection
+    from continual_mm.data.inspected import Inspection
     from continual_mm.data.portrait import Drawn
 
 PICTURES = (".png", ".pdf", ".svg")

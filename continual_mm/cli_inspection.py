@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from continual_mm import terminal
 
 if TYPE_CHECKING:
-    from continual_mm.data.inspection import Inspection, ModalityReport
+    from continual_mm.data.inspected import Inspection, ModalityReport
 
 WIDTH = 80
 """Columns of a terminal that nobody made wider."""

@@ -1,6 +1,6 @@
 """What is in a dataset: sizes, who lacks what, how large values are, what is there twice."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,65 +9,13 @@ from numpy.typing import NDArray
 from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.columns import Column, blocks
 from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.inspected import Inspection, ModalityReport
 from continual_mm.data.remarks import remarks
-from continual_mm.data.repeats import GIGABYTES, Compared, Repeats, compare, spread
-from continual_mm.data.sizes import Sizes, Totals
-from continual_mm.modality import DatasetCard, Modality
+from continual_mm.data.repeats import GIGABYTES, Compared, compare, spread
+from continual_mm.data.sizes import Totals
 
 MOST = 5000
 """Items whose sizes are taken; of larger datasets every so many-th of each split."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModalityReport:
-    """One modality.
-
-    Attributes:
-        modality: Name, kind of signal and shape.
-        present: Items of the whole dataset that have it: training, validation, test.
-        lengths: Shortest, median and longest valid time steps; None for a vector.
-        sizes: Of the items that were looked at, not standardised.
-        furthest: The name of the item with the value farthest from 0; empty if there is none.
-        repeats: What several items have.
-    """
-
-    modality: Modality
-    present: tuple[int, int, int]
-    lengths: tuple[int, int, int] | None
-    sizes: Sizes
-    furthest: str
-    repeats: Repeats
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What is in a dataset.
-
-    Attributes:
-        card: Names, kinds, sizes.
-        looked_at: Items whose sizes were taken.
-        compared: Items that were searched for repeats.
-        modalities: One report each, in the dataset's order.
-        complete: Items of the whole dataset that have every modality.
-        whole: Repeats of items in everything they have.
-        groups: Groups (long videos, speakers); None where the dataset has none.
-        straddling: Groups with items in more than one split.
-        captions: Repeats among captions; None where there are none.
-        classes: Whether the captions are names of classes, one for each label.
-        remarks: What deserves a thought before training, in sentences.
-    """
-
-    card: DatasetCard
-    looked_at: int
-    compared: int
-    modalities: tuple[ModalityReport, ...]
-    complete: int
-    whole: Repeats
-    groups: int | None
-    straddling: int
-    captions: Repeats | None
-    classes: bool
-    remarks: tuple[str, ...] = ()
 
 
 def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES) -> Inspection:

@@ -1,14 +1,11 @@
 """What deserves a thought before a dataset is trained on, in sentences."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from continual_mm.data.inspected import Inspection, ModalityReport
 from continual_mm.data.repeats import Repeats
 from continual_mm.data.sizes import FAR, Sizes
 from continual_mm.modality import SPLITS
-
-if TYPE_CHECKING:
-    from continual_mm.data.inspection import Inspection, ModalityReport
 
 SHIFTED = 10.0
 """Times that norms in a split may differ from those in training before it is told."""
@@ -17,7 +14,7 @@ _OUTLYING = 10.0
 """Times that a value may be larger than a whole step usually is, if it has many features."""
 
 
-def remarks(found: "Inspection") -> Iterator[str]:
+def remarks(found: Inspection) -> Iterator[str]:
     """Give them, what concerns the whole first."""
     empty = [split for split, items in zip(SPLITS, found.card.items, strict=True) if not items]
     yield from (f"there is no {split} item" for split in empty)
@@ -29,7 +26,7 @@ def remarks(found: "Inspection") -> Iterator[str]:
     yield from _on_groups(found)
 
 
-def _magnitudes(found: "Inspection", *, trained: bool) -> Iterator[str]:
+def _magnitudes(found: Inspection, *, trained: bool) -> Iterator[str]:
     sized = sorted(
         (one for one in found.modalities if one.sizes.usual), key=lambda one: one.sizes.usual
     )
@@ -45,14 +42,14 @@ def _magnitudes(found: "Inspection", *, trained: bool) -> Iterator[str]:
     )
 
 
-def _on_presence(one: "ModalityReport", empty: list[str]) -> Iterator[str]:
+def _on_presence(one: ModalityReport, empty: list[str]) -> Iterator[str]:
     name = one.modality.name
     for split, count in zip(SPLITS, one.present, strict=True):
         if not count and split not in empty:
             yield f"no {split} item has {name}"
 
 
-def _on_sizes(one: "ModalityReport") -> Iterator[str]:
+def _on_sizes(one: ModalityReport) -> Iterator[str]:
     name, sizes = one.modality.name, one.sizes
     if sizes.broken:
         items = _items(sizes.broken)
@@ -88,7 +85,7 @@ def _shifts(name: str, sizes: Sizes) -> Iterator[str]:
         )
 
 
-def _outliers(one: "ModalityReport") -> Iterator[str]:
+def _outliers(one: ModalityReport) -> Iterator[str]:
     name, sizes = one.modality.name, one.sizes
     if sizes.faint > 1:
         yield (
@@ -108,7 +105,7 @@ def _outliers(one: "ModalityReport") -> Iterator[str]:
         )
 
 
-def _on_repeats(found: "Inspection") -> Iterator[str]:
+def _on_repeats(found: Inspection) -> Iterator[str]:
     whole, rows = found.whole, sum(found.card.items)
     least = "at least " if found.compared < rows else ""
     several = len(found.modalities) > 1
@@ -128,7 +125,7 @@ def _on_repeats(found: "Inspection") -> Iterator[str]:
 
 
 def _on_modality(
-    found: "Inspection", one: "ModalityReport", least: str, told: Repeats
+    found: Inspection, one: ModalityReport, least: str, told: Repeats
 ) -> Iterator[str]:
     """What is repeated in one modality and was not told of whole items."""
     name, repeats = one.modality.name, one.repeats
@@ -158,7 +155,7 @@ def _on_leaks(repeats: Repeats, same: str, where: str, least: str) -> Iterator[s
         yield f"{least}{items} {verb(repeats.crossed)} {same} a validation item{where}"
 
 
-def _on_captions(found: "Inspection", least: str) -> Iterator[str]:
+def _on_captions(found: Inspection, least: str) -> Iterator[str]:
     captions = found.captions
     if captions is None or not captions.repeated:
         return
@@ -176,7 +173,7 @@ def _on_captions(found: "Inspection", least: str) -> Iterator[str]:
         )
 
 
-def _on_groups(found: "Inspection") -> Iterator[str]:
+def _on_groups(found: Inspection) -> Iterator[str]:
     if found.straddling and found.groups == 1:
         yield "the only group has items in more than one split: nothing shows how others would do"
     elif found.straddling:
@@ -184,7 +181,7 @@ def _on_groups(found: "Inspection") -> Iterator[str]:
         yield f"{groups} items in more than one split: scores may be too good"
 
 
-def _captions_tell(found: "Inspection", name: str) -> bool:
+def _captions_tell(found: Inspection, name: str) -> bool:
     """Whether what is repeated in a modality is told of the captions that it was made of."""
     return name == "text" and found.captions is not None and found.captions.repeated > 0
 
@@ -194,7 +191,7 @@ def _few(repeats: Repeats) -> bool:
     return 0 < 10 * repeats.different <= repeats.compared
 
 
-def _advice(found: "Inspection") -> str:
+def _advice(found: Inspection) -> str:
     positives = "label" if found.card.has_labels else "duplicates"
     return f'set positives = "{positives}"'
 
