@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from continual_mm import terminal
-from continual_mm.cli_conversion import (
+from continual_mm.cli_conversion import Conversion, check_new
+from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.conversion_options import (
     A_SHARE,
-    Conversion,
-    check_new,
     dtype_option,
     published,
     skip_option,
@@ -19,7 +19,6 @@ from continual_mm.cli_conversion import (
     to_shelf_option,
     validation_option,
 )
-from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data import shelf
 from continual_mm.data.pickles.fault import shown
 from continual_mm.late import late
