@@ -133,16 +133,17 @@ def _fill(model: Any, path: Path) -> None:
 def _fetch(name: str, weights: str) -> Any:
     if weights != _OWN:
         raise no_weights(name, weights, [_OWN])
-    return _part_of(name, transformers.ClapModel)
+    # Nothing pickled is loaded, whatever a folder has beside.
+    return _part_of(name, transformers.ClapModel, use_safetensors=True)
 
 
 _CLAP = Maker(_bare, _fill, _fetch)
 
 
-def _part_of(name: str, what: Any) -> Any:
+def _part_of(name: str, what: Any, **how: Any) -> Any:
     """Something that is kept under the name of a model."""
     try:
-        return what.from_pretrained(name)
+        return what.from_pretrained(name, **how)
     except _UNREADABLE as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         problem = f"its {what.__name__} cannot be had: {reason}"

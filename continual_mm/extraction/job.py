@@ -6,7 +6,7 @@ Imports neither torch nor av before it has work for them.
 import csv
 import json
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,9 +20,10 @@ from continual_mm.extraction.listener import Listener
 from continual_mm.extraction.parts import Names, Naming
 from continual_mm.extraction.recipe import Recipe, check_recipes
 from continual_mm.extraction.registry import modules_of, need_vectors
+from continual_mm.extraction.settings import settle
 from continual_mm.late import late
 from continual_mm.runs.crew import Crew, Then, Trade
-from continual_mm.runs.files import locked, read_json, write_json, written
+from continual_mm.runs.files import locked, written
 
 if TYPE_CHECKING:
     from continual_mm.extraction.tower import Vectors
@@ -121,7 +122,7 @@ class _Extraction:
         known = self._known(vectors) if need_vectors(recipes) else None
         job = worker.Job(recipes, known, device, self._manifest.folder, self._out / CLIPS)
         extractor = worker.Extractor(job)
-        _settle(self._out / JOB, extractor.contents())
+        settle(self._out / JOB, extractor.contents())
         self._files.clear()
         naming = Naming(recipes, self._manifest.folder, known.fingerprint if known else "")
         self._names = [naming.of(clip) for clip in self._manifest.clips]
@@ -266,44 +267,3 @@ def is_finished(parts: Collection[str], kept: Collection[str]) -> bool:
 def _listed(names: Names, clip: Clip) -> str:
     about = [*names.parts.values()], clip.id, clip.split, clip.group, clip.label, clip.caption
     return json.dumps(dict(zip(LISTED, about, strict=True)), ensure_ascii=False) + "\n"
-
-
-def _settle(path: Path, modalities: Mapping[str, Any]) -> None:
-    """Write down what is extracted, or see that the folder is for the same.
-
-    Raises:
-        RefusedError: If it is for something else, with every difference.
-    """
-    wanted = {"version": 2, "modalities": modalities}
-    if not path.exists():
-        write_json(path, wanted)
-        return
-    before, now = dict(_flat(read_json(path))), dict(_flat(wanted))
-    complaints = [
-        Complaint(
-            f"{path}, {name}",
-            f"is {before.get(name)!r} there, and {now.get(name)!r} now",
-            "choose another --to, or the settings of before",
-        )
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
-    if complaints:
-        raise RefusedError(complaints)
-
-
-def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every single value in some JSON, by where it is.
-
-    >>> dict(_flat({"a": {"b": [1, 2]}}))
-    {'a.b.1': 1, 'a.b.2': 2}
-    """
-    if isinstance(value, dict):
-        parts = [(str(key), inner) for key, inner in value.items()]
-    elif isinstance(value, list):
-        parts = [(str(number), inner) for number, inner in enumerate(value, 1)]
-    else:
-        yield place, value
-        return
-    for key, inner in parts:
-        yield from _flat(inner, f"{place}.{key}" if place else key)

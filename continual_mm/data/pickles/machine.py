@@ -10,20 +10,12 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-import numpy as np
-
 from continual_mm.data.pickles.fault import Budget, FaultError, shown
+from continual_mm.data.pickles.keys import elements, kind
 from continual_mm.data.pickles.literals import LITERALS, WORD, Source, text
 from continual_mm.data.pickles.notes import Name, Unfinished
 
 _NEWEST = 5
-_KEYS = (str, float, bytes, type(None), np.integer, np.character, np.bool_)
-_KEY_BITS = 64
-"""Of numbers as keys; of larger ones, as of complex ones, any number hash alike."""
-
-_PART_BITS = 24
-"""Of whole numbers in pairs that are keys."""
-
 Names = Mapping[tuple[str, str], Name]
 """What a pickle may name, by module and name inside it."""
 
@@ -135,20 +127,20 @@ class Machine:
     def _append(self, values: list[object]) -> None:
         target = self._stack[-1]
         if type(target) is not list:
-            raise FaultError(f"appends to a {_kind(target)}")
+            raise FaultError(f"appends to a {kind(target)}")
         target.extend(values)
 
     def _set_items(self, values: list[object]) -> None:
         target = self._stack[-1]
         if type(target) is not dict:
-            raise FaultError(f"sets items of a {_kind(target)}")
+            raise FaultError(f"sets items of a {kind(target)}")
         target.update(_items(values))
 
     def _add_items(self) -> None:
         values = self._above_mark()
         target = self._stack[-1]
         if type(target) is not set:
-            raise FaultError(f"adds to a {_kind(target)}")
+            raise FaultError(f"adds to a {kind(target)}")
         target.update(elements(values))
 
     def _name(self, module: str, name: str) -> None:
@@ -172,7 +164,7 @@ class Machine:
 
     def _call(self, function: object, arguments: object) -> None:
         if not isinstance(function, Name):
-            raise FaultError(f"calls a {_kind(function)}")
+            raise FaultError(f"calls a {kind(function)}")
         self._stack.append(function.called(self._budget, arguments))
 
     def _reduce(self) -> None:
@@ -202,7 +194,7 @@ class Machine:
     def _build(self) -> None:
         state, unfinished = self._pop(), self._pop()
         if not isinstance(unfinished, Unfinished):
-            raise FaultError(f"sets the state of a {_kind(unfinished)}")
+            raise FaultError(f"sets the state of a {kind(unfinished)}")
         finished = unfinished.finish(self._budget, state)
         for place in unfinished.memo:
             if self._memo[place] is unfinished:
@@ -211,52 +203,8 @@ class Machine:
         self._stack.append(finished)
 
 
-def elements(values: Iterable[object]) -> Iterable[object]:
-    """Pass values on that may be elements of a set or keys of a dict.
-
-    Raises:
-        FaultError: At the first that is no scalar and no pair of texts or small numbers.
-    """
-    for value in values:
-        if not _is_key(value):
-            raise FaultError(
-                f"has a {_kind(value)} as the key of a dict or element of a set",
-                "it was made to mislead; where the file is yours, write it with keys of text",
-            )
-        yield value
-
-
-def _is_key(value: object) -> bool:
-    """Whether so few others hash like it that a dict of n takes some n steps, not n * n.
-
-    A few hundred numbers of 64 bits share a hash, and a few texts and bytes.
-    """
-    if isinstance(value, tuple):
-        return len(value) <= 2 and all(_is_part(part) for part in value)
-    if isinstance(value, int):
-        return value.bit_length() <= _KEY_BITS
-    if isinstance(value, np.floating):
-        return value.itemsize * 8 <= _KEY_BITS  # wider ones all hash like infinity
-    return isinstance(value, _KEYS)
-
-
-def _is_part(value: object) -> bool:
-    """Whether few tuples of two such parts hash alike.
-
-    Of longer tuples any number do: each part has another one like it, as -1 has -2 and "a" b"a".
-    Pairs of whole numbers of 24 bits, save -1 and -2, all have hashes of their own.
-    """
-    if isinstance(value, int):
-        return value.bit_length() <= _PART_BITS
-    return isinstance(value, str | bytes | None)
-
-
 def _items(values: list[object]) -> Iterable[tuple[object, object]]:
     return zip(elements(values[::2]), values[1::2], strict=True)
-
-
-def _kind(value: object) -> str:
-    return value.text if isinstance(value, Name | Unfinished) else type(value).__name__
 
 
 _ACTIONS: Mapping[int, Callable[[Machine], None]] = MappingProxyType(

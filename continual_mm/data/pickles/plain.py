@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from continual_mm.data.pickles.fault import REFERENCE, Budget, FaultError
-from continual_mm.data.pickles.machine import elements
+from continual_mm.data.pickles.keys import elements
 from continual_mm.data.pickles.notes import Make, Name, misused
 
 _BUILTINS = ("builtins", "__builtin__")
