@@ -13,6 +13,7 @@ import torch
 
 from continual_mm import catalog
 from continual_mm.data.dataset import Dataset
+from continual_mm.data.store.windows import largest
 from continual_mm.definitions import Scenario, Stage, Training
 from continual_mm.losses.clustering import spherical_kmeans
 from continual_mm.losses.transport import (
@@ -142,8 +143,24 @@ def kmeans() -> None:
     )
 
 
+def windows() -> None:
+    """Largest values of 300 windows of a recording, as NumPy and as the store takes them."""
+    dice = np.random.default_rng(0)
+    count = dice.integers(8, 18, 300)
+    steps = dice.random((int(count.sum()), 2048), dtype=np.float32).astype(np.float16)
+    starts, counts = np.cumsum(count) - count, torch.from_numpy(count)
+    compare(
+        "largest values of 300 windows",
+        {
+            "maximum.reduceat": lambda: np.maximum.reduceat(steps.astype(np.float32), starts),
+            "largest": lambda: largest(torch.from_numpy(steps).float(), counts),
+        },
+    )
+
+
 if __name__ == "__main__":
     steps_of_strategies()
     plans()
     ranking()
     kmeans()
+    windows()

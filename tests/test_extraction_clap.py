@@ -1,6 +1,7 @@
 """CLAP against transformers' own way to the same features, with a model of two small layers."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,16 @@ def test_text_goes_through_as_transformers_do_it_and_is_cut_where_it_is_too_long
     assert np.allclose(tower.describe("set blue"), expected, atol=1e-5)
     long = tower.describe("set " * 10)
     assert np.array_equal(tower.describe("set " * 50), long)
+
+
+def test_weights_that_are_pickled_are_not_loaded(folder: Path, tmp_path: Path):
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folder, pickled)
+    (pickled / "model.safetensors").unlink()
+    torch.save(ClapModel.from_pretrained(folder).state_dict(), pickled / "pytorch_model.bin")
+    assert ClapModel.from_pretrained(pickled) is not None  # transformers would
+    with pytest.raises(RefusedError, match="its ClapModel cannot be had"):
+        SoundTower(network=str(pickled))
 
 
 def test_random_weights_are_named_so_and_others_told_apart(folder: Path, tmp_path: Path):

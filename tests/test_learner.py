@@ -1,6 +1,7 @@
 """Learning: the right rows train the right pairs, in any precision, and never to NaN."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -86,6 +87,28 @@ def test_threads_fetch_the_same_batches_and_a_late_beginning_the_rest_of_them():
     assert ahead == alone
     assert len(late) == 5
     assert [b.index.tolist() for b in late] == alone[4:]
+
+
+def test_threads_that_fetch_leave_the_cores_to_the_step(monkeypatch):
+    dataset, definition = dataset_of(THREE), scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    items, before, seen = streams.train[0].items, torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        fetched = type(items).block
+
+        def block(self, chosen):
+            seen.append(torch.get_num_threads())
+            return fetched(self, chosen)
+
+        monkeypatch.setattr(type(items), "block", block)
+        list(StepLoader(items, (16,), steps=6, seed=0, workers=2))
+        assert seen == [1] * 6
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_loader_that_is_left_early_leaves_no_thread_behind():

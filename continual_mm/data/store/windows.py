@@ -110,13 +110,13 @@ class LargestValues:
             rows = some[block]
             window = begin[rows], count[rows]
             steps = self.recordings.steps(part, recordings[rows], features, window)
-            found[rows] = _largest(torch.from_numpy(steps).float(), torch.from_numpy(count[rows]))
+            found[rows] = largest(torch.from_numpy(steps).float(), torch.from_numpy(count[rows]))
         length = np.linalg.norm(found, axis=1, keepdims=True)
         np.divide(found, length, out=found, where=length > 0)
         return found
 
 
-def _largest(steps: Tensor, count: Tensor) -> NDArray[np.float32]:
+def largest(steps: Tensor, count: Tensor) -> NDArray[np.float32]:
     """(windows, features) the largest values of (steps, features), window after window.
 
     Some fifteen times as fast as ``numpy.maximum.reduceat``.
@@ -124,5 +124,5 @@ def _largest(steps: Tensor, count: Tensor) -> NDArray[np.float32]:
     window = torch.repeat_interleave(torch.arange(len(count)), count)
     begun = steps[count.cumsum(0) - count]
     found = begun.scatter_reduce_(0, window[:, None].expand_as(steps), steps, "amax")
-    largest: NDArray[np.float32] = found.numpy()
-    return largest
+    values: NDArray[np.float32] = found.numpy()
+    return values
