@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from continual_mm import catalog
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.store.windows import largest
-from continual_mm.definitions import Scenario, Stage, Training
+from continual_mm.definitions import catalog
+from continual_mm.definitions.scenario import Scenario, Stage, Training
 from continual_mm.losses.clustering import spherical_kmeans
 from continual_mm.losses.transport import (
     log_transport_plan,

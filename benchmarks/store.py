@@ -27,8 +27,8 @@ from continual_mm.data.columns import Column, MemoryColumn, blocks
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import write_store
-from continual_mm.definitions import Scenario, Stage, Training
-from continual_mm.modality import Kind, Modality
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.definitions.scenario import Scenario, Stage, Training
 from continual_mm.runs.session import Protection, Session, open_session
 
 LAYOUT = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from continual_mm.data.batch import Batch
     from continual_mm.data.dataset import Dataset
-    from continual_mm.definitions import Scenario
+    from continual_mm.definitions.scenario import Scenario
     from continual_mm.learning.learner import Learner
     from continual_mm.learning.stream import Benchmark
     from continual_mm.plugins.plugin import Plugin
@@ -109,7 +109,7 @@ def dataset() -> "Dataset":
 @pytest.fixture(scope="module")
 def scenario() -> "Scenario":
     """Three stages of twelve steps: video and audio, text with video alone, depth with all."""
-    from continual_mm.definitions import Scenario, SpaceSettings, Stage, Training
+    from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
 
     return Scenario(
         name="small",
@@ -137,10 +137,11 @@ def changed() -> Callable[..., "Scenario"]:
 @pytest.fixture
 def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Learner, Benchmark]"]:
     """(plugins; scenario, dataset, items) -> a learner and streams; with items it has a memory."""
-    from continual_mm.arrivals import plan
+    from continual_mm.definitions.arrivals import plan
+    from continual_mm.evaluation.pairs import evaluator
     from continual_mm.learning.learner import Learner
+    from continual_mm.learning.memory import Memory
     from continual_mm.learning.stream import benchmark
-    from continual_mm.memory import Memory
     from continual_mm.plugins.recollection import Recollection
     from continual_mm.space.space import JointSpace
 
@@ -154,7 +155,9 @@ def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Lear
         memory = None if items is None else Memory(items)
         every = [*([] if memory is None else [Recollection(memory)]), *plugins]
         space = JointSpace(scenario.space)
-        return Learner(space=space, seed=0, plugins=every, memory=memory), streams
+        return Learner(
+            space=space, seed=0, evaluator=evaluator(), plugins=every, memory=memory
+        ), streams
 
     return begin
 

@@ -10,12 +10,17 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from continual_mm import catalog, cli
-from continual_mm.complaint import RefusedError
+from continual_mm.cli import app as cli
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
-from continual_mm.definitions import (
+from continual_mm.definitions import catalog
+from continual_mm.definitions.modality import Kind
+from continual_mm.definitions.rules import Number
+from continual_mm.definitions.scenario import (
+    PUBLISHED_SPACE,
+    PUBLISHED_TRAINING,
     Bug,
     MemorySettings,
+    Protocol,
     Scenario,
     SpaceSettings,
     Stage,
@@ -23,12 +28,9 @@ from continual_mm.definitions import (
     TowerSettings,
     Training,
 )
-from continual_mm.modality import Kind
-from continual_mm.plugins.built_in import BUILT_IN
-from continual_mm.protocol_definitions import Protocol
-from continual_mm.published_settings import PUBLISHED_SPACE, PUBLISHED_TRAINING
-from continual_mm.rules import Number
+from continual_mm.plugins.registry import BUILT_IN
 from continual_mm.runs.opening import open_scenario, open_strategy
+from continual_mm.system.errors import RefusedError
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = ROOT / "scenarios" / "README.md"
@@ -228,18 +230,15 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_every_module_has_a_room_and_every_room_is_there() -> None:
     package = ROOT / "continual_mm"
-    table = section(CONTRIBUTING, "The house").split("\n### ")[0]
-    rooms = {room for row in rows(table) for room in re.findall(r"`([^`]+)`", row[1])}
-    assert [room for room in sorted(rooms) if not (package / room).exists()] == []
-    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
-    homeless = [
-        module
-        for module in sorted(modules)
-        if not module.endswith("__init__.py")
-        and module not in rooms
-        and not any(room.endswith("/") and module.startswith(room) for room in rooms)
-    ]
-    assert homeless == []
+    tree = section(CONTRIBUTING, "The house").split("```text\n")[1].split("```")[0]
+    drawn, folders = set(), []
+    for line in tree.splitlines():
+        if match := re.match(r"( *)([a-z_]+)/", line):
+            folders[len(match[1]) // 2 :] = [match[2]]
+        else:
+            drawn |= {"/".join([*folders[1:], name]) for name in line.split()}
+    modules = {path.relative_to(package).with_suffix("") for path in package.rglob("*.py")}
+    assert drawn == {each.as_posix() for each in modules if each.name != "__init__"}
 
 
 def test_pins_are_names_and_versions_and_cover_every_direct_dependency() -> None:

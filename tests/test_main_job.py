@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from continual_mm import cli
+from continual_mm.cli import app as cli
+from continual_mm.comparison.compare import compare
+from continual_mm.comparison.figure import draw
 from continual_mm.data.pack import write_pack
-from continual_mm.runs.comparison import compare
-from continual_mm.runs.figure import draw
 
 SCENARIO = """
 description = "Two of three, then the third."

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from continual_mm.arrivals import plan
 from continual_mm.data.narrated_shapes.card import CARD
-from continual_mm.reading import draft_scenario
+from continual_mm.definitions.arrivals import plan
+from continual_mm.definitions.reading import draft_scenario
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

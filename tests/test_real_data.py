@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from continual_mm import cli
+from continual_mm.cli import app as cli
 
 PAGE = (Path(__file__).parents[1] / "docs" / "real-data.md").read_text(encoding="utf-8")
 EXAMPLE = "### An example: 60 clips of GRID"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from continual_mm import catalog
-from continual_mm.catalog import Entry
-from continual_mm.plugins.built_in import BUILT_IN
+from continual_mm.definitions import catalog
+from continual_mm.definitions.catalog import Entry
+from continual_mm.plugins.registry import BUILT_IN
 from continual_mm.runs.opening import open_scenario, open_strategy
 
 SCENARIOS = {entry.name: entry for entry in catalog.shipped("scenarios")}

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from continual_mm.runs.estimates import Draws, Estimate, Floats, intransigence, measures
-from continual_mm.runs.finished import FinishedRun
+from continual_mm.comparison.estimates import Draws, Estimate, Floats, intransigence, measures
+from continual_mm.comparison.finished import FinishedRun
 
 JOINT = "joint"
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from continual_mm import catalog
-from continual_mm.catalog import Entry
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.definitions import Scenario, Strategy
-from continual_mm.modality import DatasetCard
+from continual_mm.definitions import catalog
+from continual_mm.definitions.catalog import Entry
+from continual_mm.definitions.modality import DatasetCard
+from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.runs.opening import OpenedScenario, open_scenario, open_strategy, read_settings
+from continual_mm.system.errors import Complaint, RefusedError
 
 HERE = Path(__file__).parent
 

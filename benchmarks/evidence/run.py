@@ -17,15 +17,14 @@ from pathlib import Path
 
 from plan import HERE, Plan, Planned
 
-from continual_mm.complaint import RefusedError
-from continual_mm.progress_bar import RunProgress
-from continual_mm.runs.collect import differing
-from continual_mm.runs.export import add, exported
-from continual_mm.runs.finished import FinishedRun, read_finished
+from continual_mm.cli.progress import RunProgress
+from continual_mm.comparison.collect import differing
+from continual_mm.comparison.export import add, exported
+from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.listener import Listener
-from continual_mm.runs.parallel import run_many
-from continual_mm.runs.tasks import Outcome, Task
+from continual_mm.runs.parallel import Outcome, Task, run_many
+from continual_mm.system.errors import RefusedError
 
 OPTIONS = {"device": "cpu", "checkpoint_every": 0, "board": False}
 """None of these changes a number; all of them save time."""

@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from plan import HERE, Plan, Planned
 
-from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.comparison.finished import read_finished
 from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
-from continual_mm.runs.files import written
-from continual_mm.runs.finished import read_finished
 from continual_mm.runs.run import run
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.files import written
 
 PLAIN = "naive"
 NAME = "step_times.csv"

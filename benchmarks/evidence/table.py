@@ -14,12 +14,12 @@ from bench import Bench, Line, lines
 from plan import HERE, Group, Plan
 from step_time import step_times
 
-from continual_mm.complaint import RefusedError
-from continual_mm.runs.collect import grouped
-from continual_mm.runs.estimates import Estimate
-from continual_mm.runs.exported import read_exported
-from continual_mm.runs.files import written
-from continual_mm.runs.finished import FinishedRun
+from continual_mm.comparison.collect import grouped
+from continual_mm.comparison.estimates import Estimate
+from continual_mm.comparison.exported import read_exported
+from continual_mm.comparison.finished import FinishedRun
+from continual_mm.system.errors import RefusedError
+from continual_mm.system.files import written
 
 REFERENCES = ("recommended_128", "recommended", "recommended_32", "naive")
 """Whom differences are taken to: the first that is there."""

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from plan import HERE, Plan
 
-from continual_mm import catalog
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.plugins.built_in import BUILT_IN
-from continual_mm.runs import tuning
+from continual_mm.definitions import catalog
+from continual_mm.plugins.registry import BUILT_IN
 from continual_mm.runs.opening import open_strategy
-from continual_mm.runs.searching import searched
-from continual_mm.runs.tuned import Tuned, write_strategy
+from continual_mm.runs.tuning.plan import Plan as Search
+from continual_mm.runs.tuning.plan import searched
+from continual_mm.runs.tuning.result import Tuned, write_strategy
+from continual_mm.runs.tuning.search import tune
+from continual_mm.system.errors import Complaint, RefusedError
 
 OPTIONS = {"board": False, "checkpoint_every": 0, "device": "cpu"}
 
@@ -31,7 +32,7 @@ def tuned(name: str, out: Path, data: Path | None) -> Tuned | None:
     strategy = open_strategy(entry)
     if not any(BUILT_IN[plugin].search for plugin in strategy.plugins):
         return None
-    search = tuning.Plan(
+    search = Search(
         plan.for_tuning(data),
         strategy,
         searched(strategy),
@@ -41,7 +42,7 @@ def tuned(name: str, out: Path, data: Path | None) -> Tuned | None:
         pruning=False,
         options=OPTIONS,
     )
-    found, failed = tuning.tune(search, threads=1)
+    found, failed = tune(search, threads=1)
     if failed:
         raise RefusedError(Complaint(str(one.folder), one.error, "try again") for one in failed)
     return found

@@ -9,7 +9,7 @@ from grid import IncompleteError, Place, carry_out
 from plans import PLANS, Plan
 from tables import write
 
-from continual_mm.complaint import RefusedError
+from continual_mm.system.errors import RefusedError
 
 RESULTS = Path(__file__).parent / "results"
 DATA = "CONTINUAL_MM_TEST_DATA"

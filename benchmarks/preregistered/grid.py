@@ -8,19 +8,18 @@ from held import held_bytes
 from packs import beside, prepared
 from plans import Candidate, Plan
 
-from continual_mm.arrivals import plan as arrivals_of
-from continual_mm.catalog import open_definition
+from continual_mm.cli.progress import RunProgress
+from continual_mm.comparison.estimates import Draws, Estimate, Floats, measures
+from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.data import registry as datasets
-from continual_mm.definitions import Scenario
-from continual_mm.progress_bar import RunProgress
-from continual_mm.runs.estimates import Draws, Estimate, Floats, measures
-from continual_mm.runs.files import read_json
-from continual_mm.runs.finished import FinishedRun, read_finished
+from continual_mm.definitions.arrivals import plan as arrivals_of
+from continual_mm.definitions.catalog import open_definition
+from continual_mm.definitions.scenario import Scenario
 from continual_mm.runs.history import Score
-from continual_mm.runs.judging import Goal
 from continual_mm.runs.opening import Settings, open_scenario
-from continual_mm.runs.parallel import run_many
-from continual_mm.runs.tasks import Outcome, Task
+from continual_mm.runs.parallel import Outcome, Task, run_many
+from continual_mm.runs.tuning.goal import Goal
+from continual_mm.system.files import read_json
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 METRIC = "mean_reciprocal_rank"

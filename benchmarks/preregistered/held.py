@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from continual_mm.data import registry as datasets
-from continual_mm.definitions import Scenario, Strategy
+from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import build

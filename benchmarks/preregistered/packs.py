@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.arrivals import plan
-from continual_mm.catalog import Entry
 from continual_mm.data.narrated_shapes.generate import pack_path
 from continual_mm.data.pack import read_pack, write_pack
-from continual_mm.data.standardise import Statistics, standardise
+from continual_mm.data.statistics import Statistics, standardise
+from continual_mm.definitions.arrivals import plan
+from continual_mm.definitions.catalog import Entry
+from continual_mm.definitions.reading import draft_scenario
 from continual_mm.learning.stream import benchmark
-from continual_mm.reading import draft_scenario
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Rows = NDArray[np.int64]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from packs import Recipe, mismatched, shifted
 
-from continual_mm.definitions import MemorySettings, Strategy
+from continual_mm.definitions.scenario import MemorySettings, Strategy
 
 Role = Literal["contender", "rival", "other"]
 

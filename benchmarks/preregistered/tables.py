@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grid import METRIC, SHOWN, Findings, Line
 
-from continual_mm.runs.estimates import Estimate
+from continual_mm.comparison.estimates import Estimate
 
 HEADINGS = ("strategy", "role", "weight", "harmonic mean", "old", "new", "emergent")
 COMPARED = ("difference to the rival", "old pairs' difference", "bytes held", "seconds")

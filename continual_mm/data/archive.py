@@ -15,8 +15,8 @@ import numpy as np
 import numpy.lib.format as npy
 from numpy.typing import NDArray
 
-from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.findings import Findings
+from continual_mm.system.errors import Complaint, RefusedError
 
 _UNREADABLE = (
     ArithmeticError,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.system.errors import Complaint, RefusedError
 
 CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
 """Environment variable that names another cache folder than the user's."""

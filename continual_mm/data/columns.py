@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from continual_mm.modality import Modality
+from continual_mm.definitions.modality import Modality
 
 _BLOCK_VALUES = 1 << 23
 """Values of items that are in memory at once where all are looked at: 32 MB."""

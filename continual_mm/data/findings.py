@@ -1,14 +1,11 @@
 """Collecting everything that is wrong with one source of columns, rows named."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.complaint import Complaint, RefusedError
-
-SHOWN = 5
-"""Rows or ids that a complaint spells out before it only counts the rest."""
+from continual_mm.system.errors import Complaint, RefusedError, first_few
 
 
 class Findings:
@@ -56,11 +53,26 @@ class Findings:
         return f"{row} ({str(self.ids[row])!r})" if row < len(self.ids) else str(row)
 
 
-def first_few(names: Sequence[str]) -> str:
-    """Join names with commas, at most :data:`SHOWN` of them, and count the rest.
+class FaultError(Exception):
+    """What is wrong with one column of one record; with the record itself if the name is empty."""
 
-    >>> first_few(["a", "b", "c", "d", "e", "f", "g"])
-    'a, b, c, d, e and 2 more'
+    def __init__(self, column: str, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.column, self.problem, self.remedy = column, problem, remedy
+
+
+def sound_text(column: str, value: object) -> str:
+    """A text that can be stored.
+
+    Raises:
+        FaultError: If it is none.
     """
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    if not isinstance(value, str):
+        raise FaultError(column, f"is {type(value).__name__}, no text", "give a str")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise FaultError(column, f"is no valid text ({error.reason})") from error
+    if "\0" in value:
+        raise FaultError(column, "contains a NUL character", "remove it")
+    return str(value)

@@ -19,9 +19,8 @@ from continual_mm.data.archive import Archive, Header
 from continual_mm.data.dataset import Dataset, Standardise, assemble, make_card
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.rows import SPLIT_NUMBERS, check_split
-from continual_mm.data.schema import KIND, Schema, read_schema
-from continual_mm.modality import SPLITS, DatasetCard, Provenance
+from continual_mm.data.schema import KIND, SPLIT_NUMBERS, Schema, check_split, read_schema
+from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
 
 PROVENANCE = "provenance"
 """The column, of one text in JSON, that says how published files were converted into a pack."""

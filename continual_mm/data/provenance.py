@@ -1,15 +1,15 @@
-"""How a dataset was converted, as packs and stores keep it."""
+"""How published files were read, as packs and stores keep it; imports no torch."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from continual_mm.modality import Provenance
-from continual_mm.tables import Table
+from continual_mm.definitions.modality import Provenance
+from continual_mm.definitions.tables import Table
 
 
 class ProvenanceForm(Table):
-    """What a file says of its :class:`~continual_mm.modality.Provenance`; the same attributes."""
+    """A :class:`~continual_mm.definitions.modality.Provenance` as a file has it."""
 
     reader: Annotated[str, Field(pattern="^[a-z0-9_]{1,100}$")]
     mode: Literal["reference", "robust"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.data import shelf
-from continual_mm.data.installed import installed
-from continual_mm.data.strangers import recognised
-from continual_mm.modality import SPLITS, DatasetCard
+from continual_mm.data import cards as shelf
+from continual_mm.data.recognise import recognised
+from continual_mm.definitions.modality import SPLITS, DatasetCard
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.imports import installed
 
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset, Standardise
@@ -36,7 +36,7 @@ class Registered:
 
 _PACK = "continual_mm.data.pack"
 _STORE = "continual_mm.data.store"
-_HUB = "continual_mm.data.conversion.hub"
+_HUB = "continual_mm.data.hugging_face"
 _PREFIX = "hf:"
 _SHAPES = "continual_mm.data.narrated_shapes"
 _DIGITS = "continual_mm.data.digits"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.system.errors import Complaint, RefusedError
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""

@@ -4,10 +4,74 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from continual_mm.dice import seed_for
-from continual_mm.learning.ring import Ring
-from continual_mm.losses.clustering import spherical_kmeans
+from continual_mm.losses.clustering import cosine_kmeans, nearest_centroid, spherical_kmeans
 from continual_mm.space.space import JointSpace
+from continual_mm.system.seeds import seed_for
+
+
+class Ring:
+    """A ring buffer of rows: the oldest are overwritten.
+
+    Its size follows from the largest batch that came: ``batches`` of those fit in. When a still
+    larger one comes it starts anew.
+
+    Args:
+        batches: Batches that are kept; 0 keeps none.
+    """
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+        self._rows: Tensor | None = None
+        self._pushed = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether every place has been written."""
+        return self._rows is not None and self._pushed >= self._rows.shape[0]
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> None:
+        """Copy (n, D) rows in, behind those that came before."""
+        count = rows.shape[0]
+        if not self._batches:
+            self._pushed += count
+            return
+        if self._rows is None or self._rows.shape[0] < count:
+            self._rows = rows.new_zeros(self._batches * count, rows.shape[1])
+            self._pushed = 0
+        size = self._rows.shape[0]
+        start = self._pushed % size
+        head = min(count, size - start)
+        self._rows[start : start + head] = rows[:head]
+        self._rows[: count - head] = rows[head:]
+        self._pushed += count
+
+    def filled(self) -> tuple[Tensor, ...]:
+        """The rows that have been written, in no promised order, as one tensor; or none."""
+        if self._rows is None:
+            return ()
+        return (self._rows[: min(self._pushed, self._rows.shape[0])],)
+
+    def latest_last(self) -> Tensor:
+        """All rows of a full ring in the order in which they came.
+
+        Raises:
+            ValueError: If it is not full.
+        """
+        if self._rows is None or not self.full:
+            raise ValueError(f"{self._pushed} rows are in the ring so far; it is not full")
+        return self._rows.roll(-(self._pushed % self._rows.shape[0]), dims=0)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on."""
+        counter = {"pushed": torch.tensor(self._pushed)}
+        return counter if self._rows is None else {**counter, "queue": self._rows}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self._pushed = int(state["pushed"])
+        self._rows = state.get("queue")
+
 
 KMEANS_ROUNDS = 10
 
@@ -37,7 +101,7 @@ class Clusters:
     def at(self, stage: int, step: int, steps_per_pass: int) -> None:
         """Say which step of a stage is made, and how many show each of its items once.
 
-        These clusters do not care; :class:`~continual_mm.learning.published_clusters` does.
+        These clusters do not care; :class:`~continual_mm.learning.clusters` does.
         """
 
     @property
@@ -95,3 +159,88 @@ class Clusters:
         """Continue from :meth:`state`."""
         self._step = int(state["step"])
         self._queue.load_state(state)
+
+
+ROUNDS = 100
+TOLERANCE = 1e-4
+
+
+class PublishedClusters(Clusters):
+    """MCN's schedule: a fit every ``refresh_every`` steps of a pass, labels in every step.
+
+    A fit starts from the centroids before it, the first of each pass over the stage's items from
+    rows drawn anew. It is made on ``[queue ; batch]``, newest queue rows first, once the queue
+    was full before the batch came; until then on the batch alone. The queue outlives passes and
+    stages. Centroids without members stay zero.
+
+    Remembered rows get labels, but neither count as a step nor enter the queue: the published
+    program has none. ``established`` plays no role.
+    """
+
+    def __init__(self, space: JointSpace, *, seed: int) -> None:
+        super().__init__(space, seed=seed)
+        self._stage, self._place = 0, 0
+
+    def at(self, stage: int, step: int, steps_per_pass: int) -> None:
+        """Say which step of a stage is made; a function of it is where the pass stands."""
+        self._stage, self._step = stage, step
+        self._place = step % max(steps_per_pass, 1)
+
+    def joint(self, parts: dict[str, Tensor], rows: dict[str, Tensor], count: int) -> Tensor:
+        """(count, D) plain mean of each row's embeddings, with gradient; zero where it has none."""
+        first = next(iter(parts.values()))
+        total, having = first.new_zeros(count, first.shape[1]), first.new_zeros(count, 1)
+        for name, values in parts.items():
+            where = rows[name].to(first.device)
+            total = total.index_add(0, where, values)
+            having.index_add_(0, where, having.new_ones(where.shape[0], 1))
+        return total / having.clamp(min=1)
+
+    @torch.no_grad()
+    def labels(self, points: Tensor, *, refit: bool = True) -> Tensor:
+        """Give the cluster of each row, (n, D) -> (n,).
+
+        Args:
+            points: Joint embeddings.
+            refit: Whether these are the step's current rows, which may fit the centroids anew and
+                enter the queue.
+
+        Returns:
+            In a step that fits, the labels that made the centroids, found with those before them.
+        """
+        points = points.detach()
+        if refit and not self.fixed and self._place % self._refresh_every == 0:
+            known = self._known(points)
+            cold = self._place == 0
+            start = self._drawn(known, self._stage, self._step) if cold else self._space.centroids
+            # A new tensor: the losses of this step may still need the old one.
+            found, self._space.centroids = cosine_kmeans(
+                known, start, iterations=ROUNDS, tolerance=TOLERANCE
+            )
+            labels = found[-points.shape[0] :]
+        else:
+            labels = nearest_centroid(points, self._space.centroids)
+        if refit:
+            # Backwards, so that reading the ring backwards gives each batch in its own order.
+            kept = self._kept(points.shape[0]).to(points.device)
+            self._queue.push(points[kept].flip(0))
+        return labels
+
+    def _known(self, points: Tensor) -> Tensor:
+        """What k-means sees: the queue, if it is full, and the batch behind it."""
+        if not self._queue.full:
+            return points
+        return torch.cat([self._queue.latest_last().flip(0), points])
+
+    def _kept(self, count: int) -> Tensor:
+        """(kept,) rows of a batch that enter the queue: the first half of each group of clips."""
+        clips = self._space.settings.clips
+        place = torch.arange(count) % clips
+        size = torch.full((count,), clips)
+        size[count - count % clips :] = count % clips
+        return (place < (size + 1) // 2).nonzero().squeeze(1)
+
+
+def clusters_of(space: JointSpace, *, seed: int) -> Clusters:
+    """The clustering that the space's mode asks for."""
+    return (PublishedClusters if space.settings.reference else Clusters)(space, seed=seed)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Batch
+from continual_mm.definitions.modality import Pair
 from continual_mm.learning.clusters import Clusters
-from continual_mm.learning.views import of_pair, own_of
+from continual_mm.learning.growth import of_pair, own_of
 from continual_mm.losses.clustering import centroid_cross_entropy
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.losses.reconstruction import reconstruction_loss, squared_error
-from continual_mm.modality import Pair
 from continual_mm.space.space import Embedded, JointSpace
 
 Terms = dict[str, Tensor]

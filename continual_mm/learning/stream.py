@@ -9,13 +9,12 @@ from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 
-from continual_mm.arrivals import Arrival
-from continual_mm.data.batch import Batch, join
+from continual_mm.data.batch import Batch, Items, Share, join
 from continual_mm.data.dataset import Dataset, Split
-from continual_mm.data.items import Items, Share
-from continual_mm.definitions import Scenario, Training
-from continual_mm.dice import seed_for
-from continual_mm.modality import Modality, Pair
+from continual_mm.definitions.arrivals import Arrival
+from continual_mm.definitions.modality import Modality, Pair
+from continual_mm.definitions.scenario import Scenario, Training
+from continual_mm.system.seeds import seed_for
 
 SPLITS = {Split.VALIDATION: "validation", Split.TEST: "test"}
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.teacher import enough_rows, need_memory
+from continual_mm.plugins.teachers import enough_rows, need_memory
 from continual_mm.space.naming import trainable
 
 

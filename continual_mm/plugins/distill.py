@@ -7,9 +7,8 @@ from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.distillation import squared_distance
-from continual_mm.plugins.old_towers import OldTowers
 from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.teacher import Teacher, recollection
+from continual_mm.plugins.teachers import OldTowers, Teacher, recollection
 
 
 class Distill(Plugin):

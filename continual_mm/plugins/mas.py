@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Batch
+from continual_mm.definitions.modality import Pair
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part, embeddings_at, paired_rows
-from continual_mm.modality import Pair
 from continual_mm.plugins.importance import gradients, parabola
 from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
 from continual_mm.space.naming import trainable

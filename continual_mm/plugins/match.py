@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from continual_mm.learning.growth import of_pair
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import gathered, paired_rows, stages_of
-from continual_mm.learning.views import of_pair
 from continual_mm.losses.transport import plan_distillation_from
 from continual_mm.losses.trust import trusted_plan
 from continual_mm.plugins.plugin import Plugin, at_least_zero

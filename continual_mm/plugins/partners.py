@@ -8,9 +8,8 @@ from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.transport import log_transport_plan, plan_distillation_from
-from continual_mm.plugins.old_towers import OldTowers
 from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.stage_sample import sampled
+from continual_mm.plugins.teachers import OldTowers, sampled
 
 TOLERANCE = 1e-4
 ITERATIONS = 100

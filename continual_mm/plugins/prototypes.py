@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from continual_mm.learning.learner import Learner
-from continual_mm.losses.prototypes import prototype_divergence, prototype_potentials
-from continual_mm.plugins.old_towers import OldTowers
+from continual_mm.losses.distillation import prototype_divergence, prototype_potentials
 from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.stage_sample import sampled
+from continual_mm.plugins.teachers import OldTowers, sampled
 
 ROWS = 128
 

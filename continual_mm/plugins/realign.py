@@ -9,19 +9,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from continual_mm.data.batch import Batch, join
-from continual_mm.dice import seed_for
 from continual_mm.learning.guard import Guard
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.loader import StepLoader
+from continual_mm.learning.loader import Order, StepLoader
 from continual_mm.learning.objective import Part, Terms
-from continual_mm.learning.optimiser import adam
-from continual_mm.learning.orders import Order
-from continual_mm.learning.seeding import seed_torch
-from continual_mm.learning.update import update
+from continual_mm.learning.optimisation import adam, seed_torch, update
 from continual_mm.plugins.interpolate import move_back, numbers
 from continual_mm.plugins.plugin import Plugin, fraction
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.space.naming import named_parameters
+from continual_mm.system.seeds import seed_for
 
 
 class Realign(Plugin):

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from continual_mm.data.batch import Batch, join
 from continual_mm.learning.learner import Learner
-from continual_mm.memory import Memory
+from continual_mm.learning.memory import Memory
 from continual_mm.plugins.plugin import Plugin
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.distillation import relational_distance
 from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.teacher import Teacher, enough_rows, need_memory
+from continual_mm.plugins.teachers import Teacher, enough_rows, need_memory
 
 
 class Relational(Plugin):

@@ -5,7 +5,7 @@ from typing import Any
 from torch.nn import Parameter
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.freezing import quieten, release
+from continual_mm.plugins.freeze import quieten, release
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.space.naming import modality_of, named_parameters
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch.nn import Parameter
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.freezing import hold, quieten, release
+from continual_mm.plugins.freeze import hold, quieten, release
 from continual_mm.plugins.plugin import Plugin, fraction
 
 

@@ -9,12 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.learning.learner import Learner
-from continual_mm.modality import Kind, Modality
-from continual_mm.runs.files import checksum, read_json, write_json, written_folder
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.files import checksum, read_json, write_json, written_folder
 
 FORMAT = 2
 SPACE, STATE, NOTES = "space.safetensors", "state.safetensors", "state.json"

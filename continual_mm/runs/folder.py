@@ -3,8 +3,9 @@
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.arrivals import Arrival
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.definitions import Scenario, Strategy, TowerSettings
-from continual_mm.modality import DatasetCard
-from continual_mm.runs.files import (
+from continual_mm.definitions.arrivals import Arrival
+from continual_mm.definitions.modality import DatasetCard
+from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
+from continual_mm.evaluation.checks import NO_CARDS, Cards, identity
+from continual_mm.runs.history import History
+from continual_mm.runs.origin import origin_of, weights_file
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.files import (
     LOCK,
     checksum,
     clear_temporary,
@@ -25,13 +29,11 @@ from continual_mm.runs.files import (
     write_json,
     written,
 )
-from continual_mm.runs.history import History
-from continual_mm.runs.origin import origin_of, weights_file
-from continual_mm.runs.protocols.identity import NO_CARDS, Cards, identity
 
 if TYPE_CHECKING:
-    from continual_mm.learning.evaluation import Evaluation
-    from continual_mm.runs.protocols.scores import Judged
+    from continual_mm.evaluation.pairs import Evaluation
+    from continual_mm.evaluation.scores import Judged
+
 
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
@@ -273,3 +275,23 @@ def _differences(old: Any, new: Any, where: str = "") -> Iterable[str]:
             yield from _differences(before, now, f"{where}[{place}]")
     elif old != new:
         yield f"{where} was {old!r}, is {new!r}"
+
+
+FILE = "failure.json"
+
+
+def note(folder: Path, error: str) -> None:
+    """Write down why a run failed and when, if it has come as far as to have a folder.
+
+    What cannot be written, on a full disk say, is left out: the failure itself is told elsewhere.
+    """
+    if folder.is_dir():
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError):
+            write_json(folder / FILE, {"error": error, "when": when})
+
+
+def forget(folder: Path) -> None:
+    """Remove the note: the run goes on. What cannot be removed, the run will run into itself."""
+    with suppress(OSError):
+        (folder / FILE).unlink(missing_ok=True)

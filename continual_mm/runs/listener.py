@@ -1,5 +1,39 @@
 """Who is told how runs go on. Nothing is printed here, and no torch is imported."""
 
+from dataclasses import dataclass
+from typing import Any
+
+Moment = tuple[int, int]
+"""0-based stage, and optimiser steps over all stages until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Where a run fell behind.
+
+    Attributes:
+        moment: When it was looked at last.
+        value: What the goal came to then.
+    """
+
+    moment: Moment
+    value: float
+
+
+class HaltedError(RuntimeError):
+    """A run is not worth its remaining steps."""
+
+    def __init__(self, halt: Halt, least: float) -> None:
+        self.halt, self.least = halt, least
+        stage, step = halt.moment
+        super().__init__(
+            f"pruned in stage {stage + 1}, at step {step}: {halt.value:.4f} on the validation "
+            f"items, where {least:.4f} keeps up with the median of earlier trials"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HaltedError, (self.halt, self.least)
+
 
 class Listener:
     """Hears of a run's progress; by default it does not care."""

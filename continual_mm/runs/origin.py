@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from continual_mm.arrivals import Arrival, Start, plan
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.definitions import Scenario, SpaceSettings, TowerSettings
-from continual_mm.modality import DatasetCard, Kind, Modality, Pair
-from continual_mm.runs.files import read_json
+from continual_mm.definitions.arrivals import Arrival, Start, plan
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality, Pair
+from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSettings
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.files import read_json
 
 SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
 """What cannot be changed once there are weights."""

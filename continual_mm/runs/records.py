@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.modality import Pair
+from continual_mm.definitions.modality import Pair
+from continual_mm.system.errors import Complaint, RefusedError
 
 Role = Literal["old", "new", "emergent"]
 """``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never."""

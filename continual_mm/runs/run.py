@@ -8,29 +8,27 @@ import torch
 from avalanche.core import BaseSGDPlugin
 from torch import nn
 
-from continual_mm.complaint import Complaint, RefusedError
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario, Strategy
-from continual_mm.learning.evaluation import Observer
+from continual_mm.definitions.reading import BOUNDS
+from continual_mm.definitions.scenario import Scenario, Strategy
+from continual_mm.evaluation.pairs import Observer
+from continual_mm.evaluation.protocols import NOTHING, Scored, load_scored
 from continual_mm.plugins.registry import build
-from continual_mm.reading import BOUNDS
 from continual_mm.runs import checkpoint
-from continual_mm.runs.adapted import adapt
-from continual_mm.runs.cost import cost
+from continual_mm.runs.board.board import Board, watchers
+from continual_mm.runs.board.pages import settings
+from continual_mm.runs.board.timetable import Timetable
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.history import History
-from continual_mm.runs.hyperparameters import settings
-from continual_mm.runs.logbook import Logbook, Standing, standing
+from continual_mm.runs.listener import Listener
+from continual_mm.runs.meters import Scales, Stopwatch, Ticker, cost
 from continual_mm.runs.origin import planned
-from continual_mm.runs.progress import Listener, Ticker
-from continual_mm.runs.protocols.opening import NOTHING, Scored, load_scored
-from continual_mm.runs.scales import Scales
+from continual_mm.runs.resuming import Logbook, Standing, standing
 from continual_mm.runs.session import NO_MODULES, Protection, Session, open_session
-from continual_mm.runs.stopwatch import Stopwatch
-from continual_mm.runs.timetable import Timetable
-from continual_mm.runs.watch import Board, watchers
+from continual_mm.runs.start import adapt
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
+from continual_mm.system.errors import Complaint, RefusedError
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""

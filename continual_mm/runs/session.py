@@ -1,6 +1,6 @@
 """A learner put together with its streams, plugins and memory, ready for its stages."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -12,27 +12,50 @@ from avalanche.logging import BaseLogger
 from numpy.typing import NDArray
 from torch import nn
 
-from continual_mm.complaint import RefusedError
-from continual_mm.data.dataset import Dataset
-from continual_mm.data.positives import query_groups
-from continual_mm.definitions import Scenario
-from continual_mm.dice import seed_for
-from continual_mm.learning.drift import Drift, Geometry
-from continual_mm.learning.evaluation import Evaluation, Gallery, Observer, evaluator
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.definitions.arrivals import Arrival, births
+from continual_mm.definitions.scenario import Scenario
+from continual_mm.evaluation.drift import Drift, Geometry
+from continual_mm.evaluation.judge import Judge
+from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer, evaluator, query_groups
+from continual_mm.evaluation.protocols import NOTHING, Scored, judged, open_judges
+from continual_mm.evaluation.scores import Judged
 from continual_mm.learning.learner import Learner
+from continual_mm.learning.memory import Memory
 from continual_mm.learning.stream import Benchmark, benchmark
-from continual_mm.memory import Memory
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
 from continual_mm.runs.origin import origin_of, planned
-from continual_mm.runs.protocols.judge import Judge
-from continual_mm.runs.protocols.judging import judged
-from continual_mm.runs.protocols.opening import NOTHING, Scored, open_judges
-from continual_mm.runs.protocols.scores import Judged
-from continual_mm.runs.spaces import first_space
-from continual_mm.runs.unscored import unscored
+from continual_mm.runs.start import first_space
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.seeds import seed_for
+
+_SCORED = {Split.VALIDATION: "validation", Split.TEST: "test"}
+
+
+def unscored(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Complaint]:
+    """A complaint for each pair of which no item that is scored has both modalities.
+
+    Args:
+        dataset: The items.
+        arrivals: The stages; every pair whose modalities arrive is scored, trained or not.
+    """
+    for split, name in _SCORED.items():
+        rows = dataset.rows_of(split)
+        present = {
+            modality.name: dataset.columns[modality.name].present[rows]
+            for modality in arrivals[-1].available
+        }
+        for pair in births(arrivals):
+            if not np.any(present[pair.first] & present[pair.second]):
+                yield Complaint(
+                    f"dataset '{dataset.card.name}'",
+                    f"no {name} item has both {pair.first} and {pair.second}",
+                    f"give {name} items with both, or leave one of them out of the scenario",
+                )
+
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
 

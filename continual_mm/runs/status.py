@@ -3,10 +3,13 @@
 Here nothing is refused: an unfinished run is shown with what it has, a damaged one with its damage.
 """
 
+import json
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from statistics import fmean, harmonic_mean
@@ -14,10 +17,66 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from continual_mm.complaint import RefusedError
-from continual_mm.runs import failure, records
-from continual_mm.runs.files import LOCK, held
-from continual_mm.runs.finding import find_runs, is_finished
+from continual_mm.runs import folder as failure
+from continual_mm.runs import records
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.files import LOCK, held
+
+
+def is_run(files: Iterable[str]) -> bool:
+    """Whether a folder with these files is one of a run, finished or not."""
+    return "definition.json" in files
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder came to its end."""
+    return (folder / "cost.json").is_file()
+
+
+def is_export(files: Iterable[str]) -> bool:
+    """Whether a folder with these files is one that ``export`` wrote."""
+    return "definitions.json" in files
+
+
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """Folders of runs at or below some folders, finished or not, each once.
+
+    Raises:
+        RefusedError: If a folder is missing or cannot be listed.
+    """
+    return _find(folders, is_run)
+
+
+def find_exports(folders: Iterable[Path]) -> list[Path]:
+    """Folders of exported runs at or below some folders, each once.
+
+    Raises:
+        RefusedError: If a folder is missing or cannot be listed.
+    """
+    return _find(folders, is_export)
+
+
+def _find(folders: Iterable[Path], wanted: Callable[[Iterable[str]], bool]) -> list[Path]:
+    """Folders whose files are as wanted; nothing is looked for below them, or below a run."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            remedy = "give the folder that runs went into"
+            raise RefusedError(Complaint(str(folder), "no such folder", remedy))
+        for here, below, files in os.walk(folder, onerror=_refuse_to_skip):
+            below.sort()
+            if is_run(files) or wanted(files):
+                below.clear()
+            if wanted(files):
+                found.setdefault(Path(here).resolve(), Path(here))
+    return list(found.values())
+
+
+def _refuse_to_skip(error: OSError) -> None:
+    """A folder that cannot be listed may hold runs; to leave them out would falsify the rest."""
+    problem = f"cannot be read: {error.strerror}"
+    raise RefusedError(Complaint(str(error.filename), problem)) from error
+
 
 State = Literal["finished", "failed", "running", "stopped", "damaged"]
 
@@ -192,3 +251,47 @@ def _last_written(folder: Path) -> float:
 
 def _place(status: Status) -> tuple[str, str, int, str]:
     return (status.scenario or "", status.strategy or "", status.seed or 0, str(status.folder))
+
+
+def as_rows(found: Iterable[Status]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and cells of a table; of a finished run it shows the harmonic mean."""
+    headings = ("scenario", "strategy", "seed", "R@1 %", "seconds", "last written", "state")
+    return headings, [_cells(status) for status in found]
+
+
+def as_json(found: Iterable[Status]) -> str:
+    """A list of runs with all that :class:`Status` has; null where unknown, times in UTC."""
+    values = [
+        {
+            **asdict(status),
+            "folder": str(status.folder),
+            "written": datetime.fromtimestamp(status.written, UTC).isoformat(timespec="seconds"),
+        }
+        for status in found
+    ]
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _cells(status: Status) -> tuple[str, ...]:
+    seed = "-" if status.seed is None else str(status.seed)
+    seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
+    written = datetime.fromtimestamp(status.written).strftime("%Y-%m-%d %H:%M")
+    names = status.scenario or "-", status.strategy or "-"
+    return (*names, seed, _told_recalls(status), seconds, written, _told_state(status))
+
+
+def _told_recalls(status: Status) -> str:
+    if status.harmonic_mean is not None:
+        return f"harmonic mean {100 * status.harmonic_mean:.1f}"
+    told = (f"{pair} {100 * value:.1f}" for pair, value in status.recalls.items())
+    return ", ".join(told) or "-"
+
+
+def _told_state(status: Status) -> str:
+    if status.state == "finished":
+        return status.state
+    if status.state == "damaged":
+        return f"damaged: {status.error}"
+    of = f", step {status.step}" if status.step is not None else f" of {status.stages or '?'}"
+    how = {"failed": f"failed: {status.error}"}
+    return f"stage {status.stage}{of}, {how.get(status.state, status.state)}"

@@ -12,17 +12,14 @@ from typing import Any
 
 import torch
 
-from continual_mm.complaint import RefusedError
 from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions import Scenario
-from continual_mm.protocol_definitions import Protocol
-from continual_mm.runs.judging import HaltedError
-from continual_mm.runs.listener import Listener
-from continual_mm.runs.messages import Refused, Told
-from continual_mm.runs.protocols.opening import Scored, load_scored
+from continual_mm.definitions.scenario import Protocol, Scenario
+from continual_mm.evaluation.protocols import Scored, load_scored
+from continual_mm.runs.listener import HaltedError, Listener
+from continual_mm.runs.parallel import Ended, Refused, Task, Told
 from continual_mm.runs.run import run
-from continual_mm.runs.tasks import Ended, Task
+from continual_mm.system.errors import RefusedError
 
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 """What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
@@ -96,7 +93,7 @@ def serve(connection: Connection, threads: int) -> None:
     """Do the runs that come through a connection until None comes, or nobody is there any more.
 
     Args:
-        connection: Gives tasks; takes what is :class:`~continual_mm.runs.messages.Told`, and after
+        connection: Gives tasks; takes what is :class:`~continual_mm.runs.parallel.Told`, and after
             each run an ``Ended`` or a ``Refused``.
         threads: CPU threads that torch may use.
     """

@@ -1,22 +1,183 @@
 """One encoder per kind of signal, each indifferent to the scale and the padding of its input."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from continual_mm.definitions import SpaceSettings
-from continual_mm.modality import Kind, Modality
-from continual_mm.space.temporal import TemporalTrunk
-from continual_mm.space.units import (
-    GatedUnit,
-    first_for_padding,
-    masked_max,
-    masked_mean,
-    valid_steps,
-)
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.definitions.scenario import SpaceSettings
+from continual_mm.system.seeds import seed_for
+
+
+class FeatureDropout:
+    """Hides features of an item at all its time steps, and scales up those that remain.
+
+    A mel band or a word-vector dimension is hidden for a whole item, as SpecAugment's frequency
+    masks do (Park et al. 2019). On a few thousand items this decides between learning what two
+    modalities share and learning the items by heart: the shipped ``joint_avt`` (seeds 0 and 1)
+    reaches 26 / 31 / 58 % R@1 on audio-text, audio-video and text-video with a rate of 0, and
+    42 / 58 / 74 % with 0.2.
+
+    The mask is a function of seed, step and modality, so nothing else's dice are touched and a run
+    that goes on needs no state of a generator.
+
+    Args:
+        rate: Probability that a feature is hidden, in [0, 0.9].
+        seed: Of the run.
+    """
+
+    def __init__(self, rate: float, *, seed: int) -> None:
+        self.rate = rate
+        self._seed = seed
+        self._moment: tuple[int, int] = (0, 0)
+        self._dice: dict[torch.device, torch.Generator] = {}
+
+    def at(self, stage: int, step: int) -> None:
+        """Say which step is made; the same step hides the same features."""
+        self._moment = (stage, step)
+
+    def __call__(self, name: str, values: Tensor, *, time: bool) -> Tensor:
+        """(n, ...) -> same; one mask per item, shared by its time steps if it has ``time``."""
+        if not self.rate:
+            return values
+        dice = self._dice.setdefault(values.device, torch.Generator(values.device))
+        dice.manual_seed(seed_for(self._seed, "dropout", *self._moment, name))
+        shape = (values.shape[0], 1, *values.shape[2:]) if time else values.shape
+        kept = torch.rand(shape, generator=dice, device=values.device) >= self.rate
+        return values * (kept / (1 - self.rate)).to(values.dtype)
+
+
+class GatedUnit(nn.Module):
+    """Gated embedding unit: ``h = norm(W1 x + b1); y = h * sigmoid(W2 h + b2)``.
+
+    The published unit (Miech et al. 2018, without its final normalisation, as in MCN) has no norm.
+    With one, the gate cannot saturate however large the input is.
+
+    Args:
+        inputs: Size of x.
+        outputs: Size of y.
+        norm: Whether h is layer-normalised.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, norm: bool = True) -> None:
+        super().__init__()
+        self.fc = nn.Linear(inputs, outputs)
+        self.norm: nn.Module = nn.LayerNorm(outputs) if norm else nn.Identity()
+        self.gate = nn.Linear(outputs, outputs)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        hidden = self.norm(self.fc(values))
+        return torch.mul(hidden, self.gate(hidden).sigmoid())
+
+
+def valid_steps(lengths: Tensor, time: int) -> Tensor:
+    """(n, time) mask of the steps before each length."""
+    return torch.arange(time, device=lengths.device) < lengths[:, None]
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the valid steps: (n, time, c), (n, time) -> (n, c); zeros where none is valid."""
+    weight = valid.to(values.dtype)[:, :, None]
+    return (values * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+
+
+def masked_max(values: Tensor, valid: Tensor) -> Tensor:
+    """Maximum over the valid steps: (n, time, c), (n, time) -> (n, c).
+
+    A row without any valid step gives zeros rather than minus infinity. ``max`` rather than
+    ``amax``, whose gradient costs twice as much.
+    """
+    lowest = torch.finfo(values.dtype).min
+    largest = values.masked_fill(~valid[:, :, None], lowest).max(1).values
+    return torch.where(valid.any(1)[:, None], largest, torch.zeros_like(largest))
+
+
+def first_for_padding(values: Tensor, valid: Tensor) -> Tensor:
+    """Put a row's first step where it has none: no maximum over its steps notices.
+
+    Cheaper than masking what a wide layer makes of the steps: (n, time, c), (n, time) -> same.
+    """
+    return torch.where(valid[:, :, None], values, values[:, :1])
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions over time beside a shortcut: (n, c_in, time) -> (n, c_out, time / stride).
+
+    The second convolution starts at zero, so a block starts as its shortcut and a stack of them
+    needs no normalisation: no batch statistics to forget, nothing that padding could leak into.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int) -> None:
+        super().__init__()
+        half = kernel // 2
+        self.conv1 = nn.Conv1d(inputs, outputs, kernel, stride=stride, padding=half)
+        self.conv2 = nn.Conv1d(outputs, outputs, kernel, padding=half)
+        nn.init.zeros_(self.conv2.weight)
+        self.stride = stride
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Conv1d(inputs, outputs, 1)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Convolve; ``mask`` (n, 1, time / stride) zeroes what lies beyond a row's length."""
+        hidden = self.conv1(values).relu() * mask
+        # A strided convolution of kernel 1 gives the same and costs more.
+        shortcut = self.shortcut(values[:, :, :: self.stride])
+        return torch.mul((self.conv2(hidden) + shortcut).relu(), mask)
+
+
+def stage_channels(width: int, depth: int) -> list[int]:
+    """Channels of the first layer and of each stage behind it, doubled from the second stage on.
+
+    >>> stage_channels(128, 4)
+    [128, 128, 256, 512, 1024]
+    """
+    return [width * 2 ** max(stage - 1, 0) for stage in range(depth + 1)]
+
+
+class TemporalTrunk(nn.Module):
+    """DAVEnet's shape (Harwath et al. 2018): a projection per step, then residual stages over time.
+
+    The first layer spans the whole feature axis, as DAVEnet's convolution over all mels does; each
+    stage after the first doubles the channels. The normalisation after the first layer makes the
+    trunk indifferent to the input's scale.
+
+    Args:
+        features: Values per time step.
+        width: Channels of the first layer and the first stage.
+        depth: Number of stages.
+        kernel: Odd length of the convolutions.
+        stride: By how much each stage shortens the time.
+    """
+
+    def __init__(self, features: int, *, width: int, depth: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.stem = nn.Linear(features, width)
+        self.norm = nn.LayerNorm(width)
+        channels = stage_channels(width, depth)
+        self.stages = nn.ModuleList(
+            ResidualBlock(narrow, wide, kernel=kernel, stride=stride)
+            for narrow, wide in pairwise(channels)
+        )
+        self.channels = channels[-1]
+
+    def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, time, features), (n,) -> ((n, time', channels), (n, time') mask of valid steps)."""
+        hidden = self.norm(self.stem(values)).transpose(1, 2).contiguous().relu()
+        mask = valid_steps(lengths, hidden.shape[2])[:, None, :]
+        hidden = hidden * mask
+        for stage in self.stages:
+            lengths = torch.div(lengths + self.stride - 1, self.stride, rounding_mode="floor")
+            time = -(-hidden.shape[2] // self.stride)
+            mask = valid_steps(lengths, time)[:, None, :]
+            hidden = stage(hidden, mask)
+        return hidden.transpose(1, 2), mask[:, 0, :]
 
 
 class Encoder(nn.Module):

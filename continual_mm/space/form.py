@@ -6,10 +6,10 @@ from functools import partial
 
 from torch import nn
 
-from continual_mm.definitions import SpaceSettings
-from continual_mm.modality import Kind, Modality
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.space.encoders import ENCODERS, Encoder, VectorEncoder
-from continual_mm.space.reference import PublishedFrames, PublishedSpectrogram, PublishedTokens
+from continual_mm.space.mcn import PublishedFrames, PublishedSpectrogram, PublishedTokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.modality import Kind, Modality
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.system.errors import Complaint, RefusedError
 
 if TYPE_CHECKING:
     from continual_mm.space.towers import Build

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from continual_mm.definitions import SpaceSettings
-from continual_mm.dice import seed_for
-from continual_mm.modality import Kind, Modality
-from continual_mm.space.dropout import FeatureDropout
-from continual_mm.space.encoders import Encoder
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.definitions.scenario import SpaceSettings
+from continual_mm.space.encoders import Encoder, FeatureDropout
 from continual_mm.space.form import FORMS
 from continual_mm.space.naming import module_key
 from continual_mm.space.registry import build
 from continual_mm.space.towers import Tower, encoder_of, fill
+from continual_mm.system.seeds import seed_for
 
 LARGEST_SCALE = 100.0
 NO_TOWERS: Mapping[str, Tower] = MappingProxyType({})

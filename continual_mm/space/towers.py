@@ -10,11 +10,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.definitions import SpaceSettings
-from continual_mm.modality import Modality
-from continual_mm.space.encoders import Encoder
-from continual_mm.space.units import GatedUnit
+from continual_mm.definitions.modality import Modality
+from continual_mm.definitions.scenario import SpaceSettings
+from continual_mm.space.encoders import Encoder, GatedUnit
+from continual_mm.system.errors import Complaint, RefusedError
 
 Build = Callable[[Modality, SpaceSettings], nn.Module]
 """Makes a tower: an :class:`Encoder`, or a module that maps (n, ...) values to (n, size)."""

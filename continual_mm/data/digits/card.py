@@ -1,6 +1,6 @@
 """What the dataset contains, known without scikit-learn and without numpy."""
 
-from continual_mm.modality import DatasetCard, Kind, Modality
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 
 VERSION = 1
 """Goes up whenever a byte of the dataset changes; cached files carry it in their name."""

@@ -2,21 +2,22 @@
 
 import math
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, get_args
 
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from continual_mm.complaint import Complaint, RefusedError
+from continual_mm.data.cards import FORM
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.rows import SPLIT_NUMBERS, check_counts
-from continual_mm.data.schema import is_taken, natural_kind
-from continual_mm.data.shelf import FORM
-from continual_mm.modality import DatasetCard, Kind, Modality
-from continual_mm.tables import Table
+from continual_mm.data.schema import SPLIT_NUMBERS, check_counts, is_taken, natural_kind
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.definitions.tables import Table
+from continual_mm.system.errors import Complaint, RefusedError
 
 OptionalColumn = Literal["label", "group", "text_raw"]
 """What all items have or none."""
@@ -278,3 +279,189 @@ def _complaints(path: Path, error: ValidationError) -> list[Complaint]:
         return Complaint(place, str(mistake["msg"]), _DAMAGED)
 
     return [told(mistake) for mistake in error.errors(include_url=False, include_input=False)[:5]]
+
+
+ITEM_FIELDS = {"ids": "string", "split": "int8"}
+"""What every item has."""
+OPTIONAL_FIELDS = {"label": "int64", "group": "int64", "text_raw": "string"}
+"""What all items have or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowField:
+    """A column.
+
+    Attributes:
+        name: Of the column.
+        dtype: Of a value, by Arrow's and numpy's name; ``string`` is UTF-8.
+        width: Values per row; 0 if rows differ, None if there is one and no list.
+    """
+
+    name: str
+    dtype: str
+    width: int | None = None
+
+
+def item_fields(
+    columns: Iterable[str], modalities: Iterable[ModalityForm], dtype: str
+) -> tuple[ArrowField, ...]:
+    """The columns of the items: what all items have, the optional ones given, the modalities'."""
+    plain = {**ITEM_FIELDS, **{name: OPTIONAL_FIELDS[name] for name in columns}}
+    own = (field for modality in modalities for field in modality_fields(modality, dtype))
+    return (*(ArrowField(name, kind) for name, kind in plain.items()), *own)
+
+
+def modality_fields(modality: ModalityForm, dtype: str) -> Iterator[ArrowField]:
+    """The columns of one modality; in an item that lacks it, the first of them is null."""
+    if modality.source == "windows":
+        yield ArrowField(f"{modality.name}_recording", "int64")
+        for bound in ("begin", "end"):
+            yield ArrowField(f"{modality.name}_{bound}", "int32", len(modality.parts))
+    elif modality.source == "words":
+        yield ArrowField(modality.name, "int32", 0)
+    else:
+        width = 0 if modality.kind.has_length else modality.modality.features
+        yield ArrowField(modality.name, dtype, width)
+
+
+def recording_fields(modalities: Iterable[ModalityForm], dtype: str) -> tuple[ArrowField, ...]:
+    """The columns of the recordings: a name, and every part that windows are cut out of."""
+    parts = dict.fromkeys(part for modality in modalities for part in modality.parts)
+    return (ArrowField("ids", "string"), *(ArrowField(part, dtype, 0) for part in parts))
+
+
+GROUP_FIELDS = (ArrowField("ids", "string"),)
+"""The columns of the groups: a name, for the number that items hold."""
+
+
+DType = Literal["float16", "float32"]
+"""In which features are stored."""
+
+DTYPES: tuple[DType, ...] = get_args(DType)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Words:
+    """A modality whose steps are words of one table; items hold the words' rows in it.
+
+    Attributes:
+        modality: Its shape is (time, features), as :data:`Layout` has it.
+        vectors: (words, features) floats, memory-mapped or not.
+        blank: Whether a row of zeros stands behind them, for items that are filled up with it.
+    """
+
+    modality: Modality
+    vectors: NDArray[Any]
+    blank: bool = False
+
+    @property
+    def count(self) -> int:
+        """Rows of the table."""
+        return len(self.vectors) + self.blank
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A modality that is cut out of recordings; items hold a :class:`Window` each.
+
+    Attributes:
+        modality: For ``max`` a vector of all the parts' features. Else its shape is (time, ...),
+            and windows are cut behind that time, which stands in the card even if none is as long.
+        parts: Columns of the recordings -> features per step. More than one only for ``max``.
+        reduce: ``max`` is HowTo100M's recipe: the largest value of each feature within the window,
+            each part then brought to length 1 and put behind the other; zeros where a part's
+            window is empty. None gives the window itself.
+    """
+
+    modality: Modality
+    parts: Mapping[str, int]
+    reduce: Literal["max"] | None = None
+
+
+Layout = tuple[Modality | Words | Windows, ...]
+"""What the items of a store have.
+
+The time in a :class:`Modality`'s shape is the least that the card will say: 0 or 1 where it is to
+be worked out, more where items are to be filled up to it, as published programs do. A longer item
+raises it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where in a recording an item lies.
+
+    Attributes:
+        recording: The number that the writer gave the recording.
+        spans: (begin, end) in steps for each part. What reaches beyond the recording is cut.
+    """
+
+    recording: int
+    spans: tuple[tuple[int, int], ...]
+
+
+def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ...]:
+    """What is known of the modalities before the first item; their times are the least.
+
+    Args:
+        layout: What the items have.
+        source: What to call the store in complaints.
+        dtype: In which features are to be stored.
+
+    Raises:
+        RefusedError: With everything that is wrong with the layout, and if the dtype is none.
+    """
+    complaints: list[Complaint] = []
+    forms: list[ModalityForm] = []
+    if dtype not in DTYPES:
+        problem = f"features cannot be stored as {dtype!r}"
+        complaints.append(Complaint(source, problem, f"write {' or '.join(map(repr, DTYPES))}"))
+    for part in _parts(layout, source):
+        modality = part if isinstance(part, Modality) else part.modality
+        try:
+            forms.append(_form(part, modality))
+            fault = fault_of(forms[-1])
+        except ValidationError as error:
+            fault = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
+        if fault:
+            complaints.append(Complaint(f"{source}, modality {modality.name!r}", fault))
+    fields = (*item_fields((), forms, "float16"), *recording_fields(forms, "float16")[1:])
+    names = [field.name for field in fields]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        complaints.append(Complaint(source, f"columns occur twice: {', '.join(twice)}"))
+    if not layout:
+        complaints.append(Complaint(source, "has no modality", "give a layout"))
+    if complaints:
+        raise RefusedError(complaints)
+    return tuple(forms)
+
+
+def _parts(layout: object, source: str) -> Sequence[Modality | Words | Windows]:
+    remedy = "give a tuple of Modality, Words and Windows"
+    if not isinstance(layout, Sequence):
+        problem = f"the layout is {type(layout).__name__}, no tuple"
+        raise RefusedError(Complaint(source, problem, remedy))
+    if odd := [part for part in layout if not isinstance(part, Modality | Words | Windows)]:
+        problem = f"the layout has {odd[0]!r} in it, which is no modality"
+        raise RefusedError(Complaint(source, problem, remedy))
+    return layout
+
+
+def _form(part: Modality | Words | Windows, modality: Modality) -> ModalityForm:
+    shape = modality.shape
+    if modality.kind.has_length:
+        shape = (max(1, *modality.shape[:1]), *modality.shape[1:])
+    if isinstance(part, Words):
+        return ModalityForm(
+            name=modality.name, kind=modality.kind, shape=shape, source="words", words=part.count
+        )
+    if isinstance(part, Windows):
+        return ModalityForm(
+            name=modality.name,
+            kind=modality.kind,
+            shape=shape,
+            source="windows",
+            parts=dict(part.parts),
+            reduce=part.reduce,
+        )
+    return ModalityForm(name=modality.name, kind=modality.kind, shape=shape)

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from continual_mm.data.store.fields import (
+from continual_mm.data.store.form import (
     GROUP_FIELDS,
-    Field,
+    ArrowField,
+    ModalityForm,
+    StoreForm,
+    TableName,
     item_fields,
     modality_fields,
     recording_fields,
 )
-from continual_mm.data.store.form import ModalityForm, StoreForm, TableName
-from continual_mm.data.store.sources import KeptValues, Source
-from continual_mm.data.store.table import StoredTable
+from continual_mm.data.store.table import KeptValues, Source, StoredTable
 from continual_mm.data.store.windows import Bounds, CutWindows, LargestValues
 from continual_mm.data.store.words import WordRows, WordTable, word_file
 
@@ -58,7 +59,7 @@ class Tables:
 
 def tables_of(folder: Path, form: StoreForm) -> Tables:
     """The tables that a form tells of."""
-    fields: dict[TableName, tuple[Field, ...]] = {
+    fields: dict[TableName, tuple[ArrowField, ...]] = {
         "items": item_fields(form.columns, form.modalities, form.dtype),
         "recordings": recording_fields(form.modalities, form.dtype),
         "groups": GROUP_FIELDS,

@@ -5,18 +5,60 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.data.store.fields import Field
-from continual_mm.data.store.form import ShardForm
-from continual_mm.data.store.ragged import gathered, steps_of
-from continual_mm.data.store.shard import Mapped
-from continual_mm.data.store.shards import shard_name
+from continual_mm.data.store.form import ArrowField, ShardForm
+from continual_mm.data.store.shards import Mapped, shard_name
+from continual_mm.system.errors import Complaint, RefusedError
+
+
+def steps_of(
+    starts: NDArray[np.int64], counts: NDArray[np.int64], stride: int = 1
+) -> NDArray[np.int64]:
+    """Where every step of some runs begins, run after run.
+
+    >>> steps_of(np.array([10, 50]), np.array([3, 2]), 4).tolist()
+    [10, 14, 18, 50, 54]
+    """
+    ends = np.cumsum(counts)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+    found: NDArray[np.int64] = np.repeat(starts, counts) + within * stride
+    return found
+
+
+def gathered(values: NDArray[Any], starts: NDArray[np.int64], width: int) -> NDArray[Any]:
+    """(n, width) values that begin at (n,) places of an array of one axis; these may overlap.
+
+    Raises:
+        IndexError: If they reach beyond it.
+
+    >>> gathered(np.arange(10), np.array([7, 0]), 3).tolist()
+    [[7, 8, 9], [0, 1, 2]]
+    """
+    size = values.itemsize
+    # Every place at once as a view, so that whole rows are copied, and places are checked.
+    views = max(0, len(values) - width + 1)
+    every: NDArray[Any] = np.ndarray((views, width), values.dtype, values, strides=(size, size))
+    found: NDArray[Any] = every[starts]
+    return found
+
+
+def blocks_of(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Slices of rows whose sizes sum up to at most ``most``, or single rows that exceed it.
+
+    >>> list(blocks_of(np.array([3, 3, 9, 1, 1]), 6))
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
+    """
+    ends, start = np.cumsum(sizes), 0
+    while start < len(sizes):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield slice(start, stop)
+        start = stop
 
 
 class StoredTable:
@@ -30,7 +72,9 @@ class StoredTable:
         fields: The columns.
     """
 
-    def __init__(self, folder: Path, shards: Sequence[ShardForm], fields: Sequence[Field]) -> None:
+    def __init__(
+        self, folder: Path, shards: Sequence[ShardForm], fields: Sequence[ArrowField]
+    ) -> None:
         self.folder = folder
         self.shards = tuple(shards)
         self.fields = tuple(fields)
@@ -170,3 +214,36 @@ class StoredTexts:
         )
         found: NDArray[np.str_] = texts.reshape(chosen.shape)[()]
         return found
+
+
+class Source(Protocol):
+    """Steps of some items, all of which have the modality."""
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many steps each has; 1 for vectors."""
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(steps, features) floats, row after row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptValues:
+    """A column of the items.
+
+    Attributes:
+        items: The table.
+        column: The modality's.
+        features: Per step.
+    """
+
+    items: StoredTable
+    column: str
+    features: int
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many steps each has; 1 for vectors."""
+        return self.items.counts(self.column, rows) // self.features
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(steps, features) floats, row after row."""
+        return self.items.steps(self.column, rows, self.features)

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from continual_mm.data.standardise import BLOCK_VALUES
-from continual_mm.data.store.ragged import blocks_of
-from continual_mm.data.store.table import StoredTable
+from continual_mm.data.statistics import BLOCK_VALUES
+from continual_mm.data.store.table import StoredTable, blocks_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from continual_mm.complaint import Complaint, RefusedError
-from continual_mm.data.standardise import BLOCK_VALUES
-from continual_mm.data.store.checks import FaultError, sound_values
-from continual_mm.data.store.digest import Digest, add_words
-from continual_mm.data.store.faults import Faults
-from continual_mm.data.store.layout import Words
+from continual_mm.data.findings import FaultError
+from continual_mm.data.statistics import BLOCK_VALUES
+from continual_mm.data.store.form import Words
+from continual_mm.data.store.records import Faults, sound_values
+from continual_mm.data.store.shards import Digest, add_words
 from continual_mm.data.store.table import StoredTable
+from continual_mm.system.errors import Complaint, RefusedError
 
 
 def word_file(modality: str) -> str:

@@ -1,0 +1,47 @@
+"""The public names and where they come from; read when the package is imported."""
+
+from .data.dataset import Dataset as Dataset
+from .data.pack import read_pack as read_pack
+from .data.store.pack_writer import write_pack_from as write_pack_from
+from .data.store.reader import read_store as read_store
+from .data.store.writer import store_writer as store_writer
+from .data.store.writer import write_store as write_store
+from .definitions.modality import Kind as Kind
+from .definitions.modality import Modality as Modality
+from .definitions.scenario import MemorySettings as MemorySettings
+from .definitions.scenario import Protocol as Protocol
+from .definitions.scenario import Scenario as Scenario
+from .definitions.scenario import SpaceSettings as SpaceSettings
+from .definitions.scenario import Stage as Stage
+from .definitions.scenario import Strategy as Strategy
+from .definitions.scenario import TowerSettings as TowerSettings
+from .definitions.scenario import Training as Training
+from .plugins.agem import AGEM as AGEM
+from .plugins.distill import Distill as Distill
+from .plugins.ewc import EWC as EWC
+from .plugins.freeze import Freeze as Freeze
+from .plugins.interpolate import Interpolate as Interpolate
+from .plugins.mas import MAS as MAS
+from .plugins.match import Match as Match
+from .plugins.nullspace import Nullspace as Nullspace
+from .plugins.pair_lora import PairLora as PairLora
+from .plugins.partners import Partners as Partners
+from .plugins.plugin import Plugin as Plugin
+from .plugins.prototypes import Prototypes as Prototypes
+from .plugins.realign import Realign as Realign
+from .plugins.relational import Relational as Relational
+from .plugins.replay import Replay as Replay
+from .plugins.rest import Rest as Rest
+from .plugins.row_kl import RowKL as RowKL
+from .plugins.si import SI as SI
+from .plugins.slow import Slow as Slow
+from .plugins.transport import Transport as Transport
+from .plugins.warmup import Warmup as Warmup
+from .runs.history import History as History
+from .runs.run import open_run as open_run
+from .runs.run import run as run
+from .runs.run import train as train
+from .runs.start import load_released as load_released
+from .runs.start import save_released as save_released
+
+__version__: str

@@ -1,0 +1,59 @@
+"""The command line: parse, call, print. What takes long to import waits until it is asked for."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from continual_mm import __version__
+from continual_mm.cli import definitions as cli_definitions
+from continual_mm.cli import inspect as cli_data
+from continual_mm.cli import results as cli_results
+from continual_mm.cli import terminal
+from continual_mm.cli import train as cli_training
+from continual_mm.cli import tune as cli_tuning
+from continual_mm.system.errors import RefusedError
+
+INTERRUPTED = 130
+"""Exit code of a process that Ctrl-C ended."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def app() -> None:
+    """Add modalities to a joint embedding space one after another; measure what is forgotten."""
+
+
+for room in (cli_definitions, cli_data, cli_training, cli_tuning, cli_results):
+    for command in room.COMMANDS:
+        app.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors that a user can mend are one line each, without traceback.
+
+    Args:
+        arguments: What follows the program's name; as the process was given, if left out.
+
+    Raises:
+        SystemExit: Always. The code is 0, 1 if something went wrong on the way, 2 if the input
+            cannot be used, 130 after Ctrl-C.
+    """
+    code: int | None = None
+    try:
+        code = app.main(arguments, prog_name="continual-mm", standalone_mode=False)
+    except RefusedError as error:
+        terminal.print_refusal(error)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (FloatingPointError, OSError) as error:
+        terminal.err.print(f"continual-mm: {error}")
+        code = 1
+    except click.Abort:
+        terminal.err.print(
+            "continual-mm: stopped; finished stages are kept, the same command goes on from there"
+        )
+        code = INTERRUPTED
+    sys.exit(code or 0)

@@ -1,0 +1,111 @@
+"""Commands that make features: of raw media, and of words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from continual_mm.cli import terminal
+from continual_mm.cli.conversion import StoppedError
+from continual_mm.cli.options import A_COUNT, A_PATH
+
+RECIPES = (
+    "video=frames:resnet152+motion:r3d_18/max",
+    "audio=audio",
+    "text=text",
+)
+"""What is made if nothing else is asked for: as published, as far as torchvision goes."""
+
+
+@click.command(short_help="Make features of a folder of clips.")
+@click.argument("source", type=A_PATH)
+@click.option("--to", "target", type=A_PATH, required=True, help="Folder of the clips' features.")
+@click.option(
+    "--make",
+    "recipes",
+    multiple=True,
+    metavar="MODALITY=TOWER",
+    help="What to make, as often as you like: image=frames:resnet18@random,rate=1/mean. By default "
+    + ", ".join(RECIPES),
+)
+@click.option("--vectors", type=A_PATH, help="Word vectors; trained on the captions, if left out.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes."
+)
+@click.option("--device", default="cpu", show_default=True, help="Where networks run.")
+@click.option("--retry", is_flag=True, help="Try clips again that failed.")
+def extract(
+    source: Path,
+    target: Path,
+    recipes: tuple[str, ...],
+    vectors: Path | None,
+    workers: int,
+    device: str,
+    retry: bool,
+) -> None:
+    """Make features of the clips in SOURCE, a manifest or a folder of videos and sounds.
+
+    A manifest is .csv, .tsv, .json or .jsonl with the columns path, id, start, end, text, split,
+    group and label, of which a path or an id is enough. The job goes on where it stopped; clips
+    that cannot be decoded are listed in report.csv. Then: continual-mm data convert clips FOLDER.
+    """
+    from continual_mm.cli.progress import ClipBar
+    from continual_mm.preparation.extraction.job import extract
+    from continual_mm.preparation.extraction.manifest import open_manifest, with_validation
+    from continual_mm.preparation.extraction.towers import Recipe, check_recipes
+    from continual_mm.preparation.extraction.word_towers import file_vectors
+
+    manifest = with_validation(open_manifest(source))
+    for warning in manifest.warnings:
+        terminal.err.print(f"continual-mm: {warning}")
+    made = tuple(Recipe.parse(text) for text in recipes or RECIPES)
+    check_recipes(made)
+    words = file_vectors(vectors) if vectors else None
+    with _stoppable(target), ClipBar() as bar:
+        outcome = extract(
+            manifest,
+            made,
+            target,
+            vectors=words,
+            workers=workers,
+            device=device,
+            retry=retry,
+            listener=bar,
+        )
+    terminal.out.print(f"{target}: {outcome.finished:,} clips have features")
+    if outcome.failed:
+        report = target / "report.csv"
+        terminal.out.print(f"{outcome.failed:,} have none: {report} says why; --retry tries again")
+    if outcome.finished:
+        terminal.out.print(f"then: continual-mm data convert clips {target} --to {target}.npz")
+    if not outcome.finished or outcome.failed:
+        click.get_current_context().exit(1)
+
+
+@contextmanager
+def _stoppable(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        kept = f"finished clips are kept in {target}, the same command goes on from there"
+        raise StoppedError(kept) from error
+
+
+@click.command(short_help="Train word vectors on captions.")
+@click.argument("source")
+@click.option("--to", "target", type=A_PATH, required=True, help="A word2vec file, .bin.")
+@click.option("--features", type=A_COUNT, default=300, show_default=True, help="Numbers per word.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def vectors(source: str, target: Path, features: int, seed: int) -> None:
+    """Train word vectors on the training captions of SOURCE, and write them as word2vec does.
+
+    SOURCE is a dataset with captions, a caption.pickle or caption.json, or a .txt file with a
+    sentence in each line. Use one file of vectors for all that is trained and scored together.
+    """
+    from continual_mm.preparation.formats import caption_vectors
+
+    made: Any = caption_vectors
+    words = made.train(made.texts_of(source), target, features=features, seed=seed)
+    terminal.out.print(f"{target}: {words:,} words of {features} numbers")

@@ -1,0 +1,197 @@
+"""Commands on data: inspect, and those that make it."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import click
+
+from continual_mm.cli import convert as cli_convert
+from continual_mm.cli import extract as cli_extract
+from continual_mm.cli import terminal
+from continual_mm.cli.options import A_COUNT, A_PATH
+from continual_mm.system.errors import Complaint, RefusedError
+
+if TYPE_CHECKING:
+    from continual_mm.data.dataset import Dataset
+    from continual_mm.preparation.inspection.picture import Drawn
+    from continual_mm.preparation.inspection.report import Inspection, ModalityReport
+
+
+WIDTH = 80
+"""Columns of a terminal that nobody made wider."""
+
+PRESENT = "present"
+_BULLET = "- "
+
+
+def tell(found: "Inspection", *, name: str) -> None:
+    """Print it.
+
+    Args:
+        found: What was found.
+        name: Of the dataset, as the user gave it.
+    """
+    training, validation, test = found.card.items
+    items = sum(found.card.items)
+    terminal.out.print(
+        f"{name}: {_count(items, 'item')} ({training:,} training, {validation:,} validation,"
+        f" {test:,} test)"
+    )
+    if found.card.provenance:
+        terminal.out.print(f"converted: {found.card.provenance}")
+    terminal.out.print(", ".join(_extras(found, items)))
+    columns = _columns(found, items)
+    beside = columns.pop(PRESENT, []) if _width(columns) > WIDTH else []
+    terminal.print_rows(list(columns), list(zip(*columns.values(), strict=True)))
+    for one, counts in zip(found.modalities, beside, strict=bool(beside)):
+        terminal.out.print(f"{one.modality.name}: {PRESENT} in {counts}")
+    if found.looked_at < items:
+        terminal.out.print(f"lengths, values and norms are those of {found.looked_at:,} items")
+    for remark in found.remarks:
+        _remark(remark)
+
+
+def _extras(found: "Inspection", items: int) -> list[str]:
+    captions = None if found.captions is None else found.captions.different
+    return [
+        f"{'all' if found.complete == items else f'{found.complete:,}'} with every modality",
+        *([] if found.groups is None else [_count(found.groups, "group")]),
+        *([] if captions is None else [_count(captions, "different caption")]),
+        *(["labels"] if found.card.has_labels else []),
+    ]
+
+
+def _columns(found: "Inspection", items: int) -> dict[str, list[str]]:
+    """By heading; what says nothing of any modality is left out."""
+    columns = {
+        "modality": [one.modality.name for one in found.modalities],
+        "kind": [str(one.modality.kind) for one in found.modalities],
+        "shape": [" x ".join(map(str, one.modality.shape)) for one in found.modalities],
+        PRESENT: [_present(one) for one in found.modalities],
+        "lengths": [_lengths(one) for one in found.modalities],
+        "values": [_range(one) for one in found.modalities],
+        "norm": [f"{one.sizes.norm:.3g}" for one in found.modalities],
+    }
+    if found.complete == items:
+        del columns[PRESENT]
+    if not any(columns["lengths"]):
+        del columns["lengths"]
+    return columns
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    widths = (max(map(len, (heading, *cells))) for heading, cells in columns.items())
+    return sum(widths) + terminal.GAP * (len(columns) - 1)
+
+
+def _present(one: "ModalityReport") -> str:
+    return "/".join(f"{count:,}" for count in one.present)
+
+
+def _lengths(one: "ModalityReport") -> str:
+    if one.lengths is None:
+        return ""
+    shortest, _, longest = one.lengths
+    return str(longest) if shortest == longest else f"{shortest}-{longest}"
+
+
+def _range(one: "ModalityReport") -> str:
+    return f"{one.sizes.smallest:.3g} to {one.sizes.largest:.3g}"
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number:,} {of}" if number == 1 else f"{number:,} {of}s"
+
+
+def _remark(remark: str) -> None:
+    """A line, on a terminal as many as it takes."""
+    width = terminal.out.width if terminal.out.is_terminal else terminal.UNLIMITED
+    lines = wrap(remark, width, initial_indent=_BULLET, subsequent_indent=" " * len(_BULLET))
+    for line in lines:
+        terminal.out.print(line)
+
+
+PICTURES = (".png", ".pdf", ".svg")
+"""Endings of pictures."""
+
+
+@click.group(short_help="Look at data; make data of published files or clips.")
+def data() -> None:
+    """Look at data, and turn published files or clips into something scenarios can use."""
+
+
+@data.command(short_help="Say what is in a dataset, and what deserves a thought.")
+@click.argument("dataset")
+@click.option("--picture", type=A_PATH, help="A picture of a few items: .png, .pdf or .svg.")
+@click.option("--items", type=A_COUNT, default=4, show_default=True, help="Items in the picture.")
+@click.option(
+    "--values",
+    "most",
+    type=A_COUNT,
+    default=5000,
+    show_default=True,
+    help="Items whose sizes are taken; of larger datasets every so many-th.",
+)
+@click.option(
+    "--repeats",
+    "gigabytes",
+    type=click.FloatRange(min=0.0),
+    default=4.0,
+    show_default=True,
+    help="Gigabytes of values that are searched for repeats, some seconds each; of larger datasets"
+    " every so many-th item.",
+)
+@click.option("--format", "format_", type=click.Choice(("table", "json")), default="table")
+def inspect(
+    dataset: str, picture: Path | None, items: int, most: int, gigabytes: float, format_: str
+) -> None:
+    """Say what is in DATASET, a registered name or a path, and what deserves a thought."""
+    path = None if picture is None else _checked(picture)
+    from continual_mm.data.registry import load
+
+    loaded = load(dataset, standardise=False, splits=())
+    from continual_mm.preparation.inspection.report import inspect
+
+    inspected = inspect
+    found: Inspection = inspected(loaded, most=most, gigabytes=gigabytes)
+    if format_ == "json":
+        sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
+    else:
+        tell(found, name=dataset)
+    if path is not None:
+        _draw(loaded, path, items)
+
+
+def _checked(picture: Path) -> Path:
+    """Where a picture goes, found out before any data are read."""
+    if picture.is_dir():
+        remedy = f"name a file: {picture / 'items.png'}"
+        raise RefusedError(Complaint(f"picture {picture}", "is a folder", remedy))
+    path = picture if picture.suffix else picture.with_suffix(".png")
+    place = f"picture {path}"
+    if path.suffix.lower() not in PICTURES:
+        problem = f"ends with {path.suffix!r}"
+        raise RefusedError(Complaint(place, problem, f"the endings are {', '.join(PICTURES)}"))
+    if not path.absolute().parent.is_dir():
+        raise RefusedError(Complaint(place, f"there is no folder {path.parent}", "make it first"))
+    return path
+
+
+def _draw(dataset: "Dataset", path: Path, items: int) -> None:
+    from continual_mm.preparation.inspection.picture import draw
+
+    drawn: Drawn = draw(dataset, path, items=items)
+    fewer = f" ({drawn.items} of {items} items: there are no more)" if drawn.items < items else ""
+    terminal.err.print(f"picture: {drawn.path}{fewer}")
+    if drawn.unwritten:
+        terminal.err.print("some letters of its captions are boxes: no font here has them")
+
+
+for _command in (cli_extract.extract, cli_convert.convert, cli_extract.vectors):
+    data.add_command(_command)
+
+COMMANDS = (data,)

@@ -1,0 +1,240 @@
+"""How far runs are: a bar for each on a terminal, a plain line per stage where there is none."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from continual_mm.cli.terminal import err
+from continual_mm.preparation.extraction.listener import ExtractionListener
+from continual_mm.runs.listener import Audience, Listener
+
+_Thing = TypeVar("_Thing")
+
+
+def bars(console: Console = err) -> Progress:
+    """Bars that are gone at the end; each task is added with its name, ``total`` and ``unit``.
+
+    Args:
+        console: Where to.
+    """
+    name = TextColumn("{task.description}", markup=False)
+    unit = TextColumn("{task.fields[unit]}")
+    return _shown(console, name, BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn())
+
+
+@contextmanager
+def counting(things: Iterable[_Thing], unit: str) -> Iterator[Iterable[_Thing]]:
+    """Count things as they are taken, on standard error.
+
+    Args:
+        things: Any number of them.
+        unit: What they are called.
+    """
+    columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+    with _shown(err, *columns) as shown:
+        yield shown.track(things, total=None, description="")
+
+
+def _shown(console: Console, *columns: ProgressColumn) -> Progress:
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class RunProgress(Audience):
+    """One display for many runs: a bar for each in progress, and one for all of them.
+
+    Args:
+        runs: How many runs there will be.
+        console: Where to.
+    """
+
+    def __init__(self, runs: int, console: Console = err) -> None:
+        self._runs = runs
+        self._console = console
+        self._names: dict[str, str] = {}
+        self._bars = bars(console)
+        self._all: TaskID | None = None
+
+    def __enter__(self) -> "RunProgress":
+        self._bars.start()
+        if self._runs > 1:
+            self._all = self._bars.add_task("all", total=self._runs, unit="runs")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def prepares(self, processes: int) -> None:
+        """Say that it takes a while, and why."""
+        where = f"; up to {processes} runs at the same time" if processes else ""
+        self._console.print(f"loading torch and the data ...{where}", style="dim")
+
+    def listener(self, run: str) -> Listener:
+        """A bar for a run, once it begins."""
+        return _RunBar(self, self._named(run))
+
+    def skips(self, run: str) -> None:
+        """Say that nothing is left to do."""
+        self.say(f"{self._named(run)}: finished earlier")
+        self.count()
+
+    def fails(self, run: str, error: str) -> None:
+        """Say why."""
+        name = self._named(run)
+        self.say(f"{name}: failed: {error}")
+        self.remove(name)
+        self.count()
+
+    def halts(self, run: str, reason: str) -> None:
+        """Say where."""
+        name = self._named(run)
+        self.say(f"{name}: {reason}")
+        self.remove(name)
+        self.count()
+
+    def refresh(self) -> None:
+        """Draw the bars as they are now; otherwise that happens ten times a second."""
+        self._bars.refresh()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(line)
+
+    def count(self) -> None:
+        """Count a run that ended."""
+        if self._all is not None:
+            self._bars.advance(self._all)
+
+    def add(self, name: str, steps: int) -> TaskID:
+        """Show a bar."""
+        return self._bars.add_task(name, total=steps, unit="steps")
+
+    def advance(self, bar: TaskID, steps: int) -> None:
+        """Move a bar."""
+        self._bars.advance(bar, steps)
+
+    def remove(self, name: str) -> None:
+        """Take the bar of a run away, if it has one."""
+        for bar in [task.id for task in self._bars.tasks if task.description == name]:
+            self._bars.remove_task(bar)
+
+    def _named(self, run: str) -> str:
+        """A run's name with its number, in the order in which runs are taken up."""
+        return self._names.setdefault(run, f"[{len(self._names) + 1}/{self._runs}] {run}")
+
+
+class _RunBar(Listener):
+    """The bar and the lines of one run."""
+
+    def __init__(self, progress: RunProgress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._bar: TaskID | None = None
+        self._idle = True
+
+    def begins(self, run: str, stages: int, steps: int) -> None:
+        """Show the run, if there are steps left."""
+        if steps:
+            self._bar = self._progress.add(self._name, steps)
+
+    def resumes(self, stage: int, step: int) -> None:
+        """Say where the run goes on, if there is anything left to do."""
+        if self._bar is not None:
+            place = f"step {step} of stage {stage + 1}" if step else f"stage {stage}"
+            self._progress.say(f"{self._name}: goes on after {place}")
+
+    def steps(self, count: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._progress.advance(self._bar, count)
+
+    def scored(self, stage: int, recalls: dict[str, float]) -> None:
+        """Say what the stage came to."""
+        self._idle = False
+        told = "  ".join(f"{pair} {100 * value:.1f}" for pair, value in recalls.items())
+        self._progress.say(f"{self._name} stage {stage}: R@1 {told or 'no pair yet'}")
+
+    def ends(self, seconds: float) -> None:
+        """Take the bar away; say so if nothing was left to do."""
+        if self._idle:
+            self._progress.say(f"{self._name}: finished earlier")
+        self._progress.remove(self._name)
+        self._progress.count()
+
+
+EVERY = 30.0
+"""Seconds at least between two lines where there is no terminal."""
+
+
+class ClipBar(ExtractionListener):
+    """Shows the clips that are done, and tells of those that fail.
+
+    Args:
+        every: Seconds between lines.
+    """
+
+    def __init__(self, *, every: float = EVERY) -> None:
+        self._bars = bars()
+        self._bar: TaskID | None = None
+        self._every = every
+        self._clips = self._done = 0
+        self._told = monotonic()
+
+    def __enter__(self) -> "ClipBar":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def prepares(self, workers: int) -> None:
+        """Say that it takes a while, and why."""
+        some = "1 process" if workers == 1 else f"{workers} processes"
+        where = f" in {some}" if workers else ""
+        err.print(f"loading towers{where} ...", style="dim")
+
+    def begins(self, clips: int, left: int) -> None:
+        """Say how many are there already."""
+        if left < clips:
+            err.print(f"{clips - left:,} of {clips:,} clips are there already")
+        self._clips, self._done = clips, clips - left
+        self._told = monotonic()
+        self._bar = self._bars.add_task("", total=clips, completed=clips - left, unit="clips")
+
+    def finished(self, clip: str) -> None:
+        """One more."""
+        self._advance()
+
+    def failed(self, clip: str, problem: str) -> None:
+        """Tell why, and go on."""
+        err.print(f"{clip}: {problem}")
+        self._advance()
+
+    def ends(self, finished: int, failed: int) -> None:
+        """Say so where there was no bar to see it on."""
+        self._tell()
+
+    def _advance(self) -> None:
+        self._done += 1
+        if self._bar is not None:
+            self._bars.advance(self._bar)
+        if monotonic() - self._told >= self._every and self._done < self._clips:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = monotonic()
+        if not err.is_terminal:
+            err.print(f"{self._done:,} of {self._clips:,} clips are done")

@@ -1,0 +1,81 @@
+"""How things look on a terminal, and as plain lines where there is none."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from continual_mm.system.errors import RefusedError
+
+if TYPE_CHECKING:
+    from continual_mm.definitions.arrivals import Arrival
+    from continual_mm.definitions.scenario import Training
+
+# Names and files are shown as they are: [space] is no markup and :key: no picture of a key.
+_console = partial(Console, markup=False, emoji=False, highlight=False)
+out = _console(soft_wrap=True)
+err = _console(soft_wrap=True, stderr=True)
+
+UNLIMITED = 10_000
+"""Width of what no terminal shows: a line for a program is never broken."""
+
+GAP = 2
+"""Spaces between two columns."""
+
+LAST = 20
+"""Width that the last column of a table has at least, if there is so much in it."""
+
+_Row = TypeVar("_Row", bound=Sequence[str])
+
+
+def print_rows(headings: Sequence[str], rows: Iterable[_Row], *, title: str = "") -> None:
+    """A table, its columns aligned; without frames, so that it can be cut and grepped.
+
+    On a terminal the last column is broken where it is long. Where the others alone are too wide,
+    the terminal breaks the lines: half a number would be a wrong one.
+    """
+    cells = [tuple(headings), *map(tuple, rows)]
+    table = Table(box=None, title=title or None, title_justify="left", pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading != headings[-1])
+    for row in cells[1:]:
+        table.add_row(*row)
+    fits = out.is_terminal and _narrowest(cells) <= out.width
+    _console(width=None if fits else UNLIMITED).print(table)
+
+
+def _narrowest(cells: Sequence[Sequence[str]]) -> int:
+    """Width below which more than the last column of a table would have to be broken."""
+    *widths, last = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
+    return sum(widths) + GAP * len(widths) + min(last, LAST)
+
+
+def print_stages(arrivals: "Iterable[Arrival]") -> None:
+    """What arrives at each stage and what is trained."""
+    rows = [
+        (
+            str(arrival.stage + 1),
+            ", ".join(modality.name for modality in arrival.added),
+            ", ".join(map(str, arrival.trained)) or "no pair",
+            _length(arrival.training),
+        )
+        for arrival in arrivals
+    ]
+    print_rows(("stage", "arrives", "trains", "steps"), rows)
+
+
+def _length(training: "Training") -> str:
+    """Steps of a stage, and the epochs that they are; epochs alone while nobody knows the items."""
+    if not training.epochs:
+        return f"{training.steps}"
+    epochs = f"{training.epochs} epochs"
+    return f"{training.steps} ({epochs})" if training.steps else epochs
+
+
+def print_refusal(error: RefusedError) -> None:
+    """Everything that was found wrong, a line each, on standard error."""
+    for complaint in error.complaints:
+        err.print(f"continual-mm: {' '.join(str(complaint).splitlines())}")

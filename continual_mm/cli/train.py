@@ -1,0 +1,167 @@
+"""Commands that train: run, and demo, which compares as well."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from continual_mm.cli import results as cli_results
+from continual_mm.cli import terminal
+from continual_mm.cli.options import A_COUNT, DEMO_SCENARIO, out_option, training_options
+from continual_mm.data import cards as shelf
+from continual_mm.definitions import catalog
+from continual_mm.system.errors import RefusedError
+
+if TYPE_CHECKING:
+    from continual_mm.definitions.scenario import Strategy
+    from continual_mm.runs.opening import OpenedScenario
+    from continual_mm.runs.parallel import Outcome
+
+DEMO_STRATEGIES = (
+    *("naive", "freeze", "replay", "ewc", "transport", "partners_match", "recommended"),
+    "joint",
+)
+DEMO_SEEDS = 2
+
+
+@click.command(short_help="Train a scenario with strategies and seeds.")
+@click.argument("scenario")
+@click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
+@click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Seeds 0 to N-1.")
+@out_option
+@training_options
+def run(
+    scenario: str,
+    strategy: tuple[str, ...],
+    seeds: int,
+    out: Path,
+    settings: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    **options: Any,
+) -> None:
+    """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
+    (opened,), chosen = definitions([scenario], strategy, settings)
+    tasks = _tasks(opened, chosen, seeds, out, options)
+    outcomes = _train(tasks, jobs, threads)
+    if _any_finished(outcomes):
+        terminal.out.print(f"compare with: continual-mm compare {out}")
+    end_after(outcomes)
+
+
+def definitions(
+    scenarios: Sequence[str], strategies: Sequence[str], settings: Sequence[str]
+) -> "tuple[Sequence[OpenedScenario], Sequence[Strategy]]":
+    """What the names given stand for, with ``settings`` instead of what the files say.
+
+    Raises:
+        RefusedError: If anything is wrong with them, or data that they need are not here.
+    """
+    from continual_mm.runs import opening
+
+    given = opening.read_settings(settings)
+    wanted = [catalog.find("scenarios", name) for name in scenarios]
+    opened = opening.open_scenarios(wanted, given)
+    entries = [catalog.find("strategies", name) for name in strategies]
+    chosen = opening.open_strategies(entries, given)
+    if lacking := shelf.absent(name for one in opened for name in one.scenario.datasets):
+        raise RefusedError(lacking)
+    for one in opened:
+        from continual_mm.evaluation.checks import strangers
+
+        for stranger in strangers(one.scenario, one.card):
+            terminal.err.print(f"continual-mm: note: {stranger}")
+    return opened, chosen
+
+
+def ready(strategies: "Sequence[Strategy]") -> "Sequence[Strategy]":
+    """Those that have all they import; of the others a line tells what they need."""
+    from continual_mm.plugins import registry
+
+    lacking = {strategy.name: registry.missing(strategy) for strategy in strategies}
+    for complaint in (one for found in lacking.values() for one in found):
+        terminal.err.print(f"continual-mm: left out: {complaint}")
+    return [strategy for strategy in strategies if not lacking[strategy.name]]
+
+
+def _tasks(
+    opened: "OpenedScenario",
+    strategies: "Sequence[Strategy]",
+    seeds: int,
+    out: Path,
+    options: Mapping[str, Any],
+) -> Sequence[Any]:
+    """Every strategy with every seed; ``options`` are keyword arguments of ``runs.run.run``."""
+    from continual_mm.runs.parallel import Task
+
+    return [
+        Task(opened.scenario, strategy, out, seed, options)
+        for seed in range(seeds)
+        for strategy in strategies
+    ]
+
+
+def _train(tasks: Sequence[Any], jobs: int, threads: int | None) -> "Sequence[Outcome]":
+    from continual_mm.cli.progress import RunProgress
+    from continual_mm.runs.parallel import run_many
+
+    with RunProgress(len(tasks)) as progress:
+        outcomes: Sequence[Outcome] = run_many(tasks, jobs=jobs, threads=threads, audience=progress)
+    return outcomes
+
+
+def _any_finished(outcomes: "Sequence[Outcome]") -> bool:
+    return any(not outcome.error for outcome in outcomes)
+
+
+def end_after(outcomes: "Sequence[Outcome]") -> None:
+    """Sum up what failed; the exit code is 2 if nothing but refused input did, else 1."""
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        named = ", ".join(str(outcome.folder) for outcome in failed)
+        terminal.err.print(
+            f"continual-mm: {len(failed)} of {len(outcomes)} runs failed ({named}); "
+            "the same command tries them again"
+        )
+        click.get_current_context().exit(2 if all(one.refused for one in failed) else 1)
+
+
+@click.command(short_help="Train the main job with eight strategies; compare.")
+@out_option
+@click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
+@training_options
+def demo(
+    out: Path,
+    seeds: int,
+    settings: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    **options: Any,
+) -> None:
+    """Run the main job: add text to a video-audio space with eight strategies, and compare."""
+    (opened,), chosen = definitions([DEMO_SCENARIO], DEMO_STRATEGIES, settings)
+    outcomes = _train(_tasks(opened, ready(chosen), seeds, out, options), jobs, threads)
+    if _any_finished(outcomes):
+        _show_demo(out)
+    end_after(outcomes)
+
+
+def _show_demo(out: Path) -> None:
+    from continual_mm.comparison.compare import compare
+
+    comparison = compare([out / DEMO_SCENARIO], baseline="naive")
+    cli_results.print_comparison(comparison)
+    picture = out / f"{DEMO_SCENARIO}.png"
+    from continual_mm.comparison.figure import draw
+
+    draw(comparison, DEMO_SCENARIO, picture)
+    terminal.out.print(
+        f"picture: {picture}\n"
+        f"next: continual-mm board {out}            losses, recalls and forgetting over time\n"
+        f"      continual-mm list                  other scenarios and strategies\n"
+        f"      continual-mm copy {DEMO_SCENARIO}           a scenario to change, then run"
+    )
+
+
+COMMANDS = (run, demo)

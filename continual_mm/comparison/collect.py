@@ -1,0 +1,101 @@
+"""Read finished runs below some folders, and see that those compared belong together."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from continual_mm.comparison.exported import read_exported
+from continual_mm.comparison.finished import FinishedRun, read_finished
+from continual_mm.runs.status import find_exports, find_runs, is_finished
+from continual_mm.system.errors import Complaint, RefusedError, first_few
+
+
+def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
+    """Read every finished run at or below some folders; links to other folders are not followed.
+
+    Args:
+        folders: Of a seed, a strategy, a scenario or of many scenarios, or what ``export`` wrote.
+            A run that is below more than one of them counts once.
+
+    Returns:
+        The finished runs, and the folders of unfinished ones.
+
+    Raises:
+        RefusedError: If a folder is missing, if there is no finished run in any of them, or, with
+            a complaint for each run, if files of finished runs are damaged.
+    """
+    places = [Path(folder) for folder in folders]
+    found = find_runs(places)
+    finished = [path for path in found if is_finished(path)]
+    exports = find_exports(places)
+    if not finished and not exports:
+        shown = ", ".join(map(str, places)) or "no folder"
+        problem = f"no finished run among {len(found)}" if found else "there is no run in it"
+        remedy = "give a folder that continual-mm run wrote to; an unfinished run goes on with it"
+        raise RefusedError(Complaint(shown, problem, remedy))
+    runs: list[FinishedRun] = []
+    complaints: list[Complaint] = []
+    for path in finished:
+        try:
+            runs.append(read_finished(path))
+        except RefusedError as error:
+            complaints += error.complaints
+    for path in exports:
+        try:
+            runs += read_exported(path)
+        except RefusedError as error:
+            complaints += error.complaints
+    if complaints:
+        raise RefusedError(complaints)
+    return runs, [path for path in found if path not in finished]
+
+
+def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun]]]:
+    """Sort runs by scenario and strategy; seeds ascend.
+
+    Raises:
+        RefusedError: If runs of one name have different definitions, or a seed is there twice: to
+            pool them would be wrong, and to choose between them arbitrary.
+    """
+    groups: dict[str, dict[str, list[FinishedRun]]] = {}
+    complaints: list[Complaint] = []
+    firsts: dict[str, FinishedRun] = {}
+    for run in sorted(runs, key=lambda run: (run.scenario, run.strategy, run.seed)):
+        first = firsts.setdefault(run.scenario, run)
+        complaints += _misfit(f"scenario '{run.scenario}'", first, first.task, run, run.task)
+        peers = groups.setdefault(run.scenario, {}).setdefault(run.strategy, [])
+        if peers:
+            complaints += _misfit_among(peers, run)
+        peers.append(run)
+    if complaints:
+        raise RefusedError(complaints)
+    return groups
+
+
+def _misfit_among(peers: list[FinishedRun], run: FinishedRun) -> Iterator[Complaint]:
+    """What keeps a run from being one more seed of a strategy."""
+    first, last = peers[0], peers[-1]
+    what = f"strategy '{run.strategy}'"
+    yield from _misfit(what, first, first.protection, run, run.protection)
+    if last.seed == run.seed:
+        problem = f"seed {run.seed} of {what} is also in {last.folder}"
+        yield Complaint(str(run.folder), problem, "give one of the two")
+
+
+def _misfit(
+    what: str, first: FinishedRun, expected: Any, run: FinishedRun, given: Any
+) -> Iterator[Complaint]:
+    keys = list(differing(expected, given))
+    if keys:
+        problem = f"{what} is not that of {first.folder}: {first_few(keys)} differ"
+        yield Complaint(str(run.folder), problem, "compare them separately")
+
+
+def differing(first: Any, second: Any, where: str = "") -> Iterator[str]:
+    """Dotted keys below which two definitions differ; a missing key is as good as null."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        for key in dict.fromkeys((*first, *second)):
+            inner = f"{where}.{key}" if where else str(key)
+            yield from differing(first.get(key), second.get(key), inner)
+    elif first != second:
+        yield where

@@ -1,0 +1,254 @@
+"""Strategies of a scenario side by side: means, intervals, differences to a baseline."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from continual_mm.comparison.collect import collect, grouped
+from continual_mm.comparison.estimates import (
+    Draws,
+    Estimate,
+    Floats,
+    intransigence,
+    measures,
+    stability_gap,
+)
+from continual_mm.comparison.finished import FinishedRun, PairFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What a strategy achieved, as fractions on the test split; None where undefined.
+
+    Attributes:
+        harmonic_mean: Of old and new pairs' R@1, each averaged over seeds first.
+        old_pairs: R@1 after the last stage of pairs trained before it.
+        new_pairs: The same of pairs first trained in it.
+        emergent_pairs: The same of pairs never trained.
+        retention: Share of what old pairs had learned above chance at birth that is left.
+        forgetting: What old pairs lost from their best earlier stage.
+        intransigence: What new pairs lack of joint training.
+        stability_gap: How far old pairs fell inside the last stage, at their worst; each seed's
+            own, so the interval is over seeds alone.
+    """
+
+    harmonic_mean: Estimate | None
+    old_pairs: Estimate | None
+    new_pairs: Estimate | None
+    emergent_pairs: Estimate | None
+    retention: Estimate | None
+    forgetting: Estimate | None
+    intransigence: Estimate | None
+    stability_gap: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One strategy on one scenario.
+
+    Attributes:
+        strategy: Its name.
+        joint: Whether it trains everything at once.
+        seeds: The seeds of its finished runs, ascending.
+        headline: What it achieved.
+        difference: Its harmonic mean minus the baseline's, over the same queries and seeds.
+        memory_bytes: Kept of the past, mean over seeds.
+        seconds: Duration, mean over seeds.
+        recalls: Pair -> R@1 after each stage, both directions averaged; None before birth.
+        cumulative: Whether each of its stages trains everything seen until then.
+    """
+
+    strategy: str
+    joint: bool
+    seeds: tuple[int, ...]
+    headline: Headline
+    difference: Estimate | None
+    memory_bytes: int
+    seconds: float
+    recalls: Mapping[str, tuple[Estimate | None, ...]]
+    cumulative: bool = False
+
+    @property
+    def bound(self) -> bool:
+        """Whether it meets all items, past ones too: no competitor, but what to measure one by."""
+        return self.joint or self.cumulative
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioReport:
+    """The strategies of one scenario.
+
+    Attributes:
+        arrivals: Names of the modalities that each stage adds.
+        pairs: Every pair, sorted by name.
+        rows: Best harmonic mean first, undefined ones last.
+    """
+
+    arrivals: tuple[tuple[str, ...], ...]
+    pairs: Mapping[str, PairFacts]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All scenarios compared.
+
+    Attributes:
+        baseline: The strategy that differences are taken to.
+        reports: By scenario, sorted by name.
+        notes: What a reader of the numbers should know, such as runs left out.
+    """
+
+    baseline: str
+    reports: Mapping[str, ScenarioReport]
+    notes: tuple[str, ...]
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Names of the scenarios."""
+        return tuple(self.reports)
+
+
+def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
+    """Compare every finished run at or below some folders.
+
+    Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over test queries and
+    seeds, with dice of its own: the same runs give the same numbers. A single seed says nothing
+    about others, and its interval covers the queries only.
+
+    Args:
+        folders: Of a seed, a strategy, a scenario or of many scenarios.
+        baseline: The strategy that differences are taken to.
+
+    Raises:
+        RefusedError: If there is no finished run, a file is damaged, or runs of one name were
+            defined differently.
+    """
+    runs, unfinished = collect(folders)
+    notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]
+    reports: dict[str, ScenarioReport] = {}
+    for scenario, strategies in grouped(runs).items():
+        if next(iter(strategies.values()))[0].pairs:
+            reports[scenario] = _Table(scenario, strategies, baseline, notes).report()
+        else:
+            notes.append(f"{scenario}: left out, a single modality has no pair to compare")
+    return Comparison(baseline, reports, tuple(notes))
+
+
+class _Table:
+    """Works out the rows of one scenario; what needs saying goes to the notes."""
+
+    def __init__(
+        self,
+        scenario: str,
+        strategies: Mapping[str, Sequence[FinishedRun]],
+        baseline: str,
+        notes: list[str],
+    ) -> None:
+        self._scenario = scenario
+        self._strategies = strategies
+        self._baseline = baseline
+        self._notes = notes
+        every = [run for runs in strategies.values() for run in runs]
+        self._first = every[0]
+        self._pairs = self._first.pairs
+        self._draws = Draws(every)
+        self._joint = self._choose_joint()
+        self._known: dict[tuple[str, tuple[int, ...]], Floats] = {}
+
+    def report(self) -> ScenarioReport:
+        """The scenario's rows, sorted."""
+        if self._baseline not in self._strategies:
+            self._note(f"no finished run of the baseline {self._baseline}, hence no differences")
+        single = [name for name, runs in self._strategies.items() if len(runs) == 1]
+        if single:
+            named = ", ".join(single)
+            self._note(f"only one seed of {named}; intervals then cover queries, not seeds")
+        hoarders = [name for name, runs in self._strategies.items() if runs[0].cumulative]
+        if hoarders:
+            named = ", ".join(hoarders)
+            self._note(f"{named}: every past item is trained again, which no memory above counts")
+        rows = sorted((self._row(name) for name in self._strategies), key=_order)
+        return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows))
+
+    def _row(self, strategy: str) -> Row:
+        runs = self._strategies[strategy]
+        seeds = tuple(run.seed for run in runs)
+        recalls = self._recalls(strategy, seeds)
+        headline = {name: Estimate.of(v) for name, v in measures(recalls, self._pairs).items()}
+        return Row(
+            strategy=strategy,
+            joint=runs[0].joint,
+            seeds=seeds,
+            headline=Headline(
+                **headline,
+                intransigence=self._intransigence(strategy),
+                stability_gap=Estimate.of(stability_gap(runs)),
+            ),
+            difference=self._difference(strategy),
+            memory_bytes=round(np.mean([run.memory_bytes for run in runs])),
+            seconds=float(np.mean([run.seconds for run in runs])),
+            recalls={
+                pair: tuple(map(Estimate.of, recalls[:, :, place].T))
+                for place, pair in enumerate(self._pairs)
+            },
+            cumulative=runs[0].cumulative,
+        )
+
+    def _difference(self, strategy: str) -> Estimate | None:
+        if strategy == self._baseline or self._baseline not in self._strategies:
+            return None
+        both = self._paired(strategy, self._baseline)
+        if both is None:
+            return None
+        own, other = (measures(recalls, self._pairs)["harmonic_mean"] for recalls in both)
+        return Estimate.of(own - other)
+
+    def _intransigence(self, strategy: str) -> Estimate | None:
+        if self._joint is None or self._strategies[strategy][0].joint:
+            return None
+        both = self._paired(strategy, self._joint)
+        return None if both is None else Estimate.of(intransigence(*both, self._pairs))
+
+    def _paired(self, strategy: str, other: str) -> tuple[Floats, Floats] | None:
+        """Recalls of two strategies over the seeds that both have; None if there is none."""
+        first, second = self._strategies[strategy], self._strategies[other]
+        seeds = tuple(sorted({run.seed for run in first} & {run.seed for run in second}))
+        if len(seeds) < max(len(first), len(second)):
+            over = f"over seeds {', '.join(map(str, seeds))} only" if seeds else "nowhere"
+            self._note(f"{strategy} and {other} have different seeds: compared {over}")
+        if not seeds:
+            return None
+        return self._recalls(strategy, seeds), self._recalls(other, seeds)
+
+    def _recalls(self, strategy: str, seeds: tuple[int, ...]) -> Floats:
+        """Recalls of a strategy over some of its seeds; worked out once."""
+        if (strategy, seeds) not in self._known:
+            runs = [run for run in self._strategies[strategy] if run.seed in seeds]
+            self._known[strategy, seeds] = self._draws.recalls(runs)
+        return self._known[strategy, seeds]
+
+    def _choose_joint(self) -> str | None:
+        """Whom intransigence is taken to."""
+        joint = [name for name, runs in self._strategies.items() if runs[0].joint]
+        if len(joint) > 1 and "joint" not in joint:
+            self._note(f"several joint strategies, {', '.join(joint)}: no intransigence")
+            return None
+        return ("joint" if "joint" in joint else joint[0]) if joint else None
+
+    def _note(self, text: str) -> None:
+        note = f"{self._scenario}: {text}"
+        if note not in self._notes:
+            self._notes.append(note)
+
+
+def _order(row: Row) -> tuple[float, float, str]:
+    """Best harmonic mean first; where there is none, best new pairs."""
+    harmonic, new = row.headline.harmonic_mean, row.headline.new_pairs
+    return (
+        -harmonic.mean if harmonic else np.inf,
+        -new.mean if new else np.inf,
+        row.strategy,
+    )

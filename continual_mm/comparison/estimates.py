@@ -1,0 +1,206 @@
+"""From the ranks of a strategy's runs to means and intervals, replicate by replicate.
+
+Every function here works on replicates: the first is the data as they are and gives the mean, the
+others resample queries and seeds and give the interval. A measure is computed within each of them
+from the mean over seeds of every pair's recall, whether it is linear (old pairs) or not (harmonic
+mean, forgetting, retention). Only the stability gap is each seed's own: no ranks are kept of
+evaluations inside a stage, so its interval is over seeds alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from continual_mm.comparison.finished import FinishedRun, PairFacts
+from continual_mm.metrics import forgetting
+from continual_mm.metrics.bootstrap import interval, resample_weights, weighted_recall
+from continual_mm.runs.records import Role
+
+Floats = npt.NDArray[np.float64]
+
+REPLICATES = 2000
+_DICE = 0
+"""Where the dice start; the same runs always have the same intervals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measure and its 95 % interval.
+
+    Attributes:
+        mean: The measure of the data as they are.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, replicates: Floats) -> Self | None:
+        """The estimate from (1 + replicates,) values; None if the first is undefined."""
+        low, high = interval(replicates[1:])
+        if np.isnan([replicates[0], low, high]).any():
+            return None
+        return cls(float(replicates[0]), float(low), float(high))
+
+
+class Draws:
+    """The resampled queries and seeds of a scenario, the same for all its strategies.
+
+    Attributes:
+        rows: (queries,) dataset rows of the test items of any pair, ascending.
+    """
+
+    def __init__(self, runs: Sequence[FinishedRun]) -> None:
+        """Draw.
+
+        Args:
+            runs: All runs of the scenario, which has a pair; pairs may have different items.
+        """
+        lists = [ranked.rows for run in runs for ranked in run.ranked.values()]
+        self.rows = np.unique(np.concatenate(lists))
+        drawn, _ = resample_weights(
+            len(self.rows), 1, replicates=REPLICATES, generator=np.random.default_rng(_DICE)
+        )
+        self._queries = after_ones(drawn)
+
+    def recalls(self, runs: Sequence[FinishedRun]) -> Floats:
+        """R@1 of every pair at every stage end, both directions averaged, mean over seeds.
+
+        Args:
+            runs: The seeds of one strategy. For equally many runs the same places are drawn, so
+                give those of two strategies in the same order of seeds to compare them.
+
+        Returns:
+            (1 + replicates, stages, pairs), fractions; NaN before birth, where joint training has
+            no score, and where a replicate drew none of a pair's items.
+        """
+        stages, pairs = len(runs[0].arrivals), list(runs[0].pairs)
+        found = np.full((len(runs), stages, len(pairs), len(self.rows)), np.nan)
+        for place, run in enumerate(runs):
+            for (stage, pair), ranked in run.ranked.items():
+                queries = np.searchsorted(self.rows, ranked.rows)
+                found[place, stage, pairs.index(pair), queries] = (ranked.ranks < 1).mean(axis=0)
+        cells = found.reshape(len(runs), -1, len(self.rows))
+        recall = weighted_recall(cells, self._queries, seed_weights(len(runs)))
+        return recall.reshape(-1, stages, len(pairs))
+
+
+def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Floats]:
+    """The headline measures of a strategy in every replicate.
+
+    Args:
+        recalls: (1 + replicates, stages, pairs), from :meth:`Draws.recalls`.
+        pairs: What the pairs are, in the order of the recalls.
+
+    Returns:
+        Name -> (1 + replicates,). ``old_pairs``, ``new_pairs`` and ``emergent_pairs`` are mean R@1
+        after the last stage, ``harmonic_mean`` is that of the first two; ``forgetting`` and
+        ``retention`` are means over old pairs. NaN where undefined.
+    """
+    last = recalls[:, -1]
+    old, new, emergent = (_mean(last, pairs, role) for role in ("old", "new", "emergent"))
+    both = zip(old.tolist(), new.tolist(), strict=True)
+    chance = np.array([facts.chance for facts in pairs.values()])
+    births = np.array([facts.birth for facts in pairs.values()], dtype=np.int64)
+    lost = _by_replicate(_forgetting, recalls, births, chance)
+    kept = _by_replicate(_retention, recalls, births, chance)
+    return {
+        "harmonic_mean": np.array([forgetting.harmonic_mean(a, b) for a, b in both]),
+        "old_pairs": old,
+        "new_pairs": new,
+        "emergent_pairs": emergent,
+        "retention": _mean(kept, pairs, "old"),
+        "forgetting": _mean(lost, pairs, "old"),
+    }
+
+
+def intransigence(recalls: Floats, joint: Floats, pairs: Mapping[str, PairFacts]) -> Floats:
+    """What learning late cost the new pairs, in every replicate; positive means held back.
+
+    Args:
+        recalls: (1 + replicates, stages, pairs) of a strategy.
+        joint: The same of joint training, over the same seeds.
+        pairs: What the pairs are, in the order of the recalls.
+
+    Returns:
+        (1 + replicates,) the mean over new pairs, joint minus learned after the last stage: a new
+        pair may have been born earlier without having been trained.
+    """
+    births = np.zeros(len(pairs), dtype=np.int64)
+    held = _by_replicate(forgetting.intransigence, recalls[:, -1:], births, joint[:, -1])
+    return _mean(held, pairs, "new")
+
+
+def stability_gap(runs: Sequence[FinishedRun]) -> Floats:
+    """How far old pairs fell inside the last stage, mean over seeds, in every replicate.
+
+    Returns:
+        (1 + replicates,) the same in all of them for a single seed; NaN unless every run was
+        evaluated inside its last stage.
+    """
+    gaps = np.array([run.stability_gap for run in runs])
+    mean: Floats = (seed_weights(len(runs)) * gaps).mean(axis=1)
+    return mean
+
+
+def _mean(values: Floats, pairs: Mapping[str, PairFacts], role: Role) -> Floats:
+    """Mean over the pairs of one role: (replicates, pairs) -> (replicates,)."""
+    chosen = [place for place, facts in enumerate(pairs.values()) if facts.role == role]
+    if not chosen:
+        return np.full(len(values), np.nan)
+    mean: Floats = values[:, chosen].mean(axis=1)
+    return mean
+
+
+def _forgetting(scores: Floats, births: npt.NDArray[np.int64], _: Floats) -> Floats:
+    return forgetting.forgetting(scores, births)
+
+
+def _retention(scores: Floats, births: npt.NDArray[np.int64], chance: Floats) -> Floats:
+    return forgetting.retention(scores, births, chance=chance)
+
+
+def _by_replicate(
+    measure: Callable[[Floats, npt.NDArray[np.int64], Floats], Floats],
+    recalls: Floats,
+    births: npt.NDArray[np.int64],
+    other: Floats,
+) -> Floats:
+    """Apply a measure of (stages, pairs) to all replicates at once, as if each were more pairs.
+
+    Args:
+        measure: Takes scores, births and one more number per pair.
+        recalls: (replicates, stages, pairs).
+        births: (pairs,).
+        other: (pairs,) or (replicates, pairs).
+
+    Returns:
+        (replicates, pairs); NaN where a score after birth is missing.
+    """
+    replicates, stages, pairs = recalls.shape
+    scores = recalls.transpose(1, 0, 2).reshape(stages, -1)
+    born = np.tile(births, replicates)
+    numbers = np.broadcast_to(other, (replicates, pairs)).reshape(-1)
+    whole = ~(np.isnan(scores) & (np.arange(stages)[:, None] >= born)).any(axis=0)
+    found = np.full(replicates * pairs, np.nan)
+    found[whole] = measure(scores[:, whole], born[whole], numbers[whole])
+    return found.reshape(replicates, pairs)
+
+
+def seed_weights(seeds: int) -> Floats:
+    """(1 + replicates, seeds), the same whenever there are as many."""
+    _, drawn = resample_weights(
+        1, seeds, replicates=REPLICATES, generator=np.random.default_rng([_DICE, seeds])
+    )
+    return after_ones(drawn)
+
+
+def after_ones(weights: Floats) -> Floats:
+    """Weights of all replicates, those of the data as they are first."""
+    return np.concatenate([np.ones((1, weights.shape[1])), weights])

@@ -1,0 +1,193 @@
+"""A picture of a comparison: recall of every pair over the stages, one line per strategy."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from continual_mm.comparison.compare import Comparison, Row, ScenarioReport
+from continual_mm.comparison.estimates import Estimate
+from continual_mm.runs.records import Role
+from continual_mm.system.files import written
+
+_DOTS_PER_INCH = 140
+_WIDTH = 10.0
+_PANELS_A_ROW = 3
+_KEYS_A_ROW = 4
+_STAGES_WITH_NAMES = 4
+_SPREAD = 0.4
+"""Width over which the strategies of one stage stand side by side, in stages."""
+
+_INK, _FAINT, _RULE = "#333333", "#6b6b6b", "#e3e3e3"
+_BASELINE = "#808080"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito's palette without yellow, which vanishes on white: safe for the colour-blind."""
+_MARKERS = ("s", "^", "D", "v", "P", "X", "*")
+"""One more than colours, so that 42 strategies look different."""
+_DASHES = ("--", ":", "-.")
+_ROLES: dict[Role, str] = {
+    "old": "old: trained before the last stage",
+    "new": "new: first trained in the last stage",
+    "emergent": "emergent: never trained",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How a strategy is drawn, and how far beside its stage it stands."""
+
+    colour: str
+    line: str
+    marker: str
+    shift: float = 0.0
+
+
+def draw(comparison: Comparison, scenario: str, path: Path) -> None:
+    """Write a PNG, 1400 pixels wide, with one panel per pair, old pairs first.
+
+    Lines begin at a pair's birth. The strategies of a stage stand side by side, so that their 95 %
+    intervals can be told apart; joint training has no stages and is a dashed line. A strategy
+    looks the same in all pictures of one comparison.
+
+    Args:
+        comparison: From :func:`~continual_mm.comparison.compare.compare`.
+        scenario: One of its scenarios.
+        path: The file; it appears whole or not at all.
+    """
+    with written(path) as temporary:
+        plot(comparison, scenario).savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
+
+
+def plot(comparison: Comparison, scenario: str) -> Figure:
+    """The figure that :func:`draw` writes."""
+    report = comparison.reports[scenario]
+    looks = _looks(comparison, report.rows)
+    order = list(_ROLES)
+    pairs = sorted(report.pairs, key=lambda name: order.index(report.pairs[name].role))
+    columns = min(len(pairs), _PANELS_A_ROW)
+    lines = math.ceil(len(pairs) / columns)
+    figure = Figure(figsize=(_WIDTH, 1.7 + 3.0 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(pairs) :]:
+        axes.remove()
+    for axes, pair in zip(grid.flat, pairs, strict=False):
+        for row in report.rows:
+            _draw_strategy(axes, row.recalls[pair], looks[row.strategy])
+        _dress(axes, pair, report)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("R@1 in %, mean of directions", fontsize=9, color=_FAINT)
+    grid[0, 0].set_ylim(0, 1.04 * grid[0, 0].get_ylim()[1])
+    _name(figure, scenario, report.rows, looks)
+    return figure
+
+
+def _looks(comparison: Comparison, rows: Sequence[Row]) -> dict[str, _Look]:
+    """A look per strategy of a scenario; styles are given out over all scenarios."""
+    joint = {row.strategy: row.joint for one in comparison.reports.values() for row in one.rows}
+    styles = {comparison.baseline: (_BASELINE, "-", "o")}
+    supply, dashes = zip(cycle(_COLOURS), cycle(_MARKERS), strict=False), cycle(_DASHES)
+    for strategy in sorted(joint):
+        if joint[strategy]:
+            styles[strategy] = (_INK, next(dashes), "")
+        elif strategy not in styles:
+            colour, marker = next(supply)
+            styles[strategy] = (colour, "-", marker)
+    abreast = [row.strategy for row in rows if not row.joint]
+    step = _SPREAD / max(len(abreast) - 1, 1)
+    shifts = {name: (i - (len(abreast) - 1) / 2) * step for i, name in enumerate(abreast)}
+    return {
+        row.strategy: _Look(*styles[row.strategy], shift=shifts.get(row.strategy, 0.0))
+        for row in rows
+    }
+
+
+def _draw_strategy(axes: Axes, recalls: Sequence[Estimate | None], look: _Look) -> None:
+    """One line with intervals; a level across the panel for joint training."""
+    points = [(stage, value) for stage, value in enumerate(recalls, start=1) if value is not None]
+    if not points:
+        return
+    if not look.marker:
+        _, last = points[-1]
+        axes.axhspan(100 * last.low, 100 * last.high, color=look.colour, alpha=0.07, lw=0)
+        axes.axhline(100 * last.mean, color=look.colour, ls=look.line, lw=1.4)
+        return
+    means = np.array([100 * value.mean for _, value in points])
+    ends = np.array([[100 * value.low, 100 * value.high] for _, value in points]).T
+    axes.errorbar(
+        [stage + look.shift for stage, _ in points],
+        means,
+        yerr=np.maximum([means - ends[0], ends[1] - means], 0),
+        color=look.colour,
+        ls=look.line,
+        marker=look.marker,
+        lw=1.6,
+        elinewidth=1.1,
+        ms=8,
+        mec="white",
+        mew=0.5,
+        zorder=3,
+    )
+
+
+def _dress(axes: Axes, pair: str, report: ScenarioReport) -> None:
+    """Title, stages, a quiet grid."""
+    axes.set_title(pair, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=18)
+    axes.annotate(
+        _ROLES[report.pairs[pair].role],
+        xy=(0, 1),
+        xytext=(0, 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9,
+        color=_FAINT,
+    )
+    stages = range(1, len(report.arrivals) + 1)
+    axes.set_xticks(stages, _stage_labels(report.arrivals), fontsize=9, color=_INK)
+    axes.set_xlim(0.55, len(stages) + 0.45)
+    axes.tick_params(length=0, labelsize=9, labelcolor=_INK)
+    axes.grid(axis="y", color=_RULE, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_RULE)
+
+
+def _stage_labels(arrivals: Sequence[Sequence[str]]) -> list[str]:
+    """What arrived under each stage, where there is room for it."""
+    if len(arrivals) > _STAGES_WITH_NAMES:
+        return [str(stage) for stage in range(1, len(arrivals) + 1)]
+    return [
+        "\n".join([f"stage {stage}", *(f"+ {name}" for name in added)])
+        for stage, added in enumerate(arrivals, start=1)
+    ]
+
+
+def _name(figure: Figure, scenario: str, rows: Sequence[Row], looks: dict[str, _Look]) -> None:
+    """Title and legend; strategies are listed best first, as in the table."""
+    counts = [len(row.seeds) for row in rows]
+    fewest, most = min(counts), max(counts)
+    seeds = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
+    title = f"{scenario}: recall at 1 of every pair after each stage, test split, {seeds}"
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
+    keys = [
+        Line2D([], [], color=look.colour, ls=look.line, marker=look.marker, ms=7, label=name)
+        for name, look in ((row.strategy, looks[row.strategy]) for row in rows)
+    ]
+    columns = min(len(keys), _KEYS_A_ROW)
+    joint = "; dashed: everything trained at once" if any(row.joint for row in rows) else ""
+    legend = figure.legend(
+        handles=[key for column in range(columns) for key in keys[column::columns]],
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=10,
+        labelcolor=_INK,
+        title=f"95 % intervals over queries and seeds{joint}",
+        title_fontsize=9,
+    )
+    legend.get_title().set_color(_FAINT)

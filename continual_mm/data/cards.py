@@ -1,0 +1,83 @@
+"""Published datasets that a user has to bring: what they contain, and where they are put.
+
+Imports no numpy, so that scenarios on them can be listed and checked on any machine.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from platformdirs import user_data_path
+
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.system.errors import Complaint, RefusedError
+
+DATA_VARIABLE = "CONTINUAL_MM_DATA"
+"""Environment variable that names another folder for them than the user's data folder."""
+
+FORM = "store.json"
+"""What makes a folder a store."""
+
+
+def _card(name: str, frames: int, *, classes: bool = False) -> DatasetCard:
+    modalities = (
+        Modality("video", Kind.VECTOR, (4096,)),
+        Modality("audio", Kind.SPECTROGRAM, (frames, 40)),
+        Modality("text", Kind.TOKENS, (20, 300)),
+    )
+    return DatasetCard(name, modalities, (0, 0, 0), f"{name}, not here", classes)
+
+
+PUBLISHED: Mapping[str, DatasetCard] = MappingProxyType(
+    {
+        "howto100m": _card("howto100m", 1000),
+        "youcook2": _card("youcook2", 5120),
+        "msrvtt": _card("msrvtt", 3072),
+        "lsmdc": _card("lsmdc", 3072),
+        "crosstask": _card("crosstask", 1024),
+        "ucf101": _card("ucf101", 1000, classes=True),
+        "hmdb51": _card("hmdb51", 1000, classes=True),
+    }
+)
+"""Their cards as published, which count as long as they are not there; items are not known then."""
+
+
+def place_of(name: str) -> Path:
+    """The folder of the store that a published dataset is converted to."""
+    folder = os.environ.get(DATA_VARIABLE)
+    return (Path(folder) if folder else user_data_path("continual_mm")) / name
+
+
+def steps_of(store: Path) -> Path:
+    """The file beside a dataset that says when its videos show which steps."""
+    return store.with_name(f"{store.name}.steps.csv")
+
+
+def is_here(name: str) -> bool:
+    """Whether a published dataset has been converted."""
+    return (place_of(name) / FORM).is_file()
+
+
+def brought(name: str) -> Path:
+    """The store of a published dataset.
+
+    Raises:
+        RefusedError: If it has not been converted.
+    """
+    if found := absent([name]):
+        raise RefusedError(found)
+    return place_of(name)
+
+
+def absent(names: Iterable[str]) -> list[Complaint]:
+    """A complaint about each published dataset among some names that has not been converted."""
+    lacking = [name for name in dict.fromkeys(names) if name in PUBLISHED and not is_here(name)]
+    return [
+        Complaint(
+            f"dataset '{name}'",
+            f"is not in {place_of(name)}",
+            f"convert the published files: continual-mm data convert {name} --help",
+        )
+        for name in lacking
+    ]

@@ -1,1 +1,0 @@
-"""Published files, and records of whatever origin, made into packs and stores."""

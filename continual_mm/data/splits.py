@@ -1,0 +1,81 @@
+"""Which items of a published training set are held out: whole videos, by their names alone."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import islice
+
+from continual_mm.data.schema import Record
+from continual_mm.system.errors import Complaint, RefusedError
+
+_TRAINING, _VALIDATION, _TEST = range(3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Shares of the training items that are kept from training.
+
+    Attributes:
+        validation: In [0, 1).
+        test: In [0, 1); the two together below 1.
+        named: The splits of videos that are not dealt by their names' hashes.
+
+    Raises:
+        RefusedError: If nothing would be left, or a share is negative.
+    """
+
+    validation: float = 0.0
+    test: float = 0.0
+    named: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shares = (self.validation, self.test)
+        if not all(share >= 0 for share in shares) or not sum(shares) < 1:
+            problem = f"{self.validation:g} and {self.test:g} leave nothing to train on"
+            remedy = "give shares of at least 0 that sum to less than 1"
+            raise RefusedError(Complaint("validation and test", problem, remedy))
+
+    def split(self, name: str) -> int:
+        """0, 1 or 2 for a video; what is added later changes nothing for what was there."""
+        if name in self.named:
+            return self.named[name]
+        place = _place(name)
+        if place < self.validation:
+            return _VALIDATION
+        return _TEST if place < self.validation + self.test else _TRAINING
+
+    def among(self, videos: Collection[str], *, usable: Callable[[str], bool] = bool) -> "HeldOut":
+        """The same, with a video in each split whose share is not 0.
+
+        Where hashes give such a split none, it gets the training video of the lowest hash, as long
+        as another is left to train on.
+
+        Args:
+            videos: All names that there will be.
+            usable: Whether a video can be expected to be read; asked of few.
+        """
+        named: dict[str, int] = {}
+        for split, share in ((_VALIDATION, self.validation), (_TEST, self.test)):
+            if share and not any(map(usable, self._dealt_to(split, videos))):
+                left = (name for name in self._dealt_to(_TRAINING, videos) if name not in named)
+                found = tuple(islice(filter(usable, sorted(left, key=_place)), 2))
+                if len(found) == 2:
+                    named[found[0]] = split
+        return replace(self, named=named)
+
+    def _dealt_to(self, split: int, videos: Iterable[str]) -> Iterator[str]:
+        return (name for name in videos if self.split(name) == split)
+
+    def dealt(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Records, some of those for training now for validation or test; groups stay whole."""
+        for record in records:
+            if record["split"] != _TRAINING:
+                yield record
+            else:
+                yield record | {"split": self.split(str(record.get("group", record["ids"])))}
+
+
+def _place(name: str) -> float:
+    """A video's place in [0, 1), by its name alone."""
+    digest = blake2b(name.encode(), digest_size=8, person=b"held out").digest()
+    return int.from_bytes(digest, "big") / 2**64

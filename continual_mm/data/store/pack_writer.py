@@ -1,0 +1,106 @@
+"""Writes records as a feature pack, for sets that fit into memory."""
+
+import os
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.data.findings import FaultError
+from continual_mm.data.pack import machine_memory, provenance_column, write_pack
+from continual_mm.data.schema import KIND, LENGTH, PRESENT
+from continual_mm.data.store.form import DType, ModalityForm, described
+from continual_mm.data.store.records import Faults, RowMaker, check_occurrence, said_of, with_times
+from continual_mm.definitions.modality import SPLITS, Modality, Provenance
+from continual_mm.system.errors import Complaint, first_few
+from continual_mm.system.files import writing
+
+
+def write_pack_from(
+    records: Iterable[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    *,
+    layout: tuple[Modality, ...],
+    dtype: DType = "float32",
+    left_out: list[Complaint] | None = None,
+    memory: int | None = None,
+    provenance: Provenance | None = None,
+) -> None:
+    """Write records as a feature pack, padded to the longest, or to the layout's time if longer.
+
+    Args:
+        records: As :func:`~continual_mm.data.store.writer.write_store` takes them.
+        path: Where to; an existing file is replaced in one step.
+        layout: What the items have.
+        dtype: In which features are stored.
+        left_out: Takes the complaints about faulty records, which then are left out; without it
+            they end the writing.
+        memory: Bytes that the features may take when they are read, as float32; None for what this
+            machine has.
+        provenance: How published files were converted into the records.
+
+    Raises:
+        RefusedError: With everything that is wrong, items named, or if they do not fit into memory.
+    """
+    faults = Faults(str(path), left_out)
+    modalities = described(layout, str(path), dtype)
+    maker = RowMaker(modalities, dtype, {})
+    rows: list[dict[str, Any]] = []
+    most = machine_memory() if memory is None else memory
+    for record in records:
+        try:
+            rows.append(maker.row(record))
+        except FaultError as fault:
+            faults.about_record(said_of(record), fault)
+        _check_fits(with_times(modalities, maker.times), len(rows), most, faults)
+    _check_items(rows, maker.times, faults)
+    faults.refuse()
+    arrays: dict[str, NDArray[Any]] = {
+        column: np.array([row[column] for row in rows])
+        for column in ("ids", "split", *(maker.columns or ()))
+    }
+    for modality in with_times(modalities, maker.times):
+        arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
+    with writing(str(path)):
+        write_pack(path, arrays | provenance_column(provenance))
+
+
+def _check_fits(
+    modalities: Iterable[ModalityForm],
+    rows: int,
+    memory: int,
+    faults: Faults,
+) -> None:
+    needed = sum(4 * rows * prod(one.shape) for one in modalities)
+    if needed > memory:
+        problem = f"does not fit into {memory / 1e9:.1f} GB of memory from item {rows} on"
+        faults.about_store(problem, "write a store")
+        faults.refuse()
+
+
+def _check_items(rows: list[dict[str, Any]], times: Mapping[str, int], faults: Faults) -> None:
+    items = [sum(row["split"] == split for row in rows) for split in range(len(SPLITS))]
+    check_occurrence(times, items, faults)
+    if faults:
+        return
+    ids, counts = np.unique([row["ids"] for row in rows], return_counts=True)
+    if twice := [repr(str(one)) for one in ids[counts > 1]]:
+        faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
+
+
+def _padded(modality: ModalityForm, rows: list[Any], dtype: str) -> dict[str, NDArray[Any]]:
+    name, features = modality.name, modality.modality.features
+    longest = modality.shape[0] if modality.kind.has_length else 1
+    lengths = np.array([0 if row is None else len(row) // features for row in rows])
+    values = np.zeros((len(rows), longest, features), dtype=dtype)
+    for number, row in enumerate(rows):
+        if row is not None:
+            values[number, : lengths[number]] = row.reshape(-1, features)
+    found: dict[str, NDArray[Any]] = {name: values.reshape(len(rows), *modality.shape)}
+    found[name + KIND] = np.array(str(modality.kind))
+    found[name + PRESENT] = lengths > 0
+    if modality.kind.has_length:
+        found[name + LENGTH] = lengths
+    return found

@@ -1,0 +1,389 @@
+"""What must hold for a single record, before anything of it is written."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import index
+from types import MappingProxyType
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from continual_mm.data.findings import FaultError, sound_text
+from continual_mm.data.store.form import ModalityForm, OptionalColumn, Window
+from continual_mm.definitions.modality import SPLITS
+from continual_mm.system.errors import Complaint, RefusedError
+
+_MOST_VALUES = 2**30
+"""Of one item; Arrow counts those of a block in 32 bits."""
+
+
+def sound_id(value: object) -> str:
+    """An item's name.
+
+    Raises:
+        FaultError: If it is no text or empty.
+    """
+    if not sound_text("ids", value):
+        raise FaultError("ids", "is empty", "items are told apart by their ids")
+    return str(value)
+
+
+def sound_number(column: str, value: Any) -> int:
+    """A whole number.
+
+    Raises:
+        FaultError: If it is none, or needs more than 64 bits.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = index(value)
+    except TypeError as error:
+        shown = value.item() if isinstance(value, np.generic) else value
+        raise FaultError(column, f"{shown!r} is no whole number") from error
+    if not -(2**63) <= number < 2**63:
+        raise FaultError(column, f"{number} does not fit into 64 bits")
+    return number
+
+
+def sound_name(column: str, value: Any) -> str:
+    """A text, or the digits of a whole number, as packs have for groups.
+
+    Raises:
+        FaultError: If it is neither.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(sound_number(column, value))
+    return sound_text(column, value)
+
+
+def sound_split(value: object) -> int:
+    """0, 1 or 2.
+
+    Raises:
+        FaultError: If it is anything else.
+    """
+    number = sound_number("split", value)
+    if not 0 <= number < len(SPLITS):
+        raise FaultError("split", f"no such split: {number}", "0 is training, 1 validation, 2 test")
+    return number
+
+
+def sound_features(modality: ModalityForm, value: Any, dtype: str) -> NDArray[Any]:
+    """One item's features, as they are stored: one axis, step after step.
+
+    Raises:
+        FaultError: If they are no finite floats of the modality's shape, or beyond the dtype.
+    """
+    name, shape = modality.name, modality.shape
+    array = _array(name, value)
+    expected = ("time", *shape[1:]) if modality.kind.has_length else shape
+    if array.dtype.kind != "f" and array.dtype != np.uint8:
+        raise FaultError(name, f"is {array.dtype}", "a modality holds floats (or uint8 pixels)")
+    tail = slice(modality.kind.has_length, None)
+    if array.ndim != len(shape) or array.shape[tail] != shape[tail]:
+        told = f"({', '.join(map(str, expected))}{',' * (len(expected) == 1)})"
+        raise FaultError(name, f"has shape {array.shape}", f"its items are {told}")
+    return sound_values(name, array, dtype).reshape(-1)
+
+
+def sound_part(name: str, value: Any, features: int, dtype: str) -> NDArray[Any]:
+    """A part of a recording, as it is stored: one axis, step after step; it may be empty.
+
+    Raises:
+        FaultError: If it is no array of finite floats of so many features, or beyond the dtype.
+    """
+    array = _array(name, value)
+    if array.dtype.kind != "f" and array.dtype != np.uint8:
+        raise FaultError(name, f"is {array.dtype}", "a recording holds floats (or uint8 pixels)")
+    if array.ndim < 2 or array[:1].size != features * len(array[:1]):
+        raise FaultError(name, f"has shape {array.shape}", f"it has {features} features per step")
+    if not len(array):
+        return np.empty(0, dtype=dtype)
+    return sound_values(name, array, dtype).reshape(-1)
+
+
+def sound_values(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Values in the dtype that they are stored in.
+
+    Raises:
+        FaultError: If there is none, if they are too many, not finite, or beyond the dtype.
+    """
+    if not 0 < array.size <= _MOST_VALUES:
+        raise FaultError(name, f"has shape {array.shape}", "leave it out where there is none")
+    with np.errstate(over="ignore"):
+        stored = array.astype(dtype)
+    if not np.isfinite(stored).all():
+        if not np.isfinite(array).all():
+            raise FaultError(name, "is not finite", "mend it, or leave it out")
+        problem = f"{np.abs(array.astype(np.float64)).max():g} is beyond {dtype}"
+        raise FaultError(name, problem, 'write dtype="float32"' if dtype == "float16" else "")
+    return stored
+
+
+def sound_words(modality: ModalityForm, value: Any) -> NDArray[np.int32]:
+    """One item's words, as rows of the table of words.
+
+    Raises:
+        FaultError: If they are no such rows, or there is none.
+    """
+    array = _array(modality.name, value)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        problem = f"is {array.dtype} of shape {array.shape}"
+        raise FaultError(modality.name, problem, "give the words' rows in the table: (time,)")
+    if not array.size:
+        raise FaultError(modality.name, "has no word", "leave it out where there is none")
+    if array.min() < 0 or array.max() >= modality.words:
+        problem = f"has a word outside 0..{modality.words - 1}"
+        raise FaultError(modality.name, problem, "give rows of the table of words")
+    return array.astype(np.int32)
+
+
+def sound_window(
+    modality: ModalityForm, value: Any, lengths: Sequence[Sequence[int]]
+) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
+    """Where an item lies, cut where the recording ends.
+
+    Args:
+        modality: What is cut out.
+        value: A :class:`Window`.
+        lengths: For each of the modality's parts, steps of every recording so far.
+
+    Returns:
+        The recording, and (parts,) begins and ends.
+
+    Raises:
+        FaultError: If it is no window of a recording, or an empty one that may not be empty.
+    """
+    name = modality.name
+    if not isinstance(value, Window):
+        raise FaultError(name, f"is {type(value).__name__}, no window", "give a Window")
+    recording = sound_number(name, value.recording)
+    if not 0 <= recording < len(lengths[0]):
+        raise FaultError(name, f"there is no recording {recording}", "write it before its items")
+    if len(value.spans) != len(modality.parts):
+        problem = f"has {len(value.spans)} spans"
+        raise FaultError(name, problem, f"give one for each of {', '.join(modality.parts)}")
+    bounds = [[sound_number(name, bound) for bound in span] for span in value.spans]
+    if any(len(span) != 2 or not 0 <= span[0] <= span[1] for span in bounds):
+        raise FaultError(name, f"{value.spans} are no spans", "each has 0 <= begin <= end")
+    steps = [of_part[recording] for of_part in lengths]
+    cut = np.minimum(bounds, np.array(steps)[:, None]).astype(np.int32)
+    if modality.reduce is None and cut[0, 0] == cut[0, 1]:
+        problem = f"lies outside recording {recording}, which has {steps[0]} steps"
+        raise FaultError(name, problem, "leave it out where there is none")
+    return recording, cut[:, 0], cut[:, 1]
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        # Lists of several lengths, tensors that are being trained.
+        raise FaultError(name, f"is no array ({error})") from error
+
+
+MOST = 100
+"""Faulty records after which no more are looked at."""
+
+
+class Faults:
+    """What was found wrong with records.
+
+    Args:
+        source: What to call the store.
+        left_out: Takes the complaints if faulty records are left out; without it they end the
+            writing.
+    """
+
+    def __init__(self, source: str, left_out: list[Complaint] | None) -> None:
+        self.source = source
+        self._left_out = left_out
+        self._complaints: list[Complaint] = []
+        self._records: Counter[tuple[str, str, str]] = Counter()
+        self._first: dict[int, tuple[str, str, str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._complaints)
+
+    def about_record(self, what: str, fault: FaultError) -> None:
+        """Complain about an item or a recording; of those with the same fault the first is named.
+
+        Raises:
+            RefusedError: If there were too many before.
+        """
+        complaint = self.complaint(what, fault)
+        if self._left_out is not None:
+            self._left_out.append(complaint)
+            return
+        said = (fault.column, fault.problem, fault.remedy)
+        if said not in self._records:
+            self._first[len(self._complaints)] = said
+            self._complaints.append(complaint)
+        self._records[said] += 1
+        if self._records.total() >= MOST:
+            self.about_store(f"nothing was looked at behind {MOST} faulty records")
+            self.refuse()
+
+    def complaint(self, what: str, fault: FaultError) -> Complaint:
+        """What there is to say of an item or a recording."""
+        column = f", column {fault.column!r}" if fault.column else ""
+        return Complaint(f"{self.source}, {what}{column}", fault.problem, fault.remedy)
+
+    def about_store(self, problem: str, remedy: str = "") -> None:
+        """Complain about the whole, which cannot be left out."""
+        self._complaints.append(Complaint(self.source, problem, remedy))
+
+    def refuse(self) -> None:
+        """End here if anything was found.
+
+        Raises:
+            RefusedError: With every complaint.
+        """
+        if self._complaints:
+            raise RefusedError(
+                self._counted(place, complaint) for place, complaint in enumerate(self._complaints)
+            )
+
+    def _counted(self, place: int, complaint: Complaint) -> Complaint:
+        more = self._records[self._first[place]] - 1 if place in self._first else 0
+        if not more:
+            return complaint
+        items = "item" if more == 1 else "items"
+        return replace(complaint, problem=f"{complaint.problem}, and in {more} more {items}")
+
+
+def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:
+    """Complain if there are no items, or about modalities that none has.
+
+    Args:
+        times: Modality -> the longest time; 0 if no item has it.
+        items: Per split.
+        faults: Takes the complaints.
+    """
+    if faults:
+        return
+    if not sum(items):
+        faults.about_store("has no items", "give at least one")
+        return
+    for name in (name for name, time in times.items() if not time):
+        faults.about_store(f"no item has the modality {name!r}", "leave it out of the layout")
+
+
+def with_times(
+    modalities: Iterable[ModalityForm], times: Mapping[str, int]
+) -> tuple[ModalityForm, ...]:
+    """The modalities with the longest times that occur, or the least they have, if that is more."""
+    return tuple(
+        one.model_copy(update={"shape": (max(times[one.name], one.shape[0]), *one.shape[1:])})
+        if one.kind.has_length
+        else one
+        for one in modalities
+    )
+
+
+OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
+
+_SOUND: Mapping[str, Callable[[str, object], str | int]] = MappingProxyType(
+    {"label": sound_number, "group": sound_name, "text_raw": sound_text}
+)
+
+
+class RowMaker:
+    """Checks records and makes rows of them.
+
+    Args:
+        modalities: What items may have.
+        dtype: In which features are stored.
+        longest: Modality -> steps behind which windows are cut.
+
+    Attributes:
+        columns: Which optional columns the items have; the first record decides.
+        groups: Name of a group -> its number.
+        times: Modality -> the longest time so far, 0 if no item had it.
+        lengths: Part of the recordings -> steps of each recording so far.
+    """
+
+    def __init__(
+        self, modalities: Sequence[ModalityForm], dtype: str, longest: Mapping[str, int]
+    ) -> None:
+        self._modalities = modalities
+        self._dtype = dtype
+        self._longest = longest
+        self.columns: tuple[OptionalColumn, ...] | None = None
+        self.groups: dict[str, int] = {}
+        self.times = dict.fromkeys((one.name for one in modalities), 0)
+        self.lengths = {part: array("q") for one in modalities for part in one.parts}
+
+    def row(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The row of a record.
+
+        Raises:
+            FaultError: If there is anything wrong with it.
+        """
+        if not isinstance(record, Mapping):
+            raise FaultError("", f"is {type(record).__name__}, no mapping", "give a dict by column")
+        known = {"ids", "split", *OPTIONAL, *self.times}
+        if unknown := sorted(str(key) for key in record if key not in known):
+            raise FaultError(unknown[0], "is in no layout", f"known are {', '.join(sorted(known))}")
+        row: dict[str, Any] = {
+            "ids": sound_id(record.get("ids")),
+            "split": sound_split(record.get("split")),
+            **self._optional(record),
+        }
+        for modality in self._modalities:
+            row |= self._columns(modality, record.get(modality.name))
+        if self.columns is None:
+            self.columns = tuple(column for column in OPTIONAL if column in row)
+        if "group" in row:
+            row["group"] = self.groups.setdefault(row["group"], len(self.groups))
+        self._measure(row)
+        return row
+
+    def _optional(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        given = {column for column in OPTIONAL if record.get(column) is not None}
+        expected = given if self.columns is None else set(self.columns)
+        for column in sorted(given ^ expected):
+            problem = "is missing" if column in expected else "is not in the items before"
+            raise FaultError(column, problem, "all items have it or none")
+        return {column: _SOUND[column](column, record[column]) for column in given}
+
+    def _columns(self, modality: ModalityForm, value: Any) -> dict[str, Any]:
+        name = modality.name
+        if modality.source == "windows":
+            found: Sequence[Any] = (None, None, None)
+            if value is not None:
+                lengths = [self.lengths[part] for part in modality.parts]
+                found = sound_window(modality, value, lengths)
+            columns = (f"{name}_{each}" for each in ("recording", "begin", "end"))
+            return dict(zip(columns, found, strict=True))
+        if value is None:
+            return {name: None}
+        if modality.source == "words":
+            return {name: sound_words(modality, value)}
+        return {name: sound_features(modality, value, self._dtype)}
+
+    def _measure(self, row: Mapping[str, Any]) -> None:
+        for modality in self._modalities:
+            if (steps := self._steps(modality, row)) > self.times[modality.name]:
+                self.times[modality.name] = steps
+
+    def _steps(self, modality: ModalityForm, row: Mapping[str, Any]) -> int:
+        name = modality.name
+        if modality.source == "windows":
+            if row[f"{name}_recording"] is None:
+                return 0
+            steps = int(row[f"{name}_end"][0] - row[f"{name}_begin"][0])
+            return 1 if modality.reduce else min(steps, self._longest[name])
+        values: NDArray[np.generic] | None = row[name]
+        if values is None:
+            return 0
+        return len(values) // (1 if modality.source == "words" else modality.modality.features)
+
+
+def said_of(record: object) -> str:
+    """What to call a record in complaints."""
+    return f"item {record.get('ids')!r}" if isinstance(record, Mapping) else "a record"

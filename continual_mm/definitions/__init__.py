@@ -1,0 +1,1 @@
+"""What scenarios, strategies and datasets may say; no torch, no numpy."""

@@ -1,0 +1,260 @@
+"""A scenario on a dataset: at each stage what arrives, what is available, what is trained."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from continual_mm.definitions.modality import DatasetCard, Modality, Pair, all_pairs
+from continual_mm.definitions.scenario import Scenario, Stage, Training
+from continual_mm.system.errors import Complaint, RefusedError, suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The space of an earlier run, from which a scenario starts.
+
+    Attributes:
+        modalities: What it has towers for.
+        trained: Pairs that it was trained on.
+    """
+
+    modalities: tuple[Modality, ...]
+    trained: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One stage of a scenario, worked out.
+
+    A scenario that starts from an earlier run has one stage more than its file: the first, of no
+    steps, in which that run's modalities arrive as they are. It is scored like any other.
+
+    Attributes:
+        stage: 0-based position in the scenario.
+        added: Modalities that arrive now.
+        available: All modalities that have arrived, in order of arrival.
+        trained: Pairs whose loss is used in this stage; none where a lone modality arrives first.
+        training: Optimisation settings, the stage's overrides applied, and steps worked out where
+            epochs are given; none, as long as the dataset is not there.
+    """
+
+    stage: int
+    added: tuple[Modality, ...]
+    available: tuple[Modality, ...]
+    trained: tuple[Pair, ...]
+    training: Training
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Modalities whose features the stage's items show: those added and those paired."""
+        names = {modality.name for modality in self.added}
+        names.update(name for pair in self.trained for name in (pair.first, pair.second))
+        return tuple(modality.name for modality in self.available if modality.name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The pairs of a scenario by what its last stage does to them."""
+
+    old: tuple[Pair, ...]
+    new: tuple[Pair, ...]
+    emergent: tuple[Pair, ...]
+
+
+def plan(
+    scenario: Scenario, card: DatasetCard, *, start: Start | None = None, file: str = ""
+) -> tuple[Arrival, ...]:
+    """Work a scenario out on a dataset.
+
+    Args:
+        scenario: The definition.
+        card: What the dataset offers.
+        start: What the scenario starts from. A modality of it that the dataset lacks keeps its
+            tower and plays no part.
+        file: What to call the definition in complaints; the scenario's name if empty.
+
+    Raises:
+        RefusedError: With everything that :func:`misfits` finds.
+    """
+    complaints = misfits(scenario, card, start=start, file=file)
+    if complaints:
+        raise RefusedError(complaints)
+    arrivals = [] if start is None else [_begun(start, scenario, card)]
+    for number, stage in enumerate(scenario.stages):
+        added = tuple(card[name] for name in stage.add)
+        available = (*(arrivals[-1].available if arrivals else ()), *added)
+        arrivals.append(
+            Arrival(
+                stage=len(arrivals),
+                added=added,
+                available=available,
+                trained=_trained(stage, available),
+                training=scenario.training_of(number),
+            )
+        )
+    return tuple(_counted(arrival, scenario, card, len(arrivals)) for arrival in arrivals)
+
+
+def _counted(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages: int) -> Arrival:
+    """The arrival with epochs made into steps; no steps, where nobody knows the items yet."""
+    training, clips = arrival.training, scenario.space.clips
+    if not training.epochs:
+        return arrival
+    together = clips > 1 and card.groups > 0
+    shown = card.groups if together else card.items[0]
+    rows = training.batch_size // min(clips, training.batch_size) if together else None
+    if scenario.items == "split":
+        # As the stream deals them out: what does not divide goes to the first stages.
+        shown = shown // stages + (arrival.stage < shown % stages)
+    # What remains at the end of a pass is left out of it.
+    steps = training.epochs * max(1, shown // (rows or training.batch_size)) if shown else 0
+    return replace(arrival, training=training.model_copy(update={"steps": steps}))
+
+
+def _begun(start: Start, scenario: Scenario, card: DatasetCard) -> Arrival:
+    """The stage in which an earlier run's modalities arrive."""
+    known = tuple(card[m.name] for m in start.modalities if m.name in card.names)
+    names = {modality.name for modality in known}
+    return Arrival(
+        stage=0,
+        added=known,
+        available=known,
+        trained=tuple(p for p in start.trained if {p.first, p.second} <= names),
+        training=scenario.training.model_copy(update={"steps": 0, "epochs": 0}),
+    )
+
+
+def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
+    """The pairs that a stage names, or else all that its arrival completes, sorted."""
+    if stage.pairs is not None:
+        return tuple(sorted(Pair.parse(text) for text in stage.pairs))
+    complete = all_pairs(tuple(modality.name for modality in available))
+    return tuple(pair for pair in complete if any(name in pair for name in stage.add))
+
+
+def misfits(
+    scenario: Scenario, card: DatasetCard | None, *, start: Start | None = None, file: str = ""
+) -> tuple[Complaint, ...]:
+    """Find everything that is wrong with a scenario's order of arrivals.
+
+    Args:
+        scenario: The definition, or what could be read of it.
+        card: What the dataset offers; None if that is not known.
+        start: What the scenario starts from.
+        file: What to call the definition in complaints; the scenario's name if empty.
+
+    Returns:
+        One complaint for each modality that the dataset lacks, that is added twice or differs from
+        the start's, each pair that is malformed, named twice or not available yet, each tower
+        without a modality, and for labels where there are none.
+    """
+    place = file or f"scenario '{scenario.name}'"
+    complaints = [] if start is None or card is None else [*_start_misfits(start, card, place)]
+    begun = () if start is None else start.modalities
+    added = dict.fromkeys((m.name for m in begun if card is None or m.name in card.names), 0)
+    for number, stage in enumerate(scenario.stages, start=1):
+        where = f"{place}, [[stage]] {number}"
+        for name in stage.add:
+            complaints += _name_misfits(name, card, added, f"{where}, add")
+            added.setdefault(name, number)
+        complaints += _pair_misfits(stage, card, added, f"{where}, pairs")
+    complaints += _idle_names(scenario, added, place)
+    if scenario.positives == "label" and card is not None and not card.has_labels:
+        remedy = "use 'paired' or 'duplicates'"
+        problem = f"'label' asks for labels, but dataset '{card.name}' has none"
+        complaints.append(Complaint(f"{place}, positives", problem, remedy))
+    return tuple(complaints)
+
+
+def _start_misfits(start: Start, card: DatasetCard, place: str) -> Iterator[Complaint]:
+    """What of an earlier run's modalities the dataset offers in another form, or not at all."""
+    shared = [modality for modality in start.modalities if modality.name in card.names]
+    if not shared:
+        names = ", ".join(modality.name for modality in start.modalities)
+        problem = f"dataset '{card.name}' has none of the start's modalities ({names})"
+        yield Complaint(f"{place}, start", problem, "start from a run on such data")
+    for known in shared:
+        offered = card[known.name]
+        if (known.kind, known.features) != (offered.kind, offered.features):
+            problem = f"the start's {_form(known)}, but dataset '{card.name}' has {_form(offered)}"
+            remedy = "extract the same features as for the start"
+            yield Complaint(f"{place}, start", problem, remedy)
+
+
+def _form(modality: Modality) -> str:
+    return f"{modality.name} is {modality.kind} of {modality.features} features"
+
+
+def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterator[Complaint]:
+    """What the definition says of modalities that never arrive."""
+    known = list(added)
+    listed = () if isinstance(scenario.standardise, bool) else scenario.standardise
+    named = [(f"[tower.{name}]", name) for name in scenario.towers]
+    named += [("standardise", name) for name in listed]
+    for where, name in named:
+        if name not in known:
+            problem = f"no stage adds a modality {name!r}"
+            remedy = f"{suggestion(name, known)}there are {', '.join(sorted(known)) or 'none'}"
+            yield Complaint(f"{place}, {where}", problem, remedy)
+
+
+def _name_misfits(
+    name: str, card: DatasetCard | None, added: Mapping[str, int], place: str
+) -> Iterator[Complaint]:
+    """What is wrong with adding a modality; ``added`` says at which stage earlier ones were."""
+    if name in added:
+        problem = f"modality {name!r} is added a second time"
+        remedy = f"name it once, at stage {added[name]}" if added[name] else "the start has it"
+        yield Complaint(place, problem, remedy)
+    elif card is not None and name not in card.names:
+        problem = f"no modality {name!r} in dataset '{card.name}'"
+        remedy = f"{suggestion(name, card.names)}it has {', '.join(sorted(card.names))}"
+        yield Complaint(place, problem, remedy)
+
+
+def _pair_misfits(
+    stage: Stage, card: DatasetCard | None, added: Iterable[str], place: str
+) -> Iterator[Complaint]:
+    """What is wrong with the pairs that a stage names; ``added`` are the modalities until then."""
+    offered = sorted(name for name in added if card is None or name in card.names)
+    choices = ", ".join("-".join(two) for two in combinations(offered, 2)) or "none"
+    possible = f"possible at this stage: {choices}"
+    named: set[Pair] = set()
+    for text in stage.pairs or ():
+        try:
+            pair = Pair.parse(text)
+        except ValueError as error:
+            yield Complaint(place, str(error), possible)
+            continue
+        # A modality that the dataset lacks has been complained about where it is added.
+        missing = [name for name in (pair.first, pair.second) if name not in added]
+        if missing:
+            problem = f"pair {text!r} is not available yet: {' and '.join(missing)} did not arrive"
+            yield Complaint(place, problem, possible)
+        elif pair in named:
+            yield Complaint(place, f"pair {text!r} is named twice", "name each pair once")
+        named.add(pair)
+
+
+def births(arrivals: Sequence[Arrival]) -> dict[Pair, int]:
+    """The stage (0-based) at which each pair first has both its modalities, sorted by pair."""
+    born: dict[Pair, int] = {}
+    for arrival in arrivals:
+        for pair in all_pairs(tuple(modality.name for modality in arrival.available)):
+            born.setdefault(pair, arrival.stage)
+    return dict(sorted(born.items()))
+
+
+def roles(arrivals: Sequence[Arrival]) -> Roles:
+    """Sort the pairs: old ones trained before the last stage, new ones first trained in it.
+
+    Emergent pairs have both modalities but were never trained.
+    """
+    *earlier, last = arrivals
+    known = {pair for arrival in earlier for pair in arrival.trained}
+    born = births(arrivals)
+    return Roles(
+        old=tuple(pair for pair in born if pair in known),
+        new=tuple(pair for pair in born if pair in last.trained and pair not in known),
+        emergent=tuple(pair for pair in born if pair not in known and pair not in last.trained),
+    )

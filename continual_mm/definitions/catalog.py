@@ -1,0 +1,195 @@
+"""Find and open definitions: the shipped ones by name, a user's own by path."""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from continual_mm.system.errors import Complaint, RefusedError, suggestion
+
+Shelf = Literal["scenarios", "strategies"]
+SHELVES: tuple[Shelf, ...] = ("scenarios", "strategies")
+ONE_OF: Mapping[Shelf, str] = MappingProxyType({"scenarios": "scenario", "strategies": "strategy"})
+
+SCENARIO_KEYS = frozenset(
+    {
+        *("description", "dataset", "items", "positives", "standardise", "start"),
+        *("space", "training", "tower", "stage", "protocol"),
+    }
+)
+"""What may stand at the top of a scenario file; all else is a strategy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A definition file and what it says, not yet checked."""
+
+    shelf: Shelf
+    name: str
+    path: Path
+    document: dict[str, Any]
+
+    @property
+    def description(self) -> str:
+        """The sentence that lists show."""
+        return str(self.document.get("description", ""))
+
+
+def shelf_folder(shelf: Shelf) -> Path:
+    """The folder of shipped definitions: inside a wheel, beside the package in a checkout."""
+    package = Path(str(files("continual_mm")))
+    inside = package / shelf
+    return inside if inside.is_dir() else package.parent / shelf
+
+
+def shipped(shelf: Shelf) -> Iterator[Entry]:
+    """Every shipped definition, by name."""
+    for path in sorted(shelf_folder(shelf).glob("*.toml")):
+        yield open_definition(shelf, path)
+
+
+def find(shelf: Shelf, name: str) -> Entry:
+    """A definition by the name it is shipped under or by the path of a file.
+
+    Raises:
+        RefusedError: If there is no such definition, or it is not TOML, or it plainly belongs on
+            the other shelf.
+    """
+    if _is_path(name):
+        return _expected(shelf, open_definition(shelf, Path(name)))
+    inside = shelf_folder(shelf) / f"{name}.toml"
+    if inside.is_file():
+        return open_definition(shelf, inside)
+    known = _names(shelf)
+    remedy = f"{suggestion(name, known)}there are {', '.join(known)}; for a file, give its path"
+    raise RefusedError(Complaint(f"{ONE_OF[shelf]} {name!r}", "no such definition", remedy))
+
+
+def which_shelf(name: str) -> Entry:
+    """The definition of a name whichever shelf it stands on; a file is known by its contents.
+
+    Raises:
+        RefusedError: If there is no such definition, or it is not TOML.
+    """
+    if _is_path(name):
+        entry = open_definition("strategies", Path(name))
+        return replace(entry, shelf=shelf_of(entry.document) or entry.shelf)
+    for shelf in SHELVES:
+        if name in _names(shelf):
+            return find(shelf, name)
+    hint = suggestion(name, [known for shelf in SHELVES for known in _names(shelf)])
+    remedy = f"{hint}continual-mm list shows what there is; for a file, give its path"
+    raise RefusedError(Complaint(repr(name), "no such definition", remedy))
+
+
+def shelf_of(document: Mapping[str, Any]) -> Shelf | None:
+    """The shelf that a document is for, judged by its keys; some of them may be misspelt.
+
+    >>> shelf_of({"dataset": "mine.npz"}), shelf_of({"repaly": {}}), shelf_of({})
+    ('scenarios', 'strategies', None)
+    """
+    if document.keys() & {"dataset", "stage"}:
+        return "scenarios"
+    if document.keys() & {"joint", "cumulative", "memory"}:
+        return "strategies"
+    if any(isinstance(value, list) for value in document.values()):
+        return "scenarios"
+    if document.keys() - SCENARIO_KEYS:
+        return "strategies"
+    return "scenarios" if document.keys() - {"description"} else None
+
+
+def _expected(shelf: Shelf, entry: Entry) -> Entry:
+    found = shelf_of(entry.document) or shelf
+    if found == shelf:
+        return entry
+    problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[shelf]} is needed"
+    raise RefusedError(Complaint(str(entry.path), problem, f"see continual-mm list {shelf}"))
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).suffix == ".toml" or len(Path(name).parts) > 1
+
+
+def _names(shelf: Shelf) -> list[str]:
+    return sorted(path.stem for path in shelf_folder(shelf).glob("*.toml"))
+
+
+def open_definition(shelf: Shelf, path: Path) -> Entry:
+    """Parse one TOML file.
+
+    Raises:
+        RefusedError: If it cannot be read or is not TOML; the parser's line is named.
+    """
+    try:
+        # Windows editors may put a byte order mark in front, which is not TOML.
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        remedy = "continual-mm list shows what there is by name"
+        raise RefusedError(Complaint(str(path), "no such file", remedy)) from error
+    except OSError as error:
+        raise RefusedError(Complaint(str(path), f"cannot be read: {error.strerror}")) from error
+    except UnicodeDecodeError as error:
+        problem = f"not valid TOML: byte {error.start} is not UTF-8"
+        raise RefusedError(Complaint(str(path), problem, "save it as UTF-8")) from error
+    try:
+        return Entry(shelf, path.stem, path, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        end = f"at line {len(text.splitlines())}, the end of the file"
+        problem = f"not valid TOML: {error}".replace("at end of document", end)
+        raise RefusedError(Complaint(str(path), problem)) from error
+
+
+def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """A copy of a document with ``table.key`` settings applied.
+
+    ``stage.2.steps`` reaches into the second ``[[stage]]``. A value is read as TOML (``0.5``,
+    ``true``, ``["audio"]``); what is not TOML is text.
+
+    Raises:
+        RefusedError: If the path leads through something that is not a table.
+    """
+    changed: dict[str, Any] = _copied(document)
+    for path, text in settings:
+        *outer, key = path.split(".")
+        table: Any = changed
+        for step in outer:
+            table = _entered(table, step, path)
+        if not isinstance(table, dict):
+            raise RefusedError(_no_table(table, key, path))
+        table[key] = _value(text)
+    return changed
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _entered(table: Any, step: str, path: str) -> Any:
+    if isinstance(table, list) and step in map(str, range(1, len(table) + 1)):
+        return table[int(step) - 1]
+    if not isinstance(table, dict):
+        raise RefusedError(_no_table(table, step, path))
+    return table.setdefault(step, {})
+
+
+def _no_table(found: Any, step: str, path: str) -> Complaint:
+    """Why a setting cannot take a step from what was found on its way."""
+    place = f"--set {path}"
+    if not isinstance(found, list):
+        return Complaint(place, f"{step!r} would be a key of {found!r}, which is not a table")
+    numbers = f"a number from 1 to {len(found)} and a key, such as stage.1.steps"
+    return Complaint(place, f"there is no number {step!r} in the list", f"write {numbers}")
+
+
+def _value(text: str) -> Any:
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return read["value"] if len(read) == 1 else text

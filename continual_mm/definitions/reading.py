@@ -1,0 +1,220 @@
+"""From a file's contents to a definition, or to everything that is wrong with it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, create_model
+
+from continual_mm.definitions.rules import Number, PluginRule
+from continual_mm.definitions.scenario import (
+    PUBLISHED_TRAINING,
+    MemorySettings,
+    Protocol,
+    Scenario,
+    ScenarioHead,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    TowerSettings,
+    Training,
+)
+from continual_mm.definitions.tables import Reader, Table, shown
+from continual_mm.system.errors import Complaint
+
+Document = Mapping[str, Any]
+"""A TOML file's contents as Python values."""
+
+BOUNDS = {
+    "joint": "meets everything at once",
+    "cumulative": "meets everything seen so far",
+}
+"""Keys of strategies that exclude all others, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioDraft:
+    """A scenario file as far as it could be read.
+
+    Attributes:
+        scenario: What could be read. If there are complaints, what they are about is left out.
+        complaints: What is wrong with the file, whatever its dataset offers.
+    """
+
+    scenario: Scenario
+    complaints: tuple[Complaint, ...]
+
+
+def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> ScenarioDraft:
+    """Give a scenario file its meaning without refusing it, so that its dataset is asked as well.
+
+    Args:
+        document: The file's contents.
+        name: What the scenario is called (the file's stem).
+        folder: Where its relative dataset path starts.
+        file: What to call the file in complaints.
+    """
+    reader = Reader(file)
+    inner = ("space", "training", "tower", "stage", "protocol")
+    document = _with_published(document)
+    outer = {key: value for key, value in document.items() if key not in inner}
+    head = reader.table(ScenarioHead, "", outer, tables=inner)
+    if document.get("dataset", "") == "":
+        remedy = 'add dataset = "narrated_shapes", or the path of a feature pack'
+        reader.refuse("dataset", "no dataset is named", remedy)
+    parts = {
+        **{key: getattr(head, key) for key in ScenarioHead.model_fields},
+        "name": name,
+        "folder": folder,
+        "space": reader.table(SpaceSettings, "[space]", document.get("space", {})),
+        "training": reader.table(Training, "[training]", document.get("training", {})),
+        "towers": _towers(reader, document.get("tower", {})),
+        "stages": _stages(reader, document.get("stage", [])),
+        "protocols": _protocols(reader, document.get("protocol", [])),
+    }
+    if reader.complaints:
+        return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.complaints))
+    return ScenarioDraft(Scenario.model_validate(parts), ())
+
+
+def _towers(reader: Reader, tables: Any) -> dict[str, TowerSettings]:
+    if not isinstance(tables, Mapping):
+        reader.refuse("[tower]", f"{shown(tables)} is no table", "write [tower.video], or another")
+        return {}
+    return {
+        name: reader.table(TowerSettings, f"[tower.{name}]", table)
+        for name, table in tables.items()
+    }
+
+
+def _with_published(document: Document) -> Document:
+    """The contents of a file, and where they ask for reference mode its values where none is given.
+
+    Those of ``[space]`` come with the table itself.
+    """
+    space, training = document.get("space"), document.get("training", {})
+    if not isinstance(space, Mapping) or space.get("mode") != "reference":
+        return document
+    if isinstance(training, Mapping):
+        training = {**PUBLISHED_TRAINING, **training}
+    return {"standardise": False, **document, "training": training}
+
+
+def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:
+    if not isinstance(tables, list) or not tables:
+        problem = "no stage is defined" if not tables else f"{shown(tables)} is no list of tables"
+        remedy = 'write [[stage]], in double brackets, with add = ["video", "audio"] below it'
+        reader.refuse("[[stage]]", problem, remedy)
+        return ()
+    return tuple(
+        _stage(reader, f"[[stage]] {number}", table) for number, table in enumerate(tables, start=1)
+    )
+
+
+def _stage(reader: Reader, where: str, table: Any) -> Stage:
+    """A stage, with the names that can be made out even where its lists are faulty."""
+    stage = reader.table(Stage, where, table)
+    said = table if isinstance(table, Mapping) else {}
+    names = {"add": _texts(said.get("add")) or (), "pairs": _texts(said.get("pairs"))}
+    return stage.model_copy(update=names)
+
+
+def _protocols(reader: Reader, tables: Any) -> tuple[Protocol, ...]:
+    """The protocols that can be read; what is wrong with others is not told twice."""
+    if not isinstance(tables, list):
+        remedy = "write [[protocol]], in double brackets, with keys below it"
+        reader.refuse("[[protocol]]", f"{shown(tables)} is no list of tables", remedy)
+        return ()
+    found: list[Protocol] = []
+    for number, table in enumerate(tables, start=1):
+        place, known = f"[[protocol]] {number}", len(reader.complaints)
+        protocol = reader.table(Protocol, place, table)
+        if len(reader.complaints) > known:
+            continue
+        if protocol.name in [each.name for each in found]:
+            problem = f"{protocol.name!r} is the name of an earlier one"
+            reader.refuse(f"{place}, name", problem, "give each protocol a name of its own")
+        found.append(protocol)
+    return tuple(found)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """The texts in what should be a list of them; None where there is nothing like it."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        return None
+    return tuple(text for text in value if isinstance(text, str))
+
+
+def read_strategy(
+    document: Document, *, name: str, file: str, rules: Mapping[str, PluginRule]
+) -> Strategy:
+    """Give a strategy file its meaning.
+
+    Args:
+        document: The file's contents.
+        name: What the strategy is called (the file's stem).
+        file: What to call the file in complaints.
+        rules: What each known plugin accepts.
+
+    Raises:
+        RefusedError: With one complaint per mistake in the file.
+    """
+    reader = Reader(file)
+    own = ("description", *BOUNDS, "memory")
+    tables = {key: value for key, value in document.items() if key not in own}
+    top = {key: document[key] for key in ("description", *BOUNDS) if key in document}
+    parts: dict[str, Any] = {"name": name, **top}
+    reader.table(Strategy, "", parts)
+    if "memory" in document:
+        parts["memory"] = reader.table(MemorySettings, "[memory]", document["memory"])
+    parts["plugins"] = {
+        key: _plugin(reader, key, value, rules, own) for key, value in tables.items()
+    }
+    hungry = [
+        f"[{key}]"
+        for key, said in parts["plugins"].items()
+        if key in rules and rules[key].asks_for_memory(said)
+    ]
+    if hungry and "memory" not in document:
+        problem = f"the table is missing, but past items are needed by {', '.join(hungry)}"
+        reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
+    protecting = [key for key, rule in rules.items() if not rule.for_bounds]
+    _alone(reader, document, [key for key in document if key in (*protecting, "memory")])
+    reader.finish()
+    return Strategy.model_validate(parts)
+
+
+def _alone(reader: Reader, document: Document, tables: Iterable[str]) -> None:
+    """Complain about whatever stands beside training that meets all items."""
+    bounds = [key for key in BOUNDS if document.get(key) is True]
+    others = [*(f"{key} = true" for key in bounds[1:]), *(f"[{key}]" for key in tables)]
+    if bounds and others:
+        bound = bounds[0]
+        problem = f"{bound} training {BOUNDS[bound]} and has nothing to protect"
+        reader.refuse(bound, problem, f"remove {', '.join(others)}, or {bound} = true")
+
+
+def _plugin(
+    reader: Reader, name: str, values: Any, rules: Mapping[str, PluginRule], own: tuple[str, ...]
+) -> Mapping[str, Any]:
+    """The parameters that a file gives to one plugin, each within its range."""
+    if name not in rules:
+        reader.unknown("", name, values, [*rules, *own])
+        return {}
+    # By alias, for a plugin's parameter may bear a name that pydantic's models use themselves.
+    fields: dict[str, Any] = {
+        f"parameter_{number}": (_type_of(kind), Field(default=None, alias=key))
+        for number, (key, kind) in enumerate(rules[name].parameters.items())
+    }
+    model = create_model("Parameters", __base__=Table, **fields)
+    return reader.table(model, f"[{name}]", values).model_dump(by_alias=True, exclude_unset=True)
+
+
+def _type_of(kind: Any) -> Any:
+    if not isinstance(kind, Number):
+        return kind
+    low, above = (None, kind.least) if kind.above else (kind.least, None)
+    within = Field(ge=low, gt=above, le=kind.most)
+    return Annotated[int, within] if kind.whole else Annotated[float, within]

@@ -1,0 +1,416 @@
+"""What a scenario and a strategy say: typed, frozen, every number within its range."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from continual_mm.definitions.tables import Table, shown
+
+ProtocolKind = Literal["retrieval", "video_retrieval", "steps", "classes"]
+"""``scenarios/README.md`` explains them."""
+
+COUNTING = ("retrieval", "video_retrieval")
+"""Kinds of protocol that may be told how many items the published test set has."""
+
+Names = tuple[str, ...]
+
+
+def _refuse(problem: str, remedy: str) -> PydanticCustomError:
+    return PydanticCustomError("misused", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+def _a_set(names: Names) -> Names:
+    if names and len(set(names)) == len(names):
+        return names
+    problem = f"a name is there twice: {', '.join(names)}" if names else "the list is empty"
+    raise _refuse(problem, "name each modality once")
+
+
+def _others(names: Names, info: ValidationInfo) -> Names:
+    both = [name for name in names if name in info.data.get("query", ())]
+    if both:
+        problem = f"{', '.join(both)} is in query and in gallery"
+        raise _refuse(problem, "let other modalities answer than ask")
+    return names
+
+
+def _counted(expected: int, info: ValidationInfo) -> int:
+    kind = info.data.get("kind")
+    if expected and kind is not None and kind not in COUNTING:
+        raise _refuse(f"has no meaning for kind {kind!r}", "remove the key")
+    return expected
+
+
+def _about_steps(said: str, info: ValidationInfo) -> str:
+    kind = info.data.get("kind")
+    if kind == "steps" and not said and not info.data.get("dataset"):
+        remedy = 'add annotations = "steps.csv", which says when each step is shown'
+        raise _refuse("kind 'steps' needs annotations", remedy)
+    if kind not in ("steps", None) and said:
+        raise _refuse(f"has no meaning for kind {kind!r}", "remove the key")
+    return said
+
+
+def _order(ordered: bool, info: ValidationInfo) -> bool:
+    kind = info.data.get("kind")
+    if not ordered and kind not in ("steps", None):
+        raise _refuse(f"has no meaning for kind {kind!r}", "remove the key")
+    return ordered
+
+
+class Protocol(Table):
+    """One ``[[protocol]]``: scores at the end of each stage at which its modalities are there.
+
+    Attributes:
+        name: Names the scores; letters, digits, ``_`` and ``-``.
+        kind: What is asked of the items.
+        dataset: A registered name, or the path of a dataset relative to the scenario's folder;
+            only its test items are used. The scenario's own, if left out.
+        query: Modalities that ask; the embeddings of several are added.
+        gallery: Modalities that answer; the embeddings of several are added.
+        expected: Items that the published test set has; those that are missing count as missed.
+            0 means as many as there are.
+        annotations: A CSV file with the intervals of the steps, relative to the scenario's folder;
+            that beside the dataset, called as it with ``.steps.csv`` behind, if left out.
+        ordered: Whether steps are placed in their order, one second each, rather than every second
+            given to the step that is most similar.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", examples=['"youcook2"'])
+    kind: ProtocolKind = "retrieval"
+    dataset: str = ""
+    query: Annotated[Names, AfterValidator(_a_set)] = Field(strict=False, examples=['["text"]'])
+    gallery: Annotated[Names, AfterValidator(_a_set), AfterValidator(_others)] = Field(
+        strict=False, examples=['["video", "audio"]']
+    )
+    expected: Annotated[int, Field(ge=0), AfterValidator(_counted)] = 0
+    annotations: Annotated[str, AfterValidator(_about_steps)] = Field(
+        default="", validate_default=True
+    )
+    ordered: Annotated[bool, AfterValidator(_order)] = True
+
+    @property
+    def modalities(self) -> Names:
+        """All that the protocol embeds, queries first."""
+        return (*self.query, *self.gallery)
+
+    def annotations_file(self, folder: str) -> Path:
+        """Where the annotations are."""
+        return Path(folder) / Path(self.annotations).expanduser()
+
+
+PUBLISHED_SPACE: Mapping[str, Any] = MappingProxyType(
+    {
+        "dim": 6144,
+        "clusters": 256,
+        "cluster_weight": 1.0,
+        "reconstruction_weight": 50.0,
+        "reconstruction_width": 1024,
+        "margin": 0.001,
+        "scale": 1.0,
+        "queue_batches": 20,
+        "refresh_every": 20,
+        "width": 128,
+        "depth": 4,
+        "feature_dropout": 0.0,
+        "clips": 32,
+    }
+)
+"""What ``[space]`` means in reference mode where it says nothing (MCN's released command)."""
+
+PUBLISHED_TRAINING: Mapping[str, Any] = MappingProxyType(
+    {
+        "batch_size": 4096,
+        "learning_rate": 1e-4,
+        "schedule": "cosine",
+        "warmup_steps": 5000,
+        "clip_norm": 0.0,
+    }
+)
+"""What ``[training]`` means in reference mode where it says nothing."""
+
+
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Rows = Annotated[int, Field(ge=2)]
+"""Rows of a batch: one alone has nothing to be told from."""
+
+Bug = Literal["stays_in_evaluation", "ties_listed_each", "two_over_three"]
+"""A mistake of the published program that changes numbers; ``scenarios/README.md`` explains it."""
+
+_Value = TypeVar("_Value")
+
+
+def _robust_only(value: _Value, info: ValidationInfo) -> _Value:
+    if info.data.get("mode") != "reference" or value == PUBLISHED_SPACE[f"{info.field_name}"]:
+        return value
+    remedy = 'remove the key, or mode = "reference"'
+    problem = f"{value} has no meaning in reference mode"
+    raise PydanticCustomError("robust_only", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+def _reference_only(value: _Value, info: ValidationInfo) -> _Value:
+    field = SpaceSettings.model_fields[f"{info.field_name}"]
+    if info.data.get("mode") != "robust" or value == field.default:
+        return value
+    remedy = 'remove the key, or add mode = "reference"'
+    problem = "the key has a meaning in reference mode only"
+    raise PydanticCustomError("reference_only", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+class SpaceSettings(Table):
+    """The ``[space]`` table: size and losses of the joint embedding space.
+
+    Attributes:
+        mode: ``robust``, or ``reference``: MCN as published, to the letter. In reference mode a key
+            that is not given has its published value rather than the default.
+        dim: D, the dimension that all modalities share.
+        clusters: K, the number of centroids; 0 trains without the clustering loss.
+        cluster_weight: Weight of the clustering loss beside the contrast.
+        reconstruction_weight: Weight of the reconstruction loss beside the contrast.
+        reconstruction_width: Hidden units of a reconstruction head; 0 takes half of ``dim``.
+        margin: What the contrast subtracts from each positive's logit.
+        scale: First value of the learned logit scale (the inverse temperature), at most 100.
+        queue_batches: Batches of embeddings kept for k-means besides the current one.
+        refresh_every: Optimiser steps from one k-means fit to the next.
+        width: Channels of the first layer of the temporal encoders (frames, spectrograms).
+        depth: Residual stages of those encoders; each after the first doubles the channels, each
+            halves the time. The published DAVEnet is width 128, depth 4.
+        feature_dropout: Probability that an input feature is hidden from the encoder during
+            training, for all time steps of an item at once; 0 hides none.
+        clips: Items of one ``group`` of the dataset, such as a video, that a batch shows side by
+            side; 1 draws items whatever their group. In reference mode they are drawn with
+            replacement, and the queue keeps the first half of each group's.
+        cluster_mean: Whether the clustering loss is that of the modalities' mean (the published
+            ``--mean 1``) rather than the mean of the modalities' losses. Reference mode only.
+        bugs: Mistakes of the published program to repeat. Reference mode only.
+    """
+
+    mode: Literal["robust", "reference"] = "robust"
+    dim: Annotated[int, Field(ge=2, le=65536)] = 256
+    clusters: CountOrZero = 64
+    cluster_weight: NonNegative = 0.1
+    reconstruction_weight: NonNegative = 0.1
+    reconstruction_width: CountOrZero = 0
+    margin: NonNegative = 0.001
+    scale: Annotated[float, Field(ge=1.0, le=100.0), AfterValidator(_robust_only)] = 8.0
+    queue_batches: CountOrZero = 8
+    refresh_every: Count = 20
+    width: Count = 32
+    depth: Annotated[int, Field(ge=1, le=8)] = 1
+    feature_dropout: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
+    clips: Count = 1
+    cluster_mean: Annotated[bool, AfterValidator(_reference_only)] = False
+    bugs: Annotated[tuple[Bug, ...], AfterValidator(_reference_only)] = Field(
+        default=(), strict=False, examples=['["two_over_three"]']
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, values: Any) -> Any:
+        """Fill in the published values, for files and for Python alike."""
+        if isinstance(values, Mapping) and values.get("mode") == "reference":
+            return {**PUBLISHED_SPACE, **values}
+        return values
+
+    @property
+    def reference(self) -> bool:
+        """Whether the space is MCN as published."""
+        return self.mode == "reference"
+
+    @property
+    def reconstruction_units(self) -> int:
+        """Hidden units of a reconstruction head."""
+        return self.reconstruction_width or max(self.dim // 2, 1)
+
+
+def _instead_of_steps(epochs: int, info: ValidationInfo) -> int:
+    usual = Training.model_fields["steps"].default
+    if not epochs or info.data.get("steps", usual) in (usual, None):
+        return epochs
+    remedy = "give one of them, 0 epochs or no steps"
+    raise PydanticCustomError("both", "steps are given as well", {"remedy": remedy})
+
+
+class Training(Table):
+    """The ``[training]`` table; a stage may override any of it.
+
+    Attributes:
+        steps: Optimiser steps of one stage.
+        epochs: Passes over a stage's training items, instead of steps; 0 counts steps.
+        batch_size: Rows per step, memory rows not counted.
+        learning_rate: Adam's peak learning rate.
+        schedule: Course of the learning rate over the stage's steps, begun anew at each stage.
+        warmup_steps: Steps of linear warm-up at the start of the stage.
+        precision: Number format inside the encoders; losses are float32 whatever it is.
+        evaluate_every: Steps between evaluations inside a stage; 0 evaluates at stage ends only.
+        clip_norm: Longest gradient that is not shortened; 0 shortens none.
+    """
+
+    steps: Count = 400
+    epochs: Annotated[CountOrZero, AfterValidator(_instead_of_steps)] = 0
+    batch_size: Rows = 256
+    learning_rate: Positive = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: CountOrZero = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    evaluate_every: CountOrZero = 0
+    clip_norm: NonNegative = 5.0
+
+    @classmethod
+    def published(cls, **given: Any) -> Self:
+        """MCN's published settings where none is given; what a file in reference mode gets.
+
+        >>> Training.published(batch_size=64).warmup_steps
+        5000
+        """
+        return cls(**{**PUBLISHED_TRAINING, **given})
+
+
+def _something(add: tuple[str, ...]) -> tuple[str, ...]:
+    if add:
+        return add
+    remedy = 'name what arrives, such as add = ["text"]'
+    raise PydanticCustomError("nothing_added", "the stage adds nothing", {"remedy": remedy})
+
+
+class Stage(Table):
+    """One ``[[stage]]``; what it does not override is as in ``[training]``.
+
+    Attributes:
+        add: Modalities that arrive; at least one.
+        pairs: Pairs trained, such as ``"video-text"``; None trains all that the arrival completes.
+        steps: Optimiser steps; none for towers that arrive trained.
+        epochs: Passes over the stage's training items, instead of steps.
+    """
+
+    add: Annotated[tuple[str, ...], AfterValidator(_something)] = Field(
+        default=(), strict=False, validate_default=True, examples=['["video", "audio"]']
+    )
+    pairs: tuple[str, ...] | None = Field(default=None, strict=False, examples=['["video-text"]'])
+    steps: CountOrZero | None = None
+    epochs: CountOrZero | None = None
+    batch_size: Rows | None = None
+    learning_rate: Positive | None = None
+    schedule: Literal["cosine", "constant"] | None = None
+    warmup_steps: CountOrZero | None = None
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    evaluate_every: CountOrZero | None = None
+    clip_norm: NonNegative | None = None
+
+    def training(self, common: Training) -> Training:
+        """The scenario's training settings with this stage's overrides."""
+        given = {key: getattr(self, key) for key in Training.model_fields}
+        own = {key: value for key, value in given.items() if value is not None}
+        # Steps of its own are not those that the scenario's epochs would come to.
+        counted = {"epochs": 0} if "steps" in own else {}
+        return common.model_copy(update=counted | own)
+
+
+class TowerSettings(Table):
+    """A ``[tower.<modality>]`` table: the encoder of one modality.
+
+    Attributes:
+        kind: Name of a registered tower; the one for the modality's kind of signal, if left out.
+        weights: A file of weights to begin with, relative to the scenario's folder.
+        trained: Whether training changes the tower.
+    """
+
+    kind: str = ""
+    weights: str = ""
+    trained: bool = True
+
+
+def _yes_no_or_names(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    remedy = 'give true, false, or names of modalities, such as ["audio"]'
+    problem = f"{shown(value)} is neither true or false nor names"
+    raise PydanticCustomError("no_names", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+class ScenarioHead(Table):
+    """The keys of a scenario file outside its tables."""
+
+    description: str = ""
+    dataset: str = ""
+    items: Literal["split", "shared"] = "split"
+    positives: Literal["paired", "label", "duplicates"] = "paired"
+    standardise: Annotated[bool | tuple[str, ...], BeforeValidator(_yes_no_or_names)] = True
+    start: str = ""
+
+
+class Scenario(ScenarioHead):
+    """Which modalities arrive in which order, on which data.
+
+    Attributes:
+        name: The file's stem; names the run's folder.
+        description: One sentence for lists.
+        dataset: A registered name, or the path of a feature pack relative to ``folder``.
+        folder: Where relative dataset paths start; the definition file's own folder.
+        items: ``split``: each stage sees its own share of the training items, drawn by the seed;
+            ``shared``: every stage sees all of them.
+        positives: Which further items answer a query correctly: none (``paired``), those of its
+            ``label``, or those whose query side is the same (``duplicates``).
+        standardise: Whether features are standardised on the training split, or names of the
+            modalities whose features are. A file in reference mode that does not say so means
+            that none are.
+        start: Folder of a run whose space this one starts from, relative to ``folder``.
+        space: Sizes and losses of the space.
+        training: Optimisation of every stage.
+        towers: Modality -> its encoder, where it is not the usual one.
+        stages: What arrives, in order.
+        protocols: How else the space is scored at stage ends.
+    """
+
+    name: str
+    folder: str = "."
+    space: SpaceSettings = SpaceSettings()
+    training: Training = Training()
+    towers: Mapping[str, TowerSettings] = Field(default_factory=dict)
+    stages: tuple[Stage, ...] = Field(strict=False, min_length=1)
+    protocols: tuple[Protocol, ...] = Field(default=(), strict=False)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Every dataset that it names: what is trained on, and what protocols score."""
+        named = (self.dataset, *(protocol.dataset for protocol in self.protocols))
+        return tuple(dict.fromkeys(name for name in named if name))
+
+    def training_of(self, stage: int) -> Training:
+        """Settings of a stage (0-based), its overrides applied."""
+        return self.stages[stage].training(self.training)
+
+
+class MemorySettings(Table):
+    """The ``[memory]`` table: how many items a run may keep of past stages."""
+
+    items: Count = Field(examples=["128"])
+
+
+class Strategy(Table):
+    """What protects the pairs already aligned.
+
+    Attributes:
+        name: The file's stem; names the run's folder.
+        description: One sentence for lists.
+        joint: Train everything at once, the upper bound.
+        cumulative: Train each stage on everything seen until then, an upper bound with stages.
+        memory: The run's one memory, if any.
+        plugins: Plugin name -> the parameters that the file gives.
+    """
+
+    name: str
+    description: str = ""
+    joint: bool = False
+    cumulative: bool = False
+    memory: MemorySettings | None = None
+    plugins: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

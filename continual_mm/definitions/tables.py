@@ -1,0 +1,136 @@
+"""TOML tables as typed values; each mistake in one becomes a complaint with its remedy."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from continual_mm.system.errors import Complaint, RefusedError, suggestion
+
+LONGEST_SHOWN = 60
+"""Characters of a wrong value that a complaint repeats."""
+
+_REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "bool_type": "give true or false",
+        "finite_number": "give a finite number",
+        "float_type": "give a number",
+        "greater_than": "give more than {gt:g}",
+        "greater_than_equal": "give at least {ge:g}",
+        "int_type": "give a whole number",
+        "less_than_equal": "give at most {le:g}",
+        "literal_error": "give {expected}",
+        "missing": "add {key} = {example}",
+        "string_pattern_mismatch": "use letters, digits, _ and -, a letter or digit first",
+        "string_type": "give a text in quotes",
+        "tuple_type": "give a list, such as {example}",
+    }
+)
+"""What to do about a mistake, by pydantic's name for it."""
+
+
+class Table(BaseModel):
+    """A TOML table: unknown keys are errors, ``"1"`` and ``true`` are no numbers, nor is NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+_Read = TypeVar("_Read", bound=Table)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Checks one file table by table and gathers the complaints.
+
+    Attributes:
+        file: What to call the file.
+        complaints: Everything found wrong so far.
+    """
+
+    file: str
+    complaints: list[Complaint] = field(default_factory=list)
+
+    def refuse(self, where: str, problem: str, remedy: str = "") -> None:
+        """Complain about a place in the file."""
+        self.complaints.append(Complaint(f"{self.file}, {where}", problem, remedy))
+
+    def table(
+        self, model: type[_Read], where: str, values: Any, *, tables: Iterable[str] = ()
+    ) -> _Read:
+        """Read a table as far as it can be read.
+
+        Args:
+            model: What the table may hold.
+            where: What to call the table; empty at the top of the file.
+            values: What the file says.
+            tables: Keys that are read elsewhere, but known at this place.
+
+        Returns:
+            The table. Keys complained about are left out, and nothing in it is sure to have the
+            right type then.
+        """
+        if not isinstance(values, Mapping):
+            self.refuse(where, f"{shown(values)} is not a table", f"write keys below {where}")
+            return model.model_construct()
+        try:
+            return model.model_validate(dict(values))
+        except ValidationError as error:
+            mistakes = error.errors(include_url=False)
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
+        for mistake in mistakes:
+            key = str(mistake["loc"][0])
+            example = (key in fields and fields[key].examples) or [""]
+            if mistake["type"] == "extra_forbidden":
+                self.unknown(where, key, mistake["input"], [*fields, *tables])
+            else:
+                self.refuse(_inside(where, key), *_told(mistake, key=key, example=example[0]))
+        faulty = {mistake["loc"][0] for mistake in mistakes}
+        return model.model_construct(**{k: v for k, v in values.items() if k not in faulty})
+
+    def unknown(self, where: str, key: str, value: Any, known: Iterable[str]) -> None:
+        """Complain about a key that does not exist in a table; an empty ``where`` is the top."""
+        remedy = f"{suggestion(key, known)}known are {', '.join(sorted(known)) or 'none'}"
+        if isinstance(value, Mapping):
+            self.refuse(_inside(where, f"[{key}]"), "unknown table", remedy)
+        elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+            self.refuse(_inside(where, f"[[{key}]]"), "unknown table", remedy)
+        else:
+            problem = f"unknown key with value {shown(value)}"
+            self.refuse(_inside(where, key), problem, remedy)
+
+    def finish(self) -> None:
+        """End here if anything was wrong.
+
+        Raises:
+            RefusedError: With every complaint.
+        """
+        if self.complaints:
+            raise RefusedError(self.complaints)
+
+
+def shown(value: Any) -> str:
+    """A wrong value as its file might spell it, cut where it is long.
+
+    >>> shown(True), shown("cosin")
+    ('true', "'cosin'")
+    """
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
+
+
+def _inside(where: str, key: str) -> str:
+    return f"{where}, {key}" if where else key
+
+
+def _told(mistake: Any, **words: str) -> tuple[str, str]:
+    """Problem and remedy of a mistake as pydantic gives it."""
+    context = mistake.get("ctx", {})
+    if "remedy" in context:
+        return mistake["msg"], context["remedy"]
+    problem = "the key is missing"
+    if mistake["type"] != "missing":
+        problem = f"{shown(mistake['input'])} cannot be used"
+    remedy = _REMEDIES.get(mistake["type"], mistake["msg"])
+    return problem, remedy.format(**context, **words)

@@ -1,0 +1,108 @@
+"""When the steps of a task are shown in which video: a CSV file, read and checked."""
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from continual_mm.data import cards as shelf
+from continual_mm.definitions.scenario import Protocol
+from continual_mm.system.errors import Complaint, RefusedError
+
+COLUMNS = ("video", "task", "step", "start", "end")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A time at which a video shows a step.
+
+    Attributes:
+        video: The video's name.
+        task: What is done in it; one for each video.
+        step: Which step of the task, counted from 1.
+        start: In seconds.
+        end: In seconds, later than the start.
+    """
+
+    video: str
+    task: str
+    step: int
+    start: float
+    end: float
+
+
+def annotations_of(protocol: Protocol, folder: str) -> Path:
+    """The file of annotations of a protocol of the kind ``steps``.
+
+    Args:
+        protocol: The definition. If it names no file, that beside its dataset is meant, as
+            ``data convert crosstask`` writes it.
+        folder: The scenario's, in which relative paths start.
+    """
+    if protocol.annotations:
+        return protocol.annotations_file(folder)
+    name = protocol.dataset
+    known = name in shelf.PUBLISHED
+    return shelf.steps_of(shelf.place_of(name) if known else Path(folder) / Path(name).expanduser())
+
+
+def read_annotations(path: Path) -> tuple[Interval, ...]:
+    """Read a file whose first line is ``video,task,step,start,end``; empty lines are passed over.
+
+    Raises:
+        RefusedError: If it cannot be read, or, with a complaint for each line, if it is unsound.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = list(csv.reader(stream, strict=True))
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        raise RefusedError(Complaint(str(path), problem, "give the file's path")) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        problem = f"cannot be read: {error}"
+        raise RefusedError(Complaint(str(path), problem, "save it as CSV in UTF-8")) from error
+    told = [
+        (number, cells) for number, cells in enumerate(lines, start=1) if any(map(str.strip, cells))
+    ]
+    if len(told) < 2 or tuple(told[0][1]) != COLUMNS:
+        problem = (
+            f"its first line is not {','.join(COLUMNS)}, with an interval on each that follows"
+        )
+        raise RefusedError(Complaint(str(path), problem))
+    found: list[Interval] = []
+    complaints: list[Complaint] = []
+    tasks: dict[str, str] = {}
+    for number, cells in told[1:]:
+        interval = _interval(cells)
+        faults = [*_faults(interval, tasks)]
+        complaints += [Complaint(f"{path}, line {number}", fault) for fault in faults]
+        if interval is not None:
+            tasks.setdefault(interval.video, interval.task)
+            found.append(interval)
+    if complaints:
+        raise RefusedError(complaints)
+    return tuple(found)
+
+
+def _interval(cells: list[str]) -> Interval | None:
+    try:
+        video, task, step, start, end = cells
+        return Interval(video, task, int(step), float(start), float(end))
+    except ValueError:
+        return None
+
+
+def _faults(interval: Interval | None, tasks: dict[str, str]) -> Iterator[str]:
+    if interval is None:
+        yield "is not two names, a whole number and two numbers of seconds"
+        return
+    if not interval.video or not interval.task:
+        yield "a name is empty"
+    if interval.step < 1:
+        yield f"step {interval.step}; steps are counted from 1"
+    if not (0 <= interval.start < interval.end and math.isfinite(interval.end)):
+        yield f"from {interval.start} to {interval.end} is no interval"
+    earlier = tasks.get(interval.video, interval.task)
+    if earlier != interval.task:
+        yield f"video {interval.video!r} shows task {interval.task!r}, but {earlier!r} further up"

@@ -1,0 +1,175 @@
+"""What is wrong with the protocols of a scenario, found without loading their items."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from continual_mm.data import cards as shelf
+from continual_mm.data import registry as datasets
+from continual_mm.definitions.modality import DatasetCard, Modality
+from continual_mm.definitions.scenario import Protocol, Scenario
+from continual_mm.evaluation.annotations import annotations_of, read_annotations
+from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.files import checksum
+
+SCORED = ("test",)
+"""The only split that a dataset needs which is used by protocols alone."""
+
+
+def protocol_misfits(
+    scenario: Scenario, card: DatasetCard, modalities: Iterable[Modality], file: str
+) -> list[Complaint]:
+    """Everything that keeps protocols from being scored, as far as cards tell.
+
+    Args:
+        scenario: The definition.
+        card: Of the scenario's dataset.
+        modalities: Everything that arrives.
+        file: What to call the definition.
+    """
+    known = tuple(modalities)
+    complaints: list[Complaint] = []
+    for number, protocol in enumerate(scenario.protocols, start=1):
+        place = f"{file}, [[protocol]] {number}"
+        try:
+            found = card_of(protocol, scenario, card)
+        except RefusedError as error:
+            complaints += [replace(one, place=f"{place}, {one.place}") for one in error.complaints]
+            found = None
+        complaints += misfits(protocol, found, known, place, trained=card)
+        # What comes with a published dataset that is not here is not missed before the dataset is.
+        if protocol.annotations or not shelf.absent([protocol.dataset]):
+            complaints += _about_annotations(protocol, scenario, place)
+    return complaints
+
+
+def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> DatasetCard:
+    """The card of the dataset that a protocol scores.
+
+    Raises:
+        RefusedError: If there is no such dataset, or it has no test item.
+    """
+    if not protocol.dataset:
+        return own
+    return datasets.card(protocol.dataset, folder=Path(scenario.folder), splits=SCORED)
+
+
+def misfits(
+    protocol: Protocol,
+    card: DatasetCard | None,
+    modalities: Iterable[Modality],
+    place: str,
+    *,
+    trained: DatasetCard,
+) -> Iterator[Complaint]:
+    """What is wrong with the modalities of a protocol.
+
+    Args:
+        protocol: The definition.
+        card: Of the dataset that it scores; None if that is not known.
+        modalities: Everything that arrives.
+        place: What to call the protocol.
+        trained: Of the dataset that is trained on.
+    """
+    if card is not None and "text" in protocol.modalities:
+        yield from _about_vectors(card, trained, place)
+    arriving = {modality.name: modality for modality in modalities}
+    for key in ("query", "gallery"):
+        for name in getattr(protocol, key):
+            where = f"{place}, {key}"
+            if name not in arriving:
+                remedy = f"{suggestion(name, arriving)}there are {', '.join(sorted(arriving))}"
+                yield Complaint(where, f"no stage adds a modality {name!r}", remedy)
+            elif card is not None and name not in card.names:
+                remedy = f"it has {', '.join(sorted(card.names))}"
+                yield Complaint(where, f"no modality {name!r} in dataset '{card.name}'", remedy)
+            elif card is not None and _form(card[name]) != _form(arriving[name]):
+                problem = f"dataset '{card.name}' has {_form(card[name])}"
+                remedy = f"the scenario trains {_form(arriving[name])}: extract the same features"
+                yield Complaint(where, problem, remedy)
+
+
+def _about_vectors(card: DatasetCard, trained: DatasetCard, place: str) -> Iterator[Complaint]:
+    """What is wrong with texts that are scored: their numbers must mean what was learnt."""
+    scored, learnt = card.provenance, trained.provenance
+    if scored and learnt and scored.vectors != learnt.vectors:
+        problem = (
+            f"texts of '{card.name}' are made of other word vectors ({scored.vectors[:8]}) than"
+            f" those of '{trained.name}' ({learnt.vectors[:8]})"
+        )
+        remedy = "convert both with the same --vectors"
+        yield Complaint(f"{place}, dataset", problem, remedy)
+
+
+def _form(modality: Modality) -> str:
+    return f"{modality.name} as {modality.kind} of {modality.features} features"
+
+
+def _about_annotations(protocol: Protocol, scenario: Scenario, place: str) -> Iterator[Complaint]:
+    if protocol.kind != "steps":
+        return
+    try:
+        read_annotations(annotations_of(protocol, scenario.folder))
+    except RefusedError as error:
+        where = f"{place}, annotations"
+        yield from (replace(one, place=f"{where}, {one.place}") for one in error.complaints)
+
+
+_REMEDIES = {
+    "reference": "to come close to published numbers, convert it with --reference",
+    "robust": "convert it without --reference to have it without the published mistakes",
+}
+
+
+def strangers(scenario: Scenario, card: DatasetCard) -> Iterator[str]:
+    """A sentence for each dataset of a scenario whose mode is not that of its space.
+
+    Args:
+        scenario: The definition, whose datasets are there or known.
+        card: Of what is trained on.
+    """
+    mode = scenario.space.mode
+    known = [card, *(card_of(protocol, scenario, card) for protocol in scenario.protocols)]
+    for one in {each.fingerprint: each for each in known}.values():
+        if one.provenance and one.provenance.mode != mode:
+            yield (
+                f"dataset '{one.name}' was read in {one.provenance.mode} mode, but the space of"
+                f" '{scenario.name}' is in {mode} mode; {_REMEDIES[mode]}"
+            )
+
+
+Cards = Mapping[str, DatasetCard]
+"""Name of a protocol -> the card of the dataset that it scores."""
+NO_CARDS: Cards = MappingProxyType({})
+
+
+def identity(scenario: Scenario, own: DatasetCard, cards: Cards = NO_CARDS) -> list[dict[str, Any]]:
+    """The protocols of a scenario; where their files lie does not count, but what is in them.
+
+    Args:
+        scenario: The definition.
+        own: The card of what is trained on.
+        cards: Of datasets that are loaded already.
+
+    Raises:
+        RefusedError: If a dataset or a file of annotations is not there.
+    """
+    found = []
+    for protocol in scenario.protocols:
+        card = cards.get(protocol.name) or card_of(protocol, scenario, own)
+        said = protocol.model_dump(mode="json", exclude={"dataset", "annotations"})
+        said["data"] = {"name": card.name, "fingerprint": card.fingerprint}
+        if protocol.kind == "steps":
+            said["annotations"] = _checksum(annotations_of(protocol, scenario.folder))
+        found.append(said)
+    return found
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return checksum(path)
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        raise RefusedError(Complaint(str(path), problem, "give the file of annotations")) from error

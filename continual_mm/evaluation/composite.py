@@ -1,0 +1,129 @@
+"""Items of any dataset as the space sees them, and similarities of several modalities together."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from continual_mm.data.batch import Items, Share
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.modality import pair
+from continual_mm.evaluation.pairs import Gallery, Gathering
+from continual_mm.learning.learner import EVALUATION_ROWS, Learner
+from continual_mm.learning.loader import BlockLoader
+
+_BLOCK_STEPS = 1 << 19
+"""Time steps in a block that is filled up: 512 sounds of ten seconds, as published."""
+
+_VALUES_AT_ONCE = 1 << 26
+"""Similarities that are held in float64, half a gigabyte of them."""
+
+
+def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence[str]) -> Gallery:
+    """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
+
+    In reference mode items are filled up with zeros to the time of their own dataset, not of the
+    one that was trained on, as each published program of evaluation does.
+
+    Args:
+        learner: Between stages.
+        dataset: The items.
+        rows: (n,) rows of the dataset, ascending.
+        modalities: Those that are embedded, where an item has them; all have arrived.
+
+    Raises:
+        NotFiniteError: If an embedding is not finite.
+    """
+    share = Share(learner.stage, rows, tuple(modalities))
+    filled = learner.space.settings.reference
+    items = Items(dataset, (share,), filled=filled)
+    gathering = Gathering()
+    with torch.no_grad(), _evaluating(learner.model):
+        for block in BlockLoader(items, rows=_height(items) if filled else EVALUATION_ROWS):
+            batch = block.to(learner.device)
+            with learner.precision():
+                gathering.add(batch, learner.model(batch))
+    return gathering.gallery(learner, f"'{dataset.card.name}' test")
+
+
+def _height(items: Items) -> int:
+    """Rows of a block that is filled up: fewer where items are long, since each takes its time."""
+    names = {name for share in items.shares for name in share.modalities}
+    columns = [items.dataset.columns[name].modality for name in names]
+    longest = max([1, *(each.shape[0] for each in columns if each.kind.has_length)])
+    return max(1, min(EVALUATION_ROWS, _BLOCK_STEPS // longest))
+
+
+def similarity(
+    seen: Gallery,
+    asking: Sequence[str],
+    answering: Sequence[str],
+    queries: Tensor,
+    gallery: Tensor,
+) -> Tensor:
+    """(queries, gallery) the sum over all pairs of a modality that asks and one that answers.
+
+    Where no pair has towers of its own, that is the product of the sums of embeddings on either
+    side, and is computed so. Products are taken in float64 and rounded to float32 at the end: equal
+    embeddings are then equally similar however many stand beside them, which no product in float32
+    promises, and a tie is a tie.
+
+    Args:
+        seen: The embeddings.
+        asking: Modalities of the queries.
+        answering: Modalities of the gallery.
+        queries: (q,) dataset rows that have all that asks.
+        gallery: (g,) dataset rows that have all that answers.
+    """
+    pairs = [pair(*both) for both in product(asking, answering)]
+    if not any(each in seen.own for each in pairs):
+        return _products([(_sum(seen, asking, queries), _sum(seen, answering, gallery))])
+    sides = []
+    for first, second in product(asking, answering):
+        embeddings = seen.of_pair(pair(first, second))
+        left = embeddings[first][_places(seen, first, queries)]
+        sides.append((left, embeddings[second][_places(seen, second, gallery)]))
+    return _products(sides)
+
+
+def _products(sides: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """(q, g) float32 sum of products of (q, D) and (g, D), some rows at a time."""
+    left, right = sides[0]
+    found = torch.empty(len(left), len(right), device=left.device)
+    transposed = [other.double().T for _, other in sides]
+    step = max(1, _VALUES_AT_ONCE // max(len(right), 1))
+    for start in range(0, len(left), step):
+        rows = slice(start, start + step)
+        parts = (
+            one[rows].double() @ other for (one, _), other in zip(sides, transposed, strict=True)
+        )
+        total = next(parts)
+        for part in parts:
+            total += part
+        found[rows] = total
+    return found
+
+
+def _sum(seen: Gallery, names: Sequence[str], rows: Tensor) -> Tensor:
+    """(n, D) float64."""
+    parts = [seen.embeddings[name][_places(seen, name, rows)] for name in names]
+    return torch.stack(parts).sum(0, dtype=torch.float64)
+
+
+def _places(seen: Gallery, name: str, rows: Tensor) -> Tensor:
+    """Where dataset rows stand among the embeddings of a modality."""
+    return torch.searchsorted(seen.rows[name], rows).to(seen.embeddings[name].device)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and each module's own mode afterwards; some are held in it for good."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,97 @@
+"""What all judges share: which items they look at, and how they are told similarities."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.definitions.scenario import Protocol
+from continual_mm.metrics.answers import Answers
+from continual_mm.system.errors import Complaint, RefusedError
+
+Rows = NDArray[np.int64]
+"""(n,) rows of a dataset, ascending."""
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""(q,) and (g,) dataset rows -> (q, g) similarities."""
+
+
+class Judge(ABC):
+    """Asks the questions of one protocol; made once, before training.
+
+    Args:
+        protocol: The definition.
+        dataset: The items.
+        place: What to call the protocol in complaints.
+
+    Attributes:
+        protocol: The definition.
+        dataset: The items.
+        rows: The items that are embedded.
+        queries: Questions that are asked.
+        expected: Questions that the published protocol asks.
+
+    Raises:
+        RefusedError: If the items are not such as the protocol needs.
+    """
+
+    rows: Rows
+    queries: int
+    expected: int
+
+    def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
+        self.protocol = protocol
+        self.dataset = dataset
+        self.place = place
+
+    @abstractmethod
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Series -> how its queries fared.
+
+        Args:
+            similarity: Compares what asks of some items with what answers of others.
+            reference: Whether it is counted as in the published scripts.
+            listed: Whether a retrieval repeats their mistake of listing every tie.
+        """
+
+    def refuse(self, problem: str, remedy: str = "") -> RefusedError:
+        """A complaint about the protocol."""
+        return RefusedError(Complaint(self.place, problem, remedy))
+
+    def having(self, modalities: Sequence[str]) -> NDArray[np.bool_]:
+        """(items,) which test items have all of some modalities."""
+        found: NDArray[np.bool_] = self.dataset.split == Split.TEST
+        for name in modalities:
+            found &= self.dataset.columns[name].present
+        return found
+
+    def names_and_items(self) -> tuple[Rows, Rows]:
+        """Test items that only ask, such as names of classes, and those that answer.
+
+        Raises:
+            RefusedError: If there is none of either.
+        """
+        asking, answering = self.having(self.protocol.query), self.having(self.protocol.gallery)
+        names, items = np.flatnonzero(asking & ~answering), np.flatnonzero(answering)
+        if not len(names):
+            remedy = "add test items that have the query's modalities and lack the gallery's"
+            raise self.refuse("no test item is a name: all that ask can also answer", remedy)
+        if not len(items):
+            raise self.refuse(f"no test item has {' and '.join(self.protocol.gallery)}")
+        return names, items
+
+
+def tensor(rows: Rows) -> Tensor:
+    """Rows as torch has them."""
+    return torch.from_numpy(np.ascontiguousarray(rows))
+
+
+def plain(values: Tensor) -> NDArray[np.float64]:
+    """Numbers as numpy has them."""
+    found: NDArray[np.float64] = values.double().cpu().numpy()
+    return found

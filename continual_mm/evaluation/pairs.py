@@ -1,0 +1,324 @@
+"""Score every pair seen so far on a fixed gallery."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from avalanche.evaluation.metric_definitions import PluginMetric
+from avalanche.evaluation.metric_results import MetricValue
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import EvaluationPlugin
+from numpy.typing import NDArray
+from torch import Tensor
+
+from continual_mm.data.batch import Batch
+from continual_mm.data.columns import Texts, blocks, digests
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.modality import Pair, all_pairs
+from continual_mm.learning.growth import Views
+from continual_mm.learning.guard import NotFiniteError
+from continual_mm.metrics.retrieval import (
+    listed_ranks,
+    mean_reciprocal_rank,
+    median_rank,
+    ranks,
+    recall_at,
+)
+
+if TYPE_CHECKING:
+    from continual_mm.learning.learner import Learner
+
+
+RECALLS = (1, 5, 10)
+Direction = tuple[str, str]
+"""(query modality, gallery modality)."""
+QueryGroups = Callable[[str, NDArray[np.int64]], NDArray[np.int64] | None]
+"""(query modality, dataset rows) -> numbers equal for rows that answer one another, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairRanks:
+    """How one pair did, query by query.
+
+    Attributes:
+        pair: The pair.
+        rows: (n,) dataset rows that have both modalities: queries and gallery of both directions.
+        ranks: Direction -> (n,) 0-based rank of each query's right answer.
+        chance: Direction -> recall at 1 of a random order.
+        listed: Direction -> the ranks that count instead, several for a query with ties; only with
+            the published mistake ``ties_listed_each``.
+    """
+
+    pair: Pair
+    rows: NDArray[np.int64]
+    ranks: dict[Direction, NDArray[np.float64]]
+    chance: dict[Direction, float]
+    listed: dict[Direction, NDArray[np.float64]] = field(default_factory=dict)
+
+    def scores(self, direction: Direction) -> dict[str, float]:
+        """Recalls as fractions, the median rank (1-based) and the mean reciprocal rank."""
+        found = self.ranks[direction]
+        listed = self.listed.get(direction, found)
+        share = len(listed) / max(len(found), 1)
+        recalls = {f"recall@{k}": share * recall_at(listed, k) for k in RECALLS}
+        return {
+            **recalls,
+            "median_rank": median_rank(listed),
+            "mean_reciprocal_rank": mean_reciprocal_rank(found),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All pairs at one moment.
+
+    Attributes:
+        stage: 0-based stage under or after which the space was looked at.
+        step: Optimiser steps over all stages until then.
+        final: Whether the stage was finished.
+        split: ``validation`` or ``test``.
+        pairs: What was found for every pair whose modalities have arrived.
+    """
+
+    stage: int
+    step: int
+    final: bool
+    split: str
+    pairs: tuple[PairRanks, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """What was embedded for an evaluation; whoever looks at it copies what is to be kept.
+
+    Attributes:
+        embeddings: Modality -> (n_m, D) float32, on the device.
+        rows: Modality -> (n_m,) dataset rows, ascending.
+        own: Pair -> modality -> (n_m, D), where the pair sees it with a tower of its own.
+    """
+
+    embeddings: dict[str, Tensor]
+    rows: dict[str, Tensor]
+    own: dict[Pair, dict[str, Tensor]] = field(default_factory=dict)
+
+    def of_pair(self, pair: Pair) -> dict[str, Tensor]:
+        """Modality -> (n_m, D) embeddings that the pair is scored with."""
+        return {**self.embeddings, **self.own.get(pair, {})}
+
+
+class Gathering:
+    """Brings blocks of embedded items together into a :class:`Gallery`."""
+
+    def __init__(self) -> None:
+        self._embeddings: dict[str, list[Tensor]] = {}
+        self._rows: dict[str, list[Tensor]] = {}
+        self._own: dict[tuple[Pair, str], list[Tensor]] = {}
+
+    def add(self, batch: Batch, embedded: Views) -> None:
+        """Add a block."""
+        for name, part in embedded.items():
+            self._embeddings.setdefault(name, []).append(part.embedding)
+            self._rows.setdefault(name, []).append(batch.index[batch.rows[name]])
+        for pair, own in embedded.own.items():
+            for name, part in own.items():
+                self._own.setdefault((pair, name), []).append(part.embedding)
+
+    def gallery(self, learner: "Learner", split: str) -> Gallery:
+        """All blocks together.
+
+        Raises:
+            NotFiniteError: If an embedding is not finite; the split is named.
+        """
+        own: dict[Pair, dict[str, Tensor]] = {}
+        for (pair, name), parts in self._own.items():
+            own.setdefault(pair, {})[name] = torch.cat(parts)
+        embeddings = {name: torch.cat(parts) for name, parts in self._embeddings.items()}
+        for of in (embeddings, *own.values()):
+            for name, values in of.items():
+                if not bool(values.isfinite().all()):
+                    what = f"an embedding of the {split} items"
+                    raise NotFiniteError(learner.stage, learner.step, what, (name,))
+        rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
+        return Gallery(embeddings, rows, own)
+
+
+Observer = Callable[[Evaluation, Gallery], None]
+"""Is told of each evaluation; changes nothing."""
+
+
+def score_pair(
+    pair: Pair,
+    embeddings: dict[str, Tensor],
+    rows: dict[str, Tensor],
+    groups: QueryGroups,
+    *,
+    listing_ties: bool = False,
+) -> PairRanks:
+    """Rank both directions of a pair over the items that have both modalities.
+
+    Args:
+        pair: The pair.
+        embeddings: Modality -> (n_m, D).
+        rows: Modality -> (n_m,) dataset rows, ascending.
+        groups: Which rows answer one another.
+        listing_ties: Whether recalls count ties as the published evaluation does, in which a query
+            is answered by its own partner only.
+    """
+    shared = rows[pair.first][torch.isin(rows[pair.first], rows[pair.second])]
+    sides = {
+        name: embeddings[name][torch.searchsorted(rows[name], shared).to(embeddings[name].device)]
+        for name in (pair.first, pair.second)
+    }
+    items = shared.numpy()
+    found, chance, listed = {}, {}, {}
+    for query, gallery in pair.directions:
+        similarity = sides[query] @ sides[gallery].T
+        same = groups(query, items)
+        positives = None
+        if same is not None:
+            group = torch.from_numpy(same).to(similarity.device)
+            positives = group[:, None] == group[None, :]
+        ranked = ranks(similarity, positives=positives)
+        found[query, gallery] = ranked.double().cpu().numpy()
+        if listing_ties:
+            listed[query, gallery] = listed_ranks(similarity).double().cpu().numpy()
+        answers = 1.0 if positives is None else float(positives.sum(1, dtype=torch.float64).mean())
+        chance[query, gallery] = answers / max(len(items), 1)
+    return PairRanks(pair, items, found, chance, listed)
+
+
+class RetrievalMetric(PluginMetric[None]):
+    """Avalanche's view of :func:`score_pair`: gathers embeddings, then publishes the recalls.
+
+    Args:
+        groups: Which rows answer one another.
+        observers: Told of each evaluation, in this order.
+    """
+
+    def __init__(self, groups: QueryGroups, observers: Sequence[Observer] = ()) -> None:
+        super().__init__()
+        self._groups = groups
+        self._observers = tuple(observers)
+        self._gathering = Gathering()
+
+    def reset(self) -> None:
+        """Forget the embeddings gathered so far."""
+        self._gathering = Gathering()
+
+    def result(self) -> None:
+        """Nothing in between: a gallery is only complete at the end."""
+
+    def before_eval_exp(self, strategy: "Learner") -> None:
+        """Begin a gallery."""
+        self.reset()
+
+    def after_eval_iteration(self, strategy: "Learner") -> None:
+        """Add a block to the gallery."""
+        self._gathering.add(strategy.batch, strategy.embedded)
+
+    def after_eval_exp(self, strategy: "Learner") -> list[MetricValue]:
+        """Score the pairs."""
+        gallery = self._gathering.gallery(strategy, strategy.split)
+        listing = "ties_listed_each" in strategy.space.settings.bugs
+        evaluation = Evaluation(
+            stage=strategy.stage,
+            step=strategy.clock.train_iterations,
+            final=not strategy.inside_stage,
+            split=strategy.split,
+            pairs=tuple(
+                score_pair(
+                    pair, gallery.of_pair(pair), gallery.rows, self._groups, listing_ties=listing
+                )
+                for pair in all_pairs(tuple(gallery.embeddings))
+            ),
+        )
+        for observer in self._observers:
+            observer(evaluation, gallery)
+        self.reset()
+        return list(self._published(evaluation))
+
+    def _published(self, evaluation: Evaluation) -> Iterable[MetricValue]:
+        for found in evaluation.pairs:
+            for query, gallery in found.pair.directions:
+                for name, value in found.scores((query, gallery)).items():
+                    tag = f"{evaluation.split}/{name}/{found.pair}/{query} to {gallery}"
+                    yield MetricValue(self, tag, float(value), evaluation.step)
+
+    def __str__(self) -> str:
+        return "retrieval"
+
+
+class _Silent(BaseLogger):
+    """Keeps Avalanche from warning that nothing is logged."""
+
+    def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
+        """Say nothing."""
+
+
+def evaluator(
+    *observers: Observer,
+    groups: QueryGroups = lambda _query, _rows: None,
+    metrics: Sequence[PluginMetric[Any]] = (),
+    loggers: Sequence[BaseLogger] = (),
+) -> EvaluationPlugin:
+    """Avalanche's evaluation plugin with the retrieval metric in it.
+
+    Args:
+        observers: Told of each evaluation, in this order.
+        groups: Which rows answer one another; each answers only itself, if left out.
+        metrics: What else is measured.
+        loggers: Who is told.
+    """
+    retrieval = RetrievalMetric(groups, observers)
+    return EvaluationPlugin(retrieval, *metrics, loggers=[*loggers, _Silent()])
+
+
+_TEXTS = 256
+"""Captions that are in memory at once."""
+
+
+def query_groups(
+    dataset: Dataset,
+    modality: str,
+    rows: NDArray[np.int64],
+    *,
+    positives: Literal["paired", "label", "duplicates"],
+) -> NDArray[np.int64] | None:
+    """(n,) a number per row, equal for rows that are correct answers of one another.
+
+    Args:
+        dataset: The items.
+        modality: The query's modality.
+        rows: (n,) items that are both queries and gallery.
+        positives: ``label`` groups by class, ``duplicates`` by what the query shows: the caption
+            where the modality is ``text`` and captions are known, else the features themselves.
+
+    Returns:
+        None for ``paired``: every item answers itself only.
+
+    Raises:
+        ValueError: If labels are asked for and there are none.
+    """
+    if positives == "paired":
+        return None
+    if positives == "label":
+        if dataset.label is None:
+            raise ValueError(f"dataset '{dataset.card.name}' has no labels")
+        return np.unique(dataset.label[rows], return_inverse=True)[1].astype(np.int64)
+    if modality == "text" and dataset.text is not None:
+        shown = list(_captions(dataset.text, rows))
+    else:
+        column = dataset.columns[modality]
+        shown = [one for block in blocks(column, rows) for one in digests(*block)]
+    return np.unique(np.array(shown, np.bytes_), return_inverse=True)[1].astype(np.int64)
+
+
+def _captions(texts: Texts, rows: NDArray[np.int64]) -> Iterator[bytes]:
+    """16 bytes for each caption; in an array of all, each would be as long as the longest."""
+    for start in range(0, len(rows), _TEXTS):
+        some = texts[rows[start : start + _TEXTS]].tolist()
+        written = (text.encode("utf-8", "surrogatepass") for text in some)
+        yield from (blake2b(text, digest_size=16).digest() for text in written)

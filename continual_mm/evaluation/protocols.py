@@ -1,0 +1,153 @@
+"""From the protocols of a scenario to judges, with their datasets loaded and checked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from continual_mm.data import registry as datasets
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.modality import Modality
+from continual_mm.definitions.scenario import Protocol, Scenario
+from continual_mm.evaluation.annotations import annotations_of
+from continual_mm.evaluation.checks import SCORED, misfits
+from continual_mm.evaluation.classification import Classes
+from continual_mm.evaluation.composite import embed, similarity
+from continual_mm.evaluation.judge import Judge, tensor
+from continual_mm.evaluation.localisation import Steps
+from continual_mm.evaluation.pairs import Gallery
+from continual_mm.evaluation.retrieval import Retrieval, VideoRetrieval
+from continual_mm.evaluation.scores import Judged, ProtocolScore
+from continual_mm.learning.learner import Learner
+from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
+from continual_mm.system.errors import Complaint, RefusedError, suggestion
+
+Scored = Mapping[str, Dataset]
+"""Name of a protocol -> the dataset whose test items it scores."""
+NOTHING: Scored = MappingProxyType({})
+
+
+def load_scored(
+    scenario: Scenario, dataset: Dataset, given: Scored = NOTHING
+) -> dict[str, Dataset]:
+    """The dataset of every protocol, standardised as the items that are trained on.
+
+    Args:
+        scenario: The definition.
+        dataset: What is trained on.
+        given: Datasets that are there already; they stay as they are.
+
+    Raises:
+        RefusedError: If a dataset is not there or unsound, or is given for no protocol.
+    """
+    known = [protocol.name for protocol in scenario.protocols]
+    if strange := [name for name in given if name not in known]:
+        problem = f"no protocol {strange[0]!r} in scenario '{scenario.name}'"
+        remedy = f"{suggestion(strange[0], known)}there are {', '.join(known) or 'none'}"
+        raise RefusedError(Complaint("scored", problem, remedy))
+    found = dict(given)
+    for protocol in scenario.protocols:
+        if protocol.name in found:
+            continue
+        if not protocol.dataset:
+            found[protocol.name] = dataset
+            continue
+        # One copy for all protocols of a dataset, with whatever any of them looks at standardised.
+        same = [one for one in scenario.protocols if one.dataset == protocol.dataset]
+        names = {name for one in same for name in one.modalities}
+        statistics = {name: by for name, by in dataset.statistics.items() if name in names}
+        folder = Path(scenario.folder)
+        loaded = datasets.load(
+            protocol.dataset, folder=folder, standardise=statistics, splits=SCORED
+        )
+        found |= {one.name: loaded for one in same if one.name not in found}
+    return found
+
+
+def open_judges(
+    scenario: Scenario, dataset: Dataset, modalities: Iterable[Modality], given: Scored = NOTHING
+) -> tuple[Judge, ...]:
+    """A judge for each protocol of a scenario.
+
+    Args:
+        scenario: The definition.
+        dataset: What is trained on.
+        modalities: Everything that arrives.
+        given: Datasets that are there already.
+
+    Raises:
+        RefusedError: With everything that keeps protocols from being scored.
+    """
+    known, scored = tuple(modalities), load_scored(scenario, dataset, given)
+    judges: list[Judge] = []
+    complaints: list[Complaint] = []
+    for protocol in scenario.protocols:
+        place = f"scenario '{scenario.name}', protocol '{protocol.name}'"
+        items = scored[protocol.name]
+        wrong = [*misfits(protocol, items.card, known, place, trained=dataset.card)]
+        complaints += wrong
+        if wrong:
+            continue
+        try:
+            judges.append(_judge(scenario, protocol, items, place))
+        except RefusedError as error:
+            complaints += error.complaints
+    if complaints:
+        raise RefusedError(complaints)
+    return tuple(judges)
+
+
+def _judge(scenario: Scenario, protocol: Protocol, items: Dataset, place: str) -> Judge:
+    if protocol.kind == "steps":
+        annotations = annotations_of(protocol, scenario.folder)
+        return Steps(protocol, items, place, annotations=annotations)
+    kinds = {"retrieval": Retrieval, "video_retrieval": VideoRetrieval, "classes": Classes}
+    return kinds[protocol.kind](protocol, items, place)
+
+
+def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
+    """What the protocols find whose modalities have arrived.
+
+    Args:
+        judges: One for each protocol.
+        learner: After a stage.
+
+    Raises:
+        NotFiniteError: If an embedding is not finite.
+    """
+    arrived = {modality.name for modality in learner.space.modalities}
+    ready = [judge for judge in judges if arrived.issuperset(judge.protocol.modalities)]
+    seen: dict[int, Gallery] = {}
+    for dataset, together in _by_dataset(ready):
+        names = dict.fromkeys(name for judge in together for name in judge.protocol.modalities)
+        rows = np.unique(np.concatenate([judge.rows for judge in together]))
+        seen[id(dataset)] = embed(learner, dataset, tensor(rows), tuple(names))
+    return [_judged(judge, seen[id(judge.dataset)], learner) for judge in ready]
+
+
+def _by_dataset(judges: Sequence[Judge]) -> list[tuple[Dataset, list[Judge]]]:
+    """Judges that look at the same items, so that these are embedded once."""
+    found: dict[int, list[Judge]] = {}
+    for judge in judges:
+        found.setdefault(id(judge.dataset), []).append(judge)
+    return [(together[0].dataset, together) for together in found.values()]
+
+
+def _judged(judge: Judge, seen: Gallery, learner: Learner) -> Judged:
+    protocol, settings = judge.protocol, learner.space.settings
+    compare = partial(similarity, seen, protocol.query, protocol.gallery)
+    kind = counted(protocol.kind, settings.bugs)
+    answers = judge.answers(compare, reference=settings.reference, listed=kind == LISTED)
+    score = ProtocolScore(
+        name=protocol.name,
+        kind=protocol.kind,
+        stage=learner.stage + 1,
+        step=int(learner.clock.train_iterations),
+        queries=judge.queries,
+        expected=judge.expected,
+        measures=summaries(kind, answers),
+        tasks=summaries_by_group(kind, answers),
+    )
+    return Judged(score, answers)

@@ -1,0 +1,112 @@
+"""A bounded sample of past items with its own dice; it decides which, not what, is kept."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from continual_mm.system.seeds import seed_for
+
+
+class Memory:
+    """At most ``items`` rows, shared equally by the stages met so far.
+
+    Every item of a stage is equally likely to be kept. When a stage arrives, the earlier ones give
+    up a random part of their rows, so what remains of them is a uniform sample still. A stage with
+    fewer items than its share leaves the rest to the others.
+
+    Attributes:
+        items: Capacity.
+        stage: (n,) stage of each kept row.
+        row: (n,) dataset row of each kept row.
+    """
+
+    def __init__(self, items: int, *, seed: int = 0) -> None:
+        if items < 1:
+            raise ValueError(f"a memory of {items} items holds nothing: give at least 1")
+        self.items = items
+        self.stage = torch.empty(0, dtype=torch.long)
+        self.row = torch.empty(0, dtype=torch.long)
+        self._seed = seed
+        self._draws = 0
+
+    def __len__(self) -> int:
+        return self.row.shape[0]
+
+    def offer(self, stage: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Take a stage's share of the memory from its items.
+
+        Args:
+            stage: The stage that ends.
+            rows: (n,) dataset rows of its items.
+
+        Returns:
+            (positions of the earlier rows that stay, positions in ``rows`` that enter), both
+            ascending. The memory then holds the former followed by the latter.
+
+        Raises:
+            ValueError: If rows of the stage are kept already: each stage is offered once.
+        """
+        kept = self._by_stage()
+        if stage in kept:
+            raise ValueError(f"stage {stage} is remembered already: offer each stage once")
+        dice = torch.Generator().manual_seed(seed_for(self._seed, "memory", stage))
+        *shares, share = equal_shares(self.items, [*map(len, kept.values()), len(rows)])
+        stays = _chosen(kept.values(), shares, dice)
+        enters = _some(torch.arange(len(rows)), share, dice)
+        arrived = torch.full(enters.shape, stage, dtype=torch.long)
+        self.stage = torch.cat([self.stage[stays], arrived])
+        self.row = torch.cat([self.row[stays], rows[enters]])
+        return stays, enters
+
+    def draw(self, rows: int) -> Tensor:
+        """(min(rows, n),) distinct positions; the stages' shares are the same at every draw."""
+        if rows >= len(self):
+            return torch.arange(len(self))
+        dice = torch.Generator().manual_seed(seed_for(self._seed, "draw", self._draws))
+        self._draws += 1
+        kept = self._by_stage()
+        return _chosen(kept.values(), equal_shares(rows, [*map(len, kept.values())]), dice)
+
+    def _by_stage(self) -> dict[int, Tensor]:
+        """Stage -> ascending positions of its rows, earlier stages first."""
+        stages = sorted(set(self.stage.tolist()))
+        return {stage: (self.stage == stage).nonzero().squeeze(1) for stage in stages}
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on as if nothing had happened."""
+        draws = torch.tensor(self._draws)
+        return {"stage": self.stage, "row": self.row, "draws": draws}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from :meth:`state`."""
+        self.stage, self.row = state["stage"], state["row"]
+        self._draws = int(state["draws"])
+
+
+def equal_shares(total: int, wishes: Sequence[int]) -> list[int]:
+    """Divide ``total`` as equally as wishes allow; what the modest leave goes to the others.
+
+    The shares add up to ``total``, or to all wishes if that is less; those that are less than was
+    wished for differ by at most one.
+
+    >>> equal_shares(11, [2, 9, 9])
+    [2, 4, 5]
+    """
+    shares = [0] * len(wishes)
+    rest = total
+    for done, place in enumerate(sorted(range(len(wishes)), key=wishes.__getitem__)):
+        shares[place] = min(wishes[place], rest // (len(wishes) - done))
+        rest -= shares[place]
+    return shares
+
+
+def _chosen(parts: Iterable[Tensor], shares: Iterable[int], dice: torch.Generator) -> Tensor:
+    drawn = [_some(part, share, dice) for part, share in zip(parts, shares, strict=True)]
+    return torch.cat(drawn) if drawn else torch.empty(0, dtype=torch.long)
+
+
+def _some(positions: Tensor, share: int, dice: torch.Generator) -> Tensor:
+    """A uniform sample without repeats, in the order given."""
+    order = torch.randperm(len(positions), generator=dice)[:share]
+    return positions[order.sort().values]

@@ -1,0 +1,1 @@
+"""Before training: media and published files -> datasets, and what is in them."""

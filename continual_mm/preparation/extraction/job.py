@@ -1,0 +1,321 @@
+"""The job: every clip of a manifest through the towers, into a folder; it goes on where it ended.
+
+Imports neither torch nor av before it has work for them.
+"""
+
+import csv
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from continual_mm.preparation.extraction.clip_files import ClipFiles, Names, Naming, Problem
+from continual_mm.preparation.extraction.listener import ExtractionListener
+from continual_mm.preparation.extraction.manifest import Clip, Manifest
+from continual_mm.preparation.extraction.towers import (
+    Recipe,
+    check_recipes,
+    modules_of,
+    need_vectors,
+)
+from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.files import locked, read_json, write_json, written
+from continual_mm.system.imports import late
+from continual_mm.system.processes import Crew, Then, Trade
+
+if TYPE_CHECKING:
+    from continual_mm.preparation.extraction.towers import Vectors
+    from continual_mm.preparation.extraction.worker import Answer, Task
+
+
+def settle(path: Path, modalities: Mapping[str, Any]) -> None:
+    """Write down what is extracted, or see that the folder is for the same.
+
+    Raises:
+        RefusedError: If it is for something else, with every difference.
+    """
+    wanted = {"version": 2, "modalities": modalities}
+    if not path.exists():
+        write_json(path, wanted)
+        return
+    before, now = dict(_flat(read_json(path))), dict(_flat(wanted))
+    complaints = [
+        Complaint(
+            f"{path}, {name}",
+            f"is {before.get(name)!r} there, and {now.get(name)!r} now",
+            "choose another --to, or the settings of before",
+        )
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if complaints:
+        raise RefusedError(complaints)
+
+
+def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every single value in some JSON, by where it is.
+
+    >>> dict(_flat({"a": {"b": [1, 2]}}))
+    {'a.b.1': 1, 'a.b.2': 2}
+    """
+    if isinstance(value, dict):
+        parts = [(str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        parts = [(str(number), inner) for number, inner in enumerate(value, 1)]
+    else:
+        yield place, value
+        return
+    for key, inner in parts:
+        yield from _flat(inner, f"{place}.{key}" if place else key)
+
+
+JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
+"""What a job's folder holds: its settings, the clips' files, their list, and what went wrong."""
+
+LISTED = ("files", "id", "split", "group", "label", "text")
+"""What the list says of each clip; null where it is not known."""
+
+_LOCK = "extraction.lock"
+_WORKER = "preparation.extraction.worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        finished: Clips that have features, now or from earlier calls.
+        failed: Clips that have none; ``report.csv`` says why.
+    """
+
+    finished: int
+    failed: int
+
+
+def extract(
+    manifest: Manifest,
+    recipes: Sequence[Recipe],
+    out: Path,
+    *,
+    vectors: "Vectors | None" = None,
+    workers: int = 1,
+    device: str = "cpu",
+    retry: bool = False,
+    listener: ExtractionListener | None = None,
+) -> Outcome:
+    """Extract the features of every clip into a folder, or go on with it.
+
+    Each clip has a file of its own that is whole or not there, so that the job may be killed at any
+    moment. What comes out is the same, bit for bit, however many processes do it and however often
+    it was begun. A clip that cannot be decoded is listed in ``report.csv`` and ends nothing.
+
+    Args:
+        manifest: The clips.
+        recipes: What is made of them.
+        out: The folder; ``records.records`` reads its features.
+        vectors: Word vectors; without any they are trained on the captions of the training clips.
+        workers: Processes, each with towers of its own; 0 works in this process.
+        device: Where networks run.
+        retry: Whether clips that failed earlier are tried again.
+        listener: Who hears of the progress, in this process.
+
+    Returns:
+        How many clips have features.
+
+    Raises:
+        RefusedError: If a tower cannot be made, the folder holds another job or cannot be written,
+            or another process is at work in it.
+    """
+    check_recipes(tuple(recipes))
+    if find_spec("av") is None:
+        remedy = "pip install 'continual-mm[data]'"
+        raise RefusedError(Complaint("extraction", "needs av to decode media files", remedy))
+    listener = listener or ExtractionListener()
+    try:
+        with locked(out / _LOCK):
+            return _Extraction(manifest, out, retry, listener).work(
+                tuple(recipes), vectors, workers, device
+            )
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        remedy = "make room there, or choose another --to"
+        raise RefusedError(Complaint(str(out), problem, remedy)) from error
+
+
+class _Extraction:
+    """A call of :func:`extract`, inside its lock."""
+
+    def __init__(
+        self, manifest: Manifest, out: Path, retry: bool, listener: ExtractionListener
+    ) -> None:
+        self._manifest = manifest
+        self._out = out
+        self._retry = retry
+        self._listener = listener
+        self._files = ClipFiles(out / CLIPS)
+        self._names: list[Names] = []
+
+    def work(
+        self, recipes: tuple[Recipe, ...], vectors: "Vectors | None", workers: int, device: str
+    ) -> Outcome:
+        """Do what is left to do."""
+        self._listener.prepares(workers)
+        worker = late(_WORKER)
+        known = self._known(vectors) if need_vectors(recipes) else None
+        job = worker.Job(recipes, known, device, self._manifest.folder, self._out / CLIPS)
+        extractor = worker.Extractor(job)
+        settle(self._out / JOB, extractor.contents())
+        self._files.clear()
+        naming = Naming(recipes, self._manifest.folder, known.fingerprint if known else "")
+        self._names = [naming.of(clip) for clip in self._manifest.clips]
+        self._list()
+        self._files.supersede(naming.mark)
+        left = self._left()
+        self._listener.begins(len(self._names), len(left))
+        try:
+            if workers and left:
+                del extractor  # each of them has its own
+                trade = Trade(worker.__name__, (job,), modules_of(recipes))
+                work = _Work(left, self._ended, worker.Answer)
+                Crew(work, trade, size=min(workers, len(left)), threads=1).work()
+            else:
+                self._in_turn(extractor, left)
+        except BaseException:
+            with suppress(OSError):  # the first reason is the better one
+                self._report()
+            raise
+        outcome = self._report()
+        self._listener.ends(outcome.finished, outcome.failed)
+        return outcome
+
+    def _known(self, vectors: "Vectors | None") -> "Vectors":
+        """Vectors of the words that occur; without any given they are trained on the captions."""
+        if vectors is None:
+            from continual_mm.preparation.extraction.word_towers import (  # noqa: PLC0415
+                corpus_vectors,
+            )
+
+            vectors = corpus_vectors(self._manifest)
+        texts = (clip.caption or "" for clip in self._manifest.clips)
+        from continual_mm.preparation.extraction.word_towers import needed  # noqa: PLC0415
+
+        known: Vectors = needed(vectors, texts)
+        return known
+
+    def _left(self) -> list["Task"]:
+        kept = self._files.kept()
+        failed = set() if self._retry else self._files.failed()
+        made: type[Task] = late(_WORKER).Task
+        tasks = (
+            made(clip, names, tuple(part for part in names.parts if names.parts[part] not in kept))
+            for clip, names in zip(self._manifest.clips, self._names, strict=True)
+        )
+        return [
+            task
+            for task in tasks
+            if not is_finished(task.names.parts.values(), kept)
+            and failed.isdisjoint(task.names.failures)
+        ]
+
+    def _in_turn(self, extractor: Any, left: list["Task"]) -> None:
+        for task in left:
+            self._ended(task, extractor.extract(task))
+
+    def _ended(self, task: "Task", answer: "Answer") -> None:
+        clip = task.clip
+        if answer.problem is None:
+            self._listener.finished(clip.id)
+            return
+        if answer.stops:
+            remedy = "mend that and extract again: what is finished is kept"
+            raise RefusedError(Complaint(str(self._out), answer.problem.told, remedy))
+        if answer.problem.stage == "process":
+            self._files.give_up(task.names.failures[0], answer.problem)
+        self._listener.failed(clip.id, answer.problem.told)
+
+    def _list(self) -> None:
+        """Write which clips there are, for who reads the features."""
+        with (
+            written(self._out / CLIP_LIST) as temporary,
+            temporary.open("w", encoding="utf-8") as stream,
+        ):
+            stream.writelines(map(_listed, self._names, self._manifest.clips))
+
+    def _report(self) -> Outcome:
+        """Write what went wrong, and count."""
+        kept, failed = self._files.kept(), self._files.failed()
+        rows, finished, given_up = [], 0, 0
+        for clip, names in zip(self._manifest.clips, self._names, strict=True):
+            parts = [*names.parts.values()]
+            reasons = [name for name in names.failures if name in failed]
+            if is_finished(parts, kept):
+                finished += 1
+                outcome, told = (
+                    "noted",
+                    [each for part in parts for each in self._files.notes(part)],
+                )
+            else:
+                given_up += bool(reasons)
+                outcome = "failed"
+                told = [each for name in reasons for each in self._files.failure(name)]
+            rows += [(clip.id, clip.path, outcome, each.stage, each.told) for each in told]
+        with (
+            written(self._out / REPORT) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            table = csv.writer(stream)
+            table.writerow(("id", "path", "outcome", "stage", "problem"))
+            table.writerows(rows)
+        return Outcome(finished, given_up)
+
+
+class _Work:
+    """Clips as the work of a crew; one that ends a process is tried once more, after the others.
+
+    Args:
+        tasks: The clips that are left.
+        ended: Is told what became of each.
+        answer: Makes the answer that a process can no longer give.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence["Task"],
+        ended: Callable[["Task", "Answer"], None],
+        answer: "type[Answer]",
+    ) -> None:
+        self._tasks = deque(tasks)
+        self._ended = ended
+        self._answer = answer
+        self._lost: set[str] = set()
+
+    def take(self) -> "Task | None":
+        """The next clip."""
+        return self._tasks.popleft() if self._tasks else None
+
+    def hear(self, task: "Task", message: "Answer") -> Then:
+        """A clip is done."""
+        self._ended(task, message)
+        return Then.NEXT
+
+    def lose(self, task: "Task", why: str) -> None:
+        """A clip has ended a process, or was with one that others ended."""
+        if task.clip.id not in self._lost:
+            self._lost.add(task.clip.id)
+            self._tasks.append(task)
+            return
+        self._ended(task, self._answer(Problem("process", why)))
+
+
+def is_finished(parts: Collection[str], kept: Collection[str]) -> bool:
+    """Whether all parts of a clip are among those that there are; one of no parts never is."""
+    return bool(parts) and all(name in kept for name in parts)
+
+
+def _listed(names: Names, clip: Clip) -> str:
+    about = [*names.parts.values()], clip.id, clip.split, clip.group, clip.label, clip.caption
+    return json.dumps(dict(zip(LISTED, about, strict=True)), ensure_ascii=False) + "\n"

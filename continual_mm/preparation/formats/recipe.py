@@ -1,0 +1,91 @@
+"""How published files become items: as the published programs do it, or with their bugs mended."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from continual_mm.system.errors import Complaint, RefusedError
+
+Mode = Literal["reference", "robust"]
+"""``reference`` gives what the published program gives, its mistakes included; ``robust`` mends
+them. The functions that take a mode say what it changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is decided once for all items; the defaults are those of MCN's released command.
+
+    Attributes:
+        mode: Whether published mistakes are kept.
+        min_time: Seconds up to which a clip takes in the captions around its own.
+        audio_frames: Spectrogram frames that a clip is cut to, 100 a second.
+        max_words: Known words that a text is cut to.
+        rate_2d: Rows of 2D features per second.
+        rate_3d: Rows of 3D features per second.
+
+    Raises:
+        RefusedError: If a number is out of range.
+    """
+
+    mode: Mode = "robust"
+    min_time: float = 10.0
+    audio_frames: int = 1000
+    max_words: int = 20
+    rate_2d: float = 1.0
+    rate_3d: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("reference", "robust"):
+            problem = f"there is no mode {self.mode!r}"
+            raise RefusedError(Complaint("recipe", problem, "use 'robust' or 'reference'"))
+        for name in ("min_time", "audio_frames", "max_words", "rate_2d", "rate_3d"):
+            value = getattr(self, name)
+            least = 0 if name == "min_time" else 1e-6
+            if not least <= value < float("inf"):
+                raise RefusedError(Complaint("recipe", f"{name} is {value}", "give more than 0"))
+
+    @property
+    def reference(self) -> bool:
+        """Whether items are what the published program makes of them."""
+        return self.mode == "reference"
+
+
+class Report:
+    """The items that were left out.
+
+    Attributes:
+        skip: Whether to go on without an item that cannot be read.
+        skipped: Everything that was wrong with items left out, in their order.
+        tried: Items that were read or left out.
+    """
+
+    def __init__(self, *, skip: bool = False) -> None:
+        self.skip = skip
+        self.skipped: list[Complaint] = []
+        self.tried = 0
+
+    @contextmanager
+    def item(self) -> Iterator[None]:
+        """Around the reading of one item: with ``skip``, a refusal inside is listed and ends there.
+
+        Raises:
+            RefusedError: What was raised inside, without ``skip``.
+        """
+        self.tried += 1
+        try:
+            yield
+        except RefusedError as refused:
+            if not self.skip:
+                raise
+            self.skipped.extend(refused.complaints)
+
+    def leave_out(self, complaint: Complaint) -> None:
+        """List a part of an item that is left out, where the rest of it stays.
+
+        Raises:
+            RefusedError: With the complaint, without ``skip``.
+        """
+        if not self.skip:
+            raise RefusedError(complaint)
+        self.skipped.append(complaint)

@@ -1,0 +1,274 @@
+"""TensorBoard: what a run does while it runs, every tag at one global step."""
+
+import json
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from avalanche.core import BaseSGDPlugin
+from avalanche.evaluation.metric_definitions import PluginMetric
+from avalanche.evaluation.metric_results import MetricValue
+from avalanche.logging import BaseLogger, TensorboardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.arrivals import roles
+from continual_mm.definitions.modality import Pair
+from continual_mm.evaluation.drift import Geometry
+from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.optimisation import learning_rate
+from continual_mm.metrics.forgetting import forgetting
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.runs.board import pages as hyperparameters
+from continual_mm.runs.board import pages as layout
+from continual_mm.runs.board import pictures, projector
+from continual_mm.runs.board import timetable as stages
+from continual_mm.runs.board.pictures import Plans
+from continual_mm.runs.board.timetable import Timetable
+from continual_mm.runs.history import History
+from continual_mm.runs.session import Watchers
+
+
+class GeometryCurves:
+    """Tells a logger of the geometry, at the global step.
+
+    Args:
+        logger: Gets ``geometry/rotation``, ``geometry/modality gap/<pair>`` and so on.
+    """
+
+    def __init__(self, logger: BaseLogger) -> None:
+        self._logger = logger
+
+    def __call__(self, geometry: Geometry) -> None:
+        """Log what is defined."""
+        for name, value in _curves(geometry):
+            if value == value:
+                self._logger.log_single_metric(f"geometry/{name}", value, geometry.step)
+
+
+def _curves(geometry: Geometry) -> Iterator[tuple[str, float]]:
+    yield "rotation", geometry.rotation
+    for title, values in (
+        ("modality gap", geometry.modality_gap),
+        ("moved", geometry.moved),
+        ("residual", geometry.residual),
+        ("plan drift", geometry.plan_drift),
+    ):
+        for name, value in values.items():
+            yield f"{title}/{name}", value
+
+
+EVERY = 10
+"""Optimiser steps between two points of a curve; each point waits for the device once."""
+FLUSH_SECONDS = 10
+"""How old what a running run shows may be."""
+
+
+class Curves(PluginMetric[None]):
+    """Loss terms, embedding norms per modality, the logit scale and the learning rate.
+
+    A point at step n tells of the space after n optimiser steps over all stages, as the recalls do;
+    so it is taken before the step that follows is made.
+    """
+
+    def reset(self) -> None:
+        """Nothing is gathered."""
+
+    def result(self) -> None:
+        """Everything is published as it comes."""
+
+    def before_update(self, strategy: Learner) -> list[MetricValue] | None:
+        """Publish a point of every curve, now and then."""
+        if strategy.step % EVERY:
+            return None
+        values = {f"loss/{name}": value for name, value in strategy.terms.items()}
+        values["loss/total"] = strategy.loss
+        values |= {f"norm/{name}": part.norm.mean() for name, part in strategy.embedded.items()}
+        values["logit scale"] = strategy.space.logit_scale
+        for plugin in strategy.plugins:
+            if isinstance(plugin, Plugin):
+                values |= plugin.curves
+        at = strategy.clock.train_iterations
+        points = [MetricValue(self, name, float(v.detach()), at) for name, v in values.items()]
+        reference = strategy.space.settings.reference
+        rate = learning_rate(strategy.step, strategy.training, from_zero=reference)
+        return [*points, MetricValue(self, "learning rate", rate, at)]
+
+    def __str__(self) -> str:
+        return "curves"
+
+
+class Board(TensorboardLogger):
+    """Avalanche's TensorBoard logger, with pages that explain a run; an observer of evaluations.
+
+    Args:
+        folder: Where the event files go.
+        definition: What is shown as text.
+        dataset: What the items are called, say and look like.
+        timetable: The stages that are trained.
+        purge_step: First step whose events, told by an earlier process that was killed, are
+            hidden. For a run that goes on after n steps it is n + 1: the scores at n still count.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        definition: Mapping[str, Any],
+        dataset: Dataset,
+        timetable: Timetable,
+        *,
+        purge_step: int | None = None,
+    ) -> None:
+        self._purge_step = purge_step
+        super().__init__(folder)
+        self._folder = folder
+        self._dataset = dataset
+        self._timetable = timetable
+        self._history: History | None = None
+        self._roles = roles_by_pair(timetable)
+        self._plans = Plans(folder / "plans", timetable.arrivals)
+        available = timetable.arrivals[-1].available
+        page = layout.layout(self._roles, [modality.name for modality in available])
+        text = json.dumps(definition, indent=2)
+        self.writer.add_text("definition", f"```json\n{text}\n```", global_step=0)
+        self.writer.add_text("arrivals", stages.table(timetable), global_step=0)
+        self.writer.file_writer.add_summary(layout.summary(page), 0)
+
+    def _make_writer(self, tb_log_dir: Path, filename_suffix: str) -> SummaryWriter:
+        """Make the writer, as Avalanche does, but let it hide what a killed run told."""
+        writer = SummaryWriter(
+            tb_log_dir,
+            purge_step=self._purge_step,
+            flush_secs=FLUSH_SECONDS,
+            filename_suffix=filename_suffix,
+        )
+        weakref.finalize(self, SummaryWriter.close, writer)
+        return writer
+
+    def follow(self, history: History) -> None:
+        """Take the scores from here; what they know of earlier stages shows in the charts."""
+        self._history = history
+
+    def __call__(self, evaluation: Evaluation, gallery: Gallery) -> None:
+        """Show what an evaluation found."""
+        means = {
+            found.pair: float(np.mean([found.scores(d)["recall@1"] for d in found.pair.directions]))
+            for found in evaluation.pairs
+        }
+        for pair, mean in means.items():
+            tag = layout.mean_tag(evaluation.split, pair)
+            self.log_single_metric(tag, mean, evaluation.step)
+        if evaluation.split != "test":
+            return
+        for pair in self._roles:
+            # A pair that is not born yet has no recall to draw a line up to.
+            height = means.get(pair, max(means.values(), default=0.0))
+            for step, value in self._timetable.marks(evaluation, height).items():
+                self.log_single_metric(layout.mark_tag(pair), value, step)
+        if self._history is not None:
+            for pair, lost in forgotten(self._history, evaluation, means).items():
+                self.log_single_metric(layout.forgetting_tag(pair), lost, evaluation.step)
+        if evaluation.final:
+            self._show_space(evaluation, gallery)
+
+    def _show_space(self, evaluation: Evaluation, gallery: Gallery) -> None:
+        """Transport plans at a stage's end; all embeddings at the end of the last one."""
+        for pair, plans in self._plans.add(evaluation.stage, gallery).items():
+            figure = pictures.transport_plans(pair, plans)
+            self.log_single_metric(f"transport plans/{pair}", figure, evaluation.step)
+        if evaluation.stage == len(self._timetable.arrivals) - 1:
+            points = projector.points_of(gallery)
+            name = f"test items after stage {evaluation.stage + 1}"
+            projector.write(self._folder, points, self._dataset, name=name)
+
+    def stage_ends(self, history: History, step: int) -> None:
+        """Add the matrix of all scores until now, and what protocols found.
+
+        Args:
+            history: The scores.
+            step: Optimiser steps until now.
+        """
+        births, table = history.births, history.matrix()
+        columns = [list(births).index(pair) for pair in self._roles]
+        born = {pair: births[pair] for pair in self._roles}
+        figure = pictures.recall_matrix(table[:, columns], born, self._roles)
+        self.log_single_metric("recall matrix/test recall@1", figure, step)
+        for score in history.protocols:
+            if score.step == step:
+                for name, value in score.measures.items():
+                    self.log_single_metric(f"protocol/{score.name}/{name}", value, step)
+        self.writer.flush()
+
+    def run_ends(
+        self, history: History, settings: Mapping[str, hyperparameters.Setting], step: int
+    ) -> None:
+        """Add the headline beside the settings that led to it, and close.
+
+        Args:
+            history: All scores.
+            settings: From :func:`~continual_mm.runs.board.pages.settings`.
+            step: Optimiser steps of the run.
+        """
+        headline = history.headline()
+        for tag, value in hyperparameters.metrics(headline).items():
+            self.log_single_metric(tag, value, step)
+        for summary in hyperparameters.summaries(settings):
+            self.writer.file_writer.add_summary(summary, step)
+        self.writer.close()
+
+
+def watchers(
+    page: Board | None,
+    observers: Sequence[Observer],
+    plugins: Sequence[BaseSGDPlugin[Any]],
+) -> Watchers:
+    """Who looks on; without a board nobody gathers what only the board shows."""
+    if page is None:
+        return Watchers(observers=observers, plugins=plugins)
+    return Watchers(
+        metrics=[Curves()],
+        observers=[page, *observers],
+        loggers=[page],
+        plugins=plugins,
+        geometry=[GeometryCurves(page)],
+    )
+
+
+def roles_by_pair(timetable: Timetable) -> dict[Pair, str]:
+    """Pair -> old, new or emergent, in this order."""
+    known = roles(timetable.arrivals)
+    return {
+        **dict.fromkeys(known.old, "old"),
+        **dict.fromkeys(known.new, "new"),
+        **dict.fromkeys(known.emergent, "emergent"),
+    }
+
+
+def forgotten(
+    history: History, evaluation: Evaluation, means: Mapping[Pair, float]
+) -> dict[Pair, float]:
+    """Best score at an earlier stage's end minus today's, of every pair born before this stage.
+
+    A pair's curve begins with 0 at the end of the stage in which it was born. Nobody has one where
+    scores of earlier stages are missing: joint training has one stage only.
+
+    Args:
+        history: The scores until now.
+        evaluation: The moment.
+        means: Today's scores of the pairs that are born.
+    """
+    stage = evaluation.stage
+    born = {pair: birth for pair, birth in history.births.items() if birth < stage}
+    columns = [list(history.births).index(pair) for pair in born]
+    earlier = history.matrix()[:stage, columns]
+    births = np.fromiter(born.values(), dtype=np.int64)
+    if np.isnan(earlier[births, np.arange(len(births))]).any():
+        return {}
+    table = np.vstack([earlier, [means[pair] for pair in born]])
+    lost = dict(zip(born, forgetting(table, births).tolist(), strict=True))
+    if evaluation.final and stage + 1 < len(history.arrivals):
+        lost |= dict.fromkeys((pair for pair in means if pair not in born), 0.0)
+    return lost

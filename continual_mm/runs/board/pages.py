@@ -1,0 +1,234 @@
+"""The order of the charts on TensorBoard's page of custom scalars."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.custom_scalar.layout_pb2 import (
+    Category,
+    Chart,
+    Layout,
+    MultilineChartContent,
+)
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.api_pb2 import (
+    DATA_TYPE_FLOAT64,
+    DATA_TYPE_STRING,
+    STATUS_SUCCESS,
+    Experiment,
+    HParamInfo,
+    MetricInfo,
+    MetricName,
+)
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
+
+from continual_mm.definitions.modality import Pair
+from continual_mm.definitions.scenario import Scenario, Strategy
+from continual_mm.plugins.registry import BUILT_IN
+
+MARK = "stage begins"
+"""Tags that begin like this hold the lines at the beginning of a stage."""
+
+_CONFIGURATION, _PLUGIN = "custom_scalars__config__", "custom_scalars"
+
+
+def mean_tag(split: str, pair: Pair) -> str:
+    """Recall at 1 of a pair, mean of both directions."""
+    return f"{split}/recall@1/{pair}/mean"
+
+
+def mark_tag(pair: Pair) -> str:
+    """The lines where stages begin, in the chart of a pair."""
+    return f"{MARK}/{pair}"
+
+
+def forgetting_tag(pair: Pair) -> str:
+    """How much of a pair was forgotten, of its recall at 1."""
+    return f"forgetting/{pair}"
+
+
+def layout(roles: Mapping[Pair, str], modalities: Sequence[str]) -> Layout:
+    """The page: recalls first, then what is forgotten, then how training goes.
+
+    Args:
+        roles: Pair -> old, new or emergent, in the order of the charts.
+        modalities: Their names, in order of arrival.
+    """
+    titles = {pair: f"{pair} ({role})" for pair, role in roles.items()}
+    means = {
+        title: [_exactly(mean_tag("test", pair)), _exactly(mark_tag(pair))]
+        for pair, title in titles.items()
+    }
+    ways = {
+        f"{first} to {second}": [_exactly(f"test/recall@1/{pair}/{first} to {second}")]
+        for pair in roles
+        for first, second in pair.directions
+    }
+    lost = {
+        title: [_exactly(forgetting_tag(pair))]
+        for pair, title in titles.items()
+        if roles[pair] == "old"
+    }
+    losses = {
+        "total": [_exactly("loss/total")],
+        "contrast": ["^loss/contrast/"],
+        "clustering and reconstruction": ["^loss/(cluster|reconstruction)/"],
+        "what protects old pairs": ["^loss/(?!total|contrast/|cluster/|reconstruction/)"],
+    }
+    norms = {name: [_exactly(f"norm/{name}")] for name in modalities}
+    geometry = {
+        "plan drift of old pairs, in nats": ["^geometry/plan drift/"],
+        "rotation that old modalities share, in radians": [_exactly("geometry/rotation")],
+        "residual of old modalities without it": ["^geometry/residual/"],
+        "modality gap": ["^geometry/modality gap/"],
+    }
+    rest = {name: [_exactly(name)] for name in ("learning rate", "logit scale")}
+    categories = (
+        ("Recall at 1 on the test split, mean of both directions", means, False),
+        ("Forgetting: the best recall at 1 at an earlier stage's end minus today's", lost, False),
+        ("Loss", losses, False),
+        ("Mean norm of embeddings before they are scaled to length 1", norms, False),
+        ("How the space has moved since the end of the stage before", geometry, True),
+        ("Learning rate and logit scale", rest, True),
+        ("Recall at 1 on the test split, one direction", ways, True),
+    )
+    return Layout(
+        category=[
+            Category(title=title, chart=_charts(charts.items()), closed=closed)
+            for title, charts, closed in categories
+            if charts
+        ]
+    )
+
+
+def summary(page: Layout) -> Summary:
+    """What an event file says of the page."""
+    plugin = SummaryMetadata.PluginData(plugin_name=_PLUGIN)
+    tensor = TensorProto(
+        dtype="DT_STRING",
+        string_val=[page.SerializeToString()],
+        tensor_shape=TensorShapeProto(),
+    )
+    value = Summary.Value(
+        tag=_CONFIGURATION, tensor=tensor, metadata=SummaryMetadata(plugin_data=plugin)
+    )
+    return Summary(value=[value])
+
+
+def _exactly(tag: str) -> str:
+    return f"^{re.escape(tag)}$"
+
+
+def _charts(charts: Iterable[tuple[str, list[str]]]) -> list[Chart]:
+    return [Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in charts]
+
+
+METRICS = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs", "forgetting")
+"""The headline's keys, in the order of the columns."""
+FIRST = ("memory.items", "scenario", "seed", "strategy")
+"""Settings in which runs differ as a rule: the page shows these columns first."""
+
+Setting = str | int | float
+
+
+def settings(
+    scenario: Scenario, strategy: Strategy, plugins: Mapping[str, Any], seed: int
+) -> dict[str, Setting]:
+    """Every setting of a run that is one value, by ``table.key``; truths are words.
+
+    Args:
+        scenario: The definition.
+        strategy: The definition.
+        plugins: Name -> plugin object: defaults are those of its constructor.
+        seed: The run's.
+    """
+    values: dict[str, Any] = {
+        "scenario": scenario.name,
+        "strategy": strategy.name,
+        "joint": strategy.joint,
+        "cumulative": strategy.cumulative,
+        "seed": str(seed),
+        "memory.items": strategy.memory.items if strategy.memory else 0,
+    }
+    for name, plugin in plugins.items():
+        given = {**_defaults(plugin), **strategy.plugins.get(name, {})}
+        values |= {f"{name}.{key}": value for key, value in given.items()}
+    for key in ("dataset", "items", "positives", "standardise"):
+        values[key] = getattr(scenario, key)
+    for table in ("training", "space"):
+        found = getattr(scenario, table).model_dump()
+        values |= {f"{table}.{key}": value for key, value in found.items()}
+    for number, stage in enumerate(scenario.stages, start=1):
+        own = stage.model_dump(exclude={"add", "pairs"}, exclude_none=True)
+        values |= {f"stage.{number}.{key}": value for key, value in own.items()}
+    return {
+        key: str(value).lower() if isinstance(value, bool) else value
+        for key, value in values.items()
+        if isinstance(value, str | int | float)
+    }
+
+
+def tag(metric: str) -> str:
+    """The scalar that holds a metric: ``headline/harmonic mean``."""
+    return f"headline/{metric.replace('_', ' ')}"
+
+
+def metrics(headline: Mapping[str, float]) -> dict[str, float]:
+    """Tag -> value of the metrics that are defined; a run of one stage forgets nothing."""
+    return {tag(key): headline[key] for key in METRICS if math.isfinite(headline[key])}
+
+
+def summaries(values: Mapping[str, Setting]) -> tuple[Summary, ...]:
+    """What an event file says of settings and metrics; the metrics themselves are scalars.
+
+    TensorBoard takes the columns of all runs from one of them. So each names all metrics, and the
+    parameters of all built-in plugins.
+    """
+    columns = dict.fromkeys(
+        (f"{name}.{key}" for name, known in BUILT_IN.items() for key in known.rule.parameters), 0.0
+    )
+    experiment = Experiment(
+        hparam_infos=[
+            HParamInfo(name=name, type=_type(value), differs=name in FIRST)
+            for name, value in {**columns, **values}.items()
+        ],
+        metric_infos=[
+            MetricInfo(name=MetricName(tag=tag(key)), display_name=key.replace("_", " "))
+            for key in METRICS
+        ],
+    )
+    begin = SessionStartInfo()
+    for name, value in values.items():
+        if isinstance(value, str):
+            begin.hparams[name].string_value = value
+        else:
+            begin.hparams[name].number_value = value
+    end = SessionEndInfo(status=STATUS_SUCCESS)
+    return (
+        _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
+        _summary(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=begin)),
+        _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
+    )
+
+
+def _summary(name: str, content: HParamsPluginData) -> Summary:
+    about = metadata.create_summary_metadata(content)
+    return Summary(value=[Summary.Value(tag=name, metadata=about, tensor=metadata.NULL_TENSOR)])
+
+
+def _type(value: Setting) -> int:
+    return int(DATA_TYPE_STRING if isinstance(value, str) else DATA_TYPE_FLOAT64)
+
+
+def _defaults(plugin: Any) -> dict[str, Any]:
+    parameters = signature(type(plugin)).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -1,0 +1,162 @@
+"""The transport plans of old pairs at stage ends, kept to stand beside those of the next."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from continual_mm.definitions.arrivals import Arrival
+from continual_mm.definitions.modality import Pair
+from continual_mm.evaluation.pairs import Gallery
+from continual_mm.losses.transport import transport_plan
+from continual_mm.system.files import written
+
+ITEMS = 64
+"""Test items in a plan, the first ones that have both modalities."""
+EPSILON = 0.07
+"""Entropic temperature, in units of one minus the cosine; that of the shipped strategies."""
+
+Plan = NDArray[np.float64]
+
+
+class Plans:
+    """Plans by pair and stage, in a folder, so that a run that goes on finds the earlier ones.
+
+    Args:
+        folder: Where they lie.
+        arrivals: The stages of the scenario; pairs trained before the last one are old.
+    """
+
+    def __init__(self, folder: Path, arrivals: Sequence[Arrival]) -> None:
+        self._folder = folder
+        self._old = {pair for arrival in arrivals[:-1] for pair in arrival.trained}
+
+    def add(self, stage: int, gallery: Gallery) -> dict[Pair, list[tuple[str, Plan]]]:
+        """Keep the plans at the end of a 0-based stage.
+
+        Returns:
+            Old pair measured now -> the plan at the end of the stage before, if there is one, and
+            today's, each with a name.
+        """
+        now = {
+            pair: plan_of(pair, gallery) for pair in sorted(self._old) if len(shared(pair, gallery))
+        }
+        with written(self._file(stage)) as temporary, temporary.open("wb") as stream:
+            arrays: dict[str, Any] = {str(pair): plan for pair, plan in now.items()}
+            np.savez_compressed(stream, **arrays)
+        before = self._read(stage - 1)
+        shown: dict[Pair, list[tuple[str, Plan]]] = {}
+        for pair, plan in now.items():
+            earlier = before.get(str(pair))
+            shown[pair] = [] if earlier is None else [(f"after stage {stage}", earlier)]
+            shown[pair].append((f"after stage {stage + 1}", plan))
+        return shown
+
+    def _file(self, stage: int) -> Path:
+        return self._folder / f"after-stage-{stage + 1}.npz"
+
+    def _read(self, stage: int) -> dict[str, Plan]:
+        file = self._file(stage)
+        if not file.exists():
+            return {}
+        with np.load(file, allow_pickle=False) as plans:
+            return dict(plans)
+
+
+def plan_of(pair: Pair, gallery: Gallery) -> Plan:
+    """(n, n) entropic plan between the embeddings of the first n items that have both sides."""
+    items = shared(pair, gallery)[:ITEMS]
+    first, second = (
+        normalize(embeddings[torch.searchsorted(rows, items).to(embeddings.device)].float().cpu())
+        for name in (pair.first, pair.second)
+        for embeddings, rows in [(gallery.embeddings[name], gallery.rows[name])]
+    )
+    return transport_plan(1 - first @ second.T, epsilon=EPSILON).double().numpy()
+
+
+def shared(pair: Pair, gallery: Gallery) -> Tensor:
+    """Dataset rows of the items that have both sides, ascending; none if a side has not arrived."""
+    if not {pair.first, pair.second} <= gallery.rows.keys():
+        return torch.empty(0, dtype=torch.int64)
+    rows = gallery.rows[pair.first]
+    return rows[torch.isin(rows, gallery.rows[pair.second])]
+
+
+_INK, _FAINT, _NOTHING = "#333333", "#6b6b6b", "#f2f2f2"
+_DOTS_PER_INCH = 100
+_DARK = 0.6
+"""Share of the scale from which on numbers are written in white."""
+
+
+def recall_matrix(
+    table: NDArray[np.float64], births: Mapping[Pair, int], roles: Mapping[Pair, str]
+) -> Figure:
+    """Recall at 1 of every pair after every stage, in percent; read a column downwards.
+
+    Args:
+        table: (stages, pairs) fractions; NaN where a stage is not finished.
+        births: Pair -> 0-based stage at which both its modalities were there, in the order of
+            the columns. Cells before it stay empty.
+        roles: Pair -> old, new or emergent.
+    """
+    stages, pairs = table.shape
+    wide, high = 0.9 + 1.6 * pairs, 1.1 + 0.7 * stages
+    figure = Figure(figsize=(wide, high), dpi=_DOTS_PER_INCH)
+    axes = figure.add_axes((0.8 / wide, 0.1 / high, 1.6 * pairs / wide, 0.7 * stages / high))
+    born = np.arange(stages)[:, None] >= np.array(list(births.values()))[None, :]
+    shown = np.where(born, 100 * table, np.nan)
+    most = max(float(np.nanmax(shown, initial=0.0)), 1.0)
+    axes.imshow(np.nan_to_num(shown), cmap="Blues", vmin=0, vmax=most, aspect="auto")
+    for (stage, column), value in np.ndenumerate(shown):
+        if np.isnan(value):
+            axes.fill_between(
+                (column - 0.5, column + 0.5), stage - 0.5, stage + 0.5, color=_NOTHING
+            )
+            continue
+        ink = "white" if value > _DARK * most else _INK
+        axes.text(column, stage, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=12)
+    names = [f"{pair}\n{roles[pair]}, since stage {birth + 1}" for pair, birth in births.items()]
+    axes.set_xticks(range(pairs), names, fontsize=10, color=_INK)
+    axes.set_yticks(range(stages), [f"stage {n}" for n in range(1, stages + 1)], color=_INK)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.suptitle("R@1 in % on the test split after each stage", fontsize=13, color=_INK)
+    return figure
+
+
+def transport_plans(pair: Pair, plans: Sequence[tuple[str, NDArray[np.float64]]]) -> Figure:
+    """Transport plans of one pair side by side, on one scale.
+
+    Rows are the first modality's items, columns the second's, both in the same order: what lies on
+    the diagonal is matched to itself.
+
+    Args:
+        pair: Whose plans.
+        plans: What to call each, and the (n, n) plan of mass 1, at least one.
+    """
+    figure = Figure(figsize=(0.9 + 3.5 * len(plans), 4.3), dpi=_DOTS_PER_INCH)
+    grid = figure.subplots(1, len(plans), squeeze=False)[0]
+    most = max(float((plan * len(plan)).max()) for _, plan in plans)
+    scale = PowerNorm(0.5, vmin=0, vmax=most)  # so that little mass off the diagonal is seen too
+    for axes, (name, plan) in zip(grid, plans, strict=True):
+        seen = axes.imshow(plan * len(plan), cmap="Blues", norm=scale, aspect="equal")
+        axes.set_title(f"{name}\n{100 * np.trace(plan):.1f} % on the diagonal", fontsize=14)
+        axes.set_xlabel(f"{pair.second} of {len(plan)} test items", color=_FAINT, fontsize=11)
+        axes.set_ylabel(f"{pair.first} of the same items", color=_FAINT, fontsize=11)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.tick_params(length=0)
+        axes.spines[:].set_color(_FAINT)
+    figure.subplots_adjust(left=0.06, right=0.9, top=0.8, bottom=0.07, wspace=0.12)
+    bar = figure.colorbar(seen, ax=list(grid), fraction=0.03, pad=0.02)
+    bar.set_label("share of a row's mass", color=_FAINT)
+    figure.suptitle(f"{pair}: who is matched to whom", fontsize=15, fontweight="bold", color=_INK)
+    return figure

@@ -1,0 +1,43 @@
+"""Open TensorBoard."""
+
+import time
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from tensorboard import program
+
+from continual_mm.system.errors import Complaint, RefusedError
+
+PAGE = "#custom_scalars&_smoothingWeight=0"
+"""The page of sorted charts. Smoothed over a few evaluations, recalls would look wrong."""
+
+
+def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str], None]) -> None:
+    """Serve the runs in a folder until interrupted.
+
+    Args:
+        folder: Where runs lie, at any depth.
+        port: TCP port; a free one, if None.
+        browser: Whether to open a browser.
+        tell: Is told the address.
+
+    Raises:
+        RefusedError: If there is no such port, or another program has it.
+    """
+    server = program.TensorBoard()
+    chosen = ["--port", str(port)] if port is not None else []
+    server.configure(argv=["tensorboard", "--logdir", str(folder), *chosen])
+    try:
+        address = server.launch()
+    except program.TensorBoardServerException as error:
+        remedy = "give another --port, or none for a free one"
+        raise RefusedError(Complaint(f"port {port}", error.msg, remedy)) from error
+    page = f"{address}{PAGE}"
+    tell(f"TensorBoard at {page}  (Ctrl-C ends it)")
+    if browser:
+        webbrowser.open(page)
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)

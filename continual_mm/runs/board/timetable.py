@@ -1,0 +1,111 @@
+"""When the stages of a run begin, and the marks that show it in a chart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from continual_mm.definitions.arrivals import Arrival
+from continual_mm.definitions.scenario import Training
+from continual_mm.evaluation.pairs import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """The stages that a run really trains: one, if training is joint.
+
+    Attributes:
+        arrivals: What arrives, stage by stage of the scenario.
+        trainings: 0-based stage -> its settings.
+        starts: 0-based stage -> optimiser steps before it.
+        cumulative: Whether a stage trains what those before it trained as well.
+    """
+
+    arrivals: tuple[Arrival, ...]
+    trainings: Mapping[int, Training]
+    starts: Mapping[int, int]
+    cumulative: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        arrivals: Sequence[Arrival],
+        *,
+        joint: bool,
+        cumulative: bool = False,
+        common: Training,
+    ) -> "Timetable":
+        """Work the steps out.
+
+        Args:
+            arrivals: The stages of the scenario.
+            joint: Whether all of them are trained at once.
+            cumulative: Whether each trains what those before it trained as well.
+            common: The scenario's own settings, which joint training uses.
+        """
+        steps = [arrival.training.steps for arrival in arrivals]
+        if joint:
+            last = len(arrivals) - 1
+            training = common.model_copy(update={"steps": sum(steps)})
+            return cls(tuple(arrivals), {last: training}, {last: 0})
+        return cls(
+            tuple(arrivals),
+            {stage: arrival.training for stage, arrival in enumerate(arrivals)},
+            {stage: sum(steps[:stage]) for stage in range(len(steps))},
+            cumulative,
+        )
+
+    def steps_until(self, stage: int) -> int:
+        """Optimiser steps until the end of a stage, counted from 1; none until that of stage 0."""
+        return self.starts[stage - 1] + self.trainings[stage - 1].steps if stage else 0
+
+    def first_look(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation is the first one of its stage."""
+        training = self.trainings[evaluation.stage]
+        every = training.evaluate_every or training.steps
+        done = evaluation.step - self.starts[evaluation.stage]
+        return done == min(every, training.steps)
+
+    def marks(self, evaluation: Evaluation, height: float) -> dict[int, float]:
+        """Points of a curve that is zero but where a stage begins: a line up to some height there.
+
+        No point depends on what was told earlier, no step is told twice and none goes back, so a
+        run that goes on draws the same curve.
+
+        Args:
+            evaluation: The moment.
+            height: Of the line, if the next stage begins now.
+
+        Returns:
+            Step -> value, ascending.
+        """
+        stage, step = evaluation.stage, evaluation.step
+        start, training = self.starts[stage], self.trainings[stage]
+        points: dict[int, float] = {}
+        if training.steps and self.first_look(evaluation):
+            points[start + 1 if start else 0] = 0.0
+        if evaluation.final and stage + 1 in self.starts:
+            every, before = training.evaluate_every, training.steps - 1
+            if before > 0 and not (every and before % every == 0):
+                points.setdefault(step - 1, 0.0)
+            points[step] = height
+        else:
+            points.setdefault(step, 0.0)
+        return dict(sorted(points.items()))
+
+
+def table(timetable: Timetable) -> str:
+    """The stages as a Markdown table: when, what arrives, what is trained."""
+    lines = ["| stage | from step | steps | arrives | trained pairs |", "|--:|--:|--:|:--|:--|"]
+    joint = len(timetable.starts) < len(timetable.arrivals)
+    for arrival in timetable.arrivals:
+        stage = len(timetable.arrivals) - 1 if joint else arrival.stage
+        steps = "together" if joint else str(timetable.trainings[stage].steps)
+        added = ", ".join(modality.name for modality in arrival.added)
+        trained = ", ".join(map(str, arrival.trained)) or "none yet"
+        start = timetable.starts[stage]
+        lines.append(f"| {arrival.stage + 1} | {start} | {steps} | {added} | {trained} |")
+    if joint:
+        total = sum(training.steps for training in timetable.trainings.values())
+        lines += ["", f"All stages are trained at once, in {total} steps."]
+    if timetable.cumulative:
+        lines += ["", "Each stage also trains the items and pairs of all stages before it."]
+    return "\n".join(lines)

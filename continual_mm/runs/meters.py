@@ -1,0 +1,122 @@
+"""What a run has taken: time, steps, memory."""
+
+import resource
+import sys
+import time
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import torch
+from avalanche.core import BaseSGDPlugin
+
+from continual_mm.learning.learner import Learner
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.runs.listener import Listener
+from continual_mm.runs.session import Session
+
+
+class Ticker(BaseSGDPlugin[Any]):
+    """Tells a listener of every optimiser step."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self._listener = listener
+
+    def after_training_iteration(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """A step was made."""
+        self._listener.steps(1)
+
+
+class Scales(BaseSGDPlugin[Any]):
+    """Weighs what plugins hold at a stage's last step, before they take the stage itself in.
+
+    At a run's end that would be another number: the memory has been divided anew by then, and there
+    are teachers and importances for a stage that never comes.
+
+    Attributes:
+        held: Bytes in the last stage trained by this process; None before one was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: int | None = None
+
+    def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """A stage, which is an epoch, has made its last step."""
+        self.held = sum(
+            tensor.nbytes
+            for plugin in strategy.plugins
+            if isinstance(plugin, Plugin)
+            for tensor in plugin.state().values()
+        )
+
+
+class Stopwatch(BaseSGDPlugin[Any]):
+    """Takes the time from one optimiser step of a stage to the next, plugins and batches included.
+
+    The median is little moved by evaluations and checkpoints between two steps, or by a moment in
+    which the machine was busy with something else. It is that of the last stage trained by this
+    process, which is the one in which there is something to protect.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: list[float] = []
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Median over the last stage; None if fewer than two of its steps were made here."""
+        passed = [later - earlier for earlier, later in pairwise(self._times)]
+        return median(passed) if passed else None
+
+    def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """A stage begins."""
+        self._times.clear()
+
+    def after_training_iteration(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """A step was made."""
+        self._times.append(time.perf_counter())
+
+
+Cost = dict[str, float | int | str | None]
+
+
+def cost(
+    session: Session,
+    seconds: float,
+    device: torch.device,
+    *,
+    stopwatch: Stopwatch,
+    scales: Scales,
+) -> Cost:
+    """What goes into a run's ``cost.json``.
+
+    Args:
+        session: The finished training.
+        seconds: Spent on it, by all processes that worked on it.
+        device: Where it was trained.
+        stopwatch: Has seen the last stage, unless another process trained that.
+        scales: The same; without it what is kept at the run's end is counted.
+    """
+    training = [experience.training for experience in session.benchmark.train]
+    held = session.memory_bytes if scales.held is None else scales.held
+    return {
+        "seconds": seconds,
+        "steps": sum(settings.steps for settings in training) + session.extra_steps,
+        "memory_items": session.remembered_items,
+        "memory_bytes": held,
+        "recalled_rows": session.recalled_rows,
+        "parameters": sum(p.numel() for p in session.learner.parameters().values()),
+        "peak_memory_bytes": _peak_memory(device),
+        "device": str(device),
+        "step_seconds": stopwatch.step_seconds,
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Most bytes on the accelerator, else of this whole process since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,145 @@
+"""Where a run stands: saved as it goes on, and found again after it was stopped or killed."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from continual_mm.evaluation.drift import Geometry
+from continual_mm.evaluation.scores import ProtocolScore
+from continual_mm.runs import checkpoint
+from continual_mm.runs.folder import RunFolder
+from continual_mm.runs.history import Score
+from continual_mm.runs.session import Session
+from continual_mm.system.errors import RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run goes on.
+
+    Attributes:
+        stage: 1-based stage done last; 0 at the very beginning.
+        step: Steps done of the stage that follows.
+        ended: Checkpoint of the stage done last, if one is done.
+        inside: Checkpoint inside the stage that follows, if there is one.
+    """
+
+    stage: int = 0
+    step: int = 0
+    ended: Path | None = None
+    inside: Path | None = None
+
+
+def standing(folder: RunFolder) -> Standing:
+    """Where the run in a folder stands.
+
+    A damaged checkpoint inside a stage is passed over, for the steps until it are made again. One
+    at a stage's end is not, since it may be all that is left of days of training.
+    """
+    stage = max(folder.finished_stages(), default=0)
+    ended = folder.checkpoint(stage) if stage else None
+    for path in folder.inside(stage):
+        try:
+            clock = checkpoint.verified(path)["clock"]
+        except RefusedError:
+            continue
+        return Standing(stage, int(clock["train_exp_iterations"]), ended, path)
+    return Standing(stage, 0, ended)
+
+
+class Logbook:
+    """Writes what a run needs to go on to the same bits, and reads it back.
+
+    At a stage's end everything is written, and every so many steps inside a stage. A checkpoint is
+    read back before the one that it replaces is removed, so whenever the process ends, one is there
+    that is whole.
+
+    Args:
+        folder: The run's folder.
+        session: The run in progress.
+        every: Steps between checkpoints inside a stage; 0 writes none there.
+        identity: Names of scenario and strategy, and the seed, for ``scores.json``.
+    """
+
+    def __init__(
+        self, folder: RunFolder, session: Session, *, every: int, identity: Mapping[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._session = session
+        self._identity = identity
+        self._learned = 0
+        self._spent = 0.0
+        self._begun = time.monotonic()
+        if every:
+            session.learner.after_step = lambda: self._now_and_then(every)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, the stages trained earlier included."""
+        return self._spent + time.monotonic() - self._begun
+
+    def resume(self, at: Standing) -> tuple[int, Callable[[], None] | None]:
+        """Put the session where the run stands.
+
+        Returns:
+            The number of stages done, one if training is joint and finished, and what puts the
+            session to the step where the next one goes on, to be called once that has begun.
+
+        Raises:
+            RefusedError: If the last stage's checkpoint is damaged.
+        """
+        self._remove_but(at.inside)
+        if at.ended is not None:
+            checkpoint.welcome(at.ended, self._session.learner)
+            self._take(at.ended)
+            self._session.learner.pass_over(self._session.benchmark, self._learned)
+        return self._learned, None if at.inside is None else partial(self._take, at.inside)
+
+    def _take(self, path: Path) -> None:
+        notes = checkpoint.restore(path, self._session.learner, self._session.keepers)
+        history = self._session.history
+        history.scores[:] = [Score.from_json(entry) for entry in notes["scores"]]
+        history.geometry[:] = [Geometry.from_json(entry) for entry in notes["geometry"]]
+        # Runs that an earlier version began have no such note.
+        known = notes.get("protocols", [])
+        history.protocols[:] = [ProtocolScore.from_json(entry) for entry in known]
+        self._learned = int(notes["learned"])
+        self._spent, self._begun = float(notes["seconds"]), time.monotonic()
+
+    def _now_and_then(self, every: int) -> None:
+        learner = self._session.learner
+        if learner.step % every:
+            return
+        learner.check()
+        path = self._folder.checkpoint(learner.stage + 1, learner.step)
+        self._save(path)
+        self._remove_but(path)
+
+    def stage_ends(self) -> None:
+        """Write down a stage that was trained and scored."""
+        self._learned += 1
+        stage = self._session.learner.stage + 1
+        final = (e for e in self._session.evaluations if e.final)
+        self._folder.write_ranks(stage, final, self._session.judged)
+        self._folder.write_scores(self._session.history, self._identity)
+        self._save(self._folder.checkpoint(stage))
+        self._remove_but(None)
+
+    def _save(self, path: Path) -> None:
+        notes = {
+            "seconds": self.seconds,
+            "learned": self._learned,
+            "scores": [score.as_json() for score in self._session.history.scores],
+            "geometry": [moment.as_json() for moment in self._session.history.geometry],
+            "protocols": [score.as_json() for score in self._session.history.protocols],
+        }
+        checkpoint.save(path, self._session.learner, self._session.keepers, notes)
+
+    def _remove_but(self, kept: Path | None) -> None:
+        for path in self._folder.inside(0):
+            if path != kept:
+                shutil.rmtree(path)

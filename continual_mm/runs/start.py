@@ -1,0 +1,252 @@
+"""What a scenario says of its towers -> towers, their weights read from files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from continual_mm.data.weights import read_weights
+from continual_mm.definitions.arrivals import Arrival
+from continual_mm.definitions.modality import Kind, Modality, Pair
+from continual_mm.definitions.scenario import Scenario, TowerSettings
+from continual_mm.runs import checkpoint
+from continual_mm.runs.checkpoint import remembered
+from continual_mm.runs.origin import Origin, weights_file
+from continual_mm.space import mcn_weights as published
+from continual_mm.space.mcn_weights import TOWERS, published_tower
+from continual_mm.space.naming import module_key
+from continual_mm.space.space import JointSpace, registered
+from continual_mm.space.towers import Tower
+from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.files import written
+
+PUBLISHED = {
+    Kind.VECTOR: "video",
+    Kind.FRAMES: "video",
+    Kind.SPECTROGRAM: "audio",
+    Kind.TOKENS: "text",
+}
+"""The published tower that reads a kind of signal."""
+
+
+def towers_of(
+    scenario: Scenario, modalities: Iterable[Modality], modules: Mapping[str, nn.Module]
+) -> dict[str, Tower]:
+    """The towers that are not the usual ones.
+
+    Args:
+        scenario: Names towers and files of weights.
+        modalities: Everything that arrives.
+        modules: Modality -> a module from Python; it stays as it is, a copy is trained.
+
+    Raises:
+        RefusedError: If a tower is not registered, weights cannot be read, or a module is given
+            for a modality that never arrives or has a tower by name.
+    """
+    arriving = {modality.name: modality for modality in modalities}
+    complaints = [
+        Complaint(
+            f"towers[{name!r}]",
+            "no stage adds such a modality",
+            f"{suggestion(name, arriving)}there are {', '.join(sorted(arriving))}",
+        )
+        for name in modules
+        if name not in arriving
+    ]
+    complaints += [
+        Complaint(f"towers[{name!r}]", "the scenario names a tower as well", "give one of the two")
+        for name in modules
+        if (said := scenario.towers.get(name)) and (said.kind or said.weights)
+    ]
+    if complaints:
+        raise RefusedError(complaints)
+    trained = {name: said.trained for name, said in scenario.towers.items()}
+    named = {
+        name: _named(scenario, arriving[name], said)
+        for name, said in scenario.towers.items()
+        if name not in modules
+    }
+    own = {name: Tower.of(m, trained=trained.get(name, True)) for name, m in modules.items()}
+    return named | own
+
+
+def _named(scenario: Scenario, modality: Modality, said: TowerSettings) -> Tower:
+    tower = registered(said.kind, trained=said.trained)
+    if not said.weights:
+        return tower
+    path = weights_file(scenario, said)
+    weights = _of_one_tower(read_weights(path), modality, published=scenario.space.reference)
+    return replace(tower, weights=weights, source=str(path))
+
+
+def _of_one_tower(
+    weights: Mapping[str, Tensor], modality: Modality, *, published: bool
+) -> Mapping[str, Tensor]:
+    """One tower's tensors in a file that may hold a whole space, ours or the published one."""
+    key = module_key(modality.name)
+    starts = {f"encoders.{key}.": "encoder.", f"reconstructions.{key}.": "reconstruction."}
+    ours = {
+        new + name.removeprefix(old): value
+        for name, value in weights.items()
+        for old, new in starts.items()
+        if name.startswith(old)
+    }
+    if ours or not published:
+        return ours or weights
+    tower = modality.name if modality.name in TOWERS else PUBLISHED[modality.kind]
+    return published_tower(weights, tower) or weights
+
+
+PLUGIN = "pair_lora"
+MERGE = "continual_mm.plugins.pair_lora:merge"
+"""Imported only where it is needed, since peft is not always installed."""
+
+
+def adapt(space: JointSpace, folder: Path, name: str) -> None:
+    """Add a pair's adapters to a space's weights; a pair without any sees the space as it is.
+
+    Args:
+        space: The checkpoint's.
+        folder: The checkpoint's folder.
+        name: The pair, such as ``"video-text"``.
+
+    Raises:
+        RefusedError: If the pair is none of the space's, or peft is not installed.
+    """
+    pair = _pair(space, name)
+    state = remembered(folder)
+    for modality in (pair.first, pair.second):
+        start = f"{PLUGIN}/own/{pair}/{modality}/"
+        adapters = {
+            key.removeprefix(start): value for key, value in state.items() if key.startswith(start)
+        }
+        if adapters:
+            merge = _merge(name)
+            merge(space.tower(modality), adapters, scale=float(state[f"{PLUGIN}/scale"]))
+
+
+def _merge(name: str) -> Any:
+    try:
+        return resolve_name(MERGE)
+    except ModuleNotFoundError as error:
+        if error.name != "peft":
+            raise
+        remedy = "pip install 'continual-mm[lora]'"
+        raise RefusedError(Complaint(f"pair {name!r}", "peft is not installed", remedy)) from error
+
+
+def _pair(space: JointSpace, name: str) -> Pair:
+    names = ", ".join(modality.name for modality in space.modalities)
+    try:
+        pair = Pair.parse(name)
+    except ValueError as error:
+        raise RefusedError(Complaint("pair", str(error), f"the space has {names}")) from error
+    for modality in (pair.first, pair.second):
+        if modality not in space:
+            problem = f"no modality {modality!r} in this space"
+            raise RefusedError(Complaint(f"pair {name!r}", problem, f"it has {names}"))
+    return pair
+
+
+def load_released(
+    space: JointSpace, path: str | Path, towers: Mapping[str, str] = TOWERS
+) -> JointSpace:
+    """Fill the towers of a space in reference mode with the weights in a file.
+
+    Args:
+        space: With the modalities in it.
+        path: A safetensors file, or a torch file with nothing but tensors in it.
+        towers: Published tower (``video``, ``audio``, ``text``) -> modality that it becomes; those
+            left out are passed over.
+
+    Returns:
+        The space.
+
+    Raises:
+        RefusedError: If the file cannot be read, a name is missing or unknown, or a shape is
+            another one. The space is as it was then.
+        KeyError: If a modality has not arrived.
+    """
+    published.load_published(space, read_weights(Path(path)), towers, source=str(path))
+    return space
+
+
+def released_tower(path: str | Path, tower: str) -> dict[str, Tensor]:
+    """One tower's tensors in a file of released weights.
+
+    Returns:
+        Names that begin with ``encoder.`` or ``reconstruction.`` -> tensors, as the towers of
+        reference mode take them.
+
+    Raises:
+        RefusedError: If the file cannot be read.
+    """
+    return published.published_tower(read_weights(Path(path)), tower)
+
+
+def save_released(space: JointSpace, path: str | Path, towers: Mapping[str, str] = TOWERS) -> None:
+    """Write the towers of a space in reference mode as safetensors, under the published names."""
+    tensors = published.published_state(space, towers)
+    with written(Path(path)) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+
+
+def first_space(
+    scenario: Scenario,
+    arrivals: Sequence[Arrival],
+    origin: Origin | None,
+    modules: Mapping[str, nn.Module],
+    *,
+    seed: int,
+) -> JointSpace:
+    """The space before the first stage.
+
+    Args:
+        scenario: Sizes, and towers that are not the usual ones.
+        arrivals: The scenario on its dataset.
+        origin: The run that it starts from.
+        modules: Modality -> a module from Python to begin its tower with.
+        seed: Where first weights come from.
+
+    Raises:
+        RefusedError: If a tower cannot be had, or the space is not of the origin's sizes.
+    """
+    begun = origin.start.modalities if origin else ()
+    towers = towers_of(scenario, (*begun, *arrivals[-1].available), modules)
+    if origin is None:
+        return JointSpace(scenario.space, seed=seed, towers=towers)
+    misfits = origin.misfits(scenario.space, f"scenario '{scenario.name}'")
+    known = _known_towers(origin, towers, scenario, modules)
+    if misfits:
+        raise RefusedError(misfits)
+    checkpoint.verified(origin.checkpoint)
+    space = JointSpace(scenario.space, seed=seed, towers=towers | known)
+    for each in origin.space["modalities"]:
+        space.welcome(Modality(each["name"], Kind(each["kind"]), tuple(each["shape"])))
+    checkpoint.fill(space, origin.checkpoint)
+    return space
+
+
+def _known_towers(
+    origin: Origin,
+    towers: Mapping[str, Tower],
+    scenario: Scenario,
+    modules: Mapping[str, nn.Module],
+) -> dict[str, Tower]:
+    """The origin's towers as it describes them, and trained or not as the scenario says."""
+    known = {}
+    for modality in origin.start.modalities:
+        name, said = modality.name, scenario.towers.get(modality.name)
+        if said is not None and (said.kind or said.weights):
+            place = f"scenario '{scenario.name}', [tower.{name}]"
+            problem = "the tower and its weights come from the run that the scenario starts from"
+            raise RefusedError(Complaint(place, problem, "remove kind and weights"))
+        described = origin.space["towers"].get(name, {"kind": "", "trained": True})
+        given = towers[name] if name in modules else None
+        trained = described["trained"] if said is None else said.trained
+        known[name] = replace(given or registered(described["kind"]), trained=trained)
+    return {name: tower for name, tower in known.items() if tower.kind or not tower.trained}

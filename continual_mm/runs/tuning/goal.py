@@ -1,0 +1,104 @@
+"""What tuning looks at while a run trains, validation items only; ends runs that fall behind.
+
+Imports no torch: an order of runs carries its judge from process to process.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from continual_mm.definitions.arrivals import Arrival, roles
+from continual_mm.metrics.forgetting import harmonic_mean
+from continual_mm.runs.history import Score, scores_of
+from continual_mm.runs.listener import Halt, HaltedError, Moment
+
+if TYPE_CHECKING:
+    from continual_mm.evaluation.pairs import Evaluation
+
+SPLIT = "validation"
+"""The only items that choose numbers; those of the test split are for comparisons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be large: the harmonic mean of old and new pairs, on validation items.
+
+    Attributes:
+        metric: Attribute of a :class:`~continual_mm.runs.history.Score`.
+        old: 0-based stage -> pairs trained before it.
+        new: 0-based stage -> pairs first trained in it.
+    """
+
+    metric: str
+    old: tuple[tuple[str, ...], ...]
+    new: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, arrivals: Sequence[Arrival], metric: str) -> "Goal":
+        """The goal on some stages; that of the last one is the run's."""
+        known = [roles(arrivals[: stage + 1]) for stage in range(len(arrivals))]
+        return cls(
+            metric,
+            old=tuple(tuple(map(str, one.old)) for one in known),
+            new=tuple(tuple(map(str, one.new)) for one in known),
+        )
+
+    def values(self, scores: Iterable[Score]) -> dict[Moment, float]:
+        """Moment -> value, as if its stage were the last one, for moments with a trained pair.
+
+        Where there are no old pairs yet, or no new ones, it is the others' mean. Scores of other
+        splits than the validation split are not looked at.
+        """
+        moments: dict[Moment, dict[str, list[float]]] = {}
+        for score in scores:
+            if score.split == SPLIT:
+                by_pair = moments.setdefault((score.stage - 1, score.step), {})
+                by_pair.setdefault(score.pair, []).append(getattr(score, self.metric))
+        found = {moment: self._value(moment[0], pairs) for moment, pairs in moments.items()}
+        return {moment: value for moment, value in found.items() if value is not None}
+
+    def _value(self, stage: int, pairs: Mapping[str, Sequence[float]]) -> float | None:
+        means = [
+            fmean(fmean(pairs[pair]) for pair in chosen)
+            for chosen in (self.old[stage], self.new[stage])
+            if chosen
+        ]
+        return harmonic_mean(*means) if len(means) > 1 else next(iter(means), None)
+
+
+def moments(arrivals: Sequence[Arrival]) -> list[Moment]:
+    """When a run that trains stage by stage is evaluated, in order."""
+    found: list[Moment] = []
+    begun = 0
+    for arrival in arrivals:
+        every, steps = arrival.training.evaluate_every, arrival.training.steps
+        inside = range(every, steps, every) if every else ()
+        found += [(arrival.stage, begun + step) for step in (*inside, steps)]
+        begun += steps
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Observer of a run that ends it where it falls behind.
+
+    Attributes:
+        goal: What is to be large.
+        least: Moment -> what the goal must come to then.
+    """
+
+    goal: Goal
+    least: Mapping[Moment, float] = field(default_factory=dict)
+
+    def __call__(self, evaluation: "Evaluation", _gallery: Any) -> None:
+        """Look at an evaluation.
+
+        Raises:
+            HaltedError: If the run fell behind.
+        """
+        if evaluation.split != SPLIT:
+            return
+        for moment, value in self.goal.values(scores_of(evaluation)).items():
+            if value < self.least.get(moment, value):
+                raise HaltedError(Halt(moment, value), self.least[moment])

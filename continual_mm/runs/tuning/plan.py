@@ -1,0 +1,295 @@
+"""Which parameters of a strategy are searched, from where and in which range."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from continual_mm.definitions.rules import Number, Range
+from continual_mm.definitions.scenario import Strategy
+from continual_mm.plugins.registry import BUILT_IN, defaults
+from continual_mm.runs.folder import definition
+from continual_mm.runs.listener import Moment
+from continual_mm.runs.opening import OpenedScenario
+from continual_mm.runs.parallel import Task
+from continual_mm.runs.tuning.goal import Goal, Judge, moments
+from continual_mm.runs.tuning.result import valued
+from continual_mm.system.errors import Complaint, RefusedError, suggestion
+
+SYNTAX = (
+    "write --search plugin.parameter=low:high or low:high:log, such as transport.weight=0.1:30:log"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A parameter that is searched.
+
+    Attributes:
+        plugin: Name of its table.
+        key: Its name.
+        start: What the strategy has; inside the range.
+        range: Where it is searched.
+        whole: Whether only whole numbers will do.
+    """
+
+    plugin: str
+    key: str
+    start: float
+    range: Range
+    whole: bool
+
+    def __str__(self) -> str:
+        return f"{self.plugin}.{self.key}"
+
+
+def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, ...]:
+    """What to search in a strategy, in the order of its file.
+
+    The built-in ranges are those of the registry, widened to hold what the file says. A parameter
+    that the file has switched off, 0 where the range is logarithmic, stays off.
+
+    Args:
+        strategy: The strategy.
+        texts: ``--search`` options; they replace built-in ranges and add others.
+
+    Raises:
+        RefusedError: With a complaint for each option that cannot be used, or if there is nothing
+            to search.
+    """
+    values = {
+        f"{plugin}.{key}": value
+        for plugin, said in strategy.plugins.items()
+        for key, value in {**defaults(plugin), **said}.items()
+    }
+    complaints: list[Complaint] = []
+    own: dict[str, Range] = {}
+    for text in texts:
+        path, _, rest = (part.strip() for part in text.partition("="))
+        try:
+            own[path] = _read(path, rest, values)
+        except RefusedError as error:
+            complaints += error.complaints
+    if complaints:
+        raise RefusedError(complaints)
+    found = tuple(_all(values, own))
+    if not found:
+        raise RefusedError(_nothing(strategy, _numbers(values)))
+    return found
+
+
+def _nothing(strategy: Strategy, numbers: list[str]) -> Complaint:
+    """Why there is nothing to search, and whether there might be."""
+    place = f"strategy '{strategy.name}'"
+    if numbers:
+        remedy = f"name one with --search: there are {', '.join(numbers)}"
+        return Complaint(place, "none of its numbers is searched by itself", remedy)
+    remedy = "it needs no tuning, so run it as it is"
+    return Complaint(place, "there is no number to search in it", remedy)
+
+
+def _numbers(values: Mapping[str, Any]) -> list[str]:
+    """Parameters that are numbers; to Python a switch is one too."""
+    return [
+        name
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+
+
+def _all(values: dict[str, Any], own: dict[str, Range]) -> Iterator[Searched]:
+    for path, start in values.items():
+        plugin, _, key = path.partition(".")
+        known = BUILT_IN[plugin].search.get(key) if plugin in BUILT_IN else None
+        if path not in own and (known is None or (known.log and start <= 0)):
+            continue
+        wide = own.get(path) or _widened(known or Range(start, start), start)
+        yield Searched(plugin, key, start, wide, _whole(plugin, key, start))
+
+
+def _widened(known: Range, start: float) -> Range:
+    return Range(min(known.low, start), max(known.high, start), known.log)
+
+
+def _rule(plugin: str, key: str) -> Number | None:
+    number = BUILT_IN[plugin].rule.parameters.get(key) if plugin in BUILT_IN else None
+    return number if isinstance(number, Number) else None
+
+
+def _whole(plugin: str, key: str, start: float) -> bool:
+    rule = _rule(plugin, key)
+    return rule.whole if rule else isinstance(start, int)
+
+
+def _read(path: str, text: str, values: dict[str, Any]) -> Range:
+    """The range of one option.
+
+    Raises:
+        RefusedError: If it names no number of the strategy, is malformed, leaves the parameter's
+            own range, or does not hold what the strategy has.
+    """
+    place = f"--search {path}"
+    numbers = _numbers(values)
+    if path not in numbers:
+        remedy = f"{suggestion(path, numbers)}there are {', '.join(numbers) or 'none'}"
+        raise RefusedError(Complaint(place, "the strategy has no such number", remedy))
+    low_text, _, rest = text.partition(":")
+    high_text, _, scale = rest.partition(":")
+    try:
+        low, high = float(low_text), float(high_text)
+    except ValueError as error:
+        problem = f"{text!r} is no range"
+        raise RefusedError(Complaint(place, problem, SYNTAX)) from error
+    if scale not in ("", "log", "linear") or not (low < high < float("inf")):
+        raise RefusedError(Complaint(place, f"{text!r} is no range", SYNTAX))
+    found = Range(low, high, log=scale == "log")
+    for problem, remedy in _faults(path, found, values[path]):
+        raise RefusedError(Complaint(place, problem, remedy))
+    return found
+
+
+def _faults(path: str, found: Range, start: float) -> Iterator[tuple[str, str]]:
+    """What is wrong with a range that is well formed."""
+    rule = _rule(*path.split(".", 1)) or Number(least=float("-inf"))
+    if found.log and found.low <= 0:
+        yield f"a logarithmic range cannot begin at {found.low:g}", "begin it above 0"
+    if found.low < rule.least or (rule.above and found.low == rule.least):
+        bound = f"{'above' if rule.above else 'at least'} {rule.least:g}"
+        yield f"it begins at {found.low:g}, but the parameter is {bound}", "begin it later"
+    if rule.most is not None and found.high > rule.most:
+        yield (
+            f"it ends at {found.high:g}, but the parameter is at most {rule.most:g}",
+            "end it there",
+        )
+    if rule.whole and not (found.low.is_integer() and found.high.is_integer()):
+        yield "the parameter is a whole number", "give whole ends"
+    if not found.low <= start <= found.high:
+        problem = f"the strategy's own {start:g}, which is tried first, is not in it"
+        yield problem, f"widen it, or begin elsewhere with --set {path}={found.low:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One of the runs that every trial consists of.
+
+    Attributes:
+        opened: Its scenario.
+        seed: Its seed.
+        goal: By what it is judged.
+        moments: When it is looked at; at the last of them, its end, it has its value.
+        begun: Moments of the legs before it.
+    """
+
+    opened: OpenedScenario
+    seed: int
+    goal: Goal
+    moments: tuple[Moment, ...]
+    begun: int
+
+    @property
+    def scenario(self) -> str:
+        """Name of its scenario."""
+        return self.opened.scenario.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A search.
+
+    Attributes:
+        scenarios: Checked against their datasets. They count the same, and a trial goes through
+            them in this order.
+        strategy: Where the search begins: the first trial.
+        searched: What is searched.
+        out: The search lies in ``out/<scenario>/<strategy>``, see :attr:`folder`.
+        trials: How many are recorded at most, those of earlier calls among them.
+        seeds: Runs of each trial on each scenario, with seeds 0 to this minus 1.
+        metric: What is averaged, see :data:`~continual_mm.definitions.rules.METRICS`.
+        pruning: Whether a trial ends where it falls below the median of earlier ones.
+        seed: Of the search itself.
+        options: Keyword arguments of :func:`continual_mm.runs.run.run` that change no number.
+    """
+
+    scenarios: tuple[OpenedScenario, ...]
+    strategy: Strategy
+    searched: tuple[Searched, ...]
+    out: Path
+    trials: int
+    seeds: int = 1
+    metric: str = "recall_at_1"
+    pruning: bool = True
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scenarios' names."""
+        return tuple(opened.scenario.name for opened in self.scenarios)
+
+    @property
+    def folder(self) -> Path:
+        """Where the search lies; its runs are below ``trials``. Several names are joined by +."""
+        return self.out / "+".join(self.names) / self.strategy.name
+
+    @property
+    def runs(self) -> int:
+        """How many runs all trials have, if none is pruned."""
+        return self.trials * self.seeds * len(self.scenarios)
+
+    def legs(self) -> tuple[Leg, ...]:
+        """The runs of a trial in order: scenario by scenario, and for each seed by seed."""
+        found: list[Leg] = []
+        begun = 0
+        for opened in self.scenarios:
+            goal = Goal.of(opened.arrivals, self.metric)
+            looked_at = tuple(moments(opened.arrivals))
+            for seed in range(self.seeds):
+                found.append(Leg(opened, seed, goal, looked_at, begun))
+                begun += len(looked_at)
+        return tuple(found)
+
+    def task(self, name: str, values: Mapping[str, float], leg: Leg, judge: Judge) -> Task:
+        """One run of a trial."""
+        strategy = valued(self.strategy, values, name)
+        options = {**self.options, "observers": (judge,)}
+        # Protocols look at test items, and a search must not.
+        scenario = leg.opened.scenario.model_copy(update={"protocols": ()})
+        return Task(scenario, strategy, self.folder / "trials", leg.seed, options)
+
+    def identity(self) -> dict[str, Any]:
+        """All that the search's numbers follow from, save how many trials there are."""
+        known = {
+            opened.scenario.name: definition(opened.scenario, self.strategy, opened.card, self.seed)
+            for opened in self.scenarios
+        }
+        found = dict(known[self.names[0]])
+        if len(known) > 1:
+            for part in ("scenario", "data"):
+                found[part] = {name: each[part] for name, each in known.items()}
+        ranges = {
+            str(one): [one.start, one.range.low, one.range.high, one.range.log]
+            for one in self.searched
+        }
+        own = {"seeds": self.seeds, "metric": self.metric, "pruning": self.pruning}
+        return {**found, "searched": ranges, **own}
+
+    def check(self) -> None:
+        """See whether there is something to be measured on each scenario.
+
+        Raises:
+            RefusedError: With a complaint for each lack.
+        """
+        complaints = [fault for opened in self.scenarios for fault in self._lacks(opened)]
+        if complaints:
+            raise RefusedError(complaints)
+
+    def _lacks(self, opened: OpenedScenario) -> Iterator[Complaint]:
+        goal = Goal.of(opened.arrivals, self.metric)
+        place = f"scenario '{opened.scenario.name}'"
+        if not (goal.old[-1] and goal.new[-1]):
+            lacking = "old" if not goal.old[-1] else "new"
+            problem = f"the last stage has no {lacking} pairs, so there is nothing to weigh"
+            yield Complaint(place, problem, "tune on one in which a modality arrives")
+        if opened.card.items[1] < 1:
+            problem = f"dataset '{opened.card.name}' has no validation items"
+            yield Complaint(place, problem, "tuning looks at no others: split some off")

@@ -1,0 +1,180 @@
+"""The names that MCN's released weights have, and which of our tensors each of them is."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from continual_mm.space.naming import module_key
+from continual_mm.space.space import JointSpace
+from continual_mm.system.errors import Complaint, RefusedError
+
+State = Mapping[str, Tensor]
+"""Name -> tensor."""
+
+PREFIXES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "video": {
+            "GU_video.fc.": "encoder.unit.fc.",
+            "GU_video.cg.fc.": "encoder.unit.gate.",
+            "recon_v.": "reconstruction.",
+        },
+        "audio": {
+            "DAVEnet.": "encoder.net.",
+            "DAVEnet_projection.": "encoder.projection.",
+            "GU_audio.fc.": "encoder.unit.fc.",
+            "GU_audio.cg.fc.": "encoder.unit.gate.",
+            "recon_a.": "reconstruction.",
+        },
+        "text": {
+            "text_pooling_caption.fc.": "encoder.words.",
+            "GU_text_captions.fc.": "encoder.unit.fc.",
+            "GU_text_captions.cg.fc.": "encoder.unit.gate.",
+            "recon_t.": "reconstruction.",
+        },
+    }
+)
+"""Tower -> beginning of its published names -> beginning of ours, within the tower."""
+
+TOWERS: Mapping[str, str] = MappingProxyType({tower: tower for tower in PREFIXES})
+"""Published tower -> modality, where the modalities are called as the towers."""
+
+SHOWN = 3
+"""Names that a complaint gives before it counts the others."""
+
+
+def published_tower(published: State, tower: str) -> dict[str, Tensor]:
+    """The tensors of one published tower, as our towers of reference mode take them.
+
+    Args:
+        published: Released weights; the ``module.`` that data parallelism puts before each name is
+            passed over.
+        tower: ``video``, ``audio`` or ``text``.
+
+    Returns:
+        Our names, which begin with ``encoder.`` or ``reconstruction.``, and the tensors; DAVEnet's
+        convolutions without the axis of length one.
+    """
+    return {
+        ours: _in_one_dimension(ours, value)
+        for name, value in _bare(published).items()
+        if (ours := _translated(name, PREFIXES[tower]))
+    }
+
+
+def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> dict[str, Tensor]:
+    """A space's towers under the published names, so that the published program loads them.
+
+    Args:
+        space: In reference mode.
+        towers: Published tower -> modality of the space.
+
+    Raises:
+        RefusedError: If the space is not in reference mode.
+        KeyError: If a modality has not arrived.
+    """
+    if not space.settings.reference:
+        remedy = 'give its [space] table mode = "reference"'
+        raise RefusedError(Complaint("the space", "its towers are not the published ones", remedy))
+    found = {}
+    for tower, modality in towers.items():
+        prefixes = {ours: name for name, ours in PREFIXES[tower].items()}
+        for ours, value in _modules(space, modality).state_dict().items():
+            name = _translated(ours, prefixes)
+            if name is None:
+                problem = f"a modality of this kind has no {tower} tower"
+                raise RefusedError(Complaint(f"modality {modality!r}", problem, _kinds()))
+            found[name] = _in_two_dimensions(ours, value)
+    return found
+
+
+@torch.no_grad()
+def load_published(
+    space: JointSpace, published: State, towers: Mapping[str, str] = TOWERS, *, source: str
+) -> None:
+    """Fill a space's towers with released weights, all or, where anything does not fit, none.
+
+    Args:
+        space: In reference mode, with the modalities in it.
+        published: Released weights by their published names.
+        towers: Published tower -> modality that it becomes. Towers left out are passed over.
+        source: What to call the weights in complaints.
+
+    Raises:
+        RefusedError: If a name is missing or unknown, or a shape is another one.
+        KeyError: If a modality has not arrived.
+    """
+    given, needed = _bare(published), published_state(space, towers)
+    complaints = _differences(given, needed, towers, source)
+    if complaints:
+        raise RefusedError(complaints)
+    for tower, modality in towers.items():
+        _modules(space, modality).load_state_dict(published_tower(given, tower))
+
+
+def _differences(
+    given: State, needed: State, towers: Mapping[str, str], source: str
+) -> list[Complaint]:
+    """One complaint for the missing names, one for the unknown and one for the wrong shapes."""
+    passed_over = tuple(
+        prefix for tower in PREFIXES if tower not in towers for prefix in PREFIXES[tower]
+    )
+    missing = [name for name in needed if name not in given]
+    unknown = [name for name in given if name not in needed and not name.startswith(passed_over)]
+    misshapen = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in needed.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    told = (
+        (missing, "missing", "give the weights of MCN with its reconstruction heads"),
+        (unknown, "unknown", "give the weights of MCN's three towers and nothing else"),
+        (misshapen, "of another shape", "set dim, reconstruction_width, width and depth to fit"),
+    )
+    return [
+        Complaint(source, f"{word}: {_listed(names)}", remedy)
+        for names, word, remedy in told
+        if names
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    others = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + others
+
+
+def _kinds() -> str:
+    return "video is a vector or frames, audio a spectrogram, text tokens"
+
+
+def _modules(space: JointSpace, modality: str) -> nn.ModuleDict:
+    """A tower and its head under the names that stand on the right of ``PREFIXES``."""
+    tower = space.tower(modality)
+    head = space.reconstructions[module_key(modality)]
+    return nn.ModuleDict({"encoder": tower, "reconstruction": head})
+
+
+def _bare(published: State) -> dict[str, Tensor]:
+    return {name.removeprefix("module."): value for name, value in published.items()}
+
+
+def _translated(name: str, prefixes: Mapping[str, str]) -> str | None:
+    """The name with its beginning replaced; None if no beginning fits."""
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return None
+
+
+def _in_one_dimension(ours: str, value: Tensor) -> Tensor:
+    """The first kernel lies across the mels, (out, 1, mels, 1); the others (out, in, 1, kernel)."""
+    if value.dim() != 4:
+        return value
+    return value.squeeze(1 if ours == "encoder.net.conv1.weight" else 2)
+
+
+def _in_two_dimensions(ours: str, value: Tensor) -> Tensor:
+    if value.dim() != 3:
+        return value
+    return value.unsqueeze(1 if ours == "encoder.net.conv1.weight" else 2)

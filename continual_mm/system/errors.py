@@ -1,0 +1,61 @@
+"""A refusal names the place, the value and the remedy, and tells everything at once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that is wrong with what a user gave.
+
+    Attributes:
+        place: Where it stands, from the outside in: ``"scenarios/mine.toml, [[stage]] 2, add"``.
+        problem: What is wrong there, with the value in it.
+        remedy: What to write instead; may be empty where the problem says it.
+    """
+
+    place: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+class RefusedError(ValueError):
+    """Input that cannot be used; ``complaints`` holds everything found wrong with it."""
+
+    def __init__(self, complaints: Complaint | Iterable[Complaint]) -> None:
+        self.complaints: tuple[Complaint, ...] = (
+            (complaints,) if isinstance(complaints, Complaint) else tuple(complaints)
+        )
+        super().__init__("\n".join(str(complaint) for complaint in self.complaints))
+
+    def __reduce__(self) -> tuple[type["RefusedError"], tuple[tuple[Complaint, ...]]]:
+        """For other processes; as any other error it would be made again from its message."""
+        return RefusedError, (self.complaints,)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Begin a remedy with the known word that was probably meant; empty if none is near.
+
+    >>> suggestion("repaly", ["freeze", "replay"])
+    "did you mean 'replay'? "
+    """
+    close = get_close_matches(word, list(known), n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+SHOWN = 5
+"""Rows or ids that a complaint spells out before it only counts the rest."""
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Join names with commas, at most :data:`SHOWN` of them, and count the rest.
+
+    >>> first_few(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
+    """
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,286 @@
+"""The harness of the evidence: its plan, training that goes on where it stopped, and its tables."""
+
+import csv
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from continual_mm.comparison.collect import collect, grouped
+from continual_mm.comparison.compare import compare
+from continual_mm.comparison.export import LOCK
+from continual_mm.comparison.exported import UNFINISHED
+from continual_mm.comparison.tables import as_json
+from continual_mm.data.pack import write_pack
+from continual_mm.definitions import catalog
+
+EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "evidence"
+MODULES = ("plan", "run", "step_time", "bench", "table")
+PLAN = """
+memory = [4, 8]
+[left_out]
+[part.full]
+seeds = 2
+strategies = ["naive", "replay_8", "joint"]
+[dataset.tiny]
+pack = "tiny.npz"
+[[group]]
+dataset = "tiny"
+title = "One new pair"
+part = "full"
+scenarios = ["tiny_abc", "tiny_bca"]
+"""
+SCENARIO = """
+dataset = "tiny.npz"
+[space]
+dim = 8
+clusters = 3
+[training]
+steps = 2
+batch_size = 8
+[[stage]]
+add = ["{0}", "{1}"]
+[[stage]]
+add = ["{2}"]
+pairs = ["{0}-{2}"]
+"""
+
+
+@pytest.fixture(scope="module")
+def harness():
+    """The scripts as modules, by name."""
+    sys.path.insert(0, str(EVIDENCE))
+    try:
+        yield {name: import_module(name) for name in MODULES}
+    finally:
+        sys.path.remove(str(EVIDENCE))
+        for name in MODULES:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A plan of its own with two scenarios, and the pack for them."""
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
+    for order in ("abc", "bca"):
+        text = SCENARIO.format(*order)
+        (tmp_path / "scenarios" / f"tiny_{order}.toml").write_text(text, encoding="utf-8")
+    dice = np.random.default_rng(0)
+    shared = dice.standard_normal((90, 5))
+    arrays: dict[str, Any] = {name: shared @ dice.standard_normal((5, 6)) for name in "abc"}
+    items = {"ids": np.arange(90).astype(str), "split": np.repeat([0, 1, 2], 30)}
+    write_pack(tmp_path / "tiny.npz", {**arrays, **items})
+    return tmp_path
+
+
+def options(folder: Path, *further: str) -> list[str]:
+    return [
+        *("--plan", str(folder / "plan.toml"), "--data", str(folder), "--jobs", "1"),
+        *("--out", str(folder / "out"), "--results", str(folder / "results"), *further),
+    ]
+
+
+def records(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_plan_has_every_strategy_with_and_without_memory_but_those_left_out(
+    harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--dry-run", "--data", str(tmp_path), "--results", str(tmp_path / "none")]
+    assert harness["run"].main([*given, "--part", "full"]) == 0
+    out = capsys.readouterr().out
+    assert f"grid: left out, there is no grid_s1_dev.npz in {tmp_path}" in out
+    cells = [line.split(":")[0] for line in out.splitlines() if line.endswith("to do 0 1 2 3 4")]
+    left_out = harness["plan"].Plan()._document["left_out"]
+    wanted = {
+        f"{scenario}/{entry.name}{ending}"
+        for scenario in ("av_vt", "vt_at", "at_av")
+        for entry in catalog.shipped("strategies")
+        if entry.name not in left_out
+        for ending in (("_32", "_128") if "memory" in entry.document else ("",))
+    }
+    assert set(cells) == wanted
+    assert f"{5 * len(wanted)} runs, 0 done, {5 * len(wanted)} to do" in out
+
+
+def test_seed_0_of_everything_comes_before_seed_1(harness) -> None:
+    seeds = [run.seed for run in harness["plan"].Plan().runs("all", None)]
+    assert seeds == sorted(seeds)
+
+
+def test_scenarios_on_real_recordings_have_the_stages_of_the_shipped_ones_and_no_place() -> None:
+    found = sorted((EVIDENCE / "scenarios").glob("grid_*.toml"))
+    assert len(found) == 7
+    for path in found:
+        own = catalog.open_definition("scenarios", path).document
+        shipped = catalog.find("scenarios", path.stem.removeprefix("grid_")).document
+        assert own["dataset"] == "grid_s1_dev.npz"
+        for mine, theirs in zip(own["stage"], shipped["stage"], strict=True):
+            assert mine["add"] == theirs["add"]
+            pairs = [{frozenset(p.split("-")) for p in s.get("pairs", ())} for s in (mine, theirs)]
+            assert pairs[0] == pairs[1]
+
+
+def test_training_goes_on_where_it_stopped_even_without_its_folders(
+    harness, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = harness["run"]
+    assert run.main(options(tiny, "--only", "tiny_abc/naive")) == 0
+    first = records(tiny / "results" / "runs.csv")
+    assert [row["seed"] for row in first] == ["0", "1"]
+    (tiny / "out").rename(tiny / "gone")
+    assert run.main(options(tiny, "--only", "tiny_abc/(naive|replay)")) == 0
+    assert "4 runs, 2 done, 2 to do" in capsys.readouterr().out
+    assert not (tiny / "out" / "tiny_abc" / "naive").exists()
+    after = records(tiny / "results" / "runs.csv")
+    assert len(after) == 4
+    kept = [row["seconds"] for row in after if row["strategy"] == "naive"]
+    assert kept == [row["seconds"] for row in first]
+
+
+def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(
+    harness, tiny: Path
+) -> None:
+    given = options(tiny, "--only", "tiny_abc/naive")
+    assert harness["run"].main(given) == 0
+    folder = tiny / "out" / "tiny_abc" / "naive" / "seed-0"
+    assert (folder / "scores.json").exists()
+    assert not (folder / "checkpoints").exists()
+    before = {path.name: path.read_bytes() for path in (tiny / "results").iterdir()}
+    for name in before:
+        (tiny / "results" / name).unlink()
+    assert harness["run"].main(given) == 0
+    assert {path.name: path.read_bytes() for path in (tiny / "results").iterdir()} == before
+
+
+def test_two_processes_that_add_to_the_same_results_keep_the_runs_of_both(
+    harness, tiny: Path
+) -> None:
+    run = harness["run"]
+    apart = (*options(tiny)[:-1], str(tiny / "apart"), "--no-slim")
+    assert run.main([*apart, "--only", "tiny_abc/(naive|joint)/seed-0"]) == 0
+    both = [run.Results(tiny / "results", slim=False) for _ in range(2)]
+    for results, strategy in zip(both, ("naive", "joint"), strict=True):
+        results.add(tiny / "out" / "tiny_abc" / strategy / "seed-0")
+        results.write()
+    rows = records(tiny / "results" / "runs.csv")
+    assert {row["strategy"] for row in rows} == {"naive", "joint"}
+
+
+def test_what_is_no_regular_expression_is_refused_in_a_line(
+    harness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        harness["run"].main(["--only", "(", "--dry-run"])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--only '(': is no regular expression")
+
+
+def test_files_that_a_process_at_work_leaves_in_the_results_are_not_committed() -> None:
+    root = EVIDENCE.parents[1]
+    ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {LOCK, UNFINISHED} <= set(ignored)
+
+
+def test_tables_have_the_numbers_of_compare_and_their_means(harness, tiny: Path) -> None:
+    assert harness["run"].main(options(tiny, "--only", ".*/(naive|joint)")) == 0
+    results = tiny / "results"
+    assert harness["table"].main([*options(tiny)[:2], "--results", str(results)]) == 0
+    cells = {(row["scenario"], row["strategy"]): row for row in records(results / "summary.csv")}
+    known = json.loads(as_json(compare([results])))["rows"]
+    assert len(known) == 4
+    for row in known:
+        own = cells[row["scenario"], row["strategy"]]
+        assert own["seeds"] == "2"
+        for name in ("harmonic_mean", "old_pairs", "retention", "intransigence", "difference"):
+            for end in ("mean", "low", "high"):
+                expected = f"{100 * row[name][end]:z.3f}" if row[name] else ""
+                assert own[f"{name}_{end}"] == expected
+    for strategy in ("naive", "joint"):
+        mean = cells["mean of tiny_abc, tiny_bca", strategy]
+        for name in ("harmonic_mean", "new_pairs", "difference"):
+            each = [cells[f"tiny_{order}", strategy][f"{name}_mean"] for order in ("abc", "bca")]
+            if each[0]:
+                expected = np.mean([float(cell) for cell in each])
+                assert float(mean[f"{name}_mean"]) == pytest.approx(expected, abs=2e-3)
+        assert mean["step_time"] == ""
+    page = (results / "README.md").read_text(encoding="utf-8")
+    assert "## tiny: One new pair" in page
+    assert "difference to naive" in page
+
+
+def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, tiny: Path) -> None:
+    assert harness["run"].main(options(tiny, "--only", "tiny_abc/(naive|joint)")) == 0
+    known = grouped(collect([tiny / "results"])[0])
+    bench = harness["bench"].Bench(known["tiny_abc"])
+    once, twice = (harness["bench"].lines([bench] * times, "naive") for times in (1, 2))
+    assert [line.estimates for line in once] == [line.estimates for line in twice]
+    naive = next(line for line in once if line.strategy == "naive")
+    assert naive.estimates["difference"] is None
+
+
+def test_the_time_of_a_step_comes_from_a_process_that_takes_strategies_in_turn(
+    harness, tiny: Path
+) -> None:
+    assert harness["run"].main(options(tiny, "--only", "tiny_abc/naive")) == 0
+    given = ["--plan", str(tiny / "plan.toml"), "--results", str(tiny / "results")]
+    short = ["--data", str(tiny), "--steps", "3", "--rounds", "2"]
+    assert harness["step_time"].main([*given, *short]) == 0
+    rows = records(tiny / "results" / "step_times.csv")
+    assert len(rows) == 6
+    assert {row["rounds"] for row in rows} == {"2"}
+    for row in rows:
+        alone = float(row["milliseconds"])
+        naive = next(
+            r for r in rows if r["strategy"] == "naive" and r["scenario"] == row["scenario"]
+        )
+        assert alone > 0
+        if row is naive:
+            assert row["multiple_of_naive"] == "1.000"
+    assert harness["table"].main(given) == 0
+    cells = {(r["scenario"], r["strategy"]): r for r in records(tiny / "results" / "summary.csv")}
+    assert cells["tiny_abc", "naive"]["step_time"] == "1"
+
+
+def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(
+    harness, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = harness["run"]
+    only = ("--only", "tiny_abc/naive/seed-0")
+    assert run.main(options(tiny, *only)) == 0
+    file = tiny / "scenarios" / "tiny_abc.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace("steps = 2", "steps = 3"))
+    capsys.readouterr()
+    assert run.main(options(tiny, *only)) == 2
+    told = "tiny_abc/naive/seed-0: was trained with another scenario.training.steps"
+    assert told in capsys.readouterr().out
+    assert run.main(options(tiny, *only, "--replace")) == 0
+    (row,) = records(tiny / "results" / "runs.csv")
+    assert row["steps"] == "6"
+
+
+def test_a_strategy_that_lacks_runs_is_shown_with_the_seeds_it_has(harness, tiny: Path) -> None:
+    run, table = harness["run"], harness["table"]
+    only = r"tiny_abc/(naive|joint/seed-0)|tiny_bca/naive/seed-1"
+    assert run.main(options(tiny, "--only", only)) == 0
+    given = ["--plan", str(tiny / "plan.toml"), "--results", str(tiny / "results")]
+    assert table.main(given) == 0
+    rows = {(r["scenario"], r["strategy"]): r for r in records(tiny / "results" / "summary.csv")}
+    mean = "mean of tiny_abc, tiny_bca"
+    assert {key: row["seeds"] for key, row in rows.items()} == {
+        (mean, "naive"): "2/1",
+        (mean, "joint"): "1/0",
+        ("tiny_abc", "naive"): "2",
+        ("tiny_abc", "joint"): "1",
+        ("tiny_bca", "naive"): "1",
+    }
+    assert rows[mean, "naive"]["harmonic_mean_mean"]
+    assert not rows[mean, "joint"]["harmonic_mean_mean"]

@@ -1,0 +1,364 @@
+"""The command line, as a user meets it; training has tests of its own."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+
+import numpy as np
+import pytest
+
+from continual_mm.cli import train as cli_training
+from continual_mm.cli.app import main
+from continual_mm.data.pack import write_pack
+from continual_mm.definitions import catalog
+
+ROOT = Path(__file__).parents[2]
+IDS = np.arange(12).astype(str)
+SHIPPED = [str(entry.path) for shelf in catalog.SHELVES for entry in catalog.shipped(shelf)]
+
+
+class Said:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, code: object, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def ask(*arguments: str) -> Said:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        return Said(caught.value.code, *capsys.readouterr())
+
+    return ask
+
+
+def refused(answer: Said, *expected: str) -> None:
+    """One line per complaint on standard error, each with what is expected of it, and code 2."""
+    lines = answer.err.splitlines()
+    assert answer.code == 2
+    assert len(lines) == len(expected), answer.err
+    for line, part in zip(lines, expected, strict=True):
+        assert line.startswith("continual-mm: ")
+        assert part in line
+
+
+def test_list_shows_every_kind_of_thing(said) -> None:
+    answer = said("list")
+    assert (answer.code, answer.err) == (0, "")
+    first = {line.split()[0] for line in answer.out.splitlines() if line.strip()}
+    assert {"av_vt", "replay_transport", "ewc", "narrated_shapes"} <= first
+
+
+@pytest.mark.parametrize(
+    ("kind", "has", "lacks"),
+    [
+        ("scenarios", "joint_avt", "naive"),
+        ("strategies", "replay_ewc_transport", "av_vt"),
+        ("plugins", "transport", "naive"),
+        ("datasets", "narrated_shapes  (2000, 200, 400)  video, audio, text", "naive"),
+    ],
+)
+def test_list_shows_one_kind_if_asked(said, kind: str, has: str, lacks: str) -> None:
+    answer = said("list", kind)
+    assert answer.code == 0
+    assert has in answer.out
+    assert lacks not in answer.out
+
+
+def test_what_list_shows_of_a_definition_is_its_description(said) -> None:
+    lines = said("list", "scenarios").out.splitlines()
+    shown = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines[1:]}
+    assert shown == {entry.name: entry.description for entry in catalog.shipped("scenarios")}
+
+
+def test_show_prints_the_file_and_what_follows_from_it(said) -> None:
+    answer = said("show", "av_vt")
+    entry = catalog.find("scenarios", "av_vt")
+    assert answer.code == 0
+    assert answer.out.startswith(f"# {entry.path}\n{entry.path.read_text()}")
+    assert answer.out.splitlines()[-1].split() == ["2", "text", "text-video", "300"]
+
+
+def test_show_prints_a_strategy_and_a_file_of_ones_own(said) -> None:
+    assert "[memory]\nitems = 128" in said("show", "replay").out
+    Path("mine.toml").write_text("[freeze]  # [bold] :key:\n")
+    assert "[freeze]  # [bold] :key:\n" in said("show", "mine.toml").out
+
+
+def test_all_that_is_shipped_is_valid(said) -> None:
+    answer = said("validate", *SHIPPED)
+    assert (answer.code, answer.err) == (0, "")
+    told = answer.out.splitlines()
+    lacking = [line for line in told if line.startswith("  before it can run: dataset ")]
+    assert len(told) - len(lacking) == len(SHIPPED)
+
+
+def test_validate_tells_everything_about_every_file_and_goes_on(said) -> None:
+    Path("first.toml").write_text(
+        'dataset = "narrated_shapes"\n[training]\nstpes = 5\n[[stage]]\nadd = ["video", "smell"]\n'
+    )
+    Path("second.toml").write_text("[transport]\nepsilon = 0\n")
+    Path("third.toml").write_text("[[stage]]\nadd = [\n")
+    answer = said("validate", "first.toml", "naive", "second.toml", "third.toml", "fourth.toml")
+    refused(
+        answer,
+        "first.toml, [training], stpes: unknown key with value 5; did you mean 'steps'?",
+        "first.toml, [[stage]] 1, add: no modality 'smell' in dataset 'narrated_shapes'; it has",
+        "second.toml, [transport], epsilon: 0 cannot be used; give more than 0",
+        "second.toml, [memory]: the table is missing",
+        "third.toml: not valid TOML: Invalid value (at line 2, the end of the file)",
+        "fourth.toml: no such file",
+    )
+    assert answer.out.endswith("naive.toml: fine, a strategy\n")
+
+
+def test_a_pack_may_have_any_modalities(said) -> None:
+    names = ("lidar", "radar", "imu", "gps")
+    rows = np.arange(12.0).reshape(6, 2)
+    items = {"ids": np.array(list("abcdef")), "split": np.arange(6) // 2}
+    write_pack("drive.npz", {**dict.fromkeys(names, rows), **items})
+    text = 'dataset = "drive.npz"\n[[stage]]\nadd = ["lidar", "imu"]\n[[stage]]\nadd = ["gps"]\n'
+    Path("drive.toml").write_text(text + 'pairs = ["lidar-gps"]\n[[stage]]\nadd = ["radar"]\n')
+    answer = said("show", "drive.toml")
+    assert answer.code == 0
+    trained = [line.split("  ") for line in answer.out.splitlines()[-3:]]
+    assert [" ".join(line).split()[2] for line in trained[:2]] == ["imu", "gps-lidar"]
+    assert "gps-radar, imu-radar, lidar-radar" in answer.out
+
+
+def test_a_copy_is_the_same_file_and_valid(said) -> None:
+    answer = said("copy", "av_vt")
+    assert answer.code == 0
+    assert "continual-mm run av_vt.toml" in answer.out
+    shipped = catalog.find("scenarios", "av_vt").path
+    assert Path("av_vt.toml").read_bytes() == shipped.read_bytes()
+    assert said("validate", "av_vt.toml").code == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "file"),
+    [
+        ("mine.toml", "mine.toml"),
+        ("new/folder", "new/folder/replay.toml"),
+        ("new/mine.toml", "new/mine.toml"),
+        (".", "replay.toml"),
+    ],
+)
+def test_a_copy_goes_into_a_folder_or_a_file(said, to: str, file: str) -> None:
+    answer = said("copy", "replay", to)
+    assert answer.code == 0
+    assert f"--strategy {file}" in answer.out
+    assert tomllib.loads(Path(file).read_text())["memory"]["items"] == 128
+
+
+def test_a_copy_overwrites_nothing(said) -> None:
+    Path("replay.toml").write_text("mine")
+    refused(said("copy", "replay"), "replay.toml: is there already; name another file")
+    assert Path("replay.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["show", "av_tv"], "'av_tv': no such definition; did you mean 'av_"),
+        (["copy", "repaly"], "did you mean 'replay'?"),
+        (["validate", "nothing"], "'nothing': no such definition"),
+        (["run", "av_tv"], "scenario 'av_tv': no such definition; did you mean 'av_"),
+        (["run", "av_vt", "--strategy", "repaly"], "strategy 'repaly': no such definition"),
+        (["run", "replay"], "scenario 'replay': no such definition"),
+        (["run", "av_vt", "--set", "training.steps"], "--set training.steps: no key and value"),
+        (["run", "av_vt", "--set", "training.steps=0"], "[training], steps: 0 cannot be used"),
+        (["run", "av_vt", "--set", "stage.9.steps=1"], "--set stage.9.steps: there is no number"),
+        (["run", "av_vt", "--set", "trainig.steps=1"], "--set trainig.steps: there is no"),
+        (["run", "av_vt", "--set", "transport.weight=1"], "there is no 'transport' in"),
+        (["run", "av_vt", "--set", "dataset=no.npz"], "no file"),
+        (["demo", "--set", "space.dim=1"], "[space], dim: 1 cannot be used; give at least 2"),
+        (["board", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(said, arguments: list[str], told: str) -> None:
+    refused(said(*arguments), told)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["list", "planets"],
+        ["validate"],
+        ["run"],
+        ["run", "av_vt", "--seeds", "0"],
+        ["run", "av_vt", "--seeds", "many"],
+        ["compare", "runs", "--format", "yaml"],
+        ["run", "av_vt", "--no-such-option"],
+    ],
+)
+def test_wrong_usage_ends_with_code_two_and_an_explanation(said, arguments: list[str]) -> None:
+    answer = said(*arguments)
+    assert answer.code == 2
+    assert "Error: " in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_every_command_explains_itself(said) -> None:
+    told = said("--help").out
+    for group in ((), ("data",), ("data", "convert")):
+        assert "..." not in said(*group, "--help").out.partition("Commands:")[2]
+    for command in (
+        "list",
+        "show",
+        "validate",
+        "copy",
+        "run",
+        "compare",
+        "export",
+        "tune",
+        "board",
+        "demo",
+        "data",
+    ):
+        assert command in told
+        answer = said(command, "--help")
+        assert answer.code == 0
+        assert "Usage: continual-mm " in answer.out
+
+
+def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, chosen = cli_training.definitions([], cli_training.DEMO_STRATEGIES, [])
+    assert list(cli_training.ready(chosen)) == list(chosen)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    left = {strategy.name for strategy in cli_training.ready(chosen)}
+    assert left == {*cli_training.DEMO_STRATEGIES} - {"recommended"}
+    assert "'recommended', [pair_lora]: peft is not installed; pip" in capsys.readouterr().err
+
+
+def test_a_file_system_that_refuses_is_told_without_traceback(said) -> None:
+    Path("file").write_text("")
+    answer = said("copy", "replay", "file/replay.toml")
+    assert answer.code == 1
+    (line,) = answer.err.splitlines()
+    assert line.startswith("continual-mm: ")
+    assert "file" in line
+
+
+def test_ctrl_c_says_what_is_kept(said, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfile", interrupted)
+    answer = said("copy", "replay")
+    assert answer.code == 130
+    assert "finished stages are kept" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["list"], ["torch", "numpy", "avalanche", "pydantic", "rich.progress", "optuna"]),
+        (["show", "av_vt"], ["torch", "numpy", "avalanche", "rich.progress"]),
+        (["validate", *SHIPPED], ["torch", "numpy", "avalanche", "rich.progress"]),
+        (["run", "av_vt", "--strategy", "repaly"], ["torch", "numpy", "avalanche"]),
+    ],
+)
+def test_what_trains_nothing_does_not_wait_for_torch(
+    arguments: list[str], heavy: list[str]
+) -> None:
+    code = f"""
+import sys
+from continual_mm.cli.app import main
+try:
+    main({arguments!r})
+except SystemExit:
+    loaded = sorted(set({heavy!r}) & sys.modules.keys())
+    sys.exit(f"loaded {{loaded}}" if loaded else 0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+
+
+def test_list_answers_in_half_a_second() -> None:
+    # Processor time, the best of three, for the machine may be busy with other things.
+    def seconds() -> float:
+        used = getrusage(RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    taken = []
+    for _ in range(3):
+        before = seconds()
+        command = [sys.executable, "-m", "continual_mm", "list"]
+        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+        taken.append(seconds() - before)
+    assert min(taken) < 0.5
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "continual_mm", "list", "plugins"]
+    found = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    assert "transport" in found.stdout
+    assert found.stderr == ""
+
+
+def test_data_is_inspected_in_a_table_and_as_json(said) -> None:
+    values = np.arange(36.0).reshape(12, 3)
+    split = np.repeat([0, 1, 2], [6, 2, 4])
+    write_pack("mine.npz", {"a": 1000 * values, "b": values, "ids": IDS, "split": split})
+    told = said("data", "inspect", "mine.npz", "--picture", "items.png", "--items", "9")
+    assert told.code == 0
+    assert told.out.startswith("mine.npz: 12 items (6 training, 2 validation, 4 test)\nall with ")
+    assert "- values of a are 1,000 times as large as those of b" in told.out
+    assert told.err == "picture: items.png (4 of 9 items: there are no more)\n"
+    assert Path("items.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(said("data", "inspect", "mine.npz", "--format", "json").out)
+    assert [one["present"] for one in found["modalities"]] == [[6, 2, 4], [6, 2, 4]]
+    assert [one["repeats"]["compared"] for one in found["modalities"]] == [12, 12]
+    refused(said("data", "inspect", "mine.npy"), "dataset 'mine.npy': not registered")
+
+
+@pytest.mark.parametrize("name", ["audio", "a_name_that_is_long"])
+def test_what_is_in_a_dataset_fits_into_eighty_columns(said, name: str) -> None:
+    dice, split = np.random.default_rng(0), np.repeat([0, 1, 2], [9000, 1000, 2000])
+    arrays = {
+        "video": dice.standard_normal((12_000, 8), dtype=np.float32),
+        name: 70 * dice.standard_normal((12_000, 9, 4), dtype=np.float32),
+        f"{name}_kind": np.array("spectrogram"),
+        f"{name}_length": dice.integers(1, 10, 12_000),
+        f"{name}_present": dice.random(12_000) < 0.5,
+    }
+    write_pack("mine.npz", {**arrays, "ids": np.arange(12_000).astype(str), "split": split})
+    told = said("data", "inspect", "mine.npz").out.splitlines()
+    table = [line for line in told if not line.startswith("- ")]
+    assert max(map(len, table)) <= 80
+    assert table[3].split()[:3] == ["video", "vector", "8"]
+    columns = ["modality", "kind", "shape", "present", "lengths", "values", "norm"]
+    if name == "audio":
+        assert table[2].split() == columns
+    else:
+        assert table[2].split() == [each for each in columns if each != "present"]
+        assert table[5] == "video: present in 9,000/1,000/2,000"
+
+
+def test_where_a_picture_cannot_go_is_said_before_any_data_are_read(said) -> None:
+    Path("folder").mkdir()
+    for picture, expected in (
+        ("folder", "picture folder: is a folder; name a file: folder/items.png"),
+        ("nowhere/items.png", "picture nowhere/items.png: there is no folder nowhere"),
+        ("items.foo", "picture items.foo: ends with '.foo'; the endings are .png, .pdf, .svg"),
+    ):
+        refused(said("data", "inspect", "no such dataset", "--picture", picture), expected)
+
+
+def test_a_picture_without_an_ending_is_where_it_is_said_to_be(said) -> None:
+    values = np.arange(12.0)[:, None]
+    write_pack("mine.npz", {"a": values, "ids": IDS, "split": np.full(12, 2)})
+    assert said("data", "inspect", "mine.npz", "--picture", "items").err == "picture: items.png\n"
+    assert Path("items.png").is_file()

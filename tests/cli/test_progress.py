@@ -1,0 +1,88 @@
+"""What is said of the progress of runs, with a terminal and without one."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from continual_mm.cli.progress import RunProgress
+
+
+def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with RunProgress(4) as progress:
+        progress.prepares(0)
+        naive = progress.listener("runs/a/naive/seed-0")
+        naive.begins("runs/a/naive/seed-0", stages=2, steps=20)
+        naive.steps(10)
+        naive.scored(1, {})
+        replay = progress.listener("runs/a/replay/seed-0")
+        replay.begins("runs/a/replay/seed-0", stages=2, steps=10)
+        naive.steps(10)
+        replay.resumes(1, 5)
+        naive.scored(2, {"audio-video": 0.125, "text-video": 1.0})
+        naive.ends(1.0)
+        progress.skips("runs/a/ewc/seed-0")
+        progress.fails("runs/a/replay/seed-0", "no space left")
+        last = progress.listener("runs/a/joint/seed-0")
+        last.begins("runs/a/joint/seed-0", stages=2, steps=0)
+        last.resumes(2, 0)
+        last.ends(1.0)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == [
+        "loading torch and the data ...",
+        "[1/4] runs/a/naive/seed-0 stage 1: R@1 no pair yet",
+        "[2/4] runs/a/replay/seed-0: goes on after step 5 of stage 2",
+        "[1/4] runs/a/naive/seed-0 stage 2: R@1 audio-video 12.5  text-video 100.0",
+        "[3/4] runs/a/ewc/seed-0: finished earlier",
+        "[2/4] runs/a/replay/seed-0: failed: no space left",
+        "[4/4] runs/a/joint/seed-0: finished earlier",
+    ]
+
+
+def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with RunProgress(1) as progress:
+        run = progress.listener("runs/a/naive/seed-0")
+        run.begins("runs/a/naive/seed-0", stages=1, steps=0)
+        run.scored(1, {"audio-video": 0.5})
+        run.ends(1.0)
+    told = "[1/1] runs/a/naive/seed-0 stage 1: R@1 audio-video 50.0"
+    assert capsys.readouterr().err.splitlines() == [told]
+
+
+def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+
+    def shown() -> str:
+        """The bars as they are now, spaces made one."""
+        start = screen.tell()
+        progress.refresh()
+        return " ".join(Text.from_ansi(screen.getvalue()[start:]).plain.split())
+
+    with RunProgress(3, console) as progress:
+        first, second = (progress.listener(name) for name in ("runs/a", "runs/b"))
+        first.begins("runs/a", stages=2, steps=20)
+        second.begins("runs/b", stages=2, steps=40)
+        first.steps(5)
+        second.steps(30)
+        text = shown()
+        for part in (
+            "all",
+            "0/3 runs",
+            "[1/3] runs/a",
+            "5/20 steps",
+            "[2/3] runs/b",
+            "30/40 steps",
+        ):
+            assert part in text
+        first.ends(1.0)
+        progress.fails("runs/b", "no space left")
+        text = shown()
+        assert "2/3 runs" in text
+        assert "steps" not in text

@@ -1,0 +1,188 @@
+"""Means and intervals of strategies, from ranks in memory."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.comparison.estimates import Draws, Estimate, intransigence, measures
+from continual_mm.comparison.finished import FinishedRun, PairFacts, Ranked
+from continual_mm.metrics.retrieval import recall_at
+
+OLD, NEW = PairFacts(0, "old", 0.0), PairFacts(1, "new", 0.0)
+
+
+def seed_of(
+    pairs: Mapping[str, PairFacts],
+    ranked: Mapping[tuple[int, str], Ranked],
+    *,
+    stages: int = 2,
+) -> FinishedRun:
+    """One seed of a strategy; what it is called does not matter here."""
+    return FinishedRun(
+        folder=Path(),
+        scenario="",
+        strategy="",
+        seed=0,
+        joint=False,
+        task={},
+        protection={},
+        arrivals=((),) * stages,
+        pairs=pairs,
+        ranked=ranked,
+        memory_bytes=0,
+        seconds=0.0,
+    )
+
+
+def hits(values: Sequence[bool] | np.ndarray, first_row: int = 0) -> Ranked:
+    """Ranks that are hits or misses, the same in both directions."""
+    missed = ~np.asarray(values, dtype=bool)
+    return Ranked(np.arange(len(missed)) + first_row, np.stack([3.0 * missed, 3.0 * missed]))
+
+
+def recall(runs: Sequence[FinishedRun]) -> np.ndarray:
+    return Draws(runs).recalls(runs)
+
+
+def test_the_first_replicate_is_the_recall_at_one_of_both_directions() -> None:
+    dice = np.random.default_rng(0)
+    ranks = dice.integers(8, size=(3, 2, 50)) / 2
+    runs = [seed_of({"a-b": OLD}, {(0, "a-b"): Ranked(np.arange(50), r)}, stages=1) for r in ranks]
+    expected = np.mean([recall_at(one, 1) for seed in ranks for one in seed])
+    assert recall(runs)[0, 0, 0] == pytest.approx(expected)
+
+
+def test_a_proportion_has_the_interval_of_a_binomial() -> None:
+    found = np.arange(400) < 120
+    estimate = Estimate.of(recall([seed_of({"a-b": OLD}, {(1, "a-b"): hits(found)})])[:, 1, 0])
+    assert estimate is not None
+    error = 1.96 * math.sqrt(0.3 * 0.7 / 400)
+    assert estimate.mean == 0.3
+    assert estimate.low == pytest.approx(0.3 - error, abs=0.006)
+    assert estimate.high == pytest.approx(0.3 + error, abs=0.006)
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    seeds = [np.arange(400) < count for count in (80, 100, 120, 140, 160)]
+    runs = [seed_of({"a-b": OLD}, {(1, "a-b"): hits(one)}) for one in seeds]
+    spread = recall(runs)[1:, 1, 0].std()
+    # The queries' part: each occurs n times with variance 1, and has a mean hit over the seeds.
+    queries = np.mean(seeds, axis=0).std() / math.sqrt(400)
+    between = np.std([one.mean() for one in seeds]) / math.sqrt(5)
+    assert spread == pytest.approx(math.hypot(queries, between), rel=0.1)
+
+
+def test_the_items_of_two_pairs_are_drawn_together_where_they_are_the_same() -> None:
+    # What one pair finds the other misses: over the same items the sum is 1 in every replicate.
+    found = np.arange(200) < 100
+    pairs = {"a-b": OLD, "b-c": NEW}
+    ranked = {(0, "a-b"): hits(found), (1, "a-b"): hits(found), (1, "b-c"): hits(~found)}
+    together = recall([seed_of(pairs, ranked)])[:, 1]
+    np.testing.assert_allclose(together.sum(axis=1), 1.0)
+    ranked[1, "b-c"] = hits(~found, first_row=5000)
+    apart = recall([seed_of(pairs, ranked)])[:, 1]
+    assert apart.sum(axis=1).std() == pytest.approx(math.sqrt(2 * 0.25 / 200), rel=0.1)
+
+
+def test_items_that_a_pair_lacks_are_neither_hits_nor_misses() -> None:
+    few = Ranked(np.array([1, 7]), np.array([[0.0, 4.0], [0.0, 0.0]]))
+    ranked = {(0, "a-b"): hits(np.ones(8)), (1, "a-b"): hits(np.ones(8)), (1, "b-c"): few}
+    table = recall([seed_of({"a-b": OLD, "b-c": NEW}, ranked)])
+    np.testing.assert_array_equal(table[0], [[1.0, math.nan], [1.0, 0.75]])
+    lucky = np.isnan(table[1:, 1, 1]).mean()
+    assert lucky == pytest.approx((6 / 8) ** 8, abs=0.03)
+    estimate = Estimate.of(measures(table, {"a-b": OLD, "b-c": NEW})["new_pairs"])
+    assert estimate == Estimate(0.75, 0.5, 1.0)
+
+
+def test_measures_are_taken_of_the_mean_over_seeds() -> None:
+    pairs = {"a-b": OLD, "b-c": NEW}
+    always, never = np.ones(4), np.zeros(4)
+    runs = [
+        seed_of(pairs, {(0, "a-b"): hits(always), (1, "a-b"): hits(old), (1, "b-c"): hits(new)})
+        for old, new in ((always, never), (never, always))
+    ]
+    found = {name: values[0] for name, values in measures(recall(runs), pairs).items()}
+    # Seed by seed each harmonic mean would be 0; of the means of 1/2 it is 1/2.
+    assert found["harmonic_mean"] == 0.5
+    assert found["forgetting"] == 0.5
+    assert found["retention"] == 0.5
+    assert math.isnan(found["emergent_pairs"])
+
+
+def test_forgetting_is_from_the_best_stage_and_retention_above_chance_from_birth() -> None:
+    pairs = {"a-b": PairFacts(0, "old", 0.1), "b-c": PairFacts(2, "new", 0.1)}
+    ranked = {
+        (stage, "a-b"): hits(np.arange(10) < count) for stage, count in enumerate((6, 8, 4))
+    } | {(2, "b-c"): hits(np.arange(10) < 5)}
+    table = recall([seed_of(pairs, ranked, stages=3)])
+    found = {name: values[0] for name, values in measures(table, pairs).items()}
+    assert found["forgetting"] == pytest.approx(0.8 - 0.4)
+    assert found["retention"] == pytest.approx((0.4 - 0.1) / (0.6 - 0.1))
+
+
+def test_pairs_weigh_the_same_whatever_their_number_of_items() -> None:
+    pairs = {"a-b": OLD, "a-c": OLD, "b-c": NEW}
+    ranked = {(s, "a-b"): hits(np.ones(30)) for s in (0, 1)}
+    ranked |= {(s, "a-c"): hits(np.zeros(3)) for s in (0, 1)} | {(1, "b-c"): hits(np.ones(30))}
+    found = measures(recall([seed_of(pairs, ranked)]), pairs)
+    assert found["old_pairs"][0] == 0.5
+
+
+def test_intransigence_is_what_new_pairs_lack_after_the_last_stage() -> None:
+    # The new pair was born at the first stage and first trained in the last one.
+    pairs = {"a-b": PairFacts(0, "new", 0.0), "b-c": PairFacts(1, "new", 0.0)}
+    ranked = {
+        (0, "a-b"): hits(np.zeros(4)),
+        (1, "a-b"): hits([True, True, False, False]),
+        (1, "b-c"): hits([True, False, False, False]),
+    }
+    joint = {(1, name): hits([True, True, True, False]) for name in pairs}
+    own, bound = seed_of(pairs, ranked), seed_of(pairs, joint)
+    draws = Draws([own, bound])
+    held = intransigence(draws.recalls([own]), draws.recalls([bound]), pairs)
+    assert held[0] == pytest.approx((0.25 + 0.5) / 2)
+
+
+def test_joint_training_has_nothing_to_forget() -> None:
+    pairs = {"a-b": OLD, "b-c": NEW}
+    run = seed_of(pairs, {(1, name): hits(np.ones(5)) for name in pairs})
+    found = measures(recall([run]), pairs)
+    assert Estimate.of(found["harmonic_mean"]) == Estimate(1.0, 1.0, 1.0)
+    assert Estimate.of(found["forgetting"]) is None
+    assert Estimate.of(found["retention"]) is None
+
+
+def test_the_same_runs_have_the_same_intervals() -> None:
+    runs = [seed_of({"a-b": OLD}, {(1, "a-b"): hits(np.arange(40) < 15)})]
+    np.testing.assert_array_equal(recall(runs), recall(runs))
+
+
+def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gives() -> None:
+    dice = np.random.default_rng(1)
+    pairs = {"a-b": OLD, "b-c": NEW}
+    found = dice.random((2, 3, 2, 60)) < np.array([0.3, 0.5])[:, None, None, None]
+    found[:, 0] &= dice.random((1, 2, 60)) < 0.7
+    strategies = [
+        [
+            seed_of(pairs, {(0, "a-b"): hits(old), (1, "a-b"): hits(old), (1, "b-c"): hits(new)})
+            for old, new in strategy
+        ]
+        for strategy in found
+    ]
+    draws = Draws([run for runs in strategies for run in runs])
+    first, second = (measures(draws.recalls(runs), pairs)["harmonic_mean"] for runs in strategies)
+    estimate = Estimate.of(second - first)
+    by_hand = []
+    for _ in range(4000):
+        items, seeds = dice.integers(60, size=60), dice.integers(3, size=3)
+        drawn = found[:, seeds][..., items].mean(axis=(1, 3))
+        harmonic = 2 * drawn.prod(axis=1) / drawn.sum(axis=1)
+        by_hand.append(harmonic[1] - harmonic[0])
+    low, high = np.quantile(by_hand, [0.025, 0.975])
+    assert estimate is not None
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.015)
+    assert high - low > 0.1

@@ -1,0 +1,486 @@
+"""Many runs as one small folder: nothing is lost, equal runs give equal bytes, damage is told."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from continual_mm.cli.app import main
+from continual_mm.comparison.collect import collect
+from continual_mm.comparison.compare import compare
+from continual_mm.comparison.export import LOCK, export
+from continual_mm.comparison.exported import DEFINITIONS, RANKS, ROWS, read_exported
+from continual_mm.comparison.tables import as_json
+from continual_mm.definitions.modality import Pair
+from continual_mm.system.errors import RefusedError
+from continual_mm.system.files import locked
+
+STAGES = (("video", "audio"), ("text",))
+PAIRS = {
+    "audio-video": {"birth": 1, "role": "old"},
+    "text-video": {"birth": 2, "role": "new"},
+    "audio-text": {"birth": 2, "role": "emergent"},
+}
+
+
+def write_run(
+    out: Path,
+    strategy: str = "naive",
+    seed: int = 0,
+    *,
+    scenario: str = "av_vt",
+    queries: int = 9,
+    luck: int = 0,
+    steps: int = 50,
+    weight: float = 1.0,
+    seconds: float = 1.25,
+) -> Path:
+    """A finished run of two stages whose ranks, ties among them, are drawn."""
+    folder = out / scenario / strategy / f"seed-{seed}"
+    (folder / "ranks").mkdir(parents=True)
+    dice = np.random.default_rng([seed, luck, *f"{scenario}/{strategy}".encode()])
+    joint = strategy == "joint"
+    evaluations = []
+    for stage in [2] if joint else [1, 2]:
+        arrays: dict[str, np.ndarray] = {}
+        for pair, known in PAIRS.items():
+            if known["birth"] > stage:
+                continue
+            rows = np.arange(queries) * 3 + len(pair)
+            arrays[f"test/{pair}/rows"] = rows
+            score = {"stage": stage, "final": True, "split": "test", "pair": pair}
+            for direction in Pair.parse(pair).directions:
+                name = " to ".join(direction)
+                arrays[f"test/{pair}/{name}"] = dice.integers(0, 2 * queries - 1, queries) / 2
+                evaluations.append({**score, "direction": name, "chance": 1 / queries})
+        np.savez(folder / "ranks" / f"stage-{stage}.npz", **arrays)
+    files: dict[str, Any] = {
+        "definition": {
+            "scenario": {"name": scenario, "training": {"steps": steps}},
+            "strategy": {"name": strategy, "joint": joint, "ewc": {"weight": weight}},
+            "data": {"name": "mine", "fingerprint": "f"},
+            "seed": seed,
+        },
+        "scores": {
+            "stages": [{"stage": n, "added": list(a)} for n, a in enumerate(STAGES, start=1)],
+            "pairs": PAIRS,
+            "evaluations": evaluations,
+        },
+        "cost": {"seconds": seconds, "memory_bytes": 7, "memory_items": 3, "steps": 100},
+    }
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    out = tmp_path / "runs"
+    for strategy in ("naive", "ewc", "joint"):
+        for seed in range(3):
+            write_run(out, strategy, seed)
+    write_run(out, "naive", scenario="vt_at")
+    write_run(out, "ewc", scenario="vt_at", weight=2.0)
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = sorted(path for path in folder.iterdir() if path.name != LOCK)
+    return {path.name: path.read_bytes() for path in files}
+
+
+def table(*folders: Path) -> str:
+    return as_json(compare(folders))
+
+
+def refusal(*given: Path, to: Path) -> str:
+    with pytest.raises(RefusedError) as caught:
+        export(given, to)
+    return str(caught.value)
+
+
+def test_an_export_gives_the_tables_of_the_runs(runs: Path, tmp_path: Path) -> None:
+    export([runs], tmp_path / "small")
+    assert sorted(contents(tmp_path / "small")) == [DEFINITIONS, RANKS, ROWS]
+    assert table(tmp_path / "small") == table(runs)
+
+
+def test_an_export_and_run_folders_are_compared_together(runs: Path, tmp_path: Path) -> None:
+    whole = table(runs)
+    export([runs / "av_vt"], tmp_path / "one")
+    export([runs / "vt_at" / "ewc"], tmp_path / "two")
+    assert table(tmp_path / "one", tmp_path / "two", runs / "vt_at" / "naive") == whole
+
+
+def test_every_number_of_a_run_is_read_back(runs: Path, tmp_path: Path) -> None:
+    export([runs], tmp_path / "small")
+    first = {(r.scenario, r.strategy, r.seed): r for r in collect([runs])[0]}
+    found = {(r.scenario, r.strategy, r.seed): r for r in collect([tmp_path / "small"])[0]}
+    assert first.keys() == found.keys()
+    for key, run in first.items():
+        other = found[key]
+        assert other.folder == tmp_path / "small" / key[0] / key[1] / f"seed-{key[2]}"
+        assert (run.task, run.protection, run.pairs) == (other.task, other.protection, other.pairs)
+        assert (run.seconds, run.steps, run.memory_items) == (other.seconds, 100, 3)
+        assert run.ranked.keys() == other.ranked.keys()
+        for cell, ranked in run.ranked.items():
+            np.testing.assert_array_equal(ranked.rows, other.ranked[cell].rows)
+            np.testing.assert_array_equal(ranked.ranks, other.ranked[cell].ranks)
+
+
+def test_equal_runs_give_equal_bytes_in_whatever_order_they_come(
+    runs: Path, tmp_path: Path
+) -> None:
+    export([runs], tmp_path / "once")
+    for part in ("vt_at", "av_vt/joint", "av_vt/naive", "av_vt"):
+        export([runs / part], tmp_path / "bit by bit")
+    assert contents(tmp_path / "bit by bit") == contents(tmp_path / "once")
+
+
+def test_a_rank_takes_less_than_two_bytes(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path / "runs", seed=seed, queries=400)
+    export([tmp_path / "runs"], tmp_path / "small")
+    size = sum(map(len, contents(tmp_path / "small").values()))
+    ranks = 5 * 8 * 400
+    assert size < 2 * ranks + 6000
+
+
+def test_rows_tell_recalls_in_percent_and_what_joint_has_more(tmp_path: Path) -> None:
+    for strategy, old, new in (("naive", 1, 2), ("joint", 4, 3)):
+        folder = write_run(tmp_path, strategy, queries=4)
+        for stage in (1, 2):
+            path = folder / "ranks" / f"stage-{stage}.npz"
+            if path.exists():
+                columns = dict(np.load(path))
+                for pair, right in (("audio-video", old), ("text-video", new)):
+                    for query, gallery in Pair.parse(pair).directions:
+                        name = f"test/{pair}/{query} to {gallery}"
+                        if name in columns:
+                            hits = 4 if stage == 1 else right
+                            columns[name] = np.where(np.arange(4) < hits, 0.0, 0.5 + hits)
+                np.savez(path, **columns)
+    export([tmp_path / "av_vt"], tmp_path / "small")
+    with (tmp_path / "small" / ROWS).open(encoding="utf-8", newline="") as stream:
+        rows = {row["strategy"]: row for row in csv.DictReader(stream)}
+    assert rows["naive"]["old_pairs_percent"] == "25.000"
+    assert rows["naive"]["new_pairs_percent"] == "50.000"
+    assert rows["naive"]["harmonic_mean_percent"] == "33.333"
+    assert rows["naive"]["forgetting_percent"] == "75.000"
+    assert rows["naive"]["retention_percent"] == "0.000"
+    assert rows["naive"]["intransigence_percent"] == "25.000"
+    assert rows["joint"]["intransigence_percent"] == ""
+    assert rows["joint"]["memory_bytes"] == "7"
+
+
+def test_runs_exported_earlier_are_kept_and_the_same_run_counts_once(
+    runs: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    merged = export([runs / "av_vt" / "naive"], small)
+    assert (len(merged.runs), merged.added, merged.replaced) == (3, 3, 0)
+    write_run(tmp_path / "again", "naive", 1, seconds=99.0)
+    merged = export([tmp_path / "again", runs / "av_vt" / "ewc", small], small)
+    assert (len(merged.runs), merged.added, merged.replaced) == (6, 3, 0)
+    assert {run.seconds for run in collect([small])[0]} == {1.25}
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "left"),
+    [
+        ({"luck": 1}, "seed 1 of strategy 'ewc' is there with other numbers", 9),
+        ({"weight": 3.0}, "strategy 'ewc' is there with another ewc.weight", 7),
+        ({"steps": 60}, "scenario 'av_vt' is there with another scenario.training.steps", 1),
+    ],
+)
+def test_a_run_that_does_not_go_with_the_others_replaces_them_only_by_force(
+    runs: Path, tmp_path: Path, change: dict[str, Any], told: str, left: int
+) -> None:
+    small = tmp_path / "small"
+    export([runs / "av_vt"], small)
+    before = contents(small)
+    folder = write_run(tmp_path / "other", "ewc", 1, **change)
+    message = refusal(tmp_path / "other", to=small)
+    assert message.startswith(str(folder))
+    assert told in message
+    assert "--force" in message
+    assert contents(small) == before
+    merged = export([tmp_path / "other"], small, force=True)
+    assert (len(merged.runs), merged.added) == (left, 0)
+    (kept,) = (run for run in merged.runs if run.strategy == "ewc" and run.seed == 1)
+    assert kept.folder == folder
+
+
+def test_new_runs_that_contradict_each_other_are_refused_even_by_force(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_run(first)
+    write_run(second, luck=1)
+    with pytest.raises(RefusedError, match="seed 0 of strategy 'naive' is also in"):
+        export([first, second], tmp_path / "small", force=True)
+    assert not (tmp_path / "small").exists()
+
+
+def test_other_files_in_the_folder_stay(runs: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "README.md").write_text("mine", encoding="utf-8")
+    export([runs], small)
+    assert (small / "README.md").read_text(encoding="utf-8") == "mine"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from continual_mm.comparison.export import export
+def count(event, given):
+    if event == "os.rename" and Path(given[1]).name == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+export([Path(sys.argv[1])], Path(sys.argv[2]))
+"""
+
+
+def export_killed_before(name: str, runs: Path, to: Path) -> None:
+    """Export in a process that is killed when the file is to take its place."""
+    command = [sys.executable, "-c", KILLED, str(runs), str(to), name]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", [RANKS, DEFINITIONS, ROWS])
+def test_a_process_killed_between_two_files_leaves_what_was_there_before(
+    runs: Path, tmp_path: Path, name: str
+) -> None:
+    small = tmp_path / "small"
+    export([runs / "av_vt" / "naive"], small)
+    before = table(small)
+    export_killed_before(name, runs, small)
+    assert table(small) == before
+    assert (len(export([runs], small).runs), table(small)) == (11, table(runs))
+    assert sorted(contents(small)) == [DEFINITIONS, RANKS, ROWS]
+    (small / ROWS).write_text(without_last_row(small), encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"of which runs\.csv has no run"):
+        compare([small])
+
+
+def test_a_first_export_that_was_killed_is_begun_anew(runs: Path, tmp_path: Path) -> None:
+    export_killed_before(ROWS, runs, tmp_path / "small")
+    with pytest.raises(RefusedError, match="cannot be read"):
+        compare([tmp_path / "small"])
+    assert export([runs], tmp_path / "small").added == 11
+    assert table(tmp_path / "small") == table(runs)
+
+
+def test_exports_at_the_same_time_lose_no_run(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    folders = [write_run(tmp_path / f"{seed}", seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(len(folders)) as pool:
+        list(pool.map(lambda folder: export([folder], small), folders))
+    assert [run.seed for run in read_exported(small)] == list(range(8))
+
+
+def test_a_folder_is_read_whole_while_runs_are_added_to_it(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    folders = [write_run(tmp_path / f"{seed}", seed=seed) for seed in range(12)]
+    export(folders[:1], small)
+    seen = set()
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: [export([folder], small) for folder in folders])
+        while not done.done():
+            seen.add(len(read_exported(small)))
+        done.result()
+    assert seen <= set(range(1, 13))
+    assert len(read_exported(small)) == 12
+
+
+def test_an_export_waits_until_another_process_is_done(runs: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    with ThreadPoolExecutor(1) as pool:
+        with locked(small / LOCK):
+            later = pool.submit(export, [runs], small)
+            time.sleep(0.2)
+            assert contents(small) == {}
+            assert not later.done()
+        assert later.result().added == 11
+
+
+def without_last_row(small: Path) -> str:
+    return "".join((small / ROWS).read_text(encoding="utf-8").splitlines(keepends=True)[:-1])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def replace_column(path: Path, name: str, value: np.ndarray) -> None:
+    np.savez(path, **{**dict(np.load(path)), name: value})
+
+
+def drop_rows(path: Path, start: str) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(start)))
+
+
+def set_first_rank(path: Path, rank: float) -> None:
+    ranks = np.load(path)["ranks/av_vt/ewc"]
+    ranks[0, 0] = 2 * rank
+    replace_column(path, "ranks/av_vt/ewc", ranks)
+
+
+def edit(path: Path, part: Any, key: str, value: Any = "other") -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    part(document)[key] = value
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+class Trap:
+    """Unpickled, it would make a folder."""
+
+    def __reduce__(self) -> tuple[Any, Sequence[Any]]:
+        return os.mkdir, ("sprung",)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "told"),
+    [
+        (RANKS, cut, "is cut short or damaged"),
+        (RANKS, empty, "is no .npz file"),
+        (RANKS, Path.unlink, "cannot be opened"),
+        (ROWS, Path.unlink, "cannot be read"),
+        (DEFINITIONS, cut, "is damaged"),
+        (ROWS, lambda path: path.write_text("scenario,seed\nav_vt,0\n"), "name the columns"),
+        (ROWS, empty, "name the columns"),
+        (ROWS, lambda path: path.write_text(path.read_text().split("\n")[0] + "\n"), "has no run"),
+        (
+            ROWS,
+            lambda path: path.write_text(path.read_text().replace("seed,", "sead,")),
+            "name the columns",
+        ),
+        (ROWS, lambda path: drop_rows(path, "av_vt,ewc,2"), "has seed 2, which runs.csv does not"),
+        (ROWS, lambda path: drop_rows(path, "av_vt,ewc,"), "'av_vt/ewc', of which runs.csv has no"),
+        (ROWS, lambda path: drop_rows(path, "vt_at,"), "of which runs.csv has no run"),
+        (
+            RANKS,
+            lambda path: replace_column(path, "ranks/av_vt/mas", np.zeros((3, 72), np.uint8)),
+            "has runs that runs.csv does not name",
+        ),
+        (RANKS, lambda path: set_first_rank(path, 9.0), "holds what is no rank"),
+        (
+            DEFINITIONS,
+            lambda path: edit(path, lambda all_: all_["scenarios"]["av_vt"]["scenario"], "name"),
+            "calls 'other' what is 'av_vt'",
+        ),
+        (
+            DEFINITIONS,
+            lambda path: edit(path, lambda all_: all_["strategies"][0]["definition"], "name"),
+            "does not define 'ewc' in 'av_vt'",
+        ),
+        (
+            DEFINITIONS,
+            lambda path: edit(path, lambda all_: all_["strategies"][1], "scenarios", ["av_vt"]),
+            "defines 'ewc' in 'av_vt' twice",
+        ),
+        (ROWS, lambda path: path.write_bytes(path.read_bytes()[:-9]), "row 11"),
+        (ROWS, lambda path: path.write_bytes(path.read_bytes() + b"a,b\n"), "row 12"),
+        (
+            ROWS,
+            lambda path: path.write_bytes(path.read_bytes() + path.read_bytes()[-40:]),
+            "is damaged",
+        ),
+        (
+            ROWS,
+            lambda path: path.write_text(path.read_text().replace("av_vt,ewc,0", "av_vt,ewc,7")),
+            "has not seed 7 once",
+        ),
+        (
+            ROWS,
+            lambda path: path.write_text(path.read_text().replace("av_vt,ewc,0", "av_vt,ewc,1")),
+            "a run is there twice",
+        ),
+        (
+            ROWS,
+            lambda path: path.write_text(path.read_text().replace("av_vt,ewc,0", "av_vt,mas,0")),
+            "does not define 'mas' in 'av_vt'",
+        ),
+        (
+            RANKS,
+            lambda path: replace_column(path, "ranks/av_vt/ewc", np.zeros((3, 5), np.uint8)),
+            "is not one rank for each query of each seed",
+        ),
+        (
+            RANKS,
+            lambda path: replace_column(path, "ranks/av_vt/ewc", np.full((3, 72), -1.0)),
+            "holds what is no rank",
+        ),
+        (
+            RANKS,
+            lambda path: replace_column(path, "rows/av_vt/audio-video", np.arange(9)[::-1]),
+            "does not ascend",
+        ),
+        (
+            RANKS,
+            lambda path: replace_column(path, "seeds/av_vt/ewc", np.array([Trap()] * 3)),
+            "pickled Python objects",
+        ),
+    ],
+)
+def test_damage_is_told_with_its_place_and_nothing_is_run(
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    damage: Any,
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = tmp_path / "small"
+    export([runs], small)
+    damage(small / file)
+    with pytest.raises(RefusedError) as caught:
+        compare([small])
+    message = str(caught.value)
+    assert message.startswith(str(small))
+    assert told in message
+    assert not (tmp_path / "sprung").exists()
+    left = contents(small)
+    assert refusal(runs, to=small).startswith(str(small))
+    assert contents(small) == left
+
+
+def test_a_rank_just_below_the_gallery_size_is_one(runs: Path, tmp_path: Path) -> None:
+    export([runs], tmp_path / "small")
+    set_first_rank(tmp_path / "small" / RANKS, 8.0)
+    assert collect([tmp_path / "small"])[0]
+
+
+def test_a_run_folder_with_a_rank_beyond_its_gallery_is_not_exported(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "runs", queries=9) / "ranks" / "stage-2.npz"
+    replace_column(path, "test/audio-video/audio to video", np.full(9, 9.0))
+    assert "is not one rank for each row" in refusal(tmp_path / "runs", to=tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
+def test_the_command_says_how_many_runs_are_there_now(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small"
+    for given in (["export", str(runs), "--to", str(small)], ["compare", str(small)]):
+        with pytest.raises(SystemExit) as caught:
+            main(given)
+        assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "11 runs, 11 of them new" in out
+    assert "vt_at: R@1 in %" in out

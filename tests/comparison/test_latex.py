@@ -1,0 +1,131 @@
+"""Tables for a paper, with numbers known by hand."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from continual_mm.comparison.compare import Comparison, Headline, Row, ScenarioReport
+from continual_mm.comparison.estimates import Estimate
+from continual_mm.comparison.latex import as_latex
+
+ROW = Row(
+    strategy="naive",
+    joint=False,
+    seeds=(0, 1),
+    headline=Headline(*[Estimate(0.5, 0.4, 0.6)] * 7),
+    difference=None,
+    memory_bytes=0,
+    seconds=7.25,
+    recalls={},
+)
+
+
+def row(
+    strategy: str, *, joint: bool = False, cumulative: bool = False, **measures: float | None
+) -> Row:
+    """A strategy whose measures are 50 % except for those given."""
+    given = {k: v if v is None else Estimate(v, v - 0.1, v + 0.1) for k, v in measures.items()}
+    difference = given.pop("difference", None)
+    headline = replace(ROW.headline, **given)
+    kind = {"strategy": strategy, "joint": joint, "cumulative": cumulative}
+    return replace(ROW, **kind, headline=headline, difference=difference)
+
+
+def table(*rows: Row, scenario: str = "av_vt") -> str:
+    return as_latex(Comparison("naive", {scenario: ScenarioReport((), {}, rows)}, ()))
+
+
+def body(text: str) -> Mapping[str, list[str]]:
+    """First cell -> cells of every line with cells, its end taken off."""
+    lines = [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if " & " in line]
+    return {cells[0]: cells for cells in lines}
+
+
+def test_a_row_is_the_one_worked_out_by_hand() -> None:
+    worse = row("replay_ewc", old_pairs=0.25, difference=-0.042)
+    assert body(table(ROW, worse))[r"replay\_ewc"] == [
+        r"replay\_ewc",
+        "2",
+        r"\textbf{50.0 [40.0, 60.0]}",
+        r"25.0$\pm$10.0",
+        r"\textbf{50.0$\pm$10.0}",
+        r"\textbf{50.0$\pm$10.0}",
+        r"\textbf{50.0$\pm$10.0}",
+        r"\textbf{50.0$\pm$10.0}",
+        "$-$4.2 [$-$14.2, 5.8]",
+        "0 B",
+        "7.2",
+    ]
+
+
+def test_every_line_has_as_many_cells_as_the_table_has_columns() -> None:
+    text = table(ROW, row("a & b", forgetting=None), row("joint", joint=True, retention=None))
+    columns = re.search(r"\\begin{tabular}{(\w+)}", text)
+    assert columns is not None
+    lines = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert len(lines) == 4
+    for line in lines:
+        assert len(re.findall(r"(?<!\\)&", line)) == len(columns[1]) - 1 == 10
+
+
+def test_rules_braces_and_dollars_come_in_pairs() -> None:
+    text = table(ROW, row(r"\{$_%#^~<|>"), scenario="50%_{")
+    commands = [re.sub(r"\\textit.*", "", line) for line in text.splitlines()]
+    order = [line for line in commands if line.startswith("\\") and "&" not in line]
+    assert order == [
+        r"\begin{tabular}{lrrrrrrrrrr}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}",
+    ]  # fmt: skip
+    plain = re.sub(r"\\[{}$&%#_]", "", text)
+    code = "\n".join(line for line in plain.splitlines() if not line.startswith("%"))
+    depth = 0
+    for character in code:
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        assert depth >= 0
+    assert depth == 0
+    assert all(line.count("$") % 2 == 0 for line in code.splitlines())
+    assert not set("%#_^~<|>") & set(code)
+
+
+def test_every_special_character_is_escaped() -> None:
+    (name,) = [cell for cell in body(table(ROW, row(r"\^~&%$#_{}"))) if cell.startswith(r"\t")]
+    assert name == (r"\textbackslash{}\textasciicircum{}\textasciitilde{}\&\%\$\#\_\{\}")
+
+
+def test_the_best_is_bold_the_least_forgetting_is_best_and_a_bound_never_is() -> None:
+    bold = {
+        name: [column for column, cell in enumerate(cells) if cell.startswith(r"\textbf")]
+        for name, cells in body(
+            table(
+                row("joint", joint=True, old_pairs=0.9, forgetting=None, difference=0.9),
+                row("cumulative", cumulative=True, new_pairs=0.9, forgetting=0.0),
+                row("ewc", old_pairs=0.6, forgetting=0.1, difference=0.1),
+                row("replay", new_pairs=0.6, forgetting=0.2, difference=0.2),
+                row("naive", forgetting=0.3),
+            )
+        ).items()
+    }
+    everyone = [2, 5, 7]
+    assert bold.pop("strategy") == []
+    assert bold == {
+        r"\textit{joint}": [],
+        r"\textit{cumulative}": [],
+        "ewc": sorted([*everyone, 3, 6]),
+        "replay": sorted([*everyone, 4, 8]),
+        "naive": everyone,
+    }
+
+
+def test_what_prints_equal_is_equally_bold_and_one_alone_is_not() -> None:
+    cells = body(table(row("a", old_pairs=0.50004), row("b", old_pairs=0.49996)))
+    assert cells["a"][3].startswith(r"\textbf{50.0")
+    assert cells["b"][3].startswith(r"\textbf{50.0")
+    assert "textbf" not in table(ROW, row("joint", joint=True))
+
+
+def test_each_scenario_has_a_table_of_its_own() -> None:
+    reports = {name: ScenarioReport((), {}, (ROW,)) for name in ("av_vt", "other")}
+    text = as_latex(Comparison("naive", reports, ()))
+    assert [line.split(":")[0] for line in text.splitlines() if line.startswith("%")] == [
+        "% av_vt", "% other",
+    ]  # fmt: skip
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2

@@ -1,0 +1,429 @@
+"""From run folders to tables, Markdown and JSON, with numbers known by hand."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from continual_mm.comparison import tables as report
+from continual_mm.comparison.compare import Comparison, Headline, Row, ScenarioReport, compare
+from continual_mm.comparison.estimates import Estimate
+from continual_mm.definitions.modality import Pair
+from continual_mm.system.errors import RefusedError
+
+AV_VT = {
+    "audio-video": {"birth": 1, "role": "old"},
+    "text-video": {"birth": 2, "role": "new"},
+    "audio-text": {"birth": 2, "role": "emergent"},
+}
+MEASURES = (
+    "harmonic_mean",
+    "old_pairs",
+    "new_pairs",
+    "emergent_pairs",
+    "retention",
+    "forgetting",
+    "intransigence",
+    "stability_gap",
+)
+Hits = Mapping[tuple[int, str], Sequence[Sequence[bool]]]
+
+
+def of(first: int, second: int | None = None, *, queries: int = 4) -> list[list[bool]]:
+    """The first so many of some queries are found in either direction."""
+    both = (first, first if second is None else second)
+    return [[query < found for query in range(queries)] for found in both]
+
+
+NAIVE: Hits = {
+    (1, "audio-video"): of(4),
+    (2, "audio-video"): of(1, 3),
+    (2, "text-video"): of(3),
+    (2, "audio-text"): of(1, 0),
+}
+JOINT: Hits = {
+    (2, "audio-video"): of(4),
+    (2, "text-video"): of(4),
+    (2, "audio-text"): of(2),
+}
+
+
+def write(
+    out: Path,
+    strategy: str,
+    hits: Hits,
+    seed: int = 0,
+    *,
+    scenario: str = "av_vt",
+    pairs: Mapping[str, Mapping[str, Any]] = AV_VT,
+    stages: Sequence[Sequence[str]] = (("video", "audio"), ("text",)),
+    memory: int = 0,
+    seconds: float = 1.0,
+) -> Path:
+    """A finished run that found what it is said to have found; stages count from 1."""
+    folder = out / scenario / strategy / f"seed-{seed}"
+    (folder / "ranks").mkdir(parents=True)
+    arrays: dict[int, dict[str, np.ndarray]] = {}
+    evaluations = []
+    for (stage, pair), both in hits.items():
+        start, of_stage = f"test/{pair}", arrays.setdefault(stage, {})
+        of_stage[f"{start}/rows"] = np.arange(len(both[0]))
+        score = {"stage": stage, "final": True, "split": "test", "pair": pair}
+        for direction, found in zip(Pair.parse(pair).directions, both, strict=True):
+            name = " to ".join(direction)
+            of_stage[f"{start}/{name}"] = np.where(found, 0.0, 2.0)
+            evaluations.append({**score, "direction": name, "chance": 1 / len(found)})
+    for stage, columns in arrays.items():
+        np.savez(folder / "ranks" / f"stage-{stage}.npz", **columns)
+    files = {
+        "definition": {
+            "scenario": {"name": scenario},
+            "strategy": {
+                "name": strategy,
+                "joint": strategy.startswith("joint"),
+                "cumulative": strategy == "cumulative",
+            },
+            "data": {"name": "mine"},
+            "seed": seed,
+        },
+        "scores": {
+            "stages": [{"stage": n, "added": list(a)} for n, a in enumerate(stages, start=1)],
+            "pairs": pairs,
+            "evaluations": evaluations,
+        },
+        "cost": {"seconds": seconds, "memory_bytes": memory},
+    }
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+    return folder
+
+
+def rows_of(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    rows = json.loads(report.as_json(comparison))["rows"]
+    return {row["strategy"]: row for row in rows}
+
+
+def test_cumulative_training_has_stages_and_is_a_bound_whose_memory_is_not_counted(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "naive", NAIVE)
+    write(tmp_path, "cumulative", {**NAIVE, (2, "audio-video"): of(2)})
+    comparison = compare([tmp_path])
+    bounds = {row.strategy: row.bound for row in comparison.reports["av_vt"].rows}
+    assert bounds == {"naive": False, "cumulative": True}
+    assert rows_of(comparison)["cumulative"]["forgetting"]["mean"] == 0.5
+    assert [note for note in comparison.notes if "every past item" in note] == [
+        "av_vt: cumulative: every past item is trained again, which no memory above counts"
+    ]
+
+
+def test_every_measure_is_the_one_worked_out_by_hand(tmp_path: Path) -> None:
+    write(tmp_path, "naive", NAIVE)
+    write(tmp_path, "joint", JOINT)
+    rows = rows_of(compare([tmp_path]))
+    naive = {name: rows["naive"][name]["mean"] for name in MEASURES[:-1]}
+    assert naive == pytest.approx(
+        {
+            "harmonic_mean": 2 * 0.5 * 0.75 / (0.5 + 0.75),
+            "old_pairs": 0.5,
+            "new_pairs": 0.75,
+            "emergent_pairs": 0.125,
+            "retention": (0.5 - 0.25) / (1 - 0.25),
+            "forgetting": 0.5,
+            "intransigence": 0.25,
+        }
+    )
+    assert rows["joint"]["harmonic_mean"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert rows["joint"]["emergent_pairs"]["mean"] == 0.5
+    undefined = [name for name in MEASURES if rows["joint"][name] is None]
+    assert undefined == ["retention", "forgetting", "intransigence", "stability_gap"]
+    assert rows["joint"]["difference"]["to"] == "naive"
+    assert rows["joint"]["difference"]["mean"] == pytest.approx(0.4)
+    assert rows["naive"]["difference"] is None
+
+
+def test_the_json_has_exactly_the_promised_keys(tmp_path: Path) -> None:
+    write(tmp_path, "naive", NAIVE, memory=5, seconds=2.0)
+    write(tmp_path, "naive", NAIVE, 1, memory=6, seconds=3.0)
+    write(tmp_path, "ewc", NAIVE)
+    value = json.loads(report.as_json(compare([tmp_path])))
+    assert list(value) == ["rows", "baseline", "notes"]
+    assert value["baseline"] == "naive"
+    for row in value["rows"]:
+        ends = ["difference", "memory_bytes", "seconds"]
+        assert list(row) == ["scenario", "strategy", "seeds", *MEASURES, *ends]
+        for name in MEASURES[:-2]:
+            assert list(row[name]) == ["mean", "low", "high"]
+            assert row[name]["low"] <= row[name]["mean"] <= row[name]["high"] <= 1
+        assert row["intransigence"] is row["stability_gap"] is None
+    ewc, naive = value["rows"]
+    assert list(ewc["difference"]) == ["to", "mean", "low", "high"]
+    assert (naive["scenario"], naive["seeds"]) == ("av_vt", 2)
+    assert (naive["memory_bytes"], naive["seconds"]) == (6, 2.5)
+
+
+def test_a_strategy_equal_to_the_baseline_differs_by_exactly_nothing(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    for seed in (0, 1, 2):
+        hits = {cell: dice.random((2, 60)) < 0.4 for cell in NAIVE}
+        write(tmp_path, "naive", hits, seed)
+        write(tmp_path, "same", hits, seed)
+    same = rows_of(compare([tmp_path]))["same"]
+    assert same["difference"] == {"to": "naive", "mean": 0.0, "low": 0.0, "high": 0.0}
+    assert same["harmonic_mean"]["low"] < same["harmonic_mean"]["high"]
+
+
+def test_what_both_strategies_find_hard_does_not_blur_their_difference(tmp_path: Path) -> None:
+    def hits(old: int) -> Hits:
+        found = {cell: of(300, queries=600) for cell in NAIVE}
+        return {**found, (2, "audio-video"): of(old, queries=600)}
+
+    write(tmp_path, "naive", hits(300))
+    write(tmp_path, "better", hits(320))
+    better = rows_of(compare([tmp_path]))["better"]
+    difference, own = better["difference"], better["harmonic_mean"]
+    assert difference["low"] > 0
+    assert difference["high"] - difference["low"] < (own["high"] - own["low"]) / 3
+
+
+def test_differences_are_taken_to_the_baseline_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "naive", NAIVE)
+    write(tmp_path, "joint", JOINT)
+    comparison = compare([tmp_path], baseline="joint")
+    rows = rows_of(comparison)
+    assert rows["joint"]["difference"] is None
+    assert rows["naive"]["difference"]["to"] == "joint"
+    assert rows["naive"]["difference"]["mean"] == pytest.approx(-0.4)
+    assert "difference to joint" in report.as_rows(comparison, "av_vt")[0]
+
+
+def test_without_its_baseline_a_scenario_has_no_differences_and_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "ewc", NAIVE)
+    (write(tmp_path, "naive", NAIVE) / "cost.json").unlink()
+    comparison = compare([tmp_path])
+    assert rows_of(comparison)["ewc"]["difference"] is None
+    left_out = f"{tmp_path / 'av_vt' / 'naive' / 'seed-0'}: left out, the run is not finished"
+    assert left_out in comparison.notes
+    assert "av_vt: no finished run of the baseline naive, hence no differences" in comparison.notes
+
+
+def test_strategies_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    worse = {**NAIVE, (2, "text-video"): of(1)}
+    write(tmp_path, "naive", NAIVE, 0)
+    write(tmp_path, "naive", worse, 1)
+    write(tmp_path, "ewc", worse, 1)
+    write(tmp_path, "ewc", NAIVE, 2)
+    write(tmp_path, "alone", NAIVE, 3)
+    comparison = compare([tmp_path])
+    rows = rows_of(comparison)
+    assert rows["ewc"]["difference"]["mean"] == 0.0
+    assert rows["alone"]["difference"] is None
+    text = "\n".join(comparison.notes)
+    assert "ewc and naive have different seeds: compared over seeds 1 only" in text
+    assert "alone and naive have different seeds: compared nowhere" in text
+    assert "only one seed of alone; intervals then cover queries, not seeds" in text
+
+
+def test_the_joint_strategy_is_told_by_its_definition(tmp_path: Path) -> None:
+    write(tmp_path, "naive", NAIVE)
+    write(tmp_path, "joint_longer", JOINT)
+    assert rows_of(compare([tmp_path]))["naive"]["intransigence"]["mean"] == 0.25
+    write(tmp_path, "joint_wider", JOINT)
+    comparison = compare([tmp_path])
+    assert rows_of(comparison)["naive"]["intransigence"] is None
+    assert any("several joint strategies" in note for note in comparison.notes)
+    write(tmp_path, "joint", {**JOINT, (2, "text-video"): of(2)})
+    assert rows_of(compare([tmp_path]))["naive"]["intransigence"]["mean"] == -0.25
+
+
+def test_a_scenario_of_one_stage_has_only_new_pairs(tmp_path: Path) -> None:
+    pairs = {"audio-video": {"birth": 1, "role": "new"}}
+    for strategy, found in (("naive", 1), ("joint", 3)):
+        hits = {(1, "audio-video"): of(found)}
+        once = [("video", "audio")]
+        write(tmp_path, strategy, hits, scenario="once", pairs=pairs, stages=once)
+    comparison = compare([tmp_path])
+    rows = rows_of(comparison)
+    assert list(rows) == ["joint", "naive"]
+    defined = [name for name in MEASURES if rows["naive"][name] is not None]
+    assert defined == ["new_pairs", "intransigence"]
+    assert rows["joint"]["difference"] is None
+    _, (_, cells) = report.as_rows(comparison, "once")
+    assert cells[2:4] == ["-", "-"]
+    assert cells[4].startswith("25.0±")
+    assert cells[5:9] == ["-", "-", "-", "-"]
+
+
+def test_a_stage_before_any_pair_needs_no_ranks(tmp_path: Path) -> None:
+    pairs = {"audio-video": {"birth": 2, "role": "new"}}
+    hits = {(2, "audio-video"): of(1)}
+    stages = [("video",), ("audio",)]
+    write(tmp_path, "naive", hits, scenario="v_a", pairs=pairs, stages=stages)
+    write(tmp_path, "naive", {}, scenario="v", pairs={}, stages=[("video",)])
+    comparison = compare([tmp_path])
+    assert comparison.scenarios == ("v_a",)
+    before, after = comparison.reports["v_a"].rows[0].recalls["audio-video"]
+    assert before is None
+    assert after is not None
+    assert after.mean == 0.25
+    assert "v: left out, a single modality has no pair to compare" in comparison.notes
+
+
+def look_inside(folder: Path, *recalls: float, before: float = 0.75) -> None:
+    """Give a run's scores of audio-video at the first stage's end and inside the last stage."""
+    file = folder / "scores.json"
+    scores = json.loads(file.read_text(encoding="utf-8"))
+    moments = [(1, 4, True, before)]
+    moments += [(2, step, False, recall) for step, recall in enumerate(recalls, start=5)]
+    moments += [(2, 9, True, 0.5)]
+    for stage, step, final, recall in moments:
+        score = {"stage": stage, "step": step, "final": final, "split": "test", "chance": 0.25}
+        scores["evaluations"].append({**score, "pair": "audio-video", "recall@1": recall})
+    file.write_text(json.dumps(scores), encoding="utf-8")
+
+
+def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE), 0.125, 0.625)
+    look_inside(write(tmp_path, "naive", NAIVE, 1), 0.625, 0.375)
+    write(tmp_path, "joint", JOINT)
+    comparison = compare([tmp_path])
+    rows = rows_of(comparison)
+    # Averaged first, the worst moment of both would be 0.375 and the gap 0.375.
+    gap = {"mean": (0.625 + 0.375) / 2, "low": 0.375, "high": 0.625}
+    assert rows["naive"]["stability_gap"] == gap
+    assert rows["joint"]["stability_gap"] is None
+    headings, (joint, naive) = report.as_rows(comparison, "av_vt")
+    assert (joint[8], naive[8]) == ("-", "50.0±12.5")
+    assert headings[7:10] == ["retention", "stability gap", "difference to naive"]
+    markdown = report.as_markdown(comparison)
+    assert "| stability gap |" in markdown
+    assert "interval is over seeds only" in markdown
+
+
+def test_a_single_seed_has_a_stability_gap_without_interval(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE), 0.125)
+    _, (cells,) = report.as_rows(compare([tmp_path]), "av_vt")
+    assert cells[8] == "62.5"
+
+
+def test_without_a_look_inside_there_is_no_column_for_the_gap(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE))
+    write(tmp_path, "naive", NAIVE, 1)
+    comparison = compare([tmp_path])
+    assert "stability gap" not in report.as_markdown(comparison).lower()
+    assert rows_of(comparison)["naive"]["stability_gap"] is None
+
+
+def test_a_gap_that_only_some_seeds_have_is_not_shown(tmp_path: Path) -> None:
+    look_inside(write(tmp_path, "naive", NAIVE), 0.125)
+    write(tmp_path, "naive", NAIVE, 1)
+    assert rows_of(compare([tmp_path]))["naive"]["stability_gap"] is None
+
+
+def test_the_best_harmonic_mean_comes_first_in_every_scenario(tmp_path: Path) -> None:
+    for scenario in ("av_vt", "other"):
+        for strategy, new in (("naive", 1), ("ewc", 4), ("freeze", 0), ("replay", 3)):
+            write(tmp_path, strategy, {**NAIVE, (2, "text-video"): of(new)}, scenario=scenario)
+    comparison = compare([tmp_path])
+    assert comparison.scenarios == ("av_vt", "other")
+    for scenario in comparison.scenarios:
+        _, rows = report.as_rows(comparison, scenario)
+        assert [row[0] for row in rows] == ["ewc", "replay", "naive", "freeze"]
+
+
+def test_the_table_shows_percent_and_what_is_undefined(tmp_path: Path) -> None:
+    write(tmp_path, "naive", {cell: of(2) for cell in NAIVE}, memory=1_260_000, seconds=7.25)
+    write(tmp_path, "joint", JOINT, memory=0, seconds=1234.5)
+    comparison = compare([tmp_path])
+    headings, (joint, naive) = report.as_rows(comparison, "av_vt")
+    assert dict(zip(headings, joint, strict=True)) == {
+        "strategy": "joint",
+        "seeds": "1",
+        "harmonic mean %": "100.0 [100.0, 100.0]",
+        "old %": "100.0±0.0",
+        "new %": "100.0±0.0",
+        "emergent %": joint[5],
+        "forgetting": "-",
+        "retention": "-",
+        "difference to naive": "+50.0 [0.0, 100.0]",
+        "memory": "0 B",
+        "seconds": "1234",
+    }
+    assert naive[6:8] == ["0.0±0.0", "100.0±0.0"]
+    assert naive[8:] == ["-", "1.3 MB", "7.2"]
+
+
+def test_markdown_has_a_table_per_scenario_that_pipes_do_not_break(tmp_path: Path) -> None:
+    write(tmp_path, "naive", NAIVE)
+    write(tmp_path, "a|b", NAIVE, scenario="second")
+    lines = report.as_markdown(compare([tmp_path])).splitlines()
+    assert [line for line in lines if line.startswith("#")] == ["## av_vt", "## second"]
+    tables = [line for line in lines if line.startswith("|")]
+    columns = {line.replace(r"\|", "").count("|") for line in tables}
+    assert (len(tables), columns) == (6, {12})
+    assert tables[1].startswith("| :-- | --: |")
+    assert tables[5].startswith(r"| a\|b | 1 |")
+    assert lines[-1].startswith("- second: ")
+
+
+def test_a_table_with_the_longest_shipped_name_fits_into_140_columns() -> None:
+    wide = Estimate(-0.889, -0.999, -0.777)
+    row = Row(
+        strategy="replay_ewc_transport",
+        joint=False,
+        seeds=tuple(range(10)),
+        headline=Headline(*[replace(wide, mean=0.555, low=0.45, high=0.64)] * 7),
+        difference=wide,
+        memory_bytes=123_456_789,
+        seconds=12345.6,
+        recalls={},
+    )
+    one = Comparison("naive", {"av_vt": ScenarioReport((), {}, (row,))}, ())
+    headings, (cells,) = report.as_rows(one, "av_vt")
+    widths = [max(map(len, column)) for column in zip(headings, cells, strict=True)]
+    assert "stability gap" not in headings
+    assert sum(widths) + 2 * (len(widths) - 1) <= 140
+
+
+def test_nothing_below_zero_is_minus_zero() -> None:
+    nothing = Estimate(-0.0, -0.0, -0.0004)
+    row = Row("a", False, (0,), Headline(*[nothing] * 7), nothing, 0, 0.0, {})
+    one = Comparison("naive", {"av_vt": ScenarioReport((), {}, (row,))}, ())
+    _, (cells,) = report.as_rows(one, "av_vt")
+    assert cells[2] == "0.0 [0.0, 0.0]"
+    assert cells[8] == "+0.0 [0.0, 0.0]"
+    assert math.isfinite(json.loads(report.as_json(one))["rows"][0]["seconds"])
+
+
+def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
+    write(tmp_path, "naive", NAIVE)
+    write(tmp_path, "ewc", {**NAIVE, (2, "text-video"): of(1)})
+    every = [tmp_path / "av_vt" / name for name in ("ewc", "naive")]
+    once, again = compare([tmp_path]), compare(every)
+    assert report.as_json(once) == report.as_json(again)
+
+
+def test_damage_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    write(tmp_path, "naive", NAIVE)
+    file = write(tmp_path, "naive", NAIVE, 1) / "ranks" / "stage-2.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(RefusedError, match=r"seed-1/ranks/stage-2\.npz"):
+        compare([tmp_path])
+
+
+def test_comparing_waits_neither_for_torch_nor_for_a_window() -> None:
+    code = """
+import sys
+import continual_mm.comparison.figure, continual_mm.comparison.tables
+heavy = {"torch", "avalanche", "matplotlib.pyplot"} & sys.modules.keys()
+if heavy:
+    sys.exit(", ".join(heavy))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -1,0 +1,388 @@
+import dataclasses
+import hashlib
+import itertools
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.data.cache import CACHE_VARIABLE
+from continual_mm.data.narrated_shapes import attributes, captions, features, generate
+from continual_mm.data.narrated_shapes.card import CARD
+from continual_mm.data.pack import read_pack
+from continual_mm.system.errors import RefusedError
+
+ITEMS = (360, 20, 100)
+TRAIN, TEST = slice(0, 360), slice(380, 480)
+
+
+@pytest.fixture(scope="module")
+def pack():
+    return generate.generate(seed=0, items=ITEMS)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [generate.clip(index).attributes for index in range(sum(ITEMS))]
+
+
+def summary(pack, name):
+    """Mean, maximum, deviation and local change over time: everything a linear reader may want."""
+    values, length = pack[name].astype(float), pack[f"{name}_length"]
+    valid = (np.arange(values.shape[1]) < length[:, None])[..., None]
+    scale = values[valid[..., 0]]
+    values = (values - scale.mean(0)) / (scale.std(0) + 1e-6) * valid
+    step = np.diff(values, axis=1)
+    products = [step * np.roll(values, shift, axis=2)[:, :-1] for shift in (1, -1)]
+    sums = [values, values**2, *products]
+    means = [each.sum(1) / length[:, None] for each in sums]
+    rows = np.concatenate([*means, np.where(valid, values, -9).max(1)], axis=1)
+    rows = (rows - rows[TRAIN].mean(0)) / (rows[TRAIN].std(0) + 1e-6)
+    return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+
+
+def guessed(rows, target, strength=30.0):
+    """Ridge regression from the training rows, read off on the test rows."""
+    x = rows[TRAIN]
+    weights = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ target[TRAIN])
+    return rows[TEST] @ weights
+
+
+def accuracy(pack, name, values):
+    classes = sorted(set(values))
+    one_hot = np.array([[value == each for each in classes] for value in values], dtype=float)
+    right = guessed(summary(pack, name), one_hot).argmax(1) == one_hot[TEST].argmax(1)
+    return right.mean(), 1 / len(classes)
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**40])
+def test_the_same_seed_gives_the_same_bytes(seed):
+    first, second = (generate.generate(seed=seed, items=(12, 2, 2)) for _ in range(2))
+
+    assert first.keys() == second.keys()
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_hash_randomisation_does_not_change_a_byte():
+    program = (
+        "import hashlib; from continual_mm.data.narrated_shapes.generate import generate;"
+        "pack = generate(seed=0, items=(20, 2, 2));"
+        "print(hashlib.sha256(b''.join(pack[n].tobytes() for n in sorted(pack))).hexdigest())"
+    )
+    here = generate.generate(seed=0, items=(20, 2, 2))
+    expected = hashlib.sha256(b"".join(here[name].tobytes() for name in sorted(here))).hexdigest()
+    environment = {"PYTHONHASHSEED": "7", "PATH": ""}
+    python = [sys.executable, "-c", program]
+    folder = Path(generate.__file__).parents[3]
+    run = subprocess.run(
+        python, env=environment, cwd=folder, capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout.strip() == expected
+
+
+def test_another_seed_gives_other_items():
+    first, second = (generate.generate(seed=seed, items=(12, 2, 2)) for seed in (0, 1))
+
+    for name in ("video", "audio", "text", "text_raw"):
+        assert not np.array_equal(first[name], second[name])
+
+
+def test_an_item_does_not_depend_on_how_many_others_are_made(pack):
+    fewer = generate.generate(seed=0, items=(103, 1, 1))
+
+    assert np.array_equal(fewer["video"], pack["video"][:105])
+    np.testing.assert_allclose(fewer["audio"], pack["audio"][:105], atol=1e-3)
+    assert np.array_equal(fewer["text_raw"], pack["text_raw"][:105])
+
+
+@pytest.mark.parametrize("index", [0, 100, 479])
+def test_the_picture_of_an_item_is_a_frame_of_its_clip_that_shows_a_beat(pack, index):
+    clip = generate.clip(index)
+    beats = clip.frames[list(clip.attributes.beats)]
+
+    assert pack["picture"].shape == (sum(ITEMS), 32, 32, 3)
+    assert any(np.array_equal(pack["picture"][index], frame) for frame in beats)
+
+
+@pytest.mark.parametrize("index", [0, 99, 100, 479])
+def test_the_features_of_an_item_are_those_of_its_clip(pack, index):
+    clip = generate.clip(index)
+    video, audio = features.frame_features(clip.frames[None]), features.log_mel(clip.waveform[None])
+
+    assert pack["video_length"][index] == len(clip.frames)
+    assert pack["audio_length"][index] == audio.shape[1]
+    np.testing.assert_allclose(pack["video"][index, : len(clip.frames)], video[0], atol=1e-5)
+    np.testing.assert_allclose(pack["audio"][index, : audio.shape[1]], audio[0], atol=1e-3)
+    assert pack["text_raw"][index] == clip.caption
+
+
+def test_a_pack_is_what_the_card_promises(pack):
+    for modality in CARD.modalities:
+        values, length = pack[modality.name], pack[f"{modality.name}_length"]
+        assert values.shape == (sum(ITEMS), *modality.shape)
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
+        assert str(pack[f"{modality.name}_kind"]) == modality.kind
+        assert length.dtype == np.int64
+        assert length.min() >= 1
+        assert length.max() == modality.shape[0]
+        beyond = np.arange(modality.shape[0]) >= length[:, None]
+        assert not values[beyond].any()
+
+
+def test_no_feature_is_constant_and_the_lengths_vary(pack):
+    for modality in CARD.modalities:
+        valid = np.arange(modality.shape[0]) < pack[f"{modality.name}_length"][:, None]
+        assert (pack[modality.name][valid].std(0) > 1e-3).all()
+        assert len(set(pack[f"{modality.name}_length"])) >= 3
+
+
+def test_the_reader_of_packs_accepts_one(pack, tmp_path):
+    np.savez(tmp_path / "shapes.npz", **pack)
+    dataset = read_pack(tmp_path / "shapes.npz")
+
+    assert dataset.card.modalities == CARD.modalities
+    assert dataset.card.items == ITEMS
+
+
+def test_a_clip_is_raw_media():
+    clip = generate.clip(3)
+    slots = clip.attributes.slots
+
+    assert clip.frames.shape == (slots, 32, 32, 3)
+    assert clip.frames.dtype == np.uint8
+    assert clip.waveform.shape == (slots * attributes.SLOT_SAMPLES,)
+    assert clip.waveform.dtype == np.float32
+    assert 0.01 < np.abs(clip.waveform).max() <= 1
+
+
+def test_items_differ_by_at_least_six_attributes_drawn_independently(drawn):
+    columns = {
+        field.name: [getattr(item, field.name) for item in drawn]
+        for field in dataclasses.fields(attributes.Attributes)
+    }
+
+    assert sum(len(set(values)) >= 3 for values in columns.values()) >= 6
+    for first, second in itertools.combinations(columns, 2):
+        pairs = Counter(zip(columns[first], columns[second], strict=True))
+        possible = len(set(columns[first])) * len(set(columns[second]))
+        chi_squared = (
+            sum((count - len(drawn) / possible) ** 2 for count in pairs.values())
+            / (len(drawn) / possible)
+            + (possible - len(pairs)) * len(drawn) / possible
+        )
+        assert chi_squared < possible + 6 * np.sqrt(2 * possible)
+
+
+def test_rhythms_have_two_to_five_beats_never_next_to_each_other():
+    counts = Counter(rhythm.count("x") for rhythm in attributes.RHYTHMS)
+
+    assert set(counts) == {2, 3, 4, 5}
+    assert len(set(counts.values())) == 1
+    assert len(set(attributes.RHYTHMS)) == len(attributes.RHYTHMS)
+    assert not any("xx" in rhythm for rhythm in attributes.RHYTHMS)
+
+
+def test_a_flash_is_where_a_note_begins():
+    clip = generate.clip(0)
+    colour = clip.frames.astype(float)
+    flashes = (colour.max(-1) - colour.min(-1)).mean((1, 2))
+    beats = list(clip.attributes.beats)
+    between = [slot for slot in range(clip.attributes.slots) if slot not in beats]
+    power = clip.waveform.reshape(clip.attributes.slots, -1).astype(float) ** 2
+    # Long notes last beyond their slot; before a note there was less than in it.
+    begins = power[:, :400].mean(1)
+
+    assert flashes[beats].min() > flashes[between].max()
+    assert begins[beats].min() > 2 * np.median(begins[between])
+
+
+def test_every_word_of_every_value_is_used_and_phrases_are_left_out(pack, drawn):
+    used = Counter(word for text in pack["text_raw"] for word in captions.content_words(str(text)))
+    known = {
+        word
+        for words in captions.SYNONYMS.values()
+        for phrase in words
+        for word in captions.content_words(phrase)
+    }
+
+    assert used.keys() == known
+    assert all(len(words) >= 2 for words in captions.SYNONYMS.values())
+    named = [
+        any(word in str(text).split() for word in captions.SYNONYMS[item.colour])
+        for text, item in zip(pack["text_raw"], drawn, strict=True)
+    ]
+    expected, tolerance = attributes.OMISSION, 4 * np.sqrt(attributes.OMISSION / len(named))
+    assert abs(1 - np.mean(named) - expected) < tolerance
+
+
+def test_no_word_has_two_meanings():
+    words = [
+        word
+        for phrases in captions.SYNONYMS.values()
+        for phrase in phrases
+        for word in captions.content_words(phrase)
+    ]
+
+    assert len(words) == len(set(words))
+
+
+def test_captions_rarely_collide(pack):
+    assert len(set(pack["text_raw"])) > 0.98 * len(pack["text_raw"])
+
+
+def test_unknown_words_are_dropped():
+    vectors = {"red": np.full(32, 2, np.float32), "disc": np.full(32, 3, np.float32)}
+    values, lengths = features.embedded(["a red unheard disc", "unheard"], vectors)
+
+    assert lengths.tolist() == [2, 0]
+    assert values[0, :, 0].tolist() == [2, 3] + [0] * 10
+    assert not values[1].any()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), list(itertools.combinations(("video", "audio", "text"), 2))
+)
+def test_every_two_modalities_find_each_other_far_above_chance(pack, first, second):
+    a, b = (summary(pack, name)[:, :-1] for name in (first, second))
+
+    def whitened(rows):
+        values, vectors = np.linalg.eigh(np.cov(rows[TRAIN].T) + 0.3 * np.eye(rows.shape[1]))
+        return rows @ (vectors / np.sqrt(values)) @ vectors.T
+
+    a, b = whitened(a), whitened(b)
+    left, weight, right = np.linalg.svd(a[TRAIN].T @ b[TRAIN] / ITEMS[0])
+    a, b = a[TEST] @ left[:, :15] * weight[:15], b[TEST] @ right[:15].T * weight[:15]
+    scores = a @ b.T / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
+    rank = (scores >= np.diag(scores)[:, None]).sum(1)
+
+    assert np.median(rank) < 25  # of 100; chance is 50
+    assert np.mean(rank <= 10) > 0.2  # chance is 0.1
+
+
+PERCEIVED = {
+    "shape": "video audio text",
+    "size": "video audio text",
+    "colour": "video text",
+    "height": "video audio",
+    "articulation": "audio text",
+    "loudness": "audio text",
+}
+
+
+@pytest.mark.parametrize("attribute", PERCEIVED)
+@pytest.mark.parametrize("name", ["video", "audio", "text"])
+def test_a_modality_reveals_its_attributes_and_no_others(pack, drawn, attribute, name):
+    right, chance = accuracy(pack, name, [getattr(item, attribute) for item in drawn])
+
+    if name in PERCEIVED[attribute].split():
+        assert right > 1.6 * chance
+    else:
+        assert right < chance + 0.16  # three to four standard deviations at 100 items
+
+
+def test_audio_hears_only_the_vertical_part_of_the_course(pack, drawn):
+    for name, axis, hidden in (
+        ("audio", 0, True),
+        ("audio", 1, False),
+        ("video", 0, False),
+        ("text", 0, False),
+    ):
+        right, chance = accuracy(pack, name, [item.course[axis] for item in drawn])
+        assert bool(right < chance + 0.2) is hidden, (name, axis, right)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The cache in a folder of its own, and a generator that takes no time and counts."""
+    made = []
+    tiny = generate.generate(seed=0, items=(4, 1, 1))
+
+    def quick(*, seed):
+        made.append(seed)
+        return tiny
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(generate, "generate", quick)
+    return made
+
+
+def test_the_cache_is_used_and_keeps_seeds_apart(small):
+    first, again, other = (generate.pack_path(seed=seed) for seed in (0, 0, 1))
+
+    assert first == again != other
+    assert small == [0, 1]
+    assert sorted(path.name for path in first.parent.iterdir()) == sorted([first.name, other.name])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "empty", "nonsense"])
+def test_a_damaged_cache_is_made_anew(small, damage):
+    path = generate.pack_path()
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(
+        {
+            "truncated": whole[:middle],
+            "changed": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
+            "empty": b"",
+            "nonsense": b"PK\x03\x04" + b"\xff" * 200,
+        }[damage]
+    )
+
+    assert generate.pack_path() == path
+    assert path.read_bytes() == whole
+    assert small == [0, 0]
+
+
+def test_two_that_generate_at_once_both_succeed(small):
+    paths = []
+    threads = [
+        threading.Thread(target=lambda: paths.append(generate.pack_path())) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(paths)) == 1
+    assert len(paths) == 8
+    assert list(paths[0].parent.iterdir()) == [paths[0]]
+    with np.load(paths[0], allow_pickle=False) as pack:
+        assert len(pack["ids"]) == 6
+
+
+def test_a_failure_leaves_nothing_behind(small, monkeypatch, tmp_path):
+    def fails(*_arguments, **_columns):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", fails)
+    with pytest.raises(KeyboardInterrupt):
+        generate.pack_path()
+
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_the_remedy(small, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
+
+    with pytest.raises(RefusedError, match="set CONTINUAL_MM_CACHE to a folder"):
+        generate.pack_path()
+
+
+def test_the_card_is_read_without_numpy():
+    program = (
+        "import sys; from continual_mm.data.narrated_shapes.card import CARD;"
+        "print([m for m in ('numpy', 'librosa', 'gensim', 'torch') if m in sys.modules])"
+    )
+    folder = Path(generate.__file__).parents[3]
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout.strip() == "[]"

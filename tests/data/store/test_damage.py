@@ -1,0 +1,320 @@
+"""Stores that were damaged, or made to mislead: one clear refusal each, naming the file."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from continual_mm.data.store import form
+from continual_mm.data.store.form import Window, Windows, Words, read_store_card
+from continual_mm.data.store.reader import read_store, verify_store
+from continual_mm.data.store.writer import store_writer, write_store
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.system.errors import RefusedError
+
+LAYOUT = (
+    Modality("touch", Kind.VECTOR, (3,)),
+    Modality("speech", Kind.TOKENS, (0, 2)),
+    Words(Modality("text", Kind.TOKENS, (0, 2)), np.ones((4, 2), dtype=np.float32)),
+    Windows(Modality("film", Kind.FRAMES, (9, 2)), {"frames": 2}),
+)
+
+FINGERPRINT = "8c1b7df583cd0021cd6a69f245140eee0f7d046ecf111b118a13f50d20ba79ce"
+"""Of a small store, as the first version wrote it."""
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "store"
+    dice = np.random.default_rng(0)
+    with store_writer(path, layout=LAYOUT, shard_bytes=150) as writer:
+        for name in ("film", "tape", "disc"):
+            writer.recording(name, {"frames": dice.normal(size=(40, 2))})
+        for row in range(9):
+            writer.item(
+                {
+                    "ids": str(row),
+                    "split": max(0, row - 6),
+                    "touch": dice.normal(size=3),
+                    "speech": dice.normal(size=(1 + row % 3, 2)),
+                    "text": np.arange(row % 3 + 1),
+                    "film": Window(0, ((row % 3, 5),)),
+                }
+            )
+    return path
+
+
+@pytest.fixture
+def store(sound: Path, tmp_path: Path) -> Path:
+    """Without what tells a shard from another: whoever makes one to mislead knows that as well."""
+    store = Path(shutil.copytree(sound, tmp_path / "store"))
+    said = json.loads((store / "store.json").read_text())
+    for shards in said["tables"].values():
+        for shard in shards:
+            assert len(shard.pop("edges")) == 32
+    (store / "store.json").write_text(json.dumps(said))
+    return store
+
+
+@pytest.fixture
+def shard(store: Path) -> Path:
+    return store / "items" / "data-00001.arrow"
+
+
+def refused(store: Path) -> str:
+    with pytest.raises(RefusedError) as caught:
+        read_store(store)
+    return str(caught.value)
+
+
+def rewrite(
+    store: Path, shard: Path, change: Callable[[pa.Table], pa.Table], **options: Any
+) -> None:
+    """Write other columns into a shard, with the size that store.json expects."""
+    with pa.memory_map(str(shard)) as file:
+        table = change(pa.ipc.open_stream(file).read_all())
+        with (
+            pa.OSFile(str(shard) + ".new", "wb") as new,
+            pa.ipc.new_stream(new, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as to,
+        ):
+            to.write_table(table)
+    Path(str(shard) + ".new").replace(shard)
+    said = json.loads((store / "store.json").read_text())
+    said["tables"]["items"][1]["bytes"] = shard.stat().st_size
+    (store / "store.json").write_text(json.dumps(said))
+
+
+def test_a_store_that_nothing_happened_to_is_read(store: Path) -> None:
+    assert len(read_store(store)) == 9
+
+
+def test_a_truncated_shard_is_refused(store: Path, shard: Path) -> None:
+    content = shard.read_bytes()
+    for length in (0, 1, len(content) // 2, len(content) - 1):
+        shard.write_bytes(content[:length])
+        assert f"{shard}: " in (told := refused(store))
+        assert "bytes" in told or "cannot be read" in told
+
+
+def test_a_shard_of_other_bytes_is_refused(store: Path, shard: Path) -> None:
+    shard.write_bytes(b"\0" * shard.stat().st_size)
+    assert f"{shard}: " in refused(store)
+    shard.write_bytes(b"\xff" * shard.stat().st_size)
+    assert f"{shard}: cannot be read" in refused(store)
+
+
+@pytest.mark.parametrize("table", ["items", "recordings"])
+def test_shards_that_changed_places_are_refused(sound: Path, tmp_path: Path, table: str) -> None:
+    store = Path(shutil.copytree(sound, tmp_path / "store"))
+    said = json.loads((store / "store.json").read_text())["tables"][table]
+    alike = [(shard["rows"], shard["bytes"]) for shard in said]
+    first, second = next(
+        (k, n) for n in range(len(alike)) for k in range(n) if alike[k] == alike[n]
+    )
+    one, other = (store / table / f"data-{each:05d}.arrow" for each in (first, second))
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    assert f"{one}: is another file than the one that was written" in refused(store)
+
+
+def test_what_is_no_file_is_not_waited_for(store: Path, shard: Path) -> None:
+    shard.unlink()
+    os.mkfifo(shard)
+    assert f"{shard}: is no file" in refused(store)
+    (store / "store.json").unlink()
+    os.mkfifo(store / "store.json")
+    assert "store.json: is no file" in refused(store)
+
+
+def test_groups_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    items = [
+        {"ids": str(k), "split": k, "group": f"film {k}", "touch": np.ones(3)} for k in range(3)
+    ]
+    write_store(items, tmp_path / "store", layout=LAYOUT[:1])
+    said = json.loads((tmp_path / "store" / "store.json").read_text())
+    del said["tables"]["groups"]
+    (tmp_path / "store" / "store.json").write_text(json.dumps(said))
+    assert "'group': leads to groups that are not there" in refused(tmp_path / "store")
+
+
+def test_flipped_bytes_never_end_the_process(store: Path, shard: Path) -> None:
+    content, dice = shard.read_bytes(), np.random.default_rng(0)
+    for place in dice.integers(0, len(content), size=150):
+        changed = bytearray(content)
+        changed[place] ^= 1 << dice.integers(8)
+        shard.write_bytes(changed)
+        try:
+            dataset = read_store(store, standardise=False)
+            rows = np.arange(len(dataset))
+            import torch
+
+            for column in dataset.columns.values():
+                column.take(torch.from_numpy(rows))
+        except (RefusedError, IndexError):
+            pass
+
+
+def test_a_missing_shard_is_refused(store: Path, shard: Path) -> None:
+    shard.unlink()
+    assert f"{shard}: cannot be opened: No such file" in refused(store)
+
+
+def test_a_shard_that_lies_elsewhere_is_refused(store: Path, shard: Path, tmp_path: Path) -> None:
+    shard.rename(tmp_path / "elsewhere.arrow")
+    shard.symlink_to(tmp_path / "elsewhere.arrow")
+    assert f"{shard}: leads out of the store" in refused(store)
+    shard.unlink()
+    (tmp_path / "elsewhere.arrow").rename(shard)
+    (store / "items").rename(tmp_path / "items")
+    (store / "items").symlink_to(tmp_path / "items")
+    assert "leads out of the store" in refused(store)
+
+
+def test_a_store_may_itself_be_linked(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(store)
+    assert len(read_store(tmp_path / "link")) == 9
+
+
+def test_other_columns_than_the_store_says_are_refused(store: Path, shard: Path) -> None:
+    rewrite(store, shard, lambda table: table.drop_columns("touch"))
+    assert f"{shard}: has no column 'touch'" in refused(store)
+
+
+def test_another_dtype_than_the_store_says_is_refused(store: Path, shard: Path) -> None:
+    wide = pa.list_(pa.float32(), 3)
+    rewrite(
+        store,
+        shard,
+        lambda table: table.set_column(
+            table.column_names.index("touch"), "touch", table["touch"].cast(wide)
+        ),
+    )
+    assert f"{shard}: column 'touch' is fixed_size_list<" in refused(store)
+
+
+def test_a_compressed_shard_is_refused(store: Path, shard: Path) -> None:
+    rewrite(store, shard, lambda table: table, compression="zstd")
+    assert f"{shard}: is compressed or out of line" in refused(store)
+
+
+def test_other_rows_than_the_store_says_are_refused(store: Path, shard: Path) -> None:
+    rewrite(store, shard, lambda table: table.slice(1))
+    assert "rows, but" in refused(store)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (("version",), 2, "version"),
+        (("name",), 3, "name"),
+        (("fingerprint",), "../../up", "fingerprint"),
+        (("items",), [9, 0], "items"),
+        (("items",), [10**30, 0, 0], "items"),
+        (("items",), [6, 2, 1], "split"),
+        (("items",), [6, 2, 0], "8 items, but 9 rows"),
+        (("dtype",), "object", "dtype"),
+        (("columns",), ["picture"], "columns"),
+        (("columns",), ["label", "label"], r"columns: a name occurs twice"),
+        (("more",), "unknown", "more"),
+        (("modalities",), [], "modalities"),
+        (("modalities", 0, "name"), "../touch", "name"),
+        (("modalities", 2, "name"), "../../text", "name"),
+        (("modalities", 0, "shape"), [2**40], "shape"),
+        (("modalities", 0, "shape"), [4], "means and deviations"),
+        (("modalities", 1, "shape"), [2**30, 2**30], "fit into no memory"),
+        (("modalities", 1, "shape"), [2, 2], "1 to 3 steps, not 1 to 2"),
+        (("modalities", 1, "kind"), "smell", "kind"),
+        (("modalities", 1, "kind"), "vector", "are no vector"),
+        (("modalities", 1, "mean"), [float("nan")] * 2, "mean"),
+        (("modalities", 1, "mean"), [0.0], "means and deviations"),
+        (("modalities", 1, "deviation"), [-1.0, 1.0], "deviation"),
+        (("modalities", 1, "name"), "touch", "twice"),
+        (("modalities", 2, "words"), 5, r"text.npy: is float16 of shape"),
+        (("modalities", 2, "words"), 0, "do not go together"),
+        (("modalities", 3, "parts"), {"../x": 2}, "parts"),
+        (("modalities", 3, "parts"), {"frames": 3}, "parts of 3 features do not make 2"),
+        (("modalities", 3, "parts"), {"other": 2}, "has no column 'other'"),
+        (("modalities", 3, "reduce"), "eval", "reduce"),
+        (("modalities", 3, "reduce"), "max", "windows are vectors"),
+        (("tables", "../up"), [], "tables"),
+        (("tables", "items"), [{"rows": 9, "bytes": 1}], "data-00000.arrow: has"),
+        (("tables", "items", 0, "rows"), 10**9, "rows in the shards"),
+        (("tables", "recordings"), [], "there are windows, but no recordings"),
+    ],
+)
+def test_a_form_that_lies_is_refused(
+    store: Path, path: tuple[Any, ...], value: object, problem: str
+) -> None:
+    said = json.loads((store / "store.json").read_text())
+    inner = said
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (store / "store.json").write_text(json.dumps(said))
+    with pytest.raises(RefusedError, match=problem) as caught:
+        read_store(store)
+    assert str(store) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"version": 1}', b"[" * 10**5]
+)
+def test_a_form_that_is_no_form_is_refused(store: Path, content: bytes) -> None:
+    (store / "store.json").write_bytes(content)
+    for read in (read_store_card, read_store):
+        with pytest.raises(RefusedError, match=r"store\.json"):
+            read(store)
+
+
+def test_a_form_that_is_not_there_or_endless_is_refused(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RefusedError, match=r"store\.json: cannot be opened"):
+        read_store_card(store / "items")
+    monkeypatch.setattr(form, "LARGEST_FORM", 100)
+    with pytest.raises(RefusedError, match=r"store\.json: is larger than"):
+        read_store_card(store)
+
+
+def changed_statistics(store: Path, modality: int) -> None:
+    said = json.loads((store / "store.json").read_text())
+    one = said["modalities"][modality]
+    one["deviation"] = [3 * each for each in one["deviation"]]
+    (store / "store.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("modality", [0, 1, 3])
+def test_changed_statistics_are_found_when_a_store_is_opened(store: Path, modality: int) -> None:
+    changed_statistics(store, modality)
+    for read in (read_store_card, read_store, verify_store):
+        with pytest.raises(RefusedError, match="deviations are not those that were measured"):
+            read(store)
+
+
+@pytest.mark.parametrize("modality", [0, 1, 3])
+def test_changed_statistics_of_an_old_store_are_found_by_measuring_anew(
+    store: Path, modality: int
+) -> None:
+    fingerprint = read_store_card(store).fingerprint
+    said = json.loads((store / "store.json").read_text())
+    del said["statistics"]
+    (store / "store.json").write_text(json.dumps(said))
+    verify_store(store)
+    assert read_store(store).card.fingerprint == fingerprint
+    changed_statistics(store, modality)
+    name = said["modalities"][modality]["name"]
+    with pytest.raises(RefusedError, match=rf"column '{name}': has other means and deviations"):
+        verify_store(store)
+
+
+def test_the_fingerprint_is_that_of_stores_written_before(tmp_path: Path) -> None:
+    items = [{"ids": f"{k}", "split": k, "touch": np.arange(3.0) + k} for k in range(3)]
+    card = write_store(items, tmp_path / "store", layout=LAYOUT[:1])
+    assert card.fingerprint == FINGERPRINT

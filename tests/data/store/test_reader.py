@@ -1,0 +1,248 @@
+"""Datasets whose features stay on the disk."""
+
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from continual_mm.data.batch import Batch, Items, Share, join
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.store import reader as column
+from continual_mm.data.store.reader import group_names, read_store, verify_store
+from continual_mm.data.store.writer import write_store
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.evaluation.pairs import query_groups
+from continual_mm.learning.loader import StepLoader
+from continual_mm.system.errors import RefusedError
+
+N = 40
+LAYOUT = (
+    Modality("touch", Kind.VECTOR, (3,)),
+    Modality("speech", Kind.SPECTROGRAM, (0, 2)),
+    Modality("sight", Kind.FRAMES, (0, 2, 2)),
+)
+SPLIT = np.repeat([0, 1, 2], [30, 5, 5])
+LENGTHS = np.random.default_rng(5).integers(1, 7, size=N)
+HEARD = np.arange(N) % 3 > 0
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    dice = np.random.default_rng(0)
+    return {
+        "touch": dice.normal(7.0, 2.0, size=(N, 3)).astype(np.float32),
+        "speech": dice.normal(-40.0, 9.0, size=(N, 6, 2)).astype(np.float32),
+        "sight": dice.normal(size=(N, 4, 2, 2)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(arrays: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def records() -> object:
+        for row in range(N):
+            yield {
+                "ids": f"clip {row}",
+                "split": SPLIT[row],
+                "label": row % 4,
+                "group": f"film {row // 10}",
+                "text_raw": f"grüße {row % 7}",
+                "touch": arrays["touch"][row],
+                "speech": arrays["speech"][row, : LENGTHS[row]] if HEARD[row] else None,
+                "sight": arrays["sight"][row],
+            }
+
+    path = tmp_path_factory.mktemp("stores") / "store"
+    write_store(records(), path, layout=LAYOUT, dtype="float32", shard_bytes=300)
+    assert len(list((path / "items").glob("*.arrow"))) > 3
+    return path
+
+
+def in_memory(arrays: dict[str, np.ndarray], **options: object) -> Dataset:
+    return Dataset.from_arrays(
+        arrays,
+        split=SPLIT,
+        kinds={"speech": "spectrogram"},
+        lengths={"speech": LENGTHS},
+        present={"speech": HEARD},
+        **options,
+    )
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(
+        getattr(first, kind).keys() == getattr(second, kind).keys()
+        and all(
+            torch.equal(value, getattr(second, kind)[name])
+            for name, value in getattr(first, kind).items()
+        )
+        for kind in ("features", "lengths", "rows")
+    ) and torch.equal(first.index, second.index)
+
+
+def blocks(dataset: Dataset) -> Batch:
+    shares = (
+        Share(0, torch.arange(30), ("touch", "speech")),
+        Share(1, torch.arange(5, N), ("speech", "sight")),
+    )
+    return Items(dataset, shares).block(
+        (torch.tensor([29, 0, 17, 3, 4, 4, 11]), torch.tensor([2, 34, 0, 1, 9]))
+    )
+
+
+def test_batches_are_bit_for_bit_those_of_the_same_arrays_in_memory(
+    folder: Path, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = in_memory(arrays, standardise=False)
+    assert same(blocks(read_store(folder, standardise=False)), blocks(plain))
+    memory = in_memory(arrays)
+    measured = memory.statistics
+    assert same(blocks(read_store(folder, standardise=measured)), blocks(memory))
+    monkeypatch.setattr(column, "BLOCK_VALUES", 5)
+    assert same(blocks(read_store(folder, standardise=measured)), blocks(memory))
+
+
+def test_a_store_standardises_by_what_its_writer_measured(
+    folder: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    memory, store = in_memory(arrays), read_store(folder)
+    assert store.statistics.keys() == memory.statistics.keys() == arrays.keys()
+    for name, value in blocks(store).features.items():
+        torch.testing.assert_close(value, blocks(memory).features[name], rtol=1e-6, atol=1e-6)
+    some = blocks(read_store(folder, standardise=["touch"])).features
+    assert torch.equal(some["touch"], blocks(store).features["touch"])
+    assert torch.equal(
+        some["speech"], blocks(read_store(folder, standardise=False)).features["speech"]
+    )
+
+
+def test_rows_may_come_in_any_order_more_than_once_or_not_at_all(
+    folder: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    sight = read_store(folder, standardise=False).columns["sight"]
+    rows = np.array([39, 0, 39, 5, 20, 1])
+    values, lengths = sight.take(torch.from_numpy(rows))
+    assert np.array_equal(values.numpy(), arrays["sight"][rows])
+    assert lengths.tolist() == [4] * 6
+    nothing = torch.empty(0, dtype=torch.long)
+    assert sight.take(nothing)[0].shape == (0, 0, 2, 2)
+    touch = read_store(folder).columns["touch"]
+    assert touch.take(nothing)[0].shape == (0, 3)
+    with pytest.raises(IndexError):
+        touch.take(torch.tensor([N]))
+
+
+def test_what_is_not_a_feature_is_there_as_well(folder: Path) -> None:
+    dataset = read_store(folder)
+    assert len(dataset) == len(dataset.ids) == N
+    assert dataset.ids[np.array([3, 0])].tolist() == ["clip 3", "clip 0"]
+    assert str(dataset.ids[7]) == "clip 7"
+    assert dataset.text[np.arange(6, 9)].tolist() == ["grüße 6", "grüße 0", "grüße 1"]
+    assert dataset.label.tolist() == [row % 4 for row in range(N)]
+    assert group_names(folder)[dataset.group[[0, 39]]].tolist() == ["film 0", "film 3"]
+    assert dataset.rows_of(Split.TEST).tolist() == [35, 36, 37, 38, 39]
+    assert dataset.columns["speech"].valid.tolist() == np.where(HEARD, LENGTHS, 0).tolist()
+    assert dataset.columns["speech"].present.tolist() == HEARD.tolist()
+
+
+def test_positives_are_those_of_the_same_arrays(
+    folder: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    store, rows = read_store(folder), np.array([0, 7, 14, 3, 10])
+    groups = query_groups(store, "text", rows, positives="duplicates")
+    assert groups[0] == groups[1] == groups[2] != groups[3] == groups[4]
+    memory = in_memory(arrays)
+    for name in arrays:
+        heard = np.flatnonzero(HEARD)[:6]
+        found = [
+            query_groups(each, name, heard, positives="duplicates") for each in (store, memory)
+        ]
+        assert len(set(found[0])) == len(set(found[1])) == 6
+
+
+def test_another_process_reads_the_same(folder: Path) -> None:
+    dataset = read_store(folder)
+    expected = blocks(dataset)
+    # Large arrays of features are no part of what is sent.
+    assert same(blocks(pickle.loads(pickle.dumps(dataset))), expected)
+    items = Items(dataset, (Share(0, torch.arange(6), ("touch", "sight")),))
+    for start in ("fork", "spawn"):
+        loader = DataLoader(
+            items,
+            batch_size=3,
+            collate_fn=join,
+            num_workers=1,
+            multiprocessing_context=multiprocessing.get_context(start),
+        )
+        assert same(join(loader), items.block((torch.arange(6),)))
+
+
+def test_threads_read_the_same(folder: Path) -> None:
+    shares = (Share(0, torch.arange(30), ("touch", "speech", "sight")),)
+    alone = StepLoader(Items(read_store(folder), shares), (4,), steps=30, seed=0)
+    together = StepLoader(Items(read_store(folder), shares), (4,), steps=30, seed=0, workers=3)
+    assert all(same(*pair) for pair in zip(alone, together, strict=True))
+    fresh = read_store(folder)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(same(each, blocks(fresh)) for each in pool.map(blocks, [fresh] * 8))
+
+
+def test_statistics_of_another_dataset_must_fit(folder: Path) -> None:
+    other = Dataset.from_arrays({"touch": np.random.default_rng(0).normal(size=(9, 5))})
+    with pytest.raises(RefusedError, match="has 3 features, but 5 were standardised"):
+        read_store(folder, standardise=other.statistics)
+
+
+def test_items_without_training_can_only_be_standardised_by_another_dataset(
+    folder: Path, tmp_path: Path
+) -> None:
+    records = [{"ids": str(k), "split": 2, "touch": np.ones(3)} for k in range(3)]
+    write_store(records, tmp_path / "store", layout=LAYOUT[:1])
+    with pytest.raises(RefusedError, match="no training item has it"):
+        read_store(tmp_path / "store", splits=())
+    training = read_store(folder)
+    test = read_store(tmp_path / "store", standardise=training.statistics, splits=["test"])
+    values, _ = test.columns["touch"].take(torch.arange(3))
+    expected = (1 - training.statistics["touch"].mean) * training.statistics["touch"].rate
+    np.testing.assert_allclose(values[2].numpy(), expected, rtol=1e-6)
+
+
+def test_a_changed_byte_is_found_when_it_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    verify_store(folder)
+    write_store(
+        ({"ids": str(k), "split": k, "touch": np.full(50_000, 0.5)} for k in range(3)),
+        tmp_path / "store",
+        layout=(Modality("touch", Kind.VECTOR, (50_000,)),),
+    )
+    shard = tmp_path / "store" / "items" / "data-00000.arrow"
+    content = bytearray(shard.read_bytes())
+    middle = len(content) // 4 * 2
+    assert content[middle : middle + 2] == np.float16(0.5).tobytes()
+    content[middle : middle + 2] = np.float16(0.25).tobytes()
+    shard.write_bytes(content)
+    read_store(tmp_path / "store")
+    with pytest.raises(RefusedError, match="holds other values than those of the fingerprint"):
+        verify_store(tmp_path / "store")
+
+
+def test_a_modality_that_is_not_there_cannot_be_standardised(
+    folder: Path, arrays: dict[str, np.ndarray]
+) -> None:
+    for ask in (
+        lambda: read_store(folder, standardise=["touch", "smell"]),
+        lambda: in_memory(arrays, standardise=["touch", "smell"]),
+    ):
+        with pytest.raises(RefusedError, match="'smell': cannot be standardised: there is no such"):
+            ask()
+
+
+def test_splits_must_have_items_as_those_of_a_pack(tmp_path: Path) -> None:
+    items = [{"ids": str(k), "split": 2, "touch": np.ones(3)} for k in range(3)]
+    write_store(items, tmp_path / "store", layout=LAYOUT[:1])
+    with pytest.raises(RefusedError, match="there is no training item"):
+        read_store(tmp_path / "store", standardise=False)
+    assert len(read_store(tmp_path / "store", standardise=False, splits=["test"])) == 3

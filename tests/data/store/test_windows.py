@@ -1,0 +1,194 @@
+"""Items that are windows of recordings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.store import statistics as moments
+from continual_mm.data.store import windows
+from continual_mm.data.store.form import Layout, Window, Windows
+from continual_mm.data.store.reader import read_store, verify_store
+from continual_mm.data.store.writer import store_writer
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.system.errors import RefusedError
+
+LAYOUT: Layout = (
+    Windows(Modality("video", Kind.VECTOR, (7,)), {"2d": 4, "3d": 3}, "max"),
+    Windows(Modality("audio", Kind.SPECTROGRAM, (5, 2)), {"spec": 2}),
+    Modality("text", Kind.VECTOR, (2,)),
+)
+SPLIT = [0, 0, 0, 0, 1, 2]
+SPANS = [
+    (0, ((0, 3), (2, 6)), (0, 4)),
+    (1, ((1, 2), (0, 2)), (3, 30)),
+    (0, ((4, 4), (5, 6)), (10, 12)),
+    (2, ((0, 0), (0, 0)), None),
+    (1, ((2, 99), (1, 99)), (19, 99)),
+    (2, ((3, 9), (0, 1)), (0, 1)),
+]
+
+
+@pytest.fixture(scope="module")
+def films() -> list[dict[str, np.ndarray]]:
+    dice = np.random.default_rng(0)
+    return [
+        {
+            "2d": dice.normal(size=(8, 4)).astype(np.float32),
+            "3d": dice.normal(size=(12, 3)).astype(np.float32),
+            "spec": dice.normal(size=(20, 2)).astype(np.float32),
+        }
+        for _ in range(3)
+    ]
+
+
+def write(folder: Path, films: list[dict[str, np.ndarray]], **options: object) -> None:
+    with store_writer(folder, layout=LAYOUT, dtype="float32", **options) as writer:
+        numbers = [writer.recording(f"film {k}", film) for k, film in enumerate(films)]
+        for row, (film, seen, heard) in enumerate(SPANS):
+            audio = None if heard is None else Window(numbers[film], (heard,))
+            writer.item(
+                {
+                    "ids": str(row),
+                    "split": SPLIT[row],
+                    "video": Window(numbers[film], seen),
+                    "audio": audio,
+                    "text": np.full(2, row / 4),
+                }
+            )
+
+
+@pytest.fixture(scope="module")
+def folder(films: list[dict[str, np.ndarray]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "store"
+    write(path, films, shard_bytes=300)
+    return path
+
+
+def pooled(film: dict[str, np.ndarray], spans: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """The published way, a window at a time."""
+    halves = []
+    for part, (begin, end) in zip(("2d", "3d"), spans, strict=True):
+        cut = film[part][begin:end]
+        most = cut.max(axis=0) if len(cut) else np.zeros(film[part].shape[1])
+        halves.append(most / (np.linalg.norm(most) or 1.0))
+    return np.concatenate(halves)
+
+
+def test_a_window_is_its_largest_values_with_each_half_of_length_one(
+    folder: Path, films: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = np.stack([pooled(films[film], seen) for film, seen, _ in SPANS])
+    rows = [5, 0, 3, 1, 2, 4, 0]
+    for block in (1, 1 << 21):
+        monkeypatch.setattr(windows, "BLOCK_VALUES", block)
+        video = read_store(folder, standardise=False).columns["video"]
+        values, lengths = video.take(torch.tensor(rows))
+        np.testing.assert_allclose(values.numpy(), expected[rows], rtol=1e-5, atol=1e-7)
+        assert lengths is None
+    assert np.linalg.norm(values[0]) == pytest.approx(np.sqrt(2))
+    assert not values[2].any()
+
+
+def test_a_window_itself_is_cut_behind_the_longest_and_where_the_recording_ends(
+    folder: Path, films: list[dict[str, np.ndarray]]
+) -> None:
+    audio = read_store(folder, standardise=False).columns["audio"]
+    assert audio.present.tolist() == [True, True, True, False, True, True]
+    assert audio.modality.shape == (5, 2)
+    rows = [4, 1, 0, 2]
+    values, lengths = audio.take(torch.tensor(rows))
+    assert lengths.tolist() == [1, 5, 4, 2]
+    for row, value, length in zip(rows, values.numpy(), lengths, strict=True):
+        film, _, (begin, end) = SPANS[row]
+        assert np.array_equal(value[:length], films[film]["spec"][begin:end][:5])
+        assert not value[length:].any()
+
+
+def test_windows_are_standardised_by_what_training_items_see_of_them(
+    folder: Path, films: list[dict[str, np.ndarray]]
+) -> None:
+    measured = read_store(folder).statistics
+    audio = [films[film]["spec"][begin:end][:5] for film, _, (begin, end) in SPANS[:3]]
+    np.testing.assert_allclose(
+        measured["audio"].mean, np.concatenate(audio).mean(axis=0), rtol=1e-6
+    )
+    video = np.stack([pooled(films[film], seen) for film, seen, _ in SPANS[:4]])
+    assert Dataset.from_arrays({"v": video.repeat(3, 0)}).card["v"].shape == (7,)
+    np.testing.assert_allclose(1 / measured["video"].rate, video.std(axis=0), rtol=1e-5)
+
+
+def test_of_very_many_windows_some_are_measured_evenly_spread(
+    films: list[dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments, "MOST_WINDOWS", 2)
+    write(tmp_path / "store", films)
+    measured = read_store(tmp_path / "store").statistics
+    video = np.stack([pooled(films[film], seen) for film, seen, _ in (SPANS[0], SPANS[2])])
+    np.testing.assert_allclose(measured["video"].mean, video.mean(axis=0), rtol=1e-5)
+    # What is no window is measured whole.
+    assert measured["text"].mean.tolist() == [3 / 8] * 2
+    verify_store(tmp_path / "store")
+
+
+def test_recordings_are_part_of_the_fingerprint(
+    folder: Path, films: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    verify_store(folder)
+    other = [*films[:2], {**films[2], "3d": -films[2]["3d"]}]
+    write(tmp_path / "store", other)
+    assert read_store(tmp_path / "store").card.fingerprint != read_store(folder).card.fingerprint
+
+
+def test_a_recording_may_lack_a_part(films: list[dict[str, np.ndarray]], tmp_path: Path) -> None:
+    write(
+        tmp_path / "store", [films[0], films[1], {"2d": films[2]["2d"], "spec": films[2]["spec"]}]
+    )
+    values, _ = (
+        read_store(tmp_path / "store", standardise=False).columns["video"].take(torch.tensor([5]))
+    )
+    assert values[0, :4].any()
+    assert not values[0, 4:].any()
+
+
+@pytest.mark.parametrize(
+    ("window", "problem"),
+    [
+        (Window(3, ((0, 1), (0, 1))), "there is no recording 3; write it before its items"),
+        (Window(-1, ((0, 1), (0, 1))), "there is no recording -1"),
+        (Window(0, ((0, 1),)), "has 1 spans; give one for each of 2d, 3d"),
+        (Window(0, ((2, 1), (0, 1))), "are no spans"),
+        (Window(0, ((-1, 1), (0, 1))), "are no spans"),
+        (np.zeros(7), "is ndarray, no window"),
+    ],
+)
+def test_a_window_of_nothing_is_refused(
+    films: list[dict[str, np.ndarray]], tmp_path: Path, window: object, problem: str
+) -> None:
+    with (
+        pytest.raises(RefusedError, match=problem),
+        store_writer(tmp_path / "store", layout=LAYOUT) as writer,
+    ):
+        for film in films:
+            writer.recording("film", film)
+        writer.item({"ids": "a", "split": 0, "video": window, "text": np.zeros(2)})
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"4d": np.zeros((2, 4))}, "is no part of a recording"),
+        ({"2d": np.zeros((2, 5))}, "it has 4 features per step"),
+        ({"2d": np.full((2, 4), np.nan)}, "is not finite"),
+    ],
+)
+def test_a_faulty_recording_is_refused_with_its_name(
+    tmp_path: Path, parts: dict[str, np.ndarray], problem: str
+) -> None:
+    with (
+        pytest.raises(RefusedError, match=f"recording 'film'.*{problem}"),
+        store_writer(tmp_path / "store", layout=LAYOUT) as writer,
+    ):
+        writer.recording("film", parts)

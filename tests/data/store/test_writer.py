@@ -1,0 +1,377 @@
+"""Records written as a store, and looked at with other libraries."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from continual_mm.data.store.form import Layout, read_store_card
+from continual_mm.data.store.pack_writer import write_pack_from
+from continual_mm.data.store.reader import group_names, read_store
+from continual_mm.data.store.writer import store_writer, write_store
+from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.system.errors import Complaint, RefusedError
+
+LAYOUT: Layout = (
+    Modality("touch", Kind.VECTOR, (3,)),
+    Modality("speech", Kind.SPECTROGRAM, (0, 2)),
+)
+
+
+def record(number: int, **other: object) -> dict[str, object]:
+    dice = np.random.default_rng(number)
+    return {
+        "ids": f"clip {number}",
+        "split": 0 if number < 8 else number - 7,
+        "touch": dice.normal(size=3),
+        "speech": dice.normal(size=(1 + number % 4, 2)) if number % 5 else None,
+        **other,
+    }
+
+
+def records() -> list[dict[str, object]]:
+    return [record(number) for number in range(10)]
+
+
+def test_hugging_face_opens_what_was_written(tmp_path: Path) -> None:
+    given = [{**each, "text_raw": f"höre {each['ids']}"} for each in records()]
+    write_store(iter(given), tmp_path / "store", layout=LAYOUT, shard_bytes=100)
+    items = datasets.load_from_disk(str(tmp_path / "store" / "items"))
+    assert len(list((tmp_path / "store" / "items").glob("*.arrow"))) > 2
+    assert items["text_raw"] == [each["text_raw"] for each in given]
+    assert items["split"] == [each["split"] for each in given]
+    for row, each in zip(items, given, strict=True):
+        assert row["touch"] == each["touch"].astype(np.float16).tolist()
+        speech = each["speech"]
+        flat = None if speech is None else speech.astype(np.float16).reshape(-1).tolist()
+        assert row["speech"] == flat
+
+
+def test_features_are_half_as_large_in_float16(tmp_path: Path) -> None:
+    sizes = []
+    for dtype in ("float16", "float32"):
+        write_store(records() * 1, tmp_path / dtype, layout=LAYOUT, dtype=dtype)
+        with pa.memory_map(str(tmp_path / dtype / "items" / "data-00000.arrow")) as file:
+            table = pa.ipc.open_stream(file).read_all()
+        sizes.append(table["touch"].combine_chunks().values.nbytes)
+    assert sizes == [10 * 3 * 2, 10 * 3 * 4]
+
+
+def test_statistics_are_those_of_the_valid_steps_of_training_items(tmp_path: Path) -> None:
+    given = records()
+    for each in given:
+        each["touch"] = each["touch"] + 1000
+    write_store(given, tmp_path / "store", layout=LAYOUT, dtype="float32", shard_bytes=150)
+    touch, speech = json.loads((tmp_path / "store" / "store.json").read_text())["modalities"]
+    steps = {
+        "touch": np.stack([each["touch"] for each in given[:8]]),
+        "speech": np.concatenate([e["speech"] for e in given[:8] if e["speech"] is not None]),
+    }
+    for said, name in ((touch, "touch"), (speech, "speech")):
+        exact = steps[name].astype(np.float32).astype(np.float64)
+        np.testing.assert_allclose(said["mean"], exact.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(said["deviation"], exact.std(axis=0), rtol=1e-9)
+    assert speech["shape"] == [4, 2]
+
+
+def test_the_card_is_there_without_arrow(tmp_path: Path) -> None:
+    card = write_store(records(), tmp_path / "store", layout=LAYOUT, name="mine")
+    assert card == read_store_card(tmp_path / "store")
+    assert (card.name, card.items, card["speech"].shape) == ("mine", (8, 1, 1), (4, 2))
+    code = f"""
+    import sys
+    import continual_mm
+    from continual_mm.data import registry
+    assert "read_store" in dir(continual_mm)
+    continual_mm.Modality("sound", continual_mm.Kind.VECTOR, (3,))
+    registry.card({str(tmp_path / "store")!r})
+    sys.exit(bool({{"pyarrow", "torch", "datasets", "pandas"}} & sys.modules.keys()))
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_the_fingerprint_is_the_content_however_it_is_divided(tmp_path: Path) -> None:
+    def fingerprint(name: str, given: list[dict[str, object]], shard_bytes: int) -> str:
+        folder = tmp_path / name
+        return write_store(given, folder, layout=LAYOUT, shard_bytes=shard_bytes).fingerprint
+
+    whole = fingerprint("whole", records(), 10**6)
+    assert fingerprint("parts", records(), 100) == whole
+    changed = records()
+    changed[9]["speech"][0, 0] += 1
+    moved = [*records()[1:], records()[0]]
+    assert len({whole, fingerprint("changed", changed, 100), fingerprint("moved", moved, 100)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        ({"ids": ""}, "column 'ids': is empty"),
+        ({"ids": 3}, "column 'ids': is int, no text"),
+        ({"ids": "a\0b"}, "NUL"),
+        ({"split": 3}, "column 'split': no such split: 3"),
+        ({"split": True}, "column 'split': True is no whole number"),
+        ({"touch": np.zeros(4)}, r"column 'touch': has shape \(4,\); its items are \(3,\)"),
+        ({"speech": np.zeros((2, 3))}, r"has shape \(2, 3\); its items are \(time, 2\)"),
+        ({"speech": np.zeros((0, 2))}, "leave it out where there is none"),
+        ({"touch": [1.0, [2.0]]}, "column 'touch': is no array"),
+        ({"touch": np.array([1, 2, 3])}, "is int64; a modality holds floats"),
+        ({"touch": np.array([1, np.nan, 3])}, "column 'touch': is not finite"),
+        ({"touch": np.array([1.0, -7e4, 3])}, '70000 is beyond float16; write dtype="float32"'),
+        ({"smell": np.zeros(3)}, "column 'smell': is in no layout"),
+        ({"label": 2}, "column 'label': is not in the items before; all items have it or none"),
+    ],
+)
+def test_a_faulty_record_is_refused_with_its_name(
+    tmp_path: Path, other: dict[str, object], problem: str
+) -> None:
+    given = records()
+    given[4] = record(4, **other)
+    with pytest.raises(RefusedError, match=problem) as caught:
+        write_store(given, tmp_path / "store", layout=LAYOUT)
+    assert f"item {given[4]['ids']!r}" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_faulty_records_are_told_at_once_or_left_out_and_listed(tmp_path: Path) -> None:
+    given = records()
+    given[2]["touch"] = np.full(3, np.inf)
+    given[5]["split"] = -1
+    with pytest.raises(RefusedError) as caught:
+        write_store(given, tmp_path / "store", layout=LAYOUT)
+    assert len(caught.value.complaints) == 2
+    left_out = []
+    card = write_store(given, tmp_path / "store", layout=LAYOUT, left_out=left_out)
+    assert card.items == (6, 1, 1)
+    assert ["'clip 2'" in left_out[0].place, "'clip 5'" in left_out[1].place] == [True, True]
+
+
+def test_endless_faulty_records_come_to_an_end(tmp_path: Path) -> None:
+    def endless() -> object:
+        while True:
+            yield {"ids": "x"}
+
+    with pytest.raises(RefusedError, match="behind 100 faulty records"):
+        write_store(endless(), tmp_path / "store", layout=LAYOUT)
+
+
+def test_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="ids occur more than once: 'clip 3', 'clip 4'"):
+        write_store([*records(), record(4), record(3)], tmp_path / "store", layout=LAYOUT)
+
+
+def test_what_no_item_has_cannot_be_learnt(tmp_path: Path) -> None:
+    never = [{**each, "speech": None} for each in records()]
+    with pytest.raises(RefusedError, match="no item has the modality 'speech'"):
+        write_store(never, tmp_path / "store", layout=LAYOUT)
+    late = [{**each, "speech": each["speech"] if each["split"] else None} for each in records()]
+    with pytest.raises(RefusedError, match="no training item has the modality 'speech'"):
+        write_store(late, tmp_path / "store", layout=LAYOUT)
+    with pytest.raises(RefusedError, match="has no items"):
+        write_store([], tmp_path / "store", layout=LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("layout", "problem"),
+    [
+        ((), "has no modality"),
+        ((Modality("ids", Kind.VECTOR, (3,)),), "'ids' names no modality"),
+        ((Modality("../up", Kind.VECTOR, (3,)),), "name"),
+        ((Modality("a", Kind.VECTOR, (3, 2)),), "no vector"),
+        ((Modality("a", Kind.SPECTROGRAM, (0, 2, 2)),), "no spectrogram"),
+        ((Modality("a", Kind.VECTOR, (3,)),) * 2, "columns occur twice: a"),
+    ],
+)
+def test_a_layout_that_means_nothing_is_refused(
+    tmp_path: Path, layout: Layout, problem: str
+) -> None:
+    with pytest.raises(RefusedError, match=problem):
+        write_store(records(), tmp_path / "store", layout=layout)
+
+
+def test_a_store_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    write_store(records(), tmp_path / "store", layout=LAYOUT)
+    with pytest.raises(RefusedError, match="is there already"):
+        write_store(records()[:9], tmp_path / "store", layout=LAYOUT)
+    assert read_store_card(tmp_path / "store").items == (8, 1, 1)
+
+
+def test_an_error_while_records_are_read_leaves_nothing(tmp_path: Path) -> None:
+    def broken() -> object:
+        yield from records()
+        raise OSError("the disk with the videos is gone")
+
+    with pytest.raises(OSError, match="is gone"):
+        write_store(broken(), tmp_path / "store", layout=LAYOUT, shard_bytes=50)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_writer_leaves_no_store_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+    code = f"""
+    import os, signal, numpy as np
+    from continual_mm.data.store.writer import write_store
+    from continual_mm.definitions.modality import Kind, Modality
+    def records():
+        for k in range(10):
+            yield {{"ids": str(k), "split": 0, "touch": np.ones(3)}}
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_store(records(), {str(tmp_path / "store")!r}, shard_bytes=10,
+                layout=(Modality("touch", Kind.VECTOR, (3,)),))
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "store").exists()
+    assert (tmp_path / ".store.unfinished" / "items").is_dir()
+    write_store(records(), tmp_path / "store", layout=LAYOUT)
+    assert list(tmp_path.iterdir()) == [tmp_path / "store"]
+
+
+def test_two_writers_of_one_store_do_not_mix(tmp_path: Path) -> None:
+    with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
+        with (
+            pytest.raises(RefusedError, match="being written by another process"),
+            store_writer(tmp_path / "store", layout=LAYOUT),
+        ):
+            pass
+        for each in records():
+            writer.item(each)
+    assert read_store_card(tmp_path / "store").items == (8, 1, 1)
+
+
+def test_a_store_that_was_made_meanwhile_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        # Another process puts its store in place before it lets go of the lock.
+        patch.setattr("fcntl.flock", lambda *_: target.mkdir())
+        with pytest.raises(RefusedError, match="is there already"):
+            write_store(records(), target, layout=LAYOUT)
+    target.rmdir()
+    target.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RefusedError, match="is there already"):
+        write_store(records(), target, layout=LAYOUT)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_finished_store_takes_nothing_more(tmp_path: Path) -> None:
+    with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
+        for each in records():
+            writer.item(each)
+        writer.finish()
+        for late in (lambda: writer.item(record(11)), lambda: writer.recording("a", {})):
+            with pytest.raises(ValueError, match="the store is finished"):
+                late()
+    assert read_store_card(tmp_path / "store").items == (8, 1, 1)
+
+
+def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path: Path) -> None:
+    for size, told in (1e-5, "about .*"), (1e-9, "0 in all training items, or too small"):
+        faint = [{**each, "touch": size * each["touch"]} for each in records()]
+        with pytest.raises(RefusedError, match=f"values of 'touch' are {told}.* write dtype"):
+            write_store(faint, tmp_path / "store", layout=LAYOUT)
+    write_store(faint, tmp_path / "store", layout=LAYOUT, dtype="float32")
+    _, first = (each["touch"] for each in faint[:2])
+    touch = read_store(tmp_path / "store", standardise=False).columns["touch"]
+    np.testing.assert_array_equal(touch.take(torch.tensor([1]))[0][0], first.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int8", np.float32])
+def test_a_dtype_that_is_none_is_refused_before_the_first_record(
+    tmp_path: Path, dtype: object
+) -> None:
+    def never() -> object:
+        raise AssertionError("a record was asked for")
+        yield
+
+    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+        with pytest.raises(
+            RefusedError, match=r"cannot be stored as .*; write 'float16' or 'float"
+        ):
+            write(never(), tmp_path / name, layout=LAYOUT, dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layout_that_is_no_tuple_of_modalities_is_refused(tmp_path: Path) -> None:
+    for layout, told in ((LAYOUT[0], "is Modality, no tuple"), (("touch",), "has 'touch' in it")):
+        with pytest.raises(RefusedError, match=f"store: the layout {told}.*; give a tuple of"):
+            write_store(records(), tmp_path / "store", layout=layout)
+
+
+def test_a_record_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    given = [records()[0], ("clip 1", 0), records()[2]]
+    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+        with pytest.raises(RefusedError, match=f"{name}, a record: is tuple, no mapping; give a"):
+            write(given, tmp_path / name, layout=LAYOUT)
+
+
+@pytest.mark.parametrize("target", ["store", "pack.npz"])
+def test_a_disk_that_takes_no_more_is_a_refusal_that_names_the_target(
+    tmp_path: Path, target: str
+) -> None:
+    code = f"""
+    import resource, numpy as np, continual_mm as cm
+    given = ({{"ids": str(k), "split": k % 3, "touch": np.full(5000, k + 1.0)}} for k in range(99))
+    write = cm.write_store if {target!r} == "store" else cm.write_pack_from
+    cm.read_store
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    try:
+        layout = (cm.Modality("touch", cm.Kind.VECTOR, (5000,)),)
+        write(given, {str(tmp_path / target)!r}, layout=layout)
+    except cm.system.errors.RefusedError as error:
+        print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True
+    )
+    told = f"{tmp_path / target}: cannot be written: "
+    assert done.stdout.startswith(told), done.stdout + done.stderr
+    assert done.stdout.endswith("; make room, or choose another place\n")
+    assert (done.stderr, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_the_same_fault_in_many_records_is_told_once(tmp_path: Path) -> None:
+    given = [{**each, "touch": np.ones(4)} for each in records()]
+    given[3]["touch"] = np.ones(5)
+    given[4] = record(4, split=3)
+    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+        with pytest.raises(RefusedError) as caught:
+            write(given, tmp_path / name, layout=LAYOUT)
+        first, other, split = (str(one) for one in caught.value.complaints)
+        start = f"{tmp_path / name}, item 'clip"
+        shape = "its items are (3,)"
+        assert first == f"{start} 0', column 'touch': has shape (4,), and in 7 more items; {shape}"
+        assert other == f"{start} 3', column 'touch': has shape (5,); {shape}"
+        assert split.startswith(f"{start} 4', column 'split'")
+    with pytest.raises(RefusedError, match="and in 99 more items") as caught:
+        write_store(
+            ({**record(0), "touch": np.ones(4)} for _ in range(999)), tmp_path / "x", layout=LAYOUT
+        )
+    assert len(caught.value.complaints) == 2
+    left_out: list[Complaint] = []
+    with pytest.raises(RefusedError, match="has no items"):
+        write_store(given[:3], tmp_path / "x", layout=LAYOUT, left_out=left_out)
+    assert len(left_out) == 3
+
+
+def test_groups_may_be_whole_numbers_as_in_a_pack(tmp_path: Path) -> None:
+    numbers = [7, np.int16(-2), 7, 7, 2**40, 7, 7, 7, -2, 7]
+    given = [{**each, "group": group} for each, group in zip(records(), numbers, strict=True)]
+    write_store(given, tmp_path / "store", layout=LAYOUT)
+    names = group_names(tmp_path / "store")
+    group = read_store(tmp_path / "store").group
+    assert [int(each) for each in names[group]] == numbers
+    given[5]["group"] = True
+    with pytest.raises(RefusedError, match="column 'group': is bool, no text"):
+        write_store(given, tmp_path / "other", layout=LAYOUT)
+    given[5]["group"] = 7.5
+    with pytest.raises(RefusedError, match="column 'group': is float, no text"):
+        write_store(given, tmp_path / "other", layout=LAYOUT)

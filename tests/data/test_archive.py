@@ -1,0 +1,197 @@
+"""Files from strangers: damaged, misleading or malicious ones are refused, and nothing is run."""
+
+import io
+import os
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from continual_mm.data.pack import read_card, read_pack, write_pack
+from continual_mm.system.errors import RefusedError
+
+
+def columns(**changes: object) -> dict[str, object]:
+    """A sound pack of six items with changes."""
+    dice = np.random.default_rng(0)
+    return {
+        "video": dice.normal(size=(6, 4, 3)).astype(np.float32),
+        "video_kind": "spectrogram",
+        "ids": np.array(["ann", "bob", "cat", "dan", "eve", "fay"]),
+        "split": np.array([0, 0, 0, 0, 1, 2]),
+        **changes,
+    }
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(RefusedError) as caught:
+        read_pack(path)
+    return str(caught.value)
+
+
+def saved(folder: Path, **changes: object) -> Path:
+    path = folder / "mine.npz"
+    np.savez(path, **columns(**changes))
+    return path
+
+
+def crafted(folder: Path, *members: tuple[str, bytes]) -> Path:
+    """A pack whose last members are given byte by byte."""
+    path = saved(folder)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+class Malicious:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("column", ["video", "ids", "split", "video_kind", "extra"])
+def test_a_pickle_is_refused_by_column_and_never_run(tmp_path: Path, column: str) -> None:
+    target = tmp_path / "was-run"
+    hostile = np.empty(6, dtype=object)
+    hostile[:] = [Malicious(target)] * 6
+    path = saved(tmp_path, **{column: hostile})
+    for read in (read_card, read_pack):
+        with pytest.raises(RefusedError) as caught:
+            read(path)
+        (complaint,) = caught.value.complaints
+        assert str(complaint).startswith(f"{path}, column {column!r}: holds pickled Python objects")
+    assert not target.exists()
+    np.load(path, allow_pickle=True)[column]
+    assert target.exists()
+
+
+def test_a_bare_pickle_in_or_as_the_pack_is_never_run(tmp_path: Path) -> None:
+    target = tmp_path / "was-run"
+    hostile = pickle.dumps(Malicious(target))
+    (tmp_path / "bare.npz").write_bytes(hostile)
+    assert "bare.npz: is no .npz file" in refusal(tmp_path / "bare.npz")
+    assert "'extra': cannot be read" in refusal(crafted(tmp_path, ("extra.npy", hostile)))
+    read_pack(crafted(tmp_path, ("extra.pkl", hostile)))
+    assert not target.exists()
+
+
+def test_what_is_no_pack_is_refused_for_what_it_is(tmp_path: Path) -> None:
+    whole = saved(tmp_path).read_bytes()
+    contents = {
+        "single.npz": npy_bytes(np.ones((6, 2))),
+        "text.npz": b"not a pack",
+        "empty.npz": b"",
+        "short.npz": whole[: len(whole) // 2],
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    expected = {
+        "single.npz": "is a single array (.npy), not a pack (.npz)",
+        "text.npz": "is no .npz file",
+        "empty.npz": "is no .npz file",
+        "short.npz": "is cut short or damaged",
+        "missing.npz": "cannot be opened: No such file or directory",
+        ".": "cannot be opened: Is a directory",
+    }
+    for name, problem in expected.items():
+        for read in (read_card, read_pack):
+            with pytest.raises(RefusedError) as caught:
+                read(tmp_path / name)
+            assert str(caught.value).startswith(f"{tmp_path / name}: {problem}")
+
+
+def test_damaged_bytes_are_noticed(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    values = columns()["video"].tobytes()
+    content[content.index(values) + 5] ^= 1
+    path.write_bytes(content)
+    assert "column 'video': cannot be read (Bad CRC-32" in refusal(path)
+
+
+def test_a_header_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    honest = npy_bytes(np.ones((6, 2), dtype=np.float32))
+    bomb = honest.replace(b"(6, 2), }      ", b"(6, 99999999), }")[: len(honest)]
+    message = refusal(crafted(tmp_path, ("bomb.npy", bomb)))
+    assert "column 'bomb': claims float32 of shape (6, 99999999), " in message
+    empty_words = honest.replace(b"'<f4'", b"'<U0'").replace(b"(6, 2)", b"(9, 9)")[:128]
+    assert "column 'words'" in refusal(crafted(tmp_path, ("words.npy", empty_words)))
+
+
+def test_a_directory_that_claims_more_than_deflate_can_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    huge = npy_bytes(np.ones(2))[:128].replace(b"(2,), }       ", b"(99999999999,)}")[:128]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("huge.npy", huge)
+    size = 128 + 8 * 99999999999
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.infolist()[0].file_size = size
+        archive.comment = b"rewrites the directory"
+    assert f"compressed bytes cannot hold {size}" in refusal(path)
+
+
+def test_no_honest_file_is_taken_for_a_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, **columns(video=np.zeros((6, 4, 200_000), dtype=np.float32)))
+    assert path.stat().st_size < 6 * 4 * 200_000 * 4 / 900
+    assert read_card(path).items == (4, 1, 1)
+
+
+def test_repeated_and_overlapping_members_are_refused(tmp_path: Path) -> None:
+    again = npy_bytes(np.ones((7, 200)))
+    path = crafted(tmp_path, ("twin.npy", again), ("twin.npy", again))
+    assert refusal(path) == f"{path}, column 'twin': is in the file more than once"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist.extend([archive.getinfo("twin.npy")] * 5)
+        archive.comment = b"rewrites the directory"
+    assert "its members overlap" in refusal(path)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_whatever_happens_to_the_bytes_it_is_read_or_refused(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    path = tmp_path / "mine.npz"
+    write_pack(path, columns())
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    for read in (read_card, read_pack):
+        try:
+            read(path)
+        except RefusedError as refused:
+            assert refused.complaints
+
+
+@pytest.mark.parametrize("read", [read_card, read_pack])
+def test_what_is_no_regular_file_is_neither_waited_for_nor_read(
+    tmp_path: Path, read: object
+) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "endless.npz").symlink_to("/dev/zero")
+    for name in ("pipe.npz", "endless.npz"):
+        with pytest.raises(
+            RefusedError, match=rf"{name}: is no regular file; give a file as numpy"
+        ):
+            read(tmp_path / name)

@@ -1,0 +1,210 @@
+"""Datasets made of arrays in memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.definitions.modality import Kind
+from continual_mm.system.errors import RefusedError
+
+SPLIT = [0, 0, 0, 0, 1, 2]
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(3.0, 2.0, size=shape).astype(np.float32)
+
+
+def refusal(arrays: dict, **rest: object) -> str:
+    with pytest.raises(RefusedError) as caught:
+        Dataset.from_arrays(arrays, **{"split": SPLIT, **rest})
+    return str(caught.value)
+
+
+def test_axes_decide_the_kind_where_none_is_given() -> None:
+    arrays = {"a": draw(6, 4), "b": draw(6, 5, 4), "c": draw(6, 5, 4, 2), "d": draw(6, 5, 4)}
+    dataset = Dataset.from_arrays(arrays, split=SPLIT, kinds={"d": "spectrogram"})
+    kinds = [modality.kind for modality in dataset.card.modalities]
+    assert kinds == [Kind.VECTOR, Kind.TOKENS, Kind.FRAMES, Kind.SPECTROGRAM]
+    assert dataset.card.names == tuple(dataset.columns) == ("a", "b", "c", "d")
+    assert dataset.columns["a"].lengths is None
+    assert dataset.columns["b"].lengths.tolist() == [5] * 6
+
+
+def test_rows_of_a_split_are_ascending_and_cover_the_items_once() -> None:
+    split = np.random.default_rng(1).integers(0, 3, size=50)
+    dataset = Dataset.from_arrays({"a": draw(50, 2)}, split=split)
+    parts = [dataset.rows_of(part) for part in Split]
+    assert all((np.diff(rows) > 0).all() for rows in parts)
+    assert sorted(np.concatenate(parts)) == list(range(len(dataset)))
+    assert dataset.card.items == tuple(len(rows) for rows in parts)
+
+
+@pytest.mark.parametrize(("items", "sizes"), [(3, (1, 1, 1)), (30, (24, 3, 3)), (99, (81, 9, 9))])
+def test_without_a_split_a_tenth_each_goes_to_validation_and_test(items: int, sizes: tuple) -> None:
+    first = Dataset.from_arrays({"a": draw(items, 2)})
+    second = Dataset.from_arrays({"b": draw(items, 3, seed=7)})
+    assert first.card.items == sizes
+    assert (first.split == second.split).all()
+
+
+def test_the_global_seed_is_neither_used_nor_moved() -> None:
+    np.random.seed(5)
+    state = np.random.get_state()[1].copy()
+    Dataset.from_arrays({"a": draw(20, 2)})
+    assert (np.random.get_state()[1] == state).all()
+
+
+def test_values_stay_as_they_are_without_standardising() -> None:
+    values = draw(6, 4, 2)
+    plain = Dataset.from_arrays({"a": values}, split=SPLIT, standardise=False)
+    assert (plain.columns["a"].values == values).all()
+    padded = Dataset.from_arrays(
+        {"a": values}, split=SPLIT, standardise=False, lengths={"a": [2] * 6}
+    )
+    assert (padded.columns["a"].values[:, :2] == values[:, :2]).all()
+    assert not padded.columns["a"].values[:, 2:].any()
+
+
+def test_the_callers_arrays_are_left_alone() -> None:
+    values = draw(6, 4, 2)
+    before = values.copy()
+    Dataset.from_arrays({"a": values}, split=SPLIT, lengths={"a": [2] * 6})
+    assert (values == before).all()
+
+
+def test_tensors_lists_and_any_float_are_taken() -> None:
+    values = draw(6, 2)
+    exact = Dataset.from_arrays({"a": values}, split=SPLIT, standardise=False)
+    for given_as in (torch.from_numpy(values), values.tolist(), values.astype(">f8")):
+        dataset = Dataset.from_arrays({"a": given_as}, split=torch.tensor(SPLIT), standardise=False)
+        assert dataset.columns["a"].values.dtype == np.float32
+        assert (dataset.columns["a"].values == exact.columns["a"].values).all()
+
+
+def test_raw_pixels_are_taken() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(6, 3, 4, 5), dtype=np.uint8)
+    column = Dataset.from_arrays({"a": pixels}, split=SPLIT, standardise=False).columns["a"]
+    assert (column.values == pixels).all()
+
+
+def test_rows_that_lack_a_modality_may_hold_anything() -> None:
+    values = draw(6, 3, 2)
+    values[1] = np.nan
+    values[0, 2] = np.inf
+    column = Dataset.from_arrays(
+        {"a": values},
+        split=SPLIT,
+        present={"a": [True, False, True, True, True, True]},
+        lengths={"a": [2, 99, 3, 3, 3, 3]},
+    ).columns["a"]
+    assert np.isfinite(column.values).all()
+    assert not column.values[1].any()
+    assert not column.values[0, 2].any()
+
+
+def test_describing_columns_are_kept() -> None:
+    dataset = Dataset.from_arrays(
+        {"a": draw(6, 2)},
+        split=SPLIT,
+        ids=list("uvwxyz"),
+        label=[1, 1, 2, 2, 3, 3],
+        group=np.arange(6, dtype=np.uint8),
+        text=np.array(["one"] * 6, dtype=object),
+    )
+    assert dataset.ids[3] == "x"
+    assert dataset.label.tolist() == [1, 1, 2, 2, 3, 3]
+    assert dataset.group.dtype == np.int64
+    assert dataset.text[5] == "one"
+    assert dataset.card.has_labels
+    assert not Dataset.from_arrays({"a": draw(6, 2)}, split=SPLIT).card.has_labels
+
+
+def test_the_fingerprint_follows_the_content_and_only_the_content() -> None:
+    def fingerprint(values: np.ndarray, **rest: object) -> str:
+        return Dataset.from_arrays({"a": values}, split=SPLIT, **rest).card.fingerprint
+
+    values = draw(6, 2)
+    changed = values.copy()
+    changed[3, 1] += 1
+    assert fingerprint(values) == fingerprint(values.copy(), name="other")
+    different = [values, changed, values.reshape(6, 2, 1), values.astype(np.float64)]
+    assert len({fingerprint(each) for each in different}) == 4
+    assert fingerprint(values) != fingerprint(values, label=[0] * 6)
+    pairs = [{"a": values, "b": changed}, {"b": changed, "a": values}]
+    first, second = (Dataset.from_arrays(each, split=SPLIT).card.fingerprint for each in pairs)
+    assert first == second
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    values = draw(6, 3, 2)
+    values[[1, 4], 0, 0] = np.nan, np.inf
+    message = refusal(
+        {"a": values, "b": draw(5, 2), "no-name": draw(6, 2), "d": draw(6, 2)},
+        name="mine",
+        ids=["p", "q", "r", "s", "q", "t"],
+        split=[0, 0, 0, 7, 1, 1],
+        lengths={"a": [3, 3, 4, 0, 3, 3]},
+        present={"d": [False] * 6, "z": [True] * 6},
+        kinds={"d": "smell"},
+        label=[0.5] * 6,
+    )
+    for expected in (
+        "mine, column 'b': has 5 rows, but there are 6 items",
+        "mine, column 'no-name': is no name for a modality",
+        "mine, column 'ids': 1 id occurs more than once: 'q' (rows 1, 4)",
+        "mine, column 'split': no such split in 1 row: 3 ('s')",
+        "mine, column 'split': there is no test item",
+        "mine, column 'a_length': not within 1..3 in 2 rows: 2 ('r'), 3 ('s')",
+        "mine, column 'z_present': describes 'z', which is no modality in here",
+        "mine, column 'd_kind': there is no kind 'smell'",
+        "mine, column 'label': is float64 of shape (6,); store integers of shape (6,)",
+    ):
+        assert expected in message
+    rows = "mine, column 'a': not finite in float32 in 2 rows: 1 ('q'), 4 ('q'); mend them"
+    assert rows in refusal({"a": values}, name="mine", ids=list("pqrsqt"))
+
+
+def test_many_bad_rows_are_counted_after_the_first_few() -> None:
+    values = np.full((300, 2), np.nan, dtype=np.float32)
+    message = refusal({"a": values}, split=np.arange(300) % 3)
+    assert "in 300 rows: 0 ('0'), 1 ('1'), 2 ('2'), 3 ('3'), 4 ('4') and 295 more" in message
+
+
+@pytest.mark.parametrize(
+    ("arrays", "rest", "expected"),
+    [
+        ({"ids": draw(6, 2)}, {}, "'ids': is reserved"),
+        ({"a_length": draw(6, 2)}, {}, "'a_length': is reserved"),
+        ({"a": draw(6)}, {}, "its items have no axis"),
+        ({"a": draw(6, 0)}, {}, "its items are empty"),
+        ({"a": np.ones((6, 2), dtype=np.int64)}, {}, "a modality holds floats"),
+        ({"a": np.ones((6, 2), dtype=np.complex64)}, {}, "a modality holds floats"),
+        ({"a": np.full((6, 2), 1e300)}, {}, "not finite in float32 in 6 rows"),
+        ({"a": torch.ones(6, 2, requires_grad=True)}, {}, "is no array"),
+        ({"a": [{}] * 6}, {}, "holds Python objects"),
+        ({}, {}, "has no modality"),
+        ({"a": draw(6, 2)}, {"lengths": {"a": [1] * 6}}, "is a vector, which has no length"),
+        ({"a": draw(6, 2)}, {"kinds": {"a": "tokens"}}, "have shape (2,), which is no tokens"),
+        ({"a": draw(6, 2, 2, 2)}, {"kinds": {"a": "spectrogram"}}, "one has two axes"),
+        ({"a": draw(6, 2)}, {"kinds": {"a": Kind.FRAMES}}, "one has two or more axes"),
+        ({"a": draw(6, 2, 2)}, {"kinds": {"a": Kind.VECTOR}}, "one has one axis"),
+        ({"a": draw(6, 2)}, {"present": {"a": [1] * 6}}, "store bool of shape (6,)"),
+        ({"a": draw(6, 2)}, {"present": {"a": [False] * 4 + [True] * 2}}, "no training item"),
+        ({"a": draw(6, 2)}, {"text": ["one"] * 5}, "'text_raw': is <U3 of shape (5,)"),
+        ({"a": draw(6, 2)}, {"text": [None] * 6}, "'text_raw': holds Python objects"),
+        ({"a": draw(6, 2)}, {"split": [0] * 6}, "there is no validation item"),
+        ({"a": draw(2, 2)}, {"split": None}, "there is no training item"),
+    ],
+)
+def test_an_unusable_array_is_refused(arrays: dict, rest: dict, expected: str) -> None:
+    assert expected in refusal(arrays, **rest)
+
+
+def test_ragged_rows_are_named() -> None:
+    ragged = [[1.0, 2.0]] * 6
+    ragged[2] = [1.0]
+    assert "'a': ragged: another shape than most in 1 row: 2; pad" in refusal({"a": ragged})
+    objects = np.empty(6, dtype=object)
+    objects[:] = [np.ones((3 + (row == 4), 2)) for row in range(6)]
+    assert "'a': ragged: another shape than most in 1 row: 4; pad" in refusal({"a": objects})

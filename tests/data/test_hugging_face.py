@@ -1,0 +1,308 @@
+"""Hugging Face datasets and folders of Parquet files, made into stores."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import Array2D, Features, Value
+from datasets import Dataset as HubDataset
+
+from continual_mm.data import hugging_face as hub
+from continual_mm.data import registry
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.hugging_face import Reference, cached_store
+from continual_mm.system.errors import RefusedError
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTINUAL_MM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def frame(rows: int, start: int, **other: object) -> pd.DataFrame:
+    numbers = range(start, start + rows)
+    return pd.DataFrame(
+        {
+            "ids": [f"clip {k}" for k in numbers],
+            "video": [[float(k), 2.5, -1.0] for k in numbers],
+            "audio": [None if k % 3 == 1 else [[k / 2, 1.0]] * (k % 4 + 1) for k in numbers],
+            "audio_kind": "spectrogram",
+            "label": [k % 2 for k in numbers],
+            "text_raw": [f"wörd {k}" for k in numbers],
+            "seconds": [k / 7 for k in numbers],
+            **other,
+        }
+    )
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    frame(6, 0).to_parquet(folder / "train-00000-of-00002.parquet")
+    frame(2, 6).to_parquet(folder / "train-00001-of-00002.parquet")
+    frame(2, 8).to_parquet(folder / "validation.parquet")
+    frame(3, 10).to_parquet(folder / "test.parquet")
+    return folder
+
+
+def test_a_folder_of_parquet_files_is_a_dataset(parquet: Path) -> None:
+    dataset = registry.load(str(parquet), standardise=False)
+    assert dataset.card == registry.card("clips", folder=parquet.parent)
+    assert dataset.card == registry.card(f"hf:{parquet}")
+    assert (dataset.card.name, dataset.card.items) == ("clips", (8, 2, 3))
+    assert dataset.card.names == ("video", "audio")
+    assert dataset.card["audio"].kind == "spectrogram"
+    whole = pd.concat([frame(8, 0), frame(2, 8), frame(3, 10)], ignore_index=True)
+    assert dataset.ids[np.arange(13)].tolist() == whole["ids"].tolist()
+    assert dataset.text[np.arange(13)].tolist() == whole["text_raw"].tolist()
+    assert dataset.label.tolist() == whole["label"].tolist()
+    video, _ = dataset.columns["video"].take(torch.arange(13))
+    assert video.tolist() == whole["video"].tolist()
+    audio = dataset.columns["audio"]
+    assert audio.present.tolist() == whole["audio"].notna().tolist()
+    values, lengths = audio.take(torch.tensor([3, 11]))
+    assert lengths.tolist() == [4, 4]
+    assert values[1].tolist() == [list(step) for step in whole["audio"][11]]
+
+
+def test_a_store_is_made_once_and_again_when_a_file_changes(parquet: Path, tmp_path: Path) -> None:
+    first = cached_store(str(parquet))
+    said = (first / "store.json").stat()
+    assert cached_store(f"hf:{parquet}") == first
+    assert (first / "store.json").stat() == said
+    frame(4, 10).to_parquet(parquet / "test.parquet")
+    assert registry.card(str(parquet)).items == (8, 2, 4)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_what_hugging_face_saved_is_a_dataset(tmp_path: Path) -> None:
+    features = Features({"film": Array2D((None, 2), "float32"), "picture_id": Value("int64")})
+    films = [np.full((k + 1, 2), k, dtype=np.float32) for k in range(3)]
+    HubDataset.from_dict({"film": films, "picture_id": [1, 2, 3]}, features=features).to_parquet(
+        tmp_path / "films" / "train.parquet"
+    )
+    dataset = registry.load(f"hf:{tmp_path / 'films'}", standardise=False, splits=["training"])
+    assert dataset.ids[np.arange(3)].tolist() == ["train-0", "train-1", "train-2"]
+    values, lengths = dataset.columns["film"].take(torch.tensor([2, 0]))
+    assert lengths.tolist() == [3, 1]
+    assert np.array_equal(values[0], films[2])
+
+
+def test_padded_columns_of_a_pack_are_understood(tmp_path: Path) -> None:
+    folder = tmp_path / "padded"
+    folder.mkdir()
+    table = {
+        "ids": list("abc"),
+        "split": [0, 1, 2],
+        "speech": [[[1.0], [2.0], [0.0]]] * 3,
+        "speech_length": [2, 1, 3],
+        "speech_present": [True, True, False],
+    }
+    pd.DataFrame(table).to_parquet(folder / "train.parquet")
+    dataset = registry.load(str(folder), standardise=False)
+    assert dataset.columns["speech"].valid.tolist() == [2, 1, 0]
+    assert dataset.card.items == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"ids": ["a", "b"], "label": [1, 2]}, "has no modality; its columns are ids, label"),
+        ({"x": [[1.0, 2.0], [1.0]]}, "item 'train-1', column 'x': has shape"),
+        ({"x": [[1.0], [float("nan")]]}, "item 'train-1', column 'x': is not finite"),
+        ({"x": [[1.0], [2.0]], "x_kind": ["smell"] * 2}, "'smell'; the kinds of signal are"),
+        ({"x": [[1.0], [2.0]], "ids": ["a", "a"]}, "ids occur more than once: 'a'"),
+    ],
+)
+def test_columns_that_do_not_make_a_dataset_are_refused(
+    tmp_path: Path, table: dict[str, object], problem: str
+) -> None:
+    (tmp_path / "odd").mkdir()
+    pd.DataFrame(table).to_parquet(tmp_path / "odd" / "train.parquet")
+    with pytest.raises(RefusedError, match=problem):
+        registry.load(str(tmp_path / "odd"))
+
+
+def test_a_damaged_file_is_refused_and_nobody_else_speaks(
+    parquet: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (parquet / "test.parquet").write_bytes(b"PAR1 and nothing else PAR1")
+    with pytest.raises(RefusedError, match="cannot be loaded"):
+        registry.load(str(parquet))
+    assert capfd.readouterr().err == ""
+
+
+def test_without_a_network_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"something@main': cannot be loaded .*network"):
+        registry.card("hf:someone/something@main")
+    for odd in ("hf:something", "hf:", "hf:../up/there", "hf:a/b/c"):
+        with pytest.raises(RefusedError, match="write hf:owner/name"):
+            registry.card(odd, folder=tmp_path)
+
+
+def test_files_that_could_run_something_are_not_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "scripts.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(RefusedError, match="cannot be loaded"):
+        registry.load(f"hf:{folder}")
+    (folder / "train.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(RefusedError):
+        registry.load(f"hf:{folder}")
+    (folder / "scripts.py").unlink()
+    (folder / "train.pkl").unlink()
+    (folder / "train.txt").write_text("words")
+    with pytest.raises(RefusedError, match="consists of text files; convert it to Parquet"):
+        registry.load(f"hf:{folder}")
+
+
+def test_a_name_may_tell_revision_and_configuration() -> None:
+    reference = Reference.parse("hf:owner/name@v1.0#small")
+    assert (reference.path, reference.revision, reference.config) == ("owner/name", "v1.0", "small")
+    keys = {Reference.parse(f"hf:owner/name{end}").key for end in ("", "@a", "@b", "#a", "@a#a")}
+    assert len(keys) == 5
+
+
+def written(folder: Path, **splits: pd.DataFrame) -> Path:
+    folder.mkdir()
+    for name, table in splits.items():
+        table.to_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+def split_of(dataset: Dataset) -> dict[str, int]:
+    names = dataset.ids[np.arange(len(dataset))].tolist()
+    return dict(zip(names, dataset.split.tolist(), strict=True))
+
+
+def test_a_training_split_alone_is_dealt_by_names_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = registry.load(str(written(tmp_path / "few", train=frame(200, 0))))
+    more = registry.load(str(written(tmp_path / "more", train=frame(300, 0)[::-1])))
+    assert split_of(few).items() <= split_of(more).items()
+    shares = [split_of(few).values() for few in (few, more)]
+    for split in (1, 2):
+        assert all(0.04 < list(each).count(split) / len(each) < 0.2 for each in shares)
+    told = "of the training split, 10% for validation and 10% for test were held out by hashes of"
+    assert [told in dataset.notes[0] for dataset in (few, more)] == [True, True]
+    assert f"dataset {str(tmp_path / 'few')!r}: {told} the items' names" in caplog.text
+    assert few.notes[1] == "columns that are no modality were left out: seconds"
+
+
+def test_groups_are_dealt_whole(tmp_path: Path) -> None:
+    films = [f"film {k // 5}" for k in range(200)]
+    folder = written(tmp_path / "films", train=frame(200, 0, group=films))
+    dataset = registry.load(str(folder), splits=())
+    assert dataset.group is not None
+    splits = [set(dataset.split[dataset.group == group]) for group in range(40)]
+    assert {len(each) for each in splits} == {1}
+    assert set.union(*splits) == {0, 1, 2}
+
+
+def test_only_what_is_not_there_is_held_out(tmp_path: Path) -> None:
+    folder = written(tmp_path / "clips", train=frame(100, 0), test=frame(3, 100))
+    dataset = registry.load(str(folder))
+    training, validation, test = dataset.card.items
+    assert (training + validation, test) == (100, 3)
+    assert dataset.notes[0].startswith("of the training split, 10% for validation were")
+    alone = written(tmp_path / "alone", test=frame(9, 0))
+    assert registry.card(str(alone), splits=["test"]).items == (0, 0, 9)
+
+
+def test_a_column_of_splits_decides_by_numbers_or_names(tmp_path: Path) -> None:
+    for name, said in ("named", ["train", "dev", "test"]), ("counted", [0, 1, 2]):
+        folder = written(tmp_path / name, train=frame(3, 0, split=said))
+        dataset = registry.load(str(folder))
+        assert dataset.split.tolist() == [0, 1, 2]
+        assert len(dataset.notes) == 1
+    with pytest.raises(
+        RefusedError, match=r"dataset .*odd', item 'clip 0', column 'split': 'some'"
+    ):
+        registry.load(str(written(tmp_path / "odd", train=frame(3, 0, split=["some"] * 3))))
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 4])
+def test_lengths_that_cannot_be_are_refused(tmp_path: Path, steps: int) -> None:
+    table = pd.DataFrame({"x": [[[1.0], [2.0], [3.0]]] * 2, "x_length": [3, steps]})
+    problem = rf"item 'train-1', column 'x_length': {steps} is not within 1\.\.3"
+    with pytest.raises(RefusedError, match=problem):
+        registry.load(str(written(tmp_path / "odd", train=table)), splits=())
+
+
+def test_a_cached_store_of_which_files_were_lost_is_made_anew(parquet: Path) -> None:
+    store = cached_store(str(parquet))
+    expected = registry.load(str(parquet)).card
+    shard = store / "items" / "data-00000.arrow"
+    for damage in (shard.unlink, lambda: shard.write_bytes(b"cut"), (store / "store.json").unlink):
+        damage()
+        assert registry.load(str(parquet)).card == expected
+
+
+def test_a_store_that_was_copied_in_part_is_not_taken_for_something_else(parquet: Path) -> None:
+    store = cached_store(str(parquet))
+    (store / "store.json").unlink()
+    with pytest.raises(RefusedError, match=r"is a store without its store\.json; copy"):
+        registry.load(str(store))
+
+
+def test_a_folder_of_films_wants_features_first(tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").write_bytes(b"film")
+    with pytest.raises(RefusedError, match=r"films: holds films .*data extract .*films --to"):
+        registry.load(str(tmp_path / "films"))
+    with pytest.raises(RefusedError, match=r"videofolder files; .*data extract .*films --help"):
+        registry.load(f"hf:{tmp_path / 'films'}")
+
+
+@pytest.mark.parametrize("other", [[["a", "b"]] * 3, ["words"] * 3, [{"a": 1.0}] * 3])
+def test_files_of_other_types_are_refused(parquet: Path, other: list[object]) -> None:
+    frame(3, 10, video=other).to_parquet(parquet / "test.parquet")
+    with pytest.raises(RefusedError, match=r"clips': cannot be loaded .*have the same columns"):
+        registry.load(str(parquet))
+
+
+def test_a_link_that_leads_nowhere_is_refused_by_the_name_of_the_dataset(parquet: Path) -> None:
+    (parquet / "more.parquet").symlink_to(parquet / "gone")
+    told = r"dataset '.*clips': cannot be loaded \(.*more\.parquet: No such file.*must be whole"
+    with pytest.raises(RefusedError, match=told):
+        registry.load(str(parquet))
+
+
+def test_a_folder_of_everything_is_not_walked_to_its_end(
+    parquet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_MOST_FILES", 3)
+    with pytest.raises(RefusedError, match="has more than 3 files in it; name the folder"):
+        registry.load(str(parquet))
+
+
+def test_copies_of_what_a_folder_was_before_are_told(
+    parquet: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = cached_store(str(parquet))
+    assert f"is kept as a store of 0.0 MB in {first}" in caplog.text
+    assert "may be removed" not in caplog.text
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    cached_store(str(written(other / "clips", train=frame(30, 0))))
+    assert "may be removed" not in caplog.text
+    frame(4, 10).to_parquet(parquet / "test.parquet")
+    second = cached_store(str(parquet))
+    assert f"{second}; copies of what it was before may be removed: {first}\n" in caplog.text
+    caplog.clear()
+    assert (cached_store(str(parquet)), caplog.text) == (second, "")
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_its_variable(
+    parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CONTINUAL_MM_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(RefusedError, match=r"no cache .*; set CONTINUAL_MM_CACHE to a folder"):
+        registry.load(str(parquet))

@@ -1,0 +1,301 @@
+"""Feature packs: what is read, what is refused, what is never run."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.data.archive import Header
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.findings import Findings
+from continual_mm.data.pack import check_fits, read_card, read_pack, write_pack
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.system.errors import RefusedError
+
+
+def columns(**changes: object) -> dict[str, object]:
+    """A sound pack of six items with changes; a column changed to None is left out."""
+    dice = np.random.default_rng(0)
+    sound = {
+        "video": dice.normal(size=(6, 4, 3)).astype(np.float32),
+        "video_kind": "spectrogram",
+        "video_length": np.array([4, 3, 2, 1, 4, 4]),
+        "text": dice.normal(size=(6, 5)).astype(np.float16),
+        "text_present": np.array([True, True, False, True, True, True]),
+        "ids": np.array(["ann", "bob", "cat", "dan", "eve", "fay"]),
+        "split": np.array([0, 0, 0, 0, 1, 2]),
+        "label": np.arange(6),
+        "text_raw": np.array(["a word"] * 6),
+    }
+    return {name: column for name, column in {**sound, **changes}.items() if column is not None}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(RefusedError) as caught:
+        read_pack(path)
+    return str(caught.value)
+
+
+def saved(folder: Path, **changes: object) -> Path:
+    path = folder / "mine.npz"
+    np.savez(path, **columns(**changes))
+    return path
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 5), (6, 3, 5, 3)], ids=["grey", "colour"])
+def test_pictures_come_back_as_they_are_and_are_no_modality(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, size=shape, dtype=np.uint8)
+    for dataset in (
+        read_pack(saved(tmp_path, picture=picture)),
+        Dataset.from_arrays({"video": columns()["video"]}, picture=picture),
+    ):
+        assert "picture" not in dataset.card.names
+        assert dataset.picture.dtype == np.uint8
+        assert (dataset.picture == picture).all()
+
+
+def test_a_pack_gives_what_the_same_arrays_give(tmp_path: Path) -> None:
+    given_columns = columns()
+    dataset = read_pack(saved(tmp_path))
+    same = Dataset.from_arrays(
+        {"video": given_columns["video"], "text": given_columns["text"]},
+        kinds={"video": Kind.SPECTROGRAM},
+        lengths={"video": given_columns["video_length"]},
+        present={"text": given_columns["text_present"]},
+        split=given_columns["split"],
+    )
+    for name, column in dataset.columns.items():
+        assert (column.values == same.columns[name].values).all()
+        assert (column.present == same.columns[name].present).all()
+    assert (dataset.columns["video"].lengths == same.columns["video"].lengths).all()
+    assert dataset.ids.tolist() == given_columns["ids"].tolist()
+    assert dataset.text.tolist() == ["a word"] * 6
+
+
+def test_the_layout_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    film = np.random.default_rng(1).normal(size=(6, 4, 2, 3)).astype(np.float32)
+    plain = read_pack(saved(tmp_path, film=film)).columns["film"].values
+    for same in (np.asfortranarray(film), film.astype(">f4"), film.astype(np.float64)):
+        assert (read_pack(saved(tmp_path, film=same)).columns["film"].values == plain).all()
+
+
+def test_the_card_says_without_arrays_what_the_dataset_says_with_them(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    card = read_card(path)
+    assert card == read_pack(path).card
+    expected = (
+        Modality("video", Kind.SPECTROGRAM, (4, 3)),
+        Modality("text", Kind.VECTOR, (5,)),
+    )
+    assert card == DatasetCard("mine", expected, (4, 1, 1), card.fingerprint, has_labels=True)
+
+
+def test_the_card_is_read_without_the_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "large.npz"
+    write_pack(path, columns(video=np.zeros((6, 4, 400_000), dtype=np.float32)))
+    tracemalloc.start()
+    read_card(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000 < path.stat().st_size / 30
+
+
+def test_reading_imports_no_torch() -> None:
+    code = "import sys, continual_mm.data.registry; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_other_columns_are_ignored(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path,
+        vocab=np.array(["one", "two"]),
+        text_ids=np.ones((6, 4), dtype=np.int64),
+        word_vectors=np.full((40, 8), np.nan),
+        duration=np.ones(6),
+        split_mixed=np.zeros(6, dtype=np.int64),
+        temperature=np.float32(0.5),
+    )
+    assert read_card(path).names == ("video", "text")
+    assert tuple(read_pack(path).columns) == ("video", "text")
+
+
+def test_writing_gives_the_same_bytes_each_time_and_numpy_reads_them(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
+    write_pack(first, columns())
+    turned = np.asfortranarray(columns()["video"])
+    os.utime(first, (0, 0))
+    write_pack(second, columns(video=turned))
+    assert first.read_bytes() == second.read_bytes()
+    with np.load(first, allow_pickle=False) as loaded:
+        assert loaded.files == list(columns())
+        assert all((loaded[name] == column).all() for name, column in columns().items())
+    assert read_card(first).fingerprint == read_card(second).fingerprint
+
+
+def test_the_fingerprint_follows_content_not_compression_or_date(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.npz" for number in range(3)]
+    write_pack(paths[0], columns())
+    np.savez_compressed(paths[1], **columns())
+    np.savez(paths[2], **columns(label=np.arange(6)[::-1]))
+    one, compressed, other = (read_card(path).fingerprint for path in paths)
+    assert one == compressed
+    assert one != other
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    write_pack(path, columns())
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="Object arrays"):
+        write_pack(path, columns(label=np.array([{}] * 6)))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_more_than_the_memory_is_refused() -> None:
+    headers = [Header(np.dtype(np.uint8), (10, 100)), Header(np.dtype("<U5"), (10,))]
+    needed = 10 * 100 * 4 + 10 * 5 * 4
+    check_fits(headers, needed, Findings("mine.npz"))
+    with pytest.raises(RefusedError, match=r"mine.npz: needs .* GB in memory"):
+        check_fits(headers, needed - 1, Findings("mine.npz"))
+
+
+def test_everything_wrong_with_a_pack_is_told_at_once(tmp_path: Path) -> None:
+    video = columns()["video"].copy()
+    video[1, 2, 0], video[3, 1, 0], video[5, 0, 0] = np.nan, np.nan, -np.inf
+    path = saved(
+        tmp_path,
+        video=video,
+        audio=np.ones((7, 2), dtype=np.float32),
+        ids=np.array(["ann", "bob", "cat", "bob", "eve", "fay"]),
+        split=np.array([0, 0, 0, 0, 1, -1]),
+        text_length=np.ones(6, dtype=np.int64),
+        smell_present=np.ones(6, dtype=np.bool_),
+        label=np.ones(6),
+        group=np.array([{}] * 6),
+    )
+    expected = (
+        "column 'group': holds pickled Python objects",
+        "column 'smell_present': describes 'smell', which is no modality in here",
+        "column 'label': is float64 of shape (6,)",
+        "column 'audio': has 7 rows, but there are 6 items",
+        "column 'text_length': 'text' is a vector, which has no length",
+        "column 'ids': 1 id occurs more than once: 'bob' (rows 1, 3)",
+        "column 'split': no such split in 1 row: 5 ('fay')",
+        "column 'split': there is no test item",
+        "column 'video': not finite in float32 in 2 rows: 1 ('bob'), 5 ('fay')",
+    )
+    with pytest.raises(RefusedError) as caught:
+        read_pack(path)
+    found = [str(complaint) for complaint in caught.value.complaints]
+    assert len(found) == len(expected)
+    for start in expected:
+        assert any(complaint.startswith(f"{path}, {start}") for complaint in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ids": None}, "column 'ids': is missing"),
+        ({"split": None}, "column 'split': is missing"),
+        ({"ids": np.arange(6)}, "column 'ids': is int64 of shape (6,); store unicode"),
+        ({"ids": np.array([b"a"] * 6)}, "column 'ids': is |S1 of shape (6,); store unicode"),
+        ({"split": np.zeros(5, dtype=np.int64)}, "column 'split': is int64 of shape (5,)"),
+        ({"split": np.zeros(6)}, "column 'split': is float64"),
+        ({"text_raw": np.array(["a"] * 5)}, "column 'text_raw': is <U1 of shape (5,)"),
+        ({"picture": np.zeros((6, 4, 4))}, "'picture': is float64 of shape (6, 4, 4); store uint8"),
+        ({"picture": np.zeros((5, 4, 4), np.uint8)}, "'picture': is uint8 of shape (5, 4, 4)"),
+        ({"picture": np.zeros((6, 4, 4, 4), np.uint8)}, "or (6, height, width, 3), or give it"),
+        ({"picture": np.zeros((6, 0, 4), np.uint8)}, "'picture': is uint8 of shape (6, 0, 4)"),
+        ({"text_present": np.ones(6)}, "column 'text_present': is float64"),
+        ({"video_kind": np.array(["tokens"])}, "column 'video_kind': is <U6 of shape (1,)"),
+        ({"video_kind": "film"}, "there is no kind 'film'; the kinds of signal are vector, tokens"),
+        ({"video_kind": "vector"}, "items of 'video' have shape (4, 3), which is no vector"),
+        ({"video_length": np.array([4, 3, 2, 0, 4, 5])}, "within 1..4 in 2 rows: 3 ('dan'), 5"),
+        ({"video": None}, "column 'video_kind': describes 'video'"),
+        ({"video": np.ones((6, 4, 3), dtype=np.int64)}, "column 'video': is int64"),
+        ({"a.b": np.ones((6, 2))}, "column 'a.b': is no name for a modality"),
+        ({"text_present": np.arange(6) > 3}, "column 'text_present': no training item has it"),
+        ({"label_length": np.ones(6, dtype=np.int64)}, "describes 'label', which is no modality"),
+    ],
+)
+def test_an_unsound_pack_is_refused(tmp_path: Path, changes: dict, expected: str) -> None:
+    assert expected in refusal(saved(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("split", ["training", "validation", "test"])
+def test_an_empty_split_is_refused_by_name_from_the_card_on(tmp_path: Path, split: str) -> None:
+    missing = ("training", "validation", "test").index(split)
+    path = saved(tmp_path, split=np.array([(missing + 1 + row % 2) % 3 for row in range(6)]))
+    with pytest.raises(RefusedError, match=f"column 'split': there is no {split} item"):
+        read_card(path)
+
+
+def test_a_pack_without_a_modality_says_what_it_has_instead(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, ids=columns()["ids"], split=columns()["split"], table=np.ones((900, 8)))
+    assert "has no modality; it has table (900, 8)" in refusal(path)
+
+
+def test_values_are_not_judged_by_a_column_that_is_itself_wrong(tmp_path: Path) -> None:
+    text = columns()["text"].copy()
+    text[2] = np.nan
+    wrong = columns()["text_present"].astype(np.int64)
+    with pytest.raises(RefusedError) as caught:
+        read_pack(saved(tmp_path, text=text, text_present=wrong))
+    (complaint,) = caught.value.complaints
+    assert complaint.remedy == "store bool of shape (6,)"
+
+
+def test_absent_rows_may_hold_anything(tmp_path: Path) -> None:
+    text = columns()["text"].copy()
+    text[2] = np.nan
+    column = read_pack(saved(tmp_path, text=text)).columns["text"]
+    assert not column.values[2].any()
+    assert np.isfinite(column.values).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities", "items"),
+    [
+        (
+            "grid_s1_dev",
+            {"video": (75, 32), "audio": (75, 40), "text": (51,)},
+            (600, 50, 150),
+        ),
+        ("mosi", {"text": (100,), "audio": (73,), "video": (100,)}, (1289, 158, 752)),
+        (
+            "avmnist_fsdd",
+            {"image": (28, 28), "audio": (40, 32), "text": (10,)},
+            (2100, 300, 600),
+        ),
+        ("grid_s1_dev_lips_u8", {"lips": (75, 20, 32)}, (600, 50, 150)),
+    ],
+)
+def test_real_packs_are_read(test_data: Path, name: str, modalities: dict, items: tuple) -> None:
+    path = test_data / f"{name}.npz"
+    dataset = read_pack(path)
+    assert dataset.card == read_card(path)
+    assert {each.name: each.shape for each in dataset.card.modalities} == modalities
+    assert dataset.card.items == items
+    with np.load(path, allow_pickle=False) as raw:
+        for column in dataset.columns.values():
+            steps = raw[column.modality.name].reshape(column.steps.shape)
+            some = steps[dataset.split == 0][..., :40].astype(np.float64)
+            mean, spread = some.mean(axis=(0, 1)), some.std(axis=(0, 1))
+            varied = spread > 1e-4 * np.abs(some).max(axis=(0, 1))
+            expected = ((some - mean) / np.where(varied, spread, 1.0))[..., varied]
+            ours = column.steps[dataset.split == 0][..., :40][..., varied]
+            np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3)
+            assert np.isfinite(column.values).all()
+
+
+def test_constant_columns_of_real_features_survive_as_zero(test_data: Path) -> None:
+    values = read_pack(test_data / "mosi.npz").columns["video"].values
+    assert (~values.any(axis=0)).sum() == 32

@@ -1,0 +1,135 @@
+"""Features brought to mean 0 and spread 1 over what the training items really contain."""
+
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.system.errors import RefusedError
+
+SPLIT = [0, 0, 0, 0, 1, 2]
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(3.0, 2.0, size=shape).astype(np.float32)
+
+
+def test_standardising_uses_only_valid_steps_of_present_training_rows() -> None:
+    values, lengths = draw(6, 4, 3), np.array([1, 4, 2, 3, 4, 2])
+    present = np.array([True, True, False, True, True, True])
+    column = Dataset.from_arrays(
+        {"a": values}, split=SPLIT, lengths={"a": lengths}, present={"a": present}
+    ).columns["a"]
+    for feature in range(3):
+        seen = [
+            float(values[row, step, feature]) for row in (0, 1, 3) for step in range(lengths[row])
+        ]
+        mean, spread = statistics.fmean(seen), statistics.pstdev(seen)
+        for row in (0, 4, 5):
+            for step in range(4):
+                expected = (values[row, step, feature] - mean) / spread
+                inside = step < lengths[row]
+                found = column.values[row, step, feature]
+                assert found == pytest.approx(expected if inside else 0.0, abs=1e-5)
+    assert not column.values[2].any()
+    assert column.lengths.tolist() == [1, 4, 0, 3, 4, 2]
+
+
+def test_what_validation_and_test_hold_does_not_change_the_training_rows() -> None:
+    values = draw(6, 3)
+    moved = values.copy()
+    moved[4:] *= 100
+    first, second = (Dataset.from_arrays({"a": each}, split=SPLIT) for each in (values, moved))
+    assert (first.columns["a"].values[:4] == second.columns["a"].values[:4]).all()
+
+
+def test_shift_and_scale_of_a_feature_vanish_when_standardised() -> None:
+    values = draw(6, 5, 3)
+    moved = values * np.float32([4.0, 0.5, 8.0]) + np.float32([16.0, -2.0, 0.0])
+    first, second = (Dataset.from_arrays({"a": each}, split=SPLIT) for each in (values, moved))
+    np.testing.assert_allclose(first.columns["a"].values, second.columns["a"].values, atol=1e-4)
+
+
+def test_large_arrays_are_standardised_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, lengths = draw(40, 7, 5), np.random.default_rng(2).integers(1, 8, size=40)
+    whole = Dataset.from_arrays({"a": values}, lengths={"a": lengths})
+    monkeypatch.setattr("continual_mm.data.statistics.BLOCK_VALUES", 36)
+    blocks = Dataset.from_arrays({"a": values}, lengths={"a": lengths})
+    np.testing.assert_allclose(blocks.columns["a"].values, whole.columns["a"].values, atol=1e-6)
+    values[33, 0, 4] = np.nan
+    with pytest.raises(RefusedError, match=r"not finite in float32 in 1 row: 33 "):
+        Dataset.from_arrays({"a": values}, lengths={"a": lengths})
+
+
+def test_float64_sums_keep_a_small_spread_on_a_large_mean() -> None:
+    signal = np.random.default_rng(3).choice([-1.0, 1.0], size=(3000, 2))
+    dataset = Dataset.from_arrays({"a": np.float32(signal * 0.5 + 20000.0)})
+    training = dataset.columns["a"].values[dataset.rows_of(Split.TRAIN)]
+    np.testing.assert_allclose(training.mean(axis=0), 0.0, atol=1e-3)
+    np.testing.assert_allclose(training.std(axis=0), 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e30, 1e-30])
+def test_a_feature_that_is_constant_in_training_becomes_zero_everywhere(value: float) -> None:
+    values = draw(6, 2)
+    values[:, 1] = value
+    values[5, 1] += np.float32(1.0)
+    column = Dataset.from_arrays({"a": values}, split=SPLIT).columns["a"].values
+    assert not column[:, 1].any()
+    assert column[:, 0].all()
+
+
+def test_rounding_noise_on_a_constant_counts_as_constant() -> None:
+    values = np.full((6, 1), 100.0, dtype=np.float32)
+    values[::2] = np.nextafter(values[::2], np.float32(200.0))
+    assert not Dataset.from_arrays({"a": values}, split=SPLIT).columns["a"].values.any()
+
+
+def test_a_test_value_that_standardising_throws_beyond_float32_is_refused() -> None:
+    values = draw(6, 2) * np.float32(1e-20)
+    values[5, 0] = 1e30
+    with pytest.raises(RefusedError, match=r"'a': .* \(beyond float32\) in 1 row: 5 \('5'\)"):
+        Dataset.from_arrays({"a": values}, split=SPLIT)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_whatever_the_gaps_the_training_rows_come_out_standardised(data: st.DataObject) -> None:
+    rows, time, features = (data.draw(st.integers(3, 12)) for _ in range(3))
+    dice = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    values = dice.normal(size=(rows, time, features)) * 10.0 ** dice.integers(-6, 6, size=features)
+    lengths = dice.integers(1, time + 1, size=rows)
+    present = dice.random(rows) < 0.7
+    split = np.concatenate([[0, 1, 2], dice.integers(0, 3, size=rows - 3)])
+    present[0], lengths[0] = True, max(2, lengths[0])
+    dataset = Dataset.from_arrays(
+        {"a": values}, split=split, lengths={"a": lengths}, present={"a": present}
+    )
+    column = dataset.columns["a"]
+    here = np.arange(time) < column.lengths[:, None]
+    assert (here.any(axis=1) == present).all()
+    assert not column.values[~here].any()
+    seen = column.values[here & (split == 0)[:, None]].astype(np.float64)
+    np.testing.assert_allclose(seen.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=0), 1.0, atol=1e-5)
+
+
+def test_another_dataset_is_standardised_by_what_was_measured_on_the_first() -> None:
+    first = Dataset.from_arrays({"a": np.float32([[0.0], [2.0], [4.0], [9.0]])}, split=[0, 0, 1, 2])
+    assert first.columns["a"].values[:, 0].tolist() == [-1.0, 1.0, 3.0, 8.0]
+    second = Dataset.from_arrays(
+        {"a": np.float32([[7.0], [1.0], [1.0]]), "b": np.float32([[5.0], [6.0], [6.0]])},
+        split=[0, 1, 2],
+        standardise=first.statistics,
+    )
+    assert second.columns["a"].values[:, 0].tolist() == [6.0, 0.0, 0.0]
+    assert second.columns["b"].values[:, 0].tolist() == [5.0, 6.0, 6.0]
+
+
+def test_statistics_of_other_features_are_refused() -> None:
+    first = Dataset.from_arrays({"a": draw(6, 3)})
+    with pytest.raises(RefusedError, match="has 4 features, but 3 were standardised"):
+        Dataset.from_arrays({"a": draw(6, 4)}, standardise=first.statistics)

@@ -1,0 +1,172 @@
+"""Finding definitions and changing them from the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continual_mm.definitions import catalog
+from continual_mm.definitions.catalog import Shelf
+from continual_mm.system.errors import RefusedError
+
+
+def written(folder: Path, text: str | bytes, name: str = "mine.toml") -> str:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return str(path)
+
+
+@pytest.mark.parametrize("shelf", catalog.SHELVES)
+def test_what_is_shipped_is_found_by_name_and_by_path(shelf: Shelf) -> None:
+    for entry in catalog.shipped(shelf):
+        assert catalog.find(shelf, entry.name) == entry
+        assert catalog.find(shelf, str(entry.path)) == entry
+        assert catalog.which_shelf(entry.name) == entry
+        assert catalog.which_shelf(str(entry.path)) == entry
+
+
+def test_shipped_definitions_are_sorted_by_name() -> None:
+    names = [entry.name for entry in catalog.shipped("scenarios")]
+    assert names == sorted(names)
+    assert "av_vt" in names
+
+
+@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.which_shelf])
+def test_an_unknown_name_is_refused_with_the_nearest(ask: Any) -> None:
+    with pytest.raises(RefusedError, match="no such definition") as caught:
+        ask("repaly")
+    assert "did you mean 'replay'?" in str(caught.value)
+
+
+@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.which_shelf])
+@pytest.mark.parametrize("name", ["none.toml", "no/such/folder/none", "none.toml/none.toml"])
+def test_a_file_that_is_not_there_is_refused(ask: Any, name: str, tmp_path: Path) -> None:
+    path = str(tmp_path / name)
+    with pytest.raises(RefusedError, match="no such file") as caught:
+        ask(path)
+    assert str(caught.value).startswith(path)
+
+
+def test_a_folder_is_no_definition(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").mkdir()
+    with pytest.raises(RefusedError, match="cannot be read"):
+        catalog.which_shelf(str(tmp_path / "mine.toml"))
+
+
+def test_what_is_not_toml_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    path = written(tmp_path, 'dataset = "x"\n\n[space\ndim = 3\n')
+    with pytest.raises(RefusedError, match=r"not valid TOML: .*line 3") as caught:
+        catalog.find("scenarios", path)
+    assert str(caught.value).startswith(path)
+
+
+def test_a_file_that_ends_too_early_is_refused_with_its_last_line(tmp_path: Path) -> None:
+    path = written(tmp_path, 'dataset = "x"\n[[stage]]\nadd = [\n')
+    with pytest.raises(RefusedError, match="at line 3, the end of the file"):
+        catalog.find("scenarios", path)
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "[space]\ndim = 3\ndim = 4\n")
+    with pytest.raises(RefusedError, match="line 3"):
+        catalog.find("scenarios", path)
+
+
+def test_what_is_not_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = written(tmp_path, b'description = "caf\xe9"\n')
+    with pytest.raises(RefusedError, match="byte 18 is not UTF-8"):
+        catalog.find("scenarios", path)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = written(tmp_path, b"\xef\xbb\xbfjoint = true\r\n")
+    assert catalog.find("strategies", path).document == {"joint": True}
+
+
+@pytest.mark.parametrize(
+    ("document", "shelf"),
+    [
+        ({}, None),
+        ({"description": "x"}, None),
+        ({"dataset": "x"}, "scenarios"),
+        ({"stage": [{}], "replay": {}}, "scenarios"),
+        ({"datset": "x", "stages": [{}]}, "scenarios"),
+        ({"space": {}, "training": {}}, "scenarios"),
+        ({"joint": True}, "strategies"),
+        ({"cumulative": True}, "strategies"),
+        ({"joint": True, "ewc": [{}]}, "strategies"),
+        ({"memory": {}, "items": 3}, "strategies"),
+        ({"repaly": {}, "training": {}}, "strategies"),
+    ],
+)
+def test_a_file_is_known_by_its_contents(document: dict[str, Any], shelf: Shelf | None) -> None:
+    assert catalog.shelf_of(document) == shelf
+
+
+def test_a_strategy_where_a_scenario_is_needed_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "[replay]")
+    with pytest.raises(RefusedError, match="this is a strategy, where a scenario is needed"):
+        catalog.find("scenarios", path)
+    path = written(tmp_path, "[[stage]]")
+    with pytest.raises(RefusedError, match="this is a scenario, where a strategy is needed"):
+        catalog.find("strategies", path)
+
+
+DOCUMENT = {
+    "dataset": "x",
+    "training": {"steps": 5},
+    "stage": [{"add": ["a"]}, {"add": ["b"], "steps": 3}],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("dataset", "../y.npz", {**DOCUMENT, "dataset": "../y.npz"}),
+        ("dataset", "y", {**DOCUMENT, "dataset": "y"}),
+        ("dataset", '"3"', {**DOCUMENT, "dataset": "3"}),
+        ("training.steps", "50", {**DOCUMENT, "training": {"steps": 50}}),
+        ("training.rate", "1e-3", {**DOCUMENT, "training": {"steps": 5, "rate": 1e-3}}),
+        ("space.dim", "8", {**DOCUMENT, "space": {"dim": 8}}),
+        ("standardise", "false", {**DOCUMENT, "standardise": False}),
+        (
+            "stage.2.steps",
+            "10",
+            {**DOCUMENT, "stage": [{"add": ["a"]}, {"add": ["b"], "steps": 10}]},
+        ),
+        (
+            "stage.1.add",
+            '["c", "d"]',
+            {**DOCUMENT, "stage": [{"add": ["c", "d"]}, {"add": ["b"], "steps": 3}]},
+        ),
+        ("dataset", "1\nstage = 2", {**DOCUMENT, "dataset": "1\nstage = 2"}),
+        ("dataset", "", {**DOCUMENT, "dataset": ""}),
+    ],
+)
+def test_a_setting_changes_one_value(path: str, text: str, expected: dict[str, Any]) -> None:
+    before = repr(DOCUMENT)
+    assert catalog.overridden(DOCUMENT, [(path, text)]) == expected
+    assert repr(DOCUMENT) == before
+
+
+def test_of_two_settings_the_later_one_holds() -> None:
+    changed = catalog.overridden({}, [("a.b", "1"), ("a.c", "2"), ("a.b", "3")])
+    assert changed == {"a": {"b": 3, "c": 2}}
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("stage.3.steps", "there is no number '3' in the list; write a number from 1 to 2"),
+        ("stage.0.steps", "there is no number '0' in the list"),
+        ("stage.-1.steps", "there is no number '-1' in the list"),
+        ("stage.²", "there is no number '²' in the list"),
+        ("stage.steps", "there is no number 'steps' in the list"),
+        ("training.steps.more", "'more' would be a key of 5, which is not a table"),
+        ("dataset.a.b", "'a' would be a key of 'x', which is not a table"),
+    ],
+)
+def test_a_setting_that_leads_nowhere_is_refused(path: str, told: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        catalog.overridden(DOCUMENT, [(path, "1")])
+    assert str(caught.value).startswith(f"--set {path}: {told}")

@@ -1,0 +1,179 @@
+"""What scenarios and strategies may say."""
+
+import math
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from continual_mm.definitions.scenario import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+
+NO_NUMBERS = ["1", True, None, [1], math.nan, math.inf]
+OUT_OF_RANGE: dict[type[BaseModel], dict[str, list[Any]]] = {
+    SpaceSettings: {
+        "dim": [1, 0, 65537, 2.0],
+        "clusters": [-1, 0.5],
+        "cluster_weight": [-0.1],
+        "reconstruction_weight": [-0.1],
+        "reconstruction_width": [-1, 0.5],
+        "margin": [-0.1],
+        "scale": [0.9, 100.1],
+        "queue_batches": [-1, 1.5],
+        "refresh_every": [0],
+        "width": [0],
+        "depth": [0, 9],
+        "feature_dropout": [-0.1, 1.0],
+        "mode": ["published", ""],
+        "clips": [0, 1.5],
+        "cluster_mean": [0, "true"],
+        "bugs": ["two_over_three", ["surprise"]],
+    },
+    Training: {
+        "steps": [0, -1, 1.0],
+        "epochs": [-1, 1.5],
+        "batch_size": [1, 0],
+        "learning_rate": [0, -1e-3],
+        "schedule": ["linear", ""],
+        "warmup_steps": [-1],
+        "precision": ["float64", 32],
+        "evaluate_every": [-1],
+        "clip_norm": [-0.1],
+    },
+    MemorySettings: {"items": [0, -1, 1.5]},
+}
+WRONG = [
+    (model, key, value)
+    for model, table in OUT_OF_RANGE.items()
+    for key, values in table.items()
+    for value in [*values, *NO_NUMBERS]
+    if (key, value) != ("cluster_mean", True)
+]
+
+
+@pytest.mark.parametrize(("model", "key", "value"), WRONG)
+def test_what_is_out_of_range_or_of_another_type_is_refused(
+    model: type[BaseModel], key: str, value: Any
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate({key: value})
+    assert [error["loc"][0] for error in caught.value.errors()] == [key]
+
+
+def test_a_stage_may_have_no_step_where_its_towers_arrive_trained() -> None:
+    assert Stage(add=("text",), steps=0).training(Training()).steps == 0
+    with pytest.raises(ValidationError):
+        Stage(add=("text",), steps=-1)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [case for case in WRONG if case[0] is Training and case[1:] != ("steps", 0)],
+)
+def test_a_stage_may_override_only_with_what_training_allows(
+    model: type[BaseModel], key: str, value: Any
+) -> None:
+    if value is None:
+        assert Stage.model_validate({"add": ["text"], key: None}).training(Training()) == Training()
+        return
+    with pytest.raises(ValidationError):
+        Stage.model_validate({"add": ["text"], key: value})
+
+
+@pytest.mark.parametrize("model", [SpaceSettings, Training])
+def test_every_setting_was_tried_and_every_default_is_in_range(model: type[BaseModel]) -> None:
+    assert OUT_OF_RANGE[model].keys() == model.model_fields.keys()
+    assert model.model_validate(model().model_dump()) == model()
+
+
+def test_reference_mode_takes_published_values_where_none_is_given() -> None:
+    published = SpaceSettings(mode="reference", dim=16)
+    assert (published.dim, published.clusters, published.queue_batches) == (16, 256, 20)
+    assert (published.reconstruction_weight, published.reconstruction_units) == (50.0, 1024)
+    assert (published.width, published.depth, published.clips) == (128, 4, 32)
+    assert SpaceSettings.model_validate(published.model_dump()) == published
+    assert SpaceSettings(dim=16).reconstruction_units == 8
+    training = Training.published(steps=3, batch_size=8)
+    assert (training.steps, training.batch_size, training.warmup_steps) == (3, 8, 5000)
+    assert (training.learning_rate, training.clip_norm) == (1e-4, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "value"),
+    [
+        ("reference", "scale", 8.0),
+        ("robust", "cluster_mean", True),
+        ("robust", "bugs", ("two_over_three",)),
+    ],
+)
+def test_a_key_that_means_nothing_in_its_mode_is_refused(mode: str, key: str, value: Any) -> None:
+    other = {"reference": "robust", "robust": "reference"}[mode]
+    assert getattr(SpaceSettings.model_validate({"mode": other, key: value}), key) == value
+    with pytest.raises(ValidationError, match="meaning in reference mode") as caught:
+        SpaceSettings.model_validate({"mode": mode, key: value})
+    assert [error["loc"] for error in caught.value.errors()] == [(key,)]
+
+
+@pytest.mark.parametrize("model", [SpaceSettings, Training, Stage, MemorySettings, Scenario])
+def test_an_unknown_key_is_refused(model: type[BaseModel]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate({"surprise": 1})
+    assert ("surprise",) in [error["loc"] for error in caught.value.errors()]
+
+
+def test_a_stage_may_override_all_of_training_and_nothing_else() -> None:
+    assert Stage.model_fields.keys() - Training.model_fields.keys() == {"add", "pairs"}
+    special = Training(
+        steps=7,
+        batch_size=3,
+        learning_rate=0.5,
+        schedule="constant",
+        warmup_steps=2,
+        precision="bfloat16",
+        evaluate_every=4,
+        clip_norm=1.5,
+    )
+    stage = Stage(add=("text",), **special.model_dump())
+    assert stage.training(Training()) == special
+
+
+def test_what_a_stage_does_not_say_is_as_in_training() -> None:
+    scenario = Scenario(
+        name="two",
+        training=Training(steps=100, batch_size=8, warmup_steps=5),
+        stages=(Stage(add=("a", "b")), Stage(add=("c",), steps=10, warmup_steps=0)),
+    )
+    assert scenario.training_of(0) == scenario.training
+    assert scenario.training_of(1) == Training(steps=10, batch_size=8, warmup_steps=0)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"add": []}, {"add": ()}])
+def test_a_stage_that_adds_nothing_is_refused(nothing: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="the stage adds nothing"):
+        Stage.model_validate(nothing)
+
+
+@pytest.mark.parametrize("value", ["text", 3, ["text", 3], {"text": 1}])
+@pytest.mark.parametrize("key", ["add", "pairs"])
+def test_names_come_in_lists_of_texts(key: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Stage.model_validate({"add": ["text"], key: value})
+
+
+def test_a_scenario_without_stages_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Scenario(name="empty", stages=())
+
+
+def test_definitions_do_not_change_once_they_are_made() -> None:
+    scenario = Scenario(name="fixed", stages=(Stage(add=("text",)),))
+    strategy = Strategy(name="fixed")
+    for made, key in ((scenario, "name"), (scenario.training, "steps"), (strategy, "joint")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(made, key, 1)

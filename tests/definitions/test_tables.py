@@ -1,0 +1,112 @@
+"""TOML tables as typed values, and what is said of the wrong ones."""
+
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from continual_mm.definitions.tables import LONGEST_SHOWN, Reader, Table, shown
+from continual_mm.system.errors import RefusedError
+
+
+class Engine(Table):
+    """A table for these tests."""
+
+    cylinders: Annotated[int, Field(ge=2, le=12)] = 4
+    volume: Annotated[float, Field(gt=0.0)] = 1.5
+    fuel: Literal["petrol", "diesel"] = "petrol"
+    fast: bool = False
+    name: str = ""
+    parts: tuple[str, ...] = Field(default=(), strict=False, examples=['["piston"]'])
+    plate: int = Field(default=0, examples=["17"])
+
+
+class Plate(Table):
+    """Another one, of which one key is needed."""
+
+    number: int = Field(examples=["17"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("cylinders", 1, "1 cannot be used; give at least 2"),
+        ("cylinders", 13, "13 cannot be used; give at most 12"),
+        ("cylinders", 4.0, "4.0 cannot be used; give a whole number"),
+        ("cylinders", True, "true cannot be used; give a whole number"),
+        ("volume", 0, "0 cannot be used; give more than 0"),
+        ("volume", "2", "'2' cannot be used; give a number"),
+        ("volume", float("nan"), "nan cannot be used; give a finite number"),
+        ("fuel", "deisel", "'deisel' cannot be used; give 'petrol' or 'diesel'"),
+        ("fast", 1, "1 cannot be used; give true or false"),
+        ("name", 3, "3 cannot be used; give a text in quotes"),
+        ("parts", "piston", """'piston' cannot be used; give a list, such as ["piston"]"""),
+        ("parts", ["piston", 3], "3 cannot be used; give a text in quotes"),
+    ],
+)
+def test_a_wrong_value_is_told_with_file_table_key_and_remedy(
+    key: str, value: object, told: str
+) -> None:
+    reader = Reader("car.toml")
+    reader.table(Engine, "[engine]", {key: value})
+    assert [str(complaint) for complaint in reader.complaints] == [
+        f"car.toml, [engine], {key}: {told}"
+    ]
+
+
+def test_a_missing_key_is_told_with_an_example() -> None:
+    reader = Reader("car.toml")
+    reader.table(Plate, "[plate]", {})
+    assert str(reader.complaints[0]) == (
+        "car.toml, [plate], number: the key is missing; add number = 17"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place", "problem"),
+    [
+        ("fule", "diesel", "fule", "unknown key with value 'diesel'"),
+        ("fule", {"a": 1}, "[fule]", "unknown table"),
+        ("fule", [{"a": 1}], "[[fule]]", "unknown table"),
+    ],
+)
+def test_an_unknown_key_or_table_is_told_with_what_was_probably_meant(
+    key: str, value: object, place: str, problem: str
+) -> None:
+    reader = Reader("car.toml")
+    reader.table(Engine, "", {key: value}, tables=["wheels"])
+    (complaint,) = reader.complaints
+    assert (complaint.place, complaint.problem) == (f"car.toml, {place}", problem)
+    assert complaint.remedy.startswith("did you mean 'fuel'? known are cylinders, fast, fuel")
+    assert complaint.remedy.endswith("volume, wheels")
+
+
+@pytest.mark.parametrize("value", [3, "text", [1], None, [{"cylinders": 3}]])
+def test_what_is_no_table_is_told(value: object) -> None:
+    reader = Reader("car.toml")
+    assert reader.table(Engine, "[engine]", value).cylinders == 4
+    assert str(reader.complaints[0]).startswith("car.toml, [engine]: ")
+    assert "is not a table" in reader.complaints[0].problem
+
+
+def test_all_mistakes_are_told_and_the_sound_keys_are_read() -> None:
+    reader = Reader("car.toml")
+    read = reader.table(Engine, "[engine]", {"cylinders": 6, "volume": 0, "fast": 1, "x": 2})
+    assert len(reader.complaints) == 3
+    assert (read.cylinders, read.volume, read.fast) == (6, 1.5, False)
+    with pytest.raises(RefusedError) as caught:
+        reader.finish()
+    assert caught.value.complaints == tuple(reader.complaints)
+
+
+def test_a_sound_table_is_read_without_complaint() -> None:
+    reader = Reader("car.toml")
+    values = {"cylinders": 2, "volume": 1, "fuel": "diesel", "parts": ["piston", "valve"]}
+    read = reader.table(Engine, "[engine]", values)
+    assert read == Engine(cylinders=2, volume=1.0, fuel="diesel", parts=("piston", "valve"))
+    reader.finish()
+
+
+def test_long_values_are_cut() -> None:
+    assert shown("x" * 500) == "'" + "x" * (LONGEST_SHOWN - 1) + " ..."
+    assert shown([1, 2]) == "[1, 2]"

@@ -1,0 +1,176 @@
+"""Protocols that do not fit the scenario or its data are refused before anything is trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.pack import read_card, read_pack, write_pack
+from continual_mm.definitions import catalog
+from continual_mm.evaluation.annotations import Interval, read_annotations
+from continual_mm.runs.opening import OpenedScenario, open_scenario
+from continual_mm.system.errors import RefusedError
+
+HEAD = """
+dataset = "trained.npz"
+[[stage]]
+add = ["video", "audio"]
+[[stage]]
+add = ["text"]
+"""
+ONE = '[[protocol]]\nname = "one"\ndataset = "scored.npz"\n'
+BOTH = 'query = ["text"]\ngallery = ["video", "audio"]\n'
+
+
+def pack(path: Path, split: list[int], **sizes: int) -> Path:
+    dice = np.random.default_rng(0)
+    columns = {name: dice.random((len(split), size)) for name, size in sizes.items()}
+    ids = np.array([f"{row}" for row in range(len(split))])
+    write_pack(path, {**columns, "ids": ids, "split": np.array(split)})
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pack(tmp_path / "trained.npz", [0, 0, 1, 2, 2], video=3, audio=2, text=4)
+    pack(tmp_path / "scored.npz", [2, 2, 2], video=3, audio=2, text=4)
+    return tmp_path
+
+
+def opened(folder: Path, text: str, *settings: tuple[str, str]) -> OpenedScenario:
+    file = folder / "mine.toml"
+    file.write_text(HEAD + text, encoding="utf-8")
+    return open_scenario(catalog.open_definition("scenarios", file), settings)
+
+
+def told(folder: Path, text: str) -> str:
+    with pytest.raises(RefusedError) as caught:
+        opened(folder, text)
+    return str(caught.value).replace(str(folder), "here")
+
+
+def test_a_dataset_that_only_scores_needs_test_items_only(folder: Path) -> None:
+    assert opened(folder, ONE + BOTH).scenario.protocols[0].dataset == "scored.npz"
+    path = folder / "scored.npz"
+    assert read_card(path, splits=["test"]).items == (0, 0, 3)
+    with pytest.raises(RefusedError, match="there is no training item"):
+        read_card(path)
+    with pytest.raises(RefusedError, match="there is no test item"):
+        read_card(pack(folder / "other.npz", [0, 1], video=3), splits=["test"])
+
+
+def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder: Path) -> None:
+    trained = read_pack(folder / "trained.npz")
+    scored = read_pack(
+        folder / "scored.npz", standardise=trained.statistics, splits=["test"]
+    ).columns["video"]
+    raw = read_pack(folder / "scored.npz", standardise=False, splits=["test"]).columns["video"]
+    by = trained.statistics["video"]
+    np.testing.assert_allclose(scored.values, (raw.values - by.mean) * by.rate, rtol=1e-5)
+    with pytest.raises(RefusedError, match="no training item to standardise by"):
+        read_pack(folder / "scored.npz", splits=["test"])
+    with pytest.raises(RefusedError, match="no training item to standardise by"):
+        Dataset.from_arrays({"video": np.ones((2, 2))}, split=[2, 2], splits=["test"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            ONE + 'query = ["txt"]\ngallery = ["video"]',
+            "here/mine.toml, [[protocol]] 1, query: no stage adds a modality 'txt'; "
+            "did you mean 'text'? there are audio, text, video",
+        ),
+        (
+            ONE.replace("scored", "absent") + BOTH,
+            "here/mine.toml, [[protocol]] 1, dataset 'absent.npz': not registered (registered: "
+            "narrated_shapes, digits, howto100m, youcook2, msrvtt, lsmdc, crosstask, "
+            "ucf101, hmdb51) and no file "
+            "here/absent.npz; give a registered name, an .npz file, a store, or hf:owner/name",
+        ),
+        (
+            ONE.replace("scored", "wide") + BOTH,
+            "here/mine.toml, [[protocol]] 1, gallery: dataset 'wide' has video as vector of 9 "
+            "features; the scenario trains video as vector of 3 features: extract the same "
+            "features\n"
+            "here/mine.toml, [[protocol]] 1, gallery: no modality 'audio' in dataset 'wide'; "
+            "it has text, video",
+        ),
+        (
+            ONE + BOTH + 'kind = "steps"\nannotations = "absent.csv"',
+            "here/mine.toml, [[protocol]] 1, annotations, here/absent.csv: cannot be read: "
+            "No such file or directory; give the file's path",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_with_place_and_remedy(
+    folder: Path, text: str, expected: str
+) -> None:
+    pack(folder / "wide.npz", [2], video=9, text=4)
+    assert told(folder, text) == expected
+
+
+def test_a_file_given_as_a_setting_lies_where_the_user_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = folder / "away"
+    away.mkdir()
+    pack(away / "other.npz", [2], video=3, audio=2, text=4)
+    monkeypatch.chdir(away)
+    found = opened(folder, ONE + BOTH, ("protocol.1.dataset", "other.npz"))
+    assert found.scenario.protocols[0].dataset == str(away / "other.npz")
+    named = opened(folder, ONE + BOTH, ("protocol.1.dataset", "scored.npz"))
+    assert named.scenario.protocols[0].dataset == "scored.npz"
+
+
+LINES = "video,task,step,start,end\nv1,tea,1,0.5,2\nv1,tea,2,2,4.5\n"
+
+
+def test_annotations_are_an_interval_per_line(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    file.write_text(LINES, encoding="utf-8")
+    assert read_annotations(file) == (
+        Interval("v1", "tea", 1, 0.5, 2.0),
+        Interval("v1", "tea", 2, 2.0, 4.5),
+    )
+
+
+def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    first, *rest = LINES.splitlines()
+    file.write_text("\n".join(["", first, "  ", *rest, "", ""]), encoding="utf-8")
+    assert [one.step for one in read_annotations(file)] == [1, 2]
+    file.write_text("\n".join([first, "", ",,,,", *rest, "v1,tea"]), encoding="utf-8")
+    with pytest.raises(RefusedError, match="line 6: is not two names"):
+        read_annotations(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("v1,tea,1,0.5", "line 4: is not two names, a whole number and two numbers of seconds"),
+        ("v1,tea,one,0,1", "line 4: is not two names, a whole number and two numbers of seconds"),
+        ("v1,tea,0,0,1", "line 4: step 0; steps are counted from 1"),
+        ("v1,tea,1,3,3", "line 4: from 3.0 to 3.0 is no interval"),
+        ("v1,tea,1,-1,3", "line 4: from -1.0 to 3.0 is no interval"),
+        ("v1,tea,1,nan,3", "line 4: from nan to 3.0 is no interval"),
+        ("v1,tea,1,1,inf", "line 4: from 1.0 to inf is no interval"),
+        (",tea,1,1,2", "line 4: a name is empty"),
+        ("v1,rice,1,1,2", "line 4: video 'v1' shows task 'rice', but 'tea' further up"),
+    ],
+)
+def test_a_line_that_is_no_interval_is_refused(tmp_path: Path, line: str, expected: str) -> None:
+    file = tmp_path / "steps.csv"
+    file.write_text(f"{LINES}{line}\n", encoding="utf-8")
+    with pytest.raises(RefusedError) as caught:
+        read_annotations(file)
+    assert str(caught.value) == f"{file}, {expected}"
+
+
+@pytest.mark.parametrize("text", ["", "video,task,step,start,end\n", "a,b\nv1,tea\n", "\xff"])
+def test_a_file_that_is_none_of_annotations_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "steps.csv"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(RefusedError, match=r"first line is not|cannot be read"):
+        read_annotations(file)

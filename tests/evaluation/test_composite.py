@@ -1,0 +1,108 @@
+"""Several modalities together, and items of other datasets."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.definitions.modality import pair
+from continual_mm.evaluation import composite
+from continual_mm.evaluation.composite import embed, similarity
+from continual_mm.evaluation.pairs import Gallery
+from continual_mm.learning.guard import NotFiniteError
+
+NAMES = ("audio", "depth", "text", "video")
+
+
+def gallery(*, own: bool) -> Gallery:
+    """Items 3 to 8 have everything; items 1 and 9 have all but text."""
+    dice = torch.Generator().manual_seed(0)
+    rows = {name: torch.tensor([1, 3, 4, 5, 6, 7, 8, 9]) for name in NAMES}
+    rows["text"] = torch.arange(3, 9)
+    embeddings = {name: torch.randn(len(rows[name]), 5, generator=dice) for name in NAMES}
+    towers = {name: torch.randn(len(rows[name]), 5, generator=dice) for name in ("text", "audio")}
+    return Gallery(embeddings, rows, {pair("text", "audio"): towers} if own else {})
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_similarities_of_all_pairs_are_added(own: bool) -> None:
+    seen = gallery(own=own)
+    queries, items = torch.tensor([4, 7]), torch.tensor([1, 5, 9])
+    found = similarity(seen, ("text", "depth"), ("video", "audio"), queries, items)
+    expected = torch.zeros(2, 3)
+    for i, query in enumerate(queries):
+        for j, item in enumerate(items):
+            for asks in ("text", "depth"):
+                for answers in ("video", "audio"):
+                    view = seen.of_pair(pair(asks, answers))
+                    left = view[asks][seen.rows[asks] == query]
+                    right = view[answers][seen.rows[answers] == item]
+                    expected[i, j] += (left * right).sum()
+    torch.testing.assert_close(found, expected)
+
+
+def test_towers_of_a_pair_that_does_not_take_part_change_nothing() -> None:
+    queries, items = torch.tensor([4, 7]), torch.tensor([1, 5, 9])
+    plain, own = (
+        similarity(gallery(own=each), ("text",), ("video",), queries, items)
+        for each in (False, True)
+    )
+    assert torch.equal(plain, own)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("size", [64, 6144])
+def test_equal_embeddings_are_equally_similar_however_many_are_compared(
+    size: int, own: bool
+) -> None:
+    """BLAS adds in another order for another shape; ties would depend on a video's length."""
+    dice = torch.Generator().manual_seed(size)
+    once = {name: torch.randn(1, size, generator=dice) for name in ("text", "video", "audio")}
+    alike = {name: each.expand(150, -1) for name, each in once.items()}
+    towers = {pair("text", "audio"): {"text": alike["video"], "audio": alike["text"]}}
+    seen = Gallery(alike, dict.fromkeys(alike, torch.arange(150)), towers if own else {})
+    found = set()
+    for steps, seconds in product((1, 2, 3, 5, 8, 11), (1, 2, 3, 5, 8, 21, 50, 149)):
+        rows = torch.arange(steps), torch.arange(seconds)
+        found |= {*similarity(seen, ("text",), ("video", "audio"), *rows).flatten().tolist()}
+    assert len(found) == 1
+
+
+def test_similarities_are_the_same_in_whatever_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, every = gallery(own=True), torch.arange(3, 9)
+    asked = ("text", "depth"), ("video", "audio"), every, every
+    whole = similarity(seen, *asked)
+    monkeypatch.setattr(composite, "_VALUES_AT_ONCE", 13)
+    assert torch.equal(similarity(seen, *asked), whole)
+
+
+def test_items_of_another_dataset_are_embedded_as_the_space_encodes_them(trained) -> None:
+    learner = trained()
+    dice = np.random.default_rng(2)
+    present = np.array([True, False, True, True])
+    other = Dataset.from_arrays(
+        {"video": dice.random((4, 8)), "text": dice.random((4, 5))},
+        split=[2] * 4, splits=["test"], standardise=False, present={"text": present},
+    )  # fmt: skip
+    learner.space.train()
+    modes = [module.training for module in learner.model.modules()]
+    rows = torch.from_numpy(other.rows_of(Split.TEST))
+    seen = embed(learner, other, rows, ("video", "text"))
+    assert [module.training for module in learner.model.modules()] == modes
+    assert seen.rows["text"].tolist() == [0, 2, 3]
+    for name, found in seen.embeddings.items():
+        values = other.columns[name].values[other.columns[name].present]
+        torch.testing.assert_close(found, learner.space.encode(name, values))
+        assert not found.requires_grad
+
+
+def test_an_embedding_that_is_not_finite_is_told_with_its_dataset(trained) -> None:
+    learner = trained()
+    with torch.no_grad():
+        next(learner.space.tower("video").parameters()).fill_(torch.nan)
+    other = Dataset.from_arrays({"video": np.ones((2, 8))}, split=[2, 2], splits=["test"],
+                                standardise=False, name="strange")  # fmt: skip
+    with pytest.raises(NotFiniteError, match="an embedding of the 'strange' test items"):
+        embed(learner, other, torch.arange(2), ("video",))

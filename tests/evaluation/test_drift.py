@@ -1,0 +1,310 @@
+"""Drift: what is compared with what, and that looking changes nothing."""
+
+import json
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.arrivals import plan
+from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
+from continual_mm.evaluation.drift import EPSILON, Drift, Geometry
+from continual_mm.evaluation.pairs import Evaluation, Gallery, evaluator
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.stream import benchmark
+from continual_mm.losses.transport import transport_plan
+from continual_mm.metrics.geometry import movement
+from continual_mm.runs.folder import RunFolder
+from continual_mm.runs.run import run
+from continual_mm.runs.session import Protection, open_session
+from continual_mm.space.space import JointSpace
+
+DIM = 6
+
+
+def unit(rows: int, seed: int) -> Tensor:
+    values = torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(values, dim=1)
+
+
+def gallery(seed: int = 0, *names: str, rows: Mapping[str, Tensor] | None = None) -> Gallery:
+    names = names or ("video", "audio")
+    rows = rows or {name: torch.arange(10, 50) for name in names}
+    return Gallery(
+        {name: unit(len(rows[name]), 10 * seed + place) for place, name in enumerate(names)},
+        dict(rows),
+    )
+
+
+def moment(stage: int, step: int, *, final: bool = False, split: str = "test") -> Evaluation:
+    return Evaluation(stage=stage, step=step, final=final, split=split, pairs=())
+
+
+def turned(source: Gallery, angle: float) -> Gallery:
+    block = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    spin = torch.block_diag(*[block] * (DIM // 2))
+    return Gallery({name: e @ spin for name, e in source.embeddings.items()}, source.rows)
+
+
+def watched(**settings: int) -> tuple[Drift, list[Geometry]]:
+    records: list[Geometry] = []
+    return Drift(records.append, **settings), records
+
+
+def test_before_the_first_stage_has_ended_there_is_a_gap_and_nothing_to_compare_with() -> None:
+    drift, records = watched()
+    here = gallery()
+    drift(moment(0, 3), here)
+    drift(moment(0, 5, final=True), here)
+    for record, final in zip(records, (False, True), strict=True):
+        means = [rows.double().mean(0) for rows in here.embeddings.values()]
+        gap = float((means[0] - means[1]).norm())
+        assert record.modality_gap == {"audio-video": pytest.approx(gap)}
+        assert math.isnan(record.rotation)
+        assert record.moved == record.residual == record.plan_drift == {}
+        assert record.final is final
+    assert [(record.stage, record.step) for record in records] == [(1, 3), (1, 5)]
+
+
+def test_a_space_that_turns_as_one_keeps_its_plans() -> None:
+    drift, records = watched()
+    drift(moment(0, 5, final=True), gallery())
+    drift(moment(1, 7), turned(gallery(), 0.5))
+    assert records[1].rotation == pytest.approx(0.5, abs=1e-5)
+    assert records[1].moved == pytest.approx(dict.fromkeys(("audio", "video"), 2 * math.sin(0.25)))
+    assert records[1].residual == pytest.approx(dict.fromkeys(("audio", "video"), 0), abs=1e-6)
+    assert records[1].plan_drift["audio-video"] == pytest.approx(0, abs=1e-6)
+
+
+def test_one_modality_that_turns_alone_leaves_a_residual_and_changes_the_plan() -> None:
+    drift, records = watched()
+    old = gallery()
+    drift(moment(0, 5, final=True), old)
+    new = {**old.embeddings, "video": turned(old, 1.0).embeddings["video"]}
+    drift(moment(1, 7), Gallery(new, old.rows))
+    assert records[1].moved["audio"] == 0
+    assert min(records[1].residual.values()) > 0.1
+    costs = [1 - (e["audio"] @ e["video"].T).double() for e in (old.embeddings, new)]
+    before, after = (transport_plan(cost, epsilon=EPSILON) for cost in costs)
+    divergence = float((before * (before / after).log()).sum())
+    assert divergence > 0.1
+    assert records[1].plan_drift["audio-video"] == pytest.approx(divergence, rel=1e-3)
+
+
+def test_a_stages_end_is_compared_with_the_one_before_and_then_takes_its_place() -> None:
+    drift, records = watched()
+    first = gallery()
+    drift(moment(0, 5, final=True), first)
+    drift(moment(1, 7), turned(first, 0.2))
+    drift(moment(1, 9, final=True), turned(first, 0.3))
+    drift(moment(2, 11), turned(first, 0.7))
+    angles = [record.rotation for record in records[1:]]
+    assert angles == pytest.approx([0.2, 0.3, 0.4], abs=1e-5)
+
+
+def test_only_the_test_items_are_looked_at() -> None:
+    drift, records = watched()
+    drift(moment(0, 5, final=True, split="validation"), gallery(1))
+    assert records == []
+    assert drift.state() == {}
+
+
+def test_a_modality_that_has_just_arrived_is_not_old() -> None:
+    drift, records = watched()
+    drift(moment(0, 5, final=True), gallery())
+    later = gallery(0, "video", "audio", "text")
+    drift(moment(1, 9, final=True), later)
+    drift(moment(2, 11), later)
+    assert set(records[1].modality_gap) == {"audio-video", "audio-text", "text-video"}
+    assert set(records[1].moved) == set(records[1].residual) == {"audio", "video"}
+    assert set(records[1].plan_drift) == {"audio-video"}
+    assert set(records[2].moved) == {"audio", "text", "video"}
+    assert set(records[2].plan_drift) == {"audio-video", "audio-text", "text-video"}
+
+
+def test_at_most_so_many_items_are_kept_and_they_are_spread_evenly() -> None:
+    drift, records = watched(items=8)
+    here = gallery()
+    drift(moment(0, 5, final=True), here)
+    state = drift.state()
+    assert state["rows/video"].tolist() == [10, 15, 20, 25, 30, 35, 40, 45]
+    torch.testing.assert_close(state["embeddings/video"], here.embeddings["video"][::5])
+    drift(moment(1, 7), gallery(1))
+    expected = movement(
+        {name: here.embeddings[name][::5] for name in ("audio", "video")},
+        {name: gallery(1).embeddings[name][::5] for name in ("audio", "video")},
+    )
+    assert records[1].rotation == pytest.approx(expected.rotation, rel=1e-5)
+    assert records[1].residual == pytest.approx(expected.residual, rel=1e-5)
+
+
+def test_items_that_lack_a_modality_are_left_to_the_others() -> None:
+    rows = {"video": torch.arange(0, 40), "audio": torch.arange(20, 60)}
+    drift, records = watched()
+    here = gallery(rows=rows)
+    drift(moment(0, 5, final=True), here)
+    drift(moment(1, 7), turned(here, 0.3))
+    both = [here.embeddings["video"][20:], here.embeddings["audio"][:20]]
+    gap = float((both[0].mean(0) - both[1].mean(0)).norm())
+    assert records[0].modality_gap["audio-video"] == pytest.approx(gap, abs=1e-6)
+    assert records[1].rotation == pytest.approx(0.3, abs=1e-5)
+    assert records[1].plan_drift["audio-video"] == pytest.approx(0, abs=1e-6)
+
+
+def test_pairs_without_a_common_item_have_neither_gap_nor_plan() -> None:
+    drift, records = watched()
+    apart = gallery(rows={"video": torch.arange(0, 20), "audio": torch.arange(20, 40)})
+    drift(moment(0, 5, final=True), apart)
+    drift(moment(1, 7), turned(apart, 0.3))
+    assert math.isnan(records[1].modality_gap["audio-video"])
+    assert records[1].plan_drift == {}
+    assert set(records[1].moved) == {"audio", "video"}
+
+
+def test_a_restored_drift_goes_on_to_the_same_bits() -> None:
+    drift, records = watched()
+    drift(moment(0, 5, final=True), gallery())
+    drift(moment(1, 7), gallery(1))
+    other, others = watched()
+    other.load_state({key: value.clone() for key, value in drift.state().items()})
+    for each in (drift, other):
+        each(moment(1, 8), gallery(2))
+        each(moment(1, 9, final=True), gallery(3))
+        each(moment(2, 11), gallery(4))
+    assert others == records[2:]
+
+
+def test_numbers_that_are_not_finite_are_left_for_the_guard_to_name() -> None:
+    drift, records = watched()
+    drift(moment(0, 5, final=True), gallery())
+    broken = gallery(1)
+    broken.embeddings["video"][3] = math.nan
+    drift(moment(1, 7), broken)
+    assert math.isnan(records[1].rotation)
+    assert math.isnan(records[1].plan_drift["audio-video"])
+    assert math.isnan(records[1].modality_gap["audio-video"])
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    dice = np.random.default_rng(3)
+    shared = dice.standard_normal((90, 5))
+    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
+
+
+@pytest.fixture(scope="module")
+def scenario() -> Scenario:
+    return Scenario(
+        name="small",
+        space=SpaceSettings(dim=8, clusters=3, refresh_every=4),
+        training=Training(steps=9, batch_size=8, learning_rate=1e-2, evaluate_every=4),
+        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+    )
+
+
+def test_training_gives_the_same_weights_whether_drift_looks_on_or_not(scenario, dataset) -> None:
+    session = open_session(scenario, dataset, Protection(), seed=0, device=torch.device("cpu"))
+    space = JointSpace(scenario.space, seed=0)
+    arrivals = plan(scenario, dataset.card)
+    unwatched = Learner(space=space, seed=0, evaluator=evaluator())
+    streams = benchmark(scenario, arrivals, dataset, seed=0)
+    dice = torch.random.get_rng_state()
+    for stage in (0, 1):
+        session.learn(stage)
+        unwatched.learn(streams, stage)
+    assert len(session.history.geometry) == 6
+    watched_weights = session.history.space.state_dict()
+    for name, value in space.state_dict().items():
+        assert torch.equal(value, watched_weights[name]), name
+    assert torch.equal(dice, torch.random.get_rng_state())
+
+
+@pytest.fixture(scope="module")
+def folders(scenario, dataset, tmp_path_factory) -> dict[str, RunFolder]:
+    out = tmp_path_factory.mktemp("runs")
+    strategies = {
+        "naive": Strategy(name="naive"),
+        "freeze": Strategy(name="freeze", plugins={"freeze": {}}),
+        "joint": Strategy(name="joint", joint=True),
+    }
+    for strategy in strategies.values():
+        run(scenario, strategy, dataset, out, device="cpu")
+    return {name: RunFolder(out / "small" / name / "seed-0") for name in strategies}
+
+
+def geometry_of(folder: RunFolder) -> list[dict]:
+    return json.loads((folder.path / "scores.json").read_text(encoding="utf-8"))["geometry"]
+
+
+def test_a_run_writes_the_geometry_of_every_test_evaluation(folders) -> None:
+    records = geometry_of(folders["naive"])
+    moments = [(record["stage"], record["step"], record["final"]) for record in records]
+    assert moments == [
+        (1, 4, False),
+        (1, 8, False),
+        (1, 9, True),
+        (2, 13, False),
+        (2, 17, False),
+        (2, 18, True),
+    ]
+    assert [record["rotation"] is None for record in records] == [True] * 3 + [False] * 3
+    assert records[0]["moved"] == records[2]["plan_drift"] == {}
+    assert set(records[2]["modality_gap"]) == {"audio-video"}
+    assert set(records[5]["modality_gap"]) == {"audio-video", "audio-text", "text-video"}
+
+
+def test_freezing_keeps_the_geometry_and_naive_training_does_not(folders) -> None:
+    for record in geometry_of(folders["freeze"])[3:]:
+        assert record["moved"] == {"audio": 0.0, "video": 0.0}
+        assert record["rotation"] == pytest.approx(0, abs=1e-6)
+        assert record["residual"] == pytest.approx({"audio": 0, "video": 0}, abs=1e-6)
+        assert record["plan_drift"]["audio-video"] == pytest.approx(0, abs=1e-9)
+    for record in geometry_of(folders["naive"])[3:]:
+        assert record["rotation"] > 1e-3
+        assert record["moved"]["video"] > 1e-2
+        assert record["residual"]["video"] > 1e-3
+        assert record["plan_drift"]["audio-video"] > 1e-4
+
+
+def test_joint_training_has_no_earlier_space(folders) -> None:
+    for record in geometry_of(folders["joint"]):
+        assert record["stage"] == 2
+        assert record["rotation"] is None
+        assert record["plan_drift"] == {}
+
+
+def test_a_finished_run_gives_its_geometry_back(folders, scenario, dataset) -> None:
+    written = geometry_of(folders["naive"])
+    out = folders["naive"].path.parents[2]
+    again = run(scenario, Strategy(name="naive"), dataset, out, device="cpu").geometry
+    assert [record.step for record in again] == [4, 8, 9, 13, 17, 18]
+    assert math.isnan(again[0].rotation)
+    assert again[5].plan_drift == written[5]["plan_drift"]
+
+
+def test_the_board_shows_the_geometry_at_the_global_step(folders) -> None:
+    board = EventAccumulator(str(folders["naive"].events))
+    board.Reload()
+    tags = {tag for tag in board.Tags()["scalars"] if tag.startswith("geometry/")}
+    assert tags == {
+        "geometry/rotation",
+        *(
+            f"geometry/{kind}/{name}"
+            for kind in ("moved", "residual")
+            for name in ("audio", "video")
+        ),
+        "geometry/plan drift/audio-video",
+        *(f"geometry/modality gap/{pair}" for pair in ("audio-text", "audio-video", "text-video")),
+    }
+    records = geometry_of(folders["naive"])
+    shown = {event.step: event.value for event in board.Scalars("geometry/rotation")}
+    expected = {r["step"]: r["rotation"] for r in records if r["rotation"] is not None}
+    assert shown == pytest.approx(expected)
+    gaps = board.Scalars("geometry/modality gap/audio-video")
+    assert [event.step for event in gaps] == [4, 8, 9, 13, 17, 18]

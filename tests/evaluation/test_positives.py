@@ -1,0 +1,145 @@
+"""Which items answer a query equally well."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from continual_mm.data import columns
+from continual_mm.data.dataset import Dataset
+from continual_mm.evaluation.pairs import query_groups
+
+ROWS = np.arange(6)
+WORDS = np.array(
+    [[[1.0], [0.0]], [[1.0], [0.0]], [[1.0], [0.0]], [[2.0], [3.0]], [[2.0], [3.0]], [[0.0], [1.0]]]
+)
+
+
+def dataset(*, label: list[int] | None = None, text: list[str] | None = None) -> Dataset:
+    return Dataset.from_arrays(
+        {
+            "sight": np.array([[1.0, 2], [3, 4], [1, 2], [1, 3], [3, 4], [2, 1]]),
+            "words": WORDS,
+            "text": np.arange(6.0)[:, None],
+        },
+        lengths={"words": [1, 2, 1, 2, 2, 2]},
+        standardise=False,
+        label=label,
+        text=text,
+    )
+
+
+def sets(groups: NDArray[np.int64] | None, rows: NDArray[np.int64] = ROWS) -> set[frozenset[int]]:
+    assert groups is not None
+    assert groups.shape == rows.shape
+    return {frozenset(rows[groups == group].tolist()) for group in groups}
+
+
+def asked(
+    source: Dataset, modality: str, positives: Literal["paired", "label", "duplicates"]
+) -> NDArray[np.int64] | None:
+    return query_groups(source, modality, ROWS, positives=positives)
+
+
+def test_paired_items_answer_only_themselves() -> None:
+    assert asked(dataset(label=[0] * 6), "sight", "paired") is None
+
+
+@pytest.mark.parametrize("modality", ["sight", "words", "text"])
+def test_items_of_a_label_answer_one_another_in_every_modality(modality: str) -> None:
+    found = asked(dataset(label=[7, -3, 7, 7, -3, 0]), modality, "label")
+    assert sets(found) == {frozenset({0, 2, 3}), frozenset({1, 4}), frozenset({5})}
+
+
+def test_labels_that_are_not_there_are_an_error() -> None:
+    with pytest.raises(ValueError, match="dataset 'arrays' has no labels"):
+        asked(dataset(), "sight", "label")
+
+
+def test_items_whose_features_are_the_same_answer_one_another() -> None:
+    assert sets(asked(dataset(), "sight", "duplicates")) == {
+        frozenset({0, 2}),
+        frozenset({1, 4}),
+        frozenset({3}),
+        frozenset({5}),
+    }
+
+
+def test_a_zero_that_belongs_to_an_item_is_not_padding() -> None:
+    assert sets(asked(dataset(), "words", "duplicates")) == {
+        frozenset({0, 2}),
+        frozenset({1}),
+        frozenset({3, 4}),
+        frozenset({5}),
+    }
+
+
+def test_the_caption_decides_where_there_is_one() -> None:
+    captions = ["a ball", "a cube", "a ball", "a Ball", "a cube", "a ball "]
+    assert sets(asked(dataset(text=captions), "text", "duplicates")) == {
+        frozenset({0, 2}),
+        frozenset({1, 4}),
+        frozenset({3}),
+        frozenset({5}),
+    }
+    assert len(sets(asked(dataset(), "text", "duplicates"))) == 6
+
+
+def test_items_are_the_same_whether_they_are_looked_at_at_once_or_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zeros = {"sight": np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 2.0]] * 2), "words": WORDS}
+    source = Dataset.from_arrays(zeros, standardise=False, lengths={"words": [1, 2, 1, 2, 2, 2]})
+    for most in (1 << 23, 1):
+        monkeypatch.setattr(columns, "_BLOCK_VALUES", most)
+        assert sets(asked(source, "sight", "duplicates")) == {
+            frozenset({0, 1, 3, 4}),
+            frozenset({2, 5}),
+        }
+        assert frozenset({0, 2}) in sets(asked(source, "words", "duplicates"))
+
+
+def test_only_the_rows_asked_for_count_in_their_order() -> None:
+    rows = np.array([4, 2, 1])
+    groups = query_groups(dataset(), "sight", rows, positives="duplicates")
+    assert sets(groups, rows) == {frozenset({1, 4}), frozenset({2})}
+
+
+def test_no_rows_have_no_groups() -> None:
+    none = np.array([], dtype=np.int64)
+    for modality in ("sight", "words", "text"):
+        groups = query_groups(dataset(), modality, none, positives="duplicates")
+        assert groups is not None
+        assert groups.shape == (0,)
+
+
+def test_captions_are_looked_at_some_at_a_time_and_never_all_as_long_as_the_longest() -> None:
+    class Captions:
+        """Texts for every item, which note how many characters were in one array."""
+
+        most = 0
+
+        def __len__(self) -> int:
+            return 1950
+
+        def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+            texts = ["x" * 200_000 if row == 7 else f"grüße {row % 900}" for row in rows.tolist()]
+            found = np.array(texts)
+            self.most = max(self.most, found.nbytes // 4)
+            return found
+
+    rows, captions = np.arange(1950), Captions()
+    source = replace(dataset(), text=captions)
+    groups = query_groups(source, "text", rows, positives="duplicates")
+    assert sets(groups, rows) == {
+        frozenset({7}),
+        *(frozenset(range(first, 1950, 900)) - {7} for first in range(900)),
+    }
+    assert captions.most <= 256 * 200_000
+
+
+def test_a_caption_of_half_a_character_is_a_caption() -> None:
+    source = dataset(text=["\ud83d", "b", "\ud83d", "c", "d", "e"])
+    assert frozenset({0, 2}) in sets(asked(source, "text", "duplicates"))

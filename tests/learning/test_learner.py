@@ -1,0 +1,467 @@
+"""Learning: the right rows train the right pairs, in any precision, and never to NaN."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.arrivals import plan
+from continual_mm.definitions.modality import pair
+from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
+from continual_mm.evaluation.pairs import evaluator
+from continual_mm.learning.guard import NotFiniteError
+from continual_mm.learning.learner import Learner
+from continual_mm.learning.loader import BlockLoader, Order, StepLoader
+from continual_mm.learning.objective import Part, contrast, paired_rows
+from continual_mm.learning.optimisation import learning_rate
+from continual_mm.learning.stream import benchmark, divided
+from continual_mm.losses.contrastive import masked_margin_softmax
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.runs.run import train
+from continual_mm.space.space import JointSpace
+
+AV_VT = (Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",)))
+
+
+def dataset_of(sizes: dict[str, int], *, items: int = 120, scale: dict | None = None) -> Dataset:
+    dice = np.random.default_rng(2)
+    shared = dice.standard_normal((items, 8))
+    arrays = {
+        name: ((scale or {}).get(name, 1.0) * shared @ dice.standard_normal((8, size))).astype(
+            np.float32
+        )
+        for name, size in sizes.items()
+    }
+    ends = [items - items // 3, items // 6, items // 3 - items // 6]
+    split = np.repeat([0, 1, 2], ends)
+    return Dataset.from_arrays(arrays, split=split, standardise=scale is None)
+
+
+def scenario_of(stages=AV_VT, **training) -> Scenario:
+    settings = {"steps": 10, "batch_size": 16, "learning_rate": 1e-2, **training}
+    return Scenario(
+        name="learning",
+        space=SpaceSettings(dim=16, clusters=4),
+        training=Training(**settings),
+        stages=stages,
+    )
+
+
+THREE = {"video": 9, "audio": 8, "text": 6}
+
+
+def test_an_order_shows_every_item_once_per_pass_and_any_step_can_be_asked_for():
+    order, again = Order(10, 3, seed=1), Order(10, 3, seed=1)
+    steps = [order[step].tolist() for step in range(6)]
+    for start in (0, 3):
+        seen = [item for step in steps[start : start + 3] for item in step]
+        assert len(set(seen)) == 9
+    assert again[4].tolist() == steps[4]
+    assert steps[:3] != steps[3:]
+    assert Order(4, 10, seed=0)[7].sort().values.tolist() == [0, 1, 2, 3]
+
+
+def test_a_loader_gives_as_many_batches_as_steps_and_evaluation_sees_everything_in_order():
+    dataset = dataset_of(THREE)
+    definition = scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    batches = list(StepLoader(streams.train[0].items, (16,), steps=7, seed=0))
+    assert [len(batch) for batch in batches] == [16] * 7
+    blocks = list(BlockLoader(streams.test[0].items, rows=9))
+    rows = torch.cat([block.index for block in blocks]).tolist()
+    assert rows == dataset.rows_of(2).tolist()
+
+
+def test_threads_fetch_the_same_batches_and_a_late_beginning_the_rest_of_them():
+    dataset, definition = dataset_of(THREE), scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    items = streams.train[0].items
+    alone = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0)]
+    ahead = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0, workers=2)]
+    late = StepLoader(items, (16,), steps=9, first=4, seed=0)
+    assert ahead == alone
+    assert len(late) == 5
+    assert [b.index.tolist() for b in late] == alone[4:]
+
+
+def test_threads_that_fetch_leave_the_cores_to_the_step(monkeypatch):
+    dataset, definition = dataset_of(THREE), scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    items, before, seen = streams.train[0].items, torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        fetched = type(items).block
+
+        def block(self, chosen):
+            seen.append(torch.get_num_threads())
+            return fetched(self, chosen)
+
+        monkeypatch.setattr(type(items), "block", block)
+        list(StepLoader(items, (16,), steps=6, seed=0, workers=2))
+        assert seen == [1] * 6
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_loader_that_is_left_early_leaves_no_thread_behind():
+    dataset, definition = dataset_of(THREE), scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    batches = iter(StepLoader(streams.train[0].items, (16,), steps=50, seed=0, workers=2))
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("loader")]
+
+
+def test_clips_of_a_video_stay_in_one_stage_and_stand_side_by_side():
+    values = np.random.default_rng(3).standard_normal((120, 4))
+    dataset = Dataset.from_arrays(
+        {"video": values, "audio": values, "text": values},
+        split=np.repeat([0, 1, 2], [80, 20, 20]),
+        group=np.random.default_rng(4).integers(0, 12, size=120),
+    )
+    space = SpaceSettings(dim=16, clusters=4, clips=4)
+    definition = scenario_of().model_copy(update={"space": space})
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    videos = [set(dataset.group[one.items.shares[0].rows].tolist()) for one in streams.train]
+    assert not videos[0] & videos[1]
+    assert videos[0] | videos[1] == set(range(12))
+    assert sorted(torch.cat([one.items.shares[0].rows for one in streams.train]).tolist()) == list(
+        range(80)
+    )
+    for experience in streams.train:
+        loader = StepLoader(experience.items, experience.rows_per_step, steps=5, seed=0)
+        for batch in loader:
+            shown = torch.from_numpy(dataset.group)[batch.index].view(4, 4)
+            assert (shown == shown[:, :1]).all()
+            assert len(shown[:, 0].unique()) == 4
+
+
+def test_split_items_are_shared_out_and_shared_items_are_not():
+    dataset = dataset_of(THREE)
+    split = scenario_of()
+    shares = [
+        set(experience.items.shares[0].rows.tolist())
+        for experience in benchmark(split, plan(split, dataset.card), dataset, seed=0).train
+    ]
+    assert not shares[0] & shares[1]
+    assert shares[0] | shares[1] == set(dataset.rows_of(0).tolist())
+    other = benchmark(split, plan(split, dataset.card), dataset, seed=1)
+    assert set(other.train[0].items.shares[0].rows.tolist()) != shares[0]
+    whole = split.model_copy(update={"items": "shared"})
+    streams = benchmark(whole, plan(whole, dataset.card), dataset, seed=0)
+    for experience in streams.train:
+        assert set(experience.items.shares[0].rows.tolist()) == shares[0] | shares[1]
+
+
+def test_a_row_trains_the_pairs_of_its_own_stage_only():
+    dataset = dataset_of(THREE)
+    definition = scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0, joint=True)
+    batch = next(iter(StepLoader(streams.train[0].items, (5, 7), steps=1, seed=0)))
+    whole = Part(0, 12)
+    assert paired_rows(batch, pair("audio", "video"), [0], whole).tolist() == list(range(5))
+    assert paired_rows(batch, pair("video", "text"), [1], whole).tolist() == list(range(5, 12))
+    assert paired_rows(batch, pair("video", "text"), [1], Part(0, 6)).tolist() == [5]
+
+
+def test_the_contrast_is_the_loss_of_the_scaled_cosines_of_the_paired_rows():
+    dataset = dataset_of(THREE)
+    definition = scenario_of()
+    arrivals = plan(definition, dataset.card)
+    streams = benchmark(definition, arrivals, dataset, seed=0, joint=True)
+    space = JointSpace(definition.space)
+    for modality in arrivals[-1].available:
+        space.welcome(modality)
+    space.eval()
+    batch = next(iter(StepLoader(streams.train[0].items, (5, 7), steps=1, seed=0)))
+    embedded = space(batch.features, batch.lengths)
+    terms = contrast(space, batch, embedded, streams.train[0].pairs, Part(0, 12))
+    video = space.encode("video", batch.features["video"][5:])
+    text = space.encode("text", batch.features["text"])
+    similarity = 8.0 * text @ video.T
+    expected = masked_margin_softmax(similarity, margin=0.001)
+    torch.testing.assert_close(terms["contrast/text-video"], expected)
+
+
+def test_joint_training_takes_the_same_steps_and_rows_as_the_stages_do():
+    dataset = dataset_of(THREE)
+    stages = (AV_VT[0].model_copy(update={"steps": 30}), AV_VT[1])
+    definition = scenario_of(stages).model_copy()
+    arrivals = plan(definition, dataset.card)
+    joint = benchmark(definition, arrivals, dataset, seed=0, joint=True).train[0]
+    assert joint.training.steps == 40
+    assert joint.rows_per_step == (12, 4)
+    assert {p for pairs in joint.pairs.values() for p in pairs} == {
+        pair("video", "audio"),
+        pair("video", "text"),
+    }
+
+
+class Looker(Plugin):
+    """Notes rows and terms of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches, self.terms = [], []
+
+    def after_training_iteration(self, strategy, *args, **kwargs):
+        self.batches.append(strategy.batch)
+        self.terms.append({name for name in strategy.terms if name.startswith("contrast/")})
+
+
+def test_cumulative_training_trains_each_rows_own_pairs_in_every_stage():
+    dataset, looker = dataset_of({**THREE, "touch": 5}, items=90), Looker()
+    last = Stage(add=("touch",), pairs=("audio-touch",), steps=4)
+    definition = scenario_of((*AV_VT, last))
+    arrivals = plan(definition, dataset.card)
+    streams = benchmark(definition, arrivals, dataset, seed=0, cumulative=True)
+    alone = benchmark(definition, arrivals, dataset, seed=0)
+    learner = Learner(
+        space=JointSpace(definition.space), seed=0, evaluator=evaluator(), plugins=[looker]
+    )
+    pairs = ["contrast/audio-video", "contrast/text-video", "contrast/audio-touch"]
+    shares = [set(experience.items.shares[0].rows.tolist()) for experience in alone.train]
+    for stage, steps in enumerate((10, 10, 4)):
+        looker.batches, looker.terms = [], []
+        learner.learn(streams, stage)
+        assert len(looker.batches) == steps
+        seen = [0, 0, 0]
+        for batch, terms in zip(looker.batches, looker.terms, strict=True):
+            assert len(batch) == 16
+            assert terms == set(pairs[: stage + 1])
+            for row, origin in zip(batch.index.tolist(), batch.stage.tolist(), strict=True):
+                assert row in shares[origin]
+                seen[origin] += 1
+            assert not batch.present("text")[batch.stage == 0].any()
+        expected = [[160], [80, 80], [20, 20, 24]][stage]
+        assert seen == expected + [0] * (2 - stage)
+
+
+def test_cumulative_training_of_a_first_stage_is_plain_training():
+    dataset, definition = dataset_of(THREE), scenario_of()
+    plain = train(definition, dataset, device="cpu")
+    cumulative = train(definition, dataset, cumulative=True, device="cpu")
+    assert cumulative.recall("audio-video", stage=1) == plain.recall("audio-video", stage=1)
+    assert cumulative.matrix()[1].tolist() != plain.matrix()[1].tolist()
+
+
+@given(rows=st.integers(2, 300), items=st.lists(st.integers(0, 5000), min_size=1, max_size=8))
+def test_rows_are_divided_in_proportion_and_none_is_lost(rows, items):
+    parts = divided(rows, items)
+    assert sum(parts) == max(rows, 2 * len(items))
+    assert min(parts) >= 2
+    if sum(items) and min(rows * count / sum(items) for count in items) >= 2:
+        for part, count in zip(parts, items, strict=True):
+            assert abs(part - rows * count / sum(items)) < 1
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_cosine_goes_from_the_peak_towards_zero(steps):
+    settings = Training(steps=steps, learning_rate=0.5)
+    rates = [learning_rate(step, settings) for step in range(steps)]
+    assert rates[0] == 0.5
+    assert rates == sorted(rates, reverse=True)
+    assert min(rates) > 0
+
+
+def test_a_published_warm_up_starts_from_zero_and_ours_one_step_later():
+    settings = Training(steps=10, learning_rate=1.0, warmup_steps=4)
+    assert [learning_rate(step, settings) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    published = [learning_rate(step, settings, from_zero=True) for step in range(6)]
+    assert published[:5] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert published[5] == learning_rate(5, settings)
+
+
+def test_gradients_are_shortened_only_beyond_the_limit_and_never_if_it_is_zero():
+    class Lengths(Plugin):
+        def before_update(self, strategy, *args, **kwargs):
+            kept.append([p.grad.clone() for p in parameters(strategy)])
+
+        def after_update(self, strategy, *args, **kwargs):
+            same.append(all(map(torch.equal, kept[-1], (p.grad for p in parameters(strategy)))))
+            whole = torch.cat([p.grad.flatten() for p in parameters(strategy)])
+            lengths.append(float(whole.norm()))
+
+    def parameters(strategy):
+        return [p for p in strategy.space.parameters() if p.grad is not None]
+
+    found = {}
+    for limit in (0.0, 0.01, 1e6):
+        kept, same, lengths = [], [], []
+        definition = scenario_of(steps=2, clip_norm=limit)
+        train(definition, dataset_of(THREE), plugins=[Lengths()], device="cpu")
+        found[limit] = (all(same), lengths[0])
+    assert found[0.0] == found[1e6]
+    assert found[0.0][0]
+    assert found[0.0][1] > 0.1
+    assert found[0.01] == (False, pytest.approx(0.01, rel=1e-3))
+
+
+def test_a_pass_takes_as_many_steps_as_there_are_whole_batches():
+    dataset = dataset_of(THREE)
+    streams = benchmark(scenario_of(), plan(scenario_of(), dataset.card), dataset, seed=0)
+    items = streams.train[0].items
+    assert len(items) == 40
+    loaders = [StepLoader(items, (rows,), steps=1, seed=0) for rows in (16, 40, 99)]
+    assert [loader.steps_per_pass for loader in loaders] == [2, 1, 1]
+    joint = benchmark(scenario_of(), plan(scenario_of(), dataset.card), dataset, seed=0, joint=True)
+    both = StepLoader(joint.train[0].items, (5, 7), steps=1, seed=0)
+    assert both.steps_per_pass == 8  # the longer of 40 / 5 and 40 / 7
+
+
+def test_a_lone_modality_can_be_the_first_stage():
+    history = train(
+        scenario_of((Stage(add=("video",)), Stage(add=("audio",)))), dataset_of(THREE), device="cpu"
+    )
+    assert np.isnan(history.matrix()[0]).all()
+    assert history.recall("audio-video") > 1 / 20
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_stage_in_which_nothing_can_be_learned_changes_nothing(precision):
+    training = Training(steps=3, batch_size=8, precision=precision)
+    scenario = Scenario(
+        name="alone",
+        space=SpaceSettings(dim=8, clusters=0, reconstruction_weight=0.0),
+        training=training,
+        stages=(Stage(add=("video",)),),
+    )
+    trained = train(scenario, dataset_of(THREE), device="cpu").space
+    first = JointSpace(scenario.space, seed=0)
+    first.welcome(trained.modalities[0])
+    for name, value in first.state_dict().items():
+        assert torch.equal(trained.state_dict()[name], value), name
+
+
+def test_items_that_lack_a_modality_train_the_pairs_they_have():
+    dice = np.random.default_rng(0)
+    shared = dice.standard_normal((90, 5))
+    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    present = {"audio": np.arange(90) % 2 == 0, "text": np.arange(90) % 3 == 0}
+    dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30), present=present)
+    history = train(scenario_of((Stage(add=("video", "audio", "text")),)), dataset, device="cpu")
+    queries = {score.pair: score.queries for score in history.scores if score.split == "test"}
+    assert queries == {"audio-video": 15, "text-video": 10, "audio-text": 5}
+
+
+def test_four_modalities_with_names_of_their_own():
+    sizes = {"depth": 5, "touch": 4, "smell": 6, "keys": 3}
+    stages = (
+        Stage(add=("depth", "touch")),
+        Stage(add=("smell",), pairs=("smell-touch",)),
+        Stage(add=("keys",)),
+    )
+    history = train(scenario_of(stages), dataset_of(sizes), device="cpu")
+    assert [str(p) for p in history.roles.old] == ["depth-touch", "smell-touch"]
+    assert [str(p) for p in history.roles.new] == ["depth-keys", "keys-smell", "keys-touch"]
+    assert [str(p) for p in history.roles.emergent] == ["depth-smell"]
+    assert np.isnan(history.matrix()).sum() == 5 + 3
+
+
+def test_the_same_seed_gives_the_same_scores_and_another_seed_does_not():
+    dataset = dataset_of(THREE)
+    first, again, other = (
+        train(scenario_of(), dataset, seed=seed, device="cpu").scores for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_sound_a_thousand_times_larger_stays_finite_and_every_pair_learns(precision):
+    """What broke the original experiment: raw audio beside unit features, in half precision."""
+    dataset = dataset_of(THREE, items=240, scale={"audio": 1000.0, "video": 1.0, "text": 1.0})
+    assert np.abs(dataset.columns["audio"].values).mean() > 500
+    definition = scenario_of(
+        (Stage(add=("video", "audio", "text")),), precision=precision, steps=40, batch_size=64
+    )
+    history = train(definition, dataset, device="cpu")
+    assert all(np.isfinite(p.detach()).all() for p in history.space.parameters())
+    for score in history.scores:
+        assert score.recall_at_1 > 5 * score.chance
+
+
+class Poison(Plugin):
+    """Adds a term that is not a number at one step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.at = step
+
+    def before_backward(self, strategy, *args, **kwargs):
+        if strategy.step == self.at:
+            strategy.add_term("contrast/audio-smell", torch.tensor(float("nan")), weight=1.0)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_before_it_reaches_the_weights():
+    dataset = dataset_of(THREE)
+    definition = scenario_of()
+    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    space = JointSpace(definition.space)
+    learner = Learner(space=space, seed=0, evaluator=evaluator(), plugins=[Poison(3)])
+    with pytest.raises(NotFiniteError) as caught:
+        learner.learn(streams, 0)
+    assert (caught.value.stage, caught.value.step) == (0, 3)
+    assert caught.value.term == "contrast/audio-smell"
+    assert caught.value.modalities == ("audio", "smell")
+    assert "stage 1, step 4" in str(caught.value)
+    assert all(p.isfinite().all() for p in space.parameters())
+
+
+def test_the_modality_whose_features_overflow_is_named():
+    dataset = dataset_of(THREE)
+    dataset.columns["audio"].values[:, 0] = 3e38
+    definition = scenario_of()
+    with pytest.raises(NotFiniteError) as caught:
+        train(definition, dataset, device="cpu")
+    assert "audio" in caught.value.modalities
+    assert "video" not in caught.value.modalities
+
+
+def test_a_gradient_that_is_not_finite_is_traced_to_its_modality():
+    class Spoil(Plugin):
+        def after_backward(self, strategy, *args, **kwargs):
+            strategy.space.tower("video").unit.fc.weight.grad[0, 0] = float("inf")
+
+    dataset, definition = dataset_of(THREE), scenario_of()
+    with pytest.raises(NotFiniteError) as caught:
+        train(definition, dataset, plugins=[Spoil()], device="cpu")
+    assert caught.value.term == "the gradient"
+    assert caught.value.modalities == ("video",)
+
+
+def test_centroids_are_not_moved_by_a_modality_that_arrives_later():
+    """A row's place is where its established modalities are; a new one is drawn there."""
+    from continual_mm.learning.clusters import Clusters
+
+    clusters = Clusters(JointSpace(SpaceSettings(dim=3, clusters=2)), seed=0)
+    rows = torch.arange(2)
+    video = torch.eye(3)[:2]
+    text = torch.eye(3)[1:]
+    clusters.established = frozenset({"video"})
+    place = clusters.joint({"video": video, "text": text}, {"video": rows, "text": rows}, 2)
+    assert torch.equal(place, video)
+    clusters.established = frozenset()
+    both = clusters.joint({"video": video, "text": text}, {"video": rows, "text": rows}, 2)
+    torch.testing.assert_close(both[0], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
+
+
+def test_the_queue_is_a_ring_of_the_latest_points():
+    from continual_mm.learning.clusters import Clusters
+
+    settings = SpaceSettings(dim=2, clusters=1, queue_batches=2, refresh_every=100)
+    clusters = Clusters(JointSpace(settings), seed=0)
+    for number in range(1, 8):
+        clusters.labels(torch.full((3, 2), float(number)))
+    assert sorted(set(clusters.state()["queue"][:, 0].tolist())) == [6.0, 7.0]
+    clusters.labels(torch.full((2, 2), 8.0))
+    values = clusters.state()["queue"][:, 0].tolist()
+    assert sorted(values) == [6.0, 7.0, 7.0, 7.0, 8.0, 8.0]

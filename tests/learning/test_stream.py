@@ -1,0 +1,53 @@
+"""Which items each stage gets."""
+
+import numpy as np
+import pytest
+import torch
+
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.definitions.arrivals import plan
+from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
+from continual_mm.learning.stream import benchmark
+from continual_mm.system.seeds import seed_for
+
+STAGES = 3
+
+
+def dataset(items: int) -> Dataset:
+    dice = np.random.default_rng(items)
+    return Dataset.from_arrays(
+        {name: dice.random((items, 2)) for name in ("video", "audio", "text", "touch")},
+        split=dice.permutation(np.repeat([0, 1, 2], [items - 8, 4, 4])),
+        group=dice.integers(-5, items // 4, size=items) * 7,
+    )
+
+
+def scenario(clips: int) -> Scenario:
+    return Scenario(
+        name="dealt",
+        items="split",
+        space=SpaceSettings(dim=4, clusters=2, clips=clips),
+        training=Training(steps=1, batch_size=2 * clips),
+        stages=(Stage(add=("video", "audio")), Stage(add=("text",)), Stage(add=("touch",))),
+    )
+
+
+def dealt_before(source: Dataset, seed: int, *, together: bool) -> list[torch.Tensor]:
+    """The rows of each stage as they were dealt at first, by sets of numbers."""
+    rows = torch.from_numpy(source.rows_of(Split.TRAIN))
+    group = torch.from_numpy(source.group)[rows] if together else torch.arange(rows.shape[0])
+    _, number = torch.unique(group, return_inverse=True)
+    dice = torch.Generator().manual_seed(seed_for(seed, "shares"))
+    mixed = torch.randperm(int(number.max()) + 1, generator=dice)
+    return [rows[torch.isin(number, share)] for share in mixed.tensor_split(STAGES)]
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+@pytest.mark.parametrize("items", [40, 101, 1000])
+def test_stages_get_the_same_items_as_ever(items: int, clips: int) -> None:
+    source, definition = dataset(items), scenario(clips)
+    for seed in (0, 7):
+        streams = benchmark(definition, plan(definition, source.card), source, seed=seed)
+        expected = dealt_before(source, seed, together=clips > 1)
+        for stage, rows in zip(streams.train, expected, strict=True):
+            assert torch.equal(stage.items.shares[0].rows, rows)

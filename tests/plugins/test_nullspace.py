@@ -1,0 +1,286 @@
+"""Null space: whatever the optimiser does, old outputs stay where old inputs were looked at."""
+
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
+from continual_mm.learning.learner import Learner
+from continual_mm.plugins.freeze import Freeze
+from continual_mm.plugins.nullspace import Nullspace, leading_space, outside
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.warmup import Warmup
+from continual_mm.runs.meters import Listener
+from continual_mm.runs.run import run
+from continual_mm.space.naming import modality_of, named_parameters
+
+OLD = ("video", "audio")
+ALL = {"keep": 1.0, "batches": 4, "rows": 20}
+
+
+def arrays(rank: int) -> dict[str, np.ndarray]:
+    dice = np.random.default_rng(1)
+    shared = dice.standard_normal((120, rank))
+    sizes = (("video", 12), ("audio", 10), ("text", 8), ("depth", 6))
+    return {
+        name: (shared @ dice.standard_normal((rank, size))).astype(np.float32)
+        for name, size in sizes
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return Dataset.from_arrays(arrays(3), split=np.repeat([0, 1, 2], [80, 20, 20]))
+
+
+@pytest.fixture(scope="module")
+def clips() -> Dataset:
+    """A spectrogram beside a vector and tokens."""
+    dice = np.random.default_rng(2)
+    signals = {
+        "video": arrays(3)["video"],
+        "audio": dice.standard_normal((120, 8, 3)).astype(np.float32),
+        "text": dice.standard_normal((120, 4, 5)).astype(np.float32),
+    }
+    kinds = {"audio": "spectrogram", "text": "tokens"}
+    return Dataset.from_arrays(signals, kinds=kinds, split=np.repeat([0, 1, 2], [80, 20, 20]))
+
+
+def scenario_of(steps: int = 12, **space: object) -> Scenario:
+    settings = {"dim": 16, "clusters": 4, "feature_dropout": 0.0} | space
+    return Scenario(
+        name="nullspace",
+        items="shared",
+        space=SpaceSettings.model_validate(settings),
+        training=Training(steps=steps, batch_size=20, learning_rate=1e-2),
+        stages=(Stage(add=OLD), Stage(add=("text",), pairs=("video-text", "audio-text"))),
+    )
+
+
+@pytest.fixture
+def scenario() -> Scenario:
+    return scenario_of()
+
+
+class Decay(Plugin):
+    """Gives the optimiser a weight decay."""
+
+    def before_training_exp(self, strategy, *args, **kwargs):
+        for group in strategy.optimizer.param_groups:
+            group["weight_decay"] = 0.1
+
+
+class Gradients(Nullspace):
+    """The trap: projects the gradients, and leaves the update to Adam."""
+
+    def before_update(self, strategy, *args, **kwargs):
+        parameters = dict(named_parameters(strategy.space))
+        for layer, basis in self._basis.items():
+            weight, *biases = (parameters[name] for name in layer)
+            if weight.grad is None:
+                continue
+            columns = [weight.grad, *(bias.grad[:, None] for bias in biases)]
+            projected = outside(torch.cat(columns, dim=1)[None], basis)[0]
+            weight.grad.copy_(projected[:, : weight.shape[1]])
+            for bias in biases:
+                bias.grad.copy_(projected[:, -1])
+
+    def after_update(self, strategy, *args, **kwargs):
+        pass
+
+
+def embeddings(learner: Learner, dataset: Dataset, names: Iterable[str] = OLD) -> dict[str, Tensor]:
+    """Raw embeddings of the first stage's items."""
+    learner.space.eval()
+    found = {}
+    for name in names:
+        column = dataset.columns[name]
+        lengths = None if column.lengths is None else torch.from_numpy(column.lengths[:80])
+        with torch.no_grad():
+            _, found[name] = learner.space.tower(name)(
+                torch.from_numpy(column.values[:80]), lengths
+            )
+    learner.space.train()
+    return found
+
+
+@pytest.fixture
+def drift(begun):
+    """(scenario, dataset, plugins) -> how far the old towers' outputs move in the second stage.
+
+    Relative to their size.
+    """
+
+    def drift_of(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> float:
+        learner, streams = begun(*plugins, scenario=scenario, dataset=dataset)
+        learner.learn(streams, 0)
+        before = embeddings(learner, dataset)
+        learner.learn(streams, 1)
+        after = embeddings(learner, dataset)
+        moved = [(after[name] - before[name]).norm() / before[name].norm() for name in OLD]
+        return max(float(each) for each in moved)
+
+    return drift_of
+
+
+@pytest.mark.parametrize("others", [(), (Decay(),)], ids=["adam", "weight decay"])
+def test_old_outputs_stay_where_projected_gradients_let_them_drift(others, dataset, drift):
+    scenario = scenario_of(steps=50)
+    assert drift(scenario, dataset, Gradients(**ALL), *others) > 1e-2
+    assert drift(scenario, dataset, Nullspace(**ALL), *others) < 1e-6
+
+
+@pytest.mark.parametrize("mode", ["robust", "reference"])
+def test_towers_with_time_stay_too_in_both_modes(mode, clips, drift):
+    scenario = scenario_of(steps=10, mode=mode, width=4, depth=1, reconstruction_width=8)
+    assert drift(scenario, clips) > 1e-2
+    assert drift(scenario, clips, Nullspace(**ALL)) < 2e-6
+
+
+def test_published_towers_keep_their_batch_statistics_bit_for_bit(clips, begun):
+    scenario = scenario_of(steps=5, mode="reference", width=4, depth=1, reconstruction_width=8)
+    learner, streams = begun(Nullspace(), scenario=scenario, dataset=clips)
+    learner.learn(streams, 0)
+    audio = learner.space.tower("audio")
+    norms = [m for m in audio.modules() if isinstance(m, nn.BatchNorm1d)]
+    before = {name: value.clone() for name, value in audio.named_buffers()}
+    assert any(norm.running_mean.any() for norm in norms)
+    learner.learn(streams, 1)
+    assert norms
+    assert all(torch.equal(value, before[name]) for name, value in audio.named_buffers())
+
+
+def test_published_text_that_multiplies_by_itself_is_bound_and_its_bias_held(clips, begun, weights):
+    scenario = scenario_of(steps=5, mode="reference", width=4, depth=1, reconstruction_width=8)
+    text_first = (Stage(add=("video", "text")), Stage(add=("audio",)))
+    scenario = scenario.model_copy(update={"stages": text_first})
+    learner, streams = begun(Nullspace(**ALL), scenario=scenario, dataset=clips)
+    learner.learn(streams, 0)
+    before, held = embeddings(learner, clips, ["text"]), weights(learner)
+    learner.learn(streams, 1)
+    after = embeddings(learner, clips, ["text"])["text"]
+    assert (after - before["text"]).norm() < 2e-6 * before["text"].norm()
+    assert torch.equal(
+        held["encoders.text.words.bias"], weights(learner)["encoders.text.words.bias"]
+    )
+
+
+def test_old_layers_learn_on_where_old_inputs_were_not(dataset, trained, weights):
+    """Changes are there, and they leave out the direction in which old inputs are largest."""
+    before = weights(trained(stages=1))
+    after = weights(trained(Nullspace(keep=0.9, batches=4, rows=20)))
+    change = after["encoders.video.unit.fc.weight"] - before["encoders.video.unit.fc.weight"]
+    inputs = torch.from_numpy(dataset.columns["video"].values[:80])
+    seen = torch.linalg.svd(inputs.T @ inputs).U[:, :1]
+    assert change.norm() > 0.01
+    assert (change @ seen).norm() < 0.1 * change.norm()
+
+
+def test_what_no_layer_multiplies_is_held_in_old_towers_and_nowhere_else(trained, weights):
+    before = weights(trained(stages=1))
+    learner = trained(Nullspace(keep=0.5))
+    after = weights(learner)
+    held = {n for n, p in named_parameters(learner.space) if not p.requires_grad}
+    assert held == {n for n in before if modality_of(n) and ".norm." in n}
+    assert all(torch.equal(before[name], after[name]) for name in held)
+    assert not torch.equal(before["log_scale"], after["log_scale"])
+
+
+def test_it_leaves_the_first_stage_alone(trained, weights, same):
+    naive = weights(trained(stages=1))
+    assert same(naive, weights(trained(Nullspace(), stages=1)))
+
+
+def test_it_changes_training_and_with_nothing_to_keep_it_does_not(trained, weights, same):
+    naive = weights(trained())
+    plugin = Nullspace(keep=0.0)
+    assert same(naive, weights(trained(plugin)))
+    assert plugin.state() == {}
+    assert not same(naive, weights(trained(Nullspace())))
+
+
+def test_the_more_is_kept_the_less_old_outputs_drift(scenario, dataset, drift):
+    found = [drift(scenario, dataset, Nullspace(keep=keep)) for keep in (0.0, 0.9, 0.99)]
+    assert found[0] > 2 * found[1] > 4 * found[2] > 0
+
+
+def test_what_is_frozen_stays_bit_for_bit(trained, weights, contained):
+    before = weights(trained(stages=1))
+    after = weights(trained(Nullspace(), Freeze()))
+    assert contained({n: v for n, v in before.items() if modality_of(n)}, after)
+
+
+def test_after_a_warm_up_old_outputs_stay_as_well(dataset, drift):
+    scenario = scenario_of(steps=20)
+    assert drift(scenario, dataset, Warmup(share=0.5)) > 1e-2
+    for plugins in ((Nullspace(**ALL), Warmup()), (Warmup(), Nullspace(**ALL))):
+        assert drift(scenario, dataset, *plugins) < 1e-6
+
+
+def test_the_space_is_that_of_all_stages_until_now(dataset, begun):
+    """Two stages that show the same items show every input twice as often, in the mean once."""
+    plugin = Nullspace(**ALL)
+    learner, streams = begun(plugin)
+    learner.learn(streams, 0)
+    layer = "covariance/encoders.video.unit.fc.weight,encoders.video.unit.fc.bias"
+    first = plugin.state()[layer].clone()
+    values = torch.from_numpy(dataset.columns["video"].values[:80]).double()
+    vectors = torch.cat([values, torch.ones(80, 1)], dim=1).double()
+    torch.testing.assert_close(first[0], vectors.T @ vectors / 80)
+    learner.learn(streams, 1)
+    torch.testing.assert_close(plugin.state()[layer], 2 * first)
+
+
+def test_a_projector_is_symmetric_idempotent_and_of_the_inputs_rank():
+    dice = torch.Generator().manual_seed(0)
+    vectors = (torch.randn(50, 4, generator=dice) @ torch.randn(4, 9, generator=dice)).double()
+    basis = leading_space((vectors.T @ vectors)[None], 1.0)
+    assert basis.shape == (1, 9, 4)
+    projector = outside(torch.eye(9)[None], basis)[0]
+    torch.testing.assert_close(projector, projector.T)
+    torch.testing.assert_close(projector @ projector, projector)
+    torch.testing.assert_close(vectors.float() @ projector, torch.zeros(50, 9), rtol=0, atol=1e-5)
+    assert torch.linalg.matrix_rank(projector) == 5
+
+
+def test_the_fewest_directions_hold_the_energy_in_each_group():
+    energies = torch.tensor([[9.0, 0.7, 0.2, 0.1], [5.0, 5.0, 0.0, 0.0]], dtype=torch.float64)
+    groups = torch.diag_embed(energies)
+    for keep, expected in ((0.9, [1, 2]), (0.5, [1, 1]), (0.95, [2, 2]), (1.0, [4, 2])):
+        basis = leading_space(groups, keep)
+        assert basis.square().sum((1, 2)).round().tolist() == expected
+        assert basis.shape[2] == max(expected)
+    first = leading_space(groups, 0.9)[0].abs()[:, 0]
+    torch.testing.assert_close(first, torch.eye(4)[0])
+
+
+def test_a_run_that_was_stopped_in_a_stage_goes_on_to_the_same_bits(
+    tmp_path, scenario, dataset, same
+):
+    class Stop(Listener):
+        def __init__(self, steps: int) -> None:
+            self.left = iter(range(steps))
+
+        def steps(self, count: int) -> None:
+            if len(list(islice(self.left, count))) < count:
+                raise KeyboardInterrupt
+
+    strategy = Strategy(name="nullspace", plugins={"nullspace": {"keep": 0.9, "batches": 2}})
+    whole = run(scenario, strategy, dataset, tmp_path / "whole", device="cpu")
+    out, options = tmp_path / "parts", {"device": "cpu", "checkpoint_every": 4}
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, strategy, dataset, out, listener=Stop(18), **options)
+    assert [path.name for path in out.rglob("*-step-*")]
+    parts = run(scenario, strategy, dataset, out, **options)
+    assert same(whole.space.state_dict(), parts.space.state_dict())
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 1.1}, {"keep": -0.1}, {"batches": 0}, {"rows": 0}])
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"nullspace\."):
+        Nullspace(**wrong)

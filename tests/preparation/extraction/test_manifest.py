@@ -1,0 +1,309 @@
+"""Manifests: what they may say, and everything that may be wrong with them."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from continual_mm.preparation.extraction.manifest import (
+    Clip,
+    hashed_split,
+    open_manifest,
+    with_validation,
+)
+from continual_mm.system.errors import RefusedError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with four media files; nothing in them is looked at."""
+    for name in (
+        "a.mp4",
+        "b.mkv",
+        "deep/er/c.WAV",
+        "deep/d.mp3",
+        "notes.txt",
+        "same.mp4",
+        "same.wav",
+    ):
+        path = tmp_path / "media" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "media"
+
+
+def written(folder: Path, text: str, name: str = "manifest.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusals(path: Path) -> list[str]:
+    with pytest.raises(RefusedError) as error:
+        open_manifest(path)
+    return [str(complaint).removeprefix(str(path)) for complaint in error.value.complaints]
+
+
+def test_a_table_tells_all_of_a_clip(folder: Path):
+    path = written(
+        folder,
+        "id,path,start,end,text,split,group,label\n"
+        'one,a.mp4,0.5,2,"cut, then stir",train,video 1,3\n'
+        "two,deep/d.mp3,,,,test,,\n",
+    )
+    assert open_manifest(path).clips == (
+        Clip("one", "a.mp4", 0.5, 2.0, "cut, then stir", (), 0, "video 1", 3),
+        Clip("two", "deep/d.mp3", split=2),
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl"])
+def test_every_kind_of_file_says_the_same(folder: Path, ending: str):
+    rows = [
+        {"id": "ä", "path": "a.mp4", "end": 2.5, "text": "größer", "split": "val"},
+        {"id": "2", "path": "b.mkv", "end": 3, "text": "x", "split": "2"},
+    ]
+    mark = {"csv": ",", "tsv": "\t"}.get(ending)
+    if mark:
+        lines = [mark.join(rows[0]), *(mark.join(map(str, row.values())) for row in rows)]
+        text = "\ufeff" + "\r\n".join(lines)
+    else:
+        text = json.dumps(rows) if ending == "json" else "\n".join(map(json.dumps, rows)) + "\n\n"
+    manifest = open_manifest(written(folder, text, f"manifest.{ending}"))
+    assert manifest.clips == (
+        Clip("ä", "a.mp4", 0.0, 2.5, "größer", split=1),
+        Clip("2", "b.mkv", 0.0, 3.0, "x", split=2),
+    )
+
+
+def test_a_folder_is_one_clip_per_media_file_sorted(folder: Path):
+    clips = open_manifest(folder).clips
+    assert [(clip.id, clip.path) for clip in clips] == [
+        ("a", "a.mp4"),
+        ("b", "b.mkv"),
+        ("deep/d", "deep/d.mp3"),
+        ("deep/er/c", "deep/er/c.WAV"),
+        ("same.mp4", "same.mp4"),
+        ("same.wav", "same.wav"),
+    ]
+
+
+def test_the_manifest_of_grid_is_read_as_it_is(test_data: Path):
+    manifest = open_manifest(test_data / "grid_raw60" / "manifest.json")
+    assert len(manifest.clips) == 60
+    assert [clip.split for clip in manifest.clips].count(2) == 30
+    first = manifest.clips[0]
+    assert (first.path, first.caption) == ("bbaf2n.mpg", "bin blue at f two now")
+    # The words that are said in a part of it, without the silence.
+    part = Clip("part", "bbaf2n.mpg", 1.2, 1.9, words=first.words)
+    assert part.caption == "blue at f two"
+
+
+def test_everything_is_refused_at_once_with_its_rows(folder: Path):
+    path = written(
+        folder,
+        "id,path,start,end,split,label\n"
+        "one,a.mp4,2,1,train,1\n"
+        "one,gone.mp4,0,1,training,2\n"
+        "three,../secret.mp4,-1,1,test,x\n"
+        "four,/etc/passwd,nan,1,,1\n",
+    )
+    told = refusals(path)
+    assert told == [
+        ", column 'end': is not after 'start' in row 2 ('1'); both are seconds of the file",
+        ", column 'split': is no split in row 3 ('training'); "
+        "the splits are train, validation, val, valid, dev, test, 0, 1, 2",
+        ", column 'start': is no time in rows 4 ('-1'), 5 ('nan'); "
+        "give seconds from the file's beginning, such as 61.5 for 1:01.5",
+        ", column 'label': is no whole number in row 4 ('x'); number the classes from 0",
+        ", column 'path': leaves the manifest's folder in rows 4 ('../secret.mp4'), "
+        "5 ('/etc/passwd'); give files in it, relative to it",
+        ", column 'id': is that of row 2 already in row 3 ('one'); give unique ids",
+        ", column 'split': is missing in row 5; give a split for every clip or for none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("a.mp4,,0,", "column 'end': is not after 'start' in row 2 ('0')"),
+        ("a.mp4,1,1,", "column 'end': is not after 'start' in row 2 ('1')"),
+        ("a.mp4,0,inf,", "column 'end': is no time in row 2 ('inf')"),
+        ("a.mp4,,,-1", "column 'label': is no whole number in row 2 ('-1')"),
+        ("deep/../a.mp4,,,", "leaves the manifest's folder in row 2"),
+    ],
+)
+def test_odd_values_are_refused(folder: Path, row: str, problem: str):
+    assert any(
+        problem in told for told in refusals(written(folder, f"path,start,end,label\n{row}"))
+    )
+
+
+def test_a_text_keeps_whatever_it_is_parted_by(folder: Path):
+    text = "one\u2028two\x0bthree\x85four"
+    (clip,) = open_manifest(written(folder, f"path,text\na.mp4,{text}\n")).clips
+    assert clip.text == text
+
+
+def test_what_systems_put_beside_files_is_no_clip(folder: Path):
+    (folder / "._a.mp4").write_bytes(b"x")
+    (folder / ".Trash").mkdir()
+    (folder / ".Trash" / "old.mp4").write_bytes(b"x")
+    assert not any("._a" in clip.path or "old" in clip.path for clip in open_manifest(folder).clips)
+
+
+def test_clips_of_a_long_film_that_lie_close_together_have_names_of_their_own(folder: Path):
+    rows = "path,start,end\na.mp4,12345.61,12346\na.mp4,12345.62,12346\n"
+    assert [clip.id for clip in open_manifest(written(folder, rows)).clips] == [
+        "a_12345.61-12346",
+        "a_12345.62-12346",
+    ]
+
+
+LEAVES = "leaves the manifest's folder through a link"
+
+
+def test_links_that_leave_the_folder_are_clips_that_fail(folder: Path):
+    outside = folder.parent / "secret.mp4"
+    outside.write_bytes(b"x")
+    (folder / "link.mp4").symlink_to(outside)
+    (folder / "dead.mp4").symlink_to(folder / "nowhere.mp4")
+    (folder / "within.mp4").symlink_to(folder / "a.mp4")
+    path = written(folder, "path\nlink.mp4\nwithin.mp4\n")
+    manifest = open_manifest(path)
+    assert [clip.fault for clip in manifest.clips] == [LEAVES, ""]
+    assert manifest.warnings == (f"{path}, column 'path': {LEAVES} in row 2 ('link.mp4')",)
+    found = open_manifest(folder)
+    faults = {clip.path: clip.fault for clip in found.clips if clip.fault}
+    assert faults == {"link.mp4": LEAVES, "dead.mp4": "names no file"}
+    assert len(found.warnings) == 2
+    (told,) = refusals(written(folder, "path\nlink.mp4\n"))
+    assert told == f", column 'path': {LEAVES} in row 2 ('link.mp4')"
+
+
+def test_folders_behind_links_and_names_that_are_no_text_are_told_of(folder: Path):
+    (folder.parent / "more").mkdir()
+    (folder / "more").symlink_to(folder.parent / "more")
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
+    found = open_manifest(folder)
+    assert len(found.clips) == 6
+    unsound, link = found.warnings
+    assert unsound.endswith("/caf\\udce9.mp4' is passed over: its name is no UTF-8; rename it")
+    assert link == f"{folder / 'more'} is a link to a folder and is not searched"
+
+
+def test_files_that_are_missing_make_clips_that_fail_unless_all_are(folder: Path):
+    rows = [{"path": "a.mp4"}, {"path": "gone.mp4", "text": "x"}]
+    manifest = open_manifest(written(folder, json.dumps(rows), "m.json"))
+    assert manifest.clips[1] == replace(
+        manifest.clips[1], id="gone", path="gone.mp4", text="x", fault="names no file"
+    )
+    assert "column 'path': names no file in row 2 ('gone.mp4')" in manifest.warnings[0]
+    by_ids = [{"id": "a"}, {"id": "gone", "text": "x"}]
+    manifest = open_manifest(written(folder, json.dumps(by_ids), "m.json"))
+    assert manifest.clips[1].fault == "names no media file beside the manifest"
+    (told,) = refusals(written(folder, json.dumps([rows[1], {"text": "alone"}]), "m.json"))
+    assert "names no file in row 1 ('gone.mp4')" in told
+
+
+def test_text_alone_is_a_clip_without_a_file(folder: Path):
+    rows = [
+        {"path": "a.mp4", "label": 0, "split": "test"},
+        {"text": "apply eye makeup", "label": 0, "split": "test"},
+        {"id": "task/1", "text": "cut the mango", "split": "test"},
+    ]
+    manifest = open_manifest(written(folder, json.dumps(rows), "m.json"))
+    assert manifest.clips[1:] == (
+        Clip("apply eye makeup", "", text="apply eye makeup", split=2, label=0),
+        Clip("task/1", "", text="cut the mango", split=2),
+    )
+    (told,) = manifest.warnings
+    assert told.endswith("2 rows are text alone, without film and sound")
+    # What is said of a part of a file is not said of text alone.
+    timed = [*rows, {"id": "gone", "text": "x", "split": "test", "end": 2}]
+    manifest = open_manifest(written(folder, json.dumps(timed), "m.json"))
+    assert manifest.clips[3].fault == "names no media file beside the manifest"
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "problem"),
+    [
+        ("m.csv", b"path,text\na.mp4,caf\xe9\n", "is not UTF-8: byte 0xe9 in line 2"),
+        ("m.csv", b"path\na.mp4,b\n", "line 2 has 2 cells for 1 columns"),
+        ("m.csv", b"path,path\na.mp4,b\n", "its first line names 'path' more than once"),
+        ("m.csv", b'path\n"a.mp4\n', "is no row of a table"),
+        ("m.csv", b"path\n", "lists no clip"),
+        ("m.csv", b"", "lists no clip"),
+        ("m.json", b"{}", "holds no list"),
+        ("m.json", b"[1]", "entry 1 is int, not an object"),
+        ("m.json", b"[" * 100_000, "is no JSON"),
+        ("m.jsonl", b'{"path": "a.mp4"}\n{', "line 2 is no JSON"),
+        ("m.txt", b"a.mp4", "is no manifest: it ends with '.txt'"),
+        ("m.json", b'[{"path": 3}, {"path": ["a.mp4"]}]', "is no text in row 2"),
+        ("m.json", b'[{"path": "a.mp4", "words": [["a", 0]]}]', "is no list of words in row 1"),
+        ("m.json", b'[{"label": 1}]', "'path': is missing in row 1"),
+        ("m.json", b'[{"path": "a.mp4", "id": "a\\ud83d"}]', "column 'id': is no valid text"),
+        ("m.json", b'[{"path": "a.mp4", "text": "\\udc00"}]', "column 'text': is no valid text"),
+        ("m.json", b'[{"path": "a.mp4", "id": "a\\u0000"}]', "'id': contains a NUL character"),
+        (
+            "m.jsonl",
+            b'{"path": "a.mp4", "label": ' + b"9" * 5000 + b"}",
+            "line 1 holds a number of",
+        ),
+        ("m.json", b'[{"path": "a.mp4", "label": 1e30}]', "is no whole number in row 1"),
+        ("m.csv", b"path;start\na.mp4;0\n", "its cells are parted by ';', not by ','"),
+        ("m.csv", b"path,end\na.mp4,0:01\n", "is no time in row 2 ('0:01'); give seconds"),
+        ("m.json", b'[{"id": "gone"}]', "is the name of no media file beside it in row 1"),
+        ("m.json", b'[{"id": "same"}]', "is the name of several media files beside it in row 1"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(folder: Path, name: str, contents: bytes, problem: str):
+    path = folder / name
+    path.write_bytes(contents)
+    assert any(problem in told for told in refusals(path))
+
+
+def test_a_folder_without_media_and_a_missing_file_are_refused(tmp_path: Path):
+    with pytest.raises(RefusedError, match="holds no media file"):
+        open_manifest(tmp_path)
+    with pytest.raises(RefusedError, match="cannot be read: No such file"):
+        open_manifest(tmp_path / "gone.csv")
+
+
+def test_unknown_columns_are_passed_over_with_a_warning(folder: Path):
+    manifest = open_manifest(written(folder, "path,txt\na.mp4,hello\n"))
+    (warning,) = manifest.warnings
+    assert "column 'txt' is passed over; did you mean 'text'?" in warning
+
+
+def test_clips_of_one_video_are_a_group_and_never_straddle_splits(folder: Path):
+    lines = [f"a.mp4,{start},{start + 1}" for start in range(50)] + ["b.mkv,0,1"]
+    clips = open_manifest(written(folder, "path,start,end\n" + "\n".join(lines))).clips
+    assert {clip.group for clip in clips[:50]} == {"a.mp4"}
+    assert len({clip.split for clip in clips[:50]}) == 1
+    assert clips[3].id == "a_3-4"
+    assert (clips[50].id, clips[50].group) == ("b", None)
+
+
+def test_where_there_is_no_validation_some_training_clips_become_it(folder: Path):
+    rows = [
+        f"{number},a.mp4,{'test' if number % 2 else 'train'},{number // 4}" for number in range(400)
+    ]
+    without = open_manifest(written(folder, "id,path,split,group\n" + "\n".join(rows)))
+    dealt = with_validation(without)
+    changed = [(a, b) for a, b in zip(without.clips, dealt.clips, strict=True) if a != b]
+    assert 8 <= len(changed) <= 40
+    assert {(before.split, after.split) for before, after in changed} == {(0, 1)}
+    assert all(
+        len({clip.split for clip in dealt.clips if clip.group == group and clip.split < 2}) == 1
+        for group in {clip.group for clip in dealt.clips}
+    )
+    assert with_validation(dealt) == dealt
+
+
+def test_the_hash_deals_four_fifths_into_training_and_knows_no_neighbours():
+    dealt = [hashed_split(f"video {number}") for number in range(5000)]
+    shares = [dealt.count(split) / 5000 for split in range(3)]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)

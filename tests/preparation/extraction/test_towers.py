@@ -1,0 +1,342 @@
+"""Towers against torchvision's and open_clip's own ways to the same features."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from continual_mm.preparation.extraction.clip_towers import ImageTower, SentenceTower
+from continual_mm.preparation.extraction.manifest import Clip, Manifest
+from continual_mm.preparation.extraction.media import Notes, Pictures, film
+from continual_mm.preparation.extraction.networks import load_network
+from continual_mm.preparation.extraction.torchvision_towers import FrameTower, MotionTower
+from continual_mm.preparation.extraction.towers import (
+    TOWERS,
+    Recipe,
+    TowerChoice,
+    build,
+    check_recipes,
+    probe,
+)
+from continual_mm.preparation.extraction.word_towers import (
+    WordTable,
+    WordTower,
+    corpus_vectors,
+    needed,
+)
+from continual_mm.system.errors import RefusedError
+
+THREE = {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)}
+TABLE = WordTable("three words", 2, THREE, fingerprint="3")
+
+
+def pictures(count: int, height: int = 40, width: int = 48) -> np.ndarray:
+    dice = np.random.default_rng(0)
+    return dice.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.ResNet, Path]:
+    """A small residual network whose statistics are not those of a fresh one, and its file."""
+    torch.manual_seed(1)
+    module = models.resnet18(num_classes=3)
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2.0)
+    path = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
+    save_file(module.state_dict(), path)
+    return module.eval(), path
+
+
+def test_pictures_are_described_as_torchvision_does_before_it_decides(
+    resnet: tuple[models.ResNet, Path],
+):
+    module, path = resnet
+    tower = FrameTower(network="resnet18", weights=str(path), side=32)
+    some = pictures(3, 32, 40)
+    prepare = models.ResNet18_Weights.IMAGENET1K_V1.transforms(crop_size=32, resize_size=32)
+    pooled = create_feature_extractor(module, {"flatten": "features"})
+    with torch.no_grad():
+        expected = pooled(prepare(torch.from_numpy(some).permute(0, 3, 1, 2)))["features"]
+    assert tower.features == 512
+    assert np.allclose(tower.describe(some), expected.numpy(), atol=1e-5)
+
+
+def test_film_is_described_as_torchvision_does_before_it_decides(tmp_path: Path):
+    torch.manual_seed(1)
+    module = models.video.mc3_18().eval()
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "mc3.pth")
+    tower = MotionTower(network="mc3_18", weights=str(tmp_path / "mc3.pth"), window=4, side=32)
+    some = pictures(6, 32, 40)
+    prepare = models.video.MC3_18_Weights.DEFAULT.transforms(
+        crop_size=(32, 32), resize_size=(32, 40)
+    )
+    # The last picture fills the second window up.
+    windows = torch.from_numpy(np.stack([some[:4], some[[4, 5, 5, 5]]])).permute(0, 1, 4, 2, 3)
+    pooled = create_feature_extractor(module, {"flatten": "features"})
+    with torch.no_grad():
+        expected = pooled(prepare(windows))["features"]
+    found = tower.describe(some)
+    assert found.shape == (2, tower.features)
+    assert np.allclose(found, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "features"),
+    [
+        (models, "mobilenet_v3_small", 1024),
+        (models, "squeezenet1_1", 512),
+        (models, "resnet152", 2048),
+        (models.video, "s3d", 1024),
+        (models.video, "r3d_18", 512),
+    ],
+)
+def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name, features):
+    assert load_network(family, name, "random", "cpu").features == features
+
+
+@pytest.mark.parametrize(
+    ("family", "tower"), [("ResNet18", FrameTower), ("S3D", MotionTower), ("MC3_18", MotionTower)]
+)
+def test_a_real_film_reaches_a_network_as_its_preset_would_give_it(
+    test_data: Path, family: str, tower: type[FrameTower | MotionTower]
+):
+    owner = models if tower is FrameTower else models.video
+    preset = getattr(owner, f"{family}_Weights").DEFAULT.transforms()
+    made = tower(network=family.lower(), weights="random", rate=2)
+    path = test_data / "grid_raw60" / "bbaf2n.mpg"
+    both = [made.wanted, Pictures(rate=2)]
+    seen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for index, picture in film(path, 0.0, 2.0, both, Notes()):
+        seen[index].append(picture)
+    small, large = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2) for each in seen)
+    assert len(small) == len(large) == 4
+    assert torch.equal(made._transforms(small), preset(large))
+
+
+def test_decoding_gives_the_size_that_preprocessing_begins_with():
+    assert FrameTower(network="resnet18", weights="random").wanted.side == 256
+    assert MotionTower(network="mc3_18", weights="random").wanted.side == (128, 171)
+    tower = FrameTower(network="squeezenet1_1", weights="random", side=64)
+    assert tower.describe(pictures(1, *tower.wanted.size(100, 150))).shape == (1, 512)
+
+
+def test_random_weights_are_named_so_and_the_same_everywhere():
+    first, second = (FrameTower(network="squeezenet1_1", weights="random", side=64) for _ in "ab")
+    assert "random weights" in first.told
+    assert first.settings["weights"] == "random"
+    assert np.array_equal(first.describe(pictures(2)), second.describe(pictures(2)))
+
+
+def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Path]):
+    with pytest.raises(RefusedError, match="does not fit the network: Missing key"):
+        FrameTower(network="squeezenet1_1", weights=str(resnet[1]))
+
+
+def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_told_briefly(
+    resnet: tuple[models.ResNet, Path], tmp_path: Path
+):
+    module, path = resnet
+    parallel = {f"module.{name}": value for name, value in module.state_dict().items()}
+    torch.save({"state_dict": parallel}, tmp_path / "parallel.pth")
+    one, other = (
+        FrameTower(network="resnet18", weights=str(each), side=32)
+        for each in (path, tmp_path / "parallel.pth")
+    )
+    assert np.array_equal(one.describe(pictures(1)), other.describe(pictures(1)))
+    with pytest.raises(RefusedError) as error:
+        FrameTower(network="alexnet", weights=str(path))
+    assert str(error.value).endswith("and 117 more; name the network it was saved of")
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("open_clip_audio:HTSAT", "open_clip has no network for sound; clap_audio uses"),
+        ("film", "tower 'film': there is none; did you mean 'frames'|the towers are"),
+        ("frames:resnet18b@random", "torchvision has none; did you mean 'resnet18'"),
+        ("frames:resnet18@IMAGENET1K_V3", "no weights 'IMAGENET1K_V3'; did you mean"),
+        ("frames:resnet18@gone.pth", r"gone\.pth: cannot be read as weights"),
+        ("frames:squeezenet1_1@random,rates=2", "has no option 'rates'; did you mean 'rate'"),
+        ("frames:squeezenet1_1@random,rate=0", "rate 0 is not above 0"),
+        ("frames:squeezenet1_1@random,rate=fast", "tower 'frames': "),
+        ("frames:squeezenet1_1@random,count=0", "count 0 is not at least 1"),
+        ("motion:mc3_18@random,window=0", "window 0 is not at least 1"),
+        ("frames:squeezenet1_1@random,rate=inf", "rate inf is not above 0"),
+        ("frames:squeezenet1_1@random,rate=nan", "rate nan is not above 0"),
+        ("frames:squeezenet1_1@random,count=1.5", "count 1.5 is not at least 1"),
+        ("frames:squeezenet1_1@random,side=0", "side 0 is not at least 1 pixel"),
+        ("motion:mc3_18@random,window=2.5", "window 2.5 is not at least 1"),
+        ("text,mode=loud", "no mode 'loud'"),
+        ("audio,mode=loud", "no mode 'loud'"),
+        ("text,max_words=0", "max_words 0 is not at least 1"),
+        ("open_clip_image:ViT-B-33@random", "open_clip has none; did you mean 'ViT-B-32'"),
+        ("open_clip_text:ViT-B-32@laion", "no weights 'laion'"),
+    ],
+)
+def test_a_wrong_choice_is_refused_with_a_remedy(text: str, problem: str):
+    with pytest.raises(RefusedError, match=problem):
+        build(TowerChoice.parse(text), TABLE, "cpu")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    for device in ("gpu", "cuda:7"):
+        with pytest.raises(RefusedError, match="mend its options, or the device"):
+            build(TowerChoice.parse("frames:squeezenet1_1@random"), TABLE, device)
+
+
+def test_features_do_not_depend_on_how_many_threads_torch_has():
+    tower, some = FrameTower(network="squeezenet1_1", weights="random", side=64), pictures(2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        several = tower.describe(some)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(several, tower.describe(some))
+
+
+@pytest.mark.parametrize("tower", ["frames:squeezenet1_1@DEFAULT", "open_clip_image:RN50@openai"])
+def test_a_download_that_fails_is_one_clear_refusal(
+    tower: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(RefusedError, match=r"cannot be downloaded: .*; download them where"):
+        build(TowerChoice.parse(tower), TABLE, "cpu")
+
+
+def test_sizes_that_a_network_cannot_take_are_found_before_the_work():
+    tower = build(TowerChoice.parse("frames:alexnet@random,side=16"), TABLE, "cpu")
+    with pytest.raises(RuntimeError):
+        probe(tower)
+
+
+def test_known_words_become_vectors_in_their_order():
+    text = "set the bin, Blue bin"
+    assert np.array_equal(WordTower(TABLE, mode="reference").describe(text), np.ones((3, 2)))
+    # The lower case of an unknown word will do, unless it is to be as published.
+    expected = [[1, 1], [1, 1], [0, 0], [1, 1]]
+    assert np.array_equal(WordTower(TABLE).describe(text), expected)
+    assert np.array_equal(WordTower(TABLE, max_words=1).describe("the blue bin"), np.zeros((1, 2)))
+    assert WordTower(TABLE).describe("nothing known") is None
+
+
+def test_only_words_that_occur_are_taken_along():
+    few = needed(TABLE, ["bin of red", "Set"])
+    assert [word in few for word in ("bin", "blue", "set", "red")] == [True, False, True, False]
+
+
+def test_vectors_are_trained_on_training_captions_only_and_always_alike():
+    clips = (Clip("a", "a", text="bin blue now"), Clip("b", "b", text="set red", split=2))
+    manifest = Manifest(Path(), clips)
+    first, second = corpus_vectors(manifest, features=4), corpus_vectors(manifest, features=4)
+    assert "blue" in first and "red" not in first
+    assert np.array_equal(first.vector("bin"), second.vector("bin"))
+    assert first.name == second.name != corpus_vectors(manifest, features=4, seed=1).name
+    other = corpus_vectors(Manifest(Path(), (Clip("a", "a", text="bin red"),)), features=4)
+    assert first.fingerprint == second.fingerprint != other.fingerprint
+    assert "red" not in corpus_vectors(Manifest(Path(), clips[1:]))
+
+
+TINY = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a CLIP with one layer each for pictures of 32 pixels and for text."""
+    path = tmp_path_factory.mktemp("configs") / "tiny-of-the-tests.json"
+    path.write_text(json.dumps(TINY))
+    open_clip.add_model_config(path)
+    return "tiny-of-the-tests"
+
+
+def test_pictures_and_text_go_through_open_clip(tiny: str, tmp_path: Path):
+    torch.manual_seed(1)
+    model = open_clip.create_model(tiny).eval()
+    torch.save(model.state_dict(), tmp_path / "clip.pt")
+    weights = str(tmp_path / "clip.pt")
+    some = pictures(3, 32, 40)
+    mean, std = (
+        torch.tensor(getattr(open_clip, f"OPENAI_DATASET_{each}")).view(3, 1, 1)
+        for each in ("MEAN", "STD")
+    )
+    cut = torch.from_numpy(some[:, :, 4:36]).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        images = model.encode_image((cut - mean) / std, normalize=True)
+        sentence = model.encode_text(open_clip.get_tokenizer(tiny)(["set red"]), normalize=True)
+    tower = ImageTower(network=tiny, weights=weights)
+    assert tower.wanted.side == 32
+    assert np.allclose(tower.describe(some), images, atol=1e-6)
+    assert np.allclose(SentenceTower(network=tiny, weights=weights).describe("set red"), sentence)
+    assert tower.features == 8
+
+
+def test_libraries_say_nothing_while_networks_are_made(tiny: str, tmp_path: Path):
+    making = (
+        "import open_clip, sys\n"
+        "from pathlib import Path\n"
+        "from continual_mm.preparation.extraction.clip_towers import SentenceTower\n"
+        "open_clip.add_model_config(Path(sys.argv[1]))\n"
+        "SentenceTower(network=sys.argv[2], weights='random')\n"
+    )
+    config = tmp_path / f"{tiny}.json"
+    config.write_text(json.dumps(TINY))
+    given = sys.executable, "-c", making, config, tiny
+    assert subprocess.run(given, capture_output=True, check=True).stderr == b""
+
+
+def test_both_towers_of_a_clip_share_one_network(tiny: str):
+    image = ImageTower(network=tiny, weights="random")
+    text = SentenceTower(network=tiny, weights="random")
+    assert image._model is text._model
+    assert "random weights" in text.told
+
+
+def test_recipes_are_checked_together():
+    recipes = tuple(map(Recipe.parse, ("video=frames+motion", "a b=audio", "t=text", "t=text")))
+    with pytest.raises(RefusedError) as error:
+        check_recipes(recipes)
+    assert [complaint.problem for complaint in error.value.complaints] == [
+        "has several towers, which look at different moments",
+        "is no name for a modality",
+        "is made more than once",
+    ]
+    with pytest.raises(RefusedError, match="there is none"):
+        check_recipes(())
+
+
+@pytest.mark.parametrize("name", ["ids", "split", "label", "text_raw", "audio_length", "a_kind"])
+def test_names_that_datasets_use_otherwise_are_refused_before_any_work(name: str):
+    with pytest.raises(RefusedError, match=f"modality '{name}': is what datasets call something"):
+        check_recipes((Recipe.parse(f"{name}=audio"),))
+
+
+@pytest.mark.parametrize("text", ["video", "=", "video=", "video=frames+"])
+def test_what_is_no_recipe_is_refused(text: str):
+    with pytest.raises(RefusedError, match="is no modality with its towers"):
+        Recipe.parse(text)
+
+
+def test_the_list_of_towers_knows_which_of_them_read():
+    for name, known in TOWERS.items():
+        assert known.reads == (resolve_name(known.path).signal == "text"), name

@@ -1,0 +1,268 @@
+"""Word vectors: files of the word2vec program and of GloVe, converted once and then mapped."""
+
+import gzip
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gensim.models import KeyedVectors
+
+from continual_mm.preparation.formats.recipe import Recipe
+from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors, trained
+from continual_mm.system.errors import RefusedError
+
+WORDS = ["salt", "New_York", "don't", "öl", "the"]
+VALUES = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+
+
+def by_gensim(path: Path, *, binary: bool) -> Path:
+    vectors = KeyedVectors(4)
+    vectors.add_vectors(WORDS, VALUES)
+    vectors.save_word2vec_format(str(path), binary=binary)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(RefusedError) as caught:
+        open_vectors(path)
+    (complaint,) = caught.value.complaints
+    assert complaint.place == str(path)
+    return str(complaint)
+
+
+@pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt"])
+def test_files_of_gensim_are_read_as_gensim_reads_them(tmp_path: Path, name: str) -> None:
+    path = by_gensim(tmp_path / name, binary=name.endswith("bin"))
+    vectors = open_vectors(path)
+    expected = KeyedVectors.load_word2vec_format(str(path), binary=name.endswith("bin"))
+    assert dict(vectors.rows) == expected.key_to_index
+    np.testing.assert_array_equal(vectors.values, expected.vectors)
+    assert vectors.features == 4
+
+
+def test_the_original_binary_form_with_newlines_and_gzip_is_read(tmp_path: Path) -> None:
+    rows = [word.encode() + b" " + struct.pack("<2f", 1, n) + b"\n" for n, word in enumerate(WORDS)]
+    path = tmp_path / "GoogleNews.bin.gz"
+    path.write_bytes(gzip.compress(b"5 2\n" + b"".join(rows)))
+    vectors = open_vectors(path)
+    assert list(vectors.rows) == WORDS
+    assert vectors.values.tolist() == [[1, n] for n in range(5)]
+
+
+def test_glove_without_a_first_line_and_with_spaces_in_words_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "glove.txt"
+    path.write_text("salt 1 2.5\n. . . 3 4\nsalt 9 9\n", encoding="utf-8")
+    vectors = open_vectors(path)
+    assert dict(vectors.rows) == {"salt": 0, ". . .": 1}
+    assert vectors.values.tolist() == [[1, 2.5], [3, 4]]
+
+
+def test_the_second_opening_maps_the_table_and_reads_the_file_no_more(tmp_path: Path) -> None:
+    path = by_gensim(tmp_path / "vectors.bin", binary=True)
+    open_vectors(path)
+    times = path.stat()
+    path.write_bytes(b"x" * times.st_size)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    vectors = open_vectors(path)
+    assert isinstance(vectors.values, np.memmap)
+    assert not vectors.values.flags.writeable
+    np.testing.assert_array_equal(vectors.values, VALUES)
+
+
+def test_a_changed_file_is_converted_anew(tmp_path: Path) -> None:
+    path = by_gensim(tmp_path / "vectors.bin", binary=True)
+    open_vectors(path)
+    other = KeyedVectors(3)
+    other.add_vectors(["other"], [[1.0, 2.0, 3.0]])
+    other.save_word2vec_format(str(path), binary=True)
+    assert open_vectors(path).values.tolist() == [[1, 2, 3]]
+
+
+def test_a_damaged_table_is_made_anew_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = by_gensim(tmp_path / "vectors.bin", binary=True)
+    folder = tmp_path / "kept"
+    open_vectors(path, folder)
+    table = folder / "vectors.bin.vectors.npy"
+    table.write_bytes(table.read_bytes()[:-4])
+    np.testing.assert_array_equal(open_vectors(path, folder).values, VALUES)
+    assert sorted(each.name for each in folder.iterdir()) == [
+        "vectors.bin.vectors.json",
+        "vectors.bin.vectors.npy",
+    ]
+    assert json.loads((folder / "vectors.bin.vectors.json").read_text())["words"] == WORDS
+
+
+def test_every_truncation_of_a_binary_is_refused_as_cut_short(tmp_path: Path) -> None:
+    whole = by_gensim(tmp_path / "whole.bin", binary=True).read_bytes()
+    header = whole.index(b"\n") + 1
+    path = tmp_path / "cut.bin"
+    for end in range(header, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        assert "cut short" in refusal(path)
+    packed = tmp_path / "cut.bin.gz"
+    packed.write_bytes(gzip.compress(whole)[:-9])
+    assert "cut short" in refusal(packed)
+    assert not list(tmp_path.glob("*.npy"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_header_that_claims_too_much_is_refused_before_memory_or_disk_is_taken(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "claims.bin"
+    for claim in (b"99999999 300\n", b"3 9999999999\n", b"0 3\n", b"-1 3\n", b"hello\n", b""):
+        path.write_bytes(claim + b"salt " + bytes(16))
+        refusal(path)
+
+
+def test_vectors_that_are_no_numbers_or_not_finite_are_refused_by_word(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("2 2\nsalt 1 2\nstir 1 nan\n")
+    assert "'stir'" in refusal(path)
+    path.write_text("2 2\nsalt 1 2\nstir 1 x\n")
+    assert "word 1 does not have 2 numbers" in refusal(path)
+    path.write_text("2 2\nsalt 1 2\n")
+    assert "cut short" in refusal(path)
+    assert "No such file" in refusal(tmp_path / "missing.bin")
+
+
+def in_a_fork(work: Callable[[], object]) -> int:
+    """The signal, or else the exit code, that a copy of this process ends with after some work."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def many(path: Path, words: int = 5000) -> Path:
+    """A file whose table takes some 160 KB."""
+    vectors = KeyedVectors(8)
+    vectors.add_vectors([f"word{n}" for n in range(words)], np.ones((words, 8), np.float32))
+    vectors.save_word2vec_format(str(path), binary=True)
+    return path
+
+
+def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path: Path) -> None:
+    path = many(tmp_path / "vectors.bin")
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        told = refusal(path)
+        assert "cannot be converted: File too large; make room in" in told
+
+    assert in_a_fork(fill) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["vectors.bin"]
+
+
+def test_what_a_killed_conversion_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    path = by_gensim(tmp_path / "vectors.bin", binary=True)
+
+    def die(event: str, _arguments: object) -> None:
+        if event == "os.rename":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> None:
+        sys.addaudithook(die)
+        open_vectors(path)
+
+    assert in_a_fork(work) == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".*"))) == 3
+    (tmp_path / ".vectors.bin.vectors.npy.0123abcd").write_bytes(b"of an earlier version")
+    np.testing.assert_array_equal(open_vectors(path).values, VALUES)
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_folder_that_cannot_be_written_leads_to_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_gensim(tmp_path / "vectors.bin", binary=True)
+    (tmp_path / "cache").mkdir(mode=0o777)
+    (tmp_path / "cache").chmod(0o777)
+    (tmp_path / "vectors.bin").chmod(0o644)
+    tmp_path.chmod(0o555)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONTINUAL_MM_CACHE", "cache")
+
+    def work() -> None:
+        if not os.geteuid():  # whom no permissions concern
+            os.setuid(65534)
+        for _ in range(2):
+            np.testing.assert_array_equal(open_vectors(Path("vectors.bin")).values, VALUES)
+
+    try:
+        assert in_a_fork(work) == 0
+        assert len(list((tmp_path / "cache").rglob("*.npy"))) == 1
+        assert not list(tmp_path.glob("*.npy"))
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_files_are_told_apart_by_what_is_in_them_and_not_by_their_form(tmp_path: Path) -> None:
+    first = open_vectors(by_gensim(tmp_path / "vectors.bin", binary=True))
+    again = open_vectors(by_gensim(tmp_path / "copy.bin", binary=True))
+    assert len(first.fingerprint) == 32
+    assert first.fingerprint == again.fingerprint
+    other = KeyedVectors(4)
+    other.add_vectors(WORDS, VALUES + 1)
+    other.save_word2vec_format(str(tmp_path / "vectors.bin"), binary=True)
+    assert open_vectors(tmp_path / "vectors.bin").fingerprint != first.fingerprint
+
+
+def test_known_words_become_rows_and_reference_fills_up_with_zeros() -> None:
+    vectors = WordVectors({word: row for row, word in enumerate(WORDS)}, VALUES)
+    text = "Don't add THE salt"
+    robust = vectors.of(text, Recipe(max_words=6))
+    assert robust is not None
+    np.testing.assert_array_equal(robust, VALUES[[2, 4, 0]])
+    reference = vectors.of(text, Recipe(max_words=6, mode="reference"))
+    assert reference is not None
+    np.testing.assert_array_equal(reference, np.vstack([VALUES[:1], np.zeros((5, 4))]))
+    assert vectors.of("unknown", Recipe()) is None
+    nothing = vectors.of("unknown", Recipe(mode="reference"))
+    assert nothing is not None
+    assert nothing.shape == (20, 4)
+    assert not nothing.any()
+
+
+TRAIN = (
+    "from continual_mm.preparation.formats.word_vectors import trained\n"
+    "v = trained(['add the salt', 'add the oil', 'stir'] * 5, features=8, seed=3)\n"
+    "print(list(v.rows), v.values.tobytes().hex())"
+)
+
+
+def test_training_gives_the_same_vectors_in_every_process() -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", TRAIN],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1]
+    assert "'salt'" in said[0]
+    assert "'stir'" in said[0]
+
+
+def test_another_seed_gives_other_vectors_and_no_words_none() -> None:
+    texts = ["add the salt", "stir the salt"]
+    first, second = (trained(texts, features=4, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(first.values, second.values)
+    with pytest.raises(RefusedError, match="no word"):
+        trained(["...", ""], features=4, seed=0)

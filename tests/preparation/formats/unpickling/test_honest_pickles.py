@@ -1,0 +1,172 @@
+"""Honest pickles are read as Python reads them, damaged ones refused."""
+
+import collections
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from continual_mm.preparation.formats.machine.unpickling import load_pickle, unpickled
+from continual_mm.system.errors import RefusedError
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+
+
+def opened(data: bytes) -> Any:
+    return unpickled(data, place="it")
+
+
+def same(read: Any, written: Any) -> bool:
+    """Equal in type, shape and value."""
+    if isinstance(written, torch.Tensor):
+        return (
+            isinstance(read, torch.Tensor)
+            and read.dtype == written.dtype
+            and torch.equal(read, written)
+        )
+    if isinstance(written, np.ndarray):
+        alike = type(read) is np.ndarray and read.dtype == written.dtype
+        return alike and read.shape == written.shape and bool((read == written).all())
+    return type(read) is type(written) and read == written
+
+
+HONEST = [
+    {"a": [1, -2, 2.5, None, True, False, "é\n", b"x\xff", bytearray(b"y"), 2**100]},
+    [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {1, 2}, frozenset({3}), set(), frozenset()],
+    [1 + 2j, slice(1, None, 2), b"", bytearray(), 70_000, 300, float("inf"), "x" * 300],
+    {(1, "a"): 1, None: 2, b"b": 3, 2.5: 4},
+    np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.arange(6.0).reshape(2, 3).T,
+    np.zeros((2, 3, 4)).transpose(2, 0, 1),
+    np.arange(3, dtype=">f4"),
+    np.array([["a", "bcé"]]),
+    np.array([b"ab", b"c"]),
+    np.array(["x", None, [1, 2]], dtype=object),
+    np.array([True, False]),
+    np.zeros((0, 3), np.float16),
+    np.array(3.5),
+    np.float32(2.5),
+    np.int64(3),
+    np.str_("ab"),
+    np.str_(""),
+    np.bool_(True),
+    np.dtype("<f4"),
+    torch.arange(6.0).reshape(2, 3),
+    torch.arange(6.0).reshape(2, 3).T,
+    torch.arange(10)[3:5],
+    torch.zeros(2, dtype=torch.bfloat16),
+    torch.tensor(3),
+    torch.zeros(0, 3),
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_honest_pickles_are_read_as_python_reads_them(protocol: int) -> None:
+    for thing in HONEST:
+        assert same(opened(pickle.dumps(thing, protocol)), thing), thing
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_ordered_and_default_dicts_are_read_as_dicts(protocol: int) -> None:
+    for thing in (collections.OrderedDict(b=1, a=2), collections.defaultdict(list, b=[1], a=[])):
+        read = opened(pickle.dumps(thing, protocol))
+        assert type(read) is dict
+        assert list(read.items()) == list(thing.items())
+
+
+def test_what_is_shared_in_the_pickle_is_shared_in_the_result() -> None:
+    part: list[object] = [1]
+    whole = [part, part]
+    whole.append(whole)
+    read = opened(pickle.dumps(whole))
+    assert read[0] is read[1]
+    assert read[2] is read
+
+
+def test_old_and_new_names_of_numpy_mean_the_same(forge: Any) -> None:
+    for core in ("numpy.core", "numpy._core"):
+        dtype = forge.Made(
+            forge.Named("numpy", "dtype"), "f4", False, True, state=(3, "<", *forge.numbers)
+        )
+        reconstruct = forge.Named(f"{core}.multiarray", "_reconstruct")
+        raw = struct.pack("<2f", 1.5, 2.0)
+        state = (1, (2,), dtype, False, raw)
+        array = forge.Made(reconstruct, forge.Named("numpy", "ndarray"), (0,), b"b", state=state)
+        assert opened(forge(array)).tolist() == [1.5, 2.0]
+        scalar = forge.Made(forge.Named(f"{core}.multiarray", "scalar"), dtype, raw[:4])
+        assert opened(forge(scalar)) == 1.5
+
+
+def test_pickles_of_python_2_are_read() -> None:
+    # What Python 2.7 writes for {"x": numpy.array([1.5, -2.]), u"é": "a\xff"}, by its rules.
+    data = (
+        b"(dp0\nS'x'\np1\ncnumpy.core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n"
+        b"(I0\ntp4\nS'b'\np5\ntp6\nRp7\n(I1\n(I2\ntp8\ncnumpy\ndtype\np9\n(S'f8'\np10\nI0\nI1\n"
+        b"tp11\nRp12\n(I3\nS'<'\np13\nNNNI-1\nI-1\nI0\ntp14\nbI00\n"
+        b"S'\\x00\\x00\\x00\\x00\\x00\\x00\\xf8?\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\xc0'\n"
+        b"p15\ntp16\nbsV\\u00e9\np17\nS'a\\xff'\np18\ns."
+    )
+    read = opened(data)
+    assert read["x"].tolist() == [1.5, -2.0]
+    assert read["é"] == "aÿ"
+
+
+def test_strings_of_python_2_are_taken_with_its_escapes_and_no_others(
+    refusal: Callable[[bytes], str],
+) -> None:
+    assert opened(b"S'a\\n\\x41\\101\\\\\\''\n.") == "a\nAA\\'"
+    assert opened(b'S"it\'s"\n.') == "it's"
+    for wrong in (b"S'a\n.", b"Sa\n.", b"S'\\q'\n.", b"S'\\777'\n.", b"S'a\\'\n."):
+        assert "Python 2 would not have written" in refusal(wrong)
+
+
+def test_every_beginning_of_a_pickle_is_refused_as_cut_short(
+    refusal: Callable[[bytes], str],
+) -> None:
+    clip = {"id": "a", "2d": np.zeros(3, np.float32), "audio": torch.zeros(2, 3), "caption": "mix"}
+    whole = pickle.dumps([clip], 4)
+    opened(whole)
+    for end in range(1, len(whole)):
+        assert "cut short" in refusal(whole[:end])
+
+
+def test_missing_empty_and_other_files_are_one_clear_refusal_each(tmp_path: Path) -> None:
+    empty, other, packed = tmp_path / "empty", tmp_path / "other", tmp_path / "packed.npz"
+    empty.touch()
+    other.write_text("path\nfood/abc\n")
+    np.savez(packed, a=np.zeros(2))
+    words = {
+        tmp_path / "missing": "No such file",
+        tmp_path: "directory",
+        empty: "is empty",
+        other: "damaged",
+        packed: "a zip archive that torch.save did not write",
+    }
+    for path, word in words.items():
+        with pytest.raises(RefusedError, match=word) as caught:
+            load_pickle(path)
+        assert len(caught.value.complaints) == 1
+
+
+CLIP = {"2d": np.zeros(3, np.float32), "audio": torch.zeros(2), "n": np.float32(1)}
+# Made once: a pickled tensor has an address in it, of which no two are as long.
+WHOLE = tuple(pickle.dumps([CLIP], protocol) for protocol in (2, 0, 5))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_pickles_are_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    damaged = bytearray(data.draw(st.sampled_from(WHOLE)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        opened(bytes(damaged))
+    except RefusedError as refused:
+        assert len(refused.complaints) == 1

@@ -1,0 +1,74 @@
+"""Transport plans of old pairs, stage by stage."""
+
+import numpy as np
+import pytest
+import torch
+
+from continual_mm.definitions.arrivals import plan
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality, pair
+from continual_mm.definitions.scenario import Scenario, Stage
+from continual_mm.evaluation.pairs import Gallery
+from continual_mm.runs.board.pictures import EPSILON, ITEMS, Plans, plan_of
+
+OLD = pair("audio", "video")
+CARD = DatasetCard(
+    "mine", tuple(Modality(n, Kind.VECTOR, (4,)) for n in ("video", "audio", "text")), (9, 3, 3), ""
+)
+ARRIVALS = plan(
+    Scenario(name="s", stages=(Stage(add=("video", "audio")), Stage(add=("text",)))), CARD
+)
+
+
+def gallery(*names: str, items: int = 100, seed: int = 0) -> Gallery:
+    dice = torch.Generator().manual_seed(seed)
+    drawn = {name: torch.randn(items, 8, generator=dice) for name in names}
+    return Gallery(drawn, {name: torch.arange(items) for name in names})
+
+
+def test_a_plan_is_that_of_the_first_items_that_have_both_sides():
+    seen = gallery("audio", "video", items=90)
+    some = Gallery(
+        {"audio": seen.embeddings["audio"], "video": seen.embeddings["video"][::2]},
+        {"audio": torch.arange(90), "video": torch.arange(0, 90, 2)},
+    )
+    first, second = (
+        torch.nn.functional.normalize(seen.embeddings[name][::2].double()).numpy()
+        for name in ("audio", "video")
+    )
+    kernel = np.exp((first @ second.T - 1) / EPSILON)
+    for _ in range(5000):  # Sinkhorn's iteration as in the textbook
+        kernel /= 45 * kernel.sum(axis=1, keepdims=True)
+        kernel /= 45 * kernel.sum(axis=0, keepdims=True)
+    assert plan_of(OLD, some) == pytest.approx(kernel, abs=1e-6)
+    assert plan_of(OLD, gallery("audio", "video")).shape == (ITEMS, ITEMS)
+
+
+def test_embeddings_that_agree_put_all_mass_on_the_diagonal():
+    same = torch.eye(8)
+    both = Gallery({"audio": same, "video": same}, {n: torch.arange(8) for n in ("audio", "video")})
+    assert np.trace(plan_of(OLD, both)) == pytest.approx(1, abs=1e-4)
+
+
+def test_old_pairs_only_and_the_plan_before_stands_first_even_for_a_run_that_goes_on(tmp_path):
+    before = gallery("audio", "video")
+    shown = Plans(tmp_path, ARRIVALS).add(0, before)
+    assert {p: [name for name, _ in plans] for p, plans in shown.items()} == {
+        OLD: ["after stage 1"]
+    }
+    now = gallery("audio", "video", "text", seed=1)
+    later = Plans(tmp_path, ARRIVALS).add(1, now)
+    assert list(later) == [OLD]
+    (first, old_plan), (second, new_plan) = later[OLD]
+    assert (first, second) == ("after stage 1", "after stage 2")
+    assert (old_plan == plan_of(OLD, before)).all()
+    assert (new_plan == plan_of(OLD, now)).all()
+
+
+def test_a_pair_without_common_items_has_no_plan(tmp_path):
+    seen = gallery("audio", "video", items=6)
+    apart = Gallery(
+        {name: part[:3] for name, part in seen.embeddings.items()},
+        {"audio": torch.arange(3), "video": torch.arange(3, 6)},
+    )
+    assert Plans(tmp_path, ARRIVALS).add(0, apart) == {}
+    assert Plans(tmp_path, ARRIVALS).add(0, Gallery({}, {})) == {}

@@ -1,0 +1,166 @@
+"""TensorBoard's own server shows what a run told."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.scenario import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+from continual_mm.runs.board.server import PAGE, serve
+from continual_mm.runs.run import run
+from continual_mm.system.errors import RefusedError
+
+RUN = "small/replay/seed-0/events"
+Ask = Callable[..., bytes]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    dice = np.random.default_rng(3)
+    shared = dice.standard_normal((60, 5))
+    dataset = Dataset.from_arrays(
+        {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")},
+        split=np.repeat([0, 1, 2], 20),
+        text=[f"caption {number}" for number in range(60)],
+        picture=dice.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8),
+    )
+    scenario = Scenario(
+        name="small",
+        space=SpaceSettings(dim=8, clusters=0),
+        training=Training(steps=4, batch_size=8, evaluate_every=2),
+        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+    )
+    strategy = Strategy(
+        name="replay", memory=MemorySettings(items=6), plugins={"replay": {"rows": 4}}
+    )
+    out = tmp_path_factory.mktemp("runs")
+    run(scenario, strategy, dataset, out, device="cpu")
+    return out
+
+
+@pytest.fixture(scope="module")
+def ask(runs) -> Ask:
+    told: list[str] = []
+    ready = threading.Event()
+
+    def tell(line: str) -> None:
+        told.append(line)
+        ready.set()
+
+    arguments = {"port": None, "browser": False, "tell": tell}
+    threading.Thread(target=serve, args=(runs,), kwargs=arguments, daemon=True).start()
+    assert ready.wait(30)
+    address = told[0].split()[2].removesuffix(PAGE)
+
+    def get(page: str, **query: object) -> bytes:
+        with urlopen(f"{address}data/plugin/{page}?{urlencode(query)}", timeout=10) as answer:
+            body: bytes = answer.read()
+        return body
+
+    for _ in range(100):  # the server reads the files after it has begun to answer
+        if "headline/forgetting" in json.loads(get("scalars/tags")).get(RUN, {}):
+            break
+        time.sleep(0.1)
+    return get
+
+
+def test_a_port_that_cannot_be_had_is_refused_by_number(tmp_path):
+    with socket.socket() as other:
+        other.bind(("localhost", 0))
+        other.listen()
+        for port in (other.getsockname()[1], 99999):
+            with pytest.raises(RefusedError, match=rf"^port {port}: .*; give another --port"):
+                serve(tmp_path, port=port, browser=False, tell=str)
+
+
+def test_the_server_knows_the_curves(ask):
+    tags = json.loads(ask("scalars/tags"))[RUN]
+    assert {"loss/total", "norm/text", "test/recall@1/audio-video/mean"} <= set(tags)
+    assert {"forgetting/audio-video", "stage begins/text-video"} <= set(tags)
+    curve = json.loads(ask("scalars/scalars", run=RUN, tag="test/recall@1/audio-video/mean"))
+    assert [step for _, step, _ in curve] == [2, 4, 6, 8]
+
+
+def test_the_server_lays_the_charts_out_and_finds_curves_for_each(ask):
+    page = json.loads(ask("custom_scalars/layout"))
+    titles = [category["title"] for category in page["category"]]
+    assert [title.split()[0] for title in titles[:4]] == ["Recall", "Forgetting:", "Loss", "Mean"]
+    first = page["category"][0]["chart"]
+    assert [chart["title"] for chart in first] == [
+        "audio-video (old)", "text-video (new)", "audio-text (emergent)",
+    ]  # fmt: skip
+    for category in page["category"]:
+        for chart in category["chart"]:
+            for regex in chart["multiline"]["tag"]:
+                found = json.loads(ask("custom_scalars/scalars", run=RUN, tag=regex))
+                assert found["regex_valid"], regex
+                assert found["tag_to_events"], regex
+
+
+def test_the_server_gives_the_images(ask):
+    tags = json.loads(ask("images/tags"))[RUN]
+    assert set(tags) == {"recall matrix/test recall@1", "transport plans/audio-video"}
+    for tag in tags:
+        found = json.loads(ask("images/images", run=RUN, tag=tag, sample=0))
+        assert [image["step"] for image in found] == [4, 8]
+        address, _, query = found[-1]["query"].partition("=")
+        assert address == "blob_key"
+        assert ask("images/individualImage", blob_key=query).startswith(b"\x89PNG\r\n")
+
+
+def test_the_server_gives_the_texts(ask):
+    assert set(json.loads(ask("text/tags"))[RUN]) == {
+        "arrivals/text_summary", "definition/text_summary",
+    }  # fmt: skip
+    (arrivals,) = json.loads(ask("text/text", run=RUN, tag="arrivals/text_summary"))
+    assert "<td>video, audio</td>" in arrivals["text"]
+
+
+def test_the_server_puts_settings_beside_the_headline(ask):
+    page = json.loads(ask("hparams/experiment", request=json.dumps({"experimentName": ""})))
+    names = [info["name"] for info in page["hparamInfos"]]
+    assert names[:4] == ["memory.items", "scenario", "seed", "strategy"]
+    assert page["metricInfos"][0]["name"]["tag"] == "headline/harmonic mean"
+    wanted = {
+        "experimentName": "",
+        "startIndex": 0,
+        "sliceSize": 10,
+        "colParams": [{"metric": info["name"]} for info in page["metricInfos"]],
+        "allowedStatuses": ["STATUS_SUCCESS"],
+    }
+    (group,) = json.loads(ask("hparams/session_groups", request=json.dumps(wanted)))[
+        "sessionGroups"
+    ]
+    assert group["hparams"]["strategy"] == "replay"
+    assert group["hparams"]["replay.rows"] == 4
+    measured = {value["name"]["tag"] for value in group["metricValues"]}
+    assert measured == {info["name"]["tag"] for info in page["metricInfos"]}
+
+
+def test_the_server_gives_the_projector_its_points_captions_and_thumbnails(ask):
+    assert RUN in json.loads(ask("projector/runs"))
+    (info,) = json.loads(ask("projector/info", run=RUN))["embeddings"]
+    assert info["tensorShape"] == [60, 8]
+    query = {"run": RUN, "name": info["tensorName"]}
+    values = np.frombuffer(ask("projector/tensor", **query), dtype=np.float32).reshape(60, 8)
+    assert np.linalg.norm(values, axis=1) == pytest.approx(1, abs=1e-5)
+    lines = ask("projector/metadata", **query).decode().splitlines()
+    assert lines[0] == "modality\titem\tcaption"
+    assert lines[1] == "video\t40\tcaption 40"
+    assert len(lines) == 61
+    assert ask("projector/sprite_image", **query).startswith(b"\x89PNG\r\n")

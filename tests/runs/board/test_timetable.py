@@ -1,0 +1,79 @@
+"""When stages begin, and the lines that show it."""
+
+import pytest
+
+from continual_mm.definitions.arrivals import plan
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.definitions.scenario import Scenario, Stage, Training
+from continual_mm.evaluation.pairs import Evaluation
+from continual_mm.runs.board.timetable import Timetable, table
+
+CARD = DatasetCard(
+    "mine", tuple(Modality(n, Kind.VECTOR, (4,)) for n in ("video", "audio", "text")), (9, 3, 3), ""
+)
+
+
+def timetable(*, every: int = 0, joint: bool = False, cumulative: bool = False) -> Timetable:
+    scenario = Scenario(
+        name="small",
+        training=Training(steps=10, evaluate_every=every),
+        stages=(
+            Stage(add=("video", "audio")),
+            Stage(add=("text",), pairs=("video-text",), steps=7),
+        ),
+    )
+    return Timetable.of(
+        plan(scenario, CARD), joint=joint, cumulative=cumulative, common=scenario.training
+    )
+
+
+def looks(every: int) -> list[Evaluation]:
+    """The evaluations of a run of 10 and 7 steps, as a learner makes them."""
+    inside = {0: range(every, 10, every), 1: range(every, 7, every)} if every else {0: (), 1: ()}
+    first = [Evaluation(0, step, False, "test", ()) for step in inside[0]]
+    second = [Evaluation(1, 10 + step, False, "test", ()) for step in inside[1]]
+    ends = Evaluation(0, 10, True, "test", ()), Evaluation(1, 17, True, "test", ())
+    return [*first, ends[0], *second, ends[1]]
+
+
+@pytest.mark.parametrize("every", [0, 1, 3, 4, 9, 20])
+def test_marks_are_zero_save_for_one_line_where_the_second_stage_begins(every):
+    points: list[tuple[int, float]] = []
+    for look in looks(every):
+        points += timetable(every=every).marks(look, height=0.5).items()
+    steps = [step for step, _ in points]
+    assert steps == sorted(set(steps))  # TensorBoard would drop what goes back or repeats
+    assert (steps[0], steps[-1]) == (0, 17)
+    assert [point for point in points if point[1]] == [(10, 0.5)]
+    assert {9, 11} <= set(steps)
+
+
+def test_joint_training_has_one_stage_and_no_line():
+    joint = timetable(joint=True)
+    assert joint.starts == {1: 0}
+    assert joint.trainings[1].steps == 17
+    end = Evaluation(1, 17, True, "test", ())
+    assert joint.marks(end, 0.5) == {0: 0.0, 17: 0.0}
+    assert "at once, in 17 steps" in table(joint)
+
+
+def test_cumulative_training_keeps_the_stages_and_says_what_else_they_train():
+    plain, cumulative = timetable(), timetable(cumulative=True)
+    assert cumulative.starts == plain.starts
+    assert table(cumulative).startswith(table(plain))
+    assert table(cumulative).endswith("also trains the items and pairs of all stages before it.")
+
+
+def test_steps_until_a_stage_are_those_of_the_stages_before_and_its_own():
+    assert [timetable().steps_until(done) for done in (0, 1, 2)] == [0, 10, 17]
+    assert timetable(joint=True).steps_until(2) == 17
+
+
+def test_the_table_tells_what_arrives_and_what_is_trained_when():
+    *_, first, second = table(timetable()).splitlines()
+    assert [cell.strip() for cell in first.split("|")] == [
+        "", "1", "0", "10", "video, audio", "audio-video", "",
+    ]  # fmt: skip
+    assert [cell.strip() for cell in second.split("|")] == [
+        "", "2", "10", "7", "text", "text-video", "",
+    ]  # fmt: skip

@@ -1,0 +1,188 @@
+"""From what a user names to checked definitions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.data.pack import write_pack
+from continual_mm.definitions import catalog
+from continual_mm.definitions.catalog import Entry, Shelf
+from continual_mm.definitions.scenario import MemorySettings
+from continual_mm.runs.opening import open_scenario, open_strategies, open_strategy, read_settings
+from continual_mm.system.errors import RefusedError
+
+SENSES = """
+dataset = "packs/senses.npz"
+[training]
+steps = 20
+[[stage]]
+add = ["touch", "smell"]
+[[stage]]
+add = ["taste", "sight2"]
+pairs = ["taste-smell", "sight2-touch"]
+"""
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """Four modalities that no one has heard of."""
+    path = tmp_path / "packs" / "senses.npz"
+    path.parent.mkdir()
+    names = ("touch", "smell", "taste", "sight2")
+    columns = {name: np.arange(12.0).reshape(6, 2) for name in names}
+    write_pack(path, {**columns, "ids": np.array(list("abcdef")), "split": np.arange(6) // 2})
+    return path
+
+
+def entry(folder: Path, text: str, shelf: Shelf = "scenarios", name: str = "mine") -> Entry:
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return catalog.open_definition(shelf, path)
+
+
+def shipped(*names: str) -> list[Entry]:
+    return [catalog.find("strategies", name) for name in names]
+
+
+def places(error: pytest.ExceptionInfo[RefusedError]) -> list[str]:
+    return [complaint.place for complaint in error.value.complaints]
+
+
+def test_modalities_are_whatever_the_pack_beside_the_file_names(pack: Path) -> None:
+    opened = open_scenario(entry(pack.parents[1], SENSES))
+    assert opened.card.names == ("touch", "smell", "taste", "sight2")
+    assert opened.card.items == (2, 2, 2)
+    first, second = opened.arrivals
+    assert list(map(str, first.trained)) == ["smell-touch"]
+    assert list(map(str, second.trained)) == ["sight2-touch", "smell-taste"]
+    assert Path(opened.scenario.folder) / opened.scenario.dataset == pack
+
+
+def test_mistakes_in_tables_and_misfits_with_the_dataset_are_told_together(pack: Path) -> None:
+    text = SENSES.replace("steps = 20", "stpes = 20").replace('"smell"]', '"smel", "touch"]')
+    with pytest.raises(RefusedError) as caught:
+        open_scenario(entry(pack.parents[1], "colour = 1\n" + text))
+    file = pack.parents[1] / "mine.toml"
+    assert places(caught) == [
+        f"{file}, colour",
+        f"{file}, [training], stpes",
+        f"{file}, [[stage]] 1, add",
+        f"{file}, [[stage]] 1, add",
+        f"{file}, [[stage]] 2, pairs",
+    ]
+    told = str(caught.value)
+    assert "no modality 'smel' in dataset 'senses'; did you mean 'smell'?" in told
+    assert "modality 'touch' is added a second time" in told
+    assert "pair 'taste-smell' is not available yet: smell did not arrive" in told
+
+
+def test_a_dataset_that_is_not_there_hides_no_other_mistake(tmp_path: Path) -> None:
+    text = SENSES.replace("steps = 20", "steps = 0").replace('"smell"]', '"touch"]')
+    with pytest.raises(RefusedError) as caught:
+        open_scenario(entry(tmp_path, text))
+    file = tmp_path / "mine.toml"
+    assert places(caught) == [
+        f"{file}, [training], steps",
+        f"{file}, dataset 'packs/senses.npz'",
+        f"{file}, [[stage]] 1, add",
+        f"{file}, [[stage]] 2, pairs",
+    ]
+    assert f"no file {tmp_path / 'packs/senses.npz'}" in str(caught.value)
+
+
+def test_an_unsound_dataset_is_told_with_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "senses.npz").write_bytes(b"no archive")
+    with pytest.raises(RefusedError) as caught:
+        open_scenario(entry(tmp_path, SENSES))
+    (place,) = places(caught)
+    assert place.startswith(f"{tmp_path / 'mine.toml'}, ")
+    assert "senses.npz" in place
+
+
+def test_settings_change_the_scenario_and_only_theirs(pack: Path) -> None:
+    settings = [
+        ("training.steps", "7"),
+        ("stage.2.steps", "3"),
+        ("space.dim", "8"),
+        ("transport.weight", "2"),
+    ]
+    opened = open_scenario(entry(pack.parents[1], SENSES), settings)
+    assert [arrival.training.steps for arrival in opened.arrivals] == [7, 3]
+    assert opened.scenario.space.dim == 8
+
+
+def test_a_dataset_given_as_a_setting_starts_where_the_user_stands(
+    pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = pack.parents[1] / "elsewhere"
+    elsewhere.mkdir()
+    mine = entry(elsewhere, SENSES)
+    monkeypatch.chdir(pack.parent)
+    with pytest.raises(RefusedError):
+        open_scenario(mine)
+    opened = open_scenario(mine, [("dataset", "senses.npz")])
+    assert opened.card.name == "senses"
+    assert (Path(opened.scenario.folder) / opened.scenario.dataset).samefile(pack)
+
+
+def test_a_wrong_setting_is_told_as_one(pack: Path) -> None:
+    with pytest.raises(RefusedError) as caught:
+        open_scenario(entry(pack.parents[1], SENSES), [("training.steps", "-1")])
+    (place,) = places(caught)
+    assert place.endswith("mine.toml with --set training.steps, [training], steps")
+
+
+def test_a_setting_changes_every_strategy_that_has_its_table() -> None:
+    settings = [("transport.weight", "1"), ("memory.items", "5"), ("training.steps", "3")]
+    naive, transport, replay = open_strategies(shipped("naive", "transport", "replay"), settings)
+    assert naive.plugins == {}
+    assert naive.memory is None
+    assert transport.plugins["transport"]["weight"] == 1.0
+    assert transport.memory == replay.memory == MemorySettings(items=5)
+    (untouched,) = open_strategies(shipped("replay"), [])
+    assert replay.plugins == untouched.plugins
+
+
+@pytest.mark.parametrize("path", ["tranport.weight", "transport.weight", "joint", "name", ".x", ""])
+def test_a_setting_that_reaches_nothing_is_refused(path: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        open_strategies(shipped("naive", "replay"), [(path, "1"), ("replay.weight", "2")])
+    assert places(caught) == [f"--set {path}"]
+    assert "(naive, replay)" in str(caught.value)
+    assert "there are dataset, description, items, memory" in str(caught.value)
+
+
+def test_mistakes_in_several_strategies_are_told_together(tmp_path: Path) -> None:
+    entries = [
+        entry(tmp_path, "[repaly]", "strategies", "first"),
+        entry(tmp_path, "[ewc]\nweight = -1", "strategies", "second"),
+    ]
+    with pytest.raises(RefusedError) as caught:
+        open_strategies(entries, [("nothing.x", "1")])
+    assert places(caught) == [
+        "--set nothing.x",
+        f"{tmp_path / 'first.toml'}, [repaly]",
+        f"{tmp_path / 'second.toml'}, [ewc], weight",
+    ]
+
+
+def test_a_setting_of_a_parameter_that_a_plugin_lacks_is_refused() -> None:
+    with pytest.raises(RefusedError, match=r"\[replay\], wieght: unknown key.*'weight'"):
+        open_strategies(shipped("replay"), [("replay.wieght", "1")])
+
+
+def test_a_strategy_is_called_after_its_file(tmp_path: Path) -> None:
+    assert open_strategy(entry(tmp_path, "[freeze]", "strategies")).name == "mine"
+
+
+def test_settings_are_taken_apart_at_the_first_equals_sign() -> None:
+    assert read_settings(["a.b=c=d", " x = 1 ", "y="]) == [("a.b", "c=d"), ("x", "1"), ("y", "")]
+
+
+def test_every_setting_without_key_or_value_is_refused() -> None:
+    with pytest.raises(RefusedError) as caught:
+        read_settings(["steps", "=3", "a=1", " =2"])
+    assert places(caught) == ["--set steps", "--set =3", "--set  =2"]
+    assert "training.steps=50" in str(caught.value)

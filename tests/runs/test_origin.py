@@ -1,0 +1,267 @@
+"""A scenario that starts from an earlier run: its space, its pairs, what may not change."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.data.pack import write_pack
+from continual_mm.definitions import catalog
+from continual_mm.definitions.modality import pair
+from continual_mm.definitions.scenario import (
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    TowerSettings,
+    Training,
+)
+from continual_mm.plugins.freeze import Freeze
+from continual_mm.runs.opening import open_scenario
+from continual_mm.runs.run import open_run, run, train
+from continual_mm.system.errors import RefusedError
+
+SPACE = SpaceSettings(dim=8, clusters=3, refresh_every=4)
+TRAINING = Training(steps=30, batch_size=16, learning_rate=1e-2)
+NAIVE = Strategy(name="naive")
+
+
+def arrays_of(names, *, items=120):
+    dice = np.random.default_rng(3)
+    shared = dice.standard_normal((items, 5))
+    made = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "text", "audio", "touch")}
+    return {name: made[name].astype(np.float32) for name in names}
+
+
+def dataset_of(*names, items=120):
+    split = np.repeat([0, 1, 2], [items - 60, 30, 30])
+    return Dataset.from_arrays(arrays_of(names, items=items), split=split)
+
+
+@pytest.fixture(scope="module")
+def video_text(tmp_path_factory):
+    """A run that trained video and text."""
+    out = tmp_path_factory.mktemp("start")
+    stages = (Stage(add=("video", "text")),)
+    scenario = Scenario(name="vt", space=SPACE, training=TRAINING, stages=stages)
+    run(scenario, NAIVE, dataset_of("video", "text"), out, device="cpu")
+    return out / "vt" / "naive" / "seed-0"
+
+
+def add_audio(video_text, **changes):
+    said = {"name": "add_audio", "space": SPACE, "training": TRAINING, "start": str(video_text)}
+    stages = (Stage(add=("audio",), pairs=("audio-video",)),)
+    return Scenario(**{**said, "stages": stages, **changes})
+
+
+def test_the_first_stage_is_the_run_as_it_was_and_the_second_adds_to_it(video_text):
+    dataset = dataset_of("video", "text", "audio")
+    history = train(add_audio(video_text), dataset, device="cpu")
+    assert [[m.name for m in a.added] for a in history.arrivals] == [["video", "text"], ["audio"]]
+    assert [a.training.steps for a in history.arrivals] == [0, 30]
+    assert history.roles.old == (pair("text", "video"),)
+    assert history.roles.new == (pair("audio", "video"),)
+    before = json.loads((video_text / "scores.json").read_text())["evaluations"]
+    ended = [e for e in before if e["split"] == "test"]
+    mean = np.mean([e["recall@1"] for e in ended])
+    assert history.recall("text-video", stage=1) == pytest.approx(mean)
+    assert history.recall("audio-video") > 0.1
+
+
+def test_training_goes_on_from_the_runs_weights_and_centroids(video_text):
+    old = open_run(video_text)
+    scenario = add_audio(video_text)
+    history = train(
+        scenario, dataset_of("video", "text", "audio"), plugins=[Freeze()], device="cpu"
+    )
+    for name, value in old.state_dict().items():
+        assert torch.equal(history.space.state_dict()[name], value), name
+    assert history.headline()["forgetting"] == 0
+
+
+def test_the_dataset_may_lack_a_modality_of_the_start_but_not_all(video_text):
+    history = train(add_audio(video_text), dataset_of("video", "audio"), device="cpu")
+    assert [str(p) for p in history.births] == ["audio-video"]
+    assert "text" in history.space
+    with pytest.raises(RefusedError, match=r"none of the start's modalities \(video, text\)"):
+        train(
+            add_audio(video_text, stages=(Stage(add=("audio", "touch")),)),
+            dataset_of("audio", "touch"),
+            device="cpu",
+        )
+
+
+def test_a_space_of_another_size_is_refused(video_text):
+    other = SpaceSettings(dim=9, clusters=3)
+    with pytest.raises(RefusedError, match=r"\[space\], dim: is 9, but .* has 8"):
+        train(add_audio(video_text, space=other), dataset_of("video", "audio"), device="cpu")
+
+
+def test_towers_of_the_start_may_be_kept_from_training_but_not_replaced(video_text):
+    fixed = add_audio(video_text, towers={"video": TowerSettings(trained=False)})
+    history = train(fixed, dataset_of("video", "text", "audio"), device="cpu")
+    old = open_run(video_text)
+    for name, value in old.tower("video").state_dict().items():
+        assert torch.equal(history.space.tower("video").state_dict()[name], value)
+    replaced = add_audio(video_text, towers={"video": TowerSettings(kind="linear")})
+    with pytest.raises(RefusedError, match="remove kind and weights"):
+        train(replaced, dataset_of("video", "text", "audio"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def own_video(tmp_path_factory):
+    """A run whose video tower is a module from Python, and that module."""
+    out, module = tmp_path_factory.mktemp("own"), nn.Linear(6, 4)
+    scenario = Scenario(name="vt", space=SPACE, stages=(Stage(add=("video", "text"), steps=2),))
+    towers = {"video": module}
+    run(scenario, NAIVE, dataset_of("video", "text"), out, device="cpu", towers=towers)
+    return out / "vt" / "naive" / "seed-0", towers
+
+
+def test_a_module_of_the_start_is_given_again_and_may_be_kept_from_training(own_video):
+    start, towers = own_video
+    fixed = add_audio(start, towers={"video": TowerSettings(trained=False)})
+    dataset = dataset_of("video", "text", "audio")
+    history = train(fixed, dataset, towers=towers, device="cpu")
+    old = open_run(start, towers=towers)
+    for name, value in old.tower("video").state_dict().items():
+        assert torch.equal(history.space.tower("video").state_dict()[name], value)
+
+
+def test_a_module_of_the_start_is_given_again_where_the_dataset_lacks_its_modality(own_video):
+    start, towers = own_video
+    scenario = add_audio(start, stages=(Stage(add=("audio",)),))
+    history = train(scenario, dataset_of("text", "audio"), towers=towers, device="cpu")
+    old = open_run(start, towers=towers).tower("video").state_dict()
+    assert torch.equal(history.space.tower("video").state_dict()["own.weight"], old["own.weight"])
+    refused = r"no stage adds such a modality; there are audio, text, video$"
+    with pytest.raises(RefusedError, match=refused):
+        train(
+            scenario,
+            dataset_of("text", "audio"),
+            towers={**towers, "touch": nn.Linear(6, 4)},
+            device="cpu",
+        )
+
+
+def test_a_start_with_a_damaged_bit_is_refused(video_text, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(video_text, start)
+    weights = start / "checkpoints" / "stage-1" / "space.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-8] ^= 1
+    weights.write_bytes(damaged)
+    with pytest.raises(RefusedError, match=r"space\.safetensors: is missing or damaged"):
+        train(add_audio(start), dataset_of("video", "text", "audio"), device="cpu")
+
+
+def test_a_run_that_started_from_another_resumes_and_opens_without_it(video_text, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(video_text, start)
+    dataset = dataset_of("video", "text", "audio")
+    first = run(add_audio(start), NAIVE, dataset, tmp_path, device="cpu")
+    again = run(add_audio(video_text), NAIVE, dataset, tmp_path, device="cpu")
+    assert again.scores == first.scores
+    shutil.rmtree(start)
+    folder = tmp_path / "add_audio" / "naive" / "seed-0"
+    assert [m.name for m in open_run(folder).modalities] == ["video", "text", "audio"]
+
+
+def test_joint_training_from_a_start_trains_its_pairs_too(video_text, tmp_path):
+    dataset = dataset_of("video", "text", "audio")
+    joint = Strategy(name="joint", joint=True)
+    history = run(add_audio(video_text), joint, dataset, tmp_path, device="cpu")
+    assert history.space.state_dict().keys() > open_run(video_text).state_dict().keys()
+    assert history.recall("text-video") > 0.1
+
+
+@pytest.fixture
+def scenario_file(video_text, tmp_path):
+    arrays = arrays_of(("video", "text", "audio"))
+    arrays |= {"split": np.repeat([0, 1, 2], [60, 30, 30]), "ids": np.arange(120).astype(str)}
+    write_pack(tmp_path / "senses.npz", arrays)
+
+    def written(more=""):
+        path = tmp_path / "mine.toml"
+        path.write_text(
+            f'dataset = "senses.npz"\nstart = "{video_text}"\n{more}\n[[stage]]\nadd = ["audio"]\n'
+        )
+        return path
+
+    return written
+
+
+def opened(path, *settings):
+    return open_scenario(catalog.find("scenarios", str(path)), settings)
+
+
+def test_a_file_takes_sizes_from_the_start_and_may_change_the_weights_of_losses(scenario_file):
+    found = opened(scenario_file("[space]\ncluster_weight = 0.5\n"))
+    assert (found.scenario.space.dim, found.scenario.space.cluster_weight) == (8, 0.5)
+    assert [[m.name for m in a.added] for a in found.arrivals] == [["video", "text"], ["audio"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[space]\nmode = "reference"', r"mode: is 'reference', but the run .* has 'robust'"),
+        ("[space]\ndim = 16", r"\[space\], dim: is 16, but the space it starts from has 8"),
+        (
+            '[tower.video]\nkind = "linear"',
+            r"\[tower\.video\]: tower and weights come from the run",
+        ),
+        ('[tower.audio]\nkind = "linaer"', r"there is no tower 'linaer'; did you mean 'linear'\?"),
+        ('[tower.audio]\nkind = "tokens"', "as 'audio' is; these fit: vector, linear$"),
+        ('[tower.audio]\nkind = "identity"', "needs 'audio' to have 8 features"),
+        ('[tower.audio]\nweights = "no.pt"', r"weights 'no\.pt': no file"),
+        ('[tower.smell]\nkind = "linear"', r"no stage adds a modality 'smell'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_training(scenario_file, more, said):
+    with pytest.raises(RefusedError, match=said):
+        opened(scenario_file(more))
+
+
+def test_a_file_that_starts_from_a_run_in_reference_mode_says_so_itself(scenario_file, tmp_path):
+    sizes = {"dim": 8, "clusters": 3, "clips": 2, "width": 4, "depth": 1}
+    space = SpaceSettings(mode="reference", **sizes)
+    stages = (Stage(add=("video", "text"), steps=1),)
+    scenario = Scenario(name="vt", space=space, training=TRAINING, stages=stages)
+    run(scenario, NAIVE, dataset_of("video", "text"), tmp_path, device="cpu")
+    start = ("start", str(tmp_path / "vt" / "naive" / "seed-0"))
+    for said in ("", '[space]\nmode = "robust"'):
+        with pytest.raises(RefusedError, match=r'has .reference.; write mode = "reference"'):
+            opened(scenario_file(said), start)
+    found = opened(scenario_file('[space]\nmode = "reference"'), start).scenario
+    assert (found.space.clips, found.training.clip_norm, found.standardise) == (2, 0.0, False)
+
+
+def test_a_start_that_is_no_run_is_refused(scenario_file, tmp_path):
+    for path in ("nowhere", str(tmp_path)):
+        with pytest.raises(RefusedError, match="no finished stage in"):
+            opened(scenario_file(), ("start", path))
+
+
+def test_a_stage_of_no_steps_takes_towers_as_they_come_and_scores_them():
+    names = ("video", "text", "audio")
+    arrays = arrays_of(names)
+    shared = arrays["video"]
+    arrays["text"] = shared.copy()
+    split = np.repeat([0, 1, 2], [60, 30, 30])
+    dataset = Dataset.from_arrays(arrays, split=split, standardise=["audio"])
+    scenario = Scenario(
+        name="theirs",
+        space=SpaceSettings(dim=6, clusters=0),
+        training=Training(steps=200, batch_size=16, learning_rate=1e-2),
+        standardise=("audio",),
+        towers={"video": TowerSettings(kind="identity"), "text": TowerSettings(kind="identity")},
+        stages=(Stage(add=("video", "text"), steps=0), Stage(add=("audio",))),
+    )
+    history = train(scenario, dataset, device="cpu")
+    assert history.recall("text-video", stage=1) == 1.0
+    assert history.recall("text-video", stage=2) == 1.0
+    assert history.recall("audio-video") > 0.1

@@ -1,0 +1,308 @@
+"""Many runs: in turn or at once, and what becomes of the others when one fails."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.cli import app as cli
+from continual_mm.data.pack import write_pack
+from continual_mm.definitions.scenario import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+from continual_mm.runs.listener import Audience, Listener
+from continual_mm.runs.parallel import Task, run_many, share_of_cores
+from continual_mm.system.errors import RefusedError
+
+NAIVE = Strategy(name="naive")
+REPLAY = Strategy(name="replay", memory=MemorySettings(items=12), plugins={"replay": {"rows": 8}})
+EXPLODING = Strategy(name="late", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
+HERE = {"device": "cpu"}
+
+
+class Heard(Audience):
+    """Writes down what it hears; may do something when the first run begins."""
+
+    def __init__(self, at_first: Callable[[], None] = lambda: None) -> None:
+        self.prepared: list[int] = []
+        self.skipped: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.runs: dict[str, HeardRun] = {}
+        self.processes: set[int | None] = set()
+        self.at_first = at_first
+
+    def prepares(self, processes: int) -> None:
+        self.prepared.append(processes)
+
+    def listener(self, run: str) -> Listener:
+        self.runs[run] = HeardRun(self)
+        return self.runs[run]
+
+    def skips(self, run: str) -> None:
+        self.skipped.append(run)
+
+    def fails(self, run: str, error: str) -> None:
+        self.failed[run] = error
+
+    def begun(self) -> None:
+        self.processes |= {child.pid for child in multiprocessing.active_children()}
+        act, self.at_first = self.at_first, lambda: None
+        act()
+
+
+class HeardRun(Listener):
+    """Writes down what it hears of one run."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard = heard
+        self.events: list[str] = []
+        self.made = 0
+
+    def begins(self, run: str, stages: int, steps: int) -> None:
+        self.events.append(f"begins {run} {stages} {steps}")
+        self.heard.begun()
+
+    def steps(self, count: int) -> None:
+        self.made += count
+
+    def scored(self, stage: int, recalls: dict[str, float]) -> None:
+        self.events.append(f"scored {stage}")
+
+    def ends(self, seconds: float) -> None:
+        self.events.append("ends")
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    dice = np.random.default_rng(3)
+    shared = dice.standard_normal((90, 5))
+    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    ids = np.array([f"item{row}" for row in range(90)])
+    path = tmp_path / "mine.npz"
+    write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
+    return path
+
+
+def scenario(pack: Path, *, steps: int = 6) -> Scenario:
+    return Scenario(
+        name="small",
+        dataset=str(pack),
+        space=SpaceSettings(dim=8, clusters=3),
+        training=Training(steps=steps, batch_size=8, learning_rate=1e-2),
+        stages=(
+            Stage(add=("video", "audio")),
+            Stage(add=("text",), pairs=("video-text",)),
+        ),
+    )
+
+
+def tasks(small: Scenario, out: Path, *strategies: Strategy, seeds: int = 1) -> list[Task]:
+    return [Task(small, one, out, seed, HERE) for seed in range(seeds) for one in strategies]
+
+
+def scores(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("scores.json"))}
+
+
+def gone(process: int | None) -> bool:
+    try:
+        os.kill(process or 0, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack: Path, tmp_path: Path) -> None:
+    small, turn, once = scenario(pack), tmp_path / "turn", tmp_path / "once"
+    alone, many = Heard(), Heard()
+    in_turn = run_many(tasks(small, turn, NAIVE, REPLAY, seeds=2), threads=1, audience=alone)
+    at_once = run_many(tasks(small, once, NAIVE, REPLAY, seeds=2), jobs=2, threads=1, audience=many)
+    assert [o.folder.relative_to(once) for o in at_once] == [
+        Path("small", strategy, f"seed-{seed}")
+        for seed in range(2)
+        for strategy in ("naive", "replay")
+    ]
+    assert not any(outcome.error or outcome.skipped for outcome in [*in_turn, *at_once])
+    assert len(scores(turn)) == 4
+    assert scores(turn) == scores(once)
+    assert len({*scores(turn).values()}) == 4
+    assert (alone.prepared, many.prepared) == ([0], [2])
+    assert (len(alone.processes), len(many.processes)) == (0, 2)
+    for run, heard in many.runs.items():
+        begins = f"begins {run} 2 12"
+        assert heard.events == [begins, "scored 1", "scored 2", "ends"]
+        assert heard.made == 12
+    assert all(map(gone, many.processes))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_fails_is_told_and_stops_no_other(pack: Path, tmp_path: Path, jobs: int) -> None:
+    small, out, heard = scenario(pack), tmp_path / "runs", Heard()
+    blocked = out / "small" / "blocked"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("no folder can be here")
+    several = tasks(small, out, EXPLODING, Strategy(name="blocked"), NAIVE)
+    late, stuck, naive = run_many(several, jobs=jobs, threads=1, audience=heard)
+    assert "stage 2, step 1" in late.error
+    assert "is not finite" in late.error
+    assert "blocked" in stuck.error
+    assert (late.refused, stuck.refused, naive.error) == (False, False, "")
+    assert heard.failed == {str(one.folder): one.error for one in (late, stuck)}
+    assert list(scores(out)) == ["small/late/seed-0/scores.json", "small/naive/seed-0/scores.json"]
+    note = late.folder / "failure.json"
+    assert json.loads(note.read_text())["error"] == late.error
+    assert not (naive.folder / "failure.json").exists()
+
+
+def test_a_run_that_goes_on_has_not_failed_any_more(pack: Path, tmp_path: Path) -> None:
+    (task,) = tasks(scenario(pack), tmp_path / "runs", NAIVE)
+    task.folder.mkdir(parents=True)
+    (task.folder / "failure.json").write_text("{}")
+    run_many([task])
+    assert not (task.folder / "failure.json").exists()
+
+
+def test_a_refused_device_is_an_error_of_its_run(pack: Path, tmp_path: Path) -> None:
+    task = Task(scenario(pack), NAIVE, tmp_path / "runs", 0, {"device": "nonsense"})
+    for jobs in (1, 2):
+        (outcome,) = run_many([task], jobs=jobs)
+        assert outcome.refused
+        assert outcome.error.endswith("use auto or cpu")
+
+
+def test_a_process_that_is_killed_fails_its_run_only(pack: Path, tmp_path: Path) -> None:
+    def kill_all() -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+
+    heard = Heard(at_first=kill_all)
+    three = tasks(scenario(pack, steps=60), tmp_path / "runs", NAIVE, REPLAY, Strategy(name="c"))
+    *killed, last = run_many(three, jobs=2, threads=1, audience=heard)
+    for outcome in killed:
+        assert outcome.error == "its process was killed by SIGKILL, perhaps for lack of memory"
+    assert not last.error
+    assert list(scores(tmp_path / "runs")) == ["small/c/seed-0/scores.json"]
+    assert all(map(gone, heard.processes))
+
+
+def test_ctrl_c_is_heard_here_only_and_leaves_no_process(
+    pack: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt_the_whole_group() -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    heard = Heard(at_first=interrupt_the_whole_group)
+    endless = tasks(scenario(pack, steps=1_000_000), tmp_path / "runs", NAIVE, REPLAY)
+    with pytest.raises(KeyboardInterrupt):
+        run_many(endless, jobs=2, threads=1, audience=heard)
+    assert len(heard.processes) == 2
+    assert all(map(gone, heard.processes))
+    assert not heard.failed
+    assert "Traceback" not in capfd.readouterr().err
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def test_finished_runs_are_skipped_without_a_process(pack: Path, tmp_path: Path) -> None:
+    (task,) = tasks(scenario(pack), tmp_path / "runs", NAIVE)
+    run_many([task])
+    before, heard = scores(tmp_path), Heard()
+    for jobs in (1, 2):
+        (outcome,) = run_many([task], jobs=jobs, audience=heard)
+        assert outcome.skipped
+    assert heard.skipped == [str(task)] * 2
+    assert (heard.prepared, heard.runs) == ([], {})
+    assert scores(tmp_path) == before
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_cannot_be_used_is_refused_before_anything_is_trained(
+    pack: Path, tmp_path: Path, jobs: int
+) -> None:
+    out, heard = tmp_path / "runs", Heard()
+    run_many(tasks(scenario(pack), out, NAIVE))
+    with pytest.raises(RefusedError) as caught:
+        changed = tasks(scenario(pack, steps=7), out, REPLAY, REPLAY, NAIVE)
+        run_many(changed, jobs=jobs, audience=heard)
+    twice, other = map(str, caught.value.complaints)
+    assert "replay/seed-0: two of the runs would go into this folder" in twice
+    assert "scenario.training.steps was 6, is 7" in other
+    assert not heard.prepared
+    assert not (out / "small" / "replay").exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path: Path, jobs: int) -> None:
+    values = np.ones((90, 3))
+    values[4, 1] = np.nan
+    ids, split = np.array([f"item{row}" for row in range(90)]), np.repeat([0, 1, 2], 30)
+    arrays = {"video": values, "audio": np.ones((90, 2)), "text": np.ones((90, 2))}
+    write_pack(tmp_path / "bad.npz", {**arrays, "ids": ids, "split": split})
+    small = scenario(tmp_path / "bad.npz")
+    with pytest.raises(RefusedError, match="video"):
+        run_many(tasks(small, tmp_path / "runs", NAIVE, REPLAY), jobs=jobs)
+    assert not multiprocessing.active_children()
+
+
+def test_cores_are_divided_and_a_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = share_of_cores(1)
+    assert 1 <= cores <= (os.cpu_count() or 1)
+    assert share_of_cores(2) == max(1, cores // 2)
+    assert share_of_cores(10_000) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert share_of_cores(1) == 1
+
+
+def test_many_runs_are_typed_with_a_number_of_jobs(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typed(*more: str) -> int:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["run", str(file), "--jobs", "2", "--threads", "1", "--out", str(out), *more])
+        return caught.value.code
+
+    file, out = tmp_path / "mine.toml", tmp_path / "runs"
+    file.write_text(
+        f'dataset = "{pack}"\n[space]\ndim = 8\nclusters = 3\n[training]\nsteps = 3\n'
+        'batch_size = 8\n[[stage]]\nadd = ["video", "audio"]\n[[stage]]\nadd = ["text"]\n'
+    )
+    both = ["--strategy", "naive", "--strategy", "freeze"]
+    (out / "mine").mkdir(parents=True)
+    (out / "mine" / "freeze").write_text("no folder can be here")
+    assert typed(*both) == 1
+    told = capsys.readouterr()
+    freeze = out / "mine" / "freeze" / "seed-0"
+    assert f"/2] {freeze}: failed: " in told.err
+    assert f"continual-mm: 1 of 2 runs failed ({freeze}); the same command" in told.err
+    assert "Traceback" not in told.err
+    assert told.out == f"compare with: continual-mm compare {out}\n"
+    (out / "mine" / "freeze").unlink()
+    assert typed(*both) == 0
+    told = capsys.readouterr()
+    assert f"[1/2] {out / 'mine' / 'naive' / 'seed-0'}: finished earlier" in told.err
+    assert f"[2/2] {freeze} stage 2: R@1 " in told.err
+    assert typed("--device", "nonsense", "--seeds", "2") == 2
+    assert "device 'nonsense'" in capsys.readouterr().err
+
+
+def test_whoever_starts_many_runs_imports_no_torch() -> None:
+    code = """
+import sys
+import continual_mm.cli.progress, continual_mm.runs.parallel
+sys.exit(", ".join({"torch", "avalanche"} & sys.modules.keys()) or 0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

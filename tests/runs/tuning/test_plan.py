@@ -1,0 +1,96 @@
+"""Which parameters are searched, and where."""
+
+import pytest
+
+from continual_mm.definitions.rules import Number, Range
+from continual_mm.definitions.scenario import MemorySettings, Strategy
+from continual_mm.plugins.registry import BUILT_IN, defaults
+from continual_mm.runs.tuning.plan import searched
+from continual_mm.system.errors import RefusedError
+
+
+def strategy(**plugins: dict[str, float]) -> Strategy:
+    return Strategy(name="mine", memory=MemorySettings(items=9), plugins=plugins)
+
+
+def test_every_built_in_range_is_one_of_the_parameter_and_holds_its_default() -> None:
+    for name, known in BUILT_IN.items():
+        for key, where in known.search.items():
+            rule = known.rule.parameters[key]
+            assert isinstance(rule, Number)
+            assert rule.least <= where.low < where.high <= (rule.most or float("inf"))
+            assert not (rule.above and where.low == rule.least)
+            assert not (where.log and where.low <= 0)
+            default = defaults(name)[key]
+            assert where.low <= default <= where.high or (where.log and default == 0)
+
+
+def test_every_number_is_searched_but_switches_and_those_that_cost_time() -> None:
+    left_out = {
+        f"{name}.{key}"
+        for name, known in BUILT_IN.items()
+        for key in known.rule.parameters.keys() - known.search.keys()
+    }
+    costly = {"rows", "batches", "steps", "items", "rank"}
+    switches = {"right_only", "trust", "online", "decay"}
+    assert {path.split(".")[1] for path in left_out} == costly | switches
+
+
+def test_what_the_file_leaves_out_begins_at_the_default() -> None:
+    found = {str(one): one.start for one in searched(strategy(transport={"weight": 2.0}))}
+    own = defaults("transport")
+    assert found == {
+        "transport.weight": 2.0,
+        "transport.epsilon": own["epsilon"],
+        "transport.gauge": own["gauge"],
+    }
+
+
+def test_a_range_is_widened_to_hold_what_the_file_says() -> None:
+    (one,) = searched(strategy(replay={"weight": 90.0}))
+    assert one.range == Range(0.03, 90.0, log=True)
+
+
+def test_what_is_switched_off_stays_off() -> None:
+    assert [str(one) for one in searched(strategy(distill={"weight": 1.0}))] == ["distill.weight"]
+    both = searched(strategy(distill={"weight": 1.0, "current": 2.0}))
+    assert {str(one) for one in both} == {"distill.weight", "distill.current"}
+
+
+def test_an_option_replaces_a_range_or_adds_a_parameter() -> None:
+    given = ("replay.weight=0.5:2", "replay.rows=4:256:log")
+    weight, rows = searched(strategy(replay={"weight": 1.0}), given)
+    assert (str(weight), weight.range, weight.whole) == ("replay.weight", Range(0.5, 2.0), False)
+    assert (str(rows), rows.range, rows.whole) == ("replay.rows", Range(4, 256, log=True), True)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("replay.weihgt=1:2", "did you mean 'replay.weight'?"),
+        ("memory.items=1:2", "the strategy has no such number"),
+        ("replay.weight", "'' is no range"),
+        ("replay.weight=1", "'1' is no range"),
+        ("replay.weight=2:1", "'2:1' is no range"),
+        ("replay.weight=nan:1", "'nan:1' is no range"),
+        ("replay.weight=0:inf", "'0:inf' is no range"),
+        ("replay.weight=0:2:lgo", "'0:2:lgo' is no range"),
+        ("replay.weight=0:2:log", "a logarithmic range cannot begin at 0"),
+        ("replay.weight=-1:2", "but the parameter is at least 0"),
+        ("replay.weight=2:3", "the strategy's own 1, which is tried first, is not in it"),
+        ("replay.rows=2.5:300", "the parameter is a whole number"),
+        ("slow.ratio=0:2", "but the parameter is at most 1"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option: str, told: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        searched(strategy(replay={"weight": 1.0}, slow={}), [option])
+    (complaint,) = caught.value.complaints
+    assert told in str(complaint)
+    assert complaint.place.startswith("--search ")
+    assert complaint.remedy
+
+
+def test_a_strategy_without_numbers_is_refused() -> None:
+    with pytest.raises(RefusedError, match="no number to search"):
+        searched(strategy(freeze={}))

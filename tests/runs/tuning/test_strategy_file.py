@@ -1,0 +1,82 @@
+"""A strategy's file in its own words."""
+
+import tomllib
+
+import pytest
+
+from continual_mm.definitions import catalog
+from continual_mm.definitions.reading import read_strategy
+from continual_mm.definitions.scenario import MemorySettings, Strategy
+from continual_mm.plugins.registry import rules
+from continual_mm.runs.opening import open_strategy
+from continual_mm.runs.tuning.result import TUNED, as_toml, rewritten, valued
+
+TEXT = """\
+# Tuned on elsewhere: best of 3 trials.
+# Plans are kept.
+description = "Two [words] # and more."  # Shown in lists.
+
+[memory]
+items = 128  # About a tenth.
+
+# The plan.
+[transport]
+weight = 3.0 # from a few runs
+
+# Its end.
+[interpolate]
+towards_old = 0.3
+"""
+
+MINE = Strategy(
+    name="mine",
+    description="Two [words] # and more.",
+    memory=MemorySettings(items=128),
+    plugins={"transport": {"weight": 3.0}, "interpolate": {"towards_old": 0.3}},
+)
+
+
+def test_numbers_change_and_comments_stay() -> None:
+    tuned = valued(MINE, {"transport.weight": 0.25, "transport.epsilon": 0.125})
+    assert rewritten(TEXT, tuned) == TEXT.split("\n", 1)[1].replace(
+        "weight = 3.0 # from a few runs\n",
+        "weight = 0.25 # from a few runs\nepsilon = 0.125\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "transport = { weight = 3.0 }\ninterpolate.towards_old = 0.3\n",
+        TEXT.replace("[memory]", '[ "memory" ]'),
+        TEXT.replace("[interpolate]\ntowards_old = 0.3\n", ""),
+    ],
+)
+def test_what_cannot_be_kept_is_written_from_scratch(text: str) -> None:
+    tuned = valued(MINE, {"transport.weight": 0.25}).model_copy(
+        update={"memory": MemorySettings(items=9)}
+    )
+    assert rewritten(text, tuned) == as_toml(tuned)
+
+
+@pytest.mark.parametrize("entry", catalog.shipped("strategies"), ids=lambda entry: entry.name)
+def test_shipped_files_are_kept_to_the_letter_but_for_what_changes(entry: catalog.Entry) -> None:
+    lines = entry.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith(TUNED))
+    strategy = open_strategy(entry)
+    assert rewritten(text, strategy) == text
+    for plugin, said in strategy.plugins.items():
+        for key in said:
+            changed = rewritten(text, valued(strategy, {f"{plugin}.{key}": 0.0625}))
+            assert tomllib.loads(changed)[plugin][key] == 0.0625
+            assert len(changed.splitlines()) == len(text.splitlines())
+
+
+@pytest.mark.parametrize("bound", ["joint", "cumulative"])
+def test_a_bound_written_from_scratch_is_still_a_bound(bound: str) -> None:
+    strategy = Strategy(name="x", plugins={"match": {"weight": 2.0}}, **{bound: True})
+    read = read_strategy(
+        tomllib.loads(as_toml(strategy)), name="x", file="x", rules=rules(["match"])
+    )
+    assert read == strategy

@@ -1,0 +1,348 @@
+"""Tuning: what is tried, by what it is judged, and how a search goes on."""
+
+import json
+import math
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+
+from continual_mm.cli import app as cli
+from continual_mm.comparison.compare import compare
+from continual_mm.data import registry as datasets
+from continual_mm.data.pack import write_pack
+from continual_mm.definitions.arrivals import plan as planned
+from continual_mm.definitions.scenario import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+from continual_mm.runs.history import Score
+from continual_mm.runs.listener import Audience, Listener
+from continual_mm.runs.opening import OpenedScenario
+from continual_mm.runs.tuning.plan import searched
+from continual_mm.runs.tuning.result import Trial, Tuned
+from continual_mm.runs.tuning.search import Plan, tune
+from continual_mm.system.errors import RefusedError
+
+REPLAY = Strategy(
+    name="replay",
+    description="Some are kept.",
+    memory=MemorySettings(items=12),
+    plugins={"replay": {"rows": 8, "weight": 0.5}},
+)
+
+
+def write(path: Path, *, test_order: Sequence[int] = range(30)) -> Path:
+    """A pack; the captions of its test items may be given to others of them."""
+    dice = np.random.default_rng(3)
+    shared = dice.standard_normal((90, 5))
+    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    arrays["text"][60:] = arrays["text"][60:][list(test_order)]
+    ids = np.array([f"item{row}" for row in range(90)])
+    write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
+    return path
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("pack") / "mine.npz")
+
+
+def scenario(pack: Path, name: str = "small", **given: Any) -> OpenedScenario:
+    training = Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
+    made = Scenario(
+        name=name,
+        dataset=str(pack),
+        space=SpaceSettings(dim=8, clusters=3),
+        training=training.model_copy(update=given),
+        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+    )
+    card = datasets.card(str(pack), folder=Path())
+    return OpenedScenario(made, card, planned(made, card))
+
+
+def search(pack: Path, out: Path, strategy: Strategy = REPLAY, **given: Any) -> Plan:
+    options = {"trials": 3, "pruning": False, "options": {"device": "cpu"}, **given}
+    ranges = options.pop("ranges", ())
+    scenarios = options.pop("scenarios", (scenario(pack),))
+    return Plan(scenarios, strategy, searched(strategy, ranges), out, **options)
+
+
+def scores(trial: Trial, tuned: Tuned, seed: int = 0, name: str = "small") -> list[Score]:
+    folder = tuned.folder / "trials" / name / trial.name / f"seed-{seed}"
+    known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["evaluations"]
+    return [Score.from_json(record) for record in known]
+
+
+def final(found: Sequence[Score], split: str, pair: str, metric: str = "recall_at_1") -> float:
+    chosen = [s for s in found if (s.split, s.pair, s.stage, s.final) == (split, pair, 2, True)]
+    assert len(chosen) == 2
+    return sum(getattr(score, metric) for score in chosen) / 2
+
+
+class Stopping(Audience):
+    """Ends a search the way Ctrl-C does, when a run begins or is given up."""
+
+    def __init__(self, runs: int) -> None:
+        self.left = runs
+        self.begun: list[str] = []
+
+    def listener(self, run: str) -> Listener:
+        self.begun.append(run)
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return Listener()
+
+
+def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(
+    pack: Path, tmp_path: Path
+) -> None:
+    metric = "mean_reciprocal_rank"
+    tuned, failed = tune(search(pack, tmp_path, seeds=2, trials=1, metric=metric))
+    assert not failed
+    assert [(trial.number, trial.state) for trial in tuned.trials] == [(0, "finished")]
+    for trial in tuned.trials:
+        assert trial.value == pytest.approx(fmean(harmonic_means(tuned, trial, "small", 2)))
+
+
+def harmonic_means(tuned: Tuned, trial: Trial, name: str, seeds: int) -> list[float]:
+    means = []
+    for seed in range(seeds):
+        found = scores(trial, tuned, seed, name)
+        old = final(found, "validation", "audio-video", tuned.metric)
+        new = final(found, "validation", "text-video", tuned.metric)
+        means.append(2 / (1 / old + 1 / new))
+    return means
+
+
+def two(pack: Path) -> tuple[OpenedScenario, OpenedScenario]:
+    """Two scenarios that are evaluated at different moments."""
+    return scenario(pack), scenario(pack, "long", steps=9)
+
+
+def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(
+    pack: Path, tmp_path: Path
+) -> None:
+    given = {"seeds": 2, "trials": 2, "metric": "mean_reciprocal_rank"}
+    tuned, failed = tune(search(pack, tmp_path, scenarios=two(pack), **given), threads=1)
+    assert not failed
+    assert tuned.folder == tmp_path / "small+long" / "replay"
+    for trial in tuned.trials:
+        small, long = (harmonic_means(tuned, trial, name, 2) for name in tuned.scenarios)
+        assert trial.by_scenario == pytest.approx({"small": fmean(small), "long": fmean(long)})
+        assert trial.value == pytest.approx((fmean(small) + fmean(long)) / 2)
+    assert trial.by_scenario["small"] != trial.by_scenario["long"]
+    alone, _ = tune(search(pack, tmp_path, **given), threads=1)
+    assert alone.folder == tmp_path / "small" / "replay"
+    assert [t.value for t in alone.trials] == [t.by_scenario["small"] for t in tuned.trials]
+
+
+def journal(tuned: Tuned) -> list[dict[str, Any]]:
+    """What Optuna was told of trials, without when and by which process."""
+    text = (tuned.folder / "journal.log").read_text(encoding="utf-8")
+    told = [json.loads(line) for line in text.splitlines()]
+    passing = {"worker_id", "datetime_start", "datetime_complete"}
+    begins = 0  # Every process asks for the study that there may be already.
+    return [
+        {key: value for key, value in line.items() if key not in passing}
+        for line in told
+        if line["op_code"] != begins
+    ]
+
+
+def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journal(
+    pack: Path, tmp_path: Path
+) -> None:
+    def both(out: str, trials: int) -> Plan:
+        return search(pack, tmp_path / out, trials=trials, scenarios=two(pack))
+
+    whole, _ = tune(both("whole", 5), threads=1)
+    # After the first trial, and between the runs of the fifth, whose values a model chose.
+    for run in (3, 8):
+        with pytest.raises(KeyboardInterrupt):
+            tune(both("parts", 5), threads=1, audience=Stopping(run))
+    parts, _ = tune(both("parts", 5), threads=1)
+    assert parts.trials == whole.trials
+    assert [trial.number for trial in parts.trials] == list(range(5))
+    assert journal(parts) == journal(whole)
+
+
+@pytest.fixture(scope="module")
+def whole(pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    """A search of three trials that nobody disturbed."""
+    return tune(search(pack, tmp_path_factory.mktemp("whole")), threads=1)[0]
+
+
+def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole: Tuned) -> None:
+    first, *others = (trial.values["replay.weight"] for trial in whole.trials)
+    assert first == 0.5
+    assert len(set(others)) == 2
+    assert all(0.03 <= value <= 30 for value in others)
+    folder = whole.folder / "trials" / "small" / whole.trials[2].name / "seed-0"
+    said = json.loads((folder / "definition.json").read_text(encoding="utf-8"))["strategy"]
+    assert said["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
+
+
+def test_test_items_decide_nothing(whole: Tuned, tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(30)
+    other = write(tmp_path / "mixed.npz", test_order=order)
+    mixed, _ = tune(search(other, tmp_path, trials=3), threads=1)
+    assert mixed.trials == whole.trials
+    tested = [
+        final(scores(tuned.trials[0], tuned), "test", "text-video", "mean_reciprocal_rank")
+        for tuned in (whole, mixed)
+    ]
+    assert tested[0] != tested[1]
+
+
+def test_a_search_that_was_killed_goes_on_to_the_same_trials(
+    pack: Path, whole: Tuned, tmp_path: Path
+) -> None:
+    for runs in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            tune(search(pack, tmp_path), threads=1, audience=Stopping(runs))
+    went_on = Stopping(99)
+    parts, _ = tune(search(pack, tmp_path, trials=2), threads=1, audience=went_on)
+    assert parts.trials == whole.trials[:2]
+    assert [Path(run).parent.name for run in went_on.begun] == ["replay-001"]
+    tuned, _ = tune(search(pack, tmp_path), threads=1)
+    assert tuned.trials == whole.trials
+    fewer = Stopping(1)
+    assert tune(search(pack, tmp_path, trials=1), audience=fewer)[0].trials == whole.trials[:1]
+    told = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
+    assert (told["trials"], told["finished"], told["split"]) == (1, 1, "validation")
+    with pytest.raises(RefusedError, match="holds another search: seeds was 1, is 2"):
+        tune(search(pack, tmp_path, seeds=2))
+
+
+def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others(
+    pack: Path, whole: Tuned, tmp_path: Path
+) -> None:
+    # The first four are spread evenly, whatever earlier trials came to.
+    once, _ = tune(search(pack, tmp_path), jobs=2, threads=1)
+    assert once.trials == whole.trials
+
+
+def test_a_trial_that_falls_behind_is_pruned_and_counted(pack: Path, tmp_path: Path) -> None:
+    slow = Strategy(name="slow", plugins={"slow": {"ratio": 1.0}})
+    given = {"pruning": True, "metric": "mean_reciprocal_rank", "ranges": ("slow.ratio=0:1",)}
+    tuned, _ = tune(search(pack, tmp_path, slow, trials=8, **given))
+    assert [trial.number for trial in tuned.trials] == list(range(8))
+    assert [trial.state for trial in tuned.trials[:5]] == ["finished"] * 5
+    pruned = [trial for trial in tuned.trials if trial.state == "pruned"]
+    assert pruned
+    assert {trial.value for trial in pruned} == {None}
+    assert all("validation items" in trial.note for trial in pruned)
+    folder = tuned.folder / "trials" / "small" / pruned[0].name / "seed-0"
+    assert not (folder / "cost.json").exists()
+    assert compare([tuned.folder]).reports["small"].rows
+
+
+def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack: Path, tmp_path: Path) -> None:
+    ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
+    tuned, failed = tune(
+        search(pack, tmp_path, ewc, trials=2, ranges=("ewc.weight=1e-90:1e38:log",))
+    )
+    assert not failed
+    first, second = tuned.trials
+    assert (first.state, first.value) == ("diverged", None)
+    assert "not finite" in first.note
+    assert tuned.best == second
+
+
+def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack: Path, tmp_path: Path) -> None:
+    fine = scenario(pack)
+    alone = replace(scenario(pack, "alone"), arrivals=fine.arrivals[:1])
+    with pytest.raises(RefusedError, match="scenario 'alone': the last stage has no old pairs"):
+        tune(search(pack, tmp_path, scenarios=(fine, alone)))
+
+
+@pytest.fixture
+def said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[object, str, str]]:
+    monkeypatch.chdir(tmp_path)
+    pack = write(tmp_path / "mine.npz")
+    Path("mine.toml").write_text(
+        f'dataset = "{pack.name}"\n[space]\ndim = 8\nclusters = 3\n[training]\nsteps = 4\n'
+        'batch_size = 8\n[[stage]]\nadd = ["video", "audio"]\n[[stage]]\nadd = ["text"]\n',
+        encoding="utf-8",
+    )
+
+    def ask(*arguments: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["tune", "mine.toml", "--trials", "2", "--device", "cpu", *arguments])
+        return (caught.value.code, *capsys.readouterr())
+
+    return ask
+
+
+def test_the_command_prints_the_trials_and_writes_a_strategy(said) -> None:
+    transport = ["--strategy", "transport", "--set", "memory.items=9", "--write", "best.toml"]
+    code, out, _ = said(*transport)
+    assert code == 0
+    assert "best of 2 trials" in out
+    text = Path("best.toml").read_text(encoding="utf-8")
+    assert text.startswith("# Tuned on mine: best of 2 trials of 1 seed each (2 finished), number")
+    document = tomllib.loads(text)
+    told = json.loads(Path("tuning/mine/transport/tuning.json").read_text(encoding="utf-8"))
+    assert (
+        document["description"] == "The transport plans of old pairs are kept on some past items."
+    )
+    assert document["memory"] == {"items": 9}
+    best = {f"transport.{key}": value for key, value in document["transport"].items()}
+    assert best == told["best"]["values"]
+    assert math.isclose(told["best"]["value"], max(t["value"] for t in told["tried"]))
+    code, _, err = said(*transport)
+    assert code == 2
+    assert "best.toml: is there already; name another file, or add --force" in err
+    assert said(*transport, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--strategy", "naive"], "strategy 'naive': there is no number to search in it; it needs"),
+        (
+            ["--strategy", "freeze"],
+            "strategy 'freeze': there is no number to search in it; it needs",
+        ),
+        (["mine.toml", "--strategy", "ewc"], "scenario 'mine': is named twice"),
+        (["--strategy", "ewc", "--search", "ewc.wieght=1:2"], "did you mean 'ewc.weight'?"),
+        (["--strategy", "ewc", "--write", "best"], "best: is no name of a strategy file"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_line(said, arguments: list[str], told: str) -> None:
+    code, _, err = said(*arguments)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert told in line
+
+
+def test_without_optuna_the_command_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["optuna"] = None
+from continual_mm.cli.app import main
+main(["tune", "av_vt", "--strategy", "ewc", "--trials", "1"])
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "continual-mm: tune: Optuna is not installed; pip install 'continual-mm[tune]'\n"
+    )

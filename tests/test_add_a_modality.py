@@ -1,0 +1,96 @@
+"""The recipe in docs/ for adding a modality to one's own model works as it is written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.cli import app as cli
+from continual_mm.data.pack import read_pack, write_pack
+from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
+from continual_mm.runs.run import run
+
+PAGE = (Path(__file__).parents[1] / "docs" / "add-a-modality.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"<!-- (?P<mark>[^>]*) -->\n```\w+\n(?P<text>.*?)```", re.DOTALL)
+
+
+def block(mark, *, containing=""):
+    (found,) = [
+        m["text"] for m in BLOCK.finditer(PAGE) if m["mark"] == mark and containing in m["text"]
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Features as the first part of the recipe leaves them: embeddings that agree, and sound."""
+    folder = tmp_path_factory.mktemp("recipe")
+    dice = np.random.default_rng(0)
+    shared = dice.standard_normal((90, 12))
+    arrays = {name: shared @ dice.standard_normal((12, 512)) for name in ("video", "text")}
+    arrays["text"] = arrays["video"] + 5 * dice.standard_normal((90, 512))
+    rhythm = shared @ dice.standard_normal((12, 40))
+    arrays["audio"] = rhythm[:, None] + dice.standard_normal((90, 16, 40)) - 40
+    write_pack(
+        folder / "clips.npz",
+        {
+            **{name: values.astype(np.float32) for name, values in arrays.items()},
+            "ids": np.array([f"clip {n}" for n in range(90)]),
+            "split": np.repeat([0, 1, 2], 30),
+            "text_raw": np.array(["a caption"] * 90),
+            "audio_length": dice.integers(8, 17, 90),
+            "audio_kind": np.array("spectrogram"),
+        },
+    )
+    return folder
+
+
+def typed(command, capsys):
+    """Type a command, at a length that a test can wait for."""
+    words = shlex.split(command)
+    if words[1] == "run":
+        words = [w for w in words if w not in ("--seeds", "3")]
+        words += ["--set", "training.steps=4", "--set", "training.batch_size=16"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words[1:])
+    assert not ended.value.code, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def test_the_commands_of_the_recipe_train_and_compare(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    text = block("scenario: clips")
+    Path("add_audio.toml").write_text(text)
+    Path("moving.toml").write_text(text.replace('"identity"', '"linear"'))
+    lines = block("commands: clips").splitlines()
+    shown = [typed(line, capsys) for line in lines if line.startswith("continual-mm")]
+    assert "fine, a scenario" in shown[0]
+    assert "add_audio: R@1" in shown[-1]
+    assert "moving: R@1" in shown[-1]
+    printed = []
+    exec(block("python: run"), {"print": printed.append})
+    assert printed == [(90, 90)]
+
+
+def test_the_module_of_the_recipe_is_trained(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    printed = []
+    exec(block("python: clips"), {"print": printed.append})
+    assert printed[0]["forgetting"] == 0
+    assert printed[0]["old_pairs"] > 0.5
+
+
+def test_the_scenario_that_starts_from_a_run_goes_on_from_it(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    scenario = Scenario(
+        name="video_text",
+        space=SpaceSettings(dim=16, clusters=4),
+        training=Training(steps=4, batch_size=16),
+        stages=(Stage(add=("video", "text")),),
+    )
+    run(scenario, Strategy(name="naive"), read_pack("clips.npz"), Path("runs"), device="cpu")
+    Path("from_run.toml").write_text(block("scenario: run"))
+    typed("continual-mm run from_run.toml", capsys)
+    assert "from_run: R@1" in typed("continual-mm compare runs/from_run", capsys)
