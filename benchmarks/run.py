@@ -50,11 +50,11 @@ def compare(title: str, candidates: dict[str, Callable[[], object]], *, rounds: 
 
 def clips(items: int = 1200) -> Dataset:
     """Random features in the shapes of narrated_shapes."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     arrays = {
-        "video": dice.standard_normal((items, 12, 54)),
-        "audio": dice.standard_normal((items, 31, 40)),
-        "text": dice.standard_normal((items, 12, 32)),
+        "video": rng.standard_normal((items, 12, 54)),
+        "audio": rng.standard_normal((items, 31, 40)),
+        "text": rng.standard_normal((items, 12, 32)),
     }
     kinds = {"video": "frames", "audio": "spectrogram", "text": "tokens"}
     return Dataset.from_arrays(arrays, kinds=kinds)
@@ -94,11 +94,11 @@ def steps_of_strategies() -> None:
 
 def plans() -> None:
     """A distillation step from scratch, and from the potentials of the step before."""
-    dice = torch.Generator().manual_seed(0)
-    a, b = (torch.nn.functional.normalize(torch.randn(128, 256, generator=dice)) for _ in "ab")
+    rng = torch.Generator().manual_seed(0)
+    a, b = (torch.nn.functional.normalize(torch.randn(128, 256, generator=rng)) for _ in "ab")
     b = torch.nn.functional.normalize(a + 0.7 * b)
     teacher = 1 - a @ b.T
-    cost = (teacher + 0.01 * torch.randn(128, 128, generator=dice)).requires_grad_()
+    cost = (teacher + 0.01 * torch.randn(128, 128, generator=rng)).requires_grad_()
     known, guess = log_transport_plan(teacher, epsilon=0.07)
     compare(
         "plan distillation, 128 items",
@@ -145,9 +145,9 @@ def kmeans() -> None:
 
 def windows() -> None:
     """Largest values of 300 windows of a recording, as NumPy and as the store takes them."""
-    dice = np.random.default_rng(0)
-    count = dice.integers(8, 18, 300)
-    steps = dice.random((int(count.sum()), 2048), dtype=np.float32).astype(np.float16)
+    rng = np.random.default_rng(0)
+    count = rng.integers(8, 18, 300)
+    steps = rng.random((int(count.sum()), 2048), dtype=np.float32).astype(np.float16)
     starts, counts = np.cumsum(count) - count, torch.from_numpy(count)
     compare(
         "largest values of 300 windows",

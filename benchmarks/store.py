@@ -45,16 +45,16 @@ LEAST_SPEED, MOST_MEGABYTES = 0.9, 200
 
 def records(items: int) -> Iterator[dict[str, object]]:
     """Random features in the shapes of HowTo100M, sound and words of many lengths."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(items):
         held_out = (items - number - 1) // HELD_OUT
         yield {
             "ids": f"clip {number}",
             "split": (2, 1)[held_out] if held_out < 2 else 0,
             "text_raw": f"words of clip {number}",
-            "video": dice.standard_normal(4096, dtype=np.float32),
-            "audio": dice.standard_normal((dice.integers(50, 101), 40), dtype=np.float32),
-            "text": dice.standard_normal((dice.integers(1, 21), 300), dtype=np.float32),
+            "video": rng.standard_normal(4096, dtype=np.float32),
+            "audio": rng.standard_normal((rng.integers(50, 101), 40), dtype=np.float32),
+            "text": rng.standard_normal((rng.integers(1, 21), 300), dtype=np.float32),
         }
 
 

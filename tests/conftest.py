@@ -97,10 +97,10 @@ def dataset() -> "Dataset":
     """Four modalities with six numbers in common; items 0 to 79 are trained, 20 each score."""
     from continual_mm.data.dataset import Dataset
 
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
+    rng = np.random.default_rng(1)
+    shared = rng.standard_normal((120, 6))
     arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
+        name: (shared @ rng.standard_normal((6, size))).astype(np.float32)
         for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
     }
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))

@@ -27,12 +27,12 @@ def block(mark, *, containing=""):
 def folder(tmp_path_factory):
     """Features as the first part of the recipe leaves them: embeddings that agree, and sound."""
     folder = tmp_path_factory.mktemp("recipe")
-    dice = np.random.default_rng(0)
-    shared = dice.standard_normal((90, 12))
-    arrays = {name: shared @ dice.standard_normal((12, 512)) for name in ("video", "text")}
-    arrays["text"] = arrays["video"] + 5 * dice.standard_normal((90, 512))
-    rhythm = shared @ dice.standard_normal((12, 40))
-    arrays["audio"] = rhythm[:, None] + dice.standard_normal((90, 16, 40)) - 40
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((90, 12))
+    arrays = {name: shared @ rng.standard_normal((12, 512)) for name in ("video", "text")}
+    arrays["text"] = arrays["video"] + 5 * rng.standard_normal((90, 512))
+    rhythm = shared @ rng.standard_normal((12, 40))
+    arrays["audio"] = rhythm[:, None] + rng.standard_normal((90, 16, 40)) - 40
     write_pack(
         folder / "clips.npz",
         {
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
             "ids": np.array([f"clip {n}" for n in range(90)]),
             "split": np.repeat([0, 1, 2], 30),
             "text_raw": np.array(["a caption"] * 90),
-            "audio_length": dice.integers(8, 17, 90),
+            "audio_length": rng.integers(8, 17, 90),
             "audio_kind": np.array("spectrogram"),
         },
     )

@@ -30,7 +30,7 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.plugins.registry import BUILT_IN
 from continual_mm.runs.opening import open_scenario, open_strategy
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = ROOT / "scenarios" / "README.md"
@@ -197,7 +197,7 @@ def test_a_key_told_to_be_required_is_refused_if_missing(
     whole = blocks(page, "toml")[0]
     accept(whole, shelf, tmp_path)
     without = "\n".join(line for line in whole.splitlines() if not line.startswith(f"{key} ="))
-    with pytest.raises(RefusedError, match=key):
+    with pytest.raises(InputError, match=key):
         accept(without, shelf, tmp_path)
 
 

@@ -38,9 +38,9 @@ def typed(*arguments: str) -> int:
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
-    dice = np.random.default_rng(0)
-    shared = dice.standard_normal((90, 5))
-    arrays = {name: shared @ dice.standard_normal((5, 6)) for name in ("depth", "touch", "smell")}
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((90, 5))
+    arrays = {name: shared @ rng.standard_normal((5, 6)) for name in ("depth", "touch", "smell")}
     ids = np.array([f"item{row}" for row in range(90)])
     write_pack(tmp_path / "mine.npz", {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
     text = SCENARIO.format(pack="mine.npz", first="depth", second="touch", third="smell")

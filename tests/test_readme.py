@@ -55,5 +55,5 @@ def test_a_store_is_written_and_read_as_the_page_on_real_data_says(
 def test_the_scenario_of_the_readme_is_sound():
     document = tomllib.loads(block("toml", after="# Your own scenario".replace("# ", "## ")))
     draft = draft_scenario(document, name="mine", folder=".", file="mine.toml")
-    assert not draft.complaints
+    assert not draft.problems
     assert [len(a.trained) for a in plan(draft.scenario, CARD)] == [1, 1]

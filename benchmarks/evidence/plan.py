@@ -11,7 +11,7 @@ from continual_mm.definitions.catalog import Entry
 from continual_mm.definitions.modality import DatasetCard
 from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.runs.opening import OpenedScenario, open_scenario, open_strategy, read_settings
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 HERE = Path(__file__).parent
 
@@ -93,7 +93,7 @@ class Plan:
         """All runs of a part, or of ``all`` parts: seed 0 of everything first, then seed 1.
 
         Raises:
-            RefusedError: If a definition cannot be used, or a strategy is named that is not there.
+            InputError: If a definition cannot be used, or a strategy is named that is not there.
         """
         strategies = {one.name: one for one in self._strategies()}
         missing = self.missing(data)
@@ -122,11 +122,11 @@ class Plan:
         """Scenarios whose validation items choose the strategies' numbers.
 
         Raises:
-            RefusedError: If the pack of one is not there: other scenarios choose other numbers.
+            InputError: If the pack of one is not there: other scenarios choose other numbers.
         """
         if missing := self.missing(data):
             remedy = "give the folder with --data"
-            raise RefusedError(Complaint(name, why, remedy) for name, why in missing.items())
+            raise InputError(Problem(name, why, remedy) for name, why in missing.items())
         wanted = self._document["tuning"]["scenarios"]
         found = {
             opened.scenario.name: opened
@@ -139,8 +139,8 @@ class Plan:
         named: list[str] = self._document["part"][part].get("strategies", list(known))
         if absent := [name for name in named if name not in known]:
             remedy = f"there are {', '.join(known)}"
-            raise RefusedError(
-                Complaint(f"plan.toml, [part.{part}]", f"no strategy {name!r}", remedy)
+            raise InputError(
+                Problem(f"plan.toml, [part.{part}]", f"no strategy {name!r}", remedy)
                 for name in absent
             )
         return named

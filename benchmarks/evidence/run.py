@@ -24,7 +24,7 @@ from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.listener import Listener
 from continual_mm.runs.parallel import Outcome, Task, run_many
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 OPTIONS = {"device": "cpu", "checkpoint_every": 0, "board": False}
 """None of these changes a number; all of them save time."""
@@ -162,7 +162,7 @@ def forget(tasks: Sequence[Task], planned: Sequence[Planned]) -> None:
         wanted = definition(run.scenario, run.strategy, run.card, run.seed)
         try:
             RunFolder(task.folder).check(wanted)
-        except RefusedError:
+        except InputError:
             shutil.rmtree(task.folder)
 
 
@@ -248,8 +248,8 @@ def main(given: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except RefusedError as error:
-        sys.exit("\n".join(map(str, error.complaints)))
+    except InputError as error:
+        sys.exit("\n".join(map(str, error.problems)))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from there")
         sys.exit(INTERRUPTED)

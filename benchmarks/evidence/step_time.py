@@ -24,7 +24,7 @@ from continual_mm.comparison.finished import read_finished
 from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
 from continual_mm.runs.run import run
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import written
 
 PLAIN = "naive"
@@ -55,7 +55,7 @@ def measure(planned: Planned, dataset: Dataset) -> float:
         )
         found = read_finished(Path(folder) / f"{planned}").step_seconds
     if found is None:
-        raise RefusedError(Complaint(f"{planned}", "no two steps to time", "give more --steps"))
+        raise InputError(Problem(f"{planned}", "no two steps to time", "give more --steps"))
     return found
 
 
@@ -129,5 +129,5 @@ def main(given: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except RefusedError as error:
-        sys.exit("\n".join(map(str, error.complaints)))
+    except InputError as error:
+        sys.exit("\n".join(map(str, error.problems)))

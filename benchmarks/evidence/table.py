@@ -18,7 +18,7 @@ from continual_mm.comparison.collect import grouped
 from continual_mm.comparison.estimates import Estimate
 from continual_mm.comparison.exported import read_exported
 from continual_mm.comparison.finished import FinishedRun
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import written
 
 REFERENCES = ("recommended_128", "recommended", "recommended_32", "naive")
@@ -151,7 +151,7 @@ def write(plan: Plan, folder: Path) -> None:
     """Write both files into the folder of the results.
 
     Raises:
-        RefusedError: If the results are missing or damaged.
+        InputError: If the results are missing or damaged.
     """
     known = grouped(read_exported(folder))
     times = step_times(folder)
@@ -184,5 +184,5 @@ def main(given: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except RefusedError as error:
-        sys.exit("\n".join(map(str, error.complaints)))
+    except InputError as error:
+        sys.exit("\n".join(map(str, error.problems)))

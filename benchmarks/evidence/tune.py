@@ -21,7 +21,7 @@ from continual_mm.runs.tuning.plan import Plan as Search
 from continual_mm.runs.tuning.plan import searched
 from continual_mm.runs.tuning.result import Tuned, write_strategy
 from continual_mm.runs.tuning.search import tune
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 OPTIONS = {"board": False, "checkpoint_every": 0, "device": "cpu"}
 
@@ -44,7 +44,7 @@ def tuned(name: str, out: Path, data: Path | None) -> Tuned | None:
     )
     found, failed = tune(search, threads=1)
     if failed:
-        raise RefusedError(Complaint(str(one.folder), one.error, "try again") for one in failed)
+        raise InputError(Problem(str(one.folder), one.error, "try again") for one in failed)
     return found
 
 
@@ -82,7 +82,7 @@ def main() -> int:
             for name, found in zip(names, pool.map(work, names), strict=True):
                 print(told(name, found), flush=True)
                 searches.append(found)
-    except RefusedError as error:
+    except InputError as error:
         print(error, file=sys.stderr)
         return 2
     for found in searches if given.write else ():  # a search begins with the values of the file

@@ -9,7 +9,7 @@ from grid import IncompleteError, Place, carry_out
 from plans import PLANS, Plan
 from tables import write
 
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 RESULTS = Path(__file__).parent / "results"
 DATA = "CONTINUAL_MM_TEST_DATA"
@@ -40,7 +40,7 @@ def done(plan: Plan, place: Place, results: Path) -> bool:
         return True
     try:
         print(write(carry_out(plan, place), results))
-    except (IncompleteError, RefusedError) as error:
+    except (IncompleteError, InputError) as error:
         print(f"{plan.name}: {error}", file=sys.stderr)
         return False
     return True

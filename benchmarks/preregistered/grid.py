@@ -135,7 +135,7 @@ def carry_out(plan: Plan, place: Place) -> Findings:
 
     Raises:
         IncompleteError: If a run failed; the same call goes on.
-        RefusedError: If data or definitions cannot be used.
+        InputError: If data or definitions cannot be used.
     """
     scenarios = {seed: scenario_of(plan, seed, place) for seed in place.seeds}
     train = trainer(scenarios, place)

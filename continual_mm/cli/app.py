@@ -12,7 +12,7 @@ from continual_mm.cli import results as cli_results
 from continual_mm.cli import terminal
 from continual_mm.cli import train as cli_training
 from continual_mm.cli import tune as cli_tuning
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended."""
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code: int | None = None
     try:
         code = app.main(arguments, prog_name="continual-mm", standalone_mode=False)
-    except RefusedError as error:
+    except InputError as error:
         terminal.print_refusal(error)
         code = 2
     except click.ClickException as error:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from continual_mm.preparation.formats.recipe import Mode
     from continual_mm.preparation.formats.records import DType
 
 SHOWN = 5
-"""Complaints about what was left out that are shown; the file has all."""
+"""Problems about what was left out that are shown; the file has all."""
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -27,7 +27,7 @@ def check_new(target: Path) -> None:
     """Refuse a target that is there."""
     if target.exists() or target.is_symlink():
         remedy = "remove it, or choose another name"
-        raise RefusedError(Complaint(str(target), "is there already", remedy))
+        raise InputError(Problem(str(target), "is there already", remedy))
 
 
 class Conversion:
@@ -44,7 +44,7 @@ class Conversion:
         reference: Whether the mistakes of the published programs are kept.
 
     Raises:
-        RefusedError: If the target has no name, or is there.
+        InputError: If the target has no name, or is there.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Conversion:
         reference: bool = False,
     ) -> None:
         if target.name in ("", ".."):
-            raise RefusedError(Complaint("--to", f"'{target}' names nothing new", "give a name"))
+            raise InputError(Problem("--to", f"'{target}' names nothing new", "give a name"))
         check_new(target)
         self.target, self.dtype = target, dtype
         from continual_mm.preparation.formats.recipe import Report
 
         self.report: Report = Report(skip=skip)
-        self.complaints: list[Complaint] | None = self.report.skipped if skip else None
+        self.problems: list[Problem] | None = self.report.skipped if skip else None
         self._vectors = vectors
         self._mode: Mode = "reference" if reference else "robust"
 
@@ -72,7 +72,7 @@ class Conversion:
         from continual_mm.preparation.formats.word_vectors import open_vectors
 
         if self._vectors is None:
-            raise RefusedError(Complaint("--vectors", "is missing", "give a file of word vectors"))
+            raise InputError(Problem("--vectors", "is missing", "give a file of word vectors"))
         return open_vectors(self._vectors)
 
     def recipe(self, **given: Any) -> Any:
@@ -141,7 +141,7 @@ class Conversion:
         Args:
             records: Any number.
             kinds: By modality.
-            source: What to call them in complaints.
+            source: What to call them in problems.
             unit: What they are called while they are counted.
             filled: Modality -> time that its items are filled up to in reference mode.
             provenance: How published files were read, if they were.
@@ -156,7 +156,7 @@ class Conversion:
                 self.target,
                 layout=layout,
                 dtype=self.dtype,
-                left_out=self.complaints,
+                left_out=self.problems,
                 provenance=provenance,
             )
 
@@ -218,9 +218,9 @@ class Conversion:
         if isinstance(error, OSError):
             place = str(error.filename or self.target)
             problem = f"cannot be read or written: {error.strerror or error}"
-            raise RefusedError(Complaint(place, problem)) from error
+            raise InputError(Problem(place, problem)) from error
 
-    def _tell_left_out(self, found: list[Complaint]) -> None:
+    def _tell_left_out(self, found: list[Problem]) -> None:
         file = _list_of(self.target)
         listed = f"listed in {file}"
         try:
@@ -229,8 +229,8 @@ class Conversion:
             write_left_out(found, file)
         except OSError as error:
             listed = f"but {file} cannot be written: {error.strerror or error}"
-        for complaint in found[:SHOWN]:
-            terminal.err.print(f"left out: {' '.join(str(complaint).splitlines())}")
+        for problem in found[:SHOWN]:
+            terminal.err.print(f"left out: {' '.join(str(problem).splitlines())}")
         terminal.err.print(f"left out: {len(found):,} in all, {listed}")
 
 

@@ -13,7 +13,7 @@ from continual_mm.cli.options import A_PATH
 from continual_mm.data import cards as shelf
 from continual_mm.definitions.modality import SPLITS
 from continual_mm.preparation.formats.machine.fault import shown
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
@@ -140,7 +140,7 @@ def howto100m(
                 recipe=recipe,
                 held_out=held_out,
                 dtype=conversion.dtype,
-                left_out=conversion.complaints,
+                left_out=conversion.problems,
                 provenance=conversion.provenance("howto100m", words, recipe, grown=True),
             )
     conversion.tell()
@@ -204,7 +204,7 @@ def crosstask(
                 vectors=vectors,
                 recipe=recipe,
                 dtype=conversion.dtype,
-                left_out=conversion.complaints,
+                left_out=conversion.problems,
                 provenance=conversion.provenance("crosstask", vectors, recipe),
             )
     conversion.tell()
@@ -233,7 +233,7 @@ def _steps_protocol(target: Path | None, shown: Path) -> str:
 def _check_folder(target: Path, name: str) -> None:
     if target.suffix == ".npz":
         problem, remedy = "is the name of a pack", f"{name} becomes a store: name a folder"
-        raise RefusedError(Complaint(str(target), problem, remedy))
+        raise InputError(Problem(str(target), problem, remedy))
 
 
 def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Command:
@@ -253,9 +253,7 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
         forms = ((train, train_form, 0), (test, test_form, 2))
         given = [(path, getattr(files, form), split) for path, form, split in forms if path]
         if not given:
-            raise RefusedError(
-                Complaint(name, "there is nothing to read", "give --train or --test")
-            )
+            raise InputError(Problem(name, "there is nothing to read", "give --train or --test"))
         with Conversion(target or shelf.place_of(name), **how) as conversion:
             words, recipe = conversion.vectors(), conversion.recipe()
             opened = [files.open_clips(path, form, split=split) for path, form, split in given]

@@ -14,7 +14,7 @@ from continual_mm.definitions import catalog
 from continual_mm.plugins import registry as built_in
 from continual_mm.plugins import registry as plugins
 from continual_mm.space import registry as towers
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
 
@@ -92,7 +92,7 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
         try:
             entry = catalog.which_shelf(name)
             checked = _checked(entry)
-        except RefusedError as error:
+        except InputError as error:
             terminal.print_refusal(error)
             wrong = True
         else:
@@ -119,7 +119,7 @@ def copy(name: str, to: Path) -> None:
     entry = catalog.which_shelf(name)
     target = to if to.suffix == ".toml" and not to.is_dir() else to / entry.path.name
     if target.exists():
-        raise RefusedError(Complaint(str(target), "is there already", "name another file"))
+        raise InputError(Problem(str(target), "is there already", "name another file"))
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(entry.path, target)
     use = f"{target}" if entry.shelf == "scenarios" else f"{DEMO_SCENARIO} --strategy {target}"

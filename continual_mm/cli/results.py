@@ -8,7 +8,7 @@ import click
 
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_PATH
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from continual_mm.comparison.compare import Comparison
@@ -35,7 +35,7 @@ def compare(
         _compare_protocol(folders, protocol, baseline, format_, by_task=by_task)
         return
     if by_task:
-        raise RefusedError(Complaint("--by-task", "goes with --protocol", "name a protocol"))
+        raise InputError(Problem("--by-task", "goes with --protocol", "name a protocol"))
     from continual_mm.comparison import tables
     from continual_mm.comparison.compare import compare as compared
 
@@ -133,7 +133,7 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
     """Open TensorBoard on the runs in a folder."""
     if not folder.is_dir():
         remedy = "give the folder that runs went into"
-        raise RefusedError(Complaint(str(folder), "no such folder", remedy))
+        raise InputError(Problem(str(folder), "no such folder", remedy))
     from continual_mm.runs.board.server import serve
 
     serve(folder, port=port, browser=browser, tell=terminal.out.print)

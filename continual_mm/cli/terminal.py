@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.definitions.arrivals import Arrival
@@ -75,7 +75,7 @@ def _length(training: "Training") -> str:
     return f"{training.steps} ({epochs})" if training.steps else epochs
 
 
-def print_refusal(error: RefusedError) -> None:
+def print_refusal(error: InputError) -> None:
     """Everything that was found wrong, a line each, on standard error."""
-    for complaint in error.complaints:
-        err.print(f"continual-mm: {' '.join(str(complaint).splitlines())}")
+    for problem in error.problems:
+        err.print(f"continual-mm: {' '.join(str(problem).splitlines())}")

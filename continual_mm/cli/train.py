@@ -11,7 +11,7 @@ from continual_mm.cli import terminal
 from continual_mm.cli.options import A_COUNT, DEMO_SCENARIO, out_option, training_options
 from continual_mm.data import cards as shelf
 from continual_mm.definitions import catalog
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
@@ -56,7 +56,7 @@ def definitions(
     """What the names given stand for, with ``settings`` instead of what the files say.
 
     Raises:
-        RefusedError: If anything is wrong with them, or data that they need are not here.
+        InputError: If anything is wrong with them, or data that they need are not here.
     """
     from continual_mm.runs import opening
 
@@ -66,7 +66,7 @@ def definitions(
     entries = [catalog.find("strategies", name) for name in strategies]
     chosen = opening.open_strategies(entries, given)
     if lacking := shelf.absent(name for one in opened for name in one.scenario.datasets):
-        raise RefusedError(lacking)
+        raise InputError(lacking)
     for one in opened:
         from continual_mm.evaluation.checks import strangers
 
@@ -80,8 +80,8 @@ def ready(strategies: "Sequence[Strategy]") -> "Sequence[Strategy]":
     from continual_mm.plugins import registry
 
     lacking = {strategy.name: registry.missing(strategy) for strategy in strategies}
-    for complaint in (one for found in lacking.values() for one in found):
-        terminal.err.print(f"continual-mm: left out: {complaint}")
+    for problem in (one for found in lacking.values() for one in found):
+        terminal.err.print(f"continual-mm: left out: {problem}")
     return [strategy for strategy in strategies if not lacking[strategy.name]]
 
 

@@ -10,7 +10,7 @@ from continual_mm.cli.options import A_COUNT, A_PATH, training_options
 from continual_mm.cli.train import definitions, end_after
 from continual_mm.definitions import catalog
 from continual_mm.definitions.rules import METRICS
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 
 @click.command(short_help="Search a strategy's numbers on validation items.")
@@ -98,7 +98,7 @@ def _tuning() -> Any:
         if error.name != "optuna":
             raise
         remedy = "pip install 'continual-mm[tune]'"
-        raise RefusedError(Complaint("tune", "Optuna is not installed", remedy)) from error
+        raise InputError(Problem("tune", "Optuna is not installed", remedy)) from error
 
 
 def _show_tuned(found: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from continual_mm.comparison.exported import read_exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.runs.status import find_exports, find_runs, is_finished
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 
 
 def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
@@ -21,8 +21,8 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
         The finished runs, and the folders of unfinished ones.
 
     Raises:
-        RefusedError: If a folder is missing, if there is no finished run in any of them, or, with
-            a complaint for each run, if files of finished runs are damaged.
+        InputError: If a folder is missing, if there is no finished run in any of them, or, with
+            a problem for each run, if files of finished runs are damaged.
     """
     places = [Path(folder) for folder in folders]
     found = find_runs(places)
@@ -32,21 +32,21 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
         shown = ", ".join(map(str, places)) or "no folder"
         problem = f"no finished run among {len(found)}" if found else "there is no run in it"
         remedy = "give a folder that continual-mm run wrote to; an unfinished run goes on with it"
-        raise RefusedError(Complaint(shown, problem, remedy))
+        raise InputError(Problem(shown, problem, remedy))
     runs: list[FinishedRun] = []
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     for path in finished:
         try:
             runs.append(read_finished(path))
-        except RefusedError as error:
-            complaints += error.complaints
+        except InputError as error:
+            problems += error.problems
     for path in exports:
         try:
             runs += read_exported(path)
-        except RefusedError as error:
-            complaints += error.complaints
-    if complaints:
-        raise RefusedError(complaints)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
     return runs, [path for path in found if path not in finished]
 
 
@@ -54,41 +54,41 @@ def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun
     """Sort runs by scenario and strategy; seeds ascend.
 
     Raises:
-        RefusedError: If runs of one name have different definitions, or a seed is there twice: to
+        InputError: If runs of one name have different definitions, or a seed is there twice: to
             pool them would be wrong, and to choose between them arbitrary.
     """
     groups: dict[str, dict[str, list[FinishedRun]]] = {}
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     firsts: dict[str, FinishedRun] = {}
     for run in sorted(runs, key=lambda run: (run.scenario, run.strategy, run.seed)):
         first = firsts.setdefault(run.scenario, run)
-        complaints += _misfit(f"scenario '{run.scenario}'", first, first.task, run, run.task)
+        problems += _misfit(f"scenario '{run.scenario}'", first, first.task, run, run.task)
         peers = groups.setdefault(run.scenario, {}).setdefault(run.strategy, [])
         if peers:
-            complaints += _misfit_among(peers, run)
+            problems += _misfit_among(peers, run)
         peers.append(run)
-    if complaints:
-        raise RefusedError(complaints)
+    if problems:
+        raise InputError(problems)
     return groups
 
 
-def _misfit_among(peers: list[FinishedRun], run: FinishedRun) -> Iterator[Complaint]:
+def _misfit_among(peers: list[FinishedRun], run: FinishedRun) -> Iterator[Problem]:
     """What keeps a run from being one more seed of a strategy."""
     first, last = peers[0], peers[-1]
     what = f"strategy '{run.strategy}'"
     yield from _misfit(what, first, first.protection, run, run.protection)
     if last.seed == run.seed:
         problem = f"seed {run.seed} of {what} is also in {last.folder}"
-        yield Complaint(str(run.folder), problem, "give one of the two")
+        yield Problem(str(run.folder), problem, "give one of the two")
 
 
 def _misfit(
     what: str, first: FinishedRun, expected: Any, run: FinishedRun, given: Any
-) -> Iterator[Complaint]:
+) -> Iterator[Problem]:
     keys = list(differing(expected, given))
     if keys:
         problem = f"{what} is not that of {first.folder}: {first_few(keys)} differ"
-        yield Complaint(str(run.folder), problem, "compare them separately")
+        yield Problem(str(run.folder), problem, "compare them separately")
 
 
 def differing(first: Any, second: Any, where: str = "") -> Iterator[str]:

@@ -123,7 +123,7 @@ def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
         baseline: The strategy that differences are taken to.
 
     Raises:
-        RefusedError: If there is no finished run, a file is damaged, or runs of one name were
+        InputError: If there is no finished run, a file is damaged, or runs of one name were
             defined differently.
     """
     runs, unfinished = collect(folders)

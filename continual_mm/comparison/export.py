@@ -28,7 +28,7 @@ from continual_mm.comparison.exported import (
 )
 from continual_mm.comparison.finished import FinishedRun, ranked_stages
 from continual_mm.comparison.run_table import HEADINGS, table
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 from continual_mm.system.files import clear_temporary, locked, write_json, written
 
 LOCK = "export.lock"
@@ -63,7 +63,7 @@ def export(folders: Iterable[Path], to: Path, *, force: bool = False) -> Merged:
         force: Let new runs replace those that do not go with them.
 
     Raises:
-        RefusedError: If there is no finished run, a file is damaged, or a run is there already with
+        InputError: If there is no finished run, a file is damaged, or a run is there already with
             another definition or other numbers.
     """
     found, _ = collect(folders)
@@ -79,7 +79,7 @@ def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
         force: As for :func:`merge`.
 
     Raises:
-        RefusedError: As :func:`merge` does, or if a file is damaged, or another process does not
+        InputError: As :func:`merge` does, or if a file is damaged, or another process does not
             come to an end.
     """
     merge([], runs, force=force)  # what contradicts itself leaves no folder behind
@@ -99,11 +99,11 @@ def _alone(folder: Path) -> Iterator[None]:
             try:
                 stack.enter_context(locked(folder / LOCK))
                 break
-            except RefusedError as error:
+            except InputError as error:
                 if time.monotonic() >= end:
                     problem = f"another process has been at work in it for {PATIENCE:.0f} seconds"
                     remedy = "wait for it, or export into another folder"
-                    raise RefusedError(Complaint(str(folder), problem, remedy)) from error
+                    raise InputError(Problem(str(folder), problem, remedy)) from error
                 time.sleep(0.05)
         yield
 
@@ -112,7 +112,7 @@ def exported(to: Path) -> list[FinishedRun]:
     """Runs that a folder has already; none if no export into it came to its end.
 
     Raises:
-        RefusedError: If a file is damaged, or missing while another one is there.
+        InputError: If a file is damaged, or missing while another one is there.
     """
     there = any((to / name).exists() for name in (ROWS, DEFINITIONS, RANKS))
     begun = (to / UNFINISHED).exists() and not (to / ROWS).exists()
@@ -129,7 +129,7 @@ def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: boo
             strategy with another definition, and of the same seed with other numbers.
 
     Raises:
-        RefusedError: If new runs do not belong together, or, without ``force``, with the others.
+        InputError: If new runs do not belong together, or, without ``force``, with the others.
     """
     known = {_key(run): run for run in kept}
     added: dict[tuple[Any, ...], FinishedRun] = {}
@@ -142,7 +142,7 @@ def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: boo
     grouped([*added.values(), *twice])
     clashes = {_key(run): found for run in added.values() if (found := list(_clashes(kept, run)))}
     if clashes and not force:
-        raise RefusedError(_complaint(added[key], found[0]) for key, found in clashes.items())
+        raise InputError(_problem(added[key], found[0]) for key, found in clashes.items())
     stale = {_key(old) for found in clashes.values() for _, olds in found for old in olds}
     runs = {key: run for key, run in known.items() if key not in stale} | added
     return Merged([runs[key] for key in sorted(runs)], len(added.keys() - known.keys()), len(stale))
@@ -183,9 +183,9 @@ def _clashes(
         yield f"seed {run.seed} of strategy '{run.strategy}' is there with other numbers", same
 
 
-def _complaint(run: FinishedRun, clash: tuple[str, list[FinishedRun]]) -> Complaint:
+def _problem(run: FinishedRun, clash: tuple[str, list[FinishedRun]]) -> Problem:
     remedy = "--force replaces what is there; or export into another folder"
-    return Complaint(str(run.folder), clash[0], remedy)
+    return Problem(str(run.folder), clash[0], remedy)
 
 
 def write(runs: Sequence[FinishedRun], to: Path) -> None:
@@ -196,7 +196,7 @@ def write(runs: Sequence[FinishedRun], to: Path) -> None:
     by a file; without it nobody could know that rows were not lost.
 
     Raises:
-        RefusedError: If runs do not belong together.
+        InputError: If runs do not belong together.
     """
     groups = grouped(runs)
     with written(to / UNFINISHED):
@@ -255,7 +255,7 @@ def _check_rows(run: FinishedRun, rows: dict[str, NDArray[np.int64]]) -> None:
     for (_, pair), ranked in run.ranked.items():
         if not np.array_equal(rows.setdefault(pair, ranked.rows), ranked.rows):
             problem = f"has other test items of {pair} than further runs of the scenario"
-            raise RefusedError(Complaint(str(run.folder), problem, "export it by itself"))
+            raise InputError(Problem(str(run.folder), problem, "export it by itself"))
 
 
 def _line(run: FinishedRun) -> NDArray[np.float64]:

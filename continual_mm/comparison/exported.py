@@ -33,7 +33,7 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.metrics.answers import Answers
 from continual_mm.runs import records
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 UNITS, VALUES, GROUPS = "protocol-units", "protocol-values", "protocol-groups"
 """How the names of arrays begin: queries of a scenario, values of a strategy's seeds, and names of
@@ -46,7 +46,7 @@ def judged_arrays(
     """Name and array of everything that protocols found in a scenario.
 
     Raises:
-        RefusedError: If runs were asked different queries, or after different stages.
+        InputError: If runs were asked different queries, or after different stages.
     """
     units: dict[str, NDArray[np.int64]] = {}
     groups: dict[str, tuple[str, ...]] = {}
@@ -78,9 +78,9 @@ def same_answers(first: FinishedRun, second: FinishedRun) -> bool:
     )
 
 
-def _odd(run: FinishedRun, problem: str) -> RefusedError:
+def _odd(run: FinishedRun, problem: str) -> InputError:
     rest = "than further runs of the scenario"
-    return RefusedError(Complaint(str(run.folder), f"{problem} {rest}", "export it by itself"))
+    return InputError(Problem(str(run.folder), f"{problem} {rest}", "export it by itself"))
 
 
 def _small(values: NDArray[np.float64]) -> NDArray[Any]:
@@ -100,7 +100,7 @@ def read_judged(
 
     Args:
         archive: The export's, in which the seed is known to be.
-        findings: Takes complaints.
+        findings: Takes problems.
         task: What all runs of the scenario have in common.
         run: Names of scenario and strategy, and the seed.
         stages: Of the scenario; after the last one every protocol was scored.
@@ -198,12 +198,12 @@ def read_exported(folder: Path) -> list[FinishedRun]:
     """Read exported runs, also while another process adds to them.
 
     Raises:
-        RefusedError: If a file is missing or damaged, or files do not belong together.
+        InputError: If a file is missing or damaged, or files do not belong together.
     """
     before = _state(folder)
     try:
         return _read(folder)
-    except RefusedError:
+    except InputError:
         if _state(folder) == before:
             raise
     return read_exported(folder)
@@ -227,9 +227,9 @@ def _read(folder: Path) -> list[FinishedRun]:
             if not (folder / UNFINISHED).exists():  # else rows came last, and are those of before
                 reader.check_rest(rows)
         findings.refuse()
-    except RefusedError as error:
-        raise RefusedError(
-            Complaint(one.place, one.problem, REMEDY) for one in error.complaints
+    except InputError as error:
+        raise InputError(
+            Problem(one.place, one.message, REMEDY) for one in error.problems
         ) from error
     return runs
 
@@ -252,7 +252,7 @@ def _rows(path: Path) -> list[RunRow]:
         if not (fault := _fault(rows, expected=expected)):
             return rows
         problem = f"is damaged: {fault}"
-    raise RefusedError(Complaint(str(path), problem, REMEDY))
+    raise InputError(Problem(str(path), problem, REMEDY))
 
 
 def _fault(rows: list[RunRow], *, expected: bool) -> str:
@@ -286,11 +286,11 @@ class _Reader:
                     raise self._ill_defined(f"defines '{each.definition.name}' in '{place}' twice")
                 self._strategies[place, each.definition.name] = each.definition
 
-    def _ill_defined(self, problem: str) -> RefusedError:
-        return RefusedError(Complaint(str(self._folder / DEFINITIONS), problem))
+    def _ill_defined(self, problem: str) -> InputError:
+        return InputError(Problem(str(self._folder / DEFINITIONS), problem))
 
     def run(self, row: RunRow) -> FinishedRun | None:
-        """The run of a row; None, and a complaint, if it lacks something."""
+        """The run of a row; None, and a problem, if it lacks something."""
         known = self._scenarios.get(row.scenario)
         strategy = self._strategies.get((row.scenario, row.strategy))
         if known is None or strategy is None:

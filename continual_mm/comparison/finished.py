@@ -21,7 +21,7 @@ from continual_mm.definitions.scenario import ProtocolKind
 from continual_mm.metrics.answers import SERIES, Answers, Series, counted
 from continual_mm.runs import records
 from continual_mm.runs.history import stability
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 
 class DefinitionRecord(records.Record):
@@ -45,13 +45,13 @@ def kinds_of(scenario: Mapping[str, Any]) -> dict[str, str]:
 def read_answers(
     archive: Archive, place: str, series: Series, findings: Findings
 ) -> Answers | None:
-    """One series at the end of one stage; None, and a complaint, if it cannot be what a run wrote.
+    """One series at the end of one stage; None, and a problem, if it cannot be what a run wrote.
 
     Args:
         archive: The file of the stage.
         place: What stands before ``/units`` and ``/values``.
         series: What is read.
-        findings: Takes complaints.
+        findings: Takes problems.
     """
     units, values = (archive.read(f"{place}/{part}") for part in ("units", "values"))
     if units is None or values is None:
@@ -184,7 +184,7 @@ def read_finished(folder: Path) -> FinishedRun:
     """Read a finished run.
 
     Raises:
-        RefusedError: If a file is missing or damaged.
+        InputError: If a file is missing or damaged.
     """
     definition = records.read(records.Definition, folder / "definition.json")
     cost = records.read(records.Cost, folder / "cost.json")
@@ -246,7 +246,7 @@ def _chance(scores: records.Scores, path: Path) -> dict[str, float]:
         problem = (
             f"is damaged: no {records.SPLIT} score of {', '.join(lacking)} after the last stage"
         )
-        raise RefusedError(Complaint(str(path), problem, records.REMEDY))
+        raise InputError(Problem(str(path), problem, records.REMEDY))
     return {name: float(np.mean(values)) for name, values in directions.items()}
 
 
@@ -278,14 +278,14 @@ def _opened(path: Path) -> Iterator[tuple[Archive, Findings]]:
         with Archive(path, findings) as archive:
             yield archive, findings
         findings.refuse()
-    except RefusedError as error:
-        raise RefusedError(
-            Complaint(one.place, one.problem, records.REMEDY) for one in error.complaints
+    except InputError as error:
+        raise InputError(
+            Problem(one.place, one.message, records.REMEDY) for one in error.problems
         ) from error
 
 
 def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
-    """One pair's ranks; None, and a complaint, if they cannot be what a run wrote."""
+    """One pair's ranks; None, and a problem, if they cannot be what a run wrote."""
     rows_name = f"{records.SPLIT}/{pair}/rows"
     rows = archive.read(rows_name)
     ranks = []

@@ -11,7 +11,7 @@ from continual_mm.comparison.estimates import REPLICATES, Estimate, Floats, afte
 from continual_mm.comparison.finished import FinishedRun
 from continual_mm.metrics.answers import SERIES, Answers, Measure, Series, by_group
 from continual_mm.metrics.bootstrap import resample_weights
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 _DICE = 1
 """Where the dice start; the same runs always have the same intervals."""
@@ -92,7 +92,7 @@ def compare_protocol(
         baseline: The strategy that differences are taken to.
 
     Raises:
-        RefusedError: If no run has such a protocol, or the runs cannot be compared.
+        InputError: If no run has such a protocol, or the runs cannot be compared.
     """
     runs, unfinished = collect(folders)
     notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]
@@ -104,7 +104,7 @@ def compare_protocol(
     if not tables:
         known = dict.fromkeys(name for run in runs for name in run.protocols)
         remedy = f"{suggestion(protocol, known)}there are {', '.join(known) or 'none'}"
-        raise RefusedError(Complaint(f"--protocol {protocol}", "no run was scored by it", remedy))
+        raise InputError(Problem(f"--protocol {protocol}", "no run was scored by it", remedy))
     if not any(row.strategy == baseline for table in tables for row in table.rows):
         notes.append(f"no finished run of the baseline {baseline}, hence no differences")
     every = [row for table in tables for row in table.rows]
@@ -167,7 +167,7 @@ def _check_units(
 ) -> None:
     if not np.array_equal(units, answers.units):
         problem = f"runs of protocol '{protocol}' asked different queries"
-        raise RefusedError(Complaint(f"scenario '{scenario}'", problem, "compare them separately"))
+        raise InputError(Problem(f"scenario '{scenario}'", problem, "compare them separately"))
 
 
 def _weights(queries: int) -> Floats:

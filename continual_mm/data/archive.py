@@ -16,7 +16,7 @@ import numpy.lib.format as npy
 from numpy.typing import NDArray
 
 from continual_mm.data.findings import Findings
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 _UNREADABLE = (
     ArithmeticError,
@@ -61,10 +61,10 @@ class Archive:
 
         Args:
             path: The file.
-            findings: Takes complaints about columns, here and in :meth:`read`.
+            findings: Takes problems about columns, here and in :meth:`read`.
 
         Raises:
-            RefusedError: If it is no .npz file at all.
+            InputError: If it is no .npz file at all.
         """
         self._findings = findings
         self._zip = _open(path, findings.source)
@@ -88,7 +88,7 @@ class Archive:
         self._zip.close()
 
     def read(self, column: str) -> NDArray[Any] | None:
-        """Read one array; None, and a complaint, if its bytes are damaged."""
+        """Read one array; None, and a problem, if its bytes are damaged."""
         try:
             with self._zip.open(f"{column}.npy") as stream:
                 array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
@@ -136,7 +136,7 @@ def _open(path: Path, source: str) -> zipfile.ZipFile:
             problem, remedy = "is cut short or damaged", "copy or write it again"
         else:
             problem = "is no .npz file"
-    raise RefusedError(Complaint(source, problem, remedy))
+    raise InputError(Problem(source, problem, remedy))
 
 
 def _read_header(stream: IO[bytes]) -> Header:

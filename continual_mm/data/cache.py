@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
 """Environment variable that names another cache folder than the user's."""
@@ -51,7 +51,7 @@ def cached_pack(
         make: Gives the columns.
 
     Raises:
-        RefusedError: If the folder cannot be written.
+        InputError: If the folder cannot be written.
     """
     folder = cache_folder()
     path = folder / f"{name}.npz"
@@ -64,10 +64,10 @@ def cached_pack(
     return path
 
 
-def no_cache(folder: Path, error: OSError) -> RefusedError:
+def no_cache(folder: Path, error: OSError) -> InputError:
     """The refusal where the cache folder cannot be written."""
     remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
-    return RefusedError(Complaint(str(folder), f"no cache ({error})", remedy))
+    return InputError(Problem(str(folder), f"no cache ({error})", remedy))
 
 
 def _write(path: Path, pack: Mapping[str, NDArray[np.generic]]) -> None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from platformdirs import user_data_path
 
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 DATA_VARIABLE = "CONTINUAL_MM_DATA"
 """Environment variable that names another folder for them than the user's data folder."""
@@ -63,18 +63,18 @@ def brought(name: str) -> Path:
     """The store of a published dataset.
 
     Raises:
-        RefusedError: If it has not been converted.
+        InputError: If it has not been converted.
     """
     if found := absent([name]):
-        raise RefusedError(found)
+        raise InputError(found)
     return place_of(name)
 
 
-def absent(names: Iterable[str]) -> list[Complaint]:
-    """A complaint about each published dataset among some names that has not been converted."""
+def absent(names: Iterable[str]) -> list[Problem]:
+    """A problem about each published dataset among some names that has not been converted."""
     lacking = [name for name in dict.fromkeys(names) if name in PUBLISHED and not is_here(name)]
     return [
-        Complaint(
+        Problem(
             f"dataset '{name}'",
             f"is not in {place_of(name)}",
             f"convert the published files: continual-mm data convert {name} --help",

@@ -45,7 +45,7 @@ def gather(
         own: By ending (``_kind``, ``_length``, ``_present``), then by modality.
         items: ``ids``, ``split`` and the like; None for what is not given. Missing ids are the row
             numbers, a missing split is the fixed shuffle of :func:`shuffled_split`.
-        findings: Takes the complaints about what is no array.
+        findings: Takes the problems about what is no array.
     """
     reserved = [name for name in arrays if name in ITEM_COLUMNS or split_ending(name)]
     for name in reserved:
@@ -216,14 +216,14 @@ class Dataset:
             group: (items,) integers.
             text: (items,) strings.
             picture: (items, height, width) grey or (items, height, width, 3) RGB, uint8.
-            name: The dataset's name on its card and in complaints.
+            name: The dataset's name on its card and in problems.
             standardise: Whether each feature gets mean 0 and standard deviation 1 over the
                 training items, or the names of the modalities whose features do, or what was
                 measured on another dataset with the same features.
             splits: Splits that must have items; ``["test"]`` for items that only score.
 
         Raises:
-            RefusedError: With everything that is wrong, rows named.
+            InputError: With everything that is wrong, rows named.
         """
         findings = Findings(name)
         items = {
@@ -280,14 +280,14 @@ def assemble(
         columns: What the schema uses, as far as it could be read. Float32 arrays become the
             dataset's own and are changed in place.
         schema: What the columns mean.
-        findings: Complaints so far.
+        findings: Problems so far.
         name: The dataset's name.
         fingerprint: Of the content.
         standardised: Whether to standardise, or which modalities, or by what.
         splits: Splits that must have items.
 
     Raises:
-        RefusedError: With every complaint, those so far included.
+        InputError: With every problem, those so far included.
     """
     sound = {key: columns[key] for key in schema.used if key in columns}
     check_ids(sound.get("ids"), findings)
@@ -346,7 +346,7 @@ def fitting(
     Args:
         given: By modality; modalities that are not in here are left alone.
         modalities: Of this dataset.
-        findings: Takes the complaints.
+        findings: Takes the problems.
     """
     found = {one.name: given[one.name] for one in modalities if one.name in given}
     for one in modalities:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 
 
 class Findings:
@@ -21,20 +21,20 @@ class Findings:
         self.source = source
         self.ids: NDArray[np.str_] = np.empty(0, dtype=np.str_)
         self.faulty: set[str] = set()
-        self._complaints: list[Complaint] = []
+        self._problems: list[Problem] = []
 
     def about_source(self, problem: str, remedy: str = "") -> None:
         """Complain about the whole."""
-        self._complaints.append(Complaint(self.source, problem, remedy))
+        self._problems.append(Problem(self.source, problem, remedy))
 
     def about(self, column: str, problem: str, remedy: str = "") -> None:
         """Complain about one column, which counts as faulty from here on."""
         self.faulty.add(column)
         place = f"{self.source}, column {column!r}"
-        self._complaints.append(Complaint(place, problem, remedy))
+        self._problems.append(Problem(place, problem, remedy))
 
     def about_rows(self, column: str, problem: str, rows: Iterable[int], remedy: str = "") -> None:
-        """Complain about some rows of a column; no rows, no complaint."""
+        """Complain about some rows of a column; no rows, no problem."""
         named = [self._name(int(row)) for row in rows]
         if named:
             what = "row" if len(named) == 1 else "rows"
@@ -44,10 +44,10 @@ class Findings:
         """End here if anything was found.
 
         Raises:
-            RefusedError: With every complaint so far.
+            InputError: With every problem so far.
         """
-        if self._complaints:
-            raise RefusedError(self._complaints)
+        if self._problems:
+            raise InputError(self._problems)
 
     def _name(self, row: int) -> str:
         return f"{row} ({str(self.ids[row])!r})" if row < len(self.ids) else str(row)

@@ -27,7 +27,7 @@ from continual_mm.data.store.records import OPTIONAL
 from continual_mm.data.store.shards import shard_name
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 
 SPLIT_NAMES = {
     "train": 0,
@@ -64,10 +64,10 @@ class Understood:
 
         Args:
             rows: The first ones.
-            source: What to call the dataset in complaints.
+            source: What to call the dataset in problems.
 
         Raises:
-            RefusedError: If there is no modality, or a kind that does not exist.
+            InputError: If there is no modality, or a kind that does not exist.
         """
         seen: dict[str, Any] = {}
         for row in rows:
@@ -80,7 +80,7 @@ class Understood:
         if not layout:
             problem = f"has no modality; its columns are {', '.join(map(str, seen)) or 'none'}"
             remedy = f"a modality is a column of floats that one of the first {LOOKED_AT} rows has"
-            raise RefusedError(Complaint(source, problem, remedy))
+            raise InputError(Problem(source, problem, remedy))
         plain = frozenset(
             name for name in ("ids", "split", *OPTIONAL) if seen.get(name) is not None
         )
@@ -99,7 +99,7 @@ class Understood:
             name: Of the split, with which items are named that have no ids.
 
         Raises:
-            RefusedError: If an item has more valid steps than there are, or none; named.
+            InputError: If an item has more valid steps than there are, or none; named.
         """
         for number, row in enumerate(rows):
             record: dict[str, Any] = {"ids": f"{name}-{number}", "split": split}
@@ -128,7 +128,7 @@ def _kind(name: str, array: NDArray[Any], seen: Mapping[str, Any], source: str) 
     text = str(seen.get(name + KIND, natural_kind(array.ndim)))
     if text not in list(Kind):
         remedy = f"the kinds of signal are {', '.join(Kind)}"
-        raise RefusedError(Complaint(f"{source}, column {name + KIND!r}", f"{text!r}", remedy))
+        raise InputError(Problem(f"{source}, column {name + KIND!r}", f"{text!r}", remedy))
     return Kind(text)
 
 
@@ -148,7 +148,7 @@ def _valid(name: str, row: Mapping[str, Any], item: str) -> NDArray[Any] | None:
     if 1 <= steps <= len(found):
         return found[: int(steps)]
     place = f"item {item!r}, column {name + LENGTH!r}"
-    raise RefusedError(Complaint(place, f"{steps} is not within 1..{len(found)}"))
+    raise InputError(Problem(place, f"{steps} is not within 1..{len(found)}"))
 
 
 PREFIX = "hf:"
@@ -201,7 +201,7 @@ class Reference:
             folder: Where relative paths start; None for the working folder.
 
         Raises:
-            RefusedError: If it is neither.
+            InputError: If it is neither.
         """
         plain, _, config = (text.removeprefix(PREFIX)).partition("#")
         path = (folder or Path()) / Path(plain).expanduser()
@@ -210,14 +210,14 @@ class Reference:
         if match := _NAME.fullmatch(text.removeprefix(PREFIX)):
             return cls(text, match["path"], match["revision"], match["config"])
         remedy = "write hf:owner/name, if need be with @revision and #configuration, or a folder"
-        raise RefusedError(Complaint(f"dataset {text!r}", f"no folder {path}", remedy))
+        raise InputError(Problem(f"dataset {text!r}", f"no folder {path}", remedy))
 
     @property
     def key(self) -> str:
         """Another one for every name, and for every state of a folder.
 
         Raises:
-            RefusedError: If the folder cannot be read, or is too large for one of a dataset.
+            InputError: If the folder cannot be read, or is too large for one of a dataset.
         """
         return f"{self.start}{_short(self._state())}"
 
@@ -234,7 +234,7 @@ class Reference:
             if len(files) > _MOST_FILES:
                 problem = f"has more than {_MOST_FILES} files in it"
                 remedy = "name the folder that its Parquet files lie in"
-                raise RefusedError(Complaint(self.source, problem, remedy))
+                raise InputError(Problem(self.source, problem, remedy))
             states = [(file, file.stat()) for file in files]
         except OSError as error:
             problem = f"{error.filename}: {error.strerror}"
@@ -243,7 +243,7 @@ class Reference:
 
     @property
     def source(self) -> str:
-        """What to call it in complaints."""
+        """What to call it in problems."""
         return f"dataset {self.text!r}"
 
     @property
@@ -269,7 +269,7 @@ def cached_store(text: str, folder: Path | None = None) -> Path:
         folder: Where relative paths start; None for the working folder.
 
     Raises:
-        RefusedError: If it cannot be loaded, its columns are not those of a dataset, or the cache
+        InputError: If it cannot be loaded, its columns are not those of a dataset, or the cache
             cannot be written.
     """
     reference = Reference.parse(text, folder)
@@ -293,7 +293,7 @@ def _is_whole(store: Path) -> bool:
             for table, shards in tables.items()
             for number, shard in enumerate(shards)
         )
-    except (RefusedError, OSError):
+    except (InputError, OSError):
         return False
 
 
@@ -306,12 +306,12 @@ def _make(reference: Reference, store: Path) -> None:
     records = held_out.dealt(_told(_records(understood, streams), reference))
     try:
         write_store(records, store, layout=understood.layout, name=reference.name, notes=notes)
-    except RefusedError as error:
-        if isinstance(error.__cause__, OSError) and error.complaints[0].place == str(store):
+    except InputError as error:
+        if isinstance(error.__cause__, OSError) and error.problems[0].place == str(store):
             raise no_cache(store.parent, error.__cause__) from error
         # Where the copy is kept says nothing to whoever named the dataset.
-        raise RefusedError(
-            replace(one, place=one.place.replace(str(store), source, 1)) for one in error.complaints
+        raise InputError(
+            replace(one, place=one.place.replace(str(store), source, 1)) for one in error.problems
         ) from error
     for note in (*notes, _kept(reference, store)):
         _log.warning("%s: %s", source, note)
@@ -361,7 +361,7 @@ def _opened(reference: Reference) -> dict[str, Any]:
     """Rows by the name of their split, not read yet."""
     if (Path(reference.path) / "items" / shard_name(0)).exists():
         problem = f"is a store without its {FORM}"
-        raise RefusedError(Complaint(reference.source, problem, "copy the store whole"))
+        raise InputError(Problem(reference.source, problem, "copy the store whole"))
     # It prints what it then raises as well.
     loudness = datasets_logging.get_verbosity()
     datasets_logging.set_verbosity(datasets_logging.CRITICAL)
@@ -371,7 +371,7 @@ def _opened(reference: Reference) -> dict[str, Any]:
         )
         _check_kind(type(builder).__module__, reference)
         streams = builder.as_streaming_dataset()
-    except RefusedError:
+    except InputError:
         raise
     except _UNREADABLE as error:
         raise _refusal(reference, error) from error
@@ -380,7 +380,7 @@ def _opened(reference: Reference) -> dict[str, Any]:
     if unknown := sorted(set(streams) - SPLIT_NAMES.keys()):
         problem = f"has the splits {', '.join(unknown)}"
         remedy = f"splits are called {', '.join(SPLIT_NAMES)}"
-        raise RefusedError(Complaint(reference.source, problem, remedy))
+        raise InputError(Problem(reference.source, problem, remedy))
     return {name: rows.with_format("numpy") for name, rows in streams.items()}
 
 
@@ -391,23 +391,23 @@ def _check_kind(module: str, reference: Reference) -> None:
     remedy = "convert it to Parquet files first"
     if kind in _MEDIA:
         remedy = f"make features of it: continual-mm data extract {reference.path} --help"
-    raise RefusedError(Complaint(reference.source, f"consists of {kind} files", remedy))
+    raise InputError(Problem(reference.source, f"consists of {kind} files", remedy))
 
 
 def _told(rows: Iterator[Any], reference: Reference) -> Iterator[Any]:
     """The rows; what goes wrong while they are fetched is refused."""
     try:
         yield from rows
-    except RefusedError:
+    except InputError:
         raise
     except _UNREADABLE as error:
         raise _refusal(reference, error) from error
 
 
-def _refusal(reference: Reference, error: Exception) -> RefusedError:
+def _refusal(reference: Reference, error: Exception) -> InputError:
     lines = [line for line in str(error).splitlines() if line.strip()]
     reason = lines[0] if lines else type(error).__name__
     remedy = "check its name and the network; what was loaded once is kept and needs none"
     if Path(reference.path).is_dir():
         remedy = "its files must be whole, of one kind, and have the same columns"
-    return RefusedError(Complaint(reference.source, f"cannot be loaded ({reason})", remedy))
+    return InputError(Problem(reference.source, f"cannot be loaded ({reason})", remedy))

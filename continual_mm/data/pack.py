@@ -48,7 +48,7 @@ def read_pack(
         splits: Splits that must have items; ``test`` is enough where nothing is trained.
 
     Raises:
-        RefusedError: With everything that is wrong, columns and rows named.
+        InputError: With everything that is wrong, columns and rows named.
     """
     findings = Findings(str(path))
     with Archive(Path(path), findings) as archive:
@@ -77,7 +77,7 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
         splits: Splits that must have items.
 
     Raises:
-        RefusedError: With everything that these show to be wrong; only :func:`read_pack` sees the
+        InputError: With everything that these show to be wrong; only :func:`read_pack` sees the
             values.
     """
     findings = Findings(str(path))
@@ -137,7 +137,7 @@ def check_fits(headers: Iterable[Header], memory: int, findings: Findings) -> No
     A few megabytes of compressed zeros can otherwise take a machine down.
 
     Raises:
-        RefusedError: If they do not fit.
+        InputError: If they do not fit.
     """
     needed = sum(math.prod(header.shape) * max(header.dtype.itemsize, 4) for header in headers)
     if needed > memory:

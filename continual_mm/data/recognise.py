@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from continual_mm.data.cards import FORM
-from continual_mm.system.errors import Complaint
+from continual_mm.system.errors import Problem
 
 MEDIA_ENDINGS = frozenset(
     f".{ending}"
@@ -191,7 +191,7 @@ Said = tuple[str, str] | None
 """Problem and remedy; None if nothing is known."""
 
 
-def recognised(path: Path) -> Complaint | None:
+def recognised(path: Path) -> Problem | None:
     """What a file or folder is, if it is known and no dataset; None if it may be one.
 
     Args:
@@ -201,7 +201,7 @@ def recognised(path: Path) -> Complaint | None:
         said: Said = _folder_is(path) if path.is_dir() else file_is(path)
     except OSError as error:
         said = f"cannot be read: {error.strerror or error}", ""
-    return None if said is None else Complaint(str(path), *said)
+    return None if said is None else Problem(str(path), *said)
 
 
 def _folder_is(path: Path) -> Said:

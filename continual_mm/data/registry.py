@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from continual_mm.data import cards as shelf
 from continual_mm.data.recognise import recognised
 from continual_mm.definitions.modality import SPLITS, DatasetCard
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.imports import installed
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def card(
         splits: Splits that must have items; ``test`` is enough where nothing is trained.
 
     Raises:
-        RefusedError: If there is no such dataset, or its pack is unsound.
+        InputError: If there is no such dataset, or its pack is unsound.
     """
     if registered := REGISTERED.get(name_or_path):
         known: DatasetCard = _imported(registered.card)
@@ -97,7 +97,7 @@ def load(
         splits: Splits that must have items.
 
     Raises:
-        RefusedError: If there is no such dataset, or its pack is unsound.
+        InputError: If there is no such dataset, or its pack is unsound.
     """
     read_pack: Callable[..., Dataset] = _imported(f"{_PACK}:read_pack")
     if registered := REGISTERED.get(name_or_path):
@@ -123,8 +123,8 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
         return shelf.brought(name_or_path)
     path = (folder or Path()) / Path(name_or_path).expanduser()
     foreign = path.is_dir() and not (path / shelf.FORM).exists()
-    if (foreign or path.is_file()) and (complaint := recognised(path)):
-        raise RefusedError(complaint)
+    if (foreign or path.is_file()) and (problem := recognised(path)):
+        raise InputError(problem)
     if foreign or name_or_path.startswith(_PREFIX):
         cached_store: Callable[..., Path] = _imported(f"{_HUB}:cached_store")
         return cached_store(name_or_path, folder)
@@ -133,8 +133,8 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
     close = get_close_matches(name_or_path, [*REGISTERED, *shelf.PUBLISHED], n=1)
     names = ", ".join([*REGISTERED, *shelf.PUBLISHED])
     kinds = "give a registered name, an .npz file, a store, or hf:owner/name"
-    raise RefusedError(
-        Complaint(
+    raise InputError(
+        Problem(
             f"dataset {name_or_path!r}",
             f"not registered (registered: {names}) and no file {path}",
             f"did you mean {close[0]!r}?" if close else kinds,

@@ -70,7 +70,7 @@ class Schema:
     """What the columns of a source mean.
 
     Attributes:
-        modalities: In the order of the source; only those without complaint.
+        modalities: In the order of the source; only those without problem.
         used: The columns worth reading: modalities, their own columns, the items' columns.
     """
 
@@ -94,7 +94,7 @@ def read_schema(
     Args:
         columns: Every readable column of the source.
         kinds: The text in each ``<modality>_kind`` column that could be read, by column.
-        findings: Takes the complaints; columns that are faulty there already are passed over.
+        findings: Takes the problems; columns that are faulty there already are passed over.
         claimed: Columns that the user calls modalities, whatever they look like.
     """
     _check_endings(columns, findings)
@@ -314,7 +314,7 @@ def check_split(
 
     Args:
         split: The column; None if there is none.
-        findings: Takes the complaints.
+        findings: Takes the problems.
         needed: Splits that must have an item; for items that only score, ``test`` is enough.
         remedy: What to do about one that has none.
 
@@ -341,7 +341,7 @@ def check_counts(
 
     Args:
         counts: Items per split.
-        findings: Takes the complaints.
+        findings: Takes the problems.
         needed: Splits that must have an item.
         remedy: What to do about one that has none.
     """

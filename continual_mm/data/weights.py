@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -35,23 +35,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         Name -> tensor, on the CPU.
 
     Raises:
-        RefusedError: If there is no such file, or it holds anything else, or NaN.
+        InputError: If there is no such file, or it holds anything else, or NaN.
     """
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
     except UNREADABLE as error:
         problem = f"cannot be read as weights: {_reason(error)}"
         remedy = "give a .safetensors file, or one that torch.save wrote of a state dict"
-        raise RefusedError(Complaint(str(path), problem, remedy)) from error
+        raise InputError(Problem(str(path), problem, remedy)) from error
     if not isinstance(loaded, Mapping) or not all(
         isinstance(value, Tensor) for value in loaded.values()
     ):
         problem = "holds no state dict"
-        raise RefusedError(Complaint(str(path), problem, "save model.state_dict() alone"))
+        raise InputError(Problem(str(path), problem, "save model.state_dict() alone"))
     # Infinite ones may be meant: masks of attention are kept beside weights.
     if broken := [repr(str(name)) for name, value in loaded.items() if value.isnan().any()]:
         problem = f"holds NaN in {', '.join(broken[:3])}"
-        raise RefusedError(Complaint(str(path), problem, "save the weights of a sound model"))
+        raise InputError(Problem(str(path), problem, "save the weights of a sound model"))
     return {str(name): value for name, value in loaded.items()}
 
 

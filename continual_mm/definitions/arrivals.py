@@ -6,7 +6,7 @@ from itertools import combinations
 
 from continual_mm.definitions.modality import DatasetCard, Modality, Pair, all_pairs
 from continual_mm.definitions.scenario import Scenario, Stage, Training
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ def plan(
         card: What the dataset offers.
         start: What the scenario starts from. A modality of it that the dataset lacks keeps its
             tower and plays no part.
-        file: What to call the definition in complaints; the scenario's name if empty.
+        file: What to call the definition in problems; the scenario's name if empty.
 
     Raises:
-        RefusedError: With everything that :func:`misfits` finds.
+        InputError: With everything that :func:`misfits` finds.
     """
-    complaints = misfits(scenario, card, start=start, file=file)
-    if complaints:
-        raise RefusedError(complaints)
+    problems = misfits(scenario, card, start=start, file=file)
+    if problems:
+        raise InputError(problems)
     arrivals = [] if start is None else [_begun(start, scenario, card)]
     for number, stage in enumerate(scenario.stages):
         added = tuple(card[name] for name in stage.add)
@@ -134,58 +134,58 @@ def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
 
 def misfits(
     scenario: Scenario, card: DatasetCard | None, *, start: Start | None = None, file: str = ""
-) -> tuple[Complaint, ...]:
+) -> tuple[Problem, ...]:
     """Find everything that is wrong with a scenario's order of arrivals.
 
     Args:
         scenario: The definition, or what could be read of it.
         card: What the dataset offers; None if that is not known.
         start: What the scenario starts from.
-        file: What to call the definition in complaints; the scenario's name if empty.
+        file: What to call the definition in problems; the scenario's name if empty.
 
     Returns:
-        One complaint for each modality that the dataset lacks, that is added twice or differs from
+        One problem for each modality that the dataset lacks, that is added twice or differs from
         the start's, each pair that is malformed, named twice or not available yet, each tower
         without a modality, and for labels where there are none.
     """
     place = file or f"scenario '{scenario.name}'"
-    complaints = [] if start is None or card is None else [*_start_misfits(start, card, place)]
+    problems = [] if start is None or card is None else [*_start_misfits(start, card, place)]
     begun = () if start is None else start.modalities
     added = dict.fromkeys((m.name for m in begun if card is None or m.name in card.names), 0)
     for number, stage in enumerate(scenario.stages, start=1):
         where = f"{place}, [[stage]] {number}"
         for name in stage.add:
-            complaints += _name_misfits(name, card, added, f"{where}, add")
+            problems += _name_misfits(name, card, added, f"{where}, add")
             added.setdefault(name, number)
-        complaints += _pair_misfits(stage, card, added, f"{where}, pairs")
-    complaints += _idle_names(scenario, added, place)
+        problems += _pair_misfits(stage, card, added, f"{where}, pairs")
+    problems += _idle_names(scenario, added, place)
     if scenario.positives == "label" and card is not None and not card.has_labels:
         remedy = "use 'paired' or 'duplicates'"
         problem = f"'label' asks for labels, but dataset '{card.name}' has none"
-        complaints.append(Complaint(f"{place}, positives", problem, remedy))
-    return tuple(complaints)
+        problems.append(Problem(f"{place}, positives", problem, remedy))
+    return tuple(problems)
 
 
-def _start_misfits(start: Start, card: DatasetCard, place: str) -> Iterator[Complaint]:
+def _start_misfits(start: Start, card: DatasetCard, place: str) -> Iterator[Problem]:
     """What of an earlier run's modalities the dataset offers in another form, or not at all."""
     shared = [modality for modality in start.modalities if modality.name in card.names]
     if not shared:
         names = ", ".join(modality.name for modality in start.modalities)
         problem = f"dataset '{card.name}' has none of the start's modalities ({names})"
-        yield Complaint(f"{place}, start", problem, "start from a run on such data")
+        yield Problem(f"{place}, start", problem, "start from a run on such data")
     for known in shared:
         offered = card[known.name]
         if (known.kind, known.features) != (offered.kind, offered.features):
             problem = f"the start's {_form(known)}, but dataset '{card.name}' has {_form(offered)}"
             remedy = "extract the same features as for the start"
-            yield Complaint(f"{place}, start", problem, remedy)
+            yield Problem(f"{place}, start", problem, remedy)
 
 
 def _form(modality: Modality) -> str:
     return f"{modality.name} is {modality.kind} of {modality.features} features"
 
 
-def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterator[Complaint]:
+def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterator[Problem]:
     """What the definition says of modalities that never arrive."""
     known = list(added)
     listed = () if isinstance(scenario.standardise, bool) else scenario.standardise
@@ -195,26 +195,26 @@ def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterato
         if name not in known:
             problem = f"no stage adds a modality {name!r}"
             remedy = f"{suggestion(name, known)}there are {', '.join(sorted(known)) or 'none'}"
-            yield Complaint(f"{place}, {where}", problem, remedy)
+            yield Problem(f"{place}, {where}", problem, remedy)
 
 
 def _name_misfits(
     name: str, card: DatasetCard | None, added: Mapping[str, int], place: str
-) -> Iterator[Complaint]:
+) -> Iterator[Problem]:
     """What is wrong with adding a modality; ``added`` says at which stage earlier ones were."""
     if name in added:
         problem = f"modality {name!r} is added a second time"
         remedy = f"name it once, at stage {added[name]}" if added[name] else "the start has it"
-        yield Complaint(place, problem, remedy)
+        yield Problem(place, problem, remedy)
     elif card is not None and name not in card.names:
         problem = f"no modality {name!r} in dataset '{card.name}'"
         remedy = f"{suggestion(name, card.names)}it has {', '.join(sorted(card.names))}"
-        yield Complaint(place, problem, remedy)
+        yield Problem(place, problem, remedy)
 
 
 def _pair_misfits(
     stage: Stage, card: DatasetCard | None, added: Iterable[str], place: str
-) -> Iterator[Complaint]:
+) -> Iterator[Problem]:
     """What is wrong with the pairs that a stage names; ``added`` are the modalities until then."""
     offered = sorted(name for name in added if card is None or name in card.names)
     choices = ", ".join("-".join(two) for two in combinations(offered, 2)) or "none"
@@ -224,15 +224,15 @@ def _pair_misfits(
         try:
             pair = Pair.parse(text)
         except ValueError as error:
-            yield Complaint(place, str(error), possible)
+            yield Problem(place, str(error), possible)
             continue
         # A modality that the dataset lacks has been complained about where it is added.
         missing = [name for name in (pair.first, pair.second) if name not in added]
         if missing:
             problem = f"pair {text!r} is not available yet: {' and '.join(missing)} did not arrive"
-            yield Complaint(place, problem, possible)
+            yield Problem(place, problem, possible)
         elif pair in named:
-            yield Complaint(place, f"pair {text!r} is named twice", "name each pair once")
+            yield Problem(place, f"pair {text!r} is named twice", "name each pair once")
         named.add(pair)
 
 

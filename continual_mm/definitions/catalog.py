@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 Shelf = Literal["scenarios", "strategies"]
 SHELVES: tuple[Shelf, ...] = ("scenarios", "strategies")
@@ -55,7 +55,7 @@ def find(shelf: Shelf, name: str) -> Entry:
     """A definition by the name it is shipped under or by the path of a file.
 
     Raises:
-        RefusedError: If there is no such definition, or it is not TOML, or it plainly belongs on
+        InputError: If there is no such definition, or it is not TOML, or it plainly belongs on
             the other shelf.
     """
     if _is_path(name):
@@ -65,14 +65,14 @@ def find(shelf: Shelf, name: str) -> Entry:
         return open_definition(shelf, inside)
     known = _names(shelf)
     remedy = f"{suggestion(name, known)}there are {', '.join(known)}; for a file, give its path"
-    raise RefusedError(Complaint(f"{ONE_OF[shelf]} {name!r}", "no such definition", remedy))
+    raise InputError(Problem(f"{ONE_OF[shelf]} {name!r}", "no such definition", remedy))
 
 
 def which_shelf(name: str) -> Entry:
     """The definition of a name whichever shelf it stands on; a file is known by its contents.
 
     Raises:
-        RefusedError: If there is no such definition, or it is not TOML.
+        InputError: If there is no such definition, or it is not TOML.
     """
     if _is_path(name):
         entry = open_definition("strategies", Path(name))
@@ -82,7 +82,7 @@ def which_shelf(name: str) -> Entry:
             return find(shelf, name)
     hint = suggestion(name, [known for shelf in SHELVES for known in _names(shelf)])
     remedy = f"{hint}continual-mm list shows what there is; for a file, give its path"
-    raise RefusedError(Complaint(repr(name), "no such definition", remedy))
+    raise InputError(Problem(repr(name), "no such definition", remedy))
 
 
 def shelf_of(document: Mapping[str, Any]) -> Shelf | None:
@@ -107,7 +107,7 @@ def _expected(shelf: Shelf, entry: Entry) -> Entry:
     if found == shelf:
         return entry
     problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[shelf]} is needed"
-    raise RefusedError(Complaint(str(entry.path), problem, f"see continual-mm list {shelf}"))
+    raise InputError(Problem(str(entry.path), problem, f"see continual-mm list {shelf}"))
 
 
 def _is_path(name: str) -> bool:
@@ -122,25 +122,25 @@ def open_definition(shelf: Shelf, path: Path) -> Entry:
     """Parse one TOML file.
 
     Raises:
-        RefusedError: If it cannot be read or is not TOML; the parser's line is named.
+        InputError: If it cannot be read or is not TOML; the parser's line is named.
     """
     try:
         # Windows editors may put a byte order mark in front, which is not TOML.
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         remedy = "continual-mm list shows what there is by name"
-        raise RefusedError(Complaint(str(path), "no such file", remedy)) from error
+        raise InputError(Problem(str(path), "no such file", remedy)) from error
     except OSError as error:
-        raise RefusedError(Complaint(str(path), f"cannot be read: {error.strerror}")) from error
+        raise InputError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
     except UnicodeDecodeError as error:
         problem = f"not valid TOML: byte {error.start} is not UTF-8"
-        raise RefusedError(Complaint(str(path), problem, "save it as UTF-8")) from error
+        raise InputError(Problem(str(path), problem, "save it as UTF-8")) from error
     try:
         return Entry(shelf, path.stem, path, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         end = f"at line {len(text.splitlines())}, the end of the file"
         problem = f"not valid TOML: {error}".replace("at end of document", end)
-        raise RefusedError(Complaint(str(path), problem)) from error
+        raise InputError(Problem(str(path), problem)) from error
 
 
 def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) ->
     ``true``, ``["audio"]``); what is not TOML is text.
 
     Raises:
-        RefusedError: If the path leads through something that is not a table.
+        InputError: If the path leads through something that is not a table.
     """
     changed: dict[str, Any] = _copied(document)
     for path, text in settings:
@@ -159,7 +159,7 @@ def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) ->
         for step in outer:
             table = _entered(table, step, path)
         if not isinstance(table, dict):
-            raise RefusedError(_no_table(table, key, path))
+            raise InputError(_no_table(table, key, path))
         table[key] = _value(text)
     return changed
 
@@ -174,17 +174,17 @@ def _entered(table: Any, step: str, path: str) -> Any:
     if isinstance(table, list) and step in map(str, range(1, len(table) + 1)):
         return table[int(step) - 1]
     if not isinstance(table, dict):
-        raise RefusedError(_no_table(table, step, path))
+        raise InputError(_no_table(table, step, path))
     return table.setdefault(step, {})
 
 
-def _no_table(found: Any, step: str, path: str) -> Complaint:
+def _no_table(found: Any, step: str, path: str) -> Problem:
     """Why a setting cannot take a step from what was found on its way."""
     place = f"--set {path}"
     if not isinstance(found, list):
-        return Complaint(place, f"{step!r} would be a key of {found!r}, which is not a table")
+        return Problem(place, f"{step!r} would be a key of {found!r}, which is not a table")
     numbers = f"a number from 1 to {len(found)} and a key, such as stage.1.steps"
-    return Complaint(place, f"there is no number {step!r} in the list", f"write {numbers}")
+    return Problem(place, f"there is no number {step!r} in the list", f"write {numbers}")
 
 
 def _value(text: str) -> Any:

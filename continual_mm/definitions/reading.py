@@ -20,7 +20,7 @@ from continual_mm.definitions.scenario import (
     Training,
 )
 from continual_mm.definitions.tables import Reader, Table, shown
-from continual_mm.system.errors import Complaint
+from continual_mm.system.errors import Problem
 
 Document = Mapping[str, Any]
 """A TOML file's contents as Python values."""
@@ -37,12 +37,12 @@ class ScenarioDraft:
     """A scenario file as far as it could be read.
 
     Attributes:
-        scenario: What could be read. If there are complaints, what they are about is left out.
-        complaints: What is wrong with the file, whatever its dataset offers.
+        scenario: What could be read. If there are problems, what they are about is left out.
+        problems: What is wrong with the file, whatever its dataset offers.
     """
 
     scenario: Scenario
-    complaints: tuple[Complaint, ...]
+    problems: tuple[Problem, ...]
 
 
 def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> ScenarioDraft:
@@ -52,7 +52,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
         document: The file's contents.
         name: What the scenario is called (the file's stem).
         folder: Where its relative dataset path starts.
-        file: What to call the file in complaints.
+        file: What to call the file in problems.
     """
     reader = Reader(file)
     inner = ("space", "training", "tower", "stage", "protocol")
@@ -72,8 +72,8 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
         "stages": _stages(reader, document.get("stage", [])),
         "protocols": _protocols(reader, document.get("protocol", [])),
     }
-    if reader.complaints:
-        return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.complaints))
+    if reader.problems:
+        return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.problems))
     return ScenarioDraft(Scenario.model_validate(parts), ())
 
 
@@ -127,9 +127,9 @@ def _protocols(reader: Reader, tables: Any) -> tuple[Protocol, ...]:
         return ()
     found: list[Protocol] = []
     for number, table in enumerate(tables, start=1):
-        place, known = f"[[protocol]] {number}", len(reader.complaints)
+        place, known = f"[[protocol]] {number}", len(reader.problems)
         protocol = reader.table(Protocol, place, table)
-        if len(reader.complaints) > known:
+        if len(reader.problems) > known:
             continue
         if protocol.name in [each.name for each in found]:
             problem = f"{protocol.name!r} is the name of an earlier one"
@@ -155,11 +155,11 @@ def read_strategy(
     Args:
         document: The file's contents.
         name: What the strategy is called (the file's stem).
-        file: What to call the file in complaints.
+        file: What to call the file in problems.
         rules: What each known plugin accepts.
 
     Raises:
-        RefusedError: With one complaint per mistake in the file.
+        InputError: With one problem per mistake in the file.
     """
     reader = Reader(file)
     own = ("description", *BOUNDS, "memory")

@@ -1,4 +1,4 @@
-"""TOML tables as typed values; each mistake in one becomes a complaint with its remedy."""
+"""TOML tables as typed values; each mistake in one becomes a problem with its remedy."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 LONGEST_SHOWN = 60
-"""Characters of a wrong value that a complaint repeats."""
+"""Characters of a wrong value that a problem repeats."""
 
 _REMEDIES: Mapping[str, str] = MappingProxyType(
     {
@@ -42,19 +42,19 @@ _Read = TypeVar("_Read", bound=Table)
 
 @dataclass(slots=True)
 class Reader:
-    """Checks one file table by table and gathers the complaints.
+    """Checks one file table by table and gathers the problems.
 
     Attributes:
         file: What to call the file.
-        complaints: Everything found wrong so far.
+        problems: Everything found wrong so far.
     """
 
     file: str
-    complaints: list[Complaint] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def refuse(self, where: str, problem: str, remedy: str = "") -> None:
         """Complain about a place in the file."""
-        self.complaints.append(Complaint(f"{self.file}, {where}", problem, remedy))
+        self.problems.append(Problem(f"{self.file}, {where}", problem, remedy))
 
     def table(
         self, model: type[_Read], where: str, values: Any, *, tables: Iterable[str] = ()
@@ -104,10 +104,10 @@ class Reader:
         """End here if anything was wrong.
 
         Raises:
-            RefusedError: With every complaint.
+            InputError: With every problem.
         """
-        if self.complaints:
-            raise RefusedError(self.complaints)
+        if self.problems:
+            raise InputError(self.problems)
 
 
 def shown(value: Any) -> str:

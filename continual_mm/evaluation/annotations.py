@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continual_mm.data import cards as shelf
 from continual_mm.definitions.scenario import Protocol
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 COLUMNS = ("video", "task", "step", "start", "end")
 
@@ -51,17 +51,17 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
     """Read a file whose first line is ``video,task,step,start,end``; empty lines are passed over.
 
     Raises:
-        RefusedError: If it cannot be read, or, with a complaint for each line, if it is unsound.
+        InputError: If it cannot be read, or, with a problem for each line, if it is unsound.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.reader(stream, strict=True))
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-        raise RefusedError(Complaint(str(path), problem, "give the file's path")) from error
+        raise InputError(Problem(str(path), problem, "give the file's path")) from error
     except (UnicodeDecodeError, csv.Error) as error:
         problem = f"cannot be read: {error}"
-        raise RefusedError(Complaint(str(path), problem, "save it as CSV in UTF-8")) from error
+        raise InputError(Problem(str(path), problem, "save it as CSV in UTF-8")) from error
     told = [
         (number, cells) for number, cells in enumerate(lines, start=1) if any(map(str.strip, cells))
     ]
@@ -69,19 +69,19 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
         problem = (
             f"its first line is not {','.join(COLUMNS)}, with an interval on each that follows"
         )
-        raise RefusedError(Complaint(str(path), problem))
+        raise InputError(Problem(str(path), problem))
     found: list[Interval] = []
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     tasks: dict[str, str] = {}
     for number, cells in told[1:]:
         interval = _interval(cells)
         faults = [*_faults(interval, tasks)]
-        complaints += [Complaint(f"{path}, line {number}", fault) for fault in faults]
+        problems += [Problem(f"{path}, line {number}", fault) for fault in faults]
         if interval is not None:
             tasks.setdefault(interval.video, interval.task)
             found.append(interval)
-    if complaints:
-        raise RefusedError(complaints)
+    if problems:
+        raise InputError(problems)
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from continual_mm.data import registry as datasets
 from continual_mm.definitions.modality import DatasetCard, Modality
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.annotations import annotations_of, read_annotations
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 from continual_mm.system.files import checksum
 
 SCORED = ("test",)
@@ -20,7 +20,7 @@ SCORED = ("test",)
 
 def protocol_misfits(
     scenario: Scenario, card: DatasetCard, modalities: Iterable[Modality], file: str
-) -> list[Complaint]:
+) -> list[Problem]:
     """Everything that keeps protocols from being scored, as far as cards tell.
 
     Args:
@@ -30,26 +30,26 @@ def protocol_misfits(
         file: What to call the definition.
     """
     known = tuple(modalities)
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     for number, protocol in enumerate(scenario.protocols, start=1):
         place = f"{file}, [[protocol]] {number}"
         try:
             found = card_of(protocol, scenario, card)
-        except RefusedError as error:
-            complaints += [replace(one, place=f"{place}, {one.place}") for one in error.complaints]
+        except InputError as error:
+            problems += [replace(one, place=f"{place}, {one.place}") for one in error.problems]
             found = None
-        complaints += misfits(protocol, found, known, place, trained=card)
+        problems += misfits(protocol, found, known, place, trained=card)
         # What comes with a published dataset that is not here is not missed before the dataset is.
         if protocol.annotations or not shelf.absent([protocol.dataset]):
-            complaints += _about_annotations(protocol, scenario, place)
-    return complaints
+            problems += _about_annotations(protocol, scenario, place)
+    return problems
 
 
 def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> DatasetCard:
     """The card of the dataset that a protocol scores.
 
     Raises:
-        RefusedError: If there is no such dataset, or it has no test item.
+        InputError: If there is no such dataset, or it has no test item.
     """
     if not protocol.dataset:
         return own
@@ -63,7 +63,7 @@ def misfits(
     place: str,
     *,
     trained: DatasetCard,
-) -> Iterator[Complaint]:
+) -> Iterator[Problem]:
     """What is wrong with the modalities of a protocol.
 
     Args:
@@ -81,17 +81,17 @@ def misfits(
             where = f"{place}, {key}"
             if name not in arriving:
                 remedy = f"{suggestion(name, arriving)}there are {', '.join(sorted(arriving))}"
-                yield Complaint(where, f"no stage adds a modality {name!r}", remedy)
+                yield Problem(where, f"no stage adds a modality {name!r}", remedy)
             elif card is not None and name not in card.names:
                 remedy = f"it has {', '.join(sorted(card.names))}"
-                yield Complaint(where, f"no modality {name!r} in dataset '{card.name}'", remedy)
+                yield Problem(where, f"no modality {name!r} in dataset '{card.name}'", remedy)
             elif card is not None and _form(card[name]) != _form(arriving[name]):
                 problem = f"dataset '{card.name}' has {_form(card[name])}"
                 remedy = f"the scenario trains {_form(arriving[name])}: extract the same features"
-                yield Complaint(where, problem, remedy)
+                yield Problem(where, problem, remedy)
 
 
-def _about_vectors(card: DatasetCard, trained: DatasetCard, place: str) -> Iterator[Complaint]:
+def _about_vectors(card: DatasetCard, trained: DatasetCard, place: str) -> Iterator[Problem]:
     """What is wrong with texts that are scored: their numbers must mean what was learnt."""
     scored, learnt = card.provenance, trained.provenance
     if scored and learnt and scored.vectors != learnt.vectors:
@@ -100,21 +100,21 @@ def _about_vectors(card: DatasetCard, trained: DatasetCard, place: str) -> Itera
             f" those of '{trained.name}' ({learnt.vectors[:8]})"
         )
         remedy = "convert both with the same --vectors"
-        yield Complaint(f"{place}, dataset", problem, remedy)
+        yield Problem(f"{place}, dataset", problem, remedy)
 
 
 def _form(modality: Modality) -> str:
     return f"{modality.name} as {modality.kind} of {modality.features} features"
 
 
-def _about_annotations(protocol: Protocol, scenario: Scenario, place: str) -> Iterator[Complaint]:
+def _about_annotations(protocol: Protocol, scenario: Scenario, place: str) -> Iterator[Problem]:
     if protocol.kind != "steps":
         return
     try:
         read_annotations(annotations_of(protocol, scenario.folder))
-    except RefusedError as error:
+    except InputError as error:
         where = f"{place}, annotations"
-        yield from (replace(one, place=f"{where}, {one.place}") for one in error.complaints)
+        yield from (replace(one, place=f"{where}, {one.place}") for one in error.problems)
 
 
 _REMEDIES = {
@@ -154,7 +154,7 @@ def identity(scenario: Scenario, own: DatasetCard, cards: Cards = NO_CARDS) -> l
         cards: Of datasets that are loaded already.
 
     Raises:
-        RefusedError: If a dataset or a file of annotations is not there.
+        InputError: If a dataset or a file of annotations is not there.
     """
     found = []
     for protocol in scenario.protocols:
@@ -172,4 +172,4 @@ def _checksum(path: Path) -> str:
         return checksum(path)
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-        raise RefusedError(Complaint(str(path), problem, "give the file of annotations")) from error
+        raise InputError(Problem(str(path), problem, "give the file of annotations")) from error

@@ -11,7 +11,7 @@ from torch import Tensor
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.metrics.answers import Answers
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 Rows = NDArray[np.int64]
 """(n,) rows of a dataset, ascending."""
@@ -25,7 +25,7 @@ class Judge(ABC):
     Args:
         protocol: The definition.
         dataset: The items.
-        place: What to call the protocol in complaints.
+        place: What to call the protocol in problems.
 
     Attributes:
         protocol: The definition.
@@ -35,7 +35,7 @@ class Judge(ABC):
         expected: Questions that the published protocol asks.
 
     Raises:
-        RefusedError: If the items are not such as the protocol needs.
+        InputError: If the items are not such as the protocol needs.
     """
 
     rows: Rows
@@ -59,9 +59,9 @@ class Judge(ABC):
             listed: Whether a retrieval repeats their mistake of listing every tie.
         """
 
-    def refuse(self, problem: str, remedy: str = "") -> RefusedError:
-        """A complaint about the protocol."""
-        return RefusedError(Complaint(self.place, problem, remedy))
+    def refuse(self, problem: str, remedy: str = "") -> InputError:
+        """A problem about the protocol."""
+        return InputError(Problem(self.place, problem, remedy))
 
     def having(self, modalities: Sequence[str]) -> NDArray[np.bool_]:
         """(items,) which test items have all of some modalities."""
@@ -74,7 +74,7 @@ class Judge(ABC):
         """Test items that only ask, such as names of classes, and those that answer.
 
         Raises:
-            RefusedError: If there is none of either.
+            InputError: If there is none of either.
         """
         asking, answering = self.having(self.protocol.query), self.having(self.protocol.gallery)
         names, items = np.flatnonzero(asking & ~answering), np.flatnonzero(answering)

@@ -12,7 +12,7 @@ from continual_mm.evaluation.annotations import Interval, read_annotations
 from continual_mm.evaluation.judge import Judge, Rows, Similarity, plain, tensor
 from continual_mm.metrics.answers import Answers
 from continual_mm.metrics.localisation import average_precision, placed, shown, step_recall
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 
 
 class Steps(Judge):
@@ -106,24 +106,24 @@ class Steps(Judge):
         tasks = {one.task for found in self._intervals.values() for one in found}
         unknown = [repr(task) for task in sorted(tasks) if task not in self._steps]
         place = f"{self.place}, annotations"
-        complaints = [*_lacking("video", absent, place), *_lacking("task", unknown, place)]
+        problems = [*_lacking("video", absent, place), *_lacking("task", unknown, place)]
         for video, found in self._intervals.items():
             for one in found:
                 steps = len(self._steps.get(one.task, ()))
                 if steps and one.step > steps:
                     problem = f"step {one.step} of task {one.task!r}, which has {steps}"
-                    complaints.append(Complaint(place, problem, "add its item"))
+                    problems.append(Problem(place, problem, "add its item"))
                 if one.start >= len(seconds.get(video, ())) > 0:
                     problem = f"video {video!r} ends before {one.start} seconds"
-                    complaints.append(Complaint(place, problem, "remove the line"))
-        if complaints:
-            raise RefusedError(complaints)
+                    problems.append(Problem(place, problem, "remove the line"))
+        if problems:
+            raise InputError(problems)
 
 
-def _lacking(what: str, names: list[str], place: str) -> Iterable[Complaint]:
+def _lacking(what: str, names: list[str], place: str) -> Iterable[Problem]:
     if names:
         problem = f"no test item of {what} {first_few(names)}"
-        yield Complaint(place, problem, "add its items, or remove its lines")
+        yield Problem(place, problem, "add its items, or remove its lines")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -22,7 +22,7 @@ from continual_mm.evaluation.retrieval import Retrieval, VideoRetrieval
 from continual_mm.evaluation.scores import Judged, ProtocolScore
 from continual_mm.learning.learner import Learner
 from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 Scored = Mapping[str, Dataset]
 """Name of a protocol -> the dataset whose test items it scores."""
@@ -40,13 +40,13 @@ def load_scored(
         given: Datasets that are there already; they stay as they are.
 
     Raises:
-        RefusedError: If a dataset is not there or unsound, or is given for no protocol.
+        InputError: If a dataset is not there or unsound, or is given for no protocol.
     """
     known = [protocol.name for protocol in scenario.protocols]
     if strange := [name for name in given if name not in known]:
         problem = f"no protocol {strange[0]!r} in scenario '{scenario.name}'"
         remedy = f"{suggestion(strange[0], known)}there are {', '.join(known) or 'none'}"
-        raise RefusedError(Complaint("scored", problem, remedy))
+        raise InputError(Problem("scored", problem, remedy))
     found = dict(given)
     for protocol in scenario.protocols:
         if protocol.name in found:
@@ -78,24 +78,24 @@ def open_judges(
         given: Datasets that are there already.
 
     Raises:
-        RefusedError: With everything that keeps protocols from being scored.
+        InputError: With everything that keeps protocols from being scored.
     """
     known, scored = tuple(modalities), load_scored(scenario, dataset, given)
     judges: list[Judge] = []
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     for protocol in scenario.protocols:
         place = f"scenario '{scenario.name}', protocol '{protocol.name}'"
         items = scored[protocol.name]
         wrong = [*misfits(protocol, items.card, known, place, trained=dataset.card)]
-        complaints += wrong
+        problems += wrong
         if wrong:
             continue
         try:
             judges.append(_judge(scenario, protocol, items, place))
-        except RefusedError as error:
-            complaints += error.complaints
-    if complaints:
-        raise RefusedError(complaints)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
     return tuple(judges)
 
 

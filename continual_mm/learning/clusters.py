@@ -143,12 +143,12 @@ class Clusters:
 
     def _drawn(self, points: Tensor, *purpose: int) -> Tensor:
         """K of the points to start k-means from, the fewer there are the more often."""
-        dice = torch.Generator().manual_seed(seed_for(self._seed, "centroids", *purpose))
+        generator = torch.Generator().manual_seed(seed_for(self._seed, "centroids", *purpose))
         count = self._space.settings.clusters
         if count <= points.shape[0]:
-            chosen = torch.randperm(points.shape[0], generator=dice)[:count]
+            chosen = torch.randperm(points.shape[0], generator=generator)[:count]
         else:
-            chosen = torch.randint(points.shape[0], (count,), generator=dice)
+            chosen = torch.randint(points.shape[0], (count,), generator=generator)
         return points[chosen.to(points.device)]
 
     def state(self) -> dict[str, Tensor]:

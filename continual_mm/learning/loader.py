@@ -49,8 +49,8 @@ class Order:
             return torch.empty(0, dtype=torch.long)
         number, place = divmod(step, self.steps_per_pass)
         if number != self._pass:
-            dice = torch.Generator().manual_seed(seed_for(self._seed, "pass", number))
-            self._pass, self._shuffled = number, torch.randperm(self.items, generator=dice)
+            generator = torch.Generator().manual_seed(seed_for(self._seed, "pass", number))
+            self._pass, self._shuffled = number, torch.randperm(self.items, generator=generator)
         return self._shuffled[place * self.rows : (place + 1) * self.rows]
 
 
@@ -91,25 +91,25 @@ class GroupOrder:
         chosen = self._passes[step]
         if not len(chosen):
             return chosen
-        dice = torch.Generator().manual_seed(seed_for(self._seed, "members", step))
+        generator = torch.Generator().manual_seed(seed_for(self._seed, "members", step))
         drawn = self._drawn if self._replace else self._dealt
-        return drawn(chosen, dice).reshape(-1)
+        return drawn(chosen, generator).reshape(-1)
 
-    def _drawn(self, chosen: Tensor, dice: torch.Generator) -> Tensor:
+    def _drawn(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """(groups, each) members, each drawn by itself."""
         counts = self._counts[chosen, None]
-        share = torch.rand(len(chosen), self._each, generator=dice, dtype=torch.float64)
+        share = torch.rand(len(chosen), self._each, generator=generator, dtype=torch.float64)
         place = (share * counts).long().minimum(counts - 1)
         members: Tensor = self._members[self._starts[chosen, None] + place]
         return members
 
-    def _dealt(self, chosen: Tensor, dice: torch.Generator) -> Tensor:
+    def _dealt(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """(groups, each) members of shuffled groups, from the beginning again where they end."""
         counts = self._counts[chosen]
         first = counts.cumsum(0) - counts
         place = torch.arange(len(chosen)).repeat_interleave(counts)
         inside = torch.arange(int(counts.sum())) - first[place]
-        keys = place + torch.rand(len(place), generator=dice, dtype=torch.float64)
+        keys = place + torch.rand(len(place), generator=generator, dtype=torch.float64)
         members = self._members[(self._starts[chosen][place] + inside)[keys.argsort()]]
         dealt: Tensor = members[first[:, None] + torch.arange(self._each) % counts[:, None]]
         return dealt

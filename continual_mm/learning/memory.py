@@ -50,10 +50,10 @@ class Memory:
         kept = self._by_stage()
         if stage in kept:
             raise ValueError(f"stage {stage} is remembered already: offer each stage once")
-        dice = torch.Generator().manual_seed(seed_for(self._seed, "memory", stage))
+        generator = torch.Generator().manual_seed(seed_for(self._seed, "memory", stage))
         *shares, share = equal_shares(self.items, [*map(len, kept.values()), len(rows)])
-        stays = _chosen(kept.values(), shares, dice)
-        enters = _some(torch.arange(len(rows)), share, dice)
+        stays = _chosen(kept.values(), shares, generator)
+        enters = _some(torch.arange(len(rows)), share, generator)
         arrived = torch.full(enters.shape, stage, dtype=torch.long)
         self.stage = torch.cat([self.stage[stays], arrived])
         self.row = torch.cat([self.row[stays], rows[enters]])
@@ -63,10 +63,10 @@ class Memory:
         """(min(rows, n),) distinct positions; the stages' shares are the same at every draw."""
         if rows >= len(self):
             return torch.arange(len(self))
-        dice = torch.Generator().manual_seed(seed_for(self._seed, "draw", self._draws))
+        generator = torch.Generator().manual_seed(seed_for(self._seed, "draw", self._draws))
         self._draws += 1
         kept = self._by_stage()
-        return _chosen(kept.values(), equal_shares(rows, [*map(len, kept.values())]), dice)
+        return _chosen(kept.values(), equal_shares(rows, [*map(len, kept.values())]), generator)
 
     def _by_stage(self) -> dict[int, Tensor]:
         """Stage -> ascending positions of its rows, earlier stages first."""
@@ -101,12 +101,12 @@ def equal_shares(total: int, wishes: Sequence[int]) -> list[int]:
     return shares
 
 
-def _chosen(parts: Iterable[Tensor], shares: Iterable[int], dice: torch.Generator) -> Tensor:
-    drawn = [_some(part, share, dice) for part, share in zip(parts, shares, strict=True)]
+def _chosen(parts: Iterable[Tensor], shares: Iterable[int], generator: torch.Generator) -> Tensor:
+    drawn = [_some(part, share, generator) for part, share in zip(parts, shares, strict=True)]
     return torch.cat(drawn) if drawn else torch.empty(0, dtype=torch.long)
 
 
-def _some(positions: Tensor, share: int, dice: torch.Generator) -> Tensor:
+def _some(positions: Tensor, share: int, generator: torch.Generator) -> Tensor:
     """A uniform sample without repeats, in the order given."""
-    order = torch.randperm(len(positions), generator=dice)[:share]
+    order = torch.randperm(len(positions), generator=generator)[:share]
     return positions[order.sort().values]

@@ -123,20 +123,20 @@ def _shares(scenario: Scenario, stages: int, dataset: Dataset, seed: int) -> Seq
     rows = torch.from_numpy(dataset.rows_of(Split.TRAIN))
     if scenario.items == "shared":
         return [rows] * stages
-    dice = torch.Generator().manual_seed(seed_for(seed, "shares"))
+    generator = torch.Generator().manual_seed(seed_for(seed, "shares"))
     # Where clips of a group are shown together, groups are dealt out and stay whole.
     if scenario.space.clips > 1 and dataset.group is not None:
         names, number = torch.unique(torch.from_numpy(dataset.group)[rows], return_inverse=True)
-        stage = _dealt(names.shape[0], stages, dice)[number]
+        stage = _dealt(names.shape[0], stages, generator)[number]
     else:
-        stage = _dealt(rows.shape[0], stages, dice)
+        stage = _dealt(rows.shape[0], stages, generator)
     return [rows[stage == each] for each in range(stages)]
 
 
-def _dealt(count: int, stages: int, dice: torch.Generator) -> Tensor:
+def _dealt(count: int, stages: int, generator: torch.Generator) -> Tensor:
     """(count,) a 0-based stage each, drawn in equal shares; two bytes, for there may be many."""
     found = torch.empty(count, dtype=torch.int16)
-    for stage, share in enumerate(torch.randperm(count, generator=dice).tensor_split(stages)):
+    for stage, share in enumerate(torch.randperm(count, generator=generator).tensor_split(stages)):
         found[share] = stage
     return found
 

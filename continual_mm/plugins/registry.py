@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.rules import Number, PluginRule, Range
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
@@ -225,7 +225,7 @@ def rules(wanted: Iterable[str]) -> dict[str, PluginRule]:
             their constructors then say which parameters there are.
 
     Raises:
-        RefusedError: If a plugin from outside cannot be imported.
+        InputError: If a plugin from outside cannot be imported.
     """
     known = {name: plugin.rule for name, plugin in BUILT_IN.items()}
     foreign = set(wanted) - known.keys()
@@ -245,7 +245,7 @@ def _rule(entry: EntryPoint) -> PluginRule:
     )
 
 
-def missing(strategy: "Strategy") -> list[Complaint]:
+def missing(strategy: "Strategy") -> list[Problem]:
     """What a strategy needs that is not installed; nothing is imported to find out."""
     return [
         _not_installed(name, f"strategy '{strategy.name}', [{name}]")
@@ -258,10 +258,10 @@ def build(strategy: "Strategy") -> dict[str, Any]:
     """The strategy's plugin objects by name, in the file's order.
 
     Raises:
-        RefusedError: If a plugin cannot be imported, or does not take its parameters.
+        InputError: If a plugin cannot be imported, or does not take its parameters.
     """
     if lacking := missing(strategy):
-        raise RefusedError(lacking)
+        raise InputError(lacking)
     return {
         name: _made(_entry(name), f"strategy '{strategy.name}', [{name}]", parameters)
         for name, parameters in strategy.plugins.items()
@@ -272,10 +272,10 @@ def defaults(name: str) -> dict[str, Any]:
     """A plugin's parameters and their defaults, those without one left out; imports the plugin.
 
     Raises:
-        RefusedError: If it is not installed or cannot be imported.
+        InputError: If it is not installed or cannot be imported.
     """
     if _lacks_package(name):
-        raise RefusedError(_not_installed(name, f"plugin '{name}'"))
+        raise InputError(_not_installed(name, f"plugin '{name}'"))
     parameters = signature(_loaded(_entry(name))).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
@@ -285,10 +285,10 @@ def _lacks_package(name: str) -> bool:
     return bool(package) and find_spec(package) is None
 
 
-def _not_installed(name: str, place: str) -> Complaint:
+def _not_installed(name: str, place: str) -> Problem:
     known = BUILT_IN[name]
     remedy = f"pip install 'continual-mm[{known.extra}]'"
-    return Complaint(place, f"{known.package} is not installed", remedy)
+    return Problem(place, f"{known.package} is not installed", remedy)
 
 
 def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:
@@ -296,7 +296,7 @@ def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:
     try:
         return plugin(**parameters)
     except (TypeError, ValueError) as error:
-        raise RefusedError(Complaint(place, str(error))) from error
+        raise InputError(Problem(place, str(error))) from error
 
 
 def _entry(name: str) -> EntryPoint:
@@ -305,7 +305,7 @@ def _entry(name: str) -> EntryPoint:
     offered = outside()
     if name not in offered:
         remedy = "continual-mm list plugins shows what there is"
-        raise RefusedError(Complaint(f"plugin '{name}'", "is not installed", remedy))
+        raise InputError(Problem(f"plugin '{name}'", "is not installed", remedy))
     return offered[name]
 
 
@@ -315,4 +315,4 @@ def _loaded(entry: EntryPoint) -> Any:
     except (ImportError, AttributeError) as error:
         place = f"plugin '{entry.name}' ({entry.value})"
         remedy = "mend or remove the package that offers it"
-        raise RefusedError(Complaint(place, f"cannot be imported: {error}", remedy)) from error
+        raise InputError(Problem(place, f"cannot be imported: {error}", remedy)) from error

@@ -13,7 +13,7 @@ from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.learning.learner import Learner
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import checksum, read_json, write_json, written_folder
 
 FORMAT = 2
@@ -52,7 +52,7 @@ def save(
         notes: JSON values to give back.
 
     Raises:
-        RefusedError: If what was written cannot be read back: the disk is at fault.
+        InputError: If what was written cannot be read back: the disk is at fault.
     """
     with written_folder(folder) as temporary:
         _save(temporary / SPACE, learner.space.state_dict())
@@ -92,7 +92,7 @@ def welcome(folder: Path, learner: Learner) -> None:
     """Let a new learner's space grow to what the saved one was.
 
     Raises:
-        RefusedError: If the checkpoint is damaged, or of another format.
+        InputError: If the checkpoint is damaged, or of another format.
     """
     for modality in verified(folder)["space"]["modalities"]:
         kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
@@ -106,7 +106,7 @@ def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> di
         The notes given to :func:`save`.
 
     Raises:
-        RefusedError: If a file is missing, damaged, or of another format or strategy.
+        InputError: If a file is missing, damaged, or of another format or strategy.
     """
     contents = verified(folder)
     fill(learner.space, folder)
@@ -144,7 +144,7 @@ def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSp
         towers: Modality -> a tower that was an object from Python.
 
     Raises:
-        RefusedError: If a file is missing, damaged or of another format, or a tower that has no
+        InputError: If a file is missing, damaged or of another format, or a tower that has no
             registered name is not given.
     """
     space = JointSpace.rebuild(verified(folder)["space"], towers)
@@ -156,7 +156,7 @@ def remembered(folder: Path) -> dict[str, Tensor]:
     """What plugins remember in a checkpoint: ``plugin/key`` by name.
 
     Raises:
-        RefusedError: If the file is missing or damaged.
+        InputError: If the file is missing or damaged.
     """
     return _under("plugins", _tensors(folder / STATE))
 
@@ -165,30 +165,30 @@ def fill(space: JointSpace, folder: Path) -> None:
     """Give a space of the same shape the weights of a checkpoint.
 
     Raises:
-        RefusedError: If there are none, or they are of another shape.
+        InputError: If there are none, or they are of another shape.
     """
     try:
         space.load_state_dict(_tensors(folder / SPACE))
     except RuntimeError as error:
         remedy = "it was made by another version; train again"
-        raise RefusedError(Complaint(str(folder / SPACE), str(error), remedy)) from error
+        raise InputError(Problem(str(folder / SPACE), str(error), remedy)) from error
 
 
 def verified(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, its files compared with their checksums.
 
     Raises:
-        RefusedError: If a file is missing, damaged or of another format.
+        InputError: If a file is missing, damaged or of another format.
     """
     contents: dict[str, Any] = read_json(folder / NOTES)
     if contents.get("format") != FORMAT:
         problem = f"format {contents.get('format')!r} is not {FORMAT}"
-        raise RefusedError(Complaint(str(folder), problem, "train again with this version"))
+        raise InputError(Problem(str(folder), problem, "train again with this version"))
     for name, expected in contents["sha256"].items():
         path = folder / Path(name).name
         if not path.is_file() or checksum(path) != expected:
             remedy = "remove this checkpoint's folder to go on from the one before"
-            raise RefusedError(Complaint(str(path), "is missing or damaged", remedy))
+            raise InputError(Problem(str(path), "is missing or damaged", remedy))
     return contents
 
 
@@ -196,7 +196,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise RefusedError(Complaint(str(path), f"is no safetensors file: {error}")) from error
+        raise InputError(Problem(str(path), f"is no safetensors file: {error}")) from error
 
 
 def _under(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

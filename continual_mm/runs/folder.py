@@ -19,7 +19,7 @@ from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
 from continual_mm.evaluation.checks import NO_CARDS, Cards, identity
 from continual_mm.runs.history import History
 from continual_mm.runs.origin import origin_of, weights_file
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
     LOCK,
     checksum,
@@ -93,7 +93,7 @@ class RunFolder:
         """Have the folder for this definition, and for this process alone, during a block.
 
         Raises:
-            RefusedError: If another definition was run here, or another process is at work.
+            InputError: If another definition was run here, or another process is at work.
         """
         with locked(self.path / LOCK):
             if not self.check(definition):
@@ -105,7 +105,7 @@ class RunFolder:
         """Whether this definition was run here; False if none was.
 
         Raises:
-            RefusedError: If another definition was run here.
+            InputError: If another definition was run here.
         """
         file = self.path / "definition.json"
         if not file.exists():
@@ -114,7 +114,7 @@ class RunFolder:
         if found:
             remedy = "choose another --out, or remove the folder"
             problem = f"was begun with another definition: {'; '.join(found[:5])}"
-            raise RefusedError(Complaint(str(self.path), problem, remedy))
+            raise InputError(Problem(str(self.path), problem, remedy))
         return True
 
     def write_scores(self, history: History, identity: Mapping[str, Any]) -> None:
@@ -193,7 +193,7 @@ def definition(
         scored: Name of a protocol -> the card of its dataset, where that is loaded already.
 
     Raises:
-        RefusedError: If a file of weights, the run that the scenario starts from, or what a
+        InputError: If a file of weights, the run that the scenario starts from, or what a
             protocol scores is missing.
     """
     places = {"description", "folder", "start", "towers", "protocols"}
@@ -259,7 +259,7 @@ def differences(file: Path, definition: Mapping[str, Any]) -> list[str]:
     """Where a definition differs from the one in a JSON file, a sentence each.
 
     Raises:
-        RefusedError: If the file is damaged.
+        InputError: If the file is damaged.
     """
     return list(_differences(read_json(file), _as_json(definition)))
 

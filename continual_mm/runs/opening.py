@@ -16,13 +16,13 @@ from continual_mm.evaluation.checks import protocol_misfits
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.origin import Origin, read_origin, weights_file
 from continual_mm.space import registry
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 
 def tower_misfits(
     scenario: Scenario, modalities: Iterable[Modality], start: Start | None, file: str
-) -> list[Complaint]:
-    """One complaint per tower that cannot be had, or that does not read its modality.
+) -> list[Problem]:
+    """One problem per tower that cannot be had, or that does not read its modality.
 
     Args:
         scenario: The definition.
@@ -32,32 +32,30 @@ def tower_misfits(
     """
     arriving = {modality.name: modality for modality in modalities}
     begun = {modality.name for modality in start.modalities} if start else set()
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     for name, said in scenario.towers.items():
         place = f"{file}, [tower.{name}]"
         if name in begun and (said.kind or said.weights):
             problem = "tower and weights come from the run that the scenario starts from"
-            complaints.append(Complaint(place, problem, "remove kind and weights"))
+            problems.append(Problem(place, problem, "remove kind and weights"))
         else:
-            complaints += _about_kind(scenario, arriving[name], said.kind, place)
-            complaints += _about_weights(scenario, said, place)
-    return complaints
+            problems += _about_kind(scenario, arriving[name], said.kind, place)
+            problems += _about_weights(scenario, said, place)
+    return problems
 
 
-def _about_kind(
-    scenario: Scenario, modality: Modality, kind: str, place: str
-) -> Iterable[Complaint]:
+def _about_kind(scenario: Scenario, modality: Modality, kind: str, place: str) -> Iterable[Problem]:
     known = [*registry.BUILT_IN]
     if kind and kind not in known and kind not in registry.outside():
         remedy = f"{suggestion(kind, known)}there are {', '.join(known)}"
-        yield Complaint(f"{place}, kind", f"there is no tower {kind!r}", remedy)
+        yield Problem(f"{place}, kind", f"there is no tower {kind!r}", remedy)
     elif problem := registry.misfit(kind, modality, scenario.space.dim):
         fit = [each for each in known if not registry.misfit(each, modality, scenario.space.dim)]
-        yield Complaint(f"{place}, kind", f"{kind!r} {problem}", f"these fit: {', '.join(fit)}")
+        yield Problem(f"{place}, kind", f"{kind!r} {problem}", f"these fit: {', '.join(fit)}")
     elif kind == "identity" and _standardised(scenario, modality.name):
         problem = "'identity' takes features as they are, but they are standardised"
         remedy = "set standardise to the names of the other modalities, or to false"
-        yield Complaint(place, problem, remedy)
+        yield Problem(place, problem, remedy)
 
 
 def _standardised(scenario: Scenario, name: str) -> bool:
@@ -65,13 +63,13 @@ def _standardised(scenario: Scenario, name: str) -> bool:
     return said if isinstance(said, bool) else name in said
 
 
-def _about_weights(scenario: Scenario, said: TowerSettings, place: str) -> Iterable[Complaint]:
+def _about_weights(scenario: Scenario, said: TowerSettings, place: str) -> Iterable[Problem]:
     if not said.weights:
         return
     try:
         weights_file(scenario, said)
-    except RefusedError as error:
-        yield from (replace(fault, place=f"{place}, {fault.place}") for fault in error.complaints)
+    except InputError as error:
+        yield from (replace(fault, place=f"{place}, {fault.place}") for fault in error.problems)
 
 
 Settings = Sequence[tuple[str, str]]
@@ -94,14 +92,14 @@ def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
     [('training.steps', '50')]
 
     Raises:
-        RefusedError: With one complaint for each that is not ``table.key=value``.
+        InputError: With one problem for each that is not ``table.key=value``.
     """
     parts = [(text, *text.partition("=")) for text in texts]
     remedy = "write --set table.key=value, such as training.steps=50"
     wrong = [text for text, path, equals, _ in parts if not (path.strip() and equals)]
     if wrong:
         problem = "no key and value with '=' between them"
-        raise RefusedError(Complaint(f"--set {text}", problem, remedy) for text in wrong)
+        raise InputError(Problem(f"--set {text}", problem, remedy) for text in wrong)
     return [(path.strip(), value.strip()) for _, path, _, value in parts]
 
 
@@ -111,7 +109,7 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     Settings that are not a scenario's are passed over; :func:`open_strategies` judges those.
 
     Raises:
-        RefusedError: With one complaint per mistake, in the file, in its dataset, or between them.
+        InputError: With one problem per mistake, in the file, in its dataset, or between them.
     """
     mine = [_from_here(*setting) for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
     file = _label(entry, mine)
@@ -125,20 +123,20 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     start = origin.start if origin else None
     misfits = () if no_origin else arrivals.misfits(draft.scenario, card, start=start, file=file)
     no_origin += _another_mode(draft.scenario, origin, file)
-    complaints = [*draft.complaints, *no_origin, *no_card, *misfits]
-    if card is None or complaints:
-        raise RefusedError(complaints)
+    problems = [*draft.problems, *no_origin, *no_card, *misfits]
+    if card is None or problems:
+        raise InputError(problems)
     scenario = draft.scenario
     if origin is not None:
         own = {key: getattr(scenario.space, key) for key in document.get("space", {})}
         scenario = scenario.model_copy(update={"space": origin.settings(own)})
-        complaints += origin.misfits(scenario.space, file)
+        problems += origin.misfits(scenario.space, file)
     planned = arrivals.plan(scenario, card, start=start, file=file)
     arriving = planned[-1].available
-    complaints += tower_misfits(scenario, arriving, start, file)
-    complaints += protocol_misfits(scenario, card, arriving, file)
-    if complaints:
-        raise RefusedError(complaints)
+    problems += tower_misfits(scenario, arriving, start, file)
+    problems += protocol_misfits(scenario, card, arriving, file)
+    if problems:
+        raise InputError(problems)
     return OpenedScenario(scenario, card, planned)
 
 
@@ -146,14 +144,12 @@ def open_scenarios(entries: Sequence[Entry], settings: Settings = ()) -> tuple[O
     """Check scenario files whose results lie side by side; settings are applied to each of them.
 
     Raises:
-        RefusedError: With one complaint per mistake in any of them, and one for each name that two
+        InputError: With one problem per mistake in any of them, and one for each name that two
             of them share.
     """
     names = [entry.name for entry in entries]
-    complaints = [
-        Complaint(
-            f"scenario '{name}'", "is named twice", "name each once; copy a file to rename it"
-        )
+    problems = [
+        Problem(f"scenario '{name}'", "is named twice", "name each once; copy a file to rename it")
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
@@ -161,10 +157,10 @@ def open_scenarios(entries: Sequence[Entry], settings: Settings = ()) -> tuple[O
     for entry in entries:
         try:
             scenarios.append(open_scenario(entry, settings))
-        except RefusedError as error:
-            complaints += error.complaints
-    if complaints:
-        raise RefusedError(complaints)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
     return tuple(scenarios)
 
 
@@ -197,33 +193,33 @@ def _table(document: dict[str, Any], path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _origin(scenario: Scenario, folder: Path, file: str) -> tuple[Origin | None, list[Complaint]]:
+def _origin(scenario: Scenario, folder: Path, file: str) -> tuple[Origin | None, list[Problem]]:
     """The run that a scenario starts from, or what is wrong with it; neither without one."""
     if not scenario.start:
         return None, []
     try:
         return read_origin(scenario.start, folder), []
-    except RefusedError as error:
-        return None, [replace(fault, place=f"{file}, {fault.place}") for fault in error.complaints]
+    except InputError as error:
+        return None, [replace(fault, place=f"{file}, {fault.place}") for fault in error.problems]
 
 
-def _another_mode(scenario: Scenario, origin: Origin | None, file: str) -> list[Complaint]:
+def _another_mode(scenario: Scenario, origin: Origin | None, file: str) -> list[Problem]:
     """What is wrong with the mode; it decides what every key means that is left out."""
     mode = scenario.space.mode
     if origin is None or mode == (own := origin.settings({}).mode):
         return []
     problem = f"is {mode!r}, but the run that it starts from has {own!r}"
-    return [Complaint(f"{file}, [space], mode", problem, f'write mode = "{own}"')]
+    return [Problem(f"{file}, [space], mode", problem, f'write mode = "{own}"')]
 
 
-def _card(dataset: str, folder: Path, file: str) -> tuple[DatasetCard | None, list[Complaint]]:
+def _card(dataset: str, folder: Path, file: str) -> tuple[DatasetCard | None, list[Problem]]:
     """The card of a dataset, or what is wrong with it; neither where none is named."""
     if not dataset:
         return None, []
     try:
         return datasets.card(dataset, folder=folder), []
-    except RefusedError as error:
-        faults = error.complaints
+    except InputError as error:
+        faults = error.problems
         return None, [replace(fault, place=f"{file}, {fault.place}") for fault in faults]
 
 
@@ -231,30 +227,30 @@ def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[
     """Check strategy files; a setting changes those that have its table.
 
     Raises:
-        RefusedError: With one complaint per mistake in any of them, and one for each setting that
+        InputError: With one problem per mistake in any of them, and one for each setting that
             changes nothing at all.
     """
     theirs = [setting for setting in settings if _top(setting[0]) not in SCENARIO_KEYS]
-    complaints = _idle(theirs, entries)
+    problems = _idle(theirs, entries)
     strategies = []
     for entry in entries:
         fitting = [setting for setting in theirs if _top(setting[0]) in entry.document]
         try:
             strategies.append(open_strategy(entry, fitting))
-        except RefusedError as error:
-            complaints += error.complaints
-    if complaints:
-        raise RefusedError(complaints)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
     return tuple(strategies)
 
 
-def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Complaint]:
+def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Problem]:
     """Complain about settings whose table no strategy has."""
     tables = {key for entry in entries for key in entry.document} - SCENARIO_KEYS
     known = sorted(SCENARIO_KEYS | tables)
     names = ", ".join(entry.name for entry in entries) or "none"
     return [
-        Complaint(
+        Problem(
             f"--set {path}",
             f"there is no {_top(path)!r} in the scenario or in a strategy ({names})",
             f"{suggestion(_top(path), known)}there are {', '.join(known)}",
@@ -268,7 +264,7 @@ def open_strategy(entry: Entry, settings: Settings = ()) -> Strategy:
     """Check one strategy file with settings applied.
 
     Raises:
-        RefusedError: With one complaint per mistake.
+        InputError: With one problem per mistake.
     """
     document = catalog.overridden(entry.document, settings)
     file = _label(entry, settings)
@@ -280,6 +276,6 @@ def _top(path: str) -> str:
 
 
 def _label(entry: Entry, settings: Iterable[tuple[str, str]]) -> str:
-    """What to call a definition in complaints; what is wrong may come from the command line."""
+    """What to call a definition in problems; what is wrong may come from the command line."""
     changed = ", ".join(path for path, _ in settings)
     return f"{entry.path} with --set {changed}" if changed else str(entry.path)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from continual_mm.definitions.arrivals import Arrival, Start, plan
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality, Pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSettings
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
 
 SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
@@ -40,11 +40,11 @@ class Origin:
         """The run's settings where nothing else is given."""
         return SpaceSettings(**{**self.space["settings"], **given})
 
-    def misfits(self, settings: SpaceSettings, place: str) -> list[Complaint]:
+    def misfits(self, settings: SpaceSettings, place: str) -> list[Problem]:
         """Sizes of another space than the run's."""
         own = self.settings({})
         return [
-            Complaint(
+            Problem(
                 f"{place}, [space], {key}",
                 f"is {getattr(settings, key)!r}, but the space it starts from has "
                 f"{getattr(own, key)!r}",
@@ -59,7 +59,7 @@ def origin_of(scenario: Scenario) -> Origin | None:
     """The run that a scenario starts from, if it starts from one.
 
     Raises:
-        RefusedError: If there is no such run, it has finished no stage, or it cannot be read.
+        InputError: If there is no such run, it has finished no stage, or it cannot be read.
     """
     return read_origin(scenario.start, Path(scenario.folder)) if scenario.start else None
 
@@ -68,7 +68,7 @@ def planned(scenario: Scenario, card: DatasetCard) -> tuple[Arrival, ...]:
     """A scenario on a dataset, what it starts from included.
 
     Raises:
-        RefusedError: If it does not fit the dataset, or cannot start.
+        InputError: If it does not fit the dataset, or cannot start.
     """
     origin = origin_of(scenario)
     return plan(scenario, card, start=origin.start if origin else None)
@@ -78,11 +78,11 @@ def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:
     """The file of a tower's weights.
 
     Raises:
-        RefusedError: If there is none.
+        InputError: If there is none.
     """
     path = Path(scenario.folder) / Path(tower.weights).expanduser()
     if not path.is_file():
-        raise RefusedError(Complaint(f"weights {tower.weights!r}", f"no file {path}"))
+        raise InputError(Problem(f"weights {tower.weights!r}", f"no file {path}"))
     return path
 
 
@@ -94,7 +94,7 @@ def read_origin(path: str, folder: Path) -> Origin:
         folder: Where a relative path starts.
 
     Raises:
-        RefusedError: If there is no such run, it has finished no stage, or it cannot be read.
+        InputError: If there is no such run, it has finished no stage, or it cannot be read.
     """
     run = folder / Path(path).expanduser()
     found = {
@@ -103,14 +103,14 @@ def read_origin(path: str, folder: Path) -> Origin:
         if (stage := re.fullmatch(r"stage-(\d+)", each.name))
     }
     if not found:
-        raise RefusedError(Complaint(f"start {path!r}", f"no finished stage in {run}", REMEDY))
+        raise InputError(Problem(f"start {path!r}", f"no finished stage in {run}", REMEDY))
     last = max(found)
     try:
         return _read(run, found[last], last)
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         problem = f"cannot be understood: {type(error).__name__}: {error}"
         remedy = "it was made by another version; train it again"
-        raise RefusedError(Complaint(f"start {path!r}", problem, remedy)) from error
+        raise InputError(Problem(f"start {path!r}", problem, remedy)) from error
 
 
 def _read(run: Path, checkpoint: Path, last: int) -> Origin:

@@ -20,7 +20,7 @@ from continual_mm.runs import folder as failure
 from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.listener import Audience, Halt, Listener
 from continual_mm.runs.status import is_finished
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.processes import Crew, Then, Trade
 
 
@@ -43,7 +43,7 @@ class Told:
 class Refused:
     """The run's dataset cannot be used."""
 
-    complaints: tuple[Complaint, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,8 @@ class Ledger:
         audience: Who hears of them.
 
     Raises:
-        RefusedError: If a dataset cannot be used, if two runs would go into one folder, or if a
-            folder holds another definition's run; with a complaint for each.
+        InputError: If a dataset cannot be used, if two runs would go into one folder, or if a
+            folder holds another definition's run; with a problem for each.
     """
 
     def __init__(self, tasks: Sequence[Task], audience: Audience) -> None:
@@ -164,10 +164,10 @@ class Ledger:
 
 def _check(tasks: Sequence[Task]) -> None:
     """Refuse, before anything is trained, what would be refused hours later."""
-    complaints = list(_repeated(task.folder for task in tasks))
+    problems = list(_repeated(task.folder for task in tasks))
     strategies = {task.strategy.name: task.strategy for task in tasks}
     for strategy in strategies.values():
-        complaints += missing(strategy)
+        problems += missing(strategy)
     cards: dict[tuple[str, str], DatasetCard] = {}
     for task in tasks:
         scenario = task.scenario
@@ -176,18 +176,18 @@ def _check(tasks: Sequence[Task]) -> None:
             cards[key] = datasets.card(scenario.dataset, folder=Path(scenario.folder))
         try:
             RunFolder(task.folder).check(definition(scenario, task.strategy, cards[key], task.seed))
-        except RefusedError as error:
-            complaints += error.complaints
-    if complaints:
-        raise RefusedError(complaints)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
 
 
-def _repeated(folders: Iterable[Path]) -> Iterable[Complaint]:
+def _repeated(folders: Iterable[Path]) -> Iterable[Problem]:
     seen: set[Path] = set()
     for folder in folders:
         if folder in seen:
             remedy = "name each strategy once; two of one name need two --out"
-            yield Complaint(str(folder), "two of the runs would go into this folder", remedy)
+            yield Problem(str(folder), "two of the runs would go into this folder", remedy)
         seen.add(folder)
 
 
@@ -224,7 +224,7 @@ def run_many(
         How each run stands, in the order of the tasks.
 
     Raises:
-        RefusedError: Before any run, if a dataset cannot be used, two runs would go into one
+        InputError: Before any run, if a dataset cannot be used, two runs would go into one
             folder, or a folder holds another definition's run. Later, if the values of a dataset
             turn out to be unsound when they are read.
     """
@@ -267,7 +267,7 @@ class _Runs:
             getattr(listener, message.event)(*message.given, **message.named)
             return Then.WAIT
         if isinstance(message, Refused):
-            raise RefusedError(message.complaints)
+            raise InputError(message.problems)
         self._ledger.ended(task, message)
         # Its memory or its device may be in any state, so the next run has another process.
         return Then.REPLACE if message.error and not message.halted else Then.NEXT

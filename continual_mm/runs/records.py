@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from continual_mm.definitions.modality import Pair
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 Role = Literal["old", "new", "emergent"]
 """``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never."""
@@ -134,7 +134,7 @@ def read(kind: type[_AnyRecord], path: Path, remedy: str = REMEDY) -> _AnyRecord
     """Read a file.
 
     Raises:
-        RefusedError: If it is missing, damaged, or lacks something.
+        InputError: If it is missing, damaged, or lacks something.
     """
     try:
         return kind.model_validate_json(path.read_bytes())
@@ -142,7 +142,7 @@ def read(kind: type[_AnyRecord], path: Path, remedy: str = REMEDY) -> _AnyRecord
         problem = f"cannot be read: {error.strerror}"
     except ValidationError as error:
         problem = f"is damaged: {first_fault(error)}"
-    raise RefusedError(Complaint(str(path), problem, remedy))
+    raise InputError(Problem(str(path), problem, remedy))
 
 
 def first_fault(error: ValidationError) -> str:

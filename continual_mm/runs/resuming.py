@@ -14,7 +14,7 @@ from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import Score
 from continual_mm.runs.session import Session
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def standing(folder: RunFolder) -> Standing:
     for path in folder.inside(stage):
         try:
             clock = checkpoint.verified(path)["clock"]
-        except RefusedError:
+        except InputError:
             continue
         return Standing(stage, int(clock["train_exp_iterations"]), ended, path)
     return Standing(stage, 0, ended)
@@ -90,7 +90,7 @@ class Logbook:
             session to the step where the next one goes on, to be called once that has begun.
 
         Raises:
-            RefusedError: If the last stage's checkpoint is damaged.
+            InputError: If the last stage's checkpoint is damaged.
         """
         self._remove_but(at.inside)
         if at.ended is not None:

@@ -28,7 +28,7 @@ from continual_mm.runs.session import NO_MODULES, Protection, Session, open_sess
 from continual_mm.runs.start import adapt
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""
@@ -38,7 +38,7 @@ def choose_device(name: str) -> torch.device:
     """The device of a name; ``auto`` is an accelerator if there is one.
 
     Raises:
-        RefusedError: If there is no such device.
+        InputError: If there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -47,7 +47,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         problem = str(error).splitlines()[0]
-        raise RefusedError(Complaint(f"device {name!r}", problem, "use auto or cpu")) from error
+        raise InputError(Problem(f"device {name!r}", problem, "use auto or cpu")) from error
     return device
 
 
@@ -84,12 +84,12 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         The scores, and the trained space as ``history.space``.
 
     Raises:
-        RefusedError: If the scenario does not fit the dataset, or a plugin would do nothing.
+        InputError: If the scenario does not fit the dataset, or a plugin would do nothing.
         NotFiniteError: If a number became NaN or infinite.
     """
-    complaints = list(_idle(plugins, memory=memory, joint=joint, cumulative=cumulative))
-    if complaints:
-        raise RefusedError(complaints)
+    problems = list(_idle(plugins, memory=memory, joint=joint, cumulative=cumulative))
+    if problems:
+        raise InputError(problems)
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
     protection = Protection(named, memory, joint, cumulative)
     chosen = choose_device(device)
@@ -104,21 +104,21 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
 
 def _idle(
     plugins: Sequence[BaseSGDPlugin[Any]], *, memory: int | None, joint: bool, cumulative: bool
-) -> Iterator[Complaint]:
+) -> Iterator[Problem]:
     """What is given as a plugin and would do nothing."""
     for plugin in plugins:
         place = f"plugins, {type(plugin).__name__}"
         if not isinstance(plugin, BaseSGDPlugin):
             remedy = "give objects, such as Replay(weight=1.0)"
-            yield Complaint("plugins", f"{plugin!r} is no plugin", remedy)
+            yield Problem("plugins", f"{plugin!r} is no plugin", remedy)
         elif memory is None and getattr(plugin, "needs_memory", False):
-            yield Complaint(place, "it needs past items, but there is no memory", "add memory=128")
+            yield Problem(place, "it needs past items, but there is no memory", "add memory=128")
     protecting = [plugin for plugin in plugins if not getattr(plugin, "for_bounds", False)]
     bounds = {"joint": joint, "cumulative": cumulative}
     if protecting or memory is not None:
         for bound in (name for name, wanted in bounds.items() if wanted):
             problem = f"{bound} training {BOUNDS[bound]} and has nothing to protect"
-            yield Complaint(bound, problem, f"leave out plugins and memory, or {bound}")
+            yield Problem(bound, problem, f"leave out plugins and memory, or {bound}")
 
 
 def run(  # noqa: PLR0913 - what is trained, and by name everything that changes no number
@@ -157,7 +157,7 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         observers: Told of each evaluation. An exception of theirs ends the run, which may go on.
 
     Raises:
-        RefusedError: If the scenario does not fit the dataset, the folder holds another
+        InputError: If the scenario does not fit the dataset, the folder holds another
             definition's run, or another process is at work in it.
         NotFiniteError: If a number became NaN or infinite; the last checkpoint is kept.
     """
@@ -263,14 +263,14 @@ def open_run(
         the dataset gave them to the run, standardised if the scenario says so.
 
     Raises:
-        RefusedError: If there is no finished stage, its checkpoint is damaged, the pair is none of
+        InputError: If there is no finished stage, its checkpoint is damaged, the pair is none of
             the space's, or its adapters need a package that is not installed.
     """
     run = RunFolder(Path(folder))
     stages = run.finished_stages()
     if not stages:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
-        raise RefusedError(Complaint(str(folder), "no finished stage in this folder", remedy))
+        raise InputError(Problem(str(folder), "no finished stage in this folder", remedy))
     own = {name: Tower.of(module) for name, module in towers.items()}
     last = run.checkpoint(stages[-1])
     space = checkpoint.load_space(last, own)

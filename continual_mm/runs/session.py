@@ -29,14 +29,14 @@ from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
 from continual_mm.runs.origin import origin_of, planned
 from continual_mm.runs.start import first_space
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.seeds import seed_for
 
 _SCORED = {Split.VALIDATION: "validation", Split.TEST: "test"}
 
 
-def unscored(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Complaint]:
-    """A complaint for each pair of which no item that is scored has both modalities.
+def unscored(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Problem]:
+    """A problem for each pair of which no item that is scored has both modalities.
 
     Args:
         dataset: The items.
@@ -50,7 +50,7 @@ def unscored(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Complain
         }
         for pair in births(arrivals):
             if not np.any(present[pair.first] & present[pair.second]):
-                yield Complaint(
+                yield Problem(
                     f"dataset '{dataset.card.name}'",
                     f"no {name} item has both {pair.first} and {pair.second}",
                     f"give {name} items with both, or leave one of them out of the scenario",
@@ -181,13 +181,13 @@ def open_session(  # noqa: PLR0913 - what is trained, and by name how
     What is scored by protocols is loaded, unless it is given by their names.
 
     Raises:
-        RefusedError: If the scenario does not fit the dataset, or what it starts from or its towers
+        InputError: If the scenario does not fit the dataset, or what it starts from or its towers
             cannot be had, or a pair or a protocol cannot be scored.
     """
     watchers = watchers or Watchers()
     arrivals = planned(scenario, dataset.card)
     if silent := list(unscored(dataset, arrivals)):
-        raise RefusedError(silent)
+        raise InputError(silent)
     space = first_space(scenario, arrivals, origin_of(scenario), towers, seed=seed)
     judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
     history = History(arrivals=arrivals, space=space)

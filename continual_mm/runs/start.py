@@ -21,7 +21,7 @@ from continual_mm.space.mcn_weights import TOWERS, published_tower
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Tower
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 from continual_mm.system.files import written
 
 PUBLISHED = {
@@ -44,12 +44,12 @@ def towers_of(
         modules: Modality -> a module from Python; it stays as it is, a copy is trained.
 
     Raises:
-        RefusedError: If a tower is not registered, weights cannot be read, or a module is given
+        InputError: If a tower is not registered, weights cannot be read, or a module is given
             for a modality that never arrives or has a tower by name.
     """
     arriving = {modality.name: modality for modality in modalities}
-    complaints = [
-        Complaint(
+    problems = [
+        Problem(
             f"towers[{name!r}]",
             "no stage adds such a modality",
             f"{suggestion(name, arriving)}there are {', '.join(sorted(arriving))}",
@@ -57,13 +57,13 @@ def towers_of(
         for name in modules
         if name not in arriving
     ]
-    complaints += [
-        Complaint(f"towers[{name!r}]", "the scenario names a tower as well", "give one of the two")
+    problems += [
+        Problem(f"towers[{name!r}]", "the scenario names a tower as well", "give one of the two")
         for name in modules
         if (said := scenario.towers.get(name)) and (said.kind or said.weights)
     ]
-    if complaints:
-        raise RefusedError(complaints)
+    if problems:
+        raise InputError(problems)
     trained = {name: said.trained for name, said in scenario.towers.items()}
     named = {
         name: _named(scenario, arriving[name], said)
@@ -115,7 +115,7 @@ def adapt(space: JointSpace, folder: Path, name: str) -> None:
         name: The pair, such as ``"video-text"``.
 
     Raises:
-        RefusedError: If the pair is none of the space's, or peft is not installed.
+        InputError: If the pair is none of the space's, or peft is not installed.
     """
     pair = _pair(space, name)
     state = remembered(folder)
@@ -136,7 +136,7 @@ def _merge(name: str) -> Any:
         if error.name != "peft":
             raise
         remedy = "pip install 'continual-mm[lora]'"
-        raise RefusedError(Complaint(f"pair {name!r}", "peft is not installed", remedy)) from error
+        raise InputError(Problem(f"pair {name!r}", "peft is not installed", remedy)) from error
 
 
 def _pair(space: JointSpace, name: str) -> Pair:
@@ -144,11 +144,11 @@ def _pair(space: JointSpace, name: str) -> Pair:
     try:
         pair = Pair.parse(name)
     except ValueError as error:
-        raise RefusedError(Complaint("pair", str(error), f"the space has {names}")) from error
+        raise InputError(Problem("pair", str(error), f"the space has {names}")) from error
     for modality in (pair.first, pair.second):
         if modality not in space:
             problem = f"no modality {modality!r} in this space"
-            raise RefusedError(Complaint(f"pair {name!r}", problem, f"it has {names}"))
+            raise InputError(Problem(f"pair {name!r}", problem, f"it has {names}"))
     return pair
 
 
@@ -167,7 +167,7 @@ def load_released(
         The space.
 
     Raises:
-        RefusedError: If the file cannot be read, a name is missing or unknown, or a shape is
+        InputError: If the file cannot be read, a name is missing or unknown, or a shape is
             another one. The space is as it was then.
         KeyError: If a modality has not arrived.
     """
@@ -183,7 +183,7 @@ def released_tower(path: str | Path, tower: str) -> dict[str, Tensor]:
         reference mode take them.
 
     Raises:
-        RefusedError: If the file cannot be read.
+        InputError: If the file cannot be read.
     """
     return published.published_tower(read_weights(Path(path)), tower)
 
@@ -213,7 +213,7 @@ def first_space(
         seed: Where first weights come from.
 
     Raises:
-        RefusedError: If a tower cannot be had, or the space is not of the origin's sizes.
+        InputError: If a tower cannot be had, or the space is not of the origin's sizes.
     """
     begun = origin.start.modalities if origin else ()
     towers = towers_of(scenario, (*begun, *arrivals[-1].available), modules)
@@ -222,7 +222,7 @@ def first_space(
     misfits = origin.misfits(scenario.space, f"scenario '{scenario.name}'")
     known = _known_towers(origin, towers, scenario, modules)
     if misfits:
-        raise RefusedError(misfits)
+        raise InputError(misfits)
     checkpoint.verified(origin.checkpoint)
     space = JointSpace(scenario.space, seed=seed, towers=towers | known)
     for each in origin.space["modalities"]:
@@ -244,7 +244,7 @@ def _known_towers(
         if said is not None and (said.kind or said.weights):
             place = f"scenario '{scenario.name}', [tower.{name}]"
             problem = "the tower and its weights come from the run that the scenario starts from"
-            raise RefusedError(Complaint(place, problem, "remove kind and weights"))
+            raise InputError(Problem(place, problem, "remove kind and weights"))
         described = origin.space["towers"].get(name, {"kind": "", "trained": True})
         given = towers[name] if name in modules else None
         trained = described["trained"] if said is None else said.trained

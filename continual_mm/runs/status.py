@@ -19,7 +19,7 @@ from pydantic import Field
 
 from continual_mm.runs import folder as failure
 from continual_mm.runs import records
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import LOCK, held
 
 
@@ -42,7 +42,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     """Folders of runs at or below some folders, finished or not, each once.
 
     Raises:
-        RefusedError: If a folder is missing or cannot be listed.
+        InputError: If a folder is missing or cannot be listed.
     """
     return _find(folders, is_run)
 
@@ -51,7 +51,7 @@ def find_exports(folders: Iterable[Path]) -> list[Path]:
     """Folders of exported runs at or below some folders, each once.
 
     Raises:
-        RefusedError: If a folder is missing or cannot be listed.
+        InputError: If a folder is missing or cannot be listed.
     """
     return _find(folders, is_export)
 
@@ -62,7 +62,7 @@ def _find(folders: Iterable[Path], wanted: Callable[[Iterable[str]], bool]) -> l
     for folder in folders:
         if not folder.is_dir():
             remedy = "give the folder that runs went into"
-            raise RefusedError(Complaint(str(folder), "no such folder", remedy))
+            raise InputError(Problem(str(folder), "no such folder", remedy))
         for here, below, files in os.walk(folder, onerror=_refuse_to_skip):
             below.sort()
             if is_run(files) or wanted(files):
@@ -75,7 +75,7 @@ def _find(folders: Iterable[Path], wanted: Callable[[Iterable[str]], bool]) -> l
 def _refuse_to_skip(error: OSError) -> None:
     """A folder that cannot be listed may hold runs; to leave them out would falsify the rest."""
     problem = f"cannot be read: {error.strerror}"
-    raise RefusedError(Complaint(str(error.filename), problem)) from error
+    raise InputError(Problem(str(error.filename), problem)) from error
 
 
 State = Literal["finished", "failed", "running", "stopped", "damaged"]
@@ -136,7 +136,7 @@ def statuses(folders: Iterable[Path]) -> list[Status]:
     """How far every run at or below some folders is, by scenario, strategy and seed.
 
     Raises:
-        RefusedError: If a folder is missing or cannot be listed.
+        InputError: If a folder is missing or cannot be listed.
     """
     return sorted((_Reader(folder).status() for folder in find_runs(folders)), key=_place)
 
@@ -183,8 +183,8 @@ class _Reader:
         """A file; None, and damage, if it cannot be read."""
         try:
             return records.read(kind, self._folder / file)
-        except RefusedError as error:
-            self._damage += [f"{one.place}: {one.problem}" for one in error.complaints]
+        except InputError as error:
+            self._damage += [f"{one.place}: {one.message}" for one in error.problems]
             return None
 
     def _if_there(self, kind: type[_Read], file: str) -> _Read | None:

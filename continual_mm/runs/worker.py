@@ -19,7 +19,7 @@ from continual_mm.evaluation.protocols import Scored, load_scored
 from continual_mm.runs.listener import HaltedError, Listener
 from continual_mm.runs.parallel import Ended, Refused, Task, Told
 from continual_mm.runs.run import run
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 """What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
@@ -43,18 +43,18 @@ class Trainer:
         """Do one run.
 
         Raises:
-            RefusedError: If its dataset cannot be used.
+            InputError: If its dataset cannot be used.
         """
         dataset = None
         try:
             dataset, scored = self._loaded(task.scenario)
             given = task.scenario, task.strategy, dataset, task.out
             run(*given, seed=task.seed, scored=scored, listener=listener, **task.options)
-        except RefusedError as error:
+        except InputError as error:
             # What one run is refused for may be its own; what a dataset is, is everyone's.
             if dataset is None:
                 raise
-            return Ended("; ".join(map(str, error.complaints)), refused=True)
+            return Ended("; ".join(map(str, error.problems)), refused=True)
         except HaltedError as error:
             return Ended(str(error), halted=error.halt)
         except FAILURES as error:
@@ -105,8 +105,8 @@ def serve(connection: Connection, threads: int) -> None:
     while (task := _next(connection)) is not None:
         try:
             teller.send(trainer.train(task, teller))
-        except RefusedError as error:
-            teller.send(Refused(error.complaints))
+        except InputError as error:
+            teller.send(Refused(error.problems))
 
 
 def _next(connection: Connection) -> Task | None:

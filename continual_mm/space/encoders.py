@@ -44,10 +44,10 @@ class FeatureDropout:
         """(n, ...) -> same; one mask per item, shared by its time steps if it has ``time``."""
         if not self.rate:
             return values
-        dice = self._dice.setdefault(values.device, torch.Generator(values.device))
-        dice.manual_seed(seed_for(self._seed, "dropout", *self._moment, name))
+        generator = self._dice.setdefault(values.device, torch.Generator(values.device))
+        generator.manual_seed(seed_for(self._seed, "dropout", *self._moment, name))
         shape = (values.shape[0], 1, *values.shape[2:]) if time else values.shape
-        kept = torch.rand(shape, generator=dice, device=values.device) >= self.rate
+        kept = torch.rand(shape, generator=generator, device=values.device) >= self.rate
         return values * (kept / (1 - self.rate)).to(values.dtype)
 
 

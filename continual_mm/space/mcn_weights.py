@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 State = Mapping[str, Tensor]
 """Name -> tensor."""
@@ -41,7 +41,7 @@ TOWERS: Mapping[str, str] = MappingProxyType({tower: tower for tower in PREFIXES
 """Published tower -> modality, where the modalities are called as the towers."""
 
 SHOWN = 3
-"""Names that a complaint gives before it counts the others."""
+"""Names that a problem gives before it counts the others."""
 
 
 def published_tower(published: State, tower: str) -> dict[str, Tensor]:
@@ -71,12 +71,12 @@ def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> di
         towers: Published tower -> modality of the space.
 
     Raises:
-        RefusedError: If the space is not in reference mode.
+        InputError: If the space is not in reference mode.
         KeyError: If a modality has not arrived.
     """
     if not space.settings.reference:
         remedy = 'give its [space] table mode = "reference"'
-        raise RefusedError(Complaint("the space", "its towers are not the published ones", remedy))
+        raise InputError(Problem("the space", "its towers are not the published ones", remedy))
     found = {}
     for tower, modality in towers.items():
         prefixes = {ours: name for name, ours in PREFIXES[tower].items()}
@@ -84,7 +84,7 @@ def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> di
             name = _translated(ours, prefixes)
             if name is None:
                 problem = f"a modality of this kind has no {tower} tower"
-                raise RefusedError(Complaint(f"modality {modality!r}", problem, _kinds()))
+                raise InputError(Problem(f"modality {modality!r}", problem, _kinds()))
             found[name] = _in_two_dimensions(ours, value)
     return found
 
@@ -99,24 +99,24 @@ def load_published(
         space: In reference mode, with the modalities in it.
         published: Released weights by their published names.
         towers: Published tower -> modality that it becomes. Towers left out are passed over.
-        source: What to call the weights in complaints.
+        source: What to call the weights in problems.
 
     Raises:
-        RefusedError: If a name is missing or unknown, or a shape is another one.
+        InputError: If a name is missing or unknown, or a shape is another one.
         KeyError: If a modality has not arrived.
     """
     given, needed = _bare(published), published_state(space, towers)
-    complaints = _differences(given, needed, towers, source)
-    if complaints:
-        raise RefusedError(complaints)
+    problems = _differences(given, needed, towers, source)
+    if problems:
+        raise InputError(problems)
     for tower, modality in towers.items():
         _modules(space, modality).load_state_dict(published_tower(given, tower))
 
 
 def _differences(
     given: State, needed: State, towers: Mapping[str, str], source: str
-) -> list[Complaint]:
-    """One complaint for the missing names, one for the unknown and one for the wrong shapes."""
+) -> list[Problem]:
+    """One problem for the missing names, one for the unknown and one for the wrong shapes."""
     passed_over = tuple(
         prefix for tower in PREFIXES if tower not in towers for prefix in PREFIXES[tower]
     )
@@ -133,7 +133,7 @@ def _differences(
         (misshapen, "of another shape", "set dim, reconstruction_width, width and depth to fit"),
     )
     return [
-        Complaint(source, f"{word}: {_listed(names)}", remedy)
+        Problem(source, f"{word}: {_listed(names)}", remedy)
         for names, word, remedy in told
         if names
     ]

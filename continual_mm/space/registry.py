@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from continual_mm.space.towers import Build
@@ -96,17 +96,17 @@ def build(kind: str) -> "Build":
     """The function that builds a named tower.
 
     Raises:
-        RefusedError: If nothing has this name, or what has it cannot be imported.
+        InputError: If nothing has this name, or what has it cannot be imported.
     """
     known = BUILT_IN.get(kind)
     entry = EntryPoint(kind, known.path, ENTRY_POINTS) if known else outside().get(kind)
     if entry is None:
         remedy = "continual-mm list towers shows what there is"
-        raise RefusedError(Complaint(f"tower '{kind}'", "is not installed", remedy))
+        raise InputError(Problem(f"tower '{kind}'", "is not installed", remedy))
     try:
         found: Build = entry.load()
     except (ImportError, AttributeError) as error:
         place = f"tower '{kind}' ({entry.value})"
         remedy = "mend or remove the package that offers it"
-        raise RefusedError(Complaint(place, f"cannot be imported: {error}", remedy)) from error
+        raise InputError(Problem(place, f"cannot be imported: {error}", remedy)) from error
     return found

@@ -103,7 +103,7 @@ class JointSpace(nn.Module):
         Raises:
             ValueError: If the name is known with another kind or shape, or a tower of one's own
                 does not take the modality's items.
-            RefusedError: If a tower's weights do not fit it.
+            InputError: If a tower's weights do not fit it.
         """
         known = self._modalities.get(modality.name)
         if known is not None:
@@ -268,7 +268,7 @@ class JointSpace(nn.Module):
             towers: Those that are objects from Python and cannot be built by name.
 
         Raises:
-            RefusedError: If a tower is neither given nor registered.
+            InputError: If a tower is neither given nor registered.
         """
         built = {
             name: towers.get(name) or registered(each["kind"], trained=each["trained"])
@@ -291,6 +291,6 @@ def registered(kind: str, *, trained: bool = True) -> Tower:
     """The tower of a registered name; without a name, the usual one.
 
     Raises:
-        RefusedError: If nothing has this name.
+        InputError: If nothing has this name.
     """
     return Tower(kind, build(kind) if kind else usual_encoder, trained)

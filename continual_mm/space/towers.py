@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.space.encoders import Encoder, GatedUnit
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 Build = Callable[[Modality, SpaceSettings], nn.Module]
 """Makes a tower: an :class:`Encoder`, or a module that maps (n, ...) values to (n, size)."""
@@ -29,7 +29,7 @@ class Tower:
         build: Makes the encoder.
         trained: Whether training changes it.
         weights: What to begin with, if not with first weights: see :func:`fill`.
-        source: Where the weights come from, for complaints.
+        source: Where the weights come from, for problems.
     """
 
     kind: str
@@ -152,10 +152,10 @@ def fill(encoder: Encoder, head: nn.Module, weights: Mapping[str, Tensor], sourc
         head: What reconstructs from its embeddings.
         weights: By name: of the encoder, of the module inside an :class:`Adapted` one, or of both
             encoder and head behind ``encoder.`` and ``reconstruction.``.
-        source: What to call the weights in complaints.
+        source: What to call the weights in problems.
 
     Raises:
-        RefusedError: If names are missing or unknown, or a shape is another one.
+        InputError: If names are missing or unknown, or a shape is another one.
     """
     parts = {"encoder": dict(weights)}
     if any(name.startswith("encoder.") for name in weights):
@@ -177,4 +177,4 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None
     except RuntimeError as error:
         problem = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
         remedy = f"give the state dict of a {type(module).__name__} of these sizes"
-        raise RefusedError(Complaint(source, f"does not fit: {problem}", remedy)) from error
+        raise InputError(Problem(source, f"does not fit: {problem}", remedy)) from error

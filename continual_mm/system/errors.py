@@ -6,35 +6,35 @@ from difflib import get_close_matches
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class Problem:
     """One thing that is wrong with what a user gave.
 
     Attributes:
         place: Where it stands, from the outside in: ``"scenarios/mine.toml, [[stage]] 2, add"``.
-        problem: What is wrong there, with the value in it.
-        remedy: What to write instead; may be empty where the problem says it.
+        message: What is wrong there, with the value in it.
+        remedy: What to write instead; may be empty where the message says it.
     """
 
     place: str
-    problem: str
+    message: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.problem}" + (f"; {self.remedy}" if self.remedy else "")
+        return f"{self.place}: {self.message}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-class RefusedError(ValueError):
-    """Input that cannot be used; ``complaints`` holds everything found wrong with it."""
+class InputError(ValueError):
+    """Input that cannot be used; ``problems`` holds everything found wrong with it."""
 
-    def __init__(self, complaints: Complaint | Iterable[Complaint]) -> None:
-        self.complaints: tuple[Complaint, ...] = (
-            (complaints,) if isinstance(complaints, Complaint) else tuple(complaints)
+    def __init__(self, problems: Problem | Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = (
+            (problems,) if isinstance(problems, Problem) else tuple(problems)
         )
-        super().__init__("\n".join(str(complaint) for complaint in self.complaints))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
 
-    def __reduce__(self) -> tuple[type["RefusedError"], tuple[tuple[Complaint, ...]]]:
+    def __reduce__(self) -> tuple[type["InputError"], tuple[tuple[Problem, ...]]]:
         """For other processes; as any other error it would be made again from its message."""
-        return RefusedError, (self.complaints,)
+        return InputError, (self.problems,)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -48,7 +48,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 SHOWN = 5
-"""Rows or ids that a complaint spells out before it only counts the rest."""
+"""Rows or ids that a problem spells out before it only counts the rest."""
 
 
 def first_few(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 LOCK = "run.lock"
 """The file in a run's folder that the process at work holds."""
@@ -69,7 +69,7 @@ def locked(path: Path) -> Iterator[None]:
     """Be the only process inside the block; the lock goes with the process, however it ends.
 
     Raises:
-        RefusedError: If another process holds the lock.
+        InputError: If another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as stream:
@@ -78,7 +78,7 @@ def locked(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             problem = "another process is at work in this folder"
             remedy = "wait for it, or choose another folder"
-            raise RefusedError(Complaint(str(path.parent), problem, remedy)) from error
+            raise InputError(Problem(str(path.parent), problem, remedy)) from error
         yield
 
 
@@ -122,13 +122,13 @@ def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        RefusedError: If the file is missing or damaged.
+        InputError: If the file is missing or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         remedy = "choose another folder, or remove this one to begin anew"
-        raise RefusedError(Complaint(str(path), f"cannot be read: {error}", remedy)) from error
+        raise InputError(Problem(str(path), f"cannot be read: {error}", remedy)) from error
 
 
 def checksum(path: Path) -> str:
@@ -145,15 +145,13 @@ def writing(target: str) -> Iterator[None]:
     """A block that writes to a target, and does nothing else that the system may refuse.
 
     Raises:
-        RefusedError: If it does.
+        InputError: If it does.
     """
     try:
         yield
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
-        raise RefusedError(
-            Complaint(target, problem, "make room, or choose another place")
-        ) from error
+        raise InputError(Problem(target, problem, "make room, or choose another place")) from error
 
 
 @contextmanager
@@ -163,7 +161,7 @@ def unfinished(target: Path) -> Iterator[Path]:
     What a killed process left of such a folder is removed by the next one that wants it.
 
     Raises:
-        RefusedError: If the target is there already, if another process is about to make it, or
+        InputError: If the target is there already, if another process is about to make it, or
             if nothing can be written there.
     """
     _check_free(target)
@@ -181,7 +179,7 @@ def _check_free(target: Path) -> None:
     # A link that leads nowhere is there, too.
     if os.path.lexists(target):
         remedy = "remove it, or choose another folder"
-        raise RefusedError(Complaint(str(target), "is there already", remedy))
+        raise InputError(Problem(str(target), "is there already", remedy))
 
 
 def _made(target: Path) -> Iterator[Path]:
@@ -212,4 +210,4 @@ def _hold(lock: int, target: Path) -> None:
             raise BlockingIOError
     except (BlockingIOError, FileNotFoundError) as error:
         problem = "is being written by another process"
-        raise RefusedError(Complaint(str(target), problem, "wait for it")) from error
+        raise InputError(Problem(str(target), problem, "wait for it")) from error

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 _ARROW = ("datasets", "pandas", "pyarrow")
 
@@ -18,7 +18,7 @@ def installed(reference: str, what: str) -> Any:
         what: What to call it in a refusal.
 
     Raises:
-        RefusedError: If it needs a package of the extra ``data`` that is not installed.
+        InputError: If it needs a package of the extra ``data`` that is not installed.
     """
     module, _, name = reference.partition(":")
     with refusing(what):
@@ -33,7 +33,7 @@ def refusing(what: str) -> Iterator[None]:
         what: What to call it in a refusal.
 
     Raises:
-        RefusedError: If an import inside lacks such a package.
+        InputError: If an import inside lacks such a package.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def refusing(what: str) -> Iterator[None]:
         if error.name not in _ARROW:
             raise
         problem, remedy = f"needs {error.name}", "pip install 'continual-mm[data]'"
-        raise RefusedError(Complaint(what, problem, remedy)) from error
+        raise InputError(Problem(what, problem, remedy)) from error
 
 
 def late(module: str) -> Any:

@@ -70,9 +70,9 @@ def tiny(tmp_path: Path) -> Path:
     for order in ("abc", "bca"):
         text = SCENARIO.format(*order)
         (tmp_path / "scenarios" / f"tiny_{order}.toml").write_text(text, encoding="utf-8")
-    dice = np.random.default_rng(0)
-    shared = dice.standard_normal((90, 5))
-    arrays: dict[str, Any] = {name: shared @ dice.standard_normal((5, 6)) for name in "abc"}
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((90, 5))
+    arrays: dict[str, Any] = {name: shared @ rng.standard_normal((5, 6)) for name in "abc"}
     items = {"ids": np.arange(90).astype(str), "split": np.repeat([0, 1, 2], 30)}
     write_pack(tmp_path / "tiny.npz", {**arrays, **items})
     return tmp_path

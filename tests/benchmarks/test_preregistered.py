@@ -38,18 +38,18 @@ def code() -> Iterator[SimpleNamespace]:
 @pytest.fixture(scope="module")
 def arrays() -> dict[str, np.ndarray]:
     """As narrated_shapes, but few and short: 40 training, 6 validation and 6 test items."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     count = 52
-    captions = [" ".join(dice.choice(WORDS, size=4)) for _ in range(count)]
+    captions = [" ".join(rng.choice(WORDS, size=4)) for _ in range(count)]
     return {
         "video_kind": np.array("frames"),
         "audio_kind": np.array("spectrogram"),
         "text_kind": np.array("tokens"),
-        "video": dice.standard_normal((count, 3, 5)).astype(np.float32),
-        "video_length": dice.integers(1, 4, count),
-        "audio": dice.standard_normal((count, 4, 6)).astype(np.float32),
+        "video": rng.standard_normal((count, 3, 5)).astype(np.float32),
+        "video_length": rng.integers(1, 4, count),
+        "audio": rng.standard_normal((count, 4, 6)).astype(np.float32),
         "audio_length": np.full(count, 4),
-        "text": dice.standard_normal((count, 4, 7)).astype(np.float32),
+        "text": rng.standard_normal((count, 4, 7)).astype(np.float32),
         "text_length": np.full(count, 4),
         "text_raw": np.array(captions),
         "ids": np.array([f"clip{row}" for row in range(count)]),
@@ -268,14 +268,14 @@ def test_what_is_held_is_counted_to_the_byte(code, small, tmp_path):
     held = code.held.held_bytes(scenario, candidate.strategy(1.0))
     floats = 3 * 5 + 4 * 6 + 2 * 256
     whole = 2 + 2 + 2 + 2  # lengths and rows of two modalities; row and stage twice over
-    dice = 1
-    assert held == 12 * (4 * floats + 8 * whole) + 8 * dice
+    rng = 1
+    assert held == 12 * (4 * floats + 8 * whole) + 8 * rng
 
 
 def test_the_bytes_of_l2_and_prototypes_are_those_of_the_readme(code, tmp_path):
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     shapes = {"video": (12, 54), "audio": (31, 40), "text": (12, 32)}
-    pack = {name: dice.standard_normal((230, *shape)) for name, shape in shapes.items()}
+    pack = {name: rng.standard_normal((230, *shape)) for name, shape in shapes.items()}
     pack |= {"video_kind": np.array("frames"), "audio_kind": np.array("spectrogram")}
     pack |= {f"{name}_length": np.full(230, shape[0]) for name, shape in shapes.items()}
     ids, split = np.array([f"clip{row}" for row in range(230)]), np.repeat([0, 1, 2], [210, 10, 10])

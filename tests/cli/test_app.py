@@ -42,7 +42,7 @@ def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
 
 
 def refused(answer: Said, *expected: str) -> None:
-    """One line per complaint on standard error, each with what is expected of it, and code 2."""
+    """One line per problem on standard error, each with what is expected of it, and code 2."""
     lines = answer.err.splitlines()
     assert answer.code == 2
     assert len(lines) == len(expected), answer.err
@@ -326,13 +326,13 @@ def test_data_is_inspected_in_a_table_and_as_json(said) -> None:
 
 @pytest.mark.parametrize("name", ["audio", "a_name_that_is_long"])
 def test_what_is_in_a_dataset_fits_into_eighty_columns(said, name: str) -> None:
-    dice, split = np.random.default_rng(0), np.repeat([0, 1, 2], [9000, 1000, 2000])
+    rng, split = np.random.default_rng(0), np.repeat([0, 1, 2], [9000, 1000, 2000])
     arrays = {
-        "video": dice.standard_normal((12_000, 8), dtype=np.float32),
-        name: 70 * dice.standard_normal((12_000, 9, 4), dtype=np.float32),
+        "video": rng.standard_normal((12_000, 8), dtype=np.float32),
+        name: 70 * rng.standard_normal((12_000, 9, 4), dtype=np.float32),
         f"{name}_kind": np.array("spectrogram"),
-        f"{name}_length": dice.integers(1, 10, 12_000),
-        f"{name}_present": dice.random(12_000) < 0.5,
+        f"{name}_length": rng.integers(1, 10, 12_000),
+        f"{name}_present": rng.random(12_000) < 0.5,
     }
     write_pack("mine.npz", {**arrays, "ids": np.arange(12_000).astype(str), "split": split})
     told = said("data", "inspect", "mine.npz").out.splitlines()

@@ -13,7 +13,7 @@ import pytest
 
 from continual_mm.cli.app import main
 from continual_mm.data import registry
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 DICE = np.random.default_rng
 Asked = Callable[..., SimpleNamespace]
@@ -291,9 +291,9 @@ def test_a_store_without_validation_items_is_refused_with_the_options_that_help(
     said: Asked, load: Callable[[str], object]
 ) -> None:
     assert howto100m(said, "path\naaa\nbbb\n").code == 0
-    with pytest.raises(RefusedError, match="there is no validation item; convert it again, with"):
+    with pytest.raises(InputError, match="there is no validation item; convert it again, with"):
         load("out")
     for target in ("clips", "clips.npz"):
         converted(said, to=target)
-        with pytest.raises(RefusedError, match="files for --train and --test"):
+        with pytest.raises(InputError, match="files for --train and --test"):
             registry.card(target)

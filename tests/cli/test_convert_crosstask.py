@@ -52,9 +52,9 @@ Asked = Callable[..., SimpleNamespace]
 
 def features_of(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """2D at 1 row a second, 3D at 1.5, and a spectrogram of 100 frames a second."""
-    dice, seconds = DICE([*name.encode()]), SECONDS[name]
-    first, second = dice.normal(size=(seconds, 6)), dice.normal(size=(seconds * 3 // 2, 4))
-    return first, second, dice.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
+    rng, seconds = DICE([*name.encode()]), SECONDS[name]
+    first, second = rng.normal(size=(seconds, 6)), rng.normal(size=(seconds * 3 // 2, 4))
+    return first, second, rng.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
 
 
 def write_video(name: str) -> None:
@@ -178,8 +178,8 @@ def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_e
     )
     judge = Steps(protocol, dataset, "p", annotations=Path("store.steps.csv"))
     names = dataset.ids[np.arange(len(dataset))].tolist()
-    dice = DICE(3)
-    table = dice.normal(size=(len(names), len(names)))
+    rng = DICE(3)
+    table = rng.normal(size=(len(names), len(names)))
 
     def similarity(queries: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(table[np.ix_(queries.numpy(), gallery.numpy())])
@@ -355,14 +355,14 @@ add = ["text"]
 
 
 def test_from_released_files_to_a_table(said: Asked) -> None:
-    dice = DICE(0)
+    rng = DICE(0)
     pack = {
         "ids": np.array([f"{row}" for row in range(30)]),
         "split": np.arange(30) % 3,
-        "video": dice.normal(size=(30, 10)).astype(np.float32),
-        "audio": dice.normal(size=(30, 90, 3)).astype(np.float32),
+        "video": rng.normal(size=(30, 10)).astype(np.float32),
+        "audio": rng.normal(size=(30, 90, 3)).astype(np.float32),
         "audio_kind": np.array("spectrogram"),
-        "text": dice.normal(size=(30, 4, 5)).astype(np.float32),
+        "text": rng.normal(size=(30, 4, 5)).astype(np.float32),
     }
     write_pack(Path("trained.npz"), pack)
     scores = []

@@ -53,7 +53,7 @@ def words(tmp_path: Path) -> Path:
 @pytest.fixture
 def howto100m(tmp_path: Path) -> Path:
     """Three videos as they are published."""
-    dice = DICE(0)
+    rng = DICE(0)
     captions = {
         "aaaaaaaaaaa": {
             "start": [0.0, 3.2, 11.5, 30.0],
@@ -66,9 +66,9 @@ def howto100m(tmp_path: Path) -> Path:
     for name, seconds in SECONDS.items():
         place = tmp_path / "features" / name
         place.mkdir(parents=True)
-        np.savez(place / f"{name}_2d.npz", features=dice.normal(size=(seconds, 6)))
-        np.savez(place / f"{name}_3d.npz", features=dice.normal(size=(seconds * 3 // 2, 4)))
-        mel = dice.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
+        np.savez(place / f"{name}_2d.npz", features=rng.normal(size=(seconds, 6)))
+        np.savez(place / f"{name}_3d.npz", features=rng.normal(size=(seconds * 3 // 2, 4)))
+        mel = rng.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
         np.savez(place / f"{name}_spec.npz", mel)
     (tmp_path / "caption.pickle").write_bytes(pickle.dumps(captions))
     (tmp_path / "paths.csv").write_text("path\n" + "\n".join(SECONDS) + "\n")
@@ -182,12 +182,12 @@ def test_a_test_set_alone_is_inspected(said, tmp_path: Path) -> None:
 
 
 def clip(name: str, seed: int, *, pooled: str = "", caption: str = "caption") -> dict[str, Any]:
-    dice = DICE(seed)
-    sound = dice.uniform(-80, 0, size=(3, 5 + seed % 7)).astype(np.float32)
+    rng = DICE(seed)
+    sound = rng.uniform(-80, 0, size=(3, 5 + seed % 7)).astype(np.float32)
     return {
         "id": name,
-        f"2d{pooled}": dice.normal(size=6).astype(np.float32),
-        f"3d{pooled}": dice.normal(size=4).astype(np.float32),
+        f"2d{pooled}": rng.normal(size=6).astype(np.float32),
+        f"3d{pooled}": rng.normal(size=4).astype(np.float32),
         "audio": torch.from_numpy(sound),
         caption: "add the salt" if seed % 2 else "stir the salt",
     }
@@ -280,10 +280,10 @@ def test_word_vectors_are_trained_on_captions_and_used(said, howto100m: Path) ->
 
 
 def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_path: Path) -> None:
-    dice = DICE(1)
+    rng = DICE(1)
     rows = []
     for number in range(12):
-        wave = dice.normal(scale=0.1, size=(1, 8000)).astype(np.float32)
+        wave = rng.normal(scale=0.1, size=(1, 8000)).astype(np.float32)
         media_file(tmp_path / f"clip{number}.mkv", sound=wave, sample_rate=16_000)
         split = ("train", "train", "train", "validation", "test", "test")[number % 6]
         rows.append({"path": f"clip{number}.mkv", "text": f"add salt {number}", "split": split})

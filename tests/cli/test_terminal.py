@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.text import Text
 
 from continual_mm.cli import terminal
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 
 def test_columns_are_aligned_and_long_lines_are_not_broken(
@@ -44,12 +44,12 @@ def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out.rstrip().endswith(text)
 
 
-def test_each_complaint_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    complaints = [
-        Complaint("mine.toml, [space], dim", "0 cannot be used", "give at least 2"),
-        Complaint("mine.toml", "a problem\nof several lines, " + "long " * 60),
+def test_each_problem_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [
+        Problem("mine.toml, [space], dim", "0 cannot be used", "give at least 2"),
+        Problem("mine.toml", "a problem\nof several lines, " + "long " * 60),
     ]
-    terminal.print_refusal(RefusedError(complaints))
+    terminal.print_refusal(InputError(problems))
     shown = capsys.readouterr()
     assert shown.out == ""
     first, second = shown.err.splitlines()

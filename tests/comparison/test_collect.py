@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from continual_mm.comparison.collect import collect, grouped
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 RANKS = {
     "test/audio-video/rows": np.array([3, 5, 8]),
@@ -59,7 +59,7 @@ def change(folder: Path, file: str, *keys: str | int, to: Any) -> None:
 
 
 def refusal(*folders: Path) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         grouped(collect(folders)[0])
     return str(caught.value)
 

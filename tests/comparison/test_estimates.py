@@ -48,8 +48,8 @@ def recall(runs: Sequence[FinishedRun]) -> np.ndarray:
 
 
 def test_the_first_replicate_is_the_recall_at_one_of_both_directions() -> None:
-    dice = np.random.default_rng(0)
-    ranks = dice.integers(8, size=(3, 2, 50)) / 2
+    rng = np.random.default_rng(0)
+    ranks = rng.integers(8, size=(3, 2, 50)) / 2
     runs = [seed_of({"a-b": OLD}, {(0, "a-b"): Ranked(np.arange(50), r)}, stages=1) for r in ranks]
     expected = np.mean([recall_at(one, 1) for seed in ranks for one in seed])
     assert recall(runs)[0, 0, 0] == pytest.approx(expected)
@@ -162,10 +162,10 @@ def test_the_same_runs_have_the_same_intervals() -> None:
 
 
 def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gives() -> None:
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     pairs = {"a-b": OLD, "b-c": NEW}
-    found = dice.random((2, 3, 2, 60)) < np.array([0.3, 0.5])[:, None, None, None]
-    found[:, 0] &= dice.random((1, 2, 60)) < 0.7
+    found = rng.random((2, 3, 2, 60)) < np.array([0.3, 0.5])[:, None, None, None]
+    found[:, 0] &= rng.random((1, 2, 60)) < 0.7
     strategies = [
         [
             seed_of(pairs, {(0, "a-b"): hits(old), (1, "a-b"): hits(old), (1, "b-c"): hits(new)})
@@ -178,7 +178,7 @@ def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gi
     estimate = Estimate.of(second - first)
     by_hand = []
     for _ in range(4000):
-        items, seeds = dice.integers(60, size=60), dice.integers(3, size=3)
+        items, seeds = rng.integers(60, size=60), rng.integers(3, size=3)
         drawn = found[:, seeds][..., items].mean(axis=(1, 3))
         harmonic = 2 * drawn.prod(axis=1) / drawn.sum(axis=1)
         by_hand.append(harmonic[1] - harmonic[0])

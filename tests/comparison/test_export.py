@@ -22,7 +22,7 @@ from continual_mm.comparison.export import LOCK, export
 from continual_mm.comparison.exported import DEFINITIONS, RANKS, ROWS, read_exported
 from continual_mm.comparison.tables import as_json
 from continual_mm.definitions.modality import Pair
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import locked
 
 STAGES = (("video", "audio"), ("text",))
@@ -48,7 +48,7 @@ def write_run(
     """A finished run of two stages whose ranks, ties among them, are drawn."""
     folder = out / scenario / strategy / f"seed-{seed}"
     (folder / "ranks").mkdir(parents=True)
-    dice = np.random.default_rng([seed, luck, *f"{scenario}/{strategy}".encode()])
+    rng = np.random.default_rng([seed, luck, *f"{scenario}/{strategy}".encode()])
     joint = strategy == "joint"
     evaluations = []
     for stage in [2] if joint else [1, 2]:
@@ -61,7 +61,7 @@ def write_run(
             score = {"stage": stage, "final": True, "split": "test", "pair": pair}
             for direction in Pair.parse(pair).directions:
                 name = " to ".join(direction)
-                arrays[f"test/{pair}/{name}"] = dice.integers(0, 2 * queries - 1, queries) / 2
+                arrays[f"test/{pair}/{name}"] = rng.integers(0, 2 * queries - 1, queries) / 2
                 evaluations.append({**score, "direction": name, "chance": 1 / queries})
         np.savez(folder / "ranks" / f"stage-{stage}.npz", **arrays)
     files: dict[str, Any] = {
@@ -104,7 +104,7 @@ def table(*folders: Path) -> str:
 
 
 def refusal(*given: Path, to: Path) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         export(given, to)
     return str(caught.value)
 
@@ -225,7 +225,7 @@ def test_new_runs_that_contradict_each_other_are_refused_even_by_force(tmp_path:
     first, second = tmp_path / "first", tmp_path / "second"
     write_run(first)
     write_run(second, luck=1)
-    with pytest.raises(RefusedError, match="seed 0 of strategy 'naive' is also in"):
+    with pytest.raises(InputError, match="seed 0 of strategy 'naive' is also in"):
         export([first, second], tmp_path / "small", force=True)
     assert not (tmp_path / "small").exists()
 
@@ -268,13 +268,13 @@ def test_a_process_killed_between_two_files_leaves_what_was_there_before(
     assert (len(export([runs], small).runs), table(small)) == (11, table(runs))
     assert sorted(contents(small)) == [DEFINITIONS, RANKS, ROWS]
     (small / ROWS).write_text(without_last_row(small), encoding="utf-8")
-    with pytest.raises(RefusedError, match=r"of which runs\.csv has no run"):
+    with pytest.raises(InputError, match=r"of which runs\.csv has no run"):
         compare([small])
 
 
 def test_a_first_export_that_was_killed_is_begun_anew(runs: Path, tmp_path: Path) -> None:
     export_killed_before(ROWS, runs, tmp_path / "small")
-    with pytest.raises(RefusedError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         compare([tmp_path / "small"])
     assert export([runs], tmp_path / "small").added == 11
     assert table(tmp_path / "small") == table(runs)
@@ -449,7 +449,7 @@ def test_damage_is_told_with_its_place_and_nothing_is_run(
     small = tmp_path / "small"
     export([runs], small)
     damage(small / file)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         compare([small])
     message = str(caught.value)
     assert message.startswith(str(small))

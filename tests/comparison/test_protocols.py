@@ -16,7 +16,7 @@ from continual_mm.comparison.finished import read_finished
 from continual_mm.comparison.latex import protocol_latex
 from continual_mm.comparison.protocols import ProtocolRow, compare_protocol
 from continual_mm.metrics.bootstrap import interval
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 KINDS = {"clips": "retrieval", "tasks": "steps", "names": "classes"}
 Series = Mapping[tuple[int, str, str], Any]
@@ -112,8 +112,8 @@ def test_measures_are_those_of_the_answers_by_stage_and_strategy(runs: Path) -> 
 
 
 def test_intervals_are_of_a_bootstrap_over_the_same_queries(tmp_path: Path) -> None:
-    dice = np.random.default_rng(0)
-    ranks = dice.integers(0, 30, 200).astype(float)
+    rng = np.random.default_rng(0)
+    ranks = rng.integers(0, 30, 200).astype(float)
     for strategy, shift in (("naive", 0), ("same", 0), ("late", 5)):
         write(tmp_path, strategy, 0, {(2, "clips", "items"): ranks + shift})
     compared = rows(tmp_path, "clips")
@@ -121,7 +121,7 @@ def test_intervals_are_of_a_bootstrap_over_the_same_queries(tmp_path: Path) -> N
     assert (same.difference.low, same.difference.mean, same.difference.high) == (0, 0, 0)
     own = compared[2, "naive"].estimates
     # An independent bootstrap, whose ends are sure to about one query in 200.
-    drawn = ranks[dice.integers(0, 200, (4000, 200))]
+    drawn = ranks[rng.integers(0, 200, (4000, 200))]
     for estimate, values in [(own[2], (drawn < 10).mean(1)), (own[3], np.median(drawn, 1) + 1)]:
         low, high = interval(values)
         width = 0.015 if estimate is own[2] else 1.0
@@ -256,7 +256,7 @@ def test_damaged_answers_are_refused_with_their_place(
     runs: Path, name: str, value: Any, expected: str
 ) -> None:
     changed(runs / "s" / "late" / "seed-1" / "ranks" / "stage-2.npz", f"protocol/{name}", value)
-    with pytest.raises(RefusedError, match=expected) as caught:
+    with pytest.raises(InputError, match=expected) as caught:
         compare_protocol([runs], "clips")
     assert f"column 'protocol/{name}'" in str(caught.value)
 
@@ -271,15 +271,15 @@ def test_an_export_that_lost_or_gained_answers_is_refused(runs: Path, tmp_path: 
                   {**arrays, name: arrays[name][:1]},
                   {**arrays, name.replace("late", "lost"): arrays[name]}):  # fmt: skip
         np.savez(small / RANKS, **wrong)
-        with pytest.raises(RefusedError, match="protocol-values/s/l"):
+        with pytest.raises(InputError, match="protocol-values/s/l"):
             read_exported(small)
 
 
 def test_runs_that_were_asked_otherwise_are_not_compared(runs: Path, tmp_path: Path) -> None:
     write(runs, "other", 0, found(), start=6)
-    with pytest.raises(RefusedError, match="asked different queries"):
+    with pytest.raises(InputError, match="asked different queries"):
         compare_protocol([runs], "clips")
-    with pytest.raises(RefusedError, match="was asked other queries"):
+    with pytest.raises(InputError, match="was asked other queries"):
         export([runs], tmp_path / "small")
 
 
@@ -291,7 +291,7 @@ def test_a_single_seed_says_nothing_of_others_and_that_is_told(runs: Path) -> No
 
 
 def test_a_protocol_that_no_run_has_is_refused_by_name(runs: Path) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         compare_protocol([runs], "clip")
     assert str(caught.value) == (
         "--protocol clip: no run was scored by it; did you mean 'clips'? "

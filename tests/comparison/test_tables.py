@@ -16,7 +16,7 @@ from continual_mm.comparison import tables as report
 from continual_mm.comparison.compare import Comparison, Headline, Row, ScenarioReport, compare
 from continual_mm.comparison.estimates import Estimate
 from continual_mm.definitions.modality import Pair
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 AV_VT = {
     "audio-video": {"birth": 1, "role": "old"},
@@ -170,9 +170,9 @@ def test_the_json_has_exactly_the_promised_keys(tmp_path: Path) -> None:
 
 
 def test_a_strategy_equal_to_the_baseline_differs_by_exactly_nothing(tmp_path: Path) -> None:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for seed in (0, 1, 2):
-        hits = {cell: dice.random((2, 60)) < 0.4 for cell in NAIVE}
+        hits = {cell: rng.random((2, 60)) < 0.4 for cell in NAIVE}
         write(tmp_path, "naive", hits, seed)
         write(tmp_path, "same", hits, seed)
     same = rows_of(compare([tmp_path]))["same"]
@@ -414,7 +414,7 @@ def test_damage_is_refused_and_not_left_out(tmp_path: Path) -> None:
     write(tmp_path, "naive", NAIVE)
     file = write(tmp_path, "naive", NAIVE, 1) / "ranks" / "stage-2.npz"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(RefusedError, match=r"seed-1/ranks/stage-2\.npz"):
+    with pytest.raises(InputError, match=r"seed-1/ranks/stage-2\.npz"):
         compare([tmp_path])
 
 

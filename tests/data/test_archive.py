@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from continual_mm.data.pack import read_card, read_pack, write_pack
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def columns(**changes: object) -> dict[str, object]:
     """A sound pack of six items with changes."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return {
-        "video": dice.normal(size=(6, 4, 3)).astype(np.float32),
+        "video": rng.normal(size=(6, 4, 3)).astype(np.float32),
         "video_kind": "spectrogram",
         "ids": np.array(["ann", "bob", "cat", "dan", "eve", "fay"]),
         "split": np.array([0, 0, 0, 0, 1, 2]),
@@ -29,7 +29,7 @@ def columns(**changes: object) -> dict[str, object]:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read_pack(path)
     return str(caught.value)
 
@@ -73,10 +73,10 @@ def test_a_pickle_is_refused_by_column_and_never_run(tmp_path: Path, column: str
     hostile[:] = [Malicious(target)] * 6
     path = saved(tmp_path, **{column: hostile})
     for read in (read_card, read_pack):
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(InputError) as caught:
             read(path)
-        (complaint,) = caught.value.complaints
-        assert str(complaint).startswith(f"{path}, column {column!r}: holds pickled Python objects")
+        (problem,) = caught.value.problems
+        assert str(problem).startswith(f"{path}, column {column!r}: holds pickled Python objects")
     assert not target.exists()
     np.load(path, allow_pickle=True)[column]
     assert target.exists()
@@ -112,7 +112,7 @@ def test_what_is_no_pack_is_refused_for_what_it_is(tmp_path: Path) -> None:
     }
     for name, problem in expected.items():
         for read in (read_card, read_pack):
-            with pytest.raises(RefusedError) as caught:
+            with pytest.raises(InputError) as caught:
                 read(tmp_path / name)
             assert str(caught.value).startswith(f"{tmp_path / name}: {problem}")
 
@@ -180,8 +180,8 @@ def test_whatever_happens_to_the_bytes_it_is_read_or_refused(
     for read in (read_card, read_pack):
         try:
             read(path)
-        except RefusedError as refused:
-            assert refused.complaints
+        except InputError as refused:
+            assert refused.problems
 
 
 @pytest.mark.parametrize("read", [read_card, read_pack])
@@ -191,7 +191,5 @@ def test_what_is_no_regular_file_is_neither_waited_for_nor_read(
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "endless.npz").symlink_to("/dev/zero")
     for name in ("pipe.npz", "endless.npz"):
-        with pytest.raises(
-            RefusedError, match=rf"{name}: is no regular file; give a file as numpy"
-        ):
+        with pytest.raises(InputError, match=rf"{name}: is no regular file; give a file as numpy"):
             read(tmp_path / name)

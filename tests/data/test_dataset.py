@@ -6,7 +6,7 @@ import torch
 
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import Kind
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SPLIT = [0, 0, 0, 0, 1, 2]
 
@@ -16,7 +16,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def refusal(arrays: dict, **rest: object) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         Dataset.from_arrays(arrays, **{"split": SPLIT, **rest})
     return str(caught.value)
 

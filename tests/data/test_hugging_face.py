@@ -13,7 +13,7 @@ from continual_mm.data import hugging_face as hub
 from continual_mm.data import registry
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.hugging_face import Reference, cached_store
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +124,7 @@ def test_columns_that_do_not_make_a_dataset_are_refused(
 ) -> None:
     (tmp_path / "odd").mkdir()
     pd.DataFrame(table).to_parquet(tmp_path / "odd" / "train.parquet")
-    with pytest.raises(RefusedError, match=problem):
+    with pytest.raises(InputError, match=problem):
         registry.load(str(tmp_path / "odd"))
 
 
@@ -132,16 +132,16 @@ def test_a_damaged_file_is_refused_and_nobody_else_speaks(
     parquet: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (parquet / "test.parquet").write_bytes(b"PAR1 and nothing else PAR1")
-    with pytest.raises(RefusedError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         registry.load(str(parquet))
     assert capfd.readouterr().err == ""
 
 
 def test_without_a_network_a_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"something@main': cannot be loaded .*network"):
+    with pytest.raises(InputError, match=r"something@main': cannot be loaded .*network"):
         registry.card("hf:someone/something@main")
     for odd in ("hf:something", "hf:", "hf:../up/there", "hf:a/b/c"):
-        with pytest.raises(RefusedError, match="write hf:owner/name"):
+        with pytest.raises(InputError, match="write hf:owner/name"):
             registry.card(odd, folder=tmp_path)
 
 
@@ -149,15 +149,15 @@ def test_files_that_could_run_something_are_not_opened(tmp_path: Path) -> None:
     folder = tmp_path / "scripts"
     folder.mkdir()
     (folder / "scripts.py").write_text("raise SystemExit('it ran')")
-    with pytest.raises(RefusedError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="cannot be loaded"):
         registry.load(f"hf:{folder}")
     (folder / "train.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    with pytest.raises(RefusedError):
+    with pytest.raises(InputError):
         registry.load(f"hf:{folder}")
     (folder / "scripts.py").unlink()
     (folder / "train.pkl").unlink()
     (folder / "train.txt").write_text("words")
-    with pytest.raises(RefusedError, match="consists of text files; convert it to Parquet"):
+    with pytest.raises(InputError, match="consists of text files; convert it to Parquet"):
         registry.load(f"hf:{folder}")
 
 
@@ -221,9 +221,7 @@ def test_a_column_of_splits_decides_by_numbers_or_names(tmp_path: Path) -> None:
         dataset = registry.load(str(folder))
         assert dataset.split.tolist() == [0, 1, 2]
         assert len(dataset.notes) == 1
-    with pytest.raises(
-        RefusedError, match=r"dataset .*odd', item 'clip 0', column 'split': 'some'"
-    ):
+    with pytest.raises(InputError, match=r"dataset .*odd', item 'clip 0', column 'split': 'some'"):
         registry.load(str(written(tmp_path / "odd", train=frame(3, 0, split=["some"] * 3))))
 
 
@@ -231,7 +229,7 @@ def test_a_column_of_splits_decides_by_numbers_or_names(tmp_path: Path) -> None:
 def test_lengths_that_cannot_be_are_refused(tmp_path: Path, steps: int) -> None:
     table = pd.DataFrame({"x": [[[1.0], [2.0], [3.0]]] * 2, "x_length": [3, steps]})
     problem = rf"item 'train-1', column 'x_length': {steps} is not within 1\.\.3"
-    with pytest.raises(RefusedError, match=problem):
+    with pytest.raises(InputError, match=problem):
         registry.load(str(written(tmp_path / "odd", train=table)), splits=())
 
 
@@ -247,30 +245,30 @@ def test_a_cached_store_of_which_files_were_lost_is_made_anew(parquet: Path) -> 
 def test_a_store_that_was_copied_in_part_is_not_taken_for_something_else(parquet: Path) -> None:
     store = cached_store(str(parquet))
     (store / "store.json").unlink()
-    with pytest.raises(RefusedError, match=r"is a store without its store\.json; copy"):
+    with pytest.raises(InputError, match=r"is a store without its store\.json; copy"):
         registry.load(str(store))
 
 
 def test_a_folder_of_films_wants_features_first(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "a.mp4").write_bytes(b"film")
-    with pytest.raises(RefusedError, match=r"films: holds films .*data extract .*films --to"):
+    with pytest.raises(InputError, match=r"films: holds films .*data extract .*films --to"):
         registry.load(str(tmp_path / "films"))
-    with pytest.raises(RefusedError, match=r"videofolder files; .*data extract .*films --help"):
+    with pytest.raises(InputError, match=r"videofolder files; .*data extract .*films --help"):
         registry.load(f"hf:{tmp_path / 'films'}")
 
 
 @pytest.mark.parametrize("other", [[["a", "b"]] * 3, ["words"] * 3, [{"a": 1.0}] * 3])
 def test_files_of_other_types_are_refused(parquet: Path, other: list[object]) -> None:
     frame(3, 10, video=other).to_parquet(parquet / "test.parquet")
-    with pytest.raises(RefusedError, match=r"clips': cannot be loaded .*have the same columns"):
+    with pytest.raises(InputError, match=r"clips': cannot be loaded .*have the same columns"):
         registry.load(str(parquet))
 
 
 def test_a_link_that_leads_nowhere_is_refused_by_the_name_of_the_dataset(parquet: Path) -> None:
     (parquet / "more.parquet").symlink_to(parquet / "gone")
     told = r"dataset '.*clips': cannot be loaded \(.*more\.parquet: No such file.*must be whole"
-    with pytest.raises(RefusedError, match=told):
+    with pytest.raises(InputError, match=told):
         registry.load(str(parquet))
 
 
@@ -278,7 +276,7 @@ def test_a_folder_of_everything_is_not_walked_to_its_end(
     parquet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "_MOST_FILES", 3)
-    with pytest.raises(RefusedError, match="has more than 3 files in it; name the folder"):
+    with pytest.raises(InputError, match="has more than 3 files in it; name the folder"):
         registry.load(str(parquet))
 
 
@@ -304,5 +302,5 @@ def test_a_cache_that_cannot_be_written_is_told_with_its_variable(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CONTINUAL_MM_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(RefusedError, match=r"no cache .*; set CONTINUAL_MM_CACHE to a folder"):
+    with pytest.raises(InputError, match=r"no cache .*; set CONTINUAL_MM_CACHE to a folder"):
         registry.load(str(parquet))

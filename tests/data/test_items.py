@@ -15,12 +15,12 @@ HEARD = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1], dtype=bool)
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return Dataset.from_arrays(
         {
-            "touch": dice.normal(size=(N, 3)),
-            "speech": dice.normal(size=(N, 5, 2)),
-            "sight": dice.normal(size=(N, 4, 2, 2)),
+            "touch": rng.normal(size=(N, 3)),
+            "speech": rng.normal(size=(N, 5, 2)),
+            "sight": rng.normal(size=(N, 4, 2, 2)),
         },
         lengths={"speech": LENGTHS},
         present={"speech": HEARD},

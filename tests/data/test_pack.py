@@ -14,17 +14,17 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.data.findings import Findings
 from continual_mm.data.pack import check_fits, read_card, read_pack, write_pack
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def columns(**changes: object) -> dict[str, object]:
     """A sound pack of six items with changes; a column changed to None is left out."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     sound = {
-        "video": dice.normal(size=(6, 4, 3)).astype(np.float32),
+        "video": rng.normal(size=(6, 4, 3)).astype(np.float32),
         "video_kind": "spectrogram",
         "video_length": np.array([4, 3, 2, 1, 4, 4]),
-        "text": dice.normal(size=(6, 5)).astype(np.float16),
+        "text": rng.normal(size=(6, 5)).astype(np.float16),
         "text_present": np.array([True, True, False, True, True, True]),
         "ids": np.array(["ann", "bob", "cat", "dan", "eve", "fay"]),
         "split": np.array([0, 0, 0, 0, 1, 2]),
@@ -35,7 +35,7 @@ def columns(**changes: object) -> dict[str, object]:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read_pack(path)
     return str(caught.value)
 
@@ -162,7 +162,7 @@ def test_more_than_the_memory_is_refused() -> None:
     headers = [Header(np.dtype(np.uint8), (10, 100)), Header(np.dtype("<U5"), (10,))]
     needed = 10 * 100 * 4 + 10 * 5 * 4
     check_fits(headers, needed, Findings("mine.npz"))
-    with pytest.raises(RefusedError, match=r"mine.npz: needs .* GB in memory"):
+    with pytest.raises(InputError, match=r"mine.npz: needs .* GB in memory"):
         check_fits(headers, needed - 1, Findings("mine.npz"))
 
 
@@ -191,12 +191,12 @@ def test_everything_wrong_with_a_pack_is_told_at_once(tmp_path: Path) -> None:
         "column 'split': there is no test item",
         "column 'video': not finite in float32 in 2 rows: 1 ('bob'), 5 ('fay')",
     )
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read_pack(path)
-    found = [str(complaint) for complaint in caught.value.complaints]
+    found = [str(problem) for problem in caught.value.problems]
     assert len(found) == len(expected)
     for start in expected:
-        assert any(complaint.startswith(f"{path}, {start}") for complaint in found)
+        assert any(problem.startswith(f"{path}, {start}") for problem in found)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_an_unsound_pack_is_refused(tmp_path: Path, changes: dict, expected: str
 def test_an_empty_split_is_refused_by_name_from_the_card_on(tmp_path: Path, split: str) -> None:
     missing = ("training", "validation", "test").index(split)
     path = saved(tmp_path, split=np.array([(missing + 1 + row % 2) % 3 for row in range(6)]))
-    with pytest.raises(RefusedError, match=f"column 'split': there is no {split} item"):
+    with pytest.raises(InputError, match=f"column 'split': there is no {split} item"):
         read_card(path)
 
 
@@ -247,10 +247,10 @@ def test_values_are_not_judged_by_a_column_that_is_itself_wrong(tmp_path: Path) 
     text = columns()["text"].copy()
     text[2] = np.nan
     wrong = columns()["text_present"].astype(np.int64)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read_pack(saved(tmp_path, text=text, text_present=wrong))
-    (complaint,) = caught.value.complaints
-    assert complaint.remedy == "store bool of shape (6,)"
+    (problem,) = caught.value.problems
+    assert problem.remedy == "store bool of shape (6,)"
 
 
 def test_absent_rows_may_hold_anything(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from continual_mm.definitions.modality import DatasetCard
 from continual_mm.evaluation.checks import strangers
 from continual_mm.preparation.formats.word_vectors import digest_of, open_vectors
 from continual_mm.runs.opening import open_scenario
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 DICE = np.random.default_rng
 Converted = Callable[..., DatasetCard]
@@ -132,13 +132,13 @@ def test_a_provenance_that_is_none_is_refused_by_name(converted: Converted, said
     with np.load("out.npz") as columns:
         write_pack("odd.npz", {**columns, PROVENANCE: np.array(said)})
     for read in (read_card, read_pack):
-        with pytest.raises(RefusedError, match="column 'provenance': does not say how"):
+        with pytest.raises(InputError, match="column 'provenance': does not say how"):
             read("odd.npz")
     converted("out")
     form = json.loads(Path("out/store.json").read_text())
     form["provenance"]["more"] = 1
     Path("out/store.json").write_text(json.dumps(form))
-    with pytest.raises(RefusedError, match="provenance"):
+    with pytest.raises(InputError, match="provenance"):
         read_store_card("out")
 
 
@@ -157,7 +157,7 @@ def test_texts_of_other_word_vectors_are_not_scored(converted: Converted) -> Non
     converted("same.npz")
     converted("other", words="others.txt")
     assert scenario(trained="trained", scored="same.npz").card.name == "trained"
-    with pytest.raises(RefusedError, match="texts of 'other' are made of other word vectors"):
+    with pytest.raises(InputError, match="texts of 'other' are made of other word vectors"):
         scenario(trained="trained", scored="other")
     # Sound and film have nothing to do with words.
     assert scenario(trained="trained", scored="other", query="audio").card.name == "trained"

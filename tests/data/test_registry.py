@@ -9,7 +9,7 @@ import pytest
 
 from continual_mm.data import registry
 from continual_mm.data.pack import write_pack
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ for name in registry.REGISTERED:
 
 def test_an_unknown_dataset_is_refused_with_the_names_and_the_path_tried(tmp_path: Path) -> None:
     for ask in (registry.card, registry.load):
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(InputError) as caught:
             ask("narated_shapes", folder=tmp_path)
         message = str(caught.value)
         assert "registered: narrated_shapes" in message

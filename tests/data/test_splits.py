@@ -3,7 +3,7 @@
 import pytest
 
 from continual_mm.data.splits import HeldOut
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 NAMES = [f"video {number}" for number in range(2000)]
 
@@ -54,5 +54,5 @@ def test_what_cannot_be_read_is_not_held_out_for_others() -> None:
 
 
 def test_shares_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(RefusedError, match="leave nothing to train on"):
+    with pytest.raises(InputError, match="leave nothing to train on"):
         HeldOut(validation=0.5, test=0.5)

@@ -11,7 +11,7 @@ from continual_mm.comparison import exported
 from continual_mm.data import recognise as strangers
 from continual_mm.data import registry
 from continual_mm.preparation.extraction import job
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def put(path: Path, content: bytes | str = b"x") -> None:
@@ -46,17 +46,17 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_told_by_its_name(tmp_path: Path, name: str) -> None:
     put(tmp_path / name)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         registry.load(str(tmp_path / name))
-    (complaint,) = caught.value.complaints
-    assert complaint.place == str(tmp_path / name)
-    assert FILES[name].format(tmp_path / name, parent=tmp_path) in complaint.remedy
+    (problem,) = caught.value.problems
+    assert problem.place == str(tmp_path / name)
+    assert FILES[name].format(tmp_path / name, parent=tmp_path) in problem.remedy
 
 
 def test_a_pickle_of_another_name_is_told_by_its_keys(tmp_path: Path) -> None:
     clips = [{"id": "a", "2d_pooled": np.ones(4), "eval_caption": "word"}]
     put(tmp_path / "mine", pickle.dumps(clips))
-    with pytest.raises(RefusedError, match="convert msrvtt --test"):
+    with pytest.raises(InputError, match="convert msrvtt --test"):
         registry.card(str(tmp_path / "mine"))
 
 
@@ -75,7 +75,7 @@ def test_tables_are_told_by_their_columns(tmp_path: Path) -> None:
         ("numbers.tsv", "is a table without features"),
         ("none.json", "is a table without features"),
     ):
-        with pytest.raises(RefusedError, match="--") as caught:
+        with pytest.raises(InputError, match="--") as caught:
             registry.load(str(tmp_path / name))
         assert part in str(caught.value)
 
@@ -106,7 +106,7 @@ def test_folders_are_told_by_what_lies_in_them(tmp_path: Path) -> None:
         ("pickles", "convert lsmdc --train"),
         ("nothing", "is an empty folder"),
     ):
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(InputError) as caught:
             registry.load(name, folder=tmp_path)
         assert part in str(caught.value), name
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from continual_mm.definitions.arrivals import births, misfits, plan, roles
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality, all_pairs, pair
 from continual_mm.definitions.scenario import Scenario, Stage, Training
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def card(*names: str, has_labels: bool = False) -> DatasetCard:
@@ -30,7 +30,7 @@ THREE = scenario(
 
 
 def told(*stages: Stage, on: DatasetCard | None = SENSES, **others: Any) -> list[str]:
-    return [str(complaint) for complaint in misfits(scenario(*stages, **others), on, file="f")]
+    return [str(problem) for problem in misfits(scenario(*stages, **others), on, file="f")]
 
 
 def test_each_stage_knows_what_arrives_what_is_there_and_what_is_trained() -> None:
@@ -108,10 +108,10 @@ def test_an_old_pair_that_the_last_stage_trains_again_is_still_old() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_without_named_pairs_each_pair_is_trained_once_when_it_is_born(
-    stage_of: list[int], dice: Any
+    stage_of: list[int], rng: Any
 ) -> None:
     names = [f"m{number}" for number in range(len(stage_of))]
-    dice.shuffle(names)
+    rng.shuffle(names)
     groups = [
         tuple(name for name, place in zip(names, stage_of, strict=True) if place == stage)
         for stage in range(4)
@@ -199,7 +199,7 @@ def test_labels_are_asked_for_only_where_there_are_some() -> None:
 
 def test_a_plan_is_refused_with_everything_and_the_name_of_the_scenario() -> None:
     wrong = scenario(Stage(add=("sight", "sight")), Stage(add=("hearing",)))
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         plan(wrong, SENSES)
-    assert len(caught.value.complaints) == 2
+    assert len(caught.value.problems) == 2
     assert str(caught.value).startswith("scenario 'mine', [[stage]] 1, add: ")

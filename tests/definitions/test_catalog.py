@@ -7,7 +7,7 @@ import pytest
 
 from continual_mm.definitions import catalog
 from continual_mm.definitions.catalog import Shelf
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def written(folder: Path, text: str | bytes, name: str = "mine.toml") -> str:
@@ -33,7 +33,7 @@ def test_shipped_definitions_are_sorted_by_name() -> None:
 
 @pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.which_shelf])
 def test_an_unknown_name_is_refused_with_the_nearest(ask: Any) -> None:
-    with pytest.raises(RefusedError, match="no such definition") as caught:
+    with pytest.raises(InputError, match="no such definition") as caught:
         ask("repaly")
     assert "did you mean 'replay'?" in str(caught.value)
 
@@ -42,39 +42,39 @@ def test_an_unknown_name_is_refused_with_the_nearest(ask: Any) -> None:
 @pytest.mark.parametrize("name", ["none.toml", "no/such/folder/none", "none.toml/none.toml"])
 def test_a_file_that_is_not_there_is_refused(ask: Any, name: str, tmp_path: Path) -> None:
     path = str(tmp_path / name)
-    with pytest.raises(RefusedError, match="no such file") as caught:
+    with pytest.raises(InputError, match="no such file") as caught:
         ask(path)
     assert str(caught.value).startswith(path)
 
 
 def test_a_folder_is_no_definition(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").mkdir()
-    with pytest.raises(RefusedError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         catalog.which_shelf(str(tmp_path / "mine.toml"))
 
 
 def test_what_is_not_toml_is_refused_with_file_and_line(tmp_path: Path) -> None:
     path = written(tmp_path, 'dataset = "x"\n\n[space\ndim = 3\n')
-    with pytest.raises(RefusedError, match=r"not valid TOML: .*line 3") as caught:
+    with pytest.raises(InputError, match=r"not valid TOML: .*line 3") as caught:
         catalog.find("scenarios", path)
     assert str(caught.value).startswith(path)
 
 
 def test_a_file_that_ends_too_early_is_refused_with_its_last_line(tmp_path: Path) -> None:
     path = written(tmp_path, 'dataset = "x"\n[[stage]]\nadd = [\n')
-    with pytest.raises(RefusedError, match="at line 3, the end of the file"):
+    with pytest.raises(InputError, match="at line 3, the end of the file"):
         catalog.find("scenarios", path)
 
 
 def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, "[space]\ndim = 3\ndim = 4\n")
-    with pytest.raises(RefusedError, match="line 3"):
+    with pytest.raises(InputError, match="line 3"):
         catalog.find("scenarios", path)
 
 
 def test_what_is_not_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
     path = written(tmp_path, b'description = "caf\xe9"\n')
-    with pytest.raises(RefusedError, match="byte 18 is not UTF-8"):
+    with pytest.raises(InputError, match="byte 18 is not UTF-8"):
         catalog.find("scenarios", path)
 
 
@@ -105,10 +105,10 @@ def test_a_file_is_known_by_its_contents(document: dict[str, Any], shelf: Shelf 
 
 def test_a_strategy_where_a_scenario_is_needed_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "[replay]")
-    with pytest.raises(RefusedError, match="this is a strategy, where a scenario is needed"):
+    with pytest.raises(InputError, match="this is a strategy, where a scenario is needed"):
         catalog.find("scenarios", path)
     path = written(tmp_path, "[[stage]]")
-    with pytest.raises(RefusedError, match="this is a scenario, where a strategy is needed"):
+    with pytest.raises(InputError, match="this is a scenario, where a strategy is needed"):
         catalog.find("strategies", path)
 
 
@@ -167,6 +167,6 @@ def test_of_two_settings_the_later_one_holds() -> None:
     ],
 )
 def test_a_setting_that_leads_nowhere_is_refused(path: str, told: str) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         catalog.overridden(DOCUMENT, [(path, "1")])
     assert str(caught.value).startswith(f"--set {path}: {told}")

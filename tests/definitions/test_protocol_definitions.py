@@ -53,7 +53,7 @@ def test_keys_belong_to_kinds(kind: str, key: str | None) -> None:
 
 def test_a_sound_protocol_means_what_its_file_says() -> None:
     found = draft('[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\nexpected = 9')
-    assert found.complaints == ()
+    assert found.problems == ()
     (protocol,) = found.scenario.protocols
     assert protocol == Protocol(name="one", query=("text",), gallery=("video",), expected=9)
     assert protocol.modalities == ("text", "video")
@@ -66,7 +66,7 @@ def test_every_mistake_is_told_with_its_place_and_remedy() -> None:
         '[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\n'
         '[[protocol]]\nname = "two"\ngalery = ["video"]\nquery = ["text"]\n'
     )
-    told = [str(complaint) for complaint in found.complaints]
+    told = [str(problem) for problem in found.problems]
     assert told == [
         "mine.toml, [[protocol]] 2, name: 'one' is the name of an earlier one; "
         "give each protocol a name of its own",
@@ -79,5 +79,5 @@ def test_every_mistake_is_told_with_its_place_and_remedy() -> None:
 
 
 def test_protocols_are_a_list_of_tables() -> None:
-    (told,) = draft('[protocol]\nname = "one"').complaints
-    assert "no list of tables" in told.problem
+    (told,) = draft('[protocol]\nname = "one"').problems
+    assert "no list of tables" in told.message

@@ -15,7 +15,7 @@ from continual_mm.definitions.scenario import (
     Strategy,
     Training,
 )
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 RULES = {
     "keep": PluginRule({"weight": Number(), "rows": Number(least=2, whole=True)}, True),
@@ -31,7 +31,7 @@ def draft(text: str) -> ScenarioDraft:
 
 
 def told(text: str) -> list[str]:
-    return [str(complaint) for complaint in draft(text).complaints]
+    return [str(problem) for problem in draft(text).problems]
 
 
 def strategy(text: str) -> Strategy:
@@ -39,9 +39,9 @@ def strategy(text: str) -> Strategy:
 
 
 def refusals(text: str) -> list[str]:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         strategy(text)
-    return [str(complaint) for complaint in caught.value.complaints]
+    return [str(problem) for problem in caught.value.problems]
 
 
 SOUND = """
@@ -65,7 +65,7 @@ steps = 2
 
 def test_a_sound_scenario_means_what_its_file_says() -> None:
     found = draft(SOUND)
-    assert found.complaints == ()
+    assert found.problems == ()
     read = found.scenario
     assert (read.name, read.folder, read.dataset) == ("mine", "here", "senses.npz")
     assert read.description == "Two senses, then a third."
@@ -96,7 +96,7 @@ clip_norm = 1.0
 
 def test_reference_mode_brings_the_published_training_along() -> None:
     found = draft(REFERENCE)
-    assert found.complaints == ()
+    assert found.problems == ()
     read = found.scenario
     assert read.training == Training.published(steps=5, learning_rate=0.01)
     assert read.training_of(1) == Training.published(steps=5, learning_rate=0.01, clip_norm=1.0)
@@ -187,7 +187,7 @@ def test_names_are_made_out_even_where_a_stage_is_faulty(
     stage: str, add: tuple[str, ...], pairs: tuple[str, ...] | None
 ) -> None:
     found = draft(f'dataset = "senses.npz"\n[[stage]]\n{stage}')
-    assert found.complaints
+    assert found.problems
     (read,) = found.scenario.stages
     assert (read.add, read.pairs) == (add, pairs)
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from continual_mm.definitions.tables import LONGEST_SHOWN, Reader, Table, shown
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 class Engine(Table):
@@ -49,15 +49,13 @@ def test_a_wrong_value_is_told_with_file_table_key_and_remedy(
 ) -> None:
     reader = Reader("car.toml")
     reader.table(Engine, "[engine]", {key: value})
-    assert [str(complaint) for complaint in reader.complaints] == [
-        f"car.toml, [engine], {key}: {told}"
-    ]
+    assert [str(problem) for problem in reader.problems] == [f"car.toml, [engine], {key}: {told}"]
 
 
 def test_a_missing_key_is_told_with_an_example() -> None:
     reader = Reader("car.toml")
     reader.table(Plate, "[plate]", {})
-    assert str(reader.complaints[0]) == (
+    assert str(reader.problems[0]) == (
         "car.toml, [plate], number: the key is missing; add number = 17"
     )
 
@@ -75,31 +73,31 @@ def test_an_unknown_key_or_table_is_told_with_what_was_probably_meant(
 ) -> None:
     reader = Reader("car.toml")
     reader.table(Engine, "", {key: value}, tables=["wheels"])
-    (complaint,) = reader.complaints
-    assert (complaint.place, complaint.problem) == (f"car.toml, {place}", problem)
-    assert complaint.remedy.startswith("did you mean 'fuel'? known are cylinders, fast, fuel")
-    assert complaint.remedy.endswith("volume, wheels")
+    (told,) = reader.problems
+    assert (told.place, told.message) == (f"car.toml, {place}", problem)
+    assert told.remedy.startswith("did you mean 'fuel'? known are cylinders, fast, fuel")
+    assert told.remedy.endswith("volume, wheels")
 
 
 @pytest.mark.parametrize("value", [3, "text", [1], None, [{"cylinders": 3}]])
 def test_what_is_no_table_is_told(value: object) -> None:
     reader = Reader("car.toml")
     assert reader.table(Engine, "[engine]", value).cylinders == 4
-    assert str(reader.complaints[0]).startswith("car.toml, [engine]: ")
-    assert "is not a table" in reader.complaints[0].problem
+    assert str(reader.problems[0]).startswith("car.toml, [engine]: ")
+    assert "is not a table" in reader.problems[0].message
 
 
 def test_all_mistakes_are_told_and_the_sound_keys_are_read() -> None:
     reader = Reader("car.toml")
     read = reader.table(Engine, "[engine]", {"cylinders": 6, "volume": 0, "fast": 1, "x": 2})
-    assert len(reader.complaints) == 3
+    assert len(reader.problems) == 3
     assert (read.cylinders, read.volume, read.fast) == (6, 1.5, False)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         reader.finish()
-    assert caught.value.complaints == tuple(reader.complaints)
+    assert caught.value.problems == tuple(reader.problems)
 
 
-def test_a_sound_table_is_read_without_complaint() -> None:
+def test_a_sound_table_is_read_without_problem() -> None:
     reader = Reader("car.toml")
     values = {"cylinders": 2, "volume": 1, "fuel": "diesel", "parts": ["piston", "valve"]}
     read = reader.table(Engine, "[engine]", values)

@@ -10,7 +10,7 @@ from continual_mm.data.pack import read_card, read_pack, write_pack
 from continual_mm.definitions import catalog
 from continual_mm.evaluation.annotations import Interval, read_annotations
 from continual_mm.runs.opening import OpenedScenario, open_scenario
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 HEAD = """
 dataset = "trained.npz"
@@ -24,8 +24,8 @@ BOTH = 'query = ["text"]\ngallery = ["video", "audio"]\n'
 
 
 def pack(path: Path, split: list[int], **sizes: int) -> Path:
-    dice = np.random.default_rng(0)
-    columns = {name: dice.random((len(split), size)) for name, size in sizes.items()}
+    rng = np.random.default_rng(0)
+    columns = {name: rng.random((len(split), size)) for name, size in sizes.items()}
     ids = np.array([f"{row}" for row in range(len(split))])
     write_pack(path, {**columns, "ids": ids, "split": np.array(split)})
     return path
@@ -45,7 +45,7 @@ def opened(folder: Path, text: str, *settings: tuple[str, str]) -> OpenedScenari
 
 
 def told(folder: Path, text: str) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         opened(folder, text)
     return str(caught.value).replace(str(folder), "here")
 
@@ -54,9 +54,9 @@ def test_a_dataset_that_only_scores_needs_test_items_only(folder: Path) -> None:
     assert opened(folder, ONE + BOTH).scenario.protocols[0].dataset == "scored.npz"
     path = folder / "scored.npz"
     assert read_card(path, splits=["test"]).items == (0, 0, 3)
-    with pytest.raises(RefusedError, match="there is no training item"):
+    with pytest.raises(InputError, match="there is no training item"):
         read_card(path)
-    with pytest.raises(RefusedError, match="there is no test item"):
+    with pytest.raises(InputError, match="there is no test item"):
         read_card(pack(folder / "other.npz", [0, 1], video=3), splits=["test"])
 
 
@@ -68,9 +68,9 @@ def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder
     raw = read_pack(folder / "scored.npz", standardise=False, splits=["test"]).columns["video"]
     by = trained.statistics["video"]
     np.testing.assert_allclose(scored.values, (raw.values - by.mean) * by.rate, rtol=1e-5)
-    with pytest.raises(RefusedError, match="no training item to standardise by"):
+    with pytest.raises(InputError, match="no training item to standardise by"):
         read_pack(folder / "scored.npz", splits=["test"])
-    with pytest.raises(RefusedError, match="no training item to standardise by"):
+    with pytest.raises(InputError, match="no training item to standardise by"):
         Dataset.from_arrays({"video": np.ones((2, 2))}, split=[2, 2], splits=["test"])
 
 
@@ -142,7 +142,7 @@ def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(tmp_path: Pat
     file.write_text("\n".join(["", first, "  ", *rest, "", ""]), encoding="utf-8")
     assert [one.step for one in read_annotations(file)] == [1, 2]
     file.write_text("\n".join([first, "", ",,,,", *rest, "v1,tea"]), encoding="utf-8")
-    with pytest.raises(RefusedError, match="line 6: is not two names"):
+    with pytest.raises(InputError, match="line 6: is not two names"):
         read_annotations(file)
 
 
@@ -163,7 +163,7 @@ def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(tmp_path: Pat
 def test_a_line_that_is_no_interval_is_refused(tmp_path: Path, line: str, expected: str) -> None:
     file = tmp_path / "steps.csv"
     file.write_text(f"{LINES}{line}\n", encoding="utf-8")
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read_annotations(file)
     assert str(caught.value) == f"{file}, {expected}"
 
@@ -172,5 +172,5 @@ def test_a_line_that_is_no_interval_is_refused(tmp_path: Path, line: str, expect
 def test_a_file_that_is_none_of_annotations_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "steps.csv"
     file.write_bytes(text.encode("latin-1"))
-    with pytest.raises(RefusedError, match=r"first line is not|cannot be read"):
+    with pytest.raises(InputError, match=r"first line is not|cannot be read"):
         read_annotations(file)

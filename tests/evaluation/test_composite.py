@@ -18,11 +18,11 @@ NAMES = ("audio", "depth", "text", "video")
 
 def gallery(*, own: bool) -> Gallery:
     """Items 3 to 8 have everything; items 1 and 9 have all but text."""
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     rows = {name: torch.tensor([1, 3, 4, 5, 6, 7, 8, 9]) for name in NAMES}
     rows["text"] = torch.arange(3, 9)
-    embeddings = {name: torch.randn(len(rows[name]), 5, generator=dice) for name in NAMES}
-    towers = {name: torch.randn(len(rows[name]), 5, generator=dice) for name in ("text", "audio")}
+    embeddings = {name: torch.randn(len(rows[name]), 5, generator=rng) for name in NAMES}
+    towers = {name: torch.randn(len(rows[name]), 5, generator=rng) for name in ("text", "audio")}
     return Gallery(embeddings, rows, {pair("text", "audio"): towers} if own else {})
 
 
@@ -58,8 +58,8 @@ def test_equal_embeddings_are_equally_similar_however_many_are_compared(
     size: int, own: bool
 ) -> None:
     """BLAS adds in another order for another shape; ties would depend on a video's length."""
-    dice = torch.Generator().manual_seed(size)
-    once = {name: torch.randn(1, size, generator=dice) for name in ("text", "video", "audio")}
+    rng = torch.Generator().manual_seed(size)
+    once = {name: torch.randn(1, size, generator=rng) for name in ("text", "video", "audio")}
     alike = {name: each.expand(150, -1) for name, each in once.items()}
     towers = {pair("text", "audio"): {"text": alike["video"], "audio": alike["text"]}}
     seen = Gallery(alike, dict.fromkeys(alike, torch.arange(150)), towers if own else {})
@@ -80,10 +80,10 @@ def test_similarities_are_the_same_in_whatever_blocks(monkeypatch: pytest.Monkey
 
 def test_items_of_another_dataset_are_embedded_as_the_space_encodes_them(trained) -> None:
     learner = trained()
-    dice = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     present = np.array([True, False, True, True])
     other = Dataset.from_arrays(
-        {"video": dice.random((4, 8)), "text": dice.random((4, 5))},
+        {"video": rng.random((4, 8)), "text": rng.random((4, 5))},
         split=[2] * 4, splits=["test"], standardise=False, present={"text": present},
     )  # fmt: skip
     learner.space.train()

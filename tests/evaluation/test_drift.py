@@ -192,9 +192,9 @@ def test_numbers_that_are_not_finite_are_left_for_the_guard_to_name() -> None:
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((90, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((90, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
 
 
@@ -214,7 +214,7 @@ def test_training_gives_the_same_weights_whether_drift_looks_on_or_not(scenario,
     arrivals = plan(scenario, dataset.card)
     unwatched = Learner(space=space, seed=0, evaluator=evaluator())
     streams = benchmark(scenario, arrivals, dataset, seed=0)
-    dice = torch.random.get_rng_state()
+    rng = torch.random.get_rng_state()
     for stage in (0, 1):
         session.learn(stage)
         unwatched.learn(streams, stage)
@@ -222,7 +222,7 @@ def test_training_gives_the_same_weights_whether_drift_looks_on_or_not(scenario,
     watched_weights = session.history.space.state_dict()
     for name, value in space.state_dict().items():
         assert torch.equal(value, watched_weights[name]), name
-    assert torch.equal(dice, torch.random.get_rng_state())
+    assert torch.equal(rng, torch.random.get_rng_state())
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from continual_mm.evaluation.localisation import Steps
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.evaluation.retrieval import Retrieval, VideoRetrieval
 from continual_mm.metrics.answers import SERIES, counted, summaries
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 TEXT_TO_VIDEO = Protocol(name="p", query=("text",), gallery=("video",))
 DICE = np.random.default_rng(7)
@@ -183,15 +183,15 @@ def test_steps_are_placed_in_order_and_counted_by_video_and_task(tmp_path: Path)
 @pytest.mark.parametrize("own", [False, True])
 def test_a_collapsed_model_ranks_seconds_no_better_than_chance(tmp_path: Path, own: bool) -> None:
     """Of every task's seconds as many show a step as chance says, whatever videos there are."""
-    dice = np.random.default_rng(11)
+    rng = np.random.default_rng(11)
     ids, lines, chances = [], ["video,task,step,start,end"], []
     for count in range(1, 9):
         ids += [f"task{count}/{step}" for step in range(1, count + 1)]
-        lengths = [int(length) for length in dice.integers(1, 90, 5)]
+        lengths = [int(length) for length in rng.integers(1, 90, 5)]
         showing = np.zeros(count)
         for number, length in enumerate(lengths):
             ids += [f"task{count}_{number}/{second}" for second in range(length)]
-            step, last = dice.integers(1, count + 1), dice.integers(1, length + 1)
+            step, last = rng.integers(1, count + 1), rng.integers(1, length + 1)
             showing[step - 1] += last
             lines.append(f"task{count}_{number},task{count},{step},0,{last}")
         chances.append(showing[showing > 0].mean() / sum(lengths))
@@ -248,7 +248,7 @@ def test_without_order_a_step_may_be_found_in_any_of_its_seconds(tmp_path: Path)
     ],
 )
 def test_steps_that_cannot_be_scored_are_told(tmp_path: Path, changes: Any, expected: str) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         steps(tmp_path, **changes)
     assert expected in str(caught.value)
 
@@ -269,5 +269,5 @@ def test_items_that_a_kind_needs_are_asked_for() -> None:
         (lambda: Retrieval(few, whole, "p"), "expected = 2, but 3 test items"),
         (lambda: Retrieval(TEXT_TO_VIDEO, parted, "p"), "no test item has text, video"),
     ]:
-        with pytest.raises(RefusedError, match=expected):
+        with pytest.raises(InputError, match=expected):
             make()

@@ -28,7 +28,7 @@ from continual_mm.evaluation.scores import ProtocolScore
 from continual_mm.runs.folder import definition
 from continual_mm.runs.listener import Listener
 from continual_mm.runs.run import open_run, run, train
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SIZES = {"video": 8, "audio": 7, "text": 5}
 DICE = np.random.default_rng(1)
@@ -217,7 +217,7 @@ def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path: Path
     changed = Dataset.from_arrays(
         arrays(16), split=np.full(16, 2), splits=["test"], standardise=DATASET.statistics
     )
-    with pytest.raises(RefusedError, match=r"protocols\[2\]\.data\.fingerprint"):
+    with pytest.raises(InputError, match=r"protocols\[2\]\.data\.fingerprint"):
         run(*given, scored={"both": changed}, device="cpu")
 
 
@@ -256,11 +256,11 @@ def test_a_score_is_read_back_as_it_was_written() -> None:
 
 
 def test_what_is_given_for_no_protocol_or_does_not_fit_is_refused() -> None:
-    with pytest.raises(RefusedError, match="no protocol 'bot' in scenario 'small'; did you mean"):
+    with pytest.raises(InputError, match="no protocol 'bot' in scenario 'small'; did you mean"):
         train(THREE, DATASET, scored={**SCORED, "bot": OTHER}, device="cpu")
     lacking = Dataset.from_arrays({"text": np.ones((3, 5))}, split=[2] * 3, splits=["test"],
                                   standardise=False)  # fmt: skip
-    with pytest.raises(RefusedError, match="protocol 'both', gallery: no modality 'video'"):
+    with pytest.raises(InputError, match="protocol 'both', gallery: no modality 'video'"):
         train(scenario(BOTH), DATASET, scored={"both": lacking}, device="cpu")
 
 

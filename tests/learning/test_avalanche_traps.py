@@ -23,10 +23,10 @@ SPACE = SpaceSettings(dim=16, clusters=4, refresh_every=3, queue_batches=2)
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(0)
-    shared = dice.standard_normal((60, 6))
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((60, 6))
     arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
+        name: (shared @ rng.standard_normal((6, size))).astype(np.float32)
         for name, size in (("video", 8), ("audio", 7), ("text", 5))
     }
     present = {"text": np.arange(60) % 5 != 0}
@@ -170,11 +170,11 @@ def test_ewc_still_protects_weights_that_a_wrapper_renamed(dataset):
 def test_evaluating_a_future_stage_grows_nothing_and_rolls_no_dice(dataset):
     learner, streams = learner_of(dataset, scenario())
     learner.learn(streams, 0)
-    before, dice = weights(learner), torch.random.get_rng_state()
+    before, rng = weights(learner), torch.random.get_rng_state()
     learner.eval(streams.train[1:])
     learner.evaluate(streams)
     assert [modality.name for modality in learner.space.modalities] == ["video", "audio"]
-    assert torch.equal(dice, torch.random.get_rng_state())
+    assert torch.equal(rng, torch.random.get_rng_state())
     assert all(torch.equal(before[name], value) for name, value in weights(learner).items())
 
 

@@ -17,7 +17,7 @@ from continual_mm.learning.loader import StepLoader
 from continual_mm.learning.stream import benchmark
 from continual_mm.runs.opening import open_scenario
 from continual_mm.runs.run import train
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 STAGES = (Stage(add=("video", "audio")), Stage(add=("text",)), Stage(add=("depth",)))
 SPLIT = np.repeat([0, 1, 2], [50, 3, 3])
@@ -25,9 +25,9 @@ GROUP = np.arange(56) % 17
 
 
 def arrays() -> dict[str, np.ndarray]:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     names = ("video", "audio", "text", "depth")
-    return {name: dice.standard_normal((56, 4)).astype(np.float32) for name in names}
+    return {name: rng.standard_normal((56, 4)).astype(np.float32) for name in names}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_steps_and_epochs_at_once_are_refused_and_a_setting_replaces_either(tmp_
         entry = catalog.open_definition("scenarios", tmp_path / "mine.toml")
         return [one.training.steps for one in open_scenario(entry, settings).arrivals]
 
-    with pytest.raises(RefusedError, match="steps are given as well; give one of them"):
+    with pytest.raises(InputError, match="steps are given as well; give one of them"):
         opened("steps = 7\nepochs = 1")
     with pytest.raises(ValidationError):
         Training(steps=7, epochs=1)

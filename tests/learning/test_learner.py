@@ -29,10 +29,10 @@ AV_VT = (Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text"
 
 
 def dataset_of(sizes: dict[str, int], *, items: int = 120, scale: dict | None = None) -> Dataset:
-    dice = np.random.default_rng(2)
-    shared = dice.standard_normal((items, 8))
+    rng = np.random.default_rng(2)
+    shared = rng.standard_normal((items, 8))
     arrays = {
-        name: ((scale or {}).get(name, 1.0) * shared @ dice.standard_normal((8, size))).astype(
+        name: ((scale or {}).get(name, 1.0) * shared @ rng.standard_normal((8, size))).astype(
             np.float32
         )
         for name, size in sizes.items()
@@ -342,9 +342,9 @@ def test_a_stage_in_which_nothing_can_be_learned_changes_nothing(precision):
 
 
 def test_items_that_lack_a_modality_train_the_pairs_they_have():
-    dice = np.random.default_rng(0)
-    shared = dice.standard_normal((90, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((90, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     present = {"audio": np.arange(90) % 2 == 0, "text": np.arange(90) % 3 == 0}
     dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30), present=present)
     history = train(scenario_of((Stage(add=("video", "audio", "text")),)), dataset, device="cpu")

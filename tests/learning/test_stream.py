@@ -14,11 +14,11 @@ STAGES = 3
 
 
 def dataset(items: int) -> Dataset:
-    dice = np.random.default_rng(items)
+    rng = np.random.default_rng(items)
     return Dataset.from_arrays(
-        {name: dice.random((items, 2)) for name in ("video", "audio", "text", "touch")},
-        split=dice.permutation(np.repeat([0, 1, 2], [items - 8, 4, 4])),
-        group=dice.integers(-5, items // 4, size=items) * 7,
+        {name: rng.random((items, 2)) for name in ("video", "audio", "text", "touch")},
+        split=rng.permutation(np.repeat([0, 1, 2], [items - 8, 4, 4])),
+        group=rng.integers(-5, items // 4, size=items) * 7,
     )
 
 
@@ -37,8 +37,8 @@ def dealt_before(source: Dataset, seed: int, *, together: bool) -> list[torch.Te
     rows = torch.from_numpy(source.rows_of(Split.TRAIN))
     group = torch.from_numpy(source.group)[rows] if together else torch.arange(rows.shape[0])
     _, number = torch.unique(group, return_inverse=True)
-    dice = torch.Generator().manual_seed(seed_for(seed, "shares"))
-    mixed = torch.randperm(int(number.max()) + 1, generator=dice)
+    rng = torch.Generator().manual_seed(seed_for(seed, "shares"))
+    mixed = torch.randperm(int(number.max()) + 1, generator=rng)
     return [rows[torch.isin(number, share)] for share in mixed.tensor_split(STAGES)]
 
 

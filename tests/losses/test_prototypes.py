@@ -9,8 +9,8 @@ from continual_mm.losses.transport import log_transport_plan
 
 
 def units(*shape: int, seed: int = 0) -> torch.Tensor:
-    dice = torch.Generator().manual_seed(seed)
-    return normalize(torch.randn(*shape, generator=dice, dtype=torch.float64), dim=-1)
+    generator = torch.Generator().manual_seed(seed)
+    return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
 
 
 def test_assignments_fill_the_prototypes_with_their_masses() -> None:

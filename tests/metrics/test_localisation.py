@@ -18,9 +18,9 @@ from continual_mm.metrics.localisation import (
 @pytest.mark.parametrize("seconds", [4, 5, 8])
 @pytest.mark.parametrize("steps", [1, 3, 4])
 def test_the_chosen_seconds_are_the_best_of_all_that_ascend(seconds: int, steps: int) -> None:
-    dice = np.random.default_rng([seconds, steps])
+    rng = np.random.default_rng([seconds, steps])
     for _ in range(10):
-        scores = dice.standard_normal((seconds, steps))
+        scores = rng.standard_normal((seconds, steps))
         every = combinations(range(seconds), steps)
         best = max(every, key=lambda chosen: scores[list(chosen), range(steps)].sum())
         assert tuple(ordered_seconds(scores)) == best
@@ -64,9 +64,9 @@ def test_the_recall_of_a_video_counts_the_steps_that_it_shows() -> None:
 
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_average_precision_is_that_of_scikit_learn_ties_included(levels: int) -> None:
-    dice = np.random.default_rng(levels)
-    scores = dice.integers(0, levels, (30, 5)) / levels
-    truth = dice.random((30, 5)) < 0.3
+    rng = np.random.default_rng(levels)
+    scores = rng.integers(0, levels, (30, 5)) / levels
+    truth = rng.random((30, 5)) < 0.3
     expected = [average_precision_score(truth[:, k], scores[:, k]) for k in range(5)]
     np.testing.assert_allclose(average_precision(scores, truth), expected)
 

@@ -46,11 +46,11 @@ def output(tower: nn.Module, values: Tensor, *, timed: bool) -> Tensor:
 
 def trained(tower: nn.Module) -> nn.Module:
     """As if its adapters had learned something."""
-    dice = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, value in tower.named_parameters():
             if "lora_B" in name:
-                value.copy_(0.3 * torch.randn(value.shape, generator=dice))
+                value.copy_(0.3 * torch.randn(value.shape, generator=generator))
     return tower
 
 

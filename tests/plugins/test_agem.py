@@ -16,9 +16,9 @@ def begun(begun):
 
 
 def test_what_is_left_of_a_conflict_is_orthogonal_to_the_reference_and_lies_nearest():
-    dice = torch.Generator().manual_seed(3)
-    reference = torch.randn(50, generator=dice, dtype=torch.float64)
-    gradient = torch.randn(50, generator=dice, dtype=torch.float64) - 0.3 * reference
+    generator = torch.Generator().manual_seed(3)
+    reference = torch.randn(50, generator=generator, dtype=torch.float64)
+    gradient = torch.randn(50, generator=generator, dtype=torch.float64) - 0.3 * reference
     assert gradient @ reference < 0
     found = projected(gradient, reference)
     assert abs(float(found @ reference)) < 1e-12
@@ -28,9 +28,9 @@ def test_what_is_left_of_a_conflict_is_orthogonal_to_the_reference_and_lies_near
 
 
 def test_without_a_conflict_the_gradient_stays_bit_for_bit():
-    dice = torch.Generator().manual_seed(3)
-    reference = torch.randn(50, generator=dice)
-    gradient = torch.randn(50, generator=dice) + reference
+    generator = torch.Generator().manual_seed(3)
+    reference = torch.randn(50, generator=generator)
+    gradient = torch.randn(50, generator=generator) + reference
     assert gradient @ reference > 0
     assert torch.equal(projected(gradient, reference), gradient)
     assert torch.equal(projected(gradient, torch.zeros(50)), gradient)

@@ -32,8 +32,8 @@ def teacher() -> torch.Tensor:
 
 
 def noise(seed: int = 0) -> torch.Tensor:
-    dice = torch.Generator().manual_seed(seed)
-    return torch.rand(1, 4, 4, generator=dice, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 4, 4, generator=generator, dtype=torch.float64)
 
 
 def test_of_two_right_items_the_divergence_is_that_of_a_two_by_two_plan(exact):

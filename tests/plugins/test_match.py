@@ -16,7 +16,7 @@ from continual_mm.learning.stream import benchmark
 from continual_mm.plugins.match import Match
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.space.space import JointSpace
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SCENARIO = Scenario(
     name="match",
@@ -97,8 +97,8 @@ def test_two_items_have_the_plan_that_one_can_work_out_by_hand() -> None:
 
 
 def test_its_gradient_is_that_of_finite_differences() -> None:
-    dice = torch.Generator().manual_seed(0)
-    cost = torch.rand(5, 5, generator=dice, dtype=torch.float64, requires_grad=True)
+    generator = torch.Generator().manual_seed(0)
+    cost = torch.rand(5, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     match = Match(epsilon=0.3)
     (found,) = torch.autograd.grad(match._divergence(cost), cost)
     step = 0.05
@@ -123,5 +123,5 @@ def test_it_changes_training_and_with_no_weight_it_does_not(dataset: Dataset) ->
 def test_joint_training_from_python_takes_it_and_nothing_that_protects(dataset: Dataset) -> None:
     history = cm.train(SCENARIO, dataset, plugins=[Match()], joint=True, device="cpu")
     assert history.space.modalities
-    with pytest.raises(RefusedError, match="has nothing to protect"):
+    with pytest.raises(InputError, match="has nothing to protect"):
         cm.train(SCENARIO, dataset, plugins=[cm.EWC()], joint=True, device="cpu")

@@ -24,11 +24,11 @@ ALL = {"keep": 1.0, "batches": 4, "rows": 20}
 
 
 def arrays(rank: int) -> dict[str, np.ndarray]:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, rank))
+    rng = np.random.default_rng(1)
+    shared = rng.standard_normal((120, rank))
     sizes = (("video", 12), ("audio", 10), ("text", 8), ("depth", 6))
     return {
-        name: (shared @ dice.standard_normal((rank, size))).astype(np.float32)
+        name: (shared @ rng.standard_normal((rank, size))).astype(np.float32)
         for name, size in sizes
     }
 
@@ -41,11 +41,11 @@ def dataset() -> Dataset:
 @pytest.fixture(scope="module")
 def clips() -> Dataset:
     """A spectrogram beside a vector and tokens."""
-    dice = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     signals = {
         "video": arrays(3)["video"],
-        "audio": dice.standard_normal((120, 8, 3)).astype(np.float32),
-        "text": dice.standard_normal((120, 4, 5)).astype(np.float32),
+        "audio": rng.standard_normal((120, 8, 3)).astype(np.float32),
+        "text": rng.standard_normal((120, 4, 5)).astype(np.float32),
     }
     kinds = {"audio": "spectrogram", "text": "tokens"}
     return Dataset.from_arrays(signals, kinds=kinds, split=np.repeat([0, 1, 2], [80, 20, 20]))
@@ -237,8 +237,8 @@ def test_the_space_is_that_of_all_stages_until_now(dataset, begun):
 
 
 def test_a_projector_is_symmetric_idempotent_and_of_the_inputs_rank():
-    dice = torch.Generator().manual_seed(0)
-    vectors = (torch.randn(50, 4, generator=dice) @ torch.randn(4, 9, generator=dice)).double()
+    rng = torch.Generator().manual_seed(0)
+    vectors = (torch.randn(50, 4, generator=rng) @ torch.randn(4, 9, generator=rng)).double()
     basis = leading_space((vectors.T @ vectors)[None], 1.0)
     assert basis.shape == (1, 9, 4)
     projector = outside(torch.eye(9)[None], basis)[0]

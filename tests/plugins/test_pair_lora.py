@@ -23,17 +23,17 @@ from continual_mm.plugins.replay import Replay
 from continual_mm.runs import checkpoint
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.runs.session import Protection, Session, open_session
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SIZES = {"video": 8, "audio": 7, "text": 5, "touch": 6}
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 6))
+    rng = np.random.default_rng(1)
+    shared = rng.standard_normal((120, 6))
     arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
+        name: (shared @ rng.standard_normal((6, size))).astype(np.float32)
         for name, size in SIZES.items()
     }
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [60, 20, 40]))
@@ -309,7 +309,7 @@ def test_the_class_says_what_to_install_as_well(monkeypatch):
         ModuleNotFoundError, match=r"needs peft: pip install 'continual-mm\[lora\]'"
     ):
         _ = cm.PairLora
-    with pytest.raises(RefusedError, match=r"peft is not installed; pip install"):
+    with pytest.raises(InputError, match=r"peft is not installed; pip install"):
         defaults("pair_lora")
 
 

@@ -37,10 +37,10 @@ from continual_mm.runs.session import Protection, Session, open_session
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """Three modalities that share but three numbers."""
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((120, 3))
+    rng = np.random.default_rng(1)
+    shared = rng.standard_normal((120, 3))
     arrays = {
-        name: (shared @ dice.standard_normal((3, size))).astype(np.float32)
+        name: (shared @ rng.standard_normal((3, size))).astype(np.float32)
         for name, size in (("video", 8), ("audio", 7), ("text", 5))
     }
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))

@@ -10,7 +10,7 @@ from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import BUILT_IN, build, outside, rules
 from continual_mm.runs.opening import open_strategy
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 OUTSIDE = '''
 from continual_mm.plugins.plugin import Plugin
@@ -95,10 +95,10 @@ def test_a_file_is_refused_where_the_constructor_would_refuse(
         assert build(opened(tmp_path, f"{text}{number.most}"))
         outside.append(number.most + step)
     for wrong in (*outside, float("nan"), float("inf")):
-        with pytest.raises(RefusedError, match=rf"\[{name}\], {key}: "):
+        with pytest.raises(InputError, match=rf"\[{name}\], {key}: "):
             opened(tmp_path, f"{text}{wrong}")
     for wrong in outside:
-        with pytest.raises(RefusedError, match=rf"strategy 'x', \[{name}\]"):
+        with pytest.raises(InputError, match=rf"strategy 'x', \[{name}\]"):
             build(Strategy(name="x", plugins={name: {key: wrong}}))
 
 
@@ -131,22 +131,22 @@ def test_what_comes_from_outside_does_not_replace_what_is_built_in(package: Path
 def test_a_plugin_from_outside_is_held_to_its_own_constructor(package: Path) -> None:
     assert rules(["hold", "keep"])["hold"].parameters.keys() == {"grip", "copy"}
     assert rules(["keep"])["keep"].needs_memory
-    with pytest.raises(RefusedError, match=r"\[hold\], gripp: unknown key.*did you mean 'grip'"):
+    with pytest.raises(InputError, match=r"\[hold\], gripp: unknown key.*did you mean 'grip'"):
         opened(package, "[hold]\ngripp = 1")
-    with pytest.raises(RefusedError, match=r"\[memory\]: the table is missing.*\[keep\]"):
+    with pytest.raises(InputError, match=r"\[memory\]: the table is missing.*\[keep\]"):
         opened(package, "[keep]")
-    with pytest.raises(RefusedError, match=r"'mine', \[hold\]: hold.grip = -1"):
+    with pytest.raises(InputError, match=r"'mine', \[hold\]: hold.grip = -1"):
         build(opened(package, "[hold]\ngrip = -1"))
 
 
 @pytest.mark.parametrize("name", ["gone", "missing"])
 def test_a_plugin_that_cannot_be_imported_is_refused_by_name(name: str, package: Path) -> None:
-    with pytest.raises(RefusedError, match=rf"plugin '{name}' \(outside_.*cannot be imported"):
+    with pytest.raises(InputError, match=rf"plugin '{name}' \(outside_.*cannot be imported"):
         opened(package, f"[{name}]")
 
 
 def test_a_plugin_that_nobody_offers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"\[repaly\]: unknown table; did you mean 'replay'\?"):
+    with pytest.raises(InputError, match=r"\[repaly\]: unknown table; did you mean 'replay'\?"):
         opened(tmp_path, "[repaly]")
-    with pytest.raises(RefusedError, match="plugin 'repaly': is not installed"):
+    with pytest.raises(InputError, match="plugin 'repaly': is not installed"):
         build(Strategy(name="x", plugins={"repaly": {}}))

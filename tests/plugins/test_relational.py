@@ -18,8 +18,8 @@ def begun(begun):
 
 
 def test_the_distance_is_the_mean_squared_change_of_the_cosine_of_two_items():
-    dice = np.random.default_rng(3)
-    new, old = (dice.standard_normal((5, 3)) for _ in range(2))
+    rng = np.random.default_rng(3)
+    new, old = (rng.standard_normal((5, 3)) for _ in range(2))
     changes = [
         (new[i] @ new[j] - old[i] @ old[j]) ** 2 for i in range(5) for j in range(5) if i != j
     ]
@@ -28,9 +28,9 @@ def test_the_distance_is_the_mean_squared_change_of_the_cosine_of_two_items():
 
 
 def test_a_rotation_of_all_items_is_no_change_and_a_shear_is():
-    dice = torch.Generator().manual_seed(3)
-    items = torch.randn(6, 4, generator=dice, dtype=torch.float64)
-    turn, _ = torch.linalg.qr(torch.randn(4, 4, generator=dice, dtype=torch.float64))
+    rng = torch.Generator().manual_seed(3)
+    items = torch.randn(6, 4, generator=rng, dtype=torch.float64)
+    turn, _ = torch.linalg.qr(torch.randn(4, 4, generator=rng, dtype=torch.float64))
     assert float(relational_distance(items @ turn, items)) < 1e-20
     turn[0, 1] += 0.1
     assert float(relational_distance(items @ turn, items)) > 1e-4

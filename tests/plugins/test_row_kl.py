@@ -27,16 +27,16 @@ def divergence(new: torch.Tensor, old: torch.Tensor, temperature: float) -> torc
 
 
 def test_the_divergence_is_torchs_in_both_directions():
-    dice = torch.Generator().manual_seed(3)
-    new, old = (torch.rand(9, 9, generator=dice) for _ in range(2))
+    generator = torch.Generator().manual_seed(3)
+    new, old = (torch.rand(9, 9, generator=generator) for _ in range(2))
     found = row_divergence(new, old, temperature=0.2, right_only=False)
     expected = divergence(new, old, 0.2) + divergence(new.T, old.T, 0.2)
     torch.testing.assert_close(found, expected)
 
 
 def test_queries_that_the_teacher_got_wrong_count_as_if_the_student_agreed():
-    dice = torch.Generator().manual_seed(3)
-    new, old = (torch.rand(9, 9, generator=dice) for _ in range(2))
+    generator = torch.Generator().manual_seed(3)
+    new, old = (torch.rand(9, 9, generator=generator) for _ in range(2))
     old += 0.4 * torch.eye(9)
     expected = torch.tensor(0.0)
     for here, there in ((new, old), (new.T, old.T)):

@@ -78,9 +78,9 @@ def die_at_file_event(number, folder):
 
 def main():
     torch.set_num_threads(1)
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((120, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((120, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     dataset = cm.Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 40))
     torch.manual_seed(0)
     own = Own()

@@ -10,15 +10,15 @@ import torch
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.runs.run import open_run, run
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(1)
-    shared = dice.standard_normal((160, 6))
+    rng = np.random.default_rng(1)
+    shared = rng.standard_normal((160, 6))
     arrays = {
-        name: (shared @ dice.standard_normal((6, size))).astype(np.float32)
+        name: (shared @ rng.standard_normal((6, size))).astype(np.float32)
         for name, size in (("video", 8), ("audio", 7), ("text", 5))
     }
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 60]))
@@ -65,7 +65,7 @@ def test_a_pair_without_adapters_sees_the_bare_towers(folder):
 
 @pytest.mark.parametrize(("wrong", "told"), [("smell-text", "smell"), ("video", "hyphen")])
 def test_what_is_no_pair_of_the_space_is_refused(wrong, told, folder):
-    with pytest.raises(RefusedError, match=rf"{told}.*video, audio, text"):
+    with pytest.raises(InputError, match=rf"{told}.*video, audio, text"):
         open_run(folder, pair=wrong)
 
 
@@ -74,5 +74,5 @@ def test_without_peft_only_a_pair_with_adapters_is_refused(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     open_run(folder)
     open_run(folder, pair="video-audio")
-    with pytest.raises(RefusedError, match=r"peft is not installed; pip install 'continual-mm\[l"):
+    with pytest.raises(InputError, match=r"peft is not installed; pip install 'continual-mm\[l"):
         open_run(folder, pair="video-text")

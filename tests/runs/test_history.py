@@ -24,9 +24,9 @@ SCENARIO = Scenario(
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((90, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((90, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
 
 

@@ -95,10 +95,10 @@ def leftovers(out):
 def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(
     runs, undisturbed, tmp_path, strategy
 ):
-    dice = Random(1)
+    rng = Random(1)
     inside = 0
     for _ in range(4):
-        ended = runs(tmp_path, strategy, step=dice.randint(2, 7), delay=dice.choice([0, 0.002]))
+        ended = runs(tmp_path, strategy, step=rng.randint(2, 7), delay=rng.choice([0, 0.002]))
         assert ended["killed"]
     resumed = runs.to_the_end(tmp_path, strategy)
     inside += resumed[1] > 0
@@ -108,18 +108,18 @@ def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(
 
 
 def test_a_run_killed_while_it_is_scored_goes_on_to_the_same_bits(runs, undisturbed, tmp_path):
-    dice = Random(2)
+    rng = Random(2)
     for step in (4, 5, 8, 6, 11):  # from 0, 3, 6, 12 of stage 1 and 3 of stage 2 to evaluations
-        assert runs(tmp_path, EVERYTHING, step=step, delay=dice.uniform(0.001, 0.006))["killed"]
+        assert runs(tmp_path, EVERYTHING, step=step, delay=rng.uniform(0.001, 0.006))["killed"]
     runs.to_the_end(tmp_path, EVERYTHING)
     assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)
 
 
 def test_a_run_killed_while_it_writes_goes_on_to_the_same_bits(runs, undisturbed, tmp_path):
-    dice = Random(3)
+    rng = Random(3)
     killed = 0
     for _ in range(6):
-        killed += runs(tmp_path, EVERYTHING, file_event=dice.randint(5, 70))["killed"]
+        killed += runs(tmp_path, EVERYTHING, file_event=rng.randint(5, 70))["killed"]
     assert killed >= 3
     runs.to_the_end(tmp_path, EVERYTHING)
     assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)

@@ -10,7 +10,7 @@ from continual_mm.definitions import catalog
 from continual_mm.definitions.catalog import Entry, Shelf
 from continual_mm.definitions.scenario import MemorySettings
 from continual_mm.runs.opening import open_scenario, open_strategies, open_strategy, read_settings
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SENSES = """
 dataset = "packs/senses.npz"
@@ -45,8 +45,8 @@ def shipped(*names: str) -> list[Entry]:
     return [catalog.find("strategies", name) for name in names]
 
 
-def places(error: pytest.ExceptionInfo[RefusedError]) -> list[str]:
-    return [complaint.place for complaint in error.value.complaints]
+def places(error: pytest.ExceptionInfo[InputError]) -> list[str]:
+    return [problem.place for problem in error.value.problems]
 
 
 def test_modalities_are_whatever_the_pack_beside_the_file_names(pack: Path) -> None:
@@ -61,7 +61,7 @@ def test_modalities_are_whatever_the_pack_beside_the_file_names(pack: Path) -> N
 
 def test_mistakes_in_tables_and_misfits_with_the_dataset_are_told_together(pack: Path) -> None:
     text = SENSES.replace("steps = 20", "stpes = 20").replace('"smell"]', '"smel", "touch"]')
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         open_scenario(entry(pack.parents[1], "colour = 1\n" + text))
     file = pack.parents[1] / "mine.toml"
     assert places(caught) == [
@@ -79,7 +79,7 @@ def test_mistakes_in_tables_and_misfits_with_the_dataset_are_told_together(pack:
 
 def test_a_dataset_that_is_not_there_hides_no_other_mistake(tmp_path: Path) -> None:
     text = SENSES.replace("steps = 20", "steps = 0").replace('"smell"]', '"touch"]')
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         open_scenario(entry(tmp_path, text))
     file = tmp_path / "mine.toml"
     assert places(caught) == [
@@ -94,7 +94,7 @@ def test_a_dataset_that_is_not_there_hides_no_other_mistake(tmp_path: Path) -> N
 def test_an_unsound_dataset_is_told_with_the_file_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "senses.npz").write_bytes(b"no archive")
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         open_scenario(entry(tmp_path, SENSES))
     (place,) = places(caught)
     assert place.startswith(f"{tmp_path / 'mine.toml'}, ")
@@ -120,7 +120,7 @@ def test_a_dataset_given_as_a_setting_starts_where_the_user_stands(
     elsewhere.mkdir()
     mine = entry(elsewhere, SENSES)
     monkeypatch.chdir(pack.parent)
-    with pytest.raises(RefusedError):
+    with pytest.raises(InputError):
         open_scenario(mine)
     opened = open_scenario(mine, [("dataset", "senses.npz")])
     assert opened.card.name == "senses"
@@ -128,7 +128,7 @@ def test_a_dataset_given_as_a_setting_starts_where_the_user_stands(
 
 
 def test_a_wrong_setting_is_told_as_one(pack: Path) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         open_scenario(entry(pack.parents[1], SENSES), [("training.steps", "-1")])
     (place,) = places(caught)
     assert place.endswith("mine.toml with --set training.steps, [training], steps")
@@ -147,7 +147,7 @@ def test_a_setting_changes_every_strategy_that_has_its_table() -> None:
 
 @pytest.mark.parametrize("path", ["tranport.weight", "transport.weight", "joint", "name", ".x", ""])
 def test_a_setting_that_reaches_nothing_is_refused(path: str) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         open_strategies(shipped("naive", "replay"), [(path, "1"), ("replay.weight", "2")])
     assert places(caught) == [f"--set {path}"]
     assert "(naive, replay)" in str(caught.value)
@@ -159,7 +159,7 @@ def test_mistakes_in_several_strategies_are_told_together(tmp_path: Path) -> Non
         entry(tmp_path, "[repaly]", "strategies", "first"),
         entry(tmp_path, "[ewc]\nweight = -1", "strategies", "second"),
     ]
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         open_strategies(entries, [("nothing.x", "1")])
     assert places(caught) == [
         "--set nothing.x",
@@ -169,7 +169,7 @@ def test_mistakes_in_several_strategies_are_told_together(tmp_path: Path) -> Non
 
 
 def test_a_setting_of_a_parameter_that_a_plugin_lacks_is_refused() -> None:
-    with pytest.raises(RefusedError, match=r"\[replay\], wieght: unknown key.*'weight'"):
+    with pytest.raises(InputError, match=r"\[replay\], wieght: unknown key.*'weight'"):
         open_strategies(shipped("replay"), [("replay.wieght", "1")])
 
 
@@ -182,7 +182,7 @@ def test_settings_are_taken_apart_at_the_first_equals_sign() -> None:
 
 
 def test_every_setting_without_key_or_value_is_refused() -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read_settings(["steps", "=3", "a=1", " =2"])
     assert places(caught) == ["--set steps", "--set =3", "--set  =2"]
     assert "training.steps=50" in str(caught.value)

@@ -23,7 +23,7 @@ from continual_mm.definitions.scenario import (
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.runs.opening import open_scenario
 from continual_mm.runs.run import open_run, run, train
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SPACE = SpaceSettings(dim=8, clusters=3, refresh_every=4)
 TRAINING = Training(steps=30, batch_size=16, learning_rate=1e-2)
@@ -31,9 +31,9 @@ NAIVE = Strategy(name="naive")
 
 
 def arrays_of(names, *, items=120):
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((items, 5))
-    made = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "text", "audio", "touch")}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((items, 5))
+    made = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "text", "audio", "touch")}
     return {name: made[name].astype(np.float32) for name in names}
 
 
@@ -87,7 +87,7 @@ def test_the_dataset_may_lack_a_modality_of_the_start_but_not_all(video_text):
     history = train(add_audio(video_text), dataset_of("video", "audio"), device="cpu")
     assert [str(p) for p in history.births] == ["audio-video"]
     assert "text" in history.space
-    with pytest.raises(RefusedError, match=r"none of the start's modalities \(video, text\)"):
+    with pytest.raises(InputError, match=r"none of the start's modalities \(video, text\)"):
         train(
             add_audio(video_text, stages=(Stage(add=("audio", "touch")),)),
             dataset_of("audio", "touch"),
@@ -97,7 +97,7 @@ def test_the_dataset_may_lack_a_modality_of_the_start_but_not_all(video_text):
 
 def test_a_space_of_another_size_is_refused(video_text):
     other = SpaceSettings(dim=9, clusters=3)
-    with pytest.raises(RefusedError, match=r"\[space\], dim: is 9, but .* has 8"):
+    with pytest.raises(InputError, match=r"\[space\], dim: is 9, but .* has 8"):
         train(add_audio(video_text, space=other), dataset_of("video", "audio"), device="cpu")
 
 
@@ -108,7 +108,7 @@ def test_towers_of_the_start_may_be_kept_from_training_but_not_replaced(video_te
     for name, value in old.tower("video").state_dict().items():
         assert torch.equal(history.space.tower("video").state_dict()[name], value)
     replaced = add_audio(video_text, towers={"video": TowerSettings(kind="linear")})
-    with pytest.raises(RefusedError, match="remove kind and weights"):
+    with pytest.raises(InputError, match="remove kind and weights"):
         train(replaced, dataset_of("video", "text", "audio"), device="cpu")
 
 
@@ -139,7 +139,7 @@ def test_a_module_of_the_start_is_given_again_where_the_dataset_lacks_its_modali
     old = open_run(start, towers=towers).tower("video").state_dict()
     assert torch.equal(history.space.tower("video").state_dict()["own.weight"], old["own.weight"])
     refused = r"no stage adds such a modality; there are audio, text, video$"
-    with pytest.raises(RefusedError, match=refused):
+    with pytest.raises(InputError, match=refused):
         train(
             scenario,
             dataset_of("text", "audio"),
@@ -155,7 +155,7 @@ def test_a_start_with_a_damaged_bit_is_refused(video_text, tmp_path):
     damaged = bytearray(weights.read_bytes())
     damaged[-8] ^= 1
     weights.write_bytes(damaged)
-    with pytest.raises(RefusedError, match=r"space\.safetensors: is missing or damaged"):
+    with pytest.raises(InputError, match=r"space\.safetensors: is missing or damaged"):
         train(add_audio(start), dataset_of("video", "text", "audio"), device="cpu")
 
 
@@ -222,7 +222,7 @@ def test_a_file_takes_sizes_from_the_start_and_may_change_the_weights_of_losses(
     ],
 )
 def test_what_does_not_go_together_is_refused_before_training(scenario_file, more, said):
-    with pytest.raises(RefusedError, match=said):
+    with pytest.raises(InputError, match=said):
         opened(scenario_file(more))
 
 
@@ -234,7 +234,7 @@ def test_a_file_that_starts_from_a_run_in_reference_mode_says_so_itself(scenario
     run(scenario, NAIVE, dataset_of("video", "text"), tmp_path, device="cpu")
     start = ("start", str(tmp_path / "vt" / "naive" / "seed-0"))
     for said in ("", '[space]\nmode = "robust"'):
-        with pytest.raises(RefusedError, match=r'has .reference.; write mode = "reference"'):
+        with pytest.raises(InputError, match=r'has .reference.; write mode = "reference"'):
             opened(scenario_file(said), start)
     found = opened(scenario_file('[space]\nmode = "reference"'), start).scenario
     assert (found.space.clips, found.training.clip_norm, found.standardise) == (2, 0.0, False)
@@ -242,7 +242,7 @@ def test_a_file_that_starts_from_a_run_in_reference_mode_says_so_itself(scenario
 
 def test_a_start_that_is_no_run_is_refused(scenario_file, tmp_path):
     for path in ("nowhere", str(tmp_path)):
-        with pytest.raises(RefusedError, match="no finished stage in"):
+        with pytest.raises(InputError, match="no finished stage in"):
             opened(scenario_file(), ("start", path))
 
 

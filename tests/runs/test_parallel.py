@@ -24,7 +24,7 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.runs.listener import Audience, Listener
 from continual_mm.runs.parallel import Task, run_many, share_of_cores
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 NAIVE = Strategy(name="naive")
 REPLAY = Strategy(name="replay", memory=MemorySettings(items=12), plugins={"replay": {"rows": 8}})
@@ -86,9 +86,9 @@ class HeardRun(Listener):
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((90, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((90, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     ids = np.array([f"item{row}" for row in range(90)])
     path = tmp_path / "mine.npz"
     write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
@@ -234,10 +234,10 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(
 ) -> None:
     out, heard = tmp_path / "runs", Heard()
     run_many(tasks(scenario(pack), out, NAIVE))
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         changed = tasks(scenario(pack, steps=7), out, REPLAY, REPLAY, NAIVE)
         run_many(changed, jobs=jobs, audience=heard)
-    twice, other = map(str, caught.value.complaints)
+    twice, other = map(str, caught.value.problems)
     assert "replay/seed-0: two of the runs would go into this folder" in twice
     assert "scenario.training.steps was 6, is 7" in other
     assert not heard.prepared
@@ -252,7 +252,7 @@ def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path: Path, jobs: in
     arrays = {"video": values, "audio": np.ones((90, 2)), "text": np.ones((90, 2))}
     write_pack(tmp_path / "bad.npz", {**arrays, "ids": ids, "split": split})
     small = scenario(tmp_path / "bad.npz")
-    with pytest.raises(RefusedError, match="video"):
+    with pytest.raises(InputError, match="video"):
         run_many(tasks(small, tmp_path / "runs", NAIVE, REPLAY), jobs=jobs)
     assert not multiprocessing.active_children()
 

@@ -10,7 +10,7 @@ from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.runs.start import load_released, released_tower, save_released
 from continual_mm.space.mcn_weights import published_state
 from continual_mm.space.space import JointSpace
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def space_with(seed: int) -> JointSpace:
@@ -42,5 +42,5 @@ def test_a_file_gives_the_space_that_it_was_written_from(tmp_path: Path, ending:
 def test_a_refusal_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mcn.safetensors"
     save_released(space_with(1), path, {"video": "video"})
-    with pytest.raises(RefusedError, match=r"mcn\.safetensors: missing: DAVEnet"):
+    with pytest.raises(InputError, match=r"mcn\.safetensors: missing: DAVEnet"):
         load_released(space_with(2), path, TOWERS)

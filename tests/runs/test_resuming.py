@@ -45,9 +45,9 @@ class Noisy(nn.Module):
 
     def __init__(self, seed=0, *, always=False):
         super().__init__()
-        dice = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         self.layer = nn.Linear(6, 4)
-        self.layer.weight.data = torch.randn(4, 6, generator=dice)
+        self.layer.weight.data = torch.randn(4, 6, generator=rng)
         self.norm = nn.BatchNorm1d(4)
         self.drop = nn.Dropout(0.5)
         self.always = always
@@ -59,9 +59,9 @@ class Noisy(nn.Module):
 
 @pytest.fixture(scope="module")
 def dataset():
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((90, 5))
-    arrays = {name: shared @ dice.standard_normal((5, 6)) for name in NAMES}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((90, 5))
+    arrays = {name: shared @ rng.standard_normal((5, 6)) for name in NAMES}
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
 
 

@@ -23,7 +23,7 @@ from continual_mm.plugins.registry import build
 from continual_mm.plugins.replay import Replay
 from continual_mm.runs.meters import Listener
 from continual_mm.runs.run import choose_device, open_run, run, train
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 PROTECTED = Strategy(
     name="all",
@@ -38,9 +38,9 @@ PROTECTED = Strategy(
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((90, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((90, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
 
 
@@ -145,7 +145,7 @@ def test_logging_checkpoints_and_workers_change_no_weight(scenario, dataset, tmp
     ],
 )
 def test_a_plugin_that_would_do_nothing_is_refused(scenario, dataset, given, said):
-    with pytest.raises(RefusedError, match=said):
+    with pytest.raises(InputError, match=said):
         train(scenario, dataset, device="cpu", **given)
 
 
@@ -171,9 +171,9 @@ def test_another_definition_in_the_same_folder_is_refused(scenario, dataset, tmp
     changed = scenario.model_copy(
         update={"training": scenario.training.model_copy(update={"steps": 10})}
     )
-    with pytest.raises(RefusedError, match=r"scenario\.training\.steps was 9, is 10"):
+    with pytest.raises(InputError, match=r"scenario\.training\.steps was 9, is 10"):
         run(changed, Strategy(name="all"), dataset, tmp_path, device="cpu")
-    with pytest.raises(RefusedError, match=r"memory\.items|strategy\.memory"):
+    with pytest.raises(InputError, match=r"memory\.items|strategy\.memory"):
         run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
 
 
@@ -191,7 +191,7 @@ def test_the_trained_space_is_given_back(scenario, dataset, tmp_path):
     values = dataset.columns["text"].values[:4]
     assert torch.equal(space.encode("text", values), history.space.encode("text", values))
     assert [modality.name for modality in space.modalities] == ["video", "audio", "text"]
-    with pytest.raises(RefusedError, match="no finished stage"):
+    with pytest.raises(InputError, match="no finished stage"):
         open_run(tmp_path)
 
 
@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(scenario, dataset, tmp_path):
     tensors = load_file(weights)
     tensors["log_scale"] += 1
     save_file(tensors, weights)
-    with pytest.raises(RefusedError, match=r"space\.safetensors: is missing or damaged"):
+    with pytest.raises(InputError, match=r"space\.safetensors: is missing or damaged"):
         open_run(folder)
 
 
@@ -236,14 +236,14 @@ def test_joint_training_is_scored_once_at_the_last_stage(scenario, dataset, tmp_
 
 
 def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(RefusedError, match="use auto or cpu"):
+    with pytest.raises(InputError, match="use auto or cpu"):
         choose_device("nonsense")
     assert choose_device("cpu").type == "cpu"
 
 
 @pytest.mark.parametrize("stranger", ["replay", Replay])
 def test_what_is_no_plugin_is_refused_instead_of_doing_nothing(scenario, dataset, stranger):
-    with pytest.raises(RefusedError, match="is no plugin; give objects, such as Replay"):
+    with pytest.raises(InputError, match="is no plugin; give objects, such as Replay"):
         train(scenario, dataset, plugins=[stranger], memory=8, device="cpu")
 
 

@@ -22,8 +22,8 @@ FLOAT, INDEX = 4, 8
 def test_a_memory_is_weighed_with_the_items_that_it_has_while_the_last_stage_is_trained(
     tmp_path: Path,
 ) -> None:
-    dice = np.random.default_rng(0)
-    arrays = {name: dice.standard_normal((40, size)) for name, size in SIZES.items()}
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}
     dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [20, 10, 10]))
     scenario = Scenario(
         name="two",

@@ -13,7 +13,7 @@ import pytest
 
 from continual_mm.cli import app as cli
 from continual_mm.runs.status import as_json, as_rows, statuses
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import LOCK, locked
 
 ROOT = Path(__file__).parents[2]
@@ -191,7 +191,7 @@ def test_json_has_everything_and_names_the_time_zone(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_missing_is_refused_and_one_without_runs_is_empty(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder"):
         statuses([tmp_path / "nowhere"])
     assert statuses([tmp_path]) == []
 

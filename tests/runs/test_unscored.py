@@ -6,14 +6,14 @@ import pytest
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
 from continual_mm.runs.run import train
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SPLIT = np.repeat([0, 1, 2], [20, 4, 6])
 
 
 def dataset(heard: np.ndarray) -> Dataset:
-    dice = np.random.default_rng(0)
-    arrays = {name: dice.standard_normal((30, 3)) for name in ("video", "audio", "text")}
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((30, 3)) for name in ("video", "audio", "text")}
     # What is heard has no caption, save where it is trained on.
     present = {"audio": heard, "text": ~heard | (SPLIT == 0)}
     return Dataset.from_arrays(arrays, split=SPLIT, present=present, name="mine")
@@ -32,9 +32,9 @@ def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_
     heard = np.ones(30, dtype=bool)
     heard[24:] = False
     stages = Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         train(scenario(*stages), dataset(heard), device="cpu")
-    assert [one.problem for one in caught.value.complaints] == [
+    assert [one.message for one in caught.value.problems] == [
         "no validation item has both audio and text",
         "no validation item has both text and video",
         "no test item has both audio and text",

@@ -39,10 +39,10 @@ def test_nothing_is_hidden_while_evaluating_nor_from_a_frozen_tower_nor_by_other
     space = JointSpace(SpaceSettings(dim=8, clusters=0, feature_dropout=0.5))
     space.welcome(Modality("video", Kind.VECTOR, (20,)))
     values = torch.randn(6, 20, generator=torch.Generator().manual_seed(1))
-    dice = torch.random.get_rng_state()
+    generator = torch.random.get_rng_state()
     clean = space.encode("video", values)
     noisy = space({"video": values}, {})["video"].embedding
     assert not torch.allclose(clean, noisy)
     space.tower("video").eval()
     torch.testing.assert_close(space({"video": values}, {})["video"].embedding, clean)
-    assert torch.equal(dice, torch.random.get_rng_state())
+    assert torch.equal(generator, torch.random.get_rng_state())

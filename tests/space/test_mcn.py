@@ -193,18 +193,18 @@ def cluster_loss(x, centroid, labels):
 
 
 def senses() -> Dataset:
-    dice = np.random.default_rng(5)
-    topic = dice.standard_normal((ITEMS + 20, 4))
+    rng = np.random.default_rng(5)
+    topic = rng.standard_normal((ITEMS + 20, 4))
     arrays = {
         name: (
-            topic @ dice.standard_normal((4, math.prod(shape))) / 2
-            + dice.standard_normal((ITEMS + 20, math.prod(shape))) / 4
+            topic @ rng.standard_normal((4, math.prod(shape))) / 2
+            + rng.standard_normal((ITEMS + 20, math.prod(shape))) / 4
         ).reshape(-1, *shape)
         for name, shape in SHAPES.items()
     }
     lengths = {
-        "audio": dice.integers(3, FRAMES + 1, ITEMS + 20),
-        "text": dice.integers(1, WORDS + 1, ITEMS + 20),
+        "audio": rng.integers(3, FRAMES + 1, ITEMS + 20),
+        "text": rng.integers(1, WORDS + 1, ITEMS + 20),
     }
     lengths["audio"][0], lengths["text"][:2] = FRAMES, WORDS
     split = np.repeat([0, 1, 2], [ITEMS, 5, 15])
@@ -298,9 +298,9 @@ def test_every_step_is_the_published_one(mean):
     moment = [0]
 
     def start(out):
-        dice = seed_for(seed_for(1, "clusters"), "centroids", 0, moment[0])
+        rng = seed_for(seed_for(1, "clusters"), "centroids", 0, moment[0])
         return out[
-            torch.randperm(len(out), generator=torch.Generator().manual_seed(dice))[:CLUSTERS]
+            torch.randperm(len(out), generator=torch.Generator().manual_seed(rng))[:CLUSTERS]
         ]
 
     clustering = Clustering(start)
@@ -426,8 +426,8 @@ def test_sounds_of_a_test_set_are_filled_up_to_its_own_length(tmp_path):
         scenario_of(), senses(), Protection(), seed=0, device=torch.device("cpu")
     )
     session.learn(0)
-    dice, length = np.random.default_rng(8), 3 * FRAMES
-    sounds = [dice.standard_normal((n, MELS)) for n in (length - 1, FRAMES + 1, 5, 1)]
+    rng, length = np.random.default_rng(8), 3 * FRAMES
+    sounds = [rng.standard_normal((n, MELS)) for n in (length - 1, FRAMES + 1, 5, 1)]
     records = [{"ids": f"{n}", "split": 2, "audio": sound} for n, sound in enumerate(sounds)]
     layout = (Modality("audio", Kind.SPECTROGRAM, (length, MELS)),)
     write_store(records, tmp_path / "test", layout=layout, dtype="float32")

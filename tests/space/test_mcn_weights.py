@@ -7,7 +7,7 @@ from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.space.mcn_weights import load_published, published_state, published_tower
 from continual_mm.space.space import JointSpace
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SHAPES = {"video": (5,), "audio": (12, 3), "text": (4, 6)}
 KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
@@ -28,7 +28,7 @@ def same(one: dict, other: dict) -> bool:
 def refusal(published: dict, **options) -> str:
     space = space_with(seed=9)
     before = {name: value.clone() for name, value in space.state_dict().items()}
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         load_published(space, published, source="mcn.pth", **options)
     assert same(dict(space.state_dict()), before)
     return str(caught.value)
@@ -117,12 +117,12 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_loaded():
 def test_a_robust_space_has_no_published_towers():
     space = JointSpace(SpaceSettings(dim=8))
     space.welcome(Modality("video", Kind.VECTOR, (5,)))
-    with pytest.raises(RefusedError, match='mode = "reference"'):
+    with pytest.raises(InputError, match='mode = "reference"'):
         published_state(space, {"video": "video"})
 
 
 def test_a_modality_of_another_kind_is_no_published_tower():
-    with pytest.raises(RefusedError, match="no video tower"):
+    with pytest.raises(InputError, match="no video tower"):
         published_state(space_with(), {"video": "audio"})
     with pytest.raises(KeyError, match="no modality 'smell'"):
         published_state(space_with(), {"video": "smell"})

@@ -123,14 +123,14 @@ def test_embeddings_are_unit_vectors_in_float32_under_bfloat16_too():
 
 
 def test_a_tower_starts_alike_whenever_it_arrives_and_no_dice_of_others_are_rolled():
-    dice = torch.random.get_rng_state()
+    generator = torch.random.get_rng_state()
     early, late = JointSpace(SETTINGS, seed=3), JointSpace(SETTINGS, seed=3)
     one, other = Modality("one", Kind.VECTOR, (4,)), Modality("other", Kind.TOKENS, (5, 4))
     for arrival in (one, other):
         early.welcome(arrival)
     for arrival in (other, one):
         late.welcome(arrival)
-    assert torch.equal(dice, torch.random.get_rng_state())
+    assert torch.equal(generator, torch.random.get_rng_state())
     weights = dict(late.named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in early.named_parameters())
     different = JointSpace(SETTINGS, seed=4)

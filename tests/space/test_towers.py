@@ -22,7 +22,7 @@ from continual_mm.runs.run import open_run, run, train
 from continual_mm.space.registry import BUILT_IN, build, misfit
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Adapted, Tower, encoder_of
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 VIDEO = Modality("video", Kind.VECTOR, (6,))
 AUDIO = Modality("audio", Kind.SPECTROGRAM, (9, 5))
@@ -59,10 +59,10 @@ class MeanOverTime(nn.Module):
 
 @pytest.fixture(scope="module")
 def dataset():
-    dice = np.random.default_rng(5)
-    shared = dice.standard_normal((90, 5))
-    arrays = {name: shared @ dice.standard_normal((5, 6)) for name in ("video", "text")}
-    arrays["audio"] = np.repeat(shared[:, None] @ dice.standard_normal((5, 5)), 9, axis=1)
+    rng = np.random.default_rng(5)
+    shared = rng.standard_normal((90, 5))
+    arrays = {name: shared @ rng.standard_normal((5, 6)) for name in ("video", "text")}
+    arrays["audio"] = np.repeat(shared[:, None] @ rng.standard_normal((5, 5)), 9, axis=1)
     split = np.repeat([0, 1, 2], 30)
     return Dataset.from_arrays(arrays, split=split, kinds={"audio": "spectrogram"})
 
@@ -197,7 +197,7 @@ def test_weights_that_do_not_fit_are_refused_with_their_names(tmp_path):
     scenario = scenario_of(
         towers={"video": TowerSettings(weights="w.safetensors")}, folder=str(tmp_path)
     )
-    with pytest.raises(RefusedError, match=r"w\.safetensors: does not fit: .*unit"):
+    with pytest.raises(InputError, match=r"w\.safetensors: does not fit: .*unit"):
         first(scenario, [VIDEO])
 
 
@@ -208,7 +208,7 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
 
     torch.save({"unit.fc.weight": Hostile()}, tmp_path / "w.pt")
     scenario = scenario_of(towers={"video": TowerSettings(weights="w.pt")}, folder=str(tmp_path))
-    with pytest.raises(RefusedError, match="cannot be read as weights"):
+    with pytest.raises(InputError, match="cannot be read as weights"):
         first(scenario, [VIDEO])
 
 
@@ -219,7 +219,7 @@ def test_a_run_with_towers_is_opened_again(dataset, tmp_path):
         scenario, Strategy(name="naive"), dataset, tmp_path, device="cpu", towers={"video": module}
     )
     folder = tmp_path / "own" / "naive" / "seed-0"
-    with pytest.raises(RefusedError, match=r"tower '.*Small'"):
+    with pytest.raises(InputError, match=r"tower '.*Small'"):
         open_run(folder)
     space = open_run(folder, towers={"video": module})
     for name in ("video", "text"):
@@ -237,15 +237,15 @@ def test_a_run_is_not_taken_for_one_with_other_weights_in_a_module(dataset, tmp_
     assert again(deepcopy(module)).scores == first.scores
     with torch.no_grad():
         module.layer.bias[0] += 1
-    with pytest.raises(RefusedError, match=r"towers\.video\.kind was '.*Small"):
+    with pytest.raises(InputError, match=r"towers\.video\.kind was '.*Small"):
         again(module)
 
 
 def test_a_module_and_a_name_for_one_modality_are_refused(dataset):
     scenario = scenario_of(towers={"video": TowerSettings(kind="linear")})
-    with pytest.raises(RefusedError, match="the scenario names a tower as well"):
+    with pytest.raises(InputError, match="the scenario names a tower as well"):
         train(scenario, dataset, towers={"video": Small()}, device="cpu")
-    with pytest.raises(RefusedError, match="such a modality; did you mean 'video'") as error:
+    with pytest.raises(InputError, match="such a modality; did you mean 'video'") as error:
         train(scenario_of(), dataset, towers={"vido": Small()}, device="cpu")
     assert str(error.value).endswith("there are audio, text, video")
 

@@ -50,6 +50,6 @@ def pack_path() -> Path:
     """Find the feature pack in the cache, or make it there first.
 
     Raises:
-        RefusedError: If the cache's folder cannot be written.
+        InputError: If the cache's folder cannot be written.
     """
     return cached_pack(f"{CARD.name}-v{VERSION}", CARD.names, columns)

@@ -128,26 +128,26 @@ class Attributes:
         return tuple(slot for slot, sign in enumerate(self.rhythm) if sign == "x")
 
 
-def pick(values: tuple[Value, ...], dice: np.random.Generator) -> Value:
+def pick(values: tuple[Value, ...], rng: np.random.Generator) -> Value:
     """Draw one of some values, each as likely."""
-    return values[int(dice.integers(len(values)))]
+    return values[int(rng.integers(len(values)))]
 
 
-def draw(dice: np.random.Generator) -> Attributes:
+def draw(rng: np.random.Generator) -> Attributes:
     """Draw an item: every attribute uniformly and independently of the others."""
     levels = tuple(level / (LEVELS - 1) for level in range(LEVELS))
     return Attributes(
-        shape=pick(SHAPES, dice),
-        colour=pick(COLOURS, dice),
-        course=pick(COURSES, dice),
-        size=pick(levels, dice),
-        height=pick(levels, dice),
-        rhythm=pick(RHYTHMS, dice),
-        articulation=pick(ARTICULATIONS, dice),
-        loudness=pick(LOUDNESSES, dice),
+        shape=pick(SHAPES, rng),
+        colour=pick(COLOURS, rng),
+        course=pick(COURSES, rng),
+        size=pick(levels, rng),
+        height=pick(levels, rng),
+        rhythm=pick(RHYTHMS, rng),
+        articulation=pick(ARTICULATIONS, rng),
+        loudness=pick(LOUDNESSES, rng),
     )
 
 
-def perceived(value: float, jitter: float, dice: np.random.Generator) -> float:
+def perceived(value: float, jitter: float, rng: np.random.Generator) -> float:
     """Disturb a value in [0, 1] by normal noise, and keep it in [0, 1]."""
-    return float(np.clip(value + jitter * dice.standard_normal(), 0.0, 1.0))
+    return float(np.clip(value + jitter * rng.standard_normal(), 0.0, 1.0))

@@ -54,11 +54,11 @@ STOP_WORDS = frozenset({"a", "an", "and", "of", "something", "while"})
 """Words that are written but not embedded, as pipelines for instructional video do."""
 
 
-def caption(item: Attributes, dice: np.random.Generator) -> str:
+def caption(item: Attributes, rng: np.random.Generator) -> str:
     """Tell an item: ``a big red disc drifts up left while a soft flute plays two short notes``."""
-    clauses = [_seen(item, dice), _heard(item, dice)]
-    dice.shuffle(clauses)
-    return f" {pick(('while', 'and'), dice)} ".join(clauses)
+    clauses = [_seen(item, rng), _heard(item, rng)]
+    rng.shuffle(clauses)
+    return f" {pick(('while', 'and'), rng)} ".join(clauses)
 
 
 def content_words(sentence: str) -> list[str]:
@@ -66,41 +66,41 @@ def content_words(sentence: str) -> list[str]:
     return [word for word in sentence.split() if word not in STOP_WORDS]
 
 
-def _word(meaning: str, dice: np.random.Generator) -> str:
-    return pick(SYNONYMS[meaning], dice)
+def _word(meaning: str, rng: np.random.Generator) -> str:
+    return pick(SYNONYMS[meaning], rng)
 
 
-def _maybe(meaning: str, dice: np.random.Generator) -> list[str]:
+def _maybe(meaning: str, rng: np.random.Generator) -> list[str]:
     """Give a word, or nothing as often as phrases are omitted."""
-    return [] if dice.random() < OMISSION else [_word(meaning, dice)]
+    return [] if rng.random() < OMISSION else [_word(meaning, rng)]
 
 
 def _with_article(words: list[str]) -> list[str]:
     return ["an" if words[0][0] in "aeiou" else "a", *words]
 
 
-def _seen(item: Attributes, dice: np.random.Generator) -> str:
+def _seen(item: Attributes, rng: np.random.Generator) -> str:
     size = f"size {round(item.size * (LEVELS - 1))}"
-    subject = [*_maybe(size, dice), *_maybe(item.colour, dice), _word(item.shape, dice)]
-    return " ".join([*_with_article(subject), *_moving(item, dice)])
+    subject = [*_maybe(size, rng), *_maybe(item.colour, rng), _word(item.shape, rng)]
+    return " ".join([*_with_article(subject), *_moving(item, rng)])
 
 
-def _moving(item: Attributes, dice: np.random.Generator) -> list[str]:
-    if dice.random() < OMISSION:
+def _moving(item: Attributes, rng: np.random.Generator) -> list[str]:
+    if rng.random() < OMISSION:
         return []
     right, up = item.course
     ways = {1: ["up"], 0: [], -1: ["down"]}[up] + {1: ["right"], 0: [], -1: ["left"]}[right]
-    dice.shuffle(ways)
-    return [_word(meaning, dice) for meaning in ["moves", *ways]]
+    rng.shuffle(ways)
+    return [_word(meaning, rng) for meaning in ["moves", *ways]]
 
 
-def _heard(item: Attributes, dice: np.random.Generator) -> str:
-    loudness, instrument = _maybe(item.loudness, dice), _maybe(item.instrument, dice)
+def _heard(item: Attributes, rng: np.random.Generator) -> str:
+    loudness, instrument = _maybe(item.loudness, rng), _maybe(item.instrument, rng)
     named = [*loudness, *instrument]
     player = _with_article(named) if instrument else ["something", *named]
     notes = [
-        *_maybe(f"{len(item.beats)} beats", dice),
-        *_maybe(item.articulation, dice),
-        _word("notes", dice),
+        *_maybe(f"{len(item.beats)} beats", rng),
+        *_maybe(item.articulation, rng),
+        _word("notes", rng),
     ]
-    return " ".join([*player, _word("plays", dice), *notes])
+    return " ".join([*player, _word("plays", rng), *notes])

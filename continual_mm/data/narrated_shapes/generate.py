@@ -100,7 +100,7 @@ def pack_path(*, seed: int = 0) -> Path:
     """Find the feature pack in the cache, or generate it there first.
 
     Raises:
-        RefusedError: If the cache's folder cannot be written.
+        InputError: If the cache's folder cannot be written.
     """
     name = f"{CARD.name}-v{VERSION}-seed{seed}"
     return cached_pack(name, CARD.names, lambda: generate(seed=seed))

@@ -45,22 +45,22 @@ _LEAN = 0.12  # radians, standard deviation
 _ROWS, _COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float32) - np.float32((SIDE - 1) / 2)
 
 
-def frames(item: Attributes, dice: np.random.Generator) -> NDArray[np.uint8]:
+def frames(item: Attributes, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Film an item, as (slots, 32, 32, 3)."""
-    cover = _cover(item, dice)[..., None]
-    colour = np.asarray(_COLOURS[item.colour]) + _COLOUR_JITTER * dice.standard_normal(3)
-    ground = _ground(dice)[..., None]
+    cover = _cover(item, rng)[..., None]
+    colour = np.asarray(_COLOURS[item.colour]) + _COLOUR_JITTER * rng.standard_normal(3)
+    ground = _ground(rng)[..., None]
     film = ground + cover * (colour.astype(np.float32) - ground)
-    film += np.float32(PIXEL_NOISE) * dice.standard_normal(film.shape, dtype=np.float32)
-    row, column = dice.integers(SIDE, size=(2, item.slots, SPECKS))
-    film[np.arange(item.slots)[:, None], row, column] = dice.random((item.slots, SPECKS, 3))
+    film += np.float32(PIXEL_NOISE) * rng.standard_normal(film.shape, dtype=np.float32)
+    row, column = rng.integers(SIDE, size=(2, item.slots, SPECKS))
+    film[np.arange(item.slots)[:, None], row, column] = rng.random((item.slots, SPECKS, 3))
     return np.rint(255 * np.clip(film, 0, 1)).astype(np.uint8)
 
 
-def _ground(dice: np.random.Generator) -> Plane:
+def _ground(rng: np.random.Generator) -> Plane:
     """Lightness of the background at every pixel."""
-    pattern = pick(_PATTERNS, dice)
-    place = np.stack([_COLUMNS, _ROWS]) / dice.uniform(*_PERIOD) + dice.random((2, 1, 1))
+    pattern = pick(_PATTERNS, rng)
+    place = np.stack([_COLUMNS, _ROWS]) / rng.uniform(*_PERIOD) + rng.random((2, 1, 1))
     across, down = 2 * np.pi * place
     wave = {
         "plain": np.zeros_like(across),
@@ -73,17 +73,17 @@ def _ground(dice: np.random.Generator) -> Plane:
     return lightness
 
 
-def _cover(item: Attributes, dice: np.random.Generator) -> Plane:
+def _cover(item: Attributes, rng: np.random.Generator) -> Plane:
     """Opacity of the shape at every pixel of every frame, in [0, 1]."""
     smallest, largest = _RADIUS
-    radius = smallest + (largest - smallest) * perceived(item.size, SEEN_JITTER, dice)
-    aside = dice.uniform(-_WANDER, _WANDER)
-    below = _HEIGHT * (1 - 2 * perceived(item.height, SEEN_JITTER, dice))
+    radius = smallest + (largest - smallest) * perceived(item.size, SEEN_JITTER, rng)
+    aside = rng.uniform(-_WANDER, _WANDER)
+    below = _HEIGHT * (1 - 2 * perceived(item.height, SEEN_JITTER, rng))
     steps = np.linspace(-_TRAVEL, _TRAVEL, item.slots)[:, None, None]
     right, up = np.asarray(item.course) / np.hypot(*item.course)
     across = _COLUMNS - (aside + right * steps)
     down = _ROWS - (below - up * steps)
-    lean = _LEAN * dice.standard_normal()
+    lean = _LEAN * rng.standard_normal()
     turned = (
         np.cos(lean) * across - np.sin(lean) * down,
         np.sin(lean) * across + np.cos(lean) * down,

@@ -17,7 +17,7 @@ from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.schema import SPLIT_NUMBERS, check_counts, is_taken, natural_kind
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.tables import Table
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 OptionalColumn = Literal["label", "group", "text_raw"]
 """What all items have or none."""
@@ -144,7 +144,7 @@ def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] =
         splits: Splits that must have items.
 
     Raises:
-        RefusedError: With everything that is wrong with that file.
+        InputError: With everything that is wrong with that file.
     """
     form = read_form(Path(folder))
     findings = Findings(str(folder))
@@ -157,24 +157,24 @@ def read_form(folder: Path) -> StoreForm:
     """Read ``store.json`` and check that it does not contradict itself.
 
     Raises:
-        RefusedError: With everything that is wrong with it.
+        InputError: With everything that is wrong with it.
     """
     path = folder / FORM
     try:
         if path.exists() and not path.is_file():
-            raise RefusedError(Complaint(str(path), "is no file", _DAMAGED))
+            raise InputError(Problem(str(path), "is no file", _DAMAGED))
         if path.stat().st_size > LARGEST_FORM:
             problem = f"is larger than {LARGEST_FORM >> 20} MB, which no description is"
-            raise RefusedError(Complaint(str(path), problem, _DAMAGED))
+            raise InputError(Problem(str(path), problem, _DAMAGED))
         form = StoreForm.model_validate_json(path.read_bytes())
     except OSError as error:
         remedy = "a store is a folder that the store's writer made"
         problem = f"cannot be opened: {error.strerror or error}"
-        raise RefusedError(Complaint(str(path), problem, remedy)) from error
+        raise InputError(Problem(str(path), problem, remedy)) from error
     except ValidationError as error:
-        raise RefusedError(_complaints(path, error)) from error
-    if found := [Complaint(f"{path}, {where}", what, _DAMAGED) for where, what in _faults(form)]:
-        raise RefusedError(found)
+        raise InputError(_problems(path, error)) from error
+    if found := [Problem(f"{path}, {where}", what, _DAMAGED) for where, what in _faults(form)]:
+        raise InputError(found)
     return form
 
 
@@ -273,10 +273,10 @@ def _faults_of_parts(form: StoreForm) -> list[tuple[str, str]]:
     return []
 
 
-def _complaints(path: Path, error: ValidationError) -> list[Complaint]:
-    def told(mistake: Any) -> Complaint:
+def _problems(path: Path, error: ValidationError) -> list[Problem]:
+    def told(mistake: Any) -> Problem:
         place = ", ".join([str(path), *map(str, mistake["loc"])])
-        return Complaint(place, str(mistake["msg"]), _DAMAGED)
+        return Problem(place, str(mistake["msg"]), _DAMAGED)
 
     return [told(mistake) for mistake in error.errors(include_url=False, include_input=False)[:5]]
 
@@ -405,17 +405,17 @@ def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ..
 
     Args:
         layout: What the items have.
-        source: What to call the store in complaints.
+        source: What to call the store in problems.
         dtype: In which features are to be stored.
 
     Raises:
-        RefusedError: With everything that is wrong with the layout, and if the dtype is none.
+        InputError: With everything that is wrong with the layout, and if the dtype is none.
     """
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     forms: list[ModalityForm] = []
     if dtype not in DTYPES:
         problem = f"features cannot be stored as {dtype!r}"
-        complaints.append(Complaint(source, problem, f"write {' or '.join(map(repr, DTYPES))}"))
+        problems.append(Problem(source, problem, f"write {' or '.join(map(repr, DTYPES))}"))
     for part in _parts(layout, source):
         modality = part if isinstance(part, Modality) else part.modality
         try:
@@ -424,15 +424,15 @@ def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ..
         except ValidationError as error:
             fault = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
         if fault:
-            complaints.append(Complaint(f"{source}, modality {modality.name!r}", fault))
+            problems.append(Problem(f"{source}, modality {modality.name!r}", fault))
     fields = (*item_fields((), forms, "float16"), *recording_fields(forms, "float16")[1:])
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        complaints.append(Complaint(source, f"columns occur twice: {', '.join(twice)}"))
+        problems.append(Problem(source, f"columns occur twice: {', '.join(twice)}"))
     if not layout:
-        complaints.append(Complaint(source, "has no modality", "give a layout"))
-    if complaints:
-        raise RefusedError(complaints)
+        problems.append(Problem(source, "has no modality", "give a layout"))
+    if problems:
+        raise InputError(problems)
     return tuple(forms)
 
 
@@ -440,10 +440,10 @@ def _parts(layout: object, source: str) -> Sequence[Modality | Words | Windows]:
     remedy = "give a tuple of Modality, Words and Windows"
     if not isinstance(layout, Sequence):
         problem = f"the layout is {type(layout).__name__}, no tuple"
-        raise RefusedError(Complaint(source, problem, remedy))
+        raise InputError(Problem(source, problem, remedy))
     if odd := [part for part in layout if not isinstance(part, Modality | Words | Windows)]:
         problem = f"the layout has {odd[0]!r} in it, which is no modality"
-        raise RefusedError(Complaint(source, problem, remedy))
+        raise InputError(Problem(source, problem, remedy))
     return layout
 
 

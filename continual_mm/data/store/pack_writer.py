@@ -14,7 +14,7 @@ from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.form import DType, ModalityForm, described
 from continual_mm.data.store.records import Faults, RowMaker, check_occurrence, said_of, with_times
 from continual_mm.definitions.modality import SPLITS, Modality, Provenance
-from continual_mm.system.errors import Complaint, first_few
+from continual_mm.system.errors import Problem, first_few
 from continual_mm.system.files import writing
 
 
@@ -24,7 +24,7 @@ def write_pack_from(
     *,
     layout: tuple[Modality, ...],
     dtype: DType = "float32",
-    left_out: list[Complaint] | None = None,
+    left_out: list[Problem] | None = None,
     memory: int | None = None,
     provenance: Provenance | None = None,
 ) -> None:
@@ -35,14 +35,14 @@ def write_pack_from(
         path: Where to; an existing file is replaced in one step.
         layout: What the items have.
         dtype: In which features are stored.
-        left_out: Takes the complaints about faulty records, which then are left out; without it
+        left_out: Takes the problems about faulty records, which then are left out; without it
             they end the writing.
         memory: Bytes that the features may take when they are read, as float32; None for what this
             machine has.
         provenance: How published files were converted into the records.
 
     Raises:
-        RefusedError: With everything that is wrong, items named, or if they do not fit into memory.
+        InputError: With everything that is wrong, items named, or if they do not fit into memory.
     """
     faults = Faults(str(path), left_out)
     modalities = described(layout, str(path), dtype)

@@ -126,7 +126,7 @@ def read_store(
         splits: Splits that must have items; ``test`` is enough where nothing is trained.
 
     Raises:
-        RefusedError: With what is wrong, files named.
+        InputError: With what is wrong, files named.
     """
     path = Path(folder)
     form = read_form(path)
@@ -171,7 +171,7 @@ def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
     """The names that stand behind the numbers of ``Dataset.group``; None if there are no groups.
 
     Raises:
-        RefusedError: With what is wrong, files named.
+        InputError: With what is wrong, files named.
     """
     path = Path(folder)
     form = read_form(path)
@@ -184,7 +184,7 @@ def verify_store(folder: str | os.PathLike[str]) -> None:
     Means and deviations are measured anew.
 
     Raises:
-        RefusedError: If anything has changed since.
+        InputError: If anything has changed since.
     """
     path = Path(folder)
     form = read_form(path)

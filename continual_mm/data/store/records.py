@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from continual_mm.data.findings import FaultError, sound_text
 from continual_mm.data.store.form import ModalityForm, OptionalColumn, Window
 from continual_mm.definitions.modality import SPLITS
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 _MOST_VALUES = 2**30
 """Of one item; Arrow counts those of a block in 32 bits."""
@@ -195,65 +195,65 @@ class Faults:
 
     Args:
         source: What to call the store.
-        left_out: Takes the complaints if faulty records are left out; without it they end the
+        left_out: Takes the problems if faulty records are left out; without it they end the
             writing.
     """
 
-    def __init__(self, source: str, left_out: list[Complaint] | None) -> None:
+    def __init__(self, source: str, left_out: list[Problem] | None) -> None:
         self.source = source
         self._left_out = left_out
-        self._complaints: list[Complaint] = []
+        self._problems: list[Problem] = []
         self._records: Counter[tuple[str, str, str]] = Counter()
         self._first: dict[int, tuple[str, str, str]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._complaints)
+        return bool(self._problems)
 
     def about_record(self, what: str, fault: FaultError) -> None:
         """Complain about an item or a recording; of those with the same fault the first is named.
 
         Raises:
-            RefusedError: If there were too many before.
+            InputError: If there were too many before.
         """
-        complaint = self.complaint(what, fault)
+        problem = self.problem(what, fault)
         if self._left_out is not None:
-            self._left_out.append(complaint)
+            self._left_out.append(problem)
             return
         said = (fault.column, fault.problem, fault.remedy)
         if said not in self._records:
-            self._first[len(self._complaints)] = said
-            self._complaints.append(complaint)
+            self._first[len(self._problems)] = said
+            self._problems.append(problem)
         self._records[said] += 1
         if self._records.total() >= MOST:
             self.about_store(f"nothing was looked at behind {MOST} faulty records")
             self.refuse()
 
-    def complaint(self, what: str, fault: FaultError) -> Complaint:
+    def problem(self, what: str, fault: FaultError) -> Problem:
         """What there is to say of an item or a recording."""
         column = f", column {fault.column!r}" if fault.column else ""
-        return Complaint(f"{self.source}, {what}{column}", fault.problem, fault.remedy)
+        return Problem(f"{self.source}, {what}{column}", fault.problem, fault.remedy)
 
     def about_store(self, problem: str, remedy: str = "") -> None:
         """Complain about the whole, which cannot be left out."""
-        self._complaints.append(Complaint(self.source, problem, remedy))
+        self._problems.append(Problem(self.source, problem, remedy))
 
     def refuse(self) -> None:
         """End here if anything was found.
 
         Raises:
-            RefusedError: With every complaint.
+            InputError: With every problem.
         """
-        if self._complaints:
-            raise RefusedError(
-                self._counted(place, complaint) for place, complaint in enumerate(self._complaints)
+        if self._problems:
+            raise InputError(
+                self._counted(place, problem) for place, problem in enumerate(self._problems)
             )
 
-    def _counted(self, place: int, complaint: Complaint) -> Complaint:
+    def _counted(self, place: int, problem: Problem) -> Problem:
         more = self._records[self._first[place]] - 1 if place in self._first else 0
         if not more:
-            return complaint
+            return problem
         items = "item" if more == 1 else "items"
-        return replace(complaint, problem=f"{complaint.problem}, and in {more} more {items}")
+        return replace(problem, message=f"{problem.message}, and in {more} more {items}")
 
 
 def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:
@@ -262,7 +262,7 @@ def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Fau
     Args:
         times: Modality -> the longest time; 0 if no item has it.
         items: Per split.
-        faults: Takes the complaints.
+        faults: Takes the problems.
     """
     if faults:
         return
@@ -385,5 +385,5 @@ class RowMaker:
 
 
 def said_of(record: object) -> str:
-    """What to call a record in complaints."""
+    """What to call a record in problems."""
     return f"item {record.get('ids')!r}" if isinstance(record, Mapping) else "a record"

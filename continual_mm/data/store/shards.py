@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.statistics import BLOCK_VALUES
 from continual_mm.data.store.form import ArrowField, ModalityForm, ShardForm, edges_of
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 BLOCK_BYTES = 8 << 20
 """Of rows that are gathered before they are written."""
@@ -261,7 +261,7 @@ class Mapped:
         fields: The columns it should have.
 
     Raises:
-        RefusedError: If it is not there, damaged, or another than it should be.
+        InputError: If it is not there, damaged, or another than it should be.
     """
 
     def __init__(self, path: Path, form: ShardForm, fields: Sequence[ArrowField]) -> None:
@@ -295,7 +295,7 @@ class Mapped:
             for block in blocks:
                 block.validate()
         except (OSError, ValueError, pa.ArrowException) as error:
-            if isinstance(error, RefusedError):
+            if isinstance(error, InputError):
                 raise
             raise self._refusal(f"cannot be read ({error})") from error
         return whole, blocks
@@ -353,8 +353,8 @@ class Mapped:
             if offsets[0] < 0 or (offsets[1:] < offsets[:-1]).any() or offsets[-1] > most:
                 raise self._refusal(f"column {field.name!r} has rows outside its values")
 
-    def _refusal(self, problem: str) -> RefusedError:
-        return RefusedError(Complaint(str(self._path), problem, _DAMAGED))
+    def _refusal(self, problem: str) -> InputError:
+        return InputError(Problem(str(self._path), problem, _DAMAGED))
 
 
 def _present(columns: Sequence[pa.Array]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.store.form import ArrowField, ShardForm
 from continual_mm.data.store.shards import Mapped, shard_name
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 
 def steps_of(
@@ -163,11 +163,9 @@ class StoredTable:
                 path.resolve(strict=True).parent == self.folder.parent.resolve() / self.folder.name
             )
         except OSError as error:
-            raise RefusedError(_missing(path, error)) from error
+            raise InputError(_missing(path, error)) from error
         if not inside:
-            raise RefusedError(
-                Complaint(str(path), "leads out of the store", "copy the file itself")
-            )
+            raise InputError(Problem(str(path), "leads out of the store", "copy the file itself"))
         return Mapped(path, form, self.fields)
 
 
@@ -179,8 +177,8 @@ def _runs(shard: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
         yield int(shard[start]), slice(start, end)
 
 
-def _missing(path: Path, error: OSError) -> Complaint:
-    return Complaint(
+def _missing(path: Path, error: OSError) -> Problem:
+    return Problem(
         str(path), f"cannot be opened: {error.strerror or error}", "copy the store whole"
     )
 

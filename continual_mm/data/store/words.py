@@ -15,7 +15,7 @@ from continual_mm.data.store.form import Words
 from continual_mm.data.store.records import Faults, sound_values
 from continual_mm.data.store.shards import Digest, add_words
 from continual_mm.data.store.table import StoredTable
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 
 def word_file(modality: str) -> str:
@@ -31,7 +31,7 @@ def write_words(folder: Path, words: Words, dtype: str, digest: Digest, faults: 
         words: The modality and its vectors.
         dtype: That they get.
         digest: Takes them in.
-        faults: Takes the complaint if they are no finite vectors of the modality.
+        faults: Takes the problem if they are no finite vectors of the modality.
     """
     name, vectors, features = words.modality.name, words.vectors, words.modality.features
     if vectors.ndim != 2 or vectors.shape[1] != features or vectors.dtype.kind != "f":
@@ -72,21 +72,21 @@ class WordTable:
         """(words, features).
 
         Raises:
-            RefusedError: If the file is not what it should be.
+            InputError: If the file is not what it should be.
         """
         remedy = "the store is damaged: write it anew, or copy it whole"
         try:
             if self._path.resolve(strict=True) != self._path.parent.resolve() / self._path.name:
-                raise RefusedError(Complaint(str(self._path), "leads out of the store", remedy))
+                raise InputError(Problem(str(self._path), "leads out of the store", remedy))
             found: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-            if isinstance(error, RefusedError):
+            if isinstance(error, InputError):
                 raise
             problem = f"cannot be read ({error})"
-            raise RefusedError(Complaint(str(self._path), problem, remedy)) from error
+            raise InputError(Problem(str(self._path), problem, remedy)) from error
         if found.shape != self._shape or found.dtype != self._dtype:
             problem = f"is {found.dtype} of shape {found.shape}, not {self._dtype} {self._shape}"
-            raise RefusedError(Complaint(str(self._path), problem, remedy))
+            raise InputError(Problem(str(self._path), problem, remedy))
         return found
 
 

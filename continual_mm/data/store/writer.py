@@ -46,7 +46,7 @@ from continual_mm.data.store.statistics import Measure, Measured, measured_after
 from continual_mm.data.store.table import StoredTable, StoredTexts
 from continual_mm.data.store.words import write_words
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 from continual_mm.system.files import unfinished, writing
 
 _SMALLEST = float(np.finfo(np.float16).smallest_normal)
@@ -80,7 +80,7 @@ def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> No
     Args:
         items: What was written.
         hashes: Of their ids, in order.
-        faults: Takes the complaint.
+        faults: Takes the problem.
     """
     values = np.frombuffer(hashes, dtype=np.uint64)
     ordered = np.sort(values)
@@ -99,7 +99,7 @@ def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> Store
     Args:
         tables: What was written.
         measured: What was gathered meanwhile.
-        faults: Takes complaints about modalities that no training item has, if there are any, and
+        faults: Takes problems about modalities that no training item has, if there are any, and
             about those of which float16 left nothing.
     """
     modalities = []
@@ -144,7 +144,7 @@ def write_store(  # noqa: PLR0913 - what is written, and by name how
     layout: Layout,
     name: str | None = None,
     dtype: DType = "float16",
-    left_out: list[Complaint] | None = None,
+    left_out: list[Problem] | None = None,
     shard_bytes: int = SHARD_BYTES,
     notes: tuple[str, ...] = (),
     provenance: Provenance | None = None,
@@ -160,7 +160,7 @@ def write_store(  # noqa: PLR0913 - what is written, and by name how
         layout: What the items have.
         name: The dataset's name; without one, the folder's.
         dtype: In which features are stored. Float16 keeps three digits, up to 65504.
-        left_out: Takes the complaints about faulty records, which then are left out; without it
+        left_out: Takes the problems about faulty records, which then are left out; without it
             they end the writing.
         shard_bytes: About how large a file is.
         notes: What whoever looks at the store should know of it, in sentences.
@@ -170,7 +170,7 @@ def write_store(  # noqa: PLR0913 - what is written, and by name how
         The card of the store.
 
     Raises:
-        RefusedError: With everything that is wrong, items named; ids that occur twice included.
+        InputError: With everything that is wrong, items named; ids that occur twice included.
     """
     with store_writer(
         folder,
@@ -194,7 +194,7 @@ def store_writer(
     layout: Layout,
     name: str | None = None,
     dtype: DType = "float16",
-    left_out: list[Complaint] | None = None,
+    left_out: list[Problem] | None = None,
     shard_bytes: int = SHARD_BYTES,
     notes: tuple[str, ...] = (),
     provenance: Provenance | None = None,
@@ -204,7 +204,7 @@ def store_writer(
     The store is put in place at the end of the block. Nothing is left of it after an error.
 
     Raises:
-        RefusedError: With everything that is wrong, items named.
+        InputError: With everything that is wrong, items named.
     """
     target = Path(folder)
     with unfinished(target) as place:
@@ -266,7 +266,7 @@ class StoreWriter:
             Its number, for :class:`Window`.
 
         Raises:
-            RefusedError: If there is anything wrong with it, or the disk is full.
+            InputError: If there is anything wrong with it, or the disk is full.
             ValueError: If the store is finished.
         """
         self._check_open()
@@ -281,7 +281,7 @@ class StoreWriter:
                 given = parts.get(part, np.empty((0, features), dtype=np.float32))
                 row[part] = sound_part(part, given, features, self._draft.dtype)
         except FaultError as fault:
-            raise RefusedError(self._faults.complaint(f"recording {name!r}", fault)) from fault
+            raise InputError(self._faults.problem(f"recording {name!r}", fault)) from fault
         for part, features in self._parts.items():
             self._rows.lengths[part].append(len(row[part]) // features)
         fields = recording_fields(self._draft.modalities, self._draft.dtype)
@@ -293,7 +293,7 @@ class StoreWriter:
         """Write an item.
 
         Raises:
-            RefusedError: If too many were faulty, or the disk is full.
+            InputError: If too many were faulty, or the disk is full.
             ValueError: If the store is finished.
         """
         self._check_open()
@@ -319,7 +319,7 @@ class StoreWriter:
         """End the writing; nothing can be written any more.
 
         Raises:
-            RefusedError: With everything that was wrong.
+            InputError: With everything that was wrong.
         """
         if self._card is None:
             with writing(self._faults.source):

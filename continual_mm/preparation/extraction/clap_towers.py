@@ -22,7 +22,7 @@ from continual_mm.preparation.extraction.networks import (
     weights_in,
 )
 from continual_mm.preparation.extraction.towers import RANDOM, Features, Setting
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 _USUAL, _OWN = "laion/clap-htsat-unfused", "DEFAULT"
 _UNREADABLE = (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError)
@@ -148,7 +148,7 @@ def _part_of(name: str, what: Any, **how: Any) -> Any:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         problem = f"its {what.__name__} cannot be had: {reason}"
         remedy = "download the model where there is a network, and give its folder (./mine)"
-        raise RefusedError(Complaint(f"network {name!r}", problem, remedy)) from error
+        raise InputError(Problem(f"network {name!r}", problem, remedy)) from error
 
 
 def _fingerprint(model: Any) -> str:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 
 from continual_mm.preparation.extraction.manifest import Clip
 from continual_mm.preparation.extraction.towers import TOWERS, Recipe, need_vectors
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import clear_temporary, read_json, write_json, written
 
 Part = Literal["media", "text", "both"]
@@ -121,7 +121,7 @@ _FEATURES, _NOTES, _FAILURE = ".safetensors", ".notes.json", ".failure.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Failure:
     """Something that went wrong with a clip.
 
     Attributes:
@@ -163,7 +163,7 @@ class ClipFiles:
         return self._names(_FAILURE)
 
     def keep(
-        self, name: str, features: Mapping[str, NDArray[np.float32]], notes: Sequence[Problem]
+        self, name: str, features: Mapping[str, NDArray[np.float32]], notes: Sequence[Failure]
     ) -> None:
         """Write a part of a clip's features, and before that what is to be said about them.
 
@@ -183,7 +183,7 @@ class ClipFiles:
         for failure in names.failures:
             self._tell(f"{failure}{_FAILURE}", ())
 
-    def give_up(self, failure: str, problem: Problem) -> None:
+    def give_up(self, failure: str, problem: Failure) -> None:
         """Write why a clip has no features."""
         self._tell(f"{failure}{_FAILURE}", [problem])
 
@@ -191,31 +191,31 @@ class ClipFiles:
         """Read a part of the features of a clip.
 
         Raises:
-            RefusedError: If its file is damaged.
+            InputError: If its file is damaged.
         """
         path = self._folder / f"{name}{_FEATURES}"
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             remedy = "remove the file and extract again: the other clips are kept"
-            raise RefusedError(Complaint(str(path), f"cannot be read: {error}", remedy)) from error
+            raise InputError(Problem(str(path), f"cannot be read: {error}", remedy)) from error
 
-    def notes(self, name: str) -> list[Problem]:
+    def notes(self, name: str) -> list[Failure]:
         """What there is to say about a part that there is."""
         return self._told(f"{name}{_NOTES}")
 
-    def failure(self, failure: str) -> list[Problem]:
+    def failure(self, failure: str) -> list[Failure]:
         """Why a clip has no features."""
         return self._told(f"{failure}{_FAILURE}")
 
-    def _told(self, name: str) -> list[Problem]:
+    def _told(self, name: str) -> list[Failure]:
         path = self._folder / name
-        return [Problem(*map(str, entry)) for entry in read_json(path)] if path.exists() else []
+        return [Failure(*map(str, entry)) for entry in read_json(path)] if path.exists() else []
 
     def _names(self, ending: str) -> set[str]:
         return {path.name.removesuffix(ending) for path in self._folder.glob(f"*{ending}")}
 
-    def _tell(self, name: str, problems: Sequence[Problem]) -> None:
+    def _tell(self, name: str, problems: Sequence[Failure]) -> None:
         path = self._folder / name
         if problems:
             write_json(path, [[problem.stage, problem.told] for problem in problems])

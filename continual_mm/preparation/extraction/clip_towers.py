@@ -31,7 +31,7 @@ from continual_mm.preparation.extraction.networks import (
     weights_in,
 )
 from continual_mm.preparation.extraction.towers import Features, Setting
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _preprocessing(name: str, model: Any) -> tuple[Compose, int | tuple[int, int
     sizes = {"squash": (height, width), "shortest": min(height, width)}
     if wanted["resize_mode"] not in sizes:
         problem = f"wants pictures resized by {wanted['resize_mode']!r}"
-        raise RefusedError(Complaint(f"network {name!r}", problem, "choose another network"))
+        raise InputError(Problem(f"network {name!r}", problem, "choose another network"))
     to_floats = [ConvertImageDtype(torch.float32), Normalize(wanted["mean"], wanted["std"])]
     smooth: Smooth = "bicubic" if wanted["interpolation"] == "bicubic" else "bilinear"
     cropped = CenterCrop((height, width))

@@ -112,7 +112,7 @@ class Describer:
         device: For towers that are networks.
 
     Raises:
-        RefusedError: If a tower cannot be made.
+        InputError: If a tower cannot be made.
     """
 
     def __init__(self, recipes: Sequence[Recipe], vectors: Vectors | None, device: str) -> None:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from continual_mm.preparation.extraction.clip_files import ClipFiles, Names, Naming, Problem
+from continual_mm.preparation.extraction.clip_files import ClipFiles, Failure, Names, Naming
 from continual_mm.preparation.extraction.listener import ExtractionListener
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
 from continual_mm.preparation.extraction.towers import (
@@ -22,7 +22,7 @@ from continual_mm.preparation.extraction.towers import (
     modules_of,
     need_vectors,
 )
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import locked, read_json, write_json, written
 from continual_mm.system.imports import late
 from continual_mm.system.processes import Crew, Then, Trade
@@ -36,15 +36,15 @@ def settle(path: Path, modalities: Mapping[str, Any]) -> None:
     """Write down what is extracted, or see that the folder is for the same.
 
     Raises:
-        RefusedError: If it is for something else, with every difference.
+        InputError: If it is for something else, with every difference.
     """
     wanted = {"version": 2, "modalities": modalities}
     if not path.exists():
         write_json(path, wanted)
         return
     before, now = dict(_flat(read_json(path))), dict(_flat(wanted))
-    complaints = [
-        Complaint(
+    problems = [
+        Problem(
             f"{path}, {name}",
             f"is {before.get(name)!r} there, and {now.get(name)!r} now",
             "choose another --to, or the settings of before",
@@ -52,8 +52,8 @@ def settle(path: Path, modalities: Mapping[str, Any]) -> None:
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
-    if complaints:
-        raise RefusedError(complaints)
+    if problems:
+        raise InputError(problems)
 
 
 def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,13 +127,13 @@ def extract(
         How many clips have features.
 
     Raises:
-        RefusedError: If a tower cannot be made, the folder holds another job or cannot be written,
+        InputError: If a tower cannot be made, the folder holds another job or cannot be written,
             or another process is at work in it.
     """
     check_recipes(tuple(recipes))
     if find_spec("av") is None:
         remedy = "pip install 'continual-mm[data]'"
-        raise RefusedError(Complaint("extraction", "needs av to decode media files", remedy))
+        raise InputError(Problem("extraction", "needs av to decode media files", remedy))
     listener = listener or ExtractionListener()
     try:
         with locked(out / _LOCK):
@@ -143,7 +143,7 @@ def extract(
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
         remedy = "make room there, or choose another --to"
-        raise RefusedError(Complaint(str(out), problem, remedy)) from error
+        raise InputError(Problem(str(out), problem, remedy)) from error
 
 
 class _Extraction:
@@ -227,15 +227,15 @@ class _Extraction:
 
     def _ended(self, task: "Task", answer: "Answer") -> None:
         clip = task.clip
-        if answer.problem is None:
+        if answer.failure is None:
             self._listener.finished(clip.id)
             return
         if answer.stops:
             remedy = "mend that and extract again: what is finished is kept"
-            raise RefusedError(Complaint(str(self._out), answer.problem.told, remedy))
-        if answer.problem.stage == "process":
-            self._files.give_up(task.names.failures[0], answer.problem)
-        self._listener.failed(clip.id, answer.problem.told)
+            raise InputError(Problem(str(self._out), answer.failure.told, remedy))
+        if answer.failure.stage == "process":
+            self._files.give_up(task.names.failures[0], answer.failure)
+        self._listener.failed(clip.id, answer.failure.told)
 
     def _list(self) -> None:
         """Write which clips there are, for who reads the features."""
@@ -308,7 +308,7 @@ class _Work:
             self._lost.add(task.clip.id)
             self._tasks.append(task)
             return
-        self._ended(task, self._answer(Problem("process", why)))
+        self._ended(task, self._answer(Failure("process", why)))
 
 
 def is_finished(parts: Collection[str], kept: Collection[str]) -> bool:

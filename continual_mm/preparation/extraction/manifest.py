@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from continual_mm.data.findings import FaultError, sound_text
 from continual_mm.data.recognise import MEDIA_ENDINGS
-from continual_mm.system.errors import Complaint, RefusedError, first_few, suggestion
+from continual_mm.system.errors import InputError, Problem, first_few, suggestion
 
 SPLITS: Mapping[str, int] = MappingProxyType(
     {"train": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2}
@@ -127,16 +127,16 @@ def read_rows(path: Path) -> list[Row]:
     """Read the rows of a manifest: ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``, in UTF-8.
 
     Raises:
-        RefusedError: If the file cannot be read, is of no such kind, or is no table.
+        InputError: If the file cannot be read, is of no such kind, or is no table.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         problem = f"is no manifest: it ends with {path.suffix!r}"
         remedy = f"the endings are {', '.join(_READERS)}; a folder of media files needs none"
-        raise RefusedError(Complaint(str(path), problem, remedy))
+        raise InputError(Problem(str(path), problem, remedy))
     rows = list(reader(_file_text(path), str(path)))
     if not rows:
-        raise RefusedError(Complaint(str(path), "lists no clip", "give one row for each clip"))
+        raise InputError(Problem(str(path), "lists no clip", "give one row for each clip"))
     return rows
 
 
@@ -145,13 +145,13 @@ def _file_text(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
-        raise RefusedError(Complaint(str(path), problem)) from error
+        raise InputError(Problem(str(path), problem)) from error
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         problem = f"is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
-        raise RefusedError(Complaint(str(path), problem, "save it as UTF-8")) from error
+        raise InputError(Problem(str(path), problem, "save it as UTF-8")) from error
 
 
 def _table(text: str, source: str, delimiter: str) -> Iterator[Row]:
@@ -164,12 +164,12 @@ def _table(text: str, source: str, delimiter: str) -> Iterator[Row]:
                 continue
             if len(cells) > len(header):
                 problem = f"line {lines.line_num} has {len(cells)} cells for {len(header)} columns"
-                raise RefusedError(Complaint(source, problem, "quote cells that hold a comma"))
+                raise InputError(Problem(source, problem, "quote cells that hold a comma"))
             named = zip(header, cells, strict=False)
             yield Row(lines.line_num, _given({name: cell.strip() for name, cell in named}))
     except csv.Error as error:
         problem = f"line {lines.line_num} is no row of a table: {error}"
-        raise RefusedError(Complaint(source, problem)) from error
+        raise InputError(Problem(source, problem)) from error
 
 
 def _check_header(header: list[str], source: str, delimiter: str) -> None:
@@ -177,18 +177,18 @@ def _check_header(header: list[str], source: str, delimiter: str) -> None:
     if len(header) == 1 and others:
         problem = f"its cells are parted by {others[0]!r}, not by {delimiter!r}"
         remedy = "part them by commas in a .csv, by tabs in a .tsv"
-        raise RefusedError(Complaint(source, problem, remedy))
+        raise InputError(Problem(source, problem, remedy))
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         problem = f"its first line names {', '.join(map(repr, twice))} more than once"
-        raise RefusedError(Complaint(source, problem, "name every column once"))
+        raise InputError(Problem(source, problem, "name every column once"))
 
 
 def _list(text: str, source: str) -> Iterator[Row]:
     entries = _parsed(text, source, "")
     if not isinstance(entries, list):
         remedy = "a manifest is a list of objects, one for each clip"
-        raise RefusedError(Complaint(source, "holds no list", remedy))
+        raise InputError(Problem(source, "holds no list", remedy))
     for number, entry in enumerate(entries, 1):
         yield Row(number, _object(entry, source, f"entry {number}"))
 
@@ -204,16 +204,16 @@ def _parsed(text: str, source: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise RefusedError(Complaint(source, f"{where}is no JSON: {error}")) from error
+        raise InputError(Problem(source, f"{where}is no JSON: {error}")) from error
     except ValueError as error:  # Python reads no number of more than some thousand digits
         problem = f"{where}holds a number of more digits than any number needs"
-        raise RefusedError(Complaint(source, problem, "write it shorter")) from error
+        raise InputError(Problem(source, problem, "write it shorter")) from error
 
 
 def _object(entry: Any, source: str, where: str) -> Mapping[str, Any]:
     if not isinstance(entry, dict):
         problem = f"{where} is {type(entry).__name__}, not an object with the columns of a clip"
-        raise RefusedError(Complaint(source, problem))
+        raise InputError(Problem(source, problem))
     return _given(entry)
 
 
@@ -326,10 +326,10 @@ class Problems:
         shown = "" if value is None else f" ({str(value)[:60]!r})"
         self._rows[column, problem, remedy].append(f"{row.number}{shown}")
 
-    def complaints(self) -> list[Complaint]:
+    def problems(self) -> list[Problem]:
         """Everything that was found."""
         return [
-            Complaint(
+            Problem(
                 f"{self._source}, column {column!r}",
                 f"{problem} in {'row' if len(rows) == 1 else 'rows'} {first_few(rows)}",
                 remedy,
@@ -512,7 +512,7 @@ def open_manifest(path: Path) -> Manifest:
             with all folders in it.
 
     Raises:
-        RefusedError: If anything is wrong with any row, with the rows' numbers; or if there is none
+        InputError: If anything is wrong with any row, with the rows' numbers; or if there is none
             of the files.
     """
     if path.is_dir():
@@ -526,9 +526,9 @@ def open_manifest(path: Path) -> Manifest:
         _check_splits(rows, reader.problems)
     else:
         clips = _dealt(clips)
-    if reader.problems.complaints() or _lack_all(clips):
-        absent = reader.absent.complaints() if _lack_all(clips) else []
-        raise RefusedError([*reader.problems.complaints(), *absent])
+    if reader.problems.problems() or _lack_all(clips):
+        absent = reader.absent.problems() if _lack_all(clips) else []
+        raise InputError([*reader.problems.problems(), *absent])
     told = (*_warnings(path, rows), *_told(reader.absent), *_alone(path, clips, rows))
     return Manifest(path.parent, tuple(clips), told)
 
@@ -554,7 +554,7 @@ def _of_folder(folder: Path) -> Manifest:
     if not paths:
         problem = "holds no media file"
         remedy = "give a folder of videos or sounds, or a manifest (.csv, .tsv, .json, .jsonl)"
-        raise RefusedError(Complaint(str(folder), problem, remedy))
+        raise InputError(Problem(str(folder), problem, remedy))
     files = MediaFiles(folder)
     absent = Problems(str(folder))
     for number, path in enumerate(paths, 1):
@@ -567,7 +567,7 @@ def _of_folder(folder: Path) -> Manifest:
         for path, stem in named
     ]
     if _lack_all(clips):
-        raise RefusedError(absent.complaints())
+        raise InputError(absent.problems())
     return Manifest(folder, tuple(_dealt(clips)), (*passed_over, *_told(absent)))
 
 
@@ -585,7 +585,7 @@ def _lack_all(clips: list[Clip]) -> bool:
 
 
 def _told(absent: Problems) -> tuple[str, ...]:
-    return tuple(f"{complaint.place}: {complaint.problem}" for complaint in absent.complaints())
+    return tuple(f"{problem.place}: {problem.message}" for problem in absent.problems())
 
 
 def _alone(path: Path, clips: list[Clip], rows: list[Row]) -> tuple[str, ...]:

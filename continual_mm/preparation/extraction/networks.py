@@ -16,7 +16,7 @@ from torchvision import models
 
 from continual_mm.data.weights import read_weights
 from continual_mm.preparation.extraction.towers import RANDOM, Features, Setting
-from continual_mm.system.errors import Complaint, RefusedError, first_few, suggestion
+from continual_mm.system.errors import InputError, Problem, first_few, suggestion
 from continual_mm.system.files import checksum
 from continual_mm.system.seeds import seed_for
 
@@ -54,7 +54,7 @@ class Maker(Generic[_Made]):
             weights: The path of a file, ``random``, or a name that the library knows.
 
         Raises:
-            RefusedError: If the weights cannot be had, or are those of another network.
+            InputError: If the weights cannot be had, or are those of another network.
         """
         with quiet():
             return self._make(name, weights)
@@ -110,18 +110,18 @@ def is_file(weights: str) -> bool:
     return "/" in weights or bool(Path(weights).suffix)
 
 
-def not_to_be_had(what: str, error: Exception) -> RefusedError:
+def not_to_be_had(what: str, error: Exception) -> InputError:
     """The refusal where a download failed."""
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     remedy = "download them where there is a network and give the file, or try weights 'random'"
-    return RefusedError(Complaint(what, f"cannot be downloaded: {reason}", remedy))
+    return InputError(Problem(what, f"cannot be downloaded: {reason}", remedy))
 
 
 def filled(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Give a network weights.
 
     Raises:
-        RefusedError: If they are not its.
+        InputError: If they are not its.
     """
     try:
         module.load_state_dict(weights)
@@ -129,14 +129,14 @@ def filled(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
         lines = [_shortened(line.strip()) for line in str(error).splitlines()]
         problem = f"does not fit the network: {'; '.join(lines[1:3])}"
         remedy = "name the network it was saved of"
-        raise RefusedError(Complaint(str(path), problem, remedy)) from error
+        raise InputError(Problem(str(path), problem, remedy)) from error
 
 
 def weights_in(path: Path) -> dict[str, Tensor]:
     """The weights in a file; of a network that was trained in parallel, by their names inside it.
 
     Raises:
-        RefusedError: If they cannot be read.
+        InputError: If they cannot be read.
     """
     given = read_weights(path)
     if given and all(name.startswith(_PARALLEL) for name in given):
@@ -154,16 +154,16 @@ def _shortened(line: str) -> str:
     return f"{what}{colon}{first_few(names.split(', '))}" if "key(s)" in what else line
 
 
-def unknown(library: str, name: str, known: list[str]) -> RefusedError:
+def unknown(library: str, name: str, known: list[str]) -> InputError:
     """The refusal of a network that a library does not have."""
     remedy = f"{suggestion(name, known)}{library} has {', '.join(known)}"
-    return RefusedError(Complaint(f"network {name!r}", f"{library} has none", remedy))
+    return InputError(Problem(f"network {name!r}", f"{library} has none", remedy))
 
 
-def no_weights(network: str, weights: str, known: list[str]) -> RefusedError:
+def no_weights(network: str, weights: str, known: list[str]) -> InputError:
     """The refusal of weights that a library does not have for a network."""
     remedy = f"{suggestion(weights, known)}there are {', '.join(known)}, a file, or {RANDOM}"
-    return RefusedError(Complaint(f"network {network!r}", f"no weights {weights!r}", remedy))
+    return InputError(Problem(f"network {network!r}", f"no weights {weights!r}", remedy))
 
 
 def _drawn(bare: Callable[[str], _Made], name: str) -> _Made:
@@ -210,7 +210,7 @@ def load_network(family: ModuleType, name: str, weights: str, device: str) -> Ne
         device: Where to.
 
     Raises:
-        RefusedError: If there is no such network, or its weights cannot be had.
+        InputError: If there is no such network, or its weights cannot be had.
     """
     known = models.list_models(module=family)
     if name not in known:

@@ -9,7 +9,7 @@ from typing import Any
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.clip_files import ClipFiles
 from continual_mm.preparation.extraction.job import CLIP_LIST, CLIPS, JOB, is_finished
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
 
 
@@ -32,7 +32,7 @@ def contents(out: Path) -> dict[str, Extracted]:
     """By modality, what a job's folder holds.
 
     Raises:
-        RefusedError: If it is no folder of a job.
+        InputError: If it is no folder of a job.
     """
     modalities = _opened(out / JOB)["modalities"]
     return {
@@ -49,7 +49,7 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
         modality that the clip has an array, (features,) or (steps, features).
 
     Raises:
-        RefusedError: If this is no folder of a job, or a file in it is damaged.
+        InputError: If this is no folder of a job, or a file in it is damaged.
     """
     modalities = contents(out)
     files = ClipFiles(out / CLIPS)
@@ -76,5 +76,5 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
 def _opened(path: Path) -> Any:
     if not path.exists():
         problem = "is no folder that an extraction wrote"
-        raise RefusedError(Complaint(str(path.parent), problem, "extract into it first"))
+        raise InputError(Problem(str(path.parent), problem, "extract into it first"))
     return read_json(path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from continual_mm.data.schema import is_taken
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.media import Pictures
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 Features = NDArray[np.float32]
 Setting = str | int | float | bool | None
@@ -176,7 +176,7 @@ class Recipe:
         ('video', ['frames', 'motion'], 'max')
 
         Raises:
-            RefusedError: If the text is no recipe.
+            InputError: If the text is no recipe.
         """
         modality, equals, rest = text.partition("=")
         body, slash, pool = rest.rpartition("/")
@@ -189,7 +189,7 @@ class Recipe:
             remedy = (
                 "write modality=tower, such as video=frames:resnet18 or video=frames+motion/max"
             )
-            raise RefusedError(Complaint(f"{text!r}", problem, remedy))
+            raise InputError(Problem(f"{text!r}", problem, remedy))
         return cls(modality, towers, chosen)
 
 
@@ -197,25 +197,25 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
     """Check what can be known of recipes without their towers.
 
     Raises:
-        RefusedError: With everything that is wrong.
+        InputError: With everything that is wrong.
     """
     names = [recipe.modality for recipe in recipes]
-    complaints = [] if names else [Complaint("recipes", "there is none", "name one modality")]
+    problems = [] if names else [Problem("recipes", "there is none", "name one modality")]
     for recipe in recipes:
         place = f"modality {recipe.modality!r}"
         if not _NAME.fullmatch(recipe.modality):
             remedy = "letters, digits and _ make one, a letter first"
-            complaints.append(Complaint(place, "is no name for a modality", remedy))
+            problems.append(Problem(place, "is no name for a modality", remedy))
         elif is_taken(recipe.modality):
             problem = "is what datasets call something else"
-            complaints.append(Complaint(place, problem, "give another name"))
+            problems.append(Problem(place, problem, "give another name"))
         if names.count(recipe.modality) > 1:
-            complaints.append(Complaint(place, "is made more than once", "give another name"))
+            problems.append(Problem(place, "is made more than once", "give another name"))
         if len(recipe.towers) > 1 and recipe.pool == "none":
             problem = "has several towers, which look at different moments"
-            complaints.append(Complaint(place, problem, "pool them: max or mean"))
-    if complaints:
-        raise RefusedError(dict.fromkeys(complaints))
+            problems.append(Problem(place, problem, "pool them: max or mean"))
+    if problems:
+        raise InputError(dict.fromkeys(problems))
 
 
 def _value(text: str) -> Setting:
@@ -330,20 +330,20 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
         device: For towers that are networks.
 
     Raises:
-        RefusedError: If there is no such tower or option, or it cannot be made.
+        InputError: If there is no such tower or option, or it cannot be made.
     """
     place = f"tower {choice.tower!r}"
     known = TOWERS.get(choice.tower)
     if choice.tower == "open_clip_audio":
         problem = "open_clip has no network for sound"
         remedy = "clap_audio uses transformers' CLAP, audio makes spectrograms"
-        raise RefusedError(Complaint(place, problem, remedy))
+        raise InputError(Problem(place, problem, remedy))
     if known is None:
         remedy = f"{suggestion(choice.tower, TOWERS)}the towers are {', '.join(TOWERS)}"
-        raise RefusedError(Complaint(place, "there is none", remedy))
+        raise InputError(Problem(place, "there is none", remedy))
     if known.package and find_spec(known.package) is None:
         remedy = f"pip install 'continual-mm[{known.extra}]'"
-        raise RefusedError(Complaint(place, f"needs {known.package}", remedy))
+        raise InputError(Problem(place, f"needs {known.package}", remedy))
     maker = resolve_name(known.path)
     accepted = [
         name
@@ -352,14 +352,14 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
     ]
     if unknown := [name for name in choice.options if name not in accepted]:
         remedy = f"{suggestion(unknown[0], accepted)}its options are {', '.join(accepted)}"
-        raise RefusedError(Complaint(place, f"has no option {unknown[0]!r}", remedy))
+        raise InputError(Problem(place, f"has no option {unknown[0]!r}", remedy))
     given = {**choice.options, **({"device": device} if known.device else {})}
     try:
         tower: Tower = maker(*([vectors] if known.vectors else []), **given)
-    except RefusedError:
+    except InputError:
         raise
     # AssertionError: torch, if it was built without the device.
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RefusedError(Complaint(place, told, "mend its options, or the device")) from error
+        raise InputError(Problem(place, told, "mend its options, or the device")) from error
     return tower

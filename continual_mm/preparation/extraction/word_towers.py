@@ -126,7 +126,7 @@ def file_vectors(path: Path) -> FileVectors:
     """Open a file of word vectors.
 
     Raises:
-        RefusedError: If it is missing, cut short or damaged.
+        InputError: If it is missing, cut short or damaged.
     """
     found = open_vectors(path)
     name = f"{path.name}, {len(found.rows)} words, {found.fingerprint[:_SHOWN]}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from continual_mm.preparation.extraction.clip_files import ClipFiles, Names, Part, Problem
+from continual_mm.preparation.extraction.clip_files import ClipFiles, Failure, Names, Part
 from continual_mm.preparation.extraction.describe import (
     DECODING,
     FAULTS,
@@ -21,7 +21,7 @@ from continual_mm.preparation.extraction.describe import (
 )
 from continual_mm.preparation.extraction.manifest import Clip
 from continual_mm.preparation.extraction.towers import Recipe, Tower, Vectors, probe
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 
 class Task(NamedTuple):
@@ -62,11 +62,11 @@ class Answer:
     """What became of a clip.
 
     Attributes:
-        problem: Why it has no features; None if it has.
+        failure: Why it has no features; None if it has.
         stops: Whether no other clip could do better: the features cannot be written.
     """
 
-    problem: Problem | None = None
+    failure: Failure | None = None
     stops: bool = False
 
 
@@ -86,7 +86,7 @@ class Extractor:
         """Try all towers, and tell what they give, by modality, as JSON.
 
         Raises:
-            RefusedError: If one does not work.
+            InputError: If one does not work.
         """
         return {recipe.modality: _contents(recipe, made) for recipe, made in self._describer.made}
 
@@ -98,7 +98,7 @@ class Extractor:
                 if description.is_empty and not self._has_more(task):
                     raise self._describer.lacks_all(task.clip, description)
             except DescribeError as error:
-                return self._given_up(task.names, Problem(error.stage, error.problem))
+                return self._given_up(task.names, Failure(error.stage, error.problem))
             self._keep(task, description)
         except OSError as error:
             return _stopped(error)
@@ -110,14 +110,14 @@ class Extractor:
         return any(self._files.features(name) for name in there)
 
     def _keep(self, task: Task, description: Description) -> None:
-        decoding = [Problem(DECODING, note) for note in description.notes]
-        reading = [Problem(READING, description.unread)] if description.unread else []
+        decoding = [Failure(DECODING, note) for note in description.notes]
+        reading = [Failure(READING, description.unread)] if description.unread else []
         for part, features in description.features.items():
             notes = {"media": decoding, "text": reading, "both": [*decoding, *reading]}[part]
             self._files.keep(task.names.parts[part], features, notes)
         self._files.forgive(task.names)
 
-    def _given_up(self, names: Names, problem: Problem) -> Answer:
+    def _given_up(self, names: Names, problem: Failure) -> Answer:
         failure = names.failures[-1 if problem.stage == READING else 0]
         self._files.give_up(failure, problem)
         return Answer(problem)
@@ -132,7 +132,7 @@ def _contents(recipe: Recipe, towers: list[Tower]) -> dict[str, Any]:
             place = f"modality {recipe.modality!r}, tower {choice.tower!r}"
             told = next(iter(str(error).strip().splitlines()), type(error).__name__)
             remedy = "leave its options at their defaults"
-            raise RefusedError(Complaint(place, f"does not work: {told}", remedy)) from error
+            raise InputError(Problem(place, f"does not work: {told}", remedy)) from error
     return {
         "kind": str(kind_of(recipe, towers)),
         "features": sum(tower.features for tower in towers),
@@ -143,7 +143,7 @@ def _contents(recipe: Recipe, towers: list[Tower]) -> dict[str, Any]:
 
 
 def _stopped(error: OSError) -> Answer:
-    return Answer(Problem("writing", f"cannot be written: {error.strerror or error}"), stops=True)
+    return Answer(Failure("writing", f"cannot be written: {error.strerror or error}"), stops=True)
 
 
 def serve(connection: Connection, job: Job) -> None:
@@ -158,10 +158,10 @@ def serve(connection: Connection, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         extractor = Extractor(job)
-    except (RefusedError, *FAULTS) as error:
+    except (InputError, *FAULTS) as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__)
         with suppress(OSError):
-            connection.send(Answer(Problem("towers", told), stops=True))
+            connection.send(Answer(Failure("towers", told), stops=True))
         return
     while True:
         try:

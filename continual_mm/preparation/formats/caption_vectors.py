@@ -10,7 +10,7 @@ from continual_mm.data import registry
 from continual_mm.data.dataset import Split
 from continual_mm.preparation.formats.howto100m import CaptionFile
 from continual_mm.preparation.formats.word_vectors import trained
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 _CAPTIONS = (".json", ".pickle", ".pkl")
 _BLOCK = 10_000  # captions of a dataset that are read at once
@@ -24,7 +24,7 @@ def texts_of(source: str) -> Iterator[str]:
             ``howto100m.CaptionFile`` reads it; else a dataset.
 
     Raises:
-        RefusedError: If it cannot be read or has no captions.
+        InputError: If it cannot be read or has no captions.
     """
     path = Path(source)
     if path.suffix == ".txt":
@@ -41,11 +41,11 @@ def train(texts: Iterable[str], path: Path, *, features: int, seed: int) -> int:
     """Train vectors on texts and write them in word2vec's binary form; the number of words.
 
     Raises:
-        RefusedError: If there is no word, or the file is there already.
+        InputError: If there is no word, or the file is there already.
     """
     if path.exists():
         remedy = "remove it, or choose another name"
-        raise RefusedError(Complaint(str(path), "is there already", remedy))
+        raise InputError(Problem(str(path), "is there already", remedy))
     found = trained(texts, features=features, seed=seed)
     vectors = KeyedVectors(vector_size=features)
     vectors.add_vectors(list(found.rows), np.asarray(found.values))
@@ -58,14 +58,14 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RefusedError(Complaint(str(path), f"cannot be read: {error}")) from error
+        raise InputError(Problem(str(path), f"cannot be read: {error}")) from error
 
 
 def _captions(source: str) -> Iterator[str]:
     dataset = registry.load(source, standardise=False, splits=["training"])
     if dataset.text is None:
         remedy = "give a dataset with the column text_raw, or a .txt file"
-        raise RefusedError(Complaint(source, "has no captions", remedy))
+        raise InputError(Problem(source, "has no captions", remedy))
     rows = dataset.rows_of(Split.TRAIN)
     for start in range(0, len(rows), _BLOCK):
         yield from map(str, dataset.text[rows[start : start + _BLOCK]])

@@ -26,7 +26,7 @@ from continual_mm.preparation.formats.machine.literals import told
 from continual_mm.preparation.formats.machine.unpickling import load_pickle
 from continual_mm.preparation.formats.recipe import Recipe, Report
 from continual_mm.preparation.formats.word_vectors import WordVectors, written
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.seeds import seed_for
 
 _BOUNDARY = re.compile(r"[_\s]+|(?<=[^A-Z_\s])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -80,7 +80,7 @@ class Entry:
             key: Under which the id stands.
 
         Raises:
-            RefusedError: If it is no dict, or has no id, or that of another clip.
+            InputError: If it is no dict, or has no id, or that of another clip.
         """
         place = f"{path}, item {number}"
         if not isinstance(raw, Mapping):
@@ -98,7 +98,7 @@ class Entry:
         """Features without time: (features,).
 
         Raises:
-            RefusedError: If there are none, or they are not finite floats of this shape.
+            InputError: If there are none, or they are not finite floats of this shape.
         """
         return self._array(key, axes=1)
 
@@ -106,7 +106,7 @@ class Entry:
         """Two axes of features: (time, features), or (mels, frames) for a spectrogram.
 
         Raises:
-            RefusedError: If there are none, or they are not finite floats of this shape.
+            InputError: If there are none, or they are not finite floats of this shape.
         """
         return self._array(key, axes=2)
 
@@ -114,7 +114,7 @@ class Entry:
         """A text, or the texts of a list; at least one.
 
         Raises:
-            RefusedError: If there is none, or it is anything else.
+            InputError: If there is none, or it is anything else.
         """
         value = self._value(key)
         texts = np.ravel(value).tolist() if isinstance(value, np.ndarray) else value
@@ -127,7 +127,7 @@ class Entry:
         """One text.
 
         Raises:
-            RefusedError: If it is anything else.
+            InputError: If it is anything else.
         """
         value = self._value(key)
         if not isinstance(value, str):
@@ -138,7 +138,7 @@ class Entry:
         """A whole number of at most 64 bits, or a truth value as 0 or 1.
 
         Raises:
-            RefusedError: If it is anything else.
+            InputError: If it is anything else.
         """
         value = self._value(key)
         if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
@@ -179,7 +179,7 @@ def entries_in(path: Path) -> list[object]:
     """The clips of a file, unchecked.
 
     Raises:
-        RefusedError: If it cannot be opened, or is no list of anything.
+        InputError: If it cannot be opened, or is no list of anything.
     """
     loaded = load_pickle(path)
     if isinstance(loaded, list | tuple) and loaded:
@@ -196,8 +196,8 @@ def _numbers(tensor: Tensor) -> Floats | None:
     return values
 
 
-def _refusal(place: str, problem: str, remedy: str = "") -> RefusedError:
-    return RefusedError(Complaint(place, problem, remedy))
+def _refusal(place: str, problem: str, remedy: str = "") -> InputError:
+    return InputError(Problem(place, problem, remedy))
 
 
 _FRAMES = 1024
@@ -335,7 +335,7 @@ class ClipFile:
             (words, features), ``text_raw``, and ``group`` where the form knows it.
 
         Raises:
-            RefusedError: At the first clip that cannot be read, unless the report skips such.
+            InputError: At the first clip that cannot be read, unless the report skips such.
         """
         self.given.clear()
         seen: set[str] = set()
@@ -361,7 +361,7 @@ def open_clips(path: Path, form: ClipForm, *, split: int) -> ClipFile:
         split: What the clips are for.
 
     Raises:
-        RefusedError: If it cannot be opened, or is no list.
+        InputError: If it cannot be opened, or is no list.
     """
     return ClipFile(path=path, form=form, split=split, entries=entries_in(path))
 
@@ -390,8 +390,8 @@ def _record(
 
 def _text(entry: Entry, key: str, seed: int) -> str:
     texts = entry.texts(key)
-    dice = np.random.default_rng(seed_for(seed, "caption", entry.name))
-    return texts[int(dice.integers(len(texts)))]
+    rng = np.random.default_rng(seed_for(seed, "caption", entry.name))
+    return texts[int(rng.integers(len(texts)))]
 
 
 def _steps(entry: Entry, form: ClipForm) -> Mapping[str, object]:
@@ -403,7 +403,7 @@ def _steps(entry: Entry, form: ClipForm) -> Mapping[str, object]:
     values = len(second) * (first.shape[1] + second.shape[1])
     if not len(first) or not 0 < values <= MOST_VALUES:
         problem = f"{keys[0]!r} and {keys[1]!r} have {len(first)} and {len(second)} steps"
-        raise RefusedError(Complaint(entry.place, problem, "leave both out"))
+        raise InputError(Problem(entry.place, problem, "leave both out"))
     return {"video_steps": steps(first, second)}
 
 
@@ -463,7 +463,7 @@ class ActionFile:
             (words, features), which is the class as words, ``text_raw`` and ``label``.
 
         Raises:
-            RefusedError: At the first clip that cannot be read, unless the report skips such.
+            InputError: At the first clip that cannot be read, unless the report skips such.
         """
         seen: set[str] = set()
         for number, raw in enumerate(self.entries):
@@ -480,7 +480,7 @@ class ActionFile:
         training = entry.number("training")
         if training not in (0, 1, 2):
             place = f"{entry.place}, key 'training'"
-            raise RefusedError(Complaint(place, f"is {training}", "it is 0, 1 or 2"))
+            raise InputError(Problem(place, f"is {training}", "it is 0, 1 or 2"))
         return self.form.splits.get(training)
 
     def _record(self, entry: Entry, vectors: WordVectors, recipe: Recipe) -> Record:
@@ -510,13 +510,13 @@ def open_actions(path: Path, form: ActionForm) -> ActionFile:
         form: :data:`UCF101` or :data:`HMDB51`.
 
     Raises:
-        RefusedError: If it cannot be opened, is no list, or names no class.
+        InputError: If it cannot be opened, is no list, or names no class.
     """
     entries = entries_in(path)
     found = [entry.get("class") for entry in entries if isinstance(entry, Mapping)]
     names = sorted({written(name) for name in found if isinstance(name, str)})
     if not names:
-        raise RefusedError(Complaint(str(path), "names no class", "each clip has a 'class'"))
+        raise InputError(Problem(str(path), "names no class", "each clip has a 'class'"))
     return ActionFile(path=path, form=form, entries=entries, classes=tuple(names))
 
 
@@ -548,7 +548,7 @@ def with_class_names(
         report: Takes what is left out; a class of whose name no word is known, too.
 
     Raises:
-        RefusedError: At the first of these, unless the report skips such.
+        InputError: At the first of these, unless the report skips such.
     """
     for record in clips.records(vectors, recipe, report=report):
         yield record if record["split"] != _TEST else record | {"text": None}
@@ -558,7 +558,7 @@ def with_class_names(
         with report.item():
             if words is None:
                 remedy = "give word vectors that have one, or it cannot be answered"
-                raise RefusedError(Complaint(f"class {name!r}", "no word of it is known", remedy))
+                raise InputError(Problem(f"class {name!r}", "no word of it is known", remedy))
         if words is not None:
             yield {
                 "ids": f"class/{name}",

@@ -27,7 +27,7 @@ from continual_mm.preparation.formats.records import (
     written_recording,
 )
 from continual_mm.preparation.formats.word_vectors import WordVectors, written
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 Told = Sequence[tuple[str, Sequence[str]]]
 """Place and cells of the lines of a file."""
@@ -92,11 +92,11 @@ def read_tasks(path: Path) -> Mapping[str, Task]:
         Id -> task.
 
     Raises:
-        RefusedError: If it cannot be read, or, with a complaint for each task, if it is unsound.
+        InputError: If it cannot be read, or, with a problem for each task, if it is unsound.
     """
     lines = _text(path).splitlines()
     found: dict[str, Task] = {}
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -106,14 +106,14 @@ def read_tasks(path: Path) -> Mapping[str, Task]:
         place, at = f"{path}, line {at + 1}", at + len(_LINES)
         if fault := _fault(cells, found):
             remedy = f"a task is five lines: {', '.join(_LINES)} with commas between them"
-            complaints.append(Complaint(place, fault, remedy))
-            # What follows may be shifted by a line, and no complaint about it would be true.
+            problems.append(Problem(place, fault, remedy))
+            # What follows may be shifted by a line, and no problem about it would be true.
             break
         found[cells[0]] = Task(cells[0], cells[1], tuple(map(str.strip, cells[4].split(","))))
-    if not found and not complaints:
-        complaints.append(Complaint(str(path), "has no task", "give tasks_primary.txt"))
-    if complaints:
-        raise RefusedError(complaints)
+    if not found and not problems:
+        problems.append(Problem(str(path), "has no task", "give tasks_primary.txt"))
+    if problems:
+        raise InputError(problems)
     return MappingProxyType(found)
 
 
@@ -124,20 +124,20 @@ def read_videos(path: Path) -> tuple[tuple[str, str], ...]:
         Task and video of each line, in their order.
 
     Raises:
-        RefusedError: If it cannot be read, or, with a complaint for each line, if it is unsound.
+        InputError: If it cannot be read, or, with a problem for each line, if it is unsound.
     """
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     found: list[tuple[str, str]] = []
     for number, cells in _lines(path):
         if len(cells) < 2 or not all(cells[:2]):
             problem = f"is {','.join(cells)!r}"
-            complaints.append(Complaint(f"{path}, line {number}", problem, "write task,video,url"))
+            problems.append(Problem(f"{path}, line {number}", problem, "write task,video,url"))
         else:
             found.append((cells[0], cells[1]))
-    if not found and not complaints:
-        complaints.append(Complaint(str(path), "lists no video", "give videos_val.csv"))
-    if complaints:
-        raise RefusedError(complaints)
+    if not found and not problems:
+        problems.append(Problem(str(path), "lists no video", "give videos_val.csv"))
+    if problems:
+        raise InputError(problems)
     return tuple(found)
 
 
@@ -166,7 +166,7 @@ def videos(
         The videos that can be read, in the order of the list.
 
     Raises:
-        RefusedError: At the first that cannot be read, unless the report skips such.
+        InputError: At the first that cannot be read, unless the report skips such.
     """
     sounds = features if audio is None else audio
     for name, of in _by_video(listed, tasks, report).items():
@@ -211,10 +211,10 @@ def _by_video(
             place = f"video {video!r} of task {task!r}"
             if task not in tasks:
                 remedy = "give a file of tasks that has it, or take the video from the list"
-                raise RefusedError(Complaint(place, "the task is not known", remedy))
+                raise InputError(Problem(place, "the task is not known", remedy))
             if task in found.get(video, ()):
                 problem, remedy = "is in the list more than once", "name each once"
-                raise RefusedError(Complaint(place, problem, remedy))
+                raise InputError(Problem(place, problem, remedy))
             found.setdefault(video, []).append(task)
     return found
 
@@ -238,7 +238,7 @@ def _video(name: str, files: Sequence[Path], found: Mapping[Task, Told], report:
     first, second = (read_array(file, "features") for file in files[:2])
     sound = read_array(files[2], "arr_0", axis=0)
     if not len(first):
-        raise RefusedError(Complaint(str(files[0]), "has no second", "extract it again"))
+        raise InputError(Problem(str(files[0]), "has no second", "extract it again"))
     shown = {
         task.name: tuple(_intervals(told, task, len(first), report)) for task, told in found.items()
     }
@@ -260,15 +260,15 @@ def _interval(cells: Sequence[str], task: Task, seconds: int, place: str) -> Sho
         step, start, end = int(cells[0]), float(cells[1]), float(cells[2])
     except (ValueError, IndexError) as error:
         problem = f"is {','.join(cells)!r}"
-        raise RefusedError(Complaint(place, problem, "write step,start,end")) from error
+        raise InputError(Problem(place, problem, "write step,start,end")) from error
     if not 1 <= step <= len(task.steps):
         problem = f"step {step} of task {task.name!r}, which has {len(task.steps)}"
-        raise RefusedError(Complaint(place, problem, "give the tasks that were annotated"))
+        raise InputError(Problem(place, problem, "give the tasks that were annotated"))
     if not (0 <= start < end and math.isfinite(end)):
-        raise RefusedError(Complaint(place, f"from {start} to {end} is no interval"))
+        raise InputError(Problem(place, f"from {start} to {end} is no interval"))
     if start >= seconds:
         problem = f"starts at {start} seconds, but the features end after {seconds}"
-        raise RefusedError(Complaint(place, problem, "extract the whole video"))
+        raise InputError(Problem(place, problem, "extract the whole video"))
     return Shown(step, start, min(end, float(seconds)))
 
 
@@ -277,7 +277,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         rows = list(csv.reader(_text(path).splitlines(), strict=True))
     except csv.Error as error:
-        raise RefusedError(Complaint(str(path), f"cannot be read: {error}")) from error
+        raise InputError(Problem(str(path), f"cannot be read: {error}")) from error
     for number, cells in enumerate(rows, start=1):
         told = [cell.strip() for cell in cells]
         if any(told):
@@ -289,10 +289,10 @@ def _text(path: Path) -> str:
         return written(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
-        raise RefusedError(Complaint(str(path), problem, "give the released file")) from error
+        raise InputError(Problem(str(path), problem, "give the released file")) from error
     except UnicodeDecodeError as error:
         problem = f"cannot be read: {error}"
-        raise RefusedError(Complaint(str(path), problem, "save it in UTF-8")) from error
+        raise InputError(Problem(str(path), problem, "save it in UTF-8")) from error
 
 
 COLUMNS = ("video", "task", "step", "start", "end")
@@ -311,7 +311,7 @@ def worded(
     """The tasks whose steps all have a known word; a step without one could not ask.
 
     Raises:
-        RefusedError: At the first that has a step without, unless the report skips such.
+        InputError: At the first that has a step without, unless the report skips such.
     """
     found = {}
     for name, task in tasks.items():
@@ -320,7 +320,7 @@ def worded(
                 if vectors.of(step, recipe) is None:
                     remedy = "give word vectors that have one, or the task cannot be asked for"
                     place = f"task {name!r}, step {step!r}"
-                    raise RefusedError(Complaint(place, "no word of it is known", remedy))
+                    raise InputError(Problem(place, "no word of it is known", remedy))
             found[name] = task
     return found
 
@@ -333,7 +333,7 @@ def write_step_videos(
     vectors: WordVectors,
     recipe: Recipe,
     dtype: DType = "float16",
-    left_out: list[Complaint] | None = None,
+    left_out: list[Problem] | None = None,
     provenance: Provenance | None = None,
 ) -> DatasetCard:
     """Write a store with an item for every second of some videos and one for every step.
@@ -352,18 +352,18 @@ def write_step_videos(
         recipe: In ``reference`` silence is 0 dB, as published; in ``robust`` a video without sound
             is as quiet as the published spectrograms become.
         dtype: In which features are stored.
-        left_out: Takes the complaints about faulty videos and items, which then are left out;
+        left_out: Takes the problems about faulty videos and items, which then are left out;
             without it they end the writing.
         provenance: What the store keeps of how it came about.
 
     Raises:
-        RefusedError: With everything that is wrong.
+        InputError: With everything that is wrong.
     """
     given = iter(videos)
     first = list(islice(given, COMPARED_VIDEOS))
     if not first:
         remedy = "see what was left out, and why"
-        raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
+        raise InputError(Problem(str(folder), "there is no video to write", remedy))
     parts = usual((one.features_2d, one.features_3d, one.sound.T) for one in first)
     layout = video_layout(*parts, vectors, recipe)
     shown = steps_of(folder)

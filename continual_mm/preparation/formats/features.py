@@ -12,7 +12,7 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.preparation.formats.machine.fault import shown
 from continual_mm.preparation.formats.recipe import Mode
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 
 Array = NDArray[np.float32]
 
@@ -100,7 +100,7 @@ def read_array(path: Path, key: str, *, axis: int = 1) -> NDArray[np.floating[An
         axis: The axis of features, which are at least one; time may be nothing.
 
     Raises:
-        RefusedError: If the file is missing, damaged or without the array, or if this is none of
+        InputError: If the file is missing, damaged or without the array, or if this is none of
             finite floats.
     """
     findings = Findings(str(path))
@@ -126,20 +126,20 @@ def sound(array: NDArray[Any] | None, place: str) -> NDArray[np.floating[Any]]:
 
     Args:
         array: The values.
-        place: Where they are from, for the complaint.
+        place: Where they are from, for the problem.
 
     Raises:
-        RefusedError: If it is none, or not finite.
+        InputError: If it is none, or not finite.
     """
     if array is None or array.dtype.kind != "f":
-        raise RefusedError(Complaint(place, "is no float array", "store numbers"))
+        raise InputError(Problem(place, "is no float array", "store numbers"))
     if array.size > MOST_VALUES:
-        raise RefusedError(Complaint(place, f"has shape {array.shape}", "it is beyond all use"))
+        raise InputError(Problem(place, f"has shape {array.shape}", "it is beyond all use"))
     with np.errstate(over="ignore"):
         wrong = int((~np.isfinite(array.astype(np.float32, copy=False))).sum())
     if wrong:
         problem = f"{wrong} of {array.size} values are not finite in float32"
-        raise RefusedError(Complaint(place, problem, "extract it again, or leave it out"))
+        raise InputError(Problem(place, problem, "extract it again, or leave it out"))
     return array
 
 
@@ -156,7 +156,7 @@ def read_list(path: Path) -> tuple[str, ...]:
             column ``video_id`` names the video where ``path`` names only its folder, or none.
 
     Raises:
-        RefusedError: If it cannot be read or has neither column.
+        InputError: If it cannot be read or has neither column.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -165,11 +165,11 @@ def read_list(path: Path) -> tuple[str, ...]:
             rows = list(reader) if {"path", "video_id"} & set(columns) else []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problem = f"cannot be read: {error}"
-        raise RefusedError(Complaint(str(path), problem)) from error
+        raise InputError(Problem(str(path), problem)) from error
     if not {"path", "video_id"} & set(columns):
         named = first_few([shown(column) for column in columns]) or "(none)"
         problem = f"has the columns {named}"
-        raise RefusedError(Complaint(str(path), problem, "one of them must be path or video_id"))
+        raise InputError(Problem(str(path), problem, "one of them must be path or video_id"))
     return tuple(listed for row in rows if (listed := _listed(row)))
 
 
@@ -181,17 +181,17 @@ def inside(folder: Path, relative: str) -> Path:
         relative: The path below it, with slashes.
 
     Raises:
-        RefusedError: If the path is absolute, goes up, or comes out elsewhere through a link.
+        InputError: If the path is absolute, goes up, or comes out elsewhere through a link.
     """
     parts = PurePosixPath(relative)
     unsafe = parts.is_absolute() or ".." in parts.parts or "\\" in relative or "\0" in relative
     if unsafe or not parts.parts or ":" in parts.parts[0]:
         problem = f"'{shown(relative)}' does not name a file below it"
-        raise RefusedError(Complaint(str(folder), problem, "paths go down from the folder"))
+        raise InputError(Problem(str(folder), problem, "paths go down from the folder"))
     found = folder / parts
     if not _resolved(found).is_relative_to(_resolved(folder)):
         problem = f"'{shown(relative)}' leads out of it"
-        raise RefusedError(Complaint(str(folder), problem, "copy what the link points to"))
+        raise InputError(Problem(str(folder), problem, "copy what the link points to"))
     return found
 
 
@@ -200,7 +200,7 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError) as error:  # links that lead round in a circle
         problem = "cannot be found: its links lead nowhere"
-        raise RefusedError(Complaint(shown(str(path)), problem)) from error
+        raise InputError(Problem(shown(str(path)), problem)) from error
 
 
 def _listed(row: dict[str, str]) -> str:

@@ -29,7 +29,7 @@ from continual_mm.preparation.formats.records import (
     written_recording,
 )
 from continual_mm.preparation.formats.word_vectors import WordVectors, written
-from continual_mm.system.errors import Complaint, RefusedError, first_few
+from continual_mm.system.errors import InputError, Problem, first_few
 from continual_mm.system.seeds import seed_for
 
 _LATEST = 1e9
@@ -67,13 +67,13 @@ class CaptionFile:
                 pandas with these columns.
 
         Raises:
-            RefusedError: If it cannot be opened, or is no such file.
+            InputError: If it cannot be opened, or is no such file.
         """
         self.path = path
         raw = _json(path) if path.suffix == ".json" else load_pickle(path)
         if not isinstance(raw, Mapping):
             problem = f"holds a {type(raw).__name__}"
-            raise RefusedError(Complaint(str(path), problem, "it maps videos to their captions"))
+            raise InputError(Problem(str(path), problem, "it maps videos to their captions"))
         self._raw: Mapping[object, object] = raw
 
     def __len__(self) -> int:
@@ -95,26 +95,26 @@ class CaptionFile:
                 end the reading as well.
 
         Raises:
-            RefusedError: If it has none, or if these are not as they should be.
+            InputError: If it has none, or if these are not as they should be.
         """
         place = f"{self.path}, video {video!r}"
         if video not in self._raw:
-            raise RefusedError(Complaint(place, "has no captions", "leave it out of the list"))
+            raise InputError(Problem(place, "has no captions", "leave it out of the list"))
         entry = self._raw[video]
         if not isinstance(entry, Mapping):
-            raise RefusedError(Complaint(place, f"is a {type(entry).__name__}", _FORM))
+            raise InputError(Problem(place, f"is a {type(entry).__name__}", _FORM))
         starts, ends, texts = (_column(entry, key, place) for key in ("start", "end", "text"))
         if not len(starts) == len(ends) == len(texts) or not texts:
             lengths = f"{len(starts)} starts, {len(ends)} ends and {len(texts)} texts"
-            raise RefusedError(Complaint(place, f"has {lengths}", _FORM))
+            raise InputError(Problem(place, f"has {lengths}", _FORM))
         broken = _broken(starts, ends, texts)
         for problem in dict.fromkeys(broken.values()):
             rows = [row for row, found in broken.items() if found == problem]
             named = first_few([str(row) for row in rows])
-            (report or Report()).leave_out(Complaint(f"{place}, captions {named}", problem, _FORM))
+            (report or Report()).leave_out(Problem(f"{place}, captions {named}", problem, _FORM))
         kept = [row for row in range(len(texts)) if row not in broken]
         if not kept:
-            raise RefusedError(Complaint(place, "has no caption that can be read", _FORM))
+            raise InputError(Problem(place, "has no caption that can be read", _FORM))
         first, last = (np.array([each[row] for row in kept], np.float64) for each in (starts, ends))
         said = (texts[row] for row in kept)
         return Captions(first, last, tuple(written(one) for one in said if isinstance(one, str)))
@@ -125,10 +125,10 @@ def _json(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         problem = f"cannot be opened: {error.strerror or error}"
-        raise RefusedError(Complaint(str(path), problem)) from error
+        raise InputError(Problem(str(path), problem)) from error
     except (ValueError, RecursionError) as error:
         problem = f"is no JSON ({error})"
-        raise RefusedError(Complaint(str(path), problem, "copy or write it again")) from error
+        raise InputError(Problem(str(path), problem, "copy or write it again")) from error
 
 
 def _column(entry: Mapping[object, object], key: str, place: str) -> Sequence[object]:
@@ -137,7 +137,7 @@ def _column(entry: Mapping[object, object], key: str, place: str) -> Sequence[ob
         values = values.tolist()
     if not isinstance(values, list | tuple):
         problem = f"has no list {key!r}" if key in entry else f"has no {key!r}"
-        raise RefusedError(Complaint(place, problem, _FORM))
+        raise InputError(Problem(place, problem, _FORM))
     return values
 
 
@@ -311,7 +311,7 @@ def videos(
         The videos that can be read, in the order of the list.
 
     Raises:
-        RefusedError: At the first that cannot be read, unless the report skips such.
+        InputError: At the first that cannot be read, unless the report skips such.
     """
     sounds = features if audio is None else audio
     seen: set[str] = set()
@@ -327,7 +327,7 @@ def is_there(path: str, captions: CaptionFile, *, features: Path, audio: Path) -
     """Whether a video has captions and its three files; none of them is opened."""
     try:
         files = _files(path, features, audio)
-    except RefusedError:
+    except InputError:
         return False
     return PurePosixPath(path).name in captions and all(map(_is_file, files))
 
@@ -345,11 +345,11 @@ def chosen_captions(
         mode: ``reference`` chooses each caption independently, so that some come twice; ``robust``
             none twice before all came once.
     """
-    dice = np.random.default_rng(seed_for(seed, "clips", video))
+    rng = np.random.default_rng(seed_for(seed, "clips", video))
     if mode == "reference":
-        return tuple(int(row) for row in dice.integers(count, size=clips))
+        return tuple(int(row) for row in rng.integers(count, size=clips))
     rounds = -(-clips // count)
-    rows = np.concatenate([dice.permutation(count) for _ in range(rounds)])[:clips]
+    rows = np.concatenate([rng.permutation(count) for _ in range(rounds)])[:clips]
     return tuple(int(row) for row in rows)
 
 
@@ -423,7 +423,7 @@ def _video(
     files = _files(path, features, sounds)
     if name in seen:
         remedy = "name each video once"
-        raise RefusedError(Complaint(f"video {name!r}", "is in the list more than once", remedy))
+        raise InputError(Problem(f"video {name!r}", "is in the list more than once", remedy))
     seen.add(name)
     said = captions.of(name, report)
     for file, what in zip(files, ("2D features", "3D features", "sound"), strict=True):
@@ -431,7 +431,7 @@ def _video(
             problem = f"is not there: the {what} of a video that is listed"
             remedy = "it lies in the folder that the list names, and is called after the video"
             place = str(Path(*map(shown, file.parts)))
-            raise RefusedError(Complaint(place, problem, remedy))
+            raise InputError(Problem(place, problem, remedy))
     first, second = (read_array(one, "features") for one in files[:2])
     sound = read_array(files[2], "arr_0", axis=0)
     return Video(name, first, second, sound, said)
@@ -459,7 +459,7 @@ def write_videos(
     recipe: Recipe,
     held_out: HeldOut,
     dtype: DType = "float16",
-    left_out: list[Complaint] | None = None,
+    left_out: list[Problem] | None = None,
     provenance: Provenance | None = None,
 ) -> DatasetCard:
     """Write a store with an item for every caption of some videos.
@@ -478,18 +478,18 @@ def write_videos(
             and a text is filled up with a word of zeros; in ``robust`` what is missing is left out.
         held_out: Which videos are for validation and test.
         dtype: In which features are stored.
-        left_out: Takes the complaints about faulty videos and items, which then are left out;
+        left_out: Takes the problems about faulty videos and items, which then are left out;
             without it they end the writing.
         provenance: How the videos' files were read, which the store keeps.
 
     Raises:
-        RefusedError: With everything that is wrong.
+        InputError: With everything that is wrong.
     """
     given = iter(videos)
     first = list(islice(given, COMPARED_VIDEOS))
     if not first:
         remedy = "see what was left out, and why"
-        raise RefusedError(Complaint(str(folder), "there is no video to write", remedy))
+        raise InputError(Problem(str(folder), "there is no video to write", remedy))
     layout = video_layout(*usual(_recording(video, recipe) for video in first), vectors, recipe)
     with store_writer(
         folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance

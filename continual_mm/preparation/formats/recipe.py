@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 Mode = Literal["reference", "robust"]
 """``reference`` gives what the published program gives, its mistakes included; ``robust`` mends
@@ -25,7 +25,7 @@ class Recipe:
         rate_3d: Rows of 3D features per second.
 
     Raises:
-        RefusedError: If a number is out of range.
+        InputError: If a number is out of range.
     """
 
     mode: Mode = "robust"
@@ -38,12 +38,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mode not in ("reference", "robust"):
             problem = f"there is no mode {self.mode!r}"
-            raise RefusedError(Complaint("recipe", problem, "use 'robust' or 'reference'"))
+            raise InputError(Problem("recipe", problem, "use 'robust' or 'reference'"))
         for name in ("min_time", "audio_frames", "max_words", "rate_2d", "rate_3d"):
             value = getattr(self, name)
             least = 0 if name == "min_time" else 1e-6
             if not least <= value < float("inf"):
-                raise RefusedError(Complaint("recipe", f"{name} is {value}", "give more than 0"))
+                raise InputError(Problem("recipe", f"{name} is {value}", "give more than 0"))
 
     @property
     def reference(self) -> bool:
@@ -62,7 +62,7 @@ class Report:
 
     def __init__(self, *, skip: bool = False) -> None:
         self.skip = skip
-        self.skipped: list[Complaint] = []
+        self.skipped: list[Problem] = []
         self.tried = 0
 
     @contextmanager
@@ -70,22 +70,22 @@ class Report:
         """Around the reading of one item: with ``skip``, a refusal inside is listed and ends there.
 
         Raises:
-            RefusedError: What was raised inside, without ``skip``.
+            InputError: What was raised inside, without ``skip``.
         """
         self.tried += 1
         try:
             yield
-        except RefusedError as refused:
+        except InputError as refused:
             if not self.skip:
                 raise
-            self.skipped.extend(refused.complaints)
+            self.skipped.extend(refused.problems)
 
-    def leave_out(self, complaint: Complaint) -> None:
+    def leave_out(self, problem: Problem) -> None:
         """List a part of an item that is left out, where the rest of it stays.
 
         Raises:
-            RefusedError: With the complaint, without ``skip``.
+            InputError: With the problem, without ``skip``.
         """
         if not self.skip:
-            raise RefusedError(complaint)
-        self.skipped.append(complaint)
+            raise InputError(problem)
+        self.skipped.append(problem)

@@ -19,7 +19,7 @@ from continual_mm.data.store.writer import StoreWriter, write_store
 from continual_mm.definitions.modality import Kind, Modality, Provenance
 from continual_mm.preparation.formats.recipe import Recipe, Report
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 DType = Literal["float16", "float32"]
 
@@ -61,11 +61,11 @@ def layout_of(
     Args:
         records: Any number; the first are held while they are looked at, up to a thousand.
         kinds: By modality.
-        source: What to call them in complaints.
+        source: What to call them in problems.
         filled: Modality -> time that its items are filled up to in reference mode.
 
     Raises:
-        RefusedError: If there is no record, or none of the first thousand has any modality.
+        InputError: If there is no record, or none of the first thousand has any modality.
     """
     given = iter(records)
     looked: list[Record] = []
@@ -84,7 +84,7 @@ def layout_of(
             found[name] = Modality(name, kinds[name], (*time, *shape))
     if not found:
         problem = "has no clip with any modality" if looked else "has no clip that can be read"
-        raise RefusedError(Complaint(source, problem, "see what was left out, and why"))
+        raise InputError(Problem(source, problem, "see what was left out, and why"))
     layout = tuple(found[name] for name in kinds if name in found)
     unknown = kinds.keys() - found.keys()
     kept = (
@@ -100,7 +100,7 @@ def write(
     *,
     layout: tuple[Modality, ...],
     dtype: DType,
-    left_out: list[Complaint] | None,
+    left_out: list[Problem] | None,
     provenance: Provenance | None = None,
 ) -> None:
     """Write records as a pack if the target ends in ``.npz``, else as a store.
@@ -110,12 +110,12 @@ def write(
         target: Where to; it must not be there.
         layout: What the items have.
         dtype: In which features are stored.
-        left_out: Takes the complaints about faulty records, which then are left out; without it
+        left_out: Takes the problems about faulty records, which then are left out; without it
             they end the writing.
         provenance: How published files were converted into the records.
 
     Raises:
-        RefusedError: If the target is there, and with everything that is wrong with records.
+        InputError: If the target is there, and with everything that is wrong with records.
     """
     if target.suffix != ".npz":
         write_store(
@@ -129,7 +129,7 @@ def write(
         return
     if target.exists():
         remedy = "remove it, or choose another name"
-        raise RefusedError(Complaint(str(target), "is there already", remedy))
+        raise InputError(Problem(str(target), "is there already", remedy))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_pack_from(
         records, target, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
@@ -139,12 +139,12 @@ def write(
 _COLUMNS = ("place", "problem", "remedy")
 
 
-def write_left_out(complaints: Iterable[Complaint], path: Path) -> None:
+def write_left_out(problems: Iterable[Problem], path: Path) -> None:
     """Write a CSV with a row for each thing left out: where it was, what is wrong, what to do."""
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(_COLUMNS)
-        writer.writerows([getattr(one, column) for column in _COLUMNS] for one in complaints)
+        writer.writerows((one.place, one.message, one.remedy) for one in problems)
 
 
 def balance(target: Path, report: Report, *, videos: int | None = None) -> tuple[int, int]:
@@ -210,7 +210,7 @@ def written_recording(
     writer: StoreWriter,
     name: str,
     parts: Parts,
-    left_out: list[Complaint] | None,
+    left_out: list[Problem] | None,
 ) -> int | None:
     """The number of a video's recording; None if it is faulty and left out with its items.
 
@@ -218,12 +218,12 @@ def written_recording(
         writer: Of the store.
         name: The video's.
         parts: What it is made of.
-        left_out: Takes the complaints about a faulty one; without it they end the writing.
+        left_out: Takes the problems about a faulty one; without it they end the writing.
     """
     try:
         return writer.recording(name, dict(zip((_2D, _3D, _SOUND), parts, strict=True)))
-    except RefusedError as error:
+    except InputError as error:
         if left_out is None:
             raise
-        left_out.extend(error.complaints)
+        left_out.extend(error.problems)
         return None

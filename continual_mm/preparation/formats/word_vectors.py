@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from continual_mm.data.cache import cache_folder
 from continual_mm.preparation.formats.machine.literals import told
 from continual_mm.preparation.formats.recipe import Mode, Recipe
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 Array = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ def read_header(path: Path) -> Header:
     """Find out what a file of vectors holds; one without a line that says so is counted.
 
     Raises:
-        RefusedError: If it is no such file.
+        InputError: If it is no such file.
         OSError: If it cannot be opened.
     """
     binary = path.name.removesuffix(".gz").endswith(".bin")
@@ -82,7 +82,7 @@ def read_rows(path: Path, header: Header) -> Iterator[tuple[str, Array]]:
     Words whose bytes are no UTF-8, of which GoogleNews has a few, keep what can be read of them.
 
     Raises:
-        RefusedError: If the file ends early, or a vector is not finite or of another size.
+        InputError: If the file ends early, or a vector is not finite or of another size.
         OSError: If it cannot be opened.
     """
     with _opened_text(path) as stream:
@@ -133,8 +133,8 @@ def _text_row(stream: IO[bytes], features: int, row: int, path: Path) -> tuple[s
     return name.decode("utf-8", "ignore"), vector
 
 
-def _damaged(path: Path, problem: str) -> RefusedError:
-    return RefusedError(Complaint(str(path), problem, _REMEDY))
+def _damaged(path: Path, problem: str) -> InputError:
+    return InputError(Problem(str(path), problem, _REMEDY))
 
 
 _FORM = 2
@@ -204,7 +204,7 @@ def convert(path: Path, places: Places, origin: Mapping[str, Any]) -> None:
     error like others, and ends no process.
 
     Raises:
-        RefusedError: If the file is damaged.
+        InputError: If the file is damaged.
         OSError: If the file cannot be read, or the table not written.
     """
     places.table.parent.mkdir(parents=True, exist_ok=True)
@@ -420,17 +420,17 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
             folder if nothing can be written there.
 
     Raises:
-        RefusedError: If the file is missing, cut short or damaged, or there is no room.
+        InputError: If the file is missing, cut short or damaged, or there is no room.
     """
     folders = [path.parent, _cache_of(path)] if folder is None else [folder]
     try:
         found = _opened(path, [Places.of(path, each) for each in folders])
     except OSError as error:
         problem = f"cannot be converted: {error.strerror or error}"
-        raise RefusedError(Complaint(str(path), problem, _remedy(path, folders, error))) from error
+        raise InputError(Problem(str(path), problem, _remedy(path, folders, error))) from error
     if found is None:
         problem = "was changed while it was read"
-        raise RefusedError(Complaint(str(path), problem, "try it again"))
+        raise InputError(Problem(str(path), problem, "try it again"))
     rows = {word: row for row, word in enumerate(found.words)}
     return WordVectors(MappingProxyType(rows), found.values, found.fingerprint)
 
@@ -444,11 +444,11 @@ def trained(texts: Iterable[str], *, features: int, seed: int) -> WordVectors:
         seed: Of the vectors' beginnings and of the samples.
 
     Raises:
-        RefusedError: If there is no word.
+        InputError: If there is no word.
     """
     sentences = [tokens(text) for text in texts]
     if not any(sentences):
-        raise RefusedError(Complaint("captions", "have no word to train vectors on"))
+        raise InputError(Problem("captions", "have no word to train vectors on"))
     model = Word2Vec(
         sentences,
         vector_size=features,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import SPLITS, Kind, Modality
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 INK, FAINT, RULE, ALARM = "#333333", "#6b6b6b", "#d6d6d6", "#b3261e"
 
@@ -289,7 +289,7 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
         items: Number of test items, evenly spread; of any items if there is none for testing.
 
     Raises:
-        RefusedError: If the file cannot be written.
+        InputError: If the file cannot be written.
     """
     test = dataset.rows_of(Split.TEST)
     rows = test if len(test) else np.arange(len(dataset))
@@ -301,7 +301,7 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
             figure.savefig(Path(path), dpi=_DOTS_PER_INCH)
         except OSError as error:
             problem = f"cannot be written: {error.strerror or error}"
-            raise RefusedError(Complaint(f"picture {path}", problem)) from error
+            raise InputError(Problem(f"picture {path}", problem)) from error
     unwritten = any("missing from font" in str(one.message) for one in told)
     return Drawn(Path(path), len(rows), unwritten)
 

@@ -12,7 +12,7 @@ from continual_mm.data.columns import Column, Texts, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.statistics import CONSTANT
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 GIGABYTES = 4.0
 """Of values, as float32, that are read in search of repeats."""
@@ -572,10 +572,10 @@ def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES)
         gigabytes: Of values that are searched for repeats.
 
     Raises:
-        RefusedError: If it has no items.
+        InputError: If it has no items.
     """
     if not len(dataset):
-        raise RefusedError(Complaint(f"dataset {dataset.card.name!r}", "has no items"))
+        raise InputError(Problem(f"dataset {dataset.card.name!r}", "has no items"))
     found = compare(dataset, gigabytes=gigabytes)
     reports = tuple(_report(dataset, one, most, found) for one in dataset.columns.values())
     having = np.all([column.present for column in dataset.columns.values()], axis=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tensorboard import program
 
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 PAGE = "#custom_scalars&_smoothingWeight=0"
 """The page of sorted charts. Smoothed over a few evaluations, recalls would look wrong."""
@@ -24,7 +24,7 @@ def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str]
         tell: Is told the address.
 
     Raises:
-        RefusedError: If there is no such port, or another program has it.
+        InputError: If there is no such port, or another program has it.
     """
     server = program.TensorBoard()
     chosen = ["--port", str(port)] if port is not None else []
@@ -33,7 +33,7 @@ def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str]
         address = server.launch()
     except program.TensorBoardServerException as error:
         remedy = "give another --port, or none for a free one"
-        raise RefusedError(Complaint(f"port {port}", error.msg, remedy)) from error
+        raise InputError(Problem(f"port {port}", error.msg, remedy)) from error
     page = f"{address}{PAGE}"
     tell(f"TensorBoard at {page}  (Ctrl-C ends it)")
     if browser:

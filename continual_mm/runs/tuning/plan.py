@@ -14,7 +14,7 @@ from continual_mm.runs.opening import OpenedScenario
 from continual_mm.runs.parallel import Task
 from continual_mm.runs.tuning.goal import Goal, Judge, moments
 from continual_mm.runs.tuning.result import valued
-from continual_mm.system.errors import Complaint, RefusedError, suggestion
+from continual_mm.system.errors import InputError, Problem, suggestion
 
 SYNTAX = (
     "write --search plugin.parameter=low:high or low:high:log, such as transport.weight=0.1:30:log"
@@ -54,7 +54,7 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
         texts: ``--search`` options; they replace built-in ranges and add others.
 
     Raises:
-        RefusedError: With a complaint for each option that cannot be used, or if there is nothing
+        InputError: With a problem for each option that cannot be used, or if there is nothing
             to search.
     """
     values = {
@@ -62,30 +62,30 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
         for plugin, said in strategy.plugins.items()
         for key, value in {**defaults(plugin), **said}.items()
     }
-    complaints: list[Complaint] = []
+    problems: list[Problem] = []
     own: dict[str, Range] = {}
     for text in texts:
         path, _, rest = (part.strip() for part in text.partition("="))
         try:
             own[path] = _read(path, rest, values)
-        except RefusedError as error:
-            complaints += error.complaints
-    if complaints:
-        raise RefusedError(complaints)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
     found = tuple(_all(values, own))
     if not found:
-        raise RefusedError(_nothing(strategy, _numbers(values)))
+        raise InputError(_nothing(strategy, _numbers(values)))
     return found
 
 
-def _nothing(strategy: Strategy, numbers: list[str]) -> Complaint:
+def _nothing(strategy: Strategy, numbers: list[str]) -> Problem:
     """Why there is nothing to search, and whether there might be."""
     place = f"strategy '{strategy.name}'"
     if numbers:
         remedy = f"name one with --search: there are {', '.join(numbers)}"
-        return Complaint(place, "none of its numbers is searched by itself", remedy)
+        return Problem(place, "none of its numbers is searched by itself", remedy)
     remedy = "it needs no tuning, so run it as it is"
-    return Complaint(place, "there is no number to search in it", remedy)
+    return Problem(place, "there is no number to search in it", remedy)
 
 
 def _numbers(values: Mapping[str, Any]) -> list[str]:
@@ -125,26 +125,26 @@ def _read(path: str, text: str, values: dict[str, Any]) -> Range:
     """The range of one option.
 
     Raises:
-        RefusedError: If it names no number of the strategy, is malformed, leaves the parameter's
+        InputError: If it names no number of the strategy, is malformed, leaves the parameter's
             own range, or does not hold what the strategy has.
     """
     place = f"--search {path}"
     numbers = _numbers(values)
     if path not in numbers:
         remedy = f"{suggestion(path, numbers)}there are {', '.join(numbers) or 'none'}"
-        raise RefusedError(Complaint(place, "the strategy has no such number", remedy))
+        raise InputError(Problem(place, "the strategy has no such number", remedy))
     low_text, _, rest = text.partition(":")
     high_text, _, scale = rest.partition(":")
     try:
         low, high = float(low_text), float(high_text)
     except ValueError as error:
         problem = f"{text!r} is no range"
-        raise RefusedError(Complaint(place, problem, SYNTAX)) from error
+        raise InputError(Problem(place, problem, SYNTAX)) from error
     if scale not in ("", "log", "linear") or not (low < high < float("inf")):
-        raise RefusedError(Complaint(place, f"{text!r} is no range", SYNTAX))
+        raise InputError(Problem(place, f"{text!r} is no range", SYNTAX))
     found = Range(low, high, log=scale == "log")
     for problem, remedy in _faults(path, found, values[path]):
-        raise RefusedError(Complaint(place, problem, remedy))
+        raise InputError(Problem(place, problem, remedy))
     return found
 
 
@@ -277,19 +277,19 @@ class Plan:
         """See whether there is something to be measured on each scenario.
 
         Raises:
-            RefusedError: With a complaint for each lack.
+            InputError: With a problem for each lack.
         """
-        complaints = [fault for opened in self.scenarios for fault in self._lacks(opened)]
-        if complaints:
-            raise RefusedError(complaints)
+        problems = [fault for opened in self.scenarios for fault in self._lacks(opened)]
+        if problems:
+            raise InputError(problems)
 
-    def _lacks(self, opened: OpenedScenario) -> Iterator[Complaint]:
+    def _lacks(self, opened: OpenedScenario) -> Iterator[Problem]:
         goal = Goal.of(opened.arrivals, self.metric)
         place = f"scenario '{opened.scenario.name}'"
         if not (goal.old[-1] and goal.new[-1]):
             lacking = "old" if not goal.old[-1] else "new"
             problem = f"the last stage has no {lacking} pairs, so there is nothing to weigh"
-            yield Complaint(place, problem, "tune on one in which a modality arrives")
+            yield Problem(place, problem, "tune on one in which a modality arrives")
         if opened.card.items[1] < 1:
             problem = f"dataset '{opened.card.name}' has no validation items"
-            yield Complaint(place, problem, "tuning looks at no others: split some off")
+            yield Problem(place, problem, "tuning looks at no others: split some off")

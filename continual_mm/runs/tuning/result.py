@@ -13,7 +13,7 @@ from continual_mm.definitions.reading import BOUNDS, read_strategy
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.tuning.goal import SPLIT
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import written
 
 TUNED = "# Tuned on "
@@ -29,13 +29,13 @@ def check_target(path: Path, *, force: bool) -> None:
     """See whether a strategy may be written there.
 
     Raises:
-        RefusedError: If it is no TOML file, or is there already and ``force`` is not given.
+        InputError: If it is no TOML file, or is there already and ``force`` is not given.
     """
     if path.suffix != ".toml":
-        raise RefusedError(Complaint(str(path), "is no name of a strategy file", "end it in .toml"))
+        raise InputError(Problem(str(path), "is no name of a strategy file", "end it in .toml"))
     if path.exists() and not force:
         remedy = "name another file, or add --force"
-        raise RefusedError(Complaint(str(path), "is there already", remedy))
+        raise InputError(Problem(str(path), "is there already", remedy))
 
 
 def rewritten(text: str, strategy: Strategy) -> str:
@@ -81,7 +81,7 @@ def _says(text: str, strategy: Strategy) -> bool:
     try:
         document = tomllib.loads(text)
         read = read_strategy(document, name=strategy.name, file="", rules=rules(document))
-    except (tomllib.TOMLDecodeError, RefusedError):
+    except (tomllib.TOMLDecodeError, InputError):
         return False
     return read == strategy
 
@@ -241,12 +241,12 @@ def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str =
         text: That of the strategy's own file, whose comments are kept.
 
     Raises:
-        RefusedError: As :func:`~continual_mm.runs.tuning.result.check_target`; or if no trial was
+        InputError: As :func:`~continual_mm.runs.tuning.result.check_target`; or if no trial was
             finished.
     """
     check_target(path, force=force)
     if tuned.best is None:
-        raise RefusedError(Complaint(str(tuned.folder), "no trial was finished", "try more"))
+        raise InputError(Problem(str(tuned.folder), "no trial was finished", "try more"))
     strategy = rewritten(text, tuned.best_strategy)
     with written(path) as temporary:
         temporary.write_text(f"{provenance(tuned, tuned.best)}\n{strategy}", encoding="utf-8")

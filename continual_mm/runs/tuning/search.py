@@ -19,7 +19,7 @@ from continual_mm.runs.tuning.goal import Judge
 from continual_mm.runs.tuning.plan import Leg, Plan
 from continual_mm.runs.tuning.proposing import proposal
 from continual_mm.runs.tuning.result import State, Trial, Tuned
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import locked, read_json, write_json
 from continual_mm.system.seeds import seed_for
 
@@ -178,8 +178,8 @@ class Rounds:
                 for trial in self._trials(TrialState.WAITING)
             ]
             # Dice of one seed for all trials would begin anew whenever a search goes on.
-            dice = seed_for(self._plan.seed, "trial", number) % 2**32
-            values = proposal(self._plan.searched, ended, under_way, seed=dice)
+            own = seed_for(self._plan.seed, "trial", number) % 2**32
+            values = proposal(self._plan.searched, ended, under_way, seed=own)
             self._study.enqueue_trial(values, user_attrs={"values": values})
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
@@ -313,7 +313,7 @@ def tune(
         memory. Their trials are not recorded, and nothing more is tried after them.
 
     Raises:
-        RefusedError: If a scenario has nothing to be measured, the folder holds another search,
+        InputError: If a scenario has nothing to be measured, the folder holds another search,
             or another process is at work in it; and whatever the runs are refused for.
     """
     plan.check()
@@ -339,7 +339,7 @@ def _claim(plan: Plan) -> None:
     if faults:
         problem = f"holds another search: {'; '.join(faults[:5])}"
         remedy = "choose another --out, or remove the folder"
-        raise RefusedError(Complaint(str(plan.folder), problem, remedy))
+        raise InputError(Problem(str(plan.folder), problem, remedy))
 
 
 class _Once(Audience):

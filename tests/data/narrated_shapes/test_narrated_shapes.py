@@ -14,7 +14,7 @@ from continual_mm.data.cache import CACHE_VARIABLE
 from continual_mm.data.narrated_shapes import attributes, captions, features, generate
 from continual_mm.data.narrated_shapes.card import CARD
 from continual_mm.data.pack import read_pack
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 ITEMS = (360, 20, 100)
 TRAIN, TEST = slice(0, 360), slice(380, 480)
@@ -371,7 +371,7 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_remedy(small, monkeypa
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
 
-    with pytest.raises(RefusedError, match="set CONTINUAL_MM_CACHE to a folder"):
+    with pytest.raises(InputError, match="set CONTINUAL_MM_CACHE to a folder"):
         generate.pack_path()
 
 

@@ -16,7 +16,7 @@ from continual_mm.data.store.form import Window, Windows, Words, read_store_card
 from continual_mm.data.store.reader import read_store, verify_store
 from continual_mm.data.store.writer import store_writer, write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 LAYOUT = (
     Modality("touch", Kind.VECTOR, (3,)),
@@ -32,17 +32,17 @@ FINGERPRINT = "8c1b7df583cd0021cd6a69f245140eee0f7d046ecf111b118a13f50d20ba79ce"
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "store"
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     with store_writer(path, layout=LAYOUT, shard_bytes=150) as writer:
         for name in ("film", "tape", "disc"):
-            writer.recording(name, {"frames": dice.normal(size=(40, 2))})
+            writer.recording(name, {"frames": rng.normal(size=(40, 2))})
         for row in range(9):
             writer.item(
                 {
                     "ids": str(row),
                     "split": max(0, row - 6),
-                    "touch": dice.normal(size=3),
-                    "speech": dice.normal(size=(1 + row % 3, 2)),
+                    "touch": rng.normal(size=3),
+                    "speech": rng.normal(size=(1 + row % 3, 2)),
                     "text": np.arange(row % 3 + 1),
                     "film": Window(0, ((row % 3, 5),)),
                 }
@@ -68,7 +68,7 @@ def shard(store: Path) -> Path:
 
 
 def refused(store: Path) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read_store(store)
     return str(caught.value)
 
@@ -145,10 +145,10 @@ def test_groups_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 
 def test_flipped_bytes_never_end_the_process(store: Path, shard: Path) -> None:
-    content, dice = shard.read_bytes(), np.random.default_rng(0)
-    for place in dice.integers(0, len(content), size=150):
+    content, rng = shard.read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(0, len(content), size=150):
         changed = bytearray(content)
-        changed[place] ^= 1 << dice.integers(8)
+        changed[place] ^= 1 << rng.integers(8)
         shard.write_bytes(changed)
         try:
             dataset = read_store(store, standardise=False)
@@ -157,7 +157,7 @@ def test_flipped_bytes_never_end_the_process(store: Path, shard: Path) -> None:
 
             for column in dataset.columns.values():
                 column.take(torch.from_numpy(rows))
-        except (RefusedError, IndexError):
+        except (InputError, IndexError):
             pass
 
 
@@ -258,7 +258,7 @@ def test_a_form_that_lies_is_refused(
         inner = inner[key]
     inner[path[-1]] = value
     (store / "store.json").write_text(json.dumps(said))
-    with pytest.raises(RefusedError, match=problem) as caught:
+    with pytest.raises(InputError, match=problem) as caught:
         read_store(store)
     assert str(store) in str(caught.value)
 
@@ -269,17 +269,17 @@ def test_a_form_that_lies_is_refused(
 def test_a_form_that_is_no_form_is_refused(store: Path, content: bytes) -> None:
     (store / "store.json").write_bytes(content)
     for read in (read_store_card, read_store):
-        with pytest.raises(RefusedError, match=r"store\.json"):
+        with pytest.raises(InputError, match=r"store\.json"):
             read(store)
 
 
 def test_a_form_that_is_not_there_or_endless_is_refused(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RefusedError, match=r"store\.json: cannot be opened"):
+    with pytest.raises(InputError, match=r"store\.json: cannot be opened"):
         read_store_card(store / "items")
     monkeypatch.setattr(form, "LARGEST_FORM", 100)
-    with pytest.raises(RefusedError, match=r"store\.json: is larger than"):
+    with pytest.raises(InputError, match=r"store\.json: is larger than"):
         read_store_card(store)
 
 
@@ -294,7 +294,7 @@ def changed_statistics(store: Path, modality: int) -> None:
 def test_changed_statistics_are_found_when_a_store_is_opened(store: Path, modality: int) -> None:
     changed_statistics(store, modality)
     for read in (read_store_card, read_store, verify_store):
-        with pytest.raises(RefusedError, match="deviations are not those that were measured"):
+        with pytest.raises(InputError, match="deviations are not those that were measured"):
             read(store)
 
 
@@ -310,7 +310,7 @@ def test_changed_statistics_of_an_old_store_are_found_by_measuring_anew(
     assert read_store(store).card.fingerprint == fingerprint
     changed_statistics(store, modality)
     name = said["modalities"][modality]["name"]
-    with pytest.raises(RefusedError, match=rf"column '{name}': has other means and deviations"):
+    with pytest.raises(InputError, match=rf"column '{name}': has other means and deviations"):
         verify_store(store)
 
 

@@ -14,7 +14,7 @@ from continual_mm.data.store.pack_writer import write_pack_from
 from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 LAYOUT = (
     Modality("touch", Kind.VECTOR, (3,)),
@@ -24,16 +24,16 @@ LAYOUT = (
 
 
 def records() -> list[dict[str, object]]:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return [
         {
             "ids": f"clip {k}",
             "split": max(0, k - 5),
             "group": f"film {k % 2}",
             "text_raw": "höre",
-            "touch": dice.normal(size=3),
-            "speech": dice.normal(size=(1 + k % 3, 2)) if k % 4 else None,
-            "film": dice.normal(size=(1 + k % 2, 2, 2)),
+            "touch": rng.normal(size=3),
+            "speech": rng.normal(size=(1 + k % 3, 2)) if k % 4 else None,
+            "film": rng.normal(size=(1 + k % 2, 2, 2)),
         }
         for k in range(8)
     ]
@@ -88,7 +88,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_gathered(tmp_path
             seen.append(number)
             yield {**records()[1], "ids": str(number)}
 
-    with pytest.raises(RefusedError, match=r"does not fit into 0\.0 GB of memory.*write a store"):
+    with pytest.raises(InputError, match=r"does not fit into 0\.0 GB of memory.*write a store"):
         write_pack_from(many(), tmp_path / "pack.npz", layout=LAYOUT, memory=10_000)
     assert len(seen) < 10_000 / 4 / 3
 
@@ -103,7 +103,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_gathered(tmp_path
 def test_what_is_wrong_is_refused(tmp_path: Path, change: dict[str, object], problem: str) -> None:
     given = records()
     given[7] |= change
-    with pytest.raises(RefusedError, match=problem):
+    with pytest.raises(InputError, match=problem):
         write_pack_from(given, tmp_path / "pack.npz", layout=LAYOUT)
     assert not (tmp_path / "pack.npz").exists()
 

@@ -18,7 +18,7 @@ from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.evaluation.pairs import query_groups
 from continual_mm.learning.loader import StepLoader
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 N = 40
 LAYOUT = (
@@ -33,11 +33,11 @@ HEARD = np.arange(N) % 3 > 0
 
 @pytest.fixture(scope="module")
 def arrays() -> dict[str, np.ndarray]:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return {
-        "touch": dice.normal(7.0, 2.0, size=(N, 3)).astype(np.float32),
-        "speech": dice.normal(-40.0, 9.0, size=(N, 6, 2)).astype(np.float32),
-        "sight": dice.normal(size=(N, 4, 2, 2)).astype(np.float32),
+        "touch": rng.normal(7.0, 2.0, size=(N, 3)).astype(np.float32),
+        "speech": rng.normal(-40.0, 9.0, size=(N, 6, 2)).astype(np.float32),
+        "sight": rng.normal(size=(N, 4, 2, 2)).astype(np.float32),
     }
 
 
@@ -193,7 +193,7 @@ def test_threads_read_the_same(folder: Path) -> None:
 
 def test_statistics_of_another_dataset_must_fit(folder: Path) -> None:
     other = Dataset.from_arrays({"touch": np.random.default_rng(0).normal(size=(9, 5))})
-    with pytest.raises(RefusedError, match="has 3 features, but 5 were standardised"):
+    with pytest.raises(InputError, match="has 3 features, but 5 were standardised"):
         read_store(folder, standardise=other.statistics)
 
 
@@ -202,7 +202,7 @@ def test_items_without_training_can_only_be_standardised_by_another_dataset(
 ) -> None:
     records = [{"ids": str(k), "split": 2, "touch": np.ones(3)} for k in range(3)]
     write_store(records, tmp_path / "store", layout=LAYOUT[:1])
-    with pytest.raises(RefusedError, match="no training item has it"):
+    with pytest.raises(InputError, match="no training item has it"):
         read_store(tmp_path / "store", splits=())
     training = read_store(folder)
     test = read_store(tmp_path / "store", standardise=training.statistics, splits=["test"])
@@ -225,7 +225,7 @@ def test_a_changed_byte_is_found_when_it_is_asked_for(folder: Path, tmp_path: Pa
     content[middle : middle + 2] = np.float16(0.25).tobytes()
     shard.write_bytes(content)
     read_store(tmp_path / "store")
-    with pytest.raises(RefusedError, match="holds other values than those of the fingerprint"):
+    with pytest.raises(InputError, match="holds other values than those of the fingerprint"):
         verify_store(tmp_path / "store")
 
 
@@ -236,13 +236,13 @@ def test_a_modality_that_is_not_there_cannot_be_standardised(
         lambda: read_store(folder, standardise=["touch", "smell"]),
         lambda: in_memory(arrays, standardise=["touch", "smell"]),
     ):
-        with pytest.raises(RefusedError, match="'smell': cannot be standardised: there is no such"):
+        with pytest.raises(InputError, match="'smell': cannot be standardised: there is no such"):
             ask()
 
 
 def test_splits_must_have_items_as_those_of_a_pack(tmp_path: Path) -> None:
     items = [{"ids": str(k), "split": 2, "touch": np.ones(3)} for k in range(3)]
     write_store(items, tmp_path / "store", layout=LAYOUT[:1])
-    with pytest.raises(RefusedError, match="there is no training item"):
+    with pytest.raises(InputError, match="there is no training item"):
         read_store(tmp_path / "store", standardise=False)
     assert len(read_store(tmp_path / "store", standardise=False, splits=["test"])) == 3

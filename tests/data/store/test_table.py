@@ -10,9 +10,9 @@ SEEDS = range(30)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_steps_are_those_of_a_loop_over_runs(seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    starts = dice.integers(0, 41, size=seed % 12)
-    counts, stride = dice.integers(0, 7, size=len(starts)), 1 + seed % 4
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, 41, size=seed % 12)
+    counts, stride = rng.integers(0, 7, size=len(starts)), 1 + seed % 4
     runs = zip(starts.tolist(), counts.tolist(), strict=True)
     looped = [start + step * stride for start, count in runs for step in range(count)]
     assert steps_of(starts, counts, stride).tolist() == looped
@@ -35,8 +35,8 @@ def test_what_reaches_beyond_the_values_is_never_read() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_blocks_cover_all_rows_once_and_are_no_larger_than_asked(seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    sizes, most = dice.integers(0, 10, size=seed % 13), 1 + seed % 20
+    rng = np.random.default_rng(seed)
+    sizes, most = rng.integers(0, 10, size=seed % 13), 1 + seed % 20
     blocks = list(blocks_of(sizes, most))
     assert [row for block in blocks for row in range(len(sizes))[block]] == list(range(len(sizes)))
     for block in blocks:

@@ -13,7 +13,7 @@ from continual_mm.data.store.form import Layout, Window, Windows
 from continual_mm.data.store.reader import read_store, verify_store
 from continual_mm.data.store.writer import store_writer
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 LAYOUT: Layout = (
     Windows(Modality("video", Kind.VECTOR, (7,)), {"2d": 4, "3d": 3}, "max"),
@@ -33,12 +33,12 @@ SPANS = [
 
 @pytest.fixture(scope="module")
 def films() -> list[dict[str, np.ndarray]]:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return [
         {
-            "2d": dice.normal(size=(8, 4)).astype(np.float32),
-            "3d": dice.normal(size=(12, 3)).astype(np.float32),
-            "spec": dice.normal(size=(20, 2)).astype(np.float32),
+            "2d": rng.normal(size=(8, 4)).astype(np.float32),
+            "3d": rng.normal(size=(12, 3)).astype(np.float32),
+            "spec": rng.normal(size=(20, 2)).astype(np.float32),
         }
         for _ in range(3)
     ]
@@ -168,7 +168,7 @@ def test_a_window_of_nothing_is_refused(
     films: list[dict[str, np.ndarray]], tmp_path: Path, window: object, problem: str
 ) -> None:
     with (
-        pytest.raises(RefusedError, match=problem),
+        pytest.raises(InputError, match=problem),
         store_writer(tmp_path / "store", layout=LAYOUT) as writer,
     ):
         for film in films:
@@ -188,7 +188,7 @@ def test_a_faulty_recording_is_refused_with_its_name(
     tmp_path: Path, parts: dict[str, np.ndarray], problem: str
 ) -> None:
     with (
-        pytest.raises(RefusedError, match=f"recording 'film'.*{problem}"),
+        pytest.raises(InputError, match=f"recording 'film'.*{problem}"),
         store_writer(tmp_path / "store", layout=LAYOUT) as writer,
     ):
         writer.recording("film", parts)

@@ -11,7 +11,7 @@ from continual_mm.data.store.form import Words
 from continual_mm.data.store.reader import read_store, verify_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 VECTORS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 SENTENCES = [[0, 5, 5], [2], None, [4, 1, 0, 3], [3, 3]]
@@ -63,7 +63,7 @@ def test_words_are_standardised_as_often_as_training_items_say_them(folder: Path
 def test_words_that_are_not_in_the_table_are_refused(
     tmp_path: Path, words: object, problem: str
 ) -> None:
-    with pytest.raises(RefusedError, match=problem):
+    with pytest.raises(InputError, match=problem):
         write_store(records([[0], words]), tmp_path / "store", layout=LAYOUT)
 
 
@@ -72,7 +72,7 @@ def test_words_that_are_not_in_the_table_are_refused(
 )
 def test_a_table_of_anything_else_is_refused(tmp_path: Path, vectors: np.ndarray) -> None:
     layout = (Words(Modality("text", Kind.TOKENS, (0, 3)), vectors),)
-    with pytest.raises(RefusedError, match="word vectors of 'text'"):
+    with pytest.raises(InputError, match="word vectors of 'text'"):
         write_store(records(SENTENCES), tmp_path / "store", layout=layout)
 
 
@@ -82,13 +82,13 @@ def test_another_table_than_that_of_the_store_is_refused(folder: Path) -> None:
     try:
         for damaged in (content[:-5], b"", content[:20]):
             table.write_bytes(damaged)
-            with pytest.raises(RefusedError, match=r"text\.npy: cannot be read"):
+            with pytest.raises(InputError, match=r"text\.npy: cannot be read"):
                 read_store(folder, splits=())
         np.save(table, VECTORS[:5])
-        with pytest.raises(RefusedError, match=r"text\.npy: is float32 of shape \(5, 3\)"):
+        with pytest.raises(InputError, match=r"text\.npy: is float32 of shape \(5, 3\)"):
             read_store(folder, splits=())
         np.save(table, np.array([{"a": 1}]), allow_pickle=True)
-        with pytest.raises(RefusedError, match=r"text\.npy: cannot be read"):
+        with pytest.raises(InputError, match=r"text\.npy: cannot be read"):
             read_store(folder, splits=())
     finally:
         table.write_bytes(content)

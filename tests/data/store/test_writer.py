@@ -18,7 +18,7 @@ from continual_mm.data.store.pack_writer import write_pack_from
 from continual_mm.data.store.reader import group_names, read_store
 from continual_mm.data.store.writer import store_writer, write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 LAYOUT: Layout = (
     Modality("touch", Kind.VECTOR, (3,)),
@@ -27,12 +27,12 @@ LAYOUT: Layout = (
 
 
 def record(number: int, **other: object) -> dict[str, object]:
-    dice = np.random.default_rng(number)
+    rng = np.random.default_rng(number)
     return {
         "ids": f"clip {number}",
         "split": 0 if number < 8 else number - 7,
-        "touch": dice.normal(size=3),
-        "speech": dice.normal(size=(1 + number % 4, 2)) if number % 5 else None,
+        "touch": rng.normal(size=3),
+        "speech": rng.normal(size=(1 + number % 4, 2)) if number % 5 else None,
         **other,
     }
 
@@ -135,7 +135,7 @@ def test_a_faulty_record_is_refused_with_its_name(
 ) -> None:
     given = records()
     given[4] = record(4, **other)
-    with pytest.raises(RefusedError, match=problem) as caught:
+    with pytest.raises(InputError, match=problem) as caught:
         write_store(given, tmp_path / "store", layout=LAYOUT)
     assert f"item {given[4]['ids']!r}" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -145,9 +145,9 @@ def test_all_faulty_records_are_told_at_once_or_left_out_and_listed(tmp_path: Pa
     given = records()
     given[2]["touch"] = np.full(3, np.inf)
     given[5]["split"] = -1
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         write_store(given, tmp_path / "store", layout=LAYOUT)
-    assert len(caught.value.complaints) == 2
+    assert len(caught.value.problems) == 2
     left_out = []
     card = write_store(given, tmp_path / "store", layout=LAYOUT, left_out=left_out)
     assert card.items == (6, 1, 1)
@@ -159,23 +159,23 @@ def test_endless_faulty_records_come_to_an_end(tmp_path: Path) -> None:
         while True:
             yield {"ids": "x"}
 
-    with pytest.raises(RefusedError, match="behind 100 faulty records"):
+    with pytest.raises(InputError, match="behind 100 faulty records"):
         write_store(endless(), tmp_path / "store", layout=LAYOUT)
 
 
 def test_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="ids occur more than once: 'clip 3', 'clip 4'"):
+    with pytest.raises(InputError, match="ids occur more than once: 'clip 3', 'clip 4'"):
         write_store([*records(), record(4), record(3)], tmp_path / "store", layout=LAYOUT)
 
 
 def test_what_no_item_has_cannot_be_learnt(tmp_path: Path) -> None:
     never = [{**each, "speech": None} for each in records()]
-    with pytest.raises(RefusedError, match="no item has the modality 'speech'"):
+    with pytest.raises(InputError, match="no item has the modality 'speech'"):
         write_store(never, tmp_path / "store", layout=LAYOUT)
     late = [{**each, "speech": each["speech"] if each["split"] else None} for each in records()]
-    with pytest.raises(RefusedError, match="no training item has the modality 'speech'"):
+    with pytest.raises(InputError, match="no training item has the modality 'speech'"):
         write_store(late, tmp_path / "store", layout=LAYOUT)
-    with pytest.raises(RefusedError, match="has no items"):
+    with pytest.raises(InputError, match="has no items"):
         write_store([], tmp_path / "store", layout=LAYOUT)
 
 
@@ -193,13 +193,13 @@ def test_what_no_item_has_cannot_be_learnt(tmp_path: Path) -> None:
 def test_a_layout_that_means_nothing_is_refused(
     tmp_path: Path, layout: Layout, problem: str
 ) -> None:
-    with pytest.raises(RefusedError, match=problem):
+    with pytest.raises(InputError, match=problem):
         write_store(records(), tmp_path / "store", layout=layout)
 
 
 def test_a_store_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     write_store(records(), tmp_path / "store", layout=LAYOUT)
-    with pytest.raises(RefusedError, match="is there already"):
+    with pytest.raises(InputError, match="is there already"):
         write_store(records()[:9], tmp_path / "store", layout=LAYOUT)
     assert read_store_card(tmp_path / "store").items == (8, 1, 1)
 
@@ -237,7 +237,7 @@ def test_a_killed_writer_leaves_no_store_and_the_next_one_cleans_up(tmp_path: Pa
 def test_two_writers_of_one_store_do_not_mix(tmp_path: Path) -> None:
     with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
         with (
-            pytest.raises(RefusedError, match="being written by another process"),
+            pytest.raises(InputError, match="being written by another process"),
             store_writer(tmp_path / "store", layout=LAYOUT),
         ):
             pass
@@ -253,11 +253,11 @@ def test_a_store_that_was_made_meanwhile_is_not_written_over(
     with monkeypatch.context() as patch:
         # Another process puts its store in place before it lets go of the lock.
         patch.setattr("fcntl.flock", lambda *_: target.mkdir())
-        with pytest.raises(RefusedError, match="is there already"):
+        with pytest.raises(InputError, match="is there already"):
             write_store(records(), target, layout=LAYOUT)
     target.rmdir()
     target.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(RefusedError, match="is there already"):
+    with pytest.raises(InputError, match="is there already"):
         write_store(records(), target, layout=LAYOUT)
     assert list(tmp_path.iterdir()) == [target]
 
@@ -276,7 +276,7 @@ def test_a_finished_store_takes_nothing_more(tmp_path: Path) -> None:
 def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path: Path) -> None:
     for size, told in (1e-5, "about .*"), (1e-9, "0 in all training items, or too small"):
         faint = [{**each, "touch": size * each["touch"]} for each in records()]
-        with pytest.raises(RefusedError, match=f"values of 'touch' are {told}.* write dtype"):
+        with pytest.raises(InputError, match=f"values of 'touch' are {told}.* write dtype"):
             write_store(faint, tmp_path / "store", layout=LAYOUT)
     write_store(faint, tmp_path / "store", layout=LAYOUT, dtype="float32")
     _, first = (each["touch"] for each in faint[:2])
@@ -293,23 +293,21 @@ def test_a_dtype_that_is_none_is_refused_before_the_first_record(
         yield
 
     for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
-        with pytest.raises(
-            RefusedError, match=r"cannot be stored as .*; write 'float16' or 'float"
-        ):
+        with pytest.raises(InputError, match=r"cannot be stored as .*; write 'float16' or 'float"):
             write(never(), tmp_path / name, layout=LAYOUT, dtype=dtype)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_layout_that_is_no_tuple_of_modalities_is_refused(tmp_path: Path) -> None:
     for layout, told in ((LAYOUT[0], "is Modality, no tuple"), (("touch",), "has 'touch' in it")):
-        with pytest.raises(RefusedError, match=f"store: the layout {told}.*; give a tuple of"):
+        with pytest.raises(InputError, match=f"store: the layout {told}.*; give a tuple of"):
             write_store(records(), tmp_path / "store", layout=layout)
 
 
 def test_a_record_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     given = [records()[0], ("clip 1", 0), records()[2]]
     for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
-        with pytest.raises(RefusedError, match=f"{name}, a record: is tuple, no mapping; give a"):
+        with pytest.raises(InputError, match=f"{name}, a record: is tuple, no mapping; give a"):
             write(given, tmp_path / name, layout=LAYOUT)
 
 
@@ -326,7 +324,7 @@ def test_a_disk_that_takes_no_more_is_a_refusal_that_names_the_target(
     try:
         layout = (cm.Modality("touch", cm.Kind.VECTOR, (5000,)),)
         write(given, {str(tmp_path / target)!r}, layout=layout)
-    except cm.system.errors.RefusedError as error:
+    except cm.system.errors.InputError as error:
         print(error)
     """
     done = subprocess.run(
@@ -343,21 +341,21 @@ def test_the_same_fault_in_many_records_is_told_once(tmp_path: Path) -> None:
     given[3]["touch"] = np.ones(5)
     given[4] = record(4, split=3)
     for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(InputError) as caught:
             write(given, tmp_path / name, layout=LAYOUT)
-        first, other, split = (str(one) for one in caught.value.complaints)
+        first, other, split = (str(one) for one in caught.value.problems)
         start = f"{tmp_path / name}, item 'clip"
         shape = "its items are (3,)"
         assert first == f"{start} 0', column 'touch': has shape (4,), and in 7 more items; {shape}"
         assert other == f"{start} 3', column 'touch': has shape (5,); {shape}"
         assert split.startswith(f"{start} 4', column 'split'")
-    with pytest.raises(RefusedError, match="and in 99 more items") as caught:
+    with pytest.raises(InputError, match="and in 99 more items") as caught:
         write_store(
             ({**record(0), "touch": np.ones(4)} for _ in range(999)), tmp_path / "x", layout=LAYOUT
         )
-    assert len(caught.value.complaints) == 2
-    left_out: list[Complaint] = []
-    with pytest.raises(RefusedError, match="has no items"):
+    assert len(caught.value.problems) == 2
+    left_out: list[Problem] = []
+    with pytest.raises(InputError, match="has no items"):
         write_store(given[:3], tmp_path / "x", layout=LAYOUT, left_out=left_out)
     assert len(left_out) == 3
 
@@ -370,8 +368,8 @@ def test_groups_may_be_whole_numbers_as_in_a_pack(tmp_path: Path) -> None:
     group = read_store(tmp_path / "store").group
     assert [int(each) for each in names[group]] == numbers
     given[5]["group"] = True
-    with pytest.raises(RefusedError, match="column 'group': is bool, no text"):
+    with pytest.raises(InputError, match="column 'group': is bool, no text"):
         write_store(given, tmp_path / "other", layout=LAYOUT)
     given[5]["group"] = 7.5
-    with pytest.raises(RefusedError, match="column 'group': is float, no text"):
+    with pytest.raises(InputError, match="column 'group': is float, no text"):
         write_store(given, tmp_path / "other", layout=LAYOUT)

@@ -20,7 +20,7 @@ from continual_mm.preparation.extraction.job import Outcome, extract
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
 from continual_mm.preparation.extraction.records import contents, records
 from continual_mm.preparation.extraction.towers import Recipe, probe
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 WORDS = {word: n for n, word in enumerate(("<s>", "<pad>", "</s>", "<unk>", "bin", "blue", "set"))}
 RATE = 48_000
@@ -105,7 +105,7 @@ def test_weights_that_are_pickled_are_not_loaded(folder: Path, tmp_path: Path):
     (pickled / "model.safetensors").unlink()
     torch.save(ClapModel.from_pretrained(folder).state_dict(), pickled / "pytorch_model.bin")
     assert ClapModel.from_pretrained(pickled) is not None  # transformers would
-    with pytest.raises(RefusedError, match="its ClapModel cannot be had"):
+    with pytest.raises(InputError, match="its ClapModel cannot be had"):
         SoundTower(network=str(pickled))
 
 
@@ -115,10 +115,10 @@ def test_random_weights_are_named_so_and_others_told_apart(folder: Path, tmp_pat
     assert np.array_equal(one.describe(noise(0.5)), other.describe(noise(0.5)))
     trained = SoundTower(network=str(folder))
     assert len({str(each.settings["weights"]) for each in (one, trained)}) == 2
-    with pytest.raises(RefusedError, match="no weights 'best'"):
+    with pytest.raises(InputError, match="no weights 'best'"):
         SoundTower(network=str(folder), weights="best")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(RefusedError, match=r"cannot be had: .*; download the model where"):
+    with pytest.raises(InputError, match=r"cannot be had: .*; download the model where"):
         SoundTower(network=str(tmp_path))
 
 

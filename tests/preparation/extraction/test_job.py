@@ -26,7 +26,7 @@ from continual_mm.preparation.extraction.records import contents, records
 from continual_mm.preparation.extraction.spectrogram_tower import log_mel
 from continual_mm.preparation.extraction.towers import Recipe
 from continual_mm.preparation.extraction.word_towers import file_vectors
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 NETWORK = "frames:mobilenet_v3_small@random,side=64"
 MOTION = "motion:mc3_18@random,side=32,rate=6"
@@ -71,9 +71,9 @@ def tones(tmp_path: Path, media_file: Callable[..., Path]) -> Manifest:
     """Three clips of sound."""
     folder = tmp_path / "tones"
     folder.mkdir()
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name in "abc":
-        noise = 0.1 * dice.standard_normal((1, 8000))
+        noise = 0.1 * rng.standard_normal((1, 8000))
         media_file(folder / f"{name}.wav", sound=noise, sample_rate=16_000)
     return open_manifest(folder)
 
@@ -160,12 +160,12 @@ def test_another_job_in_the_same_folder_is_refused_with_what_differs(
 ):
     extract(tones, SOUND, tmp_path / "out", workers=0)
     other = [Recipe.parse("audio=audio,mode=reference")]
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(InputError) as error:
         extract(tones, other, tmp_path / "out", workers=0)
-    (_, mode) = error.value.complaints
+    (_, mode) = error.value.problems
     assert mode.place.endswith("job.json, modalities.audio.towers.1.mode")
-    assert mode.problem == "is 'robust' there, and 'reference' now"
-    with pytest.raises(RefusedError, match=r"modalities\.sound\.kind: is None there"):
+    assert mode.message == "is 'robust' there, and 'reference' now"
+    with pytest.raises(InputError, match=r"modalities\.sound\.kind: is None there"):
         extract(tones, [*SOUND, Recipe.parse("sound=audio")], tmp_path / "out", workers=0)
 
 
@@ -265,7 +265,7 @@ def test_other_vectors_in_a_file_of_the_same_name_are_another_job(tones: Manifes
     kept = list(records(out))
     path.write_text("bin 1 3\nblue 0 1\n")
     os.utime(path, ns=(1, 1))
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(InputError) as error:
         extract(manifest, recipes, out, vectors=file_vectors(path), workers=0)
     assert "vectors: is 'words.txt, 2 words, " in str(error.value)
     assert "choose another --to" in str(error.value)
@@ -275,7 +275,7 @@ def test_other_vectors_in_a_file_of_the_same_name_are_another_job(tones: Manifes
 FULL = """
 import resource, sys
 from pathlib import Path
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 from continual_mm.preparation.extraction.job import extract
 from continual_mm.preparation.extraction.manifest import open_manifest
 from continual_mm.preparation.extraction.towers import Recipe
@@ -286,7 +286,7 @@ source, out, workers = sys.argv[1:]
 try:
     extract(open_manifest(Path(source)), [Recipe.parse("audio=audio")], Path(out),
             workers=int(workers))
-except RefusedError as error:
+except InputError as error:
     print(error)
 """
 
@@ -376,8 +376,8 @@ def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same(tones: Manifest,
     # One clip that there is something to say about, and one that fails.
     told = replace(tones, clips=(a, replace(c, end=6.0), Clip("late", "c.wav", 5.0, 6.0)))
     extract(told, SOUND, tmp_path / "whole", workers=0)
-    whole, complaints = list(records(tmp_path / "whole")), report(tmp_path / "whole")
-    assert [row[2] for row in complaints] == ["noted", "failed"]
+    whole, problems = list(records(tmp_path / "whole")), report(tmp_path / "whole")
+    assert [row[2] for row in problems] == ["noted", "failed"]
     out, kills = tmp_path / "out", 0
 
     def work(number: int) -> None:
@@ -390,7 +390,7 @@ def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same(tones: Manifest,
         heard = Heard()
         assert extract(told, SOUND, out, workers=0, listener=heard) == Outcome(2, 1)
         assert same(list(records(out)), whole)
-        assert report(out) == complaints
+        assert report(out) == problems
         assert len(list((out / "clips").iterdir())) == 4
         if code == 0:
             break
@@ -488,12 +488,10 @@ def test_ctrl_c_ends_the_job_with_a_report_and_what_is_finished(tones: Manifest,
 
 
 def test_a_folder_of_something_else_has_no_records(tmp_path: Path, tones: Manifest):
-    with pytest.raises(RefusedError, match="is no folder that an extraction wrote"):
+    with pytest.raises(InputError, match="is no folder that an extraction wrote"):
         next(records(tmp_path))
     extract(tones, SOUND, tmp_path / "out", workers=0)
     broken = next((tmp_path / "out" / "clips").iterdir())
     broken.write_bytes(broken.read_bytes()[:50])
-    with pytest.raises(
-        RefusedError, match=r"cannot be read: .*; remove the file and extract again"
-    ):
+    with pytest.raises(InputError, match=r"cannot be read: .*; remove the file and extract again"):
         list(records(tmp_path / "out"))

@@ -13,7 +13,7 @@ from continual_mm.preparation.extraction.manifest import (
     open_manifest,
     with_validation,
 )
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def written(folder: Path, text: str, name: str = "manifest.csv") -> Path:
 
 
 def refusals(path: Path) -> list[str]:
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(InputError) as error:
         open_manifest(path)
-    return [str(complaint).removeprefix(str(path)) for complaint in error.value.complaints]
+    return [str(problem).removeprefix(str(path)) for problem in error.value.problems]
 
 
 def test_a_table_tells_all_of_a_clip(folder: Path):
@@ -266,9 +266,9 @@ def test_what_is_no_manifest_is_refused(folder: Path, name: str, contents: bytes
 
 
 def test_a_folder_without_media_and_a_missing_file_are_refused(tmp_path: Path):
-    with pytest.raises(RefusedError, match="holds no media file"):
+    with pytest.raises(InputError, match="holds no media file"):
         open_manifest(tmp_path)
-    with pytest.raises(RefusedError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         open_manifest(tmp_path / "gone.csv")
 
 

@@ -89,8 +89,8 @@ def test_lossless_pictures_come_out_bit_for_bit(tmp_path: Path, media_file: Writ
 def test_a_clip_inside_a_film_is_decoded_exactly(
     tmp_path: Path, media_file: Write, name: str, codec: str, gop: int
 ):
-    dice = np.random.default_rng(0)
-    pictures = (greys(120, 32, 32) // 2 + dice.integers(0, 60, (120, 32, 32, 3))).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    pictures = (greys(120, 32, 32) // 2 + rng.integers(0, 60, (120, 32, 32, 3))).astype(np.uint8)
     path = media_file(tmp_path / name, pictures, codec=codec, colours="yuv420p", gop=gop)
     assert next(decoded(path, "video", 0.0, Notes()))[0] == pytest.approx(0.0, abs=1e-3)
     whole = seen(path, 0.0, 4.8, Pictures(rate=25))
@@ -173,8 +173,8 @@ def test_sound_is_the_mean_of_its_channels_at_16_khz(tmp_path: Path, media_file:
 
 
 def test_sound_of_a_clip_is_that_part_of_the_whole(tmp_path: Path, media_file: Write):
-    dice = np.random.default_rng(0)
-    path = media_file(tmp_path / "noise.wav", sound=0.1 * dice.standard_normal((1, 44_100 * 3)))
+    rng = np.random.default_rng(0)
+    path = media_file(tmp_path / "noise.wav", sound=0.1 * rng.standard_normal((1, 44_100 * 3)))
     whole = sound(path, 0.0, 3.0, Notes())
     part = sound(path, 1.25, 2.0, Notes())
     assert np.abs(part - whole[20_000:32_000]).max() < 1e-3
@@ -282,8 +282,8 @@ def test_a_file_that_does_not_say_how_long_it_lasts_is_read_to_its_end(
     tmp_path: Path, media_file: Write
 ):
     """FFmpeg takes the length of such a file from its first bits: here three times the true one."""
-    dice = np.random.default_rng(0)
-    loud = 0.3 * dice.standard_normal((1, 44_100 * 6)) * np.repeat([0, 1], 44_100 * 3)
+    rng = np.random.default_rng(0)
+    loud = 0.3 * rng.standard_normal((1, 44_100 * 6)) * np.repeat([0, 1], 44_100 * 3)
     for name, wave in {"late": loud, "early": loud[:, ::-1]}.items():
         path = media_file(tmp_path / f"{name}.aac", sound=wave, sound_codec="aac")
         notes = Notes()

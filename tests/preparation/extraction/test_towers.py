@@ -33,15 +33,15 @@ from continual_mm.preparation.extraction.word_towers import (
     corpus_vectors,
     needed,
 )
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 THREE = {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)}
 TABLE = WordTable("three words", 2, THREE, fingerprint="3")
 
 
 def pictures(count: int, height: int = 40, width: int = 48) -> np.ndarray:
-    dice = np.random.default_rng(0)
-    return dice.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_random_weights_are_named_so_and_the_same_everywhere():
 
 
 def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Path]):
-    with pytest.raises(RefusedError, match="does not fit the network: Missing key"):
+    with pytest.raises(InputError, match="does not fit the network: Missing key"):
         FrameTower(network="squeezenet1_1", weights=str(resnet[1]))
 
 
@@ -153,7 +153,7 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
         for each in (path, tmp_path / "parallel.pth")
     )
     assert np.array_equal(one.describe(pictures(1)), other.describe(pictures(1)))
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(InputError) as error:
         FrameTower(network="alexnet", weights=str(path))
     assert str(error.value).endswith("and 117 more; name the network it was saved of")
     assert len(str(error.value)) < 600
@@ -185,13 +185,13 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
     ],
 )
 def test_a_wrong_choice_is_refused_with_a_remedy(text: str, problem: str):
-    with pytest.raises(RefusedError, match=problem):
+    with pytest.raises(InputError, match=problem):
         build(TowerChoice.parse(text), TABLE, "cpu")
 
 
 def test_a_device_that_is_not_there_is_refused():
     for device in ("gpu", "cuda:7"):
-        with pytest.raises(RefusedError, match="mend its options, or the device"):
+        with pytest.raises(InputError, match="mend its options, or the device"):
             build(TowerChoice.parse("frames:squeezenet1_1@random"), TABLE, device)
 
 
@@ -217,7 +217,7 @@ def test_a_download_that_fails_is_one_clear_refusal(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(RefusedError, match=r"cannot be downloaded: .*; download them where"):
+    with pytest.raises(InputError, match=r"cannot be downloaded: .*; download them where"):
         build(TowerChoice.parse(tower), TABLE, "cpu")
 
 
@@ -314,26 +314,26 @@ def test_both_towers_of_a_clip_share_one_network(tiny: str):
 
 def test_recipes_are_checked_together():
     recipes = tuple(map(Recipe.parse, ("video=frames+motion", "a b=audio", "t=text", "t=text")))
-    with pytest.raises(RefusedError) as error:
+    with pytest.raises(InputError) as error:
         check_recipes(recipes)
-    assert [complaint.problem for complaint in error.value.complaints] == [
+    assert [problem.message for problem in error.value.problems] == [
         "has several towers, which look at different moments",
         "is no name for a modality",
         "is made more than once",
     ]
-    with pytest.raises(RefusedError, match="there is none"):
+    with pytest.raises(InputError, match="there is none"):
         check_recipes(())
 
 
 @pytest.mark.parametrize("name", ["ids", "split", "label", "text_raw", "audio_length", "a_kind"])
 def test_names_that_datasets_use_otherwise_are_refused_before_any_work(name: str):
-    with pytest.raises(RefusedError, match=f"modality '{name}': is what datasets call something"):
+    with pytest.raises(InputError, match=f"modality '{name}': is what datasets call something"):
         check_recipes((Recipe.parse(f"{name}=audio"),))
 
 
 @pytest.mark.parametrize("text", ["video", "=", "video=", "video=frames+"])
 def test_what_is_no_recipe_is_refused(text: str):
-    with pytest.raises(RefusedError, match="is no modality with its towers"):
+    with pytest.raises(InputError, match="is no modality with its towers"):
         Recipe.parse(text)
 
 

@@ -11,22 +11,22 @@ from continual_mm.data.schema import Record
 from continual_mm.preparation.formats.clip_pickles import HMDB51, UCF101, ActionForm, open_actions
 from continual_mm.preparation.formats.recipe import Recipe, Report
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 WORDS = {"apply": 0, "eye": 1, "Eye": 2, "hair": 3}
 VECTORS = WordVectors(WORDS, np.random.default_rng(9).normal(size=(4, 5)).astype(np.float32))
 
 
 def clips(*names: str) -> list[dict[str, Any]]:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     return [
         {
             "class": name,
             "video": f"v_{n}",
             "training": n % 3,
-            "2d_pooled": dice.normal(size=6).astype(np.float32),
-            "3d_pooled": dice.normal(size=4).astype(np.float32),
-            "audio": dice.uniform(-80, 0, size=(3, 70)).astype(np.float32),
+            "2d_pooled": rng.normal(size=6).astype(np.float32),
+            "3d_pooled": rng.normal(size=4).astype(np.float32),
+            "audio": rng.uniform(-80, 0, size=(3, 70)).astype(np.float32),
             "has_audio": True,
         }
         for n, name in enumerate(names)
@@ -117,16 +117,16 @@ def test_a_broken_clip_ends_the_job_or_is_listed_as_asked(
 ) -> None:
     broken = clips(*NAMES)
     broken[1] |= change
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read(tmp_path, broken, UCF101, Recipe())
-    (complaint,) = caught.value.complaints
-    assert told in str(complaint)
+    (problem,) = caught.value.problems
+    assert told in str(problem)
     report = Report(skip=True)
     kept = read(tmp_path, broken, UCF101, Recipe(), report=report)
     assert [one["ids"] for one in kept] == ["v_0", "v_2"]
-    assert report.skipped == [complaint]
+    assert report.skipped == [problem]
 
 
 def test_a_file_without_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="names no class"):
+    with pytest.raises(InputError, match="names no class"):
         read(tmp_path, [{"video": "a"}, 3], UCF101, Recipe())

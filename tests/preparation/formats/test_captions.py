@@ -10,7 +10,7 @@ import pytest
 
 from continual_mm.preparation.formats.howto100m import CaptionFile
 from continual_mm.preparation.formats.recipe import Report
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SOUND: dict[str, Any] = {"start": [0, 2.5], "end": [2.0, 4], "text": ["add", "stir"]}
 
@@ -22,11 +22,11 @@ def written(folder: Path, content: object) -> Path:
 
 
 def refusal(path: Path, video: str = "v") -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         CaptionFile(path).of(video)
-    (complaint,) = caught.value.complaints
-    assert complaint.place.startswith(str(path))
-    return str(complaint)
+    (problem,) = caught.value.problems
+    assert problem.place.startswith(str(path))
+    return str(problem)
 
 
 def assert_sound(path: Path) -> None:
@@ -81,9 +81,9 @@ def test_json_is_read(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told_with_the_video(
     tmp_path: Path, change: dict[str, Any], told: str
 ) -> None:
-    complaint = refusal(written(tmp_path, {"v": SOUND | change}))
-    assert "video 'v'" in complaint
-    assert told in complaint
+    problem = refusal(written(tmp_path, {"v": SOUND | change}))
+    assert "video 'v'" in problem
+    assert told in problem
 
 
 def test_missing_videos_keys_and_files_are_told(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_one_odd_caption_is_left_out_without_its_video_where_such_are_skipped(
         f"captions {row}" for row in (1, 2, 4)
     ]
     for odd in (Report(), None):
-        with pytest.raises(RefusedError, match="captions 1: 'start' is no finite number"):
+        with pytest.raises(InputError, match="captions 1: 'start' is no finite number"):
             CaptionFile(tmp_path / "caption.pickle").of("v", odd)
 
 
@@ -131,5 +131,5 @@ def test_a_video_without_any_sound_caption_is_refused_even_where_such_are_skippe
     tmp_path: Path,
 ) -> None:
     path = written(tmp_path, {"v": SOUND | {"text": [1, 2]}})
-    with pytest.raises(RefusedError, match="no caption that can be read"):
+    with pytest.raises(InputError, match="no caption that can be read"):
         CaptionFile(path).of("v", Report(skip=True))

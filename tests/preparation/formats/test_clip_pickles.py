@@ -25,7 +25,7 @@ from continual_mm.preparation.formats.clip_pickles import (
 )
 from continual_mm.preparation.formats.recipe import Recipe, Report
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 WORDS = {"salt": 0, "add": 1, "stir": 2, "it's": 3}
 VECTORS = WordVectors(WORDS, np.random.default_rng(9).normal(size=(4, 5)).astype(np.float32))
@@ -238,21 +238,21 @@ def test_a_broken_clip_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken
     change, told = BREAKS[broken]
     change(clips)
     file = opened(tmp_path, clips)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         records(file)
-    (complaint,) = caught.value.complaints
-    assert told in str(complaint)
-    assert complaint.place.startswith(f"{file.path}, item 1")
+    (problem,) = caught.value.problems
+    assert told in str(problem)
+    assert problem.place.startswith(f"{file.path}, item 1")
     report = Report(skip=True)
     given = [one["ids"] for one in file.records(VECTORS, REFERENCE, report=report)]
     assert given == [IDS[0], IDS[2]]
-    assert report.skipped == [complaint]
+    assert report.skipped == [problem]
     assert file.misses == 1
 
 
 def test_what_is_no_list_of_clips_is_refused_as_a_whole(tmp_path: Path) -> None:
     for content in ({}, [], "clips", np.zeros(3)):
-        with pytest.raises(RefusedError, match="it should be a list with a dict for each clip"):
+        with pytest.raises(InputError, match="it should be a list with a dict for each clip"):
             opened(tmp_path, content)
 
 
@@ -268,6 +268,6 @@ class Malicious:
 
 def test_a_hostile_file_of_clips_is_refused_and_never_run(tmp_path: Path) -> None:
     target = tmp_path / "was-run"
-    with pytest.raises(RefusedError, match="mkdir, which is not opened"):
+    with pytest.raises(InputError, match="mkdir, which is not opened"):
         opened(tmp_path, [youcook2()[0] | {"audio": Malicious(target)}])
     assert not target.exists()

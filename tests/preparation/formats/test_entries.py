@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from continual_mm.preparation.formats.clip_pickles import Entry, entries_in
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 PATH = Path("clips.pkl")
 
@@ -19,10 +19,10 @@ def entry(**values: Any) -> Entry:
 
 
 def refusal(action: Any) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         action()
-    (complaint,) = caught.value.complaints
-    return str(complaint)
+    (problem,) = caught.value.problems
+    return str(problem)
 
 
 def test_a_text_may_be_alone_in_an_array_or_one_of_a_list() -> None:
@@ -53,7 +53,7 @@ def test_an_id_that_no_file_can_hold_is_refused() -> None:
     assert entry(id="é b").name == "é b"
 
 
-def test_complaints_repeat_nothing_that_steers_a_terminal_or_fills_it() -> None:
+def test_problems_repeat_nothing_that_steers_a_terminal_or_fills_it() -> None:
     keys = {
         "\x1b[2J\ud800": 1,
         10**5000: 2,

@@ -19,7 +19,7 @@ from continual_mm.preparation.formats.howto100m import (
 )
 from continual_mm.preparation.formats.recipe import Recipe, Report
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 WORDS = {"salt": 0, "add": 1, "stir": 2, "it's": 3}
 VECTORS = WordVectors(WORDS, np.random.default_rng(9).normal(size=(4, 5)).astype(np.float32))
@@ -38,17 +38,17 @@ CAPTIONS = {
 
 def write_dataset(folder: Path) -> Path:
     """Three videos in exactly the published layout; returns the path list."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for path in PATHS:
         name = path.split("/")[-1]
         place, sounds = folder / "features" / path, folder / "audio" / path
         place.mkdir(parents=True)
         sounds.mkdir(parents=True)
         seconds = SECONDS[name]
-        two, three = dice.normal(size=(seconds, 6)), dice.normal(size=(int(seconds * 1.5), 4))
+        two, three = rng.normal(size=(seconds, 6)), rng.normal(size=(int(seconds * 1.5), 4))
         np.savez(place / f"{name}_2d.npz", features=two.astype(np.float32))
         np.savez_compressed(place / f"{name}_3d.npz", features=three.astype(np.float16))
-        mel = dice.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
+        mel = rng.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
         np.savez(sounds / f"{name}_spec.npz", mel)
     (folder / "caption.pickle").write_bytes(pickle.dumps(CAPTIONS))
     listed = folder / "paths.csv"
@@ -206,13 +206,13 @@ def test_a_broken_file_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken
     write_dataset(tmp_path)
     file = tmp_path / "features" / PATHS[1] / "bbbbbbbbbbb_2d.npz"
     BREAKS[broken](file)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read(tmp_path)
-    (complaint,) = caught.value.complaints
-    assert complaint.place.startswith(str(file))
+    (problem,) = caught.value.problems
+    assert problem.place.startswith(str(file))
     report = Report(skip=True)
     assert [video.name for video in read(tmp_path, report)] == ["jEyaTUyJ-rs", "ccccccccccc"]
-    assert report.skipped == [complaint]
+    assert report.skipped == [problem]
 
 
 def test_a_video_without_captions_is_listed(tmp_path: Path) -> None:
@@ -244,9 +244,9 @@ def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
     listed.write_text("video_id\nbbb\n\n")
     assert read_list(listed) == ("bbb",)
     listed.write_text("name\nbbb\n")
-    with pytest.raises(RefusedError, match="has the columns name"):
+    with pytest.raises(InputError, match="has the columns name"):
         read_list(listed)
-    with pytest.raises(RefusedError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_list(tmp_path / "missing.csv")
 
 
@@ -254,7 +254,7 @@ def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
     "path", ["/etc/passwd", "../outside", "a/../../outside", "..", "", "a\\..\\b", "C:/x", "a\0b"]
 )
 def test_no_path_of_a_list_leads_out_of_the_folder(tmp_path: Path, path: str) -> None:
-    with pytest.raises(RefusedError, match="does not name a file below it"):
+    with pytest.raises(InputError, match="does not name a file below it"):
         inside(tmp_path, path)
 
 
@@ -264,7 +264,7 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
     outside.mkdir()
     (folder / "linked").symlink_to(outside)
     (folder / "near").symlink_to(folder / "real")
-    with pytest.raises(RefusedError, match="leads out of it"):
+    with pytest.raises(InputError, match="leads out of it"):
         inside(folder, "linked/video_2d.npz")
     assert inside(folder, "near/video_2d.npz") == folder / "near" / "video_2d.npz"
 
@@ -281,7 +281,7 @@ def test_a_hostile_list_is_refused_or_listed(tmp_path: Path) -> None:
     "wrong", [{"mode": "other"}, {"min_time": -1}, {"audio_frames": 0}, {"rate_2d": float("nan")}]
 )
 def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises(InputError):
         Recipe(**wrong)
 
 
@@ -295,7 +295,7 @@ def test_a_missing_file_is_told_with_its_place_and_what_it_is(
     folder = tmp_path / ("audio" if kind == "spec" else "features")
     file = folder / PATHS[1] / f"bbbbbbbbbbb_{kind}.npz"
     file.unlink()
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         read(tmp_path)
     assert str(caught.value).startswith(f"{file}: is not there: the {what} of a video")
 

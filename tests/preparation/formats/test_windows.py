@@ -41,12 +41,12 @@ def described(caption: dict[str, list[float]], index: int, min_time: float) -> t
 
 
 def test_windows_grow_as_the_specification_tells_it() -> None:
-    dice = random.Random(0)
+    rng = random.Random(0)
     for _ in range(300):
-        starts = sorted(round(dice.uniform(0, 60), 1) for _ in range(dice.randint(1, 9)))
+        starts = sorted(round(rng.uniform(0, 60), 1) for _ in range(rng.randint(1, 9)))
         # Captions of speech recognition overlap.
-        ends = [round(start + dice.uniform(0, 8), 1) for start in starts]
-        index, least = dice.randrange(len(starts)), dice.choice([0.0, 3.0, 10.0, 100.0])
+        ends = [round(start + rng.uniform(0, 8), 1) for start in starts]
+        index, least = rng.randrange(len(starts)), rng.choice([0.0, 3.0, 10.0, 100.0])
         window = grown(starts, ends, index, min_time=least)
         words = " ".join(str(row) for row in window.told("reference"))
         expected = described({"start": starts, "end": ends}, index, least)

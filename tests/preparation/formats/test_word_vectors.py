@@ -17,7 +17,7 @@ from gensim.models import KeyedVectors
 
 from continual_mm.preparation.formats.recipe import Recipe
 from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors, trained
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 WORDS = ["salt", "New_York", "don't", "öl", "the"]
 VALUES = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
@@ -31,11 +31,11 @@ def by_gensim(path: Path, *, binary: bool) -> Path:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         open_vectors(path)
-    (complaint,) = caught.value.complaints
-    assert complaint.place == str(path)
-    return str(complaint)
+    (problem,) = caught.value.problems
+    assert problem.place == str(path)
+    return str(problem)
 
 
 @pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt"])
@@ -264,5 +264,5 @@ def test_another_seed_gives_other_vectors_and_no_words_none() -> None:
     texts = ["add the salt", "stir the salt"]
     first, second = (trained(texts, features=4, seed=seed) for seed in (0, 1))
     assert not np.array_equal(first.values, second.values)
-    with pytest.raises(RefusedError, match="no word"):
+    with pytest.raises(InputError, match="no word"):
         trained(["...", ""], features=4, seed=0)

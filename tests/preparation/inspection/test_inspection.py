@@ -8,15 +8,15 @@ from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.preparation.inspection.report import inspect
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 
 
 def dataset(**columns: object) -> Dataset:
-    dice = np.random.default_rng(0)
-    video = dice.standard_normal((12, 3, 2)).astype(np.float32)
-    sound = dice.standard_normal((12, 4)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    video = rng.standard_normal((12, 3, 2)).astype(np.float32)
+    sound = rng.standard_normal((12, 4)).astype(np.float32)
     given = {"video": video, "audio": sound, **columns}
     return Dataset.from_arrays(given, split=SPLIT, standardise=False)
 
@@ -194,7 +194,7 @@ def test_a_group_in_two_splits_is_told() -> None:
 
 
 def test_without_items_there_is_nothing_to_inspect() -> None:
-    with pytest.raises(RefusedError, match="nothing: has no items"):
+    with pytest.raises(InputError, match="nothing: has no items"):
         Dataset.from_arrays({"a": np.empty((0, 4))}, name="nothing", standardise=False, splits=())
 
 

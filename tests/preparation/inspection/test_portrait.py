@@ -13,7 +13,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.preparation.inspection import picture as portrait
 from continual_mm.preparation.inspection.picture import Shape, look_of
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 DICE = np.random.default_rng
@@ -145,5 +145,5 @@ def test_captions_end_before_the_page_does(tmp_path: Path, text: str) -> None:
 
 def test_where_nothing_can_be_written_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "items.png").mkdir()
-    with pytest.raises(RefusedError, match=re.escape(f"picture {tmp_path / 'items.png'}: cannot")):
+    with pytest.raises(InputError, match=re.escape(f"picture {tmp_path / 'items.png'}: cannot")):
         portrait.draw(dataset(a=np.eye(12)), tmp_path / "items.png")

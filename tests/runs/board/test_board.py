@@ -31,9 +31,9 @@ NAIVE = Strategy(name="naive")
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((90, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in NAMES}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((90, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in NAMES}
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
 
 
@@ -147,9 +147,9 @@ def test_the_board_rolls_no_dice_and_leaves_the_embeddings_alone(dataset, tmp_pa
     timetable = Timetable.of(plan(SCENARIO, dataset.card), joint=False, common=SCENARIO.training)
     board = Board(tmp_path, {}, dataset, timetable)
     rows = torch.from_numpy(dataset.rows_of(2))
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     gallery = Gallery(
-        {name: torch.randn(len(rows), 8, generator=dice) for name in NAMES},
+        {name: torch.randn(len(rows), 8, generator=rng) for name in NAMES},
         dict.fromkeys(NAMES, rows),
     )
     found = score_pair(

@@ -20,8 +20,8 @@ ARRIVALS = plan(
 
 
 def gallery(*names: str, items: int = 100, seed: int = 0) -> Gallery:
-    dice = torch.Generator().manual_seed(seed)
-    drawn = {name: torch.randn(items, 8, generator=dice) for name in names}
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {name: torch.randn(items, 8, generator=generator) for name in names}
     return Gallery(drawn, {name: torch.arange(items) for name in names})
 
 

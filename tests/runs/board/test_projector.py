@@ -20,8 +20,8 @@ def dataset(items: int = 30, **rest: object) -> Dataset:
 
 
 def gallery(items: int = 30, dimension: int = 4) -> Gallery:
-    dice = torch.Generator().manual_seed(0)
-    drawn = {name: torch.randn(items, dimension, generator=dice) for name in ("a", "b")}
+    rng = torch.Generator().manual_seed(0)
+    drawn = {name: torch.randn(items, dimension, generator=rng) for name in ("a", "b")}
     return Gallery(drawn, {"a": torch.arange(items), "b": torch.arange(items)})
 
 

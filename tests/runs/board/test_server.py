@@ -23,7 +23,7 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.runs.board.server import PAGE, serve
 from continual_mm.runs.run import run
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 RUN = "small/replay/seed-0/events"
 Ask = Callable[..., bytes]
@@ -31,13 +31,13 @@ Ask = Callable[..., bytes]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((60, 5))
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((60, 5))
     dataset = Dataset.from_arrays(
-        {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")},
+        {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")},
         split=np.repeat([0, 1, 2], 20),
         text=[f"caption {number}" for number in range(60)],
-        picture=dice.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8),
+        picture=rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8),
     )
     scenario = Scenario(
         name="small",
@@ -84,7 +84,7 @@ def test_a_port_that_cannot_be_had_is_refused_by_number(tmp_path):
         other.bind(("localhost", 0))
         other.listen()
         for port in (other.getsockname()[1], 99999):
-            with pytest.raises(RefusedError, match=rf"^port {port}: .*; give another --port"):
+            with pytest.raises(InputError, match=rf"^port {port}: .*; give another --port"):
                 serve(tmp_path, port=port, browser=False, tell=str)
 
 

@@ -6,7 +6,7 @@ from continual_mm.definitions.rules import Number, Range
 from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.plugins.registry import BUILT_IN, defaults
 from continual_mm.runs.tuning.plan import searched
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def strategy(**plugins: dict[str, float]) -> Strategy:
@@ -83,14 +83,14 @@ def test_an_option_replaces_a_range_or_adds_a_parameter() -> None:
     ],
 )
 def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option: str, told: str) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         searched(strategy(replay={"weight": 1.0}, slow={}), [option])
-    (complaint,) = caught.value.complaints
-    assert told in str(complaint)
-    assert complaint.place.startswith("--search ")
-    assert complaint.remedy
+    (problem,) = caught.value.problems
+    assert told in str(problem)
+    assert problem.place.startswith("--search ")
+    assert problem.remedy
 
 
 def test_a_strategy_without_numbers_is_refused() -> None:
-    with pytest.raises(RefusedError, match="no number to search"):
+    with pytest.raises(InputError, match="no number to search"):
         searched(strategy(freeze={}))

@@ -64,10 +64,10 @@ def peak(values: dict[str, float]) -> float:
 
 def test_eight_trials_of_two_parameters_find_the_peak_that_dice_miss() -> None:
     assert max(tried(peak, (WEIGHT, SHARE), 8)) > 0.97
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     rolled = [
         max(
-            peak({"ewc.weight": 10 ** dice.uniform(-1, 3), "warmup.share": dice.uniform()})
+            peak({"ewc.weight": 10 ** rng.uniform(-1, 3), "warmup.share": rng.uniform()})
             for _ in range(8)
         )
         for _ in range(200)

@@ -33,7 +33,7 @@ from continual_mm.runs.opening import OpenedScenario
 from continual_mm.runs.tuning.plan import searched
 from continual_mm.runs.tuning.result import Trial, Tuned
 from continual_mm.runs.tuning.search import Plan, tune
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 REPLAY = Strategy(
     name="replay",
@@ -45,9 +45,9 @@ REPLAY = Strategy(
 
 def write(path: Path, *, test_order: Sequence[int] = range(30)) -> Path:
     """A pack; the captions of its test items may be given to others of them."""
-    dice = np.random.default_rng(3)
-    shared = dice.standard_normal((90, 5))
-    arrays = {n: shared @ dice.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+    rng = np.random.default_rng(3)
+    shared = rng.standard_normal((90, 5))
+    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     arrays["text"][60:] = arrays["text"][60:][list(test_order)]
     ids = np.array([f"item{row}" for row in range(90)])
     write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
@@ -223,7 +223,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(
     assert tune(search(pack, tmp_path, trials=1), audience=fewer)[0].trials == whole.trials[:1]
     told = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
     assert (told["trials"], told["finished"], told["split"]) == (1, 1, "validation")
-    with pytest.raises(RefusedError, match="holds another search: seeds was 1, is 2"):
+    with pytest.raises(InputError, match="holds another search: seeds was 1, is 2"):
         tune(search(pack, tmp_path, seeds=2))
 
 
@@ -265,7 +265,7 @@ def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack: Path, tmp_path: P
 def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack: Path, tmp_path: Path) -> None:
     fine = scenario(pack)
     alone = replace(scenario(pack, "alone"), arrivals=fine.arrivals[:1])
-    with pytest.raises(RefusedError, match="scenario 'alone': the last stage has no old pairs"):
+    with pytest.raises(InputError, match="scenario 'alone': the last stage has no old pairs"):
         tune(search(pack, tmp_path, scenarios=(fine, alone)))
 
 

@@ -10,7 +10,7 @@ from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.scenario import Scenario, Stage, Strategy, Training
 from continual_mm.runs.opening import OpenedScenario
 from continual_mm.runs.tuning.plan import Plan, searched
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 CARD = DatasetCard(
     "mine",
@@ -74,8 +74,8 @@ def test_several_scenarios_lie_under_their_names_and_are_all_known() -> None:
 
 def test_what_lacks_something_to_weigh_is_named() -> None:
     empty = replace(OTHER, card=replace(CARD, items=(9, 0, 3)))
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         plan(ONE, empty).check()
-    (complaint,) = caught.value.complaints
-    assert complaint.place == "scenario 'other'"
-    assert "no validation items" in complaint.problem
+    (problem,) = caught.value.problems
+    assert problem.place == "scenario 'other'"
+    assert "no validation items" in problem.message

@@ -4,7 +4,7 @@ REFERENCE = 8
 """Bytes that a place in a container takes; what lies there stands in the file by itself."""
 
 _SHOWN = 200
-"""Characters of a name that a complaint repeats."""
+"""Characters of a name that a problem repeats."""
 
 _AMPLE = 8
 _SLACK = 1 << 20

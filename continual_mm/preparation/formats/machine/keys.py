@@ -56,5 +56,5 @@ def _is_part(value: object) -> bool:
 
 
 def kind(value: object) -> str:
-    """What a value is called in a complaint."""
+    """What a value is called in a problem."""
     return value.text if isinstance(value, Name | Unfinished) else type(value).__name__

@@ -68,7 +68,7 @@ _SURROGATES = "surrogatepass"
 
 
 def cut_short() -> FaultError:
-    """The complaint about a file that ends too early."""
+    """The problem about a file that ends too early."""
     return FaultError("is cut short: it ends in the middle of a value", "copy or write it again")
 
 

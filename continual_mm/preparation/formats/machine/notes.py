@@ -14,7 +14,7 @@ class Name:
     """A function or class that a pickle may name; the function or class itself is out of reach.
 
     Attributes:
-        text: The full name, for complaints.
+        text: The full name, for problems.
         make: What stands in for a call; None for what may only be named, as ``numpy.ndarray`` is.
     """
 
@@ -37,7 +37,7 @@ class Unfinished:
     """An object of which the pickle has yet to give the state.
 
     Attributes:
-        text: What it is, for complaints.
+        text: What it is, for problems.
         finish: Makes the object of its state.
         memo: Where the pickle remembers this, to find the finished object instead.
     """
@@ -48,5 +48,5 @@ class Unfinished:
 
 
 def misused(name: str) -> FaultError:
-    """The complaint about a call, or a state, that no honest program writes."""
+    """The problem about a call, or a state, that no honest program writes."""
     return FaultError(f"gives {name} arguments that it never has")

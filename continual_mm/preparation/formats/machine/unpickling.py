@@ -19,7 +19,7 @@ from continual_mm.preparation.formats.machine.storages import (
     read_zip,
 )
 from continual_mm.preparation.formats.machine.tensors import TENSORS
-from continual_mm.system.errors import Complaint, RefusedError
+from continual_mm.system.errors import InputError, Problem
 
 _ALLOWED: Mapping[tuple[str, str], Name] = MappingProxyType(
     {**PLAIN, **ARRAYS, **TENSORS, **ARROW, **FRAMES}
@@ -39,7 +39,7 @@ def load_pickle(path: Path) -> object:
         path: A pickle of any protocol, or a file of torch, zip or legacy.
 
     Raises:
-        RefusedError: If there is no such file, if it is damaged, or if it names any other function
+        InputError: If there is no such file, if it is damaged, or if it names any other function
             or class, which is told by its full name.
     """
     try:
@@ -54,11 +54,11 @@ def load_pickle(path: Path) -> object:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _run(data)
     except OSError as error:
-        raise RefusedError(
-            Complaint(str(path), f"cannot be opened: {error.strerror or error}")
+        raise InputError(
+            Problem(str(path), f"cannot be opened: {error.strerror or error}")
         ) from error
     except FaultError as fault:
-        raise RefusedError(Complaint(str(path), fault.problem, fault.remedy)) from fault
+        raise InputError(Problem(str(path), fault.problem, fault.remedy)) from fault
 
 
 def unpickled(data: bytes, *, place: str) -> object:
@@ -66,15 +66,15 @@ def unpickled(data: bytes, *, place: str) -> object:
 
     Args:
         data: The pickle.
-        place: Where it comes from, for the complaint.
+        place: Where it comes from, for the problem.
 
     Raises:
-        RefusedError: As there.
+        InputError: As there.
     """
     try:
         return _run(data)
     except FaultError as fault:
-        raise RefusedError(Complaint(place, fault.problem, fault.remedy)) from fault
+        raise InputError(Problem(place, fault.problem, fault.remedy)) from fault
 
 
 def _run(data: bytes | mmap.mmap) -> object:

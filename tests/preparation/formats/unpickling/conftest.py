@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from continual_mm.preparation.formats.machine.unpickling import unpickled
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 class Named:
@@ -97,10 +97,10 @@ def refusal() -> Callable[[bytes], str]:
     """Why a pickle is refused."""
 
     def told(data: bytes) -> str:
-        with pytest.raises(RefusedError) as caught:
+        with pytest.raises(InputError) as caught:
             unpickled(data, place="it")
-        (complaint,) = caught.value.complaints
-        assert complaint.place == "it"
-        return str(complaint)
+        (problem,) = caught.value.problems
+        assert problem.place == "it"
+        return str(problem)
 
     return told

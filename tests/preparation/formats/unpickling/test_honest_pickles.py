@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continual_mm.preparation.formats.machine.unpickling import load_pickle, unpickled
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -150,9 +150,9 @@ def test_missing_empty_and_other_files_are_one_clear_refusal_each(tmp_path: Path
         packed: "a zip archive that torch.save did not write",
     }
     for path, word in words.items():
-        with pytest.raises(RefusedError, match=word) as caught:
+        with pytest.raises(InputError, match=word) as caught:
             load_pickle(path)
-        assert len(caught.value.complaints) == 1
+        assert len(caught.value.problems) == 1
 
 
 CLIP = {"2d": np.zeros(3, np.float32), "audio": torch.zeros(2), "n": np.float32(1)}
@@ -168,5 +168,5 @@ def test_damaged_pickles_are_read_or_refused_and_nothing_else(data: st.DataObjec
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
         opened(bytes(damaged))
-    except RefusedError as refused:
-        assert len(refused.complaints) == 1
+    except InputError as refused:
+        assert len(refused.problems) == 1

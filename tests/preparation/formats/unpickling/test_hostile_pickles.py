@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from continual_mm.preparation.formats.machine.unpickling import load_pickle, unpickled
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -114,10 +114,10 @@ def test_a_hostile_pickle_is_refused_and_never_run(forge: Any, tmp_path: Path, a
     target = tmp_path / "was-run"
     path = tmp_path / "clips.pkl"
     path.write_bytes(ATTACKS[attack](forge, str(target)))
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         load_pickle(path)
-    (complaint,) = caught.value.complaints
-    assert complaint.place == str(path)
+    (problem,) = caught.value.problems
+    assert problem.place == str(path)
     assert not target.exists()
 
 
@@ -141,7 +141,7 @@ def test_a_hostile_file_of_torch_is_refused_and_never_run(
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     target, path = tmp_path / "was-run", tmp_path / "clips.pt"
     path.write_bytes(forge.saved(Malicious(str(target)), zipped=zipped))
-    with pytest.raises(RefusedError, match=r"mkdir, which is not opened"):
+    with pytest.raises(InputError, match=r"mkdir, which is not opened"):
         load_pickle(path)
     assert not target.exists()
     torch.load(path, weights_only=False)

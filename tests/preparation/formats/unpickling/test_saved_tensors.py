@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continual_mm.preparation.formats.machine.unpickling import load_pickle, unpickled
-from continual_mm.system.errors import RefusedError
+from continual_mm.system.errors import InputError
 
 
 def refused(path: Path, data: bytes) -> str:
     path.write_bytes(data)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(InputError) as caught:
         load_pickle(path)
-    (complaint,) = caught.value.complaints
-    return str(complaint)
+    (problem,) = caught.value.problems
+    return str(problem)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -145,7 +145,7 @@ def test_a_storage_within_a_pickle_holds_nothing_else(forge: Any) -> None:
         loaded = forge.Made(
             forge.Named("torch.storage", "_load_from_bytes"), forge.saved(thing, zipped=False)
         )
-        with pytest.raises(RefusedError):
+        with pytest.raises(InputError):
             unpickled(forge(loaded), place="it")
 
 
@@ -164,5 +164,5 @@ def test_damaged_files_of_torch_are_read_or_refused_and_nothing_else(
     path.write_bytes(damaged[: 1 + data.draw(places) % len(damaged)])
     try:
         load_pickle(path)
-    except RefusedError as refusal:
-        assert len(refusal.complaints) == 1
+    except InputError as refusal:
+        assert len(refusal.problems) == 1
