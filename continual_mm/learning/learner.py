@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from warnings import warn
 
 import torch
 from avalanche.core import BaseSGDPlugin
@@ -54,7 +55,7 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.stage = -1
         self.pairs: dict[int, tuple[Pair, ...]] = {}
         self.training = Training()
-        self.pace: dict[str, float] = {}
+        self.lr_scale: dict[str, float] = {}
         self.clusters: Clusters = clusters_of(space, seed=seed_for(seed, "clusters"))
         self.split = ""
         self.inside_stage = False
@@ -89,6 +90,17 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """
         towers: dict[Pair, dict[str, nn.Module]] = self.model.own
         return towers
+
+    @property
+    def pace(self) -> dict[str, float]:
+        """The former name of ``lr_scale``, which is returned."""
+        warn("Learner.pace is now called Learner.lr_scale", DeprecationWarning, stacklevel=2)
+        return self.lr_scale
+
+    @pace.setter
+    def pace(self, scales: dict[str, float]) -> None:
+        warn("Learner.pace is now called Learner.lr_scale", DeprecationWarning, stacklevel=2)
+        self.lr_scale = scales
 
     def parameters(self) -> dict[str, Parameter]:
         """All parameters by canonical name: the space's, and those of pairs' own towers."""
@@ -155,11 +167,11 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """
         kept = self.optimizer.state
         parameters = self.parameters()
-        paces = {value: self.pace.get(name, 1.0) for name, value in parameters.items()}
+        scales = {value: self.lr_scale.get(name, 1.0) for name, value in parameters.items()}
         trained = [value for value in parameters.values() if value.requires_grad]
         # torch refuses an empty optimiser; without a gradient the scale stays as it is.
         trained = trained or [self.space.log_scale]
-        self.optimizer = adam(trained, self.training.learning_rate, paces)
+        self.optimizer = adam(trained, self.training.learning_rate, scales)
         for parameter in parameters.values():
             if parameter in kept:
                 self.optimizer.state[parameter] = kept[parameter]
@@ -240,8 +252,8 @@ class Learner(StageLoop):
         terms: The step's loss terms by name, weighted.
         training: Settings of the stage.
         step: 0-based optimiser step of the stage.
-        pace: Canonical parameter name -> factor on its learning rate, 1 where not named. Plugins
-            set it in ``before_train_dataset_adaptation``; what is set stays until set anew.
+        lr_scale: Canonical parameter name -> factor on its learning rate, 1 where not named.
+            Plugins set it in ``before_train_dataset_adaptation``; it stays until set anew.
         clusters: Labels and centroids.
         split: What is being evaluated.
         inside_stage: Whether an evaluation interrupts a stage.
@@ -372,7 +384,7 @@ class Learner(StageLoop):
         from_zero = self.space.settings.reference
         rate = learning_rate(self.step, self.training, from_zero=from_zero)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["pace"]
+            group["lr"] = rate * group["lr_scale"]
         update(
             self.optimizer,
             self.scaler,

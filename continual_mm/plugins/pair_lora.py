@@ -179,7 +179,7 @@ class PairLora(Plugin):
             self._adapt(strategy, pair, (pair.first, pair.second))
         earlier = self._adapters.keys()
         self._adapters = _adapters(strategy)
-        strategy.pace |= dict.fromkeys(self._adapters.keys() - earlier, self.rate)
+        strategy.lr_scale |= dict.fromkeys(self._adapters.keys() - earlier, self.rate)
 
     def _make_again(self, learner: Learner, known: Iterable[Pair]) -> None:
         """The towers of finished stages that an earlier process trained."""

@@ -96,12 +96,12 @@ class Realign(Plugin):
     def _optimizer(self, learner: Learner) -> Optimizer:
         """Adam without a past, at a part of the stage's rate."""
         parameters = dict(named_parameters(learner.space))
-        paces = {value: learner.pace.get(name, 1.0) for name, value in parameters.items()}
+        scales = {value: learner.lr_scale.get(name, 1.0) for name, value in parameters.items()}
         trained = [value for value in parameters.values() if value.requires_grad]
         trained = trained or [learner.space.log_scale]
-        optimizer = adam(trained, 0.0, paces)
+        optimizer = adam(trained, 0.0, scales)
         for group in optimizer.param_groups:
-            group["lr"] = self.rate * learner.training.learning_rate * group["pace"]
+            group["lr"] = self.rate * learner.training.learning_rate * group["lr_scale"]
         return optimizer
 
     def state(self) -> dict[str, Tensor]:

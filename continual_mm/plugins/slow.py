@@ -26,4 +26,4 @@ class Slow(Plugin):
         """Slow down what is there before anything arrives."""
         for name, _ in named_parameters(strategy.space):
             if modality_of(name) is not None:
-                strategy.pace[name] = self.ratio
+                strategy.lr_scale[name] = self.ratio

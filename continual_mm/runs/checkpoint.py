@@ -63,7 +63,7 @@ def save(
             "space": learner.space.describe(),
             "clock": {counter: getattr(learner.clock, counter) for counter in CLOCK},
             "scaler": learner.scaler.state_dict(),
-            "pace": learner.pace,
+            "pace": learner.lr_scale,
             "notes": dict(notes),
             "sha256": {name: checksum(temporary / name) for name in (SPACE, STATE)},
         }
@@ -119,7 +119,7 @@ def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> di
     for counter in CLOCK:
         setattr(learner.clock, counter, contents["clock"][counter])
     learner.scaler.load_state_dict(contents["scaler"])
-    learner.pace = dict(contents.get("pace", {}))  # earlier checkpoints know of none
+    learner.lr_scale = dict(contents.get("pace", {}))  # earlier checkpoints know of none
     notes: dict[str, Any] = contents["notes"]
     return notes
 

@@ -17,10 +17,10 @@ def brief(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"stages": stages})
 
 
-def names_by_pace(learner: Learner) -> dict[float, set[str]]:
+def names_by_scale(learner: Learner) -> dict[float, set[str]]:
     names = {parameter: name for name, parameter in named_parameters(learner.space)}
     return {
-        group["pace"]: {names[parameter] for parameter in group["params"]}
+        group["lr_scale"]: {names[parameter] for parameter in group["params"]}
         for group in learner.optimizer.param_groups
     }
 
@@ -73,11 +73,11 @@ def test_with_ratio_zero_old_towers_stay_bit_for_bit_while_all_else_learns(
 
 def test_what_arrived_last_is_slow_at_the_next_stage(trained):
     learner = trained(Slow(ratio=0.5), stages=2)
-    assert {modality_of(n) for n in names_by_pace(learner)[0.5]} == {"video", "audio"}
-    assert {modality_of(n) for n in names_by_pace(learner)[1.0]} == {"text", None}
+    assert {modality_of(n) for n in names_by_scale(learner)[0.5]} == {"video", "audio"}
+    assert {modality_of(n) for n in names_by_scale(learner)[1.0]} == {"text", None}
     learner = trained(Slow(ratio=0.5), stages=3)
-    assert {modality_of(n) for n in names_by_pace(learner)[0.5]} == {"video", "audio", "text"}
-    assert {modality_of(n) for n in names_by_pace(learner)[1.0]} == {"depth", None}
+    assert {modality_of(n) for n in names_by_scale(learner)[0.5]} == {"video", "audio", "text"}
+    assert {modality_of(n) for n in names_by_scale(learner)[1.0]} == {"depth", None}
 
 
 def test_moments_survive_the_division_into_groups(trained):
@@ -93,7 +93,7 @@ def test_moments_survive_the_division_into_groups(trained):
 
 def test_towers_that_wait_for_a_warm_up_are_slow_afterwards(trained, values, same):
     learner = trained(Warmup(share=0.5), Slow(ratio=0.5))
-    assert {modality_of(n) for n in names_by_pace(learner)[0.5]} == {"video", "audio"}
+    assert {modality_of(n) for n in names_by_scale(learner)[0.5]} == {"video", "audio"}
     other = trained(Slow(ratio=0.5), Warmup(share=0.5))
     assert same(values(learner), values(other))
 
@@ -102,3 +102,12 @@ def test_towers_that_wait_for_a_warm_up_are_slow_afterwards(trained, values, sam
 def test_a_ratio_outside_zero_to_one_is_refused(ratio):
     with pytest.raises(ValueError, match=r"slow\.ratio = .*: give a number from 0 to 1"):
         Slow(ratio=ratio)
+
+
+def test_the_former_name_of_the_scales_still_works_and_warns(trained):
+    learner = trained(Slow(), stages=2)
+    with pytest.warns(DeprecationWarning, match="lr_scale"):
+        assert learner.pace is learner.lr_scale
+    with pytest.warns(DeprecationWarning, match="lr_scale"):
+        learner.pace = {"log_scale": 0.5}
+    assert learner.lr_scale == {"log_scale": 0.5}

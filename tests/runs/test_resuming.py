@@ -108,26 +108,26 @@ OUTSIDE = """
 from avalanche.core import BaseSGDPlugin
 from continual_mm import Plugin
 
-class Paced(Plugin):
+class Scaled(Plugin):
     def before_train_dataset_adaptation(self, strategy, *args, **kwargs):
         if strategy.stage == 0:  # set once; as the learner promises, it stays
-            strategy.pace = {name: 0.1 for name, _ in strategy.space.named_parameters()}
+            strategy.lr_scale = {name: 0.1 for name, _ in strategy.space.named_parameters()}
 
 class Short(BaseSGDPlugin):
     def before_backward(self, strategy, *args, **kwargs):
         squares = sum(value.square().sum() for value in strategy.space.parameters())
         strategy.add_term("short", squares, weight=0.1)
 """
-ENTRIES = "[continual_mm.plugins]\npaced = outside_paced:Paced\nshort = outside_paced:Short\n"
+ENTRIES = "[continual_mm.plugins]\nscaled = outside_scaled:Scaled\nshort = outside_scaled:Short\n"
 
 
-@pytest.mark.parametrize("name", ["paced", "short"])
+@pytest.mark.parametrize("name", ["scaled", "short"])
 def test_a_plugin_of_ones_own_need_not_know_of_checkpoints(name, dataset, tmp_path, monkeypatch):
-    package = tmp_path / "installed" / "outside_paced-1.0.dist-info"
+    package = tmp_path / "installed" / "outside_scaled-1.0.dist-info"
     package.mkdir(parents=True)
-    (package / "METADATA").write_text("Name: outside-paced\nVersion: 1.0\n")
+    (package / "METADATA").write_text("Name: outside-scaled\nVersion: 1.0\n")
     (package / "entry_points.txt").write_text(ENTRIES)
-    (package.parent / "outside_paced.py").write_text(OUTSIDE)
+    (package.parent / "outside_scaled.py").write_text(OUTSIDE)
     monkeypatch.syspath_prepend(str(package.parent))
     stages = (Stage(add=("video", "audio")), Stage(add=("text",)), Stage(add=("smell",)))
     strategy = Strategy(name=name, plugins={name: {}})
