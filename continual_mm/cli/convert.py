@@ -10,7 +10,7 @@ import click
 from continual_mm.cli import terminal
 from continual_mm.cli.conversion import Conversion, check_new
 from continual_mm.cli.options import A_PATH
-from continual_mm.data import cards as shelf
+from continual_mm.data.cards import published_folder, steps_of
 from continual_mm.definitions.modality import SPLITS
 from continual_mm.preparation.formats.machine.fault import shown
 from continual_mm.system.errors import InputError, Problem
@@ -25,7 +25,7 @@ to_option = click.option(
     required=True,
     help="A new folder for a store, or an .npz file for a pack.",
 )
-to_shelf_option = click.option(
+to_data_folder_option = click.option(
     "--to",
     "target",
     type=A_PATH,
@@ -90,7 +90,7 @@ def convert() -> None:
 )
 @click.option("--validation", type=A_SHARE, default=0.001, show_default=True)
 @click.option("--test", type=A_SHARE, default=0.001, show_default=True)
-@published(to_shelf_option)
+@published(to_data_folder_option)
 def howto100m(
     paths: Path,
     captions: Path,
@@ -104,7 +104,7 @@ def howto100m(
 
     Videos' features are stored once; of the videos, shares are held out by their names.
     """
-    target = target or shelf.place_of("howto100m")
+    target = target or published_folder("howto100m")
     _check_folder(target, "HowTo100M")
     shares = {name: how.pop(name) for name in ("validation", "test")}
     with Conversion(target, **how) as conversion:
@@ -163,7 +163,7 @@ def _held_out(listed: Sequence[str], shares: Any, is_there: Callable[[str], bool
 @click.option("--videos", type=A_PATH, required=True, help="videos_val.csv.")
 @click.option("--features", type=A_PATH, required=True, help="Folder of ID_2d.npz and ID_3d.npz.")
 @click.option("--audio", type=A_PATH, help="Folder of ID_spec.npz, if another.")
-@published(to_shelf_option)
+@published(to_data_folder_option)
 def crosstask(
     annotations: Path,
     tasks: Path,
@@ -178,9 +178,9 @@ def crosstask(
     Every second of a video is an item, and every step of a task. When which step is shown goes
     into TARGET.steps.csv, and a [[protocol]] for scenarios is printed.
     """
-    place = target or shelf.place_of("crosstask")
+    place = target or published_folder("crosstask")
     _check_folder(place, "CrossTask")
-    shown = shelf.steps_of(place)
+    shown = steps_of(place)
     from continual_mm.preparation.formats import crosstask
 
     files, writing = crosstask, crosstask
@@ -214,7 +214,7 @@ def crosstask(
 
 
 def _steps_protocol(target: Path | None, shown: Path) -> str:
-    """A table to paste; what lies on the shelf is found by its name."""
+    """A table to paste; what lies in the data folder is found by its name."""
     dataset = "crosstask" if target is None else str(target.absolute())
     lines = [
         "[[protocol]]",
@@ -243,7 +243,7 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
     @click.option("--train", type=A_PATH, help="The pickle of training clips.")
     @click.option("--test", type=A_PATH, help="The pickle of test clips.")
     @validation_option
-    @published(to_shelf_option)
+    @published(to_data_folder_option)
     def command(
         train: Path | None, test: Path | None, target: Path | None, validation: float, **how: Any
     ) -> None:
@@ -254,7 +254,7 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
         given = [(path, getattr(files, form), split) for path, form, split in forms if path]
         if not given:
             raise InputError(Problem(name, "there is nothing to read", "give --train or --test"))
-        with Conversion(target or shelf.place_of(name), **how) as conversion:
+        with Conversion(target or published_folder(name), **how) as conversion:
             words, recipe = conversion.vectors(), conversion.recipe()
             opened = [files.open_clips(path, form, split=split) for path, form, split in given]
             records = (
@@ -311,12 +311,12 @@ def _actions(name: str) -> click.Command:
     @click.command(name.lower(), help=told, short_help=told.split(".")[0] + ".")
     @click.argument("file", type=A_PATH)
     @validation_option
-    @published(to_shelf_option)
+    @published(to_data_folder_option)
     def command(file: Path, target: Path | None, validation: float, **how: Any) -> None:
         from continual_mm.preparation.formats import clip_pickles
 
         files, classes = clip_pickles, clip_pickles
-        with Conversion(target or shelf.place_of(name.lower()), **how) as conversion:
+        with Conversion(target or published_folder(name.lower()), **how) as conversion:
             opened = files.open_actions(file, getattr(files, name))
             words, recipe = conversion.vectors(), conversion.recipe()
             records = classes.with_class_names(opened, words, recipe, conversion.report)

@@ -8,8 +8,8 @@ import click
 
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_PATH, DEMO_SCENARIO
-from continual_mm.data import cards as shelf
 from continual_mm.data import registry as datasets
+from continual_mm.data.cards import PUBLISHED, is_converted, missing_published, published_folder
 from continual_mm.definitions import catalog
 from continual_mm.plugins import registry as built_in
 from continual_mm.plugins import registry as plugins
@@ -56,8 +56,8 @@ def _list_towers() -> None:
 def _list_datasets() -> None:
     cards = [(name, datasets.card(name)) for name in datasets.REGISTERED]
     rows = [(name, f"{card.items}  {', '.join(card.names)}") for name, card in cards]
-    for name, card in shelf.PUBLISHED.items():
-        here = f"in {shelf.place_of(name)}" if shelf.is_here(name) else "not here yet"
+    for name, card in PUBLISHED.items():
+        here = f"in {published_folder(name)}" if is_converted(name) else "not here yet"
         rows.append((name, f"{here}  {', '.join(card.names)}"))
     terminal.print_rows(("dataset", "(train, validation, test) items, modalities"), rows)
 
@@ -98,7 +98,7 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
         else:
             terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.shelf]}")
             if entry.shelf == "scenarios":
-                for lacking in shelf.absent(checked.scenario.datasets):
+                for lacking in missing_published(checked.scenario.datasets):
                     terminal.out.print(f"  before it can run: {lacking}")
                 from continual_mm.evaluation.checks import strangers
 

@@ -9,7 +9,7 @@ import click
 from continual_mm.cli import results as cli_results
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_COUNT, DEMO_SCENARIO, out_option, training_options
-from continual_mm.data import cards as shelf
+from continual_mm.data.cards import missing_published
 from continual_mm.definitions import catalog
 from continual_mm.system.errors import InputError
 
@@ -65,7 +65,7 @@ def definitions(
     opened = opening.open_scenarios(wanted, given)
     entries = [catalog.find("strategies", name) for name in strategies]
     chosen = opening.open_strategies(entries, given)
-    if lacking := shelf.absent(name for one in opened for name in one.scenario.datasets):
+    if lacking := missing_published(name for one in opened for name in one.scenario.datasets):
         raise InputError(lacking)
     for one in opened:
         from continual_mm.evaluation.checks import strangers

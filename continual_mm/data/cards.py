@@ -43,7 +43,7 @@ PUBLISHED: Mapping[str, DatasetCard] = MappingProxyType(
 """Their cards as published, which count as long as they are not there; items are not known then."""
 
 
-def place_of(name: str) -> Path:
+def published_folder(name: str) -> Path:
     """The folder of the store that a published dataset is converted to."""
     folder = os.environ.get(DATA_VARIABLE)
     return (Path(folder) if folder else user_data_path("continual_mm")) / name
@@ -54,29 +54,31 @@ def steps_of(store: Path) -> Path:
     return store.with_name(f"{store.name}.steps.csv")
 
 
-def is_here(name: str) -> bool:
+def is_converted(name: str) -> bool:
     """Whether a published dataset has been converted."""
-    return (place_of(name) / FORM).is_file()
+    return (published_folder(name) / FORM).is_file()
 
 
-def brought(name: str) -> Path:
+def converted_store(name: str) -> Path:
     """The store of a published dataset.
 
     Raises:
         InputError: If it has not been converted.
     """
-    if found := absent([name]):
+    if found := missing_published([name]):
         raise InputError(found)
-    return place_of(name)
+    return published_folder(name)
 
 
-def absent(names: Iterable[str]) -> list[Problem]:
+def missing_published(names: Iterable[str]) -> list[Problem]:
     """A problem about each published dataset among some names that has not been converted."""
-    lacking = [name for name in dict.fromkeys(names) if name in PUBLISHED and not is_here(name)]
+    lacking = [
+        name for name in dict.fromkeys(names) if name in PUBLISHED and not is_converted(name)
+    ]
     return [
         Problem(
             f"dataset '{name}'",
-            f"is not in {place_of(name)}",
+            f"is not in {published_folder(name)}",
             f"convert the published files: continual-mm data convert {name} --help",
         )
         for name in lacking

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from continual_mm.data import cards as shelf
+from continual_mm.data.cards import FORM, PUBLISHED, converted_store, is_converted
 from continual_mm.data.recognise import recognised
 from continual_mm.definitions.modality import SPLITS, DatasetCard
 from continual_mm.system.errors import InputError, Problem
@@ -69,8 +69,8 @@ def card(
     if registered := REGISTERED.get(name_or_path):
         known: DatasetCard = _imported(registered.card)
         return known
-    if name_or_path in shelf.PUBLISHED and not shelf.is_here(name_or_path):
-        return shelf.PUBLISHED[name_or_path]
+    if name_or_path in PUBLISHED and not is_converted(name_or_path):
+        return PUBLISHED[name_or_path]
     path = _existing(name_or_path, folder)
     source = f"{_STORE}.form:read_store_card" if path.is_dir() else f"{_PACK}:read_card"
     read_card: Callable[..., DatasetCard] = _imported(source)
@@ -119,10 +119,10 @@ def _imported(reference: str) -> Any:
 
 def _existing(name_or_path: str, folder: Path | None) -> Path:
     """The file or folder of a dataset; of what is neither pack nor store, a store is made first."""
-    if name_or_path in shelf.PUBLISHED:
-        return shelf.brought(name_or_path)
+    if name_or_path in PUBLISHED:
+        return converted_store(name_or_path)
     path = (folder or Path()) / Path(name_or_path).expanduser()
-    foreign = path.is_dir() and not (path / shelf.FORM).exists()
+    foreign = path.is_dir() and not (path / FORM).exists()
     if (foreign or path.is_file()) and (problem := recognised(path)):
         raise InputError(problem)
     if foreign or name_or_path.startswith(_PREFIX):
@@ -130,8 +130,8 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
         return cached_store(name_or_path, folder)
     if path.exists():
         return path
-    close = get_close_matches(name_or_path, [*REGISTERED, *shelf.PUBLISHED], n=1)
-    names = ", ".join([*REGISTERED, *shelf.PUBLISHED])
+    close = get_close_matches(name_or_path, [*REGISTERED, *PUBLISHED], n=1)
+    names = ", ".join([*REGISTERED, *PUBLISHED])
     kinds = "give a registered name, an .npz file, a store, or hf:owner/name"
     raise InputError(
         Problem(

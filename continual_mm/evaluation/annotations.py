@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from continual_mm.data import cards as shelf
+from continual_mm.data.cards import PUBLISHED, published_folder, steps_of
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.system.errors import InputError, Problem
 
@@ -43,8 +43,8 @@ def annotations_of(protocol: Protocol, folder: str) -> Path:
     if protocol.annotations:
         return protocol.annotations_file(folder)
     name = protocol.dataset
-    known = name in shelf.PUBLISHED
-    return shelf.steps_of(shelf.place_of(name) if known else Path(folder) / Path(name).expanduser())
+    known = name in PUBLISHED
+    return steps_of(published_folder(name) if known else Path(folder) / Path(name).expanduser())
 
 
 def read_annotations(path: Path) -> tuple[Interval, ...]:

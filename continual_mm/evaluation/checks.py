@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from continual_mm.data import cards as shelf
 from continual_mm.data import registry as datasets
+from continual_mm.data.cards import missing_published
 from continual_mm.definitions.modality import DatasetCard, Modality
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.annotations import annotations_of, read_annotations
@@ -40,7 +40,7 @@ def protocol_misfits(
             found = None
         problems += misfits(protocol, found, known, place, trained=card)
         # What comes with a published dataset that is not here is not missed before the dataset is.
-        if protocol.annotations or not shelf.absent([protocol.dataset]):
+        if protocol.annotations or not missing_published([protocol.dataset]):
             problems += _about_annotations(protocol, scenario, place)
     return problems
 
