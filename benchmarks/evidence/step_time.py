@@ -25,7 +25,7 @@ from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
 from continual_mm.runs.run import run
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import written
+from continual_mm.system.files import atomic_write
 
 PLAIN = "naive"
 NAME = "step_times.csv"
@@ -120,7 +120,7 @@ def main(given: Sequence[str] | None = None) -> int:
         for one in chosen(Plan(asked.plan), ("full", "elsewhere"), asked.data)
     ]
     text = as_csv(measured(planned, asked.rounds))
-    with written(asked.results / NAME) as temporary:
+    with atomic_write(asked.results / NAME) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"written: {asked.results / NAME}")
     return 0

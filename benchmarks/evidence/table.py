@@ -19,7 +19,7 @@ from continual_mm.comparison.estimates import Estimate
 from continual_mm.comparison.exported import read_exported
 from continual_mm.comparison.finished import FinishedRun
 from continual_mm.system.errors import InputError
-from continual_mm.system.files import written
+from continual_mm.system.files import atomic_write
 
 REFERENCES = ("recommended_128", "recommended", "recommended_32", "naive")
 """Whom differences are taken to: the first that is there."""
@@ -166,7 +166,7 @@ def write(plan: Plan, folder: Path) -> None:
         ("README.md", "\n\n".join(pages) + "\n"),
         ("summary.csv", text.getvalue()),
     ):
-        with written(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(contents, encoding="utf-8")
 
 

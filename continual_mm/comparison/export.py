@@ -29,7 +29,7 @@ from continual_mm.comparison.exported import (
 from continual_mm.comparison.finished import FinishedRun, ranked_stages
 from continual_mm.comparison.run_table import HEADINGS, table
 from continual_mm.system.errors import InputError, Problem, first_few
-from continual_mm.system.files import clear_temporary, locked, write_json, written
+from continual_mm.system.files import atomic_write, locked, remove_temporary, write_json
 
 LOCK = "export.lock"
 """The file in the folder that the process holds which adds to it."""
@@ -84,7 +84,7 @@ def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
     """
     merge([], runs, force=force)  # what contradicts itself leaves no folder behind
     with _alone(to):
-        clear_temporary(to)
+        remove_temporary(to)
         merged = merge(exported(to), runs, force=force)
         write(merged.runs, to)
     return merged
@@ -199,14 +199,14 @@ def write(runs: Sequence[FinishedRun], to: Path) -> None:
         InputError: If runs do not belong together.
     """
     groups = grouped(runs)
-    with written(to / UNFINISHED):
+    with atomic_write(to / UNFINISHED):
         pass
     _write_archive(to / RANKS, _arrays(groups))
     write_json(to / DEFINITIONS, _definitions(groups))
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerows([HEADINGS, *table([run for known in groups.values() for run in _all(known)])])
-    with written(to / ROWS) as temporary:
+    with atomic_write(to / ROWS) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
     (to / UNFINISHED).unlink()
 
@@ -278,7 +278,7 @@ def _small(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _write_archive(path: Path, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
-    with written(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in sorted(arrays, key=lambda named: named[0]):
             member = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
             member.create_system, member.external_attr = 3, 0o644 << 16

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from continual_mm.comparison.compare import Comparison, Row, ScenarioReport
 from continual_mm.comparison.estimates import Estimate
 from continual_mm.runs.records import Role
-from continual_mm.system.files import written
+from continual_mm.system.files import atomic_write
 
 _DOTS_PER_INCH = 140
 _WIDTH = 10.0
@@ -60,7 +60,7 @@ def draw(comparison: Comparison, scenario: str, path: Path) -> None:
         scenario: One of its scenarios.
         path: The file; it appears whole or not at all.
     """
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         plot(comparison, scenario).savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
 
 

@@ -6,13 +6,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.files import atomic_write
 
 CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
 """Environment variable that names another cache folder than the user's."""
@@ -57,8 +57,8 @@ def cached_pack(
     path = folder / f"{name}.npz"
     if not _is_whole(path, modalities):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(path, make())
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **make())
         except OSError as error:
             raise no_cache(folder, error) from error
     return path
@@ -68,17 +68,6 @@ def no_cache(folder: Path, error: OSError) -> InputError:
     """The refusal where the cache folder cannot be written."""
     remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
     return InputError(Problem(str(folder), f"no cache ({error})", remedy))
-
-
-def _write(path: Path, pack: Mapping[str, NDArray[np.generic]]) -> None:
-    with NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            np.savez(file, allow_pickle=False, **pack)
-        except BaseException:
-            temporary.unlink()
-            raise
-    temporary.replace(path)
 
 
 def _is_whole(path: Path, modalities: Collection[str]) -> bool:

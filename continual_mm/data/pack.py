@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
@@ -21,6 +20,7 @@ from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.schema import KIND, SPLIT_NUMBERS, Schema, check_split, read_schema
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
+from continual_mm.system.files import atomic_write
 
 PROVENANCE = "provenance"
 """The column, of one text in JSON, that says how published files were converted into a pack."""
@@ -113,16 +113,8 @@ def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) ->
     Raises:
         ValueError: If an array holds Python objects, or rows of different shapes.
     """
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{uuid4().hex}")
-    try:
-        with unfinished.open("xb") as stream:
-            _write(stream, arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_write(Path(path)) as temporary, temporary.open("wb") as stream:
+        _write(stream, arrays)
 
 
 def provenance_column(provenance: Provenance | None) -> dict[str, NDArray[Any]]:

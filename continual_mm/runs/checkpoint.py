@@ -14,7 +14,7 @@ from continual_mm.learning.learner import Learner
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import checksum, read_json, write_json, written_folder
+from continual_mm.system.files import atomic_folder, checksum, read_json, write_json
 
 FORMAT = 2
 SPACE, STATE, NOTES = "space.safetensors", "state.safetensors", "state.json"
@@ -54,7 +54,7 @@ def save(
     Raises:
         InputError: If what was written cannot be read back: the disk is at fault.
     """
-    with written_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         _save(temporary / SPACE, learner.space.state_dict())
         _save(temporary / STATE, _state(learner, keepers))
         contents = {

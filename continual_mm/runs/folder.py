@@ -22,12 +22,12 @@ from continual_mm.runs.origin import origin_of, weights_file
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
     LOCK,
+    atomic_write,
     checksum,
-    clear_temporary,
     locked,
     read_json,
+    remove_temporary,
     write_json,
-    written,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class RunFolder:
     def clear_unfinished(self) -> None:
         """Remove what a killed process had begun to write."""
         for place in (self.path, self.path / "checkpoints", self.path / "ranks"):
-            clear_temporary(place)
+            remove_temporary(place)
 
     @property
     def finished(self) -> bool:
@@ -169,7 +169,7 @@ class RunFolder:
                 if answers.groups:
                     arrays[f"{place}/groups"] = np.array(answers.groups)
         path = self.path / "ranks" / f"stage-{stage}.npz"
-        with written(path) as temporary, temporary.open("wb") as stream:
+        with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 

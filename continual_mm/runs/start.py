@@ -22,7 +22,7 @@ from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Tower
 from continual_mm.system.errors import InputError, Problem, suggestion
-from continual_mm.system.files import written
+from continual_mm.system.files import atomic_write
 
 PUBLISHED = {
     Kind.VECTOR: "video",
@@ -191,7 +191,7 @@ def released_tower(path: str | Path, tower: str) -> dict[str, Tensor]:
 def save_released(space: JointSpace, path: str | Path, towers: Mapping[str, str] = TOWERS) -> None:
     """Write the towers of a space in reference mode as safetensors, under the published names."""
     tensors = published.published_state(space, towers)
-    with written(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
 
 

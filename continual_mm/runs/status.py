@@ -20,7 +20,7 @@ from pydantic import Field
 from continual_mm.runs import folder as failure
 from continual_mm.runs import records
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import LOCK, held
+from continual_mm.system.files import LOCK, is_locked
 
 
 def is_run(files: Iterable[str]) -> bool:
@@ -158,7 +158,7 @@ class _Reader:
         stage, step, checkpoint = self._last_checkpoint()
         failed = None if finished else self._if_there(records.Failure, failure.FILE)
         seconds = self._seconds(finished, checkpoint)
-        state: State = "running" if held(self._folder / LOCK) else "stopped"
+        state: State = "running" if is_locked(self._folder / LOCK) else "stopped"
         if self._damage:
             state = "damaged"
         elif finished or failed:

@@ -1,35 +1,37 @@
-"""Files that are either whole or not there, and JSON without surprises."""
+"""Files and folders that are complete or absent, locks between processes, and JSON."""
 
-import fcntl
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from uuid import uuid4
+
+from filelock import lock_descriptor
 
 from continual_mm.system.errors import InputError, Problem
 
 LOCK = "run.lock"
-"""The file in a run's folder that the process at work holds."""
+"""The file in a run's folder that the process at work locks."""
 TEMPORARY = ".writing-"
 """How the names of files begin that are not complete yet."""
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_beside(path)
     try:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         yield temporary
+        # Some writers make the file anew, for its owner only.
+        temporary.chmod(mode)
         _flush(temporary)
-        temporary.chmod(0o644)
         temporary.replace(path)
         _flush(path.parent)
     finally:
@@ -37,16 +39,14 @@ def written(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def written_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY))
+    temporary = _temporary_beside(path)
     try:
+        temporary.mkdir()
         yield temporary
-        for file in temporary.iterdir():
-            _flush(file)
-        _flush(temporary)
-        temporary.chmod(0o755)
+        _flush_folder(temporary)
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
@@ -55,8 +55,35 @@ def written_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def clear_temporary(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder."""
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """As :func:`atomic_folder`, but ``path`` must not exist, and one process at a time writes it.
+
+    What a killed process left behind is removed by the next one that writes the same folder.
+
+    Raises:
+        InputError: If the folder exists, if another process is writing it, or if nothing can be
+            written there.
+    """
+    _check_absent(path)
+    with write_lock(path):
+        # Whoever held the lock before may have finished just now.
+        _check_absent(path)
+        temporary = path.with_name(f".{path.name}.unfinished")
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            with write_errors(str(path)):
+                temporary.mkdir()
+            yield temporary
+            with write_errors(str(path)):
+                _flush_folder(temporary)
+                temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes left incomplete in a folder."""
     for path in folder.glob(f"{TEMPORARY}*"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -66,56 +93,69 @@ def clear_temporary(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only process inside the block; the lock goes with the process, however it ends.
+    """Be the only process inside the block; the lock is released however the process ends.
+
+    Args:
+        path: The lock's file, in the folder that is locked; it stays.
 
     Raises:
         InputError: If another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            problem = "another process is at work in this folder"
-            remedy = "wait for it, or choose another folder"
-            raise InputError(Problem(str(path.parent), problem, remedy)) from error
+    with _lock_file(path, path.parent):
         yield
 
 
-def held(path: Path) -> bool:
-    """Whether a process is inside a block that :func:`locked` guards."""
+@contextmanager
+def write_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the only process that writes ``path``; the lock is released however the process ends.
+
+    Args:
+        path: A file or folder; the lock's file lies beside it during the block.
+        wait: Until other processes have released the lock.
+
+    Raises:
+        InputError: If another process holds the lock, or if nothing can be written there.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with write_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock_file(lock, path, wait=wait)
+    with file:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process is inside a block that :func:`locked` guards; nothing is written."""
     try:
-        with path.open("r") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with path.open("r") as file:
+            return not lock_descriptor(file.fileno(), blocking=False)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False
 
 
-def _flush(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+@contextmanager
+def write_errors(target: str) -> Iterator[None]:
+    """Report errors of the operating system in the block as a failure to write a target.
+
+    Raises:
+        InputError: If there is one.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        raise InputError(Problem(target, problem, "make room, or choose another place")) from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people: indented, sorted as given, NaN as null."""
-    with written(path) as temporary:
-        text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    """Write indented JSON with keys in the order given, NaN as null."""
+    with atomic_write(path) as temporary:
+        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value != value:
-        return None
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path) -> Any:
@@ -140,74 +180,50 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def writing(target: str) -> Iterator[None]:
-    """A block that writes to a target, and does nothing else that the system may refuse.
-
-    Raises:
-        InputError: If it does.
-    """
-    try:
-        yield
-    except OSError as error:
-        problem = f"cannot be written: {error.strerror or error}"
-        raise InputError(Problem(target, problem, "make room, or choose another place")) from error
+def _temporary_beside(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY}{uuid4().hex}")
 
 
-@contextmanager
-def unfinished(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` that takes its place when the block ends without error.
-
-    What a killed process left of such a folder is removed by the next one that wants it.
-
-    Raises:
-        InputError: If the target is there already, if another process is about to make it, or
-            if nothing can be written there.
-    """
-    _check_free(target)
-    with writing(str(target)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(_lock_of(target), os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        _hold(lock, target)
-        yield from _made(target)
-    finally:
-        os.close(lock)
-
-
-def _check_free(target: Path) -> None:
-    # A link that leads nowhere is there, too.
-    if os.path.lexists(target):
+def _check_absent(path: Path) -> None:
+    # A dangling link exists, too.
+    if os.path.lexists(path):
         remedy = "remove it, or choose another folder"
-        raise InputError(Problem(str(target), "is there already", remedy))
+        raise InputError(Problem(str(path), "is there already", remedy))
 
 
-def _made(target: Path) -> Iterator[Path]:
-    folder = target.with_name(f".{target.name}.unfinished")
+def _lock_file(lock: Path, subject: Path, *, wait: bool = False) -> IO[str]:
+    """A lock's file, opened and locked until it is closed."""
+    while True:
+        file = lock.open("w")
+        if not lock_descriptor(file.fileno(), blocking=wait):
+            file.close()
+            problem = "is being written by another process"
+            remedy = "wait for it, or choose another place"
+            raise InputError(Problem(str(subject), problem, remedy))
+        # The process that held the lock may have removed the file that was opened here.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        file.close()
+
+
+def _flush_folder(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        # Whoever held the lock before may have made it just now.
-        _check_free(target)
-        shutil.rmtree(folder, ignore_errors=True)
-        with writing(str(target)):
-            folder.mkdir()
-        yield folder
-        with writing(str(target)):
-            folder.replace(target)
+        os.fsync(handle)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _lock_of(target).unlink(missing_ok=True)
+        os.close(handle)
 
 
-def _lock_of(target: Path) -> Path:
-    return target.with_name(f".{target.name}.lock")
-
-
-def _hold(lock: int, target: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held it before may have removed the file that was opened here.
-        if not os.path.samestat(os.fstat(lock), _lock_of(target).stat()):
-            raise BlockingIOError
-    except (BlockingIOError, FileNotFoundError) as error:
-        problem = "is being written by another process"
-        raise InputError(Problem(str(target), problem, "wait for it")) from error
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, dict):
+        return {str(key): _without_nan(inner) for key, inner in value.items()}
+    return [_without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -15,7 +15,7 @@ from continual_mm.data.store.form import DType, ModalityForm, described
 from continual_mm.data.store.records import Faults, RowMaker, check_occurrence, said_of, with_times
 from continual_mm.definitions.modality import SPLITS, Modality, Provenance
 from continual_mm.system.errors import Problem, first_few
-from continual_mm.system.files import writing
+from continual_mm.system.files import write_errors
 
 
 def write_pack_from(
@@ -63,7 +63,7 @@ def write_pack_from(
     }
     for modality in with_times(modalities, maker.times):
         arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
-    with writing(str(path)):
+    with write_errors(str(path)):
         write_pack(path, arrays | provenance_column(provenance))
 
 

@@ -47,7 +47,7 @@ from continual_mm.data.store.table import StoredTable, StoredTexts
 from continual_mm.data.store.words import write_words
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
 from continual_mm.system.errors import InputError, Problem, first_few
-from continual_mm.system.files import unfinished, writing
+from continual_mm.system.files import new_folder, write_errors
 
 _SMALLEST = float(np.finfo(np.float16).smallest_normal)
 """Below it float16 loses digit after digit, down to nothing."""
@@ -207,7 +207,7 @@ def store_writer(
         InputError: With everything that is wrong, items named.
     """
     target = Path(folder)
-    with unfinished(target) as place:
+    with new_folder(target) as place:
         faults = Faults(str(target), left_out)
         modalities = described(layout, str(target), dtype)
         kept = ProvenanceForm.of(provenance)
@@ -251,7 +251,7 @@ class StoreWriter:
         self._measured = Measured(draft.modalities)
         for one in layout:
             if isinstance(one, Words):
-                with writing(faults.source):
+                with write_errors(faults.source):
                     write_words(draft.folder, one, draft.dtype, self._digest, faults)
         faults.refuse()
 
@@ -285,7 +285,7 @@ class StoreWriter:
         for part, features in self._parts.items():
             self._rows.lengths[part].append(len(row[part]) // features)
         fields = recording_fields(self._draft.modalities, self._draft.dtype)
-        with writing(self._faults.source):
+        with write_errors(self._faults.source):
             self._table("recordings", fields).add(row)
         return number
 
@@ -312,7 +312,7 @@ class StoreWriter:
                 self._training_groups.add(row["group"])
         columns = self._rows.columns or ()
         fields = item_fields(columns, self._draft.modalities, self._draft.dtype)
-        with writing(self._faults.source):
+        with write_errors(self._faults.source):
             self._table("items", fields).add(row)
 
     def finish(self) -> DatasetCard:
@@ -322,7 +322,7 @@ class StoreWriter:
             InputError: With everything that was wrong.
         """
         if self._card is None:
-            with writing(self._faults.source):
+            with write_errors(self._faults.source):
                 for name in self._rows.groups:
                     self._table("groups", GROUP_FIELDS).add({"ids": name})
                 shards = {name: table.finish() for name, table in self._tables.items()}

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 from continual_mm.preparation.extraction.manifest import Clip
 from continual_mm.preparation.extraction.towers import TOWERS, Recipe, need_vectors
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import clear_temporary, read_json, write_json, written
+from continual_mm.system.files import atomic_write, read_json, remove_temporary, write_json
 
 Part = Literal["media", "text", "both"]
 """What is made of film and sound alone, of text alone, and of both together; a file for each."""
@@ -146,7 +146,7 @@ class ClipFiles:
     def clear(self) -> None:
         """Remove what a killed process left half-written."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        clear_temporary(self._folder)
+        remove_temporary(self._folder)
 
     def supersede(self, mark: str) -> None:
         """Remove what was made with other word vectors than those with a mark."""
@@ -173,7 +173,7 @@ class ClipFiles:
             OSError: If there is no room for them.
         """
         self._tell(f"{name}{_NOTES}", notes)
-        with written(self._folder / f"{name}{_FEATURES}") as temporary:
+        with atomic_write(self._folder / f"{name}{_FEATURES}") as temporary:
             plain = {key: np.ascontiguousarray(values) for key, values in features.items()}
             # Not by safetensors' own writing, to which a full disk is a fault of the tensors.
             temporary.write_bytes(save(plain))

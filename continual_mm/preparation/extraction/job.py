@@ -23,7 +23,7 @@ from continual_mm.preparation.extraction.towers import (
     need_vectors,
 )
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import locked, read_json, write_json, written
+from continual_mm.system.files import atomic_write, locked, read_json, write_json
 from continual_mm.system.imports import late
 from continual_mm.system.processes import Crew, Then, Trade
 
@@ -240,7 +240,7 @@ class _Extraction:
     def _list(self) -> None:
         """Write which clips there are, for who reads the features."""
         with (
-            written(self._out / CLIP_LIST) as temporary,
+            atomic_write(self._out / CLIP_LIST) as temporary,
             temporary.open("w", encoding="utf-8") as stream,
         ):
             stream.writelines(map(_listed, self._names, self._manifest.clips))
@@ -264,7 +264,7 @@ class _Extraction:
                 told = [each for name in reasons for each in self._files.failure(name)]
             rows += [(clip.id, clip.path, outcome, each.stage, each.told) for each in told]
         with (
-            written(self._out / REPORT) as temporary,
+            atomic_write(self._out / REPORT) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as stream,
         ):
             table = csv.writer(stream)

@@ -16,7 +16,7 @@ from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.losses.transport import transport_plan
-from continual_mm.system.files import written
+from continual_mm.system.files import atomic_write
 
 ITEMS = 64
 """Test items in a plan, the first ones that have both modalities."""
@@ -48,7 +48,7 @@ class Plans:
         now = {
             pair: plan_of(pair, gallery) for pair in sorted(self._old) if len(shared(pair, gallery))
         }
-        with written(self._file(stage)) as temporary, temporary.open("wb") as stream:
+        with atomic_write(self._file(stage)) as temporary, temporary.open("wb") as stream:
             arrays: dict[str, Any] = {str(pair): plan for pair, plan in now.items()}
             np.savez_compressed(stream, **arrays)
         before = self._read(stage - 1)

@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.evaluation.pairs import Gallery
-from continual_mm.system.files import written
+from continual_mm.system.files import atomic_write
 
 ITEMS = 1000
 """Items of each modality at most, evenly spaced."""
@@ -79,18 +79,18 @@ def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
         tensor_shape=points.embeddings.shape,
         metadata_path=f"{_FOLDER}/metadata.tsv",
     )
-    with written(home / "tensors.bytes") as temporary:
+    with atomic_write(home / "tensors.bytes") as temporary:
         points.embeddings.astype("<f4").tofile(temporary)
-    with written(home / "metadata.tsv") as temporary:
+    with atomic_write(home / "metadata.tsv") as temporary:
         temporary.write_text(metadata(points, dataset), encoding="utf-8")
     if dataset.picture is not None:
         thumbnails = thumbnails_of(dataset.picture[points.rows])
-        with written(home / "sprite.png") as temporary:
+        with atomic_write(home / "sprite.png") as temporary:
             imsave(temporary, sprite(thumbnails), format="png", pil_kwargs=_QUICKLY)
         high, wide = thumbnails.shape[1:3]
         size = SpriteMetadata(image_path=f"{_FOLDER}/sprite.png", single_image_dim=[wide, high])
         info.sprite.CopyFrom(size)
-    with written(folder / _CONFIGURATION) as temporary:
+    with atomic_write(folder / _CONFIGURATION) as temporary:
         text = text_format.MessageToString(ProjectorConfig(embeddings=[info]))
         temporary.write_text(text, encoding="utf-8")
 

@@ -14,7 +14,7 @@ from continual_mm.definitions.scenario import Strategy
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.tuning.goal import SPLIT
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import written
+from continual_mm.system.files import atomic_write
 
 TUNED = "# Tuned on "
 """How the line begins that says where values come from; a newer one replaces it."""
@@ -248,7 +248,7 @@ def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str =
     if tuned.best is None:
         raise InputError(Problem(str(tuned.folder), "no trial was finished", "try more"))
     strategy = rewritten(text, tuned.best_strategy)
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f"{provenance(tuned, tuned.best)}\n{strategy}", encoding="utf-8")
 
 

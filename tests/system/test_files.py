@@ -1,0 +1,169 @@
+"""Files are complete or absent, and a lock excludes other processes until its process ends."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from continual_mm.system.errors import InputError
+from continual_mm.system.files import (
+    atomic_folder,
+    atomic_write,
+    is_locked,
+    locked,
+    new_folder,
+    read_json,
+    remove_temporary,
+    write_json,
+    write_lock,
+)
+
+HOLD = """
+import sys
+from pathlib import Path
+from continual_mm.system.files import locked
+
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("write", [atomic_write, atomic_folder, new_folder])
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, write) -> None:
+    with pytest.raises(KeyError), write(tmp_path / "new") as temporary:
+        assert temporary.parent == tmp_path
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_or_folder_is_replaced_at_the_end_of_the_block_only(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    for text in "first", "second":
+        before = file.read_text() if file.exists() else None
+        with atomic_write(file) as temporary, atomic_folder(folder) as inside:
+            temporary.write_text(text)
+            (inside / text).touch()
+            assert (file.read_text() if file.exists() else None) == before
+        assert file.read_text() == text
+        assert [path.name for path in folder.iterdir()] == [text]
+
+
+def test_files_have_the_permissions_that_the_user_asked_for(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "file") as temporary:
+            # As safetensors does it: a file of its own, for the owner only.
+            temporary.unlink()
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+        with atomic_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="is there already"), new_folder(tmp_path / "dangling"):
+        pass
+    with (
+        new_folder(tmp_path / "new"),
+        pytest.raises(InputError, match="new: is being written by another process"),
+        new_folder(tmp_path / "new"),
+    ):
+        pass
+    with pytest.raises(InputError, match="is there already"), new_folder(tmp_path / "new"):
+        pass
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from continual_mm.system.files import atomic_folder, atomic_write, new_folder
+
+here = Path(sys.argv[1])
+with atomic_write(here / "a"), atomic_folder(here / "b"), new_folder(here / "c") as temporary:
+    (temporary / "half").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not {"a", "b", "c"} & {path.name for path in tmp_path.iterdir()}
+    with new_folder(tmp_path / "c"):
+        pass
+    remove_temporary(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_a_lock_goes_with_its_process_even_if_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    assert not is_locked(path)
+    assert not path.exists()
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"locked\n"
+        assert is_locked(path)
+        with pytest.raises(InputError, match="is being written by another process"), locked(path):
+            pass
+        holder.kill()
+    assert not is_locked(path)
+    with locked(path):
+        assert is_locked(path)
+    assert path.exists()
+
+
+def test_earlier_versions_and_this_one_exclude_each_other(tmp_path: Path) -> None:
+    # They called flock themselves.
+    path = tmp_path / "run.lock"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert is_locked(path)
+        with pytest.raises(InputError), locked(path):
+            pass
+    with locked(path), path.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_writers_that_wait_come_one_after_the_other(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from continual_mm.system.files import write_lock
+
+path = Path(sys.argv[1])
+with write_lock(path, wait=True):
+    before = path.read_text() if path.exists() else ""
+    time.sleep(0.05)
+    path.write_text(before + "x")
+"""
+    path = tmp_path / "file"
+    with write_lock(path):
+        command = [sys.executable, "-c", code, str(path)]
+        writers = [subprocess.Popen(command) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert path.read_text() == "xxx"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_keeps_its_order_and_has_null_for_nan(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.json"
+    write_json(path, {"b": float("nan"), "a": ("é", [1, None])})
+    assert path.read_text(encoding="utf-8") == (
+        '{\n  "b": null,\n  "a": [\n    "é",\n    [\n      1,\n      null\n    ]\n  ]\n}\n'
+    )
+    assert read_json(path) == {"b": None, "a": ["é", [1, None]]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, float("inf"))
+    assert json.loads(path.read_text(encoding="utf-8")) == read_json(path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(path)
