@@ -16,6 +16,9 @@ CONSTANT = 1e-6
 Float32 keeps seven digits, so a smaller spread is rounding, and dividing by it makes noise.
 """
 
+Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Mean and standard deviation, (features,) each."""
+
 
 def blank(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> None:
     """Set everything after each row's valid steps to zero, in place.
@@ -75,6 +78,73 @@ class Statistics:
         return cls(mean, np.divide(1.0, spread, out=np.zeros_like(spread), where=~constant))
 
 
+class RunningStatistics:
+    """Mean and standard deviation of values that arrive a few at a time, in float64.
+
+    Values are collected into blocks. Each block is measured around its own mean and merged with
+    those before it (Chan, Golub and LeVeque, 1983), so that a small deviation from a large mean
+    keeps its digits.
+
+    Args:
+        features: Measured separately.
+    """
+
+    def __init__(self, features: int) -> None:
+        self._features = features
+        self._count = 0
+        self._mean = np.zeros(features)
+        self._squares = np.zeros(features)
+        self._waiting: list[NDArray[np.floating]] = []
+        self._values = 0
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Take in (n, features) values, which must not be changed afterwards."""
+        self._waiting.append(values)
+        self._values += values.size
+        if self._values >= BLOCK_VALUES:
+            self._merge()
+
+    def result(self) -> Moments | None:
+        """Of all values so far; None if there were none."""
+        self._merge()
+        if not self._count:
+            return None
+        return self._mean, np.sqrt(self._squares / self._count)
+
+    def _merge(self) -> None:
+        block = np.concatenate([np.empty((0, self._features)), *self._waiting])
+        self._waiting, self._values = [], 0
+        if not len(block):
+            return
+        mean = block.mean(axis=0)
+        block -= mean
+        apart, total = mean - self._mean, self._count + len(block)
+        self._squares += np.einsum("nf,nf->f", block, block)
+        self._squares += apart**2 * (self._count * len(block) / total)
+        self._mean += apart * (len(block) / total)
+        self._count = total
+
+
+def weighted_moments(vectors: NDArray[np.floating], counts: NDArray[np.int64]) -> Moments | None:
+    """Mean and standard deviation of vectors that occur several times each.
+
+    Args:
+        vectors: (n, features).
+        counts: (n,) how often each occurs.
+
+    Returns:
+        None if no vector occurs.
+    """
+    occurring = np.flatnonzero(counts)
+    if not len(occurring):
+        return None
+    height = max(1, BLOCK_VALUES // vectors.shape[1])
+    blocks = [occurring[k : k + height] for k in range(0, len(occurring), height)]
+    mean = sum(counts[rows] @ vectors[rows].astype(np.float64) for rows in blocks) / counts.sum()
+    squares = sum(counts[rows] @ (vectors[rows] - mean) ** 2 for rows in blocks)
+    return mean, np.sqrt(squares / counts.sum())
+
+
 def standardise(
     steps: NDArray[np.float32], valid: NDArray[np.int64], statistics: Statistics
 ) -> None:
@@ -96,9 +166,7 @@ def standardise(
             block[...] = scaled
 
 
-def _moments(
-    steps: NDArray[np.float32], valid: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> Moments:
     count = int(valid.sum())
     total = np.zeros(steps.shape[2])
     for rows in _blocks(steps):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.statistics import RunningStatistics, weighted_moments
 from continual_mm.system.errors import InputError
 
 SPLIT = [0, 0, 0, 0, 1, 2]
@@ -133,3 +134,31 @@ def test_statistics_of_other_features_are_refused() -> None:
     first = Dataset.from_arrays({"a": draw(6, 3)})
     with pytest.raises(InputError, match="has 4 features, but 3 were standardised"):
         Dataset.from_arrays({"a": draw(6, 4)}, standardise=first.statistics)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 21])
+def test_running_statistics_are_those_of_the_whole(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("continual_mm.data.statistics.BLOCK_VALUES", block)
+    values = np.random.default_rng(0).normal(1e4, 1e-2, size=(300, 3))
+    running = RunningStatistics(3)
+    assert running.result() is None
+    for start, end in ((0, 1), (1, 120), (120, 120), (120, 300)):
+        running.add(values[start:end])
+    mean, deviation = running.result()
+    np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(deviation, values.std(axis=0), rtol=1e-9)
+
+
+def test_weighted_moments_count_a_vector_as_often_as_it_occurs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("continual_mm.data.statistics.BLOCK_VALUES", 6)
+    vectors = np.random.default_rng(0).normal(5.0, 1.0, size=(9, 3)).astype(np.float32)
+    counts = np.array([0, 3, 1, 0, 7, 2, 2, 0, 1])
+    mean, deviation = weighted_moments(vectors, counts)
+    repeated = np.repeat(vectors.astype(np.float64), counts, axis=0)
+    np.testing.assert_allclose(mean, repeated.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(deviation, repeated.std(axis=0), rtol=1e-12)
+    assert weighted_moments(vectors, np.zeros(9, dtype=np.int64)) is None

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from continual_mm.data.findings import FaultError
 from continual_mm.data.provenance import ProvenanceForm
+from continual_mm.data.statistics import Moments
 from continual_mm.data.store.form import (
     GROUP_FIELDS,
     ArrowField,
@@ -42,7 +43,7 @@ from continual_mm.data.store.records import (
     with_times,
 )
 from continual_mm.data.store.shards import Digest, TableWriter, fingerprint_of
-from continual_mm.data.store.statistics import Measure, Measured, measured_afterwards
+from continual_mm.data.store.statistics import Measured, measured_afterwards
 from continual_mm.data.store.table import StoredTable, StoredTexts
 from continual_mm.data.store.words import write_words
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
@@ -116,7 +117,7 @@ def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> Store
     return tables.form.model_copy(update=said)
 
 
-def _check_digits(name: str, found: Measure, faults: Faults) -> None:
+def _check_digits(name: str, found: Moments, faults: Faults) -> None:
     if (size := float(np.hypot(*found).max())) >= _SMALLEST:
         return
     problem = f"values of {name!r} are about {size:.1g}, of which float16 keeps no three digits"
@@ -125,7 +126,7 @@ def _check_digits(name: str, found: Measure, faults: Faults) -> None:
     faults.about_store(problem, 'write dtype="float32"')
 
 
-def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Measure | None:
+def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Moments | None:
     if words := tables.words(modality):
         return measured.words(modality.name, words.vectors)
     if modality.source == "values":
