@@ -1,5 +1,6 @@
 """The command line: parse, call, print. What takes long to import waits until it is asked for."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,9 @@ from continual_mm.system.errors import InputError
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended."""
+
+OTHER_BACKENDS = ("JAX", "CUPY", "TENSORFLOW")
+"""Array libraries that POT imports if they are installed; here it works on those of torch."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Always. The code is 0, 1 if something went wrong on the way, 2 if the input
             cannot be used, 130 after Ctrl-C.
     """
+    for backend in OTHER_BACKENDS:
+        os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
     code: int | None = None
     try:
         code = app.main(arguments, prog_name="continual-mm", standalone_mode=False)

@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from avalanche.evaluation.metric_definitions import PluginMetric
-from avalanche.evaluation.metric_results import MetricValue
-from avalanche.logging import BaseLogger
-from avalanche.training.plugins import EvaluationPlugin
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +14,7 @@ from continual_mm.data.batch import Batch
 from continual_mm.data.columns import Texts, blocks, digests
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Pair, all_pairs
+from continual_mm.learning.avalanche import BaseLogger, EvaluationPlugin, MetricValue, PluginMetric
 from continual_mm.learning.growth import Views
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.metrics.retrieval import (

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from avalanche.models import DynamicModule
 from torch import nn
 from torch.nn import Parameter
 
 from continual_mm.data.batch import Batch
 from continual_mm.definitions.modality import Pair
+from continual_mm.learning.avalanche import DynamicModule
 from continual_mm.learning.stream import StageExperience
 from continual_mm.space.naming import canonical, named_parameters
 from continual_mm.space.space import Embedded, JointSpace

@@ -6,11 +6,6 @@ from typing import Any
 from warnings import warn
 
 import torch
-from avalanche.core import BaseSGDPlugin
-from avalanche.training.plugins import EvaluationPlugin
-from avalanche.training.templates.base_sgd import BaseSGDTemplate
-from avalanche.training.templates.observation_type.batch_observation import BatchObservation
-from avalanche.training.templates.update_type.sgd_update import SGDUpdate
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
@@ -18,6 +13,13 @@ from torch.optim import Optimizer
 from continual_mm.data.batch import Batch, join
 from continual_mm.definitions.modality import Pair
 from continual_mm.definitions.scenario import Training
+from continual_mm.learning.avalanche import (
+    BaseSGDPlugin,
+    BaseSGDTemplate,
+    BatchObservation,
+    EvaluationPlugin,
+    SGDUpdate,
+)
 from continual_mm.learning.clusters import Clusters, clusters_of
 from continual_mm.learning.growth import GrowingSpace, Views
 from continual_mm.learning.guard import Guard

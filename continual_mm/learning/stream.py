@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from avalanche.benchmarks import CLScenario, EagerCLStream
-from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
-from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 
 from continual_mm.data.batch import Batch, Items, Share, join
@@ -14,6 +11,12 @@ from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Modality, Pair
 from continual_mm.definitions.scenario import Scenario, Training
+from continual_mm.learning.avalanche import (
+    AvalancheDataset,
+    CLScenario,
+    DatasetExperience,
+    EagerCLStream,
+)
 from continual_mm.system.seeds import seed_for
 
 SPLITS = {Split.VALIDATION: "validation", Split.TEST: "test"}

@@ -4,9 +4,13 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from ot.batch import solve_batch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from continual_mm.system.imports import in_parts
+
+with in_parts("ot"):  # all of it takes scikit-learn, pandas and a second or two
+    from ot.batch import solve_batch
 
 FARTHEST = 20.0
 """How far the largest logarithm of a row or column of the kernel may lie from 0."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from avalanche.core import BaseSGDPlugin
 from torch import Tensor
 
+from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 
 

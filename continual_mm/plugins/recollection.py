@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from continual_mm.data.batch import Batch, join
+from continual_mm.learning.avalanche import AvalancheDataset, ExemplarsBuffer
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.memory import Memory
 from continual_mm.plugins.plugin import Plugin

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from avalanche.core import BaseSGDPlugin
 
+from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.listener import Listener

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from avalanche.core import BaseSGDPlugin
 from torch import nn
 
 from continual_mm.data.dataset import Dataset
@@ -13,6 +12,7 @@ from continual_mm.definitions.reading import BOUNDS
 from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.evaluation.pairs import Observer
 from continual_mm.evaluation.protocols import NOTHING, Scored, load_scored
+from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.board.board import Board, watchers

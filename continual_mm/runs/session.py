@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from avalanche.core import BaseSGDPlugin
-from avalanche.logging import BaseLogger
 from numpy.typing import NDArray
 from torch import nn
 
@@ -20,6 +18,7 @@ from continual_mm.evaluation.judge import Judge
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer, evaluator, query_groups
 from continual_mm.evaluation.protocols import NOTHING, Scored, judged, open_judges
 from continual_mm.evaluation.scores import Judged
+from continual_mm.learning.avalanche import BaseLogger, BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.memory import Memory
 from continual_mm.learning.stream import Benchmark, benchmark

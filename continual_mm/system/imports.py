@@ -1,8 +1,16 @@
 """What needs packages that are not installed everywhere, handed on or refused."""
 
-from collections.abc import Iterator
+import ast
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.abc import InspectLoader, Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import resolve_name
+from threading import RLock
+from types import ModuleType
 from typing import Any
 
 from continual_mm.system.errors import InputError, Problem
@@ -47,3 +55,84 @@ def refusing(what: str) -> Iterator[None]:
 def late(module: str) -> Any:
     """A module of the package, by its name inside it; imported now, if it was not before."""
     return import_module(f"continual_mm.{module}")
+
+
+@contextmanager
+def in_parts(*packages: str) -> Iterator[None]:
+    """Import packages that collect names of many modules without the modules nobody asks for.
+
+    A package imported inside runs of its ``__init__`` only the statements that give a name asked
+    for, the others when one of their names is asked for, also later. What is imported is the
+    package's own; ``from package import *`` runs all of it.
+
+    Args:
+        packages: Their full names. What was imported before stays as it is.
+    """
+    finder = _PartsFinder(packages)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _PartsFinder(MetaPathFinder):
+    def __init__(self, packages: Sequence[str]) -> None:
+        self._packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._packages:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, InspectLoader):
+            spec.loader = _PartsLoader(spec.loader)
+        return spec
+
+
+class _PartsLoader(Loader):
+    """Leaves the statements of an ``__init__`` until their names are asked for."""
+
+    def __init__(self, loader: InspectLoader) -> None:
+        self._loader = loader
+
+    def exec_module(self, module: ModuleType) -> None:
+        pending = ast.parse(self._loader.get_source(module.__name__) or "").body
+        lock = RLock()
+
+        def missing(name: str) -> Any:
+            """Run statements until there is a name, those that give it first."""
+            with lock:
+                wanted = [each for each in pending if _gives(each, name, module)]
+                if name == "__all__" or not name.startswith("__"):
+                    wanted += [each for each in pending if each not in wanted]
+                for statement in wanted:
+                    if name in vars(module):
+                        break
+                    if statement in pending:  # an import in a ring may have run it by now
+                        pending.remove(statement)
+                        code = compile(ast.Module([statement], []), f"{module.__file__}", "exec")
+                        exec(code, vars(module))
+            if name not in vars(module):
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            return vars(module)[name]
+
+        vars(module)["__getattr__"] = missing
+
+
+def _gives(statement: ast.stmt, name: str, package: ModuleType) -> bool:
+    """Whether a statement at the top of a package gives a name."""
+    if isinstance(statement, ast.Assign):
+        return any(isinstance(each, ast.Name) and each.id == name for each in statement.targets)
+    if not isinstance(statement, ast.ImportFrom):
+        return getattr(statement, "name", "") == name
+    names = {alias.asname or alias.name for alias in statement.names}
+    if "*" not in names:
+        return name in names
+    path = "." * statement.level + (statement.module or "")
+    spec = PathFinder.find_spec(resolve_name(path, package.__name__), package.__path__)
+    if spec is None or not isinstance(spec.loader, InspectLoader):
+        return False
+    source = spec.loader.get_source(spec.name) or ""
+    return re.search(rf"^(class|def) {name}\b", source, re.MULTILINE) is not None

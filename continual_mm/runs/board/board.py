@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from avalanche.core import BaseSGDPlugin
-from avalanche.evaluation.metric_definitions import PluginMetric
-from avalanche.evaluation.metric_results import MetricValue
-from avalanche.logging import BaseLogger, TensorboardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from continual_mm.data.dataset import Dataset
@@ -18,6 +14,13 @@ from continual_mm.definitions.arrivals import roles
 from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.drift import Geometry
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer
+from continual_mm.learning.avalanche import (
+    BaseLogger,
+    BaseSGDPlugin,
+    MetricValue,
+    PluginMetric,
+    TensorboardLogger,
+)
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.optimisation import learning_rate
 from continual_mm.metrics.forgetting import forgetting
