@@ -21,7 +21,7 @@ from continual_mm.runs.folder import RunFolder, definition
 from continual_mm.runs.listener import Audience, Halt, Listener
 from continual_mm.runs.status import is_finished
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.processes import Crew, Then, Trade
+from continual_mm.system.processes import Died, Pool, Progress, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,6 @@ class Told:
     event: str
     given: tuple[Any, ...] = ()
     named: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The run's dataset cannot be used."""
-
-    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,48 +226,34 @@ def run_many(
         _in_turn(ledger, threads)
     else:
         each = threads or share_of_cores(jobs)
-        Crew(_Runs(ledger, jobs), Trade(WORKER, (each,)), size=jobs, threads=each).work()
+        _at_once(ledger, jobs, each)
     return ledger.outcomes
 
 
-class _Runs:
-    """The runs of a ledger as the work of a crew.
+def _at_once(ledger: Ledger, jobs: int, threads: int) -> None:
+    listeners: dict[Path, Listener] = {}
 
-    Args:
-        ledger: The runs.
-        jobs: Processes that will do them.
-    """
-
-    def __init__(self, ledger: Ledger, jobs: int) -> None:
-        self._ledger = ledger
-        self._jobs = jobs
-        self._listeners: dict[Path, Listener] = {}
-
-    def take(self) -> Task | None:
-        """The next run, with somebody to hear of it."""
-        task = self._ledger.take()
-        if task is None:
-            return None
-        if not self._listeners:
-            self._ledger.audience.prepares(self._jobs)
-        self._listeners[task.folder] = self._ledger.listener(task)
+    def next_task() -> Task | None:
+        task = ledger.take()
+        if task is not None:
+            if not listeners:
+                ledger.audience.prepares(jobs)
+            listeners[task.folder] = ledger.listener(task)
         return task
 
-    def hear(self, task: Task, message: Told | Refused | Ended) -> Then:
-        """Pass on what is told of a run, and take down its end."""
-        if isinstance(message, Told):
-            listener = self._listeners[task.folder]
-            getattr(listener, message.event)(*message.given, **message.named)
-            return Then.WAIT
-        if isinstance(message, Refused):
-            raise InputError(message.problems)
-        self._ledger.ended(task, message)
-        # Its memory or its device may be in any state, so the next run has another process.
-        return Then.REPLACE if message.error and not message.halted else Then.NEXT
+    worker = Worker(f"{WORKER}:trainer", (threads,))
+    with Pool[Task](worker, size=jobs, threads=threads, reusable=_is_sound) as pool:
+        for task, event in pool.run(next_task):
+            if isinstance(event, Progress):
+                told: Told = event.value
+                getattr(listeners[task.folder], told.event)(*told.given, **told.named)
+            else:
+                ledger.ended(task, Ended(event.reason) if isinstance(event, Died) else event.value)
 
-    def lose(self, task: Task, why: str) -> None:
-        """Take down a failure."""
-        self._ledger.ended(task, Ended(why))
+
+def _is_sound(ended: Ended) -> bool:
+    """Whether a process may do further runs: after a failure its memory may be in any state."""
+    return not ended.error or ended.halted is not None
 
 
 def share_of_cores(jobs: int) -> int:

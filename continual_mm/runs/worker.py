@@ -1,13 +1,9 @@
 """Does runs one after another, here or in a process of its own; imports torch and Avalanche."""
 
-import signal
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -17,7 +13,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.protocols import Scored, load_scored
 from continual_mm.runs.listener import HaltedError, Listener
-from continual_mm.runs.parallel import Ended, Refused, Task, Told
+from continual_mm.runs.parallel import Ended, Task, Told
 from continual_mm.runs.run import run
 from continual_mm.system.errors import InputError
 
@@ -89,43 +85,22 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def serve(connection: Connection, threads: int) -> None:
-    """Do the runs that come through a connection until None comes, or nobody is there any more.
+def trainer(threads: int) -> Callable[[Task, Callable[[Told], None]], Ended]:
+    """What a process of a pool does with each task.
 
     Args:
-        connection: Gives tasks; takes what is :class:`~continual_mm.runs.parallel.Told`, and after
-            each run an ``Ended`` or a ``Refused``.
         threads: CPU threads that torch may use.
     """
-    # As an exception SIGTERM leaves no half-written file behind.
-    signal.signal(signal.SIGTERM, _leave)
     torch.set_num_threads(threads)
-    trainer = Trainer()
-    teller = Teller(connection)
-    while (task := _next(connection)) is not None:
-        try:
-            teller.send(trainer.train(task, teller))
-        except InputError as error:
-            teller.send(Refused(error.problems))
-
-
-def _next(connection: Connection) -> Task | None:
-    try:
-        task: Task | None = connection.recv()
-    except (EOFError, OSError):
-        return None
-    return task
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    made = Trainer()
+    return lambda task, report: made.train(task, Teller(report))
 
 
 class Teller(Listener):
-    """Passes on to the other end of a connection what a listener hears."""
+    """Reports to another process what a listener hears."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, report: Callable[[Told], None]) -> None:
+        self._report = report
         self._steps = 0
         self._told = time.monotonic()
 
@@ -151,22 +126,11 @@ class Teller(Listener):
         """Pass it on."""
         self._tell("ends", given, named)
 
-    def send(self, message: Told | Ended | Refused) -> None:
-        """Send a message.
-
-        Raises:
-            SystemExit: If nobody is at the other end: nobody would learn of the run's end.
-        """
-        try:
-            self._connection.send(message)
-        except OSError:
-            sys.exit(1)
-
     def _tell(self, event: str, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._tell_steps()
-        self.send(Told(event, given, named))
+        self._report(Told(event, given, named))
 
     def _tell_steps(self) -> None:
         if self._steps:
-            self.send(Told("steps", (self._steps,)))
+            self._report(Told("steps", (self._steps,)))
         self._steps, self._told = 0, time.monotonic()

@@ -1,242 +1,242 @@
-"""Processes that do tasks, several at once; the one that starts them need not import for it."""
+"""A pool of processes that do tasks; a process that dies fails its own task and no other."""
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, auto
-from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from pkgutil import resolve_name
+from types import FrameType
+from typing import Any, Generic, Self, TypeVar
 
-PATIENCE = 10.0
-"""Seconds that a process has to end by itself before it is killed."""
+from continual_mm.system.errors import InputError
 
-_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+_GRACE = 10.0  # seconds that a process has to end by itself before it is killed
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_FORKSERVER = multiprocessing.get_context("forkserver")
+
+_Task = TypeVar("_Task")
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
-    """What processes can do.
+class Worker:
+    """What a pool's processes run.
 
     Attributes:
-        module: Has a function ``serve``, which is given a connection and what follows here. It does
-            the tasks that come through the connection, and says what becomes of them, until nobody
-            is at the other end any more.
-        given: Further arguments of it.
-        tools: Modules that it will need. Where processes are forked, each is imported once.
+        factory: ``module:function``, imported in the processes only. The function takes ``args``
+            and returns ``work(task, report) -> result``, which does one task after another;
+            ``report(value)`` sends a value to the pool while a task runs.
+        args: Arguments of the factory.
+        preload: Modules that are imported once, in the server that processes are forked from.
     """
 
-    module: str
-    given: tuple[Any, ...] = ()
-    tools: tuple[str, ...] = ()
+    factory: str
+    args: tuple[Any, ...] = ()
+    preload: tuple[str, ...] = ()
 
 
-class Then(Enum):
-    """What is to be done after a message.
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A value that a worker reported; its task goes on."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker returned for its task."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The process of a task ended without a result.
 
     Attributes:
-        WAIT: The process goes on with its task.
-        NEXT: It is ready for another.
-        REPLACE: The task has ended, and another process does the next.
+        reason: One line.
     """
 
-    WAIT = auto()
-    NEXT = auto()
-    REPLACE = auto()
+    reason: str
 
 
-class Work(Protocol):
-    """Tasks, and what becomes of them."""
+class Pool(Generic[_Task]):
+    """Processes that do tasks, each many of them; as a context manager it leaves none behind.
 
-    def take(self) -> Any:
-        """The next task, as it is sent to a process; None if there is none."""
-
-    def hear(self, task: Any, message: Any) -> Then:
-        """A process said something about its task."""
-
-    def lose(self, task: Any, why: str) -> None:
-        """A process is no more, and with it its task."""
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """A process, and the task that it does."""
-
-    process: BaseProcess
-    connection: Connection
-    task: Any
-
-
-class Crew:
-    """Processes that do tasks; a process does many.
+    Every process has a pipe of its own and shares no lock, so that one that is killed at any moment
+    blocks no other. Processes end when the one that started them ends, however it does.
 
     Args:
-        work: The tasks.
-        trade: Who does them.
-        size: Processes at most.
+        worker: What the processes run.
+        size: The most processes at a time.
         threads: CPU threads of each.
+        reusable: Whether a process whose task gave a result does further ones.
     """
 
-    def __init__(self, work: Work, trade: Trade, *, size: int, threads: int) -> None:
-        self._work = work
-        self._trade = trade
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        size: int,
+        threads: int,
+        reusable: Callable[[Any], bool] = lambda _: True,
+    ) -> None:
+        self._worker = worker
         self._size = size
         self._threads = threads
-        self._busy: list[_Worker] = []
-        self._leaving: list[BaseProcess] = []
+        self._reusable = reusable
+        self._processes: dict[Connection, BaseProcess] = {}
+        self._busy: dict[Connection, _Task] = {}
+        self._ended: list[BaseProcess] = []
 
-    def work(self) -> None:
-        """Do every task; whatever happens, no process is left."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in [*self._processes]:
+            if connection in self._busy:
+                self._processes[connection].terminate()
+            self._release(connection)
+        for process in self._ended:
+            process.join(_GRACE)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def run(
+        self, next_task: Callable[[], _Task | None]
+    ) -> Iterator[tuple[_Task, Progress | Result | Died]]:
+        """Do tasks.
+
+        Args:
+            next_task: Gives the next task, or None if there is none at the moment; asked whenever
+                a process is free.
+
+        Yields:
+            What happens to each task, as it happens: any number of ``Progress``, then a ``Result``
+            or ``Died``.
+
+        Raises:
+            InputError: If a worker raised it.
+        """
+        while True:
+            self._assign(next_task)
+            if not self._busy:
+                return
+            ready = wait([*self._busy])
+            for connection in [each for each in self._busy if each in ready]:
+                yield self._busy[connection], self._event(connection)
+
+    def _assign(self, next_task: Callable[[], _Task | None]) -> None:
+        """Give tasks to free processes, and release those for which there is none."""
+        free = [each for each in self._processes if each not in self._busy]
+        while len(self._busy) < self._size and (task := next_task()) is not None:
+            connection = free.pop() if free else self._start()
+            self._busy[connection] = task
+            with suppress(OSError):  # of a dead process, which shows when it is waited for
+                connection.send(task)
+        for connection in free:
+            self._release(connection)
+
+    def _event(self, connection: Connection) -> Progress | Result | Died:
         try:
-            while len(self._busy) < self._size and (task := self._work.take()) is not None:
-                self._hire(task)
-            while self._busy:
-                for worker in self._ready():
-                    self._hear(worker)
-        finally:
-            for worker in self._busy:
-                worker.process.terminate()
-                worker.connection.close()
-            _join([*self._leaving, *(worker.process for worker in self._busy)])
-
-    def _hire(self, task: Any) -> None:
-        """Have a new process do a task."""
-        context = _context()
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, self._trade))
-        _start(process, self._trade, self._threads)
-        there.close()
-        worker = _Worker(process, here, task)
-        self._busy.append(worker)
-        _give(worker)
-
-    def _ready(self) -> list[_Worker]:
-        """Those that said something or are no more; waits for the first."""
-        ready = wait([x for w in self._busy for x in (w.connection, w.process.sentinel)])
-        return [w for w in self._busy if w.connection in ready or w.process.sentinel in ready]
-
-    def _hear(self, worker: _Worker) -> None:
-        # Asked first: what a process said before it ended is then still heard.
-        alive = worker.process.is_alive()
-        try:
-            while worker in self._busy and worker.connection.poll():
-                self._take_down(worker, worker.connection.recv())
+            event: Progress | Result | InputError = connection.recv()
         except (EOFError, OSError):
-            alive = False
-        if not alive and worker in self._busy:
-            worker.process.join(PATIENCE)
-            self._let_go(worker)
-            self._work.lose(worker.task, _death(worker.process.exitcode))
-            self._replace()
+            process = self._processes[connection]
+            process.join(_GRACE)
+            self._release(connection)
+            return Died(_death(process.exitcode))
+        if isinstance(event, InputError):
+            raise event
+        if isinstance(event, Result):
+            del self._busy[connection]
+            if not self._reusable(event.value):
+                self._release(connection)
+        return event
 
-    def _take_down(self, worker: _Worker, message: Any) -> None:
-        then = self._work.hear(worker.task, message)
-        if then is Then.REPLACE:
-            self._let_go(worker)
-            self._replace()
-        elif then is Then.NEXT:
-            self._go_on(worker)
-
-    def _go_on(self, worker: _Worker) -> None:
-        """Give a process its next task, or let it go."""
-        task = self._work.take()
-        if task is None:
-            self._let_go(worker)
-        else:
-            worker.task = task
-            _give(worker)
-
-    def _replace(self) -> None:
-        """Have another process do the next task, if there is one."""
-        if (task := self._work.take()) is not None:
-            self._hire(task)
-
-    def _let_go(self, worker: _Worker) -> None:
-        """Without a connection a process ends."""
-        self._busy.remove(worker)
-        worker.connection.close()
-        self._leaving.append(worker.process)
-
-
-def _context() -> ForkServerContext | SpawnContext:
-    """New processes, which inherit no thread; where they are forked, modules are imported once."""
-    if _FORKS:
-        return multiprocessing.get_context("forkserver")
-    return multiprocessing.get_context("spawn")
-
-
-def _give(worker: _Worker) -> None:
-    # To one that is no more nothing can be given; that it is no more is found out by waiting.
-    with suppress(OSError):
-        worker.connection.send(worker.task)
-
-
-def _serve(connection: Connection, trade: Trade) -> None:
-    import_module(trade.module).serve(connection, *trade.given)
-
-
-def _start(process: BaseProcess, trade: Trade, threads: int) -> None:
-    """Start a process, which leaves Ctrl-C to this one and has few threads.
-
-    A fork server inherits both here, and whatever is forked from it does from there. Waiting for
-    its imports is then outside, so that Ctrl-C need not wait for them.
-    """
-    with _inherited(threads):
-        if _FORKS:
-            forkserver.set_forkserver_preload([trade.module, *trade.tools])
-            forkserver.ensure_running()
-        else:
-            process.start()
-    if _FORKS:
+    def _start(self) -> Connection:
+        here, there = _FORKSERVER.Pipe()
+        process = _FORKSERVER.Process(target=_serve, args=(there, self._worker))
+        module = self._worker.factory.partition(":")[0]
+        _start_server([module, *self._worker.preload], self._threads)
         try:
-            process.start()
+            process.start()  # waits for the server's imports
         except KeyboardInterrupt:
             _end_server()
             raise
+        there.close()
+        self._processes[here] = process
+        return here
+
+    def _release(self, connection: Connection) -> None:
+        """A process ends by itself when its connection is closed."""
+        self._busy.pop(connection, None)
+        self._ended.append(self._processes.pop(connection))
+        connection.close()
+
+
+def _serve(connection: Connection, worker: Worker) -> None:
+    """Do the tasks that come through a connection until it is closed."""
+    # Ctrl-C is for the process with the pool. As an exception SIGTERM lets files be removed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit)
+
+    def send(message: Progress | Result | InputError) -> None:
+        try:
+            connection.send(message)
+        except OSError:  # the process with the pool is gone
+            sys.exit(1)
+
+    try:
+        work = resolve_name(worker.factory)(*worker.args)
+        for task in _received(connection):
+            send(Result(work(task, lambda value: send(Progress(value)))))
+    except InputError as error:
+        send(error)
+
+
+def _received(connection: Connection) -> Iterator[Any]:
+    with suppress(EOFError, OSError):
+        while True:
+            yield connection.recv()
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _start_server(preload: list[str], threads: int) -> None:
+    """Start the server that processes are forked from, unless it runs.
+
+    It and they inherit few threads, and that SIGINT is blocked: it has no handler while it imports.
+    """
+    resource_tracker.ensure_running()  # it would unblock SIGINT if it were started below
+    before = {name: os.environ[name] for name in _THREADS if name in os.environ}
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.set_forkserver_preload(preload)
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name in _THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _end_server() -> None:
-    """End a server whose imports nobody waits for any more; it would go on with them for long.
+    """End the server in the middle of its imports; by itself it would end after them.
 
-    Python has no public name for it. Without one the server ends by itself after its imports.
+    Python has no public name for it.
     """
     server: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if server is not None:
         os.kill(server, signal.SIGTERM)
-
-
-@contextmanager
-def _inherited(threads: int) -> Iterator[None]:
-    """What a process that is started meanwhile keeps."""
-    # Started later, the tracker would unblock Ctrl-C by itself.
-    resource_tracker.ensure_running()
-    before = {name: os.environ.get(name) for name in _LIMITS}
-    os.environ.update(dict.fromkeys(_LIMITS, str(threads)))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _join(processes: list[BaseProcess]) -> None:
-    for process in processes:
-        process.join(PATIENCE)
-        if process.is_alive():
-            process.kill()
-            process.join()
 
 
 def _death(code: int | None) -> str:

@@ -6,7 +6,7 @@ Imports neither torch nor av before it has work for them.
 import csv
 import json
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,11 +25,11 @@ from continual_mm.preparation.extraction.towers import (
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write, locked, read_json, write_json
 from continual_mm.system.imports import late
-from continual_mm.system.processes import Crew, Then, Trade
+from continual_mm.system.processes import Died, Pool, Result, Worker
 
 if TYPE_CHECKING:
     from continual_mm.preparation.extraction.towers import Vectors
-    from continual_mm.preparation.extraction.worker import Answer, Task
+    from continual_mm.preparation.extraction.worker import Job, Task
 
 
 def settle(path: Path, modalities: Mapping[str, Any]) -> None:
@@ -179,9 +179,7 @@ class _Extraction:
         try:
             if workers and left:
                 del extractor  # each of them has its own
-                trade = Trade(worker.__name__, (job,), modules_of(recipes))
-                work = _Work(left, self._ended, worker.Answer)
-                Crew(work, trade, size=min(workers, len(left)), threads=1).work()
+                self._in_processes(job, left, workers)
             else:
                 self._in_turn(extractor, left)
         except BaseException:
@@ -225,17 +223,27 @@ class _Extraction:
         for task in left:
             self._ended(task, extractor.extract(task))
 
-    def _ended(self, task: "Task", answer: "Answer") -> None:
-        clip = task.clip
-        if answer.failure is None:
-            self._listener.finished(clip.id)
-            return
-        if answer.stops:
-            remedy = "mend that and extract again: what is finished is kept"
-            raise InputError(Problem(str(self._out), answer.failure.told, remedy))
-        if answer.failure.stage == "process":
-            self._files.give_up(task.names.failures[0], answer.failure)
-        self._listener.failed(clip.id, answer.failure.told)
+    def _in_processes(self, job: "Job", left: list["Task"], workers: int) -> None:
+        """A clip that ends a process is tried once more, after the others."""
+        waiting, lost = deque(left), set[str]()
+        worker = Worker(f"continual_mm.{_WORKER}:extractor", (job,), modules_of(job.recipes))
+        with Pool["Task"](worker, size=min(workers, len(left)), threads=1) as pool:
+            for task, event in pool.run(lambda: waiting.popleft() if waiting else None):
+                if isinstance(event, Result):
+                    self._ended(task, event.value)
+                elif isinstance(event, Died) and task.clip.id in lost:
+                    failure = Failure("process", event.reason)
+                    self._files.give_up(task.names.failures[0], failure)
+                    self._ended(task, failure)
+                else:
+                    lost.add(task.clip.id)
+                    waiting.append(task)
+
+    def _ended(self, task: "Task", failure: Failure | None) -> None:
+        if failure is None:
+            self._listener.finished(task.clip.id)
+        else:
+            self._listener.failed(task.clip.id, failure.told)
 
     def _list(self) -> None:
         """Write which clips there are, for who reads the features."""
@@ -271,44 +279,6 @@ class _Extraction:
             table.writerow(("id", "path", "outcome", "stage", "problem"))
             table.writerows(rows)
         return Outcome(finished, given_up)
-
-
-class _Work:
-    """Clips as the work of a crew; one that ends a process is tried once more, after the others.
-
-    Args:
-        tasks: The clips that are left.
-        ended: Is told what became of each.
-        answer: Makes the answer that a process can no longer give.
-    """
-
-    def __init__(
-        self,
-        tasks: Sequence["Task"],
-        ended: Callable[["Task", "Answer"], None],
-        answer: "type[Answer]",
-    ) -> None:
-        self._tasks = deque(tasks)
-        self._ended = ended
-        self._answer = answer
-        self._lost: set[str] = set()
-
-    def take(self) -> "Task | None":
-        """The next clip."""
-        return self._tasks.popleft() if self._tasks else None
-
-    def hear(self, task: "Task", message: "Answer") -> Then:
-        """A clip is done."""
-        self._ended(task, message)
-        return Then.NEXT
-
-    def lose(self, task: "Task", why: str) -> None:
-        """A clip has ended a process, or was with one that others ended."""
-        if task.clip.id not in self._lost:
-            self._lost.add(task.clip.id)
-            self._tasks.append(task)
-            return
-        self._ended(task, self._answer(Failure("process", why)))
 
 
 def is_finished(parts: Collection[str], kept: Collection[str]) -> bool:

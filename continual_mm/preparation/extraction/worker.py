@@ -1,12 +1,8 @@
 """Extracts clips one after another, here or in a process of its own; imports av."""
 
-import signal
-import sys
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 from continual_mm.preparation.extraction.clip_files import ClipFiles, Failure, Names, Part
@@ -56,18 +52,10 @@ class Job:
     media: Path
     clips: Path
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a clip.
-
-    Attributes:
-        failure: Why it has no features; None if it has.
-        stops: Whether no other clip could do better: the features cannot be written.
-    """
-
-    failure: Failure | None = None
-    stops: bool = False
+    def stopped(self, problem: str) -> InputError:
+        """What to raise where no other clip could do better."""
+        remedy = "mend that and extract again: what is finished is kept"
+        return InputError(Problem(str(self.clips.parent), problem, remedy))
 
 
 class Extractor:
@@ -90,8 +78,15 @@ class Extractor:
         """
         return {recipe.modality: _contents(recipe, made) for recipe, made in self._describer.made}
 
-    def extract(self, task: Task) -> Answer:
-        """Extract what is left of a clip into its files."""
+    def extract(self, task: Task) -> Failure | None:
+        """Extract what is left of a clip into its files.
+
+        Returns:
+            Why it has no features; None if it has.
+
+        Raises:
+            InputError: If nothing can be written.
+        """
         try:
             try:
                 description = self._describer.describe(task.clip, self._job.media, task.left)
@@ -101,8 +96,8 @@ class Extractor:
                 return self._given_up(task.names, Failure(error.stage, error.problem))
             self._keep(task, description)
         except OSError as error:
-            return _stopped(error)
-        return Answer()
+            raise self._job.stopped(f"cannot be written: {error.strerror or error}") from error
+        return None
 
     def _has_more(self, task: Task) -> bool:
         """Whether a clip has features that were made earlier."""
@@ -117,10 +112,10 @@ class Extractor:
             self._files.keep(task.names.parts[part], features, notes)
         self._files.forgive(task.names)
 
-    def _given_up(self, names: Names, problem: Failure) -> Answer:
+    def _given_up(self, names: Names, problem: Failure) -> Failure:
         failure = names.failures[-1 if problem.stage == READING else 0]
         self._files.give_up(failure, problem)
-        return Answer(problem)
+        return problem
 
 
 def _contents(recipe: Recipe, towers: list[Tower]) -> dict[str, Any]:
@@ -142,34 +137,17 @@ def _contents(recipe: Recipe, towers: list[Tower]) -> dict[str, Any]:
     }
 
 
-def _stopped(error: OSError) -> Answer:
-    return Answer(Failure("writing", f"cannot be written: {error.strerror or error}"), stops=True)
+def extractor(job: Job) -> Callable[[Task, object], Failure | None]:
+    """What a process of a pool does with each task.
 
-
-def serve(connection: Connection, job: Job) -> None:
-    """Extract the clips that come through a connection until nobody is there any more.
-
-    Args:
-        connection: Gives tasks; takes an :class:`Answer` for each.
-        job: What the clips have in common.
+    Raises:
+        InputError: If a tower does not work in it.
     """
-    # As an exception SIGTERM leaves no half-written file behind; Ctrl-C is for who started this.
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        extractor = Extractor(job)
-    except (InputError, *FAULTS) as error:
+        made = Extractor(job)
+    except InputError:
+        raise
+    except FAULTS as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        with suppress(OSError):
-            connection.send(Answer(Failure("towers", told), stops=True))
-        return
-    while True:
-        try:
-            task: Task = connection.recv()
-            connection.send(extractor.extract(task))
-        except (EOFError, OSError):
-            return
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+        raise job.stopped(told) from error
+    return lambda task, _: made.extract(task)
