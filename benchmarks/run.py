@@ -14,7 +14,7 @@ import torch
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.store.windows import largest
 from continual_mm.definitions import catalog
-from continual_mm.definitions.scenario import Scenario, Stage, Training
+from continual_mm.definitions.scenario import Scenario, Stage, Strategy, Training
 from continual_mm.losses.clustering import spherical_kmeans
 from continual_mm.losses.transport import (
     log_transport_plan,
@@ -24,7 +24,8 @@ from continual_mm.losses.transport import (
 from continual_mm.metrics.retrieval import ranks
 from continual_mm.plugins.registry import build
 from continual_mm.runs.opening import open_strategy
-from continual_mm.runs.session import Protection, Session, open_session
+from continual_mm.runs.session import Session, open_session
+from continual_mm.runs.specification import Specification, opened
 
 STEPS = 60
 TIMED = (
@@ -60,7 +61,7 @@ def clips(items: int = 1200) -> Dataset:
     return Dataset.from_arrays(arrays, kinds=kinds)
 
 
-def second_stage(dataset: Dataset, protection: Protection) -> Session:
+def second_stage(dataset: Dataset, strategy: Strategy) -> Session:
     """A session whose first stage is over."""
     stages = (
         Stage(add=("video", "audio"), steps=5),
@@ -68,7 +69,8 @@ def second_stage(dataset: Dataset, protection: Protection) -> Session:
     )
     training = Training(steps=STEPS, batch_size=128)
     scenario = Scenario(name="bench", stages=stages, training=training)
-    session = open_session(scenario, dataset, protection, seed=0, device=torch.device("cpu"))
+    specification = Specification(opened(scenario, dataset.card), strategy)
+    session = open_session(specification, dataset, build(strategy))
     session.learn(0)
     return session
 
@@ -80,12 +82,10 @@ def steps_of_strategies() -> None:
     times: dict[str, list[float]] = {name: [] for name in TIMED}
     for _ in range(3):
         for strategy in strategies:
-            name, memory = strategy.name, strategy.memory
-            items = memory.items if memory else None
-            session = second_stage(dataset, Protection(build(strategy), items))
+            session = second_stage(dataset, strategy)
             start = time.perf_counter()
             session.learn(1)
-            times[name].append((time.perf_counter() - start) / STEPS)
+            times[strategy.name].append((time.perf_counter() - start) / STEPS)
     best = {name: min(found) for name, found in times.items()}
     print(f"\na training step (baseline: naive, {1e3 * best['naive']:.1f} ms)")
     for name, seconds in best.items():

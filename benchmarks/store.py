@@ -21,15 +21,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from continual_mm.data.columns import Column, MemoryColumn, blocks
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.definitions.scenario import Scenario, Stage, Training
-from continual_mm.runs.session import Protection, Session, open_session
+from continual_mm.definitions.scenario import Scenario, Stage, Strategy, Training
+from continual_mm.runs.session import Session, open_session
+from continual_mm.runs.specification import Specification, opened
 
 LAYOUT = (
     Modality("video", Kind.VECTOR, (4096,)),
@@ -58,14 +58,13 @@ def records(items: int) -> Iterator[dict[str, object]]:
         }
 
 
-def opened(dataset: Dataset, steps: int, workers: int = 0) -> Session:
+def begun(dataset: Dataset, steps: int, workers: int = 0) -> Session:
     """A session of the default space before its only stage."""
     training = Training(steps=steps, batch_size=128)
     stages = (Stage(add=("video", "audio", "text")),)
     scenario = Scenario(name="bench", stages=stages, training=training)
-    return open_session(
-        scenario, dataset, Protection(), seed=0, device=torch.device("cpu"), workers=workers
-    )
+    naive = Specification(opened(scenario, dataset.card), Strategy(name="naive"))
+    return open_session(naive, dataset, {}, workers=workers)
 
 
 def stored_gigabytes(store: Path) -> float:
@@ -96,7 +95,7 @@ def speed(stores: Sequence[Path]) -> bool:
     for _ in range(ROUNDS):
         for name in times:
             workers = int(name == ahead)
-            session = opened(datasets["memory" if workers else name], SPEED_STEPS, workers)
+            session = begun(datasets["memory" if workers else name], SPEED_STEPS, workers)
             start = time.perf_counter()
             session.learn(0)
             times[name].append(time.perf_counter() - start)
@@ -119,7 +118,7 @@ def anonymous_megabytes() -> float:
 
 def most_memory(store: Path, steps: int) -> float:
     """Train from a store; the most anonymous memory after any step, in megabytes."""
-    session = opened(read_store(store), steps)
+    session = begun(read_store(store), steps)
     seen: list[float] = []
     session.learner.after_step = lambda: seen.append(anonymous_megabytes())
     session.learn(0)

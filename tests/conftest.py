@@ -209,7 +209,7 @@ def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[
         restore(first, parts, keepers(parts))
         parts.pass_over(streams, 1)
         parts.learn(
-            streams, 1, step=6, jump=lambda: restore(inside, parts, keepers(parts)) and None
+            streams, 1, step=6, restore=lambda: restore(inside, parts, keepers(parts)) and None
         )
         parts.learn(streams, 2)
         return [everything(whole), everything(parts)]

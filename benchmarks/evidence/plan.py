@@ -8,9 +8,9 @@ from typing import Any
 
 from continual_mm.definitions import catalog
 from continual_mm.definitions.catalog import Entry
-from continual_mm.definitions.modality import DatasetCard
-from continual_mm.definitions.scenario import Scenario, Strategy
-from continual_mm.runs.opening import OpenedScenario, open_scenario, open_strategy, read_settings
+from continual_mm.definitions.scenario import Strategy
+from continual_mm.runs.opening import open_scenario, open_strategy, read_settings
+from continual_mm.runs.specification import OpenedScenario, Specification
 from continual_mm.system.errors import InputError, Problem
 
 HERE = Path(__file__).parent
@@ -40,19 +40,6 @@ class Group:
     def scenarios(self) -> tuple[str, ...]:
         """Names of the scenarios, as runs have them."""
         return tuple(f"{name}{self.suffix}" for name in self.files)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One run to be there in the end."""
-
-    scenario: Scenario
-    card: DatasetCard
-    strategy: Strategy
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.scenario.name}/{self.strategy.name}/seed-{self.seed}"
 
 
 class Plan:
@@ -89,7 +76,7 @@ class Plan:
             if pack and not (data and (data / pack).is_file())
         }
 
-    def runs(self, part: str, data: Path | None) -> list[Planned]:
+    def runs(self, part: str, data: Path | None) -> list[Specification]:
         """All runs of a part, or of ``all`` parts: seed 0 of everything first, then seed 1.
 
         Raises:
@@ -98,7 +85,7 @@ class Plan:
         strategies = {one.name: one for one in self._strategies()}
         missing = self.missing(data)
         found = [
-            Planned(opened.scenario, opened.card, strategies[name], seed)
+            Specification(opened, strategies[name], seed)
             for group in self.groups
             if part in (group.part, "all") and group.dataset not in missing
             for opened in self._opened(group, data)

@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from plan import HERE, Plan, Planned
+from plan import HERE, Plan
 
 from continual_mm.cli.progress import RunProgress
 from continual_mm.comparison.collect import differing
 from continual_mm.comparison.export import add, exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
-from continual_mm.runs.folder import RunFolder, definition
+from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.listener import Listener
 from continual_mm.runs.parallel import Outcome, Task, run_many
+from continual_mm.runs.specification import Specification
 from continual_mm.system.errors import InputError
 
 OPTIONS = {"device": "cpu", "checkpoint_every": 0, "board": False}
@@ -121,9 +122,9 @@ class _UntilTheEnd(Listener):
         self._results.add(self._folder)
 
 
-def differences(run: Planned, found: FinishedRun) -> list[str]:
+def differences(run: Specification, found: FinishedRun) -> list[str]:
     """Keys in which a planned run is not what was trained under its name."""
-    wanted = definition(run.scenario, run.strategy, run.card, run.seed)
+    wanted = run.identity
     task = {key: found.task[key] for key in ("scenario", "data")}
     return [
         *differing({key: wanted[key] for key in task}, task),
@@ -132,8 +133,8 @@ def differences(run: Planned, found: FinishedRun) -> list[str]:
 
 
 def sort_out(
-    planned: Sequence[Planned], known: Sequence[FinishedRun]
-) -> tuple[list[Planned], dict[str, list[str]]]:
+    planned: Sequence[Specification], known: Sequence[FinishedRun]
+) -> tuple[list[Specification], dict[str, list[str]]]:
     """Runs still to do, and those of them whose results are of another definition: name -> keys."""
     names = {f"{run.scenario}/{run.strategy}/seed-{run.seed}": run for run in known}
     stale = {
@@ -144,11 +145,11 @@ def sort_out(
     return [run for run in planned if f"{run}" not in names or f"{run}" in stale], stale
 
 
-def show(planned: Sequence[Planned], todo: Sequence[Planned]) -> Iterator[str]:
+def show(planned: Sequence[Specification], todo: Sequence[Specification]) -> Iterator[str]:
     """A line for each scenario and strategy with the seeds that are to do."""
     left = {f"{run}" for run in todo}
 
-    def cell(run: Planned) -> tuple[str, str]:
+    def cell(run: Specification) -> tuple[str, str]:
         return run.scenario.name, run.strategy.name
 
     for (scenario, strategy), runs in groupby(sorted(planned, key=cell), key=cell):
@@ -156,10 +157,10 @@ def show(planned: Sequence[Planned], todo: Sequence[Planned]) -> Iterator[str]:
         yield f"{scenario}/{strategy}: " + (f"to do {' '.join(seeds)}" if seeds else "done")
 
 
-def forget(tasks: Sequence[Task], planned: Sequence[Planned]) -> None:
+def forget(tasks: Sequence[Task], planned: Sequence[Specification]) -> None:
     """Remove run folders that hold another definition's run."""
     for task, run in zip(tasks, planned, strict=True):
-        wanted = definition(run.scenario, run.strategy, run.card, run.seed)
+        wanted = run.identity
         try:
             RunFolder(task.folder).check(wanted)
         except InputError:
@@ -211,7 +212,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return asked
 
 
-def chosen(asked: argparse.Namespace) -> list[Planned]:
+def chosen(asked: argparse.Namespace) -> list[Specification]:
     """The planned runs that the command line is about."""
     plan = Plan(asked.plan)
     for dataset, reason in plan.missing(asked.data).items():
@@ -236,7 +237,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if stale and not asked.replace:
         print("nothing is trained: --replace trains these anew")
         return 2
-    tasks = [Task(run.scenario, run.strategy, asked.out, run.seed, OPTIONS) for run in todo]
+    tasks = [Task(run, asked.out, OPTIONS) for run in todo]
     if asked.replace:
         forget(tasks, todo)
     failed = [outcome for outcome in train(tasks, results, asked.jobs) if outcome.error]

@@ -15,15 +15,18 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from plan import HERE, Plan, Planned
+from plan import HERE, Plan
 
 from continual_mm.comparison.finished import read_finished
 from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
-from continual_mm.runs.run import run
+from continual_mm.runs.run import run_specified
+from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write
 
@@ -35,31 +38,26 @@ Times = dict[tuple[str, str], list[float]]
 """Scenario and strategy -> seconds of a step in each round."""
 
 
-def shorter(planned: Planned, steps: int) -> Planned:
+def shorter(planned: Specification, steps: int) -> Specification:
     """The same with fewer steps in every stage."""
     training = planned.scenario.training.model_copy(update={"steps": steps, "warmup_steps": 0})
     stages = tuple(stage.model_copy(update={"steps": None}) for stage in planned.scenario.stages)
     scenario = planned.scenario.model_copy(update={"training": training, "stages": stages})
-    return Planned(scenario, planned.card, planned.strategy, planned.seed)
+    return replace(planned, opened=opened(scenario, planned.opened.card))
 
 
-def measure(planned: Planned, dataset: Dataset) -> float:
+def measure(planned: Specification, dataset: Dataset) -> float:
     """Seconds of a step of the last stage, the median over the stage."""
     with tempfile.TemporaryDirectory() as folder:
-        run(
-            *(planned.scenario, planned.strategy, dataset, Path(folder)),
-            seed=planned.seed,
-            device="cpu",
-            checkpoint_every=0,
-            board=False,
-        )
+        options: dict[str, Any] = {"device": "cpu", "checkpoint_every": 0, "board": False}
+        run_specified(planned, dataset, Path(folder), **options)
         found = read_finished(Path(folder) / f"{planned}").step_seconds
     if found is None:
         raise InputError(Problem(f"{planned}", "no two steps to time", "give more --steps"))
     return found
 
 
-def measured(planned: Sequence[Planned], rounds: int) -> Times:
+def measured(planned: Sequence[Specification], rounds: int) -> Times:
     """All runs in turn, as many times as there are rounds; each prints a line."""
     scenarios = {run.scenario.name: run.scenario for run in planned}
     known = {
@@ -99,7 +97,7 @@ def step_times(folder: Path) -> dict[tuple[str, str], float]:
         }
 
 
-def chosen(plan: Plan, parts: Iterable[str], data: Path | None) -> list[Planned]:
+def chosen(plan: Plan, parts: Iterable[str], data: Path | None) -> list[Specification]:
     """One run of each strategy on each scenario of some parts."""
     return [one for part in parts for one in plan.runs(part, data) if one.seed == 0]
 

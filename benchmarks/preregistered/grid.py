@@ -18,6 +18,7 @@ from continual_mm.definitions.scenario import Scenario
 from continual_mm.runs.history import Score
 from continual_mm.runs.opening import Settings, open_scenario
 from continual_mm.runs.parallel import Outcome, Task, run_many
+from continual_mm.runs.specification import specify
 from continual_mm.runs.tuning.goal import Goal
 from continual_mm.system.files import read_json
 
@@ -176,7 +177,11 @@ def trainer(
 
     def train(wanted: Sequence[tuple[Candidate, float | None, int]]) -> list[Outcome]:
         tasks = [
-            Task(scenarios[seed], candidate.strategy(weight), place.out, seed, {"device": "cpu"})
+            Task(
+                specify(scenarios[seed], candidate.strategy(weight), seed=seed),
+                place.out,
+                {"device": "cpu"},
+            )
             for candidate, weight, seed in wanted
         ]
         with RunProgress(len(tasks)) as progress:

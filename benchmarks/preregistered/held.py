@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from continual_mm.data import registry as datasets
 from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import build
-from continual_mm.runs.session import Protection, Watchers, open_session
+from continual_mm.runs.session import Watchers, open_session
+from continual_mm.runs.specification import specify
 
 
 class Scales(Plugin):
@@ -41,11 +40,9 @@ def held_bytes(scenario: Scenario, strategy: Strategy) -> int:
     short = scenario.model_copy(update={"training": training})
     scales = Scales()
     session = open_session(
-        short,
+        specify(short, strategy),
         datasets.load(short.dataset, folder=Path(short.folder), standardise=short.standardise),
-        Protection(build(strategy), strategy.memory.items if strategy.memory else None),
-        seed=0,
-        device=torch.device("cpu"),
+        build(strategy),
         watchers=Watchers(plugins=[scales]),
     )
     for stage in range(session.stages):

@@ -100,10 +100,10 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
             if entry.shelf == "scenarios":
                 for lacking in missing_published(checked.scenario.datasets):
                     terminal.out.print(f"  before it can run: {lacking}")
-                from continual_mm.evaluation.checks import strangers
+                from continual_mm.evaluation.checks import mode_mismatches
 
-                for stranger in strangers(checked.scenario, checked.card):
-                    terminal.out.print(f"  note: {stranger}")
+                for mismatch in mode_mismatches(checked.scenario, checked.cards):
+                    terminal.out.print(f"  note: {mismatch}")
     if wrong:
         context.exit(2)
 

@@ -15,8 +15,8 @@ from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
-    from continual_mm.runs.opening import OpenedScenario
     from continual_mm.runs.parallel import Outcome
+    from continual_mm.runs.specification import OpenedScenario
 
 DEMO_STRATEGIES = (
     *("naive", "freeze", "replay", "ewc", "transport", "partners_match", "recommended"),
@@ -68,10 +68,10 @@ def definitions(
     if lacking := missing_published(name for one in opened for name in one.scenario.datasets):
         raise InputError(lacking)
     for one in opened:
-        from continual_mm.evaluation.checks import strangers
+        from continual_mm.evaluation.checks import mode_mismatches
 
-        for stranger in strangers(one.scenario, one.card):
-            terminal.err.print(f"continual-mm: note: {stranger}")
+        for mismatch in mode_mismatches(one.scenario, one.cards):
+            terminal.err.print(f"continual-mm: note: {mismatch}")
     return opened, chosen
 
 
@@ -94,9 +94,10 @@ def _tasks(
 ) -> Sequence[Any]:
     """Every strategy with every seed; ``options`` are keyword arguments of ``runs.run.run``."""
     from continual_mm.runs.parallel import Task
+    from continual_mm.runs.specification import Specification
 
     return [
-        Task(opened.scenario, strategy, out, seed, options)
+        Task(Specification(opened, strategy, seed), out, options)
         for seed in range(seeds)
         for strategy in strategies
     ]

@@ -1,9 +1,8 @@
 """What is wrong with the protocols of a scenario, found without loading their items."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from continual_mm.data import registry as datasets
@@ -20,8 +19,8 @@ SCORED = ("test",)
 
 def protocol_misfits(
     scenario: Scenario, card: DatasetCard, modalities: Iterable[Modality], file: str
-) -> list[Problem]:
-    """Everything that keeps protocols from being scored, as far as cards tell.
+) -> tuple[dict[str, DatasetCard], list[Problem]]:
+    """The cards of protocols' datasets by protocol, and all that keeps them from being scored.
 
     Args:
         scenario: The definition.
@@ -30,19 +29,20 @@ def protocol_misfits(
         file: What to call the definition.
     """
     known = tuple(modalities)
+    cards: dict[str, DatasetCard] = {}
     problems: list[Problem] = []
     for number, protocol in enumerate(scenario.protocols, start=1):
         place = f"{file}, [[protocol]] {number}"
+        found = None
         try:
-            found = card_of(protocol, scenario, card)
+            found = cards[protocol.name] = card_of(protocol, scenario, card)
         except InputError as error:
             problems += [replace(one, place=f"{place}, {one.place}") for one in error.problems]
-            found = None
         problems += misfits(protocol, found, known, place, trained=card)
         # What comes with a published dataset that is not here is not missed before the dataset is.
         if protocol.annotations or not missing_published([protocol.dataset]):
             problems += _about_annotations(protocol, scenario, place)
-    return problems
+    return cards, problems
 
 
 def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> DatasetCard:
@@ -123,16 +123,15 @@ _REMEDIES = {
 }
 
 
-def strangers(scenario: Scenario, card: DatasetCard) -> Iterator[str]:
+def mode_mismatches(scenario: Scenario, cards: Iterable[DatasetCard]) -> Iterator[str]:
     """A sentence for each dataset of a scenario whose mode is not that of its space.
 
     Args:
-        scenario: The definition, whose datasets are there or known.
-        card: Of what is trained on.
+        scenario: The definition.
+        cards: Of what is trained on, and of what protocols score.
     """
     mode = scenario.space.mode
-    known = [card, *(card_of(protocol, scenario, card) for protocol in scenario.protocols)]
-    for one in {each.fingerprint: each for each in known}.values():
+    for one in {each.fingerprint: each for each in cards}.values():
         if one.provenance and one.provenance.mode != mode:
             yield (
                 f"dataset '{one.name}' was read in {one.provenance.mode} mode, but the space of"
@@ -140,30 +139,21 @@ def strangers(scenario: Scenario, card: DatasetCard) -> Iterator[str]:
             )
 
 
-Cards = Mapping[str, DatasetCard]
-"""Name of a protocol -> the card of the dataset that it scores."""
-NO_CARDS: Cards = MappingProxyType({})
-
-
-def identity(scenario: Scenario, own: DatasetCard, cards: Cards = NO_CARDS) -> list[dict[str, Any]]:
-    """The protocols of a scenario; where their files lie does not count, but what is in them.
+def identity_of(protocol: Protocol, scenario: Scenario, card: DatasetCard) -> dict[str, Any]:
+    """What a protocol's scores follow from; where its files lie does not count, their content does.
 
     Args:
-        scenario: The definition.
-        own: The card of what is trained on.
-        cards: Of datasets that are loaded already.
+        protocol: The definition.
+        scenario: Whose protocol it is.
+        card: Of the dataset that it scores.
 
     Raises:
-        InputError: If a dataset or a file of annotations is not there.
+        InputError: If the file of annotations is missing.
     """
-    found = []
-    for protocol in scenario.protocols:
-        card = cards.get(protocol.name) or card_of(protocol, scenario, own)
-        said = protocol.model_dump(mode="json", exclude={"dataset", "annotations"})
-        said["data"] = {"name": card.name, "fingerprint": card.fingerprint}
-        if protocol.kind == "steps":
-            said["annotations"] = _checksum(annotations_of(protocol, scenario.folder))
-        found.append(said)
+    found = protocol.model_dump(mode="json", exclude={"dataset", "annotations"})
+    found["data"] = {"name": card.name, "fingerprint": card.fingerprint}
+    if protocol.kind == "steps":
+        found["annotations"] = _checksum(annotations_of(protocol, scenario.folder))
     return found
 
 

@@ -26,11 +26,11 @@ from continual_mm.system.errors import InputError, Problem, suggestion
 
 Scored = Mapping[str, Dataset]
 """Name of a protocol -> the dataset whose test items it scores."""
-NOTHING: Scored = MappingProxyType({})
+NO_DATASETS: Scored = MappingProxyType({})
 
 
 def load_scored(
-    scenario: Scenario, dataset: Dataset, given: Scored = NOTHING
+    scenario: Scenario, dataset: Dataset, given: Scored = NO_DATASETS
 ) -> dict[str, Dataset]:
     """The dataset of every protocol, standardised as the items that are trained on.
 
@@ -67,7 +67,7 @@ def load_scored(
 
 
 def open_judges(
-    scenario: Scenario, dataset: Dataset, modalities: Iterable[Modality], given: Scored = NOTHING
+    scenario: Scenario, dataset: Dataset, modalities: Iterable[Modality], scored: Scored
 ) -> tuple[Judge, ...]:
     """A judge for each protocol of a scenario.
 
@@ -75,12 +75,12 @@ def open_judges(
         scenario: The definition.
         dataset: What is trained on.
         modalities: Everything that arrives.
-        given: Datasets that are there already.
+        scored: The dataset of each protocol, see :func:`load_scored`.
 
     Raises:
         InputError: With everything that keeps protocols from being scored.
     """
-    known, scored = tuple(modalities), load_scored(scenario, dataset, given)
+    known = tuple(modalities)
     judges: list[Judge] = []
     problems: list[Problem] = []
     for protocol in scenario.protocols:

@@ -67,7 +67,7 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self._workers = workers
         self._benchmark: Benchmark | None = None
         self._first_step = 0
-        self._jump: Callable[[], None] | None = None
+        self._restore: Callable[[], None] | None = None
         super().__init__(
             model=GrowingSpace(space, self.pairs),
             optimizer=adam([space.log_scale], 0.0),
@@ -114,12 +114,12 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         stage: int,
         *,
         step: int = 0,
-        jump: Callable[[], None] | None = None,
+        restore: Callable[[], None] | None = None,
     ) -> None:
         """Train one stage and evaluate at its end.
 
         A stage that was interrupted is begun like any other, so that whatever happens at a
-        beginning happens again; then ``jump`` puts everything where it was, and the loop goes on
+        beginning happens again; then ``restore`` puts everything where it was, and the loop goes on
         from there. torch's own dice are thrown anew at the beginning and at every step, and given
         back at the end, so that a module which rolls them (dropout, say) can be resumed as well.
 
@@ -127,12 +127,12 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
             benchmark: The streams.
             stage: Position in the training stream.
             step: Steps of the stage that are done already.
-            jump: Called when the stage has begun.
+            restore: Called when the stage has begun.
 
         Raises:
             NotFiniteError: If a number became NaN or infinite.
         """
-        self._benchmark, self._first_step, self._jump = benchmark, step, jump
+        self._benchmark, self._first_step, self._restore = benchmark, step, restore
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             seed_torch(seed_for(self._seed, "stage", stage), self.device)
             self.train(benchmark.train[stage], eval_streams=[])
@@ -204,8 +204,8 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         super()._before_training_epoch(**kwargs)
-        if self._jump is not None:
-            self._jump()
+        if self._restore is not None:
+            self._restore()
 
     def _before_training_iteration(self, **kwargs: Any) -> None:
         seed_torch(seed_for(self._seed, "step", self.stage, self.step), self.device)

@@ -14,16 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.definitions.arrivals import Arrival
-from continual_mm.definitions.modality import DatasetCard
-from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
-from continual_mm.evaluation.checks import NO_CARDS, Cards, identity
 from continual_mm.runs.history import History
-from continual_mm.runs.origin import origin_of, weights_file
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
     LOCK,
     atomic_write,
-    checksum,
     locked,
     read_json,
     remove_temporary,
@@ -171,62 +166,6 @@ class RunFolder:
         path = self.path / "ranks" / f"stage-{stage}.npz"
         with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-
-
-def definition(
-    scenario: Scenario,
-    strategy: Strategy,
-    card: DatasetCard,
-    seed: int,
-    modules: Mapping[str, str] | None = None,
-    scored: Cards = NO_CARDS,
-) -> dict[str, Any]:
-    """What decides a run's numbers. Descriptions and where files lie do not, but what is in them.
-
-    Args:
-        scenario: The scenario.
-        strategy: The strategy.
-        card: The dataset's card.
-        seed: The seed.
-        modules: Modality -> fingerprint of the module from Python that its tower begins with, see
-            ``space.towers.fingerprint``.
-        scored: Name of a protocol -> the card of its dataset, where that is loaded already.
-
-    Raises:
-        InputError: If a file of weights, the run that the scenario starts from, or what a
-            protocol scores is missing.
-    """
-    places = {"description", "folder", "start", "towers", "protocols"}
-    protocols = identity(scenario, card, scored)
-    origin = origin_of(scenario)
-    towers: dict[str, Any] = {
-        name: _tower(scenario, said) for name, said in scenario.towers.items()
-    }
-    for name, fingerprint in (modules or {}).items():
-        towers[name] = {**towers.get(name, {}), "kind": fingerprint}
-    return {
-        "scenario": {
-            **scenario.model_dump(mode="json", exclude=places),
-            "start": origin and origin.fingerprint,
-            "towers": towers,
-            **({"protocols": protocols} if protocols else {}),
-        },
-        "strategy": strategy.model_dump(mode="json", exclude={"description"}),
-        "data": {
-            "name": card.name,
-            "fingerprint": card.fingerprint,
-            "items": list(card.items),
-            "modalities": {m.name: [str(m.kind), list(m.shape)] for m in card.modalities},
-        },
-        "seed": seed,
-    }
-
-
-def _tower(scenario: Scenario, said: TowerSettings) -> dict[str, Any]:
-    found: dict[str, Any] = said.model_dump(exclude={"weights"})
-    if said.weights:
-        found["weights"] = checksum(weights_file(scenario, said))
-    return found
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from continual_mm.runs.listener import Listener
 from continual_mm.runs.session import Session
 
 
-class Ticker(BaseSGDPlugin[Any]):
+class StepCounter(BaseSGDPlugin[Any]):
     """Tells a listener of every optimiser step."""
 
     def __init__(self, listener: Listener) -> None:
@@ -28,8 +28,8 @@ class Ticker(BaseSGDPlugin[Any]):
         self._listener.steps(1)
 
 
-class Scales(BaseSGDPlugin[Any]):
-    """Weighs what plugins hold at a stage's last step, before they take the stage itself in.
+class MemoryMeter(BaseSGDPlugin[Any]):
+    """Counts the bytes that plugins hold at a stage's last step, before they take in the stage.
 
     At a run's end that would be another number: the memory has been divided anew by then, and there
     are teachers and importances for a stage that never comes.
@@ -88,7 +88,7 @@ def cost(
     device: torch.device,
     *,
     stopwatch: Stopwatch,
-    scales: Scales,
+    memory: MemoryMeter,
 ) -> Cost:
     """What goes into a run's ``cost.json``.
 
@@ -97,10 +97,10 @@ def cost(
         seconds: Spent on it, by all processes that worked on it.
         device: Where it was trained.
         stopwatch: Has seen the last stage, unless another process trained that.
-        scales: The same; without it what is kept at the run's end is counted.
+        memory: The same; without it what is kept at the run's end is counted.
     """
     training = [experience.training for experience in session.benchmark.train]
-    held = session.memory_bytes if scales.held is None else scales.held
+    held = session.memory_bytes if memory.held is None else memory.held
     return {
         "seconds": seconds,
         "steps": sum(settings.steps for settings in training) + session.extra_steps,

@@ -1,13 +1,13 @@
 """From what a user names to checked definitions; imports no torch."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from continual_mm.data import registry as datasets
 from continual_mm.definitions import arrivals, catalog
-from continual_mm.definitions.arrivals import Arrival, Start
+from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.catalog import SCENARIO_KEYS, Entry
 from continual_mm.definitions.modality import DatasetCard, Modality
 from continual_mm.definitions.reading import draft_scenario, read_strategy
@@ -15,6 +15,7 @@ from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
 from continual_mm.evaluation.checks import protocol_misfits
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.origin import Origin, read_origin, weights_file
+from continual_mm.runs.specification import OpenedScenario
 from continual_mm.space import registry
 from continual_mm.system.errors import InputError, Problem, suggestion
 
@@ -76,15 +77,6 @@ Settings = Sequence[tuple[str, str]]
 """``--set`` options as (dotted path, text)."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedScenario:
-    """A scenario checked against its dataset."""
-
-    scenario: Scenario
-    card: DatasetCard
-    arrivals: tuple[Arrival, ...]
-
-
 def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
     """Take ``--set`` options apart.
 
@@ -131,13 +123,13 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
         own = {key: getattr(scenario.space, key) for key in document.get("space", {})}
         scenario = scenario.model_copy(update={"space": origin.settings(own)})
         problems += origin.misfits(scenario.space, file)
-    planned = arrivals.plan(scenario, card, start=start, file=file)
-    arriving = planned[-1].available
+    stages = arrivals.plan(scenario, card, start=start, file=file)
+    arriving = stages[-1].available
     problems += tower_misfits(scenario, arriving, start, file)
-    problems += protocol_misfits(scenario, card, arriving, file)
-    if problems:
+    scored, wrong = protocol_misfits(scenario, card, arriving, file)
+    if problems := problems + wrong:
         raise InputError(problems)
-    return OpenedScenario(scenario, card, planned)
+    return OpenedScenario(scenario, card, stages, origin, scored)
 
 
 def open_scenarios(entries: Sequence[Entry], settings: Settings = ()) -> tuple[OpenedScenario, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from continual_mm.definitions.arrivals import Arrival, Start, plan
-from continual_mm.definitions.modality import DatasetCard, Kind, Modality, Pair
+from continual_mm.definitions.arrivals import Start
+from continual_mm.definitions.modality import Kind, Modality, Pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSettings
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
@@ -62,16 +62,6 @@ def origin_of(scenario: Scenario) -> Origin | None:
         InputError: If there is no such run, it has finished no stage, or it cannot be read.
     """
     return read_origin(scenario.start, Path(scenario.folder)) if scenario.start else None
-
-
-def planned(scenario: Scenario, card: DatasetCard) -> tuple[Arrival, ...]:
-    """A scenario on a dataset, what it starts from included.
-
-    Raises:
-        InputError: If it does not fit the dataset, or cannot start.
-    """
-    origin = origin_of(scenario)
-    return plan(scenario, card, start=origin.start if origin else None)
 
 
 def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:

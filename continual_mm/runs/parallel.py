@@ -12,13 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from continual_mm.data import registry as datasets
-from continual_mm.definitions.modality import DatasetCard
-from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.plugins.registry import missing
 from continual_mm.runs import folder as failure
-from continual_mm.runs.folder import RunFolder, definition
+from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.listener import Audience, Halt, Listener
+from continual_mm.runs.specification import Specification
 from continual_mm.runs.status import is_finished
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.processes import Died, Pool, Progress, Worker
@@ -44,24 +42,20 @@ class Task:
     """One run to do.
 
     Attributes:
-        scenario: The definition; its dataset is a registered name or the path of a pack.
-        strategy: What protects old pairs.
-        out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
-        seed: Weights, order, shares and memory follow from it.
-        options: Further keyword arguments of :func:`continual_mm.runs.run.run`, such as
+        specification: What is trained; its dataset is a registered name or a path.
+        out: The folder of all runs.
+        options: Further keyword arguments of :func:`continual_mm.runs.run.run_specified`, such as
             ``{"device": "cpu"}``; they must change no number.
     """
 
-    scenario: Scenario
-    strategy: Strategy
+    specification: Specification
     out: Path
-    seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """Where the run lies."""
-        return self.out / self.scenario.name / self.strategy.name / f"seed-{self.seed}"
+        return self.out / self.specification.path
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -158,17 +152,13 @@ class Ledger:
 def _check(tasks: Sequence[Task]) -> None:
     """Refuse, before anything is trained, what would be refused hours later."""
     problems = list(_repeated(task.folder for task in tasks))
-    strategies = {task.strategy.name: task.strategy for task in tasks}
-    for strategy in strategies.values():
+    for strategy in {
+        task.specification.strategy.name: task.specification.strategy for task in tasks
+    }.values():
         problems += missing(strategy)
-    cards: dict[tuple[str, str], DatasetCard] = {}
     for task in tasks:
-        scenario = task.scenario
-        key = scenario.dataset, scenario.folder
-        if key not in cards:
-            cards[key] = datasets.card(scenario.dataset, folder=Path(scenario.folder))
         try:
-            RunFolder(task.folder).check(definition(scenario, task.strategy, cards[key], task.seed))
+            RunFolder(task.folder).check(task.specification.identity)
         except InputError as error:
             problems += error.problems
     if problems:

@@ -1,12 +1,11 @@
-"""Where a run stands: saved as it goes on, and found again after it was stopped or killed."""
+"""How far a run is: saved as it goes on, and found again after it was stopped or killed."""
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from continual_mm.evaluation.drift import Geometry
 from continual_mm.evaluation.scores import ProtocolScore
@@ -14,11 +13,12 @@ from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import Score
 from continual_mm.runs.session import Session
+from continual_mm.runs.specification import Specification
 from continual_mm.system.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Progress:
     """Where a run goes on.
 
     Attributes:
@@ -34,8 +34,8 @@ class Standing:
     inside: Path | None = None
 
 
-def standing(folder: RunFolder) -> Standing:
-    """Where the run in a folder stands.
+def progress_of(folder: RunFolder) -> Progress:
+    """How far the run in a folder is.
 
     A damaged checkpoint inside a stage is passed over, for the steps until it are made again. One
     at a stage's end is not, since it may be all that is left of days of training.
@@ -47,11 +47,11 @@ def standing(folder: RunFolder) -> Standing:
             clock = checkpoint.verified(path)["clock"]
         except InputError:
             continue
-        return Standing(stage, int(clock["train_exp_iterations"]), ended, path)
-    return Standing(stage, 0, ended)
+        return Progress(stage, int(clock["train_exp_iterations"]), ended, path)
+    return Progress(stage, 0, ended)
 
 
-class Logbook:
+class Checkpointer:
     """Writes what a run needs to go on to the same bits, and reads it back.
 
     At a stage's end everything is written, and every so many steps inside a stage. A checkpoint is
@@ -62,27 +62,31 @@ class Logbook:
         folder: The run's folder.
         session: The run in progress.
         every: Steps between checkpoints inside a stage; 0 writes none there.
-        identity: Names of scenario and strategy, and the seed, for ``scores.json``.
+        specification: What is trained.
     """
 
     def __init__(
-        self, folder: RunFolder, session: Session, *, every: int, identity: Mapping[str, Any]
+        self, folder: RunFolder, session: Session, specification: Specification, *, every: int
     ) -> None:
         self._folder = folder
         self._session = session
-        self._identity = identity
+        self._names = {
+            "scenario": specification.scenario.name,
+            "strategy": specification.strategy.name,
+            "seed": specification.seed,
+        }
         self._learned = 0
         self._spent = 0.0
         self._begun = time.monotonic()
         if every:
-            session.learner.after_step = lambda: self._now_and_then(every)
+            session.learner.after_step = lambda: self._every_so_often(every)
 
     @property
     def seconds(self) -> float:
         """Time spent on the run, the stages trained earlier included."""
         return self._spent + time.monotonic() - self._begun
 
-    def resume(self, at: Standing) -> tuple[int, Callable[[], None] | None]:
+    def resume(self, at: Progress) -> tuple[int, Callable[[], None] | None]:
         """Put the session where the run stands.
 
         Returns:
@@ -110,7 +114,7 @@ class Logbook:
         self._learned = int(notes["learned"])
         self._spent, self._begun = float(notes["seconds"]), time.monotonic()
 
-    def _now_and_then(self, every: int) -> None:
+    def _every_so_often(self, every: int) -> None:
         learner = self._session.learner
         if learner.step % every:
             return
@@ -125,7 +129,7 @@ class Logbook:
         stage = self._session.learner.stage + 1
         final = (e for e in self._session.evaluations if e.final)
         self._folder.write_ranks(stage, final, self._session.judged)
-        self._folder.write_scores(self._session.history, self._identity)
+        self._folder.write_scores(self._session.history, self._names)
         self._save(self._folder.checkpoint(stage))
         self._remove_but(None)
 

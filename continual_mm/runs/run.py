@@ -9,23 +9,23 @@ from torch import nn
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.reading import BOUNDS
-from continual_mm.definitions.scenario import Scenario, Strategy
+from continual_mm.definitions.scenario import MemorySettings, Scenario, Strategy
 from continual_mm.evaluation.pairs import Observer
-from continual_mm.evaluation.protocols import NOTHING, Scored, load_scored
+from continual_mm.evaluation.protocols import NO_DATASETS, Scored, load_scored
 from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.board.board import Board, watchers
 from continual_mm.runs.board.pages import settings
 from continual_mm.runs.board.timetable import Timetable
-from continual_mm.runs.folder import RunFolder, definition
+from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import History
 from continual_mm.runs.listener import Listener
-from continual_mm.runs.meters import Scales, Stopwatch, Ticker, cost
-from continual_mm.runs.origin import planned
-from continual_mm.runs.resuming import Logbook, Standing, standing
-from continual_mm.runs.session import NO_MODULES, Protection, Session, open_session
-from continual_mm.runs.start import adapt
+from continual_mm.runs.meters import MemoryMeter, StepCounter, Stopwatch, cost
+from continual_mm.runs.resuming import Checkpointer, Progress, progress_of
+from continual_mm.runs.session import NO_MODULES, Session, open_session
+from continual_mm.runs.specification import Specification, opened
+from continual_mm.runs.start import add_adapters
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
 from continual_mm.system.errors import InputError, Problem
@@ -46,8 +46,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-        raise InputError(Problem(f"device {name!r}", problem, "use auto or cpu")) from error
+        message = str(error).splitlines()[0]
+        raise InputError(Problem(f"device {name!r}", message, "use auto or cpu")) from error
     return device
 
 
@@ -60,7 +60,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     joint: bool = False,
     cumulative: bool = False,
     towers: Mapping[str, nn.Module] = NO_MODULES,
-    scored: Scored = NOTHING,
+    scored: Scored = NO_DATASETS,
     seed: int = 0,
     device: str = "auto",
 ) -> History:
@@ -87,14 +87,22 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         InputError: If the scenario does not fit the dataset, or a plugin would do nothing.
         NotFiniteError: If a number became NaN or infinite.
     """
-    problems = list(_idle(plugins, memory=memory, joint=joint, cumulative=cumulative))
-    if problems:
+    if problems := list(_idle(plugins, memory=memory, joint=joint, cumulative=cumulative)):
         raise InputError(problems)
-    named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
-    protection = Protection(named, memory, joint, cumulative)
-    chosen = choose_device(device)
+    strategy = Strategy(
+        name="plugins",
+        joint=joint,
+        cumulative=cumulative,
+        memory=None if memory is None else MemorySettings(items=memory),
+    )
+    scored = load_scored(scenario, dataset, scored)
     session = open_session(
-        scenario, dataset, protection, seed=seed, device=chosen, towers=towers, scored=scored
+        Specification(opened(scenario, dataset.card, _cards(scored)), strategy, seed),
+        dataset,
+        {str(number): plugin for number, plugin in enumerate(plugins)},
+        device=choose_device(device),
+        towers=towers,
+        scored=scored,
     )
     for stage in range(session.stages):
         session.learn(stage)
@@ -117,25 +125,20 @@ def _idle(
     bounds = {"joint": joint, "cumulative": cumulative}
     if protecting or memory is not None:
         for bound in (name for name, wanted in bounds.items() if wanted):
-            problem = f"{bound} training {BOUNDS[bound]} and has nothing to protect"
-            yield Problem(bound, problem, f"leave out plugins and memory, or {bound}")
+            message = f"{bound} training {BOUNDS[bound]} and has nothing to protect"
+            yield Problem(bound, message, f"leave out plugins and memory, or {bound}")
 
 
-def run(  # noqa: PLR0913 - what is trained, and by name everything that changes no number
+def run(
     scenario: Scenario,
     strategy: Strategy,
     dataset: Dataset,
     out: Path,
     *,
     seed: int = 0,
-    device: str = "auto",
     towers: Mapping[str, nn.Module] = NO_MODULES,
-    scored: Scored = NOTHING,
-    checkpoint_every: int = CHECKPOINT_EVERY,
-    workers: int = 0,
-    board: bool = True,
-    listener: Listener | None = None,
-    observers: Sequence[Observer] = (),
+    scored: Scored = NO_DATASETS,
+    **options: Any,
 ) -> History:
     """Train into a folder; if a run was stopped or killed there, go on to the same bits.
 
@@ -145,105 +148,143 @@ def run(  # noqa: PLR0913 - what is trained, and by name everything that changes
         dataset: The items.
         out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
         seed: Weights, order, shares and memory follow from it.
-        device: ``auto``, ``cpu``, ``cuda`` and so on.
         towers: Modality -> a module to begin its tower with, see :func:`train`. To go on with a
             run, give modules of the same weights again.
         scored: Name of a protocol -> the dataset whose test items it scores, see :func:`train`.
-        checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
-            ends only. No number depends on it.
-        workers: Threads that fetch batches ahead. No number depends on it.
-        board: Whether TensorBoard's files are written. No number depends on it.
-        listener: Who hears of the progress.
-        observers: Told of each evaluation. An exception of theirs ends the run, which may go on.
+        options: What changes no number: ``device``, ``checkpoint_every`` and so on, see
+            :func:`run_specified`.
 
     Raises:
         InputError: If the scenario does not fit the dataset, the folder holds another
             definition's run, or another process is at work in it.
         NotFiniteError: If a number became NaN or infinite; the last checkpoint is kept.
     """
-    listener = listener or Listener()
-    folder = run_folder(out, scenario, strategy, seed)
-    own = {name: fingerprint(module) for name, module in towers.items()}
     scored = load_scored(scenario, dataset, scored)
-    cards = {name: items.card for name, items in scored.items()}
-    frozen = definition(scenario, strategy, dataset.card, seed, own, cards)
-    protection = Protection(
-        build(strategy),
-        strategy.memory.items if strategy.memory else None,
-        joint=strategy.joint,
-        cumulative=strategy.cumulative,
+    specification = Specification(
+        opened(scenario, dataset.card, _cards(scored)),
+        strategy,
+        seed,
+        {name: fingerprint(module) for name, module in towers.items()},
     )
+    return run_specified(specification, dataset, out, towers=towers, scored=scored, **options)
+
+
+def run_specified(  # noqa: PLR0913 - what is trained, and by name all that changes no number
+    specification: Specification,
+    dataset: Dataset,
+    out: Path,
+    *,
+    towers: Mapping[str, nn.Module] = NO_MODULES,
+    scored: Scored = NO_DATASETS,
+    device: str = "auto",
+    checkpoint_every: int = CHECKPOINT_EVERY,
+    workers: int = 0,
+    board: bool = True,
+    listener: Listener | None = None,
+    observers: Sequence[Observer] = (),
+) -> History:
+    """Train what is specified into its folder below ``out``, or go on with it; see :func:`run`.
+
+    Args:
+        specification: What is trained.
+        dataset: The items.
+        out: The folder of all runs.
+        towers: The modules whose fingerprints the specification has.
+        scored: The dataset of each protocol.
+        device: ``auto``, ``cpu``, ``cuda`` and so on.
+        checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
+            ends only.
+        workers: Threads that fetch batches ahead.
+        board: Whether TensorBoard's files are written.
+        listener: Receives the progress.
+        observers: Called with each evaluation. An exception of theirs ends the run, which may go
+            on.
+    """
+    listener = listener or Listener()
+    folder = RunFolder(out / specification.path)
+    plugins = build(specification.strategy)
     chosen = choose_device(device)
-    with folder.claimed(frozen):
+    with folder.claimed(specification.identity):
         folder.clear_unfinished()
-        at = standing(folder)
-        timetable = Timetable.of(
-            planned(scenario, dataset.card),
-            joint=strategy.joint,
-            cumulative=strategy.cumulative,
-            common=scenario.training,
-        )
-        told = timetable.steps_until(at.stage) + at.step
-        page = None
-        if board:
-            page = Board(folder.events, frozen, dataset, timetable, purge_step=told + 1)
-        stopwatch, scales = Stopwatch(), Scales()
+        progress = progress_of(folder)
+        page = _board(folder, specification, dataset, progress) if board else None
+        stopwatch, meter = Stopwatch(), MemoryMeter()
         session = open_session(
-            scenario,
+            specification,
             dataset,
-            protection,
-            seed=seed,
+            plugins,
             device=chosen,
-            watchers=watchers(page, observers, [Ticker(listener), stopwatch, scales]),
-            workers=workers,
             towers=towers,
             scored=scored,
+            watchers=watchers(page, observers, [StepCounter(listener), stopwatch, meter]),
+            workers=workers,
         )
         if page is not None:
             page.follow(session.history)
-        identity = {"scenario": scenario.name, "strategy": strategy.name, "seed": seed}
-        logbook = Logbook(folder, session, every=checkpoint_every, identity=identity)
-        _go_on(session, logbook, at, listener, page, str(folder.path))
+        checkpointer = Checkpointer(folder, session, specification, every=checkpoint_every)
+        _train_stages(session, checkpointer, progress, listener, page, str(folder.path))
         if not folder.finished:
             if page is not None:
-                chosen_by = settings(scenario, strategy, protection.plugins, seed)
-                page.run_ends(session.history, chosen_by, session.learner.clock.train_iterations)
-            measured = cost(session, logbook.seconds, chosen, stopwatch=stopwatch, scales=scales)
-            folder.write_cost(measured)
-    listener.ends(logbook.seconds)
+                shown = settings(
+                    specification.scenario, specification.strategy, plugins, specification.seed
+                )
+                page.run_ends(session.history, shown, session.learner.clock.train_iterations)
+            spent = checkpointer.seconds
+            folder.write_cost(cost(session, spent, chosen, stopwatch=stopwatch, memory=meter))
+    listener.ends(checkpointer.seconds)
     session.history.space.eval()
     return session.history
 
 
-def _go_on(
+def _board(
+    folder: RunFolder, specification: Specification, dataset: Dataset, progress: Progress
+) -> Board:
+    """The run's pages in TensorBoard; what a killed process wrote beyond ``progress`` is hidden."""
+    strategy = specification.strategy
+    timetable = Timetable.of(
+        specification.arrivals,
+        joint=strategy.joint,
+        cumulative=strategy.cumulative,
+        common=specification.scenario.training,
+    )
+    done = timetable.steps_until(progress.stage) + progress.step
+    return Board(folder.events, specification.identity, dataset, timetable, purge_step=done + 1)
+
+
+def _train_stages(
     session: Session,
-    logbook: Logbook,
-    at: Standing,
+    checkpointer: Checkpointer,
+    progress: Progress,
     listener: Listener,
     page: Board | None,
     name: str,
 ) -> None:
     """Train the stages that are left."""
-    done, jump = logbook.resume(at)
-    trained = session.benchmark.train
-    left = sum(trained[stage].training.steps for stage in range(done, session.stages))
-    listener.begins(name, session.stages, left - at.step)
-    if at.stage or at.step:
-        listener.resumes(at.stage, at.step)
-    step = at.step
+    done, restore = checkpointer.resume(progress)
+    streams = session.benchmark.train
+    left = sum(streams[stage].training.steps for stage in range(done, session.stages))
+    listener.begins(name, session.stages, left - progress.step)
+    if progress.stage or progress.step:
+        listener.resumes(progress.stage, progress.step)
+    step = progress.step
     for stage in range(done, session.stages):
-        session.learn(stage, step=step, jump=jump)
-        step, jump = 0, None
-        logbook.stage_ends()
+        session.learn(stage, step=step, restore=restore)
+        step, restore = 0, None
+        checkpointer.stage_ends()
         if page is not None:
             page.stage_ends(session.history, session.learner.clock.train_iterations)
         number = session.learner.stage + 1
         listener.scored(number, _recalls(session.history, number))
 
 
-def run_folder(out: Path, scenario: Scenario, strategy: Strategy, seed: int) -> RunFolder:
-    """Where a run lies."""
-    return RunFolder(out / scenario.name / strategy.name / f"seed-{seed}")
+def _recalls(history: History, stage: int) -> dict[str, float]:
+    names = [str(pair) for pair in history.births]
+    row = history.matrix()[stage - 1].tolist()
+    return {name: value for name, value in zip(names, row, strict=True) if value == value}
+
+
+def _cards(scored: Scored) -> dict[str, Any]:
+    return {name: dataset.card for name, dataset in scored.items()}
 
 
 def open_run(
@@ -271,15 +312,8 @@ def open_run(
     if not stages:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
         raise InputError(Problem(str(folder), "no finished stage in this folder", remedy))
-    own = {name: Tower.of(module) for name, module in towers.items()}
     last = run.checkpoint(stages[-1])
-    space = checkpoint.load_space(last, own)
+    space = checkpoint.load_space(last, {name: Tower.of(module) for name, module in towers.items()})
     if pair:
-        adapt(space, last, pair)
+        add_adapters(space, last, pair)
     return space
-
-
-def _recalls(history: History, stage: int) -> dict[str, float]:
-    names = [str(pair) for pair in history.births]
-    row = history.matrix()[stage - 1].tolist()
-    return {name: value for name, value in zip(names, row, strict=True) if value == value}

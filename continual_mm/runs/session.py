@@ -12,11 +12,10 @@ from torch import nn
 
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import Arrival, births
-from continual_mm.definitions.scenario import Scenario
 from continual_mm.evaluation.drift import Drift, Geometry
 from continual_mm.evaluation.judge import Judge
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer, evaluator, query_groups
-from continual_mm.evaluation.protocols import NOTHING, Scored, judged, open_judges
+from continual_mm.evaluation.protocols import NO_DATASETS, Scored, judged, open_judges
 from continual_mm.evaluation.scores import Judged
 from continual_mm.learning.avalanche import BaseLogger, BaseSGDPlugin
 from continual_mm.learning.learner import Learner
@@ -26,7 +25,7 @@ from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
-from continual_mm.runs.origin import origin_of, planned
+from continual_mm.runs.specification import Specification
 from continual_mm.runs.start import first_space
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.seeds import seed_for
@@ -34,7 +33,7 @@ from continual_mm.system.seeds import seed_for
 _SCORED = {Split.VALIDATION: "validation", Split.TEST: "test"}
 
 
-def unscored(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Problem]:
+def pairs_without_items(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Problem]:
     """A problem for each pair of which no item that is scored has both modalities.
 
     Args:
@@ -63,23 +62,6 @@ DRIFT = "session.drift"
 
 
 @dataclass(frozen=True, slots=True)
-class Protection:
-    """What keeps old pairs aligned, as objects.
-
-    Attributes:
-        plugins: Avalanche plugins by name, in the order of their callbacks.
-        memory: Items of the run's memory, or None.
-        joint: Everything at once instead of stage by stage.
-        cumulative: Each stage on everything seen until then.
-    """
-
-    plugins: Mapping[str, BaseSGDPlugin[Any]] = field(default_factory=dict)
-    memory: int | None = None
-    joint: bool = False
-    cumulative: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Watchers:
     """Who looks on; none of them changes a number.
 
@@ -96,6 +78,9 @@ class Watchers:
     loggers: Sequence[BaseLogger] = ()
     plugins: Sequence[BaseSGDPlugin[Any]] = ()
     geometry: Sequence[Callable[[Geometry], None]] = ()
+
+
+NO_WATCHERS = Watchers()
 
 
 @dataclass(slots=True)
@@ -132,10 +117,12 @@ class Session:
         """What a checkpoint must hold besides the learner, by name."""
         return {**self.plugins, DRIFT: self.drift}
 
-    def learn(self, stage: int, *, step: int = 0, jump: Callable[[], None] | None = None) -> None:
-        """Train a 0-based stage, from a step on that ``jump`` restores, and score it."""
+    def learn(
+        self, stage: int, *, step: int = 0, restore: Callable[[], None] | None = None
+    ) -> None:
+        """Train a 0-based stage, from a step on that ``restore`` restores, and score it."""
         self.evaluations.clear()
-        self.learner.learn(self.benchmark, stage, step=step, jump=jump)
+        self.learner.learn(self.benchmark, stage, step=step, restore=restore)
         self.judged[:] = judged(self.judges, self.learner)
         self.history.protocols += [each.score for each in self.judged]
 
@@ -163,31 +150,37 @@ class Session:
         return len(memory.drawn) if isinstance(memory, Recollection) else 0
 
 
-def open_session(  # noqa: PLR0913 - what is trained, and by name how
-    scenario: Scenario,
+def open_session(
+    specification: Specification,
     dataset: Dataset,
-    protection: Protection,
+    plugins: Mapping[str, BaseSGDPlugin[Any]],
     *,
-    seed: int,
-    device: torch.device,
-    watchers: Watchers | None = None,
-    workers: int = 0,
+    device: torch.device | str = "cpu",
     towers: Mapping[str, nn.Module] = NO_MODULES,
-    scored: Scored = NOTHING,
+    scored: Scored = NO_DATASETS,
+    watchers: Watchers = NO_WATCHERS,
+    workers: int = 0,
 ) -> Session:
     """Put a learner together.
 
-    What is scored by protocols is loaded, unless it is given by their names.
+    Args:
+        specification: What is trained.
+        dataset: The items.
+        plugins: What keeps old pairs aligned, by name, in the order of their callbacks.
+        device: Where to train.
+        towers: Modality -> a module from Python to begin its tower with.
+        scored: The dataset of each protocol.
+        watchers: Who looks on.
+        workers: Threads that fetch batches ahead.
 
     Raises:
-        InputError: If the scenario does not fit the dataset, or what it starts from or its towers
-            cannot be had, or a pair or a protocol cannot be scored.
+        InputError: If the towers cannot be had, or a pair or a protocol cannot be scored.
     """
-    watchers = watchers or Watchers()
-    arrivals = planned(scenario, dataset.card)
-    if silent := list(unscored(dataset, arrivals)):
-        raise InputError(silent)
-    space = first_space(scenario, arrivals, origin_of(scenario), towers, seed=seed)
+    scenario, arrivals = specification.scenario, specification.arrivals
+    strategy, seed = specification.strategy, specification.seed
+    if problems := list(pairs_without_items(dataset, arrivals)):
+        raise InputError(problems)
+    space = first_space(specification.opened, towers, seed=seed)
     judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
     history = History(arrivals=arrivals, space=space)
     drift = Drift(history.geometry.append, *watchers.geometry)
@@ -200,16 +193,13 @@ def open_session(  # noqa: PLR0913 - what is trained, and by name how
     def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
         return query_groups(dataset, query, rows, positives=scenario.positives)
 
-    plugins = dict(protection.plugins)
     memory = None
-    if protection.memory is not None:
-        memory = Memory(protection.memory, seed=seed_for(seed, "memory"))
+    if specification.memory is not None:
+        memory = Memory(specification.memory, seed=seed_for(seed, "memory"))
         plugins = {"memory": Recollection(memory), **plugins}
     learner = Learner(
         space=space,
         seed=seed,
-        plugins=[*plugins.values(), *watchers.plugins],
-        memory=memory,
         evaluator=evaluator(
             record,
             drift,
@@ -218,6 +208,8 @@ def open_session(  # noqa: PLR0913 - what is trained, and by name how
             metrics=watchers.metrics,
             loggers=watchers.loggers,
         ),
+        plugins=[*plugins.values(), *watchers.plugins],
+        memory=memory,
         device=device,
         workers=workers,
     )
@@ -227,11 +219,11 @@ def open_session(  # noqa: PLR0913 - what is trained, and by name how
             arrivals,
             dataset,
             seed=seed,
-            joint=protection.joint,
-            cumulative=protection.cumulative,
+            joint=strategy.joint,
+            cumulative=strategy.cumulative,
         ),
         learner=learner,
-        plugins={name: p for name, p in plugins.items() if isinstance(p, Plugin)},
+        plugins={name: each for name, each in plugins.items() if isinstance(each, Plugin)},
         history=history,
         evaluations=evaluations,
         drift=drift,

@@ -1,6 +1,6 @@
 """What a scenario says of its towers -> towers, their weights read from files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from continual_mm.data.weights import read_weights
-from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Kind, Modality, Pair
 from continual_mm.definitions.scenario import Scenario, TowerSettings
 from continual_mm.runs import checkpoint
 from continual_mm.runs.checkpoint import remembered
 from continual_mm.runs.origin import Origin, weights_file
+from continual_mm.runs.specification import OpenedScenario
 from continual_mm.space import mcn_weights as published
 from continual_mm.space.mcn_weights import TOWERS, published_tower
 from continual_mm.space.naming import module_key
@@ -106,7 +106,7 @@ MERGE = "continual_mm.plugins.pair_lora:merge"
 """Imported only where it is needed, since peft is not always installed."""
 
 
-def adapt(space: JointSpace, folder: Path, name: str) -> None:
+def add_adapters(space: JointSpace, folder: Path, name: str) -> None:
     """Add a pair's adapters to a space's weights; a pair without any sees the space as it is.
 
     Args:
@@ -196,27 +196,21 @@ def save_released(space: JointSpace, path: str | Path, towers: Mapping[str, str]
 
 
 def first_space(
-    scenario: Scenario,
-    arrivals: Sequence[Arrival],
-    origin: Origin | None,
-    modules: Mapping[str, nn.Module],
-    *,
-    seed: int,
+    opened: OpenedScenario, modules: Mapping[str, nn.Module], *, seed: int
 ) -> JointSpace:
     """The space before the first stage.
 
     Args:
-        scenario: Sizes, and towers that are not the usual ones.
-        arrivals: The scenario on its dataset.
-        origin: The run that it starts from.
+        opened: Sizes, towers that are not the usual ones, and the run that it starts from.
         modules: Modality -> a module from Python to begin its tower with.
         seed: Where first weights come from.
 
     Raises:
         InputError: If a tower cannot be had, or the space is not of the origin's sizes.
     """
+    scenario, origin = opened.scenario, opened.origin
     begun = origin.start.modalities if origin else ()
-    towers = towers_of(scenario, (*begun, *arrivals[-1].available), modules)
+    towers = towers_of(scenario, (*begun, *opened.arrivals[-1].available), modules)
     if origin is None:
         return JointSpace(scenario.space, seed=seed, towers=towers)
     misfits = origin.misfits(scenario.space, f"scenario '{scenario.name}'")

@@ -14,7 +14,7 @@ from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.protocols import Scored, load_scored
 from continual_mm.runs.listener import HaltedError, Listener
 from continual_mm.runs.parallel import Ended, Task, Told
-from continual_mm.runs.run import run
+from continual_mm.runs.run import run_specified
 from continual_mm.system.errors import InputError
 
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
@@ -43,9 +43,9 @@ class Trainer:
         """
         dataset = None
         try:
-            dataset, scored = self._loaded(task.scenario)
-            given = task.scenario, task.strategy, dataset, task.out
-            run(*given, seed=task.seed, scored=scored, listener=listener, **task.options)
+            dataset, scored = self._loaded(task.specification.scenario)
+            given = task.specification, dataset, task.out
+            run_specified(*given, scored=scored, listener=listener, **task.options)
         except InputError as error:
             # What one run is refused for may be its own; what a dataset is, is everyone's.
             if dataset is None:

@@ -16,7 +16,7 @@ from continual_mm.data.registry import card, load
 from continual_mm.data.store.form import read_store_card
 from continual_mm.definitions import catalog
 from continual_mm.definitions.modality import DatasetCard
-from continual_mm.evaluation.checks import strangers
+from continual_mm.evaluation.checks import mode_mismatches
 from continual_mm.preparation.formats.word_vectors import digest_of, open_vectors
 from continual_mm.runs.opening import open_scenario
 from continual_mm.system.errors import InputError
@@ -168,10 +168,10 @@ def test_data_of_another_mode_than_the_space_are_told(converted: Converted, caps
     converted("reference", "--reference")
     for mode in ("robust", "reference"):
         opened = scenario(mode, trained=mode, scored=mode)
-        assert list(strangers(opened.scenario, opened.card)) == []
+        assert list(mode_mismatches(opened.scenario, opened.cards)) == []
         other = "robust" if mode == "reference" else "reference"
         opened = scenario(mode, trained=mode, scored=other)
-        (told,) = strangers(opened.scenario, opened.card)
+        (told,) = mode_mismatches(opened.scenario, opened.cards)
         assert told.startswith(f"dataset '{other}' was read in {other} mode, but the space of")
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:

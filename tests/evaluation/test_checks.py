@@ -9,7 +9,8 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.data.pack import read_card, read_pack, write_pack
 from continual_mm.definitions import catalog
 from continual_mm.evaluation.annotations import Interval, read_annotations
-from continual_mm.runs.opening import OpenedScenario, open_scenario
+from continual_mm.runs.opening import open_scenario
+from continual_mm.runs.specification import OpenedScenario
 from continual_mm.system.errors import InputError
 
 HEAD = """

@@ -21,7 +21,8 @@ from continual_mm.losses.transport import transport_plan
 from continual_mm.metrics.geometry import movement
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.run import run
-from continual_mm.runs.session import Protection, open_session
+from continual_mm.runs.session import open_session
+from continual_mm.runs.specification import Specification, opened
 from continual_mm.space.space import JointSpace
 
 DIM = 6
@@ -209,7 +210,9 @@ def scenario() -> Scenario:
 
 
 def test_training_gives_the_same_weights_whether_drift_looks_on_or_not(scenario, dataset) -> None:
-    session = open_session(scenario, dataset, Protection(), seed=0, device=torch.device("cpu"))
+    session = open_session(
+        Specification(opened(scenario, dataset.card), Strategy(name="naive")), dataset, {}
+    )
     space = JointSpace(scenario.space, seed=0)
     arrivals = plan(scenario, dataset.card)
     unwatched = Learner(space=space, seed=0, evaluator=evaluator())

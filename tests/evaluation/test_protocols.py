@@ -25,9 +25,9 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.evaluation.protocols import load_scored
 from continual_mm.evaluation.scores import ProtocolScore
-from continual_mm.runs.folder import definition
 from continual_mm.runs.listener import Listener
 from continual_mm.runs.run import open_run, run, train
+from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError
 
 SIZES = {"video": 8, "audio": 7, "text": 5}
@@ -222,10 +222,11 @@ def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path: Path
 
 
 def test_runs_without_protocols_are_defined_as_they_were_before_there_were_any() -> None:
-    known = definition(PLAIN, NAIVE, DATASET.card, 0)
+    known = Specification(opened(PLAIN, DATASET.card), NAIVE).identity
     assert "protocols" not in known["scenario"]
     cards = {name: each.card for name, each in SCORED.items()}
-    told = definition(THREE, NAIVE, DATASET.card, 0, None, cards)["scenario"]["protocols"]
+    found = Specification(opened(THREE, DATASET.card, cards), NAIVE).identity
+    told = found["scenario"]["protocols"]
     assert [each["data"]["name"] for each in told] == ["arrays", "arrays", "arrays"]
     assert told[0]["data"]["fingerprint"] == OTHER.card.fingerprint
     assert all("dataset" not in each for each in told)

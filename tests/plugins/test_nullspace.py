@@ -15,7 +15,7 @@ from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.nullspace import Nullspace, leading_space, outside
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.warmup import Warmup
-from continual_mm.runs.meters import Listener
+from continual_mm.runs.listener import Listener
 from continual_mm.runs.run import run
 from continual_mm.space.naming import modality_of, named_parameters
 

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 import continual_mm as cm
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import pair
-from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
+from continual_mm.definitions.scenario import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.pair_lora import PairLora
@@ -22,7 +29,8 @@ from continual_mm.plugins.registry import defaults
 from continual_mm.plugins.replay import Replay
 from continual_mm.runs import checkpoint
 from continual_mm.runs.run import open_run, run, train
-from continual_mm.runs.session import Protection, Session, open_session
+from continual_mm.runs.session import Session, open_session
+from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError
 
 SIZES = {"video": 8, "audio": 7, "text": 5, "touch": 6}
@@ -63,8 +71,9 @@ def session(
     scenario: Scenario, dataset: Dataset, *plugins: Plugin, memory: int | None = None
 ) -> Session:
     named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
-    device = torch.device("cpu")
-    return open_session(scenario, dataset, Protection(named, memory), seed=0, device=device)
+    kept = None if memory is None else MemorySettings(items=memory)
+    strategy = Strategy(name="plugins", memory=kept)
+    return open_session(Specification(opened(scenario, dataset.card), strategy), dataset, named)
 
 
 def learned(
@@ -270,8 +279,8 @@ def test_a_run_killed_inside_a_stage_goes_on_from_its_checkpoint_to_the_same_bit
     checkpoint.welcome(ended, fresh.learner)
     checkpoint.restore(ended, fresh.learner, fresh.keepers)
     fresh.learner.pass_over(fresh.benchmark, stage)
-    jump = lambda: checkpoint.restore(inside, fresh.learner, fresh.keepers)  # noqa: E731
-    fresh.learn(stage, step=5, jump=jump)
+    back = lambda: checkpoint.restore(inside, fresh.learner, fresh.keepers)  # noqa: E731
+    fresh.learn(stage, step=5, restore=back)
     for later in range(stage + 1, 3):
         fresh.learn(later)
     assert same(values(whole.history), values(fresh.history))

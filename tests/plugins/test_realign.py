@@ -31,7 +31,8 @@ from continual_mm.plugins.recollection import Recollection
 from continual_mm.plugins.transport import Transport
 from continual_mm.runs import checkpoint
 from continual_mm.runs.run import run
-from continual_mm.runs.session import Protection, Session, open_session
+from continual_mm.runs.session import Session, open_session
+from continual_mm.runs.specification import Specification, opened
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +201,9 @@ def test_a_run_killed_while_it_realigns_goes_on_from_its_checkpoint_to_the_same_
 
     def session(deadly: Deadly) -> Session:
         plugins = {"realign": Realign(steps=9, rows=8), "deadly": deadly}
-        device = torch.device("cpu")
-        return open_session(scenario, dataset, Protection(plugins, 24), seed=0, device=device)
+        strategy = Strategy(name="plugins", memory=MemorySettings(items=24))
+        specification = Specification(opened(scenario, dataset.card), strategy)
+        return open_session(specification, dataset, plugins)
 
     whole = session(Deadly())
     for stage in (0, 1):
@@ -224,8 +226,8 @@ def test_a_run_killed_while_it_realigns_goes_on_from_its_checkpoint_to_the_same_
     checkpoint.welcome(ended, fresh.learner)
     checkpoint.restore(ended, fresh.learner, fresh.keepers)
     fresh.learner.pass_over(fresh.benchmark, 1)
-    jump = lambda: checkpoint.restore(inside, fresh.learner, fresh.keepers)  # noqa: E731
-    fresh.learn(1, step=8, jump=jump)
+    back = lambda: checkpoint.restore(inside, fresh.learner, fresh.keepers)  # noqa: E731
+    fresh.learn(1, step=8, restore=back)
     assert same(values(whole.learner), values(fresh.learner))
     assert whole.extra_steps == fresh.extra_steps == 9
     kept = [each.learner.clusters.state() for each in (whole, fresh)]

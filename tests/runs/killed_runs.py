@@ -17,7 +17,7 @@ import torch
 
 import continual_mm as cm
 from continual_mm.definitions.scenario import Strategy
-from continual_mm.runs.meters import Listener
+from continual_mm.runs.listener import Listener
 from continual_mm.runs.run import run
 
 

@@ -24,6 +24,7 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.runs.listener import Audience, Listener
 from continual_mm.runs.parallel import Task, run_many, share_of_cores
+from continual_mm.runs.specification import specify
 from continual_mm.system.errors import InputError
 
 NAIVE = Strategy(name="naive")
@@ -109,7 +110,11 @@ def scenario(pack: Path, *, steps: int = 6) -> Scenario:
 
 
 def tasks(small: Scenario, out: Path, *strategies: Strategy, seeds: int = 1) -> list[Task]:
-    return [Task(small, one, out, seed, HERE) for seed in range(seeds) for one in strategies]
+    return [
+        Task(specify(small, one, seed=seed), out, HERE)
+        for seed in range(seeds)
+        for one in strategies
+    ]
 
 
 def scores(out: Path) -> dict[str, bytes]:
@@ -175,7 +180,7 @@ def test_a_run_that_goes_on_has_not_failed_any_more(pack: Path, tmp_path: Path) 
 
 
 def test_a_refused_device_is_an_error_of_its_run(pack: Path, tmp_path: Path) -> None:
-    task = Task(scenario(pack), NAIVE, tmp_path / "runs", 0, {"device": "nonsense"})
+    task = Task(specify(scenario(pack), NAIVE), tmp_path / "runs", {"device": "nonsense"})
     for jobs in (1, 2):
         (outcome,) = run_many([task], jobs=jobs)
         assert outcome.refused

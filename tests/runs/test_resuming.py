@@ -16,7 +16,7 @@ from continual_mm.definitions.scenario import (
     Strategy,
     Training,
 )
-from continual_mm.runs.meters import Listener
+from continual_mm.runs.listener import Listener
 from continual_mm.runs.run import run
 
 SPACE = SpaceSettings(dim=8, clusters=3, refresh_every=4)

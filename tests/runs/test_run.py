@@ -21,7 +21,7 @@ from continual_mm.definitions.scenario import (
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.plugins.registry import build
 from continual_mm.plugins.replay import Replay
-from continual_mm.runs.meters import Listener
+from continual_mm.runs.listener import Listener
 from continual_mm.runs.run import choose_device, open_run, run, train
 from continual_mm.system.errors import InputError
 

@@ -24,7 +24,8 @@ from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.replay import Replay
 from continual_mm.plugins.transport import Transport
 from continual_mm.runs.run import open_run, run, train
-from continual_mm.runs.session import Protection, open_session
+from continual_mm.runs.session import open_session
+from continual_mm.runs.specification import Specification, opened
 from continual_mm.space.mcn_weights import published_state
 from continual_mm.space.space import JointSpace
 from continual_mm.system.seeds import seed_for
@@ -423,7 +424,7 @@ def test_in_evaluation_the_audio_tower_averages_the_frames_that_are_there():
 def test_sounds_of_a_test_set_are_filled_up_to_its_own_length(tmp_path):
     """As published: 5,120 frames of YouCook2 after training on 1,000 of HowTo100M."""
     session = open_session(
-        scenario_of(), senses(), Protection(), seed=0, device=torch.device("cpu")
+        Specification(opened(scenario_of(), senses().card), Strategy(name="naive")), senses(), {}
     )
     session.learn(0)
     rng, length = np.random.default_rng(8), 3 * FRAMES

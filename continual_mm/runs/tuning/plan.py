@@ -1,17 +1,16 @@
 """Which parameters of a strategy are searched, from where and in which range."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from continual_mm.definitions.rules import Number, Range
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.plugins.registry import BUILT_IN, defaults
-from continual_mm.runs.folder import definition
 from continual_mm.runs.listener import Moment
-from continual_mm.runs.opening import OpenedScenario
 from continual_mm.runs.parallel import Task
+from continual_mm.runs.specification import OpenedScenario, Specification
 from continual_mm.runs.tuning.goal import Goal, Judge, moments
 from continual_mm.runs.tuning.result import valued
 from continual_mm.system.errors import InputError, Problem, suggestion
@@ -254,12 +253,13 @@ class Plan:
         options = {**self.options, "observers": (judge,)}
         # Protocols look at test items, and a search must not.
         scenario = leg.opened.scenario.model_copy(update={"protocols": ()})
-        return Task(scenario, strategy, self.folder / "trials", leg.seed, options)
+        opened = replace(leg.opened, scenario=scenario, scored={})
+        return Task(Specification(opened, strategy, leg.seed), self.folder / "trials", options)
 
     def identity(self) -> dict[str, Any]:
         """All that the search's numbers follow from, save how many trials there are."""
         known = {
-            opened.scenario.name: definition(opened.scenario, self.strategy, opened.card, self.seed)
+            opened.scenario.name: Specification(opened, self.strategy, self.seed).identity
             for opened in self.scenarios
         }
         found = dict(known[self.names[0]])

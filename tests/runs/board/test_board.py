@@ -16,7 +16,7 @@ from continual_mm.evaluation.pairs import Evaluation, Gallery, score_pair
 from continual_mm.runs.board.board import Board
 from continual_mm.runs.board.timetable import Timetable
 from continual_mm.runs.history import History
-from continual_mm.runs.meters import Listener
+from continual_mm.runs.listener import Listener
 from continual_mm.runs.run import run
 
 NAMES = ("video", "audio", "text")

@@ -6,12 +6,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from continual_mm.definitions.arrivals import plan as planned
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.scenario import Scenario, Stage, Strategy, Training
 from continual_mm.runs.listener import Halt
-from continual_mm.runs.opening import OpenedScenario
 from continual_mm.runs.parallel import Outcome
+from continual_mm.runs.specification import OpenedScenario, opened
 from continual_mm.runs.tuning.plan import Plan, searched
 from continual_mm.runs.tuning.search import ROUNDING, Attempt
 
@@ -23,7 +22,7 @@ EWC = Strategy(name="ewc", plugins={"ewc": {}})
 def scenario(name: str, steps: int) -> OpenedScenario:
     stages = (Stage(add=("video", "audio")), Stage(add=("text",)))
     made = Scenario(name=name, training=Training(steps=steps), stages=stages)
-    return OpenedScenario(made, CARD, planned(made, CARD))
+    return opened(made, CARD)
 
 
 def attempt() -> Attempt:

@@ -18,7 +18,6 @@ from continual_mm.cli import app as cli
 from continual_mm.comparison.compare import compare
 from continual_mm.data import registry as datasets
 from continual_mm.data.pack import write_pack
-from continual_mm.definitions.arrivals import plan as planned
 from continual_mm.definitions.scenario import (
     MemorySettings,
     Scenario,
@@ -29,7 +28,7 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.runs.history import Score
 from continual_mm.runs.listener import Audience, Listener
-from continual_mm.runs.opening import OpenedScenario
+from continual_mm.runs.specification import OpenedScenario, opened
 from continual_mm.runs.tuning.plan import searched
 from continual_mm.runs.tuning.result import Trial, Tuned
 from continual_mm.runs.tuning.search import Plan, tune
@@ -69,7 +68,7 @@ def scenario(pack: Path, name: str = "small", **given: Any) -> OpenedScenario:
         stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
     )
     card = datasets.card(str(pack), folder=Path())
-    return OpenedScenario(made, card, planned(made, card))
+    return opened(made, card)
 
 
 def search(pack: Path, out: Path, strategy: Strategy = REPLAY, **given: Any) -> Plan:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from continual_mm.definitions.arrivals import plan as planned
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.scenario import Scenario, Stage, Strategy, Training
-from continual_mm.runs.opening import OpenedScenario
+from continual_mm.runs.specification import OpenedScenario, opened
 from continual_mm.runs.tuning.plan import Plan, searched
 from continual_mm.system.errors import InputError
 
@@ -27,7 +26,7 @@ def scenario(name: str, steps: int, every: int = 0) -> OpenedScenario:
         training=Training(steps=steps, evaluate_every=every),
         stages=(Stage(add=("video", "audio")), Stage(add=("text",))),
     )
-    return OpenedScenario(made, CARD, planned(made, CARD))
+    return opened(made, CARD)
 
 
 ONE = scenario("one", 10, 4)

@@ -1,0 +1,160 @@
+"""All that a run's numbers follow from, worked out once and handed on; imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from continual_mm.data import registry as datasets
+from continual_mm.definitions.arrivals import Arrival, plan
+from continual_mm.definitions.modality import DatasetCard
+from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
+from continual_mm.evaluation.checks import card_of, identity_of
+from continual_mm.runs.origin import Origin, origin_of, weights_file
+from continual_mm.system.files import checksum
+
+Cards = Mapping[str, DatasetCard]
+"""Name of a protocol -> the card of the dataset whose test items it scores."""
+NO_CARDS: Cards = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedScenario:
+    """A scenario worked out on its dataset: what all of its runs have in common.
+
+    Attributes:
+        scenario: The definition.
+        card: What the dataset offers.
+        arrivals: The stages.
+        origin: The run that the scenario starts from, if it starts from one.
+        scored: Name of a protocol -> the card of the dataset that it scores.
+    """
+
+    scenario: Scenario
+    card: DatasetCard
+    arrivals: tuple[Arrival, ...]
+    origin: Origin | None = None
+    scored: Cards = field(default_factory=dict)
+
+    @property
+    def cards(self) -> tuple[DatasetCard, ...]:
+        """Of every dataset that it uses."""
+        return (self.card, *self.scored.values())
+
+
+def opened(scenario: Scenario, card: DatasetCard, scored: Cards = NO_CARDS) -> OpenedScenario:
+    """Work a scenario out on a dataset.
+
+    Args:
+        scenario: The definition.
+        card: The dataset's.
+        scored: Cards of protocols' datasets that are loaded already.
+
+    Raises:
+        InputError: If the scenario does not fit the dataset, or the run that it starts from or the
+            dataset of a protocol is missing.
+    """
+    origin = origin_of(scenario)
+    arrivals = plan(scenario, card, start=origin.start if origin else None)
+    cards = {one.name: scored.get(one.name) for one in scenario.protocols}
+    return OpenedScenario(
+        scenario,
+        card,
+        arrivals,
+        origin,
+        {one.name: cards[one.name] or card_of(one, scenario, card) for one in scenario.protocols},
+    )
+
+
+@dataclass(frozen=True)
+class Specification:
+    """All that the numbers of one run follow from.
+
+    Attributes:
+        opened: The scenario on its dataset.
+        strategy: What protects old pairs.
+        seed: Weights, order, shares and memory follow from it.
+        modules: Modality -> fingerprint of the module from Python that its tower begins with, see
+            :func:`~continual_mm.space.towers.fingerprint`.
+    """
+
+    opened: OpenedScenario
+    strategy: Strategy
+    seed: int = 0
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scenario(self) -> Scenario:
+        """The definition."""
+        return self.opened.scenario
+
+    @property
+    def arrivals(self) -> tuple[Arrival, ...]:
+        """The stages."""
+        return self.opened.arrivals
+
+    @property
+    def memory(self) -> int | None:
+        """Items that the run may keep of past stages, if it has a memory."""
+        return self.strategy.memory.items if self.strategy.memory else None
+
+    def __str__(self) -> str:
+        return f"{self.scenario.name}/{self.strategy.name}/seed-{self.seed}"
+
+    @property
+    def path(self) -> Path:
+        """Where the run lies in the folder of all runs."""
+        return Path(str(self))
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What ``definition.json`` holds: two runs of one identity come to the same numbers.
+
+        Descriptions and the places of files are no part of it, what is in the files is.
+
+        Raises:
+            InputError: If a file of weights or of annotations is missing.
+        """
+        scenario, card, origin = self.scenario, self.opened.card, self.opened.origin
+        towers = {name: _tower(scenario, said) for name, said in scenario.towers.items()}
+        for name, fingerprint in self.modules.items():
+            towers[name] = {**towers.get(name, {}), "kind": fingerprint}
+        apart = {"description", "folder", "start", "towers", "protocols"}
+        protocols = [
+            identity_of(p, scenario, self.opened.scored[p.name]) for p in scenario.protocols
+        ]
+        return {
+            "scenario": {
+                **scenario.model_dump(mode="json", exclude=apart),
+                "start": origin and origin.fingerprint,
+                "towers": towers,
+                **({"protocols": protocols} if protocols else {}),
+            },
+            "strategy": self.strategy.model_dump(mode="json", exclude={"description"}),
+            "data": {
+                "name": card.name,
+                "fingerprint": card.fingerprint,
+                "items": list(card.items),
+                "modalities": {m.name: [str(m.kind), list(m.shape)] for m in card.modalities},
+            },
+            "seed": self.seed,
+        }
+
+
+def specify(scenario: Scenario, strategy: Strategy, *, seed: int = 0) -> Specification:
+    """A run on the dataset that a scenario names.
+
+    Raises:
+        InputError: As :func:`opened` does, or if there is no such dataset.
+    """
+    card = datasets.card(scenario.dataset, folder=Path(scenario.folder))
+    return Specification(opened(scenario, card), strategy, seed)
+
+
+def _tower(scenario: Scenario, said: TowerSettings) -> dict[str, Any]:
+    found: dict[str, Any] = said.model_dump(exclude={"weights"})
+    if said.weights:
+        found["weights"] = checksum(weights_file(scenario, said))
+    return found
