@@ -1,4 +1,4 @@
-"""An .npz file from a stranger: described without being read, and read without running anything."""
+"""Untrusted .npz files: described without reading an array, read without running anything."""
 
 import hashlib
 import math
@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
@@ -18,25 +17,13 @@ from numpy.typing import NDArray
 from continual_mm.data.findings import Findings
 from continual_mm.system.errors import InputError, Problem
 
-_UNREADABLE = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
+UNREADABLE = (
+    *(ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
-"""Whatever zipfile and numpy's header parser are known to raise on damaged or hostile bytes."""
+"""Errors that zipfile and numpy's header parser raise on damaged or hostile bytes."""
 
-_HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-_DEFLATE_AT_MOST = 1032
+_MAX_DEFLATE_RATIO = 1032
 """No deflate stream grows by more: its shortest code, two bits, stands for 258 bytes."""
 
 
@@ -52,7 +39,8 @@ class Archive:
     """An open .npz file, to be used in a ``with`` block.
 
     Attributes:
-        headers: By column; only columns that can be read without running or exhausting anything.
+        headers: By column; only columns that can be read without unpickling and whose size in
+            memory is the one that they claim.
         fingerprint: SHA-256 of the members' names, checksums and sizes; needs no array.
     """
 
@@ -73,18 +61,14 @@ class Archive:
         for member in members:
             self._describe(member)
         if sum(member.compress_size for member in members) > path.stat().st_size:
-            findings.about_source("its members overlap, which no honest writer does")
-        self.fingerprint = _fingerprint(self._zip.infolist())
+            findings.about_source("its members overlap: the file was made to mislead")
+        lines = sorted(f"{m.filename} {m.CRC:08x} {m.file_size}" for m in self._zip.infolist())
+        self.fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._zip.close()
 
     def read(self, column: str) -> NDArray[Any] | None:
@@ -92,8 +76,8 @@ class Archive:
         try:
             with self._zip.open(f"{column}.npy") as stream:
                 array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
-        except _UNREADABLE as error:
-            self._findings.about(column, *_damage(error))
+        except UNREADABLE as error:
+            self._damaged(column, error)
             return None
         return array
 
@@ -107,49 +91,43 @@ class Archive:
             with self._zip.open(member) as stream:
                 header = _read_header(stream)
                 size = stream.tell() + math.prod(header.shape) * header.dtype.itemsize
-        except _UNREADABLE as error:
-            self._findings.about(column, *_damage(error))
+        except UNREADABLE as error:
+            self._damaged(column, error)
             return
         if fault := _fault(member, header, size):
             self._findings.about(column, *fault)
         else:
             self.headers[column] = header
 
+    def _damaged(self, column: str, error: Exception) -> None:
+        reason = str(error) or type(error).__name__
+        self._findings.about(column, f"cannot be read ({reason})", "the file is damaged")
+
 
 def _open(path: Path, source: str) -> zipfile.ZipFile:
-    remedy = "give a file as numpy.savez writes it"
-    start = b""
-    try:
-        # A pipe would be waited for, and a device may never end.
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            problem = "is no regular file"
-        else:
-            with path.open("rb") as stream:
-                start = stream.read(len(npy.MAGIC_PREFIX))
+    # Reading a pipe would wait for its writer, and a device may never end.
+    if path.exists() and not path.is_file():
+        problem = "is no regular file"
+    else:
+        try:
             return zipfile.ZipFile(path)
-    except OSError as error:
-        problem = f"cannot be opened: {error.strerror or error}"
-    except _UNREADABLE:
-        if start == npy.MAGIC_PREFIX:
-            problem = "is a single array (.npy), not a pack (.npz)"
-        elif start.startswith(b"PK"):
-            problem, remedy = "is cut short or damaged", "copy or write it again"
-        else:
-            problem = "is no .npz file"
-    raise InputError(Problem(source, problem, remedy))
+        except OSError as error:
+            problem = f"cannot be opened: {error.strerror or error}"
+        except UNREADABLE:
+            problem = "is no .npz file, or is cut short"
+    raise InputError(Problem(source, problem, "give a file as numpy.savez writes it"))
 
 
 def _read_header(stream: IO[bytes]) -> Header:
-    version = npy.read_magic(stream)
-    shape, _, dtype = _HEADER_READERS[version](stream)
+    # Later versions are for headers of more than 64 KB, which would be read before any check.
+    if (version := npy.read_magic(stream)) != (1, 0):
+        raise ValueError(f"version {version} of the .npy format")
+    shape, _, dtype = npy.read_array_header_1_0(stream)
     return Header(dtype, shape)
 
 
-def _damage(error: Exception) -> tuple[str, str]:
-    return f"cannot be read ({str(error) or type(error).__name__})", "the file is damaged"
-
-
 def _fault(member: zipfile.ZipInfo, header: Header, size: int) -> tuple[str, str] | None:
+    """Problem and remedy of a member that holds pickles, or less than its header claims."""
     if header.dtype.hasobject:
         return (
             "holds pickled Python objects, which are never opened: they could run anything",
@@ -159,11 +137,6 @@ def _fault(member: zipfile.ZipInfo, header: Header, size: int) -> tuple[str, str
     if size != member.file_size:
         claim = f"{header.dtype} of shape {header.shape}"
         return f"claims {claim}, {size} bytes, but holds {member.file_size}", damaged
-    if size > _DEFLATE_AT_MOST * member.compress_size or header.dtype.itemsize == 0:
+    if size > _MAX_DEFLATE_RATIO * member.compress_size or header.dtype.itemsize == 0:
         return f"{member.compress_size} compressed bytes cannot hold {size}", damaged
     return None
-
-
-def _fingerprint(members: list[zipfile.ZipInfo]) -> str:
-    lines = sorted(f"{one.filename} {one.CRC:08x} {one.file_size}" for one in members)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,9 +1,7 @@
 """Packs of built-in datasets in the user's cache folder, each made once."""
 
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -11,23 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
+from continual_mm.data.archive import UNREADABLE
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write
 
 CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
 """Environment variable that names another cache folder than the user's."""
-
-_UNREADABLE = (
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""Whatever zipfile raises on a damaged file."""
 
 
 def cache_folder() -> Path:
@@ -40,10 +27,8 @@ def cached_pack(
 ) -> Path:
     """Find a feature pack in the cache, or make it there first.
 
-    The file lies in the user's cache folder, or in the one that the environment variable
-    ``CONTINUAL_MM_CACHE`` names. A file that cannot be read is made anew. Processes that make one
-    at once each write a file of their own and then put it in place, so that no reader ever meets
-    half a file.
+    A file that cannot be read is made anew. Of processes that make one at once each writes a file
+    of its own and then puts it in place, so that none reads half a file.
 
     Args:
         name: Of the file, without its ending; another one whenever a byte of the pack changes.
@@ -51,21 +36,20 @@ def cached_pack(
         make: Gives the columns.
 
     Raises:
-        InputError: If the folder cannot be written.
+        InputError: If the cache folder cannot be written.
     """
-    folder = cache_folder()
-    path = folder / f"{name}.npz"
+    path = cache_folder() / f"{name}.npz"
     if not _is_whole(path, modalities):
         try:
-            with atomic_write(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **make())
+            with atomic_write(path) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **make())
         except OSError as error:
-            raise no_cache(folder, error) from error
+            raise no_cache(path.parent, error) from error
     return path
 
 
 def no_cache(folder: Path, error: OSError) -> InputError:
-    """The refusal where the cache folder cannot be written."""
+    """The error where the cache folder cannot be written."""
     remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
     return InputError(Problem(str(folder), f"no cache ({error})", remedy))
 
@@ -76,5 +60,5 @@ def _is_whole(path: Path, modalities: Collection[str]) -> bool:
         with zipfile.ZipFile(path) as archive:
             members = {f"{name}.npy" for name in modalities}
             return members <= set(archive.namelist()) and archive.testzip() is None
-    except _UNREADABLE:
+    except UNREADABLE:
         return False

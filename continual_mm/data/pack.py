@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
@@ -113,8 +113,13 @@ def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) ->
     Raises:
         ValueError: If an array holds Python objects, or rows of different shapes.
     """
-    with atomic_write(Path(path)) as temporary, temporary.open("wb") as stream:
-        _write(stream, arrays)
+    with atomic_write(Path(path)) as temporary, ZipFile(temporary, "w") as archive:
+        for name, values in arrays.items():
+            # A fresh ZipInfo is dated 1980, so that the clock does not enter the bytes.
+            member = ZipInfo(f"{name}.npy")
+            member.create_system, member.external_attr = _UNIX, _READABLE_BY_ALL
+            with archive.open(member, "w", force_zip64=True) as part:
+                npy.write_array(part, np.asarray(values, order="C"), allow_pickle=False)
 
 
 def provenance_column(provenance: Provenance | None) -> dict[str, NDArray[Any]]:
@@ -171,13 +176,3 @@ def machine_memory() -> int:
     if not hasattr(os, "sysconf"):
         return sys.maxsize
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _write(stream: IO[bytes], arrays: Mapping[str, ArrayLike]) -> None:
-    with ZipFile(stream, "w") as archive:
-        for name, values in arrays.items():
-            # A fresh ZipInfo is dated 1980, so that the clock does not enter the bytes.
-            member = ZipInfo(f"{name}.npy")
-            member.create_system, member.external_attr = _UNIX, _READABLE_BY_ALL
-            with archive.open(member, "w", force_zip64=True) as part:
-                npy.write_array(part, np.asarray(values, order="C"), allow_pickle=False)

@@ -1,7 +1,6 @@
 """Weights from a file, without running anything that is in it."""
 
 import pickle
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from continual_mm.data.archive import UNREADABLE as UNREADABLE_ARCHIVES
 from continual_mm.system.errors import InputError, Problem
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
 
 UNREADABLE = (
-    *(SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError, struct.error),
-    *(LookupError, ValueError, TypeError, AttributeError, AssertionError),
+    *(*UNREADABLE_ARCHIVES, SafetensorError, pickle.UnpicklingError),
+    *(AttributeError, AssertionError),
 )
-"""Errors of the readers; torch's takes bytes for instructions and stumbles in many ways."""
+"""Errors that torch and safetensors raise on files that hold anything else."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     ):
         problem = "holds no state dict"
         raise InputError(Problem(str(path), problem, "save model.state_dict() alone"))
-    # Infinite ones may be meant: masks of attention are kept beside weights.
+    # Infinite values are allowed: attention masks are kept beside weights.
     if broken := [repr(str(name)) for name, value in loaded.items() if value.isnan().any()]:
         problem = f"holds NaN in {', '.join(broken[:3])}"
         raise InputError(Problem(str(path), problem, "save the weights of a sound model"))
@@ -56,22 +56,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """What a reader says in its first line, where that is of use to whoever gave the file.
-
-    Torch's advice is to read the file again with all the code in it, which nobody should follow;
-    stumbling over bytes, it names a byte at most.
-    """
-    said = str(error).strip().splitlines()
-    if isinstance(error, pickle.UnpicklingError):
-        return "it holds more than tensors, or is no file that torch.save wrote"
-    if isinstance(error, SafetensorError | OSError | RuntimeError) and said:
-        return said[0]
-    return "it is no file that torch.save wrote"
+    """The first line of the error; never torch's advice to load the file with ``weights_only``."""
+    lines = str(error).splitlines()
+    if isinstance(error, SafetensorError | OSError | RuntimeError) and lines:
+        return lines[0]
+    return "it holds more than tensors, or is no file that torch.save wrote"
 
 
 def _torch_file(path: Path) -> Any:
     with catch_warnings():
-        # Of pickles that torch.save did not write; they are read or refused all the same.
+        # About pickles that torch.save did not write, which are read or refused all the same.
         simplefilter("ignore", UserWarning)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(loaded, Mapping):

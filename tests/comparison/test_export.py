@@ -356,7 +356,7 @@ class Trap:
 @pytest.mark.parametrize(
     ("file", "damage", "told"),
     [
-        (RANKS, cut, "is cut short or damaged"),
+        (RANKS, cut, "or is cut short"),
         (RANKS, empty, "is no .npz file"),
         (RANKS, Path.unlink, "cannot be opened"),
         (ROWS, Path.unlink, "cannot be read"),

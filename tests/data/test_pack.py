@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,8 @@ from continual_mm.data.pack import check_fits, read_card, read_pack, write_pack
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.system.errors import InputError
 
-
-def columns(**changes: object) -> dict[str, object]:
-    """A sound pack of six items with changes; a column changed to None is left out."""
-    rng = np.random.default_rng(0)
-    sound = {
-        "video": rng.normal(size=(6, 4, 3)).astype(np.float32),
-        "video_kind": "spectrogram",
-        "video_length": np.array([4, 3, 2, 1, 4, 4]),
-        "text": rng.normal(size=(6, 5)).astype(np.float16),
-        "text_present": np.array([True, True, False, True, True, True]),
-        "ids": np.array(["ann", "bob", "cat", "dan", "eve", "fay"]),
-        "split": np.array([0, 0, 0, 0, 1, 2]),
-        "label": np.arange(6),
-        "text_raw": np.array(["a word"] * 6),
-    }
-    return {name: column for name, column in {**sound, **changes}.items() if column is not None}
+Columns = Callable[..., dict[str, np.ndarray]]
+Saved = Callable[..., Path]
 
 
 def refusal(path: Path) -> str:
@@ -40,19 +27,13 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def saved(folder: Path, **changes: object) -> Path:
-    path = folder / "mine.npz"
-    np.savez(path, **columns(**changes))
-    return path
-
-
 @pytest.mark.parametrize("shape", [(6, 3, 5), (6, 3, 5, 3)], ids=["grey", "colour"])
 def test_pictures_come_back_as_they_are_and_are_no_modality(
-    shape: tuple[int, ...], tmp_path: Path
+    shape: tuple[int, ...], columns: Columns, saved: Saved
 ) -> None:
     picture = np.random.default_rng(1).integers(0, 256, size=shape, dtype=np.uint8)
     for dataset in (
-        read_pack(saved(tmp_path, picture=picture)),
+        read_pack(saved(picture=picture)),
         Dataset.from_arrays({"video": columns()["video"]}, picture=picture),
     ):
         assert "picture" not in dataset.card.names
@@ -60,9 +41,9 @@ def test_pictures_come_back_as_they_are_and_are_no_modality(
         assert (dataset.picture == picture).all()
 
 
-def test_a_pack_gives_what_the_same_arrays_give(tmp_path: Path) -> None:
+def test_a_pack_gives_what_the_same_arrays_give(columns: Columns, saved: Saved) -> None:
     given_columns = columns()
-    dataset = read_pack(saved(tmp_path))
+    dataset = read_pack(saved())
     same = Dataset.from_arrays(
         {"video": given_columns["video"], "text": given_columns["text"]},
         kinds={"video": Kind.SPECTROGRAM},
@@ -78,15 +59,15 @@ def test_a_pack_gives_what_the_same_arrays_give(tmp_path: Path) -> None:
     assert dataset.text.tolist() == ["a word"] * 6
 
 
-def test_the_layout_in_the_file_does_not_matter(tmp_path: Path) -> None:
+def test_the_layout_in_the_file_does_not_matter(saved: Saved) -> None:
     film = np.random.default_rng(1).normal(size=(6, 4, 2, 3)).astype(np.float32)
-    plain = read_pack(saved(tmp_path, film=film)).columns["film"].values
+    plain = read_pack(saved(film=film)).columns["film"].values
     for same in (np.asfortranarray(film), film.astype(">f4"), film.astype(np.float64)):
-        assert (read_pack(saved(tmp_path, film=same)).columns["film"].values == plain).all()
+        assert (read_pack(saved(film=same)).columns["film"].values == plain).all()
 
 
-def test_the_card_says_without_arrays_what_the_dataset_says_with_them(tmp_path: Path) -> None:
-    path = saved(tmp_path)
+def test_the_card_says_without_arrays_what_the_dataset_says_with_them(saved: Saved) -> None:
+    path = saved()
     card = read_card(path)
     assert card == read_pack(path).card
     expected = (
@@ -96,7 +77,7 @@ def test_the_card_says_without_arrays_what_the_dataset_says_with_them(tmp_path: 
     assert card == DatasetCard("mine", expected, (4, 1, 1), card.fingerprint, has_labels=True)
 
 
-def test_the_card_is_read_without_the_arrays(tmp_path: Path) -> None:
+def test_the_card_is_read_without_the_arrays(tmp_path: Path, columns: Columns) -> None:
     path = tmp_path / "large.npz"
     write_pack(path, columns(video=np.zeros((6, 4, 400_000), dtype=np.float32)))
     tracemalloc.start()
@@ -111,9 +92,8 @@ def test_reading_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_other_columns_are_ignored(tmp_path: Path) -> None:
+def test_other_columns_are_ignored(saved: Saved) -> None:
     path = saved(
-        tmp_path,
         vocab=np.array(["one", "two"]),
         text_ids=np.ones((6, 4), dtype=np.int64),
         word_vectors=np.full((40, 8), np.nan),
@@ -125,7 +105,9 @@ def test_other_columns_are_ignored(tmp_path: Path) -> None:
     assert tuple(read_pack(path).columns) == ("video", "text")
 
 
-def test_writing_gives_the_same_bytes_each_time_and_numpy_reads_them(tmp_path: Path) -> None:
+def test_writing_gives_the_same_bytes_each_time_and_numpy_reads_them(
+    tmp_path: Path, columns: Columns
+) -> None:
     first, second = tmp_path / "first.npz", tmp_path / "second.npz"
     write_pack(first, columns())
     turned = np.asfortranarray(columns()["video"])
@@ -138,7 +120,9 @@ def test_writing_gives_the_same_bytes_each_time_and_numpy_reads_them(tmp_path: P
     assert read_card(first).fingerprint == read_card(second).fingerprint
 
 
-def test_the_fingerprint_follows_content_not_compression_or_date(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_content_not_compression_or_date(
+    tmp_path: Path, columns: Columns
+) -> None:
     paths = [tmp_path / f"{number}.npz" for number in range(3)]
     write_pack(paths[0], columns())
     np.savez_compressed(paths[1], **columns())
@@ -148,7 +132,9 @@ def test_the_fingerprint_follows_content_not_compression_or_date(tmp_path: Path)
     assert one != other
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, columns: Columns
+) -> None:
     path = tmp_path / "mine.npz"
     write_pack(path, columns())
     before = path.read_bytes()
@@ -166,11 +152,10 @@ def test_more_than_the_memory_is_refused() -> None:
         check_fits(headers, needed - 1, Findings("mine.npz"))
 
 
-def test_everything_wrong_with_a_pack_is_told_at_once(tmp_path: Path) -> None:
+def test_everything_wrong_with_a_pack_is_told_at_once(columns: Columns, saved: Saved) -> None:
     video = columns()["video"].copy()
     video[1, 2, 0], video[3, 1, 0], video[5, 0, 0] = np.nan, np.nan, -np.inf
     path = saved(
-        tmp_path,
         video=video,
         audio=np.ones((7, 2), dtype=np.float32),
         ids=np.array(["ann", "bob", "cat", "bob", "eve", "fay"]),
@@ -225,38 +210,42 @@ def test_everything_wrong_with_a_pack_is_told_at_once(tmp_path: Path) -> None:
         ({"label_length": np.ones(6, dtype=np.int64)}, "describes 'label', which is no modality"),
     ],
 )
-def test_an_unsound_pack_is_refused(tmp_path: Path, changes: dict, expected: str) -> None:
-    assert expected in refusal(saved(tmp_path, **changes))
+def test_an_unsound_pack_is_refused(changes: dict, expected: str, saved: Saved) -> None:
+    assert expected in refusal(saved(**changes))
 
 
 @pytest.mark.parametrize("split", ["training", "validation", "test"])
-def test_an_empty_split_is_refused_by_name_from_the_card_on(tmp_path: Path, split: str) -> None:
+def test_an_empty_split_is_refused_by_name_from_the_card_on(split: str, saved: Saved) -> None:
     missing = ("training", "validation", "test").index(split)
-    path = saved(tmp_path, split=np.array([(missing + 1 + row % 2) % 3 for row in range(6)]))
+    path = saved(split=np.array([(missing + 1 + row % 2) % 3 for row in range(6)]))
     with pytest.raises(InputError, match=f"column 'split': there is no {split} item"):
         read_card(path)
 
 
-def test_a_pack_without_a_modality_says_what_it_has_instead(tmp_path: Path) -> None:
+def test_a_pack_without_a_modality_says_what_it_has_instead(
+    tmp_path: Path, columns: Columns
+) -> None:
     path = tmp_path / "mine.npz"
     np.savez(path, ids=columns()["ids"], split=columns()["split"], table=np.ones((900, 8)))
     assert "has no modality; it has table (900, 8)" in refusal(path)
 
 
-def test_values_are_not_judged_by_a_column_that_is_itself_wrong(tmp_path: Path) -> None:
+def test_values_are_not_judged_by_a_column_that_is_itself_wrong(
+    columns: Columns, saved: Saved
+) -> None:
     text = columns()["text"].copy()
     text[2] = np.nan
     wrong = columns()["text_present"].astype(np.int64)
     with pytest.raises(InputError) as caught:
-        read_pack(saved(tmp_path, text=text, text_present=wrong))
+        read_pack(saved(text=text, text_present=wrong))
     (problem,) = caught.value.problems
     assert problem.remedy == "store bool of shape (6,)"
 
 
-def test_absent_rows_may_hold_anything(tmp_path: Path) -> None:
+def test_absent_rows_may_hold_anything(columns: Columns, saved: Saved) -> None:
     text = columns()["text"].copy()
     text[2] = np.nan
-    column = read_pack(saved(tmp_path, text=text)).columns["text"]
+    column = read_pack(saved(text=text)).columns["text"]
     assert not column.values[2].any()
     assert np.isfinite(column.values).all()
 
