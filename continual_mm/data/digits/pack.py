@@ -1,6 +1,6 @@
-"""Deal out the pixels of the handwritten digits that come with scikit-learn.
+"""The handwritten digits that come with scikit-learn, their pixels as four modalities.
 
-Each is a picture of 8 x 8 pixels: 1,797 digits by 13 people, the test part of "Optical Recognition
+1,797 images of 8 x 8 pixels by 13 people, the test part of "Optical Recognition
 of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI repository, CC BY 4.0).
 """
 
@@ -31,13 +31,13 @@ def columns() -> dict[str, NDArray[np.generic]]:
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.images))
     images = digits.images[order].astype(np.float32)
-    dealt = {
+    quarters = {
         name: images[:, row::2, column::2].reshape(len(images), -1)
         for name, (row, column) in _CORNERS.items()
     }
     kinds = {f"{modality.name}_kind": np.array(modality.kind.value) for modality in CARD.modalities}
     return {
-        **dealt,
+        **quarters,
         **kinds,
         "label": digits.target[order].astype(np.int64),
         "picture": (images * _SHADE).astype(np.uint8),

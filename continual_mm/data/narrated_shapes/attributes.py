@@ -1,4 +1,4 @@
-"""What an item is: its attributes, who perceives them, and how hard they are to perceive.
+"""What an item is: its attributes, which modality shows them, and how noisy they are.
 
 Every two modalities share attributes that the third lacks, so that training one pair alone gives
 an encoder no reason to keep what only another pair needs:
@@ -18,8 +18,8 @@ articulation                  x      x
 loudness                      x      x
 =====================  =====  =====  ====
 
-The knobs, from ``OMISSION`` to ``LOUDNESS_JITTER``, set how hard the dataset is; changing any of
-them changes the items, and therefore ``card.VERSION``.
+The constants from ``OMISSION`` to ``LOUDNESS_JITTER`` set how hard the dataset is; changing one
+changes the items, and therefore ``card.VERSION``.
 """
 
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ LOUDNESS_JITTER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What one item shows, plays and tells.
+    """What one item shows, plays and says.
 
     Attributes:
         shape: One of ``SHAPES``.

@@ -55,7 +55,7 @@ STOP_WORDS = frozenset({"a", "an", "and", "of", "something", "while"})
 
 
 def caption(item: Attributes, rng: np.random.Generator) -> str:
-    """Tell an item: ``a big red disc drifts up left while a soft flute plays two short notes``."""
+    """Describe an item: ``a big red disc drifts up while a soft flute plays two short notes``."""
     clauses = [_seen(item, rng), _heard(item, rng)]
     rng.shuffle(clauses)
     return f" {pick(('while', 'and'), rng)} ".join(clauses)

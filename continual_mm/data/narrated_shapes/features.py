@@ -25,7 +25,7 @@ _FAINTEST = np.float32(0.12)  # chroma below this counts as the grey background
 _EPSILON = np.float32(1e-3)
 
 
-def frame_features(film: NDArray[np.uint8]) -> Array:
+def frame_features(frames: NDArray[np.uint8]) -> Array:
     """Describe every frame by colour, edges and change.
 
     Lightness is the mean of red, green and blue; chroma is the length and hue the angle of the two
@@ -35,12 +35,12 @@ def frame_features(film: NDArray[np.uint8]) -> Array:
     since the frame before (1), and what smoothing removes: mean and standard deviation (2).
 
     Args:
-        film: (items, slots, side, side, 3).
+        frames: (items, slots, side, side, 3).
 
     Returns:
         (items, slots, 54).
     """
-    raw = film.astype(np.float32) / np.float32(255)
+    raw = frames.astype(np.float32) / np.float32(255)
     image = _smoothed(raw)
     red, green, blue = np.moveaxis(image, -1, 0)
     lightness = (red + green + blue) / 3
@@ -50,16 +50,16 @@ def frame_features(film: NDArray[np.uint8]) -> Array:
     change = np.abs(np.diff(chroma, axis=1, prepend=chroma[:, :1]))
     lost = np.abs(raw - image).mean(-1)
     parts = [
-        _column(lightness.mean((-2, -1))),
-        _column(lightness.std((-2, -1))),
+        lightness.mean((-2, -1))[..., None],
+        lightness.std((-2, -1))[..., None],
         np.sqrt(_edges(lightness, bins=8)),
         _cells(chroma, per_side=4),
         np.sqrt(_shares(_histogram(np.arctan2(second, first), coloured, bins=8, turn=2 * np.pi))),
         np.sqrt(_shares(_edges(coloured, bins=12))),
         _moments(coloured),
-        _column(change.mean((-2, -1))),
-        _column(lost.mean((-2, -1))),
-        _column(lost.std((-2, -1))),
+        change.mean((-2, -1))[..., None],
+        lost.mean((-2, -1))[..., None],
+        lost.std((-2, -1))[..., None],
     ]
     return np.concatenate(parts, axis=-1, dtype=np.float32)
 
@@ -91,7 +91,7 @@ def word_vectors(captions: Sequence[str], *, seed: int) -> dict[str, Array]:
         sample=0,
         epochs=10,
         seed=seed % 2**32,
-        workers=1,  # more would make the order of the updates, and so the vectors, a matter of luck
+        workers=1,  # more would make the order of the updates, and so the vectors, random
     )
     return {word: model.wv[word] for word in model.wv.index_to_key}
 
@@ -111,10 +111,6 @@ def embedded(
         lengths[row] = len(known)
         values[row, : len(known)] = np.reshape(known, (-1, values.shape[-1]))
     return values, lengths
-
-
-def _column(values: Floats) -> Floats:
-    return values[..., None]
 
 
 def _smoothed(image: Floats) -> Floats:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.cache import cached_pack
 from continual_mm.data.narrated_shapes.attributes import SLOT_SAMPLES, Attributes, draw
+from continual_mm.data.narrated_shapes.audio import waveform
 from continual_mm.data.narrated_shapes.captions import caption
 from continual_mm.data.narrated_shapes.card import CARD, VERSION
 from continual_mm.data.narrated_shapes.features import (
@@ -17,8 +18,7 @@ from continual_mm.data.narrated_shapes.features import (
     log_mel,
     word_vectors,
 )
-from continual_mm.data.narrated_shapes.pictures import SIDE, frames
-from continual_mm.data.narrated_shapes.sounds import waveform
+from continual_mm.data.narrated_shapes.frames import SIDE, frames
 
 _CHUNK = 100  # clips in memory at once
 
@@ -31,7 +31,7 @@ class Clip:
         frames: (slots, 32, 32, 3) RGB; a slot is 80 ms.
         waveform: (slots * 1280,) at 16 kHz, in [-1, 1].
         caption: One sentence in lower case.
-        attributes: What the three of them are about.
+        attributes: From which the three are rendered.
     """
 
     frames: NDArray[np.uint8]
@@ -82,12 +82,11 @@ def generate(
         the captions; ``picture`` (items, 32, 32, 3), a frame of each clip.
     """
     count = sum(items)
-    pack: dict[str, NDArray[np.generic]] = {}
-    pack.update(
-        {f"{modality.name}_kind": np.array(modality.kind.value) for modality in CARD.modalities}
-    )
     columns, captions = _media_columns(count, seed)
-    pack.update(columns)
+    pack: dict[str, NDArray[np.generic]] = {
+        **{f"{modality.name}_kind": np.array(modality.kind.value) for modality in CARD.modalities},
+        **columns,
+    }
     vectors = word_vectors(captions[: items[0]], seed=seed)
     pack["text"], pack["text_length"] = embedded(captions, vectors)
     pack["text_raw"] = np.array(captions)
@@ -107,7 +106,7 @@ def pack_path(*, seed: int = 0) -> Path:
 
 
 def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]], list[str]]:
-    """Columns of video, audio and pictures, and the captions, of the first items."""
+    """Columns of video, audio and thumbnails, and the captions, of the first items."""
     video = np.zeros((count, *CARD["video"].shape), dtype=np.float32)
     audio = np.zeros((count, *CARD["audio"].shape), dtype=np.float32)
     pictures = np.zeros((count, SIDE, SIDE, 3), dtype=np.uint8)
@@ -116,8 +115,8 @@ def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]
     for start in range(0, count, _CHUNK):
         clips = [clip(index, seed=seed) for index in range(start, min(start + _CHUNK, count))]
         rows = slice(start, start + len(clips))
-        film, sound = _padded(clips)
-        video[rows], audio[rows] = frame_features(film), log_mel(sound)
+        every_frame, waveforms = _padded(clips)
+        video[rows], audio[rows] = frame_features(every_frame), log_mel(waveforms)
         pictures[rows] = [each.picture for each in clips]
         slots[rows] = [len(each.frames) for each in clips]
         captions += [each.caption for each in clips]
@@ -133,9 +132,9 @@ def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]
 def _padded(clips: list[Clip]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Frames and waveforms, black and silent after the end of each clip."""
     longest = CARD["video"].shape[0]
-    film = np.zeros((len(clips), longest, SIDE, SIDE, 3), dtype=np.uint8)
-    sound = np.zeros((len(clips), longest * SLOT_SAMPLES), dtype=np.float32)
+    every_frame = np.zeros((len(clips), longest, SIDE, SIDE, 3), dtype=np.uint8)
+    waveforms = np.zeros((len(clips), longest * SLOT_SAMPLES), dtype=np.float32)
     for row, each in enumerate(clips):
-        film[row, : len(each.frames)] = each.frames
-        sound[row, : len(each.waveform)] = each.waveform
-    return film, sound
+        every_frame[row, : len(each.frames)] = each.frames
+        waveforms[row, : len(each.waveform)] = each.waveform
+    return every_frame, waveforms

@@ -31,7 +31,7 @@ _COLOURS: dict[str, tuple[float, float, float]] = {
     "purple": (0.50, 0.10, 0.75),
     "pink": (1.00, 0.40, 0.75),
 }
-_PATTERNS = ("plain", "stripes", "bars", "checks", "slants")  # distractors: nobody tells them
+_PATTERNS = ("plain", "stripes", "bars", "checks", "slants")  # distractors: in no caption
 _RADIUS = (4.0, 8.5)  # pixels, of the smallest and the largest shape
 _TRAVEL = 5.5  # pixels from the middle of the path to either end
 _WANDER = 1.0  # pixels by which the middle of a path misses the frame's, to the left or right
@@ -46,15 +46,15 @@ _ROWS, _COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float32) - np.float32((SIDE -
 
 
 def frames(item: Attributes, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Film an item, as (slots, 32, 32, 3)."""
+    """Render an item as (slots, 32, 32, 3) frames."""
     cover = _cover(item, rng)[..., None]
     colour = np.asarray(_COLOURS[item.colour]) + _COLOUR_JITTER * rng.standard_normal(3)
     ground = _ground(rng)[..., None]
-    film = ground + cover * (colour.astype(np.float32) - ground)
-    film += np.float32(PIXEL_NOISE) * rng.standard_normal(film.shape, dtype=np.float32)
+    image = ground + cover * (colour.astype(np.float32) - ground)
+    image += np.float32(PIXEL_NOISE) * rng.standard_normal(image.shape, dtype=np.float32)
     row, column = rng.integers(SIDE, size=(2, item.slots, SPECKS))
-    film[np.arange(item.slots)[:, None], row, column] = rng.random((item.slots, SPECKS, 3))
-    return np.rint(255 * np.clip(film, 0, 1)).astype(np.uint8)
+    image[np.arange(item.slots)[:, None], row, column] = rng.random((item.slots, SPECKS, 3))
+    return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
 def _ground(rng: np.random.Generator) -> Plane:

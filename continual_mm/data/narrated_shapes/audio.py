@@ -40,7 +40,7 @@ _TILT = 0.5  # the noise's amplitude falls with this power of the frequency
 
 
 def waveform(item: Attributes, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Record an item at 16 kHz, as (slots * 1280,) in [-1, 1]."""
+    """Synthesise an item at 16 kHz as (slots * 1280,) samples in [-1, 1]."""
     samples = item.slots * SLOT_SAMPLES
     note = _note(item, rng)
     tune = np.zeros(samples + len(note))
