@@ -15,12 +15,12 @@ import pyarrow as pa
 from datasets import load_dataset_builder
 from datasets.exceptions import DatasetsError
 from datasets.utils import logging as datasets_logging
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # handed on by it
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # re-exported by it
 from numpy.typing import NDArray
 
 from continual_mm.data.cache import cache_folder, no_cache
 from continual_mm.data.cards import FORM
-from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT, natural_kind, split_ending
+from continual_mm.data.schema import KIND, LENGTH, PRESENT, is_taken, natural_kind
 from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import read_form
 from continual_mm.data.store.records import OPTIONAL
@@ -38,29 +38,50 @@ SPLIT_NAMES = {
     "dev": 1,
     "test": 2,
 }
-"""What splits are called -> the number of the split."""
+"""Names of splits -> the number of the split."""
 
-LOOKED_AT = 1000
-"""Rows of which at least one must have a modality, so that its size is known."""
+PREFIX = "hf:"
+"""How names of Hugging Face datasets begin: ``hf:owner/name@revision#configuration``."""
+
+READABLE = ("arrow", "csv", "json", "parquet")
+"""Kinds of files that hold values and nothing else. Others may hold pickles, or run code."""
+
+HELD_OUT = 0.1
+"""Share of the training items that stands in for a split that is not there."""
+
+_LOOKED_AT = 1000  # rows of which at least one must have a modality, so that its size is known
+_FORMAT = "2"  # changes whenever something else is made of the same rows
+_MOST_FILES = 100_000  # in a folder; one that holds more is a home directory and no dataset
+_MEDIA = ("audiofolder", "imagefolder", "videofolder")
+_NAME = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<config>[\w.-]+))?")
+_UNREADABLE = (
+    *(OSError, ValueError, LookupError, RuntimeError, TypeError),
+    *(DatasetsError, HTTPError, pa.ArrowException),
+)
+"""Errors that ``datasets`` raises on names, networks and damaged files."""
+
+_log = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Understood:
+class Roles:
     """What the columns of a dataset mean.
 
     Attributes:
-        layout: The modalities: columns of floats, or of uint8, with at least one axis.
-        plain: The other columns that items have in a store.
+        modalities: Columns of floats, or of uint8, with at least one axis.
+        described: The other columns that items have in a store.
         ignored: Columns that mean nothing in one.
     """
 
-    layout: tuple[Modality, ...]
-    plain: frozenset[str]
+    modalities: tuple[Modality, ...]
+    described: frozenset[str]
     ignored: tuple[str, ...]
 
     @classmethod
-    def of(cls, rows: Iterable[Mapping[str, Any]], source: str) -> "Understood":
-        """Conclude it from the first rows; columns that mean nothing in a store are left out.
+    def of(cls, rows: Iterable[Row], source: str) -> "Roles":
+        """Conclude them from the first rows.
 
         Args:
             rows: The first ones.
@@ -72,44 +93,49 @@ class Understood:
         seen: dict[str, Any] = {}
         for row in rows:
             seen |= {key: value for key, value in row.items() if seen.get(key) is None}
-        layout = tuple(
+        modalities = tuple(
             Modality(name, _kind(name, array, seen, source), array.shape)
             for name, array in ((name, features_of(value)) for name, value in seen.items())
-            if array is not None and name not in ITEM_COLUMNS and split_ending(name) is None
+            if array is not None and not is_taken(name)
         )
-        if not layout:
+        if not modalities:
             problem = f"has no modality; its columns are {', '.join(map(str, seen)) or 'none'}"
-            remedy = f"a modality is a column of floats that one of the first {LOOKED_AT} rows has"
+            remedy = f"a modality is a column of floats that one of the first {_LOOKED_AT} rows has"
             raise InputError(Problem(source, problem, remedy))
-        plain = frozenset(
-            name for name in ("ids", "split", *OPTIONAL) if seen.get(name) is not None
-        )
-        names = [one.name for one in layout]
-        known = {*plain, *names, *(name + end for name in names for end in (KIND, LENGTH, PRESENT))}
-        return cls(layout, plain, tuple(name for name in seen if name not in known))
+        columns = ("ids", "split", *OPTIONAL)
+        described = frozenset(name for name in columns if seen.get(name) is not None)
+        names = [one.name for one in modalities]
+        own = {name + end for name in names for end in ("", KIND, LENGTH, PRESENT)}
+        ignored = tuple(name for name in seen if name not in described | own)
+        return cls(modalities, described, ignored)
 
-    def records(
-        self, rows: Iterable[Mapping[str, Any]], *, split: int, name: str
-    ) -> Iterator[dict[str, Any]]:
-        """Rows as records.
-
-        Args:
-            rows: Of one split.
-            split: Where items go that do not say it themselves.
-            name: Of the split, with which items are named that have no ids.
+    def records(self, rows: Iterable[Row], split_name: str) -> Iterator[dict[str, Any]]:
+        """Rows of one split as records; items without ids are named by split and row.
 
         Raises:
             InputError: If an item has more valid steps than there are, or none; named.
         """
         for number, row in enumerate(rows):
-            record: dict[str, Any] = {"ids": f"{name}-{number}", "split": split}
-            record |= {column: row[column] for column in self.plain}
-            for column in {"ids", "group"} & self.plain:
+            record: dict[str, Any] = {"ids": f"{split_name}-{number}", "split": split_name}
+            record |= {column: row[column] for column in self.described}
+            for column in {"ids", "group"} & self.described:
                 record[column] = str(row[column])
             record["split"] = SPLIT_NAMES.get(record["split"], record["split"])
-            for one in self.layout:
-                record[one.name] = _valid(one.name, row, record["ids"])
+            for one in self.modalities:
+                record[one.name] = _valid_steps(one.name, row, record["ids"])
             yield record
+
+    def notes(self, held_out: HeldOut) -> Iterator[str]:
+        """What a user may not expect of the store that is made."""
+        shares = {"validation": held_out.validation, "test": held_out.test}
+        if named := [f"{share:.0%} for {name}" for name, share in shares.items() if share]:
+            what = "groups" if "group" in self.described else "items"
+            yield (
+                f"of the training split, {' and '.join(named)} were held out by hashes of the"
+                f" {what}' names: there are no such splits"
+            )
+        if self.ignored:
+            yield f"columns that are no modality were left out: {', '.join(self.ignored)}"
 
 
 def features_of(value: Any) -> NDArray[Any] | None:
@@ -124,7 +150,7 @@ def features_of(value: Any) -> NDArray[Any] | None:
     return array if is_signal and array.ndim > 0 and array.size else None
 
 
-def _kind(name: str, array: NDArray[Any], seen: Mapping[str, Any], source: str) -> Kind:
+def _kind(name: str, array: NDArray[Any], seen: Row, source: str) -> Kind:
     text = str(seen.get(name + KIND, natural_kind(array.ndim)))
     if text not in list(Kind):
         remedy = f"the kinds of signal are {', '.join(Kind)}"
@@ -132,14 +158,14 @@ def _kind(name: str, array: NDArray[Any], seen: Mapping[str, Any], source: str) 
     return Kind(text)
 
 
-def _valid(name: str, row: Mapping[str, Any], item: str) -> NDArray[Any] | None:
+def _valid_steps(name: str, row: Row, item: str) -> NDArray[Any] | None:
     """The valid steps of a modality in a row; None if it lacks it."""
     value = row.get(name)
     if value is None or row.get(name + PRESENT) is False or row.get(name + PRESENT) == 0:
         return None
     found = features_of(value)
     if found is None:
-        # What is no signal is refused with the item's name when it is written.
+        # A value that is no signal is refused with the item's name when it is written.
         other = np.asarray(value, dtype=object)
         return other if other.size else None
     steps = row.get(name + LENGTH)
@@ -149,31 +175,6 @@ def _valid(name: str, row: Mapping[str, Any], item: str) -> NDArray[Any] | None:
         return found[: int(steps)]
     place = f"item {item!r}, column {name + LENGTH!r}"
     raise InputError(Problem(place, f"{steps} is not within 1..{len(found)}"))
-
-
-PREFIX = "hf:"
-"""How names of Hugging Face datasets begin: ``hf:owner/name@revision#configuration``."""
-
-READABLE = ("arrow", "csv", "json", "parquet")
-"""Kinds of files that hold values and nothing else. Others may hold pickles, or run code."""
-
-HELD_OUT = 0.1
-"""Share of the training items that stands in for a split that is not there."""
-
-_MADE = "2"
-"""Another one whenever something else is made of the same rows."""
-
-_MOST_FILES = 100_000
-"""In a folder; one that holds more is somebody's home and no dataset."""
-
-_MEDIA = ("audiofolder", "imagefolder", "videofolder")
-_log = logging.getLogger(__name__)
-_NAME = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<config>[\w.-]+))?")
-_UNREADABLE = (
-    *(OSError, ValueError, LookupError, RuntimeError, TypeError),
-    *(DatasetsError, HTTPError, pa.ArrowException),
-)
-"""Whatever ``datasets`` raises on names, networks and files that fail it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Reference:
         Raises:
             InputError: If it is neither.
         """
-        plain, _, config = (text.removeprefix(PREFIX)).partition("#")
+        plain, _, config = text.removeprefix(PREFIX).partition("#")
         path = (folder or Path()) / Path(plain).expanduser()
         if plain and path.is_dir():
             return cls(text, str(path.resolve()), None, config or None)
@@ -211,35 +212,6 @@ class Reference:
             return cls(text, match["path"], match["revision"], match["config"])
         remedy = "write hf:owner/name, if need be with @revision and #configuration, or a folder"
         raise InputError(Problem(f"dataset {text!r}", f"no folder {path}", remedy))
-
-    @property
-    def key(self) -> str:
-        """Another one for every name, and for every state of a folder.
-
-        Raises:
-            InputError: If the folder cannot be read, or is too large for one of a dataset.
-        """
-        return f"{self.start}{_short(self._state())}"
-
-    @property
-    def start(self) -> str:
-        """How the keys of all states begin."""
-        words = (_MADE, self.path, str(self.revision), str(self.config))
-        return f"hf-{self.name}-{_short(words)}-"
-
-    def _state(self) -> list[str]:
-        folder = Path(self.path)
-        try:
-            files = sorted(islice(folder.rglob("*"), _MOST_FILES + 1)) if folder.is_dir() else []
-            if len(files) > _MOST_FILES:
-                problem = f"has more than {_MOST_FILES} files in it"
-                remedy = "name the folder that its Parquet files lie in"
-                raise InputError(Problem(self.source, problem, remedy))
-            states = [(file, file.stat()) for file in files]
-        except OSError as error:
-            problem = f"{error.filename}: {error.strerror}"
-            raise _refusal(self, OSError(problem)) from error
-        return [f"{file} {said.st_size} {said.st_mtime_ns}" for file, said in states]
 
     @property
     def source(self) -> str:
@@ -251,8 +223,54 @@ class Reference:
         """The last part of the path."""
         return Path(self.path).name
 
+    @property
+    def key_start(self) -> str:
+        """How the keys of all states of a folder begin."""
+        return (
+            f"hf-{self.name}-{_hash((_FORMAT, self.path, str(self.revision), str(self.config)))}-"
+        )
 
-def _short(words: Iterable[str]) -> str:
+    @property
+    def key(self) -> str:
+        """Another one for every name, and for every state of a folder.
+
+        Raises:
+            InputError: If the folder cannot be read, or is too large for one of a dataset.
+        """
+        folder = Path(self.path)
+        try:
+            files = sorted(islice(folder.rglob("*"), _MOST_FILES + 1)) if folder.is_dir() else []
+            states = [(file, file.stat()) for file in files]
+        except OSError as error:
+            raise self.refusal(OSError(f"{error.filename}: {error.strerror}")) from error
+        if len(files) > _MOST_FILES:
+            problem = f"has more than {_MOST_FILES} files in it"
+            remedy = "name the folder that its Parquet files lie in"
+            raise InputError(Problem(self.source, problem, remedy))
+        return self.key_start + _hash(
+            f"{file} {state.st_size} {state.st_mtime_ns}" for file, state in states
+        )
+
+    def refusal(self, error: Exception) -> InputError:
+        """What to raise if it cannot be loaded."""
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        remedy = "check its name and the network; what was loaded once is kept and needs none"
+        if Path(self.path).is_dir():
+            remedy = "its files must be whole, of one kind, and have the same columns"
+        return InputError(Problem(self.source, f"cannot be loaded ({reason})", remedy))
+
+    def refusing(self, rows: Iterator[Any]) -> Iterator[Any]:
+        """The rows; an error while they are fetched becomes an InputError."""
+        try:
+            yield from rows
+        except InputError:
+            raise
+        except _UNREADABLE as error:
+            raise self.refusal(error) from error
+
+
+def _hash(words: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
@@ -261,8 +279,8 @@ def cached_store(text: str, folder: Path | None = None) -> Path:
 
     It lies in the user's cache folder, or in the one that ``CONTINUAL_MM_CACHE`` names. A name
     without a revision stands for what was there when it was first loaded. Splits that are not there
-    are held out of the training items, which the store's notes and a line in the log tell. Another
-    line tells where the copy is, and which copies of a folder that has changed since may go.
+    are held out of the training items, which the store's notes and a line in the log say. Another
+    line says where the copy is, and which copies of a folder that has changed since may go.
 
     Args:
         text: A name that begins with :data:`PREFIX`, or a folder of files.
@@ -278,19 +296,18 @@ def cached_store(text: str, folder: Path | None = None) -> Path:
     if _is_whole(store):
         return store
     if there:
-        # What another process put there since then stays.
+        # A store that another process has made since then stays.
         shutil.rmtree(store)
     _make(reference, store)
     return store
 
 
 def _is_whole(store: Path) -> bool:
-    """Whether a store is there, and nobody tidied up some of its files."""
+    """Whether a store is there with all of its files: cache folders get tidied up."""
     try:
-        tables = read_form(store).tables
         return all(
             (store / table / shard_name(number)).stat().st_size == shard.bytes
-            for table, shards in tables.items()
+            for table, shards in read_form(store).tables.items()
             for number, shard in enumerate(shards)
         )
     except (InputError, OSError):
@@ -299,17 +316,18 @@ def _is_whole(store: Path) -> bool:
 
 def _make(reference: Reference, store: Path) -> None:
     source, streams = reference.source, _opened(reference)
-    first = chain.from_iterable(islice(rows, LOOKED_AT) for rows in streams.values())
-    understood = Understood.of(_told(first, reference), source)
-    held_out = _held_out(understood, streams)
-    notes = tuple(_notes(understood, held_out))
-    records = held_out.dealt(_told(_records(understood, streams), reference))
+    first = chain.from_iterable(islice(rows, _LOOKED_AT) for rows in streams.values())
+    roles = Roles.of(reference.refusing(first), source)
+    held_out = _held_out(roles, streams)
+    notes = tuple(roles.notes(held_out))
+    records = chain.from_iterable(roles.records(rows, name) for name, rows in streams.items())
+    assigned = held_out.assigned(reference.refusing(records))
     try:
-        write_store(records, store, layout=understood.layout, name=reference.name, notes=notes)
+        write_store(assigned, store, layout=roles.modalities, name=reference.name, notes=notes)
     except InputError as error:
         if isinstance(error.__cause__, OSError) and error.problems[0].place == str(store):
             raise no_cache(store.parent, error.__cause__) from error
-        # Where the copy is kept says nothing to whoever named the dataset.
+        # Users know the dataset by its name, not by where its copy is kept.
         raise InputError(
             replace(one, place=one.place.replace(str(store), source, 1)) for one in error.problems
         ) from error
@@ -319,42 +337,21 @@ def _make(reference: Reference, store: Path) -> None:
 
 def _kept(reference: Reference, store: Path) -> str:
     """Where the copy is, and those of former states of the same folder."""
-    told = f"is kept as a store of {_size(store)} in {store}"
-    others = (other for other in store.parent.iterdir() if other.name.startswith(reference.start))
+    size = sum(file.stat().st_size for file in store.rglob("*")) / 1e6
+    text = f"is kept as a store of {size:,.1f} MB in {store}"
+    others = store.parent.glob(f"{reference.key_start}*")
     if older := sorted(str(other) for other in others if other != store):
-        told += f"; copies of what it was before may be removed: {first_few(older)}"
-    return told
+        text += f"; copies of what it was before may be removed: {first_few(older)}"
+    return text
 
 
-def _size(store: Path) -> str:
-    count = sum(file.stat().st_size for file in store.rglob("*"))
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _records(understood: Understood, streams: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, rows in streams.items():
-        yield from understood.records(rows, split=SPLIT_NAMES[name], name=name)
-
-
-def _held_out(understood: Understood, streams: Mapping[str, Any]) -> HeldOut:
-    """What of the training items stands in for splits that are not there."""
+def _held_out(roles: Roles, streams: Mapping[str, Any]) -> HeldOut:
+    """Shares of the training items that stand in for splits that are not there."""
     there = {SPLIT_NAMES[name] for name in streams}
-    if "split" in understood.plain or 0 not in there:
+    if "split" in roles.described or 0 not in there:
         return HeldOut()
     validation, test = (0.0 if split in there else HELD_OUT for split in (1, 2))
     return HeldOut(validation=validation, test=test)
-
-
-def _notes(understood: Understood, held_out: HeldOut) -> Iterator[str]:
-    shares = {"validation": held_out.validation, "test": held_out.test}
-    if dealt := [f"{share:.0%} for {name}" for name, share in shares.items() if share]:
-        what = "groups" if "group" in understood.plain else "items"
-        yield (
-            f"of the training split, {' and '.join(dealt)} were held out by hashes of the {what}'"
-            " names: there are no such splits"
-        )
-    if understood.ignored:
-        yield f"columns that are no modality were left out: {', '.join(understood.ignored)}"
 
 
 def _opened(reference: Reference) -> dict[str, Any]:
@@ -362,8 +359,8 @@ def _opened(reference: Reference) -> dict[str, Any]:
     if (Path(reference.path) / "items" / shard_name(0)).exists():
         problem = f"is a store without its {FORM}"
         raise InputError(Problem(reference.source, problem, "copy the store whole"))
-    # It prints what it then raises as well.
-    loudness = datasets_logging.get_verbosity()
+    # It also prints the errors that it raises.
+    verbosity = datasets_logging.get_verbosity()
     datasets_logging.set_verbosity(datasets_logging.CRITICAL)
     try:
         builder = load_dataset_builder(
@@ -374,9 +371,9 @@ def _opened(reference: Reference) -> dict[str, Any]:
     except InputError:
         raise
     except _UNREADABLE as error:
-        raise _refusal(reference, error) from error
+        raise reference.refusal(error) from error
     finally:
-        datasets_logging.set_verbosity(loudness)
+        datasets_logging.set_verbosity(verbosity)
     if unknown := sorted(set(streams) - SPLIT_NAMES.keys()):
         problem = f"has the splits {', '.join(unknown)}"
         remedy = f"splits are called {', '.join(SPLIT_NAMES)}"
@@ -392,22 +389,3 @@ def _check_kind(module: str, reference: Reference) -> None:
     if kind in _MEDIA:
         remedy = f"make features of it: continual-mm data extract {reference.path} --help"
     raise InputError(Problem(reference.source, f"consists of {kind} files", remedy))
-
-
-def _told(rows: Iterator[Any], reference: Reference) -> Iterator[Any]:
-    """The rows; what goes wrong while they are fetched is refused."""
-    try:
-        yield from rows
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise _refusal(reference, error) from error
-
-
-def _refusal(reference: Reference, error: Exception) -> InputError:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    reason = lines[0] if lines else type(error).__name__
-    remedy = "check its name and the network; what was loaded once is kept and needs none"
-    if Path(reference.path).is_dir():
-        remedy = "its files must be whole, of one kind, and have the same columns"
-    return InputError(Problem(reference.source, f"cannot be loaded ({reason})", remedy))

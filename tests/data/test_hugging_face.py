@@ -17,7 +17,7 @@ from continual_mm.system.errors import InputError
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTINUAL_MM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -72,9 +72,9 @@ def test_a_folder_of_parquet_files_is_a_dataset(parquet: Path) -> None:
 
 def test_a_store_is_made_once_and_again_when_a_file_changes(parquet: Path, tmp_path: Path) -> None:
     first = cached_store(str(parquet))
-    said = (first / "store.json").stat()
+    written_at = (first / "store.json").stat().st_mtime_ns
     assert cached_store(f"hf:{parquet}") == first
-    assert (first / "store.json").stat() == said
+    assert (first / "store.json").stat().st_mtime_ns == written_at
     frame(4, 10).to_parquet(parquet / "test.parquet")
     assert registry.card(str(parquet)).items == (8, 2, 4)
     assert len(list((tmp_path / "cache").iterdir())) == 2
@@ -128,7 +128,7 @@ def test_columns_that_do_not_make_a_dataset_are_refused(
         registry.load(str(tmp_path / "odd"))
 
 
-def test_a_damaged_file_is_refused_and_nobody_else_speaks(
+def test_a_damaged_file_is_refused_and_nothing_else_is_printed(
     parquet: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (parquet / "test.parquet").write_bytes(b"PAR1 and nothing else PAR1")
@@ -161,7 +161,7 @@ def test_files_that_could_run_something_are_not_opened(tmp_path: Path) -> None:
         registry.load(f"hf:{folder}")
 
 
-def test_a_name_may_tell_revision_and_configuration() -> None:
+def test_a_name_may_have_revision_and_configuration() -> None:
     reference = Reference.parse("hf:owner/name@v1.0#small")
     assert (reference.path, reference.revision, reference.config) == ("owner/name", "v1.0", "small")
     keys = {Reference.parse(f"hf:owner/name{end}").key for end in ("", "@a", "@b", "#a", "@a#a")}
@@ -180,7 +180,7 @@ def split_of(dataset: Dataset) -> dict[str, int]:
     return dict(zip(names, dataset.split.tolist(), strict=True))
 
 
-def test_a_training_split_alone_is_dealt_by_names_and_says_so(
+def test_without_other_splits_items_are_held_out_by_name_which_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     few = registry.load(str(written(tmp_path / "few", train=frame(200, 0))))
@@ -195,7 +195,7 @@ def test_a_training_split_alone_is_dealt_by_names_and_says_so(
     assert few.notes[1] == "columns that are no modality were left out: seconds"
 
 
-def test_groups_are_dealt_whole(tmp_path: Path) -> None:
+def test_groups_are_held_out_whole(tmp_path: Path) -> None:
     films = [f"film {k // 5}" for k in range(200)]
     folder = written(tmp_path / "films", train=frame(200, 0, group=films))
     dataset = registry.load(str(folder), splits=())
@@ -249,10 +249,12 @@ def test_a_store_that_was_copied_in_part_is_not_taken_for_something_else(parquet
         registry.load(str(store))
 
 
-def test_a_folder_of_films_wants_features_first(tmp_path: Path) -> None:
+def test_a_folder_of_videos_needs_features_first(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "a.mp4").write_bytes(b"film")
-    with pytest.raises(InputError, match=r"films: holds films .*data extract .*films --to"):
+    with pytest.raises(
+        InputError, match=r"films: holds video or audio .*data extract .*films --to"
+    ):
         registry.load(str(tmp_path / "films"))
     with pytest.raises(InputError, match=r"videofolder files; .*data extract .*films --help"):
         registry.load(f"hf:{tmp_path / 'films'}")
@@ -272,7 +274,7 @@ def test_a_link_that_leads_nowhere_is_refused_by_the_name_of_the_dataset(parquet
         registry.load(str(parquet))
 
 
-def test_a_folder_of_everything_is_not_walked_to_its_end(
+def test_a_folder_of_everything_is_not_read_to_its_end(
     parquet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "_MOST_FILES", 3)
@@ -280,7 +282,7 @@ def test_a_folder_of_everything_is_not_walked_to_its_end(
         registry.load(str(parquet))
 
 
-def test_copies_of_what_a_folder_was_before_are_told(
+def test_copies_of_what_a_folder_was_before_are_logged(
     parquet: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = cached_store(str(parquet))
@@ -297,7 +299,7 @@ def test_copies_of_what_a_folder_was_before_are_told(
     assert (cached_store(str(parquet)), caplog.text) == (second, "")
 
 
-def test_a_cache_that_cannot_be_written_is_told_with_its_variable(
+def test_a_cache_that_cannot_be_written_is_refused_with_its_variable(
     parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
