@@ -115,7 +115,7 @@ class Conversion:
         from continual_mm.data.splits import HeldOut
         from continual_mm.preparation.formats.records import KINDS, without_padding
 
-        dealt = HeldOut(validation=validation).dealt(without_padding(records))
+        dealt = HeldOut(validation=validation).assigned(without_padding(records))
         filled = {"audio": frames} if self.recipe().reference else {}
         self.write(
             dealt,

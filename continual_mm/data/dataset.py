@@ -1,7 +1,6 @@
-"""A dataset: one column per modality, and who is in which split."""
+"""A dataset: one column per modality, and the split of every item."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -13,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from continual_mm.data.columns import Column, MemoryColumn, Texts
 from continual_mm.data.findings import Findings
 from continual_mm.data.schema import (
-    ITEM_COLUMNS,
     KIND,
     LENGTH,
     PICTURE,
@@ -23,8 +21,8 @@ from continual_mm.data.schema import (
     check_lengths,
     check_split,
     count_splits,
+    is_taken,
     read_schema,
-    split_ending,
 )
 from continual_mm.data.statistics import Statistics, blank, rows_not_finite, standardise
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality
@@ -47,7 +45,7 @@ def gather(
             numbers, a missing split is the fixed shuffle of :func:`shuffled_split`.
         findings: Takes the problems about what is no array.
     """
-    reserved = [name for name in arrays if name in ITEM_COLUMNS or split_ending(name)]
+    reserved = [name for name in arrays if is_taken(name)]
     for name in reserved:
         findings.about(name, "is reserved and names no modality", "choose another name")
     given: dict[str, ArrayLike | None] = {
@@ -55,9 +53,11 @@ def gather(
         **{name + end: values for end, by_name in own.items() for name, values in by_name.items()},
         **items,
     }
-    made = {name: _array(name, values, findings) for name, values in given.items()}
+    made = {
+        name: _array(name, values, findings) for name, values in given.items() if values is not None
+    }
     columns = {name: column for name, column in made.items() if column is not None}
-    rows = next((len(columns[name]) for name in arrays if _has_rows(columns.get(name))), 0)
+    rows = next((len(columns[name]) for name in arrays if np.ndim(columns.get(name, 0))), 0)
     if items["ids"] is None:
         columns["ids"] = np.arange(rows).astype(np.str_)
     if items["split"] is None:
@@ -66,7 +66,7 @@ def gather(
 
 
 def shuffled_split(rows: int) -> NDArray[np.int64]:
-    """Deal items into 80 % training, 10 % validation and 10 % test by a fixed permutation.
+    """A fixed random split of items into 80 % training, 10 % validation and 10 % test.
 
     >>> shuffled_split(5).tolist()
     [2, 0, 1, 0, 0]
@@ -81,7 +81,7 @@ def shuffled_split(rows: int) -> NDArray[np.int64]:
 
 
 def hashed(columns: Mapping[str, NDArray[Any]]) -> str:
-    """Give a fingerprint of names, dtypes, shapes and every value; their order does not count."""
+    """A fingerprint of names, dtypes, shapes and every value; their order does not count."""
     total = hashlib.sha256()
     for name in sorted(columns):
         column = columns[name]
@@ -90,45 +90,27 @@ def hashed(columns: Mapping[str, NDArray[Any]]) -> str:
     return total.hexdigest()
 
 
-def _array(name: str, values: ArrayLike | None, findings: Findings) -> NDArray[Any] | None:
-    if values is None:
-        return None
+def _array(name: str, values: ArrayLike, findings: Findings) -> NDArray[Any] | None:
+    """A copy as an array without Python objects; None, and a problem, if there is none."""
     problem = "holds Python objects"
     try:
         column = np.asarray(values).copy()
         if name in ("ids", "text_raw"):
-            column = _words(column)
+            column = _as_text(column)
         if not column.dtype.hasobject:
             return column
     except (TypeError, ValueError, RuntimeError) as error:
         problem = f"is no array ({error})"
-    if odd := _odd_rows(values):
-        remedy = "pad the rows to one shape and give their lengths"
-        findings.about_rows(name, "ragged: another shape than most", odd, remedy)
-    else:
-        findings.about(name, problem, "numbers or strings are needed")
+    remedy = "give numbers or strings; pad ragged rows to one shape and give their lengths"
+    findings.about(name, problem, remedy)
     return None
 
 
-def _odd_rows(values: Any) -> list[int]:
-    """Rows of a ragged array whose shape is not the most frequent one."""
-    try:
-        shapes = [np.shape(row) for row in values]
-    except (TypeError, ValueError):
-        return []
-    usual = Counter(shapes).most_common(1)
-    return [row for row, shape in enumerate(shapes) if shape != usual[0][0]]
-
-
-def _words(column: NDArray[Any]) -> NDArray[Any]:
-    """Make unicode of numbers, and of strings in an array of objects, as pandas keeps them."""
+def _as_text(column: NDArray[Any]) -> NDArray[Any]:
+    """Unicode for integers, and for strings in an array of objects, as pandas keeps them."""
     if column.dtype.kind in "iu" or all(isinstance(word, str) for word in column.flat):
         return column.astype(np.str_)
     return column
-
-
-def _has_rows(column: NDArray[Any] | None) -> bool:
-    return column is not None and column.ndim > 0
 
 
 Standardise = bool | Collection[str] | Mapping[str, Statistics]
@@ -258,7 +240,7 @@ def make_card(
     fingerprint: str,
     has_labels: bool,
 ) -> DatasetCard:
-    """Give the card of a source that was found sound."""
+    """The card of a source without problems."""
     groups = 0 if group is None else len(np.unique(group[split == Split.TRAIN]))
     items = count_splits(split)
     return DatasetCard(name, schema.modalities, items, fingerprint, has_labels, groups)
@@ -298,8 +280,6 @@ def assemble(
         if modality.name in sound
     }
     training = split == Split.TRAIN
-    if standardised and not isinstance(standardised, Mapping) and SPLITS[Split.TRAIN] not in splits:
-        _need_training(training, findings)
     for column in made.values():
         _check_values(column, training, findings)
     findings.refuse()
@@ -332,16 +312,10 @@ def assemble(
     )
 
 
-def _need_training(training: NDArray[np.bool_], findings: Findings) -> None:
-    if not training.any():
-        problem = "there is no training item to standardise by"
-        findings.about("split", problem, "give the statistics of the dataset trained on, or False")
-
-
 def fitting(
     given: Mapping[str, Statistics], modalities: Sequence[Modality], findings: Findings
 ) -> dict[str, Statistics]:
-    """Of the statistics of another dataset those of some modalities; complain if they do not fit.
+    """Of the statistics of another dataset those of some modalities; problems if they do not fit.
 
     Args:
         given: By modality; modalities that are not in here are left alone.
@@ -360,7 +334,7 @@ def fitting(
 def chosen(
     wanted: bool | Collection[str], modalities: Sequence[Modality], findings: Findings
 ) -> tuple[str, ...]:
-    """The modalities that are to be standardised, in their order; complain about names of none."""
+    """The modalities that are to be standardised, in their order; unknown names are problems."""
     names = tuple(one.name for one in modalities)
     if isinstance(wanted, bool):
         return names if wanted else ()
@@ -379,14 +353,19 @@ def _statistics(
     modalities = [column.modality for column in columns.values()]
     if isinstance(wanted, Mapping):
         return fitting(wanted, modalities, findings)
-    measured = ((name, columns[name]) for name in chosen(wanted, modalities, findings))
+    names = chosen(wanted, modalities, findings)
+    if names and not training.any():
+        problem = "there is no training item to standardise by"
+        findings.about("split", problem, "give the statistics of the dataset trained on, or False")
+        return {}
+    measured = ((name, columns[name]) for name in names)
     return {name: Statistics.of(one.steps, one.valid, training) for name, one in measured}
 
 
 def _column(
     modality: Modality, sound: Mapping[str, NDArray[Any]], findings: Findings
 ) -> MemoryColumn:
-    # What float32 cannot hold becomes an infinity, which is complained about as one.
+    # What float32 cannot hold becomes an infinity, which is refused as one.
     with np.errstate(over="ignore"):
         values = np.asarray(sound[modality.name], dtype=np.float32, order="C")
     present = sound.get(modality.name + PRESENT, np.ones(len(values), dtype=np.bool_))

@@ -1,4 +1,4 @@
-"""Collecting everything that is wrong with one source of columns, rows named."""
+"""Collects everything that is wrong with one source of columns, rows named."""
 
 from collections.abc import Iterable
 
@@ -9,12 +9,12 @@ from continual_mm.system.errors import InputError, Problem, first_few
 
 
 class Findings:
-    """What was found wrong with one file or one set of arrays, to be told all at once.
+    """What was found wrong with one file or one set of arrays, to be raised all at once.
 
     Attributes:
         source: Where the columns come from, as the user wrote it.
         ids: The items' names once they are known; rows are then named with them.
-        faulty: Columns already complained about; nothing more is concluded from them.
+        faulty: Columns with a problem; nothing more is concluded from them.
     """
 
     def __init__(self, source: str) -> None:
@@ -24,24 +24,24 @@ class Findings:
         self._problems: list[Problem] = []
 
     def about_source(self, problem: str, remedy: str = "") -> None:
-        """Complain about the whole."""
+        """Add a problem about the whole."""
         self._problems.append(Problem(self.source, problem, remedy))
 
     def about(self, column: str, problem: str, remedy: str = "") -> None:
-        """Complain about one column, which counts as faulty from here on."""
+        """Add a problem about one column, which counts as faulty from here on."""
         self.faulty.add(column)
         place = f"{self.source}, column {column!r}"
         self._problems.append(Problem(place, problem, remedy))
 
     def about_rows(self, column: str, problem: str, rows: Iterable[int], remedy: str = "") -> None:
-        """Complain about some rows of a column; no rows, no problem."""
+        """Add a problem about some rows of a column, if there are any."""
         named = [self._name(int(row)) for row in rows]
         if named:
             what = "row" if len(named) == 1 else "rows"
             self.about(column, f"{problem} in {len(named)} {what}: {first_few(named)}", remedy)
 
     def refuse(self) -> None:
-        """End here if anything was found.
+        """Raise everything that was found, if anything.
 
         Raises:
             InputError: With every problem so far.

@@ -1,11 +1,10 @@
-"""Datasets by name: the registered ones, any feature pack or store by its path, Hugging Face's.
+"""Datasets by name or path: registered ones, feature packs, stores, and Hugging Face's.
 
-Nothing is imported until it is asked for: listing datasets needs no numpy.
+What a dataset needs is imported when it is asked for: listing datasets needs no numpy.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from continual_mm.data.cards import FORM, PUBLISHED, converted_store, is_converted
 from continual_mm.data.recognise import recognised
 from continual_mm.definitions.modality import SPLITS, DatasetCard
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError, Problem, suggestion
 from continual_mm.system.imports import installed
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """Where a registered dataset lives; imported only when it is asked for.
+    """Where a dataset that comes with the project is made.
 
     Attributes:
         card: ``module:name`` of its :class:`DatasetCard`; quick to import.
@@ -34,17 +33,12 @@ class Registered:
     pack: str
 
 
-_PACK = "continual_mm.data.pack"
-_STORE = "continual_mm.data.store"
-_HUB = "continual_mm.data.hugging_face"
-_PREFIX = "hf:"
-_SHAPES = "continual_mm.data.narrated_shapes"
-_DIGITS = "continual_mm.data.digits"
+_DATA = "continual_mm.data"
 
 REGISTERED: Mapping[str, Registered] = MappingProxyType(
     {
-        "narrated_shapes": Registered(f"{_SHAPES}.card:CARD", f"{_SHAPES}.generate:pack_path"),
-        "digits": Registered(f"{_DIGITS}.card:CARD", f"{_DIGITS}.pack:pack_path"),
+        name: Registered(f"{_DATA}.{name}.card:CARD", f"{_DATA}.{name}.{module}:pack_path")
+        for name, module in (("narrated_shapes", "generate"), ("digits", "pack"))
     }
 )
 """The datasets that come with the project, by the name that scenarios use."""
@@ -53,7 +47,7 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
 def card(
     name_or_path: str, *, folder: Path | None = None, splits: Collection[str] = SPLITS
 ) -> DatasetCard:
-    """Give a dataset's card without loading its arrays.
+    """A dataset's card, without loading its arrays.
 
     Args:
         name_or_path: A registered name, the path of a feature pack, a store, or a folder of Parquet
@@ -72,8 +66,8 @@ def card(
     if name_or_path in PUBLISHED and not is_converted(name_or_path):
         return PUBLISHED[name_or_path]
     path = _existing(name_or_path, folder)
-    source = f"{_STORE}.form:read_store_card" if path.is_dir() else f"{_PACK}:read_card"
-    read_card: Callable[..., DatasetCard] = _imported(source)
+    source = "store.form:read_store_card" if path.is_dir() else "pack:read_card"
+    read_card: Callable[..., DatasetCard] = _imported(f"{_DATA}.{source}")
     return read_card(path, splits=splits)
 
 
@@ -87,9 +81,7 @@ def load(
     """Load a dataset; a generated one is made first, and cached. A store stays on the disk.
 
     Args:
-        name_or_path: A registered name, the path of a feature pack, a store, or a folder of Parquet
-            files, or ``hf:owner/name`` for a Hugging Face dataset, where ``@revision`` and
-            ``#configuration`` may follow. Of the last two a store is made once and cached.
+        name_or_path: As :func:`card` takes it.
         folder: Where relative paths start; None for the working folder.
         standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
             items, or the names of the modalities whose features do, or what was measured on another
@@ -99,18 +91,14 @@ def load(
     Raises:
         InputError: If there is no such dataset, or its pack is unsound.
     """
-    read_pack: Callable[..., Dataset] = _imported(f"{_PACK}:read_pack")
-    if registered := REGISTERED.get(name_or_path):
-        pack_path: Callable[[], Path] = _imported(registered.pack)
-        # The card of the registry, not the file's: a run is checked against it before the file is
-        # there, and the same version may differ in last bits from machine to machine.
-        dataset = read_pack(pack_path(), standardise=standardise, splits=splits)
-        return replace(dataset, card=card(name_or_path))
-    path = _existing(name_or_path, folder)
-    read: Callable[..., Dataset] = (
-        _imported(f"{_STORE}.reader:read_store") if path.is_dir() else read_pack
-    )
-    return read(path, standardise=standardise, splits=splits)
+    registered = REGISTERED.get(name_or_path)
+    path = _imported(registered.pack)() if registered else _existing(name_or_path, folder)
+    source = "store.reader:read_store" if path.is_dir() else "pack:read_pack"
+    read: Callable[..., Dataset] = _imported(f"{_DATA}.{source}")
+    dataset = read(path, standardise=standardise, splits=splits)
+    # A run is checked against the registered card before the file is there, whose fingerprint may
+    # differ from machine to machine in last bits.
+    return replace(dataset, card=card(name_or_path)) if registered else dataset
 
 
 def _imported(reference: str) -> Any:
@@ -125,18 +113,17 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
     foreign = path.is_dir() and not (path / FORM).exists()
     if (foreign or path.is_file()) and (problem := recognised(path)):
         raise InputError(problem)
-    if foreign or name_or_path.startswith(_PREFIX):
-        cached_store: Callable[..., Path] = _imported(f"{_HUB}:cached_store")
+    if foreign or name_or_path.startswith("hf:"):
+        cached_store: Callable[..., Path] = _imported(f"{_DATA}.hugging_face:cached_store")
         return cached_store(name_or_path, folder)
     if path.exists():
         return path
-    close = get_close_matches(name_or_path, [*REGISTERED, *PUBLISHED], n=1)
-    names = ", ".join([*REGISTERED, *PUBLISHED])
+    names = [*REGISTERED, *PUBLISHED]
     kinds = "give a registered name, an .npz file, a store, or hf:owner/name"
     raise InputError(
         Problem(
             f"dataset {name_or_path!r}",
-            f"not registered (registered: {names}) and no file {path}",
-            f"did you mean {close[0]!r}?" if close else kinds,
+            f"not registered (registered: {', '.join(names)}) and no file {path}",
+            suggestion(name_or_path, names).strip() or kinds,
         )
     )

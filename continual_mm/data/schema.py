@@ -1,6 +1,6 @@
 """The columns of a feature pack: which are modalities, of which kind, and which describe items.
 
-Everything here is concluded from names, dtypes and shapes, so that a card needs no array.
+What they mean is concluded from names, dtypes and shapes, so that a card needs no array.
 """
 
 import re
@@ -22,6 +22,9 @@ Record = dict[str, object]
 
 KIND, LENGTH, PRESENT = "_kind", "_length", "_present"
 """A modality's own columns are its name with one of these endings."""
+
+SPLIT_NUMBERS = "0 is training, 1 validation, 2 test"
+"""The remedy where the split column holds another number, or a split has no item."""
 
 PICTURE = "picture"
 """The items' thumbnails: (items, height, width) grey, or (items, height, width, 3) RGB, uint8."""
@@ -217,9 +220,8 @@ def _modality(
 
 
 def _looks_like_a_modality(column: Shaped, rows: int) -> bool:
-    if not _is_signal(column.dtype) or len(column.shape) < 2:
-        return False
-    return abs(column.shape[0] - rows) <= max(1, rows // 10)
+    near = len(column.shape) > 1 and abs(column.shape[0] - rows) <= max(1, rows // 10)
+    return near and _is_signal(column.dtype)
 
 
 def _is_signal(dtype: np.dtype[Any]) -> bool:
@@ -251,11 +253,7 @@ def _kind(
         findings.about(column, f"there is no kind {text!r}", remedy)
         return None
     kind = Kind(text)
-    if axes == 1 or kind is Kind.VECTOR:
-        fits = axes == 1 and kind is Kind.VECTOR
-    else:
-        fits = axes == 2 or kind is Kind.FRAMES
-    if not fits:
+    if (axes == 1) != (kind is Kind.VECTOR) or (axes > 2 and kind is not Kind.FRAMES):
         findings.about(
             column,
             f"items of {name!r} have shape {shape}, which is no {kind}",
@@ -284,12 +282,8 @@ def _used(
     return tuple(name for name in columns if name in wanted and name not in findings.faulty)
 
 
-SPLIT_NUMBERS = "0 is training, 1 validation, 2 test"
-"""What the split column says; the remedy where an item says another thing, or none says one."""
-
-
 def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
-    """Complain about ids that occur twice; from here on, rows are named with their ids."""
+    """Find ids that occur twice; from here on, rows are named with their ids."""
     if ids is None:
         return
     findings.ids = ids
@@ -310,7 +304,7 @@ def check_split(
     needed: Collection[str] = SPLITS,
     remedy: str = SPLIT_NUMBERS,
 ) -> NDArray[np.int64]:
-    """Complain about values that are no split, and about splits without items.
+    """Find values that are no split, and splits without items.
 
     Args:
         split: The column; None if there is none.
@@ -337,7 +331,7 @@ def check_counts(
     needed: Collection[str] = SPLITS,
     remedy: str = SPLIT_NUMBERS,
 ) -> None:
-    """Complain about splits without items.
+    """Find splits without items.
 
     Args:
         counts: Items per split.
@@ -357,7 +351,7 @@ def check_lengths(
     time: int,
     findings: Findings,
 ) -> None:
-    """Complain about lengths outside 1..time in rows that have the modality."""
+    """Find lengths outside 1..time in rows that have the modality."""
     wrong = present & ((lengths < 1) | (lengths > time))
     findings.about_rows(column, f"not within 1..{time}", np.flatnonzero(wrong))
 

@@ -1,4 +1,4 @@
-"""Which items of a published training set are held out: whole videos, by their names alone."""
+"""Which training items are held out for validation and test: whole videos, by their names."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class HeldOut:
     Attributes:
         validation: In [0, 1).
         test: In [0, 1); the two together below 1.
-        named: The splits of videos that are not dealt by their names' hashes.
+        named: The splits of videos that do not follow from the hashes of their names.
 
     Raises:
         InputError: If nothing would be left, or a share is negative.
@@ -36,7 +36,7 @@ class HeldOut:
             raise InputError(Problem("validation and test", problem, remedy))
 
     def split(self, name: str) -> int:
-        """0, 1 or 2 for a video; what is added later changes nothing for what was there."""
+        """0, 1 or 2 for a video, whatever other videos there are."""
         if name in self.named:
             return self.named[name]
         place = _place(name)
@@ -52,22 +52,22 @@ class HeldOut:
 
         Args:
             videos: All names that there will be.
-            usable: Whether a video can be expected to be read; asked of few.
+            usable: Whether a video can be expected to be read; called for few.
         """
         named: dict[str, int] = {}
         for split, share in ((_VALIDATION, self.validation), (_TEST, self.test)):
-            if share and not any(map(usable, self._dealt_to(split, videos))):
-                left = (name for name in self._dealt_to(_TRAINING, videos) if name not in named)
+            if share and not any(map(usable, self._in_split(split, videos))):
+                left = (name for name in self._in_split(_TRAINING, videos) if name not in named)
                 found = tuple(islice(filter(usable, sorted(left, key=_place)), 2))
                 if len(found) == 2:
                     named[found[0]] = split
         return replace(self, named=named)
 
-    def _dealt_to(self, split: int, videos: Iterable[str]) -> Iterator[str]:
+    def _in_split(self, split: int, videos: Iterable[str]) -> Iterator[str]:
         return (name for name in videos if self.split(name) == split)
 
-    def dealt(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Records, some of those for training now for validation or test; groups stay whole."""
+    def assigned(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The same records, some of the training ones held out; groups stay whole."""
         for record in records:
             if record["split"] != _TRAINING:
                 yield record
@@ -76,6 +76,6 @@ class HeldOut:
 
 
 def _place(name: str) -> float:
-    """A video's place in [0, 1), by its name alone."""
+    """A hash of a video's name in [0, 1)."""
     digest = blake2b(name.encode(), digest_size=8, person=b"held out").digest()
     return int.from_bytes(digest, "big") / 2**64

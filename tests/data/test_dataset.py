@@ -183,6 +183,8 @@ def test_many_bad_rows_are_counted_after_the_first_few() -> None:
         ({"a": np.full((6, 2), 1e300)}, {}, "not finite in float32 in 6 rows"),
         ({"a": torch.ones(6, 2, requires_grad=True)}, {}, "is no array"),
         ({"a": [{}] * 6}, {}, "holds Python objects"),
+        ({"a": [[1.0, 2.0]] * 5 + [[1.0]]}, {}, "inhomogeneous shape after 1 dimensions"),
+        ({"a": [[1.0, 2.0]] * 5 + [[1.0]]}, {}, "pad ragged rows to one shape and give their"),
         ({}, {}, "has no modality"),
         ({"a": draw(6, 2)}, {"lengths": {"a": [1] * 6}}, "is a vector, which has no length"),
         ({"a": draw(6, 2)}, {"kinds": {"a": "tokens"}}, "have shape (2,), which is no tokens"),
@@ -199,12 +201,3 @@ def test_many_bad_rows_are_counted_after_the_first_few() -> None:
 )
 def test_an_unusable_array_is_refused(arrays: dict, rest: dict, expected: str) -> None:
     assert expected in refusal(arrays, **rest)
-
-
-def test_ragged_rows_are_named() -> None:
-    ragged = [[1.0, 2.0]] * 6
-    ragged[2] = [1.0]
-    assert "'a': ragged: another shape than most in 1 row: 2; pad" in refusal({"a": ragged})
-    objects = np.empty(6, dtype=object)
-    objects[:] = [np.ones((3 + (row == 4), 2)) for row in range(6)]
-    assert "'a': ragged: another shape than most in 1 row: 4; pad" in refusal({"a": objects})

@@ -12,28 +12,28 @@ def splits(held_out: HeldOut, names: list[str]) -> list[int]:
     return [held_out.split(name) for name in names]
 
 
-def test_shares_are_dealt_by_names_alone() -> None:
-    dealt = HeldOut(validation=0.1, test=0.2)
-    found = splits(dealt, NAMES)
+def test_shares_depend_on_names_alone() -> None:
+    held_out = HeldOut(validation=0.1, test=0.2)
+    found = splits(held_out, NAMES)
     assert 140 < found.count(1) < 260
     assert 320 < found.count(2) < 480
-    assert splits(dealt, NAMES[::-1]) == found[::-1]
-    assert splits(dealt.among(NAMES), NAMES) == found
+    assert splits(held_out, NAMES[::-1]) == found[::-1]
+    assert splits(held_out.among(NAMES), NAMES) == found
 
 
 def test_few_videos_give_one_to_each_split_that_is_wanted() -> None:
     for validation, test, expected in ((0.001, 0.001, {0, 1, 2}), (0.001, 0, {0, 1}), (0, 0, {0})):
-        dealt = HeldOut(validation=validation, test=test)
-        few = [name for name in NAMES if dealt.split(name) == 0][:9]
-        found = splits(dealt.among(few), few)
+        held_out = HeldOut(validation=validation, test=test)
+        few = [name for name in NAMES if held_out.split(name) == 0][:9]
+        found = splits(held_out.among(few), few)
         assert set(found) == expected
         assert all(found.count(split) == 1 for split in expected - {0})
 
 
 def test_it_is_the_video_that_a_greater_share_would_take_first() -> None:
-    dealt = HeldOut(validation=1e-9)
+    held_out = HeldOut(validation=1e-9)
     few = NAMES[:9]
-    (taken,) = dealt.among(few).named
+    (taken,) = held_out.among(few).named
     by_share = (HeldOut(validation=share / 1000) for share in range(1, 1000))
     first = next(one for one in by_share if 1 in splits(one, few))
     assert taken in {name for name in few if first.split(name) == 1}
@@ -41,15 +41,15 @@ def test_it_is_the_video_that_a_greater_share_would_take_first() -> None:
 
 def test_the_last_video_is_left_to_train_on() -> None:
     for count, expected in ((1, [0]), (2, [0, 1]), (3, [0, 1, 2])):
-        dealt = HeldOut(validation=1e-9, test=1e-9).among(NAMES[:count])
-        assert sorted(splits(dealt, NAMES[:count])) == expected
+        held_out = HeldOut(validation=1e-9, test=1e-9).among(NAMES[:count])
+        assert sorted(splits(held_out, NAMES[:count])) == expected
 
 
 def test_what_cannot_be_read_is_not_held_out_for_others() -> None:
-    dealt = HeldOut(validation=0.01)
-    hashed = [name for name in NAMES if dealt.split(name) == 1]
+    held_out = HeldOut(validation=0.01)
+    hashed = [name for name in NAMES if held_out.split(name) == 1]
     there = [name for name in NAMES if name not in hashed][:5]
-    found = dealt.among(NAMES, usable=lambda name: name in there)
+    found = held_out.among(NAMES, usable=lambda name: name in there)
     assert [found.split(name) for name in there].count(1) == 1
 
 
