@@ -1,6 +1,8 @@
 """Commands that look at runs which are there already: compare, export, status, board."""
 
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from continual_mm.cli.options import A_PATH
 from continual_mm.system.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from continual_mm.comparison.compare import Comparison
+    from continual_mm.comparison.tables import Table
 
 FORMATS = ("table", "json", "markdown", "latex")
 
@@ -31,64 +33,40 @@ def compare(
     folders: tuple[Path, ...], baseline: str, protocol: str | None, by_task: bool, format_: str
 ) -> None:
     """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
-    if protocol is not None:
-        _compare_protocol(folders, protocol, baseline, format_, by_task=by_task)
-        return
-    if by_task:
-        raise InputError(Problem("--by-task", "goes with --protocol", "name a protocol"))
     from continual_mm.comparison import tables
-    from continual_mm.comparison.compare import compare as compared
 
-    comparison = compared(folders, baseline=baseline)
+    if protocol is not None:
+        from continual_mm.comparison.protocols import compare_protocol
+
+        of_protocol = compare_protocol(folders, protocol, baseline=baseline)
+        shown, notes = tables.protocol_tables(of_protocol, tasks=by_task), of_protocol.notes
+        as_json = partial(tables.protocol_json, of_protocol)
+    elif by_task:
+        raise InputError(Problem("--by-task", "goes with --protocol", "name a protocol"))
+    else:
+        from continual_mm.comparison.compare import compare as compared
+
+        comparison = compared(folders, baseline=baseline)
+        shown, notes = tables.scenario_tables(comparison), comparison.notes
+        as_json = partial(tables.as_json, comparison)
     if format_ == "json":
-        sys.stdout.write(tables.as_json(comparison) + "\n")
+        sys.stdout.write(as_json() + "\n")
     elif format_ == "markdown":
-        sys.stdout.write(tables.as_markdown(comparison) + "\n")
+        sys.stdout.write(tables.as_markdown(shown, notes) + "\n")
     elif format_ == "latex":
         from continual_mm.comparison.latex import as_latex
 
-        sys.stdout.write(as_latex(comparison) + "\n")
+        sys.stdout.write(as_latex(shown) + "\n")
     else:
-        print_comparison(comparison)
+        print_tables(shown, notes)
 
 
-def _compare_protocol(
-    folders: tuple[Path, ...], protocol: str, baseline: str, format_: str, *, by_task: bool
-) -> None:
-    from continual_mm.comparison import tables
-    from continual_mm.comparison.protocols import compare_protocol
-
-    comparison = compare_protocol(folders, protocol, baseline=baseline)
-    if format_ == "json":
-        sys.stdout.write(tables.protocol_json(comparison) + "\n")
-    elif format_ == "markdown":
-        sys.stdout.write(tables.protocol_markdown(comparison, tasks=by_task) + "\n")
-    elif format_ == "latex":
-        from continual_mm.comparison.latex import protocol_latex
-
-        sys.stdout.write(protocol_latex(comparison, tasks=by_task) + "\n")
-    else:
-        for table in comparison.tables:
-            heading = tables.title(comparison, table)
-            terminal.print_rows(*tables.protocol_rows(comparison, table), title=heading)
-            terminal.out.print()
-            if by_task and (found := tables.by_task(comparison, table)) is not None:
-                heading, headings, cells = found
-                terminal.print_rows(headings, cells, title=heading)
-                terminal.out.print()
-        for note in comparison.notes:
-            terminal.out.print(note)
-
-
-def print_comparison(comparison: "Comparison") -> None:
-    """Print a table for each scenario, then the notes."""
-    from continual_mm.comparison import tables
-
-    for scenario in comparison.scenarios:
-        headings, rows = tables.as_rows(comparison, scenario)
-        terminal.print_rows(headings, rows, title=f"{scenario}: R@1 in %, mean and 95 % interval")
+def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:
+    """Print tables, then the notes."""
+    for table in tables:
+        terminal.print_rows(table.headings, table.rows, title=table.title)
         terminal.out.print()
-    for note in comparison.notes:
+    for note in notes:
         terminal.out.print(note)
 
 

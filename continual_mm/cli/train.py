@@ -150,9 +150,10 @@ def demo(
 
 def _show_demo(out: Path) -> None:
     from continual_mm.comparison.compare import compare
+    from continual_mm.comparison.tables import scenario_tables
 
     comparison = compare([out / DEMO_SCENARIO], baseline="naive")
-    cli_results.print_comparison(comparison)
+    cli_results.print_tables(scenario_tables(comparison), comparison.notes)
     picture = out / f"{DEMO_SCENARIO}.png"
     from continual_mm.comparison.figure import draw
 

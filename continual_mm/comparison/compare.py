@@ -115,8 +115,8 @@ def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
     """Compare every finished run at or below some folders.
 
     Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over test queries and
-    seeds, with dice of its own: the same runs give the same numbers. A single seed says nothing
-    about others, and its interval covers the queries only.
+    seeds with a fixed seed of its own: the same runs give the same numbers. The interval of a
+    single run covers the queries only.
 
     Args:
         folders: Of a seed, a strategy, a scenario or of many scenarios.
@@ -166,9 +166,9 @@ class _Table:
         if single:
             named = ", ".join(single)
             self._note(f"only one seed of {named}; intervals then cover queries, not seeds")
-        hoarders = [name for name, runs in self._strategies.items() if runs[0].cumulative]
-        if hoarders:
-            named = ", ".join(hoarders)
+        cumulative = [name for name, runs in self._strategies.items() if runs[0].cumulative]
+        if cumulative:
+            named = ", ".join(cumulative)
             self._note(f"{named}: every past item is trained again, which no memory above counts")
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
         return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows))
@@ -231,7 +231,7 @@ class _Table:
         return self._known[strategy, seeds]
 
     def _choose_joint(self) -> str | None:
-        """Whom intransigence is taken to."""
+        """The strategy that intransigence is taken to."""
         joint = [name for name, runs in self._strategies.items() if runs[0].joint]
         if len(joint) > 1 and "joint" not in joint:
             self._note(f"several joint strategies, {', '.join(joint)}: no intransigence")

@@ -22,8 +22,8 @@ from continual_mm.runs.records import Role
 Floats = npt.NDArray[np.float64]
 
 REPLICATES = 2000
-_DICE = 0
-"""Where the dice start; the same runs always have the same intervals."""
+_SEED = 0
+"""Of the bootstrap; the same runs always have the same intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Draws:
         lists = [ranked.rows for run in runs for ranked in run.ranked.values()]
         self.rows = np.unique(np.concatenate(lists))
         drawn, _ = resample_weights(
-            len(self.rows), 1, replicates=REPLICATES, generator=np.random.default_rng(_DICE)
+            len(self.rows), 1, replicates=REPLICATES, generator=np.random.default_rng(_SEED)
         )
         self._queries = after_ones(drawn)
 
@@ -196,7 +196,7 @@ def _by_replicate(
 def seed_weights(seeds: int) -> Floats:
     """(1 + replicates, seeds), the same whenever there are as many."""
     _, drawn = resample_weights(
-        1, seeds, replicates=REPLICATES, generator=np.random.default_rng([_DICE, seeds])
+        1, seeds, replicates=REPLICATES, generator=np.random.default_rng([_SEED, seeds])
     )
     return after_ones(drawn)
 

@@ -1,42 +1,29 @@
-"""Writes what a comparison needs of finished runs into one small folder without weights."""
+"""Adds finished runs to an export, a small folder without weights."""
 
-import csv
-import io
-import time
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.lib.format as npy
-from numpy.typing import NDArray
+from filelock import FileLock, Timeout
 
 from continual_mm.comparison.collect import collect, differing, grouped
 from continual_mm.comparison.exported import (
     DEFINITIONS,
-    FORMAT,
     RANKS,
     ROWS,
     UNFINISHED,
-    cells,
-    judged_arrays,
+    arrays_in,
     read_exported,
-    same_answers,
+    write_exported,
 )
-from continual_mm.comparison.finished import FinishedRun, ranked_stages
-from continual_mm.comparison.run_table import HEADINGS, table
+from continual_mm.comparison.finished import FinishedRun
 from continual_mm.system.errors import InputError, Problem, first_few
-from continual_mm.system.files import atomic_write, locked, remove_temporary, write_json
+from continual_mm.system.files import remove_temporary
 
 LOCK = "export.lock"
 """The file in the folder that the process holds which adds to it."""
 PATIENCE = 60.0
-"""Seconds that a process waits for another one to be done with the folder; it needs few."""
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time that every member of the archive bears, so that equal runs give equal bytes."""
+"""Seconds to wait for another process to be done with the folder; it needs few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,30 +69,18 @@ def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
         InputError: As :func:`merge` does, or if a file is damaged, or another process does not
             come to an end.
     """
-    merge([], runs, force=force)  # what contradicts itself leaves no folder behind
-    with _alone(to):
-        remove_temporary(to)
-        merged = merge(exported(to), runs, force=force)
-        write(merged.runs, to)
+    merge([], runs, force=force)  # runs that contradict each other leave no folder behind
+    to.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(to / LOCK, timeout=PATIENCE):
+            remove_temporary(to)
+            merged = merge(exported(to), runs, force=force)
+            write_exported(grouped(merged.runs), to)
+    except Timeout as error:
+        problem = f"another process has been at work in it for {PATIENCE:.0f} seconds"
+        remedy = "wait for it, or export into another folder"
+        raise InputError(Problem(str(to), problem, remedy)) from error
     return merged
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Be the only process that adds to a folder; wait until another one is done."""
-    end = time.monotonic() + PATIENCE
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(folder / LOCK))
-                break
-            except InputError as error:
-                if time.monotonic() >= end:
-                    problem = f"another process has been at work in it for {PATIENCE:.0f} seconds"
-                    remedy = "wait for it, or export into another folder"
-                    raise InputError(Problem(str(folder), problem, remedy)) from error
-                time.sleep(0.05)
-        yield
 
 
 def exported(to: Path) -> list[FinishedRun]:
@@ -132,7 +107,7 @@ def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: boo
         InputError: If new runs do not belong together, or, without ``force``, with the others.
     """
     known = {_key(run): run for run in kept}
-    added: dict[tuple[Any, ...], FinishedRun] = {}
+    added: dict[tuple[str, str, int], FinishedRun] = {}
     twice = []
     for run in new:
         earlier = added.get(_key(run)) or known.get(_key(run))
@@ -153,18 +128,13 @@ def _key(run: FinishedRun) -> tuple[str, str, int]:
 
 
 def _same(first: FinishedRun, second: FinishedRun) -> bool:
-    """Whether two runs of one name are equal in all that is no time."""
+    """Whether two runs of one name are equal in all but times."""
+    stored = [dict(arrays_in({run.scenario: {run.strategy: [run]}})) for run in (first, second)]
     return (
         not any(differing(first.task, second.task))
         and not any(differing(first.protection, second.protection))
         and first.memory_bytes == second.memory_bytes
-        and first.ranked.keys() == second.ranked.keys()
-        and all(
-            np.array_equal(ranked.rows, second.ranked[cell].rows)
-            and np.array_equal(ranked.ranks, second.ranked[cell].ranks)
-            for cell, ranked in first.ranked.items()
-        )
-        and same_answers(first, second)
+        and stored[0] == stored[1]
     )
 
 
@@ -186,102 +156,3 @@ def _clashes(
 def _problem(run: FinishedRun, clash: tuple[str, list[FinishedRun]]) -> Problem:
     remedy = "--force replaces what is there; or export into another folder"
     return Problem(str(run.folder), clash[0], remedy)
-
-
-def write(runs: Sequence[FinishedRun], to: Path) -> None:
-    """Write runs that belong together; equal runs give equal bytes.
-
-    The rows come last: whatever they name is then there already, so the folder can be read at any
-    moment, even if the process is killed. That there may be more than they name until then is told
-    by a file; without it nobody could know that rows were not lost.
-
-    Raises:
-        InputError: If runs do not belong together.
-    """
-    groups = grouped(runs)
-    with atomic_write(to / UNFINISHED):
-        pass
-    _write_archive(to / RANKS, _arrays(groups))
-    write_json(to / DEFINITIONS, _definitions(groups))
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerows([HEADINGS, *table([run for known in groups.values() for run in _all(known)])])
-    with atomic_write(to / ROWS) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-    (to / UNFINISHED).unlink()
-
-
-def _all(strategies: Mapping[str, Sequence[FinishedRun]]) -> list[FinishedRun]:
-    return [run for runs in strategies.values() for run in runs]
-
-
-def _definitions(groups: Mapping[str, Mapping[str, Sequence[FinishedRun]]]) -> dict[str, Any]:
-    scenarios: dict[str, Any] = {}
-    strategies: list[dict[str, Any]] = []
-    for scenario, known in groups.items():
-        first = _all(known)[0]
-        pairs = {
-            name: {"birth": facts.birth + 1, "role": facts.role, "chance": facts.chance}
-            for name, facts in first.pairs.items()
-        }
-        scenarios[scenario] = {**first.task, "pairs": pairs, "stages": first.arrivals}
-        for runs in known.values():
-            definition = runs[0].protection
-            same = [each for each in strategies if each["definition"] == definition]
-            if not same:
-                same = [{"scenarios": [], "definition": definition}]
-                strategies += same
-            same[0]["scenarios"].append(scenario)
-    strategies.sort(key=lambda each: (each["definition"]["name"], each["scenarios"]))
-    return {"format": FORMAT, "scenarios": scenarios, "strategies": strategies}
-
-
-def _arrays(
-    groups: Mapping[str, Mapping[str, Sequence[FinishedRun]]],
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and array of every member: rows of a scenario's pairs, seeds and ranks of strategies."""
-    for scenario, strategies in groups.items():
-        rows: dict[str, NDArray[np.int64]] = {}
-        for strategy, runs in strategies.items():
-            for run in runs:
-                _check_rows(run, rows)
-            yield f"seeds/{scenario}/{strategy}", np.array([run.seed for run in runs])
-            yield f"ranks/{scenario}/{strategy}", _packed(np.stack([_line(run) for run in runs]))
-        yield from ((f"rows/{scenario}/{pair}", _small(found)) for pair, found in rows.items())
-        yield from judged_arrays(scenario, strategies)
-
-
-def _check_rows(run: FinishedRun, rows: dict[str, NDArray[np.int64]]) -> None:
-    for (_, pair), ranked in run.ranked.items():
-        if not np.array_equal(rows.setdefault(pair, ranked.rows), ranked.rows):
-            problem = f"has other test items of {pair} than further runs of the scenario"
-            raise InputError(Problem(str(run.folder), problem, "export it by itself"))
-
-
-def _line(run: FinishedRun) -> NDArray[np.float64]:
-    """(ranks,) of all cells one after another."""
-    stages = ranked_stages(len(run.arrivals), joint=run.joint)
-    parts = [run.ranked[cell].ranks.ravel() for cell in cells(run.pairs, stages)]
-    return np.concatenate(parts) if parts else np.empty(0)
-
-
-def _packed(ranks: NDArray[np.float64]) -> NDArray[Any]:
-    """Twice the ranks as small whole numbers: ties make halves. The ranks themselves if not."""
-    doubled = 2 * ranks
-    whole = (doubled == np.round(doubled)).all() and (doubled < 2**32).all()
-    return _small(doubled.astype(np.uint64)) if whole else ranks
-
-
-def _small(values: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers from 0 in as few bytes as they need."""
-    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
-
-
-def _write_archive(path: Path, arrays: Iterable[tuple[str, NDArray[Any]]]) -> None:
-    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name, array in sorted(arrays, key=lambda named: named[0]):
-            member = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
-            member.create_system, member.external_attr = 3, 0o644 << 16
-            stream = io.BytesIO()
-            npy.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(member, stream.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)

@@ -1,140 +1,46 @@
-"""A small folder that ``export`` wrote: what a comparison needs of many runs, read and checked.
+"""The files of an export, written and read: all that a comparison needs of many runs.
 
-``runs.csv`` has a row per run, ``definitions.json`` every definition once, and ``ranks.npz`` the
-ranks of all queries. What a row says in percent follows from the ranks and is for people: it is
-never read back. The three have to name the same runs: what is missing from one of them would be
-lost for good when the next export writes all of them anew.
+``runs.csv`` has a row per run, ``definitions.json`` every definition, ``ranks.npz`` all ranks.
 """
 
 import csv
+import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.lib.format as npy
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from continual_mm.comparison.finished import (
     FinishedRun,
     PairFacts,
-    Ranked,
-    are_ranks,
-    check_units,
-    check_values,
-    kinds_of,
+    answers_of,
+    arrays_of,
+    protocols_of,
+    ranked_of,
     ranked_stages,
-    read_groups,
-    series_of,
 )
-from continual_mm.comparison.run_table import HEADINGS
-from continual_mm.data.archive import Archive
-from continual_mm.data.findings import Findings
+from continual_mm.comparison.run_table import HEADINGS, table
 from continual_mm.metrics.answers import Answers
 from continual_mm.runs import records
-from continual_mm.system.errors import InputError, Problem
-
-UNITS, VALUES, GROUPS = "protocol-units", "protocol-values", "protocol-groups"
-"""How the names of arrays begin: queries of a scenario, values of a strategy's seeds, and names of
-groups of queries."""
-
-
-def judged_arrays(
-    scenario: str, strategies: Mapping[str, Sequence[FinishedRun]]
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and array of everything that protocols found in a scenario.
-
-    Raises:
-        InputError: If runs were asked different queries, or after different stages.
-    """
-    units: dict[str, NDArray[np.int64]] = {}
-    groups: dict[str, tuple[str, ...]] = {}
-    for strategy, runs in strategies.items():
-        cells = sorted(runs[0].judged)
-        for run in runs:
-            if sorted(run.judged) != cells:
-                raise _odd(run, "was scored by protocols after other stages")
-            for (_, protocol, series), answers in run.judged.items():
-                known = units.setdefault(f"{protocol}/{series}", answers.units)
-                if not np.array_equal(known, answers.units):
-                    raise _odd(run, f"was asked other queries by '{protocol}'")
-                if answers.groups:
-                    groups[f"{protocol}/{series}"] = answers.groups
-        for stage, protocol, series in cells:
-            values = np.stack([run.judged[stage, protocol, series].values for run in runs])
-            name = f"{VALUES}/{scenario}/{strategy}/{protocol}/{series}/stage-{stage + 1}"
-            yield name, _small(values)
-    yield from ((f"{UNITS}/{scenario}/{name}", found) for name, found in units.items())
-    yield from ((f"{GROUPS}/{scenario}/{name}", np.array(found)) for name, found in groups.items())
-
-
-def same_answers(first: FinishedRun, second: FinishedRun) -> bool:
-    """Whether protocols found the same of two runs."""
-    return first.judged.keys() == second.judged.keys() and all(
-        np.array_equal(found.units, second.judged[cell].units)
-        and np.array_equal(found.values, second.judged[cell].values, equal_nan=True)
-        for cell, found in first.judged.items()
-    )
-
-
-def _odd(run: FinishedRun, problem: str) -> InputError:
-    rest = "than further runs of the scenario"
-    return InputError(Problem(str(run.folder), f"{problem} {rest}", "export it by itself"))
-
-
-def _small(values: NDArray[np.float64]) -> NDArray[Any]:
-    """Single precision where nothing is lost by it: ranks are whole or halves."""
-    half = values.astype(np.float32)
-    return half if np.array_equal(half.astype(np.float64), values, equal_nan=True) else values
-
-
-def read_judged(
-    archive: Archive,
-    findings: Findings,
-    task: Mapping[str, Any],
-    run: tuple[str, str, int],
-    stages: int,
-) -> dict[tuple[int, str, str], Answers]:
-    """What protocols found of one run; what does not fit or is missing goes to the findings.
-
-    Args:
-        archive: The export's, in which the seed is known to be.
-        findings: Takes problems.
-        task: What all runs of the scenario have in common.
-        run: Names of scenario and strategy, and the seed.
-        stages: Of the scenario; after the last one every protocol was scored.
-    """
-    found: dict[tuple[int, str, str], Answers] = {}
-    kinds = kinds_of(task["scenario"])
-    scenario, strategy, seed = run
-    seeds = archive.read(f"seeds/{scenario}/{strategy}") if kinds else None
-    if seeds is None:
-        return found
-    for protocol, kind in kinds.items():
-        for name, series in series_of(kind).items():
-            units_name = f"{UNITS}/{scenario}/{protocol}/{name}"
-            groups = read_groups(archive, f"{GROUPS}/{scenario}/{protocol}/{name}", findings)
-            for stage in range(stages):
-                values_name = f"{VALUES}/{scenario}/{strategy}/{protocol}/{name}/stage-{stage + 1}"
-                if values_name not in archive.headers and stage + 1 < stages:
-                    continue
-                units, values = archive.read(units_name), archive.read(values_name)
-                if units is None or values is None:
-                    continue
-                check_units(units_name, units, findings)
-                check_values(values_name, values, (len(seeds), series.rows, units.size), findings)
-                if not findings.faulty & {units_name, values_name}:
-                    mine = values[int(np.flatnonzero(seeds == seed)[0])].astype(np.float64)
-                    found[stage, protocol, name] = Answers(units.astype(np.int64), mine, groups)
-    return found
-
+from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.system.files import atomic_write, write_json
 
 ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
 UNFINISHED = "export.unfinished"
 """The file that lies beside the others while they are written, and after if that was cut short."""
 FORMAT = 1
 REMEDY = "take the folder from where it was kept, or export the runs again into another one"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every member of the archive, so that equal runs give equal bytes."""
+
+Groups = Mapping[str, Mapping[str, Sequence[FinishedRun]]]
+"""Scenario -> strategy -> runs."""
 
 _Blank = BeforeValidator(lambda text: None if text == "" else text)
 _Count = Annotated[int, Field(ge=0)]
@@ -173,7 +79,10 @@ class Definitions(records.Record):
 
 
 class RunRow(records.Record):
-    """What is read of a row of ``runs.csv``; an empty cell is None."""
+    """What is read of a row of ``runs.csv``; an empty cell is None.
+
+    The percentages of a row follow from the ranks and are for people: they are never read back.
+    """
 
     model_config = ConfigDict(frozen=True, strict=False)
 
@@ -188,10 +97,127 @@ class RunRow(records.Record):
     stability_gap: Annotated[_Finite | None, _Blank]
 
 
-def cells(pairs: Mapping[str, PairFacts], stages: range) -> Iterator[tuple[int, str]]:
+def write_exported(groups: Groups, folder: Path) -> None:
+    """Write runs that belong together; equal runs give equal bytes.
+
+    The rows come last: whatever they name is then there already, so the folder can be read at any
+    moment, even if the process is killed. The file :data:`UNFINISHED` says that there may be more
+    than they name; without it rows were lost.
+
+    Raises:
+        InputError: If runs of a scenario have different test items or queries.
+    """
+    with atomic_write(folder / UNFINISHED):
+        pass
+    with atomic_write(folder / RANKS) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in sorted(arrays_in(groups)):
+            member = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+            member.create_system, member.external_attr = 3, 0o644 << 16
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED, compresslevel=9)
+    write_json(folder / DEFINITIONS, _definitions(groups))
+    every = [run for strategies in groups.values() for runs in strategies.values() for run in runs]
+    with atomic_write(folder / ROWS) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([HEADINGS, *table(every)])
+    (folder / UNFINISHED).unlink()
+
+
+def _definitions(groups: Groups) -> dict[str, Any]:
+    scenarios: dict[str, Any] = {}
+    strategies: list[dict[str, Any]] = []
+    for scenario, known in groups.items():
+        first = next(iter(known.values()))[0]
+        pairs = {
+            name: {"birth": facts.birth + 1, "role": facts.role, "chance": facts.chance}
+            for name, facts in first.pairs.items()
+        }
+        scenarios[scenario] = {**first.task, "pairs": pairs, "stages": first.arrivals}
+        for runs in known.values():
+            definition = runs[0].protection
+            same = [each for each in strategies if each["definition"] == definition]
+            if not same:
+                same = [{"scenarios": [], "definition": definition}]
+                strategies += same
+            same[0]["scenarios"].append(scenario)
+    strategies.sort(key=lambda each: (each["definition"]["name"], each["scenarios"]))
+    return {"format": FORMAT, "scenarios": scenarios, "strategies": strategies}
+
+
+def arrays_in(groups: Groups) -> Iterator[tuple[str, bytes]]:
+    """Name and ``.npy`` file of every array: those of strategies, and what scenarios share.
+
+    Raises:
+        InputError: If runs of a scenario have different test items or queries.
+    """
+    for scenario, strategies in groups.items():
+        shared: dict[str, NDArray[Any]] = {}
+        for strategy, runs in strategies.items():
+            for run in runs:
+                _share(run, runs[0], shared)
+            place = f"{scenario}/{strategy}"
+            yield f"seeds/{place}", _npy(np.array([run.seed for run in runs]))
+            yield f"ranks/{place}", _npy(_packed(np.stack([_all_ranks(run) for run in runs])))
+            for cell in sorted(runs[0].judged):
+                stage, protocol, series = cell
+                values = np.stack([run.judged[cell].values for run in runs])
+                name = f"protocol-values/{place}/{protocol}/{series}/stage-{stage + 1}"
+                yield name, _npy(_single(values))
+        yield from ((f"{name}", _npy(array)) for name, array in shared.items())
+
+
+def _share(run: FinishedRun, first: FinishedRun, shared: dict[str, NDArray[Any]]) -> None:
+    """Add a run's test items and queries to those of its scenario."""
+    found: dict[str, NDArray[Any]] = {}
+    for (_, pair), ranked in run.ranked.items():
+        found[f"rows/{run.scenario}/{pair}"] = _small(ranked.rows)
+    for (_, protocol, series), answers in run.judged.items():
+        place = f"{run.scenario}/{protocol}/{series}"
+        found[f"protocol-units/{place}"] = answers.units
+        if answers.groups:
+            found[f"protocol-groups/{place}"] = np.array(answers.groups)
+    odd = [
+        k for k, array in found.items() if not np.array_equal(shared.setdefault(k, array), array)
+    ]
+    if odd or run.judged.keys() != first.judged.keys():
+        what = f"other test items or queries ({odd[0]})" if odd else "other scores of protocols"
+        problem = f"has {what} than further runs of the scenario"
+        raise InputError(Problem(str(run.folder), problem, "export it by itself"))
+
+
+def cells(pairs: Mapping[str, PairFacts], stages: range) -> list[tuple[int, str]]:
     """(0-based stage, pair) of all ranks of a run, in the order in which they are stored."""
-    for stage in stages:
-        yield from ((stage, name) for name, facts in sorted(pairs.items()) if facts.birth <= stage)
+    names = sorted(pairs)
+    return [(stage, name) for stage in stages for name in names if pairs[name].birth <= stage]
+
+
+def _all_ranks(run: FinishedRun) -> NDArray[np.float64]:
+    """(ranks,) of all cells one after another."""
+    stages = ranked_stages(len(run.arrivals), joint=run.joint)
+    parts = [run.ranked[cell].ranks.ravel() for cell in cells(run.pairs, stages)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _packed(ranks: NDArray[np.float64]) -> NDArray[Any]:
+    """Twice the ranks as small whole numbers: ties make halves. The ranks themselves if not."""
+    doubled = 2 * ranks
+    whole = (doubled == np.round(doubled)).all() and (doubled < 2**32).all()
+    return _small(doubled.astype(np.uint64)) if whole else ranks
+
+
+def _small(values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers from 0 in as few bytes as they need."""
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _single(values: NDArray[np.float64]) -> NDArray[Any]:
+    """Single precision where nothing is lost by it: ranks are whole or halves."""
+    half = values.astype(np.float32)
+    return half if np.array_equal(half.astype(np.float64), values, equal_nan=True) else values
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    npy.write_array(stream, array, allow_pickle=False)
+    return stream.getvalue()
 
 
 def read_exported(folder: Path) -> list[FinishedRun]:
@@ -218,189 +244,123 @@ def _state(folder: Path) -> list[tuple[int, int]]:
 def _read(folder: Path) -> list[FinishedRun]:
     definitions = records.read(Definitions, folder / DEFINITIONS, REMEDY)
     rows = _rows(folder / ROWS)
-    findings = Findings(str(folder / RANKS))
-    try:
-        with Archive(folder / RANKS, findings) as archive:
-            reader = _Reader(folder, definitions, archive, findings)
-            runs = [run for row in rows if (run := reader.run(row)) is not None]
-            findings.refuse()
-            if not (folder / UNFINISHED).exists():  # else rows came last, and are those of before
-                reader.check_rest(rows)
-        findings.refuse()
-    except InputError as error:
-        raise InputError(
-            Problem(one.place, one.message, REMEDY) for one in error.problems
-        ) from error
-    return runs
+    with arrays_of(folder / RANKS, ("",), REMEDY) as arrays:
+        _check_names(folder, rows, definitions, arrays)
+        return [_run(folder, row, definitions, arrays) for row in rows]
 
 
 def _rows(path: Path) -> list[RunRow]:
     rows: list[RunRow] = []
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            table = csv.DictReader(stream, restkey="", restval="?", strict=True)
-            expected = tuple(table.fieldnames or ()) == HEADINGS
-            for row in table if expected else ():
+            cells_by_name = csv.DictReader(stream, restkey="", restval="?", strict=True)
+            if tuple(cells_by_name.fieldnames or ()) != HEADINGS:
+                raise ValueError("its first line does not name the columns of an export")
+            for row in cells_by_name:
                 rows.append(RunRow.model_validate(row))
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except ValidationError as error:
         problem = f"is damaged: row {len(rows) + 1}, {records.first_fault(error)}"
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, ValueError) as error:
         problem = f"is damaged: {error}"
     else:
-        if not (fault := _fault(rows, expected=expected)):
-            return rows
-        problem = f"is damaged: {fault}"
+        return rows
     raise InputError(Problem(str(path), problem, REMEDY))
 
 
-def _fault(rows: list[RunRow], *, expected: bool) -> str:
-    """What is wrong with a table of whole rows."""
-    if not expected:
-        return "its first line does not name the columns of an export"
-    named = {(row.scenario, row.strategy, row.seed) for row in rows}
-    if len(named) < len(rows):
-        return "a run is there twice"
-    return "" if rows else "it has no run"
+def _check_names(
+    folder: Path, rows: Iterable[RunRow], definitions: Definitions, arrays: Mapping[str, Any]
+) -> None:
+    """Refuse files that do not name the same runs: the next export would lose some for good."""
+    strategies = {f"{row.scenario}/{row.strategy}" for row in rows}
+    named = {f"{row.scenario}/{row.strategy}/seed-{row.seed}" for row in rows} | strategies
+    held = {
+        f"{name.removeprefix('seeds/')}/seed-{seed}"
+        for name, seeds in arrays.items()
+        if name.startswith("seeds/")
+        for seed in seeds
+    }
+    defined = {
+        f"{definitions.scenarios[scenario].scenario.name}/{each.definition.name}"
+        for each in definitions.strategies
+        for scenario in each.scenarios
+    }
+    more = set() if (folder / UNFINISHED).exists() else (held | defined) - named
+    if differ := sorted((named - held - defined) | more):
+        problem = f"is damaged: not all of {ROWS}, {DEFINITIONS} and {RANKS} have "
+        raise InputError(Problem(str(folder), problem + first_few(differ), REMEDY))
 
 
-class _Reader:
-    """Puts runs together; what does not fit goes to the findings."""
+def _run(
+    folder: Path, row: RunRow, definitions: Definitions, arrays: Mapping[str, NDArray[Any]]
+) -> FinishedRun:
+    """The run of a row.
 
-    def __init__(
-        self, folder: Path, definitions: Definitions, archive: Archive, findings: Findings
-    ) -> None:
-        self._folder = folder
-        self._archive = archive
-        self._findings = findings
-        self._scenarios = definitions.scenarios
-        self._strategies: dict[tuple[str, str], records.StrategyRecord] = {}
-        self._read: dict[str, NDArray[Any] | None] = {}
-        for name, scenario in definitions.scenarios.items():
-            if scenario.scenario.name != name:
-                raise self._ill_defined(f"calls '{scenario.scenario.name}' what is '{name}'")
-        for each in definitions.strategies:
-            for place in each.scenarios:
-                if (place, each.definition.name) in self._strategies:
-                    raise self._ill_defined(f"defines '{each.definition.name}' in '{place}' twice")
-                self._strategies[place, each.definition.name] = each.definition
+    Raises:
+        KeyError: If an array is missing.
+        ValueError: If an array does not fit.
+    """
+    known = definitions.scenarios[row.scenario]
+    strategy = next(
+        each.definition
+        for each in definitions.strategies
+        if each.definition.name == row.strategy and row.scenario in each.scenarios
+    )
+    pairs = {
+        name: PairFacts(facts.birth - 1, facts.role, facts.chance)
+        for name, facts in sorted(known.pairs.items())
+    }
+    place = f"{row.scenario}/{row.strategy}"
+    seed = arrays[f"seeds/{place}"].tolist().index(row.seed)
+    ranks = arrays[f"ranks/{place}"][seed]
+    if ranks.dtype.kind == "u":
+        ranks = ranks / 2
+    stored = cells(pairs, ranked_stages(len(known.stages), joint=strategy.joint))
+    items = [arrays[f"rows/{row.scenario}/{pair}"] for _, pair in stored]
+    ends = np.cumsum([2 * len(each) for each in items], dtype=np.int64)
+    parts = np.split(ranks, ends)
+    if len(parts.pop()):
+        raise ValueError(f"'ranks/{place}' holds more ranks than there are queries")
+    task = known.model_dump(exclude={"stages": True, "pairs": {"__all__": {"chance"}}})
+    return FinishedRun(
+        folder=folder / row.scenario / row.strategy / f"seed-{row.seed}",
+        task=task,
+        protection=strategy.model_dump(),
+        joint=strategy.joint,
+        cumulative=strategy.cumulative,
+        arrivals=known.stages,
+        pairs=pairs,
+        ranked={
+            cell: ranked_of(each, part.reshape(2, -1))
+            for cell, each, part in zip(stored, items, parts, strict=True)
+        },
+        **row.model_dump(exclude={"stability_gap"}),
+        stability_gap=math.nan if row.stability_gap is None else row.stability_gap,
+        judged=_judged(row, task["scenario"], len(known.stages), seed, arrays),
+    )
 
-    def _ill_defined(self, problem: str) -> InputError:
-        return InputError(Problem(str(self._folder / DEFINITIONS), problem))
 
-    def run(self, row: RunRow) -> FinishedRun | None:
-        """The run of a row; None, and a problem, if it lacks something."""
-        known = self._scenarios.get(row.scenario)
-        strategy = self._strategies.get((row.scenario, row.strategy))
-        if known is None or strategy is None:
-            problem = f"does not define '{row.strategy}' in '{row.scenario}', which {ROWS} names"
-            raise self._ill_defined(problem)
-        pairs = {
-            name: PairFacts(facts.birth - 1, facts.role, facts.chance)
-            for name, facts in sorted(known.pairs.items())
-        }
-        stages = ranked_stages(len(known.stages), joint=strategy.joint)
-        ranked = self._ranked(row, list(cells(pairs, stages)))
-        if ranked is None:
-            return None
-        key = (row.scenario, row.strategy, row.seed)
-        task = known.model_dump(exclude={"stages": True, "pairs": {"__all__": {"chance"}}})
-        return FinishedRun(
-            folder=self._folder / row.scenario / row.strategy / f"seed-{row.seed}",
-            task=task,
-            protection=strategy.model_dump(),
-            joint=strategy.joint,
-            cumulative=strategy.cumulative,
-            arrivals=known.stages,
-            pairs=pairs,
-            ranked=ranked,
-            **row.model_dump(exclude={"stability_gap"}),
-            stability_gap=math.nan if row.stability_gap is None else row.stability_gap,
-            judged=read_judged(self._archive, self._findings, task, key, len(known.stages)),
-        )
-
-    def check_rest(self, rows: list[RunRow]) -> None:
-        """Refuse what no row names: the next export would lose it."""
-        seeds: dict[str, set[int]] = {}
-        for row in rows:
-            seeds.setdefault(f"{row.scenario}/{row.strategy}", set()).add(row.seed)
-        defined = [*(f"{one}/{other}" for one, other in self._strategies), *self._scenarios]
-        known = {*seeds, *(row.scenario for row in rows)}
-        if rest := [name for name in defined if name not in known]:
-            raise self._ill_defined(f"defines '{rest[0]}', of which {ROWS} has no run")
-        for name in self._archive.headers:
-            kind, *rest = name.split("/")
-            place = "/".join(rest[:2])
-            if kind in ("seeds", "ranks", VALUES) and place not in seeds:
-                self._findings.about(name, f"has runs that {ROWS} does not name")
-            elif kind == "seeds" and (found := self._column(name)) is not None:
-                for seed in found[~np.isin(found, list(seeds[place]))][:1]:
-                    self._findings.about(name, f"has seed {seed}, which {ROWS} does not name")
-
-    def _ranked(
-        self, row: RunRow, stored: list[tuple[int, str]]
-    ) -> dict[tuple[int, str], Ranked] | None:
-        rows = [self._rows_of(f"rows/{row.scenario}/{pair}") for _, pair in stored]
-        known = [each for each in rows if each is not None]
-        if len(known) < len(rows):
-            return None
-        values = self._values(row, [len(each) for each in known])
-        if values is None:
-            return None
-        ends = np.cumsum([2 * len(each) for each in known])[:-1]
-        parts = np.split(values, ends) if known else []
-        return {
-            cell: Ranked(each, part.reshape(2, -1))
-            for cell, each, part in zip(stored, known, parts, strict=True)
-        }
-
-    def _rows_of(self, name: str) -> NDArray[np.int64] | None:
-        rows = self._column(name)
-        if rows is None or name in self._findings.faulty:
-            return None
-        if rows.ndim != 1 or rows.dtype.kind not in "iu" or not rows.size:
-            self._findings.about(name, "is no list of dataset rows")
-            return None
-        found = rows.astype(np.int64)
-        if (np.diff(found) <= 0).any():
-            self._findings.about(name, "does not ascend")
-            return None
-        return found
-
-    def _values(self, row: RunRow, galleries: list[int]) -> NDArray[np.float64] | None:
-        """All ranks of a run, cell by cell and direction by direction.
-
-        Args:
-            row: The run's.
-            galleries: Test items of each cell.
-        """
-        bounds = np.repeat(np.array(galleries, np.int64), 2 * np.array(galleries, np.int64))
-        place = f"{row.scenario}/{row.strategy}"
-        seeds, ranks = self._column(f"seeds/{place}"), self._column(f"ranks/{place}")
-        name = f"ranks/{place}"
-        if seeds is None or ranks is None or name in self._findings.faulty:
-            return None
-        if (
-            seeds.ndim != 1
-            or ranks.shape != (len(seeds), len(bounds))
-            or ranks.dtype.kind not in "uf"
-        ):
-            self._findings.about(name, "is not one rank for each query of each seed")
-            return None
-        found = np.flatnonzero(seeds == row.seed)
-        if len(found) != 1:
-            self._findings.about(name, f"has not seed {row.seed} once, which {ROWS} names")
-            return None
-        values: NDArray[np.float64] = ranks[found[0]].astype(np.float64)
-        values /= 2 if ranks.dtype.kind == "u" else 1
-        if not are_ranks(values, bounds):
-            self._findings.about(name, "holds what is no rank")
-            return None
-        return values
-
-    def _column(self, name: str) -> NDArray[Any] | None:
-        """A column of ``ranks.npz``, read once."""
-        if name not in self._read:
-            self._read[name] = None if name in self._findings.faulty else self._archive.read(name)
-        return self._read[name]
+def _judged(
+    row: RunRow,
+    scenario: Mapping[str, Any],
+    stages: int,
+    seed: int,
+    arrays: Mapping[str, NDArray[Any]],
+) -> dict[tuple[int, str, str], Answers]:
+    """What protocols found of a run; all of them were scored after the last stage."""
+    found: dict[tuple[int, str, str], Answers] = {}
+    for protocol, known in protocols_of(scenario).items():
+        for series in known:
+            shared = f"{row.scenario}/{protocol}/{series.name}"
+            own = f"protocol-values/{row.scenario}/{row.strategy}/{protocol}/{series.name}"
+            for stage in range(stages):
+                name = f"{own}/stage-{stage + 1}"
+                if name in arrays or stage + 1 == stages:
+                    found[stage, protocol, series.name] = answers_of(
+                        series,
+                        arrays[f"protocol-units/{shared}"],
+                        arrays[name][seed],
+                        arrays.get(f"protocol-groups/{shared}"),
+                    )
+    return found

@@ -1,12 +1,9 @@
-"""What a finished run measured, read from its folder and checked.
-
-Needs neither torch nor Avalanche, so that a comparison does not wait for them.
-"""
+"""What a finished run measured, read from its folder; needs neither torch nor Avalanche."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,75 +21,11 @@ from continual_mm.runs.history import stability
 from continual_mm.system.errors import InputError, Problem
 
 
-class DefinitionRecord(records.Record):
+class ProtocolRecord(records.Record):
     """A protocol in the definition of a run."""
 
     name: str
     kind: ProtocolKind
-
-
-def kinds_of(scenario: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> kind of a scenario's protocols as the run counted it; of kinds that are known."""
-    space = scenario.get("space")
-    bugs = space.get("bugs", ()) if isinstance(space, Mapping) else ()
-    known = []
-    for said in scenario.get("protocols", ()):
-        with suppress(ValidationError):
-            known.append(DefinitionRecord.model_validate(said))
-    return {one.name: counted(one.kind, bugs) for one in known}
-
-
-def read_answers(
-    archive: Archive, place: str, series: Series, findings: Findings
-) -> Answers | None:
-    """One series at the end of one stage; None, and a problem, if it cannot be what a run wrote.
-
-    Args:
-        archive: The file of the stage.
-        place: What stands before ``/units`` and ``/values``.
-        series: What is read.
-        findings: Takes problems.
-    """
-    units, values = (archive.read(f"{place}/{part}") for part in ("units", "values"))
-    if units is None or values is None:
-        return None
-    check_units(f"{place}/units", units, findings)
-    check_values(f"{place}/values", values, (series.rows, units.size), findings)
-    if findings.faulty & {f"{place}/units", f"{place}/values"}:
-        return None
-    groups = read_groups(archive, f"{place}/groups", findings)
-    return Answers(units.astype(np.int64), values.astype(np.float64), groups)
-
-
-def read_groups(archive: Archive, name: str, findings: Findings) -> tuple[str, ...]:
-    """Names of groups of queries; none where there are none, or they are no list of names."""
-    found = archive.read(name) if name in archive.headers else None
-    if found is None:
-        return ()
-    if found.ndim != 1 or found.dtype.kind != "U":
-        findings.about(name, "is no list of names")
-        return ()
-    return tuple(found.tolist())
-
-
-def check_units(name: str, units: NDArray[Any], findings: Findings) -> None:
-    """Complain about what is no ascending list of numbers of queries."""
-    kind = units.ndim == 1 and units.dtype.kind in "iu" and units.size
-    if not kind or (np.diff(units.astype(np.int64)) <= 0).any():
-        findings.about(name, "is no ascending list of queries")
-
-
-def check_values(
-    name: str, values: NDArray[Any], shape: tuple[int, ...], findings: Findings
-) -> None:
-    """Complain about values of another shape, and below 0."""
-    if values.shape != shape or values.dtype.kind not in "fu" or (values < 0).any():
-        findings.about(name, f"does not hold numbers from 0 of shape {shape}")
-
-
-def series_of(kind: str) -> Mapping[str, Series]:
-    """Series of a kind of protocol, by name."""
-    return {series.name: series for series in SERIES[kind]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +73,11 @@ class FinishedRun:
         ranked: (0-based stage, pair) -> ranks at the stage's end.
         memory_bytes: Kept of the past.
         seconds: Duration.
-        stability_gap: How far old pairs fell inside the last stage, mean over pairs; NaN if nobody
-            looked there.
+        stability_gap: How far old pairs fell inside the last stage, mean over pairs; NaN without
+            an evaluation inside it.
         cumulative: Whether each stage was trained on everything seen until then.
-        memory_items: Items kept of the past; this and the next two are None where a run of an
-            earlier version did not say.
+        memory_items: Items kept of the past; this and the next two are None if an earlier version
+            wrote the run.
         steps: Optimiser steps of all stages, those that plugins made included.
         step_seconds: Median time of a step of the last stage.
         judged: (0-based stage, protocol, series) -> answers at the stage's end.
@@ -170,9 +103,20 @@ class FinishedRun:
     judged: Mapping[tuple[int, str, str], Answers] = field(default_factory=dict)
 
     @property
-    def protocols(self) -> dict[str, str]:
-        """Name -> kind of the protocols of the scenario."""
-        return kinds_of(self.task["scenario"])
+    def protocols(self) -> dict[str, tuple[Series, ...]]:
+        """Name -> series of the protocols of the scenario."""
+        return protocols_of(self.task["scenario"])
+
+
+def protocols_of(scenario: Mapping[str, Any]) -> dict[str, tuple[Series, ...]]:
+    """Name -> series of a scenario's protocols, without those of a kind that is not known."""
+    space = scenario.get("space")
+    bugs = space.get("bugs", ()) if isinstance(space, Mapping) else ()
+    known = []
+    for value in scenario.get("protocols", ()):
+        with suppress(ValidationError):
+            known.append(ProtocolRecord.model_validate(value))
+    return {one.name: SERIES[counted(one.kind, bugs)] for one in known}
 
 
 def ranked_stages(count: int, *, joint: bool) -> range:
@@ -189,37 +133,45 @@ def read_finished(folder: Path) -> FinishedRun:
     definition = records.read(records.Definition, folder / "definition.json")
     cost = records.read(records.Cost, folder / "cost.json")
     scores = records.read(records.Scores, folder / "scores.json")
-    count = len(scores.stages)
+    strategy, scenario = definition.strategy, definition.scenario.model_dump()
     chance = _chance(scores, folder / "scores.json")
     pairs = {
         name: PairFacts(known.birth - 1, known.role, chance[name])
         for name, known in sorted(scores.pairs.items())
     }
+    protocols = protocols_of(scenario)
     ranked: dict[tuple[int, str], Ranked] = {}
-    for stage in ranked_stages(count, joint=definition.strategy.joint):
-        born = [name for name, facts in pairs.items() if facts.birth <= stage]
-        found = _ranks(folder / "ranks" / f"stage-{stage + 1}.npz", born)
-        ranked |= {(stage, name): ranks for name, ranks in found.items()}
-    kinds = kinds_of(definition.scenario.model_dump())
     judged: dict[tuple[int, str, str], Answers] = {}
-    for stage in dict.fromkeys(one.stage for one in scores.protocols):
-        names = [one.name for one in scores.protocols if one.stage == stage and one.name in kinds]
-        given = {name: kinds[name] for name in names}
-        answers = _judged(folder / "ranks" / f"stage-{stage}.npz", given)
-        judged |= {(stage - 1, *series): found for series, found in answers.items()}
+    for stage in ranked_stages(len(scores.stages), joint=strategy.joint):
+        born = [name for name, facts in pairs.items() if facts.birth <= stage]
+        scored = [one.name for one in scores.protocols if one.stage == stage + 1]
+        if not (born or scored):
+            continue
+        path = folder / "ranks" / f"stage-{stage + 1}.npz"
+        with arrays_of(path, (f"{records.SPLIT}/", "protocol/"), records.REMEDY) as arrays:
+            ranked |= {(stage, pair): _ranked(arrays, pair) for pair in born}
+            for name in scored:
+                for series in protocols.get(name, ()):
+                    place = f"protocol/{name}/{series.name}"
+                    judged[stage, name, series.name] = answers_of(
+                        series,
+                        arrays[f"{place}/units"],
+                        arrays[f"{place}/values"],
+                        arrays.get(f"{place}/groups"),
+                    )
     return FinishedRun(
         folder=folder,
         scenario=definition.scenario.name,
-        strategy=definition.strategy.name,
+        strategy=strategy.name,
         seed=definition.seed,
-        joint=definition.strategy.joint,
-        cumulative=definition.strategy.cumulative,
+        joint=strategy.joint,
+        cumulative=strategy.cumulative,
         task={
-            "scenario": definition.scenario.model_dump(),
+            "scenario": scenario,
             "data": definition.data,
             "pairs": scores.model_dump(include={"pairs"})["pairs"],
         },
-        protection=definition.strategy.model_dump(),
+        protection=strategy.model_dump(),
         arrivals=tuple(stage.added for stage in scores.stages),
         pairs=pairs,
         ranked=ranked,
@@ -227,7 +179,7 @@ def read_finished(folder: Path) -> FinishedRun:
         stability_gap=stability(
             scores.evaluations,
             [name for name, facts in pairs.items() if facts.role == "old"],
-            stages=count,
+            stages=len(scores.stages),
             split=records.SPLIT,
         ).gap,
         judged=judged,
@@ -250,60 +202,68 @@ def _chance(scores: records.Scores, path: Path) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in directions.items()}
 
 
-def _ranks(path: Path, pairs: Sequence[str]) -> dict[str, Ranked]:
-    """Pair -> ranks, from the file of one stage."""
-    if not pairs:
-        return {}
-    with _opened(path) as (archive, findings):
-        read = {pair: _ranked(archive, pair, findings) for pair in pairs}
-    return {pair: ranked for pair, ranked in read.items() if ranked is not None}
-
-
-def _judged(path: Path, kinds: Mapping[str, str]) -> dict[tuple[str, str], Answers]:
-    """(protocol, series) -> answers, from the file of one stage."""
-    read: dict[tuple[str, str], Answers | None] = {}
-    with _opened(path) as (archive, findings):
-        for protocol, kind in kinds.items():
-            for name, series in series_of(kind).items():
-                place = f"protocol/{protocol}/{name}"
-                read[protocol, name] = read_answers(archive, place, series, findings)
-    return {place: answers for place, answers in read.items() if answers is not None}
+def _ranked(arrays: Mapping[str, NDArray[Any]], pair: str) -> Ranked:
+    place = f"{records.SPLIT}/{pair}"
+    directions = [f"{place}/{first} to {second}" for first, second in Pair.parse(pair).directions]
+    return ranked_of(arrays[f"{place}/rows"], np.stack([arrays[name] for name in directions]))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Archive, Findings]]:
-    """The file of a stage, and what is found wrong with it, which is refused afterwards."""
+def arrays_of(
+    path: Path, prefixes: tuple[str, ...], remedy: str
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The arrays of an ``.npz`` file whose names begin with one of the prefixes.
+
+    The file's own checksums guard every value, so a block need not check what a run wrote: that an
+    array is missing or does not fit is refused as damage of the file.
+
+    Raises:
+        InputError: If the file is damaged, or the block cannot use an array of it.
+    """
     findings = Findings(str(path))
     try:
         with Archive(path, findings) as archive:
-            yield archive, findings
+            names = [name for name in archive.headers if name.startswith(prefixes)]
+            arrays = {name: archive.read(name) for name in names}
         findings.refuse()
+        yield {name: array for name, array in arrays.items() if array is not None}
     except InputError as error:
-        raise InputError(
-            Problem(one.place, one.message, records.REMEDY) for one in error.problems
-        ) from error
+        raise InputError(replace(one, remedy=remedy) for one in error.problems) from error
+    except KeyError as error:
+        raise InputError(Problem(str(path), f"is damaged: it lacks {error}", remedy)) from error
+    except (IndexError, TypeError, ValueError) as error:
+        raise InputError(Problem(str(path), f"is damaged: {error}", remedy)) from error
 
 
-def _ranked(archive: Archive, pair: str, findings: Findings) -> Ranked | None:
-    """One pair's ranks; None, and a problem, if they cannot be what a run wrote."""
-    rows_name = f"{records.SPLIT}/{pair}/rows"
-    rows = archive.read(rows_name)
-    ranks = []
-    for query, gallery in Pair.parse(pair).directions:
-        name = f"{records.SPLIT}/{pair}/{query} to {gallery}"
-        found = archive.read(name)
-        if found is None or rows is None:
-            continue
-        if found.shape != rows.shape or found.dtype.kind != "f" or not are_ranks(found, rows.size):
-            findings.about(name, "is not one rank for each row")
-        ranks.append(found)
-    if rows is None or len(ranks) < 2:
-        return None
-    if rows.ndim != 1 or rows.dtype.kind != "i" or not rows.size or (np.diff(rows) <= 0).any():
-        findings.about(rows_name, "is no ascending list of dataset rows")
-    return None if findings.faulty else Ranked(rows, np.stack(ranks))
+def ranked_of(rows: NDArray[Any], ranks: NDArray[Any]) -> Ranked:
+    """The ranks of a pair.
+
+    Raises:
+        TypeError: If they are no numbers.
+        ValueError: If they are not one rank, counted from 0, for each row in either direction.
+    """
+    found = Ranked(
+        rows.astype(np.int64, casting="same_kind"), ranks.astype(np.float64, casting="same_kind")
+    )
+    inside = ((found.ranks >= 0) & (found.ranks < rows.size)).all()  # false for NaN
+    if found.ranks.shape != (2, rows.size) or not inside:
+        raise ValueError("there is not one rank for each row")
+    return found
 
 
-def are_ranks(values: NDArray[Any], gallery: int | NDArray[np.int64]) -> bool:
-    """Whether numbers can be ranks counted from 0 in galleries of so many items; NaN cannot."""
-    return bool(((values >= 0) & (values < gallery)).all())
+def answers_of(
+    series: Series, units: NDArray[Any], values: NDArray[Any], groups: NDArray[Any] | None
+) -> Answers:
+    """The answers of a protocol's series.
+
+    Raises:
+        TypeError: If they are no numbers.
+        ValueError: If they have another shape than the series.
+    """
+    if values.shape != (series.rows, units.size):
+        raise ValueError(f"'{series.name}' is not of shape {(series.rows, units.size)}")
+    return Answers(
+        units.astype(np.int64, casting="same_kind"),
+        values.astype(np.float64, casting="same_kind"),
+        () if groups is None else tuple(groups.tolist()),
+    )

@@ -9,12 +9,12 @@ import numpy as np
 from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.estimates import REPLICATES, Estimate, Floats, after_ones, seed_weights
 from continual_mm.comparison.finished import FinishedRun
-from continual_mm.metrics.answers import SERIES, Answers, Measure, Series, by_group
+from continual_mm.metrics.answers import Answers, Measure, Series, by_group
 from continual_mm.metrics.bootstrap import resample_weights
 from continual_mm.system.errors import InputError, Problem, suggestion
 
-_DICE = 1
-"""Where the dice start; the same runs always have the same intervals."""
+_SEED = 1
+"""Of the bootstrap; the same runs always have the same intervals."""
 _NEVER = 1e100
 """Stands for an infinite rank, between which and others one may interpolate."""
 
@@ -41,7 +41,7 @@ class ProtocolRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SeriesReport:
     """One series of the protocol in one scenario.
 
     Attributes:
@@ -68,13 +68,13 @@ class ProtocolComparison:
     Attributes:
         protocol: Its name.
         baseline: The strategy that differences are taken to.
-        tables: By scenario and series.
+        reports: By scenario and series.
         notes: What a reader of the numbers should know, such as runs left out.
     """
 
     protocol: str
     baseline: str
-    tables: tuple[Table, ...]
+    reports: tuple[SeriesReport, ...]
     notes: tuple[str, ...]
 
 
@@ -96,33 +96,33 @@ def compare_protocol(
     """
     runs, unfinished = collect(folders)
     notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]
-    tables: list[Table] = []
+    reports: list[SeriesReport] = []
     for scenario, strategies in grouped(runs).items():
         first = next(iter(strategies.values()))[0]
-        for series in SERIES.get(first.protocols.get(protocol, ""), ()):
-            tables += _table(scenario, strategies, protocol, series, baseline)
-    if not tables:
+        for series in first.protocols.get(protocol, ()):
+            reports += _report(scenario, strategies, protocol, series, baseline)
+    if not reports:
         known = dict.fromkeys(name for run in runs for name in run.protocols)
         remedy = f"{suggestion(protocol, known)}there are {', '.join(known) or 'none'}"
         raise InputError(Problem(f"--protocol {protocol}", "no run was scored by it", remedy))
-    if not any(row.strategy == baseline for table in tables for row in table.rows):
+    if not any(row.strategy == baseline for report in reports for row in report.rows):
         notes.append(f"no finished run of the baseline {baseline}, hence no differences")
-    every = [row for table in tables for row in table.rows]
+    every = [row for report in reports for row in report.rows]
     single = dict.fromkeys(row.strategy for row in every if len(row.seeds) == 1)
     if single:
         named = ", ".join(single)
         notes.append(f"only one seed of {named}; intervals then cover queries, not seeds")
-    return ProtocolComparison(protocol, baseline, tuple(tables), tuple(notes))
+    return ProtocolComparison(protocol, baseline, tuple(reports), tuple(notes))
 
 
-def _table(
+def _report(
     scenario: str,
     strategies: Mapping[str, Sequence[FinishedRun]],
     protocol: str,
     series: Series,
     baseline: str,
-) -> list[Table]:
-    """The table of a series; none if no stage was scored."""
+) -> list[SeriesReport]:
+    """The report of a series; none if no stage was scored."""
     found: dict[tuple[int, str], dict[int, Answers]] = {}
     for strategy, runs in strategies.items():
         for run in runs:
@@ -156,7 +156,7 @@ def _table(
         for (stage, strategy), by_seed in measured.items()
     ]
     rows.sort(key=lambda row: (row.stage, -_first(row), row.strategy))
-    return [Table(scenario, series.title, len(units), series.measures, tuple(rows), missing)]
+    return [SeriesReport(scenario, series.title, len(units), series.measures, tuple(rows), missing)]
 
 
 def _check_units(
@@ -173,7 +173,7 @@ def _check_units(
 def _weights(queries: int) -> Floats:
     """(1 + replicates, queries) how often each query counts; once each in the first."""
     drawn, _ = resample_weights(
-        queries, 1, replicates=REPLICATES, generator=np.random.default_rng([_DICE, queries])
+        queries, 1, replicates=REPLICATES, generator=np.random.default_rng([_SEED, queries])
     )
     return after_ones(drawn)
 

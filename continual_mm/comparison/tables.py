@@ -1,69 +1,223 @@
-"""A comparison of runs as rows for a table, as Markdown and as JSON."""
+"""Comparisons as tables of text, which all formats share, as Markdown and as JSON."""
 
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from continual_mm.comparison.compare import Comparison, Row
 from continual_mm.comparison.estimates import Estimate
-from continual_mm.comparison.protocols import (
-    ProtocolComparison,
-    ProtocolRow,
-    Table,
-)
-from continual_mm.metrics.answers import Measure
+from continual_mm.comparison.protocols import ProtocolComparison, ProtocolRow, SeriesReport
 
 _ABOUT = (
     "R@1 in % on the test split, mean of both directions: mean and 95 % interval over queries and "
     "seeds, `±` half its width. Forgetting and differences are in percentage points, retention in "
     "%; the difference is that of the harmonic means, on the same queries and seeds."
 )
-_UNDEFINED = "-"
-_GAP = "stability gap"
 _ABOUT_GAP = (
     " The stability gap is what old pairs lost inside the last stage, at their worst; its interval "
     "is over seeds only."
 )
+_ABOUT_PROTOCOL = (
+    "Recalls and accuracies in %, ranks counted from 1: value and 95 % interval over queries and "
+    "seeds. The difference is that of the first column, on the same queries and seeds."
+)
+_UNDEFINED = "-"
+_MEASURES = {
+    "harmonic mean %": "harmonic_mean",
+    "old %": "old_pairs",
+    "new %": "new_pairs",
+    "emergent %": "emergent_pairs",
+    "forgetting": "forgetting",
+    "retention": "retention",
+}
+"""Heading -> attribute of a headline."""
 
 
-def as_rows(comparison: Comparison, scenario: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of one scenario's table, which fits into 140 columns without the gap.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of a table.
+
+    Attributes:
+        cells: What is printed.
+        values: Column -> value as printed, negative where the lowest is best.
+        group: Values are compared with those of the same group; None for an upper bound, which is
+            compared with none.
+    """
+
+    cells: tuple[str, ...]
+    values: Mapping[int, float] = field(default_factory=dict)
+    group: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        name: What it shows, in Markdown.
+        title: The same on a terminal.
+        caption: The same in LaTeX.
+        about: How to read the numbers; empty for a table that belongs to the one before it.
+        alignment: A letter for each column: ``l`` for names, ``r`` for numbers.
+        headings: Of the columns.
+        lines: The rows.
+    """
+
+    name: str
+    title: str
+    caption: str
+    about: str
+    alignment: str
+    headings: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells of all lines."""
+        return [line.cells for line in self.lines]
+
+
+def scenario_tables(comparison: Comparison) -> list[Table]:
+    """A table for each scenario, which fits into 140 columns without the stability gap.
 
     Recalls and retention are in percent, forgetting and differences in percentage points. Where
     there is room for one number only, it is half the interval's width. The stability gap has a
     column where a run was evaluated inside its last stage, and no interval for a single seed.
     """
-    strategies = comparison.reports[scenario].rows
-    gap = any(row.headline.stability_gap for row in strategies)
-    headings = [
+    return [_scenario_table(comparison, scenario) for scenario in comparison.scenarios]
+
+
+def _scenario_table(comparison: Comparison, scenario: str) -> Table:
+    rows = comparison.reports[scenario].rows
+    gap = any(row.headline.stability_gap for row in rows)
+    headings = (
         "strategy",
         "seeds",
-        "harmonic mean %",
-        "old %",
-        "new %",
-        "emergent %",
-        "forgetting",
-        "retention",
-        *([_GAP] if gap else []),
+        *_MEASURES,
+        *(["stability gap"] if gap else []),
         f"difference to {comparison.baseline}",
         "memory",
         "seconds",
-    ]
-    return headings, [_cells(row, gap=gap) for row in strategies]
+    )
+    return Table(
+        name=scenario,
+        title=f"{scenario}: R@1 in %, mean and 95 % interval",
+        caption=f"{scenario}: R@1 on the test split, mean and 95 % interval",
+        about=_ABOUT + (_ABOUT_GAP if gap else ""),
+        alignment="l" + "r" * (len(headings) - 1),
+        headings=headings,
+        lines=tuple(_scenario_line(row, gap=gap) for row in rows),
+    )
 
 
-def as_markdown(comparison: Comparison) -> str:
-    """A heading and a table per scenario, then the notes."""
+def _scenario_line(row: Row, *, gap: bool) -> Line:
+    found = {heading: getattr(row.headline, name) for heading, name in _MEASURES.items()}
+    harmonic_mean, *others = found.values()
+    fall = _half(row.headline.stability_gap)
+    cells = (
+        row.strategy,
+        str(len(row.seeds)),
+        _range(harmonic_mean),
+        *map(_half, others),
+        *([fall.partition("±")[0] if len(row.seeds) == 1 else fall] if gap else []),
+        _range(row.difference, sign="+"),
+        _bytes(row.memory_bytes),
+        f"{row.seconds:.{0 if row.seconds >= 100 else 1}f}",
+    )
+    known = dict(enumerate(found.values(), start=2)) | {len(cells) - 3: row.difference}
+    values = {column: _printed(each) for column, each in known.items() if each is not None}
+    forgetting = 2 + list(found).index("forgetting")
+    if forgetting in values:
+        values[forgetting] *= -1
+    return Line(cells, values, None if row.bound else 0)
+
+
+def protocol_tables(comparison: ProtocolComparison, *, tasks: bool = False) -> list[Table]:
+    """A table for each scenario and series; with ``tasks`` also task by task."""
+    tables = []
+    for report in comparison.reports:
+        tables.append(_series_table(comparison, report))
+        if tasks:
+            tables += _task_tables(comparison, report)
+    return tables
+
+
+def _series_table(comparison: ProtocolComparison, report: SeriesReport) -> Table:
+    lacking = f", {report.missing} of them missing" if report.missing else ""
+    asked = f"{report.title}, {report.queries} queries{lacking}"
+    name = f"{report.scenario}, {comparison.protocol}: {asked}"
+    measures = [f"{one.short} %" if one.share else one.short for one in report.measures]
+    headings = ("stage", "strategy", "seeds", *measures, f"difference to {comparison.baseline}")
+    return Table(
+        name=name,
+        title=name,
+        caption=f"{name}: value and 95 % interval",
+        about=_ABOUT_PROTOCOL,
+        alignment="rl" + "r" * (len(headings) - 2),
+        headings=headings,
+        lines=tuple(_protocol_line(report, row) for row in report.rows),
+    )
+
+
+def _protocol_line(report: SeriesReport, row: ProtocolRow) -> Line:
+    shares = [measure.share for measure in report.measures]
+    found = list(zip(row.estimates, shares, strict=True))
+    cells = (
+        str(row.stage),
+        row.strategy,
+        str(len(row.seeds)),
+        *(_range(each, share=share) for each, share in found),
+        _range(row.difference, share=shares[0], sign="+"),
+    )
+    values = {
+        column: _printed(each) if share else -round(each.mean, 1)
+        for column, (each, share) in enumerate(found, start=3)
+        if each is not None
+    }
+    return Line(cells, values, row.stage)
+
+
+def _task_tables(comparison: ProtocolComparison, report: SeriesReport) -> list[Table]:
+    """The first measure task by task, after the last stage; none where queries are of no task."""
+    last = max(row.stage for row in report.rows)
+    rows = [row for row in report.rows if row.stage == last]
+    tasks = dict.fromkeys(name for row in rows for name in row.groups)
+    if not tasks:
+        return []
+    measure = report.measures[0]
+    name = f"{report.scenario}, {comparison.protocol}: {measure.name} in %, stage {last}"
+    table = Table(
+        name=name,
+        title=name,
+        caption=f"{name}: value and 95 % interval",
+        about="",
+        alignment="l" + "r" * len(rows),
+        headings=("task", *(row.strategy for row in rows)),
+        lines=tuple(
+            Line((task, *(_range(row.groups.get(task), share=measure.share) for row in rows)))
+            for task in tasks
+        ),
+    )
+    return [table]
+
+
+def as_markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """A heading and a table each, then the notes."""
     lines: list[str] = []
-    for scenario in comparison.scenarios:
-        headings, rows = as_rows(comparison, scenario)
-        rule = [":--", *("--:" for _ in headings[1:])]
-        about = _ABOUT + (_ABOUT_GAP if _GAP in headings else "")
-        lines += [f"## {scenario}", "", about, ""]
-        lines += [_line(headings), _line(rule), *map(_line, rows), ""]
-    lines += [f"- {note}" for note in comparison.notes]
+    for table in tables:
+        about = [f"## {table.name}", "", table.about] if table.about else [f"### {table.name}"]
+        lines += [*about, ""]
+        rule = [":--" if letter == "l" else "--:" for letter in table.alignment]
+        lines += [_piped(cells) for cells in (table.headings, rule, *table.rows)]
+        lines.append("")
+    lines += [f"- {note}" for note in notes]
     return "\n".join(lines).rstrip()
+
+
+def _piped(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def as_json(comparison: Comparison) -> str:
@@ -75,52 +229,72 @@ def as_json(comparison: Comparison) -> str:
     interval of ``stability_gap`` is over seeds only, and its ends are the mean for a single one.
     """
     rows = [
-        _record(scenario, row, comparison.baseline)
+        {
+            "scenario": scenario,
+            "strategy": row.strategy,
+            "seeds": len(row.seeds),
+            **asdict(row.headline),
+            "difference": row.difference and {"to": comparison.baseline, **asdict(row.difference)},
+            "memory_bytes": row.memory_bytes,
+            "seconds": row.seconds,
+        }
         for scenario, report in comparison.reports.items()
         for row in report.rows
     ]
-    value = {"rows": rows, "baseline": comparison.baseline, "notes": list(comparison.notes)}
+    return _dumped({"rows": rows}, comparison)
+
+
+def protocol_json(comparison: ProtocolComparison) -> str:
+    """``{"protocol": ..., "rows": [...], "baseline": ..., "notes": [...]}``; null where undefined.
+
+    A row has ``scenario``, ``stage``, ``strategy``, the number of ``seeds``, the number of
+    ``queries``, how many of them are ``missing``, each measure by its name in ``scores.json`` as
+    ``{"mean", "low", "high"}``, and the ``difference`` of the first as ``{"to", "mean", "low",
+    "high"}``. Recalls are fractions. Where steps are looked for, ``tasks`` has the first measure of
+    each task.
+    """
+    rows = [
+        {
+            "scenario": report.scenario,
+            "series": report.title,
+            "stage": row.stage,
+            "strategy": row.strategy,
+            "seeds": len(row.seeds),
+            "queries": report.queries,
+            "missing": report.missing,
+            **{
+                measure.name: each and _ends(each)
+                for measure, each in zip(report.measures, row.estimates, strict=True)
+            },
+            "difference": row.difference and {"to": comparison.baseline, **_ends(row.difference)},
+            **({"tasks": {k: v and _ends(v) for k, v in row.groups.items()}} if row.groups else {}),
+        }
+        for report in comparison.reports
+        for row in report.rows
+    ]
+    return _dumped({"protocol": comparison.protocol, "rows": rows}, comparison)
+
+
+def _dumped(value: dict[str, Any], comparison: Comparison | ProtocolComparison) -> str:
+    value |= {"baseline": comparison.baseline, "notes": list(comparison.notes)}
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _record(scenario: str, row: Row, baseline: str) -> dict[str, Any]:
-    difference = row.difference and {"to": baseline, **asdict(row.difference)}
-    return {
-        "scenario": scenario,
-        "strategy": row.strategy,
-        "seeds": len(row.seeds),
-        **asdict(row.headline),
-        "difference": difference,
-        "memory_bytes": row.memory_bytes,
-        "seconds": row.seconds,
-    }
+def _ends(estimate: Estimate) -> dict[str, float | None]:
+    return {key: v if math.isfinite(v) else None for key, v in asdict(estimate).items()}
 
 
-def _cells(row: Row, *, gap: bool) -> list[str]:
-    headline = row.headline
-    fall = _half(headline.stability_gap)
-    return [
-        row.strategy,
-        str(len(row.seeds)),
-        _range(headline.harmonic_mean),
-        _half(headline.old_pairs),
-        _half(headline.new_pairs),
-        _half(headline.emergent_pairs),
-        _half(headline.forgetting),
-        _half(headline.retention),
-        *([fall.partition("±")[0] if len(row.seeds) == 1 else fall] if gap else []),
-        _range(row.difference, sign="+"),
-        _bytes(row.memory_bytes),
-        f"{row.seconds:.{0 if row.seconds >= 100 else 1}f}",
-    ]
+def _printed(estimate: Estimate) -> float:
+    return round(100 * estimate.mean, 1)
 
 
-def _range(estimate: Estimate | None, *, sign: str = "") -> str:
-    """``53.1 [51.0, 55.2]``."""
+def _range(estimate: Estimate | None, *, share: bool = True, sign: str = "") -> str:
+    """``53.1 [51.0, 55.2]``, in percent if it is a share."""
     if estimate is None:
         return _UNDEFINED
-    mean, low, high = 100 * estimate.mean, 100 * estimate.low, 100 * estimate.high
-    return f"{mean:{sign}z.1f} [{low:z.1f}, {high:z.1f}]"
+    by = 100 if share else 1
+    ends = f"[{by * estimate.low:z.1f}, {by * estimate.high:z.1f}]"
+    return f"{by * estimate.mean:{sign}z.1f} {ends}"
 
 
 def _half(estimate: Estimate | None) -> str:
@@ -141,145 +315,3 @@ def _bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-_PROTOCOL_ABOUT = (
-    "Recalls and accuracies in %, ranks counted from 1: value and 95 % interval over queries and "
-    "seeds. The difference is that of the first column, on the same queries and seeds."
-)
-
-
-def title(comparison: ProtocolComparison, table: Table) -> str:
-    """What a table is called."""
-    lacking = f", {table.missing} of them missing" if table.missing else ""
-    asked = f"{table.queries} queries{lacking}"
-    return f"{table.scenario}, {comparison.protocol}: {table.title}, {asked}"
-
-
-def protocol_rows(
-    comparison: ProtocolComparison, table: Table
-) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of one table."""
-    measures = [f"{one.short} %" if one.share else one.short for one in table.measures]
-    headings = [
-        "stage",
-        "strategy",
-        "seeds",
-        *measures,
-        f"difference to {comparison.baseline}",
-    ]
-    return headings, [_protocol_cells(row, table.measures) for row in table.rows]
-
-
-def by_task(
-    comparison: ProtocolComparison, table: Table
-) -> tuple[str, list[str], list[list[str]]] | None:
-    """Title, headings and cells of a table's first measure task by task, after the last stage.
-
-    None where queries are of no task.
-    """
-    last = max(row.stage for row in table.rows)
-    rows = [row for row in table.rows if row.stage == last]
-    tasks = dict.fromkeys(name for row in rows for name in row.groups)
-    if not tasks:
-        return None
-    measure = table.measures[0]
-    heading = f"{table.scenario}, {comparison.protocol}: {measure.name} in %, stage {last}"
-    cells = [
-        [name, *(_shown(row.groups.get(name), share=measure.share) for row in rows)]
-        for name in tasks
-    ]
-    return heading, ["task", *(row.strategy for row in rows)], cells
-
-
-def protocol_markdown(comparison: ProtocolComparison, *, tasks: bool = False) -> str:
-    """A heading and a table for each scenario and series, with ``tasks`` by task, then notes."""
-    lines: list[str] = []
-    for table in comparison.tables:
-        headings, rows = protocol_rows(comparison, table)
-        rule = ["--:", ":--", *("--:" for _ in headings[2:])]
-        lines += [f"## {title(comparison, table)}", "", _PROTOCOL_ABOUT, ""]
-        lines += _piped(headings, rule, rows)
-        if tasks and (found := by_task(comparison, table)) is not None:
-            about, headings, rows = found
-            lines += [
-                f"### {about}",
-                "",
-                *_piped(headings, [":--", *("--:" for _ in headings[1:])], rows),
-            ]
-    lines += [f"- {note}" for note in comparison.notes]
-    return "\n".join(lines).rstrip()
-
-
-def _piped(headings: list[str], rule: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)] + [""]
-
-
-def protocol_json(comparison: ProtocolComparison) -> str:
-    """``{"protocol": ..., "rows": [...], "baseline": ..., "notes": [...]}``; null where undefined.
-
-    A row has ``scenario``, ``stage``, ``strategy``, the number of ``seeds``, the number of
-    ``queries``, how many of them are ``missing``, each measure by its name in ``scores.json`` as
-    ``{"mean", "low", "high"}``, and the ``difference`` of the first as ``{"to", "mean", "low",
-    "high"}``. Recalls are fractions. Where steps are looked for, ``tasks`` has the first measure of
-    each task.
-    """
-    rows = [
-        _protocol_record(comparison, table, row)
-        for table in comparison.tables
-        for row in table.rows
-    ]
-    value = {
-        "protocol": comparison.protocol,
-        "rows": rows,
-        "baseline": comparison.baseline,
-        "notes": list(comparison.notes),
-    }
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _protocol_record(
-    comparison: ProtocolComparison, table: Table, row: ProtocolRow
-) -> dict[str, Any]:
-    found = zip(table.measures, row.estimates, strict=True)
-    tasks = {name: estimate and _ends(estimate) for name, estimate in row.groups.items()}
-    return {
-        "scenario": table.scenario,
-        "series": table.title,
-        "stage": row.stage,
-        "strategy": row.strategy,
-        "seeds": len(row.seeds),
-        "queries": table.queries,
-        "missing": table.missing,
-        **{measure.name: estimate and _ends(estimate) for measure, estimate in found},
-        "difference": row.difference and {"to": comparison.baseline, **_ends(row.difference)},
-        **({"tasks": tasks} if tasks else {}),
-    }
-
-
-def _ends(estimate: Estimate) -> dict[str, float | None]:
-    return {key: v if math.isfinite(v) else None for key, v in asdict(estimate).items()}
-
-
-def _protocol_cells(row: ProtocolRow, measures: tuple[Measure, ...]) -> list[str]:
-    found = zip(measures, row.estimates, strict=True)
-    return [
-        str(row.stage),
-        row.strategy,
-        str(len(row.seeds)),
-        *(_shown(estimate, share=measure.share) for measure, estimate in found),
-        _shown(row.difference, share=measures[0].share, sign="+"),
-    ]
-
-
-def _shown(estimate: Estimate | None, *, share: bool, sign: str = "") -> str:
-    """``53.1 [51.0, 55.2]``, in percent if it is a share."""
-    if estimate is None:
-        return _UNDEFINED
-    by = 100 if share else 1
-    ends = f"[{by * estimate.low:z.1f}, {by * estimate.high:z.1f}]"
-    return f"{by * estimate.mean:{sign}z.1f} {ends}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +12,32 @@ import pytest
 from continual_mm.comparison.collect import collect, grouped
 from continual_mm.system.errors import InputError
 
-RANKS = {
-    "test/audio-video/rows": np.array([3, 5, 8]),
-    "test/audio-video/audio to video": np.array([0.0, 0.5, 2.0]),
-    "test/audio-video/video to audio": np.array([0.0, 1.0, 0.0]),
-}
+RANKS = [[0.0, 0.5, 2.0], [0.0, 1.0, 0.0]]
+Write = Callable[..., Path]
 
 
-def write(
-    out: Path, strategy: str = "naive", seed: int = 0, *, steps: int = 50, weight: float = 1.0
-) -> Path:
-    """A finished run of one stage and one pair."""
-    folder = out / "av" / strategy / f"seed-{seed}"
-    (folder / "ranks").mkdir(parents=True)
-    score = {"stage": 1, "final": True, "split": "test", "pair": "audio-video"}
-    files = {
-        "definition": {
-            "scenario": {"name": "av", "training": {"steps": steps, "precision": "float32"}},
-            "strategy": {"name": strategy, "joint": False, "plugins": {"ewc": {"weight": weight}}},
-            "data": {"name": "mine", "fingerprint": "f"},
-            "seed": seed,
-        },
-        "scores": {
-            "stages": [{"stage": 1, "added": ["video", "audio"]}],
-            "pairs": {"audio-video": {"birth": 1, "role": "new"}},
-            "evaluations": [
-                {**score, "direction": "audio to video", "chance": 0.2},
-                {**score, "direction": "video to audio", "chance": 0.4},
-                {**score, "direction": "audio to video", "chance": 0.9, "split": "validation"},
-            ],
-        },
-        "cost": {"seconds": 2, "memory_bytes": 7, "device": "cpu"},
-    }
-    for name, value in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
-    np.savez(folder / "ranks" / "stage-1.npz", **RANKS)
-    return folder
+@pytest.fixture
+def write(finished_run: Write) -> Write:
+    """Writes a finished run of one stage and one pair."""
+
+    def write_run(
+        out: Path, strategy: str = "naive", seed: int = 0, *, steps: int = 50, weight: float = 1.0
+    ) -> Path:
+        return finished_run(
+            out,
+            strategy,
+            seed,
+            ranks={(1, "audio-video"): RANKS},
+            rows=[3, 5, 8],
+            scenario="av",
+            stages=[("video", "audio")],
+            pairs={"audio-video": {"birth": 1, "role": "new"}},
+            settings={"training": {"steps": steps, "precision": "float32"}},
+            protection={"plugins": {"ewc": {"weight": weight}}},
+            memory_bytes=7,
+        )
+
+    return write_run
 
 
 def change(folder: Path, file: str, *keys: str | int, to: Any) -> None:
@@ -64,34 +55,35 @@ def refusal(*folders: Path) -> str:
     return str(caught.value)
 
 
-def test_a_finished_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_finished_run_is_read_as_it_was_written(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path, "ewc", 4)
+    change(folder, "scores", "evaluations", 0, "chance", to=0.2)
+    change(folder, "scores", "evaluations", 1, "chance", to=0.4)
     (run,), unfinished = collect([tmp_path])
     assert (run.folder, run.scenario, run.strategy, run.seed) == (folder, "av", "ewc", 4)
-    assert (run.memory_bytes, run.seconds, run.joint) == (7, 2.0, False)
+    assert (run.memory_bytes, run.seconds, run.joint) == (7, 1.0, False)
     assert run.arrivals == (("video", "audio"),)
     facts = run.pairs["audio-video"]
     assert (facts.birth, facts.role) == (0, "new")
     assert facts.chance == pytest.approx(0.3)
     ranked = run.ranked[0, "audio-video"]
     assert ranked.rows.tolist() == [3, 5, 8]
-    assert ranked.ranks.tolist() == [[0.0, 0.5, 2.0], [0.0, 1.0, 0.0]]
+    assert ranked.ranks.tolist() == RANKS
     assert unfinished == []
 
 
-def test_a_run_is_found_once_from_whatever_level(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_is_found_once_at_any_depth(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path)
     write(tmp_path, seed=1)
     monkeypatch.chdir(tmp_path)
     assert len(collect([folder])[0]) == 1
-    assert len(collect([folder.parent])[0]) == 2
     everywhere = [tmp_path, Path("av"), folder, folder.parent, folder / ".." / "seed-1"]
     assert [run.seed for run in collect(everywhere)[0]] == [0, 1]
 
 
-def test_links_to_other_folders_are_not_followed(tmp_path: Path) -> None:
+def test_links_to_other_folders_are_not_followed(tmp_path: Path, write: Write) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     write(inside)
     write(outside, seed=1)
@@ -100,7 +92,7 @@ def test_links_to_other_folders_are_not_followed(tmp_path: Path) -> None:
     assert [run.seed for run in collect([inside])[0]] == [0]
 
 
-def test_an_unfinished_run_is_left_out_and_named(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_left_out_and_named(tmp_path: Path, write: Write) -> None:
     write(tmp_path)
     folder = write(tmp_path, seed=1)
     (folder / "cost.json").unlink()
@@ -110,7 +102,7 @@ def test_an_unfinished_run_is_left_out_and_named(tmp_path: Path) -> None:
     assert unfinished == [folder]
 
 
-def test_no_finished_run_is_refused_with_the_way_on(tmp_path: Path) -> None:
+def test_no_finished_run_is_refused_with_a_remedy(tmp_path: Path, write: Write) -> None:
     assert "there is no run in it" in refusal(tmp_path)
     (write(tmp_path) / "cost.json").unlink()
     message = refusal(tmp_path)
@@ -121,7 +113,7 @@ def test_no_finished_run_is_refused_with_the_way_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
-def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path).parent
     folder.chmod(0)
     try:
@@ -130,7 +122,7 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path) -> None:
         folder.chmod(0o755)
 
 
-def test_every_damaged_file_is_named_at_once(tmp_path: Path) -> None:
+def test_every_damaged_file_is_named_at_once(tmp_path: Path, write: Write) -> None:
     folders = [write(tmp_path, seed=seed) for seed in range(4)]
     (folders[0] / "scores.json").write_text('{"stages": [', encoding="utf-8")
     (folders[1] / "definition.json").write_bytes(b"\xff\xfe")
@@ -159,7 +151,7 @@ def test_every_damaged_file_is_named_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_value_that_no_run_writes_is_refused_with_its_place(
-    tmp_path: Path, file: str, keys: list[str | int], value: Any, told: str
+    tmp_path: Path, write: Write, file: str, keys: list[str | int], value: Any, told: str
 ) -> None:
     folder = write(tmp_path)
     change(folder, file, *keys, to=value)
@@ -169,35 +161,33 @@ def test_a_value_that_no_run_writes_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize(
-    ("column", "value"),
+    ("column", "value", "told"),
     [
-        ("audio to video", np.array([0.0, np.nan, 1.0])),
-        ("audio to video", np.array([0.0, -1.0, 1.0])),
-        ("video to audio", np.array([0.0, 1.0])),
-        ("video to audio", np.array(["a", "b", "c"])),
-        ("video to audio", np.array([1, {}, None], dtype=object)),
-        ("rows", np.array([3, 8, 5])),
-        ("rows", np.array([3.0, 5.0, 8.0])),
+        ("audio to video", np.array([0.0, np.nan, 1.0]), "not one rank for each row"),
+        ("audio to video", np.array([0.0, 3.0, 1.0]), "not one rank for each row"),
+        ("video to audio", np.array([0.0, 1.0]), "same shape"),
+        ("video to audio", np.array(["a", "b", "c"]), "Cannot cast"),
+        ("video to audio", np.array([1, {}, None], dtype=object), "pickled Python objects"),
+        ("video to audio", None, "lacks 'test/audio-video/video to audio'"),
+        ("rows", np.array([3.0, 5.0, 8.0]), "Cannot cast"),
     ],
 )
 def test_ranks_that_make_no_sense_are_refused_and_never_unpickled(
-    tmp_path: Path, column: str, value: np.ndarray
+    tmp_path: Path,
+    write: Write,
+    replace_array: Callable[..., None],
+    column: str,
+    value: np.ndarray | None,
+    told: str,
 ) -> None:
-    folder = write(tmp_path)
-    path = folder / "ranks" / "stage-1.npz"
-    np.savez(path, **{**RANKS, f"test/audio-video/{column}": value})
+    path = write(tmp_path) / "ranks" / "stage-1.npz"
+    replace_array(path, f"test/audio-video/{column}", value)
     message = refusal(tmp_path)
     assert message.startswith(str(path))
-    assert f"test/audio-video/{column}" in message
+    assert told in message
 
 
-def test_a_missing_direction_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path) / "ranks" / "stage-1.npz"
-    np.savez(path, **{name: RANKS[name] for name in list(RANKS)[:2]})
-    assert "test/audio-video/video to audio" in refusal(tmp_path)
-
-
-def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path) -> None:
+def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path, write: Write) -> None:
     for seed in (10, 9, 2):
         write(tmp_path, seed=seed)
     write(tmp_path, "ewc", weight=7.0)
@@ -206,32 +196,25 @@ def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path) -> None:
     assert seeds == {"ewc": [0], "naive": [2, 9, 10]}
 
 
-def test_scenarios_of_one_name_and_two_definitions_are_not_pooled(tmp_path: Path) -> None:
-    first = write(tmp_path / "first")
-    second = write(tmp_path / "second", "ewc", steps=60)
-    message = refusal(tmp_path)
-    assert str(first) in message
-    assert str(second) in message
-    assert "scenario.training.steps differ" in message
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ({"strategy": "ewc", "steps": 60}, "scenario.training.steps differ"),
+        ({"seed": 1, "weight": 2.0}, "plugins.ewc.weight differ"),
+        ({"seed": 0}, "seed 0 of strategy 'naive' is also in"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_not_pooled(
+    tmp_path: Path, write: Write, second: dict[str, Any], told: str
+) -> None:
+    folders = [write(tmp_path / "first"), write(tmp_path / "second", **second)]
+    message = refusal(*folders)
+    assert all(str(folder) in message for folder in folders)
+    assert told in message
     assert "precision" not in message
 
 
-def test_runs_on_other_data_are_not_pooled(tmp_path: Path) -> None:
+def test_runs_on_other_data_are_not_pooled(tmp_path: Path, write: Write) -> None:
     change(write(tmp_path), "definition", "data", "fingerprint", to="other")
     write(tmp_path, seed=1)
     assert "data.fingerprint differ" in refusal(tmp_path)
-
-
-def test_seeds_of_a_strategy_with_two_definitions_are_not_pooled(tmp_path: Path) -> None:
-    first, second = write(tmp_path, "ewc"), write(tmp_path, "ewc", 1, weight=2.0)
-    message = refusal(tmp_path)
-    assert str(first) in message
-    assert str(second) in message
-    assert "plugins.ewc.weight differ" in message
-
-
-def test_a_seed_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    first, second = write(tmp_path / "first"), write(tmp_path / "second")
-    message = refusal(first, second)
-    assert f"seed 0 of strategy 'naive' is also in {first}" in message
-    assert message.startswith(str(second))

@@ -178,7 +178,7 @@ def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path: Path) -
     run(scenario(BOTH, **bugs), NAIVE, DATASET, tmp_path, scored={"both": doubled}, device="cpu")
     folder = tmp_path / "small" / "naive" / "seed-0"
     (score,) = json.loads((folder / "scores.json").read_text())["protocols"]
-    ((row,),) = (table.rows for table in compare_protocol([tmp_path], "both").tables)
+    ((row,),) = (report.rows for report in compare_protocol([tmp_path], "both").reports)
     shown = dict(zip(score["measures"], (each.mean for each in row.estimates), strict=True))
     assert shown == pytest.approx(score["measures"])
     # Two ranks for each of the sixteen queries, of which the first is even; twenty are expected.
