@@ -216,10 +216,10 @@ def _differences(old: Any, new: Any, where: str = "") -> Iterable[str]:
         yield f"{where} was {old!r}, is {new!r}"
 
 
-FILE = "failure.json"
+FAILURE = "failure.json"
 
 
-def note(folder: Path, error: str) -> None:
+def note_failure(folder: Path, error: str) -> None:
     """Write down why a run failed and when, if it has come as far as to have a folder.
 
     What cannot be written, on a full disk say, is left out: the failure itself is told elsewhere.
@@ -227,10 +227,10 @@ def note(folder: Path, error: str) -> None:
     if folder.is_dir():
         when = datetime.now(UTC).isoformat(timespec="seconds")
         with suppress(OSError):
-            write_json(folder / FILE, {"error": error, "when": when})
+            write_json(folder / FAILURE, {"error": error, "when": when})
 
 
-def forget(folder: Path) -> None:
+def remove_failure(folder: Path) -> None:
     """Remove the note: the run goes on. What cannot be removed, the run will run into itself."""
     with suppress(OSError):
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / FAILURE).unlink(missing_ok=True)

@@ -1,40 +1,22 @@
-"""Many runs: one after another in this process, or several at once in processes of their own.
-
-Nothing here imports torch: it would be imported once more beside the processes that need it, and
-for nothing where all runs are finished.
-"""
+"""Many runs: one after another in this process, or several at once; imports no torch itself."""
 
 import os
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from continual_mm.plugins.registry import missing
-from continual_mm.runs import folder as failure
-from continual_mm.runs.folder import RunFolder
+from continual_mm.runs.folder import RunFolder, note_failure, remove_failure
 from continual_mm.runs.listener import Audience, Halt, Listener
 from continual_mm.runs.specification import Specification
 from continual_mm.runs.status import is_finished
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.processes import Died, Pool, Progress, Worker
 
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Something that a listener of the run in progress would hear.
-
-    Attributes:
-        event: The listener's method.
-        given: Its arguments by position.
-        named: Its arguments by name.
-    """
-
-    event: str
-    given: tuple[Any, ...] = ()
-    named: Mapping[str, Any] = field(default_factory=dict)
+WORKER = "continual_mm.runs.worker"
+"""The module that trains; it takes seconds to import, so it is imported when a run needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +44,17 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How an attempt at a run ended.
-
-    Attributes:
-        error: One line; empty if the run is finished.
-        refused: Whether the error is an input that cannot be used, such as a device.
-        diverged: Whether it is a number that was not finite: training again would come to it again.
-        halted: Where and why an observer wanted no more of the run; not a failure.
-    """
-
-    error: str = ""
-    refused: bool = False
-    diverged: bool = False
-    halted: Halt | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run stands after :func:`~continual_mm.runs.parallel.run_many`.
+    """How a run stands after :func:`run_many`.
 
     Attributes:
         folder: Where it lies.
         error: Why it is not finished, in one line; empty if it is.
         refused: Whether the error is an input that cannot be used, such as a device.
         skipped: Whether it was finished earlier.
-        diverged: Whether the error is a number that was not finite.
-        halted: Where and why an observer wanted no more of the run; not a failure.
+        diverged: Whether the error is a number that was not finite: training again would come to it
+            again.
+        halted: Where and why an observer ended the run early; not a failure.
     """
 
     folder: Path
@@ -99,83 +65,12 @@ class Outcome:
     halted: Halt | None = None
 
 
-class Ledger:
-    """Gives out runs in order, takes down how they end, and tells an audience.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a method of the :class:`~continual_mm.runs.listener.Listener` of a run."""
 
-    Args:
-        tasks: The runs.
-        audience: Who hears of them.
-
-    Raises:
-        InputError: If a dataset cannot be used, if two runs would go into one folder, or if a
-            folder holds another definition's run; with a problem for each.
-    """
-
-    def __init__(self, tasks: Sequence[Task], audience: Audience) -> None:
-        _check(tasks)
-        self.audience = audience
-        self._order = [task.folder for task in tasks]
-        self._waiting = deque(tasks)
-        self._outcomes: dict[Path, Outcome] = {}
-
-    def take(self) -> Task | None:
-        """The next run that is not finished; None if there is none."""
-        while self._waiting:
-            task = self._waiting.popleft()
-            if not is_finished(task.folder):
-                failure.forget(task.folder)
-                return task
-            self.audience.skips(str(task))
-            self._outcomes[task.folder] = Outcome(task.folder, skipped=True)
-        return None
-
-    def listener(self, task: Task) -> Listener:
-        """Who hears of a run just taken."""
-        return self.audience.listener(str(task))
-
-    def ended(self, task: Task, end: Ended) -> None:
-        """Take down how a run ended; a failure is also noted in its folder."""
-        self._outcomes[task.folder] = Outcome(
-            task.folder, end.error, end.refused, diverged=end.diverged, halted=end.halted
-        )
-        if end.error:
-            failure.note(task.folder, end.error)
-            tell = self.audience.halts if end.halted else self.audience.fails
-            tell(str(task), end.error)
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        """How the runs ended, in the order in which they were given."""
-        return [self._outcomes[folder] for folder in self._order]
-
-
-def _check(tasks: Sequence[Task]) -> None:
-    """Refuse, before anything is trained, what would be refused hours later."""
-    problems = list(_repeated(task.folder for task in tasks))
-    for strategy in {
-        task.specification.strategy.name: task.specification.strategy for task in tasks
-    }.values():
-        problems += missing(strategy)
-    for task in tasks:
-        try:
-            RunFolder(task.folder).check(task.specification.identity)
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
-
-
-def _repeated(folders: Iterable[Path]) -> Iterable[Problem]:
-    seen: set[Path] = set()
-    for folder in folders:
-        if folder in seen:
-            remedy = "name each strategy once; two of one name need two --out"
-            yield Problem(str(folder), "two of the runs would go into this folder", remedy)
-        seen.add(folder)
-
-
-WORKER = "continual_mm.runs.worker"
-"""The module that does runs; it takes seconds to import."""
+    method: str
+    arguments: tuple[Any, ...]
 
 
 def run_many(
@@ -201,49 +96,105 @@ def run_many(
         threads: CPU threads of each run. The same number gives the same bits, whatever the jobs.
             If left out, torch decides where there is one job; else each has its share of the
             cores, at most ``OMP_NUM_THREADS``.
-        audience: Who hears of the progress, in this process.
+        audience: Receives the progress, in this process.
 
     Returns:
         How each run stands, in the order of the tasks.
 
     Raises:
-        InputError: Before any run, if a dataset cannot be used, two runs would go into one
-            folder, or a folder holds another definition's run. Later, if the values of a dataset
-            turn out to be unsound when they are read.
+        InputError: Before any run, if two runs would go into one folder, a folder holds another
+            definition's run, or a strategy needs a package that is not installed. Later, if a
+            dataset cannot be used.
     """
-    ledger = Ledger(list(tasks), audience or Audience())
+    tasks, audience = list(tasks), audience or Audience()
+    _check(tasks)
+    outcomes: dict[Path, Outcome] = {}
+    waiting = _unfinished(tasks, outcomes, audience)
     if jobs == 1:
-        _in_turn(ledger, threads)
+        ended = _in_turn(waiting, threads, audience)
     else:
-        each = threads or share_of_cores(jobs)
-        _at_once(ledger, jobs, each)
-    return ledger.outcomes
+        ended = _at_once(waiting, jobs, threads or share_of_cores(jobs), audience)
+    for outcome in ended:
+        outcomes[outcome.folder] = outcome
+        if outcome.error:
+            note_failure(outcome.folder, outcome.error)
+            report = audience.halts if outcome.halted else audience.fails
+            report(str(outcome.folder), outcome.error)
+    return [outcomes[task.folder] for task in tasks]
 
 
-def _at_once(ledger: Ledger, jobs: int, threads: int) -> None:
+def _check(tasks: Sequence[Task]) -> None:
+    """Refuse, before anything is trained, what would be refused hours later."""
+    problems: list[Problem] = []
+    folders: set[Path] = set()
+    for task in tasks:
+        if task.folder in folders:
+            remedy = "name each strategy once; two of one name need two --out"
+            message = "two of the runs would go into this folder"
+            problems.append(Problem(str(task.folder), message, remedy))
+        folders.add(task.folder)
+    strategies = {task.specification.strategy.name: task.specification.strategy for task in tasks}
+    for strategy in strategies.values():
+        problems += missing(strategy)
+    for task in tasks:
+        try:
+            RunFolder(task.folder).check(task.specification.identity)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+
+
+def _unfinished(
+    tasks: Sequence[Task], outcomes: dict[Path, Outcome], audience: Audience
+) -> Iterator[Task]:
+    """Tasks one by one, those left out that are finished by then; these have an outcome."""
+    for task in tasks:
+        if is_finished(task.folder):
+            audience.skips(str(task))
+            outcomes[task.folder] = Outcome(task.folder, skipped=True)
+        else:
+            remove_failure(task.folder)
+            yield task
+
+
+def _in_turn(tasks: Iterator[Task], threads: int | None, audience: Audience) -> Iterator[Outcome]:
+    trainer = None
+    for task in tasks:
+        if trainer is None:
+            audience.prepares(0)
+            trainer = import_module(WORKER).Trainer(threads)
+        yield trainer.train(task, audience.listener(str(task)))
+
+
+def _at_once(
+    tasks: Iterator[Task], jobs: int, threads: int, audience: Audience
+) -> Iterator[Outcome]:
     listeners: dict[Path, Listener] = {}
 
     def next_task() -> Task | None:
-        task = ledger.take()
+        task = next(tasks, None)
         if task is not None:
             if not listeners:
-                ledger.audience.prepares(jobs)
-            listeners[task.folder] = ledger.listener(task)
+                audience.prepares(jobs)
+            listeners[task.folder] = audience.listener(str(task))
         return task
 
     worker = Worker(f"{WORKER}:trainer", (threads,))
     with Pool[Task](worker, size=jobs, threads=threads, reusable=_is_sound) as pool:
         for task, event in pool.run(next_task):
             if isinstance(event, Progress):
-                told: Told = event.value
-                getattr(listeners[task.folder], told.event)(*told.given, **told.named)
+                call: Call = event.value
+                getattr(listeners[task.folder], call.method)(*call.arguments)
+            elif isinstance(event, Died):
+                yield Outcome(task.folder, event.reason)
             else:
-                ledger.ended(task, Ended(event.reason) if isinstance(event, Died) else event.value)
+                yield event.value
 
 
-def _is_sound(ended: Ended) -> bool:
+def _is_sound(outcome: Outcome) -> bool:
     """Whether a process may do further runs: after a failure its memory may be in any state."""
-    return not ended.error or ended.halted is not None
+    return not outcome.error or outcome.halted is not None
 
 
 def share_of_cores(jobs: int) -> int:
@@ -252,16 +203,3 @@ def share_of_cores(jobs: int) -> int:
     cores = len(os.sched_getaffinity(0)) if usable else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores // jobs, int(limit) if limit.isdecimal() else cores))
-
-
-def _in_turn(ledger: Ledger, threads: int | None) -> None:
-    task = ledger.take()
-    if task is None:
-        return
-    ledger.audience.prepares(0)
-    worker = import_module(WORKER)
-    trainer = worker.Trainer()
-    with worker.torch_threads(threads):
-        while task is not None:
-            ledger.ended(task, trainer.train(task, ledger.listener(task)))
-            task = ledger.take()

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from continual_mm.runs import folder as failure
 from continual_mm.runs import records
+from continual_mm.runs.folder import FAILURE
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import LOCK, is_locked
 
@@ -156,7 +156,7 @@ class _Reader:
         definition = self._read(records.Definition, "definition.json")
         recalls, harmonic = self._recalls(finished)
         stage, step, checkpoint = self._last_checkpoint()
-        failed = None if finished else self._if_there(records.Failure, failure.FILE)
+        failed = None if finished else self._if_there(records.Failure, FAILURE)
         seconds = self._seconds(finished, checkpoint)
         state: State = "running" if is_locked(self._folder / LOCK) else "stopped"
         if self._damage:

@@ -1,4 +1,4 @@
-"""Does runs one after another, here or in a process of its own; imports torch and Avalanche."""
+"""Trains runs one after another, here or in a process of a pool; imports torch and Avalanche."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,50 +13,52 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.protocols import Scored, load_scored
 from continual_mm.runs.listener import HaltedError, Listener
-from continual_mm.runs.parallel import Ended, Task, Told
+from continual_mm.runs.parallel import Call, Outcome, Task
 from continual_mm.runs.run import run_specified
 from continual_mm.system.errors import InputError
 
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 """What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
 
-TELL_EVERY = 0.1
+REPORT_EVERY = 0.1
 """Seconds between two messages that only say how many steps were made."""
-
 
 _Key = tuple[str, str, bool | tuple[str, ...]]
 """Name, folder and standardising of a dataset."""
 
 
 class Trainer:
-    """Does runs; a dataset is loaded once, however many of them need it."""
+    """Trains runs; a dataset is loaded once, however many of them need it.
 
-    def __init__(self) -> None:
+    Args:
+        threads: CPU threads that torch may use for each; as many as it likes, if None.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
         self._datasets: dict[_Key, Dataset] = {}
         self._scored: dict[tuple[_Key, tuple[Protocol, ...]], Scored] = {}
 
-    def train(self, task: Task, listener: Listener) -> Ended:
-        """Do one run.
+    def train(self, task: Task, listener: Listener) -> Outcome:
+        """Train one run.
 
         Raises:
             InputError: If its dataset cannot be used.
         """
-        dataset = None
+        dataset, scored = self._loaded(task.specification.scenario)
+        given = task.specification, dataset, task.out
         try:
-            dataset, scored = self._loaded(task.specification.scenario)
-            given = task.specification, dataset, task.out
-            run_specified(*given, scored=scored, listener=listener, **task.options)
+            with _torch_threads(self._threads):
+                run_specified(*given, scored=scored, listener=listener, **task.options)
         except InputError as error:
-            # What one run is refused for may be its own; what a dataset is, is everyone's.
-            if dataset is None:
-                raise
-            return Ended("; ".join(map(str, error.problems)), refused=True)
+            return Outcome(task.folder, "; ".join(map(str, error.problems)), refused=True)
         except HaltedError as error:
-            return Ended(str(error), halted=error.halt)
+            return Outcome(task.folder, str(error), halted=error.halt)
         except FAILURES as error:
-            told = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            return Ended(told, diverged=isinstance(error, FloatingPointError))
-        return Ended()
+            message = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            diverged = isinstance(error, FloatingPointError)
+            return Outcome(task.folder, message, diverged=diverged)
+        return Outcome(task.folder)
 
     def _loaded(self, scenario: Scenario) -> tuple[Dataset, Scored]:
         """What is trained on, and what protocols score."""
@@ -72,65 +74,64 @@ class Trainer:
 
 
 @contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many CPU threads meanwhile; as many as it likes, if None."""
-    if count is None:
-        yield
-        return
+def _torch_threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(count)
+        torch.set_num_threads(count or before)
         yield
     finally:
         torch.set_num_threads(before)
 
 
-def trainer(threads: int) -> Callable[[Task, Callable[[Told], None]], Ended]:
+def trainer(threads: int) -> Callable[[Task, Callable[[Call], None]], Outcome]:
     """What a process of a pool does with each task.
 
     Args:
         threads: CPU threads that torch may use.
     """
-    torch.set_num_threads(threads)
-    made = Trainer()
-    return lambda task, report: made.train(task, Teller(report))
+    made = Trainer(threads)
+    return lambda task, report: made.train(task, Forwarder(report))
 
 
-class Teller(Listener):
-    """Reports to another process what a listener hears."""
+class Forwarder(Listener):
+    """Reports calls of its methods to another process, steps a few times a second.
 
-    def __init__(self, report: Callable[[Told], None]) -> None:
+    Args:
+        report: Takes each call.
+    """
+
+    def __init__(self, report: Callable[[Call], None]) -> None:
         self._report = report
         self._steps = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
-    def begins(self, *given: Any, **named: Any) -> None:
-        """Pass it on."""
-        self._tell("begins", given, named)
+    def begins(self, run: str, stages: int, steps: int) -> None:
+        """Forward the call."""
+        self._forward("begins", run, stages, steps)
 
-    def resumes(self, *given: Any, **named: Any) -> None:
-        """Pass it on."""
-        self._tell("resumes", given, named)
+    def resumes(self, stage: int, step: int) -> None:
+        """Forward the call."""
+        self._forward("resumes", stage, step)
 
     def steps(self, count: int) -> None:
-        """Pass it on now and then."""
+        """Forward it now and then, with the sum of the counts."""
         self._steps += count
-        if time.monotonic() - self._told >= TELL_EVERY:
-            self._tell_steps()
+        if time.monotonic() - self._reported >= REPORT_EVERY:
+            self._forward_steps()
 
-    def scored(self, *given: Any, **named: Any) -> None:
-        """Pass it on."""
-        self._tell("scored", given, named)
+    def scored(self, stage: int, recalls: dict[str, float]) -> None:
+        """Forward the call."""
+        self._forward("scored", stage, recalls)
 
-    def ends(self, *given: Any, **named: Any) -> None:
-        """Pass it on."""
-        self._tell("ends", given, named)
+    def ends(self, seconds: float) -> None:
+        """Forward the call."""
+        self._forward("ends", seconds)
 
-    def _tell(self, event: str, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self._tell_steps()
-        self._report(Told(event, given, named))
+    def _forward(self, method: str, *arguments: Any) -> None:
+        self._forward_steps()
+        self._report(Call(method, arguments))
 
-    def _tell_steps(self) -> None:
+    def _forward_steps(self) -> None:
         if self._steps:
-            self._report(Told("steps", (self._steps,)))
-        self._steps, self._told = 0, time.monotonic()
+            self._report(Call("steps", (self._steps,)))
+        self._steps, self._reported = 0, time.monotonic()

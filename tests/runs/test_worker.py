@@ -1,46 +1,35 @@
-"""What does the runs: how it passes on what it hears, and how many threads it takes."""
+"""What trains the runs: how it forwards progress, and how many threads it takes."""
 
 import inspect
 
-import torch
-
 from continual_mm.runs.listener import Listener
-from continual_mm.runs.parallel import Told
-from continual_mm.runs.worker import Teller, torch_threads
+from continual_mm.runs.parallel import Call
+from continual_mm.runs.worker import Forwarder
 
 
-def test_everything_that_a_listener_can_hear_is_passed_on() -> None:
-    told: list[Told] = []
-    teller = Teller(told.append)
-    events = [name for name, _ in inspect.getmembers(Listener, inspect.isfunction)]
-    assert set(events) <= vars(Teller).keys()
-    teller.begins("runs/a", stages=2, steps=20)
-    teller.resumes(1, step=5)
-    teller.scored(2, {"audio-video": 0.5})
-    teller.ends(1.5)
-    assert told == [
-        Told("begins", ("runs/a",), {"stages": 2, "steps": 20}),
-        Told("resumes", (1,), {"step": 5}),
-        Told("scored", (2, {"audio-video": 0.5})),
-        Told("ends", (1.5,)),
+def test_every_call_is_forwarded() -> None:
+    calls: list[Call] = []
+    forwarder = Forwarder(calls.append)
+    methods = [name for name, _ in inspect.getmembers(Listener, inspect.isfunction)]
+    assert set(methods) <= vars(Forwarder).keys()
+    forwarder.begins("runs/a", stages=2, steps=20)
+    forwarder.resumes(1, step=5)
+    forwarder.scored(2, {"audio-video": 0.5})
+    forwarder.ends(1.5)
+    assert calls == [
+        Call("begins", ("runs/a", 2, 20)),
+        Call("resumes", (1, 5)),
+        Call("scored", (2, {"audio-video": 0.5})),
+        Call("ends", (1.5,)),
     ]
 
 
-def test_steps_are_gathered_and_none_is_lost() -> None:
-    told: list[Told] = []
-    teller = Teller(told.append)
+def test_steps_are_summed_and_none_is_lost() -> None:
+    calls: list[Call] = []
+    forwarder = Forwarder(calls.append)
     for _ in range(1000):
-        teller.steps(1)
-    teller.ends(1.0)
-    assert sum(message.given[0] for message in told if message.event == "steps") == 1000
-    assert len(told) < 100
-    assert told[-1].event == "ends"
-
-
-def test_torch_has_as_many_threads_as_it_is_given_and_then_those_it_had() -> None:
-    before = torch.get_num_threads()
-    with torch_threads(3):
-        assert torch.get_num_threads() == 3
-    assert torch.get_num_threads() == before
-    with torch_threads(None):
-        assert torch.get_num_threads() == before
+        forwarder.steps(1)
+    forwarder.ends(1.0)
+    assert sum(call.arguments[0] for call in calls if call.method == "steps") == 1000
+    assert len(calls) < 100
+    assert calls[-1].method == "ends"
