@@ -16,8 +16,12 @@ from continual_mm.runs import checkpoint
 from continual_mm.runs.checkpoint import remembered
 from continual_mm.runs.origin import Origin, weights_file
 from continual_mm.runs.specification import OpenedScenario
-from continual_mm.space import mcn_weights as published
-from continual_mm.space.mcn_weights import TOWERS, published_tower
+from continual_mm.space.mcn_weights import (
+    TOWERS,
+    load_published,
+    published_state,
+    published_tower,
+)
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Tower
@@ -171,26 +175,13 @@ def load_released(
             another one. The space is as it was then.
         KeyError: If a modality has not arrived.
     """
-    published.load_published(space, read_weights(Path(path)), towers, source=str(path))
+    load_published(space, read_weights(Path(path)), towers, source=str(path))
     return space
-
-
-def released_tower(path: str | Path, tower: str) -> dict[str, Tensor]:
-    """One tower's tensors in a file of released weights.
-
-    Returns:
-        Names that begin with ``encoder.`` or ``reconstruction.`` -> tensors, as the towers of
-        reference mode take them.
-
-    Raises:
-        InputError: If the file cannot be read.
-    """
-    return published.published_tower(read_weights(Path(path)), tower)
 
 
 def save_released(space: JointSpace, path: str | Path, towers: Mapping[str, str] = TOWERS) -> None:
     """Write the towers of a space in reference mode as safetensors, under the published names."""
-    tensors = published.published_state(space, towers)
+    tensors = published_state(space, towers)
     with atomic_write(Path(path)) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
 
