@@ -19,8 +19,8 @@ from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
     LOCK,
     atomic_write,
+    differences,
     locked,
-    read_json,
     remove_temporary,
     write_json,
 )
@@ -186,34 +186,6 @@ def _stage(arrival: Arrival) -> dict[str, Any]:
         "available": [modality.name for modality in arrival.available],
         "trained": [str(pair) for pair in arrival.trained],
     }
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _as_json(inner) for key, inner in value.items()}
-    return [_as_json(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def differences(file: Path, definition: Mapping[str, Any]) -> list[str]:
-    """Where a definition differs from the one in a JSON file, a sentence each.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
-    return list(_differences(read_json(file), _as_json(definition)))
-
-
-def _differences(old: Any, new: Any, where: str = "") -> Iterable[str]:
-    """Sentences on where two JSON values differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            inner = f"{where}.{key}" if where else key
-            yield from _differences(old.get(key), new.get(key), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for place, (before, now) in enumerate(zip(old, new, strict=True), start=1):
-            yield from _differences(before, now, f"{where}[{place}]")
-    elif old != new:
-        yield f"{where} was {old!r}, is {new!r}"
 
 
 FAILURE = "failure.json"

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -171,6 +171,32 @@ def read_json(path: Path) -> Any:
         raise InputError(Problem(str(path), f"cannot be read: {error}", remedy)) from error
 
 
+def differences(file: Path, value: Any) -> list[str]:
+    """Where a value differs from the one in a JSON file, a sentence each.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    return list(_differences(read_json(file), _without_nan(value)))
+
+
+def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """Where two JSON values differ.
+
+    >>> list(_differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}))
+    ['a.b[2] was 2, is 3']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            inner = f"{where}.{key}" if where else key
+            yield from _differences(old.get(key), new.get(key), inner)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for place, (before, now) in enumerate(zip(old, new, strict=True), start=1):
+            yield from _differences(before, now, f"{where}[{place}]")
+    elif old != new:
+        yield f"{where} was {old!r}, is {new!r}"
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     digest = sha256()
@@ -224,6 +250,6 @@ def _flush(path: Path) -> None:
 def _without_nan(value: Any) -> Any:
     if isinstance(value, float) and value != value:
         return None
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _without_nan(inner) for key, inner in value.items()}
     return [_without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -6,7 +6,7 @@ Imports neither torch nor av before it has work for them.
 import csv
 import json
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from continual_mm.preparation.extraction.towers import (
     need_vectors,
 )
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import atomic_write, locked, read_json, write_json
+from continual_mm.system.files import atomic_write, differences, locked, write_json
 from continual_mm.system.imports import late
 from continual_mm.system.processes import Died, Pool, Result, Worker
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from continual_mm.preparation.extraction.worker import Job, Task
 
 
-def settle(path: Path, modalities: Mapping[str, Any]) -> None:
-    """Write down what is extracted, or see that the folder is for the same.
+def check_settings(path: Path, modalities: Mapping[str, Any]) -> None:
+    """Write what is extracted, or check that the folder is for the same.
 
     Raises:
         InputError: If it is for something else, with every difference.
@@ -42,35 +42,9 @@ def settle(path: Path, modalities: Mapping[str, Any]) -> None:
     if not path.exists():
         write_json(path, wanted)
         return
-    before, now = dict(_flat(read_json(path))), dict(_flat(wanted))
-    problems = [
-        Problem(
-            f"{path}, {name}",
-            f"is {before.get(name)!r} there, and {now.get(name)!r} now",
-            "choose another --to, or the settings of before",
-        )
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
-    if problems:
-        raise InputError(problems)
-
-
-def _flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every single value in some JSON, by where it is.
-
-    >>> dict(_flat({"a": {"b": [1, 2]}}))
-    {'a.b.1': 1, 'a.b.2': 2}
-    """
-    if isinstance(value, dict):
-        parts = [(str(key), inner) for key, inner in value.items()]
-    elif isinstance(value, list):
-        parts = [(str(number), inner) for number, inner in enumerate(value, 1)]
-    else:
-        yield place, value
-        return
-    for key, inner in parts:
-        yield from _flat(inner, f"{place}.{key}" if place else key)
+    remedy = "choose another --to, or the settings of before"
+    if found := differences(path, wanted):
+        raise InputError([Problem(str(path), difference, remedy) for difference in found])
 
 
 JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
@@ -168,7 +142,7 @@ class _Extraction:
         known = self._known(vectors) if need_vectors(recipes) else None
         job = worker.Job(recipes, known, device, self._manifest.folder, self._out / CLIPS)
         extractor = worker.Extractor(job)
-        settle(self._out / JOB, extractor.contents())
+        check_settings(self._out / JOB, extractor.contents())
         self._files.clear()
         naming = Naming(recipes, self._manifest.folder, known.fingerprint if known else "")
         self._names = [naming.of(clip) for clip in self._manifest.clips]

@@ -11,7 +11,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from continual_mm.runs.folder import differences
 from continual_mm.runs.history import Score
 from continual_mm.runs.listener import Audience, Listener, Moment
 from continual_mm.runs.parallel import Outcome, Task, run_many
@@ -20,7 +19,7 @@ from continual_mm.runs.tuning.plan import Leg, Plan
 from continual_mm.runs.tuning.proposing import proposal
 from continual_mm.runs.tuning.result import State, Trial, Tuned
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import locked, read_json, write_json
+from continual_mm.system.files import differences, locked, read_json, write_json
 from continual_mm.system.seeds import seed_for
 
 STARTUP = 5

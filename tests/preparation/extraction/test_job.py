@@ -163,9 +163,9 @@ def test_another_job_in_the_same_folder_is_refused_with_what_differs(
     with pytest.raises(InputError) as error:
         extract(tones, other, tmp_path / "out", workers=0)
     (_, mode) = error.value.problems
-    assert mode.place.endswith("job.json, modalities.audio.towers.1.mode")
-    assert mode.message == "is 'robust' there, and 'reference' now"
-    with pytest.raises(InputError, match=r"modalities\.sound\.kind: is None there"):
+    assert mode.place.endswith("job.json")
+    assert mode.message == "modalities.audio.towers[1].mode was 'robust', is 'reference'"
+    with pytest.raises(InputError, match=r"modalities\.sound was None, is \{'kind': "):
         extract(tones, [*SOUND, Recipe.parse("sound=audio")], tmp_path / "out", workers=0)
 
 
@@ -267,7 +267,7 @@ def test_other_vectors_in_a_file_of_the_same_name_are_another_job(tones: Manifes
     os.utime(path, ns=(1, 1))
     with pytest.raises(InputError) as error:
         extract(manifest, recipes, out, vectors=file_vectors(path), workers=0)
-    assert "vectors: is 'words.txt, 2 words, " in str(error.value)
+    assert "vectors was 'words.txt, 2 words, " in str(error.value)
     assert "choose another --to" in str(error.value)
     assert same(list(records(out)), kept)
 
