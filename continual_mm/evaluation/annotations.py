@@ -62,10 +62,10 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
     except (UnicodeDecodeError, csv.Error) as error:
         problem = f"cannot be read: {error}"
         raise InputError(Problem(str(path), problem, "save it as CSV in UTF-8")) from error
-    told = [
+    rows = [
         (number, cells) for number, cells in enumerate(lines, start=1) if any(map(str.strip, cells))
     ]
-    if len(told) < 2 or tuple(told[0][1]) != COLUMNS:
+    if len(rows) < 2 or tuple(rows[0][1]) != COLUMNS:
         problem = (
             f"its first line is not {','.join(COLUMNS)}, with an interval on each that follows"
         )
@@ -73,7 +73,7 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
     found: list[Interval] = []
     problems: list[Problem] = []
     tasks: dict[str, str] = {}
-    for number, cells in told[1:]:
+    for number, cells in rows[1:]:
         interval = _interval(cells)
         faults = [*_faults(interval, tasks)]
         problems += [Problem(f"{path}, line {number}", fault) for fault in faults]

@@ -1,4 +1,4 @@
-"""Items of any dataset as the space sees them, and similarities of several modalities together."""
+"""Embeddings of the items of any dataset, and similarities of several modalities together."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How the geometry of the space moves against the end of the stage before."""
+"""Drift of the embedding space since the end of the previous stage."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -64,11 +64,11 @@ class Drift:
     """Measures the geometry at every test evaluation; an observer of evaluations.
 
     At a stage's end it keeps the embeddings of evenly spaced test items, and compares those of the
-    same items with them until the next stage has ended. Plans are those of these items. No dice
-    are rolled, and what a resumed run needs is in :meth:`state`.
+    same items with them until the next stage has ended. Plans are those of these items. No random
+    number is drawn, and what a resumed run needs is in :meth:`state`.
 
     Args:
-        listeners: Told of each record.
+        listeners: Called with each record.
         items: Most test items to keep.
     """
 

@@ -1,4 +1,4 @@
-"""What all judges share: which items they look at, and how they are told similarities."""
+"""What all judges share: which items they score, and the similarities they are given."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

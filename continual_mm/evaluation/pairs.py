@@ -73,7 +73,7 @@ class Evaluation:
     """All pairs at one moment.
 
     Attributes:
-        stage: 0-based stage under or after which the space was looked at.
+        stage: 0-based stage during or after which the space was evaluated.
         step: Optimiser steps over all stages until then.
         final: Whether the stage was finished.
         split: ``validation`` or ``test``.
@@ -89,7 +89,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What was embedded for an evaluation; whoever looks at it copies what is to be kept.
+    """Embeddings of one evaluation; an observer copies what it keeps.
 
     Attributes:
         embeddings: Modality -> (n_m, D) float32, on the device.
@@ -143,7 +143,7 @@ class Gathering:
 
 
 Observer = Callable[[Evaluation, Gallery], None]
-"""Is told of each evaluation; changes nothing."""
+"""Called with each evaluation; it changes nothing."""
 
 
 def score_pair(
@@ -192,7 +192,7 @@ class RetrievalMetric(PluginMetric[None]):
 
     Args:
         groups: Which rows answer one another.
-        observers: Told of each evaluation, in this order.
+        observers: Called with each evaluation, in this order.
     """
 
     def __init__(self, groups: QueryGroups, observers: Sequence[Observer] = ()) -> None:
@@ -264,10 +264,10 @@ def evaluator(
     """Avalanche's evaluation plugin with the retrieval metric in it.
 
     Args:
-        observers: Told of each evaluation, in this order.
+        observers: Called with each evaluation, in this order.
         groups: Which rows answer one another; each answers only itself, if left out.
         metrics: What else is measured.
-        loggers: Who is told.
+        loggers: Receive what metrics publish.
     """
     retrieval = RetrievalMetric(groups, observers)
     return EvaluationPlugin(retrieval, *metrics, loggers=[*loggers, _Silent()])

@@ -43,9 +43,9 @@ def load_scored(
         InputError: If a dataset is not there or unsound, or is given for no protocol.
     """
     known = [protocol.name for protocol in scenario.protocols]
-    if strange := [name for name in given if name not in known]:
-        problem = f"no protocol {strange[0]!r} in scenario '{scenario.name}'"
-        remedy = f"{suggestion(strange[0], known)}there are {', '.join(known) or 'none'}"
+    if unknown := [name for name in given if name not in known]:
+        problem = f"no protocol {unknown[0]!r} in scenario '{scenario.name}'"
+        remedy = f"{suggestion(unknown[0], known)}there are {', '.join(known) or 'none'}"
         raise InputError(Problem("scored", problem, remedy))
     found = dict(given)
     for protocol in scenario.protocols:

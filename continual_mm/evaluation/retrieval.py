@@ -50,7 +50,7 @@ class Retrieval(Judge):
 
 
 class VideoRetrieval(Retrieval):
-    """Items are clips of longer videos, which their ``group`` tells.
+    """Items are clips of longer videos, given by their ``group``.
 
     A caption looks for its clip and for its video; all captions of a video look for it together, by
     mean similarity or by votes. Missing items are missing captions; videos are those that are

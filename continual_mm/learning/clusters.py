@@ -1,4 +1,4 @@
-"""MCN's clustering beside training: a queue of joint embeddings, k-means now and then, labels."""
+"""MCN's clustering during training: a queue of joint embeddings, periodic k-means, labels."""
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class Ring:
         return self._rows.roll(-(self._pushed % self._rows.shape[0]), dims=0)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on."""
+        """The state to resume from."""
         counter = {"pushed": torch.tensor(self._pushed)}
         return counter if self._rows is None else {**counter, "queue": self._rows}
 
@@ -99,9 +99,12 @@ class Clusters:
         self._step = 0
 
     def at(self, stage: int, step: int, steps_per_pass: int) -> None:
-        """Say which step of a stage is made, and how many show each of its items once.
+        """Set the current step; it matters to :class:`PublishedClusters` only.
 
-        These clusters do not care; :class:`~continual_mm.learning.clusters` does.
+        Args:
+            stage: 0-based stage.
+            step: 0-based step of the stage.
+            steps_per_pass: Steps of a pass over the stage's items.
         """
 
     @property
@@ -152,7 +155,7 @@ class Clusters:
         return points[chosen.to(points.device)]
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on; the centroids themselves belong to the space."""
+        """The state to resume from; the centroids themselves belong to the space."""
         return {"step": torch.tensor(self._step), **self._queue.state()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -182,7 +185,7 @@ class PublishedClusters(Clusters):
         self._stage, self._place = 0, 0
 
     def at(self, stage: int, step: int, steps_per_pass: int) -> None:
-        """Say which step of a stage is made; a function of it is where the pass stands."""
+        """Set the current step, from which the place within the pass follows."""
         self._stage, self._step = stage, step
         self._place = step % max(steps_per_pass, 1)
 

@@ -1,4 +1,4 @@
-"""How a space grows under Avalanche, and what pairs see with towers of their own."""
+"""Growing a space under Avalanche, and the views of pairs with towers of their own."""
 
 from collections.abc import Iterator, Mapping
 
@@ -46,8 +46,8 @@ class GrowingSpace(DynamicModule):
 
     Attributes:
         own: Pair -> modality -> a tower that the pair sees it with, in the place of the space's;
-            a plugin puts it there. It is no part of the space, whatever it shares with it, and
-            whoever made it decides on its mode.
+            a plugin puts it there. It is no part of the space, though it may share parameters with
+            it, and the plugin sets its training mode.
     """
 
     def __init__(self, space: JointSpace, pairs: Mapping[int, tuple[Pair, ...]]) -> None:
@@ -57,7 +57,7 @@ class GrowingSpace(DynamicModule):
         self._pairs = pairs
 
     def adaptation(self, experience: StageExperience) -> None:
-        """Welcome what arrives with a stage."""
+        """Add the modalities that arrive with a stage."""
         if self.training:
             for modality in experience.added:
                 self.space.welcome(modality)
@@ -77,7 +77,7 @@ class GrowingSpace(DynamicModule):
         yield from self._own_parameters()
 
     def forward(self, batch: Batch) -> Views:
-        """Embed a batch; what learns sees its features only in part."""
+        """Embed a batch; towers that are trained see it with feature dropout."""
         views = Views(self.space(batch.features, batch.lengths))
         for pair in self._seeing(batch):
             views.own[pair] = {

@@ -15,7 +15,7 @@ class NotFiniteError(FloatingPointError):
         stage: 0-based stage.
         step: 0-based optimiser step of the stage.
         term: The first quantity that was not finite.
-        modalities: The modalities it came from, as far as they can be told.
+        modalities: The modalities it came from, as far as known.
     """
 
     def __init__(self, stage: int, step: int, term: str, modalities: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The training step over the pairs of a stage; :mod:`stage_loop` makes them one after another."""
+"""Training a space stage by stage on Avalanche: the stage, and its training step."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,27 +33,64 @@ from continual_mm.system.seeds import seed_for
 
 EVALUATION_ROWS = 1024
 
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
-    """Leads a space through the stages; what a step does is said by the learner derived from it.
 
-    Its arguments and attributes are described at :class:`~continual_mm.learning.learner.Learner`.
+class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
+    """Trains a space stage by stage; plugins add what keeps old pairs aligned.
+
+    Plugins are Avalanche plugins. In ``before_backward`` they call :meth:`add_term`; what they may
+    read is listed below.
+
+    Args:
+        space: What is trained.
+        seed: Fixes the order of the items.
+        evaluator: What is measured and logged, see
+            :func:`~continual_mm.evaluation.pairs.evaluator`.
+        plugins: Ways of not forgetting, in the order of their callbacks.
+        memory: The run's memory, if it has one.
+        device: Where to train.
+        workers: Threads that fetch batches ahead; they change nothing but the time it takes.
+
+    Attributes:
+        space: The space.
+        memory: The run's memory, or None.
+        stage: 0-based stage of the training in progress or last finished.
+        pairs: Stage -> pairs that its rows train, of every stage met so far.
+        batch: Rows of the step: first the current ones, then the remembered ones.
+        embedded: What the space made of them.
+        current: The current rows in the batch.
+        remembered: The remembered rows in the batch; empty where nothing was recalled.
+        terms: The step's loss terms by name, weighted.
+        training: Settings of the stage.
+        step: 0-based optimiser step of the stage.
+        lr_scale: Canonical parameter name -> factor on its learning rate, 1 where not named.
+            Plugins set it in ``before_train_dataset_adaptation``; it stays until set anew.
+        clusters: Labels and centroids.
+        split: What is being evaluated.
+        inside_stage: Whether an evaluation interrupts a stage.
+        after_step: Called when a step and the evaluation that may follow it are done, except after
+            a stage's last step; for checkpoints.
+        scaler: Scales the loss under float16.
     """
 
     optimizer: Optimizer
     dataloader: Iterable[Batch]
+    loss: Tensor
 
     def __init__(
         self,
         *,
         space: JointSpace,
         seed: int,
-        plugins: Sequence[BaseSGDPlugin[Any]],
         evaluator: EvaluationPlugin,
-        device: torch.device | str,
-        workers: int,
+        plugins: Sequence[BaseSGDPlugin[Any]] = (),
+        memory: Memory | None = None,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
     ) -> None:
         self.space = space.to(device)
+        self.memory = memory
         self.stage = -1
         self.pairs: dict[int, tuple[Pair, ...]] = {}
         self.training = Training()
@@ -62,6 +99,9 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.split = ""
         self.inside_stage = False
         self.after_step: Callable[[], None] = lambda: None
+        self.current = self.remembered = Part(0, 0)
+        self.terms: Terms = {}
+        self._guard = Guard()
         self._steps_per_pass = 1
         self._seed = seed
         self._workers = workers
@@ -119,9 +159,9 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """Train one stage and evaluate at its end.
 
         A stage that was interrupted is begun like any other, so that whatever happens at a
-        beginning happens again; then ``restore`` puts everything where it was, and the loop goes on
-        from there. torch's own dice are thrown anew at the beginning and at every step, and given
-        back at the end, so that a module which rolls them (dropout, say) can be resumed as well.
+        beginning happens again; then ``restore`` sets the saved state, and the loop continues from
+        there. torch's global RNG is reseeded at the beginning and at every step and restored at
+        the end, so that modules which draw from it, such as dropout, can be resumed as well.
 
         Args:
             benchmark: The streams.
@@ -139,7 +179,7 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
             self.evaluate(benchmark)
 
     def pass_over(self, benchmark: Benchmark, stages: int) -> None:
-        """Take the first stages as learned already; for a run that goes on."""
+        """Take the first stages as trained already; for a run that is resumed."""
         for experience in benchmark.train[:stages]:
             self.stage = experience.stage
             self.pairs |= experience.pairs
@@ -193,7 +233,7 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.dataloader, self._steps_per_pass = loader, loader.steps_per_pass
 
     def make_eval_dataloader(self, **kwargs: Any) -> None:
-        """All items in order; no dice are rolled, so evaluating never changes training."""
+        """All items in order; no random number is drawn, so evaluation never changes training."""
         self.dataloader = BlockLoader(self.stage_experience().items, rows=EVALUATION_ROWS)
 
     def stage_experience(self) -> StageExperience:
@@ -221,74 +261,6 @@ class StageLoop(BatchObservation, SGDUpdate, BaseSGDTemplate):
             self.evaluate(self._benchmark)
             self.inside_stage = False
         self.after_step()
-
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class Learner(StageLoop):
-    """Trains a space stage by stage; plugins add what keeps old pairs aligned.
-
-    Plugins are Avalanche plugins. In ``before_backward`` they call :meth:`add_term`; what they may
-    read is listed below.
-
-    Args:
-        space: What is trained.
-        seed: Fixes the order of the items.
-        evaluator: What is measured and who is told, see
-            :func:`~continual_mm.evaluation.pairs.evaluator`.
-        plugins: Ways of not forgetting, in the order of their callbacks.
-        memory: The run's memory, if it has one.
-        device: Where to train.
-        workers: Threads that fetch batches ahead; they change nothing but the time it takes.
-
-    Attributes:
-        space: The space.
-        memory: The run's memory, or None.
-        stage: 0-based stage of the training in progress or last finished.
-        pairs: Stage -> pairs that its rows train, of every stage met so far.
-        batch: Rows of the step: first the current ones, then the remembered ones.
-        embedded: What the space made of them.
-        current: The current rows in the batch.
-        remembered: The remembered rows in the batch; empty where nothing was recalled.
-        terms: The step's loss terms by name, weighted.
-        training: Settings of the stage.
-        step: 0-based optimiser step of the stage.
-        lr_scale: Canonical parameter name -> factor on its learning rate, 1 where not named.
-            Plugins set it in ``before_train_dataset_adaptation``; it stays until set anew.
-        clusters: Labels and centroids.
-        split: What is being evaluated.
-        inside_stage: Whether an evaluation interrupts a stage.
-        after_step: Called when a step and the evaluation that may follow it are done, except after
-            a stage's last step; for checkpoints.
-        scaler: Scales the loss under float16.
-    """
-
-    loss: Tensor
-
-    def __init__(
-        self,
-        *,
-        space: JointSpace,
-        seed: int,
-        evaluator: EvaluationPlugin,
-        plugins: Sequence[BaseSGDPlugin[Any]] = (),
-        memory: Memory | None = None,
-        device: torch.device | str = "cpu",
-        workers: int = 0,
-    ) -> None:
-        self.memory = memory
-        self.current = self.remembered = Part(0, 0)
-        self.terms: Terms = {}
-        self._guard = Guard()
-        super().__init__(
-            space=space,
-            seed=seed,
-            plugins=plugins,
-            evaluator=evaluator,
-            device=device,
-            workers=workers,
-        )
 
     @property
     def batch(self) -> Batch:

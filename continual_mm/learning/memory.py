@@ -1,4 +1,4 @@
-"""A bounded sample of past items with its own dice; it decides which, not what, is kept."""
+"""A bounded sample of past items with its own generator: which items are kept."""
 
 from collections.abc import Iterable, Sequence
 
@@ -74,7 +74,7 @@ class Memory:
         return {stage: (self.stage == stage).nonzero().squeeze(1) for stage in stages}
 
     def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on as if nothing had happened."""
+        """The state to resume from."""
         draws = torch.tensor(self._draws)
         return {"stage": self.stage, "row": self.row, "draws": draws}
 
@@ -85,7 +85,7 @@ class Memory:
 
 
 def equal_shares(total: int, wishes: Sequence[int]) -> list[int]:
-    """Divide ``total`` as equally as wishes allow; what the modest leave goes to the others.
+    """Divide ``total`` as equally as wishes allow; what small wishes leave goes to the others.
 
     The shares add up to ``total``, or to all wishes if that is less; those that are less than was
     wished for differ by at most one.

@@ -82,7 +82,7 @@ def learning_rate(step: int, training: Training, *, from_zero: bool = False) -> 
 
 
 def seed_torch(seed: int, device: torch.device) -> None:
-    """Seed the dice of the CPU and of a device.
+    """Seed torch's global generators of the CPU and of a device.
 
     ``torch.manual_seed`` would seed those of every kind of device, and where CUDA is not in use yet
     it keeps a list of such calls, which grows with every step.

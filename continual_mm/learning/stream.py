@@ -30,7 +30,7 @@ class StageExperience(DatasetExperience[AvalancheDataset[Batch]]):
     Attributes:
         stage: 0-based stage at whose end the scores belong.
         items: The items, for loading whole blocks.
-        added: Modalities that the space welcomes before training.
+        added: Modalities that are added to the space before training.
         pairs: Stage of a row -> pairs that the row trains.
         training: Optimisation settings.
         rows_per_step: Rows of each share in a batch.
@@ -193,7 +193,7 @@ def divided(rows: int, items: Sequence[int]) -> tuple[int, ...]:
 
     So every item is met equally often, as if all shares were one, and a stage that brought much
     counts for much. What does not divide goes where most is lacking, to the later share among equal
-    ones. Each share has 2 rows at least, for one alone has nothing to be told from; only where that
+    ones. Each share has 2 rows at least, since one alone has no negatives; only where that
     is more than the batch holds is the batch larger.
 
     >>> divided(16, [40, 40, 40]), divided(16, [300, 10]), divided(2, [5, 5])

@@ -39,7 +39,7 @@ class RunFolder:
     """The files of one run.
 
     ``definition.json`` scenario, strategy, seed and data as they were when the run began;
-    ``versions.json`` the packages; ``scores.json`` every evaluation and how the space moved;
+    ``versions.json`` the packages; ``scores.json`` every evaluation and the drift of the space;
     ``ranks/stage-N.npz`` the rank of every query at the end of stage N; ``cost.json`` seconds,
     steps and bytes; ``events/`` for TensorBoard; ``checkpoints/stage-N/`` the space and everything
     needed to go on, after a stage; ``checkpoints/stage-N-step-M/`` the same inside the stage in
@@ -194,7 +194,7 @@ FAILURE = "failure.json"
 def note_failure(folder: Path, error: str) -> None:
     """Write down why a run failed and when, if it has come as far as to have a folder.
 
-    What cannot be written, on a full disk say, is left out: the failure itself is told elsewhere.
+    What cannot be written, such as on a full disk, is left out: the failure itself is reported too.
     """
     if folder.is_dir():
         when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -203,6 +203,6 @@ def note_failure(folder: Path, error: str) -> None:
 
 
 def remove_failure(folder: Path) -> None:
-    """Remove the note: the run goes on. What cannot be removed, the run will run into itself."""
+    """Remove the note, since the run continues; an error here would show again in the run."""
     with suppress(OSError):
         (folder / FAILURE).unlink(missing_ok=True)

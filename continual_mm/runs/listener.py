@@ -1,4 +1,4 @@
-"""Who is told how runs go on. Nothing is printed here, and no torch is imported."""
+"""Callbacks that receive the progress of runs; nothing is printed here, no torch is imported."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ class Halt:
     """Where a run fell behind.
 
     Attributes:
-        moment: When it was looked at last.
+        moment: When it was evaluated last.
         value: What the goal came to then.
     """
 
@@ -21,7 +21,7 @@ class Halt:
 
 
 class HaltedError(RuntimeError):
-    """A run is not worth its remaining steps."""
+    """A run was ended early, since its remaining steps could not pay off."""
 
     def __init__(self, halt: Halt, least: float) -> None:
         self.halt, self.least = halt, least
@@ -36,13 +36,13 @@ class HaltedError(RuntimeError):
 
 
 class Listener:
-    """Hears of a run's progress; by default it does not care."""
+    """Callbacks of one run; by default they do nothing."""
 
     def begins(self, run: str, stages: int, steps: int) -> None:
         """A run begins: its name, its stages and the optimiser steps still to do."""
 
     def resumes(self, stage: int, step: int) -> None:
-        """The run goes on after a 1-based stage (0: none) and some steps of the next."""
+        """The run continues after a 1-based stage (0: none) and some steps of the next."""
 
     def steps(self, count: int) -> None:
         """Some optimiser steps were made."""
@@ -55,13 +55,13 @@ class Listener:
 
 
 class Audience:
-    """Hears of many runs, several of them perhaps at once; by default it does not care."""
+    """Callbacks of many runs, possibly several at once; by default they do nothing."""
 
     def prepares(self, processes: int) -> None:
         """Torch and the data are about to be loaded, by other processes or, if 0, by this one."""
 
     def listener(self, run: str) -> Listener:
-        """Who hears of a run that is taken up now; asked once for each run."""
+        """The callbacks of a run that starts now; called once for each run."""
         return Listener()
 
     def skips(self, run: str) -> None:
@@ -71,4 +71,4 @@ class Audience:
         """The run was given up before its end on purpose."""
 
     def fails(self, run: str, error: str) -> None:
-        """The run ended before it was finished, for a reason told in one line."""
+        """The run ended before it was finished, for the reason given in one line."""

@@ -17,7 +17,7 @@ from continual_mm.runs.session import Session
 
 
 class StepCounter(BaseSGDPlugin[Any]):
-    """Tells a listener of every optimiser step."""
+    """Reports every optimiser step to a listener."""
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class StepCounter(BaseSGDPlugin[Any]):
 class MemoryMeter(BaseSGDPlugin[Any]):
     """Counts the bytes that plugins hold at a stage's last step, before they take in the stage.
 
-    At a run's end that would be another number: the memory has been divided anew by then, and there
-    are teachers and importances for a stage that never comes.
+    At a run's end it would be another number: by then the memory has been divided anew, and there
+    are teachers and importances for a stage that does not exist.
 
     Attributes:
         held: Bytes in the last stage trained by this process; None before one was.
@@ -55,8 +55,8 @@ class MemoryMeter(BaseSGDPlugin[Any]):
 class Stopwatch(BaseSGDPlugin[Any]):
     """Takes the time from one optimiser step of a stage to the next, plugins and batches included.
 
-    The median is little moved by evaluations and checkpoints between two steps, or by a moment in
-    which the machine was busy with something else. It is that of the last stage trained by this
+    The median is robust to evaluations and checkpoints between two steps, and to short loads of
+    other processes. It is that of the last stage trained by this
     process, which is the one in which there is something to protect.
     """
 

@@ -1,4 +1,4 @@
-"""How far a run is: saved as it goes on, and found again after it was stopped or killed."""
+"""How far a run is: saved while it trains, and restored after it was stopped or killed."""
 
 import shutil
 import time
@@ -19,7 +19,7 @@ from continual_mm.system.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run goes on.
+    """The point from which a run continues.
 
     Attributes:
         stage: 1-based stage done last; 0 at the very beginning.
@@ -91,7 +91,7 @@ class Checkpointer:
 
         Returns:
             The number of stages done, one if training is joint and finished, and what puts the
-            session to the step where the next one goes on, to be called once that has begun.
+            session to the step where the next one continues, to be called once that has begun.
 
         Raises:
             InputError: If the last stage's checkpoint is damaged.

@@ -1,4 +1,4 @@
-"""Scenario + strategy + seed -> stages, scores, checkpoints; goes on where it stopped."""
+"""Scenario + strategy + seed -> stages, scores, checkpoints; a stopped run is resumed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -140,7 +140,7 @@ def run(
     scored: Scored = NO_DATASETS,
     **options: Any,
 ) -> History:
-    """Train into a folder; if a run was stopped or killed there, go on to the same bits.
+    """Train into a folder; a run that was stopped or killed there is resumed to the same bits.
 
     Args:
         scenario: The definition.
@@ -148,7 +148,7 @@ def run(
         dataset: The items.
         out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
         seed: Weights, order, shares and memory follow from it.
-        towers: Modality -> a module to begin its tower with, see :func:`train`. To go on with a
+        towers: Modality -> a module to begin its tower with, see :func:`train`. To resume a
             run, give modules of the same weights again.
         scored: Name of a protocol -> the dataset whose test items it scores, see :func:`train`.
         options: What changes no number: ``device``, ``checkpoint_every`` and so on, see
@@ -183,7 +183,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
     listener: Listener | None = None,
     observers: Sequence[Observer] = (),
 ) -> History:
-    """Train what is specified into its folder below ``out``, or go on with it; see :func:`run`.
+    """Train what is specified into its folder below ``out``, or resume it; see :func:`run`.
 
     Args:
         specification: What is trained.
@@ -197,8 +197,8 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
         workers: Threads that fetch batches ahead.
         board: Whether TensorBoard's files are written.
         listener: Receives the progress.
-        observers: Called with each evaluation. An exception of theirs ends the run, which may go
-            on.
+        observers: Called with each evaluation. An exception of theirs ends the run, which can be
+            resumed.
     """
     listener = listener or Listener()
     folder = RunFolder(out / specification.path)

@@ -63,14 +63,14 @@ DRIFT = "session.drift"
 
 @dataclass(frozen=True, slots=True)
 class Watchers:
-    """Who looks on; none of them changes a number.
+    """What observes a run; none of it changes a number.
 
     Attributes:
-        metrics: Avalanche's, told of every callback.
-        observers: Told of each evaluation.
-        loggers: Told of what metrics publish.
-        plugins: Told of every callback of training.
-        geometry: Told of how the space moved, after each evaluation of the test items.
+        metrics: Avalanche's, called at every callback.
+        observers: Called with each evaluation.
+        loggers: Receive what metrics publish.
+        plugins: Called at every callback of training.
+        geometry: Called with the drift of the space after each evaluation of the test items.
     """
 
     metrics: Sequence[Any] = ()
@@ -93,7 +93,7 @@ class Session:
         plugins: What remembers something, by name, the memory among it.
         history: The scores until now.
         evaluations: Evaluations since the current stage began, with every rank.
-        drift: Remembers the space at the last stage's end, to tell how it moves.
+        drift: Compares the space with that of the last stage's end.
         judges: Score the scenario's protocols.
         judged: What they found at the end of the current stage.
     """
@@ -170,7 +170,7 @@ def open_session(
         device: Where to train.
         towers: Modality -> a module from Python to begin its tower with.
         scored: The dataset of each protocol.
-        watchers: Who looks on.
+        watchers: What observes the run.
         workers: Threads that fetch batches ahead.
 
     Raises:
