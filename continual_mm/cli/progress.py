@@ -64,6 +64,7 @@ class RunProgress(Audience):
     def __init__(self, runs: int, console: Console = err) -> None:
         self._runs = runs
         self._console = console
+        self._prepared = False
         self._names: dict[str, str] = {}
         self._bars = bars(console)
         self._all: TaskID | None = None
@@ -78,7 +79,10 @@ class RunProgress(Audience):
         self._bars.stop()
 
     def prepares(self, processes: int) -> None:
-        """Say that it takes a while, and why."""
+        """Say once that it takes a while, and why."""
+        if self._prepared:
+            return
+        self._prepared = True
         where = f"; up to {processes} runs at the same time" if processes else ""
         self._console.print(f"loading torch and the data ...{where}", style="dim")
 

@@ -70,32 +70,31 @@ def tune(
     """
     from continual_mm.cli.progress import RunProgress
     from continual_mm.runs.tuning.plan import Plan, searched
-    from continual_mm.runs.tuning.result import check_target, write_strategy
 
+    result, tuning = _tuning()
     if write is not None:
-        check_target(write, force=force)
+        result.check_target(write, force=force)
     text = catalog.find("strategies", strategy).path.read_text(encoding="utf-8-sig")
     opened, (chosen,) = definitions(scenarios, [strategy], settings)
     own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
-    tuning = _tuning()
     plan = Plan(tuple(opened), chosen, searched(chosen, search), **own, options=options)
     with RunProgress(plan.runs) as progress:
         found, failed = tuning.tune(plan, jobs=jobs, threads=threads, audience=progress)
     _show_tuned(found)
     if write is not None and not failed:
-        write_strategy(found, write, force=force, text=text)
+        result.write_strategy(found, write, force=force, text=text)
         use = f"run {scenarios[0]} --strategy {write}"
         terminal.out.print(f"written: {write}  (use it with: {use})")
     end_after(failed)
 
 
-def _tuning() -> Any:
+def _tuning() -> tuple[Any, Any]:
     try:
-        from continual_mm.runs.tuning import search
+        from continual_mm.runs.tuning import result, search
 
-        return search
+        return result, search
     except ModuleNotFoundError as error:
-        if error.name != "optuna":
+        if error.name not in ("optuna", "tomlkit"):
             raise
         remedy = "pip install 'continual-mm[tune]'"
         raise InputError(Problem("tune", "Optuna is not installed", remedy)) from error

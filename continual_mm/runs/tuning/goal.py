@@ -1,6 +1,6 @@
-"""What tuning looks at while a run trains, validation items only; ends runs that fall behind.
+"""The goal of a search, on validation items only, and a pruner of runs that fall behind.
 
-Imports no torch: an order of runs carries its judge from process to process.
+Imports no torch: a task carries its pruner from process to process.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ class Goal:
         """Moment -> value, as if its stage were the last one, for moments with a trained pair.
 
         Where there are no old pairs yet, or no new ones, it is the others' mean. Scores of other
-        splits than the validation split are not looked at.
+        splits than the validation split are ignored.
         """
         moments: dict[Moment, dict[str, list[float]]] = {}
         for score in scores:
@@ -80,7 +80,7 @@ def moments(arrivals: Sequence[Arrival]) -> list[Moment]:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Pruner:
     """Observer of a run that ends it where it falls behind.
 
     Attributes:
@@ -92,7 +92,7 @@ class Judge:
     least: Mapping[Moment, float] = field(default_factory=dict)
 
     def __call__(self, evaluation: "Evaluation", _gallery: Any) -> None:
-        """Look at an evaluation.
+        """Check an evaluation.
 
         Raises:
             HaltedError: If the run fell behind.

@@ -11,8 +11,7 @@ from continual_mm.plugins.registry import BUILT_IN, defaults
 from continual_mm.runs.listener import Moment
 from continual_mm.runs.parallel import Task
 from continual_mm.runs.specification import OpenedScenario, Specification
-from continual_mm.runs.tuning.goal import Goal, Judge, moments
-from continual_mm.runs.tuning.result import valued
+from continual_mm.runs.tuning.goal import Goal, Pruner, moments
 from continual_mm.system.errors import InputError, Problem, suggestion
 
 SYNTAX = (
@@ -100,24 +99,20 @@ def _all(values: dict[str, Any], own: dict[str, Range]) -> Iterator[Searched]:
     for path, start in values.items():
         plugin, _, key = path.partition(".")
         known = BUILT_IN[plugin].search.get(key) if plugin in BUILT_IN else None
-        if path not in own and (known is None or (known.log and start <= 0)):
+        if path in own:
+            found = own[path]
+        elif known is None or (known.log and start <= 0):
             continue
-        wide = own.get(path) or _widened(known or Range(start, start), start)
-        yield Searched(plugin, key, start, wide, _whole(plugin, key, start))
-
-
-def _widened(known: Range, start: float) -> Range:
-    return Range(min(known.low, start), max(known.high, start), known.log)
+        else:
+            found = Range(min(known.low, start), max(known.high, start), known.log)
+        rule = _rule(plugin, key)
+        whole = rule.whole if rule else isinstance(start, int)
+        yield Searched(plugin, key, start, found, whole)
 
 
 def _rule(plugin: str, key: str) -> Number | None:
     number = BUILT_IN[plugin].rule.parameters.get(key) if plugin in BUILT_IN else None
     return number if isinstance(number, Number) else None
-
-
-def _whole(plugin: str, key: str, start: float) -> bool:
-    rule = _rule(plugin, key)
-    return rule.whole if rule else isinstance(start, int)
 
 
 def _read(path: str, text: str, values: dict[str, Any]) -> Range:
@@ -136,14 +131,15 @@ def _read(path: str, text: str, values: dict[str, Any]) -> Range:
     high_text, _, scale = rest.partition(":")
     try:
         low, high = float(low_text), float(high_text)
-    except ValueError as error:
-        problem = f"{text!r} is no range"
-        raise InputError(Problem(place, problem, SYNTAX)) from error
-    if scale not in ("", "log", "linear") or not (low < high < float("inf")):
+        sound = scale in ("", "log", "linear") and low < high < float("inf")
+    except ValueError:
+        sound = False
+    if not sound:
         raise InputError(Problem(place, f"{text!r} is no range", SYNTAX))
     found = Range(low, high, log=scale == "log")
-    for problem, remedy in _faults(path, found, values[path]):
-        raise InputError(Problem(place, problem, remedy))
+    faults = [Problem(place, *fault) for fault in _faults(path, found, values[path])]
+    if faults:
+        raise InputError(faults[0])
     return found
 
 
@@ -167,28 +163,42 @@ def _faults(path: str, found: Range, start: float) -> Iterator[tuple[str, str]]:
         yield problem, f"widen it, or begin elsewhere with --set {path}={found.low:g}"
 
 
+def valued(strategy: Strategy, values: Mapping[str, float], name: str = "") -> Strategy:
+    """A strategy with some of its plugins' parameters set, and perhaps another name."""
+    plugins = {plugin: dict(said) for plugin, said in strategy.plugins.items()}
+    for path, value in values.items():
+        plugin, _, key = path.partition(".")
+        plugins[plugin][key] = value
+    return strategy.model_copy(update={"plugins": plugins, "name": name or strategy.name})
+
+
 @dataclass(frozen=True, slots=True)
-class Leg:
+class TrialRun:
     """One of the runs that every trial consists of.
 
     Attributes:
         opened: Its scenario.
         seed: Its seed.
-        goal: By what it is judged.
-        moments: When it is looked at; at the last of them, its end, it has its value.
-        begun: Moments of the legs before it.
+        goal: What is to be large.
+        moments: When it is evaluated.
+        offset: Moments of the runs before it.
     """
 
     opened: OpenedScenario
     seed: int
     goal: Goal
     moments: tuple[Moment, ...]
-    begun: int
+    offset: int
 
     @property
     def scenario(self) -> str:
         """Name of its scenario."""
         return self.opened.scenario.name
+
+    @property
+    def end(self) -> Moment:
+        """The last moment, whose value is the run's."""
+        return self.moments[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,26 +245,32 @@ class Plan:
         """How many runs all trials have, if none is pruned."""
         return self.trials * self.seeds * len(self.scenarios)
 
-    def legs(self) -> tuple[Leg, ...]:
+    def trial_runs(self) -> tuple[TrialRun, ...]:
         """The runs of a trial in order: scenario by scenario, and for each seed by seed."""
-        found: list[Leg] = []
-        begun = 0
+        found: list[TrialRun] = []
+        offset = 0
         for opened in self.scenarios:
             goal = Goal.of(opened.arrivals, self.metric)
-            looked_at = tuple(moments(opened.arrivals))
+            evaluated = tuple(moments(opened.arrivals))
             for seed in range(self.seeds):
-                found.append(Leg(opened, seed, goal, looked_at, begun))
-                begun += len(looked_at)
+                found.append(TrialRun(opened, seed, goal, evaluated, offset))
+                offset += len(evaluated)
         return tuple(found)
 
-    def task(self, name: str, values: Mapping[str, float], leg: Leg, judge: Judge) -> Task:
-        """One run of a trial."""
+    def task(
+        self,
+        name: str,
+        values: Mapping[str, float],
+        run: TrialRun,
+        least: Mapping[Moment, float] | None = None,
+    ) -> Task:
+        """One run of a trial, which ends where its goal is below ``least``."""
         strategy = valued(self.strategy, values, name)
-        options = {**self.options, "observers": (judge,)}
+        options = {**self.options, "observers": (Pruner(run.goal, least or {}),)}
         # Protocols look at test items, and a search must not.
-        scenario = leg.opened.scenario.model_copy(update={"protocols": ()})
-        opened = replace(leg.opened, scenario=scenario, scored={})
-        return Task(Specification(opened, strategy, leg.seed), self.folder / "trials", options)
+        scenario = run.opened.scenario.model_copy(update={"protocols": ()})
+        opened = replace(run.opened, scenario=scenario, scored={})
+        return Task(Specification(opened, strategy, run.seed), self.folder / "trials", options)
 
     def identity(self) -> dict[str, Any]:
         """All that the search's numbers follow from, save how many trials there are."""
@@ -274,7 +290,7 @@ class Plan:
         return {**found, "searched": ranges, **own}
 
     def check(self) -> None:
-        """See whether there is something to be measured on each scenario.
+        """Check that there is something to measure on each scenario.
 
         Raises:
             InputError: With a problem for each lack.
@@ -292,4 +308,4 @@ class Plan:
             yield Problem(place, problem, "tune on one in which a modality arrives")
         if opened.card.items[1] < 1:
             problem = f"dataset '{opened.card.name}' has no validation items"
-            yield Problem(place, problem, "tuning looks at no others: split some off")
+            yield Problem(place, problem, "tuning uses no others: split some off")

@@ -1,4 +1,4 @@
-"""What a search tries next, from what its trials came to until then; keeps nothing."""
+"""The values that a search tries next, as a function of its trials until then."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from continual_mm.runs.tuning.plan import Searched
 SPREAD = 4
 """Trials before a model of the others chooses, the strategy's own values among them.
 
-Optuna's usual sampler, TPE, rolls dice for its first ten trials, which is all that a search of 8
+Optuna's usual sampler, TPE, draws its first ten trials at random, which is all that a search of 8
 has. On curves with one peak (round, lopsided or flat on top; 1, 2 and 3 parameters, each of less
 influence than the one before; noise of 0.02 of the peak) the best of 8 trials is this far below the
-peak on average: dice 0.02, 0.17, 0.23; even spread 0.01, 0.08, 0.19; from the fifth trial on TPE
+peak on average: random 0.02, 0.17, 0.23; even spread 0.01, 0.08, 0.19; from the fifth trial on TPE
 0.02, 0.06, 0.16, or a Gaussian process 0.003, 0.03, 0.09. The order is the same with noise of 0.1,
 and three trials of spread do as well as four."""
 
 CLOSE = 0.01
-"""Part of every range within which two trials are as good as the same. A run comes to the same bits
-each time, so that a repetition would tell nothing."""
+"""Part of every range within which two trials are as good as the same. Runs are
+deterministic, so a repetition would add nothing."""
 
 Values = Mapping[str, float]
 
@@ -38,7 +38,7 @@ def proposal(
     """The values of the next trial.
 
     The first are the strategy's own. Some spread evenly from there, the same for every seed; then
-    a Gaussian process is asked where the largest improvement is to be expected. Where it repeats
+    a Gaussian process proposes where it expects the largest improvement. Where it repeats
     an earlier trial, the spread goes on instead.
 
     Args:
@@ -46,7 +46,7 @@ def proposal(
         ended: Values and score of earlier trials; no score if one was pruned or diverged, which
             counts as if it were the worst.
         under_way: Values of trials that are not decided yet.
-        seed: Of this trial's dice.
+        seed: Of this trial's sampler.
 
     Returns:
         ``plugin.parameter`` -> value in its range.
@@ -60,8 +60,8 @@ def proposal(
     )
     ranges = {str(one): _distribution(one) for one in searched}
     for values, score in ended:
-        told = min(finished) if score is None else score
-        scratch.add_trial(create_trial(params=dict(values), distributions=ranges, value=told))
+        value = min(finished) if score is None else score
+        scratch.add_trial(create_trial(params=dict(values), distributions=ranges, value=value))
     for values in under_way:
         scratch.add_trial(
             create_trial(state=TrialState.RUNNING, params=dict(values), distributions=ranges)

@@ -1,28 +1,23 @@
 """What tuning found: as a table, as JSON, and as a strategy file."""
 
-import json
-import re
-import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from continual_mm.definitions.reading import BOUNDS, read_strategy
+import tomlkit
+from tomlkit.items import Table
+
+from continual_mm.definitions.reading import BOUNDS
 from continual_mm.definitions.scenario import Strategy
-from continual_mm.plugins.registry import rules
 from continual_mm.runs.tuning.goal import SPLIT
+from continual_mm.runs.tuning.plan import valued
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write
 
 TUNED = "# Tuned on "
 """How the line begins that says where values come from; a newer one replaces it."""
-
-_TABLE = re.compile(r"\s*\[\s*(?P<name>[\w-]+)\s*\]\s*(#.*)?")
-_KEY = re.compile(r"\s*(?P<key>[\w-]+)\s*=\s*(?P<number>[-+.\w]+(?=\s*(#|$)))?")
-
-Tables = Mapping[str, Mapping[str, Any]]
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -39,51 +34,34 @@ def check_target(path: Path, *, force: bool) -> None:
 
 
 def rewritten(text: str, strategy: Strategy) -> str:
-    r"""A strategy in the words of the file that it had: its numbers change, all else is kept.
+    r"""The text of a strategy's file with other values of its plugins; comments are kept.
 
-    The line on an earlier tuning is left out. Where numbers alone do not make the file that
-    strategy, or a number is not on a line of its own, it is written from scratch.
+    The line on an earlier tuning is left out.
 
     >>> ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 2.5}})
     >>> print(rewritten("[ewc]  # By hand.\nweight = 1.0  # Held.\n", ewc), end="")
     [ewc]  # By hand.
     weight = 2.5  # Held.
     """
-    lines = [line for line in text.splitlines() if not line.startswith(TUNED)]
-    kept = "\n".join(_renumbered(lines, _tables(strategy))) + "\n"
-    return kept if _says(kept, strategy) else as_toml(strategy)
+    lines = text.splitlines(keepends=True)
+    document = tomlkit.parse("".join(line for line in lines if not line.startswith(TUNED)))
+    for name, values in _tables(strategy).items():
+        table = document.setdefault(name, tomlkit.table())
+        for key, value in values.items():
+            _set(table, key, value)
+    return tomlkit.dumps(document)
 
 
-def _renumbered(lines: Sequence[str], tables: Tables) -> list[str]:
-    """Lines with the numbers of their tables; what a table lacks follows its last line."""
-    found: list[str] = []
-    last = 0
-    left: dict[str, Any] = {}
-    for line in lines:
-        if head := _TABLE.fullmatch(line):
-            found[last:last] = _assignments(left)
-            left = dict(tables.get(head["name"], {}))
-        said = _KEY.match(line)
-        value = left.pop(said["key"], None) if said else None
-        if said and said["number"] and value is not None:
-            begin, end = said.span("number")
-            found.append(f"{line[:begin]}{_toml(value)}{line[end:]}")
-        else:
-            found.append(line)
-        if line.strip() and not line.startswith("#"):
-            last = len(found)
-    found[last:last] = _assignments(left)
-    return found
-
-
-def _says(text: str, strategy: Strategy) -> bool:
-    """Whether a file with this text is that strategy."""
-    try:
-        document = tomllib.loads(text)
-        read = read_strategy(document, name=strategy.name, file="", rules=rules(document))
-    except (tomllib.TOMLDecodeError, InputError):
-        return False
-    return read == strategy
+def _set(table: Table, key: str, value: Any) -> None:
+    """Set a value; a new one follows the last, before comments on the next table."""
+    known = list(table)
+    if key in table:
+        if table[key] != value:
+            table[key] = value
+    elif known:
+        table.value._insert_after(known[-1], key, tomlkit.item(value))
+    else:
+        table.append(key, value)
 
 
 def as_toml(strategy: Strategy) -> str:
@@ -96,33 +74,13 @@ def as_toml(strategy: Strategy) -> str:
     weight = 1e-05
     <BLANKLINE>
     """
-    bounds = "".join(f"{key} = true\n" for key in BOUNDS if getattr(strategy, key))
-    parts = [f"description = {_toml(strategy.description)}\n{bounds}"]
-    for name, said in _tables(strategy).items():
-        parts.append("\n".join([f"[{_key(name)}]", *_assignments(said)]) + "\n")
-    return "\n".join(parts)
+    bounds = {key: True for key in BOUNDS if getattr(strategy, key)}
+    return tomlkit.dumps({"description": strategy.description, **bounds, **_tables(strategy)})
 
 
-def _tables(strategy: Strategy) -> Tables:
+def _tables(strategy: Strategy) -> dict[str, Mapping[str, Any]]:
     memory = {} if strategy.memory is None else {"memory": strategy.memory.model_dump()}
     return {**memory, **strategy.plugins}
-
-
-def _assignments(said: Mapping[str, Any]) -> list[str]:
-    return [f"{_key(key)} = {_toml(value)}" for key, value in said.items()]
-
-
-def _key(name: str) -> str:
-    bare = name.replace("_", "").replace("-", "")
-    return name if bare.isascii() and bare.isalnum() else _toml(name)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_key(key)} = {_toml(v)}' for key, v in value.items())} }}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else repr(value)
 
 
 State = Literal["finished", "pruned", "diverged"]
@@ -213,22 +171,13 @@ class Tuned:
             [
                 str(trial.number),
                 trial.state + (" (best)" if trial is self.best else ""),
-                _told(trial.value),
-                *(_told(trial.by_scenario.get(scenario)) for scenario in each),
+                _shown(trial.value),
+                *(_shown(trial.by_scenario.get(scenario)) for scenario in each),
                 *(f"{trial.values[name]:.4g}" for name in names),
                 trial.note,
             ]
             for trial in self.trials
         ]
-
-
-def valued(strategy: Strategy, values: Mapping[str, float], name: str = "") -> Strategy:
-    """A strategy with some of its plugins' parameters set, and perhaps another name."""
-    plugins = {plugin: dict(said) for plugin, said in strategy.plugins.items()}
-    for path, value in values.items():
-        plugin, _, key = path.partition(".")
-        plugins[plugin][key] = value
-    return strategy.model_copy(update={"plugins": plugins, "name": name or strategy.name})
 
 
 def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str = "") -> None:
@@ -238,7 +187,7 @@ def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str =
         tuned: The trials.
         path: Where to.
         force: Whether a file that is there may be replaced.
-        text: That of the strategy's own file, whose comments are kept.
+        text: That of the strategy's own file, whose comments are kept; empty if there is none.
 
     Raises:
         InputError: As :func:`~continual_mm.runs.tuning.result.check_target`; or if no trial was
@@ -247,7 +196,8 @@ def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str =
     check_target(path, force=force)
     if tuned.best is None:
         raise InputError(Problem(str(tuned.folder), "no trial was finished", "try more"))
-    strategy = rewritten(text, tuned.best_strategy)
+    best = tuned.best_strategy
+    strategy = rewritten(text, best) if text else as_toml(best)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{provenance(tuned, tuned.best)}\n{strategy}", encoding="utf-8")
 
@@ -265,5 +215,5 @@ def provenance(tuned: Tuned, best: Trial) -> str:
     )
 
 
-def _told(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"

@@ -1,40 +1,30 @@
 """What a trial is judged by, with values known by hand."""
 
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from continual_mm.definitions.arrivals import plan
-from continual_mm.definitions.modality import DatasetCard, Kind, Modality, Pair
-from continual_mm.definitions.scenario import Scenario, Stage, Training
+from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Evaluation, PairRanks
 from continual_mm.runs.history import Score
 from continual_mm.runs.listener import Halt, HaltedError
-from continual_mm.runs.tuning.goal import Goal, Judge, moments
+from continual_mm.runs.specification import OpenedScenario
+from continual_mm.runs.tuning.goal import Goal, Pruner, moments
 
-NAMES = ("video", "audio", "text")
-CARD = DatasetCard("mine", tuple(Modality(n, Kind.VECTOR, (4,)) for n in NAMES), (9, 3, 3), "")
-ARRIVALS = plan(
-    Scenario(
-        name="small",
-        training=Training(steps=10, evaluate_every=4),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",), steps=7),
-        ),
-    ),
-    CARD,
-)
-GOAL = Goal.of(ARRIVALS, "recall_at_1")
+
+@pytest.fixture(scope="module")
+def goal(small_scenario: Callable[..., OpenedScenario]) -> Goal:
+    return Goal.of(small_scenario("small", 10).arrivals, "mean_reciprocal_rank")
 
 
 def score(stage: int, step: int, pair: str, value: float, *, split: str = "validation") -> Score:
-    return Score(stage, step, True, split, pair, "there", 9, 0.1, value, 0.9, 0.9, 1.0, 0.9)
+    return Score(stage, step, True, split, pair, "there", 9, 0.1, 0.9, 0.9, 0.9, 1.0, value)
 
 
-def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs() -> None:
-    found = GOAL.values(
+def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs(goal: Goal) -> None:
+    found = goal.values(
         [
             score(1, 10, "audio-video", 0.2),
             score(1, 10, "audio-video", 0.4),
@@ -46,13 +36,16 @@ def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs() -> Non
     assert found == pytest.approx({(0, 10): 0.3, (1, 14): 0.375})
 
 
-def test_scores_on_test_items_are_not_looked_at() -> None:
+def test_scores_on_test_items_are_ignored(goal: Goal) -> None:
     tested = [score(1, 10, "audio-video", 0.2, split="test")]
-    assert GOAL.values(tested) == {}
+    assert goal.values(tested) == {}
 
 
-def test_moments_are_those_at_which_a_run_is_evaluated() -> None:
-    assert moments(ARRIVALS) == [(0, 4), (0, 8), (0, 10), (1, 14), (1, 17)]
+def test_moments_are_those_at_which_a_run_is_evaluated(
+    small_scenario: Callable[..., OpenedScenario],
+) -> None:
+    found = moments(small_scenario("small", 10, 4).arrivals)
+    assert found == [(0, 4), (0, 8), (0, 10), (1, 14), (1, 17)]
 
 
 def evaluation(split: str, rank: float) -> Evaluation:
@@ -63,18 +56,18 @@ def evaluation(split: str, rank: float) -> Evaluation:
     return Evaluation(stage=0, step=10, final=True, split=split, pairs=(found,))
 
 
-def test_a_judge_ends_a_run_below_the_least_value_on_validation_items_only() -> None:
-    judge = Judge(Goal.of(ARRIVALS, "mean_reciprocal_rank"), {(0, 10): 0.5})
-    judge(evaluation("validation", 1.0), None)
-    judge(evaluation("test", 2.0), None)
+def test_a_run_ends_below_the_least_value_on_validation_items_only(goal: Goal) -> None:
+    prune = Pruner(goal, {(0, 10): 0.5})
+    prune(evaluation("validation", 1.0), None)
+    prune(evaluation("test", 2.0), None)
     with pytest.raises(HaltedError, match=r"in stage 1, at step 10: 0\.3333") as caught:
-        judge(evaluation("validation", 2.0), None)
+        prune(evaluation("validation", 2.0), None)
     assert caught.value.halt == Halt((0, 10), pytest.approx(1 / 3))
 
 
-def test_judge_and_verdict_go_from_process_to_process() -> None:
-    judge = Judge(GOAL, {(0, 10): 0.5})
-    assert pickle.loads(pickle.dumps(judge)) == judge
+def test_pruners_and_what_they_raise_go_from_process_to_process(goal: Goal) -> None:
+    pruner = Pruner(goal, {(0, 10): 0.5})
+    assert pickle.loads(pickle.dumps(pruner)) == pruner
     error = HaltedError(Halt((0, 10), 0.25), 0.5)
     back = pickle.loads(pickle.dumps(error))
     assert (back.halt, str(back)) == (error.halt, str(error))

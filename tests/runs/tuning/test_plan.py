@@ -1,11 +1,16 @@
-"""Which parameters are searched, and where."""
+"""Which parameters are searched and where, and the runs of a search."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from continual_mm.definitions.rules import Number, Range
 from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.plugins.registry import BUILT_IN, defaults
-from continual_mm.runs.tuning.plan import searched
+from continual_mm.runs.specification import OpenedScenario
+from continual_mm.runs.tuning.plan import Plan, searched
 from continual_mm.system.errors import InputError
 
 
@@ -94,3 +99,63 @@ def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option: str, tol
 def test_a_strategy_without_numbers_is_refused() -> None:
     with pytest.raises(InputError, match="no number to search"):
         searched(strategy(freeze={}))
+
+
+Scenarios = tuple[OpenedScenario, OpenedScenario]
+
+
+@pytest.fixture
+def scenarios(small_scenario: Callable[..., OpenedScenario]) -> Scenarios:
+    return small_scenario("one", 10, 4), small_scenario("other", 5)
+
+
+def plan(*scenarios: OpenedScenario) -> Plan:
+    ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 10.0}})
+    return Plan(scenarios, ewc, searched(ewc), Path("tuning"), trials=8, seeds=2)
+
+
+def test_runs_come_scenario_by_scenario_and_seed_by_seed(scenarios: Scenarios) -> None:
+    one, other = scenarios
+    runs = plan(one, other).trial_runs()
+    assert [(run.scenario, run.seed) for run in runs] == [
+        *(("one", 0), ("one", 1)),
+        *(("other", 0), ("other", 1)),
+    ]
+    assert runs[0].moments == ((0, 4), (0, 8), (0, 10), (1, 14), (1, 17))
+    assert runs[2].moments == ((0, 5), (1, 7))
+    assert [run.offset for run in runs] == [0, 5, 10, 12]
+    assert plan(one, other).runs == 8 * 2 * 2
+
+
+def test_a_search_on_one_scenario_lies_in_its_folder(scenarios: Scenarios) -> None:
+    alone = plan(scenarios[0])
+    assert alone.folder == Path("tuning/one/ewc")
+    known = alone.identity()
+    assert known["scenario"]["name"] == "one"
+    assert known["data"]["fingerprint"] == "print"
+    assert known.keys() == {
+        *("scenario", "strategy", "data", "seed"),
+        *("searched", "seeds", "metric", "pruning"),
+    }
+
+
+def test_a_search_on_several_scenarios_lies_under_all_their_names(scenarios: Scenarios) -> None:
+    one, other = scenarios
+    both = plan(one, other)
+    assert both.folder == Path("tuning/one+other/ewc")
+    known = both.identity()
+    assert known["scenario"]["other"]["training"]["steps"] == 5
+    assert known["data"].keys() == {"one", "other"}
+    stages = other.scenario.model_copy(update={"name": "longer"})
+    longer = plan(one, replace(other, scenario=stages)).identity()
+    assert longer != known
+
+
+def test_a_scenario_without_validation_items_is_refused(scenarios: Scenarios) -> None:
+    one, other = scenarios
+    empty = replace(other, card=replace(other.card, items=(9, 0, 3)))
+    with pytest.raises(InputError) as caught:
+        plan(one, empty).check()
+    (problem,) = caught.value.problems
+    assert problem.place == "scenario 'other'"
+    assert "no validation items" in problem.message

@@ -42,7 +42,7 @@ def test_one_parameter_steps_on_by_the_golden_ratio_of_its_range() -> None:
 
 def test_points_of_a_spread_leave_no_large_gap() -> None:
     # Steinhaus: gaps between n multiples of an angle have at most three lengths; for the golden
-    # ratio the longest stays below golden ** 2 / n * sqrt(5), where dice leave about log(n) / n.
+    # ratio the longest stays below golden ** 2 / n * sqrt(5), where random points leave about log(n) / n.
     for count in (5, 8, 13, 21):
         places = sorted(spread((SHARE,), number)["warmup.share"] for number in range(count))
         gaps = np.diff([*places, places[0] + 1])
@@ -62,17 +62,17 @@ def peak(values: dict[str, float]) -> float:
     )
 
 
-def test_eight_trials_of_two_parameters_find_the_peak_that_dice_miss() -> None:
+def test_eight_trials_of_two_parameters_find_the_peak_that_random_ones_miss() -> None:
     assert max(tried(peak, (WEIGHT, SHARE), 8)) > 0.97
     rng = np.random.default_rng(0)
-    rolled = [
+    random = [
         max(
             peak({"ewc.weight": 10 ** rng.uniform(-1, 3), "warmup.share": rng.uniform()})
             for _ in range(8)
         )
         for _ in range(200)
     ]
-    assert np.mean(rolled) < 0.85
+    assert np.mean(random) < 0.85
 
 
 def test_the_same_seed_proposes_the_same() -> None:
@@ -85,7 +85,7 @@ def test_the_same_seed_proposes_the_same() -> None:
 
 
 def test_values_that_diverged_are_avoided_like_the_worst() -> None:
-    # The score rises with the weight until it diverges: nobody goes back to where it did.
+    # The score rises with the weight until it diverges: values near there are not tried again.
     ended: list[tuple[dict[str, float], float | None]] = []
     for number in range(10):
         values = proposal((WEIGHT,), ended, seed=number)

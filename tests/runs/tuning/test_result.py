@@ -9,7 +9,8 @@ from continual_mm.definitions.reading import read_strategy
 from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.opening import open_strategy
-from continual_mm.runs.tuning.result import TUNED, as_toml, rewritten, valued
+from continual_mm.runs.tuning.plan import valued
+from continual_mm.runs.tuning.result import TUNED, as_toml, rewritten
 
 TEXT = """\
 # Tuned on elsewhere: best of 3 trials.
@@ -44,20 +45,19 @@ def test_numbers_change_and_comments_stay() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "transport = { weight = 3.0 }\ninterpolate.towards_old = 0.3\n",
-        TEXT.replace("[memory]", '[ "memory" ]'),
-        TEXT.replace("[interpolate]\ntowards_old = 0.3\n", ""),
-    ],
-)
-def test_what_cannot_be_kept_is_written_from_scratch(text: str) -> None:
-    tuned = valued(MINE, {"transport.weight": 0.25}).model_copy(
-        update={"memory": MemorySettings(items=9)}
+def test_what_the_file_lacks_is_added() -> None:
+    text = TEXT.replace("[interpolate]\ntowards_old = 0.3\n", "").replace(
+        "[memory]", '[ "memory" ]'
     )
-    assert rewritten(text, tuned) == as_toml(tuned)
+    kept = rewritten(text, MINE)
+    assert "# About a tenth." in kept
+    assert tomllib.loads(kept) == tomllib.loads(TEXT)
+
+
+def test_tables_in_other_forms_are_kept() -> None:
+    text = "memory.items = 128\ntransport = { weight = 3.0 }\ninterpolate.towards_old = 0.3\n"
+    plain = MINE.model_copy(update={"description": ""})
+    assert rewritten(text, valued(plain, {"transport.weight": 0.25})) == text.replace("3.0", "0.25")
 
 
 @pytest.mark.parametrize("entry", catalog.shipped("strategies"), ids=lambda entry: entry.name)
