@@ -42,7 +42,7 @@ def test_one_parameter_steps_on_by_the_golden_ratio_of_its_range() -> None:
 
 def test_points_of_a_spread_leave_no_large_gap() -> None:
     # Steinhaus: gaps between n multiples of an angle have at most three lengths; for the golden
-    # ratio the longest stays below golden ** 2 / n * sqrt(5), where random points leave about log(n) / n.
+    # ratio the longest stays below golden ** 2 / n * sqrt(5); random points leave about log(n) / n.
     for count in (5, 8, 13, 21):
         places = sorted(spread((SHARE,), number)["warmup.share"] for number in range(count))
         gaps = np.diff([*places, places[0] + 1])
