@@ -241,6 +241,15 @@ def test_every_module_has_a_room_and_every_room_is_there() -> None:
     assert drawn == {each.as_posix() for each in modules if each.name != "__init__"}
 
 
+def test_the_three_walks_name_what_there_is() -> None:
+    walks = section(CONTRIBUTING, "The house").split("### Three walks")[1].split("### ")[0]
+    names = [name for name in re.findall(r"`([a-z_.]+\.\w+)`", walks) if "/" not in name]
+    assert len(names) > 30
+    for name in names:
+        if name != "scores.json":
+            assert resolve_name(f"continual_mm.{name}"), name
+
+
 def test_pins_are_names_and_versions_and_cover_every_direct_dependency() -> None:
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     matches = [re.fullmatch(r"([a-z0-9-]+)==([\w.]+)( ; .+)?", pin) for pin in pins]
