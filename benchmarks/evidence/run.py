@@ -22,8 +22,8 @@ from continual_mm.comparison.collect import differing
 from continual_mm.comparison.export import add, exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder
-from continual_mm.runs.listener import Listener
 from continual_mm.runs.parallel import Outcome, Task, run_many
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.specification import Specification
 from continual_mm.system.errors import InputError
 
@@ -75,16 +75,16 @@ class Results:
         self._written = time.monotonic()
 
 
-class Audience(RunProgress):
+class Reporter(RunProgress):
     """Shows how runs go on, and hands those that end to the results."""
 
     def __init__(self, runs: int, results: Results) -> None:
         super().__init__(runs)
         self._results = results
 
-    def listener(self, run: str) -> Listener:
+    def run_reporter(self, run: str) -> RunReporter:
         """Listen as the display does, and to the end."""
-        return _UntilTheEnd(super().listener(run), Path(run), self._results)
+        return _UntilTheEnd(super().run_reporter(run), Path(run), self._results)
 
     def skips(self, run: str) -> None:
         """A run was finished when the process that had to export it was stopped."""
@@ -92,10 +92,10 @@ class Audience(RunProgress):
         self._results.add(Path(run))
 
 
-class _UntilTheEnd(Listener):
+class _UntilTheEnd(RunReporter):
     """Passes on what is heard; at the end the results get the run."""
 
-    def __init__(self, display: Listener, folder: Path, results: Results) -> None:
+    def __init__(self, display: RunReporter, folder: Path, results: Results) -> None:
         self._display = display
         self._folder = folder
         self._results = results
@@ -170,8 +170,8 @@ def forget(tasks: Sequence[Task], planned: Sequence[Specification]) -> None:
 def train(tasks: Sequence[Task], results: Results, jobs: int) -> list[Outcome]:
     """Train, and add what is finished to the results, whatever ends it."""
     try:
-        with Audience(len(tasks), results) as audience:
-            return run_many(tasks, jobs=jobs, threads=1, audience=audience)
+        with Reporter(len(tasks), results) as reporter:
+            return run_many(tasks, jobs=jobs, threads=1, reporter=reporter)
     finally:
         results.write()
 

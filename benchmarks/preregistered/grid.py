@@ -185,7 +185,7 @@ def trainer(
             for candidate, weight, seed in wanted
         ]
         with RunProgress(len(tasks)) as progress:
-            outcomes = run_many(tasks, jobs=place.jobs, threads=1, audience=progress)
+            outcomes = run_many(tasks, jobs=place.jobs, threads=1, reporter=progress)
         failed = [f"{o.folder}: {o.error}" for o in outcomes if o.error and not o.diverged]
         if failed:
             raise IncompleteError("; ".join(failed))

@@ -20,7 +20,7 @@ from rich.progress import (
 
 from continual_mm.cli.terminal import err
 from continual_mm.preparation.extraction.listener import ExtractionListener
-from continual_mm.runs.listener import Audience, Listener
+from continual_mm.runs.reporter import Reporter, RunReporter
 
 _Thing = TypeVar("_Thing")
 
@@ -53,7 +53,7 @@ def _shown(console: Console, *columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-class RunProgress(Audience):
+class RunProgress(Reporter):
     """One display for many runs: a bar for each in progress, and one for all of them.
 
     Args:
@@ -86,7 +86,7 @@ class RunProgress(Audience):
         where = f"; up to {processes} runs at the same time" if processes else ""
         self._console.print(f"loading torch and the data ...{where}", style="dim")
 
-    def listener(self, run: str) -> Listener:
+    def run_reporter(self, run: str) -> RunReporter:
         """A bar for a run, once it begins."""
         return _RunBar(self, self._named(run))
 
@@ -140,7 +140,7 @@ class RunProgress(Audience):
         return self._names.setdefault(run, f"[{len(self._names) + 1}/{self._runs}] {run}")
 
 
-class _RunBar(Listener):
+class _RunBar(RunReporter):
     """The bar and the lines of one run."""
 
     def __init__(self, progress: RunProgress, name: str) -> None:

@@ -108,7 +108,7 @@ def _train(tasks: Sequence[Any], jobs: int, threads: int | None) -> "Sequence[Ou
     from continual_mm.runs.parallel import run_many
 
     with RunProgress(len(tasks)) as progress:
-        outcomes: Sequence[Outcome] = run_many(tasks, jobs=jobs, threads=threads, audience=progress)
+        outcomes: Sequence[Outcome] = run_many(tasks, jobs=jobs, threads=threads, reporter=progress)
     return outcomes
 
 

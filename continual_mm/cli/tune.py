@@ -79,7 +79,7 @@ def tune(
     own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
     plan = Plan(tuple(opened), chosen, searched(chosen, search), **own, options=options)
     with RunProgress(plan.runs) as progress:
-        found, failed = tuning.tune(plan, jobs=jobs, threads=threads, audience=progress)
+        found, failed = tuning.tune(plan, jobs=jobs, threads=threads, reporter=progress)
     _show_tuned(found)
     if write is not None and not failed:
         result.write_strategy(found, write, force=force, text=text)

@@ -12,20 +12,20 @@ import torch
 from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.runs.listener import Listener
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.session import Session
 
 
 class StepCounter(BaseSGDPlugin[Any]):
-    """Reports every optimiser step to a listener."""
+    """Reports every optimiser step."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, run_reporter: RunReporter) -> None:
         super().__init__()
-        self._listener = listener
+        self._run_reporter = run_reporter
 
     def after_training_iteration(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """A step was made."""
-        self._listener.steps(1)
+        self._run_reporter.steps(1)
 
 
 class MemoryMeter(BaseSGDPlugin[Any]):

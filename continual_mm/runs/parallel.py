@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 from continual_mm.plugins.registry import missing
 from continual_mm.runs.folder import RunFolder, note_failure, remove_failure
-from continual_mm.runs.listener import Audience, Halt, Listener
+from continual_mm.runs.reporter import Halt, Reporter, RunReporter
 from continual_mm.runs.specification import Specification
 from continual_mm.runs.status import is_finished
 from continual_mm.system.errors import InputError, Problem
@@ -67,7 +68,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a method of the :class:`~continual_mm.runs.listener.Listener` of a run."""
+    """A call of a method of the :class:`~continual_mm.runs.reporter.RunReporter` of a run."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -78,7 +79,8 @@ def run_many(
     *,
     jobs: int = 1,
     threads: int | None = None,
-    audience: Audience | None = None,
+    reporter: Reporter | None = None,
+    audience: Reporter | None = None,
 ) -> list[Outcome]:
     """Do runs; one that fails is reported and does not stop the others.
 
@@ -96,7 +98,8 @@ def run_many(
         threads: CPU threads of each run. The same number gives the same bits, whatever the jobs.
             If left out, torch decides where there is one job; else each has its share of the
             cores, at most ``OMP_NUM_THREADS``.
-        audience: Receives the progress, in this process.
+        reporter: Receives the progress, in this process.
+        audience: Deprecated, the former name of ``reporter``.
 
     Returns:
         How each run stands, in the order of the tasks.
@@ -106,19 +109,21 @@ def run_many(
             definition's run, or a strategy needs a package that is not installed. Later, if a
             dataset cannot be used.
     """
-    tasks, audience = list(tasks), audience or Audience()
+    if audience is not None:
+        warn("run_many(audience=...) is now reporter=...", DeprecationWarning, stacklevel=2)
+    tasks, reporter = list(tasks), reporter or audience or Reporter()
     _check(tasks)
     outcomes: dict[Path, Outcome] = {}
-    waiting = _unfinished(tasks, outcomes, audience)
+    waiting = _unfinished(tasks, outcomes, reporter)
     if jobs == 1:
-        ended = _in_turn(waiting, threads, audience)
+        ended = _in_turn(waiting, threads, reporter)
     else:
-        ended = _at_once(waiting, jobs, threads or share_of_cores(jobs), audience)
+        ended = _at_once(waiting, jobs, threads or share_of_cores(jobs), reporter)
     for outcome in ended:
         outcomes[outcome.folder] = outcome
         if outcome.error:
             note_failure(outcome.folder, outcome.error)
-            report = audience.halts if outcome.halted else audience.fails
+            report = reporter.halts if outcome.halted else reporter.fails
             report(str(outcome.folder), outcome.error)
     return [outcomes[task.folder] for task in tasks]
 
@@ -146,38 +151,38 @@ def _check(tasks: Sequence[Task]) -> None:
 
 
 def _unfinished(
-    tasks: Sequence[Task], outcomes: dict[Path, Outcome], audience: Audience
+    tasks: Sequence[Task], outcomes: dict[Path, Outcome], reporter: Reporter
 ) -> Iterator[Task]:
     """Tasks one by one, those left out that are finished by then; these have an outcome."""
     for task in tasks:
         if is_finished(task.folder):
-            audience.skips(str(task))
+            reporter.skips(str(task))
             outcomes[task.folder] = Outcome(task.folder, skipped=True)
         else:
             remove_failure(task.folder)
             yield task
 
 
-def _in_turn(tasks: Iterator[Task], threads: int | None, audience: Audience) -> Iterator[Outcome]:
+def _in_turn(tasks: Iterator[Task], threads: int | None, reporter: Reporter) -> Iterator[Outcome]:
     trainer = None
     for task in tasks:
         if trainer is None:
-            audience.prepares(0)
+            reporter.prepares(0)
             trainer = import_module(WORKER).Trainer(threads)
-        yield trainer.train(task, audience.listener(str(task)))
+        yield trainer.train(task, reporter.run_reporter(str(task)))
 
 
 def _at_once(
-    tasks: Iterator[Task], jobs: int, threads: int, audience: Audience
+    tasks: Iterator[Task], jobs: int, threads: int, reporter: Reporter
 ) -> Iterator[Outcome]:
-    listeners: dict[Path, Listener] = {}
+    run_reporters: dict[Path, RunReporter] = {}
 
     def next_task() -> Task | None:
         task = next(tasks, None)
         if task is not None:
-            if not listeners:
-                audience.prepares(jobs)
-            listeners[task.folder] = audience.listener(str(task))
+            if not run_reporters:
+                reporter.prepares(jobs)
+            run_reporters[task.folder] = reporter.run_reporter(str(task))
         return task
 
     worker = Worker(f"{WORKER}:trainer", (threads,))
@@ -185,7 +190,7 @@ def _at_once(
         for task, event in pool.run(next_task):
             if isinstance(event, Progress):
                 call: Call = event.value
-                getattr(listeners[task.folder], call.method)(*call.arguments)
+                getattr(run_reporters[task.folder], call.method)(*call.arguments)
             elif isinstance(event, Died):
                 yield Outcome(task.folder, event.reason)
             else:

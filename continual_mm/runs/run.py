@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import nn
@@ -20,8 +21,8 @@ from continual_mm.runs.board.pages import settings
 from continual_mm.runs.board.timetable import Timetable
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import History
-from continual_mm.runs.listener import Listener
 from continual_mm.runs.meters import MemoryMeter, StepCounter, Stopwatch, cost
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.resuming import Checkpointer, Progress, progress_of
 from continual_mm.runs.session import NO_MODULES, Session, open_session
 from continual_mm.runs.specification import Specification, opened
@@ -159,6 +160,9 @@ def run(
             definition's run, or another process is at work in it.
         NotFiniteError: If a number became NaN or infinite; the last checkpoint is kept.
     """
+    if "listener" in options:
+        warn("run(listener=...) is now run(reporter=...)", DeprecationWarning, stacklevel=2)
+        options["reporter"] = options.pop("listener")
     scored = load_scored(scenario, dataset, scored)
     specification = Specification(
         opened(scenario, dataset.card, _cards(scored)),
@@ -180,7 +184,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
     checkpoint_every: int = CHECKPOINT_EVERY,
     workers: int = 0,
     board: bool = True,
-    listener: Listener | None = None,
+    reporter: RunReporter | None = None,
     observers: Sequence[Observer] = (),
 ) -> History:
     """Train what is specified into its folder below ``out``, or resume it; see :func:`run`.
@@ -196,11 +200,11 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
             ends only.
         workers: Threads that fetch batches ahead.
         board: Whether TensorBoard's files are written.
-        listener: Receives the progress.
+        reporter: Receives the progress.
         observers: Called with each evaluation. An exception of theirs ends the run, which can be
             resumed.
     """
-    listener = listener or Listener()
+    reporter = reporter or RunReporter()
     folder = RunFolder(out / specification.path)
     plugins = build(specification.strategy)
     chosen = choose_device(device)
@@ -216,13 +220,13 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
             device=chosen,
             towers=towers,
             scored=scored,
-            watchers=watchers(page, observers, [StepCounter(listener), stopwatch, meter]),
+            watchers=watchers(page, observers, [StepCounter(reporter), stopwatch, meter]),
             workers=workers,
         )
         if page is not None:
             page.follow(session.history)
         checkpointer = Checkpointer(folder, session, specification, every=checkpoint_every)
-        _train_stages(session, checkpointer, progress, listener, page, str(folder.path))
+        _train_stages(session, checkpointer, progress, reporter, page, str(folder.path))
         if not folder.finished:
             if page is not None:
                 shown = settings(
@@ -231,7 +235,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
                 page.run_ends(session.history, shown, session.learner.clock.train_iterations)
             spent = checkpointer.seconds
             folder.write_cost(cost(session, spent, chosen, stopwatch=stopwatch, memory=meter))
-    listener.ends(checkpointer.seconds)
+    reporter.ends(checkpointer.seconds)
     session.history.space.eval()
     return session.history
 
@@ -255,7 +259,7 @@ def _train_stages(
     session: Session,
     checkpointer: Checkpointer,
     progress: Progress,
-    listener: Listener,
+    reporter: RunReporter,
     page: Board | None,
     name: str,
 ) -> None:
@@ -263,9 +267,9 @@ def _train_stages(
     done, restore = checkpointer.resume(progress)
     streams = session.benchmark.train
     left = sum(streams[stage].training.steps for stage in range(done, session.stages))
-    listener.begins(name, session.stages, left - progress.step)
+    reporter.begins(name, session.stages, left - progress.step)
     if progress.stage or progress.step:
-        listener.resumes(progress.stage, progress.step)
+        reporter.resumes(progress.stage, progress.step)
     step = progress.step
     for stage in range(done, session.stages):
         session.learn(stage, step=step, restore=restore)
@@ -274,7 +278,7 @@ def _train_stages(
         if page is not None:
             page.stage_ends(session.history, session.learner.clock.train_iterations)
         number = session.learner.stage + 1
-        listener.scored(number, _recalls(session.history, number))
+        reporter.scored(number, _recalls(session.history, number))
 
 
 def _recalls(history: History, stage: int) -> dict[str, float]:

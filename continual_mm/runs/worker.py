@@ -12,8 +12,8 @@ from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.protocols import Scored, load_scored
-from continual_mm.runs.listener import HaltedError, Listener
 from continual_mm.runs.parallel import Call, Outcome, Task
+from continual_mm.runs.reporter import HaltedError, RunReporter
 from continual_mm.runs.run import run_specified
 from continual_mm.system.errors import InputError
 
@@ -39,7 +39,7 @@ class Trainer:
         self._datasets: dict[_Key, Dataset] = {}
         self._scored: dict[tuple[_Key, tuple[Protocol, ...]], Scored] = {}
 
-    def train(self, task: Task, listener: Listener) -> Outcome:
+    def train(self, task: Task, run_reporter: RunReporter) -> Outcome:
         """Train one run.
 
         Raises:
@@ -49,7 +49,7 @@ class Trainer:
         given = task.specification, dataset, task.out
         try:
             with _torch_threads(self._threads):
-                run_specified(*given, scored=scored, listener=listener, **task.options)
+                run_specified(*given, scored=scored, reporter=run_reporter, **task.options)
         except InputError as error:
             return Outcome(task.folder, "; ".join(map(str, error.problems)), refused=True)
         except HaltedError as error:
@@ -93,7 +93,7 @@ def trainer(threads: int) -> Callable[[Task, Callable[[Call], None]], Outcome]:
     return lambda task, report: made.train(task, Forwarder(report))
 
 
-class Forwarder(Listener):
+class Forwarder(RunReporter):
     """Reports calls of its methods to another process, steps a few times a second.
 
     Args:

@@ -14,11 +14,11 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
 ) -> None:
     with RunProgress(4) as progress:
         progress.prepares(0)
-        naive = progress.listener("runs/a/naive/seed-0")
+        naive = progress.run_reporter("runs/a/naive/seed-0")
         naive.begins("runs/a/naive/seed-0", stages=2, steps=20)
         naive.steps(10)
         naive.scored(1, {})
-        replay = progress.listener("runs/a/replay/seed-0")
+        replay = progress.run_reporter("runs/a/replay/seed-0")
         replay.begins("runs/a/replay/seed-0", stages=2, steps=10)
         naive.steps(10)
         replay.resumes(1, 5)
@@ -26,7 +26,7 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
         naive.ends(1.0)
         progress.skips("runs/a/ewc/seed-0")
         progress.fails("runs/a/replay/seed-0", "no space left")
-        last = progress.listener("runs/a/joint/seed-0")
+        last = progress.run_reporter("runs/a/joint/seed-0")
         last.begins("runs/a/joint/seed-0", stages=2, steps=0)
         last.resumes(2, 0)
         last.ends(1.0)
@@ -47,7 +47,7 @@ def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with RunProgress(1) as progress:
-        run = progress.listener("runs/a/naive/seed-0")
+        run = progress.run_reporter("runs/a/naive/seed-0")
         run.begins("runs/a/naive/seed-0", stages=1, steps=0)
         run.scored(1, {"audio-video": 0.5})
         run.ends(1.0)
@@ -66,7 +66,7 @@ def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> No
         return " ".join(Text.from_ansi(screen.getvalue()[start:]).plain.split())
 
     with RunProgress(3, console) as progress:
-        first, second = (progress.listener(name) for name in ("runs/a", "runs/b"))
+        first, second = (progress.run_reporter(name) for name in ("runs/a", "runs/b"))
         first.begins("runs/a", stages=2, steps=20)
         second.begins("runs/b", stages=2, steps=40)
         first.steps(5)

@@ -25,7 +25,7 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.evaluation.protocols import load_scored
 from continual_mm.evaluation.scores import ProtocolScore
-from continual_mm.runs.listener import Listener
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError
@@ -187,7 +187,7 @@ def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path: Path) -
     np.testing.assert_array_equal(ranks[1] - ranks[0], np.ones(16))
 
 
-class StopAt(Listener):
+class StopAt(RunReporter):
     """Ends a run the way Ctrl-C does, after some optimiser steps."""
 
     def __init__(self, steps: int) -> None:
@@ -203,7 +203,7 @@ def test_a_run_that_was_stopped_scores_nothing_twice(finished: Path, tmp_path: P
     given = THREE, NAIVE, DATASET, tmp_path
     for steps in (3, 5):
         with pytest.raises(KeyboardInterrupt):
-            run(*given, scored=SCORED, device="cpu", checkpoint_every=1, listener=StopAt(steps))
+            run(*given, scored=SCORED, device="cpu", checkpoint_every=1, reporter=StopAt(steps))
     run(*given, scored=SCORED, device="cpu")
     parts = tmp_path / "small" / "naive" / "seed-0"
     for name in ("scores.json", "ranks/stage-1.npz", "ranks/stage-2.npz"):
@@ -213,7 +213,7 @@ def test_a_run_that_was_stopped_scores_nothing_twice(finished: Path, tmp_path: P
 def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path: Path) -> None:
     given = scenario(OWN, BOTH), NAIVE, DATASET, tmp_path
     with pytest.raises(KeyboardInterrupt):
-        run(*given, scored={"both": OTHER}, device="cpu", listener=StopAt(6))
+        run(*given, scored={"both": OTHER}, device="cpu", reporter=StopAt(6))
     changed = Dataset.from_arrays(
         arrays(16), split=np.full(16, 2), splits=["test"], standardise=DATASET.statistics
     )

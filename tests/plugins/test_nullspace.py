@@ -15,7 +15,7 @@ from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.nullspace import Nullspace, leading_space, outside
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.warmup import Warmup
-from continual_mm.runs.listener import Listener
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
 from continual_mm.space.naming import modality_of, named_parameters
 
@@ -262,7 +262,7 @@ def test_the_fewest_directions_hold_the_energy_in_each_group():
 def test_a_run_that_was_stopped_in_a_stage_goes_on_to_the_same_bits(
     tmp_path, scenario, dataset, same
 ):
-    class Stop(Listener):
+    class Stop(RunReporter):
         def __init__(self, steps: int) -> None:
             self.left = iter(range(steps))
 
@@ -274,7 +274,7 @@ def test_a_run_that_was_stopped_in_a_stage_goes_on_to_the_same_bits(
     whole = run(scenario, strategy, dataset, tmp_path / "whole", device="cpu")
     out, options = tmp_path / "parts", {"device": "cpu", "checkpoint_every": 4}
     with pytest.raises(KeyboardInterrupt):
-        run(scenario, strategy, dataset, out, listener=Stop(18), **options)
+        run(scenario, strategy, dataset, out, reporter=Stop(18), **options)
     assert [path.name for path in out.rglob("*-step-*")]
     parts = run(scenario, strategy, dataset, out, **options)
     assert same(whole.space.state_dict(), parts.space.state_dict())

@@ -17,7 +17,7 @@ import torch
 
 import continual_mm as cm
 from continual_mm.definitions.scenario import Strategy
-from continual_mm.runs.listener import Listener
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
 
 
@@ -38,7 +38,7 @@ class Own(torch.nn.Module):
         return self.drop(self.norm(self.layer(x)))
 
 
-class Dying(Listener):
+class Dying(RunReporter):
     """Dies some seconds after a step of this process; notes where the run began to go on."""
 
     def __init__(self, step=None, delay=0.0):
@@ -92,19 +92,19 @@ def main():
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            listener = Dying(told.get("step"), told.get("delay", 0.0))
+            run_reporter = Dying(told.get("step"), told.get("delay", 0.0))
             if "file_event" in told:
                 die_at_file_event(told["file_event"], told["out"])
             code = 1
             try:
                 run(
                     scenario, strategy, dataset, Path(told["out"]), device="cpu",
-                    checkpoint_every=3, workers=told.get("workers", 0), listener=listener,
+                    checkpoint_every=3, workers=told.get("workers", 0), reporter=run_reporter,
                     towers=dict.fromkeys(told.get("own", ()), own),
                 )  # fmt: skip
                 code = 0
             finally:
-                os.write(writing, json.dumps(listener.resumed).encode())
+                os.write(writing, json.dumps(run_reporter.resumed).encode())
                 sys.stderr.flush()
                 os._exit(code)
         os.close(writing)

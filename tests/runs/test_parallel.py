@@ -22,8 +22,8 @@ from continual_mm.definitions.scenario import (
     Strategy,
     Training,
 )
-from continual_mm.runs.listener import Audience, Listener
 from continual_mm.runs.parallel import Task, run_many, share_of_cores
+from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import specify
 from continual_mm.system.errors import InputError
 
@@ -33,7 +33,7 @@ EXPLODING = Strategy(name="late", plugins={"ewc": {"weight": 1e38, "batches": 1,
 HERE = {"device": "cpu"}
 
 
-class Heard(Audience):
+class Heard(Reporter):
     """Writes down what it hears; may do something when the first run begins."""
 
     def __init__(self, at_first: Callable[[], None] = lambda: None) -> None:
@@ -47,7 +47,7 @@ class Heard(Audience):
     def prepares(self, processes: int) -> None:
         self.prepared.append(processes)
 
-    def listener(self, run: str) -> Listener:
+    def run_reporter(self, run: str) -> RunReporter:
         self.runs[run] = HeardRun(self)
         return self.runs[run]
 
@@ -63,7 +63,7 @@ class Heard(Audience):
         act()
 
 
-class HeardRun(Listener):
+class HeardRun(RunReporter):
     """Writes down what it hears of one run."""
 
     def __init__(self, heard: Heard) -> None:
@@ -132,8 +132,8 @@ def gone(process: int | None) -> bool:
 def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack: Path, tmp_path: Path) -> None:
     small, turn, once = scenario(pack), tmp_path / "turn", tmp_path / "once"
     alone, many = Heard(), Heard()
-    in_turn = run_many(tasks(small, turn, NAIVE, REPLAY, seeds=2), threads=1, audience=alone)
-    at_once = run_many(tasks(small, once, NAIVE, REPLAY, seeds=2), jobs=2, threads=1, audience=many)
+    in_turn = run_many(tasks(small, turn, NAIVE, REPLAY, seeds=2), threads=1, reporter=alone)
+    at_once = run_many(tasks(small, once, NAIVE, REPLAY, seeds=2), jobs=2, threads=1, reporter=many)
     assert [o.folder.relative_to(once) for o in at_once] == [
         Path("small", strategy, f"seed-{seed}")
         for seed in range(2)
@@ -159,7 +159,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other(pack: Path, tmp_path: Path,
     blocked.parent.mkdir(parents=True)
     blocked.write_text("no folder can be here")
     several = tasks(small, out, EXPLODING, Strategy(name="blocked"), NAIVE)
-    late, stuck, naive = run_many(several, jobs=jobs, threads=1, audience=heard)
+    late, stuck, naive = run_many(several, jobs=jobs, threads=1, reporter=heard)
     assert "stage 2, step 1" in late.error
     assert "is not finite" in late.error
     assert "blocked" in stuck.error
@@ -194,7 +194,7 @@ def test_a_process_that_is_killed_fails_its_run_only(pack: Path, tmp_path: Path)
 
     heard = Heard(at_first=kill_all)
     three = tasks(scenario(pack, steps=60), tmp_path / "runs", NAIVE, REPLAY, Strategy(name="c"))
-    *killed, last = run_many(three, jobs=2, threads=1, audience=heard)
+    *killed, last = run_many(three, jobs=2, threads=1, reporter=heard)
     for outcome in killed:
         assert outcome.error == "its process was killed by SIGKILL, perhaps for lack of memory"
     assert not last.error
@@ -213,7 +213,7 @@ def test_ctrl_c_is_heard_here_only_and_leaves_no_process(
     heard = Heard(at_first=interrupt_the_whole_group)
     endless = tasks(scenario(pack, steps=1_000_000), tmp_path / "runs", NAIVE, REPLAY)
     with pytest.raises(KeyboardInterrupt):
-        run_many(endless, jobs=2, threads=1, audience=heard)
+        run_many(endless, jobs=2, threads=1, reporter=heard)
     assert len(heard.processes) == 2
     assert all(map(gone, heard.processes))
     assert not heard.failed
@@ -226,7 +226,7 @@ def test_finished_runs_are_skipped_without_a_process(pack: Path, tmp_path: Path)
     run_many([task])
     before, heard = scores(tmp_path), Heard()
     for jobs in (1, 2):
-        (outcome,) = run_many([task], jobs=jobs, audience=heard)
+        (outcome,) = run_many([task], jobs=jobs, reporter=heard)
         assert outcome.skipped
     assert heard.skipped == [str(task)] * 2
     assert (heard.prepared, heard.runs) == ([], {})
@@ -241,7 +241,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(
     run_many(tasks(scenario(pack), out, NAIVE))
     with pytest.raises(InputError) as caught:
         changed = tasks(scenario(pack, steps=7), out, REPLAY, REPLAY, NAIVE)
-        run_many(changed, jobs=jobs, audience=heard)
+        run_many(changed, jobs=jobs, reporter=heard)
     twice, other = map(str, caught.value.problems)
     assert "replay/seed-0: two of the runs would go into this folder" in twice
     assert "scenario.training.steps was 6, is 7" in other
@@ -311,3 +311,8 @@ import continual_mm.cli.progress, continual_mm.runs.parallel
 sys.exit(", ".join({"torch", "avalanche"} & sys.modules.keys()) or 0)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_the_former_name_of_the_reporter_works_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="reporter"):
+        assert run_many([], audience=Reporter()) == []

@@ -16,7 +16,7 @@ from continual_mm.definitions.scenario import (
     Strategy,
     Training,
 )
-from continual_mm.runs.listener import Listener
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
 
 SPACE = SpaceSettings(dim=8, clusters=3, refresh_every=4)
@@ -25,7 +25,7 @@ REPLAY = Strategy(name="replay", memory=MemorySettings(items=12), plugins={"repl
 NAMES = ("video", "touch", "audio", "text", "smell")
 
 
-class Stopping(Listener):
+class Stopping(RunReporter):
     """Stops the run after some steps, as a keyboard does."""
 
     def __init__(self, steps):
@@ -81,9 +81,9 @@ def went_on_alike(scenario, strategy, dataset, out, *, stops, **options):
     run(scenario, strategy, dataset, out / "undisturbed", **told)
     for steps in stops:
         with pytest.raises(KeyboardInterrupt):
-            run(scenario, strategy, dataset, out / "stopped", listener=Stopping(steps), **told)
+            run(scenario, strategy, dataset, out / "stopped", reporter=Stopping(steps), **told)
     last = Stopping(-1)
-    run(scenario, strategy, dataset, out / "stopped", listener=last, **told)
+    run(scenario, strategy, dataset, out / "stopped", reporter=last, **told)
     assert last.resumed[1] > 0, "the run did not go on inside a stage: nothing was tested"
     return contents(out / "stopped", strategy) == contents(out / "undisturbed", strategy)
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_that_was_about_to_be_removed_is_removed_by_the_run_that_go
     scenario = scenario_of(Stage(add=("video", "audio")))
     told = {"device": "cpu", "checkpoint_every": 2}
     with pytest.raises(KeyboardInterrupt):
-        run(scenario, REPLAY, dataset, tmp_path, listener=Stopping(5), **told)
+        run(scenario, REPLAY, dataset, tmp_path, reporter=Stopping(5), **told)
     places = tmp_path / "s" / "replay" / "seed-0" / "checkpoints"
     shutil.copytree(places / "stage-1-step-4", tmp_path / "kept")
     run(scenario, REPLAY, dataset, tmp_path, **told)

@@ -21,7 +21,7 @@ from continual_mm.definitions.scenario import (
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.plugins.registry import build
 from continual_mm.plugins.replay import Replay
-from continual_mm.runs.listener import Listener
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import choose_device, open_run, run, train
 from continual_mm.system.errors import InputError
 
@@ -66,7 +66,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-class StopAt(Listener):
+class StopAt(RunReporter):
     """Ends a run the way Ctrl-C does, after some optimiser steps."""
 
     def __init__(self, steps: int) -> None:
@@ -116,7 +116,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(scenario, dataset, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             run(
                 scenario, PROTECTED, dataset, tmp_path / "parts", device="cpu",
-                listener=StopAt(steps),
+                reporter=StopAt(steps),
             )  # fmt: skip
     run(scenario, PROTECTED, dataset, tmp_path / "parts", device="cpu")
     whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
@@ -161,7 +161,7 @@ def test_an_embedding_that_is_not_finite_is_told_by_its_modality(scenario, datas
 def test_a_finished_run_is_not_trained_again(scenario, dataset, tmp_path):
     run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
     before = files(tmp_path)
-    again = run(scenario, PROTECTED, dataset, tmp_path, device="cpu", listener=StopAt(1))
+    again = run(scenario, PROTECTED, dataset, tmp_path, device="cpu", reporter=StopAt(1))
     assert files(tmp_path) == before
     assert again.headline()["old_pairs"] == again.headline()["old_pairs"]
 
@@ -182,7 +182,7 @@ def test_descriptions_and_the_place_of_the_file_are_no_part_of_the_definition(
 ):
     run(scenario, Strategy(name="plain"), dataset, tmp_path, device="cpu")
     reworded = scenario.model_copy(update={"description": "other words", "folder": "elsewhere"})
-    run(reworded, Strategy(name="plain"), dataset, tmp_path, device="cpu", listener=StopAt(1))
+    run(reworded, Strategy(name="plain"), dataset, tmp_path, device="cpu", reporter=StopAt(1))
 
 
 def test_the_trained_space_is_given_back(scenario, dataset, tmp_path):

@@ -2,15 +2,15 @@
 
 import inspect
 
-from continual_mm.runs.listener import Listener
 from continual_mm.runs.parallel import Call
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.worker import Forwarder
 
 
 def test_every_call_is_forwarded() -> None:
     calls: list[Call] = []
     forwarder = Forwarder(calls.append)
-    methods = [name for name, _ in inspect.getmembers(Listener, inspect.isfunction)]
+    methods = [name for name, _ in inspect.getmembers(RunReporter, inspect.isfunction)]
     assert set(methods) <= vars(Forwarder).keys()
     forwarder.begins("runs/a", stages=2, steps=20)
     forwarder.resumes(1, step=5)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from continual_mm.definitions.arrivals import Arrival, roles
 from continual_mm.metrics.forgetting import harmonic_mean
 from continual_mm.runs.history import Score, scores_of
-from continual_mm.runs.listener import Halt, HaltedError, Moment
+from continual_mm.runs.reporter import Halt, HaltedError, Moment
 
 if TYPE_CHECKING:
     from continual_mm.evaluation.pairs import Evaluation

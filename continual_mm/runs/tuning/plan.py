@@ -8,8 +8,8 @@ from typing import Any
 from continual_mm.definitions.rules import Number, Range
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.plugins.registry import BUILT_IN, defaults
-from continual_mm.runs.listener import Moment
 from continual_mm.runs.parallel import Task
+from continual_mm.runs.reporter import Moment
 from continual_mm.runs.specification import OpenedScenario, Specification
 from continual_mm.runs.tuning.goal import Goal, Pruner, moments
 from continual_mm.system.errors import InputError, Problem, suggestion

@@ -11,8 +11,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from continual_mm.runs.history import Score
-from continual_mm.runs.listener import Audience, Moment
 from continual_mm.runs.parallel import Outcome, Task, run_many
+from continual_mm.runs.reporter import Moment, Reporter
 from continual_mm.runs.tuning.plan import Plan, TrialRun
 from continual_mm.runs.tuning.proposing import proposal
 from continual_mm.runs.tuning.result import State, Trial, Tuned
@@ -104,14 +104,14 @@ class Search:
         plan: The search.
         jobs: Trials of a batch.
         threads: CPU threads of each run.
-        audience: Who hears of the runs.
+        reporter: Who hears of the runs.
     """
 
-    def __init__(self, plan: Plan, jobs: int, threads: int | None, audience: Audience) -> None:
+    def __init__(self, plan: Plan, jobs: int, threads: int | None, reporter: Reporter) -> None:
         self._plan = plan
         self._jobs = jobs
         self._threads = threads
-        self._audience = audience
+        self._reporter = reporter
         self._runs = plan.trial_runs()
         journal = JournalStorage(JournalFileBackend(str(plan.folder / "journal.log")))
         # Nothing is left to this sampler: what is tried is decided before Optuna is asked.
@@ -173,7 +173,7 @@ class Search:
         for place, run in enumerate(self._runs):
             tasks = [self._task(trial, place) for trial in left]
             outcomes = run_many(
-                tasks, jobs=self._jobs, threads=self._threads, audience=self._audience
+                tasks, jobs=self._jobs, threads=self._threads, reporter=self._reporter
             )
             going_on = []
             for trial, outcome in zip(left, outcomes, strict=True):
@@ -275,7 +275,7 @@ def tune(
     *,
     jobs: int = 1,
     threads: int | None = None,
-    audience: Audience | None = None,
+    reporter: Reporter | None = None,
 ) -> tuple[Tuned, list[Outcome]]:
     """Try values until so many trials are recorded.
 
@@ -288,7 +288,7 @@ def tune(
         plan: The search.
         jobs: Trials at the same time, each in a process of its own if more than 1.
         threads: CPU threads of each run, see :func:`~continual_mm.runs.parallel.run_many`.
-        audience: Who hears of the runs.
+        reporter: Who hears of the runs.
 
     Returns:
         The trials, and runs that failed for other reasons than their values, such as lack of
@@ -303,7 +303,7 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(plan.folder / "tuning.lock"):
         _claim(plan)
-        search = Search(plan, jobs, threads, audience or Audience())
+        search = Search(plan, jobs, threads, reporter or Reporter())
         failed: list[Outcome] = []
         while not failed and (batch := search.next_batch()):
             failed = search.run(batch)

@@ -16,7 +16,7 @@ from continual_mm.evaluation.pairs import Evaluation, Gallery, score_pair
 from continual_mm.runs.board.board import Board
 from continual_mm.runs.board.timetable import Timetable
 from continual_mm.runs.history import History
-from continual_mm.runs.listener import Listener
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
 
 NAMES = ("video", "audio", "text")
@@ -109,7 +109,7 @@ def test_the_weight_that_a_budget_led_to_is_a_curve_of_its_own(dataset, tmp_path
     assert weight[35] > 0
 
 
-class Stop(Listener):
+class Stop(RunReporter):
     def __init__(self, after: int) -> None:
         self.left = after
 
@@ -121,7 +121,7 @@ class Stop(Listener):
 
 def test_a_run_that_goes_on_hides_what_was_told_after_its_checkpoint(told, dataset, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu", listener=Stop(48))
+        run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu", reporter=Stop(48))
     run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu")
     _, whole = told
     resumed = events(tmp_path / "small" / "naive" / "seed-0" / "events")

@@ -9,7 +9,7 @@ import pytest
 from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Evaluation, PairRanks
 from continual_mm.runs.history import Score
-from continual_mm.runs.listener import Halt, HaltedError
+from continual_mm.runs.reporter import Halt, HaltedError
 from continual_mm.runs.specification import OpenedScenario
 from continual_mm.runs.tuning.goal import Goal, Pruner, moments
 

@@ -27,7 +27,7 @@ from continual_mm.definitions.scenario import (
     Training,
 )
 from continual_mm.runs.history import Score
-from continual_mm.runs.listener import Audience, Listener
+from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import OpenedScenario, opened
 from continual_mm.runs.tuning.plan import Plan, TrialRun, searched
 from continual_mm.runs.tuning.result import Trial, Tuned
@@ -96,19 +96,19 @@ def final(found: Sequence[Score], split: str, pair: str, metric: str = "recall_a
     return sum(getattr(score, metric) for score in chosen) / 2
 
 
-class Stopping(Audience):
+class Stopping(Reporter):
     """Ends a search the way Ctrl-C does, when a run begins or is given up."""
 
     def __init__(self, runs: int) -> None:
         self.left = runs
         self.begun: list[str] = []
 
-    def listener(self, run: str) -> Listener:
+    def run_reporter(self, run: str) -> RunReporter:
         self.begun.append(run)
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt
-        return Listener()
+        return RunReporter()
 
 
 def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(
@@ -177,7 +177,7 @@ def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journa
     # After the first trial, and between the runs of the fifth, whose values a model chose.
     for run in (3, 8):
         with pytest.raises(KeyboardInterrupt):
-            tune(both("parts", 5), threads=1, audience=Stopping(run))
+            tune(both("parts", 5), threads=1, reporter=Stopping(run))
     parts, _ = tune(both("parts", 5), threads=1)
     assert parts.trials == whole.trials
     assert [trial.number for trial in parts.trials] == list(range(5))
@@ -252,15 +252,15 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(
 ) -> None:
     for runs in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            tune(search(pack, tmp_path), threads=1, audience=Stopping(runs))
+            tune(search(pack, tmp_path), threads=1, reporter=Stopping(runs))
     went_on = Stopping(99)
-    parts, _ = tune(search(pack, tmp_path, trials=2), threads=1, audience=went_on)
+    parts, _ = tune(search(pack, tmp_path, trials=2), threads=1, reporter=went_on)
     assert parts.trials == whole.trials[:2]
     assert [Path(run).parent.name for run in went_on.begun] == ["replay-001"]
     tuned, _ = tune(search(pack, tmp_path), threads=1)
     assert tuned.trials == whole.trials
     fewer = Stopping(1)
-    assert tune(search(pack, tmp_path, trials=1), audience=fewer)[0].trials == whole.trials[:1]
+    assert tune(search(pack, tmp_path, trials=1), reporter=fewer)[0].trials == whole.trials[:1]
     told = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
     assert (told["trials"], told["finished"], told["split"]) == (1, 1, "validation")
     with pytest.raises(InputError, match="holds another search: seeds was 1, is 2"):

@@ -35,7 +35,7 @@ class HaltedError(RuntimeError):
         return HaltedError, (self.halt, self.least)
 
 
-class Listener:
+class RunReporter:
     """Callbacks of one run; by default they do nothing."""
 
     def begins(self, run: str, stages: int, steps: int) -> None:
@@ -54,15 +54,15 @@ class Listener:
         """The run is finished."""
 
 
-class Audience:
+class Reporter:
     """Callbacks of many runs, possibly several at once; by default they do nothing."""
 
     def prepares(self, processes: int) -> None:
         """Torch and the data are about to be loaded, by other processes or, if 0, by this one."""
 
-    def listener(self, run: str) -> Listener:
+    def run_reporter(self, run: str) -> RunReporter:
         """The callbacks of a run that starts now; called once for each run."""
-        return Listener()
+        return RunReporter()
 
     def skips(self, run: str) -> None:
         """The run was finished earlier."""
