@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from continual_mm.definitions.arrivals import Arrival, Roles, births, roles
 from continual_mm.definitions.modality import Pair
 from continual_mm.metrics import forgetting
 from continual_mm.metrics.forgetting import stability_gap, worst_score
+from continual_mm.runs import records
 
 if TYPE_CHECKING:
     from continual_mm.evaluation.drift import Geometry
@@ -18,33 +19,55 @@ if TYPE_CHECKING:
     from continual_mm.evaluation.scores import ProtocolScore
     from continual_mm.space.space import JointSpace
 
+Floats = NDArray[np.float64]
 
-class Scored(Protocol):
-    """One direction of one pair at one moment, as a run writes it; stages count from 1."""
 
-    @property
-    def stage(self) -> int:
-        """1-based stage."""
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One direction of one pair at one moment; recalls are fractions.
 
-    @property
-    def step(self) -> int:
-        """Optimiser steps over all stages until then."""
+    Attributes:
+        stage: 1-based stage.
+        step: Optimiser steps over all stages until then.
+        final: Whether the stage was finished.
+        split: ``validation`` or ``test``.
+        pair: ``audio-video``.
+        direction: ``audio to video``: query, gallery.
+        queries: Number of queries, which is the size of the gallery.
+        chance: Recall at 1 of a random order.
+        recall_at_1: Fraction of queries whose answer came first.
+        recall_at_5: Fraction of queries whose answer was among the first five.
+        recall_at_10: Fraction of queries whose answer was among the first ten.
+        median_rank: 1-based.
+        mean_reciprocal_rank: In (0, 1].
+    """
 
-    @property
-    def final(self) -> bool:
-        """Whether the stage was finished."""
+    stage: int
+    step: int
+    final: bool
+    split: str
+    pair: str
+    direction: str
+    queries: int
+    chance: float
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    median_rank: float
+    mean_reciprocal_rank: float
 
-    @property
-    def split(self) -> str:
-        """What the items were for."""
+    def as_json(self) -> dict[str, Any]:
+        """The score as ``scores.json`` has it: ``recall@1`` and so on."""
+        return {key.replace("recall_at_", "recall@"): value for key, value in asdict(self).items()}
 
-    @property
-    def pair(self) -> str:
-        """Such as ``audio-video``."""
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Score":
+        """Read what :meth:`as_json` wrote."""
+        return cls(**{key.replace("recall@", "recall_at_"): v for key, v in record.items()})
 
-    @property
-    def recall_at_1(self) -> float | None:
-        """A fraction; None where there was no query."""
+
+Scored = Score | records.Score
+"""A score of this process, or one read from a file."""
 
 
 class Point(NamedTuple):
@@ -106,53 +129,6 @@ def stability(
     return Stability(float(worst_score(table).mean()), float(gap.mean()))
 
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One direction of one pair at one moment; recalls are fractions.
-
-    Attributes:
-        stage: 1-based stage.
-        step: Optimiser steps over all stages until then.
-        final: Whether the stage was finished.
-        split: ``validation`` or ``test``.
-        pair: ``audio-video``.
-        direction: ``audio to video``: query, gallery.
-        queries: Number of queries, which is the size of the gallery.
-        chance: Recall at 1 of a random order.
-        recall_at_1: Fraction of queries whose answer came first.
-        recall_at_5: Fraction of queries whose answer was among the first five.
-        recall_at_10: Fraction of queries whose answer was among the first ten.
-        median_rank: 1-based.
-        mean_reciprocal_rank: In (0, 1].
-    """
-
-    stage: int
-    step: int
-    final: bool
-    split: str
-    pair: str
-    direction: str
-    queries: int
-    chance: float
-    recall_at_1: float
-    recall_at_5: float
-    recall_at_10: float
-    median_rank: float
-    mean_reciprocal_rank: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The score as ``scores.json`` has it: ``recall@1`` and so on."""
-        return {key.replace("recall_at_", "recall@"): value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Score":
-        """Read what :meth:`as_json` wrote."""
-        return cls(**{key.replace("recall@", "recall_at_"): v for key, v in record.items()})
-
-
 def scores_of(evaluation: "Evaluation") -> list[Score]:
     """The scores of an evaluation, pair by pair and direction by direction."""
     return [
@@ -202,7 +178,7 @@ class History:
         """Pair -> 0-based stage at which both its modalities were there."""
         return births(self.arrivals)
 
-    def matrix(self, *, split: str = "test", metric: str = "recall_at_1") -> NDArray[np.float64]:
+    def matrix(self, *, split: str = "test", metric: str = "recall_at_1") -> Floats:
         """(stages, pairs) a score at stage ends, directions averaged; NaN where there is none.
 
         Pairs are in the order of :attr:`births`.
@@ -259,7 +235,7 @@ class History:
         pairs = list(self.births)
         birth = np.array(list(self.births.values()))
 
-        def mean(some: Iterable[Pair], values: NDArray[np.float64]) -> float:
+        def mean(some: Iterable[Pair], values: Floats) -> float:
             chosen = [values[pairs.index(pair)] for pair in some]
             return float(np.mean(chosen)) if chosen else float("nan")
 
@@ -289,7 +265,7 @@ def matrix(
     *,
     split: str,
     metric: str = "recall_at_1",
-) -> NDArray[np.float64]:
+) -> Floats:
     """(stages, pairs) a score at stage ends, both directions averaged; NaN where there is none."""
     names = {str(pair): column for column, pair in enumerate(pairs)}
     both: dict[tuple[int, int], list[float]] = {}
