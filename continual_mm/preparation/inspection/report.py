@@ -1,6 +1,6 @@
-"""What deserves a thought before a dataset is trained on, in sentences."""
+"""What a dataset contains, and warnings about what to check before training on it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -8,29 +8,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.data.columns import Column, Texts, blocks, digests
+from continual_mm.data.columns import Column, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.schema import count_splits
 from continual_mm.data.statistics import CONSTANT
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality
 from continual_mm.system.errors import InputError, Problem
 
+MOST = 5000
+"""Items whose sizes are measured; of larger datasets an evenly spread sample of each split."""
+
 GIGABYTES = 4.0
-"""Of values, as float32, that are read in search of repeats."""
+"""Of values, as float32, that are read in search of duplicates."""
 
 MOST_COMPARED = 4_000_000
 """Items that are compared; sorting the digests of so many takes some 200 MB."""
 
+FAR = 100.0
+"""Factor between sizes from which on there is a warning."""
+
+SHIFTED = 10.0
+"""Factor between the norms in training and in another split from which on there is a warning."""
+
+_OUTLYING = 10.0  # factor between a value and the usual norm of a whole step
 _BYTES = 8  # of a digest
-_TEXTS = 256  # read at once, since each takes as much as the longest
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, so that multiplying by it loses nothing."""
+_TEXTS = 256  # read at once, since each takes as much memory as the longest
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 
 Digests = NDArray[np.uint64]
+Flags = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
-    """Values that several items have; nothing but zeros, and what is not finite, count as none.
+class Duplicates:
+    """Values that several items have; all zeros, and what is not finite, count as no value.
 
     Attributes:
         compared: Items that were compared.
@@ -40,19 +52,19 @@ class Repeats:
         crossed: Test items whose values are those of a validation item.
     """
 
-    compared: int
-    different: int
-    repeated: int
-    leaked: int
-    crossed: int
+    compared: int = 0
+    different: int = 0
+    repeated: int = 0
+    leaked: int = 0
+    crossed: int = 0
 
     @classmethod
-    def among(cls, found: Digests, split: NDArray[np.integer[Any]]) -> "Repeats":
+    def among(cls, found: Digests, split: NDArray[np.integer[Any]]) -> "Duplicates":
         """Count them.
 
         Args:
             found: (items,) equal for items that are equal.
-            split: (items,) what each is for.
+            split: (items,) the split of each.
         """
         _, place, counts = np.unique(found, return_inverse=True, return_counts=True)
         in_training, in_validation = (
@@ -69,120 +81,10 @@ class Repeats:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """Everything that was found to be there more than once.
-
-    Attributes:
-        rows: Items of the dataset that were compared.
-        modalities: By name, among the items that have the modality.
-        whole: Among items that are the same in every modality, or lack the same.
-        captions: Among the captions that are not empty; None where there are none.
-        classes: Whether captions are names of classes: one for each label, and as many.
-    """
-
-    rows: int
-    modalities: Mapping[str, Repeats]
-    whole: Repeats
-    captions: Repeats | None = None
-    classes: bool = False
-
-
-def compare(dataset: Dataset, *, gigabytes: float = GIGABYTES) -> Compared:
-    """Compare all items with each other, as far as so many gigabytes of values go.
-
-    Of each item 8 bytes are kept for every modality, so that two of four million that differ are
-    taken for the same in one of two million datasets. Values are read a few megabytes at a time.
-
-    Args:
-        dataset: The items.
-        gigabytes: Of values as float32, all modalities together; of larger datasets every so
-            many-th item is compared, in each split.
-    """
-    rows = _rows(dataset, gigabytes)
-    split = dataset.split[rows]
-    whole = np.zeros(len(rows), np.uint64)
-    shows = np.zeros(len(rows), np.bool_)
-    modalities = {}
-    for name, column in dataset.columns.items():
-        has = column.present[rows]
-        found, empty = _digests(column, rows[has])
-        modalities[name] = Repeats.among(found[~empty], split[has][~empty])
-        whole *= _MIX
-        whole[has] += found
-        shows[has] |= ~empty
-    every = Repeats.among(whole[shows], split[shows])
-    if dataset.text is None:
-        return Compared(len(rows), modalities, every)
-    texts, said = _of_texts(dataset.text, rows)
-    label = None if dataset.label is None else dataset.label[rows][said]
-    captions = Repeats.among(texts[said], split[said])
-    return Compared(len(rows), modalities, every, captions, _are_classes(texts[said], label))
-
-
-def spread(split: NDArray[np.integer[Any]], most: int) -> NDArray[np.int64]:
-    """Up to so many rows, of every split its share, evenly spread over it."""
-    if len(split) <= most:
-        return np.arange(len(split))
-    chosen = []
-    for each in Split:
-        rows = np.flatnonzero(split == each)
-        count = min(len(rows), -(-most * len(rows) // len(split)))
-        chosen.append(rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)])
-    return np.sort(np.concatenate(chosen))
-
-
-def _rows(dataset: Dataset, gigabytes: float) -> NDArray[np.int64]:
-    columns = dataset.columns.values()
-    size = 4 * sum(int(one.valid.sum()) * one.modality.features for one in columns)
-    share = min(1.0, gigabytes * 1e9 / max(size, 1))
-    return spread(dataset.split, min(MOST_COMPARED, max(1, int(share * len(dataset)))))
-
-
-def _digests(column: Column, rows: NDArray[np.int64]) -> tuple[Digests, NDArray[np.bool_]]:
-    """(rows,) a digest of each, and whether it shows nothing: only zeros, or what is not finite."""
-    found, empty = np.empty(len(rows), np.uint64), np.empty(len(rows), np.bool_)
-    start = 0
-    for steps, valid in blocks(column, rows):
-        here = slice(start, start := start + len(steps))
-        found[here] = _numbers(digests(steps, valid))
-        peaks = np.abs(steps).max(axis=(1, 2), initial=0.0)
-        empty[here] = (peaks == 0) | ~np.isfinite(peaks)
-    return found, empty
-
-
-def _of_texts(texts: Texts, rows: NDArray[np.int64]) -> tuple[Digests, NDArray[np.bool_]]:
-    """(rows,) a digest of each, and whether it says anything."""
-    found, said = np.empty(len(rows), np.uint64), np.empty(len(rows), np.bool_)
-    for start in range(0, len(rows), _TEXTS):
-        block = texts[rows[start : start + _TEXTS]].tolist()
-        here = slice(start, start + len(block))
-        found[here] = _numbers(blake2b(text.encode()).digest() for text in block)
-        said[here] = [bool(text.strip()) for text in block]
-    return found, said
-
-
-def _numbers(digests_of_items: Iterable[bytes]) -> Digests:
-    first = b"".join(digest[:_BYTES] for digest in digests_of_items)
-    return np.frombuffer(first, dtype=np.uint64)
-
-
-def _are_classes(captions: Digests, label: NDArray[np.int64] | None) -> bool:
-    if label is None or not len(label):
-        return False
-    both = np.stack([captions, label.view(np.uint64)])
-    names, classes, pairs = (len(np.unique(each, axis=-1).T) for each in (*both, both))
-    return names == classes == pairs < len(label)
-
-
-FAR = 100.0
-"""Times that values may be larger than others before it is told."""
-
-
-@dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes of the items that were looked at, as they are in the file.
+    """Sizes of the items that were measured, as they are in the file.
 
-    A norm is the Euclidean length of a time step, over an item its mean.
+    The norm of an item is the mean Euclidean length of its time steps.
 
     Attributes:
         smallest: Of all values.
@@ -191,7 +93,7 @@ class Sizes:
         norm: Median of the items' norms, without items of nothing but zeros.
         norms: The same for each split; None for a split without items.
         usual: Norm divided by the square root of the features: a value of usual size.
-        furthest: The value farthest from 0, without its sign.
+        furthest: The largest absolute value.
         furthest_row: The item that has it, as a row of the dataset; None if there is none.
         loud: Items with more than :data:`FAR` times the norm.
         faint: Items, not all zero, with less than a part in :data:`FAR` of it.
@@ -215,92 +117,7 @@ class Sizes:
     broken: int = 0
 
 
-class Totals:
-    """What is gathered of one modality.
-
-    Args:
-        features: Per step.
-    """
-
-    def __init__(self, features: int) -> None:
-        self._low = np.full(features, np.inf)
-        self._high = np.full(features, -np.inf)
-        self._squares, self._values = 0.0, 0
-        self._norms: list[NDArray[np.float64]] = [np.empty(0)]
-        self._splits: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        self._zero = self._broken = 0
-        self._furthest: tuple[float, int | None] = (0.0, None)
-
-    def add(
-        self,
-        steps: NDArray[np.float32],
-        valid: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        split: NDArray[np.int64],
-    ) -> None:
-        """Take a block.
-
-        Args:
-            steps: (n, time, features), zero behind the valid steps.
-            valid: (n,) valid steps.
-            rows: (n,) of the dataset.
-            split: (n,) of each.
-        """
-        finite = np.isfinite(steps).all(axis=(1, 2))
-        self._broken += int((~finite).sum())
-        if not finite.all():
-            steps, valid, rows, split = steps[finite], valid[finite], rows[finite], split[finite]
-        if not len(steps):
-            return
-        shown = np.arange(steps.shape[1]) < valid[:, None]
-        real = steps[shown].astype(np.float64)
-        self._low = np.minimum(self._low, real.min(axis=0))
-        self._high = np.maximum(self._high, real.max(axis=0))
-        self._squares += float((real**2).sum())
-        self._values += real.size
-        lengths = np.zeros(shown.shape)
-        lengths[shown] = np.linalg.norm(real, axis=1)
-        self._norms.append(lengths.sum(axis=1) / valid)
-        self._splits.append(split)
-        self._zero += int((~steps.any(axis=(1, 2))).sum())
-        peaks = np.abs(steps).max(axis=(1, 2))
-        place = int(peaks.argmax())
-        if peaks[place] > self._furthest[0]:
-            self._furthest = float(peaks[place]), int(rows[place])
-
-    def sizes(self) -> Sizes:
-        """What all blocks have in common."""
-        if not self._values:
-            return Sizes(broken=self._broken)
-        every, splits = np.concatenate(self._norms), np.concatenate(self._splits)
-        norms, splits = every[every > 0], splits[every > 0]
-        norm = _median(norms) or 0.0
-        training, validation, test = (_median(norms[splits == each]) for each in range(3))
-        furthest, row = self._furthest
-        # As for standardising: less than rounding leaves of a spread is none.
-        edge = CONSTANT * np.maximum(abs(self._high), abs(self._low))
-        flat = int((self._high - self._low <= edge).sum())
-        return Sizes(
-            smallest=float(self._low.min()),
-            largest=float(self._high.max()),
-            rms=float(np.sqrt(self._squares / self._values)),
-            norm=norm,
-            norms=(training, validation, test),
-            usual=norm / len(self._low) ** 0.5,
-            furthest=furthest,
-            furthest_row=row,
-            loud=int((norms > FAR * norm).sum()),
-            faint=int((norms < norm / FAR).sum()),
-            constant=flat if len(every) > 1 else 0,
-            zero=self._zero,
-            broken=self._broken,
-        )
-
-
-def _median(norms: NDArray[np.float64]) -> float | None:
-    return float(np.median(norms)) if len(norms) else None
-
-
+# The names of these fields are the keys of ``data inspect --format json``.
 @dataclass(frozen=True, slots=True)
 class ModalityReport:
     """One modality.
@@ -309,9 +126,9 @@ class ModalityReport:
         modality: Name, kind of signal and shape.
         present: Items of the whole dataset that have it: training, validation, test.
         lengths: Shortest, median and longest valid time steps; None for a vector.
-        sizes: Of the items that were looked at, not standardised.
-        furthest: The name of the item with the value farthest from 0; empty if there is none.
-        repeats: What several items have.
+        sizes: Of the items that were measured, not standardised.
+        furthest: The name of the item with the largest absolute value; empty if there is none.
+        repeats: Duplicates among the items that have the modality.
     """
 
     modality: Modality
@@ -319,7 +136,7 @@ class ModalityReport:
     lengths: tuple[int, int, int] | None
     sizes: Sizes
     furthest: str
-    repeats: Repeats
+    repeats: Duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,16 +145,16 @@ class Inspection:
 
     Attributes:
         card: Names, kinds, sizes.
-        looked_at: Items whose sizes were taken.
-        compared: Items that were searched for repeats.
+        looked_at: Items whose sizes were measured.
+        compared: Items that were searched for duplicates.
         modalities: One report each, in the dataset's order.
         complete: Items of the whole dataset that have every modality.
-        whole: Repeats of items in everything they have.
+        whole: Duplicates of items in everything they have.
         groups: Groups (long videos, speakers); None where the dataset has none.
         straddling: Groups with items in more than one split.
-        captions: Repeats among captions; None where there are none.
-        classes: Whether the captions are names of classes, one for each label.
-        remarks: What deserves a thought before training, in sentences.
+        captions: Duplicates among captions that are not empty; None where there are none.
+        classes: Whether captions are names of classes: one for each label, and as many.
+        remarks: Warnings: what to check before training, in sentences.
     """
 
     card: DatasetCard
@@ -345,75 +162,276 @@ class Inspection:
     compared: int
     modalities: tuple[ModalityReport, ...]
     complete: int
-    whole: Repeats
+    whole: Duplicates
     groups: int | None
     straddling: int
-    captions: Repeats | None
+    captions: Duplicates | None
     classes: bool
     remarks: tuple[str, ...] = ()
 
 
-SHIFTED = 10.0
-"""Times that norms in a split may differ from those in training before it is told."""
+def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES) -> Inspection:
+    """Measure a dataset as it is; load it with ``standardise=False``.
 
-_OUTLYING = 10.0
-"""Times that a value may be larger than a whole step usually is, if it has many features."""
+    Of each item that is compared 8 bytes are kept for every modality, so that two of four million
+    that differ are taken for the same in one of two million datasets. Values are read a few
+    megabytes at a time.
+
+    Args:
+        dataset: The items.
+        most: Items whose sizes are measured, of each modality.
+        gigabytes: Of values as float32 that are searched for duplicates, all modalities together;
+            of larger datasets every so many-th item is compared, in each split.
+
+    Raises:
+        InputError: If it has no items.
+    """
+    if not len(dataset):
+        raise InputError(Problem(f"dataset {dataset.card.name!r}", "has no items"))
+    columns = dataset.columns.values()
+    rows = _compared_rows(dataset, gigabytes)
+    duplicates, whole = _duplicates(dataset, rows)
+    captions, classes = _caption_duplicates(dataset, rows)
+    groups, straddling = _groups(dataset)
+    found = Inspection(
+        card=dataset.card,
+        looked_at=min(most, len(dataset)),
+        compared=len(rows),
+        modalities=tuple(
+            _report(dataset, column, most, repeats)
+            for column, repeats in zip(columns, duplicates, strict=True)
+        ),
+        complete=int(np.all([column.present for column in columns], axis=0).sum()),
+        whole=whole,
+        groups=groups,
+        straddling=straddling,
+        captions=captions,
+        classes=classes,
+    )
+    return replace(found, remarks=(*dataset.notes, *_warnings(found)))
 
 
-def remarks(found: Inspection) -> Iterator[str]:
-    """Give them, what concerns the whole first."""
+def _spread(split: NDArray[np.integer[Any]], most: int) -> Rows:
+    """Up to so many rows, a proportional share of every split, evenly spread over it."""
+    if len(split) <= most:
+        return np.arange(len(split))
+    chosen = []
+    for each in Split:
+        rows = np.flatnonzero(split == each)
+        count = min(len(rows), -(-most * len(rows) // len(split)))
+        chosen.append(rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)])
+    return np.sort(np.concatenate(chosen))
+
+
+def _compared_rows(dataset: Dataset, gigabytes: float) -> Rows:
+    columns = dataset.columns.values()
+    size = 4 * sum(int(one.valid.sum()) * one.modality.features for one in columns)
+    share = min(1.0, gigabytes * 1e9 / max(size, 1))
+    return _spread(dataset.split, min(MOST_COMPARED, max(1, int(share * len(dataset)))))
+
+
+def _duplicates(dataset: Dataset, rows: Rows) -> tuple[list[Duplicates], Duplicates]:
+    """Of each modality, and of items that are the same in every modality or lack the same."""
+    split = dataset.split[rows]
+    whole, not_empty = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.bool_)
+    of_modalities = []
+    for column in dataset.columns.values():
+        has = column.present[rows]
+        found, empty = _digests(column, rows[has])
+        of_modalities.append(Duplicates.among(found[~empty], split[has][~empty]))
+        whole *= _MIX
+        whole[has] += found
+        not_empty[has] |= ~empty
+    return of_modalities, Duplicates.among(whole[not_empty], split[not_empty])
+
+
+def _digests(column: Column, rows: Rows) -> tuple[Digests, Flags]:
+    """(rows,) a digest of each, and whether all values are zero or one is not finite."""
+    found, empty = np.empty(len(rows), np.uint64), np.empty(len(rows), np.bool_)
+    start = 0
+    for steps, valid in blocks(column, rows):
+        here = slice(start, start := start + len(steps))
+        found[here] = _numbers(digests(steps, valid))
+        peaks = np.abs(steps).max(axis=(1, 2), initial=0.0)
+        empty[here] = (peaks == 0) | ~np.isfinite(peaks)
+    return found, empty
+
+
+def _numbers(digests_of_items: Iterable[bytes]) -> Digests:
+    first = b"".join(digest[:_BYTES] for digest in digests_of_items)
+    return np.frombuffer(first, dtype=np.uint64)
+
+
+def _caption_duplicates(dataset: Dataset, rows: Rows) -> tuple[Duplicates | None, bool]:
+    """Duplicates among captions, and whether these are names of classes."""
+    if dataset.text is None:
+        return None, False
+    found, filled = np.empty(len(rows), np.uint64), np.empty(len(rows), np.bool_)
+    for start in range(0, len(rows), _TEXTS):
+        texts = dataset.text[rows[start : start + _TEXTS]].tolist()
+        here = slice(start, start + len(texts))
+        found[here] = _numbers(blake2b(text.encode()).digest() for text in texts)
+        filled[here] = [bool(text.strip()) for text in texts]
+    captions, label = found[filled], dataset.label
+    duplicates = Duplicates.among(captions, dataset.split[rows][filled])
+    if label is None or not len(captions):
+        return duplicates, False
+    both = np.stack([captions, label[rows][filled].view(np.uint64)])
+    names, classes, pairs = (len(np.unique(each, axis=-1).T) for each in (*both, both))
+    return duplicates, names == classes == pairs < len(captions)
+
+
+def _groups(dataset: Dataset) -> tuple[int | None, int]:
+    """How many there are, and how many have items in more than one split."""
+    if dataset.group is None:
+        return None, 0
+    pairs = np.unique(np.stack([dataset.group, dataset.split]), axis=1)
+    groups, splits = np.unique(pairs[0], return_counts=True)
+    return len(groups), int((splits > 1).sum())
+
+
+def _report(dataset: Dataset, column: Column, most: int, repeats: Duplicates) -> ModalityReport:
+    present = np.flatnonzero(column.present)
+    rows = present[_spread(dataset.split[present], most)]
+    sizes, valid = _measured(column, rows, dataset.split.astype(np.int64))
+    place = sizes.furthest_row
+    return ModalityReport(
+        modality=column.modality,
+        present=count_splits(dataset.split[present].astype(np.int64)),
+        lengths=(int(valid.min()), int(np.median(valid)), int(valid.max()))
+        if column.modality.kind.has_length
+        else None,
+        sizes=sizes,
+        furthest="" if place is None else str(dataset.ids[np.array([place])][0]),
+        repeats=repeats,
+    )
+
+
+def _measured(column: Column, rows: Rows, split: Rows) -> tuple[Sizes, Rows]:
+    """Sizes of some items, and their valid steps; a single 0 if there are no items."""
+    features = column.modality.features
+    low, high = np.full(features, np.inf), np.full(features, -np.inf)
+    squares, values, zero, broken, start = 0.0, 0, 0, 0, 0
+    furthest: tuple[float, int | None] = (0.0, None)
+    lengths, norms, measured = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0, np.int64)]
+    for steps, valid in blocks(column, rows):
+        here = rows[start : start + len(steps)]
+        start += len(steps)
+        lengths.append(valid)
+        finite = np.isfinite(steps).all(axis=(1, 2))
+        broken += int((~finite).sum())
+        if not finite.any():
+            continue
+        if not finite.all():
+            steps, valid, here = steps[finite], valid[finite], here[finite]
+        shown = np.arange(steps.shape[1]) < valid[:, None]
+        real = steps[shown].astype(np.float64)
+        low, high = np.minimum(low, real.min(axis=0)), np.maximum(high, real.max(axis=0))
+        squares += float((real**2).sum())
+        values += real.size
+        of_steps = np.zeros(shown.shape)
+        of_steps[shown] = np.linalg.norm(real, axis=1)
+        norms.append(of_steps.sum(axis=1) / valid)
+        measured.append(here)
+        peaks = np.abs(steps).max(axis=(1, 2))
+        zero += int((peaks == 0).sum())
+        if peaks.max() > furthest[0]:
+            furthest = float(peaks.max()), int(here[peaks.argmax()])
+    steps_of_items = np.concatenate(lengths) if len(rows) else np.zeros(1, np.int64)
+    if not values:
+        return Sizes(broken=broken), steps_of_items
+    # As for standardising: a spread below what rounding leaves is none.
+    constant = high - low <= CONSTANT * np.maximum(abs(high), abs(low))
+    items = np.concatenate(measured)
+    sizes = Sizes(
+        smallest=float(low.min()),
+        largest=float(high.max()),
+        rms=float(np.sqrt(squares / values)),
+        furthest=furthest[0],
+        furthest_row=furthest[1],
+        constant=int(constant.sum()) if len(items) > 1 else 0,
+        zero=zero,
+        broken=broken,
+    )
+    return _with_norms(sizes, np.concatenate(norms), split[items], features), steps_of_items
+
+
+def _with_norms(sizes: Sizes, every: NDArray[np.float64], split: Rows, features: int) -> Sizes:
+    """Add what follows from the norms of items, (items,) each."""
+    norms, split = every[every > 0], split[every > 0]
+    norm = _median(norms) or 0.0
+    training, validation, test = (_median(norms[split == each]) for each in Split)
+    return replace(
+        sizes,
+        norm=norm,
+        norms=(training, validation, test),
+        usual=norm / features**0.5,
+        loud=int((norms > FAR * norm).sum()),
+        faint=int((norms < norm / FAR).sum()),
+    )
+
+
+def _median(norms: NDArray[np.float64]) -> float | None:
+    return float(np.median(norms)) if len(norms) else None
+
+
+def _warnings(found: Inspection) -> Iterator[str]:
+    """Sentences, first those about the dataset as a whole."""
     empty = [split for split, items in zip(SPLITS, found.card.items, strict=True) if not items]
     yield from (f"there is no {split} item" for split in empty)
-    yield from _magnitudes(found, trained="training" not in empty)
+    yield from _on_magnitudes(found.modalities, trained="training" not in empty)
     for one in found.modalities:
-        yield from _on_presence(one, empty)
+        for split, count in zip(SPLITS, one.present, strict=True):
+            if not count and split not in empty:
+                yield f"no {split} item has {one.modality.name}"
         yield from _on_sizes(one)
-    yield from _on_repeats(found)
-    yield from _on_groups(found)
+    least = "at least " if found.compared < sum(found.card.items) else ""
+    yield from _on_duplicates(found, least)
+    yield from _on_captions(found, least)
+    if least:
+        rows = sum(found.card.items)
+        yield f"repeats were looked for among {found.compared:,} of {rows:,} items"
+    if found.straddling and found.groups == 1:
+        yield "the only group has items in more than one split: nothing shows how others would do"
+    elif found.straddling:
+        groups = _count(found.straddling, "group", "has", "have")
+        yield f"{groups} items in more than one split: scores may be too good"
 
 
-def _magnitudes(found: Inspection, *, trained: bool) -> Iterator[str]:
-    sized = sorted(
-        (one for one in found.modalities if one.sizes.usual), key=lambda one: one.sizes.usual
-    )
-    if not sized or sized[-1].sizes.usual <= FAR * sized[0].sizes.usual:
+def _on_magnitudes(modalities: Sequence[ModalityReport], *, trained: bool) -> Iterator[str]:
+    sized = sorted((one.sizes.usual, one.modality.name) for one in modalities if one.sizes.usual)
+    if not sized or sized[-1][0] <= FAR * sized[0][0]:
         return
-    small, large = sized[0], sized[-1]
+    (small, small_name), (large, large_name) = sized[0], sized[-1]
     advice = ": keep standardise = true, or one of them has no say" if trained else ""
     yield (
-        f"values of {large.modality.name} are"
-        f" {large.sizes.usual / small.sizes.usual:,.0f} times as large as those of"
-        f" {small.modality.name} (usually {large.sizes.usual:.3g} and"
-        f" {small.sizes.usual:.3g}){advice}"
+        f"values of {large_name} are {large / small:,.0f} times as large as those of"
+        f" {small_name} (usually {large:.3g} and {small:.3g}){advice}"
     )
-
-
-def _on_presence(one: ModalityReport, empty: list[str]) -> Iterator[str]:
-    name = one.modality.name
-    for split, count in zip(SPLITS, one.present, strict=True):
-        if not count and split not in empty:
-            yield f"no {split} item has {name}"
 
 
 def _on_sizes(one: ModalityReport) -> Iterator[str]:
     name, sizes = one.modality.name, one.sizes
     if sizes.broken:
-        items = _items(sizes.broken)
-        yield f"{items} {_have(sizes.broken)} values of {name} that are not finite: it is damaged"
+        yield f"{_have(sizes.broken)} values of {name} that are not finite: it is damaged"
     if sizes.constant:
-        features = one.modality.features
         verb = "changes" if sizes.constant == 1 else "change"
-        yield f"{sizes.constant:,} of {features:,} features of {name} never {verb}"
+        yield f"{sizes.constant:,} of {one.modality.features:,} features of {name} never {verb}"
     if sizes.zero:
-        items = _items(sizes.zero)
+        yield f"{_have(sizes.zero)} nothing but zeros as {name}: is that a missing {name}?"
+    shifted = _shifted(sizes)
+    for split, ratio in shifted.items():
+        times = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
         yield (
-            f"{items} {_have(sizes.zero)} nothing but zeros as {name}: is that a missing {name}?"
+            f"the norm of {name} in {split} is {times} that in training: standardising by"
+            " training items does not mend that"
         )
-    yield from _shifts(name, sizes) if _shifted(sizes) else _outliers(one)
+    if not shifted:
+        yield from _on_outliers(one)
 
 
 def _shifted(sizes: Sizes) -> dict[str, float]:
-    """How many times the norm of training items it is in other splits, where that is far off."""
+    """Split -> its norm as a multiple of that of training items, where that is far off."""
     training, *others = sizes.norms
     if not training:
         return {}
@@ -423,24 +441,16 @@ def _shifted(sizes: Sizes) -> dict[str, float]:
     return {split: r for split, r in ratios.items() if not 1 / SHIFTED <= r <= SHIFTED}
 
 
-def _shifts(name: str, sizes: Sizes) -> Iterator[str]:
-    for split, ratio in _shifted(sizes).items():
-        yield (
-            f"the norm of {name} in {split} is {_times(ratio)} that in training: standardising by"
-            " training items does not mend that"
-        )
-
-
-def _outliers(one: ModalityReport) -> Iterator[str]:
+def _on_outliers(one: ModalityReport) -> Iterator[str]:
     name, sizes = one.modality.name, one.sizes
     if sizes.faint > 1:
         yield (
-            f"{_items(sizes.faint)} have less than a {FAR:.0f}th of the usual norm of {name}: are"
+            f"{sizes.faint:,} items have less than a {FAR:.0f}th of the usual norm of {name}: are"
             " they silent, or in other units?"
         )
     if sizes.loud > 1:
         yield (
-            f"{_items(sizes.loud)} have more than {FAR:.0f} times the usual norm of {name}: are"
+            f"{sizes.loud:,} items have more than {FAR:.0f} times the usual norm of {name}: are"
             " they in other units?"
         )
     elif sizes.furthest > max(FAR * sizes.usual, _OUTLYING * sizes.norm) > 0:
@@ -451,54 +461,48 @@ def _outliers(one: ModalityReport) -> Iterator[str]:
         )
 
 
-def _on_repeats(found: Inspection) -> Iterator[str]:
-    whole, rows = found.whole, sum(found.card.items)
-    least = "at least " if found.compared < rows else ""
-    several = len(found.modalities) > 1
-    if several:
-        where = " in every modality"
-        yield from _on_leaks(whole, "the same as", where, least)
+def _on_duplicates(found: Inspection, least: str) -> Iterator[str]:
+    whole = Duplicates()
+    if len(found.modalities) > 1:
+        whole, everywhere = found.whole, " in every modality"
+        yield from _on_leaks(whole, ("is", "are"), "the same as", everywhere, least)
         if whole.repeated:
-            yield (
-                f"{least}{_items(whole.repeated)} {_are(whole.repeated)} there more than once, the"
-                f" same{where}"
-            )
+            items = _count(whole.repeated, "item", "is", "are")
+            yield f"{least}{items} there more than once, the same{everywhere}"
     for one in found.modalities:
-        yield from _on_modality(found, one, least, whole if several else Repeats(0, 0, 0, 0, 0))
-    yield from _on_captions(found, least)
-    if least:
-        yield f"repeats were looked for among {found.compared:,} of {rows:,} items"
+        yield from _on_modality(found, one, whole, least)
 
 
 def _on_modality(
-    found: Inspection, one: ModalityReport, least: str, told: Repeats
+    found: Inspection, one: ModalityReport, whole: Duplicates, least: str
 ) -> Iterator[str]:
-    """What is repeated in one modality and was not told of whole items."""
-    name, repeats = one.modality.name, one.repeats
-    if _few(repeats):
-        if repeats.different == 1:
-            yield f"all {_items(repeats.compared)} have the same {name}"
-        elif not _captions_tell(found, name):
-            yield (
-                f"{name} has only {repeats.different:,} different values in"
-                f" {_items(repeats.compared)}: as a query, {_advice(found)}"
-            )
-        return
-    if (repeats.leaked, repeats.crossed) != (told.leaked, told.crossed):
-        yield from _on_leaks(repeats, f"the {name} of", "", least)
-    elif repeats.repeated > told.repeated and not _captions_tell(found, name):
-        items = _items(repeats.repeated)
-        yield f"{least}{items} {_have(repeats.repeated)} the {name} of another item"
+    """Duplicates in one modality that are no duplicates of whole items."""
+    name, own = one.modality.name, one.repeats
+    # Duplicates of a modality that was made of captions are those of the captions.
+    of_captions = name == "text" and found.captions is not None and found.captions.repeated > 0
+    if 0 < 10 * own.different <= own.compared:  # classes rather than items
+        items = _count(own.compared, "item")
+        if own.different == 1:
+            yield f"all {items} have the same {name}"
+        elif not of_captions:
+            positives = "label" if found.card.has_labels else "duplicates"
+            values = f"{name} has only {own.different:,} different values in {items}"
+            yield f'{values}: as a query, set positives = "{positives}"'
+    elif (own.leaked, own.crossed) != (whole.leaked, whole.crossed):
+        yield from _on_leaks(own, ("has", "have"), f"the {name} of", "", least)
+    elif own.repeated > whole.repeated and not of_captions:
+        yield f"{least}{_have(own.repeated)} the {name} of another item"
 
 
-def _on_leaks(repeats: Repeats, same: str, where: str, least: str) -> Iterator[str]:
-    verb = _are if same == "the same as" else _have
-    if repeats.leaked:
-        items = _items(repeats.leaked, "validation or test item")
-        yield f"{least}{items} {verb(repeats.leaked)} {same} a training item{where}"
-    if repeats.crossed:
-        items = _items(repeats.crossed, "test item")
-        yield f"{least}{items} {verb(repeats.crossed)} {same} a validation item{where}"
+def _on_leaks(
+    duplicates: Duplicates, verbs: tuple[str, str], same: str, where: str, least: str
+) -> Iterator[str]:
+    if duplicates.leaked:
+        items = _count(duplicates.leaked, "validation or test item", *verbs)
+        yield f"{least}{items} {same} a training item{where}"
+    if duplicates.crossed:
+        items = _count(duplicates.crossed, "test item", *verbs)
+        yield f"{least}{items} {same} a validation item{where}"
 
 
 def _on_captions(found: Inspection, least: str) -> Iterator[str]:
@@ -506,7 +510,7 @@ def _on_captions(found: Inspection, least: str) -> Iterator[str]:
     if captions is None or not captions.repeated:
         return
     if captions.different == 1:
-        yield f"all {_items(captions.compared)} have the same caption"
+        yield f"all {_count(captions.compared, 'item')} have the same caption"
     elif found.classes:
         yield (
             f"captions are the names of {captions.different:,} classes, one for each label: set"
@@ -514,121 +518,20 @@ def _on_captions(found: Inspection, least: str) -> Iterator[str]:
         )
     else:
         yield (
-            f"{least}{_items(captions.repeated)} {_have(captions.repeated)} the caption of another"
+            f"{least}{_have(captions.repeated)} the caption of another"
             ' item: set positives = "duplicates", or right answers count as wrong'
         )
 
 
-def _on_groups(found: Inspection) -> Iterator[str]:
-    if found.straddling and found.groups == 1:
-        yield "the only group has items in more than one split: nothing shows how others would do"
-    elif found.straddling:
-        groups = "1 group has" if found.straddling == 1 else f"{found.straddling:,} groups have"
-        yield f"{groups} items in more than one split: scores may be too good"
+def _have(items: int) -> str:
+    return _count(items, "item", "has", "have")
 
 
-def _captions_tell(found: Inspection, name: str) -> bool:
-    """Whether what is repeated in a modality is told of the captions that it was made of."""
-    return name == "text" and found.captions is not None and found.captions.repeated > 0
+def _count(number: int, what: str, *verbs: str) -> str:
+    """``1 item has`` or ``2 items have``, with the verbs ``("has", "have")``.
 
-
-def _few(repeats: Repeats) -> bool:
-    """Whether values are those of classes rather than of items: ten items for each, or more."""
-    return 0 < 10 * repeats.different <= repeats.compared
-
-
-def _advice(found: Inspection) -> str:
-    positives = "label" if found.card.has_labels else "duplicates"
-    return f'set positives = "{positives}"'
-
-
-def _items(count: int, what: str = "item") -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _times(ratio: float) -> str:
-    """As a factor, or a part where it is below one."""
-    return f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
-
-
-MOST = 5000
-"""Items whose sizes are taken; of larger datasets every so many-th of each split."""
-
-
-def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES) -> Inspection:
-    """Look at a dataset as it is; load it with ``standardise=False``.
-
-    Args:
-        dataset: The items.
-        most: Items whose sizes are taken, of each modality.
-        gigabytes: Of values that are searched for repeats.
-
-    Raises:
-        InputError: If it has no items.
+    >>> _count(1, "item", "has", "have"), _count(2000, "item")
+    ('1 item has', '2,000 items')
     """
-    if not len(dataset):
-        raise InputError(Problem(f"dataset {dataset.card.name!r}", "has no items"))
-    found = compare(dataset, gigabytes=gigabytes)
-    reports = tuple(_report(dataset, one, most, found) for one in dataset.columns.values())
-    having = np.all([column.present for column in dataset.columns.values()], axis=0)
-    inspection = Inspection(
-        dataset.card,
-        min(most, len(dataset)),
-        found.rows,
-        reports,
-        int(having.sum()),
-        found.whole,
-        *_groups(dataset),
-        found.captions,
-        found.classes,
-    )
-    return replace(inspection, remarks=(*dataset.notes, *remarks(inspection)))
-
-
-def _report(dataset: Dataset, column: Column, most: int, found: Compared) -> ModalityReport:
-    modality, present = column.modality, np.flatnonzero(column.present)
-    rows = present[spread(dataset.split[present], most)]
-    totals, lengths, start = Totals(modality.features), [np.empty(0, dtype=np.int64)], 0
-    for steps, valid in blocks(column, rows):
-        here = rows[start : start + len(steps)]
-        totals.add(steps, valid, here, dataset.split[here].astype(np.int64))
-        lengths.append(valid)
-        start += len(steps)
-    sizes = totals.sizes()
-    place = sizes.furthest_row
-    furthest = "" if place is None else str(dataset.ids[np.array([place])][0])
-    return ModalityReport(
-        modality,
-        _per_split(dataset.split[present]),
-        _lengths(np.concatenate(lengths)) if modality.kind.has_length else None,
-        sizes,
-        furthest,
-        found.modalities[modality.name],
-    )
-
-
-def _lengths(valid: NDArray[np.int64]) -> tuple[int, int, int]:
-    """Shortest, median and longest; zeros if there are none."""
-    found = valid if len(valid) else np.zeros(1)
-    return int(found.min()), int(np.median(found)), int(found.max())
-
-
-def _per_split(split: NDArray[np.integer[Any]]) -> tuple[int, int, int]:
-    training, validation, test = (int((split == each).sum()) for each in Split)
-    return training, validation, test
-
-
-def _groups(dataset: Dataset) -> tuple[int | None, int]:
-    if dataset.group is None:
-        return None, 0
-    pairs = np.unique(np.stack([dataset.group, dataset.split]), axis=1)
-    groups, splits = np.unique(pairs[0], return_counts=True)
-    return len(groups), int((splits > 1).sum())
+    noun = what if number == 1 else f"{what}s"
+    return " ".join([f"{number:,}", noun, *verbs[number != 1 :][:1]])
