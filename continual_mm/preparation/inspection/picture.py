@@ -1,4 +1,4 @@
-"""How one modality looks in a picture of items, and one item of it drawn."""
+"""A picture of a few items: a row for each item, a panel for each of its modalities."""
 
 import os
 import warnings
@@ -23,153 +23,104 @@ from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import SPLITS, Kind, Modality
 from continual_mm.system.errors import InputError, Problem
 
-INK, FAINT, RULE, ALARM = "#333333", "#6b6b6b", "#d6d6d6", "#b3261e"
-
-SQUARE = 0.6
-"""Width of a column of upright pictures, as a share of the width of others."""
-
-_MOST_IN_LINE = 256
-"""Features of a vector that are drawn as a line; more would be a solid bar."""
-
-_NEARLY = 1.1
-"""How much longer one side of a picture may be than the other, to be taken for one."""
-
+_INK, _FAINT, _RULE, _ALARM = "#333333", "#6b6b6b", "#d6d6d6", "#b3261e"
+_SQUARE = 0.6  # width of a column of square images, as a share of the width of others
+_MOST_IN_LINE = 256  # features of a vector that are drawn as a line; more would be a solid bar
+_NEARLY = 1.1  # ratio of the sides of an image that counts as square
 _PERCENTILES = 1.0, 99.0
+
+_DOTS_PER_INCH = 150
+_PANEL_WIDTH, _PANEL_HEIGHT = 2.4, 1.35  # inches
+_NARROWEST = 5.2  # inches of a picture with a single column, so that captions have room
+_MARGIN, _GAP, _TITLE, _TICKS, _LINE = 0.1, 0.16, 0.45, 0.16, 0.125
+"""Around the page, between panels, and for titles, time and lines of captions, in inches."""
+
+_SMALL = 7.0  # points of a caption's letters
+_FILLED = 0.95  # share of the width that captions fill, since letters are not equally wide
+_LINES = 2  # of a caption
+_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Micro Hei"),
+    *("Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+)
+"""Fonts for letters that matplotlib's own font lacks, used where they are installed."""
 
 Values = NDArray[np.float32]
 
 
-class Shape(Enum):
-    """What a modality is drawn as."""
+class Form(Enum):
+    """How an item is drawn."""
 
-    LINE = auto()
-    BLOCK = auto()
-    TIME = auto()
-    UPRIGHT = auto()
-    FILM = auto()
+    LINE = auto()  # a vector
+    BLOCK = auto()  # a long vector, row by row
+    TIME = auto()  # time from left to right, features from bottom to top
+    IMAGE = auto()
+    FRAMES = auto()  # up to four images
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Style:
     """How all items of a modality are drawn.
 
     Attributes:
-        shape: As what.
+        form: As what.
         low: Value of the darkest colour, or at the bottom.
         high: Value of the brightest colour, or at the top.
         colours: Name of a colour map.
         longest: Time steps that the width stands for.
-        width: Of its column, compared with others.
-        told: What it is, for its title.
+        description: Of the modality, for its title.
     """
 
-    shape: Shape
+    form: Form
     low: float
     high: float
     colours: str
     longest: int
-    width: float
-    told: str
+    description: str
 
 
-def look_of(modality: Modality, items: Sequence[Values]) -> Look:
+def style_of(modality: Modality, items: Sequence[Values]) -> Style:
     """Choose how a modality is drawn.
 
     Args:
         modality: Its kind and shape.
-        items: What the items that are shown have, each cut to its length.
+        items: The values that are drawn, each cut to its length.
     """
     every = np.concatenate([np.empty(0, np.float32), *(item.reshape(-1) for item in items)])
     finite = every[np.isfinite(every)]
-    shape = _shape(modality, items, finite)
-    low, high = _limits(finite, shape)
-    colours = "gray" if shape in (Shape.UPRIGHT, Shape.FILM) else "magma"
-    if shape in (Shape.TIME, Shape.BLOCK) and _is_signed(modality, finite):
+    form = _form(modality, items, finite)
+    low, high = _limits(finite, form)
+    colours = "gray" if form in (Form.IMAGE, Form.FRAMES) else "magma"
+    if form in (Form.TIME, Form.BLOCK) and _is_signed(modality, finite):
         colours, high = "RdBu_r", max(abs(low), abs(high))
         low = -high
     longest = max((len(item) for item in items), default=1)
-    width = SQUARE if shape is Shape.UPRIGHT else 1.0
-    return Look(shape, low, high, colours, longest, width, _told(modality, finite, shape))
+    size = " x ".join(map(str, modality.shape))
+    values = f", {finite.min():.3g} to {finite.max():.3g}" if len(finite) else ""
+    how = {Form.BLOCK: ", row by row", Form.FRAMES: ", evenly spread"}.get(form, "")
+    return Style(form, low, high, colours, longest, f"{modality.kind} {size}{values}{how}")
 
 
-def show(ax: Axes, item: Values, look: Look) -> None:
-    """Draw one item; values that are not finite are left blank, and that is said."""
-    if look.shape is Shape.LINE:
-        if look.low < 0 < look.high:
-            ax.axhline(0.0, color=RULE, linewidth=0.6)
-        edges = np.arange(len(item) + 1) - 0.5
-        ax.stairs(item, edges, baseline=None, color=INK, linewidth=0.8)
-        edge = 0.05 * (look.high - look.low)
-        ax.set_ylim(look.low - edge, look.high + edge)
-        ax.set_xlim(-0.5, len(item) - 0.5)
-    elif look.shape is Shape.BLOCK:
-        _image(ax, _folded(item), look, aspect="auto")
-    elif look.shape is Shape.UPRIGHT:
-        _image(ax, item, look)
-    elif look.shape is Shape.FILM:
-        _image(ax, _mosaic(_film(item, look)), look)
-    else:
-        steps = item.reshape(len(item), -1)
-        _image(ax, steps.T, look, aspect="auto", origin="lower")
-        ax.set_xlim(-0.5, look.longest - 0.5)
-        _tick(ax, len(item))
-    if not np.isfinite(item).all():
-        say(ax, "not finite", ALARM)
-
-
-def say(ax: Axes, words: str, colour: str) -> None:
-    """Write into the middle of a cell."""
-    ax.text(
-        *(0.5, 0.5, words),
-        transform=ax.transAxes,
-        ha="center",
-        va="center",
-        fontsize=9,
-        color=colour,
-        parse_math=False,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
-    )
-
-
-def bare(ax: Axes) -> None:
-    """Without ticks and frame."""
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for side in ax.spines.values():
-        side.set_visible(False)
-
-
-def _shape(modality: Modality, items: Sequence[Values], finite: Values) -> Shape:
+def _form(modality: Modality, items: Sequence[Values], finite: Values) -> Form:
+    shape = modality.shape
     if modality.kind is Kind.VECTOR:
-        return Shape.LINE if modality.features <= _MOST_IN_LINE else Shape.BLOCK
-    if modality.kind is Kind.FRAMES and _channels(modality.shape) is not None:
-        return Shape.FILM
-    if modality.kind is not Kind.SPECTROGRAM and len(modality.shape) == 2:
-        height, width = modality.shape
-        whole = all(len(item) == height for item in items) and min(height, width) > 2
-        square = max(height, width) <= _NEARLY * min(height, width)
-        if whole and square and len(finite) and finite.min() >= 0:
-            return Shape.UPRIGHT
-    return Shape.TIME
+        return Form.LINE if modality.features <= _MOST_IN_LINE else Form.BLOCK
+    coloured = len(shape) == 4 and (shape[3] in (1, 3) or shape[1] in (1, 3))
+    if modality.kind is Kind.FRAMES and (len(shape) == 3 or coloured):
+        return Form.FRAMES
+    square = len(shape) == 2 and min(shape) > 2 and max(shape) <= _NEARLY * min(shape)
+    if modality.kind is not Kind.SPECTROGRAM and square and len(finite) and finite.min() >= 0:
+        return Form.IMAGE if all(len(item) == shape[0] for item in items) else Form.TIME
+    return Form.TIME
 
 
-def _channels(shape: tuple[int, ...]) -> int | None:
-    """The axis of colours of frames that are pictures, 0 for none; None if they are no pictures."""
-    if len(shape) == 3:
-        return 0
-    if len(shape) != 4:
-        return None
-    return next((axis for axis in (3, 1) if shape[axis] in (1, 3)), None)
-
-
-def _limits(finite: Values, shape: Shape) -> tuple[float, float]:
-    """What the range of colours, or of a line, stands for; never empty."""
+def _limits(finite: Values, form: Form) -> tuple[float, float]:
+    """The range of values that colours, or the height of a line, stand for; never empty."""
     if not len(finite):
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
-    if shape is not Shape.LINE:
+    if form is not Form.LINE:
         inner = np.percentile(finite, _PERCENTILES)
-        # Of what is nearly always the same, such as words as ones among zeros, all is shown.
+        # Where nearly all values are the same, such as zeros in one-hot words, all are shown.
         low, high = inner.tolist() if inner[0] < inner[1] else (low, high)
     return low, high if high > low else low + 1.0
 
@@ -182,23 +133,49 @@ def _is_signed(modality: Modality, finite: Values) -> bool:
     return finite.min() < 0 < finite.max() and abs(mean) < spread
 
 
-def _told(modality: Modality, finite: Values, shape: Shape) -> str:
-    size = " x ".join(map(str, modality.shape))
-    values = f", {finite.min():.3g} to {finite.max():.3g}" if len(finite) else ""
-    how = {Shape.BLOCK: ", row by row", Shape.FILM: ", evenly spread"}.get(shape, "")
-    return f"{modality.kind} {size}{values}{how}"
+def _show(ax: Axes, item: Values, style: Style) -> None:
+    """Draw one item; values that are not finite are left blank and marked."""
+    if style.form is Form.LINE:
+        if style.low < 0 < style.high:
+            ax.axhline(0.0, color=_RULE, linewidth=0.6)
+        edges = np.arange(len(item) + 1) - 0.5
+        ax.stairs(item, edges, baseline=None, color=_INK, linewidth=0.8)
+        edge = 0.05 * (style.high - style.low)
+        ax.set_ylim(style.low - edge, style.high + edge)
+        ax.set_xlim(-0.5, len(item) - 0.5)
+    elif style.form is Form.BLOCK:
+        _image(ax, _folded(item), style, aspect="auto")
+    elif style.form is Form.IMAGE:
+        _image(ax, item, style)
+    elif style.form is Form.FRAMES:
+        _image(ax, _mosaic(_frames(item, style)), style)
+    else:
+        _image(ax, item.reshape(len(item), -1).T, style, aspect="auto", origin="lower")
+        ax.set_xlim(-0.5, style.longest - 0.5)
+        steps = f"{len(item):,} steps" if len(item) > 1 else "1 step"
+        ax.set_xticks([len(item) - 0.5], [steps], fontsize=6, color=_FAINT, ha="right")
+        ax.tick_params(axis="x", length=2, width=0.5, color=_FAINT, pad=1)
+    if not np.isfinite(item).all():
+        _annotate(ax, "not finite", _ALARM)
 
 
-def _image(ax: Axes, values: NDArray[Any], look: Look, **how: Any) -> None:
-    colours = colormaps[look.colours].with_extremes(bad="white")
-    ax.imshow(values, vmin=look.low, vmax=look.high, cmap=colours, **how)
+def _annotate(ax: Axes, words: str, colour: str) -> None:
+    """Write into the middle of a panel."""
+    ax.text(
+        *(0.5, 0.5, words),
+        transform=ax.transAxes,
+        ha="center",
+        va="center",
+        fontsize=9,
+        color=colour,
+        parse_math=False,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+    )
 
 
-def _tick(ax: Axes, steps: int) -> None:
-    """How many steps an item has, below its end."""
-    named = f"{steps:,} steps" if steps > 1 else "1 step"
-    ax.set_xticks([steps - 0.5], [named], fontsize=6, color=FAINT, ha="right")
-    ax.tick_params(axis="x", length=2, width=0.5, color=FAINT, pad=1)
+def _image(ax: Axes, values: NDArray[Any], style: Style, **options: Any) -> None:
+    colours = colormaps[style.colours].with_extremes(bad="white")
+    ax.imshow(values, vmin=style.low, vmax=style.high, cmap=colours, **options)
 
 
 def _folded(vector: Values) -> Values:
@@ -210,23 +187,23 @@ def _folded(vector: Values) -> Values:
     return folded.reshape(height, width)
 
 
-def _film(item: Values, look: Look) -> Values:
+def _frames(item: Values, style: Style) -> Values:
     """(time, height, width) or, with values from 0 to 1, (time, height, width, 3)."""
     if item.ndim == 3:
         return item
     last = item if item.shape[3] in (1, 3) else np.moveaxis(item, 1, 3)
     if last.shape[3] == 1:
         return last[..., 0]
-    scaled: Values = np.clip((last - look.low) / (look.high - look.low), 0.0, 1.0)
+    scaled: Values = np.clip((last - style.low) / (style.high - style.low), 0.0, 1.0)
     return scaled
 
 
-def _mosaic(film: Values) -> Values:
-    """Up to four frames, evenly spread, with white between them."""
-    chosen = film[np.unique(np.linspace(0, len(film) - 1, 4).astype(np.int64))]
+def _mosaic(frames: Values) -> Values:
+    """Up to four frames, evenly spread, in one image with white between them."""
+    chosen = frames[np.unique(np.linspace(0, len(frames) - 1, 4).astype(np.int64))]
     across = 2 if len(chosen) == 4 else len(chosen)
     height, width = chosen.shape[1:3]
-    blank = 1.0 if film.ndim == 4 else np.nan
+    blank = 1.0 if frames.ndim == 4 else np.nan
     down = -(-len(chosen) // across)
     size = (down * (height + 1) - 1, across * (width + 1) - 1, *chosen.shape[3:])
     mosaic = np.full(size, blank, np.float32)
@@ -236,32 +213,9 @@ def _mosaic(film: Values) -> Values:
     return mosaic
 
 
-_DOTS_PER_INCH = 150
-_CELL = 2.4, 1.35
-"""Width and height of what one item shows in one modality, in inches."""
-
-_MARGIN, _GAP, _TITLE, _TICKS, _LINE = 0.1, 0.16, 0.45, 0.16, 0.125
-"""Around the page, between cells, and for titles, time and lines of captions, in inches."""
-
-_NARROWEST = 5.2
-"""Inches of a picture with a single column, so that captions have room."""
-
-_SMALL = 7.0  # points
-_POINTS = 72.0  # of an inch
-_SAFE = 0.95
-"""Share of the width that captions are to fill, since their lines are not all equally wide."""
-
-_LINES = 2  # of a caption
-_FONTS = (
-    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Micro Hei"),
-    *("Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
-)
-"""What draws letters that matplotlib's own font lacks, where it is installed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What came of a picture.
+    """A picture that was written.
 
     Attributes:
         path: The file.
@@ -279,13 +233,13 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
 
     A vector is a line over its features, or a block of its values row by row where they are many.
     Everything with time is an image, time from left to right and to scale, features from bottom to
-    top; frames that are pictures, grey or of three colours, are up to four of them; what is square
-    and never negative stands upright as a picture. Thumbnails come first where the dataset has
-    them. All rows of a column share one range of values, from the 1st to the 99th percentile.
+    top; of frames that are images, grey or of three colours, up to four are shown; what is square
+    and never negative is shown as an image. Thumbnails come first where the dataset has them. All
+    rows of a column share one range of values, from the 1st to the 99th percentile.
 
     Args:
         dataset: As it is in the file, not standardised.
-        path: Where to; an existing file is replaced. Its ending says in which form.
+        path: Where to; an existing file is replaced. Its ending gives the format.
         items: Number of test items, evenly spread; of any items if there is none for testing.
 
     Raises:
@@ -295,112 +249,118 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
     rows = test if len(test) else np.arange(len(dataset))
     rows = rows[np.linspace(0, len(rows) - 1, min(items, len(rows))).astype(np.int64)]
     figure = _figure(dataset, rows)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             figure.savefig(Path(path), dpi=_DOTS_PER_INCH)
         except OSError as error:
             problem = f"cannot be written: {error.strerror or error}"
             raise InputError(Problem(f"picture {path}", problem)) from error
-    unwritten = any("missing from font" in str(one.message) for one in told)
+    unwritten = any("missing from font" in str(one.message) for one in caught)
     return Drawn(Path(path), len(rows), unwritten)
 
 
 def _figure(dataset: Dataset, rows: NDArray[np.int64]) -> Figure:
     shown = {name: _items(dataset, name, rows) for name in dataset.columns}
-    looks = {
-        name: look_of(dataset.columns[name].modality, list(each.values()))
+    styles = {
+        name: style_of(dataset.columns[name].modality, list(each.values()))
         for name, each in shown.items()
     }
-    page = _Page.of(dataset, rows, [look.width for look in looks.values()])
-    columns = iter(range(len(page.widths)))
+    shares = [_SQUARE if style.form is Form.IMAGE else 1.0 for style in styles.values()]
+    first = 0 if dataset.picture is None else 1
+    page = _Page(dataset, rows, [_SQUARE] * first + shares)
     if dataset.picture is not None:
-        column = next(columns)
-        page.title(column, "picture", " x ".join(map(str, dataset.picture.shape[1:3])))
+        page.title(0, "picture", " x ".join(map(str, dataset.picture.shape[1:3])))
         for number, row in enumerate(rows):
-            ax = page.cell(number, column)
-            ax.imshow(dataset.picture[row], cmap="gray", vmin=0, vmax=255)
-    for column, (name, look) in zip(columns, looks.items(), strict=True):
-        page.title(column, name, look.told)
+            page.panel(number, 0).imshow(dataset.picture[row], cmap="gray", vmin=0, vmax=255)
+    for column, (name, style) in enumerate(styles.items(), first):
+        page.title(column, name, style.description)
         for number, row in enumerate(rows.tolist()):
-            ax = page.cell(number, column)
+            ax = page.panel(number, column)
             if row in shown[name]:
-                show(ax, shown[name][row], look)
+                _show(ax, shown[name][row], style)
             else:
-                say(ax, f"no {name}", FAINT)
+                _annotate(ax, f"no {name}", _FAINT)
     return page.figure
 
 
-class _Page:
-    """A grid of cells, in inches, with titles above its columns and captions below its rows.
+def _items(dataset: Dataset, name: str, rows: NDArray[np.int64]) -> dict[int, Values]:
+    """The values, without padding, of those rows that have the modality."""
+    column, found = dataset.columns[name], {}
+    for row in rows[column.present[rows]].tolist():
+        values, _ = column.take(torch.tensor([row]))
+        found[row] = values[0].numpy()
+    return found
 
-    Layout is ours: captions run over all columns and must move none of them.
+
+class _Page:
+    """A grid of panels with titles above its columns and captions below its rows.
+
+    It is laid out in inches: captions run over all columns and must move none of them.
 
     Args:
-        widths: Of the columns.
-        captions: Of the rows.
+        dataset: Gives the captions.
+        rows: Items of the dataset, from top to bottom.
+        shares: Relative widths of the columns.
     """
 
-    def __init__(self, widths: Sequence[float], captions: Sequence[str]) -> None:
-        self.widths = widths
-        width = sum(widths) + _GAP * (len(widths) - 1) + 2 * _MARGIN
+    def __init__(self, dataset: Dataset, rows: NDArray[np.int64], shares: Sequence[float]) -> None:
+        gaps = _GAP * (len(shares) - 1)
+        columns = max(_PANEL_WIDTH * sum(shares), _NARROWEST - gaps - 2 * _MARGIN)
+        self._widths = [columns * share / sum(shares) for share in shares]
+        captions = _captions(dataset, rows, columns + gaps)
         lines = max(caption.count("\n") + 1 for caption in captions)
-        self._pitch = _CELL[1] + _TICKS + _LINE * lines + _GAP
-        self._width, self._height = width, _TITLE + self._pitch * len(captions)
-        self.figure = Figure((self._width, self._height))
+        self._pitch = _PANEL_HEIGHT + _TICKS + _LINE * lines + _GAP
+        self._size = columns + gaps + 2 * _MARGIN, _TITLE + self._pitch * len(captions)
+        self.figure = Figure(self._size)
         for row, caption in enumerate(captions):
-            self._text(_MARGIN, _TITLE + self._pitch * row + _CELL[1] + _TICKS, caption, _SMALL)
+            top = _TITLE + self._pitch * row + _PANEL_HEIGHT + _TICKS
+            self._text(_MARGIN, top, caption, _SMALL)
 
-    @classmethod
-    def of(cls, dataset: Dataset, rows: NDArray[np.int64], shares: Sequence[float]) -> "_Page":
-        """One for some rows of a dataset and the modalities' shares of the width."""
-        every = [*([SQUARE] if dataset.picture is not None else []), *shares]
-        gaps = _GAP * (len(every) - 1) + 2 * _MARGIN
-        whole = max(_CELL[0] * sum(every), _NARROWEST - gaps)
-        widths = [whole * share / sum(every) for share in every]
-        return cls(widths, _captions(dataset, rows, whole + gaps - 2 * _MARGIN))
-
-    def cell(self, row: int, column: int) -> Axes:
-        """Where an item is drawn, images at its upper left."""
-        left, top = self._left(column), _TITLE + self._pitch * row
-        size = self.widths[column] / self._width, _CELL[1] / self._height
-        place = left / self._width, 1 - (top + _CELL[1]) / self._height
-        ax = self.figure.add_axes((*place, *size), anchor="NW")
-        bare(ax)
+    def panel(self, row: int, column: int) -> Axes:
+        """Empty axes for an item, without ticks and frame; images go to the upper left."""
+        (width, height), top = self._size, _TITLE + self._pitch * row
+        place = self._left(column) / width, 1 - (top + _PANEL_HEIGHT) / height
+        size = self._widths[column] / width, _PANEL_HEIGHT / height
+        ax = self.figure.add_axes((*place, *size), anchor="NW", xticks=[], yticks=[])
+        for side in ax.spines.values():
+            side.set_visible(False)
         return ax
 
-    def title(self, column: int, name: str, told: str) -> None:
-        """What a column shows."""
-        self._text(self._left(column), 0.08, name, 10, INK)
-        self._text(self._left(column), 0.28, told, 6.5)
+    def title(self, column: int, name: str, description: str) -> None:
+        """Write above a column."""
+        self._text(self._left(column), 0.08, name, 10, _INK)
+        self._text(self._left(column), 0.28, description, 6.5)
 
     def _left(self, column: int) -> float:
-        return _MARGIN + sum(self.widths[:column]) + _GAP * column
+        return _MARGIN + sum(self._widths[:column]) + _GAP * column
 
-    def _text(self, left: float, top: float, text: str, size: float, colour: str = FAINT) -> None:
+    def _text(self, left: float, top: float, text: str, size: float, colour: str = _FAINT) -> None:
+        width, height = self._size
+        known = {font.name for font in font_manager.fontManager.ttflist}
         self.figure.text(
-            left / self._width,
-            1 - top / self._height,
+            left / width,
+            1 - top / height,
             text,
             fontsize=size,
             color=colour,
             va="top",
-            family=_fonts(),
+            family=["DejaVu Sans", *(font for font in _FONTS if font in known)],
             parse_math=False,
         )
 
 
 def _captions(dataset: Dataset, rows: NDArray[np.int64], inches: float) -> list[str]:
-    """For each item its name, split and label, and below what is said of it."""
+    """For each item its name, split and label, and its text below."""
     texts = [""] * len(rows) if dataset.text is None else dataset.text[rows]
-    told = []
+    captions = []
     for row, name, text in zip(rows.tolist(), dataset.ids[rows], texts, strict=True):
         words = [str(name), SPLITS[int(dataset.split[row])]]
         if dataset.label is not None:
             words.append(f"label {dataset.label[row]}")
         lines = [_fitted(", ".join(words), inches, lines=1), _fitted(str(text), inches)]
-        told.append("\n".join(line for line in lines if line))
-    return told
+        captions.append("\n".join(line for line in lines if line))
+    return captions
 
 
 def _fitted(text: str, inches: float, lines: int = _LINES) -> str:
@@ -408,29 +368,14 @@ def _fitted(text: str, inches: float, lines: int = _LINES) -> str:
     plain = " ".join(text.split())
     if not plain:
         return ""
-    letters = int(inches * _POINTS * _SAFE * len(plain) / _width(plain))
+    letters = int(inches * _FILLED * len(plain) / _width(plain))
     return "\n".join(wrap(plain, max(8, letters), max_lines=lines, placeholder=" ..."))
 
 
 def _width(text: str) -> float:
-    """Of a text in one line, in points; letters of East Asia, which the font lacks, get room."""
+    """Of a text in one line, in inches; letters of East Asia, which the font lacks, get room."""
     size = FontProperties(family="DejaVu Sans", size=_SMALL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         width, *_ = text_to_path.get_text_width_height_descent(text, size, ismath=False)
-    return width + _SMALL * sum(east_asian_width(letter) in "WF" for letter in text)
-
-
-def _fonts() -> list[str]:
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(font for font in _FONTS if font in known)]
-
-
-def _items(dataset: Dataset, name: str, rows: NDArray[np.int64]) -> dict[int, NDArray[np.float32]]:
-    """What those of some rows show that have the modality, without padding."""
-    column, found = dataset.columns[name], {}
-    for row in rows.tolist():
-        if column.present[row]:
-            values, _ = column.take(torch.tensor([row]))
-            found[row] = values[0].numpy()
-    return found
+    return (width + _SMALL * sum(east_asian_width(letter) in "WF" for letter in text)) / 72

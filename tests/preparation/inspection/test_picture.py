@@ -11,12 +11,11 @@ from PIL import Image
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.preparation.inspection import picture as portrait
-from continual_mm.preparation.inspection.picture import Shape, look_of
+from continual_mm.preparation.inspection.picture import Form, Style, draw, style_of
 from continual_mm.system.errors import InputError
 
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
-DICE = np.random.default_rng
+RNG = np.random.default_rng
 
 
 def dataset(splits: list[int] | None = None, **given: Any) -> Dataset:
@@ -27,33 +26,33 @@ def dataset(splits: list[int] | None = None, **given: Any) -> Dataset:
     )
 
 
-def drawn(shown: Dataset, path: Path, items: int = 1) -> np.ndarray:
-    portrait.draw(shown, path / "items.png", items=items)
+def pixels(shown: Dataset, path: Path, items: int = 1) -> np.ndarray:
+    draw(shown, path / "items.png", items=items)
     with Image.open(path / "items.png") as picture:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def look(kind: Kind, *items: Any, shape: tuple[int, ...] | None = None) -> Any:
+def style(kind: Kind, *items: Any, shape: tuple[int, ...] | None = None) -> Style:
     values = [np.asarray(item, dtype=np.float32) for item in items]
-    return look_of(Modality("it", kind, shape or values[0].shape), values)
+    return style_of(Modality("it", kind, shape or values[0].shape), values)
 
 
 def test_the_picture_has_a_row_for_each_item_and_says_when_there_are_fewer(tmp_path: Path) -> None:
     shown = dataset(lips=np.arange(12 * 18.0).reshape(12, 3, 6), audio=np.eye(12))
-    heights = [len(drawn(shown, tmp_path, items)) for items in (1, 2, 4, 9)]
+    heights = [len(pixels(shown, tmp_path, items)) for items in (1, 2, 4, 9)]
     assert heights[2] - heights[1] == pytest.approx(2 * (heights[1] - heights[0]), abs=3)
     assert heights[3] == heights[2]
-    assert portrait.draw(shown, tmp_path / "items.png", items=9).items == 4
+    assert draw(shown, tmp_path / "items.png", items=9).items == 4
 
 
-def test_items_without_a_test_split_are_drawn(tmp_path: Path) -> None:
-    alone = dataset([0] * 3, video=DICE(0).standard_normal((3, 2, 2)))
-    assert portrait.draw(alone, tmp_path / "items.png", items=2).items == 2
+def test_items_without_a_test_split_are_pixels(tmp_path: Path) -> None:
+    alone = dataset([0] * 3, video=RNG(0).standard_normal((3, 2, 2)))
+    assert draw(alone, tmp_path / "items.png", items=2).items == 2
 
 
 def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path: Path) -> None:
-    film = np.broadcast_to(np.arange(4.0)[:, None, None], (12, 4, 5, 8))
-    grey = drawn(dataset(film=film), tmp_path)[..., 0]
+    clip = np.broadcast_to(np.arange(4.0)[:, None, None], (12, 4, 5, 8))
+    grey = pixels(dataset(clip=clip), tmp_path)[..., 0]
     # Black, dark, bright; the last of the four is white as the page is.
     places = [np.argwhere(grey == level) for level in (0, 85, 170)]
     assert min(map(len, places)) > 1000
@@ -65,57 +64,59 @@ def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_pat
 
 @pytest.mark.parametrize("axis", [-1, -3])
 def test_frames_of_three_colours_are_shown_in_them(tmp_path: Path, axis: int) -> None:
-    film = np.zeros((12, 2, 9, 9, 3), dtype=np.uint8)
-    film[:, 0, ..., 0], film[:, 1, ..., 2] = 255, 255
-    colours = drawn(dataset(film=np.moveaxis(film, -1, axis)), tmp_path).reshape(-1, 3)
+    clip = np.zeros((12, 2, 9, 9, 3), dtype=np.uint8)
+    clip[:, 0, ..., 0], clip[:, 1, ..., 2] = 255, 255
+    colours = pixels(dataset(clip=np.moveaxis(clip, -1, axis)), tmp_path).reshape(-1, 3)
     for colour in (255, 0, 0), (0, 0, 255):
         assert (colours == colour).all(axis=1).sum() > 5000
 
 
 def test_values_that_are_not_finite_leave_the_others_as_they_are() -> None:
-    whole = DICE(0).standard_normal((8, 5))
+    whole = RNG(0).standard_normal((8, 5))
     broken = whole.copy()
     broken[2, 2] = np.nan
     for kind in Kind.TOKENS, Kind.SPECTROGRAM:
-        sound, damaged = look(kind, whole), look(kind, whole, broken)
-        assert (damaged.low, damaged.high) == pytest.approx((sound.low, sound.high), abs=0.5)
-        assert damaged.told == sound.told
-    assert look(Kind.VECTOR, [np.nan] * 3).told == "vector 3"
+        whole_style, damaged = style(kind, whole), style(kind, whole, broken)
+        assert (damaged.low, damaged.high) == pytest.approx(
+            (whole_style.low, whole_style.high), abs=0.5
+        )
+        assert damaged.description == whole_style.description
+    assert style(Kind.VECTOR, [np.nan] * 3).description == "vector 3"
 
 
 def test_a_few_outliers_do_not_darken_everything_else() -> None:
-    values = DICE(0).uniform(size=(50, 40))
+    values = RNG(0).uniform(size=(50, 40))
     values[0, 0] = 1e6
-    assert look(Kind.SPECTROGRAM, values).high < 1.01
+    assert style(Kind.SPECTROGRAM, values).high < 1.01
 
 
 def test_the_middle_of_signed_features_is_zero_and_decibels_are_none() -> None:
-    signed = look(Kind.TOKENS, DICE(0).standard_normal((20, 6)) + 0.2)
+    signed = style(Kind.TOKENS, RNG(0).standard_normal((20, 6)) + 0.2)
     assert (signed.low, signed.colours) == (-signed.high, "RdBu_r")
     for other in (
-        look(Kind.TOKENS, DICE(0).standard_normal((20, 6)) - 40),
-        look(Kind.SPECTROGRAM, DICE(0).standard_normal((20, 6))),
-        look(Kind.TOKENS, DICE(0).uniform(size=(20, 6))),
+        style(Kind.TOKENS, RNG(0).standard_normal((20, 6)) - 40),
+        style(Kind.SPECTROGRAM, RNG(0).standard_normal((20, 6))),
+        style(Kind.TOKENS, RNG(0).uniform(size=(20, 6))),
     ):
         assert other.colours == "magma"
 
 
 def test_what_is_drawn_is_what_the_shape_suggests() -> None:
-    square = DICE(0).uniform(size=(28, 28))
-    assert look(Kind.TOKENS, square, square).shape is Shape.UPRIGHT
-    assert look(Kind.SPECTROGRAM, square).shape is Shape.TIME
-    assert look(Kind.TOKENS, square - 0.5).shape is Shape.TIME
-    assert look(Kind.TOKENS, square[:20], shape=(28, 28)).shape is Shape.TIME
-    assert look(Kind.VECTOR, square.reshape(-1)[:256]).shape is Shape.LINE
-    assert look(Kind.VECTOR, square.reshape(-1)).shape is Shape.BLOCK
-    assert look(Kind.FRAMES, np.ones((9, 3, 5, 5))).shape is Shape.FILM
-    assert look(Kind.FRAMES, np.ones((9, 5, 5, 5))).shape is Shape.TIME
+    square = RNG(0).uniform(size=(28, 28))
+    assert style(Kind.TOKENS, square, square).form is Form.IMAGE
+    assert style(Kind.SPECTROGRAM, square).form is Form.TIME
+    assert style(Kind.TOKENS, square - 0.5).form is Form.TIME
+    assert style(Kind.TOKENS, square[:20], shape=(28, 28)).form is Form.TIME
+    assert style(Kind.VECTOR, square.reshape(-1)[:256]).form is Form.LINE
+    assert style(Kind.VECTOR, square.reshape(-1)).form is Form.BLOCK
+    assert style(Kind.FRAMES, np.ones((9, 3, 5, 5))).form is Form.FRAMES
+    assert style(Kind.FRAMES, np.ones((9, 5, 5, 5))).form is Form.TIME
 
 
 def test_time_is_to_scale(tmp_path: Path) -> None:
     values = np.ones((12, 20, 4)) * np.linspace(1, 2, 4)
-    lengths = {"sound": [20] * 11 + [10]}
-    picture = drawn(dataset(sound=values, lengths=lengths), tmp_path, items=4)
+    lengths = {"audio": [20] * 11 + [10]}
+    picture = pixels(dataset(audio=values, lengths=lengths), tmp_path, items=4)
     coloured = (np.ptp(picture, axis=2) > 60).sum(axis=1)
     widths = coloured[coloured > 0]
     assert np.median(widths[-20:]) == pytest.approx(widths.max() / 2, abs=3)
@@ -130,8 +131,8 @@ def test_captions_are_no_mathematics_and_letters_without_a_font_are_told_once(
     shown = dataset(a=np.eye(12), text=[ODD] * 12)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = portrait.draw(shown, tmp_path / "items.svg")
-        plain = portrait.draw(dataset(a=np.eye(12), text=["é"] * 12), tmp_path / "items.png")
+        told = draw(shown, tmp_path / "items.svg")
+        plain = draw(dataset(a=np.eye(12), text=["é"] * 12), tmp_path / "items.png")
     assert told.path == tmp_path / "items.svg"
     assert not plain.unwritten
 
@@ -139,11 +140,11 @@ def test_captions_are_no_mathematics_and_letters_without_a_font_are_told_once(
 @pytest.mark.parametrize("text", ["the quick brown fox " * 30, "字" * 300, "W" * 300])
 def test_captions_end_before_the_page_does(tmp_path: Path, text: str) -> None:
     for arrays in {"a": np.eye(12)}, {"a": np.eye(12), "b": np.eye(12), "c": np.eye(12)}:
-        picture = drawn(dataset(**arrays, text=[text] * 12), tmp_path)
+        picture = pixels(dataset(**arrays, text=[text] * 12), tmp_path)
         assert (picture[:, -8:] > 250).all()
 
 
 def test_where_nothing_can_be_written_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "items.png").mkdir()
     with pytest.raises(InputError, match=re.escape(f"picture {tmp_path / 'items.png'}: cannot")):
-        portrait.draw(dataset(a=np.eye(12)), tmp_path / "items.png")
+        draw(dataset(a=np.eye(12)), tmp_path / "items.png")
