@@ -1,4 +1,6 @@
-"""What is in a dataset, told from values that are known beforehand."""
+"""What is in a dataset, from values that are known beforehand."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,101 +9,103 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.preparation.inspection.report import inspect
+from continual_mm.preparation.inspection.report import Inspection, inspect
 from continual_mm.system.errors import InputError
 
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 
 
+def noise(seed: int = 1, rows: int = 12) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, 4))
+
+
+def plain(arrays: dict[str, object], split: object = SPLIT, **others: object) -> Dataset:
+    return Dataset.from_arrays(arrays, split=split, standardise=False, **others)
+
+
 def dataset(**columns: object) -> Dataset:
-    rng = np.random.default_rng(0)
-    video = rng.standard_normal((12, 3, 2)).astype(np.float32)
-    sound = rng.standard_normal((12, 4)).astype(np.float32)
-    given = {"video": video, "audio": sound, **columns}
-    return Dataset.from_arrays(given, split=SPLIT, standardise=False)
+    """Twelve items without anything to warn of, but for the columns that are given."""
+    video = noise(0, 18).reshape(12, 3, 2)
+    return plain({"video": video, "audio": noise(2), **columns})
 
 
 def test_sizes_are_those_of_the_values() -> None:
     video = np.zeros((12, 2, 2), dtype=np.float32)
     video[:, 0] = (3.0, 4.0)
-    found = Dataset.from_arrays(
-        {"video": video, "audio": np.full((12, 1), -2.0)},
-        split=SPLIT,
-        lengths={"video": [1] * 11 + [2]},
-        present={"audio": [True] * 10 + [False, True]},
-        standardise=False,
+    found = inspect(
+        plain(
+            {"video": video, "audio": np.full((12, 1), -2.0)},
+            lengths={"video": [1] * 11 + [2]},
+            present={"audio": [True] * 10 + [False, True]},
+        )
     )
-    seen, heard = inspect(found).modalities
-    assert (seen.sizes.smallest, seen.sizes.largest) == (0.0, 4.0)
-    assert seen.sizes.rms == pytest.approx(np.sqrt(25 * 12 / 26))
-    assert (seen.sizes.norm, seen.lengths, seen.present) == (5.0, (1, 1, 2), (6, 2, 4))
-    assert seen.sizes.usual == pytest.approx(5 / np.sqrt(2))
-    assert (heard.sizes.rms, heard.sizes.norm) == (2.0, 2.0)
-    assert (heard.lengths, heard.present) == (None, (6, 2, 3))
-    assert inspect(found).complete == 11
+    video, audio = found.modalities
+    assert (video.sizes.smallest, video.sizes.largest) == (0.0, 4.0)
+    assert video.sizes.rms == pytest.approx(np.sqrt(25 * 12 / 26))
+    assert (video.sizes.norm, video.lengths, video.present) == (5.0, (1, 1, 2), (6, 2, 4))
+    assert video.sizes.usual == pytest.approx(5 / np.sqrt(2))
+    assert (audio.sizes.rms, audio.sizes.norm) == (2.0, 2.0)
+    assert (audio.lengths, audio.present) == (None, (6, 2, 3))
+    assert found.complete == 11
 
 
-def test_a_modality_a_thousand_times_larger_than_another_is_told() -> None:
-    same = inspect(dataset())
-    assert same.remarks == ()
-    loud = 1000 * np.random.default_rng(1).standard_normal((12, 4))
-    (remark,) = inspect(dataset(audio=loud)).remarks
-    assert remark.startswith("values of audio are ")
-    assert "keep standardise = true" in remark
-
-
-def test_one_value_out_of_range_is_told_as_one_and_not_as_a_modality_that_is_larger() -> None:
-    values = np.random.default_rng(1).standard_normal((12, 4))
+def outlier() -> np.ndarray:
+    values = noise()
     values[5, 2] = 1e6
-    (remark,) = inspect(dataset(audio=values)).remarks
-    assert remark.startswith("the largest value of audio, 1e+06 in item '5', is ")
-    assert "standardise" not in remark
+    return values
 
 
-def test_a_split_of_another_magnitude_is_told_since_standardising_cannot_mend_it() -> None:
+def other_split(factor: float) -> np.ndarray:
     values = np.ones((12, 4)) + np.arange(12)[:, None] / 100
-    values[8:] *= 1000
-    (remark, *_) = (one for one in inspect(dataset(audio=values)).remarks if "norm" in one)
-    assert remark.startswith("the norm of audio in test is 1,0")
-    values[8:] /= 1e6
-    (remark, *_) = (one for one in inspect(dataset(audio=values)).remarks if "norm" in one)
-    assert remark.startswith("the norm of audio in test is 1/9")
+    values[8:] *= factor
+    return values
 
 
-def test_a_few_items_of_another_magnitude_are_told() -> None:
-    values = np.random.default_rng(1).standard_normal((12, 4))
-    values[::4] *= 1e4
-    loud, faint = inspect(dataset(audio=values)), inspect(dataset(audio=-values[::-1] / 1e4))
-    assert "3 items have more than 100 times the usual norm of audio" in loud.remarks[0]
-    values[:] = np.where(np.arange(12)[:, None] % 4, values, 1e-3 * np.sign(values))
-    faint = inspect(dataset(audio=values))
-    assert "3 items have less than a 100th of the usual norm of audio" in faint.remarks[0]
+def other_items(factor: float) -> np.ndarray:
+    values = np.sign(noise()) + noise() / 100
+    values[::4] *= factor
+    return values
 
 
-def test_what_cannot_be_standardised_here_is_not_said_to_have_to_be() -> None:
-    values = np.random.default_rng(1).standard_normal((3, 4))
-    alone = Dataset.from_arrays(
-        {"a": values, "b": 1000 * values}, split=[2] * 3, standardise=False, splits=["test"]
-    )
-    (remark,) = (one for one in inspect(alone).remarks if "times as large" in one)
-    assert "standardise" not in remark
+@pytest.mark.parametrize(
+    ("audio", "warning"),
+    [
+        (1000 * noise(), "values of audio are 9"),
+        (outlier(), "the largest value of audio, 1e+06 in item '5', is "),
+        (other_split(1e3), "the norm of audio in test is 1,0"),
+        (other_split(1e-3), "the norm of audio in test is 1/9"),
+        (other_items(1e4), "3 items have more than 100 times the usual norm of audio"),
+        (other_items(1e-4), "3 items have less than a 100th of the usual norm of audio"),
+    ],
+)
+def test_sizes_that_differ_by_a_hundred_are_warned_of_once(audio: np.ndarray, warning: str) -> None:
+    (found,) = inspect(dataset(audio=audio)).remarks
+    assert found.startswith(warning)
+    assert ("keep standardise = true" in found) is found.startswith("values")
+    assert inspect(dataset()).remarks == ()
 
 
-def test_what_is_there_twice_is_counted_and_what_leaks_is_told() -> None:
+def test_without_training_items_there_is_no_advice_to_standardise() -> None:
+    alone = plain({"a": noise(rows=3), "b": 1000 * noise(rows=3)}, [2] * 3, splits=["test"])
+    (found,) = (one for one in inspect(alone).remarks if "times as large" in one)
+    assert "standardise" not in found
+
+
+def test_duplicates_are_counted_and_leaks_between_splits_are_warned_of() -> None:
     values = np.arange(24.0).reshape(12, 2)
     values[3] = values[2]  # Two training items.
     values[9] = values[4]  # A test item like a training item.
     values[11] = values[7]  # A test item like a validation item.
     found = inspect(dataset(audio=values))
-    (heard,) = (one for one in found.modalities if one.modality.name == "audio")
-    assert (heard.repeats.repeated, heard.repeats.leaked, heard.repeats.crossed) == (6, 1, 1)
+    own = found.modalities[1].repeats
+    assert (own.repeated, own.leaked, own.crossed) == (6, 1, 1)
     assert "1 validation or test item has the audio of a training item" in found.remarks
     assert "1 test item has the audio of a validation item" in found.remarks
     assert found.whole.repeated == 0
 
 
-def test_items_that_are_the_same_in_every_modality_are_told_as_such_and_not_once_for_each() -> None:
-    video, audio = dataset().columns["video"].values, dataset().columns["audio"].values
+def test_duplicates_in_every_modality_are_not_repeated_for_each() -> None:
+    video, audio = (dataset().columns[name].values for name in ("video", "audio"))
     video[9], audio[9] = video[4], audio[4]
     assert inspect(dataset(video=video, audio=audio)).remarks == (
         "1 validation or test item is the same as a training item in every modality",
@@ -109,130 +113,116 @@ def test_items_that_are_the_same_in_every_modality_are_told_as_such_and_not_once
     )
 
 
-@pytest.mark.parametrize("compared", [1.0, 1000 * 8 / 1e9])
-def test_of_what_is_too_large_only_some_is_compared_and_that_is_said(compared: float) -> None:
-    values = 1 + np.arange(4000.0) % 2000
-    found = inspect(
-        Dataset.from_arrays(
-            {"a": values[:, None], "b": values[:, None]},
-            split=np.repeat([0, 1, 2], [2000, 100, 1900]),
-            standardise=False,
-        ),
-        gigabytes=compared,
-    )
-    if compared == 1.0:
+@pytest.mark.parametrize("gigabytes", [1.0, 1000 * 8 / 1e9])
+def test_of_a_large_dataset_some_items_are_compared_which_is_said(gigabytes: float) -> None:
+    values = (1 + np.arange(4000.0) % 2000)[:, None]
+    large = plain({"a": values, "b": values}, np.repeat([0, 1, 2], [2000, 100, 1900]))
+    found = inspect(large, gigabytes=gigabytes)
+    same = [one for one in found.remarks if "the same" in one]
+    if gigabytes == 1.0:
         assert found.whole.leaked == 2000
-        said = "2,000 validation or test items are the same as a training item in every modality"
-        assert said in found.remarks
+        assert same[0].startswith("2,000 validation or test items are the same as a training item")
     else:
         assert found.compared == pytest.approx(1000, abs=2)
         assert f"repeats were looked for among {found.compared:,} of 4,000 items" in found.remarks
-        told = [one for one in found.remarks if "the same" in one]
-        assert all(one.startswith("at least ") for one in told)
+        assert all(one.startswith("at least ") for one in same)
 
 
-def test_repeated_captions_want_other_positives_than_pairs() -> None:
-    def said(text: list[str], label: list[int] | None = None) -> str:
-        found = inspect(
-            Dataset.from_arrays(
-                {"a": np.eye(12)}, split=SPLIT, text=text, label=label, standardise=False
-            )
-        )
-        return "\n".join(found.remarks)
-
-    names = ["cat", "dog"] * 6
-    assert 'the names of 2 classes, one for each label: set positives = "label"' in said(
-        names, [0, 1] * 6
-    )
-    assert '12 items have the caption of another item: set positives = "duplicates"' in said(names)
-    assert '"duplicates"' in said(names, [0, 1, 2] * 4)
-    assert said([str(k) for k in range(12)]) == ""
-    assert said([""] * 12) == ""
-    assert said(["it"] * 12) == "all 12 items have the same caption"
-
-
-def test_what_is_the_same_for_many_items_is_a_class_and_no_leak() -> None:
-    ones = np.eye(2)[np.arange(120) % 2]
-    values = {"a": np.arange(120.0)[:, None], "word": ones}
-    found = inspect(Dataset.from_arrays(values, split=SPLIT * 10, standardise=False))
-    (remark,) = (one for one in found.remarks if "word" in one)
-    assert remark.startswith("word has only 2 different values in 120 items")
-    values["word"] = np.ones((120, 2))
-    found = inspect(Dataset.from_arrays(values, split=SPLIT * 10, standardise=False))
-    assert "all 120 items have the same word" in found.remarks
+@pytest.mark.parametrize(
+    ("text", "label", "warning"),
+    [
+        (
+            ["cat", "dog"] * 6,
+            [0, 1] * 6,
+            'of 2 classes, one for each label: set positives = "label',
+        ),
+        (
+            ["cat", "dog"] * 6,
+            None,
+            '12 items have the caption of another item: set positives = "du',
+        ),
+        (["cat", "dog"] * 6, [0, 1, 2] * 4, '"duplicates"'),
+        (["it"] * 12, None, "all 12 items have the same caption"),
+        ([str(k) for k in range(12)], None, None),
+        ([""] * 12, None, None),
+    ],
+)
+def test_repeated_captions_need_other_positives_than_pairs(
+    text: list[str], label: list[int] | None, warning: str | None
+) -> None:
+    found = inspect(plain({"a": np.eye(12)}, text=text, label=label)).remarks
+    assert len(found) == (warning is not None)
+    assert all(str(warning) in one for one in found)
 
 
-def test_constant_features_and_empty_items_are_told() -> None:
-    values = np.random.default_rng(2).standard_normal((12, 4))
+def test_one_value_for_many_items_is_a_class_and_no_leak() -> None:
+    for words, expected in (
+        (np.eye(2)[np.arange(120) % 2], "word has only 2 different values in 120 items"),
+        (np.ones((120, 2)), "all 120 items have the same word"),
+    ):
+        found = inspect(plain({"a": np.arange(120.0)[:, None], "word": words}, SPLIT * 10))
+        (warning,) = (one for one in found.remarks if "word" in one and "never" not in one)
+        assert warning.startswith(expected)
+
+
+def test_constant_features_and_empty_items_are_warned_of() -> None:
+    values = noise()
     values[:, 1] = 0.0
     values[[5, 9]] = 0.0
-    found = inspect(dataset(audio=values))
-    assert found.remarks == (
+    assert inspect(dataset(audio=values)).remarks == (
         "1 of 4 features of audio never changes",
         "2 items have nothing but zeros as audio: is that a missing audio?",
     )
+    single = plain({"a": [[1.0, 2.0]]}, [2], splits=["test"])
+    assert not any("change" in one for one in inspect(single).remarks)
 
 
-def test_features_of_a_single_item_are_not_said_to_never_change() -> None:
-    one = Dataset.from_arrays({"a": [[1.0, 2.0]]}, split=[2], standardise=False, splits=["test"])
-    assert not any("change" in remark for remark in inspect(one).remarks)
-
-
-def test_a_group_in_two_splits_is_told() -> None:
-    values = {"a": np.arange(12.0)[:, None], "b": np.arange(12.0)[:, None]}
-    for group, straddling, told in (
+@pytest.mark.parametrize(
+    ("group", "straddling", "warning"),
+    [
         ([0] * 12, 1, "the only group has items in more than one split"),
         ([0] + [k + 1 for k in SPLIT[1:-1]] + [0], 1, "1 group has items in more than one split"),
         ([0, 1] * 6, 2, "2 groups have items in more than one split: scores may be too good"),
         (SPLIT, 0, None),
-    ):
-        found = inspect(Dataset.from_arrays(values, split=SPLIT, group=group, standardise=False))
-        assert (found.groups, found.straddling) == (len(set(group)), straddling)
-        said = [one for one in found.remarks if "split" in one]
-        assert len(said) == (told is not None)
-        assert all(one.startswith(str(told)) for one in said)
+    ],
+)
+def test_a_group_in_two_splits_is_warned_of(
+    group: list[int], straddling: int, warning: str | None
+) -> None:
+    values = np.arange(12.0)[:, None]
+    found = inspect(plain({"a": values, "b": values}, group=group))
+    assert (found.groups, found.straddling) == (len(set(group)), straddling)
+    about = [one for one in found.remarks if "split" in one]
+    assert len(about) == (warning is not None)
+    assert all(one.startswith(str(warning)) for one in about)
 
 
 def test_without_items_there_is_nothing_to_inspect() -> None:
     with pytest.raises(InputError, match="nothing: has no items"):
-        Dataset.from_arrays({"a": np.empty((0, 4))}, name="nothing", standardise=False, splits=())
+        plain({"a": np.empty((0, 4))}, None, name="nothing", splits=())
 
 
-def test_of_a_large_dataset_every_split_is_looked_at() -> None:
-    values = {"a": np.arange(1200.0)[:, None], "b": np.arange(1200.0)[:, None]}
-    found = inspect(
-        Dataset.from_arrays(values, split=np.repeat(SPLIT, 100), standardise=False), most=60
-    )
-    assert found.looked_at == 60
-    one, _ = found.modalities
-    assert one.present == (600, 200, 400)
-    assert (one.sizes.smallest, one.sizes.largest) == (0.0, 1199.0)
-
-
-def test_a_modality_that_few_items_have_is_looked_at_all_the_same() -> None:
+def test_a_sample_of_a_large_dataset_has_items_of_every_split_and_modality() -> None:
     values, has = np.arange(1200.0)[:, None], np.zeros(1200, dtype=bool)
     has[[7, 613]] = True
-    found = Dataset.from_arrays(
-        {"common": values, "rare": values},
-        split=np.repeat(SPLIT, 100),
-        present={"rare": has},
-        standardise=False,
-    )
-    _, rare = inspect(found, most=60).modalities
+    large = plain({"common": values, "rare": values}, np.repeat(SPLIT, 100), present={"rare": has})
+    found: Inspection = inspect(large, most=60)
+    common, rare = found.modalities
+    assert (found.looked_at, common.present, rare.present) == (60, (600, 200, 400), (1, 1, 0))
+    assert (common.sizes.smallest, common.sizes.largest) == (0.0, 1199.0)
     assert (rare.sizes.smallest, rare.sizes.largest) == (7.0, 613.0)
-    assert rare.present == (1, 1, 0)
-    assert "no test item has rare" in inspect(found).remarks
-    none = Dataset.from_arrays(
-        {"common": values[:3], "rare": values[:3]},
-        split=[2] * 3,
-        present={"rare": [False] * 3},
-        standardise=False,
-        splits=["test"],
-    )
-    assert "no test item has rare" in inspect(none).remarks
+    assert "no test item has rare" in found.remarks
 
 
-def test_values_that_are_not_finite_are_told_and_count_for_nothing(tmp_path) -> None:
+def test_a_modality_that_no_item_has_is_reported() -> None:
+    arrays = {"common": np.ones((3, 1)), "rare": np.ones((3, 2, 1))}
+    none = plain(arrays, [2] * 3, present={"rare": [False] * 3}, splits=["test"])
+    found = inspect(none)
+    assert found.modalities[1].lengths == (0, 0, 0)
+    assert "no test item has rare" in found.remarks
+
+
+def test_values_that_are_not_finite_are_warned_of_and_not_measured(tmp_path: Path) -> None:
     items = [{"ids": str(k), "split": k, "touch": np.full(50_000, k + 1.0)} for k in range(3)]
     layout = (Modality("touch", Kind.VECTOR, (50_000,)),)
     write_store(items, tmp_path / "store", layout=layout)
