@@ -11,7 +11,7 @@ _lazy, __dir__, __all__ = attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    from continual_mm.system.imports import refusing  # noqa: PLC0415
+    from continual_mm.system.imports import optional_import  # noqa: PLC0415
 
-    with refusing(f"continual_mm.{name}"):
+    with optional_import(f"continual_mm.{name}"):
         return _lazy(name)

@@ -1,7 +1,7 @@
 """The command that searches: tune."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +10,10 @@ from continual_mm.cli.options import A_COUNT, A_PATH, training_options
 from continual_mm.cli.train import definitions, end_after
 from continual_mm.definitions import catalog
 from continual_mm.definitions.rules import METRICS
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.imports import optional_import
+
+if TYPE_CHECKING:
+    from continual_mm.runs.tuning.result import Tuned
 
 
 @click.command(short_help="Search a strategy's numbers on validation items.")
@@ -71,7 +74,9 @@ def tune(
     from continual_mm.cli.progress import RunProgress
     from continual_mm.runs.tuning.plan import Plan, searched
 
-    result, tuning = _tuning()
+    with optional_import("tune"):
+        from continual_mm.runs.tuning import result
+        from continual_mm.runs.tuning.search import tune as tuned
     if write is not None:
         result.check_target(write, force=force)
     text = catalog.find("strategies", strategy).path.read_text(encoding="utf-8-sig")
@@ -79,7 +84,7 @@ def tune(
     own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
     plan = Plan(tuple(opened), chosen, searched(chosen, search), **own, options=options)
     with RunProgress(plan.runs) as progress:
-        found, failed = tuning.tune(plan, jobs=jobs, threads=threads, reporter=progress)
+        found, failed = tuned(plan, jobs=jobs, threads=threads, reporter=progress)
     _show_tuned(found)
     if write is not None and not failed:
         result.write_strategy(found, write, force=force, text=text)
@@ -88,19 +93,7 @@ def tune(
     end_after(failed)
 
 
-def _tuning() -> tuple[Any, Any]:
-    try:
-        from continual_mm.runs.tuning import result, search
-
-        return result, search
-    except ModuleNotFoundError as error:
-        if error.name not in ("optuna", "tomlkit"):
-            raise
-        remedy = "pip install 'continual-mm[tune]'"
-        raise InputError(Problem("tune", "Optuna is not installed", remedy)) from error
-
-
-def _show_tuned(found: Any) -> None:
+def _show_tuned(found: "Tuned") -> None:
     terminal.print_rows(
         *found.as_rows(), title=f"{' + '.join(found.scenarios)}, {found.strategy.name}"
     )

@@ -6,6 +6,7 @@ What a dataset needs is imported when it is asked for: listing datasets needs no
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from continual_mm.data.cards import FORM, PUBLISHED, converted_store, is_convert
 from continual_mm.data.recognise import recognised
 from continual_mm.definitions.modality import SPLITS, DatasetCard
 from continual_mm.system.errors import InputError, Problem, suggestion
-from continual_mm.system.imports import installed
+from continual_mm.system.imports import optional_import
 
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset, Standardise
@@ -102,7 +103,8 @@ def load(
 
 
 def _imported(reference: str) -> Any:
-    return installed(reference, "a dataset that is a folder")
+    with optional_import("a dataset that is a folder"):
+        return resolve_name(reference)
 
 
 def _existing(name_or_path: str, folder: Path | None) -> Path:

@@ -7,6 +7,8 @@ from itertools import chain
 from typing import Any
 
 import torch
+from peft import LoraConfig, LoraModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -16,13 +18,6 @@ from continual_mm.plugins.freeze import hold, quieten
 from continual_mm.plugins.plugin import Plugin, at_least_zero
 from continual_mm.space.naming import named_parameters
 from continual_mm.system.seeds import seed_for
-
-try:
-    from peft import LoraConfig, LoraModel
-    from peft.tuners.lora import LoraLayer
-except ModuleNotFoundError as error:
-    told = f"pair_lora needs {error.name}: pip install 'continual-mm[lora]'"
-    raise ModuleNotFoundError(told, name=error.name) from error
 
 ADAPTER = "pair"
 """What peft calls the only adapter of a tower."""

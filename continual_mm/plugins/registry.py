@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.rules import Number, PluginRule, Range
 from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.imports import not_installed
 
 if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
@@ -35,7 +36,6 @@ class Known:
             rows, is left out, for strategies are compared at the same cost; whatever else is left
             out is no number.
         package: What it imports beyond what is always installed.
-        extra: The extra of continual-mm that brings the package.
     """
 
     path: str
@@ -43,7 +43,6 @@ class Known:
     rule: PluginRule
     search: Mapping[str, Range] = field(default_factory=dict)
     package: str = ""
-    extra: str = ""
 
 
 BUILT_IN: Mapping[str, Known] = MappingProxyType(
@@ -100,7 +99,6 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             PluginRule({"rank": COUNT, "alpha": WEIGHT, "rate": WEIGHT}),
             {"alpha": Range(1.0, 256.0, log=True), "rate": Range(0.3, 30.0, log=True)},
             package="peft",
-            extra="lora",
         ),
         "match": Known(
             "continual_mm.plugins.match:Match",
@@ -248,7 +246,7 @@ def _rule(entry: EntryPoint) -> PluginRule:
 def missing(strategy: "Strategy") -> list[Problem]:
     """What a strategy needs that is not installed; nothing is imported to find out."""
     return [
-        _not_installed(name, f"strategy '{strategy.name}', [{name}]")
+        not_installed(BUILT_IN[name].package, f"strategy '{strategy.name}', [{name}]")
         for name in strategy.plugins
         if _lacks_package(name)
     ]
@@ -275,7 +273,7 @@ def defaults(name: str) -> dict[str, Any]:
         InputError: If it is not installed or cannot be imported.
     """
     if _lacks_package(name):
-        raise InputError(_not_installed(name, f"plugin '{name}'"))
+        raise InputError(not_installed(BUILT_IN[name].package, f"plugin '{name}'"))
     parameters = signature(_loaded(_entry(name))).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
@@ -283,12 +281,6 @@ def defaults(name: str) -> dict[str, Any]:
 def _lacks_package(name: str) -> bool:
     package = BUILT_IN[name].package if name in BUILT_IN else ""
     return bool(package) and find_spec(package) is None
-
-
-def _not_installed(name: str, place: str) -> Problem:
-    known = BUILT_IN[name]
-    remedy = f"pip install 'continual-mm[{known.extra}]'"
-    return Problem(place, f"{known.package} is not installed", remedy)
 
 
 def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:

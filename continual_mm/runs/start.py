@@ -27,6 +27,7 @@ from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Tower
 from continual_mm.system.errors import InputError, Problem, suggestion
 from continual_mm.system.files import atomic_write
+from continual_mm.system.imports import optional_import
 
 PUBLISHED = {
     Kind.VECTOR: "video",
@@ -134,13 +135,8 @@ def add_adapters(space: JointSpace, folder: Path, name: str) -> None:
 
 
 def _merge(name: str) -> Any:
-    try:
+    with optional_import(f"pair {name!r}"):
         return resolve_name(MERGE)
-    except ModuleNotFoundError as error:
-        if error.name != "peft":
-            raise
-        remedy = "pip install 'continual-mm[lora]'"
-        raise InputError(Problem(f"pair {name!r}", "peft is not installed", remedy)) from error
 
 
 def _pair(space: JointSpace, name: str) -> Pair:

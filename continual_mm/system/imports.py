@@ -3,53 +3,63 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import resolve_name
+from importlib.util import find_spec, resolve_name
 from threading import RLock
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from continual_mm.system.errors import InputError, Problem
 
-_ARROW = ("datasets", "pandas", "pyarrow")
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("av", "datasets", "pandas", "pyarrow"), "data"),
+        "open_clip": "clip",
+        "optuna": "tune",
+        "peft": "lora",
+        "tomlkit": "tune",
+        "transformers": "clap",
+    }
+)
+"""Packages that are not installed everywhere -> the extra of continual-mm that brings each."""
 
 
-def installed(reference: str, what: str) -> Any:
-    """Import what a reference names.
+def not_installed(package: str, place: str) -> Problem:
+    """The problem of a package of :data:`EXTRAS` that is not there."""
+    remedy = f"pip install 'continual-mm[{EXTRAS[package]}]'"
+    return Problem(place, f"{package} is not installed", remedy)
 
-    Args:
-        reference: ``module:name``.
-        what: What to call it in a refusal.
+
+def check_installed(package: str, place: str) -> None:
+    """Check for a package of :data:`EXTRAS` without importing it.
 
     Raises:
-        InputError: If it needs a package of the extra ``data`` that is not installed.
+        InputError: If it is not installed.
     """
-    module, _, name = reference.partition(":")
-    with refusing(what):
-        return getattr(import_module(module), name)
+    if find_spec(package) is None:
+        raise InputError(not_installed(package, place))
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
-    """Refuse what needs a package of the extra ``data`` that is not installed.
+def optional_import(place: str) -> Iterator[None]:
+    """Around imports of what needs a package of :data:`EXTRAS`.
 
     Args:
-        what: What to call it in a refusal.
+        place: What needs it, for the problem.
 
     Raises:
-        InputError: If an import inside lacks such a package.
+        InputError: If it is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in _ARROW:
+        if error.name is None or error.name not in EXTRAS:
             raise
-        problem, remedy = f"needs {error.name}", "pip install 'continual-mm[data]'"
-        raise InputError(Problem(what, problem, remedy)) from error
+        raise InputError(not_installed(error.name, place)) from error
 
 
 def late(module: str) -> Any:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from continual_mm.preparation.extraction.towers import (
 )
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write, differences, locked, write_json
-from continual_mm.system.imports import late
+from continual_mm.system.imports import check_installed, late
 from continual_mm.system.processes import Died, Pool, Result, Worker
 
 if TYPE_CHECKING:
@@ -105,9 +104,7 @@ def extract(
             or another process is at work in it.
     """
     check_recipes(tuple(recipes))
-    if find_spec("av") is None:
-        remedy = "pip install 'continual-mm[data]'"
-        raise InputError(Problem("extraction", "needs av to decode media files", remedy))
+    check_installed("av", "extraction")
     listener = listener or ExtractionListener()
     try:
         with locked(out / _LOCK):

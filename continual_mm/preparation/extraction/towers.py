@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from inspect import Parameter, signature
 from pkgutil import resolve_name
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from continual_mm.data.schema import is_taken
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.media import Pictures
 from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.imports import check_installed
 
 Features = NDArray[np.float32]
 Setting = str | int | float | bool | None
@@ -240,7 +240,6 @@ class Known:
         path: ``module:class``.
         summary: One line for lists.
         package: What it needs that may not be installed, as it is imported.
-        extra: The extra that installs it.
         vectors: Whether it is given word vectors.
         device: Whether it can run on another device than the processor.
         reads: Whether it takes text, and neither film nor sound.
@@ -249,7 +248,6 @@ class Known:
     path: str
     summary: str
     package: str = ""
-    extra: str = ""
     vectors: bool = False
     device: bool = True
     reads: bool = False
@@ -281,23 +279,23 @@ TOWERS: Mapping[str, Known] = MappingProxyType(
         "clap_audio": Known(
             f"{_ROOM}.clap_towers:SoundTower",
             "sound through a CLAP of transformers",
-            *("transformers", "clap"),
+            package="transformers",
         ),
         "clap_text": Known(
             f"{_ROOM}.clap_towers:SentenceTower",
             "text through a CLAP of transformers",
-            *("transformers", "clap"),
+            package="transformers",
             reads=True,
         ),
         "open_clip_image": Known(
             f"{_ROOM}.clip_towers:ImageTower",
             "pictures through a CLIP of open_clip",
-            *("open_clip", "clip"),
+            package="open_clip",
         ),
         "open_clip_text": Known(
             f"{_ROOM}.clip_towers:SentenceTower",
             "text through a CLIP of open_clip",
-            *("open_clip", "clip"),
+            package="open_clip",
             reads=True,
         ),
     }
@@ -341,9 +339,8 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
     if known is None:
         remedy = f"{suggestion(choice.tower, TOWERS)}the towers are {', '.join(TOWERS)}"
         raise InputError(Problem(place, "there is none", remedy))
-    if known.package and find_spec(known.package) is None:
-        remedy = f"pip install 'continual-mm[{known.extra}]'"
-        raise InputError(Problem(place, f"needs {known.package}", remedy))
+    if known.package:
+        check_installed(known.package, place)
     maker = resolve_name(known.path)
     accepted = [
         name

@@ -380,5 +380,5 @@ main(["tune", "av_vt", "--strategy", "ewc", "--trials", "1"])
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "continual-mm: tune: Optuna is not installed; pip install 'continual-mm[tune]'\n"
+        "continual-mm: tune: optuna is not installed; pip install 'continual-mm[tune]'\n"
     )
