@@ -17,8 +17,8 @@ from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint
 from continual_mm.runs.board.board import Board, watchers
-from continual_mm.runs.board.pages import settings
-from continual_mm.runs.board.timetable import Timetable
+from continual_mm.runs.board.schedule import StageSchedule
+from continual_mm.runs.board.summaries import settings
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import History
 from continual_mm.runs.meters import MemoryMeter, StepCounter, Stopwatch, cost
@@ -243,16 +243,16 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
 def _board(
     folder: RunFolder, specification: Specification, dataset: Dataset, progress: Progress
 ) -> Board:
-    """The run's pages in TensorBoard; what a killed process wrote beyond ``progress`` is hidden."""
+    """The run's TensorBoard; what a killed process wrote beyond ``progress`` is hidden."""
     strategy = specification.strategy
-    timetable = Timetable.of(
+    schedule = StageSchedule.of(
         specification.arrivals,
         joint=strategy.joint,
         cumulative=strategy.cumulative,
         common=specification.scenario.training,
     )
-    done = timetable.steps_until(progress.stage) + progress.step
-    return Board(folder.events, specification.identity, dataset, timetable, purge_step=done + 1)
+    done = schedule.steps_until(progress.stage) + progress.step
+    return Board(folder.events, specification.identity, dataset, schedule, purge_step=done + 1)
 
 
 def _train_stages(

@@ -1,4 +1,4 @@
-"""TensorBoard: what a run does while it runs, every tag at one global step."""
+"""Writes the event files of a run for TensorBoard; every tag counts optimiser steps."""
 
 import json
 import weakref
@@ -25,18 +25,15 @@ from continual_mm.learning.learner import Learner
 from continual_mm.learning.optimisation import learning_rate
 from continual_mm.metrics.forgetting import forgetting
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.runs.board import pages as hyperparameters
-from continual_mm.runs.board import pages as layout
-from continual_mm.runs.board import pictures, projector
-from continual_mm.runs.board import timetable as stages
-from continual_mm.runs.board.pictures import Plans
-from continual_mm.runs.board.timetable import Timetable
+from continual_mm.runs.board import figures, projector, summaries
+from continual_mm.runs.board.figures import Plans
+from continual_mm.runs.board.schedule import StageSchedule, schedule_table
 from continual_mm.runs.history import History
 from continual_mm.runs.session import Watchers
 
 
 class GeometryCurves:
-    """Tells a logger of the geometry, at the global step.
+    """Logs the geometry of the space, at the global step.
 
     Args:
         logger: Gets ``geometry/rotation``, ``geometry/modality gap/<pair>`` and so on.
@@ -67,24 +64,24 @@ def _curves(geometry: Geometry) -> Iterator[tuple[str, float]]:
 EVERY = 10
 """Optimiser steps between two points of a curve; each point waits for the device once."""
 FLUSH_SECONDS = 10
-"""How old what a running run shows may be."""
+"""How far the files of a run in progress may lag behind it."""
 
 
 class Curves(PluginMetric[None]):
     """Loss terms, embedding norms per modality, the logit scale and the learning rate.
 
-    A point at step n tells of the space after n optimiser steps over all stages, as the recalls do;
-    so it is taken before the step that follows is made.
+    A point at step n is of the space after n optimiser steps over all stages, as the recalls are;
+    so it is taken before the next step.
     """
 
     def reset(self) -> None:
-        """Nothing is gathered."""
+        """Nothing is accumulated."""
 
     def result(self) -> None:
-        """Everything is published as it comes."""
+        """Everything is published at once."""
 
     def before_update(self, strategy: Learner) -> list[MetricValue] | None:
-        """Publish a point of every curve, now and then."""
+        """Publish a point of every curve, every :data:`EVERY` steps."""
         if strategy.step % EVERY:
             return None
         values = {f"loss/{name}": value for name, value in strategy.terms.items()}
@@ -105,14 +102,14 @@ class Curves(PluginMetric[None]):
 
 
 class Board(TensorboardLogger):
-    """Avalanche's TensorBoard logger, with pages that explain a run; an observer of evaluations.
+    """Avalanche's TensorBoard logger, with texts, figures and a layout; an observer of evaluations.
 
     Args:
         folder: Where the event files go.
-        definition: What is shown as text.
-        dataset: What the items are called, say and look like.
-        timetable: The stages that are trained.
-        purge_step: First step whose events, told by an earlier process that was killed, are
+        definition: Of the run, shown as text.
+        dataset: With ids, texts, labels and images of the items.
+        schedule: The stages that are trained.
+        purge_step: First step whose events, written by an earlier process that was killed, are
             hidden. For a run that goes on after n steps it is n + 1: the scores at n still count.
     """
 
@@ -121,7 +118,7 @@ class Board(TensorboardLogger):
         folder: Path,
         definition: Mapping[str, Any],
         dataset: Dataset,
-        timetable: Timetable,
+        schedule: StageSchedule,
         *,
         purge_step: int | None = None,
     ) -> None:
@@ -129,19 +126,19 @@ class Board(TensorboardLogger):
         super().__init__(folder)
         self._folder = folder
         self._dataset = dataset
-        self._timetable = timetable
+        self._schedule = schedule
         self._history: History | None = None
-        self._roles = roles_by_pair(timetable)
-        self._plans = Plans(folder / "plans", timetable.arrivals)
-        available = timetable.arrivals[-1].available
-        page = layout.layout(self._roles, [modality.name for modality in available])
+        self._roles = roles_by_pair(schedule)
+        self._plans = Plans(folder / "plans", schedule.arrivals)
+        available = schedule.arrivals[-1].available
+        page = summaries.layout(self._roles, [modality.name for modality in available])
         text = json.dumps(definition, indent=2)
         self.writer.add_text("definition", f"```json\n{text}\n```", global_step=0)
-        self.writer.add_text("arrivals", stages.table(timetable), global_step=0)
-        self.writer.file_writer.add_summary(layout.summary(page), 0)
+        self.writer.add_text("arrivals", schedule_table(schedule), global_step=0)
+        self.writer.file_writer.add_summary(summaries.layout_summary(page), 0)
 
     def _make_writer(self, tb_log_dir: Path, filename_suffix: str) -> SummaryWriter:
-        """Make the writer, as Avalanche does, but let it hide what a killed run told."""
+        """Make the writer, as Avalanche does, but hide what a killed process wrote."""
         writer = SummaryWriter(
             tb_log_dir,
             purge_step=self._purge_step,
@@ -152,37 +149,37 @@ class Board(TensorboardLogger):
         return writer
 
     def follow(self, history: History) -> None:
-        """Take the scores from here; what they know of earlier stages shows in the charts."""
+        """Set where scores come from; those of earlier stages show in the charts, too."""
         self._history = history
 
     def __call__(self, evaluation: Evaluation, gallery: Gallery) -> None:
-        """Show what an evaluation found."""
+        """Log an evaluation."""
         means = {
             found.pair: float(np.mean([found.scores(d)["recall@1"] for d in found.pair.directions]))
             for found in evaluation.pairs
         }
         for pair, mean in means.items():
-            tag = layout.mean_tag(evaluation.split, pair)
+            tag = summaries.mean_tag(evaluation.split, pair)
             self.log_single_metric(tag, mean, evaluation.step)
         if evaluation.split != "test":
             return
         for pair in self._roles:
             # A pair that is not born yet has no recall to draw a line up to.
             height = means.get(pair, max(means.values(), default=0.0))
-            for step, value in self._timetable.marks(evaluation, height).items():
-                self.log_single_metric(layout.mark_tag(pair), value, step)
+            for step, value in self._schedule.marks(evaluation, height).items():
+                self.log_single_metric(summaries.mark_tag(pair), value, step)
         if self._history is not None:
             for pair, lost in forgotten(self._history, evaluation, means).items():
-                self.log_single_metric(layout.forgetting_tag(pair), lost, evaluation.step)
+                self.log_single_metric(summaries.forgetting_tag(pair), lost, evaluation.step)
         if evaluation.final:
             self._show_space(evaluation, gallery)
 
     def _show_space(self, evaluation: Evaluation, gallery: Gallery) -> None:
         """Transport plans at a stage's end; all embeddings at the end of the last one."""
         for pair, plans in self._plans.add(evaluation.stage, gallery).items():
-            figure = pictures.transport_plans(pair, plans)
+            figure = figures.transport_plans(pair, plans)
             self.log_single_metric(f"transport plans/{pair}", figure, evaluation.step)
-        if evaluation.stage == len(self._timetable.arrivals) - 1:
+        if evaluation.stage == len(self._schedule.arrivals) - 1:
             points = projector.points_of(gallery)
             name = f"test items after stage {evaluation.stage + 1}"
             projector.write(self._folder, points, self._dataset, name=name)
@@ -197,7 +194,7 @@ class Board(TensorboardLogger):
         births, table = history.births, history.matrix()
         columns = [list(births).index(pair) for pair in self._roles]
         born = {pair: births[pair] for pair in self._roles}
-        figure = pictures.recall_matrix(table[:, columns], born, self._roles)
+        figure = figures.recall_matrix(table[:, columns], born, self._roles)
         self.log_single_metric("recall matrix/test recall@1", figure, step)
         for score in history.protocols:
             if score.step == step:
@@ -206,19 +203,19 @@ class Board(TensorboardLogger):
         self.writer.flush()
 
     def run_ends(
-        self, history: History, settings: Mapping[str, hyperparameters.Setting], step: int
+        self, history: History, settings: Mapping[str, summaries.Setting], step: int
     ) -> None:
         """Add the headline beside the settings that led to it, and close.
 
         Args:
             history: All scores.
-            settings: From :func:`~continual_mm.runs.board.pages.settings`.
+            settings: From :func:`~continual_mm.runs.board.summaries.settings`.
             step: Optimiser steps of the run.
         """
         headline = history.headline()
-        for tag, value in hyperparameters.metrics(headline).items():
+        for tag, value in summaries.metrics(headline).items():
             self.log_single_metric(tag, value, step)
-        for summary in hyperparameters.summaries(settings):
+        for summary in summaries.hyperparameter_summaries(settings):
             self.writer.file_writer.add_summary(summary, step)
         self.writer.close()
 
@@ -228,7 +225,7 @@ def watchers(
     observers: Sequence[Observer],
     plugins: Sequence[BaseSGDPlugin[Any]],
 ) -> Watchers:
-    """Who looks on; without a board nobody gathers what only the board shows."""
+    """What observes a run; without a board nothing is computed for it alone."""
     if page is None:
         return Watchers(observers=observers, plugins=plugins)
     return Watchers(
@@ -240,9 +237,9 @@ def watchers(
     )
 
 
-def roles_by_pair(timetable: Timetable) -> dict[Pair, str]:
+def roles_by_pair(schedule: StageSchedule) -> dict[Pair, str]:
     """Pair -> old, new or emergent, in this order."""
-    known = roles(timetable.arrivals)
+    known = roles(schedule.arrivals)
     return {
         **dict.fromkeys(known.old, "old"),
         **dict.fromkeys(known.new, "new"),
@@ -253,15 +250,15 @@ def roles_by_pair(timetable: Timetable) -> dict[Pair, str]:
 def forgotten(
     history: History, evaluation: Evaluation, means: Mapping[Pair, float]
 ) -> dict[Pair, float]:
-    """Best score at an earlier stage's end minus today's, of every pair born before this stage.
+    """Best score at an earlier stage's end minus the present one, of pairs born before this stage.
 
-    A pair's curve begins with 0 at the end of the stage in which it was born. Nobody has one where
+    A pair's curve begins with 0 at the end of the stage in which it was born. There is none where
     scores of earlier stages are missing: joint training has one stage only.
 
     Args:
         history: The scores until now.
         evaluation: The moment.
-        means: Today's scores of the pairs that are born.
+        means: Present scores of the pairs that are born.
     """
     stage = evaluation.stage
     born = {pair: birth for pair, birth in history.births.items() if birth < stage}

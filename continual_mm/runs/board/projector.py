@@ -26,7 +26,7 @@ ITEMS = 1000
 VALUES = 1 << 23
 """Numbers in all at most, 32 MB: a browser has to hold them; fewer items where D is large."""
 SIDE = 64
-"""Pixels of a thumbnail's longer side at most; smaller pictures stay as they are."""
+"""Pixels of a thumbnail's longer side at most; smaller images stay as they are."""
 
 _CONFIGURATION, _FOLDER = "projector_config.pbtxt", "projector"
 _QUICKLY = {"compress_level": 1}  # noise shrinks no further, it only takes longer
@@ -34,7 +34,7 @@ _QUICKLY = {"compress_level": 1}  # noise shrinks no further, it only takes long
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """What the projector shows.
+    """Points that the projector shows.
 
     Attributes:
         modality: (points,) a name each.
@@ -68,9 +68,9 @@ def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
 
     Args:
         folder: Where the event files lie.
-        points: What to show.
-        dataset: What the items are called, say and look like.
-        name: What to call the points.
+        points: The points.
+        dataset: With ids, texts, labels and images of the items.
+        name: Of the points in the projector.
     """
     home = folder / _FOLDER
     info = EmbeddingInfo(
@@ -111,9 +111,9 @@ def metadata(points: Points, dataset: Dataset) -> str:
     return "\n".join(lines) + "\n"
 
 
-def thumbnails_of(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(n, h, w, 3) pictures in RGB whose longer side is at most :data:`SIDE` pixels."""
-    colour = pictures if pictures.ndim == 4 else np.repeat(pictures[..., None], 3, axis=-1)
+def thumbnails_of(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(n, h, w, 3) images in RGB whose longer side is at most :data:`SIDE` pixels."""
+    colour = images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=-1)
     shrink = SIDE / max(colour.shape[1:3])
     if shrink >= 1:
         return colour
@@ -124,7 +124,7 @@ def thumbnails_of(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def sprite(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One picture of all: as many in a row as there are rows, black where there are none left."""
+    """One square image of all thumbnails, black where there are none left."""
     count, high, wide, _ = thumbnails.shape
     across = math.ceil(math.sqrt(count))
     sheet = np.zeros((across * across, high, wide, 3), dtype=np.uint8)

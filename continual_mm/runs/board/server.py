@@ -11,7 +11,7 @@ from tensorboard import program
 from continual_mm.system.errors import InputError, Problem
 
 PAGE = "#custom_scalars&_smoothingWeight=0"
-"""The page of sorted charts. Smoothed over a few evaluations, recalls would look wrong."""
+"""The page of custom scalars; smoothed over a few evaluations, recalls would look wrong."""
 
 
 def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str], None]) -> None:
@@ -21,7 +21,7 @@ def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str]
         folder: Where runs lie, at any depth.
         port: TCP port; a free one, if None.
         browser: Whether to open a browser.
-        tell: Is told the address.
+        tell: Called with a line that has the address.
 
     Raises:
         InputError: If there is no such port, or another program has it.

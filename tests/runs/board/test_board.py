@@ -14,7 +14,7 @@ from continual_mm.definitions.modality import pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.evaluation.pairs import Evaluation, Gallery, score_pair
 from continual_mm.runs.board.board import Board
-from continual_mm.runs.board.timetable import Timetable
+from continual_mm.runs.board.schedule import StageSchedule
 from continual_mm.runs.history import History
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
@@ -51,24 +51,24 @@ def values(found: EventAccumulator, tag: str) -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def told(dataset, tmp_path_factory) -> tuple[History, EventAccumulator]:
+def watched_run(dataset, tmp_path_factory) -> tuple[History, EventAccumulator]:
     out = tmp_path_factory.mktemp("watch")
     history = run(SCENARIO, NAIVE, dataset, out, device="cpu")
     return history, events(out / "small" / "naive" / "seed-0" / "events")
 
 
-def test_every_tag_is_at_optimiser_steps_over_all_stages(told):
-    _, found = told
+def test_every_tag_is_at_optimiser_steps_over_all_stages(watched_run):
+    _, found = watched_run
     curves = [0, 10, 20, 25, 35, 45]  # every ten steps of each stage, before the step is made
-    looks = [10, 20, 25, 35, 45, 50]
+    evaluated = [10, 20, 25, 35, 45, 50]
     for tag in ("loss/total", "norm/video", "logit scale", "learning rate"):
         assert steps(found, tag) == curves, tag
     assert steps(found, "loss/contrast/audio-video") == curves[:3]
     assert steps(found, "loss/contrast/text-video") == curves[3:]
     for split in ("test", "validation"):
-        assert steps(found, f"{split}/recall@1/audio-video/audio to video") == looks
-        assert steps(found, f"{split}/recall@1/audio-video/mean") == looks
-        assert steps(found, f"{split}/recall@1/text-video/mean") == looks[3:]
+        assert steps(found, f"{split}/recall@1/audio-video/audio to video") == evaluated
+        assert steps(found, f"{split}/recall@1/audio-video/mean") == evaluated
+        assert steps(found, f"{split}/recall@1/text-video/mean") == evaluated[3:]
     assert values(found, "stage begins/audio-video").keys() == {0, 10, 20, 24, 25, 26, 35, 45, 50}
     assert steps(found, "forgetting/audio-video") == [25, 35, 45, 50]
     assert "forgetting/text-video" not in found.Tags()["scalars"]
@@ -79,8 +79,8 @@ def test_every_tag_is_at_optimiser_steps_over_all_stages(told):
         assert [event.step for event in found.Images(tag)] == [25, 50], tag
 
 
-def test_curves_say_what_the_scores_say(told):
-    history, found = told
+def test_curves_agree_with_the_scores(watched_run):
+    history, found = watched_run
     mean = values(found, "test/recall@1/audio-video/mean")
     assert mean[25] == pytest.approx(history.recall("audio-video", stage=1))
     assert mean[50] == pytest.approx(history.recall("audio-video"))
@@ -94,8 +94,8 @@ def test_curves_say_what_the_scores_say(told):
     assert told_mean == pytest.approx(headline["harmonic_mean"])
 
 
-def test_a_point_tells_of_the_space_before_its_step(told):
-    _, found = told
+def test_a_point_is_of_the_space_before_its_step(watched_run):
+    _, found = watched_run
     assert values(found, "logit scale")[0] == pytest.approx(SCENARIO.space.scale)
 
 
@@ -119,11 +119,11 @@ class Stop(RunReporter):
             raise KeyboardInterrupt
 
 
-def test_a_run_that_goes_on_hides_what_was_told_after_its_checkpoint(told, dataset, tmp_path):
+def test_a_resumed_run_hides_what_was_written_after_its_checkpoint(watched_run, dataset, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu", reporter=Stop(48))
     run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu")
-    _, whole = told
+    _, whole = watched_run
     resumed = events(tmp_path / "small" / "naive" / "seed-0" / "events")
     assert resumed.Tags()["scalars"] == whole.Tags()["scalars"]
     for tag in whole.Tags()["scalars"]:
@@ -134,18 +134,18 @@ def test_a_run_that_goes_on_hides_what_was_told_after_its_checkpoint(told, datas
 
 
 def test_events_from_the_purged_step_on_are_hidden(dataset, tmp_path):
-    timetable = Timetable.of(plan(SCENARIO, dataset.card), joint=False, common=SCENARIO.training)
-    killed = Board(tmp_path, {}, dataset, timetable)
+    schedule = StageSchedule.of(plan(SCENARIO, dataset.card), joint=False, common=SCENARIO.training)
+    killed = Board(tmp_path, {}, dataset, schedule)
     for step in (10, 20, 25, 30):
         killed.log_single_metric("loss/total", 1.0, step)
     killed.writer.close()
-    Board(tmp_path, {}, dataset, timetable, purge_step=26).writer.close()
+    Board(tmp_path, {}, dataset, schedule, purge_step=26).writer.close()
     assert steps(events(tmp_path), "loss/total") == [10, 20, 25]
 
 
-def test_the_board_rolls_no_dice_and_leaves_the_embeddings_alone(dataset, tmp_path):
-    timetable = Timetable.of(plan(SCENARIO, dataset.card), joint=False, common=SCENARIO.training)
-    board = Board(tmp_path, {}, dataset, timetable)
+def test_the_board_changes_neither_generators_nor_embeddings(dataset, tmp_path):
+    schedule = StageSchedule.of(plan(SCENARIO, dataset.card), joint=False, common=SCENARIO.training)
+    board = Board(tmp_path, {}, dataset, schedule)
     rows = torch.from_numpy(dataset.rows_of(2))
     rng = torch.Generator().manual_seed(0)
     gallery = Gallery(

@@ -1,4 +1,4 @@
-"""TensorBoard's own server shows what a run told."""
+"""TensorBoard's own server shows what a run wrote."""
 
 import json
 import socket
@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 import pytest
@@ -55,26 +56,22 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def ask(runs) -> Ask:
-    told: list[str] = []
-    ready = threading.Event()
-
-    def tell(line: str) -> None:
-        told.append(line)
-        ready.set()
-
-    arguments = {"port": None, "browser": False, "tell": tell}
+    lines: Queue[str] = Queue()
+    arguments = {"port": None, "browser": False, "tell": lines.put}
     threading.Thread(target=serve, args=(runs,), kwargs=arguments, daemon=True).start()
-    assert ready.wait(30)
-    address = told[0].split()[2].removesuffix(PAGE)
+    address = lines.get(timeout=60).split()[2].removesuffix(PAGE)
+    # urlopen keeps the proxies of its first call, which another test may have set.
+    direct = build_opener(ProxyHandler({}))
 
     def get(page: str, **query: object) -> bytes:
-        with urlopen(f"{address}data/plugin/{page}?{urlencode(query)}", timeout=10) as answer:
+        url = f"{address}data/plugin/{page}?{urlencode(query)}"
+        with direct.open(url, timeout=60) as answer:
             body: bytes = answer.read()
         return body
 
-    for _ in range(100):  # the server reads the files after it has begun to answer
-        if "headline/forgetting" in json.loads(get("scalars/tags")).get(RUN, {}):
-            break
+    end = time.monotonic() + 60  # the server reads the files after it has begun to answer
+    while "headline/forgetting" not in json.loads(get("scalars/tags")).get(RUN, {}):
+        assert time.monotonic() < end
         time.sleep(0.1)
     return get
 

@@ -1,4 +1,4 @@
-"""When the stages of a run begin, and the marks that show it in a chart."""
+"""The steps of each stage of a run, and the marks where stages begin in a chart."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from continual_mm.evaluation.pairs import Evaluation
 
 
 @dataclass(frozen=True, slots=True)
-class Timetable:
-    """The stages that a run really trains: one, if training is joint.
+class StageSchedule:
+    """The stages that a run trains: one, if training is joint.
 
     Attributes:
         arrivals: What arrives, stage by stage of the scenario.
@@ -32,7 +32,7 @@ class Timetable:
         joint: bool,
         cumulative: bool = False,
         common: Training,
-    ) -> "Timetable":
+    ) -> "StageSchedule":
         """Work the steps out.
 
         Args:
@@ -57,7 +57,7 @@ class Timetable:
         """Optimiser steps until the end of a stage, counted from 1; none until that of stage 0."""
         return self.starts[stage - 1] + self.trainings[stage - 1].steps if stage else 0
 
-    def first_look(self, evaluation: Evaluation) -> bool:
+    def is_first_evaluation(self, evaluation: Evaluation) -> bool:
         """Whether an evaluation is the first one of its stage."""
         training = self.trainings[evaluation.stage]
         every = training.evaluate_every or training.steps
@@ -65,10 +65,10 @@ class Timetable:
         return done == min(every, training.steps)
 
     def marks(self, evaluation: Evaluation, height: float) -> dict[int, float]:
-        """Points of a curve that is zero but where a stage begins: a line up to some height there.
+        """Points of a curve that is zero but for a line up to some height where a stage begins.
 
-        No point depends on what was told earlier, no step is told twice and none goes back, so a
-        run that goes on draws the same curve.
+        No point depends on earlier ones, no step is logged twice and steps ascend, so a resumed
+        run draws the same curve.
 
         Args:
             evaluation: The moment.
@@ -80,7 +80,7 @@ class Timetable:
         stage, step = evaluation.stage, evaluation.step
         start, training = self.starts[stage], self.trainings[stage]
         points: dict[int, float] = {}
-        if training.steps and self.first_look(evaluation):
+        if training.steps and self.is_first_evaluation(evaluation):
             points[start + 1 if start else 0] = 0.0
         if evaluation.final and stage + 1 in self.starts:
             every, before = training.evaluate_every, training.steps - 1
@@ -92,20 +92,20 @@ class Timetable:
         return dict(sorted(points.items()))
 
 
-def table(timetable: Timetable) -> str:
+def schedule_table(schedule: StageSchedule) -> str:
     """The stages as a Markdown table: when, what arrives, what is trained."""
     lines = ["| stage | from step | steps | arrives | trained pairs |", "|--:|--:|--:|:--|:--|"]
-    joint = len(timetable.starts) < len(timetable.arrivals)
-    for arrival in timetable.arrivals:
-        stage = len(timetable.arrivals) - 1 if joint else arrival.stage
-        steps = "together" if joint else str(timetable.trainings[stage].steps)
+    joint = len(schedule.starts) < len(schedule.arrivals)
+    for arrival in schedule.arrivals:
+        stage = len(schedule.arrivals) - 1 if joint else arrival.stage
+        steps = "together" if joint else str(schedule.trainings[stage].steps)
         added = ", ".join(modality.name for modality in arrival.added)
         trained = ", ".join(map(str, arrival.trained)) or "none yet"
-        start = timetable.starts[stage]
+        start = schedule.starts[stage]
         lines.append(f"| {arrival.stage + 1} | {start} | {steps} | {added} | {trained} |")
     if joint:
-        total = sum(training.steps for training in timetable.trainings.values())
+        total = sum(training.steps for training in schedule.trainings.values())
         lines += ["", f"All stages are trained at once, in {total} steps."]
-    if timetable.cumulative:
+    if schedule.cumulative:
         lines += ["", "Each stage also trains the items and pairs of all stages before it."]
     return "\n".join(lines)

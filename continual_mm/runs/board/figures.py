@@ -1,4 +1,4 @@
-"""The transport plans of old pairs at stage ends, kept to stand beside those of the next."""
+"""Figures: recall by stage and pair, and transport plans of old pairs at stage ends."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +23,16 @@ ITEMS = 64
 EPSILON = 0.07
 """Entropic temperature, in units of one minus the cosine; that of the shipped strategies."""
 
+_INK, _FAINT, _NOTHING = "#333333", "#6b6b6b", "#f2f2f2"
+_DOTS_PER_INCH = 100
+_DARK = 0.6
+"""Share of the scale from which on numbers are written in white."""
+
 Plan = NDArray[np.float64]
 
 
 class Plans:
-    """Plans by pair and stage, in a folder, so that a run that goes on finds the earlier ones.
+    """Plans by pair and stage, in a folder, so that a resumed run finds the earlier ones.
 
     Args:
         folder: Where they lie.
@@ -39,11 +44,11 @@ class Plans:
         self._old = {pair for arrival in arrivals[:-1] for pair in arrival.trained}
 
     def add(self, stage: int, gallery: Gallery) -> dict[Pair, list[tuple[str, Plan]]]:
-        """Keep the plans at the end of a 0-based stage.
+        """Save the plans at the end of a 0-based stage.
 
         Returns:
             Old pair measured now -> the plan at the end of the stage before, if there is one, and
-            today's, each with a name.
+            the present one, each with a name.
         """
         now = {
             pair: plan_of(pair, gallery) for pair in sorted(self._old) if len(shared(pair, gallery))
@@ -87,12 +92,6 @@ def shared(pair: Pair, gallery: Gallery) -> Tensor:
         return torch.empty(0, dtype=torch.int64)
     rows = gallery.rows[pair.first]
     return rows[torch.isin(rows, gallery.rows[pair.second])]
-
-
-_INK, _FAINT, _NOTHING = "#333333", "#6b6b6b", "#f2f2f2"
-_DOTS_PER_INCH = 100
-_DARK = 0.6
-"""Share of the scale from which on numbers are written in white."""
 
 
 def recall_matrix(

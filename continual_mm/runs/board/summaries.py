@@ -1,8 +1,8 @@
-"""The order of the charts on TensorBoard's page of custom scalars."""
+"""The layout of TensorBoard's charts, and settings of a run as its hyper-parameters."""
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -35,10 +35,14 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.plugins.registry import BUILT_IN
 
-MARK = "stage begins"
-"""Tags that begin like this hold the lines at the beginning of a stage."""
-
 _CONFIGURATION, _PLUGIN = "custom_scalars__config__", "custom_scalars"
+
+METRICS = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs", "forgetting")
+"""The headline's keys, in the order of the columns."""
+FIRST = ("memory.items", "scenario", "seed", "strategy")
+"""Settings in which runs usually differ: their columns come first."""
+
+Setting = str | int | float
 
 
 def mean_tag(split: str, pair: Pair) -> str:
@@ -48,7 +52,7 @@ def mean_tag(split: str, pair: Pair) -> str:
 
 def mark_tag(pair: Pair) -> str:
     """The lines where stages begin, in the chart of a pair."""
-    return f"{MARK}/{pair}"
+    return f"stage begins/{pair}"
 
 
 def forgetting_tag(pair: Pair) -> str:
@@ -57,7 +61,7 @@ def forgetting_tag(pair: Pair) -> str:
 
 
 def layout(roles: Mapping[Pair, str], modalities: Sequence[str]) -> Layout:
-    """The page: recalls first, then what is forgotten, then how training goes.
+    """The layout of the charts: recalls first, then forgetting, then training.
 
     Args:
         roles: Pair -> old, new or emergent, in the order of the charts.
@@ -103,15 +107,22 @@ def layout(roles: Mapping[Pair, str], modalities: Sequence[str]) -> Layout:
     )
     return Layout(
         category=[
-            Category(title=title, chart=_charts(charts.items()), closed=closed)
+            Category(
+                title=title,
+                chart=[
+                    Chart(title=name, multiline=MultilineChartContent(tag=tags))
+                    for name, tags in charts.items()
+                ],
+                closed=closed,
+            )
             for title, charts, closed in categories
             if charts
         ]
     )
 
 
-def summary(page: Layout) -> Summary:
-    """What an event file says of the page."""
+def layout_summary(page: Layout) -> Summary:
+    """The layout, for an event file."""
     plugin = SummaryMetadata.PluginData(plugin_name=_PLUGIN)
     tensor = TensorProto(
         dtype="DT_STRING",
@@ -128,22 +139,10 @@ def _exactly(tag: str) -> str:
     return f"^{re.escape(tag)}$"
 
 
-def _charts(charts: Iterable[tuple[str, list[str]]]) -> list[Chart]:
-    return [Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in charts]
-
-
-METRICS = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs", "forgetting")
-"""The headline's keys, in the order of the columns."""
-FIRST = ("memory.items", "scenario", "seed", "strategy")
-"""Settings in which runs differ as a rule: the page shows these columns first."""
-
-Setting = str | int | float
-
-
 def settings(
     scenario: Scenario, strategy: Strategy, plugins: Mapping[str, Any], seed: int
 ) -> dict[str, Setting]:
-    """Every setting of a run that is one value, by ``table.key``; truths are words.
+    """Every setting of a run that is one value, by ``table.key``; booleans are words.
 
     Args:
         scenario: The definition.
@@ -177,18 +176,18 @@ def settings(
     }
 
 
-def tag(metric: str) -> str:
+def headline_tag(metric: str) -> str:
     """The scalar that holds a metric: ``headline/harmonic mean``."""
     return f"headline/{metric.replace('_', ' ')}"
 
 
 def metrics(headline: Mapping[str, float]) -> dict[str, float]:
     """Tag -> value of the metrics that are defined; a run of one stage forgets nothing."""
-    return {tag(key): headline[key] for key in METRICS if math.isfinite(headline[key])}
+    return {headline_tag(key): headline[key] for key in METRICS if math.isfinite(headline[key])}
 
 
-def summaries(values: Mapping[str, Setting]) -> tuple[Summary, ...]:
-    """What an event file says of settings and metrics; the metrics themselves are scalars.
+def hyperparameter_summaries(values: Mapping[str, Setting]) -> tuple[Summary, ...]:
+    """Settings and names of metrics, for an event file; the metrics themselves are scalars.
 
     TensorBoard takes the columns of all runs from one of them. So each names all metrics, and the
     parameters of all built-in plugins.
@@ -198,11 +197,15 @@ def summaries(values: Mapping[str, Setting]) -> tuple[Summary, ...]:
     )
     experiment = Experiment(
         hparam_infos=[
-            HParamInfo(name=name, type=_type(value), differs=name in FIRST)
+            HParamInfo(
+                name=name,
+                type=DATA_TYPE_STRING if isinstance(value, str) else DATA_TYPE_FLOAT64,
+                differs=name in FIRST,
+            )
             for name, value in {**columns, **values}.items()
         ],
         metric_infos=[
-            MetricInfo(name=MetricName(tag=tag(key)), display_name=key.replace("_", " "))
+            MetricInfo(name=MetricName(tag=headline_tag(key)), display_name=key.replace("_", " "))
             for key in METRICS
         ],
     )
@@ -223,10 +226,6 @@ def summaries(values: Mapping[str, Setting]) -> tuple[Summary, ...]:
 def _summary(name: str, content: HParamsPluginData) -> Summary:
     about = metadata.create_summary_metadata(content)
     return Summary(value=[Summary.Value(tag=name, metadata=about, tensor=metadata.NULL_TENSOR)])
-
-
-def _type(value: Setting) -> int:
-    return int(DATA_TYPE_STRING if isinstance(value, str) else DATA_TYPE_FLOAT64)
 
 
 def _defaults(plugin: Any) -> dict[str, Any]:

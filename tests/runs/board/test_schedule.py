@@ -6,14 +6,14 @@ from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.scenario import Scenario, Stage, Training
 from continual_mm.evaluation.pairs import Evaluation
-from continual_mm.runs.board.timetable import Timetable, table
+from continual_mm.runs.board.schedule import StageSchedule, schedule_table
 
 CARD = DatasetCard(
     "mine", tuple(Modality(n, Kind.VECTOR, (4,)) for n in ("video", "audio", "text")), (9, 3, 3), ""
 )
 
 
-def timetable(*, every: int = 0, joint: bool = False, cumulative: bool = False) -> Timetable:
+def schedule(*, every: int = 0, joint: bool = False, cumulative: bool = False) -> StageSchedule:
     scenario = Scenario(
         name="small",
         training=Training(steps=10, evaluate_every=every),
@@ -22,12 +22,12 @@ def timetable(*, every: int = 0, joint: bool = False, cumulative: bool = False) 
             Stage(add=("text",), pairs=("video-text",), steps=7),
         ),
     )
-    return Timetable.of(
+    return StageSchedule.of(
         plan(scenario, CARD), joint=joint, cumulative=cumulative, common=scenario.training
     )
 
 
-def looks(every: int) -> list[Evaluation]:
+def evaluations(every: int) -> list[Evaluation]:
     """The evaluations of a run of 10 and 7 steps, as a learner makes them."""
     inside = {0: range(every, 10, every), 1: range(every, 7, every)} if every else {0: (), 1: ()}
     first = [Evaluation(0, step, False, "test", ()) for step in inside[0]]
@@ -39,8 +39,8 @@ def looks(every: int) -> list[Evaluation]:
 @pytest.mark.parametrize("every", [0, 1, 3, 4, 9, 20])
 def test_marks_are_zero_save_for_one_line_where_the_second_stage_begins(every):
     points: list[tuple[int, float]] = []
-    for look in looks(every):
-        points += timetable(every=every).marks(look, height=0.5).items()
+    for evaluation in evaluations(every):
+        points += schedule(every=every).marks(evaluation, height=0.5).items()
     steps = [step for step, _ in points]
     assert steps == sorted(set(steps))  # TensorBoard would drop what goes back or repeats
     assert (steps[0], steps[-1]) == (0, 17)
@@ -49,28 +49,30 @@ def test_marks_are_zero_save_for_one_line_where_the_second_stage_begins(every):
 
 
 def test_joint_training_has_one_stage_and_no_line():
-    joint = timetable(joint=True)
+    joint = schedule(joint=True)
     assert joint.starts == {1: 0}
     assert joint.trainings[1].steps == 17
     end = Evaluation(1, 17, True, "test", ())
     assert joint.marks(end, 0.5) == {0: 0.0, 17: 0.0}
-    assert "at once, in 17 steps" in table(joint)
+    assert "at once, in 17 steps" in schedule_table(joint)
 
 
 def test_cumulative_training_keeps_the_stages_and_says_what_else_they_train():
-    plain, cumulative = timetable(), timetable(cumulative=True)
+    plain, cumulative = schedule(), schedule(cumulative=True)
     assert cumulative.starts == plain.starts
-    assert table(cumulative).startswith(table(plain))
-    assert table(cumulative).endswith("also trains the items and pairs of all stages before it.")
+    assert schedule_table(cumulative).startswith(schedule_table(plain))
+    assert schedule_table(cumulative).endswith(
+        "also trains the items and pairs of all stages before it."
+    )
 
 
 def test_steps_until_a_stage_are_those_of_the_stages_before_and_its_own():
-    assert [timetable().steps_until(done) for done in (0, 1, 2)] == [0, 10, 17]
-    assert timetable(joint=True).steps_until(2) == 17
+    assert [schedule().steps_until(done) for done in (0, 1, 2)] == [0, 10, 17]
+    assert schedule(joint=True).steps_until(2) == 17
 
 
 def test_the_table_tells_what_arrives_and_what_is_trained_when():
-    *_, first, second = table(timetable()).splitlines()
+    *_, first, second = schedule_table(schedule()).splitlines()
     assert [cell.strip() for cell in first.split("|")] == [
         "", "1", "0", "10", "video, audio", "audio-video", "",
     ]  # fmt: skip
