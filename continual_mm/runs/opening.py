@@ -1,7 +1,6 @@
 """From what a user names to checked definitions; imports no torch."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,15 @@ from continual_mm.data import registry as datasets
 from continual_mm.definitions import arrivals, catalog
 from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.catalog import SCENARIO_KEYS, Entry
-from continual_mm.definitions.modality import DatasetCard, Modality
+from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.reading import draft_scenario, read_strategy
-from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
+from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.evaluation.checks import protocol_misfits
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.origin import Origin, read_origin, weights_file
 from continual_mm.runs.specification import OpenedScenario
 from continual_mm.space import registry
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 
 
 def tower_misfits(
@@ -33,15 +32,17 @@ def tower_misfits(
     """
     arriving = {modality.name: modality for modality in modalities}
     begun = {modality.name for modality in start.modalities} if start else set()
-    problems: list[Problem] = []
+    problems = Problems()
     for name, said in scenario.towers.items():
         place = f"{file}, [tower.{name}]"
         if name in begun and (said.kind or said.weights):
-            problem = "tower and weights come from the run that the scenario starts from"
-            problems.append(Problem(place, problem, "remove kind and weights"))
-        else:
-            problems += _about_kind(scenario, arriving[name], said.kind, place)
-            problems += _about_weights(scenario, said, place)
+            message = "tower and weights come from the run that the scenario starts from"
+            problems.append(Problem(place, message, "remove kind and weights"))
+            continue
+        problems += _about_kind(scenario, arriving[name], said.kind, place)
+        if said.weights:
+            with problems.collected(place):
+                weights_file(scenario, said)
     return problems
 
 
@@ -62,15 +63,6 @@ def _about_kind(scenario: Scenario, modality: Modality, kind: str, place: str) -
 def _standardised(scenario: Scenario, name: str) -> bool:
     said = scenario.standardise
     return said if isinstance(said, bool) else name in said
-
-
-def _about_weights(scenario: Scenario, said: TowerSettings, place: str) -> Iterable[Problem]:
-    if not said.weights:
-        return
-    try:
-        weights_file(scenario, said)
-    except InputError as error:
-        yield from (replace(fault, place=f"{place}, {fault.place}") for fault in error.problems)
 
 
 Settings = Sequence[tuple[str, str]]
@@ -110,15 +102,21 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     given = any(path == "dataset" for path, _ in mine)
     folder = Path.cwd() if given else entry.path.parent
     draft = draft_scenario(document, name=entry.name, folder=str(folder), file=file)
-    origin, no_origin = _origin(draft.scenario, folder, file)
-    card, no_card = _card(draft.scenario.dataset, folder, file)
+    scenario, problems = draft.scenario, Problems(draft.problems)
+    origin = card = None
+    if scenario.start:
+        with problems.collected(file):
+            origin = read_origin(scenario.start, folder)
+    if scenario.dataset:
+        with problems.collected(file):
+            card = datasets.card(scenario.dataset, folder=folder)
     start = origin.start if origin else None
-    misfits = () if no_origin else arrivals.misfits(draft.scenario, card, start=start, file=file)
-    no_origin += _another_mode(draft.scenario, origin, file)
-    problems = [*draft.problems, *no_origin, *no_card, *misfits]
+    if origin or not scenario.start:
+        problems += arrivals.misfits(scenario, card, start=start, file=file)
+    if origin is not None:
+        problems += _another_mode(scenario, origin, file)
     if card is None or problems:
         raise InputError(problems)
-    scenario = draft.scenario
     if origin is not None:
         own = {key: getattr(scenario.space, key) for key in document.get("space", {})}
         scenario = scenario.model_copy(update={"space": origin.settings(own)})
@@ -127,8 +125,8 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     arriving = stages[-1].available
     problems += tower_misfits(scenario, arriving, start, file)
     scored, wrong = protocol_misfits(scenario, card, arriving, file)
-    if problems := problems + wrong:
-        raise InputError(problems)
+    problems += wrong
+    problems.check()
     return OpenedScenario(scenario, card, stages, origin, scored)
 
 
@@ -140,19 +138,16 @@ def open_scenarios(entries: Sequence[Entry], settings: Settings = ()) -> tuple[O
             of them share.
     """
     names = [entry.name for entry in entries]
-    problems = [
+    problems = Problems(
         Problem(f"scenario '{name}'", "is named twice", "name each once; copy a file to rename it")
         for name in dict.fromkeys(names)
         if names.count(name) > 1
-    ]
+    )
     scenarios = []
     for entry in entries:
-        try:
+        with problems.collected():
             scenarios.append(open_scenario(entry, settings))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+    problems.check()
     return tuple(scenarios)
 
 
@@ -185,34 +180,13 @@ def _table(document: dict[str, Any], path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _origin(scenario: Scenario, folder: Path, file: str) -> tuple[Origin | None, list[Problem]]:
-    """The run that a scenario starts from, or what is wrong with it; neither without one."""
-    if not scenario.start:
-        return None, []
-    try:
-        return read_origin(scenario.start, folder), []
-    except InputError as error:
-        return None, [replace(fault, place=f"{file}, {fault.place}") for fault in error.problems]
-
-
-def _another_mode(scenario: Scenario, origin: Origin | None, file: str) -> list[Problem]:
+def _another_mode(scenario: Scenario, origin: Origin, file: str) -> list[Problem]:
     """What is wrong with the mode; it decides what every key means that is left out."""
     mode = scenario.space.mode
-    if origin is None or mode == (own := origin.settings({}).mode):
+    if mode == (own := origin.settings({}).mode):
         return []
     problem = f"is {mode!r}, but the run that it starts from has {own!r}"
     return [Problem(f"{file}, [space], mode", problem, f'write mode = "{own}"')]
-
-
-def _card(dataset: str, folder: Path, file: str) -> tuple[DatasetCard | None, list[Problem]]:
-    """The card of a dataset, or what is wrong with it; neither where none is named."""
-    if not dataset:
-        return None, []
-    try:
-        return datasets.card(dataset, folder=folder), []
-    except InputError as error:
-        faults = error.problems
-        return None, [replace(fault, place=f"{file}, {fault.place}") for fault in faults]
 
 
 def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[Strategy, ...]:
@@ -223,16 +197,13 @@ def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[
             changes nothing at all.
     """
     theirs = [setting for setting in settings if _top(setting[0]) not in SCENARIO_KEYS]
-    problems = _idle(theirs, entries)
+    problems = Problems(_idle(theirs, entries))
     strategies = []
     for entry in entries:
         fitting = [setting for setting in theirs if _top(setting[0]) in entry.document]
-        try:
+        with problems.collected():
             strategies.append(open_strategy(entry, fitting))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+    problems.check()
     return tuple(strategies)
 
 

@@ -13,7 +13,7 @@ from continual_mm.runs.folder import RunFolder, note_failure, remove_failure
 from continual_mm.runs.reporter import Halt, Reporter, RunReporter
 from continual_mm.runs.specification import Specification
 from continual_mm.runs.status import is_finished
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import Problem, Problems
 from continual_mm.system.processes import Died, Pool, Progress, Worker
 
 WORKER = "continual_mm.runs.worker"
@@ -130,7 +130,7 @@ def run_many(
 
 def _check(tasks: Sequence[Task]) -> None:
     """Refuse, before anything is trained, what would be refused hours later."""
-    problems: list[Problem] = []
+    problems = Problems()
     folders: set[Path] = set()
     for task in tasks:
         if task.folder in folders:
@@ -142,12 +142,9 @@ def _check(tasks: Sequence[Task]) -> None:
     for strategy in strategies.values():
         problems += missing(strategy)
     for task in tasks:
-        try:
+        with problems.collected():
             RunFolder(task.folder).check(task.specification.identity)
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+    problems.check()
 
 
 def _unfinished(

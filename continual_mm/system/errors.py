@@ -1,7 +1,8 @@
 """A refusal names the place, the value and the remedy, and tells everything at once."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 
@@ -35,6 +36,32 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[tuple[Problem, ...]]]:
         """For other processes; as any other error it would be made again from its message."""
         return InputError, (self.problems,)
+
+
+class Problems(list[Problem]):
+    """Problems found one after another, to be raised together."""
+
+    @contextmanager
+    def collected(self, place: str = "") -> Iterator[None]:
+        """Add the problems of an InputError raised in the block, which then ends without error.
+
+        Args:
+            place: Put before their places, if given.
+        """
+        try:
+            yield
+        except InputError as error:
+            before = f"{place}, " if place else ""
+            self += [replace(one, place=f"{before}{one.place}") for one in error.problems]
+
+    def check(self) -> None:
+        """End here if there is a problem.
+
+        Raises:
+            InputError: With all of them.
+        """
+        if self:
+            raise InputError(self)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
