@@ -101,6 +101,19 @@ class Conversion:
             min_time=recipe.min_time if grown else None,
         )
 
+    def store(self, reader: str, vectors: Any, recipe: Any, *, grown: bool = False) -> Any:
+        """The store of long videos that the target becomes; arguments as of :meth:`provenance`."""
+        from continual_mm.preparation.formats.records import VideoStore
+
+        return VideoStore(
+            folder=self.target,
+            vectors=vectors,
+            recipe=recipe,
+            dtype=self.dtype,
+            left_out=self.problems,
+            provenance=self.provenance(reader, vectors, recipe, grown=grown),
+        )
+
     def write_clips(
         self, records: Any, *, provenance: Any, validation: float, frames: int = 1
     ) -> None:

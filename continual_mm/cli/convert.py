@@ -12,8 +12,7 @@ from continual_mm.cli.conversion import Conversion, check_new
 from continual_mm.cli.options import A_PATH
 from continual_mm.data.cards import published_folder, steps_of
 from continual_mm.definitions.modality import SPLITS
-from continual_mm.preparation.formats.machine.fault import shown
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError, Problem, printable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
@@ -111,9 +110,7 @@ def howto100m(
         from continual_mm.preparation.formats import howto100m
 
         reader = howto100m
-        from continual_mm.preparation.formats.features import read_list
-
-        listed = read_list(paths)
+        listed = reader.read_list(paths)
         from continual_mm.preparation.formats.howto100m import CaptionFile
 
         said = CaptionFile(captions)
@@ -130,19 +127,9 @@ def howto100m(
         words, recipe = conversion.vectors(), conversion.recipe(min_time=min_time)
         from continual_mm.cli.progress import counting
 
+        store = conversion.store("howto100m", words, recipe, grown=True)
         with counting(found, "videos") as counted:
-            from continual_mm.preparation.formats.howto100m import write_videos
-
-            write_videos(
-                counted,
-                target,
-                vectors=words,
-                recipe=recipe,
-                held_out=held_out,
-                dtype=conversion.dtype,
-                left_out=conversion.problems,
-                provenance=conversion.provenance("howto100m", words, recipe, grown=True),
-            )
+            reader.write_videos(counted, store, held_out)
     conversion.tell()
     conversion.tell_lacking()
     conversion.end()
@@ -153,7 +140,7 @@ def _held_out(listed: Sequence[str], shares: Any, is_there: Callable[[str], bool
     paths = {PurePosixPath(path).name: path for path in listed}
     held_out = shares.among(paths, usable=lambda name: is_there(paths[name]))
     for name, split in held_out.named.items():
-        terminal.out.print(f"held out for {SPLITS[split]}, so that there is one: {shown(name)}")
+        terminal.out.print(f"held out for {SPLITS[split]}, so that there is one: {printable(name)}")
     return held_out
 
 
@@ -190,23 +177,15 @@ def crosstask(
         listed = files.read_videos(videos)
         named = {task for task, _ in listed}
         known = {name: one for name, one in files.read_tasks(tasks).items() if name in named}
-        known = writing.worded(known, vectors, recipe, conversion.report)
+        known = writing.with_known_words(known, vectors, recipe, conversion.report)
         found = files.videos(
             listed, known, annotations, features=features, audio=audio, report=conversion.report
         )
         from continual_mm.cli.progress import counting
 
+        store = conversion.store("crosstask", vectors, recipe)
         with counting(found, "videos") as counted:
-            writing.write_step_videos(
-                counted,
-                known,
-                place,
-                vectors=vectors,
-                recipe=recipe,
-                dtype=conversion.dtype,
-                left_out=conversion.problems,
-                provenance=conversion.provenance("crosstask", vectors, recipe),
-            )
+            writing.write_step_videos(counted, known, store)
     conversion.tell()
     terminal.out.print(f"when which step is shown: {shown}; for a scenario:\n")
     terminal.out.print(_steps_protocol(target, shown))
@@ -315,11 +294,11 @@ def _actions(name: str) -> click.Command:
     def command(file: Path, target: Path | None, validation: float, **how: Any) -> None:
         from continual_mm.preparation.formats import clip_pickles
 
-        files, classes = clip_pickles, clip_pickles
+        files = clip_pickles
         with Conversion(target or published_folder(name.lower()), **how) as conversion:
             opened = files.open_actions(file, getattr(files, name))
             words, recipe = conversion.vectors(), conversion.recipe()
-            records = classes.with_class_names(opened, words, recipe, conversion.report)
+            records = opened.records(words, recipe, report=conversion.report)
             known = conversion.provenance(name.lower(), words, recipe)
             conversion.write_clips(records, provenance=known, validation=validation)
         conversion.tell()

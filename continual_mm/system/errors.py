@@ -86,3 +86,16 @@ def first_few(names: Sequence[str]) -> str:
     """
     rest = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+_SHOWN = 200
+
+
+def printable(name: str) -> str:
+    r"""A name out of a file on one line, cut, and without what could steer a terminal.
+
+    >>> print(printable("red: \x1b[31m\n"))
+    red: \x1b[31m\n
+    """
+    plain = (one if one.isprintable() else ascii(one)[1:-1] for one in name[:_SHOWN])
+    return "".join(plain) + ("..." if len(name) > _SHOWN else "")

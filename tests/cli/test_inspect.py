@@ -18,9 +18,6 @@ from continual_mm.data import registry
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.preparation.formats.howto100m import CaptionFile, clips, videos
-from continual_mm.preparation.formats.recipe import Mode, Recipe, Report
-from continual_mm.preparation.formats.word_vectors import open_vectors
 
 DICE = np.random.default_rng
 WORDS = ("add", "the", "salt", "stir", "apply", "eye", "makeup", "brush", "hair")
@@ -81,55 +78,11 @@ HOWTO100M = (
 )
 
 
-def published(folder: Path, mode: Mode) -> dict[str, dict[str, Any]]:
-    """Every clip as the reader of single clips cuts it, by its name."""
-    found = videos(
-        tuple(SECONDS),
-        CaptionFile(folder / "caption.pickle"),
-        features=folder / "features",
-        report=Report(),
-    )
-    vectors, recipe = open_vectors(folder / "words.txt"), Recipe(mode=mode)
-    return {
-        str(record["ids"]): record
-        for video in found
-        for record in clips(video, range(len(video.captions)), vectors, recipe)
-    }
-
-
 def taken(dataset: Dataset, modality: str, row: int) -> np.ndarray:
     """What an item has, without padding."""
     values, lengths = dataset.columns[modality].take(torch.tensor([row]))
     item = values[0].numpy()
     return item if lengths is None else item[: int(lengths[0])]
-
-
-@pytest.mark.parametrize("mode", ["robust", "reference"])
-def test_windows_of_stored_videos_are_the_clips_that_are_cut_one_by_one(
-    said, howto100m: Path, words: Path, mode: Mode
-) -> None:
-    asked = [*HOWTO100M, *(["--reference"] if mode == "reference" else [])]
-    assert said(*asked, "--validation", "0", "--test", "0").code == 0
-    dataset = registry.load("store", standardise=False, splits=())
-    expected = published(howto100m, mode)
-    names = dataset.ids[np.arange(len(dataset))].tolist()
-    assert sorted(names) == sorted(expected)
-    for row, name in enumerate(names):
-        record = expected[name]
-        np.testing.assert_allclose(taken(dataset, "video", row), record["video"], atol=1e-6)
-        if "audio" in record:
-            frames = taken(dataset, "audio", row)
-            valid = max(1, min(record.get("nframes", len(record["audio"])), 1000))
-            assert frames.shape == (valid, 3)
-            np.testing.assert_array_equal(frames, record["audio"][:valid])
-        assert dataset.columns["audio"].present[row] == ("audio" in record)
-        assert dataset.columns["text"].present[row] == ("text" in record)
-        if "text" in record:
-            # The maximum over words is what is made of them; one row of zeros does for many.
-            largest = record["text"].max(axis=0)
-            np.testing.assert_allclose(taken(dataset, "text", row).max(axis=0), largest, atol=1e-6)
-        assert dataset.text is not None
-        assert dataset.text[np.array([row])].tolist() == [record["text_raw"]]
 
 
 def test_whole_videos_are_held_out(said, howto100m: Path, words: Path) -> None:

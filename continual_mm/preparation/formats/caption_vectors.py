@@ -1,4 +1,4 @@
-"""Word vectors trained on captions, kept in a file for whatever is converted with them."""
+"""Word vectors trained on captions and saved to a file, for conversions that use them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

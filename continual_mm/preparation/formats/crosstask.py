@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,32 +12,34 @@ import numpy as np
 from continual_mm.data.cards import steps_of
 from continual_mm.data.schema import Record
 from continual_mm.data.store.form import Window
-from continual_mm.data.store.writer import store_writer
-from continual_mm.definitions.modality import DatasetCard, Provenance
+from continual_mm.definitions.modality import DatasetCard
 from continual_mm.preparation.formats.features import LOUDEST, QUIETEST, inside, read_array
 from continual_mm.preparation.formats.howto100m import HOP, SAMPLE_RATE
+from continual_mm.preparation.formats.pickles import clean_text
 from continual_mm.preparation.formats.recipe import Recipe, Report
-from continual_mm.preparation.formats.records import (
-    COMPARED_VIDEOS,
-    DType,
-    Floats,
-    usual,
-    video_layout,
-    written_recording,
-)
-from continual_mm.preparation.formats.word_vectors import WordVectors, written
+from continual_mm.preparation.formats.records import Floats, Parts, VideoStore
+from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError, Problem
 
-Told = Sequence[tuple[str, Sequence[str]]]
-"""Place and cells of the lines of a file."""
+Line = tuple[str, Sequence[str]]
+"""Place and cells of a line of a file."""
 
-_LINES = ("its id", "its name", "its url", "how many steps it has", "the steps")
+_TASK_LINES = ("its id", "its name", "its url", "how many steps it has", "the steps")
 """Of a task, one below the other; empty lines stand between tasks."""
+
+COLUMNS = ("video", "task", "step", "start", "end")
+"""Of the file that says when steps are shown."""
+
+AUDIO_SECONDS = 8
+"""Seconds of audio around the middle of each second of a video."""
+
+_RATE = SAMPLE_RATE // HOP
+_TEST = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something that is done in steps.
+    """A procedure of several steps.
 
     Attributes:
         name: Its id, a number on wikiHow.
@@ -52,7 +53,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Interval:
     """A time at which a video shows a step of a task.
 
     Attributes:
@@ -68,21 +69,21 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Video:
-    """A video and what it shows.
+    """A video and the steps that it shows.
 
     Attributes:
         name: YouTube's id.
         features_2d: (seconds, 2D features), at least one second.
         features_3d: (3D rows, 3D features), evenly over the video.
-        sound: (mels, frames) in dB below the loudest, 100 frames a second.
-        shown: Task -> when which of its steps is shown; most videos have one task.
+        spectrogram: (mels, frames) in dB below the loudest, 100 frames a second.
+        intervals: Task -> when which of its steps is shown; most videos have one task.
     """
 
     name: str
     features_2d: Floats
     features_3d: Floats
-    sound: Floats
-    shown: Mapping[str, tuple[Shown, ...]]
+    spectrogram: Floats
+    intervals: Mapping[str, tuple[Interval, ...]]
 
 
 def read_tasks(path: Path) -> Mapping[str, Task]:
@@ -92,29 +93,39 @@ def read_tasks(path: Path) -> Mapping[str, Task]:
         Id -> task.
 
     Raises:
-        InputError: If it cannot be read, or, with a problem for each task, if it is unsound.
+        InputError: If it cannot be read, or if a task is invalid.
     """
     lines = _text(path).splitlines()
     found: dict[str, Task] = {}
-    problems: list[Problem] = []
     at = 0
     while at < len(lines):
         if not lines[at].strip():
             at += 1
             continue
-        cells = [line.strip() for line in lines[at : at + len(_LINES)]]
-        place, at = f"{path}, line {at + 1}", at + len(_LINES)
-        if fault := _fault(cells, found):
-            remedy = f"a task is five lines: {', '.join(_LINES)} with commas between them"
-            problems.append(Problem(place, fault, remedy))
+        cells = [line.strip() for line in lines[at : at + len(_TASK_LINES)]]
+        if problem := _task_problem(cells, found):
             # What follows may be shifted by a line, and no problem about it would be true.
-            break
+            remedy = f"a task is five lines: {', '.join(_TASK_LINES)} with commas between them"
+            raise InputError(Problem(f"{path}, line {at + 1}", problem, remedy))
         found[cells[0]] = Task(cells[0], cells[1], tuple(map(str.strip, cells[4].split(","))))
-    if not found and not problems:
-        problems.append(Problem(str(path), "has no task", "give tasks_primary.txt"))
-    if problems:
-        raise InputError(problems)
+        at += len(_TASK_LINES)
+    if not found:
+        raise InputError(Problem(str(path), "has no task", "give tasks_primary.txt"))
     return MappingProxyType(found)
+
+
+def _task_problem(cells: Sequence[str], known: Mapping[str, Task]) -> str | None:
+    """What is wrong with the lines of a task."""
+    if len(cells) < len(_TASK_LINES) or not cells[0]:
+        return "the file ends inside a task"
+    name, _, _, count, steps = cells
+    named = [step.strip() for step in steps.split(",")]
+    if not count.isdecimal():
+        return f"task {name!r} says {count!r} instead of how many steps it has"
+    if int(count) != len(named) or not all(named):
+        number = len([*filter(None, named)])
+        return f"task {name!r} says that it has {count} steps, but names {number}"
+    return f"task {name!r} is there already" if name in known else None
 
 
 def read_videos(path: Path) -> tuple[tuple[str, str], ...]:
@@ -124,14 +135,13 @@ def read_videos(path: Path) -> tuple[tuple[str, str], ...]:
         Task and video of each line, in their order.
 
     Raises:
-        InputError: If it cannot be read, or, with a problem for each line, if it is unsound.
+        InputError: If it cannot be read, or, with a problem for each line, if lines are invalid.
     """
     problems: list[Problem] = []
     found: list[tuple[str, str]] = []
-    for number, cells in _lines(path):
+    for place, cells in _lines(path):
         if len(cells) < 2 or not all(cells[:2]):
-            problem = f"is {','.join(cells)!r}"
-            problems.append(Problem(f"{path}, line {number}", problem, "write task,video,url"))
+            problems.append(Problem(place, f"is {','.join(cells)!r}", "write task,video,url"))
         else:
             found.append((cells[0], cells[1]))
     if not found and not problems:
@@ -139,6 +149,26 @@ def read_videos(path: Path) -> tuple[tuple[str, str], ...]:
     if problems:
         raise InputError(problems)
     return tuple(found)
+
+
+def with_known_words(
+    tasks: Mapping[str, Task], vectors: WordVectors, recipe: Recipe, report: Report
+) -> dict[str, Task]:
+    """The tasks whose steps all have a known word; a step without one cannot be a query.
+
+    Raises:
+        InputError: At the first that has a step without, unless the report skips such.
+    """
+    found = {}
+    for name, task in tasks.items():
+        with report.item():
+            for step in task.steps:
+                if vectors.of(step, recipe) is None:
+                    remedy = "give word vectors that have one, or the task cannot be asked for"
+                    place = f"task {name!r}, step {step!r}"
+                    raise InputError(Problem(place, "no word of it is known", remedy))
+            found[name] = task
+    return found
 
 
 def videos(
@@ -159,8 +189,8 @@ def videos(
         features: The folder of ``{video}_2d.npz`` and ``{video}_3d.npz``, which may lie in a
             folder of their task, of their video, or of both.
         audio: The folder in which ``{video}_spec.npz`` lie; the same, if None.
-        report: Lists what is left out: videos without a sound file of features, or a task of
-            which there are no annotations, and intervals that are none, or behind the video's end.
+        report: Lists what is left out: videos with a broken file of features, or a task of which
+            there are no annotations, and intervals that are none, or behind the video's end.
 
     Yields:
         The videos that can be read, in the order of the list.
@@ -168,37 +198,19 @@ def videos(
     Raises:
         InputError: At the first that cannot be read, unless the report skips such.
     """
-    sounds = features if audio is None else audio
     for name, of in _by_video(listed, tasks, report).items():
-        found: dict[str, Told] = {}
+        lines: dict[Task, list[Line]] = {}
         for task in of:
             with report.item():
-                found[task] = _told(annotations, f"{task}_{name}.csv")
+                lines[tasks[task]] = list(_lines(inside(annotations, f"{task}_{name}.csv")))
         video = None
-        if found:
+        if lines:
             with report.item():
                 files = [_file(features, of, name, kind) for kind in ("2d", "3d")]
-                files.append(_file(sounds, of, name, "spec"))
-                video = _video(
-                    name, files, {tasks[task]: told for task, told in found.items()}, report
-                )
+                files.append(_file(features if audio is None else audio, of, name, "spec"))
+                video = _video(name, files, lines, report)
         if video is not None:
             yield video
-
-
-def _fault(cells: Sequence[str], known: Mapping[str, Task]) -> str | None:
-    """What is wrong with the lines of a task."""
-    if len(cells) < len(_LINES) or not cells[0]:
-        return "the file ends inside a task"
-    name, _, _, count, steps = cells
-    told = [step.strip() for step in steps.split(",")]
-    if not count.isdecimal():
-        return f"task {name!r} says {count!r} instead of how many steps it has"
-    if int(count) != len(told) or not all(told):
-        return (
-            f"task {name!r} says that it has {count} steps, but names {len([*filter(None, told)])}"
-        )
-    return f"task {name!r} is there already" if name in known else None
 
 
 def _by_video(
@@ -219,12 +231,6 @@ def _by_video(
     return found
 
 
-def _told(folder: Path, name: str) -> Told:
-    """What a file of annotations says."""
-    path = inside(folder, name)
-    return [(f"{path}, line {number}", cells) for number, cells in _lines(path)]
-
-
 def _file(folder: Path, tasks: Sequence[str], video: str, kind: str) -> Path:
     """Where features lie; the first place of all if they lie in none."""
     name = f"{video}_{kind}.npz"
@@ -234,28 +240,26 @@ def _file(folder: Path, tasks: Sequence[str], video: str, kind: str) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
-def _video(name: str, files: Sequence[Path], found: Mapping[Task, Told], report: Report) -> Video:
+def _video(
+    name: str, files: Sequence[Path], lines: Mapping[Task, Sequence[Line]], report: Report
+) -> Video:
     first, second = (read_array(file, "features") for file in files[:2])
-    sound = read_array(files[2], "arr_0", axis=0)
+    spectrogram = read_array(files[2], "arr_0", axis=0)
     if not len(first):
         raise InputError(Problem(str(files[0]), "has no second", "extract it again"))
-    shown = {
-        task.name: tuple(_intervals(told, task, len(first), report)) for task, told in found.items()
-    }
-    return Video(name, first, second, sound, MappingProxyType(shown))
+    intervals: dict[str, tuple[Interval, ...]] = {}
+    for task, given in lines.items():
+        found = []
+        for line in given:
+            with report.item():
+                found.append(_interval(line, task, len(first)))
+        intervals[task.name] = tuple(found)
+    return Video(name, first, second, spectrogram, MappingProxyType(intervals))
 
 
-def _intervals(told: Told, task: Task, seconds: int, report: Report) -> Iterator[Shown]:
-    """Those that are sound, cut where the video ends."""
-    for place, cells in told:
-        shown = None
-        with report.item():
-            shown = _interval(cells, task, seconds, place)
-        if shown is not None:
-            yield shown
-
-
-def _interval(cells: Sequence[str], task: Task, seconds: int, place: str) -> Shown:
+def _interval(line: Line, task: Task, seconds: int) -> Interval:
+    """An interval, cut where the video ends."""
+    place, cells = line
     try:
         step, start, end = int(cells[0]), float(cells[1]), float(cells[2])
     except (ValueError, IndexError) as error:
@@ -269,24 +273,24 @@ def _interval(cells: Sequence[str], task: Task, seconds: int, place: str) -> Sho
     if start >= seconds:
         problem = f"starts at {start} seconds, but the features end after {seconds}"
         raise InputError(Problem(place, problem, "extract the whole video"))
-    return Shown(step, start, min(end, float(seconds)))
+    return Interval(step, start, min(end, float(seconds)))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of every line that is not empty."""
+def _lines(path: Path) -> Iterator[Line]:
+    """Every line that is not empty."""
     try:
         rows = list(csv.reader(_text(path).splitlines(), strict=True))
     except csv.Error as error:
         raise InputError(Problem(str(path), f"cannot be read: {error}")) from error
-    for number, cells in enumerate(rows, start=1):
-        told = [cell.strip() for cell in cells]
-        if any(told):
-            yield number, told
+    for number, row in enumerate(rows, start=1):
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+            yield f"{path}, line {number}", cells
 
 
 def _text(path: Path) -> str:
     try:
-        return written(path.read_text(encoding="utf-8-sig"))
+        return clean_text(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
         raise InputError(Problem(str(path), problem, "give the released file")) from error
@@ -295,119 +299,64 @@ def _text(path: Path) -> str:
         raise InputError(Problem(str(path), problem, "save it in UTF-8")) from error
 
 
-COLUMNS = ("video", "task", "step", "start", "end")
-"""Of the file that says when steps are shown."""
-
-HEARD = 8
-"""Seconds of sound around the middle of each second of a video."""
-
-_RATE = SAMPLE_RATE // HOP
-_TEST = 2
-
-
-def worded(
-    tasks: Mapping[str, Task], vectors: WordVectors, recipe: Recipe, report: Report
-) -> dict[str, Task]:
-    """The tasks whose steps all have a known word; a step without one could not ask.
-
-    Raises:
-        InputError: At the first that has a step without, unless the report skips such.
-    """
-    found = {}
-    for name, task in tasks.items():
-        with report.item():
-            for step in task.steps:
-                if vectors.of(step, recipe) is None:
-                    remedy = "give word vectors that have one, or the task cannot be asked for"
-                    place = f"task {name!r}, step {step!r}"
-                    raise InputError(Problem(place, "no word of it is known", remedy))
-            found[name] = task
-    return found
-
-
 def write_step_videos(
-    videos: Iterable[Video],
-    tasks: Mapping[str, Task],
-    folder: Path,
-    *,
-    vectors: WordVectors,
-    recipe: Recipe,
-    dtype: DType = "float16",
-    left_out: list[Problem] | None = None,
-    provenance: Provenance | None = None,
+    videos: Iterable[Video], tasks: Mapping[str, Task], store: VideoStore
 ) -> DatasetCard:
     """Write a store with an item for every second of some videos and one for every step.
 
-    Items are ``<task>_<video>/<second>`` with ``video``, the largest value of each feature in that
-    second, 2D and 3D each brought to length 1, and ``audio``, eight seconds around the middle of
-    it, moved inside where they would begin before the sound or end behind it; and ``<task>/<step>``
-    with ``text``. All are for testing.
+    Items are ``<task>_<video>/<second>`` with ``video``, of that second, and ``audio``, eight
+    seconds around the middle of it, moved inside where they would begin before the spectrogram or
+    end behind it; and ``<task>/<step>`` with ``text``. All are for testing. In ``reference``
+    silence is 0 dB, as published; in ``robust`` a video without audio is as quiet as the published
+    spectrograms become.
 
     Args:
-        videos: One after the other; all have features of the same sizes.
+        videos: One after the other.
         tasks: By id; those that no video has are passed over.
-        folder: Where to; it must not be there, nor the file beside it that says when which video
-            shows which step, see :func:`~continual_mm.data.cards.steps_of`.
-        vectors: Of words.
-        recipe: In ``reference`` silence is 0 dB, as published; in ``robust`` a video without sound
-            is as quiet as the published spectrograms become.
-        dtype: In which features are stored.
-        left_out: Takes the problems about faulty videos and items, which then are left out;
-            without it they end the writing.
-        provenance: What the store keeps of how it came about.
+        store: Where to, and how. The file beside it that says when which video shows which step,
+            see :func:`~continual_mm.data.cards.steps_of`, must not be there either.
 
     Raises:
         InputError: With everything that is wrong.
     """
-    given = iter(videos)
-    first = list(islice(given, COMPARED_VIDEOS))
-    if not first:
-        remedy = "see what was left out, and why"
-        raise InputError(Problem(str(folder), "there is no video to write", remedy))
-    parts = usual((one.features_2d, one.features_3d, one.sound.T) for one in first)
-    layout = video_layout(*parts, vectors, recipe)
-    shown = steps_of(folder)
+    vectors, recipe = store.vectors, store.recipe
+    annotations = steps_of(store.folder)
     lines: list[tuple[object, ...]] = []
-    seen: dict[str, None] = {}
+    shown: dict[str, None] = {}
     try:
-        with store_writer(
-            folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
-        ) as writer:
-            for video in chain(first, given):
-                sound = _heard(video, recipe)
-                both = video.features_2d, video.features_3d
-                number = written_recording(writer, video.name, (*both, sound), left_out)
-                if number is None:
-                    continue
-                for record in _seconds(video, number, len(sound)):
+        with store.written(videos, lambda video: _parts(video, recipe)) as (writer, recorded):
+            for video, number in recorded:
+                for record in _seconds(video, number, len(_audible(video, recipe))):
                     writer.item(record)
-                lines += _step_lines(video)
-                seen |= dict.fromkeys(video.shown)
-            for task in seen:
+                lines += _annotation_lines(video)
+                shown |= dict.fromkeys(video.intervals)
+            for task in shown:
                 for record in _steps(tasks[task], vectors, recipe):
                     writer.item(record)
             card = writer.finish()
-            _write(shown, lines)
+            _write_annotations(annotations, lines)
     except BaseException:
-        shown.unlink(missing_ok=True)
+        annotations.unlink(missing_ok=True)
         raise
     return card
 
 
-def _heard(video: Video, recipe: Recipe) -> Floats:
-    """(frames, mels) of which every second has some, so that none lacks its sound."""
-    sound = video.sound.T
-    if recipe.reference and len(sound):
-        return sound
-    if not recipe.reference and sound.any():
-        return sound
+def _parts(video: Video, recipe: Recipe) -> Parts:
+    return video.features_2d, video.features_3d, _audible(video, recipe)
+
+
+def _audible(video: Video, recipe: Recipe) -> Floats:
+    """(frames, mels), at least one frame, so that no second lacks audio."""
+    spectrogram = video.spectrogram.T
+    if len(spectrogram) if recipe.reference else spectrogram.any():
+        return spectrogram
     level = LOUDEST if recipe.reference else QUIETEST
-    return np.full((1, sound.shape[1]), level, dtype=sound.dtype)
+    return np.full((1, spectrogram.shape[1]), level, dtype=spectrogram.dtype)
 
 
 def _seconds(video: Video, number: int, frames: int) -> Iterator[Record]:
     seconds, rows = len(video.features_2d), len(video.features_3d)
-    for task in video.shown:
+    for task in video.intervals:
         name = f"{task}_{video.name}"
         for second in range(seconds):
             # As adaptive pooling has it: every row is in a second, and every second has a row.
@@ -424,9 +373,9 @@ def _seconds(video: Video, number: int, frames: int) -> Iterator[Record]:
 
 def _around(second: int, frames: int) -> tuple[int, int]:
     """Frames around the middle of a second."""
-    begin = int((second + 0.5 - HEARD / 2) * _RATE)
-    begin = max(0, min(begin, frames - HEARD * _RATE))
-    return begin, min(begin + HEARD * _RATE, frames)
+    begin = int((second + 0.5 - AUDIO_SECONDS / 2) * _RATE)
+    begin = max(0, min(begin, frames - AUDIO_SECONDS * _RATE))
+    return begin, min(begin + AUDIO_SECONDS * _RATE, frames)
 
 
 def _steps(task: Task, vectors: WordVectors, recipe: Recipe) -> Iterator[Record]:
@@ -440,13 +389,13 @@ def _steps(task: Task, vectors: WordVectors, recipe: Recipe) -> Iterator[Record]
         }
 
 
-def _step_lines(video: Video) -> Iterator[tuple[object, ...]]:
-    for task, shown in video.shown.items():
-        for one in shown:
+def _annotation_lines(video: Video) -> Iterator[tuple[object, ...]]:
+    for task, intervals in video.intervals.items():
+        for one in intervals:
             yield f"{task}_{video.name}", task, one.step, one.start, one.end
 
 
-def _write(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
+def _write_annotations(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)

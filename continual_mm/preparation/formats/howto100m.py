@@ -1,12 +1,12 @@
-"""HowTo100M as AVLnet and MCN keep it: a folder per video, and clips cut out when needed."""
+"""HowTo100M as AVLnet and MCN keep it: a folder for each video, and clips around its captions."""
 
+import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from math import floor
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,28 +14,55 @@ from numpy.typing import NDArray
 from continual_mm.data.schema import Record
 from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import Window
-from continual_mm.data.store.writer import store_writer
-from continual_mm.definitions.modality import DatasetCard, Provenance
-from continual_mm.preparation.formats.features import frames, halves, inside, largest, read_array
-from continual_mm.preparation.formats.machine.fault import shown
-from continual_mm.preparation.formats.machine.unpickling import load_pickle
+from continual_mm.definitions.modality import DatasetCard
+from continual_mm.preparation.formats.features import inside, read_array
+from continual_mm.preparation.formats.pickles import clean_text, load_pickle
 from continual_mm.preparation.formats.recipe import Mode, Recipe, Report
-from continual_mm.preparation.formats.records import (
-    COMPARED_VIDEOS,
-    DType,
-    Parts,
-    usual,
-    video_layout,
-    written_recording,
-)
-from continual_mm.preparation.formats.word_vectors import WordVectors, written
-from continual_mm.system.errors import InputError, Problem, first_few
-from continual_mm.system.seeds import seed_for
+from continual_mm.preparation.formats.records import Floats, Parts, VideoStore
+from continual_mm.preparation.formats.word_vectors import WordVectors
+from continual_mm.system.errors import InputError, Problem, first_few, printable
 
 _LATEST = 1e9
 """Seconds that no video has; NaN is not below it either."""
 
-_FORM = "it holds start, end and text, lists of one length: seconds, seconds, words"
+_CAPTIONS = "it holds start, end and text, lists of one length: seconds, seconds, words"
+
+_NO_CATEGORY = "None/"
+"""What the published list puts before the paths of videos without a category."""
+
+
+def read_list(path: Path) -> tuple[str, ...]:
+    """The videos of a path list, as paths below the folder of features.
+
+    Args:
+        path: A csv or txt with the header ``path``, rows such as
+            ``food_and_entertaining/video_j/jEyaTUyJ-rs``; or HowTo100M's own csv, in which the
+            column ``video_id`` names the video where ``path`` names only its folder, or none.
+
+    Raises:
+        InputError: If it cannot be read or has neither column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = reader.fieldnames or ()
+            rows = list(reader) if {"path", "video_id"} & set(columns) else []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problem = f"cannot be read: {error}"
+        raise InputError(Problem(str(path), problem)) from error
+    if not {"path", "video_id"} & set(columns):
+        named = first_few([printable(column) for column in columns]) or "(none)"
+        problem = f"has the columns {named}"
+        raise InputError(Problem(str(path), problem, "one of them must be path or video_id"))
+    return tuple(listed for row in rows if (listed := _listed(row)))
+
+
+def _listed(row: dict[str, str]) -> str:
+    path = (row.get("path") or "").strip().removeprefix(_NO_CATEGORY)
+    video = (row.get("video_id") or "").strip()
+    if not video or PurePosixPath(path).name in (video, f"{video}.mp4"):
+        return str(PurePosixPath(path).with_name(video)) if video else path
+    return str(PurePosixPath(path) / video) if path else video
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +72,7 @@ class Captions:
     Attributes:
         starts: (captions,) seconds.
         ends: (captions,) seconds, none before its start.
-        texts: What is said.
+        texts: The transcribed speech.
     """
 
     starts: NDArray[np.float64]
@@ -57,18 +84,16 @@ class Captions:
 
 
 class CaptionFile:
-    """The captions of many videos, checked video by video when they are asked for."""
+    """The captions of many videos, checked video by video when they are asked for.
+
+    Args:
+        path: ``.json``, or a pickle: video -> start, end and text, each a list or an array.
+
+    Raises:
+        InputError: If it cannot be opened, or is no such file.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Read a file of captions.
-
-        Args:
-            path: ``.json``, or a pickle: video -> start, end and text, each a list; or a frame of
-                pandas with these columns.
-
-        Raises:
-            InputError: If it cannot be opened, or is no such file.
-        """
         self.path = path
         raw = _json(path) if path.suffix == ".json" else load_pickle(path)
         if not isinstance(raw, Mapping):
@@ -91,8 +116,8 @@ class CaptionFile:
 
         Args:
             video: Its name.
-            report: Lists captions that are broken one by one, if it skips such; without one they
-                end the reading as well.
+            report: Lists single captions that are broken, if it skips such; without one they are
+                errors as well.
 
         Raises:
             InputError: If it has none, or if these are not as they should be.
@@ -102,22 +127,24 @@ class CaptionFile:
             raise InputError(Problem(place, "has no captions", "leave it out of the list"))
         entry = self._raw[video]
         if not isinstance(entry, Mapping):
-            raise InputError(Problem(place, f"is a {type(entry).__name__}", _FORM))
+            raise InputError(Problem(place, f"is a {type(entry).__name__}", _CAPTIONS))
         starts, ends, texts = (_column(entry, key, place) for key in ("start", "end", "text"))
         if not len(starts) == len(ends) == len(texts) or not texts:
             lengths = f"{len(starts)} starts, {len(ends)} ends and {len(texts)} texts"
-            raise InputError(Problem(place, f"has {lengths}", _FORM))
+            raise InputError(Problem(place, f"has {lengths}", _CAPTIONS))
         broken = _broken(starts, ends, texts)
         for problem in dict.fromkeys(broken.values()):
-            rows = [row for row, found in broken.items() if found == problem]
-            named = first_few([str(row) for row in rows])
-            (report or Report()).leave_out(Problem(f"{place}, captions {named}", problem, _FORM))
+            rows = first_few([str(row) for row, found in broken.items() if found == problem])
+            captions = f"{place}, captions {rows}"
+            (report or Report()).leave_out(Problem(captions, problem, _CAPTIONS))
         kept = [row for row in range(len(texts)) if row not in broken]
         if not kept:
-            raise InputError(Problem(place, "has no caption that can be read", _FORM))
+            raise InputError(Problem(place, "has no caption that can be read", _CAPTIONS))
         first, last = (np.array([each[row] for row in kept], np.float64) for each in (starts, ends))
-        said = (texts[row] for row in kept)
-        return Captions(first, last, tuple(written(one) for one in said if isinstance(one, str)))
+        found = (texts[row] for row in kept)
+        return Captions(
+            first, last, tuple(clean_text(one) for one in found if isinstance(one, str))
+        )
 
 
 def _json(path: Path) -> object:
@@ -137,7 +164,7 @@ def _column(entry: Mapping[object, object], key: str, place: str) -> Sequence[ob
         values = values.tolist()
     if not isinstance(values, list | tuple):
         problem = f"has no list {key!r}" if key in entry else f"has no {key!r}"
-        raise InputError(Problem(place, problem, _FORM))
+        raise InputError(Problem(place, problem, _CAPTIONS))
     return values
 
 
@@ -182,12 +209,11 @@ class Clip:
     end: float
     captions: tuple[int, ...]
 
-    def told(self, mode: Mode) -> tuple[int, ...]:
+    def ordered_captions(self, mode: Mode) -> tuple[int, ...]:
         """The captions in the order of their words.
 
-        The published program appends the words of each caption it takes in, so that what is said
-        before the chosen caption stands behind it (``reference``); ``robust`` keeps the order in
-        which they are said.
+        The published program appends the words of each caption it takes in, so that those before
+        the chosen caption come behind it (``reference``); ``robust`` keeps their order in time.
         """
         return self.captions if mode == "reference" else tuple(sorted(self.captions))
 
@@ -249,7 +275,7 @@ def frame_at(seconds: float) -> int:
     return floor((int(seconds * SAMPLE_RATE) - FOURIER // 2) / HOP)
 
 
-def sound_slice(window: Clip, *, mode: Mode) -> slice:
+def audio_slice(window: Clip, *, mode: Mode) -> slice:
     """The spectrogram frames that lie in a window.
 
     Args:
@@ -258,16 +284,13 @@ def sound_slice(window: Clip, *, mode: Mode) -> slice:
             or -1, counted from the end, so that nothing is left of it; in ``robust`` it begins at
             frame 0.
 
-    >>> sound_slice(Clip(0.0, 1.0, ()), mode="reference")
+    >>> audio_slice(Clip(0.0, 1.0, ()), mode="reference")
     slice(-2, 98, None)
-    >>> sound_slice(Clip(0.0, 1.0, ()), mode="robust")
+    >>> audio_slice(Clip(0.0, 1.0, ()), mode="robust")
     slice(0, 98, None)
     """
     begin, end = frame_at(window.start), frame_at(window.end)
     return slice(begin, end) if mode == "reference" else slice(max(0, begin), max(0, end))
-
-
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -278,14 +301,14 @@ class Video:
         name: The last part of its path: YouTube's id.
         features_2d: (2D rows, 2D features), one row a second.
         features_3d: (3D rows, 3D features), 1.5 rows a second.
-        sound: (mels, frames) in dB below the loudest, 100 frames a second.
-        captions: What is said.
+        spectrogram: (mels, frames) in dB below the loudest, 100 frames a second.
+        captions: The transcribed speech.
     """
 
     name: str
     features_2d: Floats
     features_3d: Floats
-    sound: Floats
+    spectrogram: Floats
     captions: Captions
 
 
@@ -302,10 +325,10 @@ def videos(
     Args:
         paths: As the path list names them, below the folders.
         captions: Of all the videos.
-        features: The folder in which ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz`` lie.
-        audio: The folder in which ``PATH/ID_spec.npz`` lie; the same, if None.
+        features: The folder of ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz``.
+        audio: The folder of ``PATH/ID_spec.npz``; the same, if None.
         report: Lists the videos left out because a file is missing or broken, or because they are
-            named again, and single captions that are.
+            named again, and single captions that are broken.
 
     Yields:
         The videos that can be read, in the order of the list.
@@ -313,12 +336,17 @@ def videos(
     Raises:
         InputError: At the first that cannot be read, unless the report skips such.
     """
-    sounds = features if audio is None else audio
     seen: set[str] = set()
     for path in paths:
         video = None
         with report.item():
-            video = _video(path, captions, features, sounds, seen, report)
+            files = _files(path, features, features if audio is None else audio)
+            name = PurePosixPath(path).name
+            if name in seen:
+                problem, remedy = "is in the list more than once", "name each video once"
+                raise InputError(Problem(f"video {name!r}", problem, remedy))
+            seen.add(name)
+            video = _video(name, files, captions.of(name, report))
         if video is not None:
             yield video
 
@@ -332,116 +360,11 @@ def is_there(path: str, captions: CaptionFile, *, features: Path, audio: Path) -
     return PurePosixPath(path).name in captions and all(map(_is_file, files))
 
 
-def chosen_captions(
-    count: int, clips: int, *, video: str, seed: int, mode: Mode
-) -> tuple[int, ...]:
-    """Choose captions to grow clips from, by dice that belong to this video and this seed.
-
-    Args:
-        count: How many captions the video has.
-        clips: How many clips are wanted.
-        video: The video's name.
-        seed: Of the choice; with another one, for instance per epoch, the choice is another.
-        mode: ``reference`` chooses each caption independently, so that some come twice; ``robust``
-            none twice before all came once.
-    """
-    rng = np.random.default_rng(seed_for(seed, "clips", video))
-    if mode == "reference":
-        return tuple(int(row) for row in rng.integers(count, size=clips))
-    rounds = -(-clips // count)
-    rows = np.concatenate([rng.permutation(count) for _ in range(rounds)])[:clips]
-    return tuple(int(row) for row in rows)
-
-
-def clips(
-    video: Video,
-    chosen: Sequence[int],
-    vectors: WordVectors,
-    recipe: Recipe,
-    *,
-    split: int = 0,
-) -> Iterator[Record]:
-    """Cut clips out of a video, one around each of the chosen captions.
-
-    Args:
-        video: The video.
-        chosen: Rows of its captions; one that comes again makes a clip with a number in its name.
-        vectors: Of words.
-        recipe: In ``reference`` sound and text are filled up with zeros, a clip that starts in the
-            first 12.5 ms has no sound, what is missing is zeros, and ``nframes`` says how many
-            frames of sound there were; in ``robust`` each has its own length, and what is missing
-            is left out.
-        split: 0 for training, 1 for validation, 2 for test.
-
-    Yields:
-        Records with ``video`` (2D features + 3D features,), ``audio`` (frames, mels) and ``text``
-        (words, features), ``text_raw``, and ``group``, the video's name.
-    """
-    times: dict[int, int] = {}
-    for caption in chosen:
-        times[caption] = times.get(caption, 0) + 1
-        again = f"+{times[caption] - 1}" if times[caption] > 1 else ""
-        record: Record = {"ids": f"{video.name}/{caption}{again}", "split": split}
-        yield record | {"group": video.name} | _clip(video, caption, vectors, recipe)
-
-
-def _clip(video: Video, caption: int, vectors: WordVectors, recipe: Recipe) -> Record:
-    said, mode = video.captions, recipe.mode
-    starts, ends = said.starts.tolist(), said.ends.tolist()
-    window = grown(starts, ends, caption, min_time=recipe.min_time)
-    text = " ".join(said.texts[row] for row in window.told(mode))
-    sound = video.sound[:, sound_slice(window, mode=mode)]
-    parts: Record = {
-        "video": _seen(video, window, recipe),
-        "audio": frames(sound, recipe.audio_frames, mode=mode),
-        "text": vectors.of(text, recipe),
-    }
-    record = {name: part for name, part in parts.items() if part is not None}
-    if recipe.reference:
-        record["nframes"] = sound.shape[1]
-    return record | {"text_raw": text}
-
-
-def _seen(video: Video, window: Clip, recipe: Recipe) -> Floats | None:
-    streams = ((video.features_2d, recipe.rate_2d), (video.features_3d, recipe.rate_3d))
-    first, second = (
-        largest(rows[feature_slice(window, rate=rate, mode=recipe.mode)]) for rows, rate in streams
-    )
-    sizes = (video.features_2d.shape[1], video.features_3d.shape[1])
-    return halves(first, second, sizes=sizes, mode=recipe.mode)
-
-
-def _video(
-    path: str,
-    captions: CaptionFile,
-    features: Path,
-    sounds: Path,
-    seen: set[str],
-    report: Report,
-) -> Video:
-    name = PurePosixPath(path).name
-    files = _files(path, features, sounds)
-    if name in seen:
-        remedy = "name each video once"
-        raise InputError(Problem(f"video {name!r}", "is in the list more than once", remedy))
-    seen.add(name)
-    said = captions.of(name, report)
-    for file, what in zip(files, ("2D features", "3D features", "sound"), strict=True):
-        if not _is_file(file):
-            problem = f"is not there: the {what} of a video that is listed"
-            remedy = "it lies in the folder that the list names, and is called after the video"
-            place = str(Path(*map(shown, file.parts)))
-            raise InputError(Problem(place, problem, remedy))
-    first, second = (read_array(one, "features") for one in files[:2])
-    sound = read_array(files[2], "arr_0", axis=0)
-    return Video(name, first, second, sound, said)
-
-
-def _files(path: str, features: Path, sounds: Path) -> tuple[Path, Path, Path]:
-    """A video's 2D features, 3D features and sound, whether or not they are there."""
+def _files(path: str, features: Path, audio: Path) -> tuple[Path, Path, Path]:
+    """A video's 2D features, 3D features and spectrogram, whether or not they are there."""
     name = PurePosixPath(path).name
     first, second = (inside(features, f"{path}/{name}_{kind}.npz") for kind in ("2d", "3d"))
-    return first, second, inside(sounds, f"{path}/{name}_spec.npz")
+    return first, second, inside(audio, f"{path}/{name}_spec.npz")
 
 
 def _is_file(path: Path) -> bool:
@@ -451,75 +374,59 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def write_videos(
-    videos: Iterable[Video],
-    folder: Path,
-    *,
-    vectors: WordVectors,
-    recipe: Recipe,
-    held_out: HeldOut,
-    dtype: DType = "float16",
-    left_out: list[Problem] | None = None,
-    provenance: Provenance | None = None,
-) -> DatasetCard:
+def _video(name: str, files: tuple[Path, Path, Path], captions: Captions) -> Video:
+    for file, what in zip(files, ("2D features", "3D features", "spectrogram"), strict=True):
+        if not _is_file(file):
+            problem = f"is not there: the {what} of a video that is listed"
+            remedy = "it lies in the folder that the list names, and is called after the video"
+            place = str(Path(*map(printable, file.parts)))
+            raise InputError(Problem(place, problem, remedy))
+    first, second = (read_array(one, "features") for one in files[:2])
+    return Video(name, first, second, read_array(files[2], "arr_0", axis=0), captions)
+
+
+def write_videos(videos: Iterable[Video], store: VideoStore, held_out: HeldOut) -> DatasetCard:
     """Write a store with an item for every caption of some videos.
 
-    An item's window is grown around its caption, see
-    :func:`grown`. Its video is the largest value of each
-    feature in the window, 2D and 3D each brought to length 1; its sound is the window of the
-    spectrogram; its text the known words of the captions inside. ``group`` is the video.
+    An item's window is grown around its caption, see :func:`grown`; its text is the known words of
+    the captions inside, and its ``group`` the video. In ``reference`` a caption in the first
+    12.5 ms has one frame of 0 dB as its audio, and a text is padded with a word of zeros; in
+    ``robust`` what is missing is left out.
 
     Args:
-        videos: One after the other; all have features of the same sizes, those that are most
-            frequent among the first of them.
-        folder: Where to; it must not be there.
-        vectors: Of words.
-        recipe: In ``reference`` a caption in the first 12.5 ms has one frame of 0 dB for its sound,
-            and a text is filled up with a word of zeros; in ``robust`` what is missing is left out.
+        videos: One after the other.
+        store: Where to, and how.
         held_out: Which videos are for validation and test.
-        dtype: In which features are stored.
-        left_out: Takes the problems about faulty videos and items, which then are left out;
-            without it they end the writing.
-        provenance: How the videos' files were read, which the store keeps.
 
     Raises:
         InputError: With everything that is wrong.
     """
-    given = iter(videos)
-    first = list(islice(given, COMPARED_VIDEOS))
-    if not first:
-        remedy = "see what was left out, and why"
-        raise InputError(Problem(str(folder), "there is no video to write", remedy))
-    layout = video_layout(*usual(_recording(video, recipe) for video in first), vectors, recipe)
-    with store_writer(
-        folder, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
-    ) as writer:
-        for video in chain(first, given):
-            number = written_recording(writer, video.name, _recording(video, recipe), left_out)
-            if number is None:
-                continue
+    vectors, recipe = store.vectors, store.recipe
+    with store.written(videos, lambda video: _parts(video, recipe)) as (writer, recorded):
+        for video, number in recorded:
             for record in _items(video, number, vectors, recipe):
                 writer.item(record | {"split": held_out.split(video.name)})
         return writer.finish()
 
 
-def _recording(video: Video, recipe: Recipe) -> Parts:
-    sound = video.sound.T
+def _parts(video: Video, recipe: Recipe) -> Parts:
+    spectrogram = video.spectrogram.T
     if recipe.reference:
-        # What clips without sound have; 0 dB, as the published program fills up with.
-        sound = np.concatenate([sound, np.zeros((1, sound.shape[1]), dtype=sound.dtype)])
-    return video.features_2d, video.features_3d, sound
+        # The audio of clips without any; 0 dB, with which the published program pads.
+        silence = np.zeros((1, spectrogram.shape[1]), dtype=spectrogram.dtype)
+        spectrogram = np.concatenate([spectrogram, silence])
+    return video.features_2d, video.features_3d, spectrogram
 
 
 def _items(video: Video, number: int, vectors: WordVectors, recipe: Recipe) -> Iterator[Record]:
-    said = video.captions
-    starts, ends = said.starts.tolist(), said.ends.tolist()
-    for caption in range(len(said)):
+    captions = video.captions
+    starts, ends = captions.starts.tolist(), captions.ends.tolist()
+    for caption in range(len(captions)):
         clip = grown(starts, ends, caption, min_time=recipe.min_time)
-        text = " ".join(said.texts[row] for row in clip.told(recipe.mode))
+        text = " ".join(captions.texts[row] for row in clip.ordered_captions(recipe.mode))
         parts: Record = {
-            "video": _seen_video(video, number, clip, recipe),
-            "audio": _heard(video, number, clip, recipe),
+            "video": _video_window(video, number, clip, recipe),
+            "audio": _audio_window(video, number, clip, recipe),
             "text": vectors.stored(text, recipe),
         }
         yield {
@@ -530,7 +437,7 @@ def _items(video: Video, number: int, vectors: WordVectors, recipe: Recipe) -> I
         }
 
 
-def _seen_video(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window | None:
+def _video_window(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window | None:
     streams = ((video.features_2d, recipe.rate_2d), (video.features_3d, recipe.rate_3d))
     spans = tuple(
         _span(feature_slice(clip, rate=rate, mode=recipe.mode), len(rows)) for rows, rate in streams
@@ -539,10 +446,10 @@ def _seen_video(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window
     return None if empty and not recipe.reference else Window(number, spans)
 
 
-def _heard(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window | None:
-    frames = video.sound.shape[1]
-    begin, end = _span(sound_slice(clip, mode=recipe.mode), frames)
-    if begin < end and (recipe.reference or video.sound[:, begin:end].any()):
+def _audio_window(video: Video, number: int, clip: Clip, recipe: Recipe) -> Window | None:
+    frames = video.spectrogram.shape[1]
+    begin, end = _span(audio_slice(clip, mode=recipe.mode), frames)
+    if begin < end and (recipe.reference or video.spectrogram[:, begin:end].any()):
         return Window(number, ((begin, end),))
     return Window(number, ((frames, frames + 1),)) if recipe.reference else None
 

@@ -1,4 +1,4 @@
-"""How published files become items: as the published programs do it, or with their bugs mended."""
+"""How published files become items: as the published programs do it, or with their bugs fixed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from typing import Literal
 from continual_mm.system.errors import InputError, Problem
 
 Mode = Literal["reference", "robust"]
-"""``reference`` gives what the published program gives, its mistakes included; ``robust`` mends
+"""``reference`` gives what the published program gives, its mistakes included; ``robust`` fixes
 them. The functions that take a mode say what it changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is decided once for all items; the defaults are those of MCN's released command.
+    """Settings of all items; the defaults are those of MCN's released command.
 
     Attributes:
         mode: Whether published mistakes are kept.
@@ -67,18 +67,18 @@ class Report:
 
     @contextmanager
     def item(self) -> Iterator[None]:
-        """Around the reading of one item: with ``skip``, a refusal inside is listed and ends there.
+        """A block that reads one item: with ``skip``, its InputError is listed instead of raised.
 
         Raises:
-            InputError: What was raised inside, without ``skip``.
+            InputError: Without ``skip``.
         """
         self.tried += 1
         try:
             yield
-        except InputError as refused:
+        except InputError as error:
             if not self.skip:
                 raise
-            self.skipped.extend(refused.problems)
+            self.skipped.extend(error.problems)
 
     def leave_out(self, problem: Problem) -> None:
         """List a part of an item that is left out, where the rest of it stays.

@@ -1,12 +1,14 @@
-"""Records as readers give them, on their way into a pack or a store."""
+"""Records of readers, and long videos, written as a pack or a store."""
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from continual_mm.data import registry
 from continual_mm.data.schema import Record
 from continual_mm.data.store.form import Layout, Windows, Words, read_form
 from continual_mm.data.store.pack_writer import write_pack_from
-from continual_mm.data.store.writer import StoreWriter, write_store
+from continual_mm.data.store.writer import StoreWriter, store_writer, write_store
 from continual_mm.definitions.modality import Kind, Modality, Provenance
 from continual_mm.preparation.formats.recipe import Recipe, Report
 from continual_mm.preparation.formats.word_vectors import WordVectors
@@ -26,24 +28,24 @@ DType = Literal["float16", "float32"]
 KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
 """The kinds of signal in published clips."""
 
-LOOKED_AT = 1000
+_LOOKED_AT = 1000
 """Records after which a modality that none had counts as missing in all."""
 
-COMPARED = 100
+_COMPARED = 100
 """Records whose sizes are compared, so that no odd one decides what is right."""
 
 
 def without_padding(records: Iterable[Record]) -> Iterator[Record]:
-    """Records with their sound cut behind its valid frames, of which ``nframes`` tells.
+    """Records whose spectrograms end with their valid frames, of which there are ``nframes``.
 
-    A sound of no frames keeps one, of zeros: the published program averages over it as well.
+    One of no valid frames keeps one, of zeros: the published program averages over it as well.
     """
     for record in records:
         valid = record.get("nframes")
-        sound = record.get("audio")
+        audio = record.get("audio")
         kept: Record = {key: value for key, value in record.items() if key != "nframes"}
-        if isinstance(valid, int) and isinstance(sound, np.ndarray):
-            kept["audio"] = sound[: max(1, valid)]
+        if isinstance(valid, int) and isinstance(audio, np.ndarray):
+            kept["audio"] = audio[: max(1, valid)]
         yield kept
 
 
@@ -75,7 +77,7 @@ def layout_of(
         for name, kind in kinds.items():
             if isinstance(values := record.get(name), np.ndarray):
                 shapes[name][values.shape[kind.has_length :]] += 1
-        if len(looked) >= (COMPARED if all(shapes.values()) else LOOKED_AT):
+        if len(looked) >= (_COMPARED if all(shapes.values()) else _LOOKED_AT):
             break
     found: dict[str, Modality] = {}
     for name, counts in shapes.items():
@@ -163,67 +165,103 @@ def balance(target: Path, report: Report, *, videos: int | None = None) -> tuple
 
 Floats = NDArray[np.floating[Any]]
 Parts = tuple[Floats, Floats, Floats]
-"""2D and 3D features and sound of a video, time first."""
+"""2D and 3D features and spectrogram of a video, time first."""
 
-COMPARED_VIDEOS = 32
+_COMPARED_VIDEOS = 32
 """Videos whose sizes are compared, so that no odd one decides what is right."""
 
-_2D, _3D, _SOUND = "features_2d", "features_3d", "sound"
+_PARTS = ("features_2d", "features_3d", "sound")
 """Columns of the recordings."""
 
 
-def usual(videos: Iterable[Parts]) -> Parts:
-    """The first of some videos whose features are of the sizes that most have."""
-    given = tuple(videos)
-    ((sizes, _),) = Counter(map(_sizes, given)).most_common(1)
-    return next(parts for parts in given if _sizes(parts) == sizes)
+class _Video(Protocol):
+    @property
+    def name(self) -> str: ...
 
 
-def _sizes(parts: Parts) -> tuple[int, ...]:
-    return tuple(part.shape[1] for part in parts)
+_AnyVideo = TypeVar("_AnyVideo", bound=_Video)
 
 
-def video_layout(
-    features_2d: Floats, features_3d: Floats, sound: Floats, vectors: WordVectors, recipe: Recipe
-) -> Layout:
-    """What items have: ``video``, the largest values of a window, ``audio`` and ``text``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoStore:
+    """A store whose items are windows of videos, and texts of words.
 
-    Args:
-        features_2d: (2D rows, 2D features) of any of the videos.
-        features_3d: (3D rows, 3D features).
-        sound: (frames, mels).
+    Items have ``video``, the largest value of each feature in a window, 2D and 3D each brought to
+    length 1, ``audio``, a window of the spectrogram, and ``text``.
+
+    Attributes:
+        folder: Where to; it must not be there.
         vectors: Of words.
-        recipe: How many frames an item has, and whether texts are filled up.
+        recipe: How many frames an item has, and whether texts are padded.
+        dtype: In which features are stored.
+        left_out: Takes the problems of faulty videos and items, which then are left out; without
+            it they end the writing.
+        provenance: How the videos' files were read, which the store keeps.
     """
-    sizes = {_2D: features_2d.shape[1], _3D: features_3d.shape[1]}
-    mels = sound.shape[1]
-    heard = Modality("audio", Kind.SPECTROGRAM, (recipe.audio_frames, mels))
-    text = Modality("text", Kind.TOKENS, (1, vectors.features))
-    return (
-        Windows(Modality("video", Kind.VECTOR, (sum(sizes.values()),)), sizes, "max"),
-        Windows(heard, {_SOUND: mels}),
-        Words(text, vectors.values, blank=recipe.reference),
-    )
 
+    folder: Path
+    vectors: WordVectors
+    recipe: Recipe
+    dtype: DType = "float16"
+    left_out: list[Problem] | None = None
+    provenance: Provenance | None = None
 
-def written_recording(
-    writer: StoreWriter,
-    name: str,
-    parts: Parts,
-    left_out: list[Problem] | None,
-) -> int | None:
-    """The number of a video's recording; None if it is faulty and left out with its items.
+    @contextmanager
+    def written(
+        self, videos: Iterable[_AnyVideo], parts: Callable[[_AnyVideo], Parts]
+    ) -> Iterator[tuple[StoreWriter, Iterator[tuple[_AnyVideo, int]]]]:
+        """A block in which the store is written.
 
-    Args:
-        writer: Of the store.
-        name: The video's.
-        parts: What it is made of.
-        left_out: Takes the problems about a faulty one; without it they end the writing.
-    """
-    try:
-        return writer.recording(name, dict(zip((_2D, _3D, _SOUND), parts, strict=True)))
-    except InputError as error:
-        if left_out is None:
-            raise
-        left_out.extend(error.problems)
-        return None
+        Args:
+            videos: One after the other; all have features of the same sizes, those that are most
+                frequent among the first of them.
+            parts: What of a video is stored.
+
+        Yields:
+            The writer of items, and each stored video with the number of its recording.
+
+        Raises:
+            InputError: If there is no video, and with everything that is wrong.
+        """
+        given = iter(videos)
+        first = list(islice(given, _COMPARED_VIDEOS))
+        if not first:
+            remedy = "see what was left out, and why"
+            raise InputError(Problem(str(self.folder), "there is no video to write", remedy))
+        sizes = Counter(tuple(part.shape[1] for part in parts(video)) for video in first)
+        ((usual, _),) = sizes.most_common(1)
+        with store_writer(
+            self.folder,
+            layout=self._layout(*usual),
+            dtype=self.dtype,
+            left_out=self.left_out,
+            provenance=self.provenance,
+        ) as writer:
+            yield writer, self._recorded(writer, chain(first, given), parts)
+
+    def _layout(self, size_2d: int, size_3d: int, mels: int) -> Layout:
+        key_2d, key_3d, key_audio = _PARTS
+        video = Modality("video", Kind.VECTOR, (size_2d + size_3d,))
+        audio = Modality("audio", Kind.SPECTROGRAM, (self.recipe.audio_frames, mels))
+        text = Modality("text", Kind.TOKENS, (1, self.vectors.features))
+        return (
+            Windows(video, {key_2d: size_2d, key_3d: size_3d}, "max"),
+            Windows(audio, {key_audio: mels}),
+            Words(text, self.vectors.values, blank=self.recipe.reference),
+        )
+
+    def _recorded(
+        self,
+        writer: StoreWriter,
+        videos: Iterable[_AnyVideo],
+        parts: Callable[[_AnyVideo], Parts],
+    ) -> Iterator[tuple[_AnyVideo, int]]:
+        for video in videos:
+            try:
+                number = writer.recording(video.name, dict(zip(_PARTS, parts(video), strict=True)))
+            except InputError as error:
+                if self.left_out is None:
+                    raise
+                self.left_out.extend(error.problems)
+            else:
+                yield video, number

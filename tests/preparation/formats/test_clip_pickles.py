@@ -1,9 +1,8 @@
-"""YouCook2, MSR-VTT and LSMDC, written here by pickle and torch alone, read back as published."""
+"""YouCook2, MSR-VTT, LSMDC, UCF101 and HMDB51, written here by pickle and torch alone."""
 
-import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
 from continual_mm.data.schema import Record
 from continual_mm.preparation.formats.clip_pickles import (
+    HMDB51,
     LSMDC,
     MSRVTT_TEST,
     MSRVTT_TRAIN,
+    UCF101,
     YOUCOOK2,
     ClipFile,
     ClipForm,
+    Entry,
+    class_text,
+    entries_in,
+    open_actions,
     open_clips,
 )
 from continual_mm.preparation.formats.recipe import Recipe, Report
 from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError
 
-WORDS = {"salt": 0, "add": 1, "stir": 2, "it's": 3}
-VECTORS = WordVectors(WORDS, np.random.default_rng(9).normal(size=(4, 5)).astype(np.float32))
+WORDS = {"salt": 0, "add": 1, "stir": 2, "it's": 3, "eye": 4, "Eye": 5, "hair": 6}
+VECTORS = WordVectors(WORDS, np.random.default_rng(9).normal(size=(7, 5)).astype(np.float32))
 REFERENCE = Recipe(mode="reference", max_words=6)
 IDS = ("GLd3aX16zBg_0", "GLd3aX16zBg_1", "xHr8X2Wpmno_0")
 
@@ -48,22 +53,19 @@ def youcook2() -> list[dict[str, Any]]:
         | {"audio": sound(frames)}
         for n, (name, caption, frames) in enumerate(zip(IDS, captions, (7, 5200, 90), strict=True))
     ]
-    clips[0] |= {"2d_full": numbers(3, 6), "3d_full": numbers(5, 4)}
     return clips
 
 
-def msrvtt(caption: str, value: object) -> list[dict[str, Any]]:
+def msrvtt(caption: str, value: object, count: int = 3) -> list[dict[str, Any]]:
     return [
         {
             "id": f"video{n}",
             "2d_pooled": numbers(6, seed=n),
             "3d_pooled": numbers(4, seed=n + 9),
-            "2d": numbers(3, 6),
-            "3d": numbers(5, 4),
             "audio": sound(50),
             caption: value,
         }
-        for n in range(3)
+        for n in range(count)
     ]
 
 
@@ -140,7 +142,7 @@ def test_reference_gives_the_published_items(tmp_path: Path, name: str) -> None:
                 assert record[key] == value, key
 
 
-def test_robust_gives_sound_and_words_of_their_own_length(tmp_path: Path) -> None:
+def test_robust_gives_frames_and_words_of_their_own_length(tmp_path: Path) -> None:
     clips = youcook2()
     first, second, third = records(opened(tmp_path, clips), Recipe())
     np.testing.assert_array_equal(first["audio"], clips[0]["audio"].numpy().T)
@@ -150,56 +152,36 @@ def test_robust_gives_sound_and_words_of_their_own_length(tmp_path: Path) -> Non
     assert "nframes" not in first
 
 
-def test_arrays_and_tensors_in_each_others_place_are_read_alike(tmp_path: Path) -> None:
+def test_arrays_tensors_and_files_of_torch_are_read_alike(tmp_path: Path) -> None:
     clips = lsmdc()
     before = records(opened(tmp_path, clips, LSMDC))
+    torch.save(clips, tmp_path / "clips.pt")
+    saved = records(open_clips(tmp_path / "clips.pt", LSMDC, split=2))
     for clip in clips:
         clip["audio"] = clip["audio"].numpy()
         clip["2d_pooled"] = clip["2d_pooled"].numpy()
-    after = records(opened(tmp_path, clips, LSMDC))
-    for one, other in zip(before, after, strict=True):
-        np.testing.assert_array_equal(one["audio"], other["audio"])
-        np.testing.assert_array_equal(one["video"], other["video"])
+    for one, *others in zip(before, saved, records(opened(tmp_path, clips, LSMDC)), strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one["audio"], other["audio"])
+            np.testing.assert_array_equal(one["video"], other["video"])
 
 
-def test_what_torch_saved_is_read_as_well(tmp_path: Path) -> None:
-    path = tmp_path / "clips.pt"
-    torch.save(lsmdc(), path)
-    assert len(records(open_clips(path, LSMDC, split=0))) == 3
-
-
-def test_features_over_time_are_given_where_a_clip_has_them(tmp_path: Path) -> None:
-    clips = youcook2()
-    first, *others = records(opened(tmp_path, clips), over_time=True)
-    nearest = interpolate(torch.from_numpy(clips[0]["2d_full"]).T[None], size=5)[0].T
-    halves = [normalize(nearest), normalize(torch.from_numpy(clips[0]["3d_full"]))]
-    np.testing.assert_allclose(first["video_steps"], torch.cat(halves, 1).numpy(), rtol=1e-5)
-    assert not any("video_steps" in other for other in others)
-
-
-def test_one_of_several_captions_is_chosen_by_seed_and_clip(tmp_path: Path) -> None:
+def test_one_of_several_captions_is_chosen_by_the_clip(tmp_path: Path) -> None:
     captions = [f"caption {n}" for n in range(20)]
-    clips = opened(tmp_path, msrvtt("caption", captions), MSRVTT_TRAIN)
-    chosen = [record["text_raw"] for record in records(clips, seed=1)]
-    assert chosen == [record["text_raw"] for record in records(clips, seed=1)]
+    clips = opened(tmp_path, msrvtt("caption", captions, count=9), MSRVTT_TRAIN)
+    chosen = [record["text_raw"] for record in records(clips)]
+    assert chosen == [record["text_raw"] for record in records(clips)]
     assert set(chosen) <= set(captions)
-    drawn = {record["text_raw"] for seed in range(9) for record in records(clips, seed=seed)}
-    assert len(drawn) > 5
+    assert len(set(chosen)) > 4
 
 
 def test_clips_that_are_not_there_count_as_misses(tmp_path: Path) -> None:
-    path = tmp_path / "clips.pkl"
-    clips = [msrvtt("eval_caption", "salt")[0] | {"id": f"video{n}"} for n in range(968)]
-    clips[5] = clips[5] | {"2d_pooled": np.full(6, np.nan)}
-    path.write_bytes(pickle.dumps(clips))
-    test = open_clips(path, replace(MSRVTT_TEST, audio_frames=1), split=2)
+    clips = msrvtt("eval_caption", "salt", count=968)
+    clips[5]["2d_pooled"] = np.full(6, np.nan)
+    test = opened(tmp_path, clips, replace(MSRVTT_TEST, audio_frames=1))
     report = Report(skip=True)
     assert len(list(test.records(VECTORS, Recipe(), report=report))) == 967
-    assert test.expected == 1000
-    assert test.misses == 33
-    missing = test.missing([f"video{n}" for n in range(1000)])
-    assert missing == ("video5", *(f"video{n}" for n in range(968, 1000)))
-    assert len(report.skipped) == 1
+    assert (test.expected, test.misses, len(report.skipped)) == (1000, 33, 1)
 
 
 def _changed(key: str, value: object) -> Callable[[list[Any]], None]:
@@ -235,13 +217,13 @@ BREAKS: dict[str, tuple[Callable[[list[Any]], object], str]] = {
 @pytest.mark.parametrize("broken", sorted(BREAKS))
 def test_a_broken_clip_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken: str) -> None:
     clips = youcook2()
-    change, told = BREAKS[broken]
+    change, message = BREAKS[broken]
     change(clips)
     file = opened(tmp_path, clips)
     with pytest.raises(InputError) as caught:
         records(file)
     (problem,) = caught.value.problems
-    assert told in str(problem)
+    assert message in str(problem)
     assert problem.place.startswith(f"{file.path}, item 1")
     report = Report(skip=True)
     given = [one["ids"] for one in file.records(VECTORS, REFERENCE, report=report)]
@@ -256,18 +238,264 @@ def test_what_is_no_list_of_clips_is_refused_as_a_whole(tmp_path: Path) -> None:
             opened(tmp_path, content)
 
 
-class Malicious:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.target),)
+ACTIONS = ("brush_hair", "ApplyEyeMakeup", "brush_hair")
 
 
-def test_a_hostile_file_of_clips_is_refused_and_never_run(tmp_path: Path) -> None:
-    target = tmp_path / "was-run"
-    with pytest.raises(InputError, match="mkdir, which is not opened"):
-        opened(tmp_path, [youcook2()[0] | {"audio": Malicious(target)}])
-    assert not target.exists()
+def actions() -> list[dict[str, Any]]:
+    return [
+        {
+            "class": name,
+            "video": f"v_{n}",
+            "training": n,
+            "2d_pooled": numbers(6, seed=n),
+            "3d_pooled": numbers(4, seed=n + 9),
+            "audio": sound(70).numpy(),
+            "has_audio": True,
+        }
+        for n, name in enumerate(ACTIONS)
+    ]
+
+
+def classified(
+    folder: Path,
+    clips: object,
+    recipe: Recipe,
+    splits: Mapping[int, int] = UCF101,
+    report: Report | None = None,
+) -> list[Record]:
+    path = folder / "actions.pkl"
+    path.write_bytes(pickle.dumps(clips))
+    found = open_actions(path, splits).records(VECTORS, recipe, report=report or Report())
+    return list(found)
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        (UCF101, [("v_0", 2), ("v_1", 0), ("v_2", 2)]),
+        (HMDB51, [("v_1", 0), ("v_2", 2)]),
+    ],
+)
+def test_classes_are_labels_words_and_test_items_and_splits_those_of_the_file(
+    tmp_path: Path, splits: Mapping[int, int], expected: list[tuple[str, int]]
+) -> None:
+    *clips, makeup, hair = classified(tmp_path, actions(), Recipe(), splits)
+    assert [(one["ids"], one["split"]) for one in clips] == expected
+    training = next(one for one in clips if one["split"] == 0)
+    assert (training["label"], training["text_raw"]) == (0, "apply eye makeup")
+    np.testing.assert_array_equal(training["text"], VECTORS.values[[4]])
+    np.testing.assert_allclose(np.linalg.norm(training["video"]), np.sqrt(2), rtol=1e-6)
+    assert all(one["text"] is None for one in clips if one["split"] == 2)
+    names = [(one["ids"], one["split"], one["label"]) for one in (makeup, hair)]
+    assert names == [("class/ApplyEyeMakeup", 2, 0), ("class/brush_hair", 2, 1)]
+    np.testing.assert_array_equal(hair["text"], VECTORS.values[[6]])
+
+
+def test_reference_pads_audio_of_actions_and_robust_gives_the_valid_frames(tmp_path: Path) -> None:
+    recipe = Recipe(mode="reference", audio_frames=90)
+    (padded, *_) = classified(tmp_path, actions(), recipe)
+    assert (padded["nframes"], np.shape(padded["audio"])) == (70, (90, 3))
+    (robust, *_) = classified(tmp_path, actions(), Recipe())
+    np.testing.assert_array_equal(robust["audio"], actions()[0]["audio"].T)
+    assert "nframes" not in robust
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"has_audio": False},
+        {"has_audio": np.bool_(False), "audio": None},
+        {"audio": np.zeros((40, 9))},
+    ],
+)
+def test_a_clip_without_audio_lacks_it_in_robust_and_has_zeros_in_reference(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    clips = actions()
+    clips[0] = {key: value for key, value in (clips[0] | change).items() if value is not None}
+    assert "audio" not in classified(tmp_path, clips, Recipe())[0]
+    (published, *_) = classified(tmp_path, clips, Recipe(mode="reference"))
+    if "audio" in change:
+        assert np.shape(published["audio"]) == (1000, 40)
+        assert not np.any(published["audio"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": 7}, "key 'training': is 7"),
+        ({"training": "yes"}, "key 'training': is no whole number"),
+        ({"class": 3}, "key 'class': is no text"),
+        ({"class": ["walk"]}, "key 'class': is no text"),
+        ({"2d_pooled": None}, "key '2d_pooled': is a NoneType"),
+        ({"video": ""}, "item 1: has no 'video'"),
+        ({"has_audio": "no"}, "key 'has_audio': is no whole number"),
+    ],
+)
+def test_a_broken_action_ends_the_job_or_is_listed_as_asked(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    broken = actions()
+    broken[1] |= change
+    with pytest.raises(InputError) as caught:
+        classified(tmp_path, broken, Recipe())
+    (problem,) = caught.value.problems
+    assert message in str(problem)
+    report = Report(skip=True)
+    kept = classified(tmp_path, broken, Recipe(), report=report)
+    assert [one["ids"] for one in kept][:2] == ["v_0", "v_2"]
+    assert report.skipped == [problem]
+
+
+def test_a_file_without_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names no class"):
+        classified(tmp_path, [{"video": "a"}, 3], Recipe())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ApplyEyeMakeup", "apply eye makeup"),
+        ("YoYo", "yo yo"),
+        ("brush_hair", "brush hair"),
+        ("climb_stairs ", "climb stairs"),
+        ("TVShow", "tv show"),
+        ("TaiChi", "tai chi"),
+        ("golf", "golf"),
+    ],
+)
+def test_a_name_is_split_at_capitals_and_underscores(name: str, words: str) -> None:
+    assert class_text(name) == words
+    assert class_text(name, template="a video of {}.") == f"a video of {words}."
+
+
+PATH = Path("clips.pkl")
+
+
+def entry(**values: Any) -> Entry:
+    return Entry.of({"id": "a"} | values, 3, PATH, set())
+
+
+def refusal(action: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        action()
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+def test_a_text_may_be_alone_in_an_array_or_one_of_a_list() -> None:
+    for given in (
+        "mix",
+        ["mix"],
+        ("mix",),
+        np.array("mix"),
+        np.array(["mix"]),
+        np.array([["mix"]]),
+    ):
+        assert entry(caption=given).texts("caption") == ["mix"]
+    for wrong in ([], np.array([]), [1], None, np.array(1), {"mix"}, [["mix"]]):
+        assert "is no text" in refusal(lambda wrong=wrong: entry(caption=wrong).texts("caption"))
+
+
+def test_halves_of_characters_are_joined_as_python_2_meant_them() -> None:
+    """Its narrow builds pickled a character beyond 16 bits as two, which UTF-8 cannot hold."""
+    old = pickle.loads(b"V\\ud83d\\ude00\n.")
+    assert len(old) == 2
+    assert entry(caption=old).texts("caption") == ["\N{GRINNING FACE}"]
+    assert entry(caption="a\ud800b\0").text("caption") == "a\ufffdb\ufffd"
+
+
+def test_an_id_that_no_file_can_hold_is_refused() -> None:
+    for wrong in ("a\ud800", "a\0", "", None, 3, b"a"):
+        assert "has no 'id'" in refusal(lambda wrong=wrong: entry(id=wrong))
+    assert entry(id="é b").name == "é b"
+
+
+def test_problems_repeat_nothing_that_steers_a_terminal_or_fills_it() -> None:
+    keys = {
+        "\x1b[2J\ud800": 1,
+        10**5000: 2,
+        (1, 2): 3,
+        "k" * 10**6: 4,
+        **{str(n): 5 for n in range(99)},
+    }
+    message = refusal(lambda: Entry.of({"id": "a" * 10**6} | keys, 0, PATH, set()).array("2d", 1))
+    assert message.isprintable()
+    assert len(message) < 2000
+    assert r"\x1b[2J\ud800" in message
+
+
+def test_numbers_are_whole_and_of_64_bits() -> None:
+    for given in (1, True, np.True_, np.int8(1), np.array(1), torch.tensor(1)):
+        assert entry(training=given).number("training") == 1
+    for wrong in (10**5000, -(2**63) - 1, 1.0, "1", None, np.array([1]), torch.tensor(1.0)):
+        message = refusal(lambda wrong=wrong: entry(training=wrong).number("training"))
+        assert "is no whole number" in message
+
+
+def test_tensors_are_floats_as_arrays_are() -> None:
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        assert entry(audio=torch.ones(2, 3, dtype=dtype)).array("audio", 2).shape == (2, 3)
+    for dtype in (torch.int64, torch.bool, torch.complex64):
+        tensor, array = torch.ones(2, 3, dtype=dtype), torch.ones(2, 3, dtype=dtype).numpy()
+        for wrong in (tensor, array):
+            refusal(lambda wrong=wrong: entry(audio=wrong).array("audio", 2))
+
+
+def test_a_file_of_one_clip_that_holds_itself_is_refused_clip_by_clip(tmp_path: Path) -> None:
+    path = tmp_path / "clips.pkl"
+    whole: list[Any] = []
+    whole += [whole, {"id": "a", "2d": whole, "caption": whole}]
+    path.write_bytes(pickle.dumps(whole))
+    first, second = entries_in(path)
+    assert "is a list" in refusal(lambda: Entry.of(first, 0, path, set()))
+    clip = Entry.of(second, 1, path, set())
+    assert "is a list" in refusal(lambda: clip.array("2d", 1))
+    assert "is no text" in refusal(lambda: clip.texts("caption"))
+
+
+def python_2(text: bytes, code: bytes) -> bytes:
+    """A string as Python 2 pickled it: short, long, or in letters."""
+    if code == pickle.STRING:
+        return code + b"'" + text.decode("latin-1").encode("unicode-escape") + b"'\n"
+    size = len(text).to_bytes(1 if code == pickle.SHORT_BINSTRING else 4, "little")
+    return code + size + text
+
+
+@pytest.mark.parametrize("code", [pickle.STRING, pickle.SHORT_BINSTRING, pickle.BINSTRING])
+def test_strings_of_python_2_are_utf_8_where_they_can_be(tmp_path: Path, code: bytes) -> None:
+    path = tmp_path / "clips.pkl"
+    for raw, text in (
+        ("don\u2019t add salt".encode(), "don\u2019t add salt"),
+        ("crème brûlée".encode("latin-1"), "crème brûlée"),
+        ("\N{GRINNING FACE}".encode(), "\N{GRINNING FACE}"),
+        (b"salt", "salt"),
+    ):
+        entries = b"]}(U\x02id" + python_2(raw, code) + b"U\x07caption" + python_2(raw, code)
+        path.write_bytes(b"\x80\x02" + entries + b"U\x04many]" + python_2(raw, code) + b"aua.")
+        (raw_entry,) = entries_in(path)
+        found = Entry.of(raw_entry, 0, path, set())
+        assert (found.name, found.text("caption"), found.texts("many")) == (text, text, [text])
+        assert {type(one) for one in (found.name, *found.texts("many"))} == {str}
+
+
+def test_what_looks_like_wrongly_read_bytes_and_is_text_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "clips.pkl"
+    path.write_bytes(pickle.dumps([{"id": "a", "caption": "donâ\x80\x99t"}], 2))
+    (raw_entry,) = entries_in(path)
+    assert Entry.of(raw_entry, 0, path, set()).text("caption") == "donâ\x80\x99t"
+
+
+def test_bytes_of_an_array_of_python_2_stay_bytes(tmp_path: Path) -> None:
+    values = np.frombuffer(
+        "\u2019\u2019\u2019\u2019".encode(), np.float32
+    )  # valid UTF-8, and numbers
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    order = b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR" + order
+    raw = values.tobytes()
+    state = b"(K\x01(K\x03t" + dtype + b"\x89U" + bytes([len(raw)]) + raw + b"tb"
+    path = tmp_path / "clips.pkl"
+    path.write_bytes(b"\x80\x02]}(U\x02idU\x01aU\x022d" + array + state + b"ua.")
+    (raw_entry,) = entries_in(path)
+    np.testing.assert_array_equal(Entry.of(raw_entry, 0, path, set()).array("2d", 1), values)

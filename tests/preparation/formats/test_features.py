@@ -1,56 +1,72 @@
-"""Clip features: the largest value over time, halves of norm 1."""
+"""Features of clips, each half of norm 1, spectrograms, and paths below a folder."""
+
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
-from continual_mm.preparation.formats.features import halves, largest, steps, unit
-
-
-def features(rows: int, size: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(rows, size)).astype(np.float32)
+from continual_mm.preparation.formats.features import frames, inside, unit, unit_halves
+from continual_mm.system.errors import InputError
 
 
-def test_a_whole_clip_has_norm_root_two_and_each_half_norm_one() -> None:
-    first, second = features(5, 7), features(8, 3, seed=1)
-    clip = halves(largest(first), largest(second), sizes=(7, 3), mode="robust")
-    assert clip is not None
+def test_a_clip_has_norm_root_two_and_each_half_norm_one() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=7).astype(np.float32), rng.normal(size=3).astype(np.float16)
+    clip = unit_halves(first, second)
     assert clip.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(clip), np.sqrt(2), rtol=1e-6)
-    expected = torch.cat(
-        [normalize(torch.tensor(half).max(0).values, dim=0) for half in (first, second)]
-    )
-    np.testing.assert_allclose(clip, expected.numpy(), rtol=1e-6)
-
-
-def test_half_precision_features_are_read_as_well() -> None:
-    first = features(5, 7)
-    halved = largest(first.astype(np.float16))
-    assert halved is not None
-    assert halved.dtype == np.float32
-    np.testing.assert_allclose(halved, first.max(0), atol=2e-3)
-
-
-def test_a_missing_half_is_zeros_and_a_missing_clip_is_missing_in_robust_only() -> None:
-    none = largest(features(0, 7))
-    assert none is None
-    for mode in ("reference", "robust"):
-        half = halves(none, np.ones(4, np.float32), sizes=(7, 4), mode=mode)
-        assert half is not None
-        assert half.tolist() == [0.0] * 7 + [0.5] * 4
-    assert halves(None, None, sizes=(7, 4), mode="robust") is None
-    nothing = halves(None, None, sizes=(7, 4), mode="reference")
-    assert nothing is not None
-    assert nothing.tolist() == [0.0] * 11
-
-
-def test_zeros_have_no_direction_and_stay_zeros() -> None:
+    halves = [normalize(torch.from_numpy(half).float(), dim=0) for half in (first, second)]
+    np.testing.assert_allclose(clip, torch.cat(halves).numpy(), rtol=1e-6)
     assert unit(np.zeros(3, np.float32)).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_steps_are_matched_as_torch_interpolates() -> None:
-    for rows, others in ((4, 6), (5, 3), (1, 2), (7, 7)):
-        first, second = features(rows, 5), features(others, 3, seed=1)
-        nearest = interpolate(torch.tensor(first).T[None], size=others)[0].T
-        expected = torch.cat([normalize(nearest), normalize(torch.tensor(second))], 1)
-        np.testing.assert_allclose(steps(first, second), expected.numpy(), rtol=1e-5)
+def test_reference_pads_with_0_db_and_cuts_behind_the_longest() -> None:
+    quiet = np.full((4, 3), -80.0, np.float16)
+    padded = frames(quiet, 5, mode="reference")
+    assert padded is not None
+    assert padded.shape == (5, 4)
+    assert padded.dtype == np.float32
+    assert (padded[:3] == -80).all()
+    assert (padded[3:] == 0).all()
+    long = np.arange(28.0).reshape(4, 7)
+    cut = frames(long, 5, mode="reference")
+    assert cut is not None
+    assert cut.tolist() == long[:, :5].T.tolist()
+
+
+def test_robust_keeps_the_frames_that_there_are() -> None:
+    spectrogram = np.arange(12.0).reshape(4, 3)
+    kept = frames(spectrogram, 5, mode="robust")
+    assert kept is not None
+    assert kept.tolist() == spectrogram.T.tolist()
+
+
+@pytest.mark.parametrize("steps", [0, 7])
+def test_no_frames_or_nothing_but_0_db_is_silence_in_robust_only(steps: int) -> None:
+    """Decibels below a maximum of zero power are 0 everywhere, the loudest that there is."""
+    silent = np.zeros((3, steps), np.float32)
+    assert frames(silent, 5, mode="robust") is None
+    padded = frames(silent, 5, mode="reference")
+    assert padded is not None
+    assert padded.tolist() == np.zeros((5, 3)).tolist()
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../outside", "a/../../outside", "..", "", "a\\..\\b", "C:/x", "a\0b"]
+)
+def test_no_path_leads_out_of_the_folder(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match="does not name a file below it"):
+        inside(tmp_path, path)
+
+
+def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "in", tmp_path / "out"
+    (folder / "real").mkdir(parents=True)
+    outside.mkdir()
+    (folder / "linked").symlink_to(outside)
+    (folder / "near").symlink_to(folder / "real")
+    with pytest.raises(InputError, match="leads out of it"):
+        inside(folder, "linked/video_2d.npz")
+    assert inside(folder, "near/video_2d.npz") == folder / "near" / "video_2d.npz"

@@ -1,25 +1,37 @@
-"""HowTo100M's files, written here by numpy and pickle alone, and the clips cut out of them."""
+"""HowTo100M's files, written here by numpy and pickle alone, and the clips around captions."""
 
+import json
 import math
 import pickle
+import random
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from continual_mm.preparation.formats.features import inside, read_list
+from continual_mm.data.splits import HeldOut
+from continual_mm.data.store.reader import read_store
 from continual_mm.preparation.formats.howto100m import (
     CaptionFile,
+    Clip,
     Video,
-    chosen_captions,
-    clips,
+    audio_slice,
+    feature_slice,
+    frame_at,
+    grown,
+    read_list,
     videos,
+    write_videos,
 )
 from continual_mm.preparation.formats.recipe import Recipe, Report
+from continual_mm.preparation.formats.records import VideoStore
 from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError
+
+librosa_core = pytest.importorskip("librosa.core")
 
 WORDS = {"salt": 0, "add": 1, "stir": 2, "it's": 3}
 VECTORS = WordVectors(WORDS, np.random.default_rng(9).normal(size=(4, 5)).astype(np.float32))
@@ -41,15 +53,15 @@ def write_dataset(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for path in PATHS:
         name = path.split("/")[-1]
-        place, sounds = folder / "features" / path, folder / "audio" / path
+        place, audio = folder / "features" / path, folder / "audio" / path
         place.mkdir(parents=True)
-        sounds.mkdir(parents=True)
+        audio.mkdir(parents=True)
         seconds = SECONDS[name]
         two, three = rng.normal(size=(seconds, 6)), rng.normal(size=(int(seconds * 1.5), 4))
         np.savez(place / f"{name}_2d.npz", features=two.astype(np.float32))
         np.savez_compressed(place / f"{name}_3d.npz", features=three.astype(np.float16))
         mel = rng.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
-        np.savez(sounds / f"{name}_spec.npz", mel)
+        np.savez(audio / f"{name}_spec.npz", mel)
     (folder / "caption.pickle").write_bytes(pickle.dumps(CAPTIONS))
     listed = folder / "paths.csv"
     listed.write_text("path\n" + "\n".join([PATHS[0], PATHS[1], f"None/{PATHS[2]}"]) + "\n")
@@ -68,26 +80,46 @@ def read(folder: Path, report: Report | None = None) -> list[Video]:
     )
 
 
-def described(folder: Path, path: str, caption: int, frames: int, words: int) -> dict[str, Any]:
+def stored(folder: Path, recipe: Recipe, name: str = "store") -> dict[str, dict[str, Any]]:
+    """Every item of a store of the videos, by its name: what it has, without padding."""
+    store = VideoStore(folder=folder / name, vectors=VECTORS, recipe=recipe, dtype="float32")
+    write_videos(read(folder), store, HeldOut(validation=0.0, test=0.0))
+    dataset = read_store(store.folder, standardise=False, splits=())
+    items = {}
+    for row in range(len(dataset)):
+        item: dict[str, Any] = {"text_raw": dataset.text[np.array([row])][0]}
+        for name, column in dataset.columns.items():
+            if column.present[row]:
+                values, lengths = column.take(torch.tensor([row]))
+                item[name] = values[0].numpy()[: None if lengths is None else int(lengths[0])]
+        items[str(dataset.ids[np.array([row])][0])] = item
+    return items
+
+
+def published(folder: Path, path: str, caption: int, recipe: Recipe) -> dict[str, Any]:
     """One published item, written down from the specification of the published reader."""
     name = path.split("/")[-1]
-    said = CAPTIONS[name]
+    captions = CAPTIONS[name]
     first = last = caption
-    start, end, text = said["start"][caption], said["end"][caption], said["text"][caption]
+    start, end, text = (
+        captions["start"][caption],
+        captions["end"][caption],
+        captions["text"][caption],
+    )
     while end - start < 10.0:
         candidates = []
         if first > 0:
-            candidates.append((end - said["start"][first - 1], 0))
-        if last < len(said["start"]) - 1:
-            candidates.append((said["end"][last + 1] - start, 1))
+            candidates.append((end - captions["start"][first - 1], 0))
+        if last < len(captions["start"]) - 1:
+            candidates.append((captions["end"][last + 1] - start, 1))
         if not candidates:
             break
         if min(candidates)[1] == 0:
             first -= 1
-            start, text = said["start"][first], text + " " + said["text"][first]
+            start, text = captions["start"][first], text + " " + captions["text"][first]
         else:
             last += 1
-            end, text = said["end"][last], text + " " + said["text"][last]
+            end, text = captions["end"][last], text + " " + captions["text"][last]
     video = []
     for kind, rate, size in (("2d", 1, 6), ("3d", 1.5, 4)):
         rows = np.load(folder / "features" / path / f"{name}_{kind}.npz")["features"]
@@ -96,94 +128,57 @@ def described(folder: Path, path: str, caption: int, frames: int, words: int) ->
         video += list(top / (np.linalg.norm(top) or 1))
     mel = np.load(folder / "audio" / path / f"{name}_spec.npz")["arr_0"]
     mel = mel[:, math.floor((start * 16000 - 200) / 160) : math.floor((end * 16000 - 200) / 160)]
-    audio = np.zeros((3, frames))
-    audio[:, : min(frames, mel.shape[1])] = mel[:, :frames]
-    known = [WORDS[word] for word in re.findall(r"[\w']+", text) if word in WORDS][:words]
-    vectors = np.zeros((words, 5))
-    vectors[: len(known)] = VECTORS.values[known]
-    return {"video": video, "audio": audio.T, "text": vectors, "nframes": mel.shape[1]}
+    known = [WORDS[word] for word in re.findall(r"[\w']+", text) if word in WORDS]
+    # The maximum over words is taken, and over frames the mean of the valid ones.
+    vectors = np.concatenate([VECTORS.values[known[: recipe.max_words]], np.zeros((1, 5))])
+    return {
+        "video": video,
+        "audio": mel.T[: recipe.audio_frames] if mel.size else np.zeros((1, 3)),
+        "text": (vectors if len(known) < recipe.max_words else vectors[:-1]).max(axis=0),
+        "text_raw": text,
+    }
 
 
-def test_reference_clips_are_those_of_the_published_reader(tmp_path: Path) -> None:
+def test_reference_items_are_those_of_the_published_reader(tmp_path: Path) -> None:
     write_dataset(tmp_path)
     recipe = Recipe(mode="reference", audio_frames=1050, max_words=5)
-    seen = 0
-    for path, video in zip(PATHS, read(tmp_path), strict=True):
-        for record in clips(video, range(len(video.captions)), VECTORS, recipe):
-            caption = int(str(record["ids"]).split("/")[1])
-            expected = described(tmp_path, path, caption, 1050, 5)
-            assert record["nframes"] == expected.pop("nframes")
-            assert record["group"] == video.name
-            for key, value in expected.items():
-                np.testing.assert_allclose(record[key], value, atol=2e-4, err_msg=key)
-            seen += 1
-    assert seen == 7
+    items = stored(tmp_path, recipe)
+    assert len(items) == 7
+    for path in PATHS:
+        name = path.split("/")[-1]
+        for caption in range(len(CAPTIONS[name]["text"])):
+            item = items[f"{name}/{caption}"]
+            expected = published(tmp_path, path, caption, recipe)
+            assert item["text_raw"] == expected["text_raw"]
+            np.testing.assert_allclose(item["video"], expected["video"], atol=1e-6)
+            np.testing.assert_array_equal(item["audio"], expected["audio"])
+            np.testing.assert_allclose(item["text"].max(axis=0), expected["text"], rtol=1e-6)
 
 
-def test_a_clip_from_the_first_second_on_has_no_sound_in_reference_and_all_in_robust(
-    tmp_path: Path,
-) -> None:
+def test_robust_items_keep_the_order_of_words_and_lack_what_is_missing(tmp_path: Path) -> None:
     write_dataset(tmp_path)
-    video = read(tmp_path)[0]
-    (published,) = clips(video, [0], VECTORS, Recipe(mode="reference"))
-    assert published["nframes"] == 0
-    assert not np.any(published["audio"])
-    (mended,) = clips(video, [0], VECTORS, Recipe())
+    items = stored(tmp_path, Recipe())
+    clip = items["jEyaTUyJ-rs/1"]
+    assert clip["text_raw"] == "Add the salt it's what you stir stir; stir it's"
+    np.testing.assert_array_equal(clip["text"], VECTORS.values[[1, 0, 3, 2, 2, 2, 3]])
+    assert np.shape(items["bbbbbbbbbbb/0"]["audio"]) == (100, 3)
     mel = np.load(tmp_path / "audio" / PATHS[0] / "jEyaTUyJ-rs_spec.npz")["arr_0"]
     end = math.floor((12.0 * 16000 - 200) / 160)
-    np.testing.assert_array_equal(mended["audio"], mel[:, : min(end, 1000)].T.astype(np.float32))
-
-
-def test_robust_clips_hold_words_in_their_order_and_nothing_that_is_filled_up(
-    tmp_path: Path,
-) -> None:
-    write_dataset(tmp_path)
-    first, second, third = read(tmp_path)
-    (clip,) = clips(first, [1], VECTORS, Recipe(), split=2)
-    assert clip["text_raw"] == "Add the salt it's what you stir stir; stir it's"
-    rows = [1, 0, 3, 2, 2, 2, 3]
-    np.testing.assert_array_equal(clip["text"], VECTORS.values[rows])
-    assert (clip["ids"], clip["split"]) == ("jEyaTUyJ-rs/1", 2)
-    assert "nframes" not in clip
-    (short,) = clips(second, [0], VECTORS, Recipe())
-    assert np.shape(short["audio"]) == (100, 3)
-    (beyond,) = clips(third, [1], VECTORS, Recipe(min_time=0))
+    # From 0.0 on, which the published reader loses.
+    np.testing.assert_array_equal(items["jEyaTUyJ-rs/0"]["audio"], mel[:, : min(end, 1000)].T)
     # The features end at 30 s, the caption begins at 40 s, and no word of it is known.
-    assert set(beyond) == {"ids", "split", "group", "text_raw"}
+    alone = stored(tmp_path, Recipe(min_time=0), "alone")
+    assert set(alone["ccccccccccc/1"]) == {"text_raw"}
 
 
-def test_a_caption_chosen_again_makes_a_clip_of_another_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_spectrograms_of_either_precision_are_read(tmp_path: Path, dtype: type) -> None:
     write_dataset(tmp_path)
-    names = [one["ids"] for one in clips(read(tmp_path)[1], [0, 0, 0], VECTORS, Recipe())]
-    assert names == ["bbbbbbbbbbb/0", "bbbbbbbbbbb/0+1", "bbbbbbbbbbb/0+2"]
-
-
-def test_choices_belong_to_seed_and_video_and_robust_repeats_none_early() -> None:
-    for mode in ("reference", "robust"):
-        first = chosen_captions(50, 32, video="a", seed=1, mode=mode)
-        assert first == chosen_captions(50, 32, video="a", seed=1, mode=mode)
-        assert first != chosen_captions(50, 32, video="b", seed=1, mode=mode)
-        assert first != chosen_captions(50, 32, video="a", seed=2, mode=mode)
-        assert len(first) == 32
-        assert set(first) <= set(range(50))
-    assert len(set(chosen_captions(50, 32, video="a", seed=1, mode="robust"))) == 32
-    few = chosen_captions(3, 8, video="a", seed=1, mode="robust")
-    assert sorted(few[:3]) == sorted(few[3:6]) == [0, 1, 2]
-    assert len(set(few[6:])) == 2
-
-
-def test_reference_chooses_uniformly_and_with_replacement() -> None:
-    chosen = [
-        row
-        for seed in range(300)
-        for row in chosen_captions(4, 4, video="a", seed=seed, mode="reference")
-    ]
-    counts = np.bincount(chosen, minlength=4)
-    # Four binomials of 1200 draws at 1/4: standard deviation 15.
-    assert np.abs(counts - 300).max() < 75
-    assert any(
-        len(set(chosen_captions(4, 4, video="a", seed=seed, mode="reference"))) < 4
-        for seed in range(9)
+    file = tmp_path / "audio" / PATHS[1] / "bbbbbbbbbbb_spec.npz"
+    mel = np.load(file)["arr_0"]
+    np.savez(file, mel.astype(dtype))
+    np.testing.assert_array_equal(
+        stored(tmp_path, Recipe())["bbbbbbbbbbb/0"]["audio"], mel[:, 98:198].T
     )
 
 
@@ -224,16 +219,6 @@ def test_a_video_without_captions_is_listed(tmp_path: Path) -> None:
     assert "video 'jEyaTUyJ-rs': has no captions" in str(report.skipped[0])
 
 
-def test_float32_spectrograms_are_read_like_float16_ones(tmp_path: Path) -> None:
-    write_dataset(tmp_path)
-    file = tmp_path / "audio" / PATHS[1] / "bbbbbbbbbbb_spec.npz"
-    mel = np.load(file)["arr_0"]
-    (before,) = clips(read(tmp_path)[1], [0], VECTORS, Recipe())
-    np.savez(file, mel.astype(np.float32))
-    (after,) = clips(read(tmp_path)[1], [0], VECTORS, Recipe())
-    np.testing.assert_array_equal(before["audio"], after["audio"])
-
-
 def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
     listed = tmp_path / "original.csv"
     listed.write_text(
@@ -248,25 +233,6 @@ def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
         read_list(listed)
     with pytest.raises(InputError, match="cannot be read"):
         read_list(tmp_path / "missing.csv")
-
-
-@pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../outside", "a/../../outside", "..", "", "a\\..\\b", "C:/x", "a\0b"]
-)
-def test_no_path_of_a_list_leads_out_of_the_folder(tmp_path: Path, path: str) -> None:
-    with pytest.raises(InputError, match="does not name a file below it"):
-        inside(tmp_path, path)
-
-
-def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
-    folder, outside = tmp_path / "in", tmp_path / "out"
-    (folder / "real").mkdir(parents=True)
-    outside.mkdir()
-    (folder / "linked").symlink_to(outside)
-    (folder / "near").symlink_to(folder / "real")
-    with pytest.raises(InputError, match="leads out of it"):
-        inside(folder, "linked/video_2d.npz")
-    assert inside(folder, "near/video_2d.npz") == folder / "near" / "video_2d.npz"
 
 
 def test_a_hostile_list_is_refused_or_listed(tmp_path: Path) -> None:
@@ -286,7 +252,7 @@ def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "what"), [("2d", "2D features"), ("3d", "3D features"), ("spec", "sound")]
+    ("kind", "what"), [("2d", "2D features"), ("3d", "3D features"), ("spec", "spectrogram")]
 )
 def test_a_missing_file_is_told_with_its_place_and_what_it_is(
     tmp_path: Path, kind: str, what: str
@@ -307,3 +273,207 @@ def test_an_odd_caption_leaves_its_video_where_such_are_skipped(tmp_path: Path) 
     report = Report(skip=True)
     assert [len(one.captions) for one in read(tmp_path, report)][1] == 1
     assert len(report.skipped) == 1
+
+
+def described_window(
+    caption: dict[str, list[float]], index: int, min_time: float
+) -> tuple[object, ...]:
+    """The growth of a window as it is specified, word for word."""
+    start, end, words = caption["start"][index], caption["end"][index], str(index)
+    previous, following = index - 1, index + 1
+    while end - start < min_time:
+        has_previous, has_following = previous >= 0, following < len(caption["start"])
+        if has_previous and has_following:
+            shorter = end - caption["start"][previous] <= caption["end"][following] - start
+            step = "previous" if shorter else "following"
+        elif has_previous or has_following:
+            step = "previous" if has_previous else "following"
+        else:
+            return start, end, words
+        if step == "previous":
+            start = caption["start"][previous]
+            words += f" {previous}"
+            previous -= 1
+        else:
+            end = caption["end"][following]
+            words += f" {following}"
+            following += 1
+    return start, end, words
+
+
+def test_windows_grow_as_specified() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        starts = sorted(round(rng.uniform(0, 60), 1) for _ in range(rng.randint(1, 9)))
+        # Captions of speech recognition overlap.
+        ends = [round(start + rng.uniform(0, 8), 1) for start in starts]
+        index, least = rng.randrange(len(starts)), rng.choice([0.0, 3.0, 10.0, 100.0])
+        window = grown(starts, ends, index, min_time=least)
+        words = " ".join(str(row) for row in window.ordered_captions("reference"))
+        expected = described_window({"start": starts, "end": ends}, index, least)
+        assert (window.start, window.end, words) == expected
+
+
+def test_previous_words_stand_behind_in_reference_and_in_order_in_robust() -> None:
+    window = grown([0.0, 5.0, 10.0], [4.0, 9.0, 14.0], 1, min_time=12.0)
+    assert window.ordered_captions("reference") == (1, 0, 2)
+    assert window.ordered_captions("robust") == (0, 1, 2)
+
+
+def test_a_window_keeps_to_a_lone_caption_and_stops_when_all_are_in() -> None:
+    assert grown([3.0], [4.0], 0, min_time=10.0) == Clip(3.0, 4.0, (0,))
+    assert grown([0.0, 2.0], [1.0, 3.0], 1, min_time=99.0) == Clip(0.0, 3.0, (1, 0))
+    assert grown([0.0, 2.0], [1.0, 13.0], 1, min_time=10.0) == Clip(2.0, 13.0, (1,))
+
+
+def test_features_are_cut_to_the_row_in_which_the_window_ends() -> None:
+    window = Clip(2.5, 4.0, (0,))
+    for mode in ("reference", "robust"):
+        assert feature_slice(window, rate=1.0, mode=mode) == slice(2, 5)
+        assert feature_slice(window, rate=1.5, mode=mode) == slice(3, 7)
+
+
+def test_a_start_before_the_video_is_mended_in_robust_only() -> None:
+    window = Clip(-3.0, 2.0, (0,))
+    assert feature_slice(window, rate=1.0, mode="reference") == slice(-3, 3)
+    assert feature_slice(window, rate=1.0, mode="robust") == slice(0, 3)
+
+
+def test_spectrogram_frames_are_those_that_librosa_gives() -> None:
+    times = np.concatenate([np.linspace(0, 0.05, 23), np.random.default_rng(0).uniform(0, 900, 99)])
+    expected = librosa_core.time_to_frames(times, sr=16000, hop_length=160, n_fft=400)
+    assert [frame_at(float(time)) for time in times] == expected.tolist()
+
+
+def test_audio_from_the_first_12_5_ms_on_is_lost_in_reference_and_kept_in_robust() -> None:
+    mel = np.zeros((40, 1500))
+    for start, lost in ((0.0, True), (0.0124, True), (0.0126, False), (3.0, False)):
+        window = Clip(start, 10.0, (0,))
+        reference = mel[:, audio_slice(window, mode="reference")].shape[1]
+        robust = mel[:, audio_slice(window, mode="robust")].shape[1]
+        assert (reference == 0) is lost
+        assert robust == frame_at(10.0) - max(0, frame_at(start)) > 0
+
+
+VALID: dict[str, Any] = {"start": [0, 2.5], "end": [2.0, 4], "text": ["add", "stir"]}
+
+
+def captions_in(folder: Path, content: object) -> Path:
+    path = folder / "caption.pickle"
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def refusal(path: Path, video: str = "v") -> str:
+    with pytest.raises(InputError) as caught:
+        CaptionFile(path).of(video)
+    (problem,) = caught.value.problems
+    assert problem.place.startswith(str(path))
+    return str(problem)
+
+
+def assert_valid(path: Path) -> None:
+    captions = CaptionFile(path)
+    assert len(captions) == 1
+    assert "v" in captions
+    found = captions.of("v")
+    assert found.starts.tolist() == [0, 2.5]
+    assert found.ends.tolist() == [2, 4]
+    assert found.texts == ("add", "stir")
+    assert len(found) == 2
+
+
+def test_lists_and_arrays_in_a_pickle_are_read(tmp_path: Path) -> None:
+    assert_valid(captions_in(tmp_path, {"v": VALID}))
+    arrays = {
+        "start": np.array([0, 2.5], np.float32),
+        "end": np.array([2, 4]),
+        "text": np.array(["add", "stir"], dtype=object),
+    }
+    assert_valid(captions_in(tmp_path, {"v": arrays}))
+
+
+def test_frames_of_pandas_are_refused_with_what_to_write_instead(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match=r"DataFrame, which is not opened.*its text as \.json"):
+        CaptionFile(captions_in(tmp_path, {"v": pandas.DataFrame(VALID)}))
+
+
+def test_json_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "caption.json"
+    path.write_text(json.dumps({"v": VALID}))
+    assert_valid(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"end": [2.0]}, "2 starts, 1 ends and 2 texts"),
+        ({"start": [], "end": [], "text": []}, "0 starts"),
+        ({"start": [0, float("nan")]}, "captions 1: 'start' is no finite number of seconds"),
+        ({"start": [0, float("-inf")]}, "captions 1: 'start' is no finite number of seconds"),
+        ({"start": [0, "2"]}, "'start' is no finite number"),
+        ({"start": [0, True]}, "'start' is no finite number"),
+        ({"start": [0, 10**5000]}, "'start' is no finite number"),
+        ({"start": [0, np.complex64(1)]}, "'start' is no finite number"),
+        ({"end": [2.0, 2.4]}, "captions 1: they end before they start"),
+        ({"text": ["add", None]}, "captions 1: 'text' is no text (NoneType)"),
+        ({"text": "add"}, "no list 'text'"),
+        ({"start": np.zeros((2, 2))}, "no list 'start'"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_video(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    problem = refusal(captions_in(tmp_path, {"v": VALID | change}))
+    assert "video 'v'" in problem
+    assert told in problem
+
+
+def test_missing_videos_keys_and_files_are_told(tmp_path: Path) -> None:
+    path = captions_in(tmp_path, {"v": {"start": [0], "end": [1]}, "w": 3})
+    assert "has no 'text'" in refusal(path)
+    assert "is a int" in refusal(path, "w")
+    assert "has no captions" in refusal(path, "x")
+    assert "holds a list" in refusal(captions_in(tmp_path, [1]))
+    broken = tmp_path / "caption.json"
+    broken.write_text('{"v": ')
+    assert "is no JSON" in refusal(broken)
+    assert "No such file" in refusal(tmp_path / "no.json")
+
+
+def test_captions_that_python_2_pickled_as_bytes_are_utf_8(tmp_path: Path) -> None:
+    said = "don\u2019t".encode()
+    path = tmp_path / "caption.pickle"
+    times = b"U\x05start]K\x00aU\x03end]K\x02a"
+    path.write_bytes(
+        b"\x80\x02}(U\x01v}(" + times + b"U\x04text]U" + bytes([len(said)]) + said + b"auu."
+    )
+    assert CaptionFile(path).of("v").texts == ("don\u2019t",)
+
+
+def test_one_odd_caption_is_left_out_without_its_video_where_such_are_skipped(
+    tmp_path: Path,
+) -> None:
+    said = {
+        "start": [0, float("nan"), 2, 3, 9, 5],
+        "end": [1, 2, 3, 4, 8, 6],
+        "text": ["one", "two", None, "four", "five", "six"],
+    }
+    report = Report(skip=True)
+    found = CaptionFile(captions_in(tmp_path, {"v": said})).of("v", report)
+    assert (found.texts, found.starts.tolist()) == (("one", "four", "six"), [0, 3, 5])
+    assert [one.place.rpartition(", ")[2] for one in report.skipped] == [
+        f"captions {row}" for row in (1, 2, 4)
+    ]
+    for odd in (Report(), None):
+        with pytest.raises(InputError, match="captions 1: 'start' is no finite number"):
+            CaptionFile(tmp_path / "caption.pickle").of("v", odd)
+
+
+def test_a_video_without_any_sound_caption_is_refused_even_where_such_are_skipped(
+    tmp_path: Path,
+) -> None:
+    path = captions_in(tmp_path, {"v": VALID | {"text": [1, 2]}})
+    with pytest.raises(InputError, match="no caption that can be read"):
+        CaptionFile(path).of("v", Report(skip=True))

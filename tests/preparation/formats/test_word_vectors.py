@@ -1,4 +1,4 @@
-"""Word vectors: files of the word2vec program and of GloVe, converted once and then mapped."""
+"""Words of captions, and files of their vectors, converted once and then mapped."""
 
 import gzip
 import json
@@ -16,16 +16,27 @@ import pytest
 from gensim.models import KeyedVectors
 
 from continual_mm.preparation.formats.recipe import Recipe
-from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors, trained
+from continual_mm.preparation.formats.word_vectors import (
+    WordVectors,
+    digest_of,
+    known_rows,
+    open_vectors,
+    tokens,
+    trained,
+)
 from continual_mm.system.errors import InputError
 
 WORDS = ["salt", "New_York", "don't", "öl", "the"]
 VALUES = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
 
-def by_gensim(path: Path, *, binary: bool) -> Path:
+FINGERPRINT, DIGEST = "43039a7b043abb6082591feabeb7fab0", "1e4db956b9f3286cf663daaf908623b4"
+"""Of :data:`WORDS` with the numbers from 0 to 19, as stored data keep them."""
+
+
+def by_gensim(path: Path, *, binary: bool, values: np.ndarray = VALUES) -> Path:
     vectors = KeyedVectors(4)
-    vectors.add_vectors(WORDS, VALUES)
+    vectors.add_vectors(WORDS, values)
     vectors.save_word2vec_format(str(path), binary=binary)
     return path
 
@@ -160,8 +171,7 @@ def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path: Path) -> 
 
     def fill() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        told = refusal(path)
-        assert "cannot be converted: File too large; make room in" in told
+        assert "cannot be converted: File too large; make room in" in refusal(path)
 
     assert in_a_fork(fill) == 0
     assert [each.name for each in tmp_path.iterdir()] == ["vectors.bin"]
@@ -180,7 +190,6 @@ def test_what_a_killed_conversion_left_is_swept_by_the_next(tmp_path: Path) -> N
 
     assert in_a_fork(work) == -signal.SIGKILL
     assert len(list(tmp_path.glob(".*"))) == 3
-    (tmp_path / ".vectors.bin.vectors.npy.0123abcd").write_bytes(b"of an earlier version")
     np.testing.assert_array_equal(open_vectors(path).values, VALUES)
     assert list(tmp_path.glob(".*")) == []
 
@@ -210,15 +219,31 @@ def test_a_folder_that_cannot_be_written_leads_to_the_cache(
         tmp_path.chmod(0o755)
 
 
-def test_files_are_told_apart_by_what_is_in_them_and_not_by_their_form(tmp_path: Path) -> None:
-    first = open_vectors(by_gensim(tmp_path / "vectors.bin", binary=True))
-    again = open_vectors(by_gensim(tmp_path / "copy.bin", binary=True))
-    assert len(first.fingerprint) == 32
-    assert first.fingerprint == again.fingerprint
-    other = KeyedVectors(4)
-    other.add_vectors(WORDS, VALUES + 1)
-    other.save_word2vec_format(str(tmp_path / "vectors.bin"), binary=True)
-    assert open_vectors(tmp_path / "vectors.bin").fingerprint != first.fingerprint
+def test_a_table_that_was_converted_before_is_still_opened(tmp_path: Path) -> None:
+    """The files, the digests and the origin as version 0.1 wrote them; the vectors are not read."""
+    path = tmp_path / "vectors.bin"
+    path.write_bytes(b"x")
+    status = path.stat()
+    origin = {"form": 2, "bytes": 1, "changed": status.st_mtime_ns}
+    told = {"origin": origin, "fingerprint": "f" * 32, "words": WORDS}
+    (tmp_path / "vectors.bin.vectors.json").write_text(json.dumps(told, ensure_ascii=False))
+    np.save(tmp_path / "vectors.bin.vectors.npy", VALUES)
+    vectors = open_vectors(path)
+    assert (list(vectors.rows), vectors.fingerprint) == (WORDS, "f" * 32)
+    np.testing.assert_array_equal(vectors.values, VALUES)
+
+
+def test_digests_are_of_words_and_vectors_and_as_they_always_were(tmp_path: Path) -> None:
+    values = np.arange(20, dtype=np.float32).reshape(5, 4)
+    found = [
+        open_vectors(by_gensim(tmp_path / name, binary=name.endswith("bin"), values=values))
+        for name in ("vectors.bin", "copy.bin", "vectors.txt")
+    ]
+    assert {each.fingerprint for each in found} == {FINGERPRINT}
+    assert {digest_of(each) for each in found} == {DIGEST}
+    other = open_vectors(by_gensim(tmp_path / "other.bin", binary=True, values=values + 1))
+    assert other.fingerprint != FINGERPRINT
+    assert digest_of(other) != DIGEST
 
 
 def test_known_words_become_rows_and_reference_fills_up_with_zeros() -> None:
@@ -235,6 +260,44 @@ def test_known_words_become_rows_and_reference_fills_up_with_zeros() -> None:
     assert nothing is not None
     assert nothing.shape == (20, 4)
     assert not nothing.any()
+
+
+VOCABULARY = {"add": 0, "Salt": 1, "stir": 2, "don't": 3}
+
+
+def test_words_are_runs_of_letters_digits_underscores_and_apostrophes() -> None:
+    text = "don't stop, it's 20°C—OK_ay"
+    assert tokens(text) == ["don't", "stop", "it's", "20", "C", "OK_ay"]
+    assert tokens("") == tokens("... -- !") == []
+    assert tokens("naïve Öl") == ["naïve", "Öl"]
+
+
+def test_reference_knows_words_only_as_they_are_written() -> None:
+    text = "Add Salt, don't STIR the salt"
+    assert known_rows(text, VOCABULARY, max_words=20, mode="reference") == [1, 3]
+
+
+def test_robust_tries_the_lower_case_of_unknown_words() -> None:
+    text = "Add Salt, don't STIR the salt"
+    assert known_rows(text, VOCABULARY, max_words=20, mode="robust") == [0, 1, 3, 2]
+
+
+def test_only_known_words_count_towards_the_limit() -> None:
+    text = "the " * 30 + "add " * 25
+    assert known_rows(text, VOCABULARY, max_words=20, mode="reference") == [0] * 20
+
+
+def test_a_long_text_is_read_no_further_than_its_first_known_words() -> None:
+    looked_up: list[str] = []
+
+    class Vocabulary(dict[str, int]):
+        def get(self, word: str, default: object = None) -> object:  # type: ignore[override]
+            looked_up.append(word)
+            return super().get(word, default)
+
+    text = "salt and " * 10_000
+    found = known_rows(text, Vocabulary(salt=3), max_words=2, mode="reference")
+    assert (found, looked_up) == ([3, 3], ["salt", "and", "salt"])
 
 
 TRAIN = (

@@ -3,27 +3,29 @@
 import io
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from continual_mm.preparation.formats.machine.unpickling import unpickled
+from continual_mm.preparation.formats.pickles import load_pickle
 from continual_mm.system.errors import InputError
 
 
 class Named:
     """A function or class of any name, whether or not it is installed."""
 
-    def __init__(self, module: str, name: str) -> None:
-        self.module, self.name = module, name
+    def __init__(self, name: str) -> None:
+        self.module, _, self.name = name.rpartition(".")
 
 
 class Made:
     """What a pickle gets by a call, and what state it then sets."""
 
     def __init__(self, function: object, *arguments: object, state: object = None) -> None:
-        self.function, self.arguments, self.state = function, arguments, state
+        self.function = Named(function) if isinstance(function, str) else function
+        self.arguments, self.state = arguments, state
 
 
 class Forger(pickle._Pickler):
@@ -51,20 +53,22 @@ class Forge:
 
     Named = Named
     Made = Made
+    reconstruct = "numpy.core.multiarray._reconstruct"
     numbers = (None, None, None, -1, -1, 0)
     """The state of a dtype behind its byte order."""
 
     def __init__(self) -> None:
-        floats, objects = (3, "<", *self.numbers), (3, "|", None, None, None, 8, 8, 63)
-        self.floats = Made(Named("numpy", "dtype"), "f4", False, True, state=floats)
-        self.objects = Made(Named("numpy", "dtype"), "O8", False, True, state=objects)
-        self.ndarray = Named("numpy", "ndarray")
-        self.reconstruct = Named("numpy.core.multiarray", "_reconstruct")
+        self.floats = self.dtype("f4", 3, "<", *self.numbers)
+        self.objects = self.dtype("O8", 3, "|", None, None, None, 8, 8, 63)
+        self.ndarray = Named("numpy.ndarray")
 
     def __call__(self, thing: object, protocol: int = 2) -> bytes:
         stream = io.BytesIO()
         Forger(stream, protocol).dump(thing)
         return stream.getvalue()
+
+    def dtype(self, code: str, *state: object) -> Made:
+        return Made("numpy.dtype", code, False, True, state=state or None)
 
     def array(self, shape: object, dtype: object, data: object) -> Made:
         state = (1, shape, dtype, False, data)
@@ -76,15 +80,20 @@ class Forge:
         torch.save(thing, stream, _use_new_zipfile_serialization=zipped)
         return stream.getvalue()
 
+    def within(self, thing: object, *, zipped: bool = False) -> Made:
+        """A file of torch inside of a pickle, as the storages of pickled tensors are."""
+        return Made("torch.storage._load_from_bytes", self.saved(thing, zipped=zipped))
+
     def tensor(self, size: object, stride: object, offset: object = 0) -> Made:
         """A tensor on a storage of four values."""
-        values = torch.zeros(4)
-        storage = torch.storage.TypedStorage(
+        rebuild = "torch._utils._rebuild_tensor_v2"
+        return Made(rebuild, self.within(self.storage(4)), offset, size, stride, False, {})
+
+    def storage(self, size: int) -> Any:
+        values = torch.zeros(size)
+        return torch.storage.TypedStorage(
             wrap_storage=values.untyped_storage(), dtype=values.dtype, _internal=True
         )
-        loaded = Made(Named("torch.storage", "_load_from_bytes"), self.saved(storage, zipped=False))
-        rebuild = Named("torch._utils", "_rebuild_tensor_v2")
-        return Made(rebuild, loaded, offset, size, stride, False, {})
 
 
 @pytest.fixture(scope="session")
@@ -92,15 +101,27 @@ def forge() -> Forge:
     return Forge()
 
 
-@pytest.fixture(scope="session")
-def refusal() -> Callable[[bytes], str]:
-    """Why a pickle is refused."""
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[[bytes], Any]:
+    """(pickle) -> what is read from a file of it."""
 
-    def told(data: bytes) -> str:
+    def read(data: bytes) -> Any:
+        path = tmp_path / "it.pkl"
+        path.write_bytes(data)
+        return load_pickle(path)
+
+    return read
+
+
+@pytest.fixture
+def refusal(opened: Callable[[bytes], Any], tmp_path: Path) -> Callable[[bytes], str]:
+    """(pickle) -> why it is not read: one problem, with its file."""
+
+    def message(data: bytes) -> str:
         with pytest.raises(InputError) as caught:
-            unpickled(data, place="it")
+            opened(data)
         (problem,) = caught.value.problems
-        assert problem.place == "it"
+        assert problem.place == str(tmp_path / "it.pkl")
         return str(problem)
 
-    return told
+    return message

@@ -1,1 +1,0 @@
-"""A machine for pickles of others."""
