@@ -1,6 +1,6 @@
 """Strategies of a scenario side by side: means, intervals, differences to a baseline."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,23 +131,23 @@ def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
     reports: dict[str, ScenarioReport] = {}
     for scenario, strategies in grouped(runs).items():
         if next(iter(strategies.values()))[0].pairs:
-            reports[scenario] = _Table(scenario, strategies, baseline, notes).report()
+            reports[scenario] = _Scenario(scenario, strategies, baseline, notes).report()
         else:
             notes.append(f"{scenario}: left out, a single modality has no pair to compare")
     return Comparison(baseline, reports, tuple(notes))
 
 
-class _Table:
-    """Works out the rows of one scenario; what needs saying goes to the notes."""
+class _Scenario:
+    """Computes the rows of one scenario; remarks on them go to the notes."""
 
     def __init__(
         self,
-        scenario: str,
+        name: str,
         strategies: Mapping[str, Sequence[FinishedRun]],
         baseline: str,
         notes: list[str],
     ) -> None:
-        self._scenario = scenario
+        self._name = name
         self._strategies = strategies
         self._baseline = baseline
         self._notes = notes
@@ -162,12 +162,10 @@ class _Table:
         """The scenario's rows, sorted."""
         if self._baseline not in self._strategies:
             self._note(f"no finished run of the baseline {self._baseline}, hence no differences")
-        single = [name for name, runs in self._strategies.items() if len(runs) == 1]
-        if single:
+        if single := [name for name, runs in self._strategies.items() if len(runs) == 1]:
             named = ", ".join(single)
             self._note(f"only one seed of {named}; intervals then cover queries, not seeds")
-        cumulative = [name for name, runs in self._strategies.items() if runs[0].cumulative]
-        if cumulative:
+        if cumulative := [name for name, runs in self._strategies.items() if runs[0].cumulative]:
             named = ", ".join(cumulative)
             self._note(f"{named}: every past item is trained again, which no memory above counts")
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
@@ -177,17 +175,25 @@ class _Table:
         runs = self._strategies[strategy]
         seeds = tuple(run.seed for run in runs)
         recalls = self._recalls(strategy, seeds)
-        headline = {name: Estimate.of(v) for name, v in measures(recalls, self._pairs).items()}
+        headline = {name: Estimate.of(v) for name, v in self._measures(recalls).items()}
+        headline["intransigence"] = self._against(
+            None if runs[0].joint else self._joint,
+            strategy,
+            lambda own, joint: intransigence(own, joint, self._pairs),
+        )
+        headline["stability_gap"] = Estimate.of(stability_gap(runs))
         return Row(
             strategy=strategy,
             joint=runs[0].joint,
             seeds=seeds,
-            headline=Headline(
-                **headline,
-                intransigence=self._intransigence(strategy),
-                stability_gap=Estimate.of(stability_gap(runs)),
+            headline=Headline(**headline),
+            difference=self._against(
+                None if strategy == self._baseline else self._baseline,
+                strategy,
+                lambda own, other: (
+                    self._measures(own)["harmonic_mean"] - self._measures(other)["harmonic_mean"]
+                ),
             ),
-            difference=self._difference(strategy),
             memory_bytes=round(np.mean([run.memory_bytes for run in runs])),
             seconds=float(np.mean([run.seconds for run in runs])),
             recalls={
@@ -197,23 +203,15 @@ class _Table:
             cumulative=runs[0].cumulative,
         )
 
-    def _difference(self, strategy: str) -> Estimate | None:
-        if strategy == self._baseline or self._baseline not in self._strategies:
-            return None
-        both = self._paired(strategy, self._baseline)
-        if both is None:
-            return None
-        own, other = (measures(recalls, self._pairs)["harmonic_mean"] for recalls in both)
-        return Estimate.of(own - other)
+    def _measures(self, recalls: Floats) -> dict[str, Floats]:
+        return measures(recalls, self._pairs)
 
-    def _intransigence(self, strategy: str) -> Estimate | None:
-        if self._joint is None or self._strategies[strategy][0].joint:
+    def _against(
+        self, other: str | None, strategy: str, measure: Callable[[Floats, Floats], Floats]
+    ) -> Estimate | None:
+        """A measure of a strategy's recalls and another one's, over the seeds that both have."""
+        if other is None or other not in self._strategies:
             return None
-        both = self._paired(strategy, self._joint)
-        return None if both is None else Estimate.of(intransigence(*both, self._pairs))
-
-    def _paired(self, strategy: str, other: str) -> tuple[Floats, Floats] | None:
-        """Recalls of two strategies over the seeds that both have; None if there is none."""
         first, second = self._strategies[strategy], self._strategies[other]
         seeds = tuple(sorted({run.seed for run in first} & {run.seed for run in second}))
         if len(seeds) < max(len(first), len(second)):
@@ -221,10 +219,10 @@ class _Table:
             self._note(f"{strategy} and {other} have different seeds: compared {over}")
         if not seeds:
             return None
-        return self._recalls(strategy, seeds), self._recalls(other, seeds)
+        return Estimate.of(measure(self._recalls(strategy, seeds), self._recalls(other, seeds)))
 
     def _recalls(self, strategy: str, seeds: tuple[int, ...]) -> Floats:
-        """Recalls of a strategy over some of its seeds; worked out once."""
+        """Recalls of a strategy over some of its seeds; computed once."""
         if (strategy, seeds) not in self._known:
             runs = [run for run in self._strategies[strategy] if run.seed in seeds]
             self._known[strategy, seeds] = self._draws.recalls(runs)
@@ -236,10 +234,10 @@ class _Table:
         if len(joint) > 1 and "joint" not in joint:
             self._note(f"several joint strategies, {', '.join(joint)}: no intransigence")
             return None
-        return ("joint" if "joint" in joint else joint[0]) if joint else None
+        return "joint" if "joint" in joint else next(iter(joint), None)
 
     def _note(self, text: str) -> None:
-        note = f"{self._scenario}: {text}"
+        note = f"{self._name}: {text}"
         if note not in self._notes:
             self._notes.append(note)
 

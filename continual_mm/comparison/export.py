@@ -117,7 +117,10 @@ def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: boo
     grouped([*added.values(), *twice])
     clashes = {_key(run): found for run in added.values() if (found := list(_clashes(kept, run)))}
     if clashes and not force:
-        raise InputError(_problem(added[key], found[0]) for key, found in clashes.items())
+        remedy = "--force replaces what is there; or export into another folder"
+        raise InputError(
+            Problem(str(added[key].folder), found[0][0], remedy) for key, found in clashes.items()
+        )
     stale = {_key(old) for found in clashes.values() for _, olds in found for old in olds}
     runs = {key: run for key, run in known.items() if key not in stale} | added
     return Merged([runs[key] for key in sorted(runs)], len(added.keys() - known.keys()), len(stale))
@@ -151,8 +154,3 @@ def _clashes(
         yield f"strategy '{run.strategy}' is there with another {first_few(keys)}", strategy
     if same := [old for old in strategy if old.seed == run.seed]:
         yield f"seed {run.seed} of strategy '{run.strategy}' is there with other numbers", same
-
-
-def _problem(run: FinishedRun, clash: tuple[str, list[FinishedRun]]) -> Problem:
-    remedy = "--force replaces what is there; or export into another folder"
-    return Problem(str(run.folder), clash[0], remedy)

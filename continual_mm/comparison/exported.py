@@ -161,7 +161,7 @@ def arrays_in(groups: Groups) -> Iterator[tuple[str, bytes]]:
                 values = np.stack([run.judged[cell].values for run in runs])
                 name = f"protocol-values/{place}/{protocol}/{series}/stage-{stage + 1}"
                 yield name, _npy(_single(values))
-        yield from ((f"{name}", _npy(array)) for name, array in shared.items())
+        yield from ((name, _npy(array)) for name, array in shared.items())
 
 
 def _share(run: FinishedRun, first: FinishedRun, shared: dict[str, NDArray[Any]]) -> None:

@@ -105,11 +105,10 @@ def compare_protocol(
         known = dict.fromkeys(name for run in runs for name in run.protocols)
         remedy = f"{suggestion(protocol, known)}there are {', '.join(known) or 'none'}"
         raise InputError(Problem(f"--protocol {protocol}", "no run was scored by it", remedy))
-    if not any(row.strategy == baseline for report in reports for row in report.rows):
+    rows = [row for report in reports for row in report.rows]
+    if not any(row.strategy == baseline for row in rows):
         notes.append(f"no finished run of the baseline {baseline}, hence no differences")
-    every = [row for report in reports for row in report.rows]
-    single = dict.fromkeys(row.strategy for row in every if len(row.seeds) == 1)
-    if single:
+    if single := dict.fromkeys(row.strategy for row in rows if len(row.seeds) == 1):
         named = ", ".join(single)
         notes.append(f"only one seed of {named}; intervals then cover queries, not seeds")
     return ProtocolComparison(protocol, baseline, tuple(reports), tuple(notes))
@@ -131,23 +130,27 @@ def _report(
                     found.setdefault((stage, strategy), {})[run.seed] = answers
     if not found:
         return []
-    first = next(iter(next(iter(found.values())).values()))
-    units = first.units
-    missing = int((~np.isfinite(first.values[0])).sum())
-    for by_seed in found.values():
-        for answers in by_seed.values():
-            _check_units(units, answers, scenario, protocol)
-    weights = _weights(len(units))
+    every = [answers for by_seed in found.values() for answers in by_seed.values()]
+    units = every[0].units
+    if not all(np.array_equal(units, answers.units) for answers in every):
+        problem = f"runs of protocol '{protocol}' asked different queries"
+        raise InputError(Problem(f"scenario '{scenario}'", problem, "compare them separately"))
+    generator = np.random.default_rng([_SEED, len(units)])
+    drawn, _ = resample_weights(len(units), 1, replicates=REPLICATES, generator=generator)
+    weights = after_ones(drawn)
     measured = {
-        cell: {seed: _measured(series, answers, weights) for seed, answers in by_seed.items()}
+        cell: {
+            seed: np.stack([measure.of(answers.values, weights) for measure in series.measures])
+            for seed, answers in by_seed.items()
+        }
         for cell, by_seed in found.items()
     }
     rows = [
         ProtocolRow(
             strategy=strategy,
             stage=stage + 1,
-            seeds=tuple(sorted(by_seed)),
-            estimates=tuple(_estimate(each) for each in _over_seeds(by_seed, sorted(by_seed))),
+            seeds=tuple(by_seed),
+            estimates=tuple(map(_estimate, _over_seeds(by_seed, by_seed))),
             difference=None
             if strategy == baseline
             else _difference(by_seed, measured.get((stage, baseline), {})),
@@ -155,38 +158,21 @@ def _report(
         )
         for (stage, strategy), by_seed in measured.items()
     ]
-    rows.sort(key=lambda row: (row.stage, -_first(row), row.strategy))
+    rows.sort(
+        key=lambda row: (
+            row.stage,
+            -row.estimates[0].mean if row.estimates[0] else np.inf,
+            row.strategy,
+        )
+    )
+    missing = int((~np.isfinite(every[0].values[0])).sum())
     return [SeriesReport(scenario, series.title, len(units), series.measures, tuple(rows), missing)]
 
 
-def _check_units(
-    units: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    answers: Answers,
-    scenario: str,
-    protocol: str,
-) -> None:
-    if not np.array_equal(units, answers.units):
-        problem = f"runs of protocol '{protocol}' asked different queries"
-        raise InputError(Problem(f"scenario '{scenario}'", problem, "compare them separately"))
-
-
-def _weights(queries: int) -> Floats:
-    """(1 + replicates, queries) how often each query counts; once each in the first."""
-    drawn, _ = resample_weights(
-        queries, 1, replicates=REPLICATES, generator=np.random.default_rng([_SEED, queries])
-    )
-    return after_ones(drawn)
-
-
-def _measured(series: Series, answers: Answers, weights: Floats) -> Floats:
-    """(measures, 1 + replicates) of one run."""
-    return np.stack([measure.of(answers.values, weights) for measure in series.measures])
-
-
-def _over_seeds(by_seed: Mapping[int, Floats], seeds: Sequence[int]) -> Floats:
+def _over_seeds(by_seed: Mapping[int, Floats], seeds: Iterable[int]) -> Floats:
     """(measures, 1 + replicates) the mean over drawn seeds."""
     values = np.stack([by_seed[seed] for seed in seeds])
-    mean: Floats = np.einsum("rs,smr->mr", seed_weights(len(seeds)), values) / len(seeds)
+    mean: Floats = np.einsum("rs,smr->mr", seed_weights(len(values)), values) / len(values)
     return mean
 
 
@@ -194,12 +180,13 @@ def _groups(
     series: Series, by_seed: Mapping[int, Answers], weights: Floats
 ) -> dict[str, Estimate | None]:
     """Of every group; a replicate that drew none of its queries says nothing of it."""
-    seeds = sorted(by_seed)
-    each = {seed: by_group(series, by_seed[seed], weights) for seed in seeds}
+    each = {seed: by_group(series, answers, weights) for seed, answers in by_seed.items()}
     estimates: dict[str, Estimate | None] = {}
-    for name in each[seeds[0]]:
-        if all(name in each[seed] for seed in seeds):
-            (values,) = _over_seeds({seed: each[seed][name][None] for seed in seeds}, seeds)
+    for name in next(iter(each.values())):
+        if all(name in groups for groups in each.values()):
+            (values,) = _over_seeds(
+                {seed: groups[name][None] for seed, groups in each.items()}, each
+            )
             drawn = np.isfinite(values[1:])
             estimates[name] = _estimate(np.concatenate([values[:1], values[1:][drawn]]))
     return estimates
@@ -221,8 +208,3 @@ def _estimate(replicates: Floats) -> Estimate | None:
     if found is None or found.high < _NEVER / 2:
         return found
     return Estimate(found.mean, found.low if found.low < _NEVER / 2 else np.inf, np.inf)
-
-
-def _first(row: ProtocolRow) -> float:
-    first = row.estimates[0]
-    return first.mean if first else -np.inf
