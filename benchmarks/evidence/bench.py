@@ -1,4 +1,4 @@
-"""What tables have in their rows: a strategy on one scenario, or averaged over several.
+"""The rows of tables: a strategy on one scenario, or averaged over several.
 
 The numbers of several scenarios are averaged replicate by replicate: each replicate resamples
 queries and seeds in every scenario and takes the mean over scenarios then. Scenarios of a group
@@ -104,7 +104,7 @@ def lines(benches: Sequence[Bench], reference: str) -> list[Line]:
 
     Args:
         benches: The scenarios.
-        reference: Whom differences are taken to.
+        reference: The strategy that differences are taken to.
     """
     names = dict.fromkeys(name for bench in benches for name in bench.strategies)
     return sorted((_line(name, benches, reference) for name in names), key=_order)

@@ -1,4 +1,4 @@
-"""Train what the plan lacks and add it to the results; stopped or killed, it goes on from there.
+"""Train the missing runs of the plan and add them to the results; resumes when interrupted.
 
     python benchmarks/evidence/run.py --jobs 2 --data DIR
 
@@ -28,7 +28,7 @@ from continual_mm.runs.specification import Specification
 from continual_mm.system.errors import InputError
 
 OPTIONS = {"device": "cpu", "checkpoint_every": 0, "board": False}
-"""None of these changes a number; all of them save time."""
+"""Options that save time and change no number."""
 
 EXPORT_EVERY = 60.0
 """Seconds after which finished runs are added to the results."""
@@ -52,48 +52,48 @@ class Results:
     def __init__(self, folder: Path, *, slim: bool) -> None:
         self._folder = folder
         self._slim = slim
-        self._waiting: list[Path] = []
+        self._queued: list[Path] = []
         self._written = time.monotonic()
         self.runs = exported(folder)
 
     def add(self, run: Path) -> None:
-        """Take a finished run; now and then write all that were taken."""
-        self._waiting.append(run)
+        """Queue a finished run, and write the queue every :data:`EXPORT_EVERY` seconds."""
+        self._queued.append(run)
         if time.monotonic() - self._written >= EXPORT_EVERY:
             self.write()
 
     def write(self) -> None:
-        """Write what waits."""
-        if self._waiting:
-            found = [read_finished(path) for path in self._waiting]
+        """Write the queued runs."""
+        if self._queued:
+            found = [read_finished(path) for path in self._queued]
             self.runs = add(found, self._folder, force=True).runs
         if self._slim:
-            for path in self._waiting:
+            for path in self._queued:
                 for heavy in ("checkpoints", "events"):
                     shutil.rmtree(path / heavy, ignore_errors=True)
-        self._waiting.clear()
+        self._queued.clear()
         self._written = time.monotonic()
 
 
 class Reporter(RunProgress):
-    """Shows how runs go on, and hands those that end to the results."""
+    """Shows the progress of runs, and adds finished ones to the results."""
 
     def __init__(self, runs: int, results: Results) -> None:
         super().__init__(runs)
         self._results = results
 
     def run_reporter(self, run: str) -> RunReporter:
-        """Listen as the display does, and to the end."""
-        return _UntilTheEnd(super().run_reporter(run), Path(run), self._results)
+        """The reporter of the display, which also adds the run to the results."""
+        return _Exporter(super().run_reporter(run), Path(run), self._results)
 
     def skips(self, run: str) -> None:
-        """A run was finished when the process that had to export it was stopped."""
+        """Add a run that was finished but not exported by an interrupted process."""
         super().skips(run)
         self._results.add(Path(run))
 
 
-class _UntilTheEnd(RunReporter):
-    """Passes on what is heard; at the end the results get the run."""
+class _Exporter(RunReporter):
+    """Forwards every event to the display, and adds the finished run to the results."""
 
     def __init__(self, display: RunReporter, folder: Path, results: Results) -> None:
         self._display = display
@@ -101,19 +101,19 @@ class _UntilTheEnd(RunReporter):
         self._results = results
 
     def begins(self, run: str, stages: int, steps: int) -> None:
-        """Pass it on."""
+        """Forward."""
         self._display.begins(run, stages, steps)
 
     def resumes(self, stage: int, step: int) -> None:
-        """Pass it on."""
+        """Forward."""
         self._display.resumes(stage, step)
 
     def steps(self, count: int) -> None:
-        """Pass it on."""
+        """Forward."""
         self._display.steps(count)
 
     def scored(self, stage: int, recalls: dict[str, float]) -> None:
-        """Pass it on."""
+        """Forward."""
         self._display.scored(stage, recalls)
 
     def ends(self, seconds: float) -> None:
@@ -132,10 +132,10 @@ def differences(run: Specification, found: FinishedRun) -> list[str]:
     ]
 
 
-def sort_out(
+def missing_runs(
     planned: Sequence[Specification], known: Sequence[FinishedRun]
 ) -> tuple[list[Specification], dict[str, list[str]]]:
-    """Runs still to do, and those of them whose results are of another definition: name -> keys."""
+    """Missing runs, and those of them whose results are of another definition: name -> keys."""
     names = {f"{run.scenario}/{run.strategy}/seed-{run.seed}": run for run in known}
     stale = {
         f"{run}": keys
@@ -168,7 +168,7 @@ def forget(tasks: Sequence[Task], planned: Sequence[Specification]) -> None:
 
 
 def train(tasks: Sequence[Task], results: Results, jobs: int) -> list[Outcome]:
-    """Train, and add what is finished to the results, whatever ends it."""
+    """Train, and add finished runs to the results even when interrupted."""
     try:
         with Reporter(len(tasks), results) as reporter:
             return run_many(tasks, jobs=jobs, threads=1, reporter=reporter)
@@ -177,7 +177,7 @@ def train(tasks: Sequence[Task], results: Results, jobs: int) -> list[Outcome]:
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
-    """What the command line says."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = os.environ.get("CONTINUAL_MM_TEST_DATA")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (2)")
@@ -213,7 +213,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen(asked: argparse.Namespace) -> list[Specification]:
-    """The planned runs that the command line is about."""
+    """The planned runs that the command line selects."""
     plan = Plan(asked.plan)
     for dataset, reason in plan.missing(asked.data).items():
         print(f"{dataset}: left out, {reason}")
@@ -222,11 +222,11 @@ def chosen(asked: argparse.Namespace) -> list[Specification]:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Do what the command line says; the exit code."""
+    """Run the command; returns its exit code."""
     asked = arguments(given)
     planned = chosen(asked)
     results = Results(asked.results, slim=asked.slim)
-    todo, stale = sort_out(planned, results.runs)
+    todo, stale = missing_runs(planned, results.runs)
     if asked.dry_run:
         print("\n".join(show(planned, todo)))
     print(f"{len(planned)} runs, {len(planned) - len(todo)} done, {len(todo)} to do")

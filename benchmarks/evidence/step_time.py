@@ -103,7 +103,7 @@ def chosen(plan: Plan, parts: Iterable[str], data: Path | None) -> list[Specific
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Do what the command line says; the exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = os.environ.get("CONTINUAL_MM_TEST_DATA")
     parser.add_argument("--data", type=Path, default=Path(data) if data else None)

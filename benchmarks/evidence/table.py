@@ -22,7 +22,7 @@ from continual_mm.system.errors import InputError
 from continual_mm.system.files import atomic_write
 
 REFERENCES = ("recommended_128", "recommended", "recommended_32", "naive")
-"""Whom differences are taken to: the first that is there."""
+"""Strategies that differences are taken to: the first that was run."""
 
 PLAIN = "naive"
 
@@ -171,7 +171,7 @@ def write(plan: Plan, folder: Path) -> None:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Do what the command line says; the exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--plan", type=Path, default=HERE / "plan.toml")

@@ -1,4 +1,4 @@
-"""Tune every strategy in strategies/ on validation items; goes on where it stopped.
+"""Tune every strategy in strategies/ on validation items; resumes where it stopped.
 
 Each gets the same number of trials, judged by the mean over the plan's scenarios for tuning. With
 ``--write`` the best values go into the strategies' files when all are done.

@@ -47,7 +47,7 @@ def done(plan: Plan, place: Place, results: Path) -> bool:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     tests = list(dict.fromkeys(plan.test for plan in PLANS))
     named = os.environ.get(DATA)

@@ -1,4 +1,4 @@
-"""Trains the candidates of a plan, lets validation items choose weights, compares on test items."""
+"""Trains the candidates of a plan, chooses weights on validation items, compares on test items."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from continual_mm.system.files import read_json
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 METRIC = "mean_reciprocal_rank"
-"""What chooses weights, on validation items."""
+"""The score that chooses weights, on validation items."""
 SHOWN = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs")
-"""What is compared on test items; the first decides."""
+"""Measures compared on test items; the first decides."""
 
 
 class IncompleteError(RuntimeError):

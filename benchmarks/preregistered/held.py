@@ -13,7 +13,7 @@ from continual_mm.runs.specification import specify
 
 
 class Scales(Plugin):
-    """Weighs what the learner's plugins hold, in each step, when they have done their part."""
+    """Measures the bytes that the learner's plugins hold, after each step's loss."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ Recipe = Callable[[Arrays, Rows], Arrays]
 """(columns of a pack, training rows of the last stage) -> columns of another pack."""
 
 DICE = 57
-"""Where the dice of maps and exchanges start; the seeds of runs do not change them."""
+"""Seed of the maps and exchanges, which do not depend on the seeds of runs."""
 DIM = 256
 """Size of the space, and so of texts that are embeddings already."""
 
@@ -91,7 +91,7 @@ def orthonormal(rows: int, columns: int) -> NDArray[np.float64]:
 
 
 def mismatched(arrays: Arrays, late: Rows) -> Arrays:
-    """Half of the training items exchange their sounds, so that none of them has its own.
+    """Half of the training items exchange their audio, so that none of them has its own.
 
     Args:
         arrays: With audio.
