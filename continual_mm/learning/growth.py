@@ -60,7 +60,7 @@ class GrowingSpace(DynamicModule):
         """Add the modalities that arrive with a stage."""
         if self.training:
             for modality in experience.added:
-                self.space.welcome(modality)
+                self.space.add_modality(modality)
 
     def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """By name what pairs' own towers have beside the space: ``own/pair/modality/name``."""
@@ -81,7 +81,7 @@ class GrowingSpace(DynamicModule):
         views = Views(self.space(batch.features, batch.lengths))
         for pair in self._seeing(batch):
             views.own[pair] = {
-                name: self.space.seen(
+                name: self.space.embed(
                     name,
                     tower,
                     batch.features[name],

@@ -312,7 +312,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
     def _before_embedding(self) -> None:
         """Tell the space and the clusters which step is made; all of it follows from the step."""
-        self.space.dropout.at(self.stage, self.step)
+        self.space.dropout.set_step(self.stage, self.step)
         self.clusters.at(self.stage, self.step, self._steps_per_pass)
         every = self.training.evaluate_every
         if "stays_in_evaluation" in self.space.settings.bugs and 0 < every <= self.step:

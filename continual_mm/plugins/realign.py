@@ -83,7 +83,7 @@ class Realign(Plugin):
         for step, block in enumerate(shown):
             seed_torch(seed_for(seed, "step", step), learner.device)
             # These steps come behind the stage's own, so none hides the same features as another.
-            learner.space.dropout.at(stage, learner.step + step)
+            learner.space.dropout.set_step(stage, learner.step + step)
             past = [] if remembered is None else [remembered.select(recalled[step])]
             terms = _terms(learner, [block, *past])
             _update(learner, optimizer, terms, guard, step=learner.step + step)

@@ -198,7 +198,7 @@ def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
     known = {name.partition(".")[0] for name in towers}
     for modality in space.modalities:
         if module_key(modality.name) in known:
-            teacher.welcome(modality)
+            teacher.add_modality(modality)
     weights = {name: value.to(space.log_scale.device) for name, value in towers.items()}
     teacher.encoders.load_state_dict(weights, assign=True)
     return teacher.requires_grad_(False).eval()

@@ -96,7 +96,7 @@ def welcome(folder: Path, learner: Learner) -> None:
     """
     for modality in verified(folder)["space"]["modalities"]:
         kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
-        learner.space.welcome(Modality(modality["name"], kind, shape))
+        learner.space.add_modality(Modality(modality["name"], kind, shape))
 
 
 def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Any]:

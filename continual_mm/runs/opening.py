@@ -51,8 +51,10 @@ def _about_kind(scenario: Scenario, modality: Modality, kind: str, place: str) -
     if kind and kind not in known and kind not in registry.outside():
         remedy = f"{suggestion(kind, known)}there are {', '.join(known)}"
         yield Problem(f"{place}, kind", f"there is no tower {kind!r}", remedy)
-    elif problem := registry.misfit(kind, modality, scenario.space.dim):
-        fit = [each for each in known if not registry.misfit(each, modality, scenario.space.dim)]
+    elif problem := registry.tower_problem(kind, modality, scenario.space.dim):
+        fit = [
+            each for each in known if not registry.tower_problem(each, modality, scenario.space.dim)
+        ]
         yield Problem(f"{place}, kind", f"{kind!r} {problem}", f"these fit: {', '.join(fit)}")
     elif kind == "identity" and _standardised(scenario, modality.name):
         problem = "'identity' takes features as they are, but they are standardised"

@@ -207,7 +207,7 @@ def first_space(
     checkpoint.verified(origin.checkpoint)
     space = JointSpace(scenario.space, seed=seed, towers=towers | known)
     for each in origin.space["modalities"]:
-        space.welcome(Modality(each["name"], Kind(each["kind"]), tuple(each["shape"])))
+        space.add_modality(Modality(each["name"], Kind(each["kind"]), tuple(each["shape"])))
     checkpoint.fill(space, origin.checkpoint)
     return space
 

@@ -1,4 +1,4 @@
-"""One encoder per kind of signal, each indifferent to the scale and the padding of its input."""
+"""One encoder per kind of signal, each invariant to the scale and the padding of its input."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,12 +18,12 @@ class FeatureDropout:
 
     A mel band or a word-vector dimension is hidden for a whole item, as SpecAugment's frequency
     masks do (Park et al. 2019). On a few thousand items this decides between learning what two
-    modalities share and learning the items by heart: the shipped ``joint_avt`` (seeds 0 and 1)
+    modalities share and memorising the items: the shipped ``joint_avt`` (seeds 0 and 1)
     reaches 26 / 31 / 58 % R@1 on audio-text, audio-video and text-video with a rate of 0, and
     42 / 58 / 74 % with 0.2.
 
-    The mask is a function of seed, step and modality, so nothing else's dice are touched and a run
-    that goes on needs no state of a generator.
+    The mask is a function of seed, step and modality, so that no other generator is advanced and a
+    run that is resumed needs no state.
 
     Args:
         rate: Probability that a feature is hidden, in [0, 0.9].
@@ -33,19 +33,19 @@ class FeatureDropout:
     def __init__(self, rate: float, *, seed: int) -> None:
         self.rate = rate
         self._seed = seed
-        self._moment: tuple[int, int] = (0, 0)
-        self._dice: dict[torch.device, torch.Generator] = {}
+        self._step: tuple[int, int] = (0, 0)
+        self._generators: dict[torch.device, torch.Generator] = {}
 
-    def at(self, stage: int, step: int) -> None:
-        """Say which step is made; the same step hides the same features."""
-        self._moment = (stage, step)
+    def set_step(self, stage: int, step: int) -> None:
+        """Choose the masks of a step; the same step hides the same features."""
+        self._step = (stage, step)
 
     def __call__(self, name: str, values: Tensor, *, time: bool) -> Tensor:
         """(n, ...) -> same; one mask per item, shared by its time steps if it has ``time``."""
         if not self.rate:
             return values
-        generator = self._dice.setdefault(values.device, torch.Generator(values.device))
-        generator.manual_seed(seed_for(self._seed, "dropout", *self._moment, name))
+        generator = self._generators.setdefault(values.device, torch.Generator(values.device))
+        generator.manual_seed(seed_for(self._seed, "dropout", *self._step, name))
         shape = (values.shape[0], 1, *values.shape[2:]) if time else values.shape
         kept = torch.rand(shape, generator=generator, device=values.device) >= self.rate
         return values * (kept / (1 - self.rate)).to(values.dtype)
@@ -98,7 +98,7 @@ def masked_max(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def first_for_padding(values: Tensor, valid: Tensor) -> Tensor:
-    """Put a row's first step where it has none: no maximum over its steps notices.
+    """Replace the padding of a row by its first step, which changes no maximum over its steps.
 
     Cheaper than masking what a wide layer makes of the steps: (n, time, c), (n, time) -> same.
     """
@@ -109,7 +109,7 @@ class ResidualBlock(nn.Module):
     """Two convolutions over time beside a shortcut: (n, c_in, time) -> (n, c_out, time / stride).
 
     The second convolution starts at zero, so a block starts as its shortcut and a stack of them
-    needs no normalisation: no batch statistics to forget, nothing that padding could leak into.
+    needs no normalisation: there are no batch statistics to forget or for padding to change.
     """
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int) -> None:
@@ -145,7 +145,7 @@ class TemporalTrunk(nn.Module):
 
     The first layer spans the whole feature axis, as DAVEnet's convolution over all mels does; each
     stage after the first doubles the channels. The normalisation after the first layer makes the
-    trunk indifferent to the input's scale.
+    trunk invariant to the input's scale.
 
     Args:
         features: Values per time step.
@@ -238,10 +238,10 @@ class TokenEncoder(Encoder):
 
 
 class FlatEncoder(Encoder):
-    """A layer in which every moment has weights of its own, then a gated unit.
+    """A linear layer over all time steps at once, each with weights of its own, then a gated unit.
 
-    For clips of one length whose moments correspond, such as sentences of one pattern: what
-    happens when is kept, which pooling over time forgets. Padding counts as zero.
+    For clips of one length whose time steps correspond, such as sentences of one pattern: it keeps
+    the order that pooling over time loses. Padding counts as zero.
     """
 
     def __init__(self, modality: Modality, settings: SpaceSettings) -> None:
@@ -256,7 +256,7 @@ class FlatEncoder(Encoder):
         """(n, time, ...) -> (n, D), (n, D).
 
         Raises:
-            ValueError: If there are more moments than the tower has weights for.
+            ValueError: If there are more time steps than the tower has weights for.
         """
         values = values.flatten(2)
         if lengths is not None:

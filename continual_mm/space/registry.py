@@ -20,7 +20,7 @@ Each takes a modality and the space's settings and gives a module, see ``space.t
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownTower:
     """A tower that scenario files may name.
 
     Attributes:
@@ -40,32 +40,34 @@ _VECTOR = frozenset({Kind.VECTOR})
 _IN_TIME = frozenset(Kind) - _VECTOR
 _ENCODERS, _TOWERS = "continual_mm.space.encoders", "continual_mm.space.towers"
 
-BUILT_IN: Mapping[str, Known] = MappingProxyType(
+BUILT_IN: Mapping[str, KnownTower] = MappingProxyType(
     {
-        "vector": Known(f"{_ENCODERS}:VectorEncoder", "a gated unit on a feature vector", _VECTOR),
-        "tokens": Known(
+        "vector": KnownTower(
+            f"{_ENCODERS}:VectorEncoder", "a gated unit on a feature vector", _VECTOR
+        ),
+        "tokens": KnownTower(
             f"{_ENCODERS}:TokenEncoder",
             "each step through a layer, the maximum over the steps, a gated unit",
             _IN_TIME,
         ),
-        "flat": Known(
+        "flat": KnownTower(
             f"{_ENCODERS}:FlatEncoder",
             "every moment with weights of its own, a gated unit: for clips of one length",
             _IN_TIME,
         ),
-        "spectrogram": Known(
+        "spectrogram": KnownTower(
             f"{_ENCODERS}:spectrogram_encoder", "a DAVEnet of any width and depth", _IN_TIME
         ),
-        "frames": Known(
+        "frames": KnownTower(
             f"{_ENCODERS}:frame_encoder", "convolutions over time that skip no step", _IN_TIME
         ),
-        "identity": Known(
+        "identity": KnownTower(
             f"{_TOWERS}:Identity",
             "nothing: the features are embeddings already",
             _VECTOR,
             same_size=True,
         ),
-        "linear": Known(
+        "linear": KnownTower(
             f"{_TOWERS}:Linear", "a linear map, at first the identity where sizes agree", _VECTOR
         ),
     }
@@ -78,17 +80,16 @@ def outside() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in found if entry.name not in BUILT_IN}
 
 
-def misfit(kind: str, modality: Modality, dim: int) -> str:
-    """What keeps a built-in tower from reading a modality; nothing if it can."""
+def tower_problem(kind: str, modality: Modality, dim: int) -> str:
+    """Why a built-in tower cannot read a modality; empty if it can."""
     known = BUILT_IN.get(kind)
     if known is None:
         return ""
     if modality.kind not in known.kinds:
         return f"does not read {modality.kind}, as {modality.name!r} is"
     if known.same_size and modality.features != dim:
-        return f"needs {modality.name!r} to have {dim} features, as space.dim says; it has " + str(
-            modality.features
-        )
+        has = f"it has {modality.features}"
+        return f"needs {modality.name!r} to have {dim} features, as space.dim says; {has}"
     return ""
 
 

@@ -97,7 +97,7 @@ class JointSpace(nn.Module):
     def __contains__(self, name: object) -> bool:
         return name in self._modalities
 
-    def welcome(self, modality: Modality) -> None:
+    def add_modality(self, modality: Modality) -> None:
         """Grow an encoder and a reconstruction head; a modality that is known already stays.
 
         Raises:
@@ -127,7 +127,7 @@ class JointSpace(nn.Module):
     def _encoder(self, modality: Modality) -> Encoder:
         tower = self.towers.get(modality.name)
         if tower is None:
-            return usual_encoder(modality, self.settings)
+            return default_encoder(modality, self.settings)
         encoder = encoder_of(tower.build(modality, self.settings), modality, self.settings)
         return encoder if tower.trained else encoder.requires_grad_(False)
 
@@ -165,10 +165,10 @@ class JointSpace(nn.Module):
             if name in self._modalities:
                 tower = self.tower(name)
                 hiding = tower.training
-                embedded[name] = self.seen(name, tower, values, lengths.get(name), hiding=hiding)
+                embedded[name] = self.embed(name, tower, values, lengths.get(name), hiding=hiding)
         return embedded
 
-    def seen(
+    def embed(
         self, name: str, tower: nn.Module, values: Tensor, lengths: Tensor | None, *, hiding: bool
     ) -> Embedded:
         """Embed the rows of one modality that has arrived, with its own tower or another.
@@ -278,11 +278,11 @@ class JointSpace(nn.Module):
         space = cls(settings, seed=description["seed"], towers=built)
         for modality in description["modalities"]:
             kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
-            space.welcome(Modality(modality["name"], kind, shape))
+            space.add_modality(Modality(modality["name"], kind, shape))
         return space
 
 
-def usual_encoder(modality: Modality, settings: SpaceSettings) -> Encoder:
+def default_encoder(modality: Modality, settings: SpaceSettings) -> Encoder:
     """The encoder of a modality for which nothing else is said."""
     return FORMS[settings.mode].encoders[modality.kind](modality, settings)
 
@@ -293,4 +293,4 @@ def registered(kind: str, *, trained: bool = True) -> Tower:
     Raises:
         InputError: If nothing has this name.
     """
-    return Tower(kind, build(kind) if kind else usual_encoder, trained)
+    return Tower(kind, build(kind) if kind else default_encoder, trained)

@@ -179,7 +179,7 @@ def test_the_contrast_is_the_loss_of_the_scaled_cosines_of_the_paired_rows():
     streams = benchmark(definition, arrivals, dataset, seed=0, joint=True)
     space = JointSpace(definition.space)
     for modality in arrivals[-1].available:
-        space.welcome(modality)
+        space.add_modality(modality)
     space.eval()
     batch = next(iter(StepLoader(streams.train[0].items, (5, 7), steps=1, seed=0)))
     embedded = space(batch.features, batch.lengths)
@@ -336,7 +336,7 @@ def test_a_stage_in_which_nothing_can_be_learned_changes_nothing(precision):
     )
     trained = train(scenario, dataset_of(THREE), device="cpu").space
     first = JointSpace(scenario.space, seed=0)
-    first.welcome(trained.modalities[0])
+    first.add_modality(trained.modalities[0])
     for name, value in first.state_dict().items():
         assert torch.equal(trained.state_dict()[name], value), name
 

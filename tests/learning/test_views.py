@@ -19,7 +19,7 @@ VIDEO_TEXT, AUDIO_TEXT = pair("video", "text"), pair("audio", "text")
 def space() -> JointSpace:
     space = JointSpace(SpaceSettings(dim=6, clusters=3, feature_dropout=0.0))
     for name in ("video", "audio", "text"):
-        space.welcome(Modality(name, Kind.VECTOR, (5,)))
+        space.add_modality(Modality(name, Kind.VECTOR, (5,)))
     space.centroids = torch.nn.functional.normalize(torch.randn(3, 6), dim=1)
     return space.eval()
 

@@ -8,7 +8,7 @@ from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.plugins.pair_lora import adaptable, adapted, merge
 from continual_mm.space.encoders import Encoder
-from continual_mm.space.space import usual_encoder
+from continual_mm.space.space import default_encoder
 from continual_mm.space.towers import Adapted
 
 SETTINGS = SpaceSettings(dim=12, clusters=0)
@@ -29,13 +29,13 @@ class Attentive(nn.Module):
 
 def tower(kind: Kind) -> Encoder:
     torch.manual_seed(0)
-    return usual_encoder(Modality("m", kind, SHAPES[kind]), SETTINGS).eval()
+    return default_encoder(Modality("m", kind, SHAPES[kind]), SETTINGS).eval()
 
 
 def published() -> Encoder:
     torch.manual_seed(0)
     settings = SpaceSettings(mode="reference", dim=12, clusters=0, width=4, reconstruction_width=4)
-    encoder = usual_encoder(Modality("m", Kind.SPECTROGRAM, (16, 40)), settings)
+    encoder = default_encoder(Modality("m", Kind.SPECTROGRAM, (16, 40)), settings)
     return encoder.eval()
 
 

@@ -16,8 +16,8 @@ from continual_mm.system.errors import InputError
 def space_with(seed: int) -> JointSpace:
     sizes = {"dim": 8, "reconstruction_width": 7, "width": 2, "depth": 1}
     space = JointSpace(SpaceSettings(mode="reference", **sizes), seed=seed)
-    space.welcome(Modality("video", Kind.VECTOR, (5,)))
-    space.welcome(Modality("sound", Kind.SPECTROGRAM, (12, 3)))
+    space.add_modality(Modality("video", Kind.VECTOR, (5,)))
+    space.add_modality(Modality("sound", Kind.SPECTROGRAM, (12, 3)))
     return space
 
 

@@ -26,18 +26,18 @@ def test_a_step_hides_what_it_hid_before_and_other_steps_and_modalities_somethin
     dropout, again = FeatureDropout(0.5, seed=3), FeatureDropout(0.5, seed=3)
     values = torch.ones(9, 9)
     for moment in ((0, 1), (1, 0)):
-        dropout.at(*moment)
+        dropout.set_step(*moment)
     first = dropout("video", values, time=False)
-    again.at(1, 0)
+    again.set_step(1, 0)
     assert torch.equal(again("video", values, time=False), first)
     assert not torch.equal(again("audio", values, time=False), first)
-    again.at(1, 1)
+    again.set_step(1, 1)
     assert not torch.equal(again("video", values, time=False), first)
 
 
-def test_nothing_is_hidden_while_evaluating_nor_from_a_frozen_tower_nor_by_others_dice():
+def test_nothing_is_hidden_while_evaluating_nor_from_a_frozen_tower():
     space = JointSpace(SpaceSettings(dim=8, clusters=0, feature_dropout=0.5))
-    space.welcome(Modality("video", Kind.VECTOR, (20,)))
+    space.add_modality(Modality("video", Kind.VECTOR, (20,)))
     values = torch.randn(6, 20, generator=torch.Generator().manual_seed(1))
     generator = torch.random.get_rng_state()
     clean = space.encode("video", values)

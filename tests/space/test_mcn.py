@@ -226,7 +226,7 @@ def scenario_of(stages=None, *, space=None, **training) -> Scenario:
 def space_of(**changes) -> JointSpace:
     space = JointSpace(SpaceSettings(mode="reference", **{**SIZES, **changes}))
     for name, kind in KINDS.items():
-        space.welcome(Modality(name, kind, SHAPES[name]))
+        space.add_modality(Modality(name, kind, SHAPES[name]))
     return space
 
 
@@ -473,7 +473,7 @@ def test_padding_counts_in_a_short_caption_and_its_row_does_not_depend_on_the_ot
 
 def test_frames_are_pooled_by_their_maximum():
     space = JointSpace(SpaceSettings(mode="reference", **SIZES))
-    space.welcome(Modality("clip", Kind.FRAMES, (9, 3, 4)))
+    space.add_modality(Modality("clip", Kind.FRAMES, (9, 3, 4)))
     frames = torch.randn(2, 9, 3, 4)
     found = space({"clip": frames}, {"clip": torch.tensor([4, 9])})["clip"]
     expected = torch.stack([frames[0, :4].flatten(1).amax(0), frames[1].flatten(1).amax(0)])
@@ -485,7 +485,7 @@ def test_the_published_sizes():
         space = JointSpace(SpaceSettings(mode="reference"))
         shapes = {"video": (4096,), "audio": (1000, 40), "text": (20, 300)}
         for name, kind in KINDS.items():
-            space.welcome(Modality(name, kind, shapes[name]))
+            space.add_modality(Modality(name, kind, shapes[name]))
         found = space(
             {name: torch.empty(2, *shape) for name, shape in shapes.items()},
             {"audio": torch.full((2,), 1000), "text": torch.full((2,), 20)},

@@ -17,7 +17,7 @@ def space_with(seed: int = 0, names: dict | None = None, **settings) -> JointSpa
     sizes = {"dim": 8, "reconstruction_width": 7, "width": 2, "depth": 2, "clusters": 2}
     space = JointSpace(SpaceSettings(mode="reference", **{**sizes, **settings}), seed=seed)
     for name, shape in SHAPES.items():
-        space.welcome(Modality((names or {}).get(name, name), KINDS[name], shape))
+        space.add_modality(Modality((names or {}).get(name, name), KINDS[name], shape))
     return space
 
 
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_loaded():
 
 def test_a_robust_space_has_no_published_towers():
     space = JointSpace(SpaceSettings(dim=8))
-    space.welcome(Modality("video", Kind.VECTOR, (5,)))
+    space.add_modality(Modality("video", Kind.VECTOR, (5,)))
     with pytest.raises(InputError, match='mode = "reference"'):
         published_state(space, {"video": "video"})
 

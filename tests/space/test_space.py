@@ -30,7 +30,7 @@ def modality(kind: Kind) -> Modality:
 
 def space_with(kind: Kind, seed: int = 0) -> JointSpace:
     space = JointSpace(SETTINGS, seed=seed)
-    space.welcome(modality(kind))
+    space.add_modality(modality(kind))
     return space.eval()
 
 
@@ -127,30 +127,30 @@ def test_a_tower_starts_alike_whenever_it_arrives_and_no_dice_of_others_are_roll
     early, late = JointSpace(SETTINGS, seed=3), JointSpace(SETTINGS, seed=3)
     one, other = Modality("one", Kind.VECTOR, (4,)), Modality("other", Kind.TOKENS, (5, 4))
     for arrival in (one, other):
-        early.welcome(arrival)
+        early.add_modality(arrival)
     for arrival in (other, one):
-        late.welcome(arrival)
+        late.add_modality(arrival)
     assert torch.equal(generator, torch.random.get_rng_state())
     weights = dict(late.named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in early.named_parameters())
     different = JointSpace(SETTINGS, seed=4)
-    different.welcome(one)
+    different.add_modality(one)
     assert not torch.equal(different.tower("one").unit.fc.weight, early.tower("one").unit.fc.weight)
 
 
 def test_welcoming_twice_changes_nothing_but_another_shape_is_refused():
     space = space_with(Kind.VECTOR)
     before = space.tower("some").unit.fc.weight.clone()
-    space.welcome(modality(Kind.VECTOR))
+    space.add_modality(modality(Kind.VECTOR))
     assert torch.equal(space.tower("some").unit.fc.weight, before)
     with pytest.raises(ValueError, match="cannot arrive"):
-        space.welcome(Modality("some", Kind.VECTOR, (5,)))
+        space.add_modality(Modality("some", Kind.VECTOR, (5,)))
 
 
 @pytest.mark.parametrize("name", ["keys", "type", "values", "forward", "m"])
 def test_a_modality_may_have_any_name(name):
     space = JointSpace(SETTINGS)
-    space.welcome(Modality(name, Kind.VECTOR, (4,)))
+    space.add_modality(Modality(name, Kind.VECTOR, (4,)))
     assert space.encode(name, torch.ones(2, 4)).shape == (2, 16)
     assert name in space
     assert {modality_of(n) for n, _ in space.named_parameters()} == {None, name}
@@ -167,7 +167,7 @@ def test_encoding_says_what_does_not_fit():
 def test_encoding_leaves_every_module_in_the_mode_that_it_was_in():
     space = JointSpace(SETTINGS)
     for name in ("still", "some"):
-        space.welcome(Modality(name, Kind.VECTOR, SHAPES[Kind.VECTOR]))
+        space.add_modality(Modality(name, Kind.VECTOR, SHAPES[Kind.VECTOR]))
     space.train()
     space.tower("still").eval()
     modes = [module.training for module in space.modules()]

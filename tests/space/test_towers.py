@@ -19,7 +19,7 @@ from continual_mm.definitions.scenario import (
     Training,
 )
 from continual_mm.runs.run import open_run, run, train
-from continual_mm.space.registry import BUILT_IN, build, misfit
+from continual_mm.space.registry import BUILT_IN, build, tower_problem
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Adapted, Tower, encoder_of
 from continual_mm.system.errors import InputError
@@ -76,7 +76,7 @@ def scenario_of(**changes):
 @pytest.mark.parametrize("kind", BUILT_IN)
 @pytest.mark.parametrize("modality", EVERY_KIND, ids=lambda m: str(m.kind))
 def test_a_registered_tower_reads_what_it_says_it_reads(kind, modality):
-    if misfit(kind, modality, SETTINGS.dim):
+    if tower_problem(kind, modality, SETTINGS.dim):
         assert modality.kind not in BUILT_IN[kind].kinds
         return
     tower = encoder_of(build(kind)(modality, SETTINGS), modality, SETTINGS)
@@ -88,13 +88,13 @@ def test_a_registered_tower_reads_what_it_says_it_reads(kind, modality):
 
 def test_identity_gives_features_back_and_needs_their_size_to_be_that_of_the_space():
     space = JointSpace(SETTINGS, towers={"video": registered("identity")})
-    space.welcome(VIDEO)
+    space.add_modality(VIDEO)
     features = torch.randn(4, 6)
     expected = features / features.norm(dim=1, keepdim=True)
     torch.testing.assert_close(space.encode("video", features), expected)
     seven = Modality("video", Kind.VECTOR, (7,))
-    assert misfit("identity", VIDEO, 6) == ""
-    assert misfit("identity", seven, 6).endswith("it has 7")
+    assert tower_problem("identity", VIDEO, 6) == ""
+    assert tower_problem("identity", seven, 6).endswith("it has 7")
 
 
 def test_linear_begins_as_the_identity_where_sizes_agree():
@@ -168,7 +168,7 @@ def test_dropout_of_ones_own_rolls_dice_that_follow_from_the_seed_and_leaves_tor
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
 def test_weights_come_from_a_file_of_the_module_or_of_a_whole_space(tmp_path, suffix):
     trained = JointSpace(SETTINGS, seed=7)
-    trained.welcome(VIDEO)
+    trained.add_modality(VIDEO)
     alone = trained.tower("video").state_dict()
     for name, tensors in (("alone", alone), ("space", trained.state_dict())):
         path = tmp_path / f"{name}.{suffix}"
@@ -188,7 +188,7 @@ def first(scenario, modalities):
 
     space = JointSpace(SETTINGS, towers=towers_of(scenario, modalities, {}))
     for modality in modalities:
-        space.welcome(modality)
+        space.add_modality(modality)
     return space
 
 
