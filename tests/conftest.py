@@ -38,53 +38,51 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def media_file() -> Callable[..., Path]:
-    """(path, pictures and times, sound) -> a file of them, lossless unless the codec is not."""
+    """(path, frames and times, audio) -> a file of them, lossless unless the codec is not."""
     from fractions import Fraction
 
     import av
 
     def write(
         path: Path,
-        pictures: "np.ndarray | None" = None,
+        frames: "np.ndarray | None" = None,
         *,
         times: "np.ndarray | None" = None,
         codec: str = "ffv1",
-        colours: str = "bgr0",
-        sound: "np.ndarray | None" = None,
-        sound_start: float = 0.0,
-        sound_gap: tuple[int, int] = (0, 0),
-        sound_codec: str = "pcm_f32le",
-        sample_rate: int = 44_100,
+        pixel_format: str = "bgr0",
         gop: int = 12,
-        **options: Any,
+        audio: "np.ndarray | None" = None,
+        audio_start: float = 0.0,
+        audio_gap: tuple[int, int] = (0, 0),
+        audio_codec: str = "pcm_f32le",
+        sample_rate: int = 44_100,
     ) -> Path:
-        with av.open(str(path), "w", **options) as out:
-            if pictures is not None:
-                film = out.add_stream(codec, rate=25)
-                film.height, film.width = pictures.shape[1:3]
-                film.pix_fmt = colours
-                film.codec_context.gop_size = gop
+        with av.open(str(path), "w") as out:
+            if frames is not None:
                 ticks = 25 if times is None else 1000
-                film.codec_context.time_base = Fraction(1, ticks)
-            if sound is not None:
-                layout = "mono" if len(sound) == 1 else "stereo"
-                track = out.add_stream(sound_codec, rate=sample_rate, layout=layout)
-            if pictures is not None:
-                shown = np.arange(len(pictures)) / 25 if times is None else times
-                for picture, time in zip(pictures, shown, strict=True):
-                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                video = out.add_stream(codec, rate=25)
+                video.height, video.width = frames.shape[1:3]
+                video.pix_fmt = pixel_format
+                video.codec_context.gop_size = gop
+                video.codec_context.time_base = Fraction(1, ticks)
+            if audio is not None:
+                layout = "mono" if len(audio) == 1 else "stereo"
+                track = out.add_stream(audio_codec, rate=sample_rate, layout=layout)
+            if frames is not None:
+                shown = np.arange(len(frames)) / 25 if times is None else times
+                for image, time in zip(frames, shown, strict=True):
+                    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                     frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
-                    out.mux(film.encode(frame))
-                out.mux(film.encode(None))
-            if sound is not None:
-                for begin in range(0, sound.shape[1], 1024):
-                    piece = np.ascontiguousarray(sound[:, begin : begin + 1024], dtype=np.float32)
+                    out.mux(video.encode(frame))
+                out.mux(video.encode(None))
+            if audio is not None:
+                after, pause = audio_gap
+                for begin in range(0, audio.shape[1], 1024):
+                    piece = np.ascontiguousarray(audio[:, begin : begin + 1024], dtype=np.float32)
                     frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
-                    frame.sample_rate = sample_rate
-                    after, pause = sound_gap
-                    frame.pts = begin + round(sound_start * sample_rate)
+                    frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
+                    frame.pts = begin + round(audio_start * sample_rate)
                     frame.pts += pause if begin >= after else 0
-                    frame.time_base = Fraction(1, sample_rate)
                     out.mux(track.encode(frame))
                 out.mux(track.encode(None))
         return path

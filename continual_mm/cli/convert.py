@@ -327,5 +327,5 @@ def clips(folder: Path, target: Path, **how: Any) -> None:
         conversion.write(extracted.records(folder), kinds, source=str(folder), unit="clips")
     conversion.tell()
     for name, one in contents.items():
-        terminal.out.print(f"{name}: {one.told}")
+        terminal.out.print(f"{name}: {one.description}")
     conversion.end()

@@ -72,7 +72,7 @@ def extract(
             workers=workers,
             device=device,
             retry=retry,
-            listener=bar,
+            reporter=bar,
         )
     terminal.out.print(f"{target}: {outcome.finished:,} clips have features")
     if outcome.failed:

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from continual_mm.cli.terminal import err
-from continual_mm.preparation.extraction.listener import ExtractionListener
+from continual_mm.preparation.extraction.job import ExtractionReporter
 from continual_mm.runs.reporter import Reporter, RunReporter
 
 _Thing = TypeVar("_Thing")
@@ -183,7 +183,7 @@ EVERY = 30.0
 """Seconds at least between two lines where there is no terminal."""
 
 
-class ClipBar(ExtractionListener):
+class ClipBar(ExtractionReporter):
     """Shows the clips that are done, and tells of those that fail.
 
     Args:

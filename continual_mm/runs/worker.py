@@ -15,7 +15,7 @@ from continual_mm.evaluation.protocols import Scored, load_scored
 from continual_mm.runs.parallel import Call, Outcome, Task
 from continual_mm.runs.reporter import HaltedError, RunReporter
 from continual_mm.runs.run import run_specified
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, first_line
 
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 """What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
@@ -55,7 +55,7 @@ class Trainer:
         except HaltedError as error:
             return Outcome(task.folder, str(error), halted=error.halt)
         except FAILURES as error:
-            message = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            message = first_line(error)
             diverged = isinstance(error, FloatingPointError)
             return Outcome(task.folder, message, diverged=diverged)
         return Outcome(task.folder)

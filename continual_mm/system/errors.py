@@ -64,6 +64,15 @@ class Problems(list[Problem]):
             raise InputError(self)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its type if it says nothing.
+
+    >>> first_line(RuntimeError("out of memory")), first_line(KeyError())
+    ('out of memory', 'KeyError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Begin a remedy with the known word that was probably meant; empty if none is near.
 

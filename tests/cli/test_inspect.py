@@ -237,7 +237,7 @@ def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_pa
     rows = []
     for number in range(12):
         wave = rng.normal(scale=0.1, size=(1, 8000)).astype(np.float32)
-        media_file(tmp_path / f"clip{number}.mkv", sound=wave, sample_rate=16_000)
+        media_file(tmp_path / f"clip{number}.mkv", audio=wave, sample_rate=16_000)
         split = ("train", "train", "train", "validation", "test", "test")[number % 6]
         rows.append({"path": f"clip{number}.mkv", "text": f"add salt {number}", "split": split})
     (tmp_path / "clips.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
@@ -262,7 +262,7 @@ def test_ctrl_c_keeps_finished_clips_and_a_reserved_name_is_refused_at_once(
 ) -> None:
     for name in "ab":
         wave = DICE(1).normal(scale=0.1, size=(1, 8000)).astype(np.float32)
-        media_file(tmp_path / f"{name}.wav", sound=wave, sample_rate=16_000)
+        media_file(tmp_path / f"{name}.wav", audio=wave, sample_rate=16_000)
     asked = ("data", "extract", ".", "--workers", "0", "--to", "made", "--make")
     told = said(*asked, "label=audio")
     assert (told.code, "what datasets call something else" in told.err) == (2, True)

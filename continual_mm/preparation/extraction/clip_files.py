@@ -1,7 +1,7 @@
-"""What a job keeps of each clip: files of features, or a file that says why there are none."""
+"""What a job stores of each clip: files of features, or one with the reason why there are none."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,12 +17,15 @@ from continual_mm.preparation.extraction.towers import TOWERS, Recipe, need_vect
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write, read_json, remove_temporary, write_json
 
+JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
+"""What a job's folder holds: its settings, the clips' files, their list, and what went wrong."""
+
 Part = Literal["media", "text", "both"]
-"""What is made of film and sound alone, of text alone, and of both together; a file for each."""
+"""Features of video and audio alone, of text alone, and of both together; a file for each."""
 
 PARTS: tuple[Part, ...] = ("media", "text", "both")
 
-_MARK = 16  # letters
+_IDENTITY = 16  # letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,9 @@ class Names:
     """What the files of a clip are called.
 
     Attributes:
-        parts: By part. A name is another one whenever other features would come out.
+        parts: By part. A name changes whenever other features would come out.
         failures: Of the files that may say why the clip has no features: the first whatever words
-            have vectors, the last for what comes of the vectors.
+            have vectors, the last for what depends on the vectors.
     """
 
     parts: Mapping[Part, str]
@@ -48,10 +51,9 @@ def part_of(recipe: Recipe) -> Part:
 class Naming:
     """Names the files of clips.
 
-    A name tells what the clip is called, and of its film and sound which part of which file they
-    are, how large that file is and when it was changed; of its text, what it says, and by which
-    vectors it becomes numbers. It does not tell the split, group and label, which are told anew by
-    the manifest.
+    A name follows from the clip's id, and for video and audio from which part of which file they
+    are, the file's size and when it was changed; for text from the text and the word vectors. It
+    does not depend on the split, group and label.
 
     Args:
         recipes: What is made.
@@ -59,13 +61,13 @@ class Naming:
         vectors: The fingerprint of the word vectors; empty if there are none.
 
     Attributes:
-        mark: What the names of files end with that come of the vectors.
+        vectors: Identifies the word vectors; names of files that depend on them end with it.
     """
 
     def __init__(self, recipes: Sequence[Recipe], folder: Path, vectors: str) -> None:
-        self.mark = _digest([vectors])[:_MARK] if vectors else ""
+        self.vectors = _digest([vectors])[:_IDENTITY] if vectors else ""
         self._folder = folder
-        self._made = {
+        self._uses_vectors = {
             part: need_vectors(mine)
             for part in PARTS
             if (mine := [recipe for recipe in recipes if part_of(recipe) == part])
@@ -74,25 +76,25 @@ class Naming:
 
     def of(self, clip: Clip) -> Names:
         """The names for a clip; one without a file has text alone."""
-        film: list[object] = [clip.path, clip.start, clip.end, *self._state(clip)]
-        about: dict[Part, list[object]] = {
-            "media": film,
+        media: list[object] = [clip.path, clip.start, clip.end, *self._state(clip)]
+        contents: dict[Part, list[object]] = {
+            "media": media,
             "text": [clip.caption],
-            "both": [*film, clip.caption],
+            "both": [*media, clip.caption],
         }
         parts: dict[Part, str] = {}
-        for part, of_words in self._made.items():
+        for part, uses_vectors in self._uses_vectors.items():
             if clip.path or part == "text":
-                name = _digest([part, clip.id, *about[part]])
-                parts[part] = self._marked(name) if of_words else name
-        failure = _digest([clip.id, *about["both"]])
-        return Names(parts, tuple(dict.fromkeys((failure, self._marked(failure)))))
+                name = _digest([part, clip.id, *contents[part]])
+                parts[part] = self._with_vectors(name) if uses_vectors else name
+        failure = _digest([clip.id, *contents["both"]])
+        return Names(parts, tuple(dict.fromkeys((failure, self._with_vectors(failure)))))
 
-    def _marked(self, name: str) -> str:
-        return f"{name}-{self.mark}" if self.mark else name
+    def _with_vectors(self, name: str) -> str:
+        return f"{name}-{self.vectors}" if self.vectors else name
 
     def _state(self, clip: Clip) -> tuple[int, int]:
-        """Size, and time of the last change, of a clip's file; -1 if it is not to be had."""
+        """Size, and time of the last change, of a clip's file; -1 if it is not available."""
         if clip.fault or not clip.path:
             return -1, -1
         if clip.path not in self._states:
@@ -102,15 +104,6 @@ class Naming:
             except OSError:
                 self._states[clip.path] = -1, -1
         return self._states[clip.path]
-
-
-def superseded(names: Iterable[str], mark: str) -> list[str]:
-    """Names of files that come of other vectors than those with a mark.
-
-    >>> superseded(["a", "a-00", "a-11"], "11")
-    ['a-00']
-    """
-    return [name for name in names if "-" in name and not name.endswith(f"-{mark}")]
 
 
 def _digest(decisive: Sequence[object]) -> str:
@@ -126,15 +119,15 @@ class Failure:
 
     Attributes:
         stage: What was being done.
-        told: What went wrong.
+        message: What went wrong.
     """
 
     stage: str
-    told: str
+    message: str
 
 
 class ClipFiles:
-    """The folder with the files of all clips; each is whole or not there.
+    """The folder with the files of all clips; each is complete or absent.
 
     Args:
         folder: Of the files.
@@ -148,44 +141,45 @@ class ClipFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         remove_temporary(self._folder)
 
-    def supersede(self, mark: str) -> None:
-        """Remove what was made with other word vectors than those with a mark."""
+    def remove_other_vectors(self, vectors: str) -> None:
+        """Remove what was made with other word vectors than those with an identity."""
         for ending in (_FEATURES, _NOTES, _FAILURE):
-            for name in superseded(self._names(ending), mark):
-                (self._folder / f"{name}{ending}").unlink(missing_ok=True)
+            for name in self._names(ending):
+                if "-" in name and not name.endswith(f"-{vectors}"):
+                    (self._folder / f"{name}{ending}").unlink(missing_ok=True)
 
-    def kept(self) -> set[str]:
+    def stored(self) -> set[str]:
         """Names of the parts that there are."""
         return self._names(_FEATURES)
 
     def failed(self) -> set[str]:
-        """Names under which it is said why a clip has no features."""
+        """Names of the failures that there are."""
         return self._names(_FAILURE)
 
-    def keep(
+    def write(
         self, name: str, features: Mapping[str, NDArray[np.float32]], notes: Sequence[Failure]
     ) -> None:
-        """Write a part of a clip's features, and before that what is to be said about them.
+        """Write a part of a clip's features, and before that notes about them.
 
-        Notes alone mean nothing: whoever is killed between the two has done nothing yet.
+        Notes alone mean nothing, so a process may be killed between the two.
 
         Raises:
             OSError: If there is no room for them.
         """
-        self._tell(f"{name}{_NOTES}", notes)
+        self._write_messages(f"{name}{_NOTES}", notes)
         with atomic_write(self._folder / f"{name}{_FEATURES}") as temporary:
             plain = {key: np.ascontiguousarray(values) for key, values in features.items()}
-            # Not by safetensors' own writing, to which a full disk is a fault of the tensors.
+            # Safetensors' own writing reports a full disk as a fault of the tensors.
             temporary.write_bytes(save(plain))
 
-    def forgive(self, names: Names) -> None:
-        """Forget why a clip had no features."""
-        for failure in names.failures:
-            self._tell(f"{failure}{_FAILURE}", ())
-
-    def give_up(self, failure: str, problem: Failure) -> None:
+    def write_failure(self, name: str, failure: Failure) -> None:
         """Write why a clip has no features."""
-        self._tell(f"{failure}{_FAILURE}", [problem])
+        self._write_messages(f"{name}{_FAILURE}", [failure])
+
+    def clear_failures(self, names: Names) -> None:
+        """Remove why a clip had no features."""
+        for name in names.failures:
+            self._write_messages(f"{name}{_FAILURE}", ())
 
     def features(self, name: str) -> dict[str, NDArray[np.float32]]:
         """Read a part of the features of a clip.
@@ -201,23 +195,28 @@ class ClipFiles:
             raise InputError(Problem(str(path), f"cannot be read: {error}", remedy)) from error
 
     def notes(self, name: str) -> list[Failure]:
-        """What there is to say about a part that there is."""
-        return self._told(f"{name}{_NOTES}")
+        """Notes about a part that there is."""
+        return self._messages(f"{name}{_NOTES}")
 
-    def failure(self, failure: str) -> list[Failure]:
+    def failure(self, name: str) -> list[Failure]:
         """Why a clip has no features."""
-        return self._told(f"{failure}{_FAILURE}")
+        return self._messages(f"{name}{_FAILURE}")
 
-    def _told(self, name: str) -> list[Failure]:
+    def _messages(self, name: str) -> list[Failure]:
         path = self._folder / name
         return [Failure(*map(str, entry)) for entry in read_json(path)] if path.exists() else []
 
     def _names(self, ending: str) -> set[str]:
         return {path.name.removesuffix(ending) for path in self._folder.glob(f"*{ending}")}
 
-    def _tell(self, name: str, problems: Sequence[Failure]) -> None:
+    def _write_messages(self, name: str, messages: Sequence[Failure]) -> None:
         path = self._folder / name
-        if problems:
-            write_json(path, [[problem.stage, problem.told] for problem in problems])
+        if messages:
+            write_json(path, [[each.stage, each.message] for each in messages])
         else:
             path.unlink(missing_ok=True)
+
+
+def is_finished(parts: Collection[str], stored: Collection[str]) -> bool:
+    """Whether all parts of a clip are stored; a clip of no parts is never finished."""
+    return bool(parts) and all(name in stored for name in parts)

@@ -1,90 +1,75 @@
-"""Pictures and text through the two towers of a CLIP of open_clip's, into one space.
+"""Frames and text through the two towers of a CLIP of open_clip's, into one space.
 
-Open_clip has no CLAP, for sound; see :mod:`~continual_mm.preparation.extraction.clap_towers`.
+Open_clip has no CLAP, for audio; see :mod:`~continual_mm.preparation.extraction.clap_towers`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import normalize
 from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, Normalize
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.media import Pictures, Smooth
 from continual_mm.preparation.extraction.networks import (
-    PICTURES,
-    Maker,
-    describing,
-    filled,
-    no_weights,
-    not_to_be_had,
+    BLOCK,
+    Library,
+    Loaded,
+    download_failed,
+    fill,
     quiet,
-    still,
-    unknown,
-    weights_in,
+    run,
+    run_on_images,
+    unknown_network,
+    unknown_weights,
 )
-from continual_mm.preparation.extraction.towers import Features, Setting
+from continual_mm.preparation.extraction.towers import Features, FrameSampling
 from continual_mm.system.errors import InputError, Problem
 
-
-@dataclass(frozen=True, slots=True)
-class _Clip:
-    """Both towers of a model, and what they are."""
-
-    model: Any
-    told: str
-    settings: Mapping[str, Setting]
+_NETWORK, _WEIGHTS = "ViT-B-32", "laion2b_s34b_b79k"
 
 
 class ImageTower:
-    """Each picture by itself, of length 1 in the space that it shares with text.
+    """Each frame by itself, as a vector of length 1 in the space that it shares with text.
 
     Args:
         network: As open_clip calls it.
         weights: A tag of open_clip's, which downloads them once; the path of a file; ``random``.
-        rate: Pictures per second.
-        count: Pictures per clip instead.
+        rate: Frames per second.
+        count: Frames per clip instead.
         device: Where it runs.
     """
 
-    signal: Literal["pictures"] = "pictures"
+    signal: Literal["frames"] = "frames"
     kind = Kind.FRAMES
-    block = PICTURES
+    block = BLOCK
 
     def __init__(
         self,
         *,
-        network: str = "ViT-B-32",
-        weights: str = "laion2b_s34b_b79k",
+        network: str = _NETWORK,
+        weights: str = _WEIGHTS,
         rate: float = 1.0,
         count: int | None = None,
         device: str = "cpu",
     ) -> None:
-        loaded = _loaded(network, weights, device)
-        self._model = loaded.model
-        self._device = device
-        self._prepare, side, smooth = _preprocessing(network, self._model)
-        self.wanted = Pictures(rate, count, side, smooth)
-        self.told = loaded.told
-        self.settings = {**loaded.settings, **self.wanted.when}
-        self.features = _features(self._model)
+        loaded = _load(network, weights, device)
+        self._model, self._device = loaded.network, device
+        self.sampling, self._prepare = _preprocessing(network, self._model, rate, count)
+        self.features = int(self._model.text_projection.shape[-1])
+        self.description = loaded.description
+        self.settings = {**loaded.settings, **self.sampling.settings}
 
-    def describe(self, pictures: NDArray[np.uint8]) -> Features:
+    def encode(self, frames: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (n, features)."""
-        batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._device)
-        with describing():
-            return _unit(self._model.encode_image(self._prepare(batch)))
+        network = self._model.encode_image
+        return run_on_images(network, self._prepare, frames, self._device, unit_length=True)
 
 
 class SentenceTower:
-    """A text as one vector, of length 1 in the space that it shares with pictures.
+    """A text as one vector, of length 1 in the space that it shares with frames.
 
     Args:
         network: As open_clip calls it.
@@ -96,83 +81,65 @@ class SentenceTower:
     kind = Kind.VECTOR
 
     def __init__(
-        self,
-        *,
-        network: str = "ViT-B-32",
-        weights: str = "laion2b_s34b_b79k",
-        device: str = "cpu",
+        self, *, network: str = _NETWORK, weights: str = _WEIGHTS, device: str = "cpu"
     ) -> None:
-        loaded = _loaded(network, weights, device)
-        self._model = loaded.model
-        self._device = device
-        self.told = loaded.told
-        self.settings = loaded.settings
-        self.features = _features(self._model)
+        loaded = _load(network, weights, device)
+        self._model, self._device = loaded.network, device
+        self.features = int(self._model.text_projection.shape[-1])
+        self.description, self.settings = loaded.description, loaded.settings
         try:
             with quiet():
-                self._tokens = open_clip.get_tokenizer(network)
+                self._tokenizer = open_clip.get_tokenizer(network)
         except (OSError, RuntimeError, ImportError) as error:
-            raise not_to_be_had(f"the tokenizer of {network}", error) from error
+            raise download_failed(f"the tokenizer of {network}", error) from error
 
-    def describe(self, text: str) -> Features | None:
-        """(features,); cut behind what the network can read at once."""
-        tokens = self._tokens([text]).to(self._device)
-        with describing():
-            return _unit(self._model.encode_text(tokens)).reshape(-1)
+    def encode(self, text: str) -> Features | None:
+        """(features,); of a text that is too long, its beginning."""
+        tokens = self._tokenizer([text]).to(self._device)
+        return run(lambda: self._model.encode_text(tokens), unit_length=True).reshape(-1)
 
 
 @cache
-def _loaded(name: str, weights: str, device: str) -> _Clip:
-    """A model; where one process wants both of its towers, it is there once."""
+def _load(name: str, weights: str, device: str) -> Loaded:
+    """A model; a process that uses both of its towers loads it once."""
     known = open_clip.list_models()
     if name not in known:
-        raise unknown("open_clip", name, known)
-    model, told, settings = _OPEN_CLIP.make(name, weights)
-    return _Clip(still(model, device), told, settings)
+        raise unknown_network("open_clip", name, known)
+    return _OPEN_CLIP.load(name, weights, device)
 
 
-def _bare(name: str) -> Any:
+def _create(name: str) -> Any:
     return open_clip.create_model(name, pretrained=None, pretrained_text=False)
 
 
-def _fill(model: Any, path: Path) -> None:
-    filled(model, weights_in(path), path)
-
-
-def _fetch(name: str, tag: str) -> Any:
+def _download(name: str, tag: str) -> Any:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
-        raise no_weights(name, tag, tags)
+        raise unknown_weights(name, tag, tags)
     # OpenAI's were trained with another activation than open_clip's networks have by themselves.
     quick = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
     try:
         return open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (OSError, RuntimeError, ImportError) as error:
-        raise not_to_be_had(f"weights {tag} of {name}", error) from error
+        raise download_failed(f"weights {tag} of {name}", error) from error
 
 
-_OPEN_CLIP = Maker(_bare, _fill, _fetch)
+_OPEN_CLIP = Library(_create, fill, _download)
 
 
-def _preprocessing(name: str, model: Any) -> tuple[Compose, int | tuple[int, int], Smooth]:
-    """What is left to do with decoded pictures; the size that they are wanted in, and how."""
-    wanted = open_clip.get_model_preprocess_cfg(model)
-    size = wanted["size"]
+def _preprocessing(
+    name: str, model: Any, rate: float, count: int | None
+) -> tuple[FrameSampling, Compose]:
+    """Which frames a model needs in which size, and what is done with them then."""
+    config = open_clip.get_model_preprocess_cfg(model)
+    size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    sizes = {"squash": (height, width), "shortest": min(height, width)}
-    if wanted["resize_mode"] not in sizes:
-        problem = f"wants pictures resized by {wanted['resize_mode']!r}"
+    sides = {"squash": (height, width), "shortest": min(height, width)}
+    side = sides.get(config["resize_mode"])
+    if side is None:
+        problem = f"resizes images by {config['resize_mode']!r}"
         raise InputError(Problem(f"network {name!r}", problem, "choose another network"))
-    to_floats = [ConvertImageDtype(torch.float32), Normalize(wanted["mean"], wanted["std"])]
-    smooth: Smooth = "bicubic" if wanted["interpolation"] == "bicubic" else "bilinear"
-    cropped = CenterCrop((height, width))
-    return Compose([cropped, *to_floats]), sizes[wanted["resize_mode"]], smooth
-
-
-def _features(model: Any) -> int:
-    return int(model.text_projection.shape[-1])
-
-
-def _unit(values: torch.Tensor) -> Features:
-    unit: Features = normalize(values.float(), dim=-1).cpu().numpy()
-    return unit
+    bicubic = config["interpolation"] == "bicubic"
+    sampling = FrameSampling(rate, count, side, "bicubic" if bicubic else "bilinear")
+    to_floats = [ConvertImageDtype(torch.float32), Normalize(config["mean"], config["std"])]
+    return sampling, Compose([CenterCrop((height, width)), *to_floats])

@@ -1,22 +1,33 @@
-"""The job: every clip of a manifest through the towers, into a folder; it goes on where it ended.
+"""The job: every clip of a manifest through the towers, into a folder; an interrupted one resumes.
 
-Imports neither torch nor av before it has work for them.
+Imports neither torch nor av before they are needed.
 """
 
 import csv
 import json
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, TextIO
 
-from continual_mm.preparation.extraction.clip_files import ClipFiles, Failure, Names, Naming
-from continual_mm.preparation.extraction.listener import ExtractionListener
+from continual_mm.preparation.extraction.clip_files import (
+    CLIP_LIST,
+    CLIPS,
+    JOB,
+    REPORT,
+    ClipFiles,
+    Failure,
+    Names,
+    Naming,
+    Part,
+    is_finished,
+)
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
 from continual_mm.preparation.extraction.towers import (
     Recipe,
+    Vectors,
     check_recipes,
     modules_of,
     need_vectors,
@@ -26,9 +37,135 @@ from continual_mm.system.files import atomic_write, differences, locked, write_j
 from continual_mm.system.imports import check_installed, late
 from continual_mm.system.processes import Died, Pool, Result, Worker
 
-if TYPE_CHECKING:
-    from continual_mm.preparation.extraction.towers import Vectors
-    from continual_mm.preparation.extraction.worker import Job, Task
+_LOCK = "extraction.lock"
+_WORKER = "preparation.extraction.worker"
+
+
+class Task(NamedTuple):
+    """A clip to extract.
+
+    Attributes:
+        clip: The clip.
+        names: Of its files.
+        missing: The parts that are not stored yet.
+    """
+
+    clip: Clip
+    names: Names
+    missing: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all clips have in common; it is sent to other processes.
+
+    Attributes:
+        recipes: What is made.
+        vectors: Of the words that occur, if a tower takes words.
+        device: Where networks run.
+        media: What the clips' paths are relative to.
+        out: The job's folder.
+    """
+
+    recipes: tuple[Recipe, ...]
+    vectors: Vectors | None
+    device: str
+    media: Path
+    out: Path
+
+    def stopped(self, problem: str) -> InputError:
+        """The error for what would fail with every other clip as well."""
+        remedy = "correct that and extract again: what is finished is kept"
+        return InputError(Problem(str(self.out), problem, remedy))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        finished: Clips that have features, now or from earlier calls.
+        failed: Clips that have none; ``report.csv`` says why.
+    """
+
+    finished: int
+    failed: int
+
+
+class ExtractionReporter:
+    """Callbacks of an extraction's progress; by default they do nothing."""
+
+    def prepares(self, workers: int) -> None:
+        """Towers are about to be loaded, by other processes or, if 0, by this one."""
+
+    def begins(self, clips: int, left: int) -> None:
+        """There are so many clips, and so many of them are still to do."""
+
+    def finished(self, clip: str) -> None:
+        """A clip has its features."""
+
+    def failed(self, clip: str, problem: str) -> None:
+        """A clip has none, for a reason in one line; the others go on."""
+
+    def ends(self, finished: int, failed: int) -> None:
+        """All is done: so many clips have features, and so many have none."""
+
+
+def extract(
+    manifest: Manifest,
+    recipes: Sequence[Recipe],
+    out: Path,
+    *,
+    vectors: Vectors | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+    retry: bool = False,
+    reporter: ExtractionReporter | None = None,
+) -> Outcome:
+    """Extract the features of every clip into a folder, or resume that.
+
+    Each clip has a file of its own that is complete or absent, so the job may be killed at any
+    time. The features are the same, bit for bit, however many processes extract them and however
+    often the job is resumed. A clip that cannot be decoded is listed in ``report.csv``.
+
+    Args:
+        manifest: The clips.
+        recipes: What is made of them.
+        out: The folder; ``records.records`` reads its features.
+        vectors: Word vectors; without any they are trained on the captions of the training clips.
+        workers: Processes, each with towers of its own; 0 works in this process.
+        device: Where networks run.
+        retry: Whether clips that failed earlier are tried again.
+        reporter: Its callbacks are called in this process.
+
+    Returns:
+        How many clips have features.
+
+    Raises:
+        InputError: If a tower cannot be made, the folder holds another job or cannot be written,
+            or another process is at work in it.
+    """
+    check_recipes(tuple(recipes))
+    check_installed("av", "extraction")
+    reporter = reporter or ExtractionReporter()
+    try:
+        with locked(out / _LOCK):
+            reporter.prepares(workers)
+            known = _known(vectors, manifest) if need_vectors(recipes) else None
+            job = Job(tuple(recipes), known, device, manifest.folder, out)
+            return _Extraction(job, manifest, reporter).run(workers, retry)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        remedy = "make room there, or choose another --to"
+        raise InputError(Problem(str(out), problem, remedy)) from error
+
+
+def _known(vectors: Vectors | None, manifest: Manifest) -> Vectors:
+    """Vectors of the words that occur; without any given they are trained on the captions."""
+    words = late("preparation.extraction.word_towers")
+    captions = (clip.caption or "" for clip in manifest.clips)
+    known: Vectors = words.needed(vectors or words.corpus_vectors(manifest), captions)
+    return known
 
 
 def check_settings(path: Path, modalities: Mapping[str, Any]) -> None:
@@ -46,217 +183,111 @@ def check_settings(path: Path, modalities: Mapping[str, Any]) -> None:
         raise InputError([Problem(str(path), difference, remedy) for difference in found])
 
 
-JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
-"""What a job's folder holds: its settings, the clips' files, their list, and what went wrong."""
-
-LISTED = ("files", "id", "split", "group", "label", "text")
-"""What the list says of each clip; null where it is not known."""
-
-_LOCK = "extraction.lock"
-_WORKER = "preparation.extraction.worker"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended.
-
-    Attributes:
-        finished: Clips that have features, now or from earlier calls.
-        failed: Clips that have none; ``report.csv`` says why.
-    """
-
-    finished: int
-    failed: int
-
-
-def extract(
-    manifest: Manifest,
-    recipes: Sequence[Recipe],
-    out: Path,
-    *,
-    vectors: "Vectors | None" = None,
-    workers: int = 1,
-    device: str = "cpu",
-    retry: bool = False,
-    listener: ExtractionListener | None = None,
-) -> Outcome:
-    """Extract the features of every clip into a folder, or go on with it.
-
-    Each clip has a file of its own that is whole or not there, so that the job may be killed at any
-    moment. What comes out is the same, bit for bit, however many processes do it and however often
-    it was begun. A clip that cannot be decoded is listed in ``report.csv`` and ends nothing.
-
-    Args:
-        manifest: The clips.
-        recipes: What is made of them.
-        out: The folder; ``records.records`` reads its features.
-        vectors: Word vectors; without any they are trained on the captions of the training clips.
-        workers: Processes, each with towers of its own; 0 works in this process.
-        device: Where networks run.
-        retry: Whether clips that failed earlier are tried again.
-        listener: Who hears of the progress, in this process.
-
-    Returns:
-        How many clips have features.
-
-    Raises:
-        InputError: If a tower cannot be made, the folder holds another job or cannot be written,
-            or another process is at work in it.
-    """
-    check_recipes(tuple(recipes))
-    check_installed("av", "extraction")
-    listener = listener or ExtractionListener()
-    try:
-        with locked(out / _LOCK):
-            return _Extraction(manifest, out, retry, listener).work(
-                tuple(recipes), vectors, workers, device
-            )
-    except OSError as error:
-        problem = f"cannot be written: {error.strerror or error}"
-        remedy = "make room there, or choose another --to"
-        raise InputError(Problem(str(out), problem, remedy)) from error
-
-
 class _Extraction:
     """A call of :func:`extract`, inside its lock."""
 
-    def __init__(
-        self, manifest: Manifest, out: Path, retry: bool, listener: ExtractionListener
-    ) -> None:
-        self._manifest = manifest
-        self._out = out
-        self._retry = retry
-        self._listener = listener
-        self._files = ClipFiles(out / CLIPS)
-        self._names: list[Names] = []
+    def __init__(self, job: Job, manifest: Manifest, reporter: ExtractionReporter) -> None:
+        self._job = job
+        self._reporter = reporter
+        self._files = ClipFiles(job.out / CLIPS)
+        fingerprint = job.vectors.fingerprint if job.vectors else ""
+        self._naming = Naming(job.recipes, job.media, fingerprint)
+        self._clips = [(clip, self._naming.of(clip)) for clip in manifest.clips]
 
-    def work(
-        self, recipes: tuple[Recipe, ...], vectors: "Vectors | None", workers: int, device: str
-    ) -> Outcome:
-        """Do what is left to do."""
-        self._listener.prepares(workers)
-        worker = late(_WORKER)
-        known = self._known(vectors) if need_vectors(recipes) else None
-        job = worker.Job(recipes, known, device, self._manifest.folder, self._out / CLIPS)
-        extractor = worker.Extractor(job)
-        check_settings(self._out / JOB, extractor.contents())
+    def run(self, workers: int, retry: bool) -> Outcome:
+        """Extract what is left."""
+        extractor = late(_WORKER).Extractor(self._job)
+        check_settings(self._job.out / JOB, extractor.contents())
         self._files.clear()
-        naming = Naming(recipes, self._manifest.folder, known.fingerprint if known else "")
-        self._names = [naming.of(clip) for clip in self._manifest.clips]
-        self._list()
-        self._files.supersede(naming.mark)
-        left = self._left()
-        self._listener.begins(len(self._names), len(left))
+        self._write_list()
+        self._files.remove_other_vectors(self._naming.vectors)
+        left = self._left(retry)
+        self._reporter.begins(len(self._clips), len(left))
         try:
             if workers and left:
-                del extractor  # each of them has its own
-                self._in_processes(job, left, workers)
+                del extractor  # each process has its own
+                self._in_processes(left, workers)
             else:
-                self._in_turn(extractor, left)
+                for task in left:
+                    self._report(task, extractor.extract(task))
         except BaseException:
-            with suppress(OSError):  # the first reason is the better one
-                self._report()
+            with suppress(OSError):  # the first error is the better one
+                self._write_report()
             raise
-        outcome = self._report()
-        self._listener.ends(outcome.finished, outcome.failed)
+        outcome = self._write_report()
+        self._reporter.ends(outcome.finished, outcome.failed)
         return outcome
 
-    def _known(self, vectors: "Vectors | None") -> "Vectors":
-        """Vectors of the words that occur; without any given they are trained on the captions."""
-        if vectors is None:
-            from continual_mm.preparation.extraction.word_towers import (  # noqa: PLC0415
-                corpus_vectors,
-            )
-
-            vectors = corpus_vectors(self._manifest)
-        texts = (clip.caption or "" for clip in self._manifest.clips)
-        from continual_mm.preparation.extraction.word_towers import needed  # noqa: PLC0415
-
-        known: Vectors = needed(vectors, texts)
-        return known
-
-    def _left(self) -> list["Task"]:
-        kept = self._files.kept()
-        failed = set() if self._retry else self._files.failed()
-        made: type[Task] = late(_WORKER).Task
-        tasks = (
-            made(clip, names, tuple(part for part in names.parts if names.parts[part] not in kept))
-            for clip, names in zip(self._manifest.clips, self._names, strict=True)
-        )
+    def _left(self, retry: bool) -> list[Task]:
+        stored = self._files.stored()
+        failed = set() if retry else self._files.failed()
         return [
-            task
-            for task in tasks
-            if not is_finished(task.names.parts.values(), kept)
-            and failed.isdisjoint(task.names.failures)
+            Task(
+                clip, names, tuple(part for part, name in names.parts.items() if name not in stored)
+            )
+            for clip, names in self._clips
+            if not is_finished(names.parts.values(), stored) and failed.isdisjoint(names.failures)
         ]
 
-    def _in_turn(self, extractor: Any, left: list["Task"]) -> None:
-        for task in left:
-            self._ended(task, extractor.extract(task))
-
-    def _in_processes(self, job: "Job", left: list["Task"], workers: int) -> None:
+    def _in_processes(self, left: Sequence[Task], workers: int) -> None:
         """A clip that ends a process is tried once more, after the others."""
         waiting, lost = deque(left), set[str]()
-        worker = Worker(f"continual_mm.{_WORKER}:extractor", (job,), modules_of(job.recipes))
-        with Pool["Task"](worker, size=min(workers, len(left)), threads=1) as pool:
+        modules = modules_of(self._job.recipes)
+        worker = Worker(f"continual_mm.{_WORKER}:extractor", (self._job,), modules)
+        with Pool[Task](worker, size=min(workers, len(left)), threads=1) as pool:
             for task, event in pool.run(lambda: waiting.popleft() if waiting else None):
                 if isinstance(event, Result):
-                    self._ended(task, event.value)
+                    self._report(task, event.value)
                 elif isinstance(event, Died) and task.clip.id in lost:
                     failure = Failure("process", event.reason)
-                    self._files.give_up(task.names.failures[0], failure)
-                    self._ended(task, failure)
+                    self._files.write_failure(task.names.failures[0], failure)
+                    self._report(task, failure)
                 else:
                     lost.add(task.clip.id)
                     waiting.append(task)
 
-    def _ended(self, task: "Task", failure: Failure | None) -> None:
+    def _report(self, task: Task, failure: Failure | None) -> None:
         if failure is None:
-            self._listener.finished(task.clip.id)
+            self._reporter.finished(task.clip.id)
         else:
-            self._listener.failed(task.clip.id, failure.told)
+            self._reporter.failed(task.clip.id, failure.message)
 
-    def _list(self) -> None:
-        """Write which clips there are, for who reads the features."""
-        with (
-            atomic_write(self._out / CLIP_LIST) as temporary,
-            temporary.open("w", encoding="utf-8") as stream,
-        ):
-            stream.writelines(map(_listed, self._names, self._manifest.clips))
+    def _write_list(self) -> None:
+        """Write which clips there are; null stands for what is not known."""
+        with _text_file(self._job.out / CLIP_LIST) as stream:
+            for clip, names in self._clips:
+                entry = {
+                    "files": [*names.parts.values()],
+                    "id": clip.id,
+                    "split": clip.split,
+                    "group": clip.group,
+                    "label": clip.label,
+                    "text": clip.caption,
+                }
+                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-    def _report(self) -> Outcome:
+    def _write_report(self) -> Outcome:
         """Write what went wrong, and count."""
-        kept, failed = self._files.kept(), self._files.failed()
-        rows, finished, given_up = [], 0, 0
-        for clip, names in zip(self._manifest.clips, self._names, strict=True):
-            parts = [*names.parts.values()]
-            reasons = [name for name in names.failures if name in failed]
-            if is_finished(parts, kept):
+        stored, failed = self._files.stored(), self._files.failed()
+        rows, finished, without = [], 0, 0
+        for clip, names in self._clips:
+            if is_finished(names.parts.values(), stored):
                 finished += 1
-                outcome, told = (
-                    "noted",
-                    [each for part in parts for each in self._files.notes(part)],
-                )
+                outcome, read, those = "noted", self._files.notes, [*names.parts.values()]
             else:
-                given_up += bool(reasons)
-                outcome = "failed"
-                told = [each for name in reasons for each in self._files.failure(name)]
-            rows += [(clip.id, clip.path, outcome, each.stage, each.told) for each in told]
-        with (
-            atomic_write(self._out / REPORT) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
+                those = [name for name in names.failures if name in failed]
+                without += bool(those)
+                outcome, read = "failed", self._files.failure
+            found = [each for name in those for each in read(name)]
+            rows += [(clip.id, clip.path, outcome, each.stage, each.message) for each in found]
+        with _text_file(self._job.out / REPORT) as stream:
             table = csv.writer(stream)
             table.writerow(("id", "path", "outcome", "stage", "problem"))
             table.writerows(rows)
-        return Outcome(finished, given_up)
+        return Outcome(finished, without)
 
 
-def is_finished(parts: Collection[str], kept: Collection[str]) -> bool:
-    """Whether all parts of a clip are among those that there are; one of no parts never is."""
-    return bool(parts) and all(name in kept for name in parts)
-
-
-def _listed(names: Names, clip: Clip) -> str:
-    about = [*names.parts.values()], clip.id, clip.split, clip.group, clip.label, clip.caption
-    return json.dumps(dict(zip(LISTED, about, strict=True)), ensure_ascii=False) + "\n"
+@contextmanager
+def _text_file(path: Path) -> Iterator[TextIO]:
+    with atomic_write(path) as file, file.open("w", encoding="utf-8", newline="") as stream:
+        yield stream

@@ -169,7 +169,7 @@ _EXPECTED: Mapping[str, tuple[str, str]] = MappingProxyType(
 _CLIP = TypeAdapter(Clip)
 
 
-class Problems:
+class RowProblems:
     """What is wrong, by column; rows with the same problem share one message."""
 
     def __init__(self, source: str) -> None:
@@ -363,7 +363,7 @@ class _Reading:
     """
 
     def __init__(self, path: Path, rows: Sequence[Row]) -> None:
-        self.problems, self.absent = Problems(str(path)), Problems(str(path))
+        self.problems, self.absent = RowProblems(str(path)), RowProblems(str(path))
         self._files = MediaFolder(path.parent)
         # Whether rows without a path mean the file that is called as their id.
         self._by_ids = any(
@@ -493,7 +493,7 @@ def _of_folder(folder: Path) -> Manifest:
         problem = "holds no media file"
         remedy = "give a folder of videos or audio files, or a manifest (.csv, .tsv, .json, .jsonl)"
         raise InputError(Problem(str(folder), problem, remedy))
-    files, absent = MediaFolder(folder), Problems(str(folder))
+    files, absent = MediaFolder(folder), RowProblems(str(folder))
     stems = Counter(map(_without_ending, paths))
     clips = []
     for number, path in enumerate(paths, 1):
@@ -556,7 +556,7 @@ def _default_id(clip: Clip, *, alone: bool) -> str:
     return f"{name}_{clip.start:.10g}-{'' if clip.end is None else f'{clip.end:.10g}'}"
 
 
-def _check_ids(clips: Sequence[Clip], rows: Sequence[Row], problems: Problems) -> None:
+def _check_ids(clips: Sequence[Clip], rows: Sequence[Row], problems: RowProblems) -> None:
     first: dict[str, int] = {}
     for clip, row in zip(clips, rows, strict=True):
         before = first.setdefault(clip.id, row.number)

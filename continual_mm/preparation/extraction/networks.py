@@ -1,84 +1,94 @@
-"""Networks as extractors: with weights by name, from a file or drawn, and nothing trained."""
+"""Networks of libraries as feature extractors: how they come by their weights, and how they run."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision import models
+from torch.nn.functional import normalize
 
 from continual_mm.data.weights import read_weights
 from continual_mm.preparation.extraction.towers import RANDOM, Features, Setting
-from continual_mm.system.errors import InputError, Problem, first_few, suggestion
+from continual_mm.system.errors import InputError, Problem, first_few, first_line, suggestion
 from continual_mm.system.files import checksum
 from continual_mm.system.seeds import seed_for
 
-PICTURES = 16
-"""Pictures that go through a network at once."""
-
-_LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
-"""What torchvision's networks tell classes apart with; it is always their last module."""
+BLOCK = 16
+"""Images that go through a network at once."""
 
 _PARALLEL = "module."
 """What torch's DataParallel and DistributedDataParallel put before the names of weights."""
 
-_Made = TypeVar("_Made")
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A network with weights, in evaluation mode; none of them is trained.
+
+    Attributes:
+        network: As its library makes it.
+        description: Its name, and where the weights are from.
+        settings: Its name, and what identifies the weights.
+    """
+
+    network: Any
+    description: str
+    settings: dict[str, Setting]
 
 
 @dataclass(frozen=True, slots=True)
-class Maker(Generic[_Made]):
+class Library:
     """How a library's networks come by their weights.
 
     Attributes:
-        bare: Name -> a network whose weights are drawn.
-        fill: Gives a network the weights of a file.
-        fetch: Name and name of weights -> a network with them; may download.
+        create: Name -> a network with random weights.
+        fill: Copies the weights of a file into a network.
+        download: Name and name of weights -> a network with them.
     """
 
-    bare: Callable[[str], _Made]
-    fill: Callable[[_Made, Path], None]
-    fetch: Callable[[str, str], _Made]
+    create: Callable[[str], nn.Module]
+    fill: Callable[[Any, Path], None]
+    download: Callable[[str, str], nn.Module]
 
-    def make(self, name: str, weights: str) -> tuple[_Made, str, dict[str, Setting]]:
-        """A network, what to call it, and what tells it from others.
+    def load(self, name: str, weights: str, device: str) -> Loaded:
+        """A network.
 
         Args:
             name: As the library calls it.
             weights: The path of a file, ``random``, or a name that the library knows.
+            device: Where it runs.
 
         Raises:
-            InputError: If the weights cannot be had, or are those of another network.
+            InputError: If the weights are not available, or are those of another network.
         """
         with quiet():
-            return self._make(name, weights)
+            if is_file(weights):
+                network = self._random(name)
+                self.fill(network, Path(weights))
+                source, identity = f"weights from {Path(weights).name}", checksum(Path(weights))
+            elif weights == RANDOM:
+                network, source, identity = self._random(name), "random weights", RANDOM
+            else:
+                network, source, identity = self.download(name, weights), weights, weights
+        network = network.eval().requires_grad_(False).to(device)
+        return Loaded(network, f"{name}, {source}", {"network": name, "weights": identity})
 
-    def _make(self, name: str, weights: str) -> tuple[_Made, str, dict[str, Setting]]:
-        if is_file(weights):
-            made = _drawn(self.bare, name)
-            self.fill(made, Path(weights))
-            told, mark = f"weights from {Path(weights).name}", checksum(Path(weights))
-        elif weights == RANDOM:
-            made, told, mark = _drawn(self.bare, name), "random weights", RANDOM
-        else:
-            made, told, mark = self.fetch(name, weights), weights, weights
-        return made, f"{name}, {told}", {"network": name, "weights": mark}
-
-
-def still(module: Any, device: str) -> Any:
-    """A network that only describes: in evaluation mode, nothing in it trained."""
-    return module.eval().requires_grad_(False).to(device)
+    def _random(self, name: str) -> nn.Module:
+        """A network with random weights, the same in every process."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(0, "extraction", name))
+            return self.create(name)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings of libraries: what users must know of weights is told with the features."""
+    """Without warnings of libraries: towers describe their weights themselves."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -89,16 +99,38 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-@contextmanager
-def describing() -> Iterator[None]:
-    """No gradients, and one thread of torch: sums then have one order, whoever makes them."""
+def run(network: Callable[[], Tensor], *, unit_length: bool = False) -> Features:
+    """The float32 outputs of a network, without gradients.
+
+    Torch has one thread, so that sums have the same order in every process.
+
+    Args:
+        network: Calls it.
+        unit_length: Whether rows are divided by their lengths.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            yield
+            values = network().float()
+            values = normalize(values, dim=-1) if unit_length else values
+            features: Features = values.cpu().numpy()
+            return features
     finally:
         torch.set_num_threads(before)
+
+
+def run_on_images(
+    network: Callable[[Tensor], Tensor],
+    prepare: Callable[[Tensor], Tensor],
+    images: NDArray[np.uint8],
+    device: str,
+    *,
+    unit_length: bool = False,
+) -> Features:
+    """The outputs of a network for images or windows of them, (..., height, width, 3) RGB."""
+    batch = torch.from_numpy(images).movedim(-1, -3).to(device)
+    return run(lambda: network(prepare(batch)), unit_length=unit_length)
 
 
 def is_file(weights: str) -> bool:
@@ -108,28 +140,6 @@ def is_file(weights: str) -> bool:
     (True, False)
     """
     return "/" in weights or bool(Path(weights).suffix)
-
-
-def not_to_be_had(what: str, error: Exception) -> InputError:
-    """The refusal where a download failed."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    remedy = "download them where there is a network and give the file, or try weights 'random'"
-    return InputError(Problem(what, f"cannot be downloaded: {reason}", remedy))
-
-
-def filled(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Give a network weights.
-
-    Raises:
-        InputError: If they are not its.
-    """
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = [_shortened(line.strip()) for line in str(error).splitlines()]
-        problem = f"does not fit the network: {'; '.join(lines[1:3])}"
-        remedy = "name the network it was saved of"
-        raise InputError(Problem(str(path), problem, remedy)) from error
 
 
 def weights_in(path: Path) -> dict[str, Tensor]:
@@ -144,6 +154,30 @@ def weights_in(path: Path) -> dict[str, Tensor]:
     return given
 
 
+def fill(network: nn.Module, path: Path) -> None:
+    """Copy the weights of a file into a network.
+
+    Raises:
+        InputError: If they cannot be read, or are not its.
+    """
+    fill_from(network, weights_in(path), path)
+
+
+def fill_from(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Copy weights that were read from a file into a network.
+
+    Raises:
+        InputError: If they are not its.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [_shortened(line.strip()) for line in str(error).splitlines()]
+        problem = f"does not fit the network: {'; '.join(lines[1:3])}"
+        remedy = "name the network it was saved of"
+        raise InputError(Problem(str(path), problem, remedy)) from error
+
+
 def _shortened(line: str) -> str:
     """A line of torch's about names, of which there may be hundreds.
 
@@ -154,129 +188,19 @@ def _shortened(line: str) -> str:
     return f"{what}{colon}{first_few(names.split(', '))}" if "key(s)" in what else line
 
 
-def unknown(library: str, name: str, known: list[str]) -> InputError:
-    """The refusal of a network that a library does not have."""
+def download_failed(what: str, error: Exception) -> InputError:
+    """The error where a download failed."""
+    remedy = "download them where there is a network and give the file, or try weights 'random'"
+    return InputError(Problem(what, f"cannot be downloaded: {first_line(error)}", remedy))
+
+
+def unknown_network(library: str, name: str, known: Sequence[str]) -> InputError:
+    """The error for a network that a library does not have."""
     remedy = f"{suggestion(name, known)}{library} has {', '.join(known)}"
     return InputError(Problem(f"network {name!r}", f"{library} has none", remedy))
 
 
-def no_weights(network: str, weights: str, known: list[str]) -> InputError:
-    """The refusal of weights that a library does not have for a network."""
+def unknown_weights(network: str, weights: str, known: Sequence[str]) -> InputError:
+    """The error for weights that a library does not have for a network."""
     remedy = f"{suggestion(weights, known)}there are {', '.join(known)}, a file, or {RANDOM}"
     return InputError(Problem(f"network {network!r}", f"no weights {weights!r}", remedy))
-
-
-def _drawn(bare: Callable[[str], _Made], name: str) -> _Made:
-    """A network with random weights, the same in every process."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(0, "extraction", name))
-        return bare(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A network of torchvision that gives what its last layer would have been given.
-
-    Attributes:
-        module: In evaluation mode; nothing in it is trained.
-        features: Values that it gives.
-        transforms: Makes the preprocessing of its weights; takes ``crop_size`` and ``resize_size``.
-        told: Its name, and where the weights are from.
-        settings: Its name, and what tells the weights from others.
-    """
-
-    module: nn.Module
-    features: int
-    transforms: "partial[Callable[[Tensor], Tensor]]"
-    told: str
-    settings: Mapping[str, Setting]
-
-    def describe(self, pictures: Tensor, prepare: Callable[[Tensor], Tensor]) -> Features:
-        """Pictures or windows, prepared -> (n, features)."""
-        with describing():
-            values: Features = self.module(prepare(pictures)).float().cpu().numpy()
-        return values
-
-
-def load_network(family: ModuleType, name: str, weights: str, device: str) -> Network:
-    """A network of torchvision.
-
-    Args:
-        family: ``torchvision.models`` for pictures, ``torchvision.models.video`` for film.
-        name: Such as ``resnet152``.
-        weights: As torchvision calls them (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
-            once; the path of a file; or ``random``. Preprocessing is that of the weights, or of
-            the network's default ones.
-        device: Where to.
-
-    Raises:
-        InputError: If there is no such network, or its weights cannot be had.
-    """
-    known = models.list_models(module=family)
-    if name not in known:
-        raise unknown("torchvision", name, known)
-    usual = models.get_model_weights(name).DEFAULT
-    if not is_file(weights) and weights != RANDOM:
-        usual = _weights(name, weights)
-        weights = usual.name  # the default may be another one in another version
-    made, told, settings = _TORCHVISION.make(name, weights)
-    module = still(made.module, device)
-    return Network(module, made.features, usual.transforms, told, settings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Headless:
-    """A network without its last layer.
-
-    Attributes:
-        module: The rest.
-        head: What the last layer was called.
-        features: Values that it was given.
-    """
-
-    module: nn.Module
-    head: str
-    features: int
-
-
-def _behead(module: nn.Module) -> _Headless:
-    """Take off the last layer."""
-    layers = [(name, part) for name, part in module.named_modules() if isinstance(part, _LAST)]
-    name, last = layers[-1]
-    *way, child = name.split(".")
-    setattr(module.get_submodule(".".join(way)), child, nn.Identity())
-    features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
-    return _Headless(module, name, features)
-
-
-def _bare(name: str) -> _Headless:
-    module: Any = models.get_model(name, weights=None, progress=False)
-    if hasattr(module, "transform_input"):
-        module.transform_input = True  # as with weights of torchvision's, whose colours differ
-    return _behead(module)
-
-
-def _fill(made: _Headless, path: Path) -> None:
-    """Weights of a last layer of any size are left out."""
-    given = weights_in(path)
-    kept = {key: v for key, v in given.items() if not key.startswith(f"{made.head}.")}
-    filled(made.module, kept, path)
-
-
-def _weights(name: str, weights: str) -> Any:
-    known = models.get_model_weights(name)
-    names = [*known.__members__]
-    if weights not in names:
-        raise no_weights(name, weights, names)
-    return known[weights]
-
-
-def _fetch(name: str, weights: str) -> _Headless:
-    try:
-        module: nn.Module = models.get_model(name, weights=weights, progress=False)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a file with a wrong checksum
-        raise not_to_be_had(f"weights {weights} of {name}", error) from error
-    return _behead(module)
-
-
-_TORCHVISION = Maker(_bare, _fill, _fetch)

@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.clip_files import ClipFiles
-from continual_mm.preparation.extraction.job import CLIP_LIST, CLIPS, JOB, is_finished
+from continual_mm.preparation.extraction.clip_files import (
+    CLIP_LIST,
+    CLIPS,
+    JOB,
+    ClipFiles,
+    is_finished,
+)
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
 
@@ -20,12 +25,12 @@ class Extracted:
     Attributes:
         kind: The kind of signal.
         features: Values of a vector, or of a step of a sequence.
-        told: Which towers made it; says so if their weights were random.
+        description: Which towers made it; says so if their weights were random.
     """
 
     kind: Kind
     features: int
-    told: str
+    description: str
 
 
 def contents(out: Path) -> dict[str, Extracted]:
@@ -34,10 +39,12 @@ def contents(out: Path) -> dict[str, Extracted]:
     Raises:
         InputError: If it is no folder of a job.
     """
-    modalities = _opened(out / JOB)["modalities"]
+    if not (out / JOB).exists():
+        problem = "is no folder that an extraction wrote"
+        raise InputError(Problem(str(out), problem, "extract into it first"))
     return {
         name: Extracted(Kind(entry["kind"]), int(entry["features"]), str(entry["told"]))
-        for name, entry in modalities.items()
+        for name, entry in read_json(out / JOB)["modalities"].items()
     }
 
 
@@ -53,11 +60,11 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
     """
     modalities = contents(out)
     files = ClipFiles(out / CLIPS)
-    kept = files.kept()
+    stored = files.stored()
     with (out / CLIP_LIST).open(encoding="utf-8") as lines:
         for line in lines:
             entry = json.loads(line)
-            if not is_finished(entry["files"], kept):
+            if not is_finished(entry["files"], stored):
                 continue
             features = {
                 modality: values
@@ -71,10 +78,3 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
                 **{name: value for name, value in known.items() if value is not None},
                 **{name: features[name] for name in modalities if name in features},
             }
-
-
-def _opened(path: Path) -> Any:
-    if not path.exists():
-        problem = "is no folder that an extraction wrote"
-        raise InputError(Problem(str(path.parent), problem, "extract into it first"))
-    return read_json(path)

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms of 16 kHz sound: as AVLnet and MCN were given them, and without the traps.
+"""Log-mel spectrograms of 16 kHz audio, as published for AVLnet and MCN or in a robust form.
 
 Source: AVLnet (Rouditchenko et al. 2021), its ``audio_to_spectrograms.py``, on which MCN builds.
 """
@@ -22,29 +22,29 @@ FLOOR = -80.0
 
 _WINDOW, _HOP = 400, 160  # samples: 25 ms and 10 ms
 _LOWEST = 20.0  # Hz
-_EMPTY = 200  # samples of silence that stand for no sound at all
+_EMPTY = 200  # samples of silence that stand for no samples at all
 _PRE_EMPHASIS = 0.97
 
 
 def log_mel(wave: NDArray[np.float32], mode: Literal["robust", "reference"] = "robust") -> Features:
-    """Power of a sound by time and pitch, in decibels.
+    """Power of audio by time and frequency, in decibels.
 
     The mean is taken away and high frequencies are raised, ``y[t] - 0.97 y[t - 1]``, before the
-    Fourier transforms of 25 ms every 10 ms, centred, the sound mirrored at its ends.
+    Fourier transforms of 25 ms every 10 ms, centred, the audio mirrored at its ends.
 
     Args:
         wave: (samples,) at 16 kHz.
-        mode: ``reference`` is relative to the loudest value of the sound: in [-80, 0], and 0 if all
-            is silent, which is as loud as can be. ``robust`` is relative to a power of 1: a
-            full-scale sine reaches about 20, silence is :data:`FLOOR`, and equally loud sounds have
-            equal values, whatever else is heard.
+        mode: ``reference`` is relative to the loudest value: in [-80, 0], and 0 if all is silent,
+            which is as loud as can be. ``robust`` is relative to a power of 1: a full-scale sine
+            reaches about 20, silence is :data:`FLOOR`, and equal loudness gives equal values,
+            whatever else the clip contains.
 
     Returns:
         (1 + samples // 160, 40), time first.
     """
-    sound = wave.astype(np.float32) if len(wave) else np.zeros(_EMPTY, dtype=np.float32)
-    sound = sound - sound.mean()
-    raised = np.append(sound[:1], sound[1:] - np.float32(_PRE_EMPHASIS) * sound[:-1])
+    audio = wave.astype(np.float32) if len(wave) else np.zeros(_EMPTY, dtype=np.float32)
+    audio = audio - audio.mean()
+    raised = np.append(audio[:1], audio[1:] - np.float32(_PRE_EMPHASIS) * audio[:-1])
     centred = np.pad(raised, _WINDOW // 2, mode="reflect" if len(raised) > 1 else "edge")
     spectrum = stft(
         centred, n_fft=_WINDOW, hop_length=_HOP, window=np.hamming(_WINDOW), center=False
@@ -64,10 +64,10 @@ class LogMelTower:
     """Log-mel spectrograms, 100 steps per second.
 
     Args:
-        mode: See :func:`log_mel`. A clip counts as the whole sound.
+        mode: See :func:`log_mel`; the loudest value is that of the clip.
     """
 
-    signal: Literal["sound"] = "sound"
+    signal: Literal["audio"] = "audio"
     sample_rate = SAMPLE_RATE
     kind = Kind.SPECTROGRAM
     features = MELS
@@ -76,9 +76,9 @@ class LogMelTower:
         if mode not in ("robust", "reference"):
             raise ValueError(f"there is no mode {mode!r}: robust or reference")
         self._mode = mode
-        self.told = f"{MELS} log-mel bands, {mode}"
+        self.description = f"{MELS} log-mel bands, {mode}"
         self.settings: dict[str, Setting] = {"mode": mode}
 
-    def describe(self, wave: NDArray[np.float32]) -> Features:
+    def encode(self, wave: NDArray[np.float32]) -> Features:
         """(samples,) at 16 kHz -> (1 + samples // 160, 40) dB."""
         return log_mel(wave, self._mode)

@@ -1,38 +1,60 @@
-"""Pictures and motion through networks of torchvision: the 2D and the 3D half of video features."""
+"""Frames and windows of them through classifiers of torchvision, without their last layer."""
 
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import video
 from torchvision.transforms import InterpolationMode
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.media import Pictures
-from continual_mm.preparation.extraction.networks import PICTURES, load_network
-from continual_mm.preparation.extraction.towers import Features, Setting
+from continual_mm.preparation.extraction.networks import (
+    BLOCK,
+    Library,
+    Loaded,
+    download_failed,
+    fill_from,
+    is_file,
+    run_on_images,
+    unknown_network,
+    unknown_weights,
+    weights_in,
+)
+from continual_mm.preparation.extraction.towers import (
+    RANDOM,
+    Features,
+    FrameSampling,
+    Setting,
+    check_count,
+)
 
 _WINDOWS = 4
 """Windows of motion that go through a network at once."""
 
+_LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
+"""Types of the layer with the scores of classes, which is always the last one."""
+
 
 class FrameTower:
-    """Each picture by itself, as a classifier of pictures sees it before it decides.
+    """Each frame by itself, as a classifier of images encodes it.
 
     Args:
         network: Of ``torchvision.models``.
-        weights: See :func:`~continual_mm.preparation.extraction.networks.load_network`.
-        rate: Pictures per second.
-        count: Pictures per clip instead.
-        side: Pixels of the square that the network sees; by default what its weights expect.
+        weights: See :func:`load_network`.
+        rate: Frames per second.
+        count: Frames per clip instead.
+        side: Pixels of the square that the network is given; by default that of its weights.
         device: Where it runs.
     """
 
-    signal: Literal["pictures"] = "pictures"
+    signal: Literal["frames"] = "frames"
     kind = Kind.FRAMES
-    block = PICTURES
+    block = BLOCK
 
     def __init__(
         self,
@@ -44,34 +66,33 @@ class FrameTower:
         side: int | None = None,
         device: str = "cpu",
     ) -> None:
-        self._network = load_network(models, network, weights, device)
-        self._device = device
+        loaded, transforms = load_network(models, network, weights, device)
+        self._network, self._device = loaded.network, device
         sizes = {} if side is None else {"crop_size": side, "resize_size": side}
-        self._transforms = self._network.transforms(**sizes)
-        self.wanted = _wanted(self._transforms, rate, count)
-        self.features = self._network.features
-        self.told = self._network.told
-        self.settings = {**self._network.settings, **self.wanted.when, "side": side}
+        self._transforms = transforms(**sizes)
+        self.sampling = _sampling(self._transforms, rate, count)
+        self.features = int(loaded.network.features)
+        self.description = loaded.description
+        self.settings = {**loaded.settings, **self.sampling.settings, "side": side}
 
-    def describe(self, pictures: NDArray[np.uint8]) -> Features:
+    def encode(self, frames: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (n, features)."""
-        batch = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(self._device)
-        return self._network.describe(batch, self._transforms)
+        return run_on_images(self._network, self._transforms, frames, self._device)
 
 
 class MotionTower:
-    """Some pictures in a row at a time, as a classifier of film sees them before it decides.
+    """Windows of consecutive frames, as a classifier of videos encodes them.
 
     Args:
         network: Of ``torchvision.models.video``.
-        weights: See :func:`~continual_mm.preparation.extraction.networks.load_network`.
-        rate: Pictures per second; MCN's 24 gives 1.5 features per second.
-        window: Pictures in a row; a clip's last window is filled up with its last picture.
-        side: Pixels of the square that the network sees; by default what its weights expect.
+        weights: See :func:`load_network`.
+        rate: Frames per second; MCN's 24 gives 1.5 features per second.
+        window: Frames of a window; a clip's last window is filled up with its last frame.
+        side: Pixels of the square that the network is given; by default that of its weights.
         device: Where it runs.
     """
 
-    signal: Literal["pictures"] = "pictures"
+    signal: Literal["frames"] = "frames"
     kind = Kind.FRAMES
 
     def __init__(
@@ -84,41 +105,117 @@ class MotionTower:
         side: int | None = None,
         device: str = "cpu",
     ) -> None:
-        self._network = load_network(video, network, weights, device)
-        self._device = device
-        if not isinstance(window, int) or window < 1:
-            raise ValueError(f"window {window} is not at least 1 picture")
-        self._window = window
+        loaded, transforms = load_network(video, network, weights, device)
+        self._network, self._device = loaded.network, device
+        check_count("window", window)
+        self._window, self.block = window, _WINDOWS * window
         sizes = {} if side is None else {"crop_size": (side, side), "resize_size": (side,)}
-        self._transforms = self._network.transforms(**sizes)
-        self.wanted = _wanted(self._transforms, rate)
-        self.block = _WINDOWS * window
-        self.features = self._network.features
-        self.told = self._network.told
+        self._transforms = transforms(**sizes)
+        self.sampling = _sampling(self._transforms, rate)
+        self.features = int(loaded.network.features)
+        self.description = loaded.description
         given: dict[str, Setting] = {"window": window, "side": side}
-        self.settings = {**self._network.settings, **self.wanted.when, **given}
+        self.settings = {**loaded.settings, **self.sampling.settings, **given}
 
-    def describe(self, pictures: NDArray[np.uint8]) -> Features:
+    def encode(self, frames: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (windows, features)."""
-        missing = -len(pictures) % self._window
-        filled = np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)])
+        missing = -len(frames) % self._window
+        filled = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
         windows = filled.reshape(-1, self._window, *filled.shape[1:])
-        batch = torch.from_numpy(windows).permute(0, 1, 4, 2, 3).to(self._device)
-        return self._network.describe(batch, self._transforms)
+        return run_on_images(self._network, self._transforms, windows, self._device)
 
 
-def _wanted(transforms: Any, rate: float, count: int | None = None) -> Pictures:
-    """Pictures as some preprocessing resizes them, so that no larger ones are ever kept.
+def load_network(
+    family: ModuleType, name: str, weights: str, device: str
+) -> tuple[Loaded, Callable[..., Any]]:
+    """A network without its last layer, and what makes its preprocessing.
 
-    Of torchvision's presets those for pictures can be told whether to antialias, and do it by
-    default; those for film never do.
+    Args:
+        family: ``torchvision.models`` for images, ``torchvision.models.video`` for videos.
+        name: Such as ``resnet152``.
+        weights: As torchvision calls them (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
+            once; the path of a file; or ``random``. Preprocessing is that of the weights, or of
+            the network's default ones.
+        device: Where it runs.
+
+    Raises:
+        InputError: If there is no such network, or its weights are not available.
     """
-    sizes = tuple(transforms.resize_size)
-    bicubic = transforms.interpolation == InterpolationMode.BICUBIC
-    return Pictures(
+    known = models.list_models(module=family)
+    if name not in known:
+        raise unknown_network("torchvision", name, known)
+    known_weights = models.get_model_weights(name)
+    usual = known_weights.DEFAULT
+    if not is_file(weights) and weights != RANDOM:
+        if weights not in known_weights.__members__:
+            raise unknown_weights(name, weights, [*known_weights.__members__])
+        usual = known_weights[weights]
+        weights = usual.name  # the default may be another one in another version
+    return _TORCHVISION.load(name, weights, device), usual.transforms
+
+
+class _Headless(nn.Module):
+    """A network without its last layer, which gives the scores of classes.
+
+    Attributes:
+        head: Name of the last layer.
+        features: Values that it was given.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        layers = [(name, part) for name, part in network.named_modules() if isinstance(part, _LAST)]
+        self.head, last = layers[-1]
+        self.features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+        parent, _, child = self.head.rpartition(".")
+        setattr(network.get_submodule(parent), child, nn.Identity())
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images or windows -> (n, features)."""
+        features: Tensor = self.network(images)
+        return features
+
+
+def _create(name: str) -> nn.Module:
+    network: Any = models.get_model(name, weights=None, progress=False)
+    if hasattr(network, "transform_input"):
+        network.transform_input = True  # as with weights of torchvision's, whose colours differ
+    return _Headless(network)
+
+
+def _fill(network: Any, path: Path) -> None:
+    """Weights of a last layer of any size are left out."""
+    head = f"{network.head}."
+    weights = {k: value for k, value in weights_in(path).items() if not k.startswith(head)}
+    fill_from(network.network, weights, path)
+
+
+def _download(name: str, weights: str) -> nn.Module:
+    try:
+        return _Headless(models.get_model(name, weights=weights, progress=False))
+    except (OSError, RuntimeError) as error:  # RuntimeError: a file with a wrong checksum
+        raise download_failed(f"weights {weights} of {name}", error) from error
+
+
+_TORCHVISION = Library(_create, _fill, _download)
+
+
+def _sampling(
+    transforms: Callable[[Tensor], Tensor], rate: float, count: int | None = None
+) -> FrameSampling:
+    """Frames as some preprocessing resizes them, so that no larger ones are ever kept.
+
+    Of torchvision's presets those for images can be told whether to antialias, and do it by
+    default; those for videos never do.
+    """
+    preset: Any = transforms
+    sizes = tuple(preset.resize_size)
+    bicubic = preset.interpolation == InterpolationMode.BICUBIC
+    return FrameSampling(
         rate,
         count,
         sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1]),
         "bicubic" if bicubic else "bilinear",
-        antialias=getattr(transforms, "antialias", False),
+        antialias=getattr(preset, "antialias", False),
     )

@@ -1,5 +1,6 @@
-"""Name of a tower -> tower: the only list. What a tower needs is imported with it, not before."""
+"""What towers are, how users name them, and the registry; imports neither av nor torch."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,84 +14,161 @@ from numpy.typing import NDArray
 
 from continual_mm.data.schema import is_taken
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.media import Pictures
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import InputError, Problem, first_line, suggestion
 from continual_mm.system.imports import check_installed
 
 Features = NDArray[np.float32]
 Setting = str | int | float | bool | None
 
 RANDOM = "random"
-"""Weights that nobody trained, drawn with fixed dice: for trying things out."""
+"""Untrained weights, drawn with a fixed seed: for trying things out."""
 
 
-class Described(Protocol):
-    """What all towers say of themselves.
+@dataclass(frozen=True, slots=True)
+class FrameSampling:
+    """Which frames of a video a tower needs.
 
     Attributes:
-        kind: What their features are: vectors, or which sequence.
+        rate: Frames per second, each from the middle of its interval; unless ``count``.
+        count: Frames per clip, at equal distances.
+        side: Pixels of the shorter side, or (height, width) whatever the aspect ratio; None keeps
+            the size.
+        interpolation: How frames are resized.
+        antialias: Whether all pixels count where frames become smaller. Networks for video were
+            trained without.
+    """
+
+    rate: float = 1.0
+    count: int | None = None
+    side: int | tuple[int, int] | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: Unless the rate is finite and all numbers are above 0.
+        """
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate {self.rate} is not above 0 frames per second")
+        if self.count is not None:
+            check_count("count", self.count)
+        for side in self.side if isinstance(self.side, tuple) else (self.side,):
+            if side is not None:
+                check_count("side", side)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What decides which times are sampled, as a job stores it."""
+        return {"rate": self.rate} if self.count is None else {"count": self.count}
+
+    def times(self, start: float, end: float) -> NDArray[np.float64]:
+        """Seconds at which a clip is sampled; at least one.
+
+        >>> FrameSampling().times(2.0, 5.2).tolist()
+        [2.5, 3.5, 4.5]
+        >>> FrameSampling(count=2).times(0.0, 1.0).tolist()
+        [0.25, 0.75]
+        """
+        if self.count is not None:
+            steps, apart = self.count, (end - start) / self.count
+        elif (fitting := math.ceil((end - start) * self.rate - 0.5)) >= 1:
+            steps, apart = fitting, 1 / self.rate
+        else:
+            steps, apart = 1, end - start
+        return np.array([start + (step + 0.5) * apart for step in range(steps)])
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of a frame after resizing.
+
+        >>> FrameSampling(side=64).size(288, 360)
+        (64, 80)
+        """
+        if self.side is None:
+            return height, width
+        if isinstance(self.side, tuple):
+            return self.side
+        shorter = min(height, width)
+        return self.side * height // shorter, self.side * width // shorter
+
+
+def check_count(name: str, value: object) -> None:
+    """Check an option that a user may have written in any way.
+
+    Raises:
+        ValueError: Unless it is a whole number above 0.
+    """
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} {value} is not at least 1")
+
+
+class AnyTower(Protocol):
+    """What all towers have.
+
+    Attributes:
+        kind: Of their features: vectors, or which sequence.
         features: Values of a vector, or of a step of a sequence.
-        told: What they are, for people; says so if their weights are random.
-        settings: All that decides what they give, as a job keeps it.
+        description: What they are, in words; says so if their weights are random.
+        settings: All that decides what they give, as a job stores it.
     """
 
     kind: Kind
     features: int
-    told: str
+    description: str
     settings: Mapping[str, Setting]
 
 
-class PictureTower(Described, Protocol):
-    """Describes pictures, some at a time.
+class VideoTower(AnyTower, Protocol):
+    """Encodes frames, a block at a time.
 
     Attributes:
-        wanted: Which pictures.
-        block: How many at a time; always the same number but for a clip's last block, so that
+        sampling: Which frames.
+        block: Frames of a block; always the same number but for a clip's last block, so that
             features never depend on what else is extracted.
     """
 
-    signal: Literal["pictures"]
-    wanted: Pictures
+    signal: Literal["frames"]
+    sampling: FrameSampling
     block: int
 
-    def describe(self, pictures: NDArray[np.uint8]) -> Features:
-        """(n, height, width, 3) RGB -> (steps, features), or (n, features)."""
+    def encode(self, frames: NDArray[np.uint8]) -> Features:
+        """(n, height, width, 3) RGB -> (steps, features)."""
 
 
-class SoundTower(Described, Protocol):
-    """Describes sound.
+class AudioTower(AnyTower, Protocol):
+    """Encodes audio.
 
     Attributes:
-        sample_rate: Samples per second that it wants.
+        sample_rate: Samples per second that it needs.
     """
 
-    signal: Literal["sound"]
+    signal: Literal["audio"]
     sample_rate: int
 
-    def describe(self, wave: NDArray[np.float32]) -> Features:
+    def encode(self, wave: NDArray[np.float32]) -> Features:
         """(samples,) -> (steps, features)."""
 
 
-class TextTower(Described, Protocol):
-    """Describes text."""
+class TextTower(AnyTower, Protocol):
+    """Encodes text."""
 
     signal: Literal["text"]
 
-    def describe(self, text: str) -> Features | None:
+    def encode(self, text: str) -> Features | None:
         """(words, features) or (features,); None if it knows no word of it."""
 
 
-Tower = PictureTower | SoundTower | TextTower
+Tower = VideoTower | AudioTower | TextTower
 
 
 class Vectors(Protocol):
     """Word vectors, such as those of GoogleNews.
 
     Attributes:
-        name: What they are; a job goes on with vectors of the same name only.
-        features: Numbers of each.
-        fingerprint: Another one whenever a vector is another one; what is made of text is then made
-            anew.
+        name: What they are; a job continues only with vectors of the same name.
+        features: Size of each.
+        fingerprint: Changes with any vector; features of text are then extracted anew.
     """
 
     name: str
@@ -105,18 +183,18 @@ class Vectors(Protocol):
 
 
 def probe(tower: Tower) -> None:
-    """Have a tower describe a little nothing, so that what cannot work fails before hours of work.
+    """Encode a tiny input, so that what cannot work fails before hours of work.
 
     Raises:
-        RuntimeError: Or whatever else a network says of sizes that it cannot take.
+        RuntimeError: Or whatever else a network raises for sizes that it cannot take.
     """
-    if tower.signal == "pictures":
-        height, width = tower.wanted.size(256, 256)
-        tower.describe(np.zeros((1, height, width, 3), dtype=np.uint8))
-    elif tower.signal == "sound":
-        tower.describe(np.zeros(1, dtype=np.float32))
+    if tower.signal == "frames":
+        height, width = tower.sampling.size(256, 256)
+        tower.encode(np.zeros((1, height, width, 3), dtype=np.uint8))
+    elif tower.signal == "audio":
+        tower.encode(np.zeros(1, dtype=np.float32))
     else:
-        tower.describe("a")
+        tower.encode("a")
 
 
 Pool = Literal["none", "max", "mean"]
@@ -212,7 +290,7 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
         if names.count(recipe.modality) > 1:
             problems.append(Problem(place, "is made more than once", "give another name"))
         if len(recipe.towers) > 1 and recipe.pool == "none":
-            problem = "has several towers, which look at different moments"
+            problem = "has several towers, whose steps are at different times"
             problems.append(Problem(place, problem, "pool them: max or mean"))
     if problems:
         raise InputError(dict.fromkeys(problems))
@@ -233,20 +311,18 @@ def _value(text: str) -> Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Registered:
     """A tower that may be chosen.
 
     Attributes:
-        path: ``module:class``.
-        summary: One line for lists.
+        path: ``module:class`` in this folder; what the tower needs is imported with it.
         package: What it needs that may not be installed, as it is imported.
-        vectors: Whether it is given word vectors.
-        device: Whether it can run on another device than the processor.
-        reads: Whether it takes text, and neither film nor sound.
+        vectors: Whether it takes word vectors.
+        device: Whether it can run on another device than the CPU.
+        reads: Whether it takes text, and neither video nor audio.
     """
 
     path: str
-    summary: str
     package: str = ""
     vectors: bool = False
     device: bool = True
@@ -255,49 +331,16 @@ class Known:
 
 _ROOM = "continual_mm.preparation.extraction"
 
-TOWERS: Mapping[str, Known] = MappingProxyType(
+TOWERS: Mapping[str, Registered] = MappingProxyType(
     {
-        "frames": Known(
-            f"{_ROOM}.torchvision_towers:FrameTower", "pictures through a classifier of torchvision"
-        ),
-        "motion": Known(
-            f"{_ROOM}.torchvision_towers:MotionTower",
-            "windows of film through a classifier of torchvision",
-        ),
-        "audio": Known(
-            f"{_ROOM}.spectrogram_tower:LogMelTower",
-            "log-mel spectrograms of the sound",
-            device=False,
-        ),
-        "text": Known(
-            f"{_ROOM}.word_towers:WordTower",
-            "a vector for each word",
-            vectors=True,
-            device=False,
-            reads=True,
-        ),
-        "clap_audio": Known(
-            f"{_ROOM}.clap_towers:SoundTower",
-            "sound through a CLAP of transformers",
-            package="transformers",
-        ),
-        "clap_text": Known(
-            f"{_ROOM}.clap_towers:SentenceTower",
-            "text through a CLAP of transformers",
-            package="transformers",
-            reads=True,
-        ),
-        "open_clip_image": Known(
-            f"{_ROOM}.clip_towers:ImageTower",
-            "pictures through a CLIP of open_clip",
-            package="open_clip",
-        ),
-        "open_clip_text": Known(
-            f"{_ROOM}.clip_towers:SentenceTower",
-            "text through a CLIP of open_clip",
-            package="open_clip",
-            reads=True,
-        ),
+        "frames": Registered("torchvision_towers:FrameTower"),
+        "motion": Registered("torchvision_towers:MotionTower"),
+        "audio": Registered("spectrogram_tower:LogMelTower", device=False),
+        "text": Registered("word_towers:WordTower", vectors=True, device=False, reads=True),
+        "clap_audio": Registered("clap_towers:AudioTower", package="transformers"),
+        "clap_text": Registered("clap_towers:SentenceTower", package="transformers", reads=True),
+        "open_clip_image": Registered("clip_towers:ImageTower", package="open_clip"),
+        "open_clip_text": Registered("clip_towers:SentenceTower", package="open_clip", reads=True),
     }
 )
 
@@ -310,11 +353,11 @@ def modules_of(recipes: Iterable[Recipe]) -> tuple[str, ...]:
     """
     names = dict.fromkeys(choice.tower for recipe in recipes for choice in recipe.towers)
     paths = [TOWERS[name].path for name in names if name in TOWERS]
-    return tuple(dict.fromkeys(path.partition(":")[0] for path in paths))
+    return tuple(dict.fromkeys(f"{_ROOM}.{path.partition(':')[0]}" for path in paths))
 
 
 def need_vectors(recipes: Iterable[Recipe]) -> bool:
-    """Whether a tower that recipes name takes words."""
+    """Whether a tower that recipes name takes word vectors."""
     chosen = (TOWERS.get(choice.tower) for recipe in recipes for choice in recipe.towers)
     return any(known is not None and known.vectors for known in chosen)
 
@@ -333,7 +376,7 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
     place = f"tower {choice.tower!r}"
     known = TOWERS.get(choice.tower)
     if choice.tower == "open_clip_audio":
-        problem = "open_clip has no network for sound"
+        problem = "open_clip has no network for audio"
         remedy = "clap_audio uses transformers' CLAP, audio makes spectrograms"
         raise InputError(Problem(place, problem, remedy))
     if known is None:
@@ -341,7 +384,7 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
         raise InputError(Problem(place, "there is none", remedy))
     if known.package:
         check_installed(known.package, place)
-    maker = resolve_name(known.path)
+    maker = resolve_name(f"{_ROOM}.{known.path}")
     accepted = [
         name
         for name, parameter in signature(maker).parameters.items()
@@ -357,6 +400,6 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
         raise
     # AssertionError: torch, if it was built without the device.
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
-        told = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(Problem(place, told, "mend its options, or the device")) from error
+        remedy = "correct its options, or the device"
+        raise InputError(Problem(place, first_line(error), remedy)) from error
     return tower

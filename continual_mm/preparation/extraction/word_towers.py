@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.manifest import Manifest
-from continual_mm.preparation.extraction.towers import Features, Setting, Vectors
+from continual_mm.preparation.extraction.towers import Features, Setting, Vectors, check_count
 from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors, tokens
 from continual_mm.system.seeds import seed_for
 
@@ -69,24 +69,23 @@ class WordTower:
     kind = Kind.TOKENS
 
     def __init__(self, vectors: Vectors, *, max_words: int = 20, mode: Mode = "robust") -> None:
-        if not isinstance(max_words, int) or max_words < 1:
-            raise ValueError(f"max_words {max_words} is not at least 1")
+        check_count("max_words", max_words)
         if mode not in ("robust", "reference"):
             raise ValueError(f"there is no mode {mode!r}: robust or reference")
         self._vectors = vectors
-        self._most = max_words
+        self._longest = max_words
         self._mode = mode
         self.features = vectors.features
-        self.told = f"word vectors: {vectors.name}"
+        self.description = f"word vectors: {vectors.name}"
         given: dict[str, Setting] = {"max_words": max_words, "mode": mode}
         self.settings: dict[str, Setting] = {"vectors": vectors.name, **given}
 
-    def describe(self, text: str) -> Features | None:
+    def encode(self, text: str) -> Features | None:
         """(known words, features); None if no word is known."""
         words = tokens(text)
         if self._mode == "robust":
             words = [word if word in self._vectors else word.lower() for word in words]
-        known = [word for word in words if word in self._vectors][: self._most]
+        known = [word for word in words if word in self._vectors][: self._longest]
         if not known:
             return None
         return np.stack([np.asarray(self._vectors.vector(word), np.float32) for word in known])
@@ -136,8 +135,8 @@ def file_vectors(path: Path) -> FileVectors:
 def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> WordTable:
     """Skip-gram vectors (Mikolov et al. 2013) trained on the captions of the training clips.
 
-    Their name is the same whatever the captions are, so that a job goes on when some are corrected;
-    their fingerprint is not.
+    Their name does not depend on the captions, so that a job continues when some are corrected;
+    their fingerprint does.
 
     Args:
         manifest: Whose captions. Words of validation and test clips alone have no vector.
@@ -160,7 +159,7 @@ def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> 
         sample=0,
         epochs=10,
         seed=seed_for(seed, "word vectors") % 2**32,
-        workers=1,  # more would make the order of the updates, and so the vectors, a matter of luck
+        workers=1,  # with more the order of the updates, and so the vectors, would vary
     )
     table = {word: model.wv[word] for word in model.wv.index_to_key}
     return WordTable(name, features, table, fingerprint=digest)

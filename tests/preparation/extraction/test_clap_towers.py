@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from continual_mm.preparation.extraction.clap_towers import SentenceTower, SoundTower
+from continual_mm.preparation.extraction.clap_towers import AudioTower, SentenceTower
 from continual_mm.preparation.extraction.job import Outcome, extract
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
 from continual_mm.preparation.extraction.records import contents, records
@@ -70,7 +70,7 @@ def noise(seconds: float) -> np.ndarray:
 
 
 def test_sound_goes_through_as_transformers_do_it_a_window_at_a_time(folder: Path):
-    tower = SoundTower(network=str(folder))
+    tower = AudioTower(network=str(folder))
     probe(tower)
     wave = noise(4.5)
     model, prepare = (each.from_pretrained(folder) for each in (ClapModel, ClapFeatureExtractor))
@@ -82,7 +82,7 @@ def test_sound_goes_through_as_transformers_do_it_a_window_at_a_time(folder: Pat
             .pooler_output
             for each in windows
         ]
-    found = tower.describe(wave)
+    found = tower.encode(wave)
     assert (tower.sample_rate, tower.features, found.shape) == (RATE, 6, (3, 6))
     assert np.allclose(found, torch.cat(expected), atol=1e-5)
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
@@ -94,9 +94,9 @@ def test_text_goes_through_as_transformers_do_it_and_is_cut_where_it_is_too_long
     ids = torch.tensor([[WORDS["set"], WORDS["blue"]]])
     with torch.no_grad():
         expected = model.get_text_features(input_ids=ids).pooler_output[0]
-    assert np.allclose(tower.describe("set blue"), expected, atol=1e-5)
-    long = tower.describe("set " * 10)
-    assert np.array_equal(tower.describe("set " * 50), long)
+    assert np.allclose(tower.encode("set blue"), expected, atol=1e-5)
+    long = tower.encode("set " * 10)
+    assert np.array_equal(tower.encode("set " * 50), long)
 
 
 def test_weights_that_are_pickled_are_not_loaded(folder: Path, tmp_path: Path):
@@ -105,27 +105,27 @@ def test_weights_that_are_pickled_are_not_loaded(folder: Path, tmp_path: Path):
     (pickled / "model.safetensors").unlink()
     torch.save(ClapModel.from_pretrained(folder).state_dict(), pickled / "pytorch_model.bin")
     assert ClapModel.from_pretrained(pickled) is not None  # transformers would
-    with pytest.raises(InputError, match="its ClapModel cannot be had"):
-        SoundTower(network=str(pickled))
+    with pytest.raises(InputError, match="its ClapModel is not available"):
+        AudioTower(network=str(pickled))
 
 
 def test_random_weights_are_named_so_and_others_told_apart(folder: Path, tmp_path: Path):
-    one, other = (SoundTower(network=str(folder), weights="random") for _ in "ab")
-    assert "random weights" in one.told
-    assert np.array_equal(one.describe(noise(0.5)), other.describe(noise(0.5)))
-    trained = SoundTower(network=str(folder))
+    one, other = (AudioTower(network=str(folder), weights="random") for _ in "ab")
+    assert "random weights" in one.description
+    assert np.array_equal(one.encode(noise(0.5)), other.encode(noise(0.5)))
+    trained = AudioTower(network=str(folder))
     assert len({str(each.settings["weights"]) for each in (one, trained)}) == 2
     with pytest.raises(InputError, match="no weights 'best'"):
-        SoundTower(network=str(folder), weights="best")
+        AudioTower(network=str(folder), weights="best")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(InputError, match=r"cannot be had: .*; download the model where"):
-        SoundTower(network=str(tmp_path))
+    with pytest.raises(InputError, match=r"is not available: .*; download the model where"):
+        AudioTower(network=str(tmp_path))
 
 
 def test_sound_of_two_rates_is_extracted_beside_each_other(
     folder: Path, tmp_path: Path, media_file
 ):
-    media_file(tmp_path / "a.wav", sound=noise(3.0)[None], sample_rate=RATE)
+    media_file(tmp_path / "a.wav", audio=noise(3.0)[None], sample_rate=RATE)
     manifest = Manifest(tmp_path, (Clip("a", "a.wav", text="set blue"),))
     made = [f"sound=clap_audio:{folder}", f"said=clap_text:{folder}", "audio=audio"]
     recipes = [Recipe.parse(text) for text in made]
@@ -134,6 +134,6 @@ def test_sound_of_two_rates_is_extracted_beside_each_other(
     assert found["sound"].shape == (2, 6)
     assert found["said"].shape == (6,)
     assert found["audio"].shape == (301, 40)
-    expected = SoundTower(network=str(folder)).describe(noise(3.0))
+    expected = AudioTower(network=str(folder)).encode(noise(3.0))
     assert np.allclose(found["sound"], expected, atol=1e-3)
-    assert "small" in contents(tmp_path / "out")["sound"].told
+    assert "small" in contents(tmp_path / "out")["sound"].description

@@ -18,10 +18,10 @@ import pytest
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.job import Outcome, extract
-from continual_mm.preparation.extraction.listener import ExtractionListener
+from continual_mm.preparation.extraction import job
+from continual_mm.preparation.extraction.job import ExtractionReporter, Outcome
 from continual_mm.preparation.extraction.manifest import Clip, Manifest, open_manifest
-from continual_mm.preparation.extraction.media import Notes, sound
+from continual_mm.preparation.extraction.media import Notes, audio_wave
 from continual_mm.preparation.extraction.records import contents, records
 from continual_mm.preparation.extraction.spectrogram_tower import log_mel
 from continual_mm.preparation.extraction.towers import Recipe
@@ -30,13 +30,13 @@ from continual_mm.system.errors import InputError
 
 NETWORK = "frames:mobilenet_v3_small@random,side=64"
 MOTION = "motion:mc3_18@random,side=32,rate=6"
-SOUND = [Recipe.parse("audio=audio")]
+AUDIO, TEXT = "audio=audio", "text=text"
 
 Records = list[dict[str, Any]]
 
 
-class Heard(ExtractionListener):
-    """Writes down what it hears."""
+class Reported(ExtractionReporter):
+    """Stores what is reported."""
 
     def __init__(self) -> None:
         self.left = -1
@@ -53,11 +53,27 @@ class Heard(ExtractionListener):
         self.problems[clip] = problem
 
 
-def same(first: Records, second: Records) -> bool:
+def extract(
+    manifest: Manifest,
+    out: Path,
+    *recipes: str,
+    workers: int = 0,
+    reported: Reported | None = None,
+    **options: Any,
+) -> tuple[Outcome, Reported]:
+    """Extract audio, or what recipes say."""
+    made = [Recipe.parse(recipe) for recipe in recipes or (AUDIO,)]
+    reported = reported or Reported()
+    outcome = job.extract(manifest, made, out, workers=workers, reporter=reported, **options)
+    return outcome, reported
+
+
+def same(first: Path, second: Path) -> bool:
     """Whether two jobs gave the same, bit for bit and in the same order."""
-    return len(first) == len(second) and all(
-        one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
-        for one, other in zip(first, second, strict=True)
+    one, other = list(records(first)), list(records(second))
+    return len(one) == len(other) and all(
+        a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+        for a, b in zip(one, other, strict=True)
     )
 
 
@@ -66,33 +82,37 @@ def report(out: Path) -> list[list[str]]:
         return list(csv.reader(stream))[1:]
 
 
+def with_texts(manifest: Manifest, *texts: str) -> Manifest:
+    """The manifest's first clips with texts, for training."""
+    pairs = zip(manifest.clips, texts, strict=False)
+    return replace(manifest, clips=tuple(replace(clip, text=text, split=0) for clip, text in pairs))
+
+
 @pytest.fixture
 def tones(tmp_path: Path, media_file: Callable[..., Path]) -> Manifest:
-    """Three clips of sound."""
+    """Three clips of audio."""
     folder = tmp_path / "tones"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for name in "abc":
         noise = 0.1 * rng.standard_normal((1, 8000))
-        media_file(folder / f"{name}.wav", sound=noise, sample_rate=16_000)
+        media_file(folder / f"{name}.wav", audio=noise, sample_rate=16_000)
     return open_manifest(folder)
 
 
-def test_real_clips_become_records_of_every_modality(test_data: Path, tmp_path: Path):
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def test_real_clips_become_records_of_every_modality(test_data: Path, out: Path):
     whole = open_manifest(test_data / "grid_raw60" / "manifest.json")
     manifest = replace(whole, clips=whole.clips[:2])
-    recipes = [
-        Recipe.parse(text)
-        for text in (f"video={NETWORK},rate=2", f"pooled={NETWORK}+{MOTION}/max", "text=text")
-    ]
-    outcome = extract(manifest, [*recipes, *SOUND], tmp_path / "out", workers=0)
-    assert outcome == Outcome(finished=2, failed=0)
-    first, second = records(tmp_path / "out")
-    assert (first["ids"], first["split"], first["text_raw"]) == (
-        "bbaf2n",
-        0,
-        "bin blue at f two now",
-    )
+    recipes = f"video={NETWORK},rate=2", f"pooled={NETWORK}+{MOTION}/max", TEXT, AUDIO
+    assert extract(manifest, out, *recipes)[0] == Outcome(finished=2, failed=0)
+    first, second = records(out)
+    assert (first["ids"], first["split"]) == ("bbaf2n", 0)
+    assert first["text_raw"] == "bin blue at f two now"
     assert list(first)[-4:] == ["video", "pooled", "text", "audio"]
     assert first["video"].shape == (6, 1024)
     # As published: the maximum of each half over time, each half of length 1.
@@ -100,176 +120,149 @@ def test_real_clips_become_records_of_every_modality(test_data: Path, tmp_path: 
     assert [np.linalg.norm(half) for half in halves] == pytest.approx([1.0, 1.0])
     assert first["text"].shape == (6, 64)
     assert np.array_equal(first["text"][:2], second["text"][:2])  # both say "bin blue"
-    wave = sound(manifest.folder / "bbaf2n.mpg", 0.0, 3.0, Notes())
+    wave = audio_wave(manifest.folder / "bbaf2n.mpg", 0.0, 3.0, Notes())
     assert np.array_equal(first["audio"], log_mel(wave))
 
-    found = contents(tmp_path / "out")
-    assert {name: each.kind for name, each in found.items()} == {
+    found = contents(out)
+    kinds = {name: each.kind for name, each in found.items()}
+    assert kinds == {
         "video": Kind.FRAMES,
         "pooled": Kind.VECTOR,
         "text": Kind.TOKENS,
         "audio": Kind.SPECTROGRAM,
     }
     assert found["pooled"].features == 1024 + 512
-    assert "random weights" in found["video"].told
-    dataset = Dataset.from_arrays(
-        {name: np.stack([first[name], second[name], second[name]]) for name in found},
-        kinds={name: each.kind for name, each in found.items()},
-        split=[0, 1, 2],
-        standardise=False,
-    )
+    assert "random weights" in found["video"].description
+    arrays = {name: np.stack([first[name], second[name], second[name]]) for name in found}
+    dataset = Dataset.from_arrays(arrays, kinds=kinds, split=[0, 1, 2], standardise=False)
     assert dataset.card["audio"].features == 40
 
 
-def test_a_finished_job_has_nothing_left_to_do(tones: Manifest, tmp_path: Path):
-    extract(tones, SOUND, tmp_path / "out", workers=0)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "clips").iterdir()}
-    heard = Heard()
-    assert extract(tones, SOUND, tmp_path / "out", workers=0, listener=heard) == Outcome(3, 0)
-    assert (heard.left, heard.clips) == (0, [])
-    assert before == {
-        path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "clips").iterdir()
-    }
+def test_a_finished_job_has_nothing_left_to_do(tones: Manifest, out: Path):
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (out / "clips").iterdir()}
+
+    extract(tones, out)
+    before = times()
+    outcome, reported = extract(tones, out)
+    assert (outcome, reported.left, reported.clips) == (Outcome(3, 0), 0, [])
+    assert times() == before
 
 
-def test_clips_that_were_added_or_changed_are_extracted_and_no_others(
-    tones: Manifest, tmp_path: Path
-):
+def test_clips_that_were_added_or_changed_are_extracted_and_no_others(tones: Manifest, out: Path):
     a, b, c = tones.clips
-    extract(replace(tones, clips=(a, b)), SOUND, tmp_path / "out", workers=0)
+    extract(replace(tones, clips=(a, b)), out)
     later = replace(tones, clips=(c, replace(b, end=0.25), replace(a, split=2, label=7)))
-    heard = Heard()
-    extract(later, SOUND, tmp_path / "out", workers=0, listener=heard)
-    assert heard.clips == ["c", "b"]
+    assert extract(later, out)[1].clips == ["c", "b"]
     time = (tones.folder / "c.wav").stat().st_mtime_ns + 1_000_000_000
     os.utime(tones.folder / "c.wav", ns=(time, time))  # as if it was replaced by one of its size
-    heard = Heard()
-    extract(later, SOUND, tmp_path / "out", workers=0, listener=heard)
-    assert heard.clips == ["c"]
-    found = list(records(tmp_path / "out"))
-    assert [(each["ids"], len(each["audio"])) for each in found] == [
-        ("c", 51),
-        ("b", 26),
-        ("a", 51),
-    ]
+    assert extract(later, out)[1].clips == ["c"]
+    found = list(records(out))
+    lengths = [(each["ids"], len(each["audio"])) for each in found]
+    assert lengths == [("c", 51), ("b", 26), ("a", 51)]
     assert (found[2]["split"], found[2]["label"]) == (2, 7)
 
 
-def test_another_job_in_the_same_folder_is_refused_with_what_differs(
-    tones: Manifest, tmp_path: Path
-):
-    extract(tones, SOUND, tmp_path / "out", workers=0)
-    other = [Recipe.parse("audio=audio,mode=reference")]
+def test_another_job_in_the_same_folder_is_refused_with_what_differs(tones: Manifest, out: Path):
+    extract(tones, out)
     with pytest.raises(InputError) as error:
-        extract(tones, other, tmp_path / "out", workers=0)
+        extract(tones, out, "audio=audio,mode=reference")
     (_, mode) = error.value.problems
     assert mode.place.endswith("job.json")
     assert mode.message == "modalities.audio.towers[1].mode was 'robust', is 'reference'"
     with pytest.raises(InputError, match=r"modalities\.sound was None, is \{'kind': "):
-        extract(tones, [*SOUND, Recipe.parse("sound=audio")], tmp_path / "out", workers=0)
+        extract(tones, out, AUDIO, "sound=audio")
 
 
 def test_what_cannot_be_decoded_is_listed_and_tried_again_when_asked(
-    tones: Manifest, tmp_path: Path
+    tones: Manifest, tmp_path: Path, out: Path
 ):
-    out = tmp_path / "out"
     (tones.folder / "b.wav").rename(tmp_path / "kept.wav")
     (tones.folder / "b.wav").write_text("hello")
-    late = Clip("late", "c.wav", 5.0, 6.0)
-    long = Clip("long", "c.wav", 0.0, 1e300)
+    late, long = Clip("late", "c.wav", 5.0, 6.0), Clip("long", "c.wav", 0.0, 1e300)
     manifest = replace(tones, clips=(*tones.clips, late, long))
-    heard = Heard()
-    assert extract(manifest, SOUND, out, workers=0, listener=heard) == Outcome(3, 2)
-    assert heard.problems["late"] == "c.wav ends at 0.50 s, before the clip begins at 5.00 s"
-    assert heard.problems["b"].startswith("b.wav cannot be opened: ")
+    outcome, reported = extract(manifest, out)
+    assert outcome == Outcome(3, 2)
+    assert reported.problems["late"] == "c.wav ends at 0.50 s, before the clip begins at 5.00 s"
+    assert reported.problems["b"].startswith("b.wav cannot be opened: ")
     expected = [
-        ["b", "b.wav", "failed", "decoding", heard.problems["b"]],
-        ["late", "c.wav", "failed", "decoding", heard.problems["late"]],
+        ["b", "b.wav", "failed", "decoding", reported.problems["b"]],
+        ["late", "c.wav", "failed", "decoding", reported.problems["late"]],
         ["long", "c.wav", "noted", "decoding", "the file ends at 0.50 s, the clip at 1e+300 s"],
     ]
     assert report(out) == expected
     assert [each["ids"] for each in records(out)] == ["a", "c", "long"]
 
-    heard = Heard()
-    assert extract(manifest, SOUND, out, workers=0, listener=heard) == Outcome(3, 2)
-    assert (heard.left, report(out)) == (0, expected)
+    outcome, reported = extract(manifest, out)
+    assert (outcome, reported.left, report(out)) == (Outcome(3, 2), 0, expected)
     shutil.copy(tmp_path / "kept.wav", tones.folder / "b.wav")
-    heard = Heard()
-    assert extract(manifest, SOUND, out, workers=0, retry=True, listener=heard) == Outcome(4, 1)
-    assert (heard.left, heard.clips, [*heard.problems]) == (2, ["b"], ["late"])
+    outcome, reported = extract(manifest, out, retry=True)
+    assert (outcome, reported.left) == (Outcome(4, 1), 2)
+    assert (reported.clips, [*reported.problems]) == (["b"], ["late"])
     assert [row[0] for row in report(out)] == ["late", "long"]
 
 
-def texts(manifest: Manifest, *said: str) -> Manifest:
-    pairs = zip(manifest.clips, said, strict=True)
-    return replace(manifest, clips=tuple(replace(clip, text=text, split=0) for clip, text in pairs))
-
-
-def test_a_corrected_caption_makes_text_anew_and_leaves_film_and_sound_alone(
-    tones: Manifest, tmp_path: Path
+def test_a_corrected_caption_extracts_text_again_and_nothing_else(
+    tones: Manifest, tmp_path: Path, out: Path
 ):
-    recipes, out = [*SOUND, Recipe.parse("text=text")], tmp_path / "out"
-    extract(texts(tones, "bin blue", "bin red", "set red"), recipes, out, workers=0)
-
-    def sounds() -> dict[str, int]:
+    def audio_files() -> dict[str, int]:
         files = (out / "clips").glob("*.safetensors")
         return {file.name: file.stat().st_mtime_ns for file in files if "-" not in file.name}
 
-    before = sounds()
+    extract(with_texts(tones, "bin blue", "bin red", "set red"), out, AUDIO, TEXT)
+    before = audio_files()
     assert len(before) == 3
-    later = texts(tones, "bin blue", "bin red now", "set red")
-    assert extract(later, recipes, out, workers=0) == Outcome(3, 0)
-    assert sounds() == before
+    later = with_texts(tones, "bin blue", "bin red now", "set red")
+    assert extract(later, out, AUDIO, TEXT)[0] == Outcome(3, 0)
+    assert audio_files() == before
     assert len(list((out / "clips").glob("*-*.safetensors"))) == 3  # those of before are gone
-    extract(later, recipes, tmp_path / "anew", workers=0)
-    assert same(list(records(out)), list(records(tmp_path / "anew")))
+    extract(later, tmp_path / "anew", AUDIO, TEXT)
+    assert same(out, tmp_path / "anew")
 
 
-def test_text_alone_is_seen_by_towers_that_read_and_by_no_others(tones: Manifest, tmp_path: Path):
+def test_text_alone_has_features_of_towers_that_read_and_of_no_others(
+    tones: Manifest, tmp_path: Path, out: Path
+):
     name = Clip("bin blue", "", text="bin blue", label=3)
     gone = Clip("gone", "gone.wav", text="set red", fault="names no file")
-    manifest = replace(texts(tones, "bin", "set", "red"), clips=(*tones.clips, name, gone))
-    both = [*SOUND, Recipe.parse("text=text")]
-    heard = Heard()
-    assert extract(manifest, both, tmp_path / "both", listener=heard) == Outcome(4, 1)
-    assert heard.problems == {"gone": "gone.wav names no file"}
-    found = {each["ids"]: each for each in records(tmp_path / "both")}
+    texts = with_texts(tones, "bin", "set", "red")
+    manifest = replace(texts, clips=(*texts.clips, name, gone))
+    outcome, reported = extract(manifest, out, AUDIO, TEXT)
+    assert outcome == Outcome(4, 1)
+    assert reported.problems == {"gone": "gone.wav names no file"}
+    found = {each["ids"]: each for each in records(out)}
     assert [*found["bin blue"]] == ["ids", "split", "label", "text_raw", "text"]
-    heard = Heard()
-    extract(manifest, SOUND, tmp_path / "one", workers=0, listener=heard)
-    assert heard.problems["bin blue"] == "is text alone, of which no modality is made"
+    _, reported = extract(manifest, tmp_path / "one")
+    assert reported.problems["bin blue"] == "is text alone, of which no modality is made"
 
 
 def test_unknown_words_are_named_and_tried_again_with_other_vectors(
-    tones: Manifest, tmp_path: Path
+    tones: Manifest, tmp_path: Path, out: Path
 ):
-    recipes, out = [Recipe.parse("text=text")], tmp_path / "out"
-    a, b, _ = tones.clips
-    first = replace(a, text="bin blue", split=0), replace(b, text="quite unheard", split=2)
-    heard, manifest = Heard(), replace(tones, clips=first)
-    assert extract(manifest, recipes, out, workers=0, listener=heard) == Outcome(1, 1)
-    assert heard.problems == {"b": "no word of 'quite unheard' has a vector"}
-    extract(manifest, [*recipes, *SOUND], tmp_path / "both", workers=0)
-    assert report(tmp_path / "both") == [
-        ["b", "b.wav", "noted", "text", "no word of 'quite unheard' has a vector"]
-    ]
-    later = replace(first[0], text="bin unheard"), first[1]
-    assert extract(replace(tones, clips=later), recipes, out, workers=0) == Outcome(2, 0)
+    a, b = with_texts(tones, "bin blue", "quite unheard").clips
+    manifest = replace(tones, clips=(a, replace(b, split=2)))
+    outcome, reported = extract(manifest, out, TEXT)
+    unknown = "no word of 'quite unheard' has a vector"
+    assert (outcome, reported.problems) == (Outcome(1, 1), {"b": unknown})
+    extract(manifest, tmp_path / "both", TEXT, AUDIO)
+    assert report(tmp_path / "both") == [["b", "b.wav", "noted", "text", unknown]]
+    later = replace(tones, clips=(replace(a, text="bin unheard"), replace(b, split=2)))
+    assert extract(later, out, TEXT)[0] == Outcome(2, 0)
 
 
-def test_other_vectors_in_a_file_of_the_same_name_are_another_job(tones: Manifest, tmp_path: Path):
-    recipes, out, path = [Recipe.parse("text=text")], tmp_path / "out", tmp_path / "words.txt"
-    manifest = texts(tones, "bin", "blue", "bin")
+def test_other_vectors_in_a_file_of_the_same_name_are_another_job(
+    tones: Manifest, tmp_path: Path, out: Path
+):
+    path, manifest = tmp_path / "words.txt", with_texts(tones, "bin", "blue", "bin")
     path.write_text("bin 1 2\nblue 0 1\n")
-    extract(manifest, recipes, out, vectors=file_vectors(path), workers=0)
-    kept = list(records(out))
+    extract(manifest, out, TEXT, vectors=file_vectors(path))
+    shutil.copytree(out, tmp_path / "before")
     path.write_text("bin 1 3\nblue 0 1\n")
     os.utime(path, ns=(1, 1))
-    with pytest.raises(InputError) as error:
-        extract(manifest, recipes, out, vectors=file_vectors(path), workers=0)
-    assert "vectors was 'words.txt, 2 words, " in str(error.value)
-    assert "choose another --to" in str(error.value)
-    assert same(list(records(out)), kept)
+    problem = r"vectors was 'words\.txt, 2 words, .*choose another --to"
+    with pytest.raises(InputError, match=problem):
+        extract(manifest, out, TEXT, vectors=file_vectors(path))
+    assert same(out, tmp_path / "before")
 
 
 FULL = """
@@ -293,39 +286,35 @@ except InputError as error:
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_full_disk_stops_the_job_in_one_line_and_fails_no_clip(
-    tones: Manifest, tmp_path: Path, workers: str
+    tones: Manifest, out: Path, workers: str
 ):
-    out = tmp_path / "out"
     given = sys.executable, "-c", FULL, tones.folder, out, workers
     ended = subprocess.run(given, capture_output=True, text=True, check=True)
     assert ended.stdout == (
         f"{out}: cannot be written: File too large; "
-        "mend that and extract again: what is finished is kept\n"
+        "correct that and extract again: what is finished is kept\n"
     )
     assert ended.stderr == ""
     assert report(out) == []
     assert list((out / "clips").iterdir()) == []
-    assert extract(tones, SOUND, out, workers=0) == Outcome(3, 0)
+    assert extract(tones, out)[0] == Outcome(3, 0)
 
 
 def test_a_clip_may_lack_a_modality_but_not_all(
-    tmp_path: Path, media_file: Callable[..., Path], tones: Manifest
+    tmp_path: Path, media_file: Callable[..., Path], tones: Manifest, out: Path
 ):
-    film = np.full((25, 64, 64, 3), 100, dtype=np.uint8)
-    media_file(tones.folder / "d.mkv", film)
+    media_file(tones.folder / "d.mkv", np.full((25, 64, 64, 3), 100, dtype=np.uint8))
     manifest = open_manifest(tones.folder)
-    both = [*SOUND, Recipe.parse(f"video={NETWORK}"), Recipe.parse(f"two={NETWORK}+audio/mean")]
-    extract(manifest, both, tmp_path / "both", workers=0)
-    found = {each["ids"]: each for each in records(tmp_path / "both")}
+    extract(manifest, out, AUDIO, f"video={NETWORK}", f"two={NETWORK}+audio/mean")
+    found = {each["ids"]: each for each in records(out)}
     assert "video" not in found["a"] and "audio" not in found["d"]
     assert "two" not in found["a"] and "two" not in found["d"]
     assert found["d"]["video"].shape == (1, 1024)
-    heard = Heard()
-    extract(manifest, SOUND, tmp_path / "one", workers=0, listener=heard)
-    assert heard.problems == {"d": "d.mkv has none of the modalities"}
+    _, reported = extract(manifest, tmp_path / "one")
+    assert reported.problems == {"d": "d.mkv has none of the modalities"}
 
 
-def test_features_that_are_not_finite_are_no_features(tones: Manifest, tmp_path: Path):
+def test_features_that_are_not_finite_are_no_features(tones: Manifest, out: Path):
     class Broken:
         name, features, fingerprint = "broken", 2, "0"
 
@@ -335,12 +324,8 @@ def test_features_that_are_not_finite_are_no_features(tones: Manifest, tmp_path:
         def vector(self, word: str) -> np.ndarray:
             return np.array([1.0, np.nan])
 
-    clips = tuple(replace(clip, text="a word") for clip in tones.clips[:1])
-    heard = Heard()
-    manifest = replace(tones, clips=clips)
-    recipes = [Recipe.parse("text=text")]
-    extract(manifest, recipes, tmp_path / "out", vectors=Broken(), workers=0, listener=heard)
-    assert heard.problems == {"a": "text would hold NaN or infinity"}
+    _, reported = extract(with_texts(tones, "a word"), out, TEXT, vectors=Broken())
+    assert reported.problems == {"a": "text would hold NaN or infinity"}
 
 
 def in_a_fork(work: Callable[[], object]) -> int:
@@ -371,26 +356,26 @@ def die_at_file_event(number: int, folder: Path) -> None:
     sys.addaudithook(hook)
 
 
-def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same(tones: Manifest, tmp_path: Path):
+def test_a_job_that_is_killed_at_any_moment_resumes_to_the_same(
+    tones: Manifest, tmp_path: Path, out: Path
+):
     a, _, c = tones.clips
-    # One clip that there is something to say about, and one that fails.
-    told = replace(tones, clips=(a, replace(c, end=6.0), Clip("late", "c.wav", 5.0, 6.0)))
-    extract(told, SOUND, tmp_path / "whole", workers=0)
-    whole, problems = list(records(tmp_path / "whole")), report(tmp_path / "whole")
-    assert [row[2] for row in problems] == ["noted", "failed"]
-    out, kills = tmp_path / "out", 0
+    # One clip with a note, and one that fails.
+    manifest = replace(tones, clips=(a, replace(c, end=6.0), Clip("late", "c.wav", 5.0, 6.0)))
+    whole, kills = tmp_path / "whole", 0
+    extract(manifest, whole)
+    assert [row[2] for row in report(whole)] == ["noted", "failed"]
 
     def work(number: int) -> None:
         die_at_file_event(number, out)
-        extract(told, SOUND, out, workers=0)
+        extract(manifest, out)
 
     for number in range(1, 100, 3):
         shutil.rmtree(out, ignore_errors=True)
         code = in_a_fork(lambda: work(number))  # noqa: B023 - it is called at once
-        heard = Heard()
-        assert extract(told, SOUND, out, workers=0, listener=heard) == Outcome(2, 1)
-        assert same(list(records(out)), whole)
-        assert report(out) == problems
+        assert extract(manifest, out)[0] == Outcome(2, 1)
+        assert same(out, whole)
+        assert report(out) == report(whole)
         assert len(list((out / "clips").iterdir())) == 4
         if code == 0:
             break
@@ -399,22 +384,22 @@ def test_a_job_that_is_killed_at_any_moment_goes_on_to_the_same(tones: Manifest,
     assert kills > 10
 
 
-SUICIDE = """
+KILLED = """
 import multiprocessing, os, signal, sys
 from multiprocessing import forkserver
 from pathlib import Path
-from continual_mm.preparation.extraction.job import ExtractionListener, extract
+from continual_mm.preparation.extraction.job import ExtractionReporter, extract
 from continual_mm.preparation.extraction.manifest import open_manifest
 from continual_mm.preparation.extraction.towers import Recipe
 
-class Suicidal(ExtractionListener):
+class Killing(ExtractionReporter):
     def finished(self, clip):
         children = [child.pid for child in multiprocessing.active_children()]
         print(*children, forkserver._forkserver._forkserver_pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 source, out = map(Path, sys.argv[1:])
-extract(open_manifest(source), [Recipe.parse("audio=audio")], out, listener=Suicidal())
+extract(open_manifest(source), [Recipe.parse("audio=audio")], out, reporter=Killing())
 """
 
 
@@ -426,11 +411,10 @@ def is_there(process: int) -> bool:
     return True
 
 
-def test_when_who_started_processes_is_killed_they_end_and_nothing_is_lost(
-    tones: Manifest, tmp_path: Path
+def test_processes_end_when_the_one_that_started_them_is_killed_and_nothing_is_lost(
+    tones: Manifest, tmp_path: Path, out: Path
 ):
-    out = tmp_path / "out"
-    given = sys.executable, "-c", SUICIDE, tones.folder, out
+    given = sys.executable, "-c", KILLED, tones.folder, out
     ended = subprocess.run(given, stdout=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL
     left = [int(number) for number in ended.stdout.split()]
@@ -439,59 +423,75 @@ def test_when_who_started_processes_is_killed_they_end_and_nothing_is_lost(
     while any(map(is_there, left)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(map(is_there, left))
-    heard = Heard()
-    assert extract(tones, SOUND, out, workers=0, listener=heard) == Outcome(3, 0)
-    assert 1 <= heard.left < 3  # the process may have had time for its second clip
-    extract(tones, SOUND, tmp_path / "whole", workers=0)
-    assert same(list(records(out)), list(records(tmp_path / "whole")))
+    outcome, reported = extract(tones, out)
+    assert outcome == Outcome(3, 0)
+    assert 1 <= reported.left < 3  # the process may have had time for its second clip
+    extract(tones, tmp_path / "whole")
+    assert same(out, tmp_path / "whole")
+
+
+class Killing(Reported):
+    """Kills all processes when some clips are finished."""
+
+    def __init__(self, *deadly: str) -> None:
+        super().__init__()
+        self.deadly = deadly
+
+    def finished(self, clip: str) -> None:
+        if clip in self.deadly:
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
+        super().finished(clip)
 
 
 def test_processes_give_the_same_bits_and_a_clip_that_ends_two_of_them_fails_alone(
-    tones: Manifest, tmp_path: Path
+    tones: Manifest, tmp_path: Path, out: Path
 ):
-    out = tmp_path / "out"
-
-    class Murderer(Heard):
-        def finished(self, clip: str) -> None:
-            if clip in deadly:
-                for process in multiprocessing.active_children():
-                    process.kill()
-                    process.join()
-            super().finished(clip)
-
-    heard, deadly = Murderer(), {"a", "d"}
     more = replace(tones, clips=(*tones.clips, Clip("d", "c.wav", 0.1, 0.3)))
-    recipes = [*SOUND, Recipe.parse(f"video={NETWORK}")]
-    assert extract(more, recipes, out, workers=1, listener=heard) == Outcome(3, 1)
-    assert heard.clips == ["a", "c", "d"]
-    assert heard.problems == {"b": "its process was killed by SIGKILL, perhaps for lack of memory"}
+    recipes = AUDIO, f"video={NETWORK}"
+    twice, once = Killing("a", "d"), Killing("a")
+    assert extract(more, out, *recipes, workers=1, reported=twice)[0] == Outcome(3, 1)
+    assert twice.clips == ["a", "c", "d"]
+    assert twice.problems == {"b": "its process was killed by SIGKILL, perhaps for lack of memory"}
     assert report(out)[0][2:4] == ["failed", "process"]
-    deadly, again = {"a"}, Murderer()
-    assert extract(more, recipes, tmp_path / "again", listener=again) == Outcome(4, 0)
-    assert (again.clips, again.problems) == (["a", "c", "d", "b"], {})
+    again = tmp_path / "again"
+    assert extract(more, again, *recipes, workers=1, reported=once)[0] == Outcome(4, 0)
+    assert (once.clips, once.problems) == (["a", "c", "d", "b"], {})
     assert multiprocessing.active_children() == []
-    assert extract(more, recipes, out, workers=0, retry=True) == Outcome(4, 0)
-    extract(more, recipes, tmp_path / "here", workers=0)
-    assert same(list(records(out)), list(records(tmp_path / "here")))
+    assert extract(more, out, *recipes, retry=True)[0] == Outcome(4, 0)
+    extract(more, tmp_path / "here", *recipes)
+    assert same(out, tmp_path / "here") and same(again, out)
 
 
-def test_ctrl_c_ends_the_job_with_a_report_and_what_is_finished(tones: Manifest, tmp_path: Path):
-    class Impatient(Heard):
+def test_ctrl_c_ends_the_job_with_a_report_and_what_is_finished(tones: Manifest, out: Path):
+    class Interrupting(Reported):
         def finished(self, clip: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(tones, SOUND, tmp_path / "out", workers=0, listener=Impatient())
-    assert report(tmp_path / "out") == []
-    assert [each["ids"] for each in records(tmp_path / "out")] == ["a"]
-    assert extract(tones, SOUND, tmp_path / "out", workers=0) == Outcome(3, 0)
+        extract(tones, out, reported=Interrupting())
+    assert report(out) == []
+    assert [each["ids"] for each in records(out)] == ["a"]
+    assert extract(tones, out)[0] == Outcome(3, 0)
 
 
-def test_a_folder_of_something_else_has_no_records(tmp_path: Path, tones: Manifest):
+def test_a_folder_without_a_job_or_with_a_damaged_file_has_no_records(
+    tmp_path: Path, tones: Manifest, out: Path
+):
     with pytest.raises(InputError, match="is no folder that an extraction wrote"):
         next(records(tmp_path))
-    extract(tones, SOUND, tmp_path / "out", workers=0)
-    broken = next((tmp_path / "out" / "clips").iterdir())
+    extract(tones, out)
+    broken = next((out / "clips").iterdir())
     broken.write_bytes(broken.read_bytes()[:50])
     with pytest.raises(InputError, match=r"cannot be read: .*; remove the file and extract again"):
-        list(records(tmp_path / "out"))
+        list(records(out))
+
+
+def test_a_job_imports_neither_av_nor_torch_before_it_has_work():
+    code = (
+        "import sys, continual_mm.preparation.extraction.job, "
+        "continual_mm.preparation.extraction.records\n"
+        "sys.exit(', '.join({'av', 'torch'} & sys.modules.keys()) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.signal.windows import hamming
 
-from continual_mm.preparation.extraction.media import Notes, sound
+from continual_mm.preparation.extraction.media import Notes, audio_wave
 from continual_mm.preparation.extraction.spectrogram_tower import FLOOR, LogMelTower, log_mel
 
 
@@ -87,7 +87,7 @@ def test_librosa_called_as_by_the_published_script_gives_the_same(name: str):
 
 
 def test_the_published_recipe_is_followed_on_speech(test_data: Path):
-    wave = sound(test_data / "grid_raw60" / "bbaf2n.mpg", 0.0, 2.9, Notes())
+    wave = audio_wave(test_data / "grid_raw60" / "bbaf2n.mpg", 0.0, 2.9, Notes())
     difference = np.abs(log_mel(wave, "reference") - reference(wave))
     assert difference.max() < 0.1
 
@@ -139,7 +139,7 @@ def test_the_tower_gives_what_its_mode_says():
     wave = noise(0.3).astype(np.float32)
     for mode in ("robust", "reference"):
         tower = LogMelTower(mode=mode)
-        assert np.array_equal(tower.describe(wave), log_mel(wave, mode))
-        assert tower.describe(wave).shape[1] == tower.features
+        assert np.array_equal(tower.encode(wave), log_mel(wave, mode))
+        assert tower.encode(wave).shape[1] == tower.features
     with pytest.raises(ValueError, match="no mode 'loud'"):
         LogMelTower(mode="loud")

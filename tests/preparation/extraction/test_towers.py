@@ -16,11 +16,15 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from continual_mm.preparation.extraction.clip_towers import ImageTower, SentenceTower
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
-from continual_mm.preparation.extraction.media import Notes, Pictures, film
-from continual_mm.preparation.extraction.networks import load_network
-from continual_mm.preparation.extraction.torchvision_towers import FrameTower, MotionTower
+from continual_mm.preparation.extraction.media import Notes, video_frames
+from continual_mm.preparation.extraction.torchvision_towers import (
+    FrameTower,
+    MotionTower,
+    load_network,
+)
 from continual_mm.preparation.extraction.towers import (
     TOWERS,
+    FrameSampling,
     Recipe,
     TowerChoice,
     build,
@@ -68,7 +72,7 @@ def test_pictures_are_described_as_torchvision_does_before_it_decides(
     with torch.no_grad():
         expected = pooled(prepare(torch.from_numpy(some).permute(0, 3, 1, 2)))["features"]
     assert tower.features == 512
-    assert np.allclose(tower.describe(some), expected.numpy(), atol=1e-5)
+    assert np.allclose(tower.encode(some), expected.numpy(), atol=1e-5)
 
 
 def test_film_is_described_as_torchvision_does_before_it_decides(tmp_path: Path):
@@ -85,7 +89,7 @@ def test_film_is_described_as_torchvision_does_before_it_decides(tmp_path: Path)
     pooled = create_feature_extractor(module, {"flatten": "features"})
     with torch.no_grad():
         expected = pooled(prepare(windows))["features"]
-    found = tower.describe(some)
+    found = tower.encode(some)
     assert found.shape == (2, tower.features)
     assert np.allclose(found, expected.numpy(), atol=1e-5)
 
@@ -101,7 +105,8 @@ def test_film_is_described_as_torchvision_does_before_it_decides(tmp_path: Path)
     ],
 )
 def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name, features):
-    assert load_network(family, name, "random", "cpu").features == features
+    loaded, _ = load_network(family, name, "random", "cpu")
+    assert loaded.network.features == features
 
 
 @pytest.mark.parametrize(
@@ -114,9 +119,9 @@ def test_a_real_film_reaches_a_network_as_its_preset_would_give_it(
     preset = getattr(owner, f"{family}_Weights").DEFAULT.transforms()
     made = tower(network=family.lower(), weights="random", rate=2)
     path = test_data / "grid_raw60" / "bbaf2n.mpg"
-    both = [made.wanted, Pictures(rate=2)]
+    both = [made.sampling, FrameSampling(rate=2)]
     seen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for index, picture in film(path, 0.0, 2.0, both, Notes()):
+    for index, picture in video_frames(path, 0.0, 2.0, both, Notes()):
         seen[index].append(picture)
     small, large = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2) for each in seen)
     assert len(small) == len(large) == 4
@@ -124,17 +129,17 @@ def test_a_real_film_reaches_a_network_as_its_preset_would_give_it(
 
 
 def test_decoding_gives_the_size_that_preprocessing_begins_with():
-    assert FrameTower(network="resnet18", weights="random").wanted.side == 256
-    assert MotionTower(network="mc3_18", weights="random").wanted.side == (128, 171)
+    assert FrameTower(network="resnet18", weights="random").sampling.side == 256
+    assert MotionTower(network="mc3_18", weights="random").sampling.side == (128, 171)
     tower = FrameTower(network="squeezenet1_1", weights="random", side=64)
-    assert tower.describe(pictures(1, *tower.wanted.size(100, 150))).shape == (1, 512)
+    assert tower.encode(pictures(1, *tower.sampling.size(100, 150))).shape == (1, 512)
 
 
 def test_random_weights_are_named_so_and_the_same_everywhere():
     first, second = (FrameTower(network="squeezenet1_1", weights="random", side=64) for _ in "ab")
-    assert "random weights" in first.told
+    assert "random weights" in first.description
     assert first.settings["weights"] == "random"
-    assert np.array_equal(first.describe(pictures(2)), second.describe(pictures(2)))
+    assert np.array_equal(first.encode(pictures(2)), second.encode(pictures(2)))
 
 
 def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Path]):
@@ -152,7 +157,7 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
         FrameTower(network="resnet18", weights=str(each), side=32)
         for each in (path, tmp_path / "parallel.pth")
     )
-    assert np.array_equal(one.describe(pictures(1)), other.describe(pictures(1)))
+    assert np.array_equal(one.encode(pictures(1)), other.encode(pictures(1)))
     with pytest.raises(InputError) as error:
         FrameTower(network="alexnet", weights=str(path))
     assert str(error.value).endswith("and 117 more; name the network it was saved of")
@@ -162,7 +167,7 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("open_clip_audio:HTSAT", "open_clip has no network for sound; clap_audio uses"),
+        ("open_clip_audio:HTSAT", "open_clip has no network for audio; clap_audio uses"),
         ("film", "tower 'film': there is none; did you mean 'frames'|the towers are"),
         ("frames:resnet18b@random", "torchvision has none; did you mean 'resnet18'"),
         ("frames:resnet18@IMAGENET1K_V3", "no weights 'IMAGENET1K_V3'; did you mean"),
@@ -175,7 +180,7 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
         ("frames:squeezenet1_1@random,rate=inf", "rate inf is not above 0"),
         ("frames:squeezenet1_1@random,rate=nan", "rate nan is not above 0"),
         ("frames:squeezenet1_1@random,count=1.5", "count 1.5 is not at least 1"),
-        ("frames:squeezenet1_1@random,side=0", "side 0 is not at least 1 pixel"),
+        ("frames:squeezenet1_1@random,side=0", "side 0 is not at least 1"),
         ("motion:mc3_18@random,window=2.5", "window 2.5 is not at least 1"),
         ("text,mode=loud", "no mode 'loud'"),
         ("audio,mode=loud", "no mode 'loud'"),
@@ -191,7 +196,7 @@ def test_a_wrong_choice_is_refused_with_a_remedy(text: str, problem: str):
 
 def test_a_device_that_is_not_there_is_refused():
     for device in ("gpu", "cuda:7"):
-        with pytest.raises(InputError, match="mend its options, or the device"):
+        with pytest.raises(InputError, match="correct its options, or the device"):
             build(TowerChoice.parse("frames:squeezenet1_1@random"), TABLE, device)
 
 
@@ -200,11 +205,11 @@ def test_features_do_not_depend_on_how_many_threads_torch_has():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        several = tower.describe(some)
+        several = tower.encode(some)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert np.array_equal(several, tower.describe(some))
+    assert np.array_equal(several, tower.encode(some))
 
 
 @pytest.mark.parametrize("tower", ["frames:squeezenet1_1@DEFAULT", "open_clip_image:RN50@openai"])
@@ -229,12 +234,12 @@ def test_sizes_that_a_network_cannot_take_are_found_before_the_work():
 
 def test_known_words_become_vectors_in_their_order():
     text = "set the bin, Blue bin"
-    assert np.array_equal(WordTower(TABLE, mode="reference").describe(text), np.ones((3, 2)))
+    assert np.array_equal(WordTower(TABLE, mode="reference").encode(text), np.ones((3, 2)))
     # The lower case of an unknown word will do, unless it is to be as published.
     expected = [[1, 1], [1, 1], [0, 0], [1, 1]]
-    assert np.array_equal(WordTower(TABLE).describe(text), expected)
-    assert np.array_equal(WordTower(TABLE, max_words=1).describe("the blue bin"), np.zeros((1, 2)))
-    assert WordTower(TABLE).describe("nothing known") is None
+    assert np.array_equal(WordTower(TABLE).encode(text), expected)
+    assert np.array_equal(WordTower(TABLE, max_words=1).encode("the blue bin"), np.zeros((1, 2)))
+    assert WordTower(TABLE).encode("nothing known") is None
 
 
 def test_only_words_that_occur_are_taken_along():
@@ -285,9 +290,9 @@ def test_pictures_and_text_go_through_open_clip(tiny: str, tmp_path: Path):
         images = model.encode_image((cut - mean) / std, normalize=True)
         sentence = model.encode_text(open_clip.get_tokenizer(tiny)(["set red"]), normalize=True)
     tower = ImageTower(network=tiny, weights=weights)
-    assert tower.wanted.side == 32
-    assert np.allclose(tower.describe(some), images, atol=1e-6)
-    assert np.allclose(SentenceTower(network=tiny, weights=weights).describe("set red"), sentence)
+    assert tower.sampling.side == 32
+    assert np.allclose(tower.encode(some), images, atol=1e-6)
+    assert np.allclose(SentenceTower(network=tiny, weights=weights).encode("set red"), sentence)
     assert tower.features == 8
 
 
@@ -309,7 +314,7 @@ def test_both_towers_of_a_clip_share_one_network(tiny: str):
     image = ImageTower(network=tiny, weights="random")
     text = SentenceTower(network=tiny, weights="random")
     assert image._model is text._model
-    assert "random weights" in text.told
+    assert "random weights" in text.description
 
 
 def test_recipes_are_checked_together():
@@ -317,7 +322,7 @@ def test_recipes_are_checked_together():
     with pytest.raises(InputError) as error:
         check_recipes(recipes)
     assert [problem.message for problem in error.value.problems] == [
-        "has several towers, which look at different moments",
+        "has several towers, whose steps are at different times",
         "is no name for a modality",
         "is made more than once",
     ]
@@ -339,4 +344,6 @@ def test_what_is_no_recipe_is_refused(text: str):
 
 def test_the_list_of_towers_knows_which_of_them_read():
     for name, known in TOWERS.items():
-        assert known.reads == (resolve_name(known.path).signal == "text"), name
+        assert known.reads == (
+            resolve_name(f"continual_mm.preparation.extraction.{known.path}").signal == "text"
+        ), name
