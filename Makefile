@@ -11,7 +11,16 @@ BIN := $(VENV)/bin
 # A process for each core, and in it one thread: small tensors gain nothing by more.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8
 INSTALLED := $(VENV)/.installed
-UV := $(shell command -v uv 2>/dev/null)
+LOG := $(VENV)/install.log
+ifneq ($(shell command -v uv 2>/dev/null),)
+INSTALLER := uv
+MAKE_VENV := uv venv --quiet --seed --python $(PYTHON) $(VENV)
+INSTALL := uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt
+else
+INSTALLER := pip
+MAKE_VENV := $(PYTHON) -m venv $(VENV)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+endif
 
 .PHONY: help demo test check fix bench board wheel pins clean
 
@@ -57,17 +66,17 @@ clean:  ## remove what can be made again; runs/ stays
 	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Every step says what it is; what pip or uv prints goes into LOG, shown in part where it fails.
 # --seed puts pip into an environment that uv made; `make wheel` uses it.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "continual-mm needs Python 3.11 or newer, but '$(PYTHON) --version' says:" \
 	    "$$($(PYTHON) --version 2>&1 | head -n 1); try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 	    exit 1; }
-ifneq ($(UV),)
-	test -x $(BIN)/python || { rm -rf $(VENV); uv venv --quiet --seed --python $(PYTHON) $(VENV); }
-	uv pip install --compile-bytecode --python $(BIN)/python --constraints constraints.txt $(PACKAGE)
-else
-	test -x $(BIN)/python || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(PACKAGE)
-endif
+	@test -x $(BIN)/python || { echo "1/2 making the environment $(VENV) ..."; \
+	    rm -rf $(VENV); $(MAKE_VENV); }
+	@echo "2/2 installing torch and the rest with $(INSTALLER): minutes, some gigabytes" \
+	    "(log: $(LOG)) ..."
+	@$(INSTALL) $(PACKAGE) > $(LOG) 2>&1 || \
+	    { tail -n 20 $(LOG) >&2; echo "installing failed; all of it is in $(LOG)" >&2; exit 1; }
 	@touch $@

@@ -64,7 +64,7 @@ class RunProgress(Reporter):
     def __init__(self, runs: int, console: Console = err) -> None:
         self._runs = runs
         self._console = console
-        self._prepared = False
+        self._loaded: set[str] = set()
         self._names: dict[str, str] = {}
         self._bars = bars(console)
         self._all: TaskID | None = None
@@ -78,13 +78,11 @@ class RunProgress(Reporter):
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def prepares(self, processes: int) -> None:
-        """Say once that it takes a while, and why."""
-        if self._prepared:
-            return
-        self._prepared = True
-        where = f"; up to {processes} runs at the same time" if processes else ""
-        self._console.print(f"loading torch and the data ...{where}", style="dim")
+    def loads(self, what: str) -> None:
+        """Say what takes the seconds before the first step, each thing once."""
+        if what not in self._loaded:
+            self._loaded.add(what)
+            self._console.print(f"loading {what} ...", style="dim")
 
     def run_reporter(self, run: str) -> RunReporter:
         """A bar for a run, once it begins."""

@@ -164,8 +164,10 @@ def _in_turn(tasks: Iterator[Task], threads: int | None, reporter: Reporter) -> 
     trainer = None
     for task in tasks:
         if trainer is None:
-            reporter.prepares(0)
-            trainer = import_module(WORKER).Trainer(threads)
+            reporter.loads("torch")
+            import_module("torch")
+            reporter.loads("Avalanche")
+            trainer = import_module(WORKER).Trainer(threads, reporter.loads)
         yield trainer.train(task, reporter.run_reporter(str(task)))
 
 
@@ -178,7 +180,7 @@ def _at_once(
         task = next(tasks, None)
         if task is not None:
             if not run_reporters:
-                reporter.prepares(jobs)
+                reporter.loads(f"torch and the data, in up to {jobs} processes")
             run_reporters[task.folder] = reporter.run_reporter(str(task))
         return task
 

@@ -57,8 +57,8 @@ class RunReporter:
 class Reporter:
     """Callbacks of many runs, possibly several at once; by default they do nothing."""
 
-    def prepares(self, processes: int) -> None:
-        """Torch and the data are about to be loaded, by other processes or, if 0, by this one."""
+    def loads(self, what: str) -> None:
+        """Something is about to be loaded that may take seconds."""
 
     def run_reporter(self, run: str) -> RunReporter:
         """The callbacks of a run that starts now; called once for each run."""

@@ -32,9 +32,13 @@ class Trainer:
 
     Args:
         threads: CPU threads that torch may use for each; as many as it likes, if None.
+        loads: Called with the name of a dataset that is about to be loaded.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(
+        self, threads: int | None = None, loads: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._loads = loads
         self._threads = threads
         self._datasets: dict[_Key, Dataset] = {}
         self._scored: dict[tuple[_Key, tuple[Protocol, ...]], Scored] = {}
@@ -64,6 +68,7 @@ class Trainer:
         """What is trained on, and what protocols score."""
         key = scenario.dataset, scenario.folder, scenario.standardise
         if key not in self._datasets:
+            self._loads(f"dataset {scenario.dataset}")
             self._datasets[key] = datasets.load(
                 scenario.dataset, folder=Path(scenario.folder), standardise=scenario.standardise
             )

@@ -13,7 +13,8 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with RunProgress(4) as progress:
-        progress.prepares(0)
+        for what in ("torch", "dataset digits", "torch"):
+            progress.loads(what)
         naive = progress.run_reporter("runs/a/naive/seed-0")
         naive.begins("runs/a/naive/seed-0", stages=2, steps=20)
         naive.steps(10)
@@ -33,7 +34,8 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.splitlines() == [
-        "loading torch and the data ...",
+        "loading torch ...",
+        "loading dataset digits ...",
         "[1/4] runs/a/naive/seed-0 stage 1: R@1 no pair yet",
         "[2/4] runs/a/replay/seed-0: goes on after step 5 of stage 2",
         "[1/4] runs/a/naive/seed-0 stage 2: R@1 audio-video 12.5  text-video 100.0",

@@ -37,15 +37,15 @@ class Heard(Reporter):
     """Writes down what it hears; may do something when the first run begins."""
 
     def __init__(self, at_first: Callable[[], None] = lambda: None) -> None:
-        self.prepared: list[int] = []
+        self.loaded: list[str] = []
         self.skipped: list[str] = []
         self.failed: dict[str, str] = {}
         self.runs: dict[str, HeardRun] = {}
         self.processes: set[int | None] = set()
         self.at_first = at_first
 
-    def prepares(self, processes: int) -> None:
-        self.prepared.append(processes)
+    def loads(self, what: str) -> None:
+        self.loaded.append(what)
 
     def run_reporter(self, run: str) -> RunReporter:
         self.runs[run] = HeardRun(self)
@@ -143,7 +143,8 @@ def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack: Path, tmp_path: P
     assert len(scores(turn)) == 4
     assert scores(turn) == scores(once)
     assert len({*scores(turn).values()}) == 4
-    assert (alone.prepared, many.prepared) == ([0], [2])
+    assert alone.loaded[:2] == ["torch", "Avalanche"]
+    assert many.loaded == ["torch and the data, in up to 2 processes"]
     assert (len(alone.processes), len(many.processes)) == (0, 2)
     for run, heard in many.runs.items():
         begins = f"begins {run} 2 12"
@@ -229,7 +230,7 @@ def test_finished_runs_are_skipped_without_a_process(pack: Path, tmp_path: Path)
         (outcome,) = run_many([task], jobs=jobs, reporter=heard)
         assert outcome.skipped
     assert heard.skipped == [str(task)] * 2
-    assert (heard.prepared, heard.runs) == ([], {})
+    assert (heard.loaded, heard.runs) == ([], {})
     assert scores(tmp_path) == before
 
 
@@ -245,7 +246,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(
     twice, other = map(str, caught.value.problems)
     assert "replay/seed-0: two of the runs would go into this folder" in twice
     assert "scenario.training.steps was 6, is 7" in other
-    assert not heard.prepared
+    assert not heard.loaded
     assert not (out / "small" / "replay").exists()
 
 
