@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from warnings import warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class InputError(ValueError):
             (problems,) if isinstance(problems, Problem) else tuple(problems)
         )
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @property
+    def complaints(self) -> tuple[Problem, ...]:
+        """The old name of ``problems``."""
+        warn("InputError.complaints is now problems", DeprecationWarning, stacklevel=2)
+        return self.problems
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[tuple[Problem, ...]]]:
         """For other processes; as any other error it would be made again from its message."""
