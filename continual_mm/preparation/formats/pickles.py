@@ -63,7 +63,7 @@ def _load(path: Path, file: IO[bytes]) -> object:
     start = file.read(len(_LEGACY))
     if not start:
         raise _FaultError("is empty", "copy or write it again")
-    if not path.is_file():
+    if not path.is_file():  # such as a pipe, which cannot be mapped
         raise _FaultError("is no file on a disk", "copy it to one")
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
@@ -165,7 +165,7 @@ class _Unpickler(pickle._Unpickler):
             raise _FaultError(f"names {name}, which is not opened: it could run anything", remedy)
         return _Name(text)
 
-    def persistent_load(self, pid: object) -> "_Storage":
+    def persistent_load(self, pid: object) -> Tensor:
         if self._storages is None:
             raise _FaultError("asks for an object that is kept elsewhere")
         return self._storages.get(pid)
@@ -408,14 +408,6 @@ def _filled(
     return np.ndarray(shape, dtype, data, order=order)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Storage:
-    """What tensors are views of: values, and the same memory as bytes."""
-
-    values: Tensor
-    memory: bytearray
-
-
 class _Storages:
     """The values of tensors, which lie beside their pickle.
 
@@ -429,30 +421,30 @@ class _Storages:
 
     def __init__(self, size: int, read: Callable[[str, int], bytearray]) -> None:
         self._left, self._read = size, read
-        self.made: dict[str, _Storage] = {}
+        self.memory: dict[str, bytearray] = {}
+        self.values: dict[str, Tensor] = {}
 
-    def get(self, claim: object) -> _Storage:
-        """The storage that a pickle asks for."""
+    def get(self, claim: object) -> Tensor:
+        """The values, (count,), that a pickle describes."""
         match claim:
             case ("storage", _Name(text=kind), str(key), str(), int(count), *_) if count >= 0:
                 dtype = _STORAGES[kind]
-                if key not in self.made:
-                    self.made[key] = self._make(key, dtype, count)
-                storage = self.made[key]
-                if storage.values.dtype == dtype and len(storage.values) == count:
-                    return storage
+                if key not in self.values:
+                    self._make(key, dtype, count * dtype.itemsize)
+                values = self.values[key]
+                if values.dtype == dtype and len(values) == count:
+                    return values
         raise _FaultError("has a tensor whose values are not described as torch does it")
 
-    def _make(self, key: str, dtype: torch.dtype, count: int) -> _Storage:
-        size = count * dtype.itemsize
+    def _make(self, key: str, dtype: torch.dtype, size: int) -> None:
         self._left -= size
         if self._left < 0:
             raise _FaultError("claims to hold more than its size")
-        memory = self._read(key, size)
+        memory = self.memory[key] = self._read(key, size)
         if len(memory) != size:
             raise _FaultError(_OTHER_SIZE)
-        values = torch.frombuffer(memory, dtype=dtype) if memory else torch.empty(0, dtype=dtype)
-        return _Storage(values, memory)
+        empty = torch.empty(0, dtype=dtype)
+        self.values[key] = torch.frombuffer(memory, dtype=dtype) if memory else empty
 
 
 _OTHER_SIZE = "has a tensor of another size than its values"
@@ -490,13 +482,12 @@ def _load_legacy(
     storages = _Storages(len(data), lambda _, size: bytearray(size))
     found = _Unpickler(stream, storages, names).load()
     keys = _Unpickler(stream, names={}).load()
-    if not isinstance(keys, list) or set(keys) != set(storages.made):
+    if not isinstance(keys, list) or set(keys) != set(storages.memory):
         raise _FaultError("has tensors without values")
     for key in keys:
-        storage = storages.made[key]
-        if struct.unpack("<q", stream.read(8)) != (len(storage.values),):
+        if struct.unpack("<q", stream.read(8)) != (len(storages.values[key]),):
             raise _FaultError(_OTHER_SIZE)
-        storage.memory[:] = stream.read(len(storage.memory))
+        storages.memory[key][:] = stream.read(len(storages.memory[key]))
     return found
 
 
@@ -504,17 +495,17 @@ def _torch(reader: _Unpickler, call: _Call) -> object:
     match call:
         case ("_load_from_bytes", bytes(data)) if data.startswith(_LEGACY):
             reader.charge(len(data))
-            storage = _load_legacy(data, dict.fromkeys(_STORAGES))
-            return storage if isinstance(storage, _Storage) else NotImplemented
+            values = _load_legacy(data, dict.fromkeys(_STORAGES))
+            return values if isinstance(values, Tensor) else NotImplemented
         case (
             "_rebuild_tensor" | "_rebuild_tensor_v2",
-            _Storage() as storage,
+            Tensor(ndim=1) as values,
             int(offset),
             tuple(shape),
             tuple(strides),
             *_,
         ):
-            return _tensor(storage.values, offset, _sizes(shape), _sizes(strides))
+            return _tensor(values, offset, _sizes(shape), _sizes(strides))
         case ("_rebuild_parameter", Tensor() as tensor, *_):
             return tensor
         case ("Size", tuple(shape)):

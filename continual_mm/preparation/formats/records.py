@@ -28,7 +28,7 @@ DType = Literal["float16", "float32"]
 KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
 """The kinds of signal in published clips."""
 
-_LOOKED_AT = 1000
+_HELD = 1000
 """Records after which a modality that none had counts as missing in all."""
 
 _COMPARED = 100
@@ -61,7 +61,7 @@ def layout_of(
     Feature sizes are those that are most frequent among the first records.
 
     Args:
-        records: Any number; the first are held while they are looked at, up to a thousand.
+        records: Any number; up to a thousand are held in memory at first.
         kinds: By modality.
         source: What to call them in problems.
         filled: Modality -> time that its items are filled up to in reference mode.
@@ -70,14 +70,14 @@ def layout_of(
         InputError: If there is no record, or none of the first thousand has any modality.
     """
     given = iter(records)
-    looked: list[Record] = []
+    first: list[Record] = []
     shapes: dict[str, Counter[tuple[int, ...]]] = {name: Counter() for name in kinds}
     for record in given:
-        looked.append(record)
+        first.append(record)
         for name, kind in kinds.items():
             if isinstance(values := record.get(name), np.ndarray):
                 shapes[name][values.shape[kind.has_length :]] += 1
-        if len(looked) >= (_COMPARED if all(shapes.values()) else _LOOKED_AT):
+        if len(first) >= (_COMPARED if all(shapes.values()) else _HELD):
             break
     found: dict[str, Modality] = {}
     for name, counts in shapes.items():
@@ -85,13 +85,13 @@ def layout_of(
             time = (filled.get(name, 1),) if kinds[name].has_length else ()
             found[name] = Modality(name, kinds[name], (*time, *shape))
     if not found:
-        problem = "has no clip with any modality" if looked else "has no clip that can be read"
+        problem = "has no clip with any modality" if first else "has no clip that can be read"
         raise InputError(Problem(source, problem, "see what was left out, and why"))
     layout = tuple(found[name] for name in kinds if name in found)
     unknown = kinds.keys() - found.keys()
     kept = (
         {key: value for key, value in record.items() if key not in unknown}
-        for record in chain(looked, given)
+        for record in chain(first, given)
     )
     return layout, kept
 
@@ -119,21 +119,13 @@ def write(
     Raises:
         InputError: If the target is there, and with everything that is wrong with records.
     """
-    if target.suffix != ".npz":
-        write_store(
-            records,
-            target,
-            layout=layout,
-            dtype=dtype,
-            left_out=left_out,
-            provenance=provenance,
-        )
-        return
-    if target.exists():
+    pack = target.suffix == ".npz"
+    if pack and target.exists():
         remedy = "remove it, or choose another name"
         raise InputError(Problem(str(target), "is there already", remedy))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_pack_from(
+    write_all: Callable[..., object] = write_pack_from if pack else write_store
+    write_all(
         records, target, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
     )
 

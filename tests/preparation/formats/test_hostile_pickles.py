@@ -282,7 +282,7 @@ def test_naming_a_module_does_not_import_it(
     assert "was_imported" not in sys.modules
 
 
-def test_a_name_is_told_without_what_steers_a_terminal(forge: Any, refusal: Refusal) -> None:
+def test_a_name_is_shown_without_what_steers_a_terminal(forge: Any, refusal: Refusal) -> None:
     message = refusal(forge(forge.Named("mine\x1b[2J." + "x" * 10_000)))
     assert "mine\\x1b[2J.xxx" in message
     assert message.isprintable()
@@ -297,7 +297,7 @@ def test_persistent_ids_and_outside_buffers_are_refused(refusal: Refusal) -> Non
     assert "outside of the file" in refusal(b"\x80\x05C\x01a\x98.")
 
 
-def test_python_knows_no_instruction_that_was_not_looked_at() -> None:
+def test_python_has_no_instruction_that_was_not_reviewed() -> None:
     assert pickle.HIGHEST_PROTOCOL == 5
     assert len(pickletools.opcodes) == 68
 
@@ -667,7 +667,7 @@ def test_a_zip_leads_to_no_file_outside(refusal: Refusal, tmp_path: Path) -> Non
         assert "KeyError" in refusal(data)
 
 
-def test_other_zips_are_told_from_those_of_torch(refusal: Refusal) -> None:
+def test_other_zips_are_refused_as_such(refusal: Refusal) -> None:
     assert "did not write" in refusal(zip_of(("a.npy", b"")))
     assert "did not write" in refusal(zip_of(("a/data.pkl", b"N."), ("b/data.pkl", b"N.")))
     assert "big-endian" in refusal(zip_of(("a/data.pkl", b"N."), ("a/byteorder", b"big")))

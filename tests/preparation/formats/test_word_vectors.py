@@ -225,8 +225,8 @@ def test_a_table_that_was_converted_before_is_still_opened(tmp_path: Path) -> No
     path.write_bytes(b"x")
     status = path.stat()
     origin = {"form": 2, "bytes": 1, "changed": status.st_mtime_ns}
-    told = {"origin": origin, "fingerprint": "f" * 32, "words": WORDS}
-    (tmp_path / "vectors.bin.vectors.json").write_text(json.dumps(told, ensure_ascii=False))
+    content = {"origin": origin, "fingerprint": "f" * 32, "words": WORDS}
+    (tmp_path / "vectors.bin.vectors.json").write_text(json.dumps(content, ensure_ascii=False))
     np.save(tmp_path / "vectors.bin.vectors.npy", VALUES)
     vectors = open_vectors(path)
     assert (list(vectors.rows), vectors.fingerprint) == (WORDS, "f" * 32)
@@ -308,7 +308,7 @@ TRAIN = (
 
 
 def test_training_gives_the_same_vectors_in_every_process() -> None:
-    said = [
+    printed = [
         subprocess.run(
             [sys.executable, "-c", TRAIN],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -318,9 +318,9 @@ def test_training_gives_the_same_vectors_in_every_process() -> None:
         ).stdout
         for seed in ("1", "2")
     ]
-    assert said[0] == said[1]
-    assert "'salt'" in said[0]
-    assert "'stir'" in said[0]
+    assert printed[0] == printed[1]
+    assert "'salt'" in printed[0]
+    assert "'stir'" in printed[0]
 
 
 def test_another_seed_gives_other_vectors_and_no_words_none() -> None:
