@@ -1,11 +1,11 @@
-"""A manifest of clips: read, checked as a whole, and every mistake in it told at once."""
+"""Manifests of clips, read and checked as a whole: all mistakes are reported at once."""
 
 import csv
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -218,30 +218,25 @@ def read_rows(path: Path) -> list[Row]:
         problem = f"is no manifest: it ends with {path.suffix!r}"
         remedy = f"the endings are {', '.join(_READERS)}; a folder of media files needs none"
         raise InputError(Problem(str(path), problem, remedy))
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+        raise InputError(Problem(str(path), problem)) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} in line {line}"
+        raise InputError(Problem(str(path), problem, "save it as UTF-8")) from error
     rows = [
         Row(number, {name: v for name, v in values.items() if v is not None and v != ""})
-        for number, values in reader(_file_text(path), str(path))
+        for number, values in reader(text, str(path))
     ]
     if not rows:
         raise InputError(Problem(str(path), "lists no clip", "give one row for each clip"))
     return rows
 
 
-def _file_text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem)) from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        problem = f"is not UTF-8: byte 0x{raw[error.start]:02x} in line {line}"
-        raise InputError(Problem(str(path), problem, "save it as UTF-8")) from error
-
-
-def _table(text: str, source: str, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _table(text: str, source: str, *, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         lines.fieldnames = header = [name.strip() for name in lines.fieldnames or ()]
@@ -267,41 +262,36 @@ def _check_header(header: Sequence[str], source: str, delimiter: str) -> None:
         raise InputError(Problem(source, problem, "name every column once"))
 
 
-def _list(text: str, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    entries = _parsed(text, source, "")
-    if not isinstance(entries, list):
-        remedy = "a manifest is a list of objects, one for each clip"
-        raise InputError(Problem(source, "holds no list", remedy))
-    for number, entry in enumerate(entries, 1):
-        yield number, _object(entry, source, f"entry {number}")
+def _objects(text: str, source: str, *, by_line: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    if by_line:
+        lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
+        entries = ((n, _parsed(line, f"{source}, line {n}")) for n, line in lines)
+    else:
+        parsed = _parsed(text, source)
+        if not isinstance(parsed, list):
+            remedy = "a manifest is a list of objects, one for each clip"
+            raise InputError(Problem(source, "holds no list", remedy))
+        entries = ((n, entry) for n, entry in enumerate(parsed, 1))
+    for number, entry in entries:
+        if not isinstance(entry, dict):
+            place = f"{source}, {'line' if by_line else 'entry'} {number}"
+            problem = f"is {type(entry).__name__}, not an object with the columns of a clip"
+            raise InputError(Problem(place, problem))
+        yield number, entry
 
 
-def _lines(text: str, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"line {number}"
-            yield number, _object(_parsed(line, source, f"{where} "), source, where)
-
-
-def _parsed(text: str, source: str, where: str) -> Any:
+def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(Problem(source, f"{where}is no JSON: {error}")) from error
-
-
-def _object(entry: Any, source: str, where: str) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        problem = f"{where} is {type(entry).__name__}, not an object with the columns of a clip"
-        raise InputError(Problem(source, problem))
-    return entry
+        raise InputError(Problem(place, f"is no JSON: {error}")) from error
 
 
 _READERS: Mapping[str, Callable[[str, str], Iterator[tuple[int, dict[str, Any]]]]] = {
-    ".csv": lambda text, source: _table(text, source, ","),
-    ".tsv": lambda text, source: _table(text, source, "\t"),
-    ".json": _list,
-    ".jsonl": _lines,
+    ".csv": partial(_table, delimiter=","),
+    ".tsv": partial(_table, delimiter="\t"),
+    ".json": partial(_objects, by_line=False),
+    ".jsonl": partial(_objects, by_line=True),
 }
 
 
@@ -329,29 +319,6 @@ class MediaFolder:
             return "" if real.is_file() else "names no file"
         except (OSError, RuntimeError):
             return "cannot be followed"
-
-
-def media_files_in(folder: Path) -> tuple[list[str], list[str]]:
-    """All media files in a folder and its subfolders, sorted, relative to it.
-
-    Hidden files are left out: macOS writes one beside every video.
-
-    Returns:
-        The files, links to files among them; and warnings about what was left out.
-    """
-    names, warnings = [], []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if any(part[0] == "." for part in name.split("/")):
-            continue
-        if path.is_symlink() and path.is_dir():
-            warnings.append(f"{path} is a link to a folder and is not searched")
-        elif path.suffix.lower() in MEDIA_ENDINGS and (path.is_file() or path.is_symlink()):
-            try:
-                names.append(_valid_text(name))
-            except ValueError:
-                warnings.append(f"{str(path)!r} is ignored: its name is no UTF-8; rename it")
-    return names, warnings
 
 
 class _Reading:
@@ -488,22 +455,41 @@ def with_validation(manifest: Manifest) -> Manifest:
 
 
 def _of_folder(folder: Path) -> Manifest:
-    paths, warnings = media_files_in(folder)
+    paths, warnings = _media_files(folder)
     if not paths:
         problem = "holds no media file"
         remedy = "give a folder of videos or audio files, or a manifest (.csv, .tsv, .json, .jsonl)"
         raise InputError(Problem(str(folder), problem, remedy))
-    files, absent = MediaFolder(folder), RowProblems(str(folder))
+    files, absent, clips = MediaFolder(folder), RowProblems(str(folder)), []
     stems = Counter(map(_without_ending, paths))
-    clips = []
-    for number, path in enumerate(paths, 1):
-        stem, fault = _without_ending(path), files.fault(path)
-        clips.append(Clip(stem if stems[stem] == 1 else path, path, fault=fault))
+    for number, name in enumerate(paths, 1):
+        stem, fault = _without_ending(name), files.fault(name)
+        clips.append(Clip(stem if stems[stem] == 1 else name, name, fault=fault))
         if fault:
-            absent.add(number, "path", fault, value=path)
+            absent.add(number, "path", fault, value=name)
     if _lack_all(clips):
         raise InputError(absent.all())
     return Manifest(folder, tuple(_split(clips)), (*warnings, *_absent(absent.all())))
+
+
+def _media_files(folder: Path) -> tuple[list[str], list[str]]:
+    """All media files in a folder and its subfolders, and warnings about what is left out.
+
+    Hidden files are left out without one: macOS writes one beside every video.
+    """
+    paths, warnings = [], []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if any(part[0] == "." for part in name.split("/")):
+            continue
+        if path.is_symlink() and path.is_dir():
+            warnings.append(f"{path} is a link to a folder and is not searched")
+        elif path.suffix.lower() in MEDIA_ENDINGS and (path.is_file() or path.is_symlink()):
+            try:
+                paths.append(_valid_text(name))
+            except ValueError:
+                warnings.append(f"{str(path)!r} is ignored: its name is no UTF-8; rename it")
+    return paths, warnings
 
 
 def _lack_all(clips: Sequence[Clip]) -> bool:

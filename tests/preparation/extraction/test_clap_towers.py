@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "max_position_embeddings": 12,
         "pad_token_id": 1,
     }
-    sound = {
+    audio = {
         "num_mel_bins": 16,
         "spec_size": 64,
         "window_size": 4,
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "num_hidden_layers": 2,
     }
     torch.manual_seed(1)
-    config = ClapConfig(text_config=text, audio_config=sound, projection_dim=6)
+    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=6)
     ClapModel(config).eval().save_pretrained(path)
     prepare = ClapFeatureExtractor(feature_size=16, max_length_s=2, truncation="rand_trunc")
     prepare.save_pretrained(path)
@@ -69,7 +69,7 @@ def noise(seconds: float) -> np.ndarray:
     return (0.1 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
 
 
-def test_sound_goes_through_as_transformers_do_it_a_window_at_a_time(folder: Path):
+def test_audio_is_encoded_as_transformers_do_a_window_at_a_time(folder: Path):
     tower = AudioTower(network=str(folder))
     probe(tower)
     wave = noise(4.5)
@@ -88,7 +88,7 @@ def test_sound_goes_through_as_transformers_do_it_a_window_at_a_time(folder: Pat
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
 
 
-def test_text_goes_through_as_transformers_do_it_and_is_cut_where_it_is_too_long(folder: Path):
+def test_text_is_encoded_as_transformers_do_and_cut_where_it_is_too_long(folder: Path):
     tower = SentenceTower(network=str(folder))
     model = ClapModel.from_pretrained(folder).eval()
     ids = torch.tensor([[WORDS["set"], WORDS["blue"]]])
@@ -122,9 +122,7 @@ def test_random_weights_are_named_so_and_others_told_apart(folder: Path, tmp_pat
         AudioTower(network=str(tmp_path))
 
 
-def test_sound_of_two_rates_is_extracted_beside_each_other(
-    folder: Path, tmp_path: Path, media_file
-):
+def test_audio_of_two_rates_is_extracted_in_one_job(folder: Path, tmp_path: Path, media_file):
     media_file(tmp_path / "a.wav", audio=noise(3.0)[None], sample_rate=RATE)
     manifest = Manifest(tmp_path, (Clip("a", "a.wav", text="set blue"),))
     made = [f"sound=clap_audio:{folder}", f"said=clap_text:{folder}", "audio=audio"]

@@ -252,10 +252,10 @@ def test_text_alone_is_a_clip_without_a_file(folder: Path):
         ("m.csv", b"path\n", "lists no clip"),
         ("m.csv", b"", "lists no clip"),
         ("m.json", b"{}", "holds no list"),
-        ("m.json", b"[1]", "entry 1 is int, not an object"),
+        ("m.json", b"[1]", "entry 1: is int, not an object"),
         ("m.json", b"[" * 100_000, "is no JSON"),
-        ("m.jsonl", b'{"path": "a.mp4"}\n{', "line 2 is no JSON"),
-        ("m.jsonl", b'{"label": ' + b"9" * 5000 + b"}", "line 1 is no JSON: Exceeds the limit"),
+        ("m.jsonl", b'{"path": "a.mp4"}\n{', "line 2: is no JSON"),
+        ("m.jsonl", b'{"label": ' + b"9" * 5000 + b"}", "line 1: is no JSON: Exceeds the limit"),
         ("m.txt", b"a.mp4", "is no manifest: it ends with '.txt'"),
     ],
 )

@@ -104,11 +104,11 @@ def test_silence_is_the_floor_and_as_published_the_loudest_value(samples: int):
     silence = np.zeros(samples, dtype=np.float32)
     assert (log_mel(silence, "robust") == FLOOR).all()
     assert (log_mel(silence, "reference") == 0.0).all()
-    # No sound at all is published as 200 samples of silence.
+    # No samples at all are published as 200 samples of silence.
     assert len(log_mel(silence)) == 1 + (samples or 200) // 160
 
 
-def test_robust_values_do_not_depend_on_what_else_is_heard():
+def test_robust_values_do_not_depend_on_the_rest_of_the_clip():
     quiet, loud = 0.01 * sine(1000.0), sine(1000.0)
     alone = np.concatenate([quiet, 0.01 * sine(1000.0)]).astype(np.float32)
     beside = np.concatenate([quiet, loud]).astype(np.float32)

@@ -43,9 +43,13 @@ THREE = {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)}
 TABLE = WordTable("three words", 2, THREE, fingerprint="3")
 
 
-def pictures(count: int, height: int = 40, width: int = 48) -> np.ndarray:
+def images(count: int, height: int = 40, width: int = 48) -> np.ndarray:
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def small(weights: str | Path = "random", network: str = "squeezenet1_1") -> FrameTower:
+    return FrameTower(network=network, weights=str(weights), side=64)
 
 
 @pytest.fixture(scope="module")
@@ -61,34 +65,31 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.ResNet, Pat
     return module.eval(), path
 
 
-def test_pictures_are_described_as_torchvision_does_before_it_decides(
-    resnet: tuple[models.ResNet, Path],
-):
+def test_frames_have_the_features_that_torchvision_classifies(resnet: tuple[models.ResNet, Path]):
     module, path = resnet
     tower = FrameTower(network="resnet18", weights=str(path), side=32)
-    some = pictures(3, 32, 40)
+    some = images(3, 32, 40)
     prepare = models.ResNet18_Weights.IMAGENET1K_V1.transforms(crop_size=32, resize_size=32)
-    pooled = create_feature_extractor(module, {"flatten": "features"})
+    features = create_feature_extractor(module, {"flatten": "features"})
     with torch.no_grad():
-        expected = pooled(prepare(torch.from_numpy(some).permute(0, 3, 1, 2)))["features"]
+        expected = features(prepare(torch.from_numpy(some).permute(0, 3, 1, 2)))["features"]
     assert tower.features == 512
     assert np.allclose(tower.encode(some), expected.numpy(), atol=1e-5)
 
 
-def test_film_is_described_as_torchvision_does_before_it_decides(tmp_path: Path):
+def test_windows_have_the_features_that_torchvision_classifies(tmp_path: Path):
     torch.manual_seed(1)
     module = models.video.mc3_18().eval()
     torch.save({"state_dict": module.state_dict()}, tmp_path / "mc3.pth")
     tower = MotionTower(network="mc3_18", weights=str(tmp_path / "mc3.pth"), window=4, side=32)
-    some = pictures(6, 32, 40)
-    prepare = models.video.MC3_18_Weights.DEFAULT.transforms(
-        crop_size=(32, 32), resize_size=(32, 40)
-    )
-    # The last picture fills the second window up.
+    some = images(6, 32, 40)
+    preset = models.video.MC3_18_Weights.DEFAULT
+    prepare = preset.transforms(crop_size=(32, 32), resize_size=(32, 40))
+    # The last frame fills the second window up.
     windows = torch.from_numpy(np.stack([some[:4], some[[4, 5, 5, 5]]])).permute(0, 1, 4, 2, 3)
-    pooled = create_feature_extractor(module, {"flatten": "features"})
+    features = create_feature_extractor(module, {"flatten": "features"})
     with torch.no_grad():
-        expected = pooled(prepare(windows))["features"]
+        expected = features(prepare(windows))["features"]
     found = tower.encode(some)
     assert found.shape == (2, tower.features)
     assert np.allclose(found, expected.numpy(), atol=1e-5)
@@ -112,7 +113,7 @@ def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name
 @pytest.mark.parametrize(
     ("family", "tower"), [("ResNet18", FrameTower), ("S3D", MotionTower), ("MC3_18", MotionTower)]
 )
-def test_a_real_film_reaches_a_network_as_its_preset_would_give_it(
+def test_a_real_video_is_preprocessed_as_its_preset_does(
     test_data: Path, family: str, tower: type[FrameTower | MotionTower]
 ):
     owner = models if tower is FrameTower else models.video
@@ -120,46 +121,40 @@ def test_a_real_film_reaches_a_network_as_its_preset_would_give_it(
     made = tower(network=family.lower(), weights="random", rate=2)
     path = test_data / "grid_raw60" / "bbaf2n.mpg"
     both = [made.sampling, FrameSampling(rate=2)]
-    seen: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for index, picture in video_frames(path, 0.0, 2.0, both, Notes()):
-        seen[index].append(picture)
-    small, large = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2) for each in seen)
-    assert len(small) == len(large) == 4
-    assert torch.equal(made._transforms(small), preset(large))
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for index, image in video_frames(path, 0.0, 2.0, both, Notes()):
+        found[index].append(image)
+    resized, original = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2) for each in found)
+    assert len(resized) == len(original) == 4
+    assert torch.equal(made._transforms(resized), preset(original))
 
 
 def test_decoding_gives_the_size_that_preprocessing_begins_with():
     assert FrameTower(network="resnet18", weights="random").sampling.side == 256
     assert MotionTower(network="mc3_18", weights="random").sampling.side == (128, 171)
-    tower = FrameTower(network="squeezenet1_1", weights="random", side=64)
-    assert tower.encode(pictures(1, *tower.sampling.size(100, 150))).shape == (1, 512)
+    assert small().encode(images(1, *small().sampling.size(100, 150))).shape == (1, 512)
 
 
 def test_random_weights_are_named_so_and_the_same_everywhere():
-    first, second = (FrameTower(network="squeezenet1_1", weights="random", side=64) for _ in "ab")
+    first, second = small(), small()
     assert "random weights" in first.description
     assert first.settings["weights"] == "random"
-    assert np.array_equal(first.encode(pictures(2)), second.encode(pictures(2)))
+    assert np.array_equal(first.encode(images(2)), second.encode(images(2)))
 
 
-def test_weights_of_another_network_are_refused(resnet: tuple[models.ResNet, Path]):
-    with pytest.raises(InputError, match="does not fit the network: Missing key"):
-        FrameTower(network="squeezenet1_1", weights=str(resnet[1]))
-
-
-def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_told_briefly(
+def test_weights_that_were_trained_in_parallel_fit(
     resnet: tuple[models.ResNet, Path], tmp_path: Path
 ):
     module, path = resnet
     parallel = {f"module.{name}": value for name, value in module.state_dict().items()}
     torch.save({"state_dict": parallel}, tmp_path / "parallel.pth")
-    one, other = (
-        FrameTower(network="resnet18", weights=str(each), side=32)
-        for each in (path, tmp_path / "parallel.pth")
-    )
-    assert np.array_equal(one.encode(pictures(1)), other.encode(pictures(1)))
-    with pytest.raises(InputError) as error:
-        FrameTower(network="alexnet", weights=str(path))
+    one, other = (small(each, "resnet18") for each in (path, tmp_path / "parallel.pth"))
+    assert np.array_equal(one.encode(images(1)), other.encode(images(1)))
+
+
+def test_weights_of_another_network_are_refused_in_a_few_words(resnet: tuple[models.ResNet, Path]):
+    with pytest.raises(InputError, match="does not fit the network: Missing key") as error:
+        small(resnet[1], "alexnet")
     assert str(error.value).endswith("and 117 more; name the network it was saved of")
     assert len(str(error.value)) < 600
 
@@ -168,7 +163,7 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
     ("text", "problem"),
     [
         ("open_clip_audio:HTSAT", "open_clip has no network for audio; clap_audio uses"),
-        ("film", "tower 'film': there is none; did you mean 'frames'|the towers are"),
+        ("frame", "tower 'frame': there is none; did you mean 'frames'"),
         ("frames:resnet18b@random", "torchvision has none; did you mean 'resnet18'"),
         ("frames:resnet18@IMAGENET1K_V3", "no weights 'IMAGENET1K_V3'; did you mean"),
         ("frames:resnet18@gone.pth", r"gone\.pth: cannot be read as weights"),
@@ -181,7 +176,6 @@ def test_weights_that_were_trained_in_parallel_fit_and_those_that_do_not_are_tol
         ("frames:squeezenet1_1@random,rate=nan", "rate nan is not above 0"),
         ("frames:squeezenet1_1@random,count=1.5", "count 1.5 is not at least 1"),
         ("frames:squeezenet1_1@random,side=0", "side 0 is not at least 1"),
-        ("motion:mc3_18@random,window=2.5", "window 2.5 is not at least 1"),
         ("text,mode=loud", "no mode 'loud'"),
         ("audio,mode=loud", "no mode 'loud'"),
         ("text,max_words=0", "max_words 0 is not at least 1"),
@@ -194,14 +188,14 @@ def test_a_wrong_choice_is_refused_with_a_remedy(text: str, problem: str):
         build(TowerChoice.parse(text), TABLE, "cpu")
 
 
-def test_a_device_that_is_not_there_is_refused():
-    for device in ("gpu", "cuda:7"):
-        with pytest.raises(InputError, match="correct its options, or the device"):
-            build(TowerChoice.parse("frames:squeezenet1_1@random"), TABLE, device)
+@pytest.mark.parametrize("device", ["gpu", "cuda:7"])
+def test_a_device_that_is_not_there_is_refused(device: str):
+    with pytest.raises(InputError, match="correct its options, or the device"):
+        build(TowerChoice.parse("frames:squeezenet1_1@random"), TABLE, device)
 
 
 def test_features_do_not_depend_on_how_many_threads_torch_has():
-    tower, some = FrameTower(network="squeezenet1_1", weights="random", side=64), pictures(2)
+    tower, some = small(), images(2)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -213,7 +207,7 @@ def test_features_do_not_depend_on_how_many_threads_torch_has():
 
 
 @pytest.mark.parametrize("tower", ["frames:squeezenet1_1@DEFAULT", "open_clip_image:RN50@openai"])
-def test_a_download_that_fails_is_one_clear_refusal(
+def test_a_download_that_fails_is_refused_in_one_line(
     tower: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -267,54 +261,48 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a CLIP with one layer each for pictures of 32 pixels and for text."""
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a CLIP with one layer each for images of 32 pixels and for text."""
     path = tmp_path_factory.mktemp("configs") / "tiny-of-the-tests.json"
     path.write_text(json.dumps(TINY))
     open_clip.add_model_config(path)
-    return "tiny-of-the-tests"
+    return path
 
 
-def test_pictures_and_text_go_through_open_clip(tiny: str, tmp_path: Path):
+def test_frames_and_text_are_encoded_as_open_clip_does(tiny: Path, tmp_path: Path):
     torch.manual_seed(1)
-    model = open_clip.create_model(tiny).eval()
-    torch.save(model.state_dict(), tmp_path / "clip.pt")
-    weights = str(tmp_path / "clip.pt")
-    some = pictures(3, 32, 40)
+    model, weights = open_clip.create_model(tiny.stem).eval(), tmp_path / "clip.pt"
+    torch.save(model.state_dict(), weights)
+    some = images(3, 32, 40)
     mean, std = (
         torch.tensor(getattr(open_clip, f"OPENAI_DATASET_{each}")).view(3, 1, 1)
         for each in ("MEAN", "STD")
     )
     cut = torch.from_numpy(some[:, :, 4:36]).permute(0, 3, 1, 2) / 255
+    tokens = open_clip.get_tokenizer(tiny.stem)(["set red"])
     with torch.no_grad():
-        images = model.encode_image((cut - mean) / std, normalize=True)
-        sentence = model.encode_text(open_clip.get_tokenizer(tiny)(["set red"]), normalize=True)
-    tower = ImageTower(network=tiny, weights=weights)
-    assert tower.sampling.side == 32
-    assert np.allclose(tower.encode(some), images, atol=1e-6)
-    assert np.allclose(SentenceTower(network=tiny, weights=weights).encode("set red"), sentence)
-    assert tower.features == 8
+        expected = model.encode_image((cut - mean) / std, normalize=True)
+        sentence = model.encode_text(tokens, normalize=True)
+    image, text = (
+        tower(network=tiny.stem, weights=str(weights)) for tower in (ImageTower, SentenceTower)
+    )
+    assert (image.sampling.side, image.features) == (32, 8)
+    assert np.allclose(image.encode(some), expected, atol=1e-6)
+    assert np.allclose(text.encode("set red"), sentence)
+    assert image._model is text._model  # loaded once
 
 
-def test_libraries_say_nothing_while_networks_are_made(tiny: str, tmp_path: Path):
+def test_libraries_print_nothing_while_networks_are_made(tiny: Path):
     making = (
         "import open_clip, sys\n"
         "from pathlib import Path\n"
         "from continual_mm.preparation.extraction.clip_towers import SentenceTower\n"
         "open_clip.add_model_config(Path(sys.argv[1]))\n"
-        "SentenceTower(network=sys.argv[2], weights='random')\n"
+        "assert 'random weights' in SentenceTower("
+        "network=Path(sys.argv[1]).stem, weights='random').description\n"
     )
-    config = tmp_path / f"{tiny}.json"
-    config.write_text(json.dumps(TINY))
-    given = sys.executable, "-c", making, config, tiny
+    given = sys.executable, "-c", making, tiny
     assert subprocess.run(given, capture_output=True, check=True).stderr == b""
-
-
-def test_both_towers_of_a_clip_share_one_network(tiny: str):
-    image = ImageTower(network=tiny, weights="random")
-    text = SentenceTower(network=tiny, weights="random")
-    assert image._model is text._model
-    assert "random weights" in text.description
 
 
 def test_recipes_are_checked_together():
@@ -342,8 +330,7 @@ def test_what_is_no_recipe_is_refused(text: str):
         Recipe.parse(text)
 
 
-def test_the_list_of_towers_knows_which_of_them_read():
-    for name, known in TOWERS.items():
-        assert known.reads == (
-            resolve_name(f"continual_mm.preparation.extraction.{known.path}").signal == "text"
-        ), name
+@pytest.mark.parametrize("name", TOWERS)
+def test_the_registry_knows_which_towers_read(name: str):
+    tower = resolve_name(f"continual_mm.preparation.extraction.{TOWERS[name].path}")
+    assert TOWERS[name].reads == (tower.signal == "text")
