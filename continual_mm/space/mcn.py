@@ -1,4 +1,4 @@
-"""The published towers of MCN (ICCV 2021), with what they do to padding and to scale."""
+"""The published towers of MCN (ICCV 2021), with their treatment of padding and of scale."""
 
 from itertools import pairwise
 
@@ -44,11 +44,11 @@ class DavenetBlock(nn.Module):
 
 
 class Davenet(nn.Module):
-    """ResDAVEnet as AVLnet and MCN use it; modules are called as in their state dicts.
+    """ResDAVEnet as AVLnet and MCN use it; modules are named as in their state dicts.
 
-    They write the convolutions in two dimensions, of which one has length one; here they have one.
+    The published convolutions have two dimensions, of which one has length one; here they have one.
     Each stage of two blocks halves the time, rounded up, so depth 4 turns 1000 frames into 63.
-    ``batchnorm1`` is in the published state dicts, but nothing ever went through it.
+    ``batchnorm1`` is in the published state dicts, but it is never applied.
 
     Args:
         mels: Values per time step.
@@ -121,7 +121,7 @@ class PublishedTokens(Encoder):
 
     def forward(self, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """(n, time, features) -> (n, D), (n, D)."""
-        # One zero vector does what many do.
+        # One zero vector has the same effect as many.
         values = _blanked(values, lengths, steps=min(self.longest, values.shape[1] + 1))
         largest = linear(values, self.words.weight).max(1).values
         pooled = (largest + self.words.bias).relu()

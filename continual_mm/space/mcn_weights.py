@@ -1,6 +1,6 @@
-"""The names that MCN's released weights have, and which of our tensors each of them is."""
+"""MCN's released weights: their names, and the tensors of our towers that they stand for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError, Problem, first_few
 
 State = Mapping[str, Tensor]
 """Name -> tensor."""
@@ -40,16 +40,13 @@ PREFIXES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 TOWERS: Mapping[str, str] = MappingProxyType({tower: tower for tower in PREFIXES})
 """Published tower -> modality, where the modalities are called as the towers."""
 
-SHOWN = 3
-"""Names that a problem gives before it counts the others."""
-
 
 def published_tower(published: State, tower: str) -> dict[str, Tensor]:
     """The tensors of one published tower, as our towers of reference mode take them.
 
     Args:
         published: Released weights; the ``module.`` that data parallelism puts before each name is
-            passed over.
+            ignored.
         tower: ``video``, ``audio`` or ``text``.
 
     Returns:
@@ -72,7 +69,7 @@ def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> di
 
     Raises:
         InputError: If the space is not in reference mode.
-        KeyError: If a modality has not arrived.
+        KeyError: If the space lacks a modality.
     """
     if not space.settings.reference:
         remedy = 'give its [space] table mode = "reference"'
@@ -84,7 +81,8 @@ def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> di
             name = _translated(ours, prefixes)
             if name is None:
                 problem = f"a modality of this kind has no {tower} tower"
-                raise InputError(Problem(f"modality {modality!r}", problem, _kinds()))
+                remedy = "video is a vector or frames, audio a spectrogram, text tokens"
+                raise InputError(Problem(f"modality {modality!r}", problem, remedy))
             found[name] = _in_two_dimensions(ours, value)
     return found
 
@@ -98,12 +96,12 @@ def load_published(
     Args:
         space: In reference mode, with the modalities in it.
         published: Released weights by their published names.
-        towers: Published tower -> modality that it becomes. Towers left out are passed over.
+        towers: Published tower -> modality that it becomes. Towers left out are ignored.
         source: What to call the weights in problems.
 
     Raises:
         InputError: If a name is missing or unknown, or a shape is another one.
-        KeyError: If a modality has not arrived.
+        KeyError: If the space lacks a modality.
     """
     given, needed = _bare(published), published_state(space, towers)
     problems = _differences(given, needed, towers, source)
@@ -117,35 +115,26 @@ def _differences(
     given: State, needed: State, towers: Mapping[str, str], source: str
 ) -> list[Problem]:
     """One problem for the missing names, one for the unknown and one for the wrong shapes."""
-    passed_over = tuple(
+    ignored = tuple(
         prefix for tower in PREFIXES if tower not in towers for prefix in PREFIXES[tower]
     )
     missing = [name for name in needed if name not in given]
-    unknown = [name for name in given if name not in needed and not name.startswith(passed_over)]
+    unknown = [name for name in given if name not in needed and not name.startswith(ignored)]
     misshapen = [
         f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
         for name, value in needed.items()
         if name in given and given[name].shape != value.shape
     ]
-    told = (
+    kinds = (
         (missing, "missing", "give the weights of MCN with its reconstruction heads"),
         (unknown, "unknown", "give the weights of MCN's three towers and nothing else"),
         (misshapen, "of another shape", "set dim, reconstruction_width, width and depth to fit"),
     )
     return [
-        Problem(source, f"{word}: {_listed(names)}", remedy)
-        for names, word, remedy in told
+        Problem(source, f"{word}: {first_few(names)}", remedy)
+        for names, word, remedy in kinds
         if names
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    others = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + others
-
-
-def _kinds() -> str:
-    return "video is a vector or frames, audio a spectrogram, text tokens"
 
 
 def _modules(space: JointSpace, modality: str) -> nn.ModuleDict:

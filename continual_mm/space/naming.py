@@ -13,8 +13,8 @@ _WRAPPERS = frozenset(
 def canonical(name: str) -> str:
     """A parameter's name without the parts that wrappers insert.
 
-    Compilation, data parallelism and adapters rename parameters; a penalty keyed by raw names
-    would take them for new ones and quietly stop protecting them.
+    Compilation, data parallelism and adapters rename parameters; a penalty that is keyed by raw
+    names would take them for new ones and silently stop protecting them.
 
     >>> canonical("_orig_mod.encoders.text.base_layer.weight")
     'encoders.text.weight'
@@ -32,7 +32,7 @@ def named_parameters(module: nn.Module) -> Iterator[tuple[str, Parameter]]:
 
 
 def module_key(modality: str) -> str:
-    """The name under which a modality's modules are kept; ``keys`` would hide a method."""
+    """The name of a modality's modules in a ``ModuleDict``; ``keys`` would hide a method."""
     return f"{modality}_" if hasattr(nn.ModuleDict, modality) else modality
 
 

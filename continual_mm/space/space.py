@@ -1,7 +1,8 @@
-"""The joint embedding space: towers that arrive one by one, a shared sphere, centroids on it."""
+"""The joint embedding space: an encoder per modality, a shared sphere, centroids on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, cast
 
@@ -11,8 +12,8 @@ from torch.nn.functional import normalize
 
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.definitions.scenario import SpaceSettings
-from continual_mm.space.encoders import Encoder, FeatureDropout
-from continual_mm.space.form import FORMS
+from continual_mm.space.encoders import ENCODERS, Encoder, FeatureDropout, VectorEncoder
+from continual_mm.space.mcn import PublishedFrames, PublishedSpectrogram, PublishedTokens
 from continual_mm.space.naming import module_key
 from continual_mm.space.registry import build
 from continual_mm.space.towers import Tower, encoder_of, fill
@@ -23,14 +24,57 @@ NO_TOWERS: Mapping[str, Tower] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """Everything in which the robust and the published space differ.
+
+    Attributes:
+        encoders: Kind of signal -> what builds its encoder.
+        head: (D, hidden units, pooled size) -> reconstruction head.
+        normalised: Whether similarities are taken of unit vectors, multiplied by a learned scale;
+            otherwise of raw embeddings, as they are.
+    """
+
+    encoders: Mapping[Kind, Callable[[Modality, SpaceSettings], Encoder]]
+    head: Callable[[int, int, int], nn.Module]
+    normalised: bool
+
+
+def robust_head(dim: int, hidden: int, pooled: int) -> nn.Sequential:
+    """The reconstruction head, whose output may have any sign."""
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, pooled))
+
+
+def published_head(dim: int, hidden: int, pooled: int) -> nn.Sequential:
+    """The same, with an output that is not negative."""
+    return robust_head(dim, hidden, pooled).append(nn.ReLU())
+
+
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "robust": Form(ENCODERS, robust_head, normalised=True),
+        "reference": Form(
+            {
+                Kind.VECTOR: partial(VectorEncoder, norm=False),
+                Kind.TOKENS: PublishedTokens,
+                Kind.SPECTROGRAM: PublishedSpectrogram,
+                Kind.FRAMES: PublishedFrames,
+            },
+            published_head,
+            normalised=False,
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
-    """What the space makes of the rows that have one modality.
+    """Embeddings of the rows that have one modality.
 
     Attributes:
         embedding: (n, D) float32: what similarities are taken of; unit vectors, in reference mode
             the raw embedding.
         direction: (n, D) float32: the embedding at length one.
-        pooled: (n, pooled) what the reconstruction head should find again.
+        pooled: (n, pooled) target of the reconstruction head.
         norm: (n,) length of the raw embedding before it was normalised.
     """
 
@@ -43,15 +87,15 @@ class Embedded:
 class JointSpace(nn.Module):
     """MCN's space: one encoder and one reconstruction head per modality.
 
-    ``settings.mode`` chooses between its robust and its published form (:mod:`form`).
+    ``settings.mode`` chooses between its robust and its published form, see :data:`FORMS`.
 
-    A modality's first weights depend on the seed and its name only, not on when it arrives, so
+    A modality's initial weights depend on the seed and its name only, not on when it is added, so
     strategies and orders are compared from the same start.
 
     Args:
         settings: Sizes.
-        seed: Where first weights come from.
-        towers: Modality -> how its encoder comes about, where it is not the usual one.
+        seed: Of the initial weights.
+        towers: Modality -> how its encoder is built, where it is not the default one.
 
     Attributes:
         dropout: Hides input features from towers in training mode.
@@ -86,7 +130,7 @@ class JointSpace(nn.Module):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """What has arrived, in order of arrival."""
+        """Those that were added, in that order."""
         return tuple(self._modalities.values())
 
     @property
@@ -98,17 +142,17 @@ class JointSpace(nn.Module):
         return name in self._modalities
 
     def add_modality(self, modality: Modality) -> None:
-        """Grow an encoder and a reconstruction head; a modality that is known already stays.
+        """Add an encoder and a reconstruction head; does nothing for a modality that is known.
 
         Raises:
-            ValueError: If the name is known with another kind or shape, or a tower of one's own
-                does not take the modality's items.
+            ValueError: If the name is known with another kind or shape, or a user's tower does not
+                take the modality's items.
             InputError: If a tower's weights do not fit it.
         """
         known = self._modalities.get(modality.name)
         if known is not None:
             if (known.kind, known.features) != (modality.kind, modality.features):
-                raise ValueError(f"{modality} cannot arrive: the space already has {known}")
+                raise ValueError(f"{modality} cannot be added: the space already has {known}")
             return
         device = self.log_scale.device
         with torch.random.fork_rng(devices=[]):
@@ -143,21 +187,20 @@ class JointSpace(nn.Module):
         """The encoder of a modality.
 
         Raises:
-            KeyError: If the modality has not arrived; the message says which have.
+            KeyError: If there is no such modality; the message says which there are.
         """
         if name not in self._modalities:
-            arrived = ", ".join(self._modalities) or "none"
-            raise KeyError(f"no modality {name!r} has arrived in this space; it has {arrived}")
+            names = ", ".join(self._modalities) or "none"
+            raise KeyError(f"no modality {name!r} in this space; it has {names}")
         return cast(Encoder, self.encoders[module_key(name)])
 
     def forward(
         self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor]
     ) -> dict[str, Embedded]:
-        """Embed the rows of every modality that has arrived.
+        """Embed the rows of every modality of the space.
 
         Args:
-            features: Modality -> (n_m, ...) values. Modalities that have not arrived are passed
-                over.
+            features: Modality -> (n_m, ...) values; unknown modalities are ignored.
             lengths: Modality -> (n_m,) valid time steps, where the kind of signal has time.
         """
         embedded = {}
@@ -171,14 +214,14 @@ class JointSpace(nn.Module):
     def embed(
         self, name: str, tower: nn.Module, values: Tensor, lengths: Tensor | None, *, hiding: bool
     ) -> Embedded:
-        """Embed the rows of one modality that has arrived, with its own tower or another.
+        """Embed the rows of one modality of the space, with its own tower or another.
 
         Args:
             name: The modality.
             tower: Maps as the modality's encoder does.
             values: (n, ...) features.
             lengths: (n,) valid time steps, where the kind of signal has time.
-            hiding: Whether input features are hidden from the tower.
+            hiding: Whether feature dropout is applied.
         """
         if hiding:
             values = self.dropout(name, values, time=self._modalities[name].kind.has_length)
@@ -198,7 +241,7 @@ class JointSpace(nn.Module):
 
     @torch.no_grad()
     def encode(self, name: str, features: Any, lengths: Any = None) -> Tensor:
-        """Embed features for use, without gradient, with weights as in evaluation.
+        """Embed features without gradient, in evaluation mode.
 
         Args:
             name: The modality.
@@ -210,7 +253,7 @@ class JointSpace(nn.Module):
             (n, D) float32 unit vectors, in reference mode raw embeddings; (D,) for one item.
 
         Raises:
-            KeyError: If the modality has not arrived.
+            KeyError: If there is no such modality.
             ValueError: If the features' shape is not the modality's.
         """
         encoder = self.tower(name)
@@ -230,7 +273,7 @@ class JointSpace(nn.Module):
                 [values.shape[1]] * values.shape[0] if lengths is None else lengths,
                 device=values.device,
             ).reshape(-1)
-        # Each module for itself: during training some may be held in evaluation mode.
+        # Module by module: during training some may be kept in evaluation mode.
         training = [module for module in encoder.modules() if module.training]
         encoder.eval()
         try:
@@ -242,7 +285,7 @@ class JointSpace(nn.Module):
         return embedding[0] if single else embedding
 
     def describe(self) -> dict[str, Any]:
-        """What :meth:`rebuild` needs besides the weights, as JSON values."""
+        """All that :meth:`rebuild` needs besides the weights, as JSON values."""
         return {
             "settings": self.settings.model_dump(),
             "seed": self.seed,
@@ -261,7 +304,7 @@ class JointSpace(nn.Module):
     def rebuild(
         cls, description: Mapping[str, Any], towers: Mapping[str, Tower] = NO_TOWERS
     ) -> Self:
-        """A space of the described shape, with first weights.
+        """A space of the described shape, with initial weights.
 
         Args:
             description: From :meth:`describe`.
@@ -283,12 +326,12 @@ class JointSpace(nn.Module):
 
 
 def default_encoder(modality: Modality, settings: SpaceSettings) -> Encoder:
-    """The encoder of a modality for which nothing else is said."""
+    """The encoder of a modality for which no tower is named."""
     return FORMS[settings.mode].encoders[modality.kind](modality, settings)
 
 
 def registered(kind: str, *, trained: bool = True) -> Tower:
-    """The tower of a registered name; without a name, the usual one.
+    """The tower of a registered name; without a name, the default one.
 
     Raises:
         InputError: If nothing has this name.

@@ -1,4 +1,4 @@
-"""Encoders of one's own: features that are embeddings already, or any module from Python."""
+"""Towers that users choose: for features that are embeddings already, or any PyTorch module."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -21,14 +21,13 @@ Build = Callable[[Modality, SpaceSettings], nn.Module]
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """How a modality's encoder comes about, where it is not the usual one.
+    """How a modality's encoder is built, where it is not the default one.
 
     Attributes:
-        kind: A registered name, nothing for the usual encoder, or the class of an object from
-            Python.
+        kind: A registered name, empty for the default encoder, or the class of a module.
         build: Makes the encoder.
         trained: Whether training changes it.
-        weights: What to begin with, if not with first weights: see :func:`fill`.
+        weights: Initial weights, if they are not random: see :func:`fill`.
         source: Where the weights come from, for problems.
     """
 
@@ -45,7 +44,7 @@ class Tower:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Class and weights of a module in one line; another line if any weight is another one."""
+    """Class and SHA-256 of the weights of a module, in one line."""
     digest = sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
@@ -60,7 +59,7 @@ def _class(module: nn.Module) -> str:
 
 
 class Identity(Encoder):
-    """Takes features for embeddings: those of a model that has been trained elsewhere."""
+    """Passes features on as embeddings: those of a model that has been trained elsewhere."""
 
     def __init__(self, modality: Modality, settings: SpaceSettings) -> None:
         super().__init__()
@@ -88,10 +87,10 @@ class Linear(Encoder):
 
 
 class Adapted(Encoder):
-    """Any module as an encoder; where its output is not of size D, a gated unit comes behind it.
+    """Any module as an encoder; where its output is not of size D, a gated unit follows.
 
     The module is called with the values, (n, ...), and with ``lengths``, (n,) or None, if it takes
-    an argument of that name. What it gives, (n, size), is also what the reconstruction aims at.
+    an argument of that name. Its output, (n, size), is also the target of the reconstruction.
 
     Raises:
         ValueError: If the module does not take items of the modality, or gives another shape.
@@ -148,8 +147,8 @@ def fill(encoder: Encoder, head: nn.Module, weights: Mapping[str, Tensor], sourc
     """Give an encoder its weights and, where there are some for it, its reconstruction head.
 
     Args:
-        encoder: What is filled, completely.
-        head: What reconstructs from its embeddings.
+        encoder: Every weight of it must be given.
+        head: Its reconstruction head.
         weights: By name: of the encoder, of the module inside an :class:`Adapted` one, or of both
             encoder and head behind ``encoder.`` and ``reconstruction.``.
         source: What to call the weights in problems.

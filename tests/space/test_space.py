@@ -143,7 +143,7 @@ def test_welcoming_twice_changes_nothing_but_another_shape_is_refused():
     before = space.tower("some").unit.fc.weight.clone()
     space.add_modality(modality(Kind.VECTOR))
     assert torch.equal(space.tower("some").unit.fc.weight, before)
-    with pytest.raises(ValueError, match="cannot arrive"):
+    with pytest.raises(ValueError, match="cannot be added"):
         space.add_modality(Modality("some", Kind.VECTOR, (5,)))
 
 
@@ -158,7 +158,7 @@ def test_a_modality_may_have_any_name(name):
 
 def test_encoding_says_what_does_not_fit():
     space = space_with(Kind.TOKENS)
-    with pytest.raises(KeyError, match="no modality 'smell' has arrived"):
+    with pytest.raises(KeyError, match="no modality 'smell' in this space"):
         space.encode("smell", torch.ones(2, 4))
     with pytest.raises(ValueError, match=r"one item is \(7, 6\)"):
         space.encode("some", torch.ones(2, 7, 5))
