@@ -1,4 +1,4 @@
-"""What a protocol measures: numbers per query, and the summaries that are published of them."""
+"""What a protocol measures: values per query, and the published summaries of them."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def weighted_mean(values: Floats, weights: Floats) -> Floats:
-    """Mean; NaN in a replicate that drew nothing.
+    """Weighted mean in every replicate; NaN where all weights are 0.
 
     >>> weighted_mean(np.array([1.0, 0.0]), np.array([[1.0, 1.0], [0.0, 2.0], [0.0, 0.0]]))
     array([0.5, 0. , nan])
@@ -27,7 +27,7 @@ def weighted_recall_at(ranks: Floats, weights: Floats, k: int) -> Floats:
 
 
 def weighted_median_rank(ranks: Floats, weights: Floats) -> Floats:
-    """Median of the ranks counted from 1, of a sample in which each is there as often as it counts.
+    """Median of the ranks counted from 1, where each occurs as often as its weight says.
 
     >>> weighted_median_rank(np.array([0.0, 4.0, 9.0]), np.array([[1.0, 1, 1], [0, 2, 2]]))
     array([5. , 7.5])
@@ -49,9 +49,9 @@ def weighted_median_rank(ranks: Floats, weights: Floats) -> Floats:
 
 
 def weighted_listed_recall_at(first: Floats, last: Floats, weights: Floats, k: int) -> Floats:
-    """Ranks below k per query, where each query lists all its ranks from first to last.
+    """Number of ranks below k per query, where a query lists all its ranks from first to last.
 
-    Above 1 where ties list more than one; without a rank a query is missed.
+    Above 1 where ties list several; a query without a rank is missed.
     """
     listed = np.clip(np.minimum(last, k - 1) - first + 1, 0, None)
     return weighted_mean(np.where(np.isnan(listed), 0.0, listed), weights)
@@ -78,7 +78,7 @@ def weighted_listed_median_rank(first: Floats, last: Floats, weights: Floats) ->
 
 
 def mean_of_groups(values: Floats, groups: Floats, weights: Floats) -> Floats:
-    """Mean over groups of the weighted mean inside each; groups that were not drawn are left out.
+    """Mean over groups of the weighted mean inside each, without groups of weight 0.
 
     Args:
         values: (queries,).
@@ -111,13 +111,13 @@ LISTED = "retrieval, every tie listed"
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """How queries of one sort fared.
+    """The results of queries of one sort.
 
     Attributes:
         units: (queries,) a number for each query, ascending: a row of the dataset, a video, a task.
-        values: (rows, queries); the :class:`Series` says what a row is. A rank of infinity is that
-            of a missing item, which is never found; NaN is one that no median counts.
-        groups: Names of groups of queries, such as tasks, whose numbers are the places in here.
+        values: (rows, queries); the :class:`Series` says what a row is. The rank of a
+            missing item is infinity; NaN is a rank that medians leave out.
+        groups: Names of groups of queries, such as tasks; a group's number is its place in here.
     """
 
     units: npt.NDArray[np.int64]
@@ -132,7 +132,7 @@ class Measure:
     Attributes:
         name: As in ``scores.json``.
         short: As a heading.
-        of: Works it out in every replicate.
+        of: Computes it in every replicate.
         share: Whether it is a fraction, to be shown in percent; otherwise a rank from 1.
     """
 
@@ -144,15 +144,15 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Queries of one sort, and what is said of them.
+    """Queries of one sort, and their measures.
 
     Attributes:
         name: As in the files of ranks.
-        title: What is asked.
-        rows: Rows of the values.
-        measures: The first is what strategies are compared by.
-        group: The row that tells by number which group a query is of, if its groups have names;
-            None where the query is a group itself.
+        title: For people.
+        rows: Number of rows of the values.
+        measures: Strategies are compared by the first.
+        group: The row with the number of each query's group, if groups have names; None where the
+            query is a group itself.
     """
 
     name: str
@@ -249,20 +249,20 @@ SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
 )
 """Kind of protocol, as it is counted -> its series.
 
-Rows are the rank where recalls and a median are measured, the first and the last one where a query
-lists all between them, the shares found among 1, 5 and 10 where
-there are votes; for ``steps`` the recall, task and number of steps of a video, and the average
-precision of a task; for ``classes`` whether an item is classified rightly, and its class.
+Rows are the rank where recalls and a median are measured; the first and the last rank where a query
+lists all between them; the shares found among 1, 5 and 10 where there are votes; for ``steps`` the
+recall, task and number of steps of a video, and the average precision of a task; for ``classes``
+whether an item is classified correctly, and its class.
 """
 
 
 def counted(kind: str, bugs: Collection[str]) -> str:
-    """How a kind of protocol is counted in a space that repeats these mistakes."""
+    """The key in :data:`SERIES` of a kind of protocol, in a space that repeats these bugs."""
     return LISTED if kind == "retrieval" and "ties_listed_each" in bugs else kind
 
 
 def by_group(series: Series, answers: Answers, weights: Floats) -> dict[str, Floats]:
-    """Group -> (replicates,) mean of its queries' values, of which the first measure is made.
+    """Group -> (replicates,) mean of its queries' values for the first measure.
 
     NaN in a replicate that drew none of its queries; empty where groups have no names.
     """

@@ -1,7 +1,7 @@
-"""Paired bootstrap over queries and seeds: how far a score could be off by luck.
+"""Paired bootstrap over queries and seeds: how far a score could be off by chance.
 
 Draw the weights once and apply them to every strategy: the difference of two strategies is then
-taken over the same queries and seeds, and what both find hard cancels.
+taken over the same queries and seeds, so that what is hard for both cancels.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def resample_weights(
         queries: Number of queries, over all cells.
         seeds: Number of seeds.
         replicates: How often to resample; 2000 settles a 95 % interval.
-        generator: The dice; the same state gives the same weights.
+        generator: The same state gives the same weights.
 
     Returns:
         The counts (replicates, queries) and (replicates, seeds).
@@ -41,10 +41,7 @@ def resample_weights(
     for name, number in (("queries", queries), ("seeds", seeds), ("replicates", replicates)):
         if number < 1:
             raise ValueError(f"{name}: {number}; at least 1 is needed")
-    return (
-        _counts(queries, replicates, generator),
-        _counts(seeds, replicates, generator),
-    )
+    return _counts(queries, replicates, generator), _counts(seeds, replicates, generator)
 
 
 def weighted_recall(hits: npt.ArrayLike, query_weights: Floats, seed_weights: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Zero-shot classification: items are given to the class whose name is most similar."""
+"""Zero-shot classification: an item gets the class whose name is most similar to it."""
 
 from torch import Tensor
 from torch.nn.functional import one_hot

@@ -1,4 +1,4 @@
-"""Forgetting of pairs that were aligned earlier, named by definition because names differ.
+"""Forgetting of pairs that were aligned earlier, by several definitions from the literature.
 
 A *pair* is born at the first stage at which both of its modalities exist. Its scores before are
 undefined, and stored as NaN rather than zero. Scores are higher-is-better: of a median rank, pass
@@ -95,7 +95,7 @@ def retention(scores: npt.ArrayLike, birth: npt.ArrayLike, *, chance: npt.ArrayL
 
 
 def intransigence(scores: npt.ArrayLike, birth: npt.ArrayLike, joint: npt.ArrayLike) -> Floats:
-    """What learning late cost a pair at its birth, joint - s_b; positive means it was held back.
+    """What learning late cost a pair at its birth, joint - s_b; positive means a worse start.
 
     Args:
         scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
@@ -138,7 +138,7 @@ def harmonic_mean(old: float, new: float) -> float:
 
 
 def _read(scores: npt.ArrayLike, birth: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.intp]]:
-    """Check what every definition takes for granted."""
+    """Check the arguments that all definitions share."""
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or not len(table):
         raise ValueError(f"scores of shape {table.shape}; they must be (stages, pairs)")
@@ -173,7 +173,7 @@ def _at_birth(table: Floats, born: npt.NDArray[np.intp]) -> Floats:
 
 
 def _per_pair(values: npt.ArrayLike, table: Floats, name: str, *, or_one: bool = False) -> Floats:
-    """Read one number per pair, or one for all if that makes sense."""
+    """One number per pair; with ``or_one`` a single number counts for all."""
     numbers = np.asarray(values, dtype=np.float64)
     pairs = table.shape[1:]
     if numbers.shape != pairs and not (or_one and numbers.shape == ()):
@@ -184,11 +184,11 @@ def _per_pair(values: npt.ArrayLike, table: Floats, name: str, *, or_one: bool =
 def worst_score(within: npt.ArrayLike) -> Floats:
     """Lowest score of every pair during a stage, its end included.
 
-    The lowest of several noisy scores lies below the true one, and the more so the more often one
-    looks: compare only stages that were looked at equally often.
+    The lowest of several noisy scores lies below the true one, the more so the more there are:
+    compare only stages that were evaluated equally often.
 
     Args:
-        within: (moments, pairs) scores during the stage, higher is better, its end last.
+        within: (evaluations, pairs) scores during the stage, higher is better, its end last.
 
     Returns:
         (pairs,); NaN where a score is, and everywhere if only the end is known.
@@ -204,7 +204,7 @@ def worst_score(within: npt.ArrayLike) -> Floats:
     """
     table = np.asarray(within, dtype=np.float64)
     if table.ndim != 2:
-        raise ValueError(f"scores of shape {table.shape}; they must be (moments, pairs)")
+        raise ValueError(f"scores of shape {table.shape}; they must be (evaluations, pairs)")
     if len(table) < 2:
         return np.full(table.shape[1], np.nan)
     lowest: Floats = table.min(axis=0)
@@ -212,14 +212,14 @@ def worst_score(within: npt.ArrayLike) -> Floats:
 
 
 def stability_gap(before: npt.ArrayLike, within: npt.ArrayLike) -> Floats:
-    """How far every pair fell during a stage, at its worst, whether it recovered or not.
+    """Largest fall of every pair during a stage, whether it recovered or not.
 
     At least the loss from one stage's end to the next. Negative only for a pair that was better
-    all the time.
+    throughout the stage.
 
     Args:
         before: (pairs,) scores at the end of the stage before.
-        within: (moments, pairs) scores during the stage, higher is better, its end last.
+        within: (evaluations, pairs) scores during the stage, higher is better, its end last.
 
     Returns:
         (pairs,) in units of the score; NaN where one is, and everywhere if only the end is known.

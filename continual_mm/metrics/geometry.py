@@ -1,7 +1,7 @@
-"""How an embedding space moves: what turned as one, what moved apart, and where modalities lie.
+"""How an embedding space moves: the shared rotation, the rest, and where modalities lie.
 
-A rotation that all modalities share changes no similarity between them and does no harm; what is
-left of the movement after taking it out does. Everything is computed in float64.
+A rotation that all modalities share changes no similarity between them; the movement that is left
+without it does. Everything is computed in float64.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """How the embeddings of the same items differ between two moments.
+    """How the embeddings of the same items differ between two states of a space.
 
     Attributes:
         rotation: Angle in radians, in [0, pi], by which the shared orthogonal map turns the
@@ -50,8 +50,8 @@ def movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Movem
     """Split the movement of some modalities into a rotation that they share and the rest.
 
     The shared map is the orthogonal one, reflections included, that brings all earlier embeddings
-    together, stacked, nearest to the later ones. It is fitted to the items that it is judged on:
-    with few items in many dimensions, unrelated embeddings too are nearly each other's rotation.
+    together, stacked, nearest to the later ones. It is fitted to the items that it is evaluated on:
+    with few items in many dimensions, unrelated embeddings too are nearly a rotation of each other.
     Compare residuals of the same number of items and dimensions.
 
     Args:

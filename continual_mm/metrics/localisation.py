@@ -1,4 +1,4 @@
-"""When the steps of a task are shown: seconds chosen from scores, and how many are right."""
+"""Temporal localisation of the steps of a task: seconds chosen from scores, and their recall."""
 
 import math
 
@@ -45,7 +45,7 @@ def ordered_seconds(scores: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def placed(scores: npt.ArrayLike, *, ordered: bool = True) -> Truths:
-    """(seconds, steps) at which second each step is said to be shown.
+    """(seconds, steps) whether a step is predicted at a second.
 
     Args:
         scores: (seconds, steps), higher is more similar.
@@ -83,18 +83,18 @@ def shown(
     return truth
 
 
-def step_recall(said: Truths, truth: Truths) -> float:
-    """Share of the steps that a video shows which were found: said of a second that shows them.
+def step_recall(predicted: Truths, truth: Truths) -> float:
+    """Share of a video's steps that are predicted at a second that shows them.
 
     Args:
-        said: (seconds, steps), from :func:`placed`.
+        predicted: (seconds, steps), from :func:`placed`.
         truth: (seconds, steps), from :func:`shown`.
 
     Returns:
         In [0, 1]; NaN for a video that shows none.
     """
     present = truth.any(axis=0)
-    found = (said & truth).any(axis=0)
+    found = (predicted & truth).any(axis=0)
     return float(found.sum() / present.sum()) if present.any() else math.nan
 
 

@@ -147,7 +147,7 @@ def _check(
 
 
 def _tensor(rows: npt.NDArray[Any] | Tensor) -> Tensor:
-    """Turn a block into a tensor; arrays are copied, since they may be read-only or reversed."""
+    """A block as a tensor; arrays are copied, since they may be read-only or reversed."""
     return (
         rows.detach() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, order="C"))
     )
@@ -181,7 +181,7 @@ def _count(true: Tensor) -> Tensor:
 
 
 def _values(ranks: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Read ranks, given as a sequence, an array or a tensor on any device."""
+    """Ranks as an array, from a sequence, an array or a tensor on any device."""
     plain = ranks.detach().cpu() if isinstance(ranks, Tensor) else ranks
     values = np.asarray(plain, dtype=np.float64)
     if not values.size:
@@ -205,7 +205,7 @@ def best_clips(similarity: Tensor, video: Tensor, videos: int) -> Tensor:
 
 
 def mean_over_captions(best: Tensor, video: Tensor) -> Tensor:
-    """(videos, videos) float64 mean of what all captions of a video say of each video.
+    """(videos, videos) float64 mean similarity of all captions of a video to each video.
 
     Args:
         best: (captions, videos), from :func:`best_clips`.
@@ -239,7 +239,7 @@ def first_answers(similarity: Tensor, k: int) -> Tensor:
 
 
 def voted_among(votes: Tensor, k: int) -> Tensor:
-    """(videos,) how surely each video is among the k with most votes of its own captions, 0 to 1.
+    """(videos,) probability that a video is among the k with most votes of its own captions.
 
     Where videos have equally many votes, those that are counted among the k are drawn: two videos
     with most votes each are the first with probability one half. A video without votes is no

@@ -1,10 +1,12 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from continual_mm.metrics.forgetting import (
     backward_transfer,
@@ -12,11 +14,15 @@ from continual_mm.metrics.forgetting import (
     harmonic_mean,
     intransigence,
     retention,
+    stability_gap,
+    worst_score,
 )
 
 NAN = math.nan
 EXAMPLE = np.array([[60, NAN, NAN], [70, 50, NAN], [65, 40, 55]])
 BORN = [0, 1, 2]
+FALLS_AND_RECOVERS = [[0.1, 0.5], [0.3, 0.6], [0.45, 0.7]]
+TABLES = arrays(np.float64, (4, 3), elements=st.floats(0, 1))
 
 
 def avalanche(table: np.ndarray) -> float:
@@ -154,19 +160,25 @@ def test_nan_anywhere_but_before_birth_is_refused_by_stage_and_pair(
             measure()
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"scores of shape \(3,\)"):
-        forgetting([1, 2, 3], [0])
-    with pytest.raises(ValueError, match=r"birth of shape \(2,\).*\(3, 3\)"):
-        forgetting(EXAMPLE, [0, 1])
-    with pytest.raises(ValueError, match="float64"):
-        forgetting(EXAMPLE, [0.0, 1.0, 2.0])
-    with pytest.raises(ValueError, match=r"pair 2: birth at stage 3, but stages are 0\.\.2"):
-        forgetting(EXAMPLE, [0, 1, 3])
-    with pytest.raises(ValueError, match=r"chance of shape \(2,\)"):
-        retention(EXAMPLE, BORN, chance=[0.1, 0.1])
-    with pytest.raises(ValueError, match=r"joint of shape \(\)"):
-        intransigence(EXAMPLE, BORN, 60)
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (lambda: forgetting([1, 2, 3], [0]), r"scores of shape \(3,\)"),
+        (lambda: forgetting(EXAMPLE, [0, 1]), r"birth of shape \(2,\).*\(3, 3\)"),
+        (lambda: forgetting(EXAMPLE, [0.0, 1.0, 2.0]), "float64"),
+        (
+            lambda: forgetting(EXAMPLE, [0, 1, 3]),
+            r"pair 2: birth at stage 3, but stages are 0\.\.2",
+        ),
+        (lambda: retention(EXAMPLE, BORN, chance=[0.1, 0.1]), r"chance of shape \(2,\)"),
+        (lambda: intransigence(EXAMPLE, BORN, 60), r"joint of shape \(\)"),
+        (lambda: worst_score([0.1, 0.2]), r"shape \(2,\)"),
+        (lambda: stability_gap([0.5], [[0.1, 0.2], [0.3, 0.4]]), r"\(1,\) scores before .* \(2,\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(measure: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        measure()
 
 
 @given(st.floats(0.01, 1), st.floats(0.01, 1))
@@ -176,10 +188,49 @@ def test_the_harmonic_mean_is_the_reciprocal_of_the_mean_reciprocal(old: float, 
 
 
 def test_the_harmonic_mean_at_its_edges() -> None:
-    assert harmonic_mean(0, 0.9) == 0
-    assert harmonic_mean(0.9, 0) == 0
-    assert harmonic_mean(0, 0) == 0
-    assert math.isnan(harmonic_mean(NAN, 0.5))
-    assert math.isnan(harmonic_mean(0.5, NAN))
+    assert [harmonic_mean(*pair) for pair in ((0, 0.9), (0.9, 0), (0, 0))] == [0, 0, 0]
+    assert all(math.isnan(harmonic_mean(*pair)) for pair in ((NAN, 0.5), (0.5, NAN)))
     with pytest.raises(ValueError, match=r"-0\.1"):
         harmonic_mean(-0.1, 0.1)
+
+
+def test_the_worst_score_is_each_pairs_own() -> None:
+    np.testing.assert_array_equal(worst_score([[0.1, 0.9], [0.5, 0.4]]), [0.1, 0.4])
+
+
+def test_a_drop_that_recovers_is_a_gap_all_the_same() -> None:
+    gap = stability_gap([0.5, 0.5], FALLS_AND_RECOVERS)
+    np.testing.assert_allclose(gap, [0.4, 0.0])
+    ends_only = forgetting([[0.5, 0.5], FALLS_AND_RECOVERS[-1]], [0, 0])
+    np.testing.assert_allclose(ends_only, [0.05, -0.2])
+
+
+def test_a_pair_that_is_better_all_the_time_has_a_negative_gap() -> None:
+    np.testing.assert_allclose(stability_gap([0.5], [[0.7], [0.6]]), [-0.1])
+
+
+@given(TABLES, arrays(np.float64, 3, elements=st.floats(0, 1)))
+def test_the_gap_is_never_less_than_what_the_ends_show(
+    within: np.ndarray, before: np.ndarray
+) -> None:
+    gap = stability_gap(before, within)
+    assert (gap >= before - within[-1]).all()
+    assert (gap == before - np.sort(within, axis=0)[0]).all()
+
+
+@given(TABLES)
+def test_another_evaluation_never_raises_the_worst_score(within: np.ndarray) -> None:
+    assert (worst_score(within) <= worst_score(within[1:])).all()
+
+
+def test_the_end_alone_has_no_worst_score_and_no_gap() -> None:
+    for within in ([[0.3, 0.4]], np.empty((0, 2))):
+        assert np.isnan(worst_score(within)).all()
+        assert np.isnan(stability_gap([0.5, 0.5], within)).all()
+
+
+def test_what_is_missing_in_one_pair_is_missing_there_only() -> None:
+    within = [[0.1, NAN], [0.2, 0.3]]
+    np.testing.assert_array_equal(worst_score(within), [0.1, NAN])
+    gap = stability_gap([NAN, 0.5, 0.5], [[0.1, 0.2, 0.3], [0.2, 0.1, NAN]])
+    np.testing.assert_array_equal(gap, [NAN, 0.4, NAN])

@@ -12,9 +12,9 @@ from continual_mm.metrics.answers import (
     weighted_recall_at,
 )
 
-DICE = np.random.default_rng(4)
+RNG = np.random.default_rng(4)
 RANKS = np.array([0.0, 3.5, 3.5, 12.0, np.inf, 0.5, 7.0])
-WEIGHTS = DICE.integers(0, 4, (40, 7)).astype(float)
+WEIGHTS = RNG.integers(0, 4, (40, 7)).astype(float)
 
 
 def samples(values: np.ndarray) -> list[np.ndarray]:
@@ -39,7 +39,7 @@ def test_recalls_and_means_are_those_of_the_resampled_queries() -> None:
     for k in (1, 5):
         expected = [(sample < k).mean() for sample in samples(RANKS)]
         np.testing.assert_allclose(weighted_recall_at(RANKS, WEIGHTS, k), expected)
-    values = DICE.random(7)
+    values = RNG.random(7)
     np.testing.assert_allclose(
         weighted_mean(values, WEIGHTS), [sample.mean() for sample in samples(values)]
     )
@@ -47,8 +47,8 @@ def test_recalls_and_means_are_those_of_the_resampled_queries() -> None:
 
 @pytest.mark.parametrize("missing", [0, 2])
 def test_of_lists_of_ranks_every_rank_counts_as_often_as_its_query(missing: int) -> None:
-    first = np.concatenate([DICE.integers(0, 9, 7 - missing).astype(float), [np.nan] * missing])
-    last = first + DICE.integers(0, 4, 7)
+    first = np.concatenate([RNG.integers(0, 9, 7 - missing).astype(float), [np.nan] * missing])
+    last = first + RNG.integers(0, 4, 7)
     each = [
         np.arange(a, b + 1) if a == a else np.empty(0) for a, b in zip(first, last, strict=True)
     ]
@@ -78,7 +78,7 @@ def test_where_nothing_is_listed_no_median_is_known() -> None:
 
 
 def test_groups_count_alike_however_many_members_are_drawn() -> None:
-    values, groups = DICE.random(7), np.array([0, 0, 0, 0, 5, 5, 9])
+    values, groups = RNG.random(7), np.array([0, 0, 0, 0, 5, 5, 9])
     expected = []
     for row in WEIGHTS:
         chosen = np.repeat(np.arange(7), row.astype(int))
