@@ -6,7 +6,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.judge import Judge, Similarity, plain, tensor
 from continual_mm.metrics.answers import Answers
-from continual_mm.metrics.classification import mean_by_class, rightly_classified
+from continual_mm.metrics.classification import correctly_classified, mean_by_class
 from continual_mm.system.errors import first_few
 
 
@@ -39,6 +39,6 @@ class Classes(Judge):
         compared = similarity(tensor(self._names), tensor(self._items)).T
         names = tensor(self._class_of_name).to(compared.device)
         own = tensor(np.searchsorted(self._classes, self._labels)).to(compared.device)
-        right = rightly_classified(mean_by_class(compared, names, len(self._classes)), own)
+        right = correctly_classified(mean_by_class(compared, names, len(self._classes)), own)
         values = np.stack([plain(right), self._labels.astype(np.float64)])
         return {"items": Answers(self._items, values)}

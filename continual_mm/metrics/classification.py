@@ -19,7 +19,7 @@ def mean_by_class(similarity: Tensor, classes: Tensor, count: int) -> Tensor:
     return (similarity.double() @ member) / member.sum(0)
 
 
-def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
+def correctly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
     """(items,) 1 where an item's own class is the most similar one, else 0.
 
     Where n classes are equally similar and none more so, an item of theirs counts 1/n: as often a
@@ -33,7 +33,7 @@ def rightly_classified(similarity: Tensor, classes: Tensor) -> Tensor:
         ValueError: If a similarity is NaN.
 
     >>> import torch
-    >>> rightly_classified(torch.tensor([[0.9, 0.1], [0.4, 0.4]]), torch.tensor([0, 1]))
+    >>> correctly_classified(torch.tensor([[0.9, 0.1], [0.4, 0.4]]), torch.tensor([0, 1]))
     tensor([1.0000, 0.5000], dtype=torch.float64)
     """
     bad = similarity.isnan().any(1).nonzero()

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from continual_mm.metrics.classification import mean_by_class, rightly_classified
+from continual_mm.metrics.classification import correctly_classified, mean_by_class
 
 
 def test_an_item_belongs_to_the_class_that_is_most_similar() -> None:
     similarity = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
     classes = torch.arange(40) % 5
     expected = (similarity.argmax(1) == classes).double()
-    assert torch.equal(rightly_classified(similarity, classes), expected)
+    assert torch.equal(correctly_classified(similarity, classes), expected)
 
 
 def test_a_collapsed_model_is_as_accurate_as_chance() -> None:
     classes = torch.arange(12) % 4
-    right = rightly_classified(torch.ones(12, 4), classes)
+    right = correctly_classified(torch.ones(12, 4), classes)
     assert right.mean() == 0.25
 
 
@@ -37,11 +37,11 @@ def test_equally_similar_classes_share_however_many_names_they_have(names: tuple
     alike = torch.rand(60, 1, generator=torch.Generator().manual_seed(3)).expand(-1, len(of_name))
     means = mean_by_class(alike, of_name, count)
     assert torch.equal(means, alike[:, :1].double().expand(-1, count))
-    right = rightly_classified(means, torch.arange(60) % count)
+    right = correctly_classified(means, torch.arange(60) % count)
     assert right.unique().tolist() == [1 / count]
 
 
 def test_what_is_no_number_cannot_be_classified() -> None:
     similarity = torch.tensor([[0.5, 0.1], [0.2, torch.nan]])
     with pytest.raises(ValueError, match="row 1: NaN cannot be ranked"):
-        rightly_classified(similarity, torch.tensor([0, 0]))
+        correctly_classified(similarity, torch.tensor([0, 0]))
