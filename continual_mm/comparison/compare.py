@@ -54,7 +54,7 @@ class Row:
         seeds: The seeds of its finished runs, ascending.
         headline: What it achieved.
         difference: Its harmonic mean minus the baseline's, over the same queries and seeds.
-        memory_bytes: Kept of the past, mean over seeds.
+        memory_bytes: Of everything kept of earlier stages, mean over seeds.
         seconds: Duration, mean over seeds.
         recalls: Pair -> R@1 after each stage, both directions averaged; None before birth.
         cumulative: Whether each of its stages trains everything seen until then.
@@ -72,7 +72,7 @@ class Row:
 
     @property
     def bound(self) -> bool:
-        """Whether it meets all items, past ones too: no competitor, but what to measure one by."""
+        """Whether it trains all items, past ones too: an upper bound and no competitor."""
         return self.joint or self.cumulative
 
 

@@ -46,7 +46,7 @@ def export(folders: Iterable[Path], to: Path, *, force: bool = False) -> Merged:
 
     Args:
         folders: As for a comparison.
-        to: The folder with the exported runs; what else lies in it stays.
+        to: The folder with the exported runs; other files in it stay.
         force: Let new runs replace those that do not go with them.
 
     Raises:
@@ -66,8 +66,8 @@ def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
         force: As for :func:`merge`.
 
     Raises:
-        InputError: As :func:`merge` does, or if a file is damaged, or another process does not
-            come to an end.
+        InputError: As :func:`merge` does, or if a file is damaged, or if another process keeps the
+            lock for longer than :data:`PATIENCE`.
     """
     merge([], runs, force=force)  # runs that contradict each other leave no folder behind
     to.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
 
 
 def exported(to: Path) -> list[FinishedRun]:
-    """Runs that a folder has already; none if no export into it came to its end.
+    """Runs that a folder has already; none if no export into it was completed.
 
     Raises:
         InputError: If a file is damaged, or missing while another one is there.
@@ -117,7 +117,7 @@ def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: boo
     grouped([*added.values(), *twice])
     clashes = {_key(run): found for run in added.values() if (found := list(_clashes(kept, run)))}
     if clashes and not force:
-        remedy = "--force replaces what is there; or export into another folder"
+        remedy = "use --force to replace it, or export into another folder"
         raise InputError(
             Problem(str(added[key].folder), found[0][0], remedy) for key, found in clashes.items()
         )

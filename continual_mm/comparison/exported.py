@@ -33,7 +33,7 @@ from continual_mm.system.files import atomic_write, write_json
 
 ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
 UNFINISHED = "export.unfinished"
-"""The file that lies beside the others while they are written, and after if that was cut short."""
+"""A file in the folder while the others are written; it stays if that is interrupted."""
 FORMAT = 1
 REMEDY = "take the folder from where it was kept, or export the runs again into another one"
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""A picture of a comparison: recall of every pair over the stages, one line per strategy."""
+"""A figure of a comparison: recall of every pair over the stages, one line per strategy."""
 
 import math
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ _ROLES: dict[Role, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """How a strategy is drawn, and how far beside its stage it stands."""
+class _Style:
+    """How a strategy is drawn, and its offset from the stage on the x-axis."""
 
     colour: str
     line: str
@@ -53,7 +53,7 @@ def draw(comparison: Comparison, scenario: str, path: Path) -> None:
 
     Lines begin at a pair's birth. The strategies of a stage stand side by side, so that their 95 %
     intervals can be told apart; joint training has no stages and is a dashed line. A strategy
-    looks the same in all pictures of one comparison.
+    looks the same in all figures of one comparison.
 
     Args:
         comparison: From :func:`~continual_mm.comparison.compare.compare`.
@@ -67,7 +67,7 @@ def draw(comparison: Comparison, scenario: str, path: Path) -> None:
 def plot(comparison: Comparison, scenario: str) -> Figure:
     """The figure that :func:`draw` writes."""
     report = comparison.reports[scenario]
-    looks = _looks(comparison, report.rows)
+    styles = _styles(comparison, report.rows)
     order = list(_ROLES)
     pairs = sorted(report.pairs, key=lambda name: order.index(report.pairs[name].role))
     columns = min(len(pairs), _PANELS_A_ROW)
@@ -78,54 +78,54 @@ def plot(comparison: Comparison, scenario: str) -> Figure:
         axes.remove()
     for axes, pair in zip(grid.flat, pairs, strict=False):
         for row in report.rows:
-            _draw_strategy(axes, row.recalls[pair], looks[row.strategy])
-        _dress(axes, pair, report)
+            _draw_strategy(axes, row.recalls[pair], styles[row.strategy])
+        _format_axes(axes, pair, report)
     for axes in grid[:, 0]:
         axes.set_ylabel("R@1 in %, mean of directions", fontsize=9, color=_FAINT)
     grid[0, 0].set_ylim(0, 1.04 * grid[0, 0].get_ylim()[1])
-    _name(figure, scenario, report.rows, looks)
+    _add_title_and_legend(figure, scenario, report.rows, styles)
     return figure
 
 
-def _looks(comparison: Comparison, rows: Sequence[Row]) -> dict[str, _Look]:
-    """A look per strategy of a scenario; styles are given out over all scenarios."""
+def _styles(comparison: Comparison, rows: Sequence[Row]) -> dict[str, _Style]:
+    """A style per strategy of a scenario; assigned over all scenarios."""
     joint = {row.strategy: row.joint for one in comparison.reports.values() for row in one.rows}
-    styles = {comparison.baseline: (_BASELINE, "-", "o")}
+    drawn = {comparison.baseline: (_BASELINE, "-", "o")}
     supply, dashes = zip(cycle(_COLOURS), cycle(_MARKERS), strict=False), cycle(_DASHES)
     for strategy in sorted(joint):
         if joint[strategy]:
-            styles[strategy] = (_INK, next(dashes), "")
-        elif strategy not in styles:
+            drawn[strategy] = (_INK, next(dashes), "")
+        elif strategy not in drawn:
             colour, marker = next(supply)
-            styles[strategy] = (colour, "-", marker)
+            drawn[strategy] = (colour, "-", marker)
     abreast = [row.strategy for row in rows if not row.joint]
     step = _SPREAD / max(len(abreast) - 1, 1)
     shifts = {name: (i - (len(abreast) - 1) / 2) * step for i, name in enumerate(abreast)}
     return {
-        row.strategy: _Look(*styles[row.strategy], shift=shifts.get(row.strategy, 0.0))
+        row.strategy: _Style(*drawn[row.strategy], shift=shifts.get(row.strategy, 0.0))
         for row in rows
     }
 
 
-def _draw_strategy(axes: Axes, recalls: Sequence[Estimate | None], look: _Look) -> None:
+def _draw_strategy(axes: Axes, recalls: Sequence[Estimate | None], style: _Style) -> None:
     """One line with intervals; a level across the panel for joint training."""
     points = [(stage, value) for stage, value in enumerate(recalls, start=1) if value is not None]
     if not points:
         return
-    if not look.marker:
+    if not style.marker:
         _, last = points[-1]
-        axes.axhspan(100 * last.low, 100 * last.high, color=look.colour, alpha=0.07, lw=0)
-        axes.axhline(100 * last.mean, color=look.colour, ls=look.line, lw=1.4)
+        axes.axhspan(100 * last.low, 100 * last.high, color=style.colour, alpha=0.07, lw=0)
+        axes.axhline(100 * last.mean, color=style.colour, ls=style.line, lw=1.4)
         return
     means = np.array([100 * value.mean for _, value in points])
     ends = np.array([[100 * value.low, 100 * value.high] for _, value in points]).T
     axes.errorbar(
-        [stage + look.shift for stage, _ in points],
+        [stage + style.shift for stage, _ in points],
         means,
         yerr=np.maximum([means - ends[0], ends[1] - means], 0),
-        color=look.colour,
-        ls=look.line,
-        marker=look.marker,
+        color=style.colour,
+        ls=style.line,
+        marker=style.marker,
         lw=1.6,
         elinewidth=1.1,
         ms=8,
@@ -135,8 +135,8 @@ def _draw_strategy(axes: Axes, recalls: Sequence[Estimate | None], look: _Look) 
     )
 
 
-def _dress(axes: Axes, pair: str, report: ScenarioReport) -> None:
-    """Title, stages, a quiet grid."""
+def _format_axes(axes: Axes, pair: str, report: ScenarioReport) -> None:
+    """Title, stages and grid."""
     axes.set_title(pair, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=18)
     axes.annotate(
         _ROLES[report.pairs[pair].role],
@@ -158,7 +158,7 @@ def _dress(axes: Axes, pair: str, report: ScenarioReport) -> None:
 
 
 def _stage_labels(arrivals: Sequence[Sequence[str]]) -> list[str]:
-    """What arrived under each stage, where there is room for it."""
+    """The number of each stage, and the modalities that it adds where there is room."""
     if len(arrivals) > _STAGES_WITH_NAMES:
         return [str(stage) for stage in range(1, len(arrivals) + 1)]
     return [
@@ -167,7 +167,9 @@ def _stage_labels(arrivals: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _name(figure: Figure, scenario: str, rows: Sequence[Row], looks: dict[str, _Look]) -> None:
+def _add_title_and_legend(
+    figure: Figure, scenario: str, rows: Sequence[Row], styles: dict[str, _Style]
+) -> None:
     """Title and legend; strategies are listed best first, as in the table."""
     counts = [len(row.seeds) for row in rows]
     fewest, most = min(counts), max(counts)
@@ -175,8 +177,8 @@ def _name(figure: Figure, scenario: str, rows: Sequence[Row], looks: dict[str, _
     title = f"{scenario}: recall at 1 of every pair after each stage, test split, {seeds}"
     figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
     keys = [
-        Line2D([], [], color=look.colour, ls=look.line, marker=look.marker, ms=7, label=name)
-        for name, look in ((row.strategy, looks[row.strategy]) for row in rows)
+        Line2D([], [], color=style.colour, ls=style.line, marker=style.marker, ms=7, label=name)
+        for name, style in ((row.strategy, styles[row.strategy]) for row in rows)
     ]
     columns = min(len(keys), _KEYS_A_ROW)
     joint = "; dashed: everything trained at once" if any(row.joint for row in rows) else ""

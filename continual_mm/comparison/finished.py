@@ -58,10 +58,10 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A run that came to its end.
+    """A finished run.
 
     Attributes:
-        folder: Where it lies.
+        folder: The run's.
         scenario: The scenario's name.
         strategy: The strategy's name.
         seed: What weights, order, shares and memory followed from.
@@ -71,12 +71,12 @@ class FinishedRun:
         arrivals: Names of the modalities that each stage added.
         pairs: Every pair, sorted by name.
         ranked: (0-based stage, pair) -> ranks at the stage's end.
-        memory_bytes: Kept of the past.
+        memory_bytes: Of everything kept of earlier stages.
         seconds: Duration.
         stability_gap: How far old pairs fell inside the last stage, mean over pairs; NaN without
             an evaluation inside it.
         cumulative: Whether each stage was trained on everything seen until then.
-        memory_items: Items kept of the past; this and the next two are None if an earlier version
+        memory_items: Items in memory; this and the next two are None if an earlier version
             wrote the run.
         steps: Optimiser steps of all stages, those that plugins made included.
         step_seconds: Median time of a step of the last stage.

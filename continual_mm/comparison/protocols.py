@@ -179,7 +179,7 @@ def _over_seeds(by_seed: Mapping[int, Floats], seeds: Iterable[int]) -> Floats:
 def _groups(
     series: Series, by_seed: Mapping[int, Answers], weights: Floats
 ) -> dict[str, Estimate | None]:
-    """Of every group; a replicate that drew none of its queries says nothing of it."""
+    """Of every group; replicates that drew none of its queries are left out."""
     each = {seed: by_group(series, answers, weights) for seed, answers in by_seed.items()}
     estimates: dict[str, Estimate | None] = {}
     for name in next(iter(each.values())):

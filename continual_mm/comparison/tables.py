@@ -250,8 +250,7 @@ def protocol_json(comparison: ProtocolComparison) -> str:
     A row has ``scenario``, ``stage``, ``strategy``, the number of ``seeds``, the number of
     ``queries``, how many of them are ``missing``, each measure by its name in ``scores.json`` as
     ``{"mean", "low", "high"}``, and the ``difference`` of the first as ``{"to", "mean", "low",
-    "high"}``. Recalls are fractions. Where steps are looked for, ``tasks`` has the first measure of
-    each task.
+    "high"}``. Recalls are fractions. Where queries are of tasks, ``tasks`` has the first of each.
     """
     rows = [
         {

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from continual_mm.cli.app import main
 from continual_mm.comparison.collect import collect
@@ -90,14 +88,13 @@ def refusal(*given: Path, to: Path) -> str:
     return str(caught.value)
 
 
-def test_an_export_gives_the_tables_of_the_runs(runs: Path, tmp_path: Path) -> None:
+def test_exports_give_the_tables_of_the_runs_also_together_with_run_folders(
+    runs: Path, tmp_path: Path
+) -> None:
+    whole = table(runs)
     export([runs], tmp_path / "small")
     assert sorted(contents(tmp_path / "small")) == [DEFINITIONS, RANKS, ROWS]
-    assert table(tmp_path / "small") == table(runs)
-
-
-def test_an_export_and_run_folders_are_compared_together(runs: Path, tmp_path: Path) -> None:
-    whole = table(runs)
+    assert table(tmp_path / "small") == whole
     export([runs / "av_vt"], tmp_path / "one")
     export([runs / "vt_at" / "ewc"], tmp_path / "two")
     assert table(tmp_path / "one", tmp_path / "two", runs / "vt_at" / "naive") == whole
@@ -168,16 +165,19 @@ def test_rows_have_recalls_in_percent_and_what_joint_training_has_more(
     assert rows["joint"]["memory_bytes"] == "7"
 
 
-def test_runs_exported_earlier_are_kept_and_the_same_run_counts_once(
+def test_earlier_runs_and_other_files_are_kept_and_the_same_run_counts_once(
     runs: Path, tmp_path: Path, write_run: Any
 ) -> None:
     small = tmp_path / "small"
+    small.mkdir()
+    (small / "README.md").write_text("mine", encoding="utf-8")
     merged = export([runs / "av_vt" / "naive"], small)
     assert (len(merged.runs), merged.added, merged.replaced) == (3, 3, 0)
     write_run(tmp_path / "again", "naive", 1, seconds=99.0)
     merged = export([tmp_path / "again", runs / "av_vt" / "ewc", small], small)
     assert (len(merged.runs), merged.added, merged.replaced) == (6, 3, 0)
     assert {run.seconds for run in collect([small])[0]} == {1.25}
+    assert (small / "README.md").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,6 @@ def test_new_runs_that_contradict_each_other_are_refused_even_by_force(
     with pytest.raises(InputError, match="seed 0 of strategy 'naive' is also in"):
         export([first, second], tmp_path / "small", force=True)
     assert not (tmp_path / "small").exists()
-
-
-def test_other_files_in_the_folder_stay(runs: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    (small / "README.md").write_text("mine", encoding="utf-8")
-    export([runs], small)
-    assert (small / "README.md").read_text(encoding="utf-8") == "mine"
 
 
 KILLED = """
@@ -287,17 +279,6 @@ def test_a_folder_is_read_whole_while_runs_are_added_to_it(tmp_path: Path, write
         done.result()
     assert seen <= set(range(1, 13))
     assert len(read_exported(small)) == 12
-
-
-def test_an_export_waits_until_another_process_is_done(runs: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    with ThreadPoolExecutor(1) as pool:
-        with FileLock(small / LOCK):
-            later = pool.submit(export, [runs], small)
-            time.sleep(0.2)
-            assert contents(small) == {}
-            assert not later.done()
-        assert later.result().added == 11
 
 
 def without_last_row(small: Path) -> str:
@@ -413,15 +394,6 @@ def test_names_in_an_export_lead_to_no_other_folder(runs: Path, tmp_path: Path, 
     assert sorted(contents(tmp_path / "again")) == [DEFINITIONS, RANKS, ROWS]
     after = [path for path in sorted(tmp_path.rglob("*")) if "again" not in path.parts]
     assert after == before
-
-
-def test_a_run_folder_with_a_rank_beyond_its_gallery_is_not_exported(
-    tmp_path: Path, write_run: Any, replace_array: Any
-) -> None:
-    path = write_run(tmp_path / "runs", queries=9) / "ranks" / "stage-2.npz"
-    replace_array(path, "test/audio-video/audio to video", np.full(9, 9.0))
-    assert "is not one rank for each row" in refusal(tmp_path / "runs", to=tmp_path / "small")
-    assert not (tmp_path / "small").exists()
 
 
 def test_the_command_says_how_many_runs_are_there_now(

@@ -378,14 +378,6 @@ def test_nothing_below_zero_is_minus_zero() -> None:
     assert math.isfinite(json.loads(report.as_json(one))["rows"][0]["seconds"])
 
 
-def test_the_same_runs_give_the_same_report(tmp_path: Path, write: Write) -> None:
-    write(tmp_path, "naive", NAIVE)
-    write(tmp_path, "ewc", {**NAIVE, (2, "text-video"): of(1)})
-    every = [tmp_path / "av_vt" / name for name in ("ewc", "naive")]
-    once, again = compare([tmp_path]), compare(every)
-    assert report.as_json(once) == report.as_json(again)
-
-
 def test_comparing_waits_neither_for_torch_nor_for_a_window() -> None:
     code = """
 import sys

@@ -110,7 +110,7 @@ class Board(TensorboardLogger):
         dataset: With ids, texts, labels and images of the items.
         schedule: The stages that are trained.
         purge_step: First step whose events, written by an earlier process that was killed, are
-            hidden. For a run that goes on after n steps it is n + 1: the scores at n still count.
+            hidden. For a run resumed after n steps it is n + 1: the scores at n still count.
     """
 
     def __init__(

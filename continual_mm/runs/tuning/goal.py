@@ -85,7 +85,7 @@ class Pruner:
 
     Attributes:
         goal: What is to be large.
-        least: Moment -> what the goal must come to then.
+        least: Moment -> least value of the goal then.
     """
 
     goal: Goal

@@ -44,7 +44,7 @@ class Searched:
 def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, ...]:
     """What to search in a strategy, in the order of its file.
 
-    The built-in ranges are those of the registry, widened to hold what the file says. A parameter
+    The built-in ranges are those of the registry, widened to hold the file's value. A parameter
     that the file has switched off, 0 where the range is logarithmic, stays off.
 
     Args:
@@ -57,8 +57,8 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
     """
     values = {
         f"{plugin}.{key}": value
-        for plugin, said in strategy.plugins.items()
-        for key, value in {**defaults(plugin), **said}.items()
+        for plugin, given in strategy.plugins.items()
+        for key, value in {**defaults(plugin), **given}.items()
     }
     problems: list[Problem] = []
     own: dict[str, Range] = {}
@@ -165,7 +165,7 @@ def _faults(path: str, found: Range, start: float) -> Iterator[tuple[str, str]]:
 
 def valued(strategy: Strategy, values: Mapping[str, float], name: str = "") -> Strategy:
     """A strategy with some of its plugins' parameters set, and perhaps another name."""
-    plugins = {plugin: dict(said) for plugin, said in strategy.plugins.items()}
+    plugins = {plugin: dict(given) for plugin, given in strategy.plugins.items()}
     for path, value in values.items():
         plugin, _, key = path.partition(".")
         plugins[plugin][key] = value
@@ -210,7 +210,7 @@ class Plan:
             them in this order.
         strategy: Where the search begins: the first trial.
         searched: What is searched.
-        out: The search lies in ``out/<scenario>/<strategy>``, see :attr:`folder`.
+        out: The search is in ``out/<scenario>/<strategy>``, see :attr:`folder`.
         trials: How many are recorded at most, those of earlier calls among them.
         seeds: Runs of each trial on each scenario, with seeds 0 to this minus 1.
         metric: What is averaged, see :data:`~continual_mm.definitions.rules.METRICS`.
@@ -237,7 +237,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the search lies; its runs are below ``trials``. Several names are joined by +."""
+        """Of the search; its runs are below ``trials``. Several names are joined by +."""
         return self.out / "+".join(self.names) / self.strategy.name
 
     @property
@@ -267,7 +267,7 @@ class Plan:
         """One run of a trial, which ends where its goal is below ``least``."""
         strategy = valued(self.strategy, values, name)
         options = {**self.options, "observers": (Pruner(run.goal, least or {}),)}
-        # Protocols look at test items, and a search must not.
+        # Protocols are scored on test items, which a search must not use.
         scenario = run.opened.scenario.model_copy(update={"protocols": ()})
         opened = replace(run.opened, scenario=scenario, scored={})
         return Task(Specification(opened, strategy, run.seed), self.folder / "trials", options)

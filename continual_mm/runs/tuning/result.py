@@ -17,7 +17,7 @@ from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write
 
 TUNED = "# Tuned on "
-"""How the line begins that says where values come from; a newer one replaces it."""
+"""The beginning of the line on the origin of the values; a newer one replaces it."""
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -149,7 +149,7 @@ class Tuned:
         return {state: known[state] for state in get_args(State)}
 
     def as_json(self) -> dict[str, Any]:
-        """What ``tuning.json`` says: budget, best trial and every trial."""
+        """The contents of ``tuning.json``: budget, best trial and every trial."""
         return {
             "scenarios": list(self.scenarios),
             "strategy": self.strategy.name,
@@ -181,7 +181,7 @@ class Tuned:
 
 
 def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str = "") -> None:
-    """Write the best values as a strategy file, with a line that says where they come from.
+    """Write the best values as a strategy file, with a line on their origin.
 
     Args:
         tuned: The trials.

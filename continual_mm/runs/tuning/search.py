@@ -33,7 +33,7 @@ RECORDED: Mapping[TrialState, State] = {
 }
 
 Values = Mapping[Moment, float]
-"""Moment of a run -> what the goal came to."""
+"""Moment of a run -> value of the goal."""
 
 
 def running_means(runs: Sequence[TrialRun], found: Sequence[Values]) -> dict[int, float]:
@@ -58,7 +58,7 @@ def running_means(runs: Sequence[TrialRun], found: Sequence[Values]) -> dict[int
 def required(
     runs: Sequence[TrialRun], found: Sequence[Values], finished: Iterable[Mapping[int, float]]
 ) -> dict[Moment, float]:
-    """What a trial's next run must come to, so that the mean is not below the median.
+    """Least values of a trial's next run, so that the mean is not below the median.
 
     Values at the same moment are compared. Optuna's own pruner takes a trial's best value until
     then instead, and here that is often the one before anything was forgotten.
@@ -104,7 +104,7 @@ class Search:
         plan: The search.
         jobs: Trials of a batch.
         threads: CPU threads of each run.
-        reporter: Who hears of the runs.
+        reporter: Called with the progress of the runs.
     """
 
     def __init__(self, plan: Plan, jobs: int, threads: int | None, reporter: Reporter) -> None:
@@ -150,7 +150,7 @@ class Search:
                 trial.user_attrs.get("values", trial.params)
                 for trial in self._trials(TrialState.WAITING)
             ]
-            # A generator shared by all trials would start over whenever a search goes on.
+            # A generator shared by all trials would start over whenever a search is resumed.
             own = seed_for(self._plan.seed, "trial", number) % 2**32
             values = proposal(self._plan.searched, ended, under_way, seed=own)
             self._study.enqueue_trial(values, user_attrs={"values": values})
@@ -288,7 +288,7 @@ def tune(
         plan: The search.
         jobs: Trials at the same time, each in a process of its own if more than 1.
         threads: CPU threads of each run, see :func:`~continual_mm.runs.parallel.run_many`.
-        reporter: Who hears of the runs.
+        reporter: Called with the progress of the runs.
 
     Returns:
         The trials, and runs that failed for other reasons than their values, such as lack of
