@@ -2,7 +2,7 @@
 
 import json
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.drift import Geometry
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer
 from continual_mm.learning.avalanche import (
-    BaseLogger,
     BaseSGDPlugin,
     MetricValue,
     PluginMetric,
@@ -30,36 +29,6 @@ from continual_mm.runs.board.figures import Plans
 from continual_mm.runs.board.schedule import StageSchedule, schedule_table
 from continual_mm.runs.history import History
 from continual_mm.runs.session import Watchers
-
-
-class GeometryCurves:
-    """Logs the geometry of the space, at the global step.
-
-    Args:
-        logger: Gets ``geometry/rotation``, ``geometry/modality gap/<pair>`` and so on.
-    """
-
-    def __init__(self, logger: BaseLogger) -> None:
-        self._logger = logger
-
-    def __call__(self, geometry: Geometry) -> None:
-        """Log what is defined."""
-        for name, value in _curves(geometry):
-            if value == value:
-                self._logger.log_single_metric(f"geometry/{name}", value, geometry.step)
-
-
-def _curves(geometry: Geometry) -> Iterator[tuple[str, float]]:
-    yield "rotation", geometry.rotation
-    for title, values in (
-        ("modality gap", geometry.modality_gap),
-        ("moved", geometry.moved),
-        ("residual", geometry.residual),
-        ("plan drift", geometry.plan_drift),
-    ):
-        for name, value in values.items():
-            yield f"{title}/{name}", value
-
 
 EVERY = 10
 """Optimiser steps between two points of a curve; each point waits for the device once."""
@@ -174,6 +143,20 @@ class Board(TensorboardLogger):
         if evaluation.final:
             self._show_space(evaluation, gallery)
 
+    def log_geometry(self, geometry: Geometry) -> None:
+        """Log what is defined of the geometry of the space."""
+        curves = {"rotation": geometry.rotation}
+        for title, values in (
+            ("modality gap", geometry.modality_gap),
+            ("moved", geometry.moved),
+            ("residual", geometry.residual),
+            ("plan drift", geometry.plan_drift),
+        ):
+            curves |= {f"{title}/{name}": value for name, value in values.items()}
+        for name, value in curves.items():
+            if value == value:
+                self.log_single_metric(f"geometry/{name}", value, geometry.step)
+
     def _show_space(self, evaluation: Evaluation, gallery: Gallery) -> None:
         """Transport plans at a stage's end; all embeddings at the end of the last one."""
         for pair, plans in self._plans.add(evaluation.stage, gallery).items():
@@ -233,7 +216,7 @@ def watchers(
         observers=[page, *observers],
         loggers=[page],
         plugins=plugins,
-        geometry=[GeometryCurves(page)],
+        geometry=[page.log_geometry],
     )
 
 
