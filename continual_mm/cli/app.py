@@ -15,9 +15,6 @@ from continual_mm.cli import train as cli_training
 from continual_mm.cli import tune as cli_tuning
 from continual_mm.system.errors import InputError
 
-INTERRUPTED = 130
-"""Exit code of a process that Ctrl-C ended."""
-
 OTHER_BACKENDS = ("JAX", "CUPY", "TENSORFLOW")
 """Array libraries that POT imports if they are installed; here it works on those of torch."""
 
@@ -54,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
+    except terminal.EndedError as error:
+        terminal.err.print(f"continual-mm: {error}")
+        code = error.code
     except (FloatingPointError, OSError) as error:
         terminal.err.print(f"continual-mm: {error}")
         code = 1
@@ -61,5 +61,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         terminal.err.print(
             "continual-mm: stopped; finished stages are kept, the same command goes on from there"
         )
-        code = INTERRUPTED
+        code = terminal.INTERRUPTED
     sys.exit(code or 0)

@@ -1,26 +1,21 @@
-"""One conversion as a command sees it: what is left out, and how it ends."""
+"""What all commands of ``data convert`` do: check the target, write, report what was left out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import click
-
 from continual_mm.cli import terminal
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.definitions.modality import SPLITS, Kind, Provenance
+from continual_mm.system.errors import SHOWN, InputError, Problem
 
 if TYPE_CHECKING:
-    from continual_mm.preparation.formats.recipe import Mode
-    from continual_mm.preparation.formats.records import DType
-
-SHOWN = 5
-"""Problems about what was left out that are shown; the file has all."""
+    from continual_mm.data.schema import Record
+    from continual_mm.preparation.formats.recipe import Mode, Recipe
+    from continual_mm.preparation.formats.records import DType, VideoStore
+    from continual_mm.preparation.formats.word_vectors import WordVectors
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
-
-_INTERRUPTED = 130
-_TEST = 2
 
 
 def check_new(target: Path) -> None:
@@ -31,17 +26,17 @@ def check_new(target: Path) -> None:
 
 
 class Conversion:
-    """A conversion, around whose work this is a ``with`` block.
+    """A conversion, as a context manager around its work.
 
-    What it leaves out is shown in part, and written into a file beside the target. Errors of the
-    disk become refusals. Nothing is left of the target unless all went well; its writers see to it.
+    At the end the first records that were left out are printed, and all are listed in a file beside
+    the target. An OSError becomes an InputError. The target is written whole or not at all.
 
     Args:
-        target: Where to; nothing may be there.
-        dtype: In which features are stored.
-        skip: Whether what cannot be read is left out.
+        target: The new pack or store.
+        dtype: Of the stored features.
+        skip: Whether records that cannot be read are left out.
         vectors: The file of word vectors, for formats that need one.
-        reference: Whether the mistakes of the published programs are kept.
+        reference: Whether files are read with the mistakes of the published programs.
 
     Raises:
         InputError: If the target has no name, or is there.
@@ -56,41 +51,42 @@ class Conversion:
         vectors: Path | None = None,
         reference: bool = False,
     ) -> None:
+        from continual_mm.preparation.formats.recipe import Report
+
         if target.name in ("", ".."):
             raise InputError(Problem("--to", f"'{target}' names nothing new", "give a name"))
         check_new(target)
         self.target, self.dtype = target, dtype
-        from continual_mm.preparation.formats.recipe import Report
-
-        self.report: Report = Report(skip=skip)
-        self.problems: list[Problem] | None = self.report.skipped if skip else None
+        self.report = Report(skip=skip)
+        self.problems = self.report.skipped if skip else None
         self._vectors = vectors
         self._mode: Mode = "reference" if reference else "robust"
 
-    def vectors(self) -> Any:
-        """The word vectors, opened."""
+    def vectors(self) -> "WordVectors":
+        """Open the word vectors."""
         from continual_mm.preparation.formats.word_vectors import open_vectors
 
         if self._vectors is None:
             raise InputError(Problem("--vectors", "is missing", "give a file of word vectors"))
         return open_vectors(self._vectors)
 
-    def recipe(self, **given: Any) -> Any:
-        """How the files are read; ``given`` is what the command decides of it."""
+    def recipe(self, **given: Any) -> "Recipe":
+        """How the files are read; ``given`` are fields that the command sets."""
         from continual_mm.preparation.formats.recipe import Recipe
 
         return Recipe(mode=self._mode, **given)
 
-    def provenance(self, reader: str, vectors: Any, recipe: Any, *, grown: bool = False) -> Any:
-        """What the target keeps of how it came about.
+    def provenance(
+        self, reader: str, vectors: "WordVectors", recipe: "Recipe", *, grown: bool = False
+    ) -> Provenance:
+        """What the target records about its conversion.
 
         Args:
             reader: The name of the format.
-            vectors: Of words.
+            vectors: Its texts are made of these.
             recipe: How the files are read.
-            grown: Whether clips grow to the recipe's time.
+            grown: Whether clips grow to the recipe's ``min_time``.
         """
-        from continual_mm.definitions.modality import Provenance
         from continual_mm.preparation.formats.word_vectors import digest_of
 
         return Provenance(
@@ -101,7 +97,9 @@ class Conversion:
             min_time=recipe.min_time if grown else None,
         )
 
-    def store(self, reader: str, vectors: Any, recipe: Any, *, grown: bool = False) -> Any:
+    def store(
+        self, reader: str, vectors: "WordVectors", recipe: "Recipe", *, grown: bool = False
+    ) -> "VideoStore":
         """The store of long videos that the target becomes; arguments as of :meth:`provenance`."""
         from continual_mm.preparation.formats.records import VideoStore
 
@@ -115,55 +113,51 @@ class Conversion:
         )
 
     def write_clips(
-        self, records: Any, *, provenance: Any, validation: float, frames: int = 1
+        self,
+        records: "Iterable[Record]",
+        *,
+        provenance: Provenance,
+        validation: float,
+        frames: int = 1,
     ) -> None:
-        """Write published clips, a share of those for training held out.
+        """Write published clips, a share of the training clips held out for validation.
 
         Args:
-            records: Any number.
+            records: The clips.
             provenance: How they were read.
             validation: The share.
-            frames: Of sound, that the published program fills clips up to; as a reference has it.
+            frames: Length of audio that the published program pads clips to; in reference mode.
         """
         from continual_mm.data.splits import HeldOut
         from continual_mm.preparation.formats.records import KINDS, without_padding
 
-        dealt = HeldOut(validation=validation).assigned(without_padding(records))
-        filled = {"audio": frames} if self.recipe().reference else {}
-        self.write(
-            dealt,
-            KINDS,
-            source=str(self.target),
-            unit="clips",
-            filled=filled,
-            provenance=provenance,
-        )
+        split = HeldOut(validation=validation).assigned(without_padding(records))
+        filled = {"audio": frames} if self._mode == "reference" else NOTHING
+        self.write(split, KINDS, source=str(self.target), filled=filled, provenance=provenance)
 
     def write(
         self,
-        records: Any,
-        kinds: Any,
+        records: "Iterable[Record]",
+        kinds: Mapping[str, Kind],
         *,
         source: str,
-        unit: str,
-        filled: Any = NOTHING,
-        provenance: Any = None,
+        filled: Mapping[str, int] = NOTHING,
+        provenance: Provenance | None = None,
     ) -> None:
-        """Write records whose modalities are of these kinds.
+        """Write clips, counting them on a terminal.
 
         Args:
-            records: Any number.
-            kinds: By modality.
+            records: The clips.
+            kinds: Modality -> its kind.
             source: What to call them in problems.
-            unit: What they are called while they are counted.
-            filled: Modality -> time that its items are filled up to in reference mode.
+            filled: Modality -> time that its items are padded to.
             provenance: How published files were read, if they were.
         """
         from continual_mm.cli.progress import counting
         from continual_mm.preparation.formats.records import layout_of, write
 
         layout, given = layout_of(records, kinds, source, filled=filled)
-        with counting(given, unit) as counted:
+        with counting(given, "clips") as counted:
             write(
                 counted,
                 self.target,
@@ -173,11 +167,11 @@ class Conversion:
                 provenance=provenance,
             )
 
-    def tell(self) -> None:
-        """Say what was made."""
-        # As a path: a folder may be called like a dataset that is known by name.
+    def print_contents(self) -> None:
+        """Print what the target holds."""
         from continual_mm.data import registry
 
+        # As a path: a folder may be called like a dataset that is known by name.
         card = registry.card(str(self.target.absolute()), splits=())
         training, validation, test = card.items
         terminal.out.print(
@@ -186,12 +180,12 @@ class Conversion:
         )
         terminal.out.print(f"look at it: continual-mm data inspect {self.target}")
 
-    def tell_lacking(self) -> None:
-        """Say how many test items lack text or sound, which no question can find then."""
+    def print_incomplete(self) -> None:
+        """Print how many test items lack text or audio and cannot be retrieved by it."""
         from continual_mm.data.registry import load
 
         dataset = load(str(self.target.absolute()), standardise=False, splits=())
-        test = dataset.split == _TEST
+        test = dataset.split == SPLITS.index("test")
         lacking = [
             f"{count:,} lack {name}"
             for name, column in dataset.columns.items()
@@ -203,8 +197,8 @@ class Conversion:
                 " them as missed where a protocol has `expected` ones"
             )
 
-    def end(self, *, videos: int | None = None) -> None:
-        """End with an error if more was left out than kept: something is wrong with the files.
+    def check_left_out(self, *, videos: int | None = None) -> None:
+        """Exit with code 1 if more was left out than kept: something is wrong with the files.
 
         Args:
             videos: How many there were to read, where the report counts more than videos.
@@ -213,7 +207,9 @@ class Conversion:
 
         kept, left_out = balance(self.target, self.report, videos=videos)
         if left_out > kept:
-            raise _MostlyLeftOutError(self.target, left_out, left_out + kept)
+            share = f"{left_out:,} of {left_out + kept:,}"
+            message = f"more than half was left out: {share}, see {self._list}"
+            raise terminal.EndedError(message, 1)
 
     def __enter__(self) -> Self:
         return self
@@ -225,56 +221,28 @@ class Conversion:
         trace: TracebackType | None,
     ) -> None:
         if self.report.skipped:
-            self._tell_left_out(self.report.skipped)
+            self._print_left_out(self.report.skipped)
         if isinstance(error, KeyboardInterrupt):
-            raise StoppedError(f"nothing is left of {self.target}") from error
+            message = f"stopped; nothing is left of {self.target}"
+            raise terminal.EndedError(message, terminal.INTERRUPTED) from error
         if isinstance(error, OSError):
             place = str(error.filename or self.target)
             problem = f"cannot be read or written: {error.strerror or error}"
             raise InputError(Problem(place, problem)) from error
 
-    def _tell_left_out(self, found: list[Problem]) -> None:
-        file = _list_of(self.target)
-        listed = f"listed in {file}"
-        try:
-            from continual_mm.preparation.formats.records import write_left_out
+    @property
+    def _list(self) -> Path:
+        """Where everything that was left out is listed."""
+        return self.target.with_name(f"{self.target.name}.left-out.csv")
 
-            write_left_out(found, file)
+    def _print_left_out(self, found: list[Problem]) -> None:
+        from continual_mm.preparation.formats.records import write_left_out
+
+        listed = f"listed in {self._list}"
+        try:
+            write_left_out(found, self._list)
         except OSError as error:
-            listed = f"but {file} cannot be written: {error.strerror or error}"
+            listed = f"but {self._list} cannot be written: {error.strerror or error}"
         for problem in found[:SHOWN]:
             terminal.err.print(f"left out: {' '.join(str(problem).splitlines())}")
         terminal.err.print(f"left out: {len(found):,} in all, {listed}")
-
-
-def _list_of(target: Path) -> Path:
-    """Where what was left out is listed."""
-    return target.with_name(f"{target.name}.left-out.csv")
-
-
-class StoppedError(click.ClickException):
-    """Ctrl-C.
-
-    Args:
-        left: What is left.
-    """
-
-    exit_code = _INTERRUPTED
-
-    def __init__(self, left: str) -> None:
-        super().__init__(f"stopped; {left}")
-
-    def show(self, file: Any = None) -> None:
-        """Say so in one line."""
-        terminal.err.print(f"continual-mm: {self.message}")
-
-
-class _MostlyLeftOutError(click.ClickException):
-    exit_code = 1
-
-    def __init__(self, target: Path, left_out: int, given: int) -> None:
-        super().__init__(
-            f"more than half was left out: {left_out:,} of {given:,}, see {_list_of(target)}"
-        )
-
-    show = StoppedError.show

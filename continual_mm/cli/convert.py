@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +13,9 @@ from continual_mm.cli.options import A_PATH
 from continual_mm.data.cards import published_folder, steps_of
 from continual_mm.definitions.modality import SPLITS
 from continual_mm.system.errors import InputError, Problem, printable
+
+if TYPE_CHECKING:
+    from continual_mm.data.splits import HeldOut
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
@@ -103,40 +106,36 @@ def howto100m(
 
     Videos' features are stored once; of the videos, shares are held out by their names.
     """
+    from continual_mm.cli.progress import counting
+    from continual_mm.data.splits import HeldOut
+    from continual_mm.preparation.formats import howto100m
+
     target = target or published_folder("howto100m")
     _check_folder(target, "HowTo100M")
-    shares = {name: how.pop(name) for name in ("validation", "test")}
+    shares = HeldOut(validation=how.pop("validation"), test=how.pop("test"))
     with Conversion(target, **how) as conversion:
-        from continual_mm.preparation.formats import howto100m
-
-        reader = howto100m
-        listed = reader.read_list(paths)
-        from continual_mm.preparation.formats.howto100m import CaptionFile
-
-        said = CaptionFile(captions)
-        from continual_mm.data.splits import HeldOut
-
+        listed = howto100m.read_list(paths)
+        texts = howto100m.CaptionFile(captions)
+        folders = {"features": features, "audio": audio or features}
         held_out = _held_out(
-            listed,
-            HeldOut(**shares),
-            lambda path: reader.is_there(path, said, features=features, audio=audio or features),
+            listed, shares, lambda path: howto100m.is_there(path, texts, **folders)
         )
-        found = reader.videos(
-            listed, said, features=features, audio=audio, report=conversion.report
+        found = howto100m.videos(
+            listed, texts, features=features, audio=audio, report=conversion.report
         )
-        words, recipe = conversion.vectors(), conversion.recipe(min_time=min_time)
-        from continual_mm.cli.progress import counting
-
-        store = conversion.store("howto100m", words, recipe, grown=True)
+        vectors, recipe = conversion.vectors(), conversion.recipe(min_time=min_time)
+        store = conversion.store("howto100m", vectors, recipe, grown=True)
         with counting(found, "videos") as counted:
-            reader.write_videos(counted, store, held_out)
-    conversion.tell()
-    conversion.tell_lacking()
-    conversion.end()
+            howto100m.write_videos(counted, store, held_out)
+    conversion.print_contents()
+    conversion.print_incomplete()
+    conversion.check_left_out()
 
 
-def _held_out(listed: Sequence[str], shares: Any, is_there: Callable[[str], bool]) -> Any:
-    """Which videos are held out: shares, but one at least; a line says which these are."""
+def _held_out(
+    listed: Sequence[str], shares: "HeldOut", is_there: Callable[[str], bool]
+) -> "HeldOut":
+    """The videos held out: shares, but at least one each; those added for that are printed."""
     paths = {PurePosixPath(path).name: path for path in listed}
     held_out = shares.among(paths, usable=lambda name: is_there(paths[name]))
     for name, split in held_out.named.items():
@@ -165,34 +164,32 @@ def crosstask(
     Every second of a video is an item, and every step of a task. When which step is shown goes
     into TARGET.steps.csv, and a [[protocol]] for scenarios is printed.
     """
-    place = target or published_folder("crosstask")
-    _check_folder(place, "CrossTask")
-    shown = steps_of(place)
+    from continual_mm.cli.progress import counting
     from continual_mm.preparation.formats import crosstask
 
-    files, writing = crosstask, crosstask
+    place = target or published_folder("crosstask")
+    _check_folder(place, "CrossTask")
+    steps = steps_of(place)
     with Conversion(place, **how) as conversion:
-        check_new(shown)
+        check_new(steps)
         vectors, recipe = conversion.vectors(), conversion.recipe(audio_frames=1024)
-        listed = files.read_videos(videos)
+        listed = crosstask.read_videos(videos)
         named = {task for task, _ in listed}
-        known = {name: one for name, one in files.read_tasks(tasks).items() if name in named}
-        known = writing.with_known_words(known, vectors, recipe, conversion.report)
-        found = files.videos(
+        known = {name: one for name, one in crosstask.read_tasks(tasks).items() if name in named}
+        known = crosstask.with_known_words(known, vectors, recipe, conversion.report)
+        found = crosstask.videos(
             listed, known, annotations, features=features, audio=audio, report=conversion.report
         )
-        from continual_mm.cli.progress import counting
-
         store = conversion.store("crosstask", vectors, recipe)
         with counting(found, "videos") as counted:
-            writing.write_step_videos(counted, known, store)
-    conversion.tell()
-    terminal.out.print(f"when which step is shown: {shown}; for a scenario:\n")
-    terminal.out.print(_steps_protocol(target, shown))
-    conversion.end(videos=len({video for _, video in listed}))
+            crosstask.write_step_videos(counted, known, store)
+    conversion.print_contents()
+    terminal.out.print(f"when which step is shown: {steps}; for a scenario:\n")
+    terminal.out.print(_steps_protocol(target, steps))
+    conversion.check_left_out(videos=len({video for _, video in listed}))
 
 
-def _steps_protocol(target: Path | None, shown: Path) -> str:
+def _steps_protocol(target: Path | None, steps: Path) -> str:
     """A table to paste; what lies in the data folder is found by its name."""
     dataset = "crosstask" if target is None else str(target.absolute())
     lines = [
@@ -204,8 +201,8 @@ def _steps_protocol(target: Path | None, shown: Path) -> str:
         'gallery = ["video", "audio"]',
     ]
     if target is not None:
-        said = json.dumps(str(shown.absolute()), ensure_ascii=False)
-        lines.append(f"annotations = {said}")
+        annotations = json.dumps(str(steps.absolute()), ensure_ascii=False)
+        lines.append(f"annotations = {annotations}")
     return "\n".join(lines)
 
 
@@ -215,10 +212,10 @@ def _check_folder(target: Path, name: str) -> None:
         raise InputError(Problem(str(target), problem, remedy))
 
 
-def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Command:
+def _clips(name: str, train_form: str, test_form: str, description: str) -> click.Command:
     """The command of a format of short clips in pickles, one for each split."""
 
-    @click.command(name, help=told, short_help=told.split(".")[0] + ".")
+    @click.command(name, help=description, short_help=description.split(".")[0] + ".")
     @click.option("--train", type=A_PATH, help="The pickle of training clips.")
     @click.option("--test", type=A_PATH, help="The pickle of test clips.")
     @validation_option
@@ -228,36 +225,35 @@ def _clips(name: str, train_form: str, test_form: str, told: str) -> click.Comma
     ) -> None:
         from continual_mm.preparation.formats import clip_pickles
 
-        files = clip_pickles
         forms = ((train, train_form, 0), (test, test_form, 2))
-        given = [(path, getattr(files, form), split) for path, form, split in forms if path]
+        given = [(path, getattr(clip_pickles, form), split) for path, form, split in forms if path]
         if not given:
             raise InputError(Problem(name, "there is nothing to read", "give --train or --test"))
         with Conversion(target or published_folder(name), **how) as conversion:
-            words, recipe = conversion.vectors(), conversion.recipe()
-            opened = [files.open_clips(path, form, split=split) for path, form, split in given]
+            vectors, recipe = conversion.vectors(), conversion.recipe()
+            opened = [
+                clip_pickles.open_clips(path, form, split=split) for path, form, split in given
+            ]
             records = (
                 record
                 for one in opened
-                for record in one.records(words, recipe, report=conversion.report)
+                for record in one.records(vectors, recipe, report=conversion.report)
             )
-            frames = max(one.form.audio_frames for one in opened)
-            held_out = validation if train else 0.0
             conversion.write_clips(
                 records,
-                provenance=conversion.provenance(name, words, recipe),
-                validation=held_out,
-                frames=frames,
+                provenance=conversion.provenance(name, vectors, recipe),
+                validation=validation if train else 0.0,
+                frames=max(one.form.audio_frames for one in opened),
             )
-        conversion.tell()
-        conversion.tell_lacking()
+        conversion.print_contents()
+        conversion.print_incomplete()
         for one in opened:
             if one.misses:
                 terminal.out.print(
                     f"{one.path}: {one.misses} of {one.expected:,} clips are not there; set"
                     f" expected = {one.expected} in a protocol, and they count as missed"
                 )
-        conversion.end()
+        conversion.check_left_out()
 
     return command
 
@@ -285,24 +281,23 @@ convert.add_command(
 
 def _actions(name: str) -> click.Command:
     """The command of a format of clips with a class each."""
-    told = f"{name}'s clips. Class names are test items of their own, of text alone."
+    description = f"{name}'s clips. Class names are test items of their own, of text alone."
 
-    @click.command(name.lower(), help=told, short_help=told.split(".")[0] + ".")
+    @click.command(name.lower(), help=description, short_help=description.split(".")[0] + ".")
     @click.argument("file", type=A_PATH)
     @validation_option
     @published(to_data_folder_option)
     def command(file: Path, target: Path | None, validation: float, **how: Any) -> None:
         from continual_mm.preparation.formats import clip_pickles
 
-        files = clip_pickles
         with Conversion(target or published_folder(name.lower()), **how) as conversion:
-            opened = files.open_actions(file, getattr(files, name))
-            words, recipe = conversion.vectors(), conversion.recipe()
-            records = opened.records(words, recipe, report=conversion.report)
-            known = conversion.provenance(name.lower(), words, recipe)
-            conversion.write_clips(records, provenance=known, validation=validation)
-        conversion.tell()
-        conversion.end()
+            opened = clip_pickles.open_actions(file, getattr(clip_pickles, name))
+            vectors, recipe = conversion.vectors(), conversion.recipe()
+            records = opened.records(vectors, recipe, report=conversion.report)
+            provenance = conversion.provenance(name.lower(), vectors, recipe)
+            conversion.write_clips(records, provenance=provenance, validation=validation)
+        conversion.print_contents()
+        conversion.check_left_out()
 
     return command
 
@@ -320,12 +315,11 @@ def clips(folder: Path, target: Path, **how: Any) -> None:
     """Clips in FOLDER, which `data extract` wrote."""
     from continual_mm.preparation.extraction import records
 
-    extracted = records
     with Conversion(target, **how) as conversion:
-        contents = extracted.contents(folder)
+        contents = records.contents(folder)
         kinds = {name: one.kind for name, one in contents.items()}
-        conversion.write(extracted.records(folder), kinds, source=str(folder), unit="clips")
-    conversion.tell()
+        conversion.write(records.records(folder), kinds, source=str(folder))
+    conversion.print_contents()
     for name, one in contents.items():
         terminal.out.print(f"{name}: {one.description}")
-    conversion.end()
+    conversion.check_left_out()

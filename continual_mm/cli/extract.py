@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.conversion import StoppedError
 from continual_mm.cli.options import A_COUNT, A_PATH
 
 RECIPES = (
@@ -90,7 +88,7 @@ def _stoppable(target: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         kept = f"finished clips are kept in {target}, the same command goes on from there"
-        raise StoppedError(kept) from error
+        raise terminal.EndedError(f"stopped; {kept}", terminal.INTERRUPTED) from error
 
 
 @click.command(short_help="Train word vectors on captions.")
@@ -104,8 +102,7 @@ def vectors(source: str, target: Path, features: int, seed: int) -> None:
     SOURCE is a dataset with captions, a caption.pickle or caption.json, or a .txt file with a
     sentence in each line. Use one file of vectors for all that is trained and scored together.
     """
-    from continual_mm.preparation.formats import caption_vectors
+    from continual_mm.preparation.formats.caption_vectors import texts_of, train
 
-    made: Any = caption_vectors
-    words = made.train(made.texts_of(source), target, features=features, seed=seed)
+    words = train(texts_of(source), target, features=features, seed=seed)
     terminal.out.print(f"{target}: {words:,} words of {features} numbers")

@@ -28,6 +28,9 @@ GAP = 2
 LAST = 20
 """Width that the last column of a table has at least, if there is so much in it."""
 
+INTERRUPTED = 130
+"""Exit code of a process that Ctrl-C ended."""
+
 _Row = TypeVar("_Row", bound=Sequence[str])
 
 
@@ -79,3 +82,11 @@ def print_refusal(error: InputError) -> None:
     """Everything that was found wrong, a line each, on standard error."""
     for problem in error.problems:
         err.print(f"continual-mm: {' '.join(str(problem).splitlines())}")
+
+
+class EndedError(Exception):
+    """Ends the command with a line on standard error and an exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
