@@ -125,9 +125,7 @@ def write(
         raise InputError(Problem(str(target), "is there already", remedy))
     target.parent.mkdir(parents=True, exist_ok=True)
     write_all: Callable[..., object] = write_pack_from if pack else write_store
-    write_all(
-        records, target, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance
-    )
+    write_all(records, target, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance)
 
 
 _COLUMNS = ("place", "problem", "remedy")
