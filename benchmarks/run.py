@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from continual_mm.data.dataset import Dataset
-from continual_mm.data.store.windows import largest
+from continual_mm.data.store.sources import largest
 from continual_mm.definitions import catalog
 from continual_mm.definitions.scenario import Scenario, Stage, Strategy, Training
 from continual_mm.losses.clustering import spherical_kmeans

@@ -24,7 +24,7 @@ from continual_mm.data.schema import KIND, LENGTH, PRESENT, is_taken, natural_ki
 from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import read_form
 from continual_mm.data.store.records import OPTIONAL
-from continual_mm.data.store.shards import shard_name
+from continual_mm.data.store.tables import shard_name
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.system.errors import InputError, Problem, first_few

@@ -90,7 +90,7 @@ class RunningStatistics:
     """
 
     def __init__(self, features: int) -> None:
-        self._features = features
+        self.features = features
         self._count = 0
         self._mean = np.zeros(features)
         self._squares = np.zeros(features)
@@ -112,7 +112,7 @@ class RunningStatistics:
         return self._mean, np.sqrt(self._squares / self._count)
 
     def _merge(self) -> None:
-        block = np.concatenate([np.empty((0, self._features)), *self._waiting])
+        block = np.concatenate([np.empty((0, self.features)), *self._waiting])
         self._waiting, self._values = [], 0
         if not len(block):
             return

@@ -1,15 +1,14 @@
-"""``store.json``: what a store says about itself, read strictly and without opening a shard."""
+"""``store.json``: what a store contains, read strictly and without opening a shard."""
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from continual_mm.data.cards import FORM
 from continual_mm.data.findings import Findings
@@ -18,6 +17,7 @@ from continual_mm.data.schema import SPLIT_NUMBERS, check_counts, is_taken, natu
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.tables import Table
 from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.files import atomic_write
 
 OptionalColumn = Literal["label", "group", "text_raw"]
 """What all items have or none."""
@@ -25,15 +25,18 @@ OptionalColumn = Literal["label", "group", "text_raw"]
 TableName = Literal["items", "recordings", "groups"]
 """The tables, each in a folder of this name."""
 
-LARGEST_FORM = 64 << 20
-"""Bytes; a million features have their means and deviations in less."""
+DType = Literal["float16", "float32"]
+"""In which features are stored."""
 
-_EDGE = 64 << 10
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$"
-_Name = Annotated[str, Field(pattern=_NAME)]
+LARGEST_FORM = 64 << 20
+"""Bytes; means and deviations of a million features take less."""
+
+DAMAGED = "the store is damaged: write it anew, or copy it whole"
+"""What to do about a file that is not as it was written."""
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,99}$")]
 _Size = Annotated[int, Field(ge=1, le=1 << 31)]
 _Count = Annotated[int, Field(ge=0, le=1 << 62)]
-_DAMAGED = "write the store anew, or copy it whole"
 
 
 class ShardForm(Table):
@@ -42,13 +45,12 @@ class ShardForm(Table):
     Attributes:
         rows: In it.
         bytes: Its size.
-        edges: What :func:`edges_of` gives of it, by which it is told from others of its size; empty
-            if nobody knows.
+        edges: Written by earlier versions; not used.
     """
 
     rows: _Count
     bytes: _Count
-    edges: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
+    edges: str = ""
 
 
 class ModalityForm(Table):
@@ -60,8 +62,8 @@ class ModalityForm(Table):
         shape: Of one item; the time is the longest that occurs.
         source: Whether the items hold values, rows of a table of words, or windows of recordings.
         parts: Columns of the recordings -> features per step; for windows.
-        reduce: What becomes of a window.
-        words: How many the table of words has.
+        reduce: What is computed of a window.
+        words: Rows of the table of words.
         mean: (features,) of the valid steps of the training items; None if none has the modality.
         deviation: (features,) standard deviation of the same.
     """
@@ -78,35 +80,76 @@ class ModalityForm(Table):
 
     @property
     def modality(self) -> Modality:
-        """The modality as everything else knows it."""
+        """The modality as other modules know it."""
         return Modality(self.name, self.kind, self.shape)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its columns of the items; the first one is null in items that lack the modality."""
+        if self.source != "windows":
+            return (self.name,)
+        return tuple(f"{self.name}_{each}" for each in ("recording", "begin", "end"))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name[0].isdigit() or is_taken(self.name):
+            raise ValueError(f"{self.name!r} names no modality")
+        axes = len(self.shape)
+        if (axes == 1) != (self.kind is Kind.VECTOR) or (
+            self.kind is not Kind.FRAMES and natural_kind(axes) is Kind.FRAMES
+        ):
+            raise ValueError(f"items of shape {self.shape} are no {self.kind}")
+        if math.prod(self.shape) > 1 << 40:
+            raise ValueError(f"items of shape {self.shape} fit into no memory")
+        measured = {None if one is None else len(one) for one in (self.mean, self.deviation)}
+        if measured not in ({None}, {self.modality.features}):
+            raise ValueError(f"means and deviations are not of {self.modality.features} features")
+        return self
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        words, windows = self.source == "words", self.source == "windows"
+        features = self.modality.features
+        if words != bool(self.words) or (
+            words and not (self.kind.has_length and len(self.shape) == 2)
+        ):
+            problem = f"{self.words} words and {self.source} of shape {self.shape}"
+            raise ValueError(f"{problem} do not go together")
+        if windows != bool(self.parts) or (self.reduce and not windows):
+            raise ValueError(f"recordings and {self.source} do not go together")
+        if windows and sum(self.parts.values()) != features:
+            raise ValueError(f"parts of {sum(self.parts.values())} features do not make {features}")
+        if windows and (self.reduce is None) != self.kind.has_length:
+            raise ValueError("windows are vectors if they are reduced, and else none")
+        if not self.reduce and len(self.parts) > 1:
+            raise ValueError("only windows that are reduced have more than one part")
+        return self
 
 
 class StoreForm(Table):
-    """All that ``store.json`` says.
+    """The contents of ``store.json``.
 
     Attributes:
         version: Of this form.
         name: The dataset's.
-        fingerprint: SHA-256 of the content, however it is divided into shards.
-        statistics: What :func:`digest_of_statistics` gives of the modalities; empty if nobody
-            knows. Not in the fingerprint, since last bits of what is measured differ between
-            machines, and the same content is to have the same fingerprint on all.
-        dtype: In which features are kept.
+        fingerprint: SHA-256 of the content, however it is divided into shards. Means and
+            deviations are not in it, since their last bits differ between machines.
+        statistics: Written by earlier versions; not used.
+        dtype: In which features are stored.
         items: Per split.
-        training_groups: Groups that training items are of; 0 if items have none.
+        training_groups: Groups of the training items; 0 if items have none.
         columns: What items have besides their features.
         modalities: In order.
         tables: Shards by the folder that they lie in.
-        notes: What whoever looks at the store should know of it.
+        notes: What users of the store should know, in sentences.
         provenance: How published files were converted into it, if they were.
     """
 
     version: Literal[1]
     name: Annotated[str, Field(min_length=1, max_length=1000)]
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    statistics: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
-    dtype: Literal["float16", "float32"]
+    statistics: str = ""
+    dtype: DType
     items: tuple[_Count, _Count, _Count]
     training_groups: _Count = 0
     columns: tuple[OptionalColumn, ...]
@@ -118,22 +161,39 @@ class StoreForm(Table):
     @property
     def card(self) -> DatasetCard:
         """The dataset's card."""
-        modalities = tuple(each.modality for each in self.modalities)
-        has_labels = "label" in self.columns
         return DatasetCard(
             self.name,
-            modalities,
+            tuple(each.modality for each in self.modalities),
             self.items,
             self.fingerprint,
-            has_labels,
+            "label" in self.columns,
             self.training_groups,
             provenance=self.provenance.provenance if self.provenance else None,
         )
 
     def check_splits(self, findings: Findings, *, needed: Collection[str]) -> None:
-        """Complain about splits without items, of those that are needed."""
+        """Find splits without items, of those that are needed."""
         remedy = self.provenance.remedy if self.provenance else SPLIT_NUMBERS
         check_counts(self.items, findings, needed=needed, remedy=remedy)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [modality.name for modality in self.modalities]
+        if len(set(names)) < len(names):
+            raise ValueError("modalities: a name occurs twice")
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns: a name occurs twice")
+        rows = {table: sum(shard.rows for shard in form) for table, form in self.tables.items()}
+        if not rows.get("items"):
+            raise ValueError("tables: there are no items")
+        if rows["items"] != sum(self.items):
+            raise ValueError(f"{sum(self.items)} items, but {rows['items']} rows in the shards")
+        parts = {part for modality in self.modalities for part in modality.parts.items()}
+        if parts and not rows.get("recordings"):
+            raise ValueError("tables: there are windows, but no recordings")
+        if len({name for name, _ in parts}) < len(parts):
+            raise ValueError("modalities: a part of the recordings has two sizes")
+        return self
 
 
 def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:
@@ -162,182 +222,35 @@ def read_form(folder: Path) -> StoreForm:
     path = folder / FORM
     try:
         if path.exists() and not path.is_file():
-            raise InputError(Problem(str(path), "is no file", _DAMAGED))
+            raise InputError(Problem(str(path), "is no file", DAMAGED))
         if path.stat().st_size > LARGEST_FORM:
             problem = f"is larger than {LARGEST_FORM >> 20} MB, which no description is"
-            raise InputError(Problem(str(path), problem, _DAMAGED))
-        form = StoreForm.model_validate_json(path.read_bytes())
+            raise InputError(Problem(str(path), problem, DAMAGED))
+        return StoreForm.model_validate_json(path.read_bytes())
     except OSError as error:
         remedy = "a store is a folder that the store's writer made"
         problem = f"cannot be opened: {error.strerror or error}"
         raise InputError(Problem(str(path), problem, remedy)) from error
     except ValidationError as error:
-        raise InputError(_problems(path, error)) from error
-    if found := [Problem(f"{path}, {where}", what, _DAMAGED) for where, what in _faults(form)]:
-        raise InputError(found)
-    return form
-
-
-def edges_of(file: BinaryIO) -> str:
-    """A fingerprint of the first and last 64 KB of a file, which a large one has in no time."""
-    size = file.seek(0, os.SEEK_END)
-    digest = blake2b(digest_size=16)
-    for start in (0, max(0, size - _EDGE)):
-        file.seek(start)
-        digest.update(file.read(_EDGE))
-    return digest.hexdigest()
-
-
-def digest_of_statistics(modalities: Iterable[ModalityForm]) -> str:
-    """SHA-256 of the means and deviations of modalities, to the last bit."""
-    lines = (f"{one.name} {one.mean} {one.deviation}" for one in modalities)
-    return sha256("\n".join(lines).encode()).hexdigest()
+        raise InputError(_problems(str(path), error)) from error
 
 
 def write_form(folder: Path, form: StoreForm) -> None:
     """Write ``store.json``."""
-    with (folder / FORM).open("w", encoding="utf-8") as file:
-        file.write(form.model_dump_json(indent=1, exclude_defaults=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with atomic_write(folder / FORM) as temporary:
+        text = form.model_dump_json(indent=1, exclude_defaults=True)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def fault_of(modality: ModalityForm) -> str:
-    """What is wrong with a modality in itself; empty if nothing is."""
-    if modality.name[0].isdigit() or is_taken(modality.name):
-        return f"{modality.name!r} names no modality"
-    axes = len(modality.shape)
-    if (axes == 1) != (modality.kind is Kind.VECTOR) or (
-        modality.kind is not Kind.FRAMES and natural_kind(axes) is Kind.FRAMES
-    ):
-        return f"items of shape {modality.shape} are no {modality.kind}"
-    if math.prod(modality.shape) > 1 << 40:
-        return f"items of shape {modality.shape} fit into no memory"
-    return _fault_of_source(modality) or _fault_of_statistics(modality)
-
-
-def _fault_of_source(one: ModalityForm) -> str:
-    windows = one.source == "windows"
-    if windows != bool(one.parts) or (one.reduce and not windows):
-        return f"recordings and {one.source} do not go together"
-    features = one.modality.features
-    if windows and sum(one.parts.values()) != features:
-        return f"parts of {sum(one.parts.values())} features do not make {features}"
-    if windows and not one.reduce and len(one.parts) > 1:
-        return "only windows that are reduced have more than one part"
-    if windows and (one.reduce is None) != one.kind.has_length:
-        return "windows are vectors if they are reduced, and else none"
-    words = one.source == "words"
-    if words != bool(one.words) or (words and (not one.kind.has_length or len(one.shape) != 2)):
-        return f"{one.words} words and {one.source} of shape {one.shape} do not go together"
-    return ""
-
-
-def _fault_of_statistics(one: ModalityForm) -> str:
-    sizes = {len(each) for each in (one.mean, one.deviation) if each is not None}
-    if (one.mean is None) != (one.deviation is None) or sizes - {one.modality.features}:
-        return f"means and deviations are not of {one.modality.features} features"
-    return ""
-
-
-def _faults(form: StoreForm) -> list[tuple[str, str]]:
-    found = [
-        (f"modalities, {place}", fault)
-        for place, modality in enumerate(form.modalities)
-        if (fault := fault_of(modality))
+def _problems(place: str, error: ValidationError, remedy: str = DAMAGED) -> list[Problem]:
+    return [
+        Problem(
+            ", ".join([place, *map(str, mistake["loc"])]),
+            mistake["msg"].removeprefix("Value error, "),
+            remedy,
+        )
+        for mistake in error.errors(include_url=False, include_input=False)[:5]
     ]
-    names = [modality.name for modality in form.modalities]
-    if len(set(names)) < len(names):
-        found.append(("modalities", "a name occurs twice"))
-    rows = {table: sum(shard.rows for shard in shards) for table, shards in form.tables.items()}
-    if not rows.get("items"):
-        found.append(("tables", "there are no items"))
-    elif rows["items"] != sum(form.items):
-        problem = f"{sum(form.items)} items, but {rows['items']} rows in the shards"
-        found.append(("items", problem))
-    if len(set(form.columns)) < len(form.columns):
-        found.append(("columns", "a name occurs twice"))
-    if form.statistics and form.statistics != digest_of_statistics(form.modalities):
-        found.append(("modalities", "means and deviations are not those that were measured"))
-    if any(modality.parts for modality in form.modalities) and not rows.get("recordings"):
-        found.append(("tables", "there are windows, but no recordings"))
-    return found + _faults_of_parts(form)
-
-
-def _faults_of_parts(form: StoreForm) -> list[tuple[str, str]]:
-    sizes: dict[str, int] = {}
-    for modality in form.modalities:
-        for part, features in modality.parts.items():
-            if sizes.setdefault(part, features) != features:
-                return [("modalities", f"part {part!r} has both {sizes[part]} and {features}")]
-    return []
-
-
-def _problems(path: Path, error: ValidationError) -> list[Problem]:
-    def told(mistake: Any) -> Problem:
-        place = ", ".join([str(path), *map(str, mistake["loc"])])
-        return Problem(place, str(mistake["msg"]), _DAMAGED)
-
-    return [told(mistake) for mistake in error.errors(include_url=False, include_input=False)[:5]]
-
-
-ITEM_FIELDS = {"ids": "string", "split": "int8"}
-"""What every item has."""
-OPTIONAL_FIELDS = {"label": "int64", "group": "int64", "text_raw": "string"}
-"""What all items have or none."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArrowField:
-    """A column.
-
-    Attributes:
-        name: Of the column.
-        dtype: Of a value, by Arrow's and numpy's name; ``string`` is UTF-8.
-        width: Values per row; 0 if rows differ, None if there is one and no list.
-    """
-
-    name: str
-    dtype: str
-    width: int | None = None
-
-
-def item_fields(
-    columns: Iterable[str], modalities: Iterable[ModalityForm], dtype: str
-) -> tuple[ArrowField, ...]:
-    """The columns of the items: what all items have, the optional ones given, the modalities'."""
-    plain = {**ITEM_FIELDS, **{name: OPTIONAL_FIELDS[name] for name in columns}}
-    own = (field for modality in modalities for field in modality_fields(modality, dtype))
-    return (*(ArrowField(name, kind) for name, kind in plain.items()), *own)
-
-
-def modality_fields(modality: ModalityForm, dtype: str) -> Iterator[ArrowField]:
-    """The columns of one modality; in an item that lacks it, the first of them is null."""
-    if modality.source == "windows":
-        yield ArrowField(f"{modality.name}_recording", "int64")
-        for bound in ("begin", "end"):
-            yield ArrowField(f"{modality.name}_{bound}", "int32", len(modality.parts))
-    elif modality.source == "words":
-        yield ArrowField(modality.name, "int32", 0)
-    else:
-        width = 0 if modality.kind.has_length else modality.modality.features
-        yield ArrowField(modality.name, dtype, width)
-
-
-def recording_fields(modalities: Iterable[ModalityForm], dtype: str) -> tuple[ArrowField, ...]:
-    """The columns of the recordings: a name, and every part that windows are cut out of."""
-    parts = dict.fromkeys(part for modality in modalities for part in modality.parts)
-    return (ArrowField("ids", "string"), *(ArrowField(part, dtype, 0) for part in parts))
-
-
-GROUP_FIELDS = (ArrowField("ids", "string"),)
-"""The columns of the groups: a name, for the number that items hold."""
-
-
-DType = Literal["float16", "float32"]
-"""In which features are stored."""
-
-DTYPES: tuple[DType, ...] = get_args(DType)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -347,7 +260,7 @@ class Words:
     Attributes:
         modality: Its shape is (time, features), as :data:`Layout` has it.
         vectors: (words, features) floats, memory-mapped or not.
-        blank: Whether a row of zeros stands behind them, for items that are filled up with it.
+        blank: Whether a row of zeros follows them, for items that are filled up with it.
     """
 
     modality: Modality
@@ -369,7 +282,7 @@ class Windows:
             and windows are cut behind that time, which stands in the card even if none is as long.
         parts: Columns of the recordings -> features per step. More than one only for ``max``.
         reduce: ``max`` is HowTo100M's recipe: the largest value of each feature within the window,
-            each part then brought to length 1 and put behind the other; zeros where a part's
+            each part then scaled to length 1 and all parts concatenated; zeros where a part's
             window is empty. None gives the window itself.
     """
 
@@ -382,7 +295,7 @@ Layout = tuple[Modality | Words | Windows, ...]
 """What the items of a store have.
 
 The time in a :class:`Modality`'s shape is the least that the card will say: 0 or 1 where it is to
-be worked out, more where items are to be filled up to it, as published programs do. A longer item
+be measured, more where items are to be filled up to it, as published programs do. A longer item
 raises it.
 """
 
@@ -401,7 +314,7 @@ class Window:
 
 
 def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ...]:
-    """What is known of the modalities before the first item; their times are the least.
+    """The form of modalities before the first item; their times are the least.
 
     Args:
         layout: What the items have.
@@ -413,55 +326,46 @@ def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ..
     """
     problems: list[Problem] = []
     forms: list[ModalityForm] = []
-    if dtype not in DTYPES:
-        problem = f"features cannot be stored as {dtype!r}"
-        problems.append(Problem(source, problem, f"write {' or '.join(map(repr, DTYPES))}"))
+    if dtype not in get_args(DType):
+        remedy = f"write {' or '.join(map(repr, get_args(DType)))}"
+        problems.append(Problem(source, f"features cannot be stored as {dtype!r}", remedy))
     for part in _parts(layout, source):
         modality = part if isinstance(part, Modality) else part.modality
         try:
             forms.append(_form(part, modality))
-            fault = fault_of(forms[-1])
         except ValidationError as error:
-            fault = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
-        if fault:
-            problems.append(Problem(f"{source}, modality {modality.name!r}", fault))
-    fields = (*item_fields((), forms, "float16"), *recording_fields(forms, "float16")[1:])
-    names = [field.name for field in fields]
+            problems += _problems(f"{source}, modality {modality.name!r}", error, "")
+    names = ["ids", *dict.fromkeys(part for form in forms for part in form.parts)]
+    names += [column for form in forms for column in form.columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         problems.append(Problem(source, f"columns occur twice: {', '.join(twice)}"))
-    if not layout:
-        problems.append(Problem(source, "has no modality", "give a layout"))
     if problems:
         raise InputError(problems)
     return tuple(forms)
 
 
 def _parts(layout: object, source: str) -> Sequence[Modality | Words | Windows]:
-    remedy = "give a tuple of Modality, Words and Windows"
+    problem = ""
     if not isinstance(layout, Sequence):
         problem = f"the layout is {type(layout).__name__}, no tuple"
+    elif not layout:
+        problem = "has no modality"
+    elif unknown := [part for part in layout if not isinstance(part, Modality | Words | Windows)]:
+        problem = f"the layout has {unknown[0]!r} in it, which is no modality"
+    if problem:
+        remedy = "give a tuple of Modality, Words and Windows"
         raise InputError(Problem(source, problem, remedy))
-    if odd := [part for part in layout if not isinstance(part, Modality | Words | Windows)]:
-        problem = f"the layout has {odd[0]!r} in it, which is no modality"
-        raise InputError(Problem(source, problem, remedy))
-    return layout
+    return layout  # type: ignore[return-value]
 
 
 def _form(part: Modality | Words | Windows, modality: Modality) -> ModalityForm:
-    shape = modality.shape
+    shape, more = modality.shape, {}
     if modality.kind.has_length:
-        shape = (max(1, *modality.shape[:1]), *modality.shape[1:])
+        shape = (max(1, *shape[:1]), *shape[1:])
     if isinstance(part, Words):
-        return ModalityForm(
-            name=modality.name, kind=modality.kind, shape=shape, source="words", words=part.count
-        )
-    if isinstance(part, Windows):
-        return ModalityForm(
-            name=modality.name,
-            kind=modality.kind,
-            shape=shape,
-            source="windows",
-            parts=dict(part.parts),
-            reduce=part.reduce,
-        )
-    return ModalityForm(name=modality.name, kind=modality.kind, shape=shape)
+        more = {"source": "words", "words": part.count}
+    elif isinstance(part, Windows):
+        more = {"source": "windows", "parts": dict(part.parts), "reduce": part.reduce}
+    return ModalityForm.model_validate(
+        {"name": modality.name, "kind": modality.kind, "shape": shape, **more}
+    )

@@ -12,9 +12,9 @@ from continual_mm.data.findings import FaultError
 from continual_mm.data.pack import machine_memory, provenance_column, write_pack
 from continual_mm.data.schema import KIND, LENGTH, PRESENT
 from continual_mm.data.store.form import DType, ModalityForm, described
-from continual_mm.data.store.records import Faults, RowMaker, check_occurrence, said_of, with_times
-from continual_mm.definitions.modality import SPLITS, Modality, Provenance
-from continual_mm.system.errors import Problem, first_few
+from continual_mm.data.store.records import Faults, RowMaker
+from continual_mm.definitions.modality import Modality, Provenance
+from continual_mm.system.errors import Problem
 from continual_mm.system.files import write_errors
 
 
@@ -45,49 +45,30 @@ def write_pack_from(
         InputError: With everything that is wrong, items named, or if they do not fit into memory.
     """
     faults = Faults(str(path), left_out)
-    modalities = described(layout, str(path), dtype)
-    maker = RowMaker(modalities, dtype, {})
+    maker = RowMaker(described(layout, str(path), dtype), dtype, {})
     rows: list[dict[str, Any]] = []
     most = machine_memory() if memory is None else memory
     for record in records:
         try:
             rows.append(maker.row(record))
         except FaultError as fault:
-            faults.about_record(said_of(record), fault)
-        _check_fits(with_times(modalities, maker.times), len(rows), most, faults)
-    _check_items(rows, maker.times, faults)
+            faults.about_record(record, fault)
+        if sum(4 * len(rows) * prod(one.shape) for one in maker.forms()) > most:
+            problem = f"does not fit into {most / 1e9:.1f} GB of memory from item {len(rows)} on"
+            faults.about_store(problem, "write a store")
+            faults.refuse()
+    maker.check_occurrence(faults)
+    if not faults:
+        faults.about_ids(row["ids"] for row in rows)
     faults.refuse()
     arrays: dict[str, NDArray[Any]] = {
         column: np.array([row[column] for row in rows])
         for column in ("ids", "split", *(maker.columns or ()))
     }
-    for modality in with_times(modalities, maker.times):
+    for modality in maker.forms():
         arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
     with write_errors(str(path)):
         write_pack(path, arrays | provenance_column(provenance))
-
-
-def _check_fits(
-    modalities: Iterable[ModalityForm],
-    rows: int,
-    memory: int,
-    faults: Faults,
-) -> None:
-    needed = sum(4 * rows * prod(one.shape) for one in modalities)
-    if needed > memory:
-        problem = f"does not fit into {memory / 1e9:.1f} GB of memory from item {rows} on"
-        faults.about_store(problem, "write a store")
-        faults.refuse()
-
-
-def _check_items(rows: list[dict[str, Any]], times: Mapping[str, int], faults: Faults) -> None:
-    items = [sum(row["split"] == split for row in rows) for split in range(len(SPLITS))]
-    check_occurrence(times, items, faults)
-    if faults:
-        return
-    ids, counts = np.unique([row["ids"] for row in rows], return_counts=True)
-    if twice := [repr(str(one)) for one in ids[counts > 1]]:
-        faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
 
 
 def _padded(modality: ModalityForm, rows: list[Any], dtype: str) -> dict[str, NDArray[Any]]:

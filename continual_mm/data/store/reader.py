@@ -15,17 +15,24 @@ from continual_mm.data.cards import FORM
 from continual_mm.data.dataset import Dataset, Standardise, chosen, fitting
 from continual_mm.data.findings import Findings
 from continual_mm.data.schema import count_splits
-from continual_mm.data.statistics import BLOCK_VALUES, Statistics
-from continual_mm.data.store.form import ModalityForm, StoreForm, read_form
-from continual_mm.data.store.opening import Tables, presence_column, tables_of
-from continual_mm.data.store.shards import Digest, add_words, fingerprint_of
-from continual_mm.data.store.statistics import measured_afterwards
-from continual_mm.data.store.table import Source, StoredTable, StoredTexts, blocks_of, steps_of
-from continual_mm.data.store.windows import Bounds
+from continual_mm.data.statistics import BLOCK_VALUES, Moments, Statistics
+from continual_mm.data.store.form import DAMAGED, ModalityForm, StoreForm, read_form
+from continual_mm.data.store.sources import (
+    MOST_ROWS,
+    Bounds,
+    Source,
+    Tables,
+    WordRows,
+    add_words,
+    blocks_of,
+    measured,
+    tables_of,
+)
+from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
 from continual_mm.definitions.modality import SPLITS, Modality
 
-_ROWS = 1 << 20
-"""Rows that are looked at at once."""
+_LAST_BITS = 1e-9
+"""Of a feature's root mean square; sums in another order differ by less."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +60,9 @@ class StoredColumn:
         return valid
 
     def rows(self) -> Iterator[NDArray[np.int64]]:
-        """The items that have the modality, ascending, about a million at once."""
-        for start in range(0, len(self.present), _ROWS):
-            yield start + np.flatnonzero(self.present[start : start + _ROWS])
+        """The items that have the modality, ascending, about a million at a time."""
+        for start in range(0, len(self.present), MOST_ROWS):
+            yield start + np.flatnonzero(self.present[start : start + MOST_ROWS])
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of some rows, all of which have the modality.
@@ -102,11 +109,6 @@ class StoredColumn:
         return standardised
 
 
-_DAMAGED = f"{FORM} or the shards are damaged"
-_LAST_BITS = 1e-9
-"""Of a feature's root mean square; sums in another order differ by less."""
-
-
 def read_store(
     folder: str | os.PathLike[str],
     *,
@@ -115,8 +117,8 @@ def read_store(
 ) -> Dataset:
     """Open a store; its features, ids and texts are read when they are asked for.
 
-    What the shards say of themselves is checked against ``store.json`` here, their features are
-    not looked at; :func:`verify_store` does that.
+    Sizes, columns and rows of the shards are checked against ``store.json``; their features are
+    not read, which :func:`verify_store` does.
 
     Args:
         folder: The store.
@@ -135,23 +137,27 @@ def read_store(
     statistics = _statistics(form, standardise, findings)
     findings.refuse()
     tables = tables_of(path, form)
-    split = tables.items.scalars("split")
+    split = tables.items.column("split")
     if count_splits(split) != form.items:
         findings.about("split", f"counts {count_splits(split)}, but {FORM} says {form.items}")
     columns = {
         modality.name: StoredColumn(
             modality.modality,
-            tables.items.present(presence_column(modality)),
-            tables.source(modality),
+            tables.items.present(modality.columns[0]),
+            tables.sources[modality.name],
             statistics.get(modality.name),
         )
         for modality in form.modalities
     }
     scalars = {
-        name: tables.items.scalars(name) for name in ("label", "group") if name in form.columns
+        name: tables.items.column(name) for name in ("label", "group") if name in form.columns
     }
-    _check_tables(tables, columns, findings)
-    _check_groups(scalars.get("group"), tables, findings)
+    for modality in form.modalities:
+        if problem := _fault(modality, columns[modality.name], tables):
+            findings.about(modality.name, problem, DAMAGED)
+    group = scalars.get("group")
+    if group is not None and not 0 <= group.min() <= group.max() < len(tables.groups):
+        findings.about("group", "leads to groups that are not there", DAMAGED)
     findings.refuse()
     return Dataset(
         form.card,
@@ -168,7 +174,7 @@ def read_store(
 
 
 def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
-    """The names that stand behind the numbers of ``Dataset.group``; None if there are no groups.
+    """The names of the groups that ``Dataset.group`` numbers; None if there are no groups.
 
     Raises:
         InputError: With what is wrong, files named.
@@ -192,30 +198,29 @@ def verify_store(folder: str | os.PathLike[str]) -> None:
     digest = Digest()
     for table in (tables.items, tables.recordings, tables.groups):
         for block in table.blocks():
-            digest.add(table.folder.name, block)
-    for modality in form.modalities:
-        if words := tables.words(modality):
-            add_words(digest, modality.name, words.vectors)
+            digest.add(table.name, block)
+    for name, source in tables.sources.items():
+        if isinstance(source, WordRows):
+            add_words(digest, name, source.vectors)
     findings = Findings(str(path))
-    remedy = "the store is damaged: write it anew, or copy it whole"
-    if fingerprint_of(digest, form.modalities) != form.fingerprint:
+    if digest.fingerprint(form.modalities) != form.fingerprint:
         problem = f"holds other values than those of the fingerprint in {FORM}"
-        findings.about_source(problem, remedy)
+        findings.about_source(problem, DAMAGED)
     findings.refuse()
     for modality in form.modalities:
-        if not _was_measured(modality, tables):
+        if not _is_as_measured(modality, measured(tables, modality)):
             problem = f"has other means and deviations than {FORM} says"
-            findings.about(modality.name, problem, remedy)
+            findings.about(modality.name, problem, DAMAGED)
     findings.refuse()
 
 
-def _was_measured(modality: ModalityForm, tables: Tables) -> bool:
-    """Whether means and deviations are those of the training items, but for last bits."""
-    found = measured_afterwards(tables, modality)
+def _is_as_measured(modality: ModalityForm, found: Moments | None) -> bool:
+    """Whether means and deviations are those that were found, but for last bits."""
     if found is None or modality.mean is None or modality.deviation is None:
         return found is None and modality.mean is None
-    said, scale = (np.array(modality.mean), np.array(modality.deviation)), np.hypot(*found)
-    return all((abs(a - b) <= _LAST_BITS * scale).all() for a, b in zip(said, found, strict=True))
+    stored, scale = (np.array(modality.mean), np.array(modality.deviation)), np.hypot(*found)
+    pairs = zip(stored, found, strict=True)
+    return all((abs(one - other) <= _LAST_BITS * scale).all() for one, other in pairs)
 
 
 def _statistics(form: StoreForm, wanted: Standardise, findings: Findings) -> dict[str, Statistics]:
@@ -233,61 +238,41 @@ def _statistics(form: StoreForm, wanted: Standardise, findings: Findings) -> dic
     return found
 
 
-def _check_tables(tables: Tables, columns: Mapping[str, StoredColumn], findings: Findings) -> None:
-    """Complain about rows that are no items of their modality; no feature is looked at."""
-    for modality in tables.form.modalities:
-        column = columns[modality.name]
-        if words := tables.words(modality):
-            _ = words.vectors
-        if modality.source == "windows" and not _windows_are_sound(tables, column, modality):
-            problem = "leads to recordings or steps that are not there"
-            findings.about(modality.name, problem, "write the store anew")
-        elif modality.source == "values" and _is_cut(tables, column, modality):
-            problem = f"has items that are not divisible into {column.modality.features} features"
-            findings.about(modality.name, problem, _DAMAGED)
-        elif modality.kind.has_length:
-            _check_times(column, findings)
+def _fault(modality: ModalityForm, column: StoredColumn, tables: Tables) -> str:
+    """What is wrong with the rows of a modality; empty if nothing is. No feature is read."""
+    name, features = modality.name, modality.modality.features
+    if isinstance(column.source, WordRows):
+        _ = column.source.vectors
+    if modality.source == "windows" and not _windows_exist(modality, column, tables):
+        return "leads to recordings or steps that are not there"
+    if modality.source == "values":
+        counts = (tables.items.counts(name, rows) for rows in column.rows())
+        if any((count % features).any() for count in counts):
+            return f"has items that are not divisible into {features} features"
+    if modality.kind.has_length:
+        steps = [column.source.counts(rows) for rows in column.rows() if len(rows)]
+        least = min((int(each.min()) for each in steps), default=1)
+        most = max((int(each.max()) for each in steps), default=1)
+        if not 1 <= least <= most <= modality.shape[0]:
+            return f"has items of {least} to {most} steps, not 1 to {modality.shape[0]}"
+    return ""
 
 
-def _is_cut(tables: Tables, column: StoredColumn, modality: ModalityForm) -> bool:
-    counts = (tables.items.counts(modality.name, rows) for rows in column.rows())
-    return any((count % modality.modality.features).any() for count in counts)
-
-
-def _windows_are_sound(tables: Tables, column: StoredColumn, modality: ModalityForm) -> bool:
-    bounds = Bounds(tables.items, modality.name, len(modality.parts))
-    found = (bounds.of(rows) for rows in column.rows() if len(rows))
-    return all(_are_inside(tables.recordings, modality, *each) for each in found)
-
-
-def _are_inside(
-    table: StoredTable,
-    modality: ModalityForm,
-    recordings: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    count: NDArray[np.int64],
-) -> bool:
-    if not 0 <= recordings.min() <= recordings.max() < len(table):
+def _windows_exist(modality: ModalityForm, column: StoredColumn, tables: Tables) -> bool:
+    """Whether all windows lie inside of recordings."""
+    if any((tables.items.present(one) != column.present).any() for one in modality.columns):
         return False
-    if (begin < 0).any() or (count < 0).any():
-        return False
-    for place, (part, features) in enumerate(modality.parts.items()):
-        steps, cut = np.divmod(table.counts(part, recordings), features)
-        if cut.any() or (begin[:, place] + count[:, place] > steps).any():
+    recordings, steps = tables.recordings, []
+    for part, features in modality.parts.items():
+        whole, rest = np.divmod(recordings.counts(part, np.arange(len(recordings))), features)
+        if rest.any():
+            return False
+        steps.append(whole)
+    lengths = np.stack(steps, axis=1)
+    bounds = Bounds(tables.items, modality)
+    for number, begin, count in (bounds.of(rows) for rows in column.rows() if len(rows)):
+        if not 0 <= number.min() <= number.max() < len(recordings):
+            return False
+        if (begin < 0).any() or (count < 0).any() or (begin + count > lengths[number]).any():
             return False
     return True
-
-
-def _check_times(column: StoredColumn, findings: Findings) -> None:
-    counts = (column.source.counts(rows) for rows in column.rows() if len(rows))
-    bounds = [(int(each.min()), int(each.max())) for each in counts]
-    least = min((low for low, _ in bounds), default=1)
-    most = max((high for _, high in bounds), default=1)
-    if not 1 <= least <= most <= column.modality.shape[0]:
-        problem = f"has items of {least} to {most} steps, not 1 to {column.modality.shape[0]}"
-        findings.about(column.modality.name, problem, _DAMAGED)
-
-
-def _check_groups(group: NDArray[np.int64] | None, tables: Tables, findings: Findings) -> None:
-    if group is not None and not 0 <= group.min() <= group.max() < len(tables.groups):
-        findings.about("group", "leads to groups that are not there", _DAMAGED)

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from continual_mm.data.findings import FaultError, sound_text
 from continual_mm.data.store.form import ModalityForm, OptionalColumn, Window
 from continual_mm.definitions.modality import SPLITS
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError, Problem, first_few
+
+OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
+
+MOST_FAULTS = 100
+"""Faulty records after which no more are read."""
 
 _MOST_VALUES = 2**30
 """Of one item; Arrow counts those of a block in 32 bits."""
@@ -79,15 +84,13 @@ def sound_features(modality: ModalityForm, value: Any, dtype: str) -> NDArray[An
         FaultError: If they are no finite floats of the modality's shape, or beyond the dtype.
     """
     name, shape = modality.name, modality.shape
-    array = _array(name, value)
-    expected = ("time", *shape[1:]) if modality.kind.has_length else shape
-    if array.dtype.kind != "f" and array.dtype != np.uint8:
-        raise FaultError(name, f"is {array.dtype}", "a modality holds floats (or uint8 pixels)")
-    tail = slice(modality.kind.has_length, None)
-    if array.ndim != len(shape) or array.shape[tail] != shape[tail]:
-        told = f"({', '.join(map(str, expected))}{',' * (len(expected) == 1)})"
-        raise FaultError(name, f"has shape {array.shape}", f"its items are {told}")
-    return sound_values(name, array, dtype).reshape(-1)
+    values = _floats(name, value, "a modality")
+    first = int(modality.kind.has_length)
+    if values.ndim != len(shape) or values.shape[first:] != shape[first:]:
+        expected = ("time", *shape[1:]) if first else shape
+        listed = f"({', '.join(map(str, expected))}{',' * (len(expected) == 1)})"
+        raise FaultError(name, f"has shape {values.shape}", f"its items are {listed}")
+    return sound_values(name, values, dtype).reshape(-1)
 
 
 def sound_part(name: str, value: Any, features: int, dtype: str) -> NDArray[Any]:
@@ -96,14 +99,12 @@ def sound_part(name: str, value: Any, features: int, dtype: str) -> NDArray[Any]
     Raises:
         FaultError: If it is no array of finite floats of so many features, or beyond the dtype.
     """
-    array = _array(name, value)
-    if array.dtype.kind != "f" and array.dtype != np.uint8:
-        raise FaultError(name, f"is {array.dtype}", "a recording holds floats (or uint8 pixels)")
-    if array.ndim < 2 or array[:1].size != features * len(array[:1]):
-        raise FaultError(name, f"has shape {array.shape}", f"it has {features} features per step")
-    if not len(array):
+    values = _floats(name, value, "a recording")
+    if values.ndim < 2 or values[:1].size != features * len(values[:1]):
+        raise FaultError(name, f"has shape {values.shape}", f"it has {features} features per step")
+    if not len(values):
         return np.empty(0, dtype=dtype)
-    return sound_values(name, array, dtype).reshape(-1)
+    return sound_values(name, values, dtype).reshape(-1)
 
 
 def sound_values(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
@@ -130,16 +131,16 @@ def sound_words(modality: ModalityForm, value: Any) -> NDArray[np.int32]:
     Raises:
         FaultError: If they are no such rows, or there is none.
     """
-    array = _array(modality.name, value)
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        problem = f"is {array.dtype} of shape {array.shape}"
+    rows = _array(modality.name, value)
+    if rows.dtype.kind not in "iu" or rows.ndim != 1:
+        problem = f"is {rows.dtype} of shape {rows.shape}"
         raise FaultError(modality.name, problem, "give the words' rows in the table: (time,)")
-    if not array.size:
+    if not rows.size:
         raise FaultError(modality.name, "has no word", "leave it out where there is none")
-    if array.min() < 0 or array.max() >= modality.words:
+    if rows.min() < 0 or rows.max() >= modality.words:
         problem = f"has a word outside 0..{modality.words - 1}"
         raise FaultError(modality.name, problem, "give rows of the table of words")
-    return array.astype(np.int32)
+    return rows.astype(np.int32)
 
 
 def sound_window(
@@ -170,12 +171,19 @@ def sound_window(
     bounds = [[sound_number(name, bound) for bound in span] for span in value.spans]
     if any(len(span) != 2 or not 0 <= span[0] <= span[1] for span in bounds):
         raise FaultError(name, f"{value.spans} are no spans", "each has 0 <= begin <= end")
-    steps = [of_part[recording] for of_part in lengths]
+    steps = [part[recording] for part in lengths]
     cut = np.minimum(bounds, np.array(steps)[:, None]).astype(np.int32)
     if modality.reduce is None and cut[0, 0] == cut[0, 1]:
         problem = f"lies outside recording {recording}, which has {steps[0]} steps"
         raise FaultError(name, problem, "leave it out where there is none")
     return recording, cut[:, 0], cut[:, 1]
+
+
+def _floats(name: str, value: Any, what: str) -> NDArray[Any]:
+    values = _array(name, value)
+    if values.dtype.kind != "f" and values.dtype != np.uint8:
+        raise FaultError(name, f"is {values.dtype}", f"{what} holds floats (or uint8 pixels)")
+    return values
 
 
 def _array(name: str, value: Any) -> NDArray[Any]:
@@ -184,10 +192,6 @@ def _array(name: str, value: Any) -> NDArray[Any]:
     except (RuntimeError, TypeError, ValueError) as error:
         # Lists of several lengths, tensors that are being trained.
         raise FaultError(name, f"is no array ({error})") from error
-
-
-MOST = 100
-"""Faulty records after which no more are looked at."""
 
 
 class Faults:
@@ -209,36 +213,43 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._problems)
 
-    def about_record(self, what: str, fault: FaultError) -> None:
-        """Complain about an item or a recording; of those with the same fault the first is named.
+    def about_record(self, record: object, fault: FaultError) -> None:
+        """Add a problem about a record; of those with the same fault the first is named.
 
         Raises:
             InputError: If there were too many before.
         """
+        what = f"item {record.get('ids')!r}" if isinstance(record, Mapping) else "a record"
         problem = self.problem(what, fault)
         if self._left_out is not None:
             self._left_out.append(problem)
             return
-        said = (fault.column, fault.problem, fault.remedy)
-        if said not in self._records:
-            self._first[len(self._problems)] = said
+        same = (fault.column, fault.problem, fault.remedy)
+        if same not in self._records:
+            self._first[len(self._problems)] = same
             self._problems.append(problem)
-        self._records[said] += 1
-        if self._records.total() >= MOST:
-            self.about_store(f"nothing was looked at behind {MOST} faulty records")
+        self._records[same] += 1
+        if self._records.total() >= MOST_FAULTS:
+            self.about_store(f"nothing was read behind {MOST_FAULTS} faulty records")
             self.refuse()
 
     def problem(self, what: str, fault: FaultError) -> Problem:
-        """What there is to say of an item or a recording."""
+        """A problem with an item or a recording."""
         column = f", column {fault.column!r}" if fault.column else ""
         return Problem(f"{self.source}, {what}{column}", fault.problem, fault.remedy)
 
     def about_store(self, problem: str, remedy: str = "") -> None:
-        """Complain about the whole, which cannot be left out."""
+        """Add a problem about the whole, which cannot be left out."""
         self._problems.append(Problem(self.source, problem, remedy))
 
+    def about_ids(self, ids: Iterable[str]) -> None:
+        """Add a problem about ids that occur more than once, if any do."""
+        found, counts = np.unique(list(ids), return_counts=True)
+        if twice := [repr(str(one)) for one in found[counts > 1]]:
+            self.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
+
     def refuse(self) -> None:
-        """End here if anything was found.
+        """Raise everything that was found, if anything.
 
         Raises:
             InputError: With every problem.
@@ -256,37 +267,6 @@ class Faults:
         return replace(problem, message=f"{problem.message}, and in {more} more {items}")
 
 
-def check_occurrence(times: Mapping[str, int], items: Sequence[int], faults: Faults) -> None:
-    """Complain if there are no items, or about modalities that none has.
-
-    Args:
-        times: Modality -> the longest time; 0 if no item has it.
-        items: Per split.
-        faults: Takes the problems.
-    """
-    if faults:
-        return
-    if not sum(items):
-        faults.about_store("has no items", "give at least one")
-        return
-    for name in (name for name, time in times.items() if not time):
-        faults.about_store(f"no item has the modality {name!r}", "leave it out of the layout")
-
-
-def with_times(
-    modalities: Iterable[ModalityForm], times: Mapping[str, int]
-) -> tuple[ModalityForm, ...]:
-    """The modalities with the longest times that occur, or the least they have, if that is more."""
-    return tuple(
-        one.model_copy(update={"shape": (max(times[one.name], one.shape[0]), *one.shape[1:])})
-        if one.kind.has_length
-        else one
-        for one in modalities
-    )
-
-
-OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
-
 _SOUND: Mapping[str, Callable[[str, object], str | int]] = MappingProxyType(
     {"label": sound_number, "group": sound_name, "text_raw": sound_text}
 )
@@ -303,6 +283,7 @@ class RowMaker:
     Attributes:
         columns: Which optional columns the items have; the first record decides.
         groups: Name of a group -> its number.
+        items: Rows per split.
         times: Modality -> the longest time so far, 0 if no item had it.
         lengths: Part of the recordings -> steps of each recording so far.
     """
@@ -315,6 +296,7 @@ class RowMaker:
         self._longest = longest
         self.columns: tuple[OptionalColumn, ...] | None = None
         self.groups: dict[str, int] = {}
+        self.items = [0] * len(SPLITS)
         self.times = dict.fromkeys((one.name for one in modalities), 0)
         self.lengths = {part: array("q") for one in modalities for part in one.parts}
 
@@ -334,14 +316,38 @@ class RowMaker:
             "split": sound_split(record.get("split")),
             **self._optional(record),
         }
-        for modality in self._modalities:
-            row |= self._columns(modality, record.get(modality.name))
+        times = {}
+        for one in self._modalities:
+            columns, times[one.name] = self._columns(one, record.get(one.name))
+            row |= zip(one.columns, columns, strict=True)
         if self.columns is None:
             self.columns = tuple(column for column in OPTIONAL if column in row)
         if "group" in row:
             row["group"] = self.groups.setdefault(row["group"], len(self.groups))
-        self._measure(row)
+        self.items[row["split"]] += 1
+        self.times = {name: max(time, times[name]) for name, time in self.times.items()}
         return row
+
+    def forms(self) -> tuple[ModalityForm, ...]:
+        """The modalities with the longest times so far, or their least, if that is more."""
+        return tuple(
+            one.model_copy(
+                update={"shape": (max(self.times[one.name], one.shape[0]), *one.shape[1:])}
+            )
+            if one.kind.has_length
+            else one
+            for one in self._modalities
+        )
+
+    def check_occurrence(self, faults: Faults) -> None:
+        """Find that there are no items, or modalities that none has."""
+        if faults:
+            return
+        if not sum(self.items):
+            faults.about_store("has no items", "give at least one")
+            return
+        for name in (name for name, time in self.times.items() if not time):
+            faults.about_store(f"no item has the modality {name!r}", "leave it out of the layout")
 
     def _optional(self, record: Mapping[str, Any]) -> dict[str, Any]:
         given = {column for column in OPTIONAL if record.get(column) is not None}
@@ -351,39 +357,17 @@ class RowMaker:
             raise FaultError(column, problem, "all items have it or none")
         return {column: _SOUND[column](column, record[column]) for column in given}
 
-    def _columns(self, modality: ModalityForm, value: Any) -> dict[str, Any]:
-        name = modality.name
-        if modality.source == "windows":
-            found: Sequence[Any] = (None, None, None)
-            if value is not None:
-                lengths = [self.lengths[part] for part in modality.parts]
-                found = sound_window(modality, value, lengths)
-            columns = (f"{name}_{each}" for each in ("recording", "begin", "end"))
-            return dict(zip(columns, found, strict=True))
+    def _columns(self, modality: ModalityForm, value: Any) -> tuple[Sequence[Any], int]:
+        """The modality's columns of a row, and its steps; 0 if the item lacks it."""
         if value is None:
-            return {name: None}
-        if modality.source == "words":
-            return {name: sound_words(modality, value)}
-        return {name: sound_features(modality, value, self._dtype)}
-
-    def _measure(self, row: Mapping[str, Any]) -> None:
-        for modality in self._modalities:
-            if (steps := self._steps(modality, row)) > self.times[modality.name]:
-                self.times[modality.name] = steps
-
-    def _steps(self, modality: ModalityForm, row: Mapping[str, Any]) -> int:
-        name = modality.name
+            return (None,) * len(modality.columns), 0
         if modality.source == "windows":
-            if row[f"{name}_recording"] is None:
-                return 0
-            steps = int(row[f"{name}_end"][0] - row[f"{name}_begin"][0])
-            return 1 if modality.reduce else min(steps, self._longest[name])
-        values: NDArray[np.generic] | None = row[name]
-        if values is None:
-            return 0
-        return len(values) // (1 if modality.source == "words" else modality.modality.features)
-
-
-def said_of(record: object) -> str:
-    """What to call a record in problems."""
-    return f"item {record.get('ids')!r}" if isinstance(record, Mapping) else "a record"
+            window = sound_window(modality, value, [self.lengths[part] for part in modality.parts])
+            if modality.reduce:
+                return window, 1
+            return window, min(int(window[2][0] - window[1][0]), self._longest[modality.name])
+        if modality.source == "words":
+            words = sound_words(modality, value)
+            return (words,), len(words)
+        features = sound_features(modality, value, self._dtype)
+        return (features,), len(features) // modality.modality.features

@@ -1,141 +1,60 @@
-"""Writes a store: records one at a time, a folder that is whole or not there."""
+"""Writes a store: records one at a time, into a folder that is complete or absent."""
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import ArrayLike
 
 from continual_mm.data.findings import FaultError
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.statistics import Moments
+from continual_mm.data.statistics import (
+    BLOCK_VALUES,
+    Moments,
+    RunningStatistics,
+    weighted_moments,
+)
 from continual_mm.data.store.form import (
-    GROUP_FIELDS,
-    ArrowField,
     DType,
     Layout,
     ModalityForm,
-    ShardForm,
     StoreForm,
     TableName,
     Windows,
     Words,
     described,
-    digest_of_statistics,
-    item_fields,
-    recording_fields,
     write_form,
 )
-from continual_mm.data.store.opening import Tables, tables_of
-from continual_mm.data.store.records import (
-    Faults,
-    RowMaker,
-    check_occurrence,
-    said_of,
-    sound_id,
-    sound_part,
-    with_times,
+from continual_mm.data.store.records import Faults, RowMaker, sound_id, sound_part, sound_values
+from continual_mm.data.store.sources import (
+    Tables,
+    WordRows,
+    add_words,
+    measured,
+    tables_of,
+    word_file,
 )
-from continual_mm.data.store.shards import Digest, TableWriter, fingerprint_of
-from continual_mm.data.store.statistics import Measured, measured_afterwards
-from continual_mm.data.store.table import StoredTable, StoredTexts
-from continual_mm.data.store.words import write_words
-from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
-from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.data.store.tables import (
+    Digest,
+    StoredTexts,
+    TableWriter,
+    schemas_of,
+)
+from continual_mm.definitions.modality import DatasetCard, Provenance
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import new_folder, write_errors
-
-_SMALLEST = float(np.finfo(np.float16).smallest_normal)
-"""Below it float16 loses digit after digit, down to nothing."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Draft:
-    """What is known of a store before its first item.
-
-    Attributes:
-        folder: Where it is written.
-        name: The dataset's.
-        dtype: In which features are stored.
-        modalities: Without their times and statistics.
-        notes: What whoever looks at the store should know.
-        provenance: How its items were converted.
-    """
-
-    folder: Path
-    name: str
-    dtype: DType
-    modalities: tuple[ModalityForm, ...]
-    notes: tuple[str, ...] = ()
-    provenance: ProvenanceForm | None = None
-
-
-def check_unique(items: StoredTable, hashes: "array[int]", faults: Faults) -> None:
-    """Complain about ids that occur twice.
-
-    Args:
-        items: What was written.
-        hashes: Of their ids, in order.
-        faults: Takes the problem.
-    """
-    values = np.frombuffer(hashes, dtype=np.uint64)
-    ordered = np.sort(values)
-    again = ordered[1:][ordered[1:] == ordered[:-1]]
-    if not len(again):
-        return
-    suspects = np.flatnonzero(np.isin(values, again))
-    ids, counts = np.unique(StoredTexts(items, "ids")[suspects], return_counts=True)
-    if twice := [repr(str(one)) for one in ids[counts > 1]]:
-        faults.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
-
-
-def with_statistics(tables: Tables, measured: Measured, faults: Faults) -> StoreForm:
-    """The form of a store with the statistics of its training items.
-
-    Args:
-        tables: What was written.
-        measured: What was gathered meanwhile.
-        faults: Takes problems about modalities that no training item has, if there are any, and
-            about those of which float16 left nothing.
-    """
-    modalities = []
-    for one in tables.form.modalities:
-        found = _measure(one, tables, measured)
-        if found is None and tables.form.items[0]:
-            problem = f"no training item has the modality {one.name!r}"
-            faults.about_store(problem, "nothing could be learnt of it")
-        if found and tables.form.dtype == "float16":
-            _check_digits(one.name, found, faults)
-        mean, deviation = (tuple(each.tolist()) for each in found) if found else (None, None)
-        modalities.append(one.model_copy(update={"mean": mean, "deviation": deviation}))
-    said = {"modalities": tuple(modalities), "statistics": digest_of_statistics(modalities)}
-    return tables.form.model_copy(update=said)
-
-
-def _check_digits(name: str, found: Moments, faults: Faults) -> None:
-    if (size := float(np.hypot(*found).max())) >= _SMALLEST:
-        return
-    problem = f"values of {name!r} are about {size:.1g}, of which float16 keeps no three digits"
-    if not size:
-        problem = f"values of {name!r} are 0 in all training items, or too small for float16"
-    faults.about_store(problem, 'write dtype="float32"')
-
-
-def _measure(modality: ModalityForm, tables: Tables, measured: Measured) -> Moments | None:
-    if words := tables.words(modality):
-        return measured.words(modality.name, words.vectors)
-    if modality.source == "values":
-        return measured.values(modality.name)
-    return measured_afterwards(tables, modality)
-
 
 SHARD_BYTES = 500 << 20
 """A file of a store is about as large."""
+
+_SMALLEST = float(np.finfo(np.float16).smallest_normal)
+"""Below it float16 loses digit after digit, down to nothing."""
 
 
 def write_store(  # noqa: PLR0913 - what is written, and by name how
@@ -164,7 +83,7 @@ def write_store(  # noqa: PLR0913 - what is written, and by name how
         left_out: Takes the problems about faulty records, which then are left out; without it
             they end the writing.
         shard_bytes: About how large a file is.
-        notes: What whoever looks at the store should know of it, in sentences.
+        notes: What users of the store should know, in sentences.
         provenance: How published files were converted into the records.
 
     Returns:
@@ -209,16 +128,22 @@ def store_writer(
     """
     target = Path(folder)
     with new_folder(target) as place:
-        faults = Faults(str(target), left_out)
         modalities = described(layout, str(target), dtype)
-        kept = ProvenanceForm.of(provenance)
-        draft = Draft(place, name or target.name, dtype, modalities, notes, kept)
-        writer = StoreWriter(draft, layout, faults, shard_bytes=shard_bytes)
+        draft = StoreForm.model_construct(
+            version=1,
+            name=name or target.name,
+            dtype=dtype,
+            modalities=modalities,
+            notes=notes,
+            provenance=ProvenanceForm.of(provenance),
+        )
+        faults = Faults(str(target), left_out)
+        writer = StoreWriter(place, draft, layout, faults, shard_bytes=shard_bytes)
         try:
             yield writer
             writer.finish()
         except BaseException:
-            # What ended the writing is told, not what it leads to here.
+            # The error that ended the writing is raised, not one that follows from it here.
             with suppress(Exception):
                 writer.close()
             raise
@@ -228,19 +153,22 @@ class StoreWriter:
     """Takes recordings and items; made by :func:`store_writer`.
 
     Args:
-        draft: What is known of the store.
+        folder: Where the store is written.
+        draft: What is known of the store before its first item.
         layout: What the items have.
         faults: Takes what is wrong with them.
         shard_bytes: About how large a file is.
     """
 
-    def __init__(self, draft: Draft, layout: Layout, faults: Faults, *, shard_bytes: int) -> None:
-        self._draft, self._faults, self._shard_bytes = draft, faults, shard_bytes
+    def __init__(
+        self, folder: Path, draft: StoreForm, layout: Layout, faults: Faults, *, shard_bytes: int
+    ) -> None:
+        self._folder, self._draft, self._faults = folder, draft, faults
+        self._shard_bytes = shard_bytes
         self._digest = Digest()
         self._tables: dict[TableName, TableWriter] = {}
         self._card: DatasetCard | None = None
         self._hashes = array("Q")
-        self._items = [0] * len(SPLITS)
         self._training_groups: set[int] = set()
         self._parts = {part: n for one in draft.modalities for part, n in one.parts.items()}
         longest = {
@@ -249,11 +177,10 @@ class StoreWriter:
             if isinstance(one, Windows) and one.reduce is None
         }
         self._rows = RowMaker(draft.modalities, draft.dtype, longest)
-        self._measured = Measured(draft.modalities)
+        self._statistics = _TrainingStatistics(draft.modalities)
         for one in layout:
             if isinstance(one, Words):
-                with write_errors(faults.source):
-                    write_words(draft.folder, one, draft.dtype, self._digest, faults)
+                self._write_words(one)
         faults.refuse()
 
     def recording(self, name: str, parts: Mapping[str, ArrayLike]) -> int:
@@ -285,9 +212,8 @@ class StoreWriter:
             raise InputError(self._faults.problem(f"recording {name!r}", fault)) from fault
         for part, features in self._parts.items():
             self._rows.lengths[part].append(len(row[part]) // features)
-        fields = recording_fields(self._draft.modalities, self._draft.dtype)
         with write_errors(self._faults.source):
-            self._table("recordings", fields).add(row)
+            self._table("recordings").add(row)
         return number
 
     def item(self, record: Mapping[str, Any]) -> None:
@@ -301,20 +227,17 @@ class StoreWriter:
         try:
             row = self._rows.row(record)
         except FaultError as fault:
-            self._faults.about_record(said_of(record), fault)
+            self._faults.about_record(record, fault)
             return
-        self._hashes.append(_hash(row["ids"]))
-        self._items[row["split"]] += 1
         if self._faults:
             return
+        self._hashes.append(_hash(row["ids"]))
         if row["split"] == 0:
-            self._measured.add(row)
+            self._statistics.add(row)
             if "group" in row:
                 self._training_groups.add(row["group"])
-        columns = self._rows.columns or ()
-        fields = item_fields(columns, self._draft.modalities, self._draft.dtype)
         with write_errors(self._faults.source):
-            self._table("items", fields).add(row)
+            self._table("items").add(row)
 
     def finish(self) -> DatasetCard:
         """End the writing; nothing can be written any more.
@@ -325,13 +248,12 @@ class StoreWriter:
         if self._card is None:
             with write_errors(self._faults.source):
                 for name in self._rows.groups:
-                    self._table("groups", GROUP_FIELDS).add({"ids": name})
-                shards = {name: table.finish() for name, table in self._tables.items()}
-                self._card = self._finished(shards)
+                    self._table("groups").add({"ids": name})
+                self._card = self._finished()
         return self._card
 
     def close(self) -> None:
-        """Let go of the files, whether all is written or not."""
+        """Close the files, whether all is written or not."""
         for table in self._tables.values():
             table.close()
 
@@ -339,38 +261,123 @@ class StoreWriter:
         if self._card is not None:
             raise ValueError("the store is finished: nothing more can be written")
 
-    def _table(self, name: TableName, fields: tuple[ArrowField, ...]) -> TableWriter:
+    def _table(self, name: TableName) -> TableWriter:
         if name not in self._tables:
-            folder = self._draft.folder / name
+            modalities, dtype = self._draft.modalities, self._draft.dtype
             self._tables[name] = TableWriter(
-                folder, fields, self._digest, shard_bytes=self._shard_bytes
+                self._folder / name,
+                schemas_of(self._rows.columns or (), modalities, dtype)[name],
+                self._digest,
+                shard_bytes=self._shard_bytes,
             )
         return self._tables[name]
 
-    def _finished(self, shards: Mapping[TableName, tuple[ShardForm, ...]]) -> DatasetCard:
-        draft, faults = self._draft, self._faults
-        check_occurrence(self._rows.times, self._items, faults)
+    def _write_words(self, words: Words) -> None:
+        """Write the vectors of a modality, a few megabytes at a time."""
+        name, vectors, features = words.modality.name, words.vectors, words.modality.features
+        if vectors.ndim != 2 or vectors.shape[1] != features or vectors.dtype.kind != "f":
+            problem = f"word vectors of {name!r} are {vectors.dtype} of shape {vectors.shape}"
+            self._faults.about_store(problem, f"give floats of shape (words, {features})")
+            return
+        dtype, height = self._draft.dtype, max(1, BLOCK_VALUES // features)
+        with write_errors(self._faults.source):
+            path = self._folder / word_file(name)
+            kept = open_memmap(path, "w+", np.dtype(dtype), (words.count, features))
+            try:
+                for start in range(0, len(vectors), height):
+                    rows = slice(start, min(start + height, len(vectors)))
+                    kept[rows] = sound_values(name, np.asarray(vectors[rows]), dtype)
+            except FaultError as fault:
+                problem = f"word vectors of {name!r}: {fault.problem}"
+                self._faults.about_store(problem, fault.remedy)
+            kept.flush()
+        add_words(self._digest, name, kept)
+
+    def _finished(self) -> DatasetCard:
+        rows, faults = self._rows, self._faults
+        shards = {name: table.finish() for name, table in self._tables.items()}
+        rows.check_occurrence(faults)
         faults.refuse()
-        modalities = with_times(draft.modalities, self._rows.times)
-        form = StoreForm(
-            version=1,
-            name=draft.name,
-            fingerprint=fingerprint_of(self._digest, modalities),
-            dtype=draft.dtype,
-            items=(self._items[0], self._items[1], self._items[2]),
-            training_groups=len(self._training_groups),
-            columns=self._rows.columns or (),
-            modalities=modalities,
-            tables=dict(shards),
-            notes=draft.notes,
-            provenance=draft.provenance,
+        modalities = rows.forms()
+        training, validation, test = rows.items
+        form = self._draft.model_copy(
+            update={
+                "fingerprint": self._digest.fingerprint(modalities),
+                "items": (training, validation, test),
+                "training_groups": len(self._training_groups),
+                "columns": rows.columns or (),
+                "modalities": modalities,
+                "tables": shards,
+            }
         )
-        tables = tables_of(draft.folder, form)
-        check_unique(tables.items, self._hashes, faults)
-        form = with_statistics(tables, self._measured, faults)
+        tables = tables_of(self._folder, form)
+        faults.about_ids(self._suspects(StoredTexts(tables.items, "ids")))
+        modalities = tuple(self._measured(one, tables) for one in modalities)
         faults.refuse()
-        write_form(draft.folder, form)
+        form = StoreForm.model_validate(dict(form) | {"modalities": modalities})
+        write_form(self._folder, form)
         return form.card
+
+    def _suspects(self, ids: StoredTexts) -> Iterable[str]:
+        """The ids whose hashes occur more than once."""
+        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
+        ordered = np.sort(hashes)
+        again = ordered[1:][ordered[1:] == ordered[:-1]]
+        suspects: Sequence[str] = ids[np.flatnonzero(np.isin(hashes, again))].tolist()
+        return suspects
+
+    def _measured(self, modality: ModalityForm, tables: Tables) -> ModalityForm:
+        """The form of a modality with mean and deviation of the training items."""
+        found = self._statistics.moments(modality, tables)
+        if found is None:
+            if self._rows.items[0]:
+                problem = f"no training item has the modality {modality.name!r}"
+                self._faults.about_store(problem, "nothing could be learnt of it")
+            return modality
+        size = float(np.hypot(*found).max())
+        if self._draft.dtype == "float16" and size < _SMALLEST:
+            problem = f"are about {size:.1g}, of which float16 keeps no three digits"
+            if not size:
+                problem = "are 0 in all training items, or too small for float16"
+            self._faults.about_store(
+                f"values of {modality.name!r} {problem}", 'write dtype="float32"'
+            )
+        mean, deviation = (tuple(each.tolist()) for each in found)
+        return modality.model_copy(update={"mean": mean, "deviation": deviation})
+
+
+class _TrainingStatistics:
+    """What is measured while items are written; windows are measured at the end."""
+
+    def __init__(self, modalities: Sequence[ModalityForm]) -> None:
+        self._values = {
+            one.name: RunningStatistics(one.modality.features)
+            for one in modalities
+            if one.source == "values"
+        }
+        self._words = {
+            one.name: np.zeros(one.words, dtype=np.int64)
+            for one in modalities
+            if one.source == "words"
+        }
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take in a training item."""
+        for name, statistics in self._values.items():
+            if row[name] is not None:
+                statistics.add(row[name].reshape(-1, statistics.features))
+        for name, counts in self._words.items():
+            if row[name] is not None:
+                np.add.at(counts, row[name], 1)
+
+    def moments(self, modality: ModalityForm, tables: Tables) -> Moments | None:
+        """Mean and deviation of a modality; None if no training item has it."""
+        if modality.name in self._values:
+            return self._values[modality.name].result()
+        source = tables.sources[modality.name]
+        if isinstance(source, WordRows):
+            return weighted_moments(source.vectors, self._words[modality.name])
+        return measured(tables, modality)
 
 
 def _hash(text: str) -> int:

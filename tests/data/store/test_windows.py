@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from continual_mm.data.dataset import Dataset
-from continual_mm.data.store import statistics as moments
-from continual_mm.data.store import windows
+from continual_mm.data.store import sources
 from continual_mm.data.store.form import Layout, Window, Windows
 from continual_mm.data.store.reader import read_store, verify_store
 from continual_mm.data.store.writer import store_writer
@@ -83,7 +82,7 @@ def test_a_window_is_its_largest_values_with_each_half_of_length_one(
     expected = np.stack([pooled(films[film], seen) for film, seen, _ in SPANS])
     rows = [5, 0, 3, 1, 2, 4, 0]
     for block in (1, 1 << 21):
-        monkeypatch.setattr(windows, "BLOCK_VALUES", block)
+        monkeypatch.setattr(sources, "BLOCK_VALUES", block)
         video = read_store(folder, standardise=False).columns["video"]
         values, lengths = video.take(torch.tensor(rows))
         np.testing.assert_allclose(values.numpy(), expected[rows], rtol=1e-5, atol=1e-7)
@@ -123,7 +122,7 @@ def test_windows_are_standardised_by_what_training_items_see_of_them(
 def test_of_very_many_windows_some_are_measured_evenly_spread(
     films: list[dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moments, "MOST_WINDOWS", 2)
+    monkeypatch.setattr(sources, "MOST_WINDOWS", 2)
     write(tmp_path / "store", films)
     measured = read_store(tmp_path / "store").statistics
     video = np.stack([pooled(films[film], seen) for film, seen, _ in (SPANS[0], SPANS[2])])

@@ -1,0 +1,300 @@
+"""Where the steps of a store's modalities are: in the items, in a table of words, in recordings."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from continual_mm.data.statistics import BLOCK_VALUES, Moments, RunningStatistics
+from continual_mm.data.store.form import DAMAGED, ModalityForm, StoreForm, TableName
+from continual_mm.data.store.tables import (
+    Digest,
+    StoredTable,
+    schemas_of,
+    stored_file,
+)
+from continual_mm.system.errors import InputError, Problem
+
+MOST_ROWS = 1 << 20
+"""Items whose counts are in memory at once."""
+
+MOST_WINDOWS = 1 << 18
+"""Training items that are measured where items are windows.
+
+They overlap, so that there may be a hundred times as many as there is data; the mean of so many is
+wrong by about a five-hundredth of a deviation.
+"""
+
+
+class Source(Protocol):
+    """Steps of some items, all of which have the modality."""
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many steps each has; 1 for vectors."""
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(steps, features) floats, row after row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """Steps that are a column of the items.
+
+    Attributes:
+        items: The table.
+        column: The modality's.
+        features: Per step.
+    """
+
+    items: StoredTable
+    column: str
+    features: int
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many steps each has; 1 for vectors."""
+        return self.items.counts(self.column, rows) // self.features
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(steps, features) floats, row after row."""
+        return self.items.read(self.column, rows, self.features)
+
+
+class WordRows:
+    """Steps that are looked up in a table of word vectors; the items hold its rows.
+
+    Args:
+        items: The table of items.
+        form: The modality.
+        store: The store's folder.
+        dtype: Of the vectors.
+    """
+
+    def __init__(self, items: StoredTable, form: ModalityForm, store: Path, dtype: str) -> None:
+        self._given = items, form, store, dtype
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the vectors for itself.
+        return WordRows, self._given
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many words each has."""
+        items, form, _, _ = self._given
+        return items.counts(form.name, rows)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(words, features) floats, row after row."""
+        items, form, _, _ = self._given
+        # A damaged row may be negative, which would count from the end.
+        words = items.read(form.name, rows)[:, 0].view(np.uint32)
+        found: NDArray[Any] = self.vectors[words]
+        return np.asarray(found)
+
+    @cached_property
+    def vectors(self) -> NDArray[Any]:
+        """(words, features), memory-mapped.
+
+        Raises:
+            InputError: If the file is not what it should be.
+        """
+        _, form, store, dtype = self._given
+        path = stored_file(store, word_file(form.name))
+        try:
+            found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
+            raise InputError(Problem(str(path), f"cannot be read ({error})", DAMAGED)) from error
+        if found.shape != (shape := (form.words, form.modality.features)) or found.dtype != dtype:
+            problem = f"is {found.dtype} of shape {found.shape}, not {dtype} {shape}"
+            raise InputError(Problem(str(path), problem, DAMAGED))
+        return found
+
+
+def word_file(modality: str) -> str:
+    """Where in a store the word vectors of a modality are."""
+    return f"{modality}.npy"
+
+
+def add_words(digest: Digest, name: str, vectors: NDArray[np.floating]) -> None:
+    """Take in the word vectors of a modality, a few megabytes at a time."""
+    height = max(1, BLOCK_VALUES // vectors.shape[1])
+    for start in range(0, len(vectors), height):
+        digest.add_array(f"words {name}", vectors[start : start + height])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bounds:
+    """Where in which recording the windows of a modality lie.
+
+    Attributes:
+        items: The table of items.
+        form: The modality.
+    """
+
+    items: StoredTable
+    form: ModalityForm
+
+    def of(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(n,) recordings, and (n, parts) first steps and how many follow."""
+        recording, *bounds = self.form.columns
+        begin, end = (
+            self.items.read(bound, rows, len(self.form.parts)).astype(np.int64) for bound in bounds
+        )
+        return self.items.read(recording, rows)[:, 0], begin, end - begin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutWindows:
+    """Windows as they are, cut behind the longest time.
+
+    Attributes:
+        bounds: Where they lie.
+        recordings: The table of recordings.
+    """
+
+    bounds: Bounds
+    recordings: StoredTable
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) how many steps each has."""
+        return np.minimum(self.bounds.of(rows)[2][:, 0], self.bounds.form.shape[0])
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(steps, features) floats, row after row."""
+        recordings, begin, count = self.bounds.of(rows)
+        window = begin[:, 0], np.minimum(count[:, 0], self.bounds.form.shape[0])
+        ((part, features),) = self.bounds.form.parts.items()
+        return self.recordings.read(part, recordings, features, window)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LargestValues:
+    """The largest value of each feature within a window, each part then scaled to length 1.
+
+    Attributes:
+        bounds: Where the windows lie.
+        recordings: The table of recordings.
+    """
+
+    bounds: Bounds
+    recordings: StoredTable
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) ones: the window has become a vector."""
+        return np.ones_like(rows)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """(n, features) floats."""
+        recordings, begin, count = self.bounds.of(rows)
+        pooled = [
+            self._part(part, features, recordings, begin[:, k], count[:, k])
+            for k, (part, features) in enumerate(self.bounds.form.parts.items())
+        ]
+        return np.concatenate(pooled, axis=1)
+
+    def _part(
+        self,
+        part: str,
+        features: int,
+        recordings: NDArray[np.int64],
+        begin: NDArray[np.int64],
+        count: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        found = np.zeros((len(recordings), features), dtype=np.float32)
+        some = np.flatnonzero(count)
+        for block in blocks_of(count[some] * features, BLOCK_VALUES):
+            rows = some[block]
+            window = begin[rows], count[rows]
+            steps = self.recordings.read(part, recordings[rows], features, window)
+            found[rows] = largest(torch.from_numpy(steps).float(), torch.from_numpy(count[rows]))
+        length = np.linalg.norm(found, axis=1, keepdims=True)
+        np.divide(found, length, out=found, where=length > 0)
+        return found
+
+
+def largest(steps: Tensor, count: Tensor) -> NDArray[np.float32]:
+    """(windows, features) the largest values of (steps, features), window after window.
+
+    Some fifteen times as fast as ``numpy.maximum.reduceat``.
+    """
+    window = torch.repeat_interleave(torch.arange(len(count)), count)
+    begun = steps[count.cumsum(0) - count]
+    found = begun.scatter_reduce_(0, window[:, None].expand_as(steps), steps, "amax")
+    values: NDArray[np.float32] = found.numpy()
+    return values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tables:
+    """The tables of a store; no file is opened before it is needed.
+
+    Attributes:
+        form: The contents of ``store.json``.
+        items: One row per item.
+        recordings: One row per recording; empty if there are none.
+        groups: One row per group; empty if there are none.
+        sources: Modality -> where its steps are.
+    """
+
+    form: StoreForm
+    items: StoredTable
+    recordings: StoredTable
+    groups: StoredTable
+    sources: Mapping[str, Source]
+
+
+def tables_of(store: Path, form: StoreForm) -> Tables:
+    """The tables that a form describes."""
+    schemas = schemas_of(form.columns, form.modalities, form.dtype)
+    items, recordings, groups = (
+        StoredTable(store, name, form.tables.get(name, ()), schemas[name])
+        for name in get_args(TableName)
+    )
+    sources: dict[str, Source] = {}
+    for one in form.modalities:
+        if one.source == "values":
+            sources[one.name] = Values(items, one.name, one.modality.features)
+        elif one.source == "words":
+            sources[one.name] = WordRows(items, one, store, form.dtype)
+        else:
+            windows = LargestValues if one.reduce else CutWindows
+            sources[one.name] = windows(Bounds(items, one), recordings)
+    return Tables(form, items, recordings, groups, sources)
+
+
+def measured(tables: Tables, modality: ModalityForm) -> Moments | None:
+    """Mean and deviation of a modality over the training items; None if none has it.
+
+    Of windows at most :data:`MOST_WINDOWS` are measured, evenly spread.
+    """
+    training = tables.items.column("split") == 0
+    rows = np.flatnonzero(training & tables.items.present(modality.columns[0]))
+    if modality.source == "windows" and len(rows) > MOST_WINDOWS:
+        rows = rows[np.arange(MOST_WINDOWS) * len(rows) // MOST_WINDOWS]
+    source, features = tables.sources[modality.name], modality.modality.features
+    statistics = RunningStatistics(features)
+    for start in range(0, len(rows), MOST_ROWS):
+        some = rows[start : start + MOST_ROWS]
+        for block in blocks_of(source.counts(some) * features, BLOCK_VALUES):
+            statistics.add(source.read(some[block]))
+    return statistics.result()
+
+
+def blocks_of(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Slices of rows whose sizes sum up to at most ``most``, or single rows that exceed it.
+
+    >>> list(blocks_of(np.array([3, 3, 9, 1, 1]), 6))
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
+    """
+    ends, start = np.cumsum(sizes), 0
+    while start < len(sizes):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield slice(start, stop)
+        start = stop
