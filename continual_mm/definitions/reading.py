@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, create_model
+from pydantic import Field, PlainValidator, create_model
+from pydantic_core import PydanticCustomError
 
 from continual_mm.definitions.rules import Number, PluginRule
 from continual_mm.definitions.scenario import (
@@ -215,6 +216,11 @@ def _plugin(
 def _type_of(kind: Any) -> Any:
     if not isinstance(kind, Number):
         return kind
-    low, above = (None, kind.least) if kind.above else (kind.least, None)
-    within = Field(ge=low, gt=above, le=kind.most)
-    return Annotated[int, within] if kind.whole else Annotated[float, within]
+
+    def within(value: Any) -> float:
+        if remedy := kind.remedy(value):
+            context = {"shown": shown(value), "remedy": remedy}
+            raise PydanticCustomError("range", "{shown} cannot be used", context)
+        return int(value) if kind.whole else float(value)
+
+    return Annotated[Any, PlainValidator(within)]

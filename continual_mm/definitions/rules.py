@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank")
@@ -23,6 +25,25 @@ class Number:
     above: bool = False
     whole: bool = False
     most: float | None = None
+
+    def remedy(self, value: Any) -> str:
+        """What to give instead of a value; empty if the value lies in the range.
+
+        >>> Number(least=2, whole=True).remedy(1)
+        'give at least 2'
+        """
+        if not self._has_type(value):
+            return "give a whole number" if self.whole else "give a number"
+        if not isfinite(value):
+            return "give a finite number"
+        if value < self.least or (self.above and value == self.least):
+            return f"give {'more than' if self.above else 'at least'} {self.least:g}"
+        if self.most is not None and value > self.most:
+            return f"give at most {self.most:g}"
+        return ""
+
+    def _has_type(self, value: Any) -> bool:
+        return isinstance(value, Integral if self.whole else Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

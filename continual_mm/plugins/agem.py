@@ -7,7 +7,8 @@ from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.teachers import enough_rows, need_memory
+from continual_mm.plugins.recollection import required_memory
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import trainable
 
 
@@ -28,14 +29,16 @@ class AGEM(Plugin):
         rows: Remembered rows in each batch; all that there are, if fewer.
     """
 
+    needs_memory = True
+
     def __init__(self, *, rows: int = 128) -> None:
         super().__init__()
-        self.recalled_rows = enough_rows("agem", rows)
+        self.memory_rows = checked("agem.rows", rows)
         self._reference: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Refuse a run without a memory."""
-        need_memory(strategy, "agem")
+        required_memory(strategy, self)
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Find the gradient of the remembered rows' objective.

@@ -9,13 +9,13 @@ from torch import Tensor
 from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part, contrast
-from continual_mm.plugins.importance import gradients, parabola
-from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted, fraction, switch
+from continual_mm.plugins.importance import WeightPenalty, gradients
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import named_parameters, trainable
 from continual_mm.space.space import Embedded
 
 
-class EWC(Plugin):
+class EWC(WeightPenalty):
     """Quadratic pull towards the weights of finished stages (Kirkpatrick et al. 2017).
 
     ``sum_s sum_i F_s,i (w_i - w_s,i)^2 / 2`` over the stages s, with F_s the diagonal Fisher
@@ -37,6 +37,8 @@ class EWC(Plugin):
         decay: What is left of earlier importances at each stage's end, in [0, 1].
     """
 
+    term, factor = "ewc", 0.5
+
     def __init__(
         self,
         *,
@@ -46,24 +48,11 @@ class EWC(Plugin):
         online: int = 0,
         decay: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.weight = at_least_zero("ewc.weight", weight)
-        if batches < 1 or rows < 2:
-            raise ValueError(f"ewc.batches = {batches}, ewc.rows = {rows}: give at least 1 and 2")
-        self.batches = batches
-        self.rows = rows
-        self.online = switch("ewc.online", online)
-        self.decay = fraction("ewc.decay", decay)
-        self._importance: dict[str, Tensor] = {}
-        self._centre: dict[str, Tensor] = {}
-
-    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Add the penalty."""
-        if not self.weight or not self._importance:
-            return
-        penalty = parabola(strategy.space, self._importance, self._centre)
-        if penalty is not None:
-            strategy.add_term("ewc", penalty / 2, weight=self.weight)
+        super().__init__(weight=checked("ewc.weight", weight))
+        self.batches = checked("ewc.batches", batches)
+        self.rows = checked("ewc.rows", rows)
+        self.online = bool(checked("ewc.online", online))
+        self.decay = checked("ewc.decay", decay)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the stage's parabola to those before it."""
@@ -92,12 +81,3 @@ class EWC(Plugin):
             for name, gradient in found.items():
                 sums[name] += gradient.square() * size
         return {name: value / self.batches for name, value in sums.items()}
-
-    def state(self) -> dict[str, Tensor]:
-        """Importances and centres by parameter name."""
-        return {**contents("importance", self._importance), **contents("centre", self._centre)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._importance = extracted("importance", state)
-        self._centre = extracted("centre", state)

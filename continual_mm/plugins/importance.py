@@ -1,39 +1,60 @@
-"""What penalties on weights share: gradients of small batches, and a parabola."""
+"""What penalties on weights share: a parabola around old weights, and gradients of batches."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.loader import StepLoader
+from continual_mm.plugins.plugin import Plugin, contents, extracted, stage_batches
 from continual_mm.space.naming import named_parameters, trainable
-from continual_mm.space.space import Embedded, JointSpace
+from continual_mm.space.space import Embedded
 
 Measure = Callable[[Batch, Mapping[str, Embedded]], Tensor | None]
-"""(a batch, what the space made of it) -> a scalar, or None where it has nothing to measure."""
+"""(a batch, what the space made of it) -> a scalar, or None where there is nothing to measure."""
 
 
-def parabola(
-    space: JointSpace, importance: Mapping[str, Tensor], centre: Mapping[str, Tensor]
-) -> Tensor | None:
-    """``sum_i importance_i (w_i - centre_i)^2`` over the weights w that are trained.
+class WeightPenalty(Plugin):
+    """Base of plugins that add ``weight * factor * sum_i F_i (w_i - c_i)^2`` to the loss.
 
-    Args:
-        space: Has the weights.
-        importance: Canonical parameter name -> importances; what is not named is free.
-        centre: Canonical parameter name -> where the parabola is 0.
-
-    Returns:
-        A scalar, or None if no weight is trained that has an importance.
+    The sum is over the trained weights w that have an importance F; c is where the parabola has its
+    minimum. A subclass finds importances and centres, by canonical parameter name.
     """
-    penalties = [
-        (importance[name] * (value - centre[name]).square()).sum()
-        for name, value in named_parameters(space)
-        if name in importance and value.requires_grad
-    ]
-    return torch.stack(penalties).sum() if penalties else None
+
+    term: str
+    """The loss term's name."""
+
+    factor = 1.0
+
+    def __init__(self, *, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self._importance: dict[str, Tensor] = {}
+        self._centre: dict[str, Tensor] = {}
+
+    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Add the penalty."""
+        if not self.weight:
+            return
+        penalties = [
+            (self._importance[name] * (value - self._centre[name]).square()).sum()
+            for name, value in named_parameters(strategy.space)
+            if name in self._importance and value.requires_grad
+        ]
+        if penalties:
+            penalty = torch.stack(penalties).sum()
+            strategy.add_term(self.term, penalty, weight=self.weight * self.factor)
+
+    def state(self) -> dict[str, Tensor]:
+        """Importances and centres by parameter name."""
+        return {**contents("importance", self._importance), **contents("centre", self._centre)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore :meth:`state`."""
+        self._importance = extracted("importance", state)
+        self._centre = extracted("centre", state)
 
 
 def gradients(
@@ -41,32 +62,22 @@ def gradients(
 ) -> Iterator[tuple[dict[str, Tensor], int]]:
     """(gradient of the measure by parameter name, rows) for batches of the stage that ends.
 
-    The weights are looked at as they will be used, in evaluation mode. It ends with the first batch
-    that has nothing to measure: so have all others.
+    The space is in evaluation mode. It ends with the first batch that has nothing to measure: all
+    others have nothing either.
 
     Args:
         learner: At the end of a stage.
         measure: What is differentiated.
-        batches: How many, drawn in an order that depends on the stage alone.
-        rows: Rows of each, of each share of the stage's items.
+        batches: How many, in an order that depends on the stage alone.
+        rows: Rows of each, from each share of the stage's items.
     """
-    experience = learner.stage_experience()
-    loader = StepLoader(
-        experience.items,
-        tuple(rows for _ in experience.items.shares),
-        steps=batches,
-        seed=experience.stage,
-    )
     parameters = trainable(learner.space)
-    learner.space.eval()
-    for block in loader:
-        batch = block.to(learner.device)
+    for batch in stage_batches(learner, rows=rows, batches=batches):
         with learner.precision():
             embedded = learner.model(batch)
         value = measure(batch, embedded)
         if value is None:
-            break
+            return
         found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
         named = zip(parameters, found, strict=True)
         yield {name: each for name, each in named if each is not None}, len(batch)
-    learner.space.train()

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.plugin import Plugin, fraction
+from continual_mm.plugins.plugin import Plugin, contents, extracted
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import canonical, named_parameters
 from continual_mm.space.space import JointSpace
 
@@ -26,7 +27,7 @@ class Interpolate(Plugin):
 
     def __init__(self, *, towards_old: float = 0.3) -> None:
         super().__init__()
-        self.towards_old = fraction("interpolate.towards_old", towards_old)
+        self.towards_old = checked("interpolate.towards_old", towards_old)
         self._old: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -44,11 +45,11 @@ class Interpolate(Plugin):
 
     def state(self) -> dict[str, Tensor]:
         """The weights before the stage, by name."""
-        return {f"old/{name}": value for name, value in self._old.items()}
+        return contents("old", self._old)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._old = {key.removeprefix("old/"): value for key, value in state.items()}
+        """Restore :meth:`state`."""
+        self._old = extracted("old", state)
 
 
 def numbers(space: JointSpace) -> dict[str, Tensor]:

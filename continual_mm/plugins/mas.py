@@ -7,16 +7,15 @@ import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Batch
-from continual_mm.definitions.modality import Pair
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.objective import Part, embeddings_at, paired_rows
-from continual_mm.plugins.importance import gradients, parabola
-from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
+from continual_mm.learning.objective import Part, embeddings_at, paired_rows, stages_of
+from continual_mm.plugins.importance import WeightPenalty, gradients
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import trainable
 from continual_mm.space.space import Embedded
 
 
-class MAS(Plugin):
+class MAS(WeightPenalty):
     """Memory aware synapses (Aljundi et al. 2018, arXiv 1711.09601), for a space of unit vectors.
 
     ``sum_i importance_i (w_i - centre_i)^2``, with the centre the weights at the last stage's end
@@ -36,23 +35,12 @@ class MAS(Plugin):
         rows: Rows of each of them.
     """
 
-    def __init__(self, *, weight: float = 300.0, batches: int = 32, rows: int = 32) -> None:
-        super().__init__()
-        self.weight = at_least_zero("mas.weight", weight)
-        if batches < 1 or rows < 2:
-            raise ValueError(f"mas.batches = {batches}, mas.rows = {rows}: give at least 1 and 2")
-        self.batches = batches
-        self.rows = rows
-        self._importance: dict[str, Tensor] = {}
-        self._centre: dict[str, Tensor] = {}
+    term = "mas"
 
-    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Add the penalty."""
-        if not self.weight or not self._importance:
-            return
-        penalty = parabola(strategy.space, self._importance, self._centre)
-        if penalty is not None:
-            strategy.add_term("mas", penalty, weight=self.weight)
+    def __init__(self, *, weight: float = 300.0, batches: int = 32, rows: int = 32) -> None:
+        super().__init__(weight=checked("mas.weight", weight))
+        self.batches = checked("mas.batches", batches)
+        self.rows = checked("mas.rows", rows)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the stage's importances to those before it, around the present weights."""
@@ -74,8 +62,8 @@ class MAS(Plugin):
                     embeddings_at(batch, embedded, pair.first, rows),
                     embeddings_at(batch, embedded, pair.second, rows),
                 )
-                for pair, rows in _rows_of(pairs, batch).items()
-                if rows.shape[0] > 1
+                for pair, stages in stages_of(pairs).items()
+                if len(rows := paired_rows(batch, pair, stages, Part(0, len(batch)))) > 1
             ]
             return torch.stack(energies).sum() if energies else None
 
@@ -84,15 +72,6 @@ class MAS(Plugin):
             for name, gradient in found.items():
                 sums[name] = sums.get(name, 0.0) + gradient.abs()
         return {name: value / self.batches for name, value in sums.items()}
-
-    def state(self) -> dict[str, Tensor]:
-        """Importances and centres by parameter name."""
-        return {**contents("importance", self._importance), **contents("centre", self._centre)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._importance = extracted("importance", state)
-        self._centre = extracted("centre", state)
 
 
 def similarity_energy(first: Tensor, second: Tensor) -> Tensor:
@@ -114,13 +93,3 @@ def similarity_energy(first: Tensor, second: Tensor) -> Tensor:
     1.0
     """
     return (first @ second.T).square().sum() / first.shape[0]
-
-
-def _rows_of(pairs: Mapping[int, tuple[Pair, ...]], batch: Batch) -> dict[Pair, Tensor]:
-    """Pair -> rows of the batch that train it."""
-    stages: dict[Pair, list[int]] = {}
-    for stage, trained in pairs.items():
-        for pair in trained:
-            stages.setdefault(pair, []).append(stage)
-    whole = Part(0, len(batch))
-    return {pair: paired_rows(batch, pair, stages[pair], whole) for pair in sorted(stages)}

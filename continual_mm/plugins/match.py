@@ -10,7 +10,8 @@ from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import gathered, paired_rows, stages_of
 from continual_mm.losses.transport import plan_distillation_from
 from continual_mm.losses.trust import trusted_plan
-from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.registry import checked
 
 # As of the plans that are kept: the gradient of a divergence this large is exact to a thousandth.
 TOLERANCE = 1e-4
@@ -39,10 +40,8 @@ class Match(Plugin):
 
     def __init__(self, *, weight: float = 3.0, epsilon: float = 0.05) -> None:
         super().__init__()
-        self.weight = at_least_zero("match.weight", weight)
-        if not 0 < epsilon < float("inf"):
-            raise ValueError(f"match.epsilon = {epsilon}: give a positive number")
-        self.epsilon = epsilon
+        self.weight = checked("match.weight", weight)
+        self.epsilon = checked("match.epsilon", epsilon)
         self._on = False
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:

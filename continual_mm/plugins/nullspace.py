@@ -11,8 +11,8 @@ from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
 
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.loader import StepLoader
-from continual_mm.plugins.plugin import Plugin, fraction
+from continual_mm.plugins.plugin import Plugin, stage_batches
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import modality_of, named_parameters, trainable
 from continual_mm.system.seeds import seed_for
 
@@ -162,12 +162,9 @@ class Nullspace(Plugin):
 
     def __init__(self, *, keep: float = 0.99, batches: int = 32, rows: int = 32) -> None:
         super().__init__()
-        self.keep = fraction("nullspace.keep", keep)
-        if batches < 1 or rows < 1:
-            problem = f"nullspace.batches = {batches}, nullspace.rows = {rows}"
-            raise ValueError(f"{problem}: give at least 1 of each")
-        self.batches = batches
-        self.rows = rows
+        self.keep = checked("nullspace.keep", keep)
+        self.batches = checked("nullspace.batches", batches)
+        self.rows = checked("nullspace.rows", rows)
         self._covariance: dict[Layer, Tensor] = {}
         self._basis: dict[Layer, Tensor] = {}
         self._start: dict[Layer, Tensor] = {}
@@ -222,25 +219,17 @@ class Nullspace(Plugin):
 
     def covariances(self, learner: Learner) -> dict[Layer, Tensor]:
         """Layer -> uncentred covariance of what the stage's items put into it."""
-        experience = learner.stage_experience()
-        loader = StepLoader(
-            experience.items,
-            tuple(self.rows for _ in experience.items.shares),
-            steps=self.batches,
-            seed=seed_for(learner.space.seed, "nullspace", experience.stage),
-        )
         owned = {
             name: value
             for name, value in trainable(learner.space).items()
             if modality_of(name) is not None
         }
         inputs = LayerInputs(owned)
-        learner.space.eval()  # what counts are the outputs that are used
-        for block in loader:
+        seed = seed_for(learner.space.seed, "nullspace", learner.stage)
+        for batch in stage_batches(learner, rows=self.rows, batches=self.batches, seed=seed):
             with inputs, learner.precision():
-                for name, part in learner.model(block.to(learner.device)).items():
+                for name, part in learner.model(batch).items():
                     learner.space.reconstruct(name, part.embedding)
-        learner.space.train()
         return inputs.covariances()
 
     def state(self) -> dict[str, Tensor]:

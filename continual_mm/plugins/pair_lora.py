@@ -15,7 +15,8 @@ from torch.nn import Parameter
 from continual_mm.definitions.modality import Pair
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.freeze import hold, quieten
-from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import named_parameters
 from continual_mm.system.seeds import seed_for
 
@@ -149,11 +150,9 @@ class PairLora(Plugin):
 
     def __init__(self, *, rank: int = 8, alpha: float = 16.0, rate: float = 3.0) -> None:
         super().__init__()
-        if rank < 1:
-            raise ValueError(f"pair_lora.rank = {rank}: give at least 1")
-        self.rank = rank
-        self.alpha = at_least_zero("pair_lora.alpha", alpha)
-        self.rate = at_least_zero("pair_lora.rate", rate)
+        self.rank = checked("pair_lora.rank", rank)
+        self.alpha = checked("pair_lora.alpha", alpha)
+        self.rate = checked("pair_lora.rate", rate)
         self.scale = self.alpha / rank
         self._adapters: dict[str, Parameter] = {}
         self._read: dict[str, Tensor] = {}

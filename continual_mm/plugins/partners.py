@@ -8,12 +8,12 @@ from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.transport import log_transport_plan, plan_distillation_from
-from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.teachers import OldTowers, sampled
+from continual_mm.plugins.plugin import Plugin, contents, extracted, stage_batches
+from continual_mm.plugins.registry import checked
+from continual_mm.plugins.teachers import OldTowers
 
 TOLERANCE = 1e-4
 ITERATIONS = 100
-PREFIX = "partners/"
 
 
 class Partners(Plugin):
@@ -38,12 +38,9 @@ class Partners(Plugin):
 
     def __init__(self, *, weight: float = 3.0, epsilon: float = 0.07, items: int = 128) -> None:
         super().__init__()
-        self.weight = at_least_zero("partners.weight", weight)
-        if not 0 < epsilon < float("inf") or items < 2:
-            problem = f"partners.epsilon = {epsilon}, partners.items = {items}"
-            raise ValueError(f"{problem}: give a positive number and at least 2")
-        self.epsilon = epsilon
-        self.items = items
+        self.weight = checked("partners.weight", weight)
+        self.epsilon = checked("partners.epsilon", epsilon)
+        self.items = checked("partners.items", items)
         self._towers = OldTowers()
         self._partners: dict[str, Tensor] = {}
 
@@ -89,21 +86,18 @@ class Partners(Plugin):
         """Store partners of the stage's modalities."""
         if not self.weight:
             return
-        for _, embedded in sampled(strategy, rows=self.items):
+        for batch in stage_batches(strategy, rows=self.items):
+            with strategy.precision():
+                embedded = strategy.space(batch.features, batch.lengths)
             self._partners |= {
                 name: part.direction[: self.items].clone() for name, part in embedded.items()
             }
 
     def state(self) -> dict[str, Tensor]:
         """The partners, and the weights of the old towers."""
-        partners = {f"{PREFIX}{name}": value for name, value in self._partners.items()}
-        return {**partners, **self._towers.state()}
+        return {**contents("partners", self._partners), **self._towers.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._partners = {
-            key.removeprefix(PREFIX): value
-            for key, value in state.items()
-            if key.startswith(PREFIX)
-        }
+        """Restore :meth:`state`."""
+        self._partners = extracted("partners", state)
         self._towers.load_state(state)

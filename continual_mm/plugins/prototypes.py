@@ -9,8 +9,9 @@ from torch.nn.functional import normalize
 
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.distillation import prototype_divergence, prototype_potentials
-from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.teachers import OldTowers, sampled
+from continual_mm.plugins.plugin import Plugin, stage_batches
+from continual_mm.plugins.registry import checked
+from continual_mm.plugins.teachers import OldTowers
 
 ROWS = 128
 
@@ -36,12 +37,9 @@ class Prototypes(Plugin):
 
     def __init__(self, *, weight: float = 1.0, epsilon: float = 0.07, items: int = 2048) -> None:
         super().__init__()
-        self.weight = at_least_zero("prototypes.weight", weight)
-        if not 0 < epsilon < float("inf") or items < 1:
-            problem = f"prototypes.epsilon = {epsilon}, prototypes.items = {items}"
-            raise ValueError(f"{problem}: give a positive number and at least 1")
-        self.epsilon = epsilon
-        self.items = items
+        self.weight = checked("prototypes.weight", weight)
+        self.epsilon = checked("prototypes.epsilon", epsilon)
+        self.items = checked("prototypes.items", items)
         self._towers = OldTowers()
         self._kept: dict[str, Tensor] = {}
 
@@ -76,7 +74,9 @@ class Prototypes(Plugin):
         centroids = normalize(strategy.space.centroids, dim=1)
         # One more for each: a prototype that happens to be empty has no logarithm of its mass.
         counts = torch.ones_like(centroids[:, 0])
-        for batch, embedded in sampled(strategy, rows=ROWS, steps=-(-self.items // ROWS)):
+        for batch in stage_batches(strategy, rows=ROWS, batches=-(-self.items // ROWS)):
+            with strategy.precision():
+                embedded = strategy.space(batch.features, batch.lengths)
             parts = {name: part.embedding for name, part in embedded.items()}
             rows = {name: batch.rows[name] for name in parts}
             joint = strategy.clusters.joint(parts, rows, len(batch))
@@ -89,6 +89,6 @@ class Prototypes(Plugin):
         return {**self._kept, **self._towers.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore :meth:`state`."""
         self._kept = {key: state[key] for key in ("centroids", "masses") if key in state}
         self._towers.load_state(state)

@@ -15,8 +15,9 @@ from continual_mm.learning.loader import Order, StepLoader
 from continual_mm.learning.objective import Part, Terms
 from continual_mm.learning.optimisation import adam, seed_torch, update
 from continual_mm.plugins.interpolate import move_back, numbers
-from continual_mm.plugins.plugin import Plugin, fraction
-from continual_mm.plugins.recollection import Recollection
+from continual_mm.plugins.plugin import Plugin, contents, extracted
+from continual_mm.plugins.recollection import required_memory
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import named_parameters
 from continual_mm.system.seeds import seed_for
 
@@ -44,13 +45,10 @@ class Realign(Plugin):
         self, *, towards_old: float = 0.5, steps: int = 100, rate: float = 0.1, rows: int = 128
     ) -> None:
         super().__init__()
-        self.towards_old = fraction("realign.towards_old", towards_old)
-        self.rate = fraction("realign.rate", rate)
-        if steps < 1 or rows < 2:
-            problem = f"realign.steps = {steps}, realign.rows = {rows}"
-            raise ValueError(f"{problem}: give at least 1 and 2")
-        self.steps = steps
-        self.rows = rows
+        self.towards_old = checked("realign.towards_old", towards_old)
+        self.steps = checked("realign.steps", steps)
+        self.rate = checked("realign.rate", rate)
+        self.rows = checked("realign.rows", rows)
         self._old: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -59,7 +57,7 @@ class Realign(Plugin):
         Raises:
             ValueError: If the run has no memory.
         """
-        _recollection(strategy)
+        required_memory(strategy, self)
         if strategy.space.modalities:
             self._old = numbers(strategy.space)
 
@@ -76,7 +74,7 @@ class Realign(Plugin):
         seed = seed_for(learner.space.seed, "realign", stage)
         experience = learner.stage_experience()
         shown = StepLoader(experience.items, experience.rows_per_step, steps=self.steps, seed=seed)
-        remembered = _recollection(learner).batch
+        remembered = required_memory(learner, self).batch
         kept = 0 if remembered is None else len(remembered)
         recalled = Order(kept, self.rows, seed=seed_for(seed, "memory"))
         optimizer, guard = self._optimizer(learner), Guard()
@@ -106,14 +104,11 @@ class Realign(Plugin):
 
     def state(self) -> dict[str, Tensor]:
         """The weights before the stage, by name, and the steps made in earlier stages."""
-        old = {f"old/{name}": value for name, value in self._old.items()}
-        return {**old, "steps": torch.tensor(self.extra_steps)}
+        return {**contents("old", self._old), "steps": torch.tensor(self.extra_steps)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._old = {
-            key.removeprefix("old/"): value for key, value in state.items() if key != "steps"
-        }
+        """Restore :meth:`state`."""
+        self._old = extracted("old", state)
         self.extra_steps = int(state["steps"])
 
 
@@ -155,15 +150,3 @@ def _kept(learner: Learner) -> Iterator[None]:
         yield
     finally:
         learner.mbatch, learner.mb_output, learner.clusters.fixed = kept
-
-
-def _recollection(learner: Learner) -> Recollection:
-    """The learner's recollection.
-
-    Raises:
-        ValueError: If the run has no memory.
-    """
-    for plugin in learner.plugins:
-        if isinstance(plugin, Recollection):
-            return plugin
-    raise ValueError("realign needs past items: give the run a memory, [memory] items = 128")

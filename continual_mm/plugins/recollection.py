@@ -1,7 +1,8 @@
-"""The run's one memory at work: keeps copies of past items and puts some into each batch."""
+"""The run's memory in training: copies of past items, some of which join each batch."""
 
 from collections.abc import Mapping
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from continual_mm.data.batch import Batch, join
 from continual_mm.learning.avalanche import AvalancheDataset, ExemplarsBuffer
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.memory import Memory
-from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.plugin import Plugin, contents, extracted
 
 
 class Exemplars(TorchDataset[Batch]):
@@ -52,7 +53,7 @@ class Recollection(Plugin, ExemplarsBuffer):
         self.batch: Batch | None = None
         self.drawn = torch.empty(0, dtype=torch.long)
         self.recalled = Batch({}, {}, {}, self.drawn, self.drawn)
-        self.recalled_rows = 0
+        self.memory_rows = 0
 
     @property
     def nbytes(self) -> int:
@@ -60,25 +61,25 @@ class Recollection(Plugin, ExemplarsBuffer):
         return 0 if self.batch is None else self.batch.nbytes
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Ask the other plugins how many rows they want."""
-        wishes = [plugin.recalled_rows for plugin in strategy.plugins if isinstance(plugin, Plugin)]
-        self.recalled_rows = max(wishes) if self.batch is not None else 0
+        """Find out how many rows the other plugins need."""
+        needed = max(_rows_for(plugin) for plugin in strategy.plugins if isinstance(plugin, Plugin))
+        self.memory_rows = needed if self.batch is not None else 0
 
     def before_forward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Put remembered rows behind the current ones."""
-        if self.batch is None or not self.recalled_rows:
+        if self.batch is None or not self.memory_rows:
             return
-        self.drawn = self.memory.draw(self.recalled_rows)
+        self.drawn = self.memory.draw(self.memory_rows)
         whole = len(self.drawn) == len(self.batch)
         self.recalled = self.batch if whole else self.batch.select(self.drawn)
         strategy.recall(self.recalled)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Take in the stage's share."""
+        """Take the stage's share of the memory from its items."""
         self.post_adapt(strategy, strategy.experience)
 
     def post_adapt(self, agent_state: Any, exp: Any) -> None:
-        """Avalanche's name for taking in a stage; see :class:`Memory` for which items stay."""
+        """Add a stage's items; see :class:`Memory` for which of them and of earlier ones stay."""
         for number, share in enumerate(exp.items.shares):
             stays, enters = self.memory.offer(share.stage, share.rows)
             nothing = torch.empty(0, dtype=torch.long)
@@ -94,35 +95,59 @@ class Recollection(Plugin, ExemplarsBuffer):
         raise ValueError(f"a memory of {self.memory.items} items cannot become one of {new_size}")
 
     def state(self) -> dict[str, Tensor]:
-        """The memory's choice and the copies."""
-        state = {f"memory/{key}": value for key, value in self.memory.state().items()}
+        """Which items the memory holds, and the copies."""
+        state = contents("memory", self.memory.state())
         if self.batch is None:
             return state
-        state |= {"index": self.batch.index, "stage": self.batch.stage}
-        for kind in ("features", "lengths", "rows"):
-            for name, value in getattr(self.batch, kind).items():
-                state[f"{kind}/{name}"] = value
-        return state
+        return {
+            **state,
+            "index": self.batch.index,
+            "stage": self.batch.stage,
+            **contents("features", self.batch.features),
+            **contents("lengths", self.batch.lengths),
+            **contents("rows", self.batch.rows),
+        }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-
-        def part(kind: str) -> dict[str, Tensor]:
-            start = f"{kind}/"
-            return {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
-
-        self.memory.load_state(part("memory"))
+        """Restore :meth:`state`."""
+        self.memory.load_state(extracted("memory", state))
         if "index" in state:
-            contents = (part("features"), part("lengths"), part("rows"))
-            self.batch = _by_name(Batch(*contents, state["index"], state["stage"]))
+            features, lengths, rows = (extracted(k, state) for k in ("features", "lengths", "rows"))
+            self.batch = _by_name(Batch(features, lengths, rows, state["index"], state["stage"]))
             self.buffer = AvalancheDataset([Exemplars(self.batch)], collate_fn=join)
 
 
-def _by_name(batch: Batch) -> Batch:
-    """The batch with its modalities in order of name, whichever a file gives them back in.
+def recollection(learner: Learner) -> Recollection | None:
+    """The learner's recollection, if the run has a memory."""
+    return next((plugin for plugin in learner.plugins if isinstance(plugin, Recollection)), None)
 
-    Sums over modalities are taken in the batch's order, and so have the same last bits in a run
-    that goes on.
+
+def required_memory(learner: Learner, plugin: Plugin) -> Recollection:
+    """The learner's recollection.
+
+    Raises:
+        ValueError: If the run has no memory, so that the plugin would do nothing.
+    """
+    found = recollection(learner)
+    if found is None:
+        problem = f"{type(plugin).__name__} needs past items"
+        raise ValueError(f"{problem}: give the run a memory, [memory] items = 128")
+    return found
+
+
+def _rows_for(plugin: Plugin) -> int:
+    """Rows of the memory that a plugin needs in each batch."""
+    former = getattr(plugin, "recalled_rows", 0)
+    if former:
+        message = "Plugin.recalled_rows is now called Plugin.memory_rows"
+        warn(message, DeprecationWarning, stacklevel=2)
+    return max(plugin.memory_rows, former)
+
+
+def _by_name(batch: Batch) -> Batch:
+    """The batch with its modalities in order of name, as a file may give them in another.
+
+    Sums over modalities follow the batch's order; so a resumed run has the same last bits.
     """
     features, lengths, rows = (
         dict(sorted(each.items())) for each in (batch.features, batch.lengths, batch.rows)

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from continual_mm.definitions.rules import Number, PluginRule, Range
 from continual_mm.system.errors import InputError, Problem
@@ -15,6 +15,8 @@ from continual_mm.system.imports import not_installed
 if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
 
+
+N = TypeVar("N", int, float)
 
 WEIGHT = Number(least=0)
 POSITIVE = Number(least=0, above=True)
@@ -241,6 +243,27 @@ def _rule(entry: EntryPoint) -> PluginRule:
         needs_memory=bool(getattr(plugin, "needs_memory", False)),
         for_bounds=bool(getattr(plugin, "for_bounds", False)),
     )
+
+
+def checked(parameter: str, value: N) -> N:
+    """A constructor's argument, if it lies in the range that strategy files have for it.
+
+    Args:
+        parameter: Names it as ``plugin.parameter``.
+        value: The argument; a boolean will do where 0 and 1 are all there is.
+
+    Raises:
+        InputError: If it lies elsewhere.
+
+    >>> checked("slow.ratio", 0.5)
+    0.5
+    """
+    plugin, _, key = parameter.partition(".")
+    number = BUILT_IN[plugin].rule.parameters[key]
+    switched = number == SWITCH and isinstance(value, bool)
+    if remedy := "" if switched else number.remedy(value):
+        raise InputError(Problem(parameter, f"{value!r} cannot be used", remedy))
+    return value
 
 
 def missing(strategy: "Strategy") -> list[Problem]:

@@ -3,7 +3,9 @@
 from typing import Any
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.plugin import Plugin, at_least_zero
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.recollection import required_memory
+from continual_mm.plugins.registry import checked
 
 
 class Replay(Plugin):
@@ -21,10 +23,14 @@ class Replay(Plugin):
 
     def __init__(self, *, weight: float = 1.0, rows: int = 128) -> None:
         super().__init__()
-        self.weight = at_least_zero("replay.weight", weight)
-        if rows < 2:
-            raise ValueError(f"replay.rows = {rows}: give at least 2, or there are no negatives")
-        self.recalled_rows = rows if self.weight else 0
+        self.weight = checked("replay.weight", weight)
+        rows = checked("replay.rows", rows)
+        self.memory_rows = rows if self.weight else 0
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Refuse a run without a memory."""
+        if self.weight:
+            required_memory(strategy, self)
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the remembered rows' terms."""

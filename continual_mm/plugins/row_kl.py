@@ -1,17 +1,14 @@
 """Row-KL: whom a remembered item would choose in the other modality must not change."""
 
-from collections.abc import Mapping
 from typing import Any
-
-from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.distillation import row_divergence
-from continual_mm.plugins.plugin import Plugin, at_least_zero
-from continual_mm.plugins.teachers import Teacher, compared_pairs, enough_rows, need_memory
+from continual_mm.plugins.registry import checked
+from continual_mm.plugins.teachers import Distilled, compared_pairs
 
 
-class RowKL(Plugin):
+class RowKL(Distilled):
     """Learning without forgetting for contrastive models, as in CTP and Mod-X.
 
     KL of old from new row-softmaxes of the similarities between two modalities, in both directions
@@ -34,26 +31,12 @@ class RowKL(Plugin):
         right_only: int = 1,
         rows: int = 128,
     ) -> None:
-        super().__init__()
-        self.weight = at_least_zero("row_kl.weight", weight)
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"row_kl.temperature = {temperature}: give a positive number")
-        if right_only not in (0, 1):
-            raise ValueError(f"row_kl.right_only = {right_only}: give 0 or 1")
-        self.temperature = temperature
-        self.right_only = bool(right_only)
-        self.recalled_rows = enough_rows("row_kl", rows) if self.weight else 0
-        self._teacher = Teacher()
-
-    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Refuse a run without a memory."""
-        if self.weight:
-            need_memory(strategy, "row_kl")
+        super().__init__(weight=checked("row_kl.weight", weight), rows=checked("row_kl.rows", rows))
+        self.temperature = checked("row_kl.temperature", temperature)
+        self.right_only = bool(checked("row_kl.right_only", right_only))
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the divergences, one term for each pair."""
-        if not self.weight:
-            return
         pairs = list(compared_pairs(self._teacher.compare(strategy)))
         for pair, first, second in pairs:
             divergence = row_divergence(
@@ -63,16 +46,3 @@ class RowKL(Plugin):
                 right_only=self.right_only,
             )
             strategy.add_term(f"row_kl/{pair}", divergence, weight=self.weight / len(pairs))
-
-    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Take the finished space for the next stage's teacher."""
-        if self.weight:
-            self._teacher.embed(strategy)
-
-    def state(self) -> dict[str, Tensor]:
-        """The teacher's embeddings."""
-        return self._teacher.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._teacher.load_state(state)

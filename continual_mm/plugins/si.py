@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.importance import parabola
-from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted
+from continual_mm.plugins.importance import WeightPenalty
+from continual_mm.plugins.plugin import contents, extracted
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import trainable
 
 
-class SI(Plugin):
+class SI(WeightPenalty):
     """Path integral regularisation (Zenke et al. 2017, arXiv 1703.04200), keyed by name.
 
     ``sum_i importance_i (w_i - centre_i)^2``, with the centre the weights at the last stage's end.
@@ -31,24 +32,13 @@ class SI(Plugin):
             units of a weight squared.
     """
 
+    term = "si"
+
     def __init__(self, *, weight: float = 30.0, damping: float = 0.001) -> None:
-        super().__init__()
-        self.weight = at_least_zero("si.weight", weight)
-        if not 0 < damping < float("inf"):
-            raise ValueError(f"si.damping = {damping}: give a positive number")
-        self.damping = damping
-        self._importance: dict[str, Tensor] = {}
-        self._centre: dict[str, Tensor] = {}
+        super().__init__(weight=checked("si.weight", weight))
+        self.damping = checked("si.damping", damping)
         self._path: dict[str, Tensor] = {}
         self._before: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Add the penalty."""
-        if not self.weight or not self._importance:
-            return
-        penalty = parabola(strategy.space, self._importance, self._centre)
-        if penalty is not None:
-            strategy.add_term("si", penalty, weight=self.weight)
 
     @torch.no_grad()
     def after_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -93,14 +83,9 @@ class SI(Plugin):
 
     def state(self) -> dict[str, Tensor]:
         """Importances, centres and, inside a stage, paths, by parameter name."""
-        return {
-            **contents("importance", self._importance),
-            **contents("centre", self._centre),
-            **contents("path", self._path),
-        }
+        return {**super().state(), **contents("path", self._path)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._importance = extracted("importance", state)
-        self._centre = extracted("centre", state)
+        """Restore :meth:`state`."""
+        super().load_state(state)
         self._path = extracted("path", state)

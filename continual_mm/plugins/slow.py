@@ -3,7 +3,8 @@
 from typing import Any
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.plugin import Plugin, fraction
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import modality_of, named_parameters
 
 
@@ -20,7 +21,7 @@ class Slow(Plugin):
 
     def __init__(self, *, ratio: float = 0.1) -> None:
         super().__init__()
-        self.ratio = fraction("slow.ratio", ratio)
+        self.ratio = checked("slow.ratio", ratio)
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Slow down what is there before anything arrives."""

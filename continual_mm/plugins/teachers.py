@@ -1,7 +1,8 @@
-"""What the finished space made of the remembered items, beside what the space makes of them now."""
+"""What the space was at the last stage's end: of remembered rows, and of current rows."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,12 +10,11 @@ from torch import Tensor
 from continual_mm.data.batch import Batch
 from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.loader import StepLoader
-from continual_mm.learning.objective import Part
-from continual_mm.plugins.plugin import contents, extracted
-from continual_mm.plugins.recollection import Recollection
+from continual_mm.learning.objective import Part, gathered
+from continual_mm.plugins.plugin import Plugin, contents, extracted
+from continual_mm.plugins.recollection import recollection, required_memory
 from continual_mm.space.naming import module_key
-from continual_mm.space.space import Embedded, JointSpace
+from continual_mm.space.space import JointSpace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +22,7 @@ class Compared:
     """One modality of the step's remembered rows, as it was and as it is.
 
     Attributes:
-        rows: (n,) ascending places among the remembered rows, on the CPU.
+        rows: (n,) ascending positions among the remembered rows, on the CPU.
         old: (n, D) unit embeddings of the last stage's end.
         new: (n, D) the present ones, with their gradient.
     """
@@ -32,7 +32,7 @@ class Compared:
     new: Tensor
 
     def at(self, rows: Tensor) -> "Compared":
-        """The part of it that stands at some of its rows."""
+        """Those of its rows that are among some others."""
         if torch.equal(self.rows, rows):
             return self
         kept = torch.isin(self.rows, rows)
@@ -54,7 +54,7 @@ class Teacher:
 
     @torch.no_grad()
     def embed(self, learner: Learner) -> None:
-        """Let the finished space embed what is remembered, in evaluation mode."""
+        """Embed the memory's items, in evaluation mode and the stage's precision."""
         source = recollection(learner)
         if source is None or source.batch is None:
             return
@@ -66,7 +66,7 @@ class Teacher:
         self.embeddings = {name: part.direction for name, part in embedded.items()}
 
     def compare(self, learner: Learner) -> dict[str, Compared]:
-        """Modality -> the step's remembered rows; those without a teacher are left out."""
+        """Modality -> the step's remembered rows; modalities without a teacher are left out."""
         source, part = recollection(learner), learner.remembered
         if source is None or source.batch is None:
             return {}
@@ -74,11 +74,11 @@ class Teacher:
         for name in sorted(self.embeddings.keys() & learner.batch.rows.keys()):
             inside = places(learner.batch, name, part)
             if inside.shape[0]:
-                self.embeddings[name] = self.embeddings[name].to(learner.device)
                 rows = learner.batch.rows[name][inside] - part.start
-                where = source.batch.positions(name, source.drawn[rows]).to(learner.device)
-                new = learner.embedded[name].direction[inside.to(learner.device)]
-                found[name] = Compared(rows, self.embeddings[name][where], new)
+                where = source.batch.positions(name, source.drawn[rows])
+                old = gathered(self.embeddings[name], where)
+                new = gathered(learner.embedded[name].direction, inside)
+                found[name] = Compared(rows, old, new)
         return found
 
     def state(self) -> dict[str, Tensor]:
@@ -86,8 +86,46 @@ class Teacher:
         return contents("teacher", self.embeddings)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`; what is not a teacher's is passed over."""
+        """Restore :meth:`state`; other entries are ignored."""
         self.embeddings = extracted("teacher", state)
+
+
+class Distilled(Plugin):
+    """Base of plugins that compare remembered rows with their embeddings of the last stage's end.
+
+    A subclass adds its terms in ``before_backward``, from ``self._teacher.compare(strategy)``,
+    which is empty until the first stage has ended.
+
+    Args:
+        weight: Weight of the terms; 0 keeps no teacher and asks for no rows.
+        rows: Remembered rows in each batch; all that there are, if fewer.
+    """
+
+    needs_memory = True
+
+    def __init__(self, *, weight: float, rows: int) -> None:
+        super().__init__()
+        self.weight = weight
+        self.memory_rows = rows if weight else 0
+        self._teacher = Teacher()
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Refuse a run without a memory."""
+        if self.weight:
+            required_memory(strategy, self)
+
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Make the finished space the next stage's teacher."""
+        if self.weight:
+            self._teacher.embed(strategy)
+
+    def state(self) -> dict[str, Tensor]:
+        """The teacher's embeddings."""
+        return self._teacher.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore :meth:`state`."""
+        self._teacher.load_state(state)
 
 
 def compared_pairs(compared: Mapping[str, Compared]) -> Iterator[tuple[Pair, Compared, Compared]]:
@@ -100,46 +138,15 @@ def compared_pairs(compared: Mapping[str, Compared]) -> Iterator[tuple[Pair, Com
 
 
 def places(batch: Batch, name: str, part: Part) -> Tensor:
-    """Where in a modality's features the rows of a part of the batch stand."""
+    """Positions in a modality's features of the rows in a part of the batch."""
     rows = batch.rows[name]
     return ((rows >= part.start) & (rows < part.stop)).nonzero().squeeze(1)
 
 
-def recollection(learner: Learner) -> Recollection | None:
-    """The learner's recollection, if the run has a memory."""
-    return next((plugin for plugin in learner.plugins if isinstance(plugin, Recollection)), None)
-
-
-def need_memory(learner: Learner, plugin: str) -> None:
-    """Refuse a run without a memory.
-
-    Raises:
-        ValueError: If nothing is remembered, so that the plugin would do nothing.
-    """
-    if recollection(learner) is None:
-        problem = f"{plugin} needs past items"
-        raise ValueError(f"{problem}: give the run a memory, [memory] items = 128")
-
-
-def enough_rows(plugin: str, rows: int) -> int:
-    """The number of remembered rows, if items can be compared in it.
-
-    Raises:
-        ValueError: If it is less than 2.
-    """
-    if rows < 2:
-        raise ValueError(f"{plugin}.rows = {rows}: give at least 2, or there is nothing to compare")
-    return rows
-
-
-PREFIX = "towers/"
-"""Where in a plugin's state the weights of the towers are."""
-
-
 class OldTowers:
-    """Says where the old towers put a step's current rows.
+    """A frozen copy of the towers as they were before the stage, for a step's current rows.
 
-    They see what the new towers see before features are hidden from them.
+    It sees features before any are dropped, as the new towers do before their dropout.
     """
 
     def __init__(self) -> None:
@@ -156,7 +163,7 @@ class OldTowers:
         """Embed the current rows of every modality that has an old tower.
 
         Returns:
-            Modality -> where its current rows stand in its features, (n,), and the unit embeddings
+            Modality -> positions of its current rows in its features, (n,), and the unit embeddings
             that the old tower gives them, (n, D).
         """
         if not self._weights:
@@ -178,21 +185,17 @@ class OldTowers:
         return {name: (where, teacher[name].direction) for name, where in inside.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """The weights by name, each behind :data:`PREFIX`."""
-        return {f"{PREFIX}{name}": value for name, value in self._weights.items()}
+        """The weights, as ``towers/<name>``."""
+        return contents("towers", self._weights)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take the weights from a state that may hold more."""
+        """Restore :meth:`state`; other entries are ignored."""
         self._space = None
-        self._weights = {
-            key.removeprefix(PREFIX): value
-            for key, value in state.items()
-            if key.startswith(PREFIX)
-        }
+        self._weights = extracted("towers", state)
 
 
 def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
-    """A space that has some towers of another, with weights of their own, and never trains."""
+    """A space with some towers of another, with weights of their own, which never trains."""
     teacher = JointSpace(space.settings, seed=space.seed, towers=space.towers)
     teacher.to(space.log_scale.device)
     known = {name.partition(".")[0] for name in towers}
@@ -202,24 +205,3 @@ def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
     weights = {name: value.to(space.log_scale.device) for name, value in towers.items()}
     teacher.encoders.load_state_dict(weights, assign=True)
     return teacher.requires_grad_(False).eval()
-
-
-@torch.no_grad()
-def sampled(
-    learner: Learner, *, rows: int, steps: int = 1
-) -> Iterator[tuple[Batch, dict[str, Embedded]]]:
-    """Embed blocks of the stage's training rows, with weights as in evaluation.
-
-    Args:
-        learner: At the end of a stage.
-        rows: Rows of each block and share of the stage.
-        steps: Blocks; items come again only when all have come.
-    """
-    experience = learner.stage_experience()
-    wanted = tuple(rows for _ in experience.items.shares)
-    learner.space.eval()
-    for block in StepLoader(experience.items, wanted, steps=steps, seed=experience.stage):
-        batch = block.to(learner.device)
-        with learner.precision():
-            yield batch, learner.space(batch.features, batch.lengths)
-    learner.space.train()

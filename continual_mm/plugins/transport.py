@@ -1,4 +1,4 @@
-"""Optimal-transport alignment: who matches whom among remembered items must not change."""
+"""Optimal-transport alignment: transport plans between remembered items must not change."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,17 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from continual_mm.data.batch import Batch
 from continual_mm.definitions.modality import Pair
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.distillation import squared_distance
 from continual_mm.losses.transport import Potentials, log_transport_plan, plan_distillation_from
 from continual_mm.losses.trust import right_items, trusted_plan
 from continual_mm.losses.unbalanced import log_unbalanced_plan, unbalanced_distillation_from
-from continual_mm.plugins.plugin import Plugin, at_least_zero, contents, extracted, fraction
-from continual_mm.plugins.recollection import Recollection
-from continual_mm.plugins.teachers import Compared, compared_pairs
-from continual_mm.space.space import Embedded
+from continual_mm.plugins.plugin import extracted
+from continual_mm.plugins.recollection import Recollection, required_memory
+from continual_mm.plugins.registry import checked
+from continual_mm.plugins.teachers import Compared, Distilled, compared_pairs
 
 Pairs = tuple[Pair, ...]
 
@@ -29,93 +28,105 @@ ITERATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How plans are made and compared; see :class:`~continual_mm.plugins.transport.Transport`."""
+class PlanSettings:
+    """How plans are computed and compared; see :class:`Transport` for each."""
 
     epsilon: float
     trust: float
     unbalanced: float
     right_only: bool
 
+    def solve(self, cost: Tensor) -> tuple[Tensor, Potentials]:
+        """Log plans of costs, (B, n, n), and their potentials."""
+        if self.unbalanced:
+            return log_unbalanced_plan(cost, epsilon=self.epsilon, rho=self.unbalanced)
+        return log_transport_plan(cost, epsilon=self.epsilon)
+
+    def distil(
+        self, log_plan: Tensor, cost: Tensor, potentials: Potentials
+    ) -> tuple[Tensor, Potentials]:
+        """(B,) divergences of the costs' plans from others, and potentials for the next step."""
+        options: dict[str, Any] = {
+            "epsilon": self.epsilon,
+            "potentials": potentials,
+            "tolerance": TOLERANCE,
+            "iterations": ITERATIONS,
+        }
+        if self.unbalanced:
+            return unbalanced_distillation_from(log_plan, cost, rho=self.unbalanced, **options)
+        return plan_distillation_from(log_plan, cost, **options)
+
+
+@dataclass(slots=True)
+class KeptPlan:
+    """The teacher's plans of some pairs of the same n items.
+
+    Attributes:
+        log_plan: (B, n, n), one for each pair.
+        potentials: Those found last, from which the next solution starts.
+        offset: (B,) divergence of the teacher itself from a plan that is not wholly its own.
+        right: Positions of the items that are compared; None compares all.
+    """
+
+    log_plan: Tensor
+    potentials: Potentials
+    offset: Tensor | None = None
+    right: Tensor | None = None
+
+    def divergence(self, cost: Tensor, settings: PlanSettings) -> Tensor:
+        """(B,) divergences of the plans of costs, (B, m, m), in nats.
+
+        Of the right items alone, it counts as much as these are of all m: an item left out has no
+        divergence.
+        """
+        count = cost.shape[-1]
+        if self.right is not None:
+            cost = _among(cost, self.right)
+        found = cost.new_zeros(cost.shape[0])
+        if cost.numel():
+            found, self.potentials = settings.distil(self.log_plan, cost, self.potentials)
+        if self.offset is not None:
+            found = found - self.offset
+        return found if cost.shape[-1] == count else found * (cost.shape[-1] / count)
+
 
 class KeptPlans:
     """Plans of pairs of the same items, solved together.
 
     Args:
-        manner: How plans are made.
+        settings: How plans are computed.
     """
 
-    def __init__(self, manner: Manner) -> None:
-        self._manner = manner
-        self._plans: dict[Pairs, Tensor] = {}
-        self._guesses: dict[Pairs, Potentials] = {}
-        self._lacks: dict[Pairs, Tensor] = {}
-        self._right: dict[Pairs, Tensor] = {}
+    def __init__(self, settings: PlanSettings) -> None:
+        self._settings = settings
+        self._plans: dict[Pairs, KeptPlan] = {}
 
     def __contains__(self, pairs: object) -> bool:
         return pairs in self._plans
 
     def learn(self, pairs: Pairs, cost: Tensor) -> None:
-        """Take the plans of the teacher's costs, (B, n, n), as what should stay."""
-        plan, guess = self._solved(cost)
-        if self._manner.right_only:
+        """Keep the plans of the teacher's costs, (B, n, n)."""
+        plan, guess = self._settings.solve(cost)
+        right = None
+        if self._settings.right_only:
             (mask,) = right_items(plan)  # such pairs come alone, for each has items of its own
-            right = self._right[pairs] = mask.nonzero().squeeze(1)
+            right = mask.nonzero().squeeze(1)
             cost = _among(cost, right)
             guess = Potentials(*(part[:, right] for part in guess))
-            plan, guess = self._solved(cost) if right.shape[0] else (cost, guess)
-        self._plans[pairs], self._guesses[pairs] = trusted_plan(plan, self._manner.trust), guess
-        if self._manner.trust < 1:
-            self._lacks[pairs] = self._distilled(pairs, cost)
+            plan, guess = self._settings.solve(cost) if right.shape[0] else (cost, guess)
+        trust = self._settings.trust
+        kept = self._plans[pairs] = KeptPlan(trusted_plan(plan, trust), guess)
+        if trust < 1:
+            kept.offset = kept.divergence(cost, self._settings)
+        kept.right = right
 
     def divergence(self, pairs: Pairs, cost: Tensor) -> Tensor:
-        """(B,) divergences of the costs' plans, (B, n, n), from those that should stay, in nats.
-
-        Of the right items alone, it counts as much as these are of all: an item left out has no
-        divergence.
-        """
-        count = cost.shape[-1]
-        if pairs in self._right:
-            cost = _among(cost, self._right[pairs])
-        found = self._distilled(pairs, cost)
-        if pairs in self._lacks:
-            found = found - self._lacks[pairs]
-        return found if cost.shape[-1] == count else found * (cost.shape[-1] / count)
-
-    def _solved(self, cost: Tensor) -> tuple[Tensor, Potentials]:
-        manner = self._manner
-        if manner.unbalanced:
-            return log_unbalanced_plan(cost, epsilon=manner.epsilon, rho=manner.unbalanced)
-        return log_transport_plan(cost, epsilon=manner.epsilon)
-
-    def _distilled(self, pairs: Pairs, cost: Tensor) -> Tensor:
-        if not cost.numel():
-            return cost.new_zeros(cost.shape[0])
-        manner, plan, guess = self._manner, self._plans[pairs], self._guesses[pairs]
-        if manner.unbalanced:
-            found, self._guesses[pairs] = unbalanced_distillation_from(
-                plan,
-                cost,
-                epsilon=manner.epsilon,
-                rho=manner.unbalanced,
-                potentials=guess,
-                tolerance=TOLERANCE,
-                iterations=ITERATIONS,
-            )
-        else:
-            found, self._guesses[pairs] = plan_distillation_from(
-                plan,
-                cost,
-                epsilon=manner.epsilon,
-                potentials=guess,
-                tolerance=TOLERANCE,
-                iterations=ITERATIONS,
-            )
-        return found
+        """(B,) divergences of the costs' plans, (B, n, n), from those that are kept, in nats."""
+        return self._plans[pairs].divergence(cost, self._settings)
 
     def forget(self) -> None:
         """Keep nothing: there is a new teacher."""
-        self._plans, self._guesses, self._lacks, self._right = {}, {}, {}, {}
+        self._plans = {}
 
     def state(self) -> dict[str, Tensor]:
         """The plans, and the potentials found last.
@@ -123,30 +134,24 @@ class KeptPlans:
         The potentials decide how close the next solution comes to convergence, hence its last bits.
         """
         state = {}
-        for pairs, plan in self._plans.items():
+        for pairs, kept in self._plans.items():
             group = ",".join(map(str, pairs))
-            state[f"plan/{group}"] = plan
-            state[f"rows/{group}"], state[f"columns/{group}"] = self._guesses[pairs]
-            if pairs in self._lacks:
-                state[f"lacks/{group}"] = self._lacks[pairs]
-            if pairs in self._right:
-                state[f"right/{group}"] = self._right[pairs]
+            state[f"plan/{group}"] = kept.log_plan
+            state[f"rows/{group}"], state[f"columns/{group}"] = kept.potentials
+            if kept.offset is not None:
+                state[f"lacks/{group}"] = kept.offset
+            if kept.right is not None:
+                state[f"right/{group}"] = kept.right
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`; what is not of plans is passed over."""
+        """Restore :meth:`state`; other entries are ignored."""
         self.forget()
-        for key, value in state.items():
-            kind, _, group = key.partition("/")
-            if kind != "plan":
-                continue
+        for group, plan in extracted("plan", state).items():
             pairs = tuple(Pair.parse(text) for text in group.split(","))
-            self._plans[pairs] = value
-            self._guesses[pairs] = Potentials(state[f"rows/{group}"], state[f"columns/{group}"])
-            if f"lacks/{group}" in state:
-                self._lacks[pairs] = state[f"lacks/{group}"]
-            if f"right/{group}" in state:
-                self._right[pairs] = state[f"right/{group}"]
+            potentials = Potentials(state[f"rows/{group}"], state[f"columns/{group}"])
+            offset, right = (state.get(f"{kind}/{group}") for kind in ("lacks", "right"))
+            self._plans[pairs] = KeptPlan(plan, potentials, offset, right)
 
 
 def _among(cost: Tensor, items: Tensor) -> Tensor:
@@ -156,7 +161,7 @@ def _among(cost: Tensor, items: Tensor) -> Tensor:
     return cost[:, items][:, :, items]
 
 
-PACE = 0.2
+STEP = 0.2
 """Largest change of the multiplier's logarithm in a step."""
 RESPONSE = 3.0
 """Largest logarithm of the factor by which a step's own drift bends the weight."""
@@ -176,7 +181,7 @@ def ascended(multiplier: Tensor, excess: Tensor, *, scale: float) -> Tensor:
     >>> float(ascended(torch.tensor(2.0), torch.tensor(0.0), scale=3.0))
     2.0
     """
-    return (multiplier * (PACE * excess).exp()).clamp(scale / REACH, scale * REACH)
+    return (multiplier * (STEP * excess).exp()).clamp(scale / REACH, scale * REACH)
 
 
 @torch.no_grad()
@@ -239,33 +244,37 @@ class Multiplier:
         return {"multiplier": self._found, "first drift": self._first}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore :meth:`state`."""
         self._found, self._first = state.get("multiplier"), state.get("first drift")
 
 
-class Transport(Plugin):
-    """Distils the old model's transport plan of every old pair (``losses.transport``).
+class Transport(Distilled):
+    r"""Distils the transport plan between old modalities (``losses.transport``).
 
-    At a stage's end the finished space embeds the remembered items once more: it is the teacher of
-    the next stage. In each step KL(P_old || P_new) of the remembered rows is added for every pair
-    of modalities that they have, all pairs in one batched solve. A plan does not notice a rotation
-    that old modalities share, while whatever stays put does (a frozen tower, a third modality); the
-    gauge, the mean squared distance to the teacher's embeddings, keeps the space from turning.
+    .. math::
+        w \Big( \frac1{|\mathcal P|} \sum_{(a, b) \in \mathcal P} KL(P^{old}_{ab} \| P_{ab})
+        + \gamma \, \frac1M \sum_m \frac1n \sum_i \lVert z^m_i - t^m_i \rVert^2 \Big)
+
+    over all pairs of modalities that the step's remembered rows have; :math:`P_{ab}`, (n, n), is
+    the entropic plan of the cost one minus the cosine, z are present and t the teacher's unit
+    embeddings, taken at the last stage's end. A plan does not notice a rotation that old modalities
+    share, while whatever stays put does (a frozen tower, a third modality); the second sum, the
+    gauge term, keeps the space from turning. All pairs are solved in one batch.
 
     Args:
-        weight: Weight of the divergence, mean over pairs, in nats.
+        weight: w, of the divergence in nats.
         epsilon: Entropic temperature of the plans, in units of one minus the cosine.
-        gauge: Weight of the gauge term beside the divergence; both are multiplied by ``weight``.
-        rows: Remembered rows in each batch; all that there are, if fewer. A plan depends on how
+        gauge: :math:`\gamma`, weight of the gauge term beside the divergence.
+        rows: n, remembered rows in each batch; all that there are, if fewer. A plan depends on how
             many rows it has, so this should not change within a run.
-        trust: How far the teacher's plans are believed (:func:`~continual_mm.losses.trust`): the
-            rest is the plan of the right partners. What the teacher itself lacks in it is taken
-            off the divergence, which is therefore 0 at the teacher, and below it where old pairs
-            improve.
+        trust: Share of the teacher's plan in what is distilled, in [0, 1]; the rest is the plan of
+            the right partners (:func:`~continual_mm.losses.trust.trusted_plan`). The teacher's own
+            divergence from it is subtracted, so that the term is 0 at the teacher, and negative
+            where old pairs improve.
         budget: Drift that is allowed, mean divergence over pairs in nats beyond what dropout does.
-            The weight is then found (:class:`~continual_mm.plugins.transport.Multiplier`), within
-            a thousandth and a thousand times ``weight``, and is 0 until the budget is exceeded for
-            the first time. 0 leaves the weight where it is.
+            The weight is then found (:class:`Multiplier`), within a thousandth and a thousand times
+            ``weight``, and is 0 until the budget is exceeded for the first time. 0 leaves the
+            weight fixed.
         unbalanced: Price of mass that a plan does not deliver, in units of one minus the cosine
             (:mod:`~continual_mm.losses.unbalanced`); 0 makes it deliver all.
         right_only: 1 compares plans among those items alone that find each other, in both
@@ -285,31 +294,21 @@ class Transport(Plugin):
         unbalanced: float = 0.0,
         right_only: int = 0,
     ) -> None:
-        super().__init__()
-        self.weight = at_least_zero("transport.weight", weight)
-        self.gauge = at_least_zero("transport.gauge", gauge)
-        if not 0 < epsilon < float("inf") or rows < 2:
-            problem = f"transport.epsilon = {epsilon}, transport.rows = {rows}"
-            raise ValueError(f"{problem}: give a positive number and at least 2")
-        if right_only not in (0, 1):
-            raise ValueError(f"transport.right_only = {right_only}: give 0 or 1")
-        self.epsilon = epsilon
-        self.right_only = bool(right_only)
-        self._multiplier = Multiplier(self.weight, budget=at_least_zero("transport.budget", budget))
-        self.recalled_rows = rows if self.weight else 0
-        self._teacher: dict[str, Tensor] = {}
-        manner = Manner(
-            epsilon=epsilon,
-            trust=fraction("transport.trust", trust),
-            unbalanced=at_least_zero("transport.unbalanced", unbalanced),
-            right_only=self.right_only,
+        super().__init__(
+            weight=checked("transport.weight", weight), rows=checked("transport.rows", rows)
         )
-        self._plans = KeptPlans(manner)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the teacher's embeddings."""
-        return sum(tensor.nbytes for tensor in self._teacher.values())
+        self.epsilon = checked("transport.epsilon", epsilon)
+        self.gauge = checked("transport.gauge", gauge)
+        self.right_only = bool(checked("transport.right_only", right_only))
+        self._multiplier = Multiplier(self.weight, budget=checked("transport.budget", budget))
+        self._plans = KeptPlans(
+            PlanSettings(
+                epsilon=self.epsilon,
+                trust=checked("transport.trust", trust),
+                unbalanced=checked("transport.unbalanced", unbalanced),
+                right_only=self.right_only,
+            )
+        )
 
     @property
     def curves(self) -> dict[str, Tensor]:
@@ -319,99 +318,52 @@ class Transport(Plugin):
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the divergence and the gauge term of the remembered rows."""
-        if not self.weight or not self._teacher or not len(strategy.remembered):
+        compared = self._teacher.compare(strategy)
+        if not compared:
             return
-        source = recollection(strategy)
-        if source.batch is None:
-            return
-        compared = self._compared(strategy, source)
-        divergences = self._divergences(compared, whole=len(source.drawn) == len(source.memory))
+        divergences = self._divergences(compared, required_memory(strategy, self))
         if not divergences:
             return
         weight = self._multiplier.weigh(divergences.values())
         for pair, value in divergences.items():
             strategy.add_term(f"transport/{pair}", value, weight=weight / len(divergences))
         if self.gauge:
-            moved = [squared_distance(each.new, each.old) for each in compared.values()]
-            strategy.add_term("gauge", torch.stack(moved).mean(), weight=weight * self.gauge)
+            # In the batch's order of modalities, on which the last bits of the mean depend.
+            seen = [compared[name] for name in strategy.embedded if name in compared]
+            moved = torch.stack([squared_distance(each.new, each.old) for each in seen])
+            strategy.add_term("gauge", moved.mean(), weight=weight * self.gauge)
 
-    def _compared(self, learner: Learner, source: Recollection) -> dict[str, Compared]:
-        """Modality -> the remembered rows that have it, as they were and as they are."""
-        rows = source.recalled.rows
-        return {
-            name: Compared(rows[name], self._old(name, source), _last(values, rows[name]))
-            for name, values in learner.embedded.items()
-            if name in rows and name in self._teacher
-        }
-
-    def _old(self, name: str, source: Recollection) -> Tensor:
-        """The teacher's embeddings of the remembered rows that have a modality."""
-        old = self._teacher[name]
-        if source.batch is None or source.recalled is source.batch:
-            return old
-        chosen = source.drawn[source.recalled.rows[name]]
-        return old[source.batch.positions(name, chosen).to(old.device)]
-
-    def _divergences(self, compared: Mapping[str, Compared], *, whole: bool) -> dict[Pair, Tensor]:
+    def _divergences(
+        self, compared: Mapping[str, Compared], memory: Recollection
+    ) -> dict[Pair, Tensor]:
         """KL of every pair; pairs with the same items are solved together."""
         groups: dict[object, list[tuple[Pair, Tensor, Tensor]]] = {}
         for pair, first, second in compared_pairs(compared):
             teacher, cost = 1 - first.old @ second.old.T, 1 - first.new @ second.new.T
             key = pair if self.right_only else cost.shape
             groups.setdefault(key, []).append((pair, teacher, cost))
+        same_items = len(memory.drawn) == len(memory.memory)  # as in the step before
         found: dict[Pair, Tensor] = {}
         for group in groups.values():
             pairs = tuple(pair for pair, _, _ in group)
-            if not whole or pairs not in self._plans:
+            if not same_items or pairs not in self._plans:
                 self._plans.learn(pairs, torch.stack([teacher for _, teacher, _ in group]))
             divergence = self._plans.divergence(pairs, torch.stack([cost for _, _, cost in group]))
             found |= dict(zip(pairs, divergence.unbind(), strict=True))
         return found
 
-    @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Let the finished space embed what is remembered."""
-        if not self.weight:
-            return
-        remembered = recollection(strategy).batch
-        if remembered is None:
-            return
-        strategy.space.eval()
-        embedded = strategy.space(*_on(strategy.device, remembered))
-        strategy.space.train()
-        self._teacher = {name: part.direction for name, part in embedded.items()}
+        """Make the finished space the next stage's teacher."""
+        super().after_training_exp(strategy)
         self._plans.forget()
         self._multiplier.restart()
 
     def state(self) -> dict[str, Tensor]:
         """The teacher's embeddings and, inside a stage, its plans and the weight found."""
-        teacher = contents("teacher", self._teacher)
-        return {**teacher, **self._plans.state(), **self._multiplier.state()}
+        return {**super().state(), **self._plans.state(), **self._multiplier.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
-        self._teacher = extracted("teacher", state)
+        """Restore :meth:`state`."""
+        super().load_state(state)
         self._plans.load_state(state)
         self._multiplier.load_state(state)
-
-
-def recollection(learner: Learner) -> Recollection:
-    """The learner's recollection.
-
-    Raises:
-        ValueError: If the run has no memory.
-    """
-    for plugin in learner.plugins:
-        if isinstance(plugin, Recollection):
-            return plugin
-    raise ValueError("transport needs past items: give the run a memory, [memory] items = 128")
-
-
-def _last(embedded: Embedded, rows: Tensor) -> Tensor:
-    """The embeddings of the remembered rows: they stand behind the current ones."""
-    return embedded.direction[-rows.shape[0] :]
-
-
-def _on(device: torch.device, batch: Batch) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    moved = batch.to(device)
-    return moved.features, moved.lengths

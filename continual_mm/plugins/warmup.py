@@ -6,7 +6,8 @@ from torch.nn import Parameter
 
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.freeze import hold, quieten, release
-from continual_mm.plugins.plugin import Plugin, fraction
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.registry import checked
 
 
 class Warmup(Plugin):
@@ -23,7 +24,7 @@ class Warmup(Plugin):
 
     def __init__(self, *, share: float = 0.5) -> None:
         super().__init__()
-        self.share = fraction("warmup.share", share)
+        self.share = checked("warmup.share", share)
         self._held: tuple[Parameter, ...] = ()
         self._fixed = False
 

@@ -7,14 +7,14 @@ import torch
 
 from continual_mm.definitions.modality import pair
 from continual_mm.plugins import transport as kept_plans
-from continual_mm.plugins.transport import KeptPlans, Manner
+from continual_mm.plugins.transport import KeptPlans, PlanSettings
 
 EPSILON = 0.5
 PAIRS = (pair("audio", "video"),)
 
 
 def kept(*, trust: float = 1.0, unbalanced: float = 0.0, right_only: bool = True) -> KeptPlans:
-    return KeptPlans(Manner(EPSILON, trust, unbalanced, right_only))
+    return KeptPlans(PlanSettings(EPSILON, trust, unbalanced, right_only))
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def test_of_two_right_items_the_divergence_is_that_of_a_two_by_two_plan(exact):
     assert float(plans.divergence(PAIRS, cost)) == pytest.approx(share * expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("manner", [{}, {"trust": 0.4}, {"unbalanced": 0.7, "trust": 0.4}])
-def test_its_gradient_agrees_with_finite_differences(manner, exact):
-    plans = kept(**manner)
+@pytest.mark.parametrize("settings", [{}, {"trust": 0.4}, {"unbalanced": 0.7, "trust": 0.4}])
+def test_its_gradient_agrees_with_finite_differences(settings, exact):
+    plans = kept(**settings)
     plans.learn(PAIRS, teacher())
     live = noise().requires_grad_()
     assert torch.autograd.gradcheck(lambda cost: plans.divergence(PAIRS, cost), (live,))
@@ -61,12 +61,12 @@ def test_its_gradient_agrees_with_finite_differences(manner, exact):
     assert not live.grad[0, :, [1, 3]].any()
 
 
-@pytest.mark.parametrize("manner", [{}, {"trust": 0.4}, {"unbalanced": 0.7}])
-def test_where_the_teacher_is_right_throughout_nothing_is_left_out(manner):
+@pytest.mark.parametrize("settings", [{}, {"trust": 0.4}, {"unbalanced": 0.7}])
+def test_where_the_teacher_is_right_throughout_nothing_is_left_out(settings):
     cost, later = 1 - torch.eye(4, dtype=torch.float64)[None] + 0.3 * noise(), noise(1)
     found = []
     for right_only in (True, False):
-        plans = kept(**manner, right_only=right_only)
+        plans = kept(**settings, right_only=right_only)
         plans.learn(PAIRS, cost)
         found.append(plans.divergence(PAIRS, later))
     assert float(found[0]) > 0.1
