@@ -1,4 +1,4 @@
-"""Clustering: centroids of the joint space, and the loss that draws embeddings to them."""
+"""Clustering: k-means on the joint space, and the loss that pulls embeddings to centroids."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from continual_mm.losses.contrastive import unit
 
-LOOK_EVERY = 10
-"""Rounds of k-means on an accelerator from one look whether it has converged to the next."""
+CHECK_EVERY = 10
+"""Iterations of k-means on an accelerator between two checks of convergence."""
 
 
 def centroid_cross_entropy(
@@ -56,23 +56,23 @@ def cosine_kmeans(
     """k-means as MCN publishes it: assigned by cosine, updated by the plain mean.
 
     An empty cluster becomes a zero centroid and hardly ever comes back, and long points pull more
-    than short ones; :func:`spherical_kmeans` has neither weakness. Nothing waits for the device,
-    unless there is a tolerance: then an accelerator is asked once in ``LOOK_EVERY`` rounds, and
-    the rounds made in vain until then change nothing.
+    than short ones; :func:`spherical_kmeans` has neither weakness. Nothing synchronises with the
+    device, unless there is a tolerance: then convergence is checked every ``CHECK_EVERY``
+    iterations on an accelerator, and iterations after convergence change nothing.
 
     Args:
         points: (N, features), at their own scale.
         centroids: (K, features), where to start; K may exceed N.
-        iterations: How many rounds of assignment and update: exactly, or at most.
-        tolerance: A round that moves the centroids by at most this, squared and summed, is the
-            last. The published value is 1e-4, whatever the scale of the points. None makes all
-            rounds.
+        iterations: Number of assignments and updates, or the largest with a tolerance.
+        tolerance: An iteration that moves the centroids by at most this, squared and summed, is
+            the last. The published value is 1e-4, whatever the scale of the points. None makes all
+            iterations.
 
     Returns:
         The labels (N,) that made the last update, and the centroids (K, features) it made.
 
     Raises:
-        ValueError: If there is no round to make, no point, or features differ in number.
+        ValueError: If there is no iteration or no point, or features differ in number.
 
     >>> labels, centroids = cosine_kmeans(torch.eye(2), torch.eye(3)[:, :2], iterations=1)
     >>> labels, centroids
@@ -93,7 +93,7 @@ def cosine_kmeans(
         moved = (means - centroids).square().sum()
         labels, centroids = torch.where(still, labels, found), torch.where(still, centroids, means)
         still = still | (moved <= tolerance)
-        if (still.device.type == "cpu" or number % LOOK_EVERY == 0) and bool(still):
+        if (still.device.type == "cpu" or number % CHECK_EVERY == 0) and bool(still):
             break
     return labels, centroids
 
@@ -104,23 +104,23 @@ def spherical_kmeans(
 ) -> tuple[Tensor, Tensor]:
     """k-means on the unit sphere in which no cluster stays empty while points can be spared.
 
-    Each round assigns by cosine and moves a centroid to the direction of its members' mean. A
-    centroid left without members, or whose members cancel, restarts at the point that is farthest
-    from its own centroid, several such centroids at different points. Zero points and points
-    alone in their cluster are not taken; when nothing is left to take, the centroid stays where
-    it is. Nothing is drawn at random, and nothing waits for the device.
+    Each iteration assigns by cosine and moves a centroid to the direction of its members' mean. A
+    centroid without members, or whose members cancel, restarts at the point that is farthest from
+    its own centroid, several such centroids at different points. Zero points and points alone in
+    their cluster are not taken; when none is left to take, the centroid stays where it is. It is
+    deterministic and does not synchronise with the device.
 
     Args:
         points: (N, features), at any scale: only directions count.
         centroids: (K, features), where to start; K may exceed N.
-        iterations: How many rounds.
+        iterations: Number of assignments and updates.
 
     Returns:
         The labels (N,), each point's nearest among the returned centroids, and those centroids
         (K, features), of length one (a zero centroid to start from may stay if K exceeds N).
 
     Raises:
-        ValueError: If there is no round to make, no point, or features differ in number.
+        ValueError: If there is no iteration or no point, or features differ in number.
 
     References:
         Dhillon and Modha, Concept decompositions for large sparse text data (2001).
@@ -162,7 +162,7 @@ def _prepared(points: Tensor, centroids: Tensor, iterations: int) -> tuple[Tenso
 def _totals(points: Tensor, labels: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
     """Sum (K, features) and number (K,) of each cluster's points.
 
-    Not ``bincount``: on a GPU it waits for the largest label.
+    Not ``bincount``, which synchronises with a GPU for the largest label.
     """
     sums = points.new_zeros(clusters, points.shape[1]).index_add_(0, labels, points)
     members = points.new_zeros(clusters).index_add_(0, labels, points.new_ones(len(points)))

@@ -1,4 +1,4 @@
-"""Contrastive losses: every item finds its partner among all partners of the batch."""
+"""The contrastive loss: every item is to find its partner among all of the batch."""
 
 import math
 
@@ -60,33 +60,3 @@ def masked_margin_softmax(similarity: Tensor, *, margin: float = 0.001) -> Tenso
         wide = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
         logits = wide.diagonal_scatter(wide.diagonal() - margin)
         return (logits.logsumexp(1) + logits.logsumexp(0) - 2 * logits.diagonal()).mean()
-
-
-def info_nce(a: Tensor, b: Tensor, *, temperature: float | Tensor) -> Tensor:
-    """Symmetric InfoNCE between two modalities, the mean of both directions.
-
-    ``log N`` means chance. The scale of the embeddings plays no role; an item whose embedding is
-    zero is equally similar to everything and gets no gradient.
-
-    Args:
-        a: Embeddings of one modality, (N, features).
-        b: Embeddings of the other modality, row i belonging to row i of ``a``.
-        temperature: Divides the cosines; positive, usually 0.05 to 0.1. A tensor may be learned.
-
-    Returns:
-        The loss, a scalar in nats.
-
-    Raises:
-        ValueError: If the two batches differ in length, or the temperature is not positive.
-
-    References:
-        van den Oord et al. (arXiv 1807.03748); the symmetric form of CLIP (arXiv 2103.00020).
-
-    >>> items = torch.eye(4)
-    >>> info_nce(items, items, temperature=0.05) < 1e-6
-    tensor(True)
-    """
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise ValueError(f"temperature {temperature} must be positive; 0.05 to 0.1 is usual")
-    with torch.autocast(a.device.type, enabled=False):
-        return masked_margin_softmax(unit(a) @ unit(b).T / temperature, margin=0.0) / 2

@@ -1,4 +1,4 @@
-"""Reconstruction: an embedding keeps enough of its item to point back at it."""
+"""Reconstruction: how far a prediction made from an embedding is from its item's features."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Distillation of an entropic transport plan: who matches whom must not change."""
+"""Distillation of an entropic transport plan: which items are matched must not change."""
 
 import math
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ FARTHEST = 20.0
 UNDERFLOW = 0.9
 """Part of the range of exponents that the kernel may use: below it an entry would count as zero,
 which a plan far from the kernel can need."""
-LOOK_EVERY = 10
-"""Iterations from one look whether they have converged to the next, as POT looks."""
+CHECK_EVERY = 10
+"""Iterations between two checks of convergence, as in POT."""
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def log_scalings(
     for number in range(iterations):
         u = mass / (kernel @ v)
         v = right / (turned @ u)
-        if number % LOOK_EVERY == 0:
+        if number % CHECK_EVERY == 0:
             error = torch.linalg.vector_norm(u * (kernel @ v) - mass, dim=-2).max()
             if bool(error < tolerance):
                 break
@@ -107,8 +107,8 @@ def plan_distillation(
             (0.05 to 0.1). Far smaller and the plan is a permutation without gradient, far larger
             and it is uniform and says nothing.
         tolerance: Euclidean norm of the error of the row sums, 1/n each, at which the solver
-            stops; columns are exact. By default 1e-6, and 1e-12 in float64. Every tenth iteration
-            looks at it, and waits for the device to do so.
+            stops; columns are exact. By default 1e-6, and 1e-12 in float64. It is checked every
+            tenth iteration, which synchronises with the device.
         iterations: Most iterations of the solver. The plans are those of the last one, converged
             or not; a plan that is nearly a permutation takes hundreds.
 
@@ -275,7 +275,7 @@ def _solved(
 
 
 def _check(cost: Tensor, epsilon: float, tolerance: float | None, iterations: int) -> None:
-    """Refuse what the solver would answer with nonsense; looks at no entry of the cost."""
+    """Refuse what the solver would answer with nonsense; the cost's entries are not read."""
     if cost.ndim not in (2, 3) or not cost.numel():
         raise ValueError(
             f"a cost of shape {tuple(cost.shape)}; transport needs (n, m) or (batch, n, m)"
@@ -313,7 +313,7 @@ def divergence_of_logs(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def _cold(cost: Tensor) -> Potentials:
-    """Guess without knowledge: small numbers are left to the solver, and round little."""
+    """A guess that leaves the solver small numbers, with small rounding errors."""
     return Potentials(cost.amin(dim=-1), torch.zeros_like(cost[..., 0, :]))
 
 

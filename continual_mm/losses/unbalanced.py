@@ -7,8 +7,8 @@ from torch import Tensor
 
 from continual_mm.losses.transport import Potentials, divergence_of_logs
 
-LOOK_EVERY = 10
-"""Iterations from one look whether they have converged to the next."""
+CHECK_EVERY = 10
+"""Iterations between two checks of convergence."""
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def log_unbalanced_plan(
         before = columns
         rows = -damping * ((columns[..., None, :] - scaled).logsumexp(-1) - width)
         columns = -damping * ((rows[..., :, None] - scaled).logsumexp(-2) - count)
-        if number % LOOK_EVERY == 0 and bool((columns - before).abs().max() <= tolerance):
+        if number % CHECK_EVERY == 0 and bool((columns - before).abs().max() <= tolerance):
             break
     log_plan = rows[..., :, None] + columns[..., None, :] - scaled - count - width
     return log_plan, Potentials(epsilon * rows, epsilon * columns)

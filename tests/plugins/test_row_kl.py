@@ -1,6 +1,5 @@
 """Row-KL: whom remembered items choose in the other modality stays as it was."""
 
-import math
 from functools import partial
 
 import pytest
@@ -24,33 +23,6 @@ def divergence(new: torch.Tensor, old: torch.Tensor, temperature: float) -> torc
     """By torch's own: mean over rows, one direction."""
     old, new = (each / temperature for each in (old, new))
     return kl_div(new.log_softmax(1), old.log_softmax(1), reduction="batchmean", log_target=True)
-
-
-def test_the_divergence_is_torchs_in_both_directions():
-    generator = torch.Generator().manual_seed(3)
-    new, old = (torch.rand(9, 9, generator=generator) for _ in range(2))
-    found = row_divergence(new, old, temperature=0.2, right_only=False)
-    expected = divergence(new, old, 0.2) + divergence(new.T, old.T, 0.2)
-    torch.testing.assert_close(found, expected)
-
-
-def test_queries_that_the_teacher_got_wrong_count_as_if_the_student_agreed():
-    generator = torch.Generator().manual_seed(3)
-    new, old = (torch.rand(9, 9, generator=generator) for _ in range(2))
-    old += 0.4 * torch.eye(9)
-    expected = torch.tensor(0.0)
-    for here, there in ((new, old), (new.T, old.T)):
-        wrong = there.argmax(1) != torch.arange(9)
-        assert 0 < int(wrong.sum()) < 9
-        expected += divergence(here, torch.where(wrong[:, None], here, there), 0.2)
-    torch.testing.assert_close(row_divergence(new, old, temperature=0.2), expected)
-
-
-def test_two_candidates_have_the_divergence_of_two_coins():
-    old = torch.tensor([[math.log(3.0), 0.0], [0.0, math.log(3.0)]])  # 3/4 against 1/4
-    new = torch.zeros(2, 2)  # 1/2 against 1/2
-    coin = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert float(row_divergence(new, old, temperature=1.0)) == pytest.approx(2 * coin)
 
 
 def cosines(strategy: Learner, batch: Batch, old: JointSpace, first: str, second: str):
@@ -84,19 +56,6 @@ def test_the_terms_are_the_divergences_of_old_pairs_from_the_old_space(
     watched(plugin, 2, check)
 
 
-def test_at_the_teacher_there_is_no_divergence_and_no_pull(watched, terms_of):
-    def check(strategy, old):
-        if strategy.step:
-            return
-        (term,) = terms_of(strategy, "row_kl/").values()
-        weights = list(strategy.space.tower("video").parameters())
-        pulls = torch.autograd.grad(term, weights, retain_graph=True)
-        assert abs(float(term)) < 1e-6
-        assert max(float(pull.abs().max()) for pull in pulls) < 1e-4
-
-    watched(RowKL(rows=16), 1, check)
-
-
 def test_choices_of_old_items_change_less_with_it(scenario, dataset, changed, trained):
     def choices(learner: Learner) -> torch.Tensor:
         video, audio = (
@@ -110,32 +69,3 @@ def test_choices_of_old_items_change_less_with_it(scenario, dataset, changed, tr
     loose = choices(trained(scenario=scenario))
     held = choices(trained(RowKL(weight=10.0, right_only=0, rows=24), scenario=scenario))
     assert divergence(held, before, 0.07) < 0.5 * divergence(loose, before, 0.07)
-
-
-def test_without_a_memory_it_is_refused_at_the_start(begun):
-    learner, streams = begun(RowKL(), items=None)
-    with pytest.raises(ValueError, match="row_kl needs past items: give the run a memory"):
-        learner.learn(streams, 0)
-
-
-def test_parameters_out_of_range_are_refused():
-    for wrong in ({"weight": -1.0}, {"temperature": 0.0}, {"right_only": 2}, {"rows": 1}):
-        with pytest.raises(ValueError, match=rf"row_kl\.{next(iter(wrong))} = "):
-            RowKL(**wrong)
-
-
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
-    assert same(*ends(lambda: RowKL(rows=16)))
-
-
-def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
-    naive = values(trained())
-    assert not same(naive, values(trained(RowKL(rows=16))))
-    none = RowKL(weight=0.0)
-    assert same(naive, values(trained(none)))
-    assert none.state() == {}
-
-
-def test_it_leaves_the_first_stage_alone(trained, values, same):
-    naive = values(trained(stages=1))
-    assert same(naive, values(trained(RowKL(rows=16), stages=1)))
