@@ -6,6 +6,7 @@ What trains is imported inside the fixtures, so that tests that train nothing ne
 import os
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,46 +174,54 @@ def trained(begun: Callable[..., Any]) -> Callable[..., "Learner"]:
     return train
 
 
+def keepers(learner: "Learner") -> "dict[str, Plugin]":
+    """What a checkpoint keeps beside the learner, by name."""
+    from continual_mm.plugins.plugin import Plugin
+
+    return {type(each).__name__: each for each in learner.plugins if isinstance(each, Plugin)}
+
+
+def everything(learner: "Learner") -> "dict[str, Tensor]":
+    """Copies of all tensors of a learner's space, clusters and plugins."""
+    states = {name: each.state() for name, each in keepers(learner).items()}
+    states |= {"space": learner.space.state_dict(), "clusters": learner.clusters.state()}
+    return {f"{name}/{k}": v.clone() for name, state in states.items() for k, v in state.items()}
+
+
 @pytest.fixture
 def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[str, Tensor]]"]:
-    """(makes a plugin) -> all that is there after three stages: learned whole, and in two parts.
+    """(makes plugins; a step, what ``begun`` takes) -> all that the stages come to, in three ways.
 
-    The second part begins from checkpoints of the first stage's end and of the second's sixth step.
+    Trained in one go; resumed behind the step of the second stage; resumed at that stage's end.
     """
-    from continual_mm.plugins.plugin import Plugin
     from continual_mm.runs.checkpoint import restore, save, welcome
 
-    def keepers(learner: "Learner") -> "dict[str, Plugin]":
-        return {type(each).__name__: each for each in learner.plugins if isinstance(each, Plugin)}
-
-    def everything(learner: "Learner") -> "dict[str, Tensor]":
-        states = {name: each.state() for name, each in keepers(learner).items()}
-        states["space"] = learner.space.state_dict()
-        return {f"{name}/{k}": v for name, state in states.items() for k, v in state.items()}
-
-    def go_on(make: Callable[[], "Plugin"]) -> "list[dict[str, Tensor]]":
+    def trained_in_all_ways(
+        make: "Callable[[], list[Plugin]]", at: int = 6, **options: Any
+    ) -> "list[dict[str, Tensor]]":
         def keep() -> None:
-            if (whole.stage, whole.step) == (1, 6):
-                save(inside, whole, keepers(whole), {})
+            if (whole.stage, whole.step) == (1, at):
+                save(tmp_path / "inside", whole, keepers(whole), {})
 
-        first, inside = tmp_path / "first", tmp_path / "inside"
-        whole, streams = begun(make())
+        whole, streams = begun(*make(), **options)
         whole.after_step = keep
-        for stage in range(3):
+        for stage in range(len(streams.train)):
             whole.learn(streams, stage)
-            if not stage:
-                save(first, whole, keepers(whole), {})
-        parts, streams = begun(make())
-        welcome(first, parts)
-        restore(first, parts, keepers(parts))
-        parts.pass_over(streams, 1)
-        parts.learn(
-            streams, 1, step=6, restore=lambda: restore(inside, parts, keepers(parts)) and None
-        )
-        parts.learn(streams, 2)
-        return [everything(whole), everything(parts)]
+            save(tmp_path / f"{stage}", whole, keepers(whole), {})
+        found = [everything(whole)]
+        for stage, step in [(1, at), (2, 0)][: len(streams.train) - 1]:
+            parts, streams = begun(*make(), **options)
+            inside = partial(restore, tmp_path / "inside", parts, keepers(parts))
+            welcome(tmp_path / f"{stage - 1}", parts)
+            restore(tmp_path / f"{stage - 1}", parts, keepers(parts))
+            parts.pass_over(streams, stage)
+            parts.learn(streams, stage, step=step, restore=inside if step else None)
+            for later in range(stage + 1, len(streams.train)):
+                parts.learn(streams, later)
+            found.append(everything(parts))
+        return found
 
-    return go_on
+    return trained_in_all_ways
 
 
 @pytest.fixture

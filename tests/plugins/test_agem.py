@@ -100,28 +100,3 @@ def test_a_tower_that_only_the_past_trains_takes_what_the_projection_gives_it(tr
     moved = [sum(float(each.norm()) for each in found) for _, found in seen[12:24]]
     assert any(moved)
     assert all(each is None for _, found in seen[36:] for each in found)
-
-
-def test_without_a_memory_it_is_refused_at_the_start(begun):
-    learner, streams = begun(AGEM(), items=None)
-    with pytest.raises(ValueError, match="agem needs past items: give the run a memory"):
-        learner.learn(streams, 0)
-
-
-def test_one_row_is_refused():
-    with pytest.raises(ValueError, match=r"agem\.rows = 1"):
-        AGEM(rows=1)
-
-
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
-    assert same(*ends(lambda: AGEM(rows=16)))
-
-
-def test_it_changes_training(trained, values, same):
-    naive = values(trained())
-    assert not same(naive, values(trained(AGEM(rows=16))))
-
-
-def test_it_leaves_the_first_stage_alone(trained, values, same):
-    naive = values(trained(stages=1))
-    assert same(naive, values(trained(AGEM(rows=16), stages=1)))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from continual_mm.data.dataset import Dataset
-from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.mas import MAS
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.space.naming import named_parameters
@@ -97,42 +96,3 @@ def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(trained
     assert seen[-1][0] > 0
     for found, expected in seen:
         assert found == pytest.approx(expected, rel=1e-4)
-
-
-def test_old_embeddings_move_less_the_stronger_it_is(dataset, trained):
-    video = dataset.columns["video"].values[80:]
-    before = trained(stages=1).space.encode("video", video)
-    ways = []
-    for weight in (0.0, 10.0, 1000.0):
-        learner = trained(MAS(weight=weight, batches=4, rows=16))
-        after = learner.space.encode("video", video)
-        ways.append(float((after - before).square().sum(1).mean()))
-    assert ways[0] > ways[1] > ways[2]
-
-
-def test_frozen_towers_stay_bit_for_bit_beside_it(trained, values, same):
-    frozen = values(trained(Freeze()))
-    assert same(frozen, values(trained(Freeze(), MAS(batches=2, rows=8))))
-
-
-def test_parameters_out_of_range_are_refused():
-    for wrong in ({"weight": -1.0}, {"batches": 0}, {"rows": 1}):
-        with pytest.raises(ValueError, match=rf"mas\.{next(iter(wrong))} = "):
-            MAS(**wrong)
-
-
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
-    assert same(*ends(lambda: MAS(batches=2, rows=8)))
-
-
-def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
-    naive = values(trained())
-    assert not same(naive, values(trained(MAS(batches=2, rows=8))))
-    none = MAS(weight=0.0)
-    assert same(naive, values(trained(none)))
-    assert none.state() == {}
-
-
-def test_it_leaves_the_first_stage_alone(trained, values, same):
-    naive = values(trained(stages=1))
-    assert same(naive, values(trained(MAS(batches=2, rows=8), stages=1)))

@@ -112,14 +112,6 @@ def test_its_gradient_is_that_of_finite_differences() -> None:
         assert found[row, column].item() == pytest.approx(slope, abs=2e-3)
 
 
-def test_it_changes_training_and_with_no_weight_it_does_not(dataset: Dataset) -> None:
-    def last(*plugins: Plugin) -> Tensor:
-        return looked_at(dataset, *plugins).seen[-1][2]["text"]
-
-    assert torch.equal(last(), last(Match(weight=0.0)))
-    assert not torch.equal(last(), last(Match()))
-
-
 def test_joint_training_from_python_takes_it_and_nothing_that_protects(dataset: Dataset) -> None:
     history = cm.train(SCENARIO, dataset, plugins=[Match()], joint=True, device="cpu")
     assert history.space.modalities

@@ -27,7 +27,6 @@ from continual_mm.plugins.pair_lora import PairLora
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import defaults
 from continual_mm.plugins.replay import Replay
-from continual_mm.runs import checkpoint
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.runs.session import Session, open_session
 from continual_mm.runs.specification import Specification, opened
@@ -106,13 +105,6 @@ class Watcher(Plugin):
     def after_backward(self, strategy, *args, **kwargs):
         if strategy.stage == 1:
             self.look(strategy)
-
-
-def test_the_first_stage_is_naive(scenario, dataset, values, same):
-    naive = learned(scenario, dataset, stages=1)
-    with_it = learned(scenario, dataset, PairLora(), stages=1)
-    assert same(values(naive.history), values(with_it.history))
-    assert with_it.memory_bytes == 0
 
 
 def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(scenario, dataset):
@@ -255,40 +247,6 @@ def test_remembered_items_are_trained_beside_it(longer, dataset):
     assert begun.history.recall("text-video") == begun.history.recall("text-video", stage=2)
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_run_killed_inside_a_stage_goes_on_from_its_checkpoint_to_the_same_bits(
-    stage, longer, dataset, tmp_path, values, same
-):
-    whole = learned(longer, dataset, PairLora(), stages=3)
-    killed = session(longer, dataset, PairLora())
-    learner, ended, inside = killed.learner, tmp_path / "ended", tmp_path / "inside"
-    for done in range(stage):
-        killed.learn(done)
-    checkpoint.save(ended, learner, killed.keepers, {})
-
-    def save_and_stop() -> None:
-        if learner.step == 5:
-            checkpoint.save(inside, learner, killed.keepers, {})
-            raise KeyboardInterrupt
-
-    learner.after_step = save_and_stop
-    with pytest.raises(KeyboardInterrupt):
-        killed.learn(stage)
-
-    fresh = session(longer, dataset, PairLora())
-    checkpoint.welcome(ended, fresh.learner)
-    checkpoint.restore(ended, fresh.learner, fresh.keepers)
-    fresh.learner.pass_over(fresh.benchmark, stage)
-    back = lambda: checkpoint.restore(inside, fresh.learner, fresh.keepers)  # noqa: E731
-    fresh.learn(stage, step=5, restore=back)
-    for later in range(stage + 1, 3):
-        fresh.learn(later)
-    assert same(values(whole.history), values(fresh.history))
-    assert same(whole.plugins["0"].state(), fresh.plugins["0"].state())
-    names = ("audio-video", "audio-text", "text-video", "text-touch", "touch-video")
-    assert ranks(whole, *names) == ranks(fresh, *names)
-
-
 def test_a_run_counts_the_adapters_bytes_and_opens_with_the_bare_towers(
     scenario, dataset, tmp_path, values, contained
 ):
@@ -302,12 +260,6 @@ def test_a_run_counts_the_adapters_bytes_and_opens_with_the_bare_towers(
     before = learned(scenario, dataset, PairLora(rank=2), stages=1)
     kept = {k: v for k, v in space.state_dict().items() if "text" not in k and "video" in k}
     assert contained(kept, values(before.history))
-
-
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": -1.0}, {"rate": float("nan")}])
-def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"pair_lora\."):
-        PairLora(**wrong)
 
 
 def test_the_class_says_what_to_install_as_well(monkeypatch):

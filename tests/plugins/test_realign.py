@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from continual_mm.data.dataset import Dataset
@@ -177,13 +176,6 @@ def test_its_steps_are_part_of_what_a_run_costs(tmp_path, scenario, dataset):
     assert json.loads(cost.read_text())["steps"] == 12 + 12 + 7
 
 
-def test_steps_of_earlier_stages_are_not_forgotten_when_a_run_goes_on(trained):
-    plugin, fresh = Realign(steps=3), Realign(steps=3)
-    trained(plugin)
-    fresh.load_state(load(save(plugin.state())))
-    assert fresh.extra_steps == plugin.extra_steps == 3
-
-
 def test_a_run_killed_while_it_realigns_goes_on_from_its_checkpoint_to_the_same_bits(
     tmp_path, scenario, dataset, values, same
 ):
@@ -232,15 +224,3 @@ def test_a_run_killed_while_it_realigns_goes_on_from_its_checkpoint_to_the_same_
     assert whole.extra_steps == fresh.extra_steps == 9
     kept = [each.learner.clusters.state() for each in (whole, fresh)]
     assert same(*kept)
-
-
-@pytest.mark.parametrize("wrong", [{"towards_old": 1.1}, {"steps": 0}, {"rate": -0.1}, {"rows": 1}])
-def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"realign\."):
-        Realign(**wrong)
-
-
-def test_without_a_memory_it_is_refused(begun):
-    learner, streams = begun(Realign(), items=None)
-    with pytest.raises(ValueError, match="give the run a memory"):
-        learner.learn(streams, 0)

@@ -133,16 +133,6 @@ def test_the_penalty_is_the_weighted_square_of_the_way_and_zero_at_first(trained
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_old_embeddings_move_less_the_stronger_it_is(dataset, trained):
-    video = dataset.columns["video"].values[80:]
-    before = trained(stages=1).space.encode("video", video)
-    ways = []
-    for weight in (0.0, 1.0, 100.0):
-        after = trained(SI(weight=weight)).space.encode("video", video)
-        ways.append(float((after - before).square().sum(1).mean()))
-    assert ways[0] > ways[1] > ways[2]
-
-
 @pytest.mark.parametrize("other", [Freeze, Warmup])
 def test_towers_that_another_plugin_holds_stay_bit_for_bit_while_it_holds_them(
     other, trained, values, same
@@ -153,26 +143,3 @@ def test_towers_that_another_plugin_holds_stay_bit_for_bit_while_it_holds_them(
     old = {name: value for name, value in frozen.items() if "encoders." in name}
     assert same(old, {name: values(both)[name] for name in old})
     assert any(".text." in name for name in kept(plugin, "importance"))
-
-
-def test_parameters_out_of_range_are_refused():
-    for wrong in ({"weight": -1.0}, {"damping": 0.0}):
-        with pytest.raises(ValueError, match=rf"si\.{next(iter(wrong))} = "):
-            SI(**wrong)
-
-
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(ends, same):
-    assert same(*ends(lambda: SI(weight=10.0)))
-
-
-def test_it_changes_training_and_with_no_weight_it_does_not(trained, values, same):
-    naive = values(trained())
-    assert not same(naive, values(trained(SI(weight=10.0))))
-    none = SI(weight=0.0)
-    assert same(naive, values(trained(none)))
-    assert none.state() == {}
-
-
-def test_it_leaves_the_first_stage_alone(trained, values, same):
-    naive = values(trained(stages=1))
-    assert same(naive, values(trained(SI(weight=10.0), stages=1)))

@@ -1,31 +1,17 @@
 """Warm-up: the new tower learns alone first, then all learn as if nothing had been."""
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from itertools import islice
-from typing import Any
-
 import pytest
 import torch
-from safetensors.torch import load, save
 
-from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.scenario import Scenario
-from continual_mm.evaluation.pairs import evaluator
-from continual_mm.learning.learner import Learner
-from continual_mm.learning.memory import Memory
-from continual_mm.learning.stream import benchmark
 from continual_mm.plugins.distill import Distill
 from continual_mm.plugins.ewc import EWC
-from continual_mm.plugins.freeze import Freeze, hold
+from continual_mm.plugins.freeze import Freeze, freeze
 from continual_mm.plugins.interpolate import Interpolate
 from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import Recollection
 from continual_mm.plugins.slow import Slow
 from continual_mm.plugins.transport import Transport
 from continual_mm.plugins.warmup import Warmup
-from continual_mm.space.naming import named_parameters
-from continual_mm.space.space import JointSpace
 
 
 @pytest.fixture
@@ -78,20 +64,9 @@ def test_old_towers_begin_to_learn_when_the_share_is_over(scenario, trained, val
     assert diary.modes == [(False, True)] * 5 + [(True, True)] * 7
 
 
-def test_without_a_share_it_changes_nothing_and_with_one_it_does(trained, values, same):
-    naive = values(trained(stages=3))
-    assert same(naive, values(trained(Warmup(share=0.0), stages=3)))
-    assert not same(naive, values(trained(Warmup(), stages=3)))
-
-
 def test_a_whole_stage_of_it_is_freezing(trained, values, same):
     frozen = values(trained(Freeze(), stages=3))
     assert same(frozen, values(trained(Warmup(share=1.0), stages=3)))
-
-
-def test_it_leaves_the_first_stage_alone(trained, values, same):
-    naive = values(trained(stages=1))
-    assert same(naive, values(trained(Warmup(share=1.0), stages=1)))
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -107,7 +82,7 @@ def test_a_tower_that_another_plugin_holds_stays_held_when_the_others_are_releas
     class HoldAudio(Plugin):
         def before_train_dataset_adaptation(self, strategy, *args, **kwargs):
             if "audio" in strategy.space:
-                hold(strategy.space.tower("audio"))
+                freeze(strategy.space.tower("audio").parameters())
 
         def before_forward(self, strategy, *args, **kwargs):
             modes[strategy.stage, strategy.step] = [
@@ -147,83 +122,11 @@ def test_at_the_stages_end_other_plugins_find_everything_trainable(first, traine
     assert not torch.equal(before, ewc.state()[f"importance/{OLD}"])
 
 
-class Save(Plugin):
-    """Keeps what a run needs to go on behind some steps of the second stage."""
+@pytest.mark.parametrize("step", [5, 6, 11])
+def test_a_run_resumed_before_or_behind_the_release_ends_with_the_same_bits(step, ends, same):
+    def make() -> list[Plugin]:
+        others = [Transport(rows=16), Distill(rows=16, current=1.0), Slow(), Interpolate()]
+        return [Warmup(share=0.5), *others]
 
-    def __init__(self, steps: int, plugins: Sequence[Plugin]) -> None:
-        super().__init__()
-        self.steps, self.plugins = steps, plugins
-        self.saved: dict[str, Any] = {}
-
-    def after_training_iteration(self, strategy, *args, **kwargs):
-        if (strategy.stage, strategy.step) != (1, self.steps - 1):
-            return
-        names = {parameter: name for name, parameter in named_parameters(strategy.space)}
-        self.saved = deepcopy(
-            {
-                "space": dict(strategy.space.state_dict()),
-                "clusters": strategy.clusters.state(),
-                "moments": {names[p]: slots for p, slots in strategy.optimizer.state.items()},
-                "plugins": [save(plugin.state()) for plugin in self.plugins],
-            }
-        )
-
-
-class GoingOn(Learner):
-    """Begins the second stage as ever, then is put where another learner was after some steps."""
-
-    steps: int
-    saved: Mapping[str, Any] | None = None
-    restored: Sequence[Plugin] = ()
-
-    def _train_exp(self, experience, eval_streams=None, **kwargs):
-        if self.saved and self.stage == 1:
-            self.space.load_state_dict(self.saved["space"])
-            self.clusters.load_state(self.saved["clusters"])
-            parameters = dict(named_parameters(self.space))
-            for name, slots in self.saved["moments"].items():
-                self.optimizer.state[parameters[name]] = slots
-            for plugin, state in zip(self.restored, self.saved["plugins"], strict=True):
-                plugin.load_state(load(state))
-            self.clock.train_exp_iterations = self.steps
-            self.dataloader = islice(self.dataloader, self.steps, None)
-        super()._train_exp(experience, eval_streams, **kwargs)
-
-
-def everything() -> list[Plugin]:
-    return [
-        Recollection(Memory(24)),
-        Transport(rows=16),
-        Distill(rows=16, current=1.0),
-        Warmup(share=0.5),
-        Slow(ratio=0.5),
-        Interpolate(),
-    ]
-
-
-@pytest.mark.parametrize("make", [lambda: [Warmup()], everything], ids=["alone", "with others"])
-@pytest.mark.parametrize("steps", [5, 6, 11])
-def test_a_run_that_goes_on_inside_a_stage_ends_with_the_same_bits(
-    steps, make, scenario, dataset, values, same
-):
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
-    plugins = make()
-    saver = Save(steps, plugins)
-    whole = Learner(
-        space=JointSpace(scenario.space), seed=0, evaluator=evaluator(), plugins=[*plugins, saver]
-    )
-    again = make()
-    parts = GoingOn(space=JointSpace(scenario.space), seed=0, evaluator=evaluator(), plugins=again)
-    for learner in (whole, parts):
-        for stage in range(3):
-            learner.learn(streams, stage)
-            if learner is parts and not stage:
-                parts.steps, parts.saved, parts.restored = steps, saver.saved, again
-    assert saver.saved
-    assert same(values(whole), values(parts))
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_a_share_outside_zero_to_one_is_refused(share):
-    with pytest.raises(ValueError, match=r"warmup\.share = .*: give a number from 0 to 1"):
-        Warmup(share=share)
+    whole, inside, _ = ends(make, at=step, items=24)
+    assert same(whole, inside)

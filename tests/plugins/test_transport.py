@@ -1,0 +1,283 @@
+"""Transport: plans that are kept, the weight that a budget leads to, and both in training."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from continual_mm.definitions.modality import pair
+from continual_mm.definitions.scenario import Scenario
+from continual_mm.learning.learner import Learner
+from continual_mm.losses.transport import plan_distillation
+from continual_mm.plugins import transport
+from continual_mm.plugins.transport import (
+    KeptPlans,
+    Multiplier,
+    PlanSettings,
+    Transport,
+    ascended,
+    force,
+)
+
+EPSILON = 0.5
+PAIRS = (pair("audio", "video"),)
+
+
+def kept(*, trust: float = 1.0, unbalanced: float = 0.0, right_only: bool = True) -> KeptPlans:
+    return KeptPlans(PlanSettings(EPSILON, trust, unbalanced, right_only))
+
+
+@pytest.fixture
+def exact(monkeypatch):
+    monkeypatch.setattr(transport, "TOLERANCE", 1e-14)
+    monkeypatch.setattr(transport, "ITERATIONS", 20_000)
+
+
+def teacher() -> torch.Tensor:
+    """Items 0 and 2 find each other; 1 and 3 are mistaken for one another."""
+    cost = torch.ones(1, 4, 4, dtype=torch.float64)
+    for first, second in ((0, 0), (2, 2), (1, 3), (3, 1)):
+        cost[0, first, second] = 0
+    return cost
+
+
+def noise(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 4, 4, generator=generator, dtype=torch.float64)
+
+
+def test_of_two_right_items_the_divergence_is_that_of_a_two_by_two_plan(exact):
+    """Such a plan has p / 2 on its diagonal, p / (1 - p) = exp(difference of costs / epsilon)."""
+    plans = kept()
+    plans.learn(PAIRS, teacher())
+    cost = noise()
+    cost[0, 0, 2] = cost[0, 2, 0] = 0.4
+    cost[0, 0, 0] = cost[0, 2, 2] = 0.0
+    p, q = (1 / (1 + math.exp(-difference / EPSILON)) for difference in (1.0, 0.4))
+    expected = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    share = 2 / 4
+    assert float(plans.divergence(PAIRS, cost)) == pytest.approx(share * expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("settings", [{}, {"trust": 0.4}, {"unbalanced": 0.7, "trust": 0.4}])
+def test_its_gradient_agrees_with_finite_differences(settings, exact):
+    plans = kept(**settings)
+    plans.learn(PAIRS, teacher())
+    live = noise().requires_grad_()
+    assert torch.autograd.gradcheck(lambda cost: plans.divergence(PAIRS, cost), (live,))
+    plans.divergence(PAIRS, live).sum().backward()
+    assert live.grad[0, 0, 2] != 0
+    assert not live.grad[0, [1, 3]].any()
+    assert not live.grad[0, :, [1, 3]].any()
+
+
+@pytest.mark.parametrize("settings", [{}, {"trust": 0.4}, {"unbalanced": 0.7}])
+def test_where_the_teacher_is_right_throughout_nothing_is_left_out(settings):
+    cost, later = 1 - torch.eye(4, dtype=torch.float64)[None] + 0.3 * noise(), noise(1)
+    found = []
+    for right_only in (True, False):
+        plans = kept(**settings, right_only=right_only)
+        plans.learn(PAIRS, cost)
+        found.append(plans.divergence(PAIRS, later))
+    assert float(found[0]) > 0.1
+    assert torch.equal(*found)
+
+
+def test_a_teacher_that_gets_nothing_right_keeps_nothing(exact):
+    plans = kept(trust=0.5)
+    plans.learn(PAIRS, 1 - torch.eye(4, dtype=torch.float64).flip(0)[None])
+    assert plans.divergence(PAIRS, noise()).tolist() == [0.0]
+    fresh = kept(trust=0.5)
+    fresh.load_state(plans.state())
+    assert fresh.divergence(PAIRS, noise()).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.5])
+@pytest.mark.parametrize("weight", [0.3, 30.0])
+def test_on_a_convex_problem_the_weight_is_that_of_the_lagrangian(budget, weight) -> None:
+    """Minimise (x - 2)^2 with x^2 <= budget: x = sqrt(budget), multiplier = 2 / x - 1."""
+    multiplier = Multiplier(weight, budget=budget)
+    x = torch.tensor(0.0, requires_grad=True)
+    for _ in range(1000):
+        loss = (x - 2).square() + multiplier.weigh([x.square()]) * x.square()
+        (slope,) = torch.autograd.grad(loss, x)
+        with torch.no_grad():
+            x -= 0.05 / (1 + float(multiplier.value)) * slope
+    assert x.item() == pytest.approx(math.sqrt(budget), rel=0.02)
+    assert float(multiplier.value) == pytest.approx(2 / math.sqrt(budget) - 1, rel=0.05)
+
+
+def test_below_a_budget_that_was_never_exceeded_there_is_no_force_at_all() -> None:
+    multiplier = Multiplier(3.0, budget=1.0)
+    assert {float(multiplier.weigh([torch.tensor(d)])) for d in (0.0, 0.3, 0.9, 0.99)} == {0.0}
+    assert float(multiplier.weigh([torch.tensor(1.5)])) > 0
+
+
+def test_what_a_stage_begins_with_is_not_counted_as_drift() -> None:
+    noisy, clean = Multiplier(3.0, budget=0.25), Multiplier(3.0, budget=0.25)
+    for drift in (0.0, 0.5, 0.75, 0.125):
+        found = noisy.weigh([torch.tensor(drift + 4.0)])
+        assert float(found) == float(clean.weigh([torch.tensor(drift)]))
+    assert float(noisy.value) > 0
+    noisy.restart()
+    assert noisy.value == 3.0
+    assert float(noisy.weigh([torch.tensor(9.0)])) == 0.0
+
+
+def test_pairs_count_by_their_mean() -> None:
+    one, two = Multiplier(3.0, budget=1.0), Multiplier(3.0, budget=1.0)
+    for drift in (0.0, 2.0):
+        mean = one.weigh([torch.tensor(drift)])
+        assert float(mean) == float(two.weigh([torch.tensor(drift / 2), torch.tensor(drift * 1.5)]))
+
+
+def test_a_step_never_changes_the_multiplier_by_more_than_a_fifth() -> None:
+    now = ascended(torch.tensor(1.0), torch.tensor(1.0), scale=1.0)
+    assert now.item() == pytest.approx(math.exp(0.2))
+
+
+def test_a_budget_that_no_weight_can_keep_ends_at_a_thousand_times_the_weight() -> None:
+    multiplier = Multiplier(2.0, budget=1.0)
+    for drift in [0.0] + [50.0] * 100 + [1.0]:
+        multiplier.weigh([torch.tensor(drift)])
+    assert float(multiplier.value) == pytest.approx(2000.0)
+
+
+def test_the_weight_is_larger_above_the_budget_and_smaller_below_it() -> None:
+    now = torch.tensor(1.0)
+    forces = [float(force(now, torch.tensor(e), scale=1.0)) for e in (-1.0, 0.0, 1.0)]
+    assert forces == pytest.approx([math.exp(-3), 1.0, math.exp(3)])
+
+
+def test_a_fresh_one_goes_on_from_a_state() -> None:
+    first, fresh = Multiplier(3.0, budget=0.1), Multiplier(3.0, budget=0.1)
+    for drift in (0.5, 0.7, 0.9):
+        first.weigh([torch.tensor(drift)])
+    fresh.load_state(first.state())
+    for drift in (0.65, 0.55):
+        assert float(first.weigh([torch.tensor(drift)])) == float(
+            fresh.weigh([torch.tensor(drift)])
+        )
+
+
+def test_without_a_budget_it_is_the_number_given_and_remembers_nothing() -> None:
+    multiplier = Multiplier(3.0, budget=0.0)
+    assert multiplier.weigh([torch.tensor(5.0)]) == 3.0
+    assert multiplier.state() == {}
+
+
+@pytest.fixture
+def scenario(scenario: Scenario) -> Scenario:
+    """Two stages only, so that each has more items."""
+    return scenario.model_copy(update={"stages": scenario.stages[:2]})
+
+
+@pytest.fixture
+def begun(begun):
+    """With a memory of 24 items."""
+    return partial(begun, items=24)
+
+
+OPTIONS = {
+    "trust": {"trust": 0.5},
+    "budget": {"budget": 0.05},
+    "unbalanced": {"unbalanced": 0.5},
+    "right_only": {"right_only": 1},
+    "right_only and trust": {"right_only": 1, "trust": 0.5},
+    "all": {"trust": 0.7, "budget": 0.1, "unbalanced": 1.0, "right_only": 1},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_it_changes_training_but_not_the_first_stage(name, trained, values, same):
+    plain = values(trained(Transport(rows=16)))
+    assert not same(plain, values(trained(Transport(rows=16, **OPTIONS[name]))))
+    naive = values(trained(stages=1))
+    assert same(naive, values(trained(Transport(rows=16, **OPTIONS[name]), stages=1)))
+
+
+@pytest.mark.parametrize("rows", [16, 24])
+@pytest.mark.parametrize("name", ["all", "trust", "budget"])
+def test_a_run_resumed_inside_a_stage_ends_with_the_same_bits(name, rows, ends, same):
+    whole, inside = ends(lambda: [Transport(rows=rows, **OPTIONS[name])])
+    assert same(whole, inside)
+
+
+def test_old_pairs_keep_their_plan_better_with_transport_than_without(
+    scenario, dataset, changed, begun, trained
+):
+    def cost(learner: Learner, rows: torch.Tensor) -> torch.Tensor:
+        video, audio = (
+            learner.space.encode(name, torch.from_numpy(dataset.columns[name].values)[rows])
+            for name in ("video", "audio")
+        )
+        return 1 - video @ audio.T
+
+    scenario = changed(scenario, steps=50)
+    before, streams = begun(scenario=scenario)
+    before.learn(streams, 0)
+    rows = streams.train[0].items.shares[0].rows
+    teacher = cost(before, rows)
+    loose = trained(scenario=scenario)
+    kept = trained(Transport(weight=10.0, rows=24), scenario=scenario)
+    drift_of = [
+        float(plan_distillation(teacher, cost(learner, rows), epsilon=0.07))
+        for learner in (loose, kept)
+    ]
+    assert drift_of[1] < 0.5 * drift_of[0]
+
+
+def longer(scenario: Scenario, steps: int, **training: float) -> Scenario:
+    """The second stage takes more steps, the first as many as ever."""
+    first, second = scenario.stages
+    first = first.model_copy(update={"steps": scenario.training.steps})
+    training = scenario.training.model_copy(update={"steps": steps, **training})
+    return scenario.model_copy(update={"training": training, "stages": (first, second)})
+
+
+@pytest.fixture
+def drift(scenario, trained):
+    """(rate, options) -> divergence of the last steps of a long stage."""
+
+    def drift_at(rate: float, **options: float) -> float:
+        seen = []
+
+        class Watched(Transport):
+            def _divergences(self, *args, **kwargs):
+                found = super()._divergences(*args, **kwargs)
+                seen.extend(float(value.detach()) for value in found.values())
+                return found
+
+        plugin = Watched(rows=24, **options)
+        trained(plugin, scenario=longer(scenario, 120, learning_rate=rate))
+        return float(np.mean(seen[-10:]))
+
+    return drift_at
+
+
+@pytest.mark.parametrize("rate", [1e-2, 1e-3])
+def test_a_tight_budget_is_where_the_drift_ends_and_one_never_reached_is_naive(rate, drift):
+    naive = drift(rate, weight=1e-9)
+    for budget in (0.15 * naive, 0.5 * naive):
+        assert drift(rate, budget=budget) == pytest.approx(budget, rel=0.2)
+    assert drift(rate, budget=1000.0) == pytest.approx(naive, rel=0.01)
+
+
+def test_the_gauge_is_multiplied_along_with_the_weight_that_was_found(
+    scenario, trained, looking, terms_of
+):
+    free, weights = [], []
+
+    def watch(strategy):
+        gauge, (value,) = strategy.terms["gauge"], terms_of(strategy, "transport").values()
+        weight = plugin.curves["transport/weight"]
+        weights.append(float(weight))
+        free.append(float(gauge) / (0.5 * float(weight)) if weight else float(gauge + value))
+
+    plugin = Transport(rows=24, budget=0.05, gauge=0.5)
+    trained(plugin, looking(1, watch), scenario=longer(scenario, 60))
+    assert weights[0] == free[0] == 0.0
+    assert max(weights) > 0.1
+    assert 1e-4 < free[-1] < 1.0  # a mean squared distance of unit vectors
