@@ -1,7 +1,7 @@
 """What may be said of plugins and of tuning; without pydantic, so that listing need not wait."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
@@ -19,12 +19,18 @@ class Number:
         above: Whether ``least`` itself is too small.
         whole: Whether only whole numbers will do.
         most: The largest, if there is one.
+        search: Where tuning looks for the best value; None leaves it as it is.
     """
 
     least: float = 0
     above: bool = False
     whole: bool = False
     most: float | None = None
+    search: "Range | None" = None
+
+    def tuned(self, low: float, high: float, *, log: bool = True) -> "Number":
+        """The same range, searched by tuning between two values; see :class:`Range`."""
+        return replace(self, search=Range(low, high, log=log))
 
     def remedy(self, value: Any) -> str:
         """What to give instead of a value; empty if the value lies in the range.

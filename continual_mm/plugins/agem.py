@@ -50,6 +50,8 @@ class AGEM(Plugin):
         if not terms:
             return
         loss = strategy.scaler.scale(torch.stack(list(terms.values())).sum())
+        if not loss.requires_grad:  # all that remembered rows would train is frozen
+            return
         parameters = trainable(strategy.space)
         gradients = torch.autograd.grad(
             loss, list(parameters.values()), retain_graph=True, allow_unused=True

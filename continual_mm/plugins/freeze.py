@@ -1,4 +1,4 @@
-"""Freeze: what has been learned stays bit for bit as it is; only what arrives is trained."""
+"""Freeze: what was learned stays bit for bit as it is; only what a stage adds is trained."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,51 +10,52 @@ from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
 
 
-def hold(space: nn.Module) -> tuple[Parameter, ...]:
-    """Let no parameter take a gradient; gives those that took one until now."""
-    held = tuple(parameter for parameter in space.parameters() if parameter.requires_grad)
-    for parameter in held:
+def freeze(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    """Stop gradients of parameters; returns those that had ``requires_grad`` until now."""
+    frozen = tuple(parameter for parameter in parameters if parameter.requires_grad)
+    for parameter in frozen:
         parameter.requires_grad_(False)
         parameter.grad = None
-    return held
+    return frozen
 
 
-def quieten(space: nn.Module) -> None:
-    """Put modules that train nothing into evaluation mode."""
-    for module in space.modules():
-        parameters = list(module.parameters())
+def eval_frozen(module: nn.Module) -> None:
+    """Set those submodules to evaluation mode that have parameters, all of them frozen."""
+    for part in module.modules():
+        parameters = list(part.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
-            module.eval()
+            part.eval()
 
 
-def release(space: nn.Module, held: Iterable[Parameter]) -> None:
-    """Undo :func:`hold` and :func:`quieten`; what something else holds as well stays quiet.
+def unfreeze(module: nn.Module, frozen: Iterable[Parameter]) -> None:
+    """Undo :func:`freeze` for some parameters of a module, and set what they belong to to training.
 
-    Whose modules train again follows from the parameters alone, whoever put them to rest.
+    Submodules of which all parameters are still frozen, by whichever plugin, stay in evaluation
+    mode.
     """
-    woken = set(held)
-    for parameter in woken:
+    freed = set(frozen)
+    for parameter in freed:
         parameter.requires_grad_(True)
-    for module in space.modules():
-        if not woken.isdisjoint(module.parameters()):
-            module.train()
-    quieten(space)
+    for part in module.modules():
+        if not freed.isdisjoint(part.parameters()):
+            part.train()
+    eval_frozen(module)
 
 
 class Freeze(Plugin):
     """No forgetting by construction, and no plasticity of the old towers either.
 
-    From the second stage on everything in the space that was there before takes no gradient, stays
-    in evaluation mode, is left out of the optimiser, and the centroids are not refitted. Old towers
-    serve as a fixed target for the new one.
+    From the second stage on, all parameters of the space that existed before take no gradient and
+    are left out of the optimiser, their modules stay in evaluation mode, and the centroids are not
+    refitted. Old towers are a fixed target for the new one.
     """
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Freeze what is there before anything arrives."""
+        """Freeze the space before it grows."""
         if strategy.space.modalities:
-            hold(strategy.space)
+            freeze(strategy.space.parameters())
             strategy.clusters.fixed = True
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Put the frozen modules into evaluation mode, which ``train()`` has just undone."""
-        quieten(strategy.space)
+        """Set frozen modules to evaluation mode, which ``train()`` has just undone."""
+        eval_frozen(strategy.space)

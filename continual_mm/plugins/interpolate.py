@@ -1,4 +1,4 @@
-"""Interpolate: a finished stage's weights go part of the way back to those before it."""
+"""Interpolate: weights between those before and after a stage."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,9 +17,9 @@ class Interpolate(Plugin):
     """Weights between two stages' ends: WiSE-FT of Wortsman et al. (arXiv 2109.01903).
 
     ``w = (1 - a) w_new + a w_old`` for every weight and every buffer of floating-point numbers that
-    was there before the stage. Between the two ends of one fine-tuning the loss hardly rises, so
-    what lies between them keeps more of the old than it loses of the new. What arrived with the
-    stage stays as trained.
+    existed before the stage. Between the two ends of one fine-tuning the loss hardly rises, so the
+    weights between them keep more of the old than they lose of the new. Modules that the stage
+    added stay as trained.
 
     Args:
         towards_old: a, how far back to go, in [0, 1]: 0 keeps the new weights, 1 the old ones.
@@ -31,15 +31,15 @@ class Interpolate(Plugin):
         self._old: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Keep a copy of what is there before anything arrives."""
+        """Copy the weights before the space grows."""
         if self.towards_old and strategy.space.modalities:
             self._old = numbers(strategy.space)
 
     def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Move back.
+        """Interpolate.
 
-        A stage is one epoch, and its end comes before ``after_training_exp``, where other plugins
-        take the finished stage for their teacher, whatever the order of the plugins.
+        A stage is one epoch, and its end comes before ``after_training_exp``, in which other
+        plugins make the finished space their teacher, whatever the order of the plugins.
         """
         move_back(strategy.space, self._old, self.towards_old)
 

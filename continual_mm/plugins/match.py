@@ -1,4 +1,4 @@
-"""Match: new pairs are trained by their transport plan as well, in which nobody is taken twice."""
+"""Match: new pairs are trained by their transport plan as well as by their contrast."""
 
 from typing import Any
 
@@ -13,23 +13,28 @@ from continual_mm.losses.trust import trusted_plan
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
 
-# As of the plans that are kept: the gradient of a divergence this large is exact to a thousandth.
+# As in `transport`: the gradient of a divergence this large is exact to a thousandth.
 TOLERANCE = 1e-4
 ITERATIONS = 100
 
 
 class Match(Plugin):
-    """Adds KL(right || P) of each pair's transport plan P beside its contrast.
+    r"""Adds the divergence of each pair's transport plan from the right matching.
 
-    In the softmax of the contrast each query chooses for itself, and a few items may be the answer
-    to many queries. In a transport plan what one takes the others cannot have: rows and columns
-    have the masses 1/n. To give the right partner all its mass, an item must be nearer to it than
-    to whatever the others leave. That is inverse optimal transport (Shi et al. 2023, "Understanding
-    and generalizing contrastive learning from the inverse optimal transport perspective").
+    .. math::
+        KL\Big(\frac{I}{n} \,\Big\|\, P\Big), \qquad
+        P = \arg\min_{P \in U(1/n, 1/n)} \langle P, C\rangle - \varepsilon H(P), \quad
+        C_{ij} = 1 - a_i^\top b_j
 
-    It is about what is learned, not about what is kept, and begins with the second stage: until
-    then all strategies train alike. Joint training matches all pairs, and so does cumulative
-    training from its second stage on. Where a pair has towers of its own, these are trained.
+    for the n current rows of a pair, with a and b, (n, D), their unit embeddings. In the softmax of
+    the contrast each query chooses for itself, and a few items may be the answer to many queries.
+    In a plan all rows and columns have the mass 1/n, so what one item takes the others cannot have.
+    This is inverse optimal transport (Shi et al. 2023, "Understanding and generalizing contrastive
+    learning from the inverse optimal transport perspective").
+
+    It concerns what is learned, not what is kept, and begins with the second stage: until then all
+    strategies train alike. Joint training matches all pairs, and so does cumulative training from
+    its second stage on. Where a pair has towers of its own, these are trained.
 
     Args:
         weight: Weight of the divergence, in nats, for each pair.
@@ -45,7 +50,7 @@ class Match(Plugin):
         self._on = False
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """See whether it is time: joint training meets the pairs of later stages in its first."""
+        """Begin with the second stage; joint training has its pairs in the first experience."""
         later = max(strategy.stage_experience().pairs, default=0) > 0
         self._on = bool(self.weight) and later
 

@@ -1,4 +1,4 @@
-"""Null space: old layers change only where nothing that they were given before can tell."""
+"""Null space: old layers change only in directions that old inputs do not have."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
 
 from continual_mm.learning.learner import Learner
+from continual_mm.plugins.freeze import freeze
 from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import modality_of, named_parameters, trainable
@@ -150,12 +151,12 @@ class Nullspace(Plugin):
     gathered in evaluation mode on some of each stage's items. From the second stage on it binds the
     linear and convolutional layers of encoders and reconstruction heads that were there before.
     Whatever else these learn (scales and shifts of normalisations, recurrent weights, biases added
-    elsewhere) is held still, and what keeps statistics, such as batch normalisation, stays in
-    evaluation mode. The scale of the similarities moves no embedding and is free.
+    elsewhere) is frozen, and modules with running statistics, such as batch normalisation, stay in
+    evaluation mode. The scale of the similarities moves no embedding and is trained.
 
     Args:
-        keep: Part of the inputs' energy that U holds, in [0, 1]: 1 all of it, and old outputs do
-            not change at all; 0 none, and nothing is held either.
+        keep: Part of the inputs' energy in the span of U, in [0, 1]: with 1 old outputs do not
+            change at all; with 0 nothing is constrained.
         batches: Batches that a stage's inputs are gathered from.
         rows: Rows of each of them.
     """
@@ -171,16 +172,15 @@ class Nullspace(Plugin):
         self._bound: dict[Layer, tuple[Tensor, ...]] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Hold still what old towers learn outside the layers that are bound."""
+        """Freeze what old towers learn outside the layers that are projected."""
         bound = {name for layer in self._basis for name in layer}
         towers = {modality_of(name) for name in bound}
         for name, parameter in named_parameters(strategy.space):
             if modality_of(name) in towers and name not in bound:
-                parameter.requires_grad_(False)
-                parameter.grad = None
+                freeze([parameter])
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Remember where the layers are, and stop the statistics of old towers."""
+        """Copy the layers' weights, and stop the running statistics of old towers."""
         parameters = dict(named_parameters(strategy.space))
         self._bound = {
             layer: tuple(parameters[name].detach() for name in layer) for layer in self._basis
@@ -196,7 +196,7 @@ class Nullspace(Plugin):
 
     @torch.no_grad()
     def after_update(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Take out of the layers' change what old inputs would notice."""
+        """Remove the part of the layers' change that lies in the span of old inputs."""
         for layer, (weight, *biases) in self._bound.items():
             start = self._start[layer]
             change = _rows([weight, *biases], start.shape[0]) - start
@@ -208,7 +208,7 @@ class Nullspace(Plugin):
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Add the stage's inputs to those before them."""
+        """Add the covariance of the stage's inputs to those of earlier stages."""
         self._start, self._bound = {}, {}
         if not self.keep:
             return
@@ -241,7 +241,7 @@ class Nullspace(Plugin):
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore :meth:`state`."""
         self._covariance, self._basis, self._start = {}, {}, {}
         parts = dict(self._parts())
         for key, value in state.items():

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 
 from continual_mm.definitions.modality import Pair
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.freeze import hold, quieten
+from continual_mm.plugins.freeze import eval_frozen, freeze
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import named_parameters
@@ -99,7 +99,7 @@ def _attached(
     names = {name: re.escape(name) for name in ranks}
     settings = LoraConfig(
         target_modules="|".join(names.values()),
-        # peft looks for what a layer's name ends with, unless told where it begins.
+        # peft compares with the end of a layer's name unless the pattern has a beginning.
         rank_pattern={f"^{names[name]}": rank for name, rank in ranks.items()},
         alpha_pattern={f"^{names[name]}": scale * rank for name, rank in ranks.items()},
     )
@@ -122,25 +122,24 @@ OWN = "own/"
 """Where the names of what pairs have of their own begin, see :meth:`Learner.parameters`."""
 
 SCALE = "scale"
-"""Under what name the state keeps the adapters' scale, for whoever opens the run."""
+"""Name of the adapters' scale in the state, for code that opens a run."""
 
 
 class PairLora(Plugin):
     """One LoRA per pair: no forgetting by construction, and old towers that can still be fitted.
 
-    From the second stage on everything that was there before is frozen as by
+    From the second stage on the space is frozen as by
     :class:`~continual_mm.plugins.freeze.Freeze`. Each pair that is trained for the first time gets
-    low-rank adapters on those of its two towers that were there before, and is trained and scored
-    through them. A tower that arrives is trained whole, and shared by all its pairs. Adapters of
-    finished stages are kept and never change again; a pair without any is scored with the bare
-    towers.
+    low-rank adapters (:func:`adapted`, Hu et al. 2021) on those of its two towers that are old, and
+    is trained and scored through them. A new tower is trained whole and shared by all its pairs.
+    Adapters of finished stages never change again; a pair without any is scored with the towers
+    themselves.
 
-    Every pair has towers of its own, made of shared weights and its adapters. So nothing is
-    switched between the pairs of a step, and the space keeps its form and its names.
+    Every pair has towers of its own, made of shared weights and its adapters, so nothing is
+    switched between the pairs of a step, and the space keeps its modules and their names.
 
-    Clustering and reconstruction train adapters as they would train towers: a modality's terms are
-    the means over the pairs that see it with adapters. Labels come from the bare towers, as the
-    centroids do.
+    Clustering and reconstruction train adapters too: a modality's terms are the means over the
+    pairs that have adapters for it. Labels and centroids come from the towers without adapters.
 
     Args:
         rank: Rank of an adapter; in a layer with fewer inputs or outputs, their number.
@@ -158,10 +157,10 @@ class PairLora(Plugin):
         self._read: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Freeze what is there before anything arrives, and adapt it for pairs that are new."""
+        """Freeze the space before it grows, and adapt its towers for new pairs."""
         if not strategy.space.modalities:
             return
-        hold(strategy.space)
+        freeze(strategy.space.parameters())
         strategy.clusters.fixed = True
         known = {pair for pairs in strategy.pairs.values() for pair in pairs}
         self._make_again(strategy, known)
@@ -198,13 +197,13 @@ class PairLora(Plugin):
                     learner.own_towers.setdefault(pair, {})[name] = tower
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Put frozen towers into evaluation mode, which ``train()`` has just undone."""
+        """Set frozen towers to evaluation mode, which ``train()`` has just undone."""
         for parts in (strategy.space.encoders, strategy.space.reconstructions):
             for part in parts.values():
-                quieten(part)
+                eval_frozen(part)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Freeze the stage's adapters for good; the optimiser need not remember them."""
+        """Freeze the stage's adapters for good, and drop their optimiser state."""
         for adapter in self._adapters.values():
             adapter.requires_grad_(False)
             adapter.grad = None
@@ -217,7 +216,7 @@ class PairLora(Plugin):
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`; what has no tower yet waits for the next stage."""
+        """Restore :meth:`state`; adapters without a tower yet are restored with the next stage."""
         for name, value in state.items():
             if name in self._adapters:
                 self._adapters[name].copy_(value)

@@ -1,4 +1,4 @@
-"""Partners: current rows keep their plan with stored embeddings of modalities that are away."""
+"""Partners: current rows keep their plan with stored embeddings of absent modalities."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,18 +17,20 @@ ITERATIONS = 100
 
 
 class Partners(Plugin):
-    """Distils plans between current rows and stored partners; no item is remembered.
+    r"""Distils plans between current rows and stored partners; no item is remembered.
 
-    At a stage's end some of its items' embeddings are stored, modality by modality: points of the
-    space, no raw data. In a later stage, video may be in the batch and audio not. A frozen copy of
-    the old towers embeds the current video; its transport plan with the stored audio says which
-    sounds each picture is near to, and the learning tower must keep it.
+    .. math::
+        KL(P(1 - T Y^\top) \,\|\, P(1 - Z Y^\top))
 
-    The plan of n current rows and m stored partners has uniform marginals 1/n and 1/m. No row has
-    its own partner among them, so it does not say who belongs together; it says how the rows share
-    the partners out, each as popular as the other. Partners stand still, so a turn of the learning
-    tower is noticed and no gauge is needed. Each stage renews the partners of its own modalities;
-    those of others stay as the last stage that had them left them.
+    with P the entropic plan of a cost, uniform marginals 1/n and 1/m; Z, (n, D), the embeddings of
+    the current rows of an old modality, T, (n, D), those of a frozen copy of the old towers, and Y,
+    (m, D), embeddings of another modality, stored at the end of the last stage that had it: points
+    of the space, no raw data.
+
+    No row has its own partner among the stored ones, so the plan does not say which items belong
+    together; it says how the rows share the partners, all equally popular. Partners do not move, so
+    a rotation of the trained tower is noticed and no gauge term is needed. Each stage replaces the
+    partners of its own modalities.
 
     Args:
         weight: Weight of the divergence, mean over pairs, in nats.
@@ -45,7 +47,7 @@ class Partners(Plugin):
         self._partners: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Copy the old towers before anything arrives."""
+        """Copy the old towers before the space grows."""
         if self._partners:
             self._towers.keep(strategy.space)
 

@@ -1,4 +1,4 @@
-"""Prototypes: old modalities keep their places among the centroids; no item is remembered."""
+"""Prototypes: old modalities keep their assignment to the centroids; no item is remembered."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,17 +17,21 @@ ROWS = 128
 
 
 class Prototypes(Plugin):
-    """Distils the assignment of current rows to the centroids of the last stage's end.
+    r"""Distils the assignment of current rows to the centroids of the last stage's end.
 
-    At a stage's end the centroids are kept, and the share h of the stage's items that lies nearest
-    to each. In the next stage a frozen copy of the old towers embeds the batch's current rows of
-    old modalities; transport to the centroids under the masses h says how each row belongs to them,
-    and the learning towers must say the same (``losses.prototypes``). A batch has other masses than
-    its stage had, the more so in another domain: h keeps the teacher from crowding into few
-    centroids, where uniform masses would be wrong for a long tail.
+    .. math::
+        \frac1n \sum_i KL(Q_i \| Q'_i), \qquad
+        Q_i = \mathrm{softmax}((t_i C^\top + g) / \varepsilon), \quad
+        Q'_i = \mathrm{softmax}((z_i C^\top + g) / \varepsilon)
 
-    The masses are those of the last stage alone, for nothing older is there to be counted. In the
-    first stage of a run that starts from another's space there are none yet, and nothing is held.
+    with z, (n, D), the embeddings of the current rows of an old modality, t those of a frozen copy
+    of the old towers, C, (K, D), the centroids of the last stage's end and g, (K,), the potentials
+    with which t fills the masses h: the share of the stage's items nearest to each centroid. After
+    SwAV (Caron et al. 2020, arXiv 2006.09882). A batch may be of another domain than h: the masses
+    keep the teacher from using few centroids only, and suit a long tail, which uniform ones do not.
+
+    The masses are those of the last stage alone, for no older items can be counted. In the first
+    stage of a run that starts from another's space there are none yet, and no term is added.
 
     Args:
         weight: Weight of the divergence, mean over modalities, in nats.
@@ -44,7 +48,7 @@ class Prototypes(Plugin):
         self._kept: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Copy the old towers before anything arrives.
+        """Copy the old towers before the space grows.
 
         Raises:
             ValueError: If the space has no centroids.
@@ -68,7 +72,7 @@ class Prototypes(Plugin):
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Keep the centroids and count who lies where."""
+        """Keep the centroids and count the items nearest to each."""
         if not self.weight:
             return
         centroids = normalize(strategy.space.centroids, dim=1)

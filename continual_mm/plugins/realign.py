@@ -1,4 +1,4 @@
-"""Realign: a finished stage's weights are merged with the old ones, then aligned again."""
+"""Realign: weights are merged with those before the stage, then trained to align again."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,15 +25,15 @@ from continual_mm.system.seeds import seed_for
 class Realign(Plugin):
     """Merge, then realign: MERA of Zhang et al. (arXiv 2503.07663), carried over to a space.
 
-    At the end of a stage all that was there before it goes part of the way back, as
-    :class:`~continual_mm.plugins.interpolate.Interpolate` does it. A merged tower fits neither its
-    old partners nor the new one quite, so some optimiser steps follow in which all learn together:
-    MCN's losses on the stage's items, and beside them, with equal weight, on remembered rows with
-    the pairs of their own stage. These steps have an optimiser and dice of their own. The centroids
-    stay as merged, and other plugins add no terms, but those that correct updates correct these.
+    At the end of a stage old weights become ``(1 - a) w_new + a w_old``, as by
+    :class:`~continual_mm.plugins.interpolate.Interpolate`. A merged tower quite fits neither its
+    old partners nor the new one, so some optimiser steps follow in which all towers learn: MCN's
+    losses on the stage's items and, with equal weight, on remembered rows with the pairs of their
+    own stage. These steps have their own optimiser and seeds. The centroids stay as merged. Other
+    plugins add no terms, but those that correct updates correct these too.
 
     Args:
-        towards_old: How far back the weights go, in [0, 1]: 0 keeps the new ones, 1 the old ones.
+        towards_old: a, in [0, 1]: 0 keeps the new weights, 1 the old ones.
         steps: Optimiser steps of the second part.
         rate: Their learning rate as a part of the stage's, in [0, 1].
         rows: Remembered rows in each of these steps; all that there are, if fewer.
@@ -52,7 +52,7 @@ class Realign(Plugin):
         self._old: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Keep a copy of what is there before anything arrives.
+        """Copy the weights before the space grows.
 
         Raises:
             ValueError: If the run has no memory.
@@ -62,7 +62,7 @@ class Realign(Plugin):
             self._old = numbers(strategy.space)
 
     def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Merge and realign, before other plugins take the finished stage for their teacher."""
+        """Merge and realign, before other plugins make the finished space their teacher."""
         if not self._old or not strategy.training.steps:
             return
         move_back(strategy.space, self._old, self.towards_old)
@@ -92,7 +92,7 @@ class Realign(Plugin):
         self.extra_steps += self.steps
 
     def _optimizer(self, learner: Learner) -> Optimizer:
-        """Adam without a past, at a part of the stage's rate."""
+        """Adam without state, at a part of the stage's rate."""
         parameters = dict(named_parameters(learner.space))
         scales = {value: learner.lr_scale.get(name, 1.0) for name, value in parameters.items()}
         trained = [value for value in parameters.values() if value.requires_grad]

@@ -1,7 +1,7 @@
 """From a plugin's name to the plugin; nothing heavy is imported to say which there are."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from inspect import Parameter, signature
@@ -31,177 +31,188 @@ class Known:
     """A plugin that strategy files may name.
 
     Attributes:
-        path: ``module:class``.
+        source: ``module:class`` inside ``continual_mm.plugins``.
         summary: One line for lists.
-        rule: What a file may say of it.
-        search: Parameter -> where tuning looks for its value. What trades time for quality, such as
-            rows, is left out, for strategies are compared at the same cost; whatever else is left
-            out is no number.
+        parameters: Each parameter's range, and where tuning looks for its value. What trades time
+            for quality, such as rows, is not tuned, for strategies are compared at the same cost.
+        needs_memory: See :class:`PluginRule`, as the next two.
+        unless: A parameter.
+        for_bounds: Whether joint and cumulative training accept it.
         package: What it imports beyond what is always installed.
     """
 
-    path: str
+    source: str
     summary: str
-    rule: PluginRule
-    search: Mapping[str, Range] = field(default_factory=dict)
+    parameters: Mapping[str, Number]
+    needs_memory: bool = False
+    unless: str = ""
+    for_bounds: bool = False
     package: str = ""
+
+    @property
+    def path(self) -> str:
+        """``module:class``, in full."""
+        return f"continual_mm.plugins.{self.source}"
+
+    @property
+    def rule(self) -> PluginRule:
+        """What a file may say of it."""
+        return PluginRule(self.parameters, self.needs_memory, self.unless, self.for_bounds)
+
+    @property
+    def search(self) -> dict[str, Range]:
+        """Parameter -> where tuning looks for its value; those that are not tuned are left out."""
+        return {key: each.search for key, each in self.parameters.items() if each.search}
 
 
 BUILT_IN: Mapping[str, Known] = MappingProxyType(
     {
         "agem": Known(
-            "continual_mm.plugins.agem:AGEM",
-            "lets no step work against remembered items",
-            PluginRule({"rows": ROWS}, needs_memory=True),
+            "agem:AGEM",
+            "projects gradients that would raise the loss of remembered items",
+            {"rows": ROWS},
+            needs_memory=True,
         ),
         "distill": Known(
-            "continual_mm.plugins.distill:Distill",
+            "distill:Distill",
             "keeps embeddings of old modalities near those of the last stage's end",
-            PluginRule(
-                {"weight": WEIGHT, "current": WEIGHT, "rows": ROWS},
-                needs_memory=True,
-                unless="current",
-            ),
-            {"weight": Range(0.1, 1e3, log=True), "current": Range(0.1, 1e3, log=True)},
+            {
+                "weight": WEIGHT.tuned(0.1, 1000.0),
+                "current": WEIGHT.tuned(0.1, 1000.0),
+                "rows": ROWS,
+            },
+            needs_memory=True,
+            unless="current",
         ),
         "ewc": Known(
-            "continual_mm.plugins.ewc:EWC",
+            "ewc:EWC",
             "pulls weights towards those of finished stages, by Fisher information",
-            PluginRule(
-                {
-                    "weight": WEIGHT,
-                    "batches": COUNT,
-                    "rows": ROWS,
-                    "online": SWITCH,
-                    "decay": FRACTION,
-                }
-            ),
-            {"weight": Range(10.0, 1e7, log=True)},
+            {
+                "weight": WEIGHT.tuned(10.0, 10000000.0),
+                "batches": COUNT,
+                "rows": ROWS,
+                "online": SWITCH,
+                "decay": FRACTION,
+            },
         ),
         "freeze": Known(
-            "continual_mm.plugins.freeze:Freeze",
-            "keeps everything learned bit for bit; only what arrives is trained",
-            PluginRule({}),
+            "freeze:Freeze",
+            "keeps everything learned bit for bit; only new towers are trained",
+            {},
         ),
         "interpolate": Known(
-            "continual_mm.plugins.interpolate:Interpolate",
+            "interpolate:Interpolate",
             "moves a finished stage's weights part of the way back to those before it",
-            PluginRule({"towards_old": FRACTION}),
-            {"towards_old": Range(0.0, 1.0)},
+            {"towards_old": FRACTION.tuned(0.0, 1.0, log=False)},
         ),
         "mas": Known(
-            "continual_mm.plugins.mas:MAS",
+            "mas:MAS",
             "pulls weights back that the similarities of finished stages depend on",
-            PluginRule({"weight": WEIGHT, "batches": COUNT, "rows": ROWS}),
-            {"weight": Range(1.0, 100000.0, log=True)},
+            {"weight": WEIGHT.tuned(1.0, 100000.0), "batches": COUNT, "rows": ROWS},
         ),
         "pair_lora": Known(
-            "continual_mm.plugins.pair_lora:PairLora",
+            "pair_lora:PairLora",
             "lets each new pair learn small adapters of its own on frozen old towers",
-            PluginRule({"rank": COUNT, "alpha": WEIGHT, "rate": WEIGHT}),
-            {"alpha": Range(1.0, 256.0, log=True), "rate": Range(0.3, 30.0, log=True)},
+            {"rank": COUNT, "alpha": WEIGHT.tuned(1.0, 256.0), "rate": WEIGHT.tuned(0.3, 30.0)},
             package="peft",
         ),
         "match": Known(
-            "continual_mm.plugins.match:Match",
-            "trains new pairs by their transport plan as well, where nobody is taken twice",
-            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE}, for_bounds=True),
-            {"weight": Range(0.1, 30.0, log=True), "epsilon": Range(0.01, 0.3, log=True)},
+            "match:Match",
+            "trains new pairs by their transport plan as well, in which no item is taken twice",
+            {"weight": WEIGHT.tuned(0.1, 30.0), "epsilon": POSITIVE.tuned(0.01, 0.3)},
+            for_bounds=True,
         ),
         "relational": Known(
-            "continual_mm.plugins.relational:Relational",
+            "relational:Relational",
             "keeps the similarities within each old modality on remembered items",
-            PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
-            {"weight": Range(1.0, 10000.0, log=True)},
+            {"weight": WEIGHT.tuned(1.0, 10000.0), "rows": ROWS},
+            needs_memory=True,
         ),
         "nullspace": Known(
-            "continual_mm.plugins.nullspace:Nullspace",
-            "lets old layers change only where old inputs do not notice",
-            PluginRule({"keep": FRACTION, "batches": COUNT, "rows": COUNT}),
-            {"keep": Range(0.5, 1.0)},
+            "nullspace:Nullspace",
+            "lets old layers change only where old inputs have no component",
+            {"keep": FRACTION.tuned(0.5, 1.0, log=False), "batches": COUNT, "rows": COUNT},
         ),
         "realign": Known(
-            "continual_mm.plugins.realign:Realign",
+            "realign:Realign",
             "merges a finished stage's weights with those before it, then aligns them again",
-            PluginRule(
-                {"towards_old": FRACTION, "steps": COUNT, "rate": FRACTION, "rows": ROWS},
-                needs_memory=True,
-            ),
-            {"towards_old": Range(0.0, 1.0), "rate": Range(0.01, 1.0, log=True)},
+            {
+                "towards_old": FRACTION.tuned(0.0, 1.0, log=False),
+                "steps": COUNT,
+                "rate": FRACTION.tuned(0.01, 1.0),
+                "rows": ROWS,
+            },
+            needs_memory=True,
         ),
         "partners": Known(
-            "continual_mm.plugins.partners:Partners",
+            "partners:Partners",
             "keeps the plans of current rows with stored embeddings of absent modalities",
-            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "items": ROWS}),
-            {"weight": Range(0.1, 100.0, log=True), "epsilon": Range(0.01, 0.5, log=True)},
-        ),
-        "prototypes": Known(
-            "continual_mm.plugins.prototypes:Prototypes",
-            "keeps how old modalities are shared out among the last stage's centroids",
-            PluginRule({"weight": WEIGHT, "epsilon": POSITIVE, "items": COUNT}),
-            {"weight": Range(0.1, 100.0, log=True), "epsilon": Range(0.01, 0.5, log=True)},
-        ),
-        "replay": Known(
-            "continual_mm.plugins.replay:Replay",
-            "trains remembered items again",
-            PluginRule({"weight": WEIGHT, "rows": ROWS}, needs_memory=True),
-            {"weight": Range(0.03, 30.0, log=True)},
-        ),
-        "row_kl": Known(
-            "continual_mm.plugins.row_kl:RowKL",
-            "keeps whom remembered items choose in other old modalities",
-            PluginRule(
-                {"weight": WEIGHT, "temperature": POSITIVE, "right_only": SWITCH, "rows": ROWS},
-                needs_memory=True,
-            ),
-            {"weight": Range(0.03, 100.0, log=True), "temperature": Range(0.01, 0.5, log=True)},
-        ),
-        "rest": Known(
-            "continual_mm.plugins.rest:Rest",
-            "lets old towers learn only where a stage trains a pair of theirs",
-            PluginRule({}),
-        ),
-        "si": Known(
-            "continual_mm.plugins.si:SI",
-            "pulls weights back that brought the loss of finished stages down",
-            PluginRule({"weight": WEIGHT, "damping": POSITIVE}),
-            {"weight": Range(0.01, 10000.0, log=True), "damping": Range(1e-4, 1.0, log=True)},
-        ),
-        "slow": Known(
-            "continual_mm.plugins.slow:Slow",
-            "trains old towers at a part of the learning rate",
-            PluginRule({"ratio": FRACTION}),
-            {"ratio": Range(1e-3, 1.0, log=True)},
-        ),
-        "transport": Known(
-            "continual_mm.plugins.transport:Transport",
-            "keeps the transport plans between old modalities on remembered items",
-            PluginRule(
-                {
-                    "weight": WEIGHT,
-                    "epsilon": POSITIVE,
-                    "gauge": WEIGHT,
-                    "rows": ROWS,
-                    "trust": FRACTION,
-                    "budget": WEIGHT,
-                    "unbalanced": WEIGHT,
-                    "right_only": SWITCH,
-                },
-                needs_memory=True,
-            ),
             {
-                "weight": Range(0.1, 100.0, log=True),
-                "epsilon": Range(0.01, 0.5, log=True),
-                "gauge": Range(1e-3, 10.0, log=True),
-                "budget": Range(1e-3, 1.0, log=True),
-                "unbalanced": Range(0.05, 5.0, log=True),
+                "weight": WEIGHT.tuned(0.1, 100.0),
+                "epsilon": POSITIVE.tuned(0.01, 0.5),
+                "items": ROWS,
             },
         ),
+        "prototypes": Known(
+            "prototypes:Prototypes",
+            "keeps how old modalities are assigned to the last stage's centroids",
+            {
+                "weight": WEIGHT.tuned(0.1, 100.0),
+                "epsilon": POSITIVE.tuned(0.01, 0.5),
+                "items": COUNT,
+            },
+        ),
+        "replay": Known(
+            "replay:Replay",
+            "trains remembered items again",
+            {"weight": WEIGHT.tuned(0.03, 30.0), "rows": ROWS},
+            needs_memory=True,
+        ),
+        "row_kl": Known(
+            "row_kl:RowKL",
+            "keeps which items of other old modalities remembered items are nearest to",
+            {
+                "weight": WEIGHT.tuned(0.03, 100.0),
+                "temperature": POSITIVE.tuned(0.01, 0.5),
+                "right_only": SWITCH,
+                "rows": ROWS,
+            },
+            needs_memory=True,
+        ),
+        "rest": Known(
+            "rest:Rest",
+            "lets old towers learn only in stages that train a pair with their modality",
+            {},
+        ),
+        "si": Known(
+            "si:SI",
+            "pulls weights back that brought the loss of finished stages down",
+            {"weight": WEIGHT.tuned(0.01, 10000.0), "damping": POSITIVE.tuned(0.0001, 1.0)},
+        ),
+        "slow": Known(
+            "slow:Slow",
+            "trains old towers at a part of the learning rate",
+            {"ratio": FRACTION.tuned(0.001, 1.0)},
+        ),
+        "transport": Known(
+            "transport:Transport",
+            "keeps the transport plans between old modalities on remembered items",
+            {
+                "weight": WEIGHT.tuned(0.1, 100.0),
+                "epsilon": POSITIVE.tuned(0.01, 0.5),
+                "gauge": WEIGHT.tuned(0.001, 10.0),
+                "rows": ROWS,
+                "trust": FRACTION,
+                "budget": WEIGHT.tuned(0.001, 1.0),
+                "unbalanced": WEIGHT.tuned(0.05, 5.0),
+                "right_only": SWITCH,
+            },
+            needs_memory=True,
+        ),
         "warmup": Known(
-            "continual_mm.plugins.warmup:Warmup",
+            "warmup:Warmup",
             "lets a new tower learn alone before old ones learn as well",
-            PluginRule({"share": FRACTION}),
-            {"share": Range(0.0, 1.0)},
+            {"share": FRACTION.tuned(0.0, 1.0, log=False)},
         ),
     }
 )

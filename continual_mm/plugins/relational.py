@@ -9,11 +9,16 @@ from continual_mm.plugins.teachers import Distilled
 
 
 class Relational(Distilled):
-    """Mean squared change of the similarities among the remembered rows of each old modality.
+    r"""Mean squared change of the similarities among the remembered rows of each old modality.
 
-    It holds the shape of each modality's cloud (:func:`relational_distance`) and lets it turn. Two
-    modalities that turn apart lose each other and are not held by this term alone; what
-    :class:`Transport` and :class:`RowKL` keep lies between modalities.
+    .. math::
+        \frac1{n (n-1)} \sum_{i \ne j} (z_i^\top z_j - t_i^\top t_j)^2
+
+    with z, (n, D), the unit embeddings and t those of the last stage's end (Park et al. 2019,
+    arXiv 1904.05068; :func:`~continual_mm.losses.distillation.relational_distance`). A rotation of
+    a modality changes nothing, so two modalities may rotate apart and lose each other; what
+    :class:`~continual_mm.plugins.transport.Transport` and
+    :class:`~continual_mm.plugins.row_kl.RowKL` keep lies between modalities.
 
     Args:
         weight: Weight of the change, mean over modalities.

@@ -1,4 +1,4 @@
-"""Row-KL: whom a remembered item would choose in the other modality must not change."""
+"""Row-KL: which item of another modality a remembered item is nearest to must not change."""
 
 from typing import Any
 
@@ -9,15 +9,20 @@ from continual_mm.plugins.teachers import Distilled, compared_pairs
 
 
 class RowKL(Distilled):
-    """Learning without forgetting for contrastive models, as in CTP and Mod-X.
+    r"""Learning without forgetting for contrastive models, as in CTP and Mod-X.
 
-    KL of old from new row-softmaxes of the similarities between two modalities, in both directions
-    (:func:`row_divergence`), for every pair of old modalities that remembered rows have. Where
-    transport keeps one plan in which all items compete, here each query chooses for itself.
+    .. math::
+        \frac1n \sum_i KL(\mathrm{softmax}(T_{i\cdot} / \tau) \,\|\,
+        \mathrm{softmax}(S_{i\cdot} / \tau)) + \text{the same of } T^\top, S^\top
+
+    for every pair of old modalities that remembered rows have, with S and T, (n, n), the present
+    and the teacher's similarities (Zhu et al. 2023, arXiv 2308.07146; Ni et al. 2023,
+    arXiv 2305.07437; :func:`~continual_mm.losses.distillation.row_divergence`). Where transport
+    keeps one plan in which all items compete, here each query chooses for itself.
 
     Args:
         weight: Weight of the divergence, mean over pairs, in nats.
-        temperature: Divides cosines before the softmax.
+        temperature: :math:`\tau`, which divides cosines before the softmax.
         right_only: 1 leaves out queries that the teacher answers wrongly, as Mod-X does; 0 keeps
             all.
         rows: Remembered rows in each batch; all that there are, if fewer.

@@ -1,4 +1,4 @@
-"""Slow: old towers learn at a fraction of the new tower's rate."""
+"""Slow: old towers have a fraction of the new tower's learning rate."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from continual_mm.space.naming import modality_of, named_parameters
 
 
 class Slow(Plugin):
-    """A smaller learning rate for what was there before the stage.
+    """A smaller learning rate for old towers.
 
-    Old towers are the encoders and reconstruction heads of modalities that arrived earlier. The
-    scale of the similarities belongs to all towers and keeps the full rate. Adam's steps do not
-    depend on the size of the gradient, so weights of the loss would not slow a tower down.
+    Old towers are the encoders and reconstruction heads of modalities of earlier stages. The scale
+    of the similarities belongs to all towers and keeps the full rate. The length of Adam's steps
+    does not depend on that of the gradient, so a smaller weight of the loss would not slow a tower.
 
     Args:
         ratio: Old towers' learning rate as a part of the stage's, in [0, 1].
@@ -24,7 +24,7 @@ class Slow(Plugin):
         self.ratio = checked("slow.ratio", ratio)
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Slow down what is there before anything arrives."""
+        """Scale the learning rates of all towers before the space grows."""
         for name, _ in named_parameters(strategy.space):
             if modality_of(name) is not None:
                 strategy.lr_scale[name] = self.ratio
