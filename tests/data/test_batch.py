@@ -1,10 +1,13 @@
-"""Batches whose rows differ in their modalities and lengths."""
+"""Batches whose rows differ in modalities and lengths, and the items that they are made of."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from continual_mm.data.batch import Batch, join
+from continual_mm.data.batch import Batch, Items, Share, join
+from continual_mm.data.dataset import Dataset
 
 
 def batch(
@@ -84,13 +87,6 @@ def test_joining_keeps_every_modality_of_every_row() -> None:
         assert torch.equal(joined.rows[name], joined.rows[name].unique())
 
 
-def test_joining_pads_the_shorter_with_zeros() -> None:
-    joined = join([batch(1, tokens={0: 2}, start=0), batch(1, tokens={0: 5}, start=1)])
-    assert joined.features["tokens"].shape == (2, 5, 2)
-    assert joined.lengths["tokens"].tolist() == [2, 5]
-    assert joined.features["tokens"][0, 2:].eq(0).all()
-
-
 def test_joining_pads_time_only_whatever_axes_follow() -> None:
     def clip(time: int) -> Batch:
         frames = torch.ones(1, time, 3, 4, 5)
@@ -99,6 +95,7 @@ def test_joining_pads_time_only_whatever_axes_follow() -> None:
 
     joined = join([clip(2), clip(7)])
     assert joined.features["v"].shape == (2, 7, 3, 4, 5)
+    assert joined.lengths["v"].tolist() == [2, 7]
     assert joined.features["v"].sum() == (2 + 7) * 3 * 4 * 5
 
 
@@ -115,13 +112,10 @@ def test_joining_is_associative() -> None:
 
 
 def test_an_empty_batch_adds_nothing_and_no_batch_is_an_error() -> None:
+    assert join([MIXED]) is MIXED
     assert contents(join([batch(0), MIXED, batch(0)])) == contents(MIXED)
     with pytest.raises(ValueError, match="at least one"):
         join([])
-
-
-def test_one_batch_joined_is_itself() -> None:
-    assert join([MIXED]) is MIXED
 
 
 @pytest.mark.parametrize(
@@ -129,13 +123,11 @@ def test_one_batch_joined_is_itself() -> None:
 )
 def test_selecting_gives_those_rows_in_that_order_with_repeats(chosen: list[int]) -> None:
     selected = MIXED.select(torch.tensor(chosen, dtype=torch.long))
-    assert contents(selected) == [contents(MIXED)[row] for row in chosen]
-
-
-def test_a_modality_that_no_selected_row_has_is_not_there() -> None:
-    assert MIXED.select(torch.tensor([0])).modalities == ("vector",)
-    assert MIXED.select(torch.tensor([1, 3])).modalities == ("tokens",)
-    assert len(MIXED.select(torch.tensor([], dtype=torch.long))) == 0
+    expected = [contents(MIXED)[row] for row in chosen]
+    assert contents(selected) == expected
+    assert set(selected.modalities) == {"vector", "tokens"} & {
+        key for row in expected for key in row
+    }
 
 
 def test_selecting_single_rows_and_joining_them_gives_the_batch_back() -> None:
@@ -165,3 +157,96 @@ def test_bytes_count_features_and_bookkeeping() -> None:
     features = 4 * (2 * 3 + 3 * 4 * 2)
     bookkeeping = 8 * (3 + 2 + 3 + 4 + 4)
     assert MIXED.nbytes == features + bookkeeping
+
+
+N = 12
+LENGTHS = np.array([1, 5, 2, 3, 1, 4, 2, 2, 5, 1, 3, 2])
+HEARD = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1], dtype=bool)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    return Dataset.from_arrays(
+        {
+            "touch": rng.normal(size=(N, 3)),
+            "speech": rng.normal(size=(N, 5, 2)),
+            "sight": rng.normal(size=(N, 4, 2, 2)),
+        },
+        lengths={"speech": LENGTHS},
+        present={"speech": HEARD},
+    )
+
+
+SHARES = (
+    Share(0, torch.tensor([0, 2, 5, 9]), ("touch", "speech")),
+    Share(1, torch.tensor([1, 3, 4, 10, 11]), ("speech", "sight")),
+    Share(2, torch.tensor([6]), ("sight",)),
+)
+
+
+def test_a_block_equals_its_single_rows_joined(dataset: Dataset) -> None:
+    items = Items(dataset, SHARES)
+    assert len(items) == 10
+    block = items.block((torch.tensor([3, 0, 1]), torch.tensor([4, 2, 1, 0]), torch.tensor([0])))
+    assert contents(block) == contents(join([items[k] for k in (3, 0, 1, 8, 6, 5, 4, 9)]))
+
+
+def test_a_stage_shows_only_its_modalities(dataset: Dataset) -> None:
+    items = Items(dataset, SHARES)
+    seen = {name for k in range(4) for name in items[k].modalities}
+    assert seen == {"touch", "speech"}
+    assert {name for k in range(4, 9) for name in items[k].modalities} == {"speech", "sight"}
+    assert items[9].modalities == ("sight",)
+    assert [int(items[k].stage) for k in range(10)] == [0] * 4 + [1] * 5 + [2]
+
+
+def test_an_item_without_a_modality_does_not_show_it(dataset: Dataset) -> None:
+    items = Items(dataset, SHARES)
+    for k in range(len(items)):
+        row, stage = int(items[k].index), int(items[k].stage)
+        heard = bool(HEARD[row]) and "speech" in SHARES[stage].modalities
+        assert ("speech" in items[k].modalities) == heard
+    block = items.block((torch.arange(4), torch.empty(0, dtype=torch.long), torch.arange(0)))
+    assert block.present("speech").tolist() == [bool(HEARD[row]) for row in (0, 2, 5, 9)]
+    assert block.index.tolist() == [0, 2, 5, 9]
+
+
+def test_values_are_those_of_the_dataset_up_to_the_longest(dataset: Dataset) -> None:
+    rows = torch.tensor([7, 0, 3])
+    block = Items(dataset, (Share(0, rows, ("speech", "touch")),)).block((torch.arange(3),))
+    speech = dataset.columns["speech"].values
+    assert block.features["speech"].shape == (3, 3, 2)
+    assert np.array_equal(block.features["speech"].numpy(), speech[[7, 0, 3], :3])
+    assert block.lengths["speech"].tolist() == [2, 1, 3]
+    assert np.array_equal(
+        block.features["touch"].numpy(), dataset.columns["touch"].values[[7, 0, 3]]
+    )
+
+
+def test_a_block_of_nothing_is_an_empty_batch(dataset: Dataset) -> None:
+    nothing = torch.empty(0, dtype=torch.long)
+    block = Items(dataset, SHARES).block((nothing, nothing, nothing))
+    assert len(block) == 0
+    assert block.modalities == ()
+
+
+def test_changing_a_block_does_not_change_the_dataset(dataset: Dataset) -> None:
+    items = Items(dataset, (Share(0, torch.arange(N), ("touch", "speech")),))
+    before = items.block((torch.arange(N),))
+    changed = items.block((torch.arange(N),))
+    for value in changed.features.values():
+        value.zero_()
+    assert contents(items.block((torch.arange(N),))) == contents(before)
+
+
+@pytest.mark.parametrize("position", [-1, 10, 11])
+def test_there_is_no_item_beyond_the_last(dataset: Dataset, position: int) -> None:
+    with pytest.raises(IndexError, match=f"item {position} of 10"):
+        Items(dataset, SHARES)[position]
+
+
+def test_any_loader_may_read_them(dataset: Dataset) -> None:
+    items = Items(dataset, SHARES)
+    batches = list(DataLoader(items, batch_size=4, collate_fn=join))
+    assert contents(join(batches)) == contents(join([items[k] for k in range(10)]))

@@ -55,8 +55,9 @@ def test_the_global_seed_is_neither_used_nor_moved() -> None:
     assert (np.random.get_state()[1] == state).all()
 
 
-def test_values_stay_as_they_are_without_standardising() -> None:
+def test_values_stay_as_they_are_without_standardising_and_the_callers_always() -> None:
     values = draw(6, 4, 2)
+    before = values.copy()
     plain = Dataset.from_arrays({"a": values}, split=SPLIT, standardise=False)
     assert (plain.columns["a"].values == values).all()
     padded = Dataset.from_arrays(
@@ -64,28 +65,20 @@ def test_values_stay_as_they_are_without_standardising() -> None:
     )
     assert (padded.columns["a"].values[:, :2] == values[:, :2]).all()
     assert not padded.columns["a"].values[:, 2:].any()
-
-
-def test_the_callers_arrays_are_left_alone() -> None:
-    values = draw(6, 4, 2)
-    before = values.copy()
     Dataset.from_arrays({"a": values}, split=SPLIT, lengths={"a": [2] * 6})
     assert (values == before).all()
 
 
-def test_tensors_lists_and_any_float_are_taken() -> None:
+def test_tensors_lists_any_float_and_raw_pixels_are_taken() -> None:
     values = draw(6, 2)
     exact = Dataset.from_arrays({"a": values}, split=SPLIT, standardise=False)
     for given_as in (torch.from_numpy(values), values.tolist(), values.astype(">f8")):
         dataset = Dataset.from_arrays({"a": given_as}, split=torch.tensor(SPLIT), standardise=False)
         assert dataset.columns["a"].values.dtype == np.float32
         assert (dataset.columns["a"].values == exact.columns["a"].values).all()
-
-
-def test_raw_pixels_are_taken() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, size=(6, 3, 4, 5), dtype=np.uint8)
-    column = Dataset.from_arrays({"a": pixels}, split=SPLIT, standardise=False).columns["a"]
-    assert (column.values == pixels).all()
+    images = Dataset.from_arrays({"a": pixels}, split=SPLIT, standardise=False)
+    assert (images.columns["a"].values == pixels).all()
 
 
 def test_rows_that_lack_a_modality_may_hold_anything() -> None:
@@ -136,35 +129,6 @@ def test_the_fingerprint_follows_the_content_and_only_the_content() -> None:
     assert first == second
 
 
-def test_everything_wrong_is_told_at_once() -> None:
-    values = draw(6, 3, 2)
-    values[[1, 4], 0, 0] = np.nan, np.inf
-    message = refusal(
-        {"a": values, "b": draw(5, 2), "no-name": draw(6, 2), "d": draw(6, 2)},
-        name="mine",
-        ids=["p", "q", "r", "s", "q", "t"],
-        split=[0, 0, 0, 7, 1, 1],
-        lengths={"a": [3, 3, 4, 0, 3, 3]},
-        present={"d": [False] * 6, "z": [True] * 6},
-        kinds={"d": "smell"},
-        label=[0.5] * 6,
-    )
-    for expected in (
-        "mine, column 'b': has 5 rows, but there are 6 items",
-        "mine, column 'no-name': is no name for a modality",
-        "mine, column 'ids': 1 id occurs more than once: 'q' (rows 1, 4)",
-        "mine, column 'split': no such split in 1 row: 3 ('s')",
-        "mine, column 'split': there is no test item",
-        "mine, column 'a_length': not within 1..3 in 2 rows: 2 ('r'), 3 ('s')",
-        "mine, column 'z_present': describes 'z', which is no modality in here",
-        "mine, column 'd_kind': there is no kind 'smell'",
-        "mine, column 'label': is float64 of shape (6,); store integers of shape (6,)",
-    ):
-        assert expected in message
-    rows = "mine, column 'a': not finite in float32 in 2 rows: 1 ('q'), 4 ('q'); mend them"
-    assert rows in refusal({"a": values}, name="mine", ids=list("pqrsqt"))
-
-
 def test_many_bad_rows_are_counted_after_the_first_few() -> None:
     values = np.full((300, 2), np.nan, dtype=np.float32)
     message = refusal({"a": values}, split=np.arange(300) % 3)
@@ -178,7 +142,6 @@ def test_many_bad_rows_are_counted_after_the_first_few() -> None:
         ({"a_length": draw(6, 2)}, {}, "'a_length': is reserved"),
         ({"a": draw(6)}, {}, "its items have no axis"),
         ({"a": draw(6, 0)}, {}, "its items are empty"),
-        ({"a": np.ones((6, 2), dtype=np.int64)}, {}, "a modality holds floats"),
         ({"a": np.ones((6, 2), dtype=np.complex64)}, {}, "a modality holds floats"),
         ({"a": np.full((6, 2), 1e300)}, {}, "not finite in float32 in 6 rows"),
         ({"a": torch.ones(6, 2, requires_grad=True)}, {}, "is no array"),
@@ -186,14 +149,10 @@ def test_many_bad_rows_are_counted_after_the_first_few() -> None:
         ({"a": [[1.0, 2.0]] * 5 + [[1.0]]}, {}, "inhomogeneous shape after 1 dimensions"),
         ({"a": [[1.0, 2.0]] * 5 + [[1.0]]}, {}, "pad ragged rows to one shape and give their"),
         ({}, {}, "has no modality"),
-        ({"a": draw(6, 2)}, {"lengths": {"a": [1] * 6}}, "is a vector, which has no length"),
         ({"a": draw(6, 2)}, {"kinds": {"a": "tokens"}}, "have shape (2,), which is no tokens"),
         ({"a": draw(6, 2, 2, 2)}, {"kinds": {"a": "spectrogram"}}, "one has two axes"),
         ({"a": draw(6, 2)}, {"kinds": {"a": Kind.FRAMES}}, "one has two or more axes"),
         ({"a": draw(6, 2, 2)}, {"kinds": {"a": Kind.VECTOR}}, "one has one axis"),
-        ({"a": draw(6, 2)}, {"present": {"a": [1] * 6}}, "store bool of shape (6,)"),
-        ({"a": draw(6, 2)}, {"present": {"a": [False] * 4 + [True] * 2}}, "no training item"),
-        ({"a": draw(6, 2)}, {"text": ["one"] * 5}, "'text_raw': is <U3 of shape (5,)"),
         ({"a": draw(6, 2)}, {"text": [None] * 6}, "'text_raw': holds Python objects"),
         ({"a": draw(6, 2)}, {"split": [0] * 6}, "there is no validation item"),
         ({"a": draw(2, 2)}, {"split": None}, "there is no training item"),

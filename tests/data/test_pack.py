@@ -242,22 +242,10 @@ def test_values_are_not_judged_by_a_column_that_is_itself_wrong(
     assert problem.remedy == "store bool of shape (6,)"
 
 
-def test_absent_rows_may_hold_anything(columns: Columns, saved: Saved) -> None:
-    text = columns()["text"].copy()
-    text[2] = np.nan
-    column = read_pack(saved(text=text)).columns["text"]
-    assert not column.values[2].any()
-    assert np.isfinite(column.values).all()
-
-
 @pytest.mark.parametrize(
     ("name", "modalities", "items"),
     [
-        (
-            "grid_s1_dev",
-            {"video": (75, 32), "audio": (75, 40), "text": (51,)},
-            (600, 50, 150),
-        ),
+        ("grid_s1_dev", {"video": (75, 32), "audio": (75, 40), "text": (51,)}, (600, 50, 150)),
         ("mosi", {"text": (100,), "audio": (73,), "video": (100,)}, (1289, 158, 752)),
         (
             "avmnist_fsdd",
