@@ -162,7 +162,7 @@ def _provenance(archive: Archive, findings: Findings) -> ProvenanceForm | None:
         return None
     text = "" if header.dtype.itemsize > _LONGEST_PROVENANCE else str(archive.read(PROVENANCE))
     if not text.startswith("{"):
-        return None  # somebody's own words, in a column that means nothing here
+        return None  # a user's own column of this name
     try:
         return ProvenanceForm.model_validate_json(text)
     except ValidationError:

@@ -161,7 +161,7 @@ def test_bytes_count_features_and_bookkeeping() -> None:
 
 N = 12
 LENGTHS = np.array([1, 5, 2, 3, 1, 4, 2, 2, 5, 1, 3, 2])
-HEARD = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1], dtype=bool)
+HAS_SPEECH = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1], dtype=bool)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def dataset() -> Dataset:
             "sight": rng.normal(size=(N, 4, 2, 2)),
         },
         lengths={"speech": LENGTHS},
-        present={"speech": HEARD},
+        present={"speech": HAS_SPEECH},
     )
 
 
@@ -205,10 +205,10 @@ def test_an_item_without_a_modality_does_not_show_it(dataset: Dataset) -> None:
     items = Items(dataset, SHARES)
     for k in range(len(items)):
         row, stage = int(items[k].index), int(items[k].stage)
-        heard = bool(HEARD[row]) and "speech" in SHARES[stage].modalities
-        assert ("speech" in items[k].modalities) == heard
+        has_speech = bool(HAS_SPEECH[row]) and "speech" in SHARES[stage].modalities
+        assert ("speech" in items[k].modalities) == has_speech
     block = items.block((torch.arange(4), torch.empty(0, dtype=torch.long), torch.arange(0)))
-    assert block.present("speech").tolist() == [bool(HEARD[row]) for row in (0, 2, 5, 9)]
+    assert block.present("speech").tolist() == [bool(HAS_SPEECH[row]) for row in (0, 2, 5, 9)]
     assert block.index.tolist() == [0, 2, 5, 9]
 
 

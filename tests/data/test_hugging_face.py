@@ -81,16 +81,16 @@ def test_a_store_is_made_once_and_again_when_a_file_changes(parquet: Path, tmp_p
 
 
 def test_what_hugging_face_saved_is_a_dataset(tmp_path: Path) -> None:
-    features = Features({"film": Array2D((None, 2), "float32"), "picture_id": Value("int64")})
-    films = [np.full((k + 1, 2), k, dtype=np.float32) for k in range(3)]
-    HubDataset.from_dict({"film": films, "picture_id": [1, 2, 3]}, features=features).to_parquet(
-        tmp_path / "films" / "train.parquet"
+    features = Features({"video": Array2D((None, 2), "float32"), "image_id": Value("int64")})
+    videos = [np.full((k + 1, 2), k, dtype=np.float32) for k in range(3)]
+    HubDataset.from_dict({"video": videos, "image_id": [1, 2, 3]}, features=features).to_parquet(
+        tmp_path / "videos" / "train.parquet"
     )
-    dataset = registry.load(f"hf:{tmp_path / 'films'}", standardise=False, splits=["training"])
+    dataset = registry.load(f"hf:{tmp_path / 'videos'}", standardise=False, splits=["training"])
     assert dataset.ids[np.arange(3)].tolist() == ["train-0", "train-1", "train-2"]
-    values, lengths = dataset.columns["film"].take(torch.tensor([2, 0]))
+    values, lengths = dataset.columns["video"].take(torch.tensor([2, 0]))
     assert lengths.tolist() == [3, 1]
-    assert np.array_equal(values[0], films[2])
+    assert np.array_equal(values[0], videos[2])
 
 
 def test_padded_columns_of_a_pack_are_understood(tmp_path: Path) -> None:
@@ -189,15 +189,17 @@ def test_without_other_splits_items_are_held_out_by_name_which_is_logged(
     shares = [split_of(few).values() for few in (few, more)]
     for split in (1, 2):
         assert all(0.04 < list(each).count(split) / len(each) < 0.2 for each in shares)
-    told = "of the training split, 10% for validation and 10% for test were held out by hashes of"
-    assert [told in dataset.notes[0] for dataset in (few, more)] == [True, True]
-    assert f"dataset {str(tmp_path / 'few')!r}: {told} the items' names" in caplog.text
+    expected = (
+        "of the training split, 10% for validation and 10% for test were held out by hashes of"
+    )
+    assert [expected in dataset.notes[0] for dataset in (few, more)] == [True, True]
+    assert f"dataset {str(tmp_path / 'few')!r}: {expected} the items' names" in caplog.text
     assert few.notes[1] == "columns that are no modality were left out: seconds"
 
 
 def test_groups_are_held_out_whole(tmp_path: Path) -> None:
-    films = [f"film {k // 5}" for k in range(200)]
-    folder = written(tmp_path / "films", train=frame(200, 0, group=films))
+    videos = [f"video {k // 5}" for k in range(200)]
+    folder = written(tmp_path / "videos", train=frame(200, 0, group=videos))
     dataset = registry.load(str(folder), splits=())
     assert dataset.group is not None
     splits = [set(dataset.split[dataset.group == group]) for group in range(40)]
@@ -216,8 +218,8 @@ def test_only_what_is_not_there_is_held_out(tmp_path: Path) -> None:
 
 
 def test_a_column_of_splits_decides_by_numbers_or_names(tmp_path: Path) -> None:
-    for name, said in ("named", ["train", "dev", "test"]), ("counted", [0, 1, 2]):
-        folder = written(tmp_path / name, train=frame(3, 0, split=said))
+    for name, split in ("named", ["train", "dev", "test"]), ("counted", [0, 1, 2]):
+        folder = written(tmp_path / name, train=frame(3, 0, split=split))
         dataset = registry.load(str(folder))
         assert dataset.split.tolist() == [0, 1, 2]
         assert len(dataset.notes) == 1
@@ -250,14 +252,14 @@ def test_a_store_that_was_copied_in_part_is_not_taken_for_something_else(parquet
 
 
 def test_a_folder_of_videos_needs_features_first(tmp_path: Path) -> None:
-    (tmp_path / "films").mkdir()
-    (tmp_path / "films" / "a.mp4").write_bytes(b"film")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"video")
     with pytest.raises(
-        InputError, match=r"films: holds video or audio .*data extract .*films --to"
+        InputError, match=r"videos: holds video or audio .*data extract .*videos --to"
     ):
-        registry.load(str(tmp_path / "films"))
-    with pytest.raises(InputError, match=r"videofolder files; .*data extract .*films --help"):
-        registry.load(f"hf:{tmp_path / 'films'}")
+        registry.load(str(tmp_path / "videos"))
+    with pytest.raises(InputError, match=r"videofolder files; .*data extract .*videos --help"):
+        registry.load(f"hf:{tmp_path / 'videos'}")
 
 
 @pytest.mark.parametrize("other", [[["a", "b"]] * 3, ["words"] * 3, [{"a": 1.0}] * 3])
@@ -269,8 +271,8 @@ def test_files_of_other_types_are_refused(parquet: Path, other: list[object]) ->
 
 def test_a_link_that_leads_nowhere_is_refused_by_the_name_of_the_dataset(parquet: Path) -> None:
     (parquet / "more.parquet").symlink_to(parquet / "gone")
-    told = r"dataset '.*clips': cannot be loaded \(.*more\.parquet: No such file.*must be whole"
-    with pytest.raises(InputError, match=told):
+    expected = r"dataset '.*clips': cannot be loaded \(.*more\.parquet: No such file.*must be whole"
+    with pytest.raises(InputError, match=expected):
         registry.load(str(parquet))
 
 

@@ -60,10 +60,10 @@ def test_a_pack_gives_what_the_same_arrays_give(columns: Columns, saved: Saved) 
 
 
 def test_the_layout_in_the_file_does_not_matter(saved: Saved) -> None:
-    film = np.random.default_rng(1).normal(size=(6, 4, 2, 3)).astype(np.float32)
-    plain = read_pack(saved(film=film)).columns["film"].values
-    for same in (np.asfortranarray(film), film.astype(">f4"), film.astype(np.float64)):
-        assert (read_pack(saved(film=same)).columns["film"].values == plain).all()
+    frames = np.random.default_rng(1).normal(size=(6, 4, 2, 3)).astype(np.float32)
+    plain = read_pack(saved(frames=frames)).columns["frames"].values
+    for same in (np.asfortranarray(frames), frames.astype(">f4"), frames.astype(np.float64)):
+        assert (read_pack(saved(frames=same)).columns["frames"].values == plain).all()
 
 
 def test_the_card_says_without_arrays_what_the_dataset_says_with_them(saved: Saved) -> None:
@@ -200,7 +200,10 @@ def test_everything_wrong_with_a_pack_is_told_at_once(columns: Columns, saved: S
         ({"picture": np.zeros((6, 0, 4), np.uint8)}, "'picture': is uint8 of shape (6, 0, 4)"),
         ({"text_present": np.ones(6)}, "column 'text_present': is float64"),
         ({"video_kind": np.array(["tokens"])}, "column 'video_kind': is <U6 of shape (1,)"),
-        ({"video_kind": "film"}, "there is no kind 'film'; the kinds of signal are vector, tokens"),
+        (
+            {"video_kind": "frames"},
+            "there is no kind 'film'; the kinds of signal are vector, tokens",
+        ),
         ({"video_kind": "vector"}, "items of 'video' have shape (4, 3), which is no vector"),
         ({"video_length": np.array([4, 3, 2, 0, 4, 5])}, "within 1..4 in 2 rows: 3 ('dan'), 5"),
         ({"video": None}, "column 'video_kind': describes 'video'"),

@@ -21,7 +21,7 @@ from continual_mm.preparation.formats.word_vectors import digest_of, open_vector
 from continual_mm.runs.opening import open_scenario
 from continual_mm.system.errors import InputError
 
-DICE = np.random.default_rng
+RNG = np.random.default_rng
 Converted = Callable[..., DatasetCard]
 
 SCENARIO = """
@@ -43,9 +43,9 @@ gallery = ["video"]
 def clip(number: int, **changed: Any) -> dict[str, Any]:
     return {
         "id": f"video{number:06d}_{number}",
-        "2d": DICE(number).normal(size=4).astype(np.float32),
-        "3d": DICE(number + 99).normal(size=3).astype(np.float32),
-        "audio": DICE(number).uniform(-80, 0, (2, 5)).astype(np.float32),
+        "2d": RNG(number).normal(size=4).astype(np.float32),
+        "3d": RNG(number + 99).normal(size=3).astype(np.float32),
+        "audio": RNG(number).uniform(-80, 0, (2, 5)).astype(np.float32),
         "caption": "add the salt",
     } | changed
 
@@ -126,11 +126,11 @@ def test_what_was_written_before_is_read_as_it_was(converted: Converted) -> None
         assert read_pack(own).card == read_card(own)
 
 
-@pytest.mark.parametrize("said", ['{"reader": "youcook2"}', "{", '{"reader": 1, "more": 2}'])
-def test_a_provenance_that_is_none_is_refused_by_name(converted: Converted, said: str) -> None:
+@pytest.mark.parametrize("text", ['{"reader": "youcook2"}', "{", '{"reader": 1, "more": 2}'])
+def test_a_provenance_that_is_none_is_refused_by_name(converted: Converted, text: str) -> None:
     converted("out.npz")
     with np.load("out.npz") as columns:
-        write_pack("odd.npz", {**columns, PROVENANCE: np.array(said)})
+        write_pack("odd.npz", {**columns, PROVENANCE: np.array(text)})
     for read in (read_card, read_pack):
         with pytest.raises(InputError, match="column 'provenance': does not say how"):
             read("odd.npz")
@@ -159,7 +159,7 @@ def test_texts_of_other_word_vectors_are_not_scored(converted: Converted) -> Non
     assert scenario(trained="trained", scored="same.npz").card.name == "trained"
     with pytest.raises(InputError, match="texts of 'other' are made of other word vectors"):
         scenario(trained="trained", scored="other")
-    # Sound and film have nothing to do with words.
+    # Audio and video do not depend on word vectors.
     assert scenario(trained="trained", scored="other", query="audio").card.name == "trained"
 
 
@@ -171,8 +171,8 @@ def test_data_of_another_mode_than_the_space_are_told(converted: Converted, caps
         assert list(mode_mismatches(opened.scenario, opened.cards)) == []
         other = "robust" if mode == "reference" else "reference"
         opened = scenario(mode, trained=mode, scored=other)
-        (told,) = mode_mismatches(opened.scenario, opened.cards)
-        assert told.startswith(f"dataset '{other}' was read in {other} mode, but the space of")
+        (problem,) = mode_mismatches(opened.scenario, opened.cards)
+        assert problem.startswith(f"dataset '{other}' was read in {other} mode, but the space of")
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
         main(("validate", "mine.toml"))

@@ -41,9 +41,9 @@ def test_fewer_seconds_than_steps_cannot_show_them_in_order() -> None:
 
 def test_without_order_each_second_goes_to_its_most_similar_step() -> None:
     scores = np.random.default_rng(0).standard_normal((9, 3))
-    said = placed(scores, ordered=False)
-    assert (said.sum(axis=1) == 1).all()
-    assert (scores[said] == scores.max(axis=1)).all()
+    predicted = placed(scores, ordered=False)
+    assert (predicted.sum(axis=1) == 1).all()
+    assert (scores[predicted] == scores.max(axis=1)).all()
     assert (placed(scores).sum(axis=0) == 1).all()
 
 
@@ -56,10 +56,10 @@ def test_a_step_is_shown_from_the_second_of_its_start_to_that_of_its_end() -> No
 
 def test_the_recall_of_a_video_counts_the_steps_that_it_shows() -> None:
     truth = shown([(0, 2), (3, 4)], [0, 2], shape=(5, 3))
-    said = np.zeros((5, 3), dtype=bool)
-    said[1, 0] = said[2, 1] = said[4, 2] = True
-    assert step_recall(said, truth) == 0.5
-    assert np.isnan(step_recall(said, np.zeros((5, 3), dtype=bool)))
+    predicted = np.zeros((5, 3), dtype=bool)
+    predicted[1, 0] = predicted[2, 1] = predicted[4, 2] = True
+    assert step_recall(predicted, truth) == 0.5
+    assert np.isnan(step_recall(predicted, np.zeros((5, 3), dtype=bool)))
 
 
 @pytest.mark.parametrize("levels", [3, 1000])

@@ -55,10 +55,10 @@ def test_the_first_weights_have_the_published_spread() -> None:
 def test_nothing_goes_through_the_first_normalisation_and_nothing_is_negative() -> None:
     net = Davenet(5, width=4, depth=2)
     sounds = -80 * torch.rand(3, 20, 5, generator=torch.Generator().manual_seed(0))
-    heard = net(sounds)
-    assert heard.min() >= 0
-    assert heard.max() > 0
-    heard.sum().backward()
+    found = net(sounds)
+    assert found.min() >= 0
+    assert found.max() > 0
+    found.sum().backward()
     assert net.batchnorm1.weight.grad is None
     assert int(net.batchnorm1.num_batches_tracked) == 0
     assert int(net.bn1.num_batches_tracked) == 1

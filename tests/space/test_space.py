@@ -122,14 +122,14 @@ def test_embeddings_are_unit_vectors_in_float32_under_bfloat16_too():
     torch.testing.assert_close(embedded.embedding.norm(dim=1), torch.ones(5))
 
 
-def test_a_tower_starts_alike_whenever_it_arrives_and_no_dice_of_others_are_rolled():
+def test_initial_weights_depend_on_no_order_and_leave_the_global_generator_alone():
     generator = torch.random.get_rng_state()
     early, late = JointSpace(SETTINGS, seed=3), JointSpace(SETTINGS, seed=3)
     one, other = Modality("one", Kind.VECTOR, (4,)), Modality("other", Kind.TOKENS, (5, 4))
-    for arrival in (one, other):
-        early.add_modality(arrival)
-    for arrival in (other, one):
-        late.add_modality(arrival)
+    for modality_ in (one, other):
+        early.add_modality(modality_)
+    for modality_ in (other, one):
+        late.add_modality(modality_)
     assert torch.equal(generator, torch.random.get_rng_state())
     weights = dict(late.named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in early.named_parameters())

@@ -36,7 +36,7 @@ SETTINGS = SpaceSettings(dim=6, clusters=3, width=4, feature_dropout=0.0)
 
 
 class Small(nn.Module):
-    """A module as somebody has it: it knows nothing of this project."""
+    """A user's module that was not written for this project."""
 
     def __init__(self, inputs=6, outputs=4):
         super().__init__()
@@ -139,14 +139,14 @@ def test_a_module_that_takes_lengths_gets_them():
 
 
 @pytest.mark.parametrize(
-    ("module", "said"),
+    ("module", "message"),
     [
         (Small(inputs=7), r"Small, does not take items of shape \(6,\)"),
         (nn.Flatten(0), r"Flatten, gives \(12,\) for two items; it must give \(2, size\)"),
     ],
 )
-def test_a_module_that_does_not_fit_is_refused_by_name(module, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_module_that_does_not_fit_is_refused_by_name(module, message):
+    with pytest.raises(ValueError, match=message):
         Adapted(module, VIDEO, SETTINGS)
 
 
@@ -176,8 +176,8 @@ def test_weights_come_from_a_file_of_the_module_or_of_a_whole_space(tmp_path, su
             torch.save(tensors, path)
         else:
             save_file(tensors, path)
-        said = TowerSettings(weights=path.name)
-        scenario = scenario_of(towers={"video": said}, folder=str(tmp_path))
+        message = TowerSettings(weights=path.name)
+        scenario = scenario_of(towers={"video": message}, folder=str(tmp_path))
         space = first(scenario, [VIDEO])
         for key, value in alone.items():
             assert torch.equal(space.tower("video").state_dict()[key], value), (name, key)

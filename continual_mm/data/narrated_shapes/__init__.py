@@ -1,1 +1,1 @@
-"""A generated dataset of short clips: a shape moves, an instrument plays, a sentence tells both."""
+"""A generated dataset of short clips: a moving shape, an instrument, a caption."""

@@ -125,15 +125,15 @@ def test_time_is_to_scale(tmp_path: Path) -> None:
 ODD = "日本語の字幕 $x_1$ $\\frac{a}$ % & <b> \\alpha"
 
 
-def test_captions_are_no_mathematics_and_letters_without_a_font_are_told_once(
+def test_captions_are_no_mathematics_and_letters_without_a_font_are_reported(
     tmp_path: Path,
 ) -> None:
     shown = dataset(a=np.eye(12), text=[ODD] * 12)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = draw(shown, tmp_path / "items.svg")
+        drawn = draw(shown, tmp_path / "items.svg")
         plain = draw(dataset(a=np.eye(12), text=["é"] * 12), tmp_path / "items.png")
-    assert told.path == tmp_path / "items.svg"
+    assert drawn.path == tmp_path / "items.svg"
     assert not plain.unwritten
 
 
