@@ -439,7 +439,7 @@ class _Storages:
     def _make(self, key: str, dtype: torch.dtype, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise _FaultError("claims to hold more than its size")
+            raise _FaultError(_TOO_LARGE)
         memory = self.memory[key] = self._read(key, size)
         if len(memory) != size:
             raise _FaultError(_OTHER_SIZE)
@@ -448,6 +448,7 @@ class _Storages:
 
 
 _OTHER_SIZE = "has a tensor of another size than its values"
+_TOO_LARGE = "claims to hold more than its size"
 
 
 def _load_zip(file: IO[bytes], size: int) -> object:
@@ -463,6 +464,8 @@ def _load_zip(file: IO[bytes], size: int) -> object:
             # Torch compresses nothing; what is compressed is there to grow without bounds.
             if member.compress_type != zipfile.ZIP_STORED:
                 raise _FaultError("is compressed, which torch.save never does", "write it again")
+            if member.compress_size > size:
+                raise _FaultError(_TOO_LARGE)
             return archive.read(member)
 
         if f"{folders[0]}byteorder" in names and read("byteorder") != b"little":

@@ -569,6 +569,9 @@ BOMBS: dict[str, Callable[[Any], bytes]] = {
         ("a/data.pkl", b"\x80\x02" + claim(b"0", 1) + claim(b"0", 2**30) + b"."),
         ("a/data/0", b"aaaa"),
     ),
+    "zip that claims": lambda f: zip_of(("a/data.pkl", b"N." * 500)).replace(
+        struct.pack("<I", 1000) * 2, struct.pack("<I", 2**31 - 1) * 2
+    ),
     "compressed zip": lambda f: zip_of(
         ("a/data.pkl", b"N" * 10**8 + b"."), method=zipfile.ZIP_DEFLATED
     ),
