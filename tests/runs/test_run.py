@@ -1,6 +1,8 @@
-"""Runs: what a folder holds, going on after a stop, and giving the space back."""
+"""Runs: what a folder holds, resuming, refusals, and the trained space read back."""
 
 import json
+import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -9,84 +11,42 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.scenario import (
-    MemorySettings,
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-    Training,
-)
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.definitions.scenario import MemorySettings, Scenario, SpaceSettings, Strategy
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.plugins.registry import build
 from continual_mm.plugins.replay import Replay
-from continual_mm.runs.reporter import RunReporter
+from continual_mm.runs.history import History
 from continual_mm.runs.run import choose_device, open_run, run, train
 from continual_mm.system.errors import InputError
 
 PROTECTED = Strategy(
     name="all",
     memory=MemorySettings(items=12),
-    plugins={
-        "replay": {"rows": 8},
-        "ewc": {"batches": 2, "rows": 8},
-        "transport": {"rows": 8},
-    },
+    plugins={"replay": {"rows": 8}, "ewc": {"batches": 2, "rows": 8}, "transport": {"rows": 8}},
 )
+FOLDER = Path("small", "all", "seed-0")
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    rng = np.random.default_rng(3)
-    shared = rng.standard_normal((90, 5))
-    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
+def protected(
+    scenario: Scenario, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, History]:
+    """Where a finished run lies, and its history."""
+    out = tmp_path_factory.mktemp("runs")
+    return out, run(scenario, PROTECTED, dataset, out, device="cpu")
 
 
-@pytest.fixture
-def scenario() -> Scenario:
-    return Scenario(
-        name="small",
-        space=SpaceSettings(dim=8, clusters=3, refresh_every=4),
-        training=Training(steps=9, batch_size=8, learning_rate=1e-2, evaluate_every=4),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-        ),
-    )
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    wanted = ("scores.json", "definition.json", "stage-1.npz", "stage-2.npz", "space.safetensors")
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.name in (*wanted, "state.safetensors")
-    }
-
-
-class StopAt(RunReporter):
-    """Ends a run the way Ctrl-C does, after some optimiser steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def steps(self, count: int) -> None:
-        self.left -= count
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-def test_a_run_leaves_everything_that_is_promised(scenario, dataset, tmp_path):
-    history = run(scenario, PROTECTED, dataset, tmp_path, seed=1, device="cpu")
-    folder = tmp_path / "small" / "all" / "seed-1"
+def test_a_run_leaves_everything_that_is_promised(protected):
+    out, history = protected
+    folder = out / FOLDER
     scores = json.loads((folder / "scores.json").read_text())
-    assert scores["pairs"]["audio-video"] == {"birth": 1, "role": "old"}
-    assert scores["pairs"]["text-video"] == {"birth": 2, "role": "new"}
-    assert scores["pairs"]["audio-text"] == {"birth": 2, "role": "emergent"}
-    moments = {(e["stage"], e["step"], e["final"]) for e in scores["evaluations"]}
-    assert moments == {
+    assert scores["pairs"] == {
+        "audio-video": {"birth": 1, "role": "old"},
+        "text-video": {"birth": 2, "role": "new"},
+        "audio-text": {"birth": 2, "role": "emergent"},
+    }
+    assert {(e["stage"], e["step"], e["final"]) for e in scores["evaluations"]} == {
         (1, 4, False), (1, 8, False), (1, 9, True), (2, 13, False), (2, 17, False), (2, 18, True),
     }  # fmt: skip
     assert {"recall@1", "recall@5", "recall@10", "median_rank"} <= set(scores["evaluations"][0])
@@ -98,123 +58,99 @@ def test_a_run_leaves_everything_that_is_promised(scenario, dataset, tmp_path):
             assert entry["recall@1"] == pytest.approx((found < 1).mean())
             assert entry["median_rank"] == np.median(found) + 1
     cost = json.loads((folder / "cost.json").read_text())
-    assert cost["steps"] == 18
-    assert cost["memory_items"] == 12
-    assert cost["recalled_rows"] == 8
+    assert [cost[name] for name in ("steps", "memory_items", "recalled_rows")] == [18, 12, 8]
     assert cost["memory_bytes"] > 12 * 2 * 6 * 4
     versions = json.loads((folder / "versions.json").read_text())
     assert torch.__version__.startswith(versions["torch"])
     assert list((folder / "events").glob("events.*"))
-    expected = history.recall("audio-video")
     both = [e["recall@1"] for e in last if e["pair"] == "audio-video" and e["split"] == "test"]
-    assert expected == pytest.approx(np.mean(both))
+    assert history.recall("audio-video") == pytest.approx(np.mean(both))
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(scenario, dataset, tmp_path):
-    run(scenario, PROTECTED, dataset, tmp_path / "whole", device="cpu")
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    protected, scenario, dataset, tmp_path, stop_at, results
+):
     for steps in (5, 12):
         with pytest.raises(KeyboardInterrupt):
-            run(
-                scenario, PROTECTED, dataset, tmp_path / "parts", device="cpu",
-                reporter=StopAt(steps),
-            )  # fmt: skip
-    run(scenario, PROTECTED, dataset, tmp_path / "parts", device="cpu")
-    whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
-    assert len(whole) == 8
-    assert whole == parts
-
-
-def test_logging_checkpoints_and_workers_change_no_weight(scenario, dataset, tmp_path):
-    quiet = scenario.model_copy(
-        update={"training": scenario.training.model_copy(update={"evaluate_every": 0})}
-    )
-    plugins = list(build(PROTECTED).values())
-    alone = train(quiet, dataset, plugins=plugins, memory=12, device="cpu").space.state_dict()
-    watched = run(
-        scenario, PROTECTED, dataset, tmp_path, device="cpu", checkpoint_every=2, workers=2
-    ).space.state_dict()
-    assert alone.keys() == watched.keys()
-    assert all(torch.equal(alone[name], watched[name]) for name in alone)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"plugins": [Replay()]}, "Replay: it needs past items, but there is no memory"),
-        ({"plugins": [Replay()], "memory": 8, "joint": True}, "joint training .* nothing"),
-    ],
-)
-def test_a_plugin_that_would_do_nothing_is_refused(scenario, dataset, given, said):
-    with pytest.raises(InputError, match=said):
-        train(scenario, dataset, device="cpu", **given)
-
-
-def test_an_embedding_that_is_not_finite_is_told_by_its_modality(scenario, dataset):
-    class Bursting(torch.nn.Linear):
-        def forward(self, values):
-            return super().forward(values) * (1 if self.training else float("inf"))
-
-    with pytest.raises(NotFiniteError, match=r"embedding of the validation items .*video"):
-        train(scenario, dataset, towers={"video": Bursting(6, 8)}, device="cpu")
-
-
-def test_a_finished_run_is_not_trained_again(scenario, dataset, tmp_path):
+            run(scenario, PROTECTED, dataset, tmp_path, device="cpu", reporter=stop_at(steps))
     run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
-    before = files(tmp_path)
-    again = run(scenario, PROTECTED, dataset, tmp_path, device="cpu", reporter=StopAt(1))
-    assert files(tmp_path) == before
-    assert again.headline()["old_pairs"] == again.headline()["old_pairs"]
+    assert len(results(tmp_path)) == 8
+    assert results(tmp_path) == results(protected[0])
 
 
-def test_another_definition_in_the_same_folder_is_refused(scenario, dataset, tmp_path):
-    run(scenario, Strategy(name="all"), dataset, tmp_path, device="cpu")
-    changed = scenario.model_copy(
-        update={"training": scenario.training.model_copy(update={"steps": 10})}
-    )
-    with pytest.raises(InputError, match=r"scenario\.training\.steps was 9, is 10"):
-        run(changed, Strategy(name="all"), dataset, tmp_path, device="cpu")
-    with pytest.raises(InputError, match=r"memory\.items|strategy\.memory"):
-        run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
-
-
-def test_descriptions_and_the_place_of_the_file_are_no_part_of_the_definition(
-    scenario, dataset, tmp_path
+def test_logging_checkpoints_and_workers_change_no_weight(
+    protected, scenario, dataset, changed, tmp_path, same
 ):
-    run(scenario, Strategy(name="plain"), dataset, tmp_path, device="cpu")
-    reworded = scenario.model_copy(update={"description": "other words", "folder": "elsewhere"})
-    run(reworded, Strategy(name="plain"), dataset, tmp_path, device="cpu", reporter=StopAt(1))
+    quiet, plugins = changed(scenario, evaluate_every=0), list(build(PROTECTED).values())
+    alone = train(quiet, dataset, plugins=plugins, memory=12, device="cpu")
+    often = run(
+        scenario, PROTECTED, dataset, tmp_path, device="cpu", checkpoint_every=2, workers=2
+    )
+    for each in (alone, often):
+        assert same(each.space.state_dict(), protected[1].space.state_dict())
 
 
-def test_the_trained_space_is_given_back(scenario, dataset, tmp_path):
-    history = run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
-    space = open_run(tmp_path / "small" / "all" / "seed-0")
+def test_without_a_board_the_numbers_are_the_same_and_nothing_is_written_for_it(
+    protected, scenario, dataset, tmp_path, results
+):
+    run(scenario, PROTECTED, dataset, tmp_path, device="cpu", board=False)
+    assert results(tmp_path) == results(protected[0])
+    assert not (tmp_path / FOLDER / "events").exists()
+    assert json.loads((tmp_path / FOLDER / "cost.json").read_text())["step_seconds"] > 0
+
+
+def test_a_finished_run_is_not_trained_again(protected, scenario, dataset, stop_at, results):
+    out, history = protected
+    before = results(out)
+    again = run(scenario, PROTECTED, dataset, out, device="cpu", reporter=stop_at(1))
+    assert results(out) == before
+    assert again.headline() == history.headline()
+
+
+def test_the_trained_space_is_given_back(protected, dataset):
+    out, history = protected
+    space = open_run(out / FOLDER)
     values = dataset.columns["text"].values[:4]
     assert torch.equal(space.encode("text", values), history.space.encode("text", values))
     assert [modality.name for modality in space.modalities] == ["video", "audio", "text"]
     with pytest.raises(InputError, match="no finished stage"):
-        open_run(tmp_path)
+        open_run(out)
 
 
-def test_no_file_of_a_run_is_a_pickle(scenario, dataset, tmp_path):
-    run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
-    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+def test_no_file_of_a_run_is_a_pickle(protected):
+    out, _ = protected
+    kinds = {path.suffix for path in out.rglob("*") if path.is_file()}
     events = {suffix for suffix in kinds if suffix.strip(".").isdigit()}
     assert kinds - events == {".json", ".npz", ".safetensors", ".lock", ".bytes", ".pbtxt", ".tsv"}
-    for path in tmp_path.rglob("*.npz"):
+    for path in out.rglob("*.npz"):
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 assert b"'descr': '|O'" not in archive.read(name)[:128]
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(scenario, dataset, tmp_path):
-    run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
-    folder = tmp_path / "small" / "all" / "seed-0"
+def test_a_damaged_checkpoint_is_refused_by_name(protected, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(protected[0] / FOLDER, folder)
     weights = folder / "checkpoints" / "stage-2" / "space.safetensors"
     tensors = load_file(weights)
     tensors["log_scale"] += 1
     save_file(tensors, weights)
     with pytest.raises(InputError, match=r"space\.safetensors: is missing or damaged"):
         open_run(folder)
+
+
+def test_another_definition_in_the_same_folder_is_refused(
+    scenario, dataset, changed, tmp_path, stop_at
+):
+    plain = Strategy(name="all")
+    run(scenario, plain, dataset, tmp_path, device="cpu")
+    with pytest.raises(InputError, match=r"scenario\.training\.steps was 9, is 10"):
+        run(changed(scenario, steps=10), plain, dataset, tmp_path, device="cpu")
+    with pytest.raises(InputError, match=r"memory\.items|strategy\.memory"):
+        run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
+    # Descriptions and the place of the file are no part of the definition.
+    reworded = scenario.model_copy(update={"description": "other words", "folder": "elsewhere"})
+    run(reworded, plain, dataset, tmp_path, device="cpu", reporter=stop_at(1))
 
 
 def test_finished_stages_survive_a_number_that_is_not_finite(scenario, dataset, tmp_path):
@@ -226,6 +162,15 @@ def test_finished_stages_survive_a_number_that_is_not_finite(scenario, dataset, 
     assert not (folder / "cost.json").exists()
 
 
+def test_an_embedding_that_is_not_finite_is_reported_with_its_modality(scenario, dataset):
+    class Bursting(torch.nn.Linear):
+        def forward(self, values):
+            return super().forward(values) * (1 if self.training else float("inf"))
+
+    with pytest.raises(NotFiniteError, match=r"embedding of the validation items .*video"):
+        train(scenario, dataset, towers={"video": Bursting(8, 8)}, device="cpu")
+
+
 def test_joint_training_is_scored_once_at_the_last_stage(scenario, dataset, tmp_path):
     joint = Strategy(name="joint", joint=True)
     history = run(scenario, joint, dataset, tmp_path, device="cpu")
@@ -235,25 +180,99 @@ def test_joint_training_is_scored_once_at_the_last_stage(scenario, dataset, tmp_
     assert headline["harmonic_mean"] > 0
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"plugins": [Replay()]}, "Replay: it needs past items, but there is no memory"),
+        ({"plugins": [Replay()], "memory": 8, "joint": True}, "joint training .* nothing"),
+        ({"plugins": ["replay"], "memory": 8}, "is no plugin; give objects, such as Replay"),
+        ({"plugins": [Replay], "memory": 8}, "is no plugin; give objects, such as Replay"),
+    ],
+)
+def test_a_plugin_that_would_do_nothing_is_refused(scenario, dataset, given, expected):
+    with pytest.raises(InputError, match=expected):
+        train(scenario, dataset, device="cpu", **given)
+
+
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(InputError, match="use auto or cpu"):
         choose_device("nonsense")
     assert choose_device("cpu").type == "cpu"
 
 
-@pytest.mark.parametrize("stranger", ["replay", Replay])
-def test_what_is_no_plugin_is_refused_instead_of_doing_nothing(scenario, dataset, stranger):
-    with pytest.raises(InputError, match="is no plugin; give objects, such as Replay"):
-        train(scenario, dataset, plugins=[stranger], memory=8, device="cpu")
+def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_is_not(scenario):
+    split = np.repeat([0, 1, 2], [20, 4, 6])
+    has_audio = np.repeat([True, False], [24, 6])
+
+    def dataset() -> Dataset:
+        rng = np.random.default_rng(0)
+        arrays = {name: rng.standard_normal((30, 3)) for name in ("video", "audio", "text")}
+        # What has audio has no caption, except in training.
+        present = {"audio": has_audio, "text": ~has_audio | (split == 0)}
+        return Dataset.from_arrays(arrays, split=split, present=present, name="mine")
+
+    with pytest.raises(InputError) as caught:
+        train(scenario, dataset(), device="cpu")
+    assert [one.message for one in caught.value.problems] == [
+        "no validation item has both audio and text",
+        "no validation item has both text and video",
+        "no test item has both audio and text",
+        "no test item has both audio and video",
+    ]
+    has_audio[24] = True
+    first = scenario.model_copy(update={"stages": scenario.stages[:1]})
+    history = train(first, dataset(), device="cpu")
+    assert {score.queries for score in history.scores if score.split == "test"} == {1}
 
 
-def test_without_a_board_the_numbers_are_the_same_and_nothing_is_written_for_it(
-    scenario, dataset, tmp_path
-):
-    for board in (True, False):
-        run(scenario, PROTECTED, dataset, tmp_path / f"{board}", device="cpu", board=board)
-    seen, unseen = (tmp_path / f"{board}" / "small" / "all" / "seed-0" for board in (True, False))
-    assert files(unseen) == files(seen)
-    assert (seen / "events").is_dir()
-    assert not (unseen / "events").exists()
-    assert json.loads((unseen / "cost.json").read_text())["step_seconds"] > 0
+@pytest.fixture(scope="module")
+def adapted(
+    scenario: Scenario, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run with adapters for the pair of video and text."""
+    training = scenario.training.model_copy(update={"steps": 25, "evaluate_every": 0})
+    longer = scenario.model_copy(
+        update={"training": training, "space": SpaceSettings(dim=16, clusters=0)}
+    )
+    out = tmp_path_factory.mktemp("adapted")
+    lora = Strategy(name="lora", plugins={"pair_lora": {"rank": 3, "alpha": 5.0}})
+    run(longer, lora, dataset, out, device="cpu")
+    return out / "small" / "lora" / "seed-0"
+
+
+def ranks_in(space, dataset: Dataset, query: str, gallery: str) -> np.ndarray:
+    """Rank of each test query's partner, counted here."""
+    rows = dataset.rows_of(Split.TEST)
+    sides = [space.encode(n, dataset.columns[n].values[rows]) for n in (query, gallery)]
+    similarity = sides[0] @ sides[1].T
+    return (similarity > similarity.diagonal()[:, None]).sum(1).numpy()
+
+
+def test_a_pair_is_ranked_as_the_run_has_scored_it(adapted, dataset):
+    scored = np.load(adapted / "ranks" / "stage-2.npz")
+    pair, bare = open_run(adapted, pair="video-text"), open_run(adapted)
+    for sides in (("video", "text"), ("text", "video")):
+        expected = scored[f"test/text-video/{' to '.join(sides)}"]
+        assert np.array_equal(ranks_in(pair, dataset, *sides), expected)
+        assert not np.array_equal(ranks_in(bare, dataset, *sides), expected)
+    assert pair.state_dict().keys() == bare.state_dict().keys()
+
+
+def test_a_pair_without_adapters_uses_the_shared_towers(adapted, same):
+    old, bare = open_run(adapted, pair="video-audio"), open_run(adapted)
+    assert same(old.state_dict(), bare.state_dict())
+
+
+@pytest.mark.parametrize(("wrong", "named"), [("smell-text", "smell"), ("video", "hyphen")])
+def test_what_is_no_pair_of_the_space_is_refused(wrong, named, adapted):
+    with pytest.raises(InputError, match=rf"{named}.*video, audio, text"):
+        open_run(adapted, pair=wrong)
+
+
+def test_without_peft_only_a_pair_with_adapters_is_refused(adapted, monkeypatch):
+    monkeypatch.delitem(sys.modules, "continual_mm.plugins.pair_lora", raising=False)
+    monkeypatch.setitem(sys.modules, "peft", None)
+    open_run(adapted)
+    open_run(adapted, pair="video-audio")
+    with pytest.raises(InputError, match=r"peft is not installed; pip install 'continual-mm\[l"):
+        open_run(adapted, pair="video-text")

@@ -1,0 +1,73 @@
+"""A small scenario of two stages, runs that are stopped, and what runs leave in their folders."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from continual_mm.definitions.scenario import (
+    MemorySettings,
+    Scenario,
+    SpaceSettings,
+    Stage,
+    Strategy,
+    Training,
+)
+from continual_mm.runs.reporter import RunReporter
+
+
+@pytest.fixture(scope="module")
+def scenario() -> Scenario:
+    """Video and audio, then text with video; nine steps each, evaluated every four."""
+    return Scenario(
+        name="small",
+        space=SpaceSettings(dim=8, clusters=3, refresh_every=4),
+        training=Training(steps=9, batch_size=8, learning_rate=1e-2, evaluate_every=4),
+        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+    )
+
+
+@pytest.fixture(scope="session")
+def naive() -> Strategy:
+    """Nothing protects the pairs already aligned."""
+    return Strategy(name="naive")
+
+
+@pytest.fixture(scope="session")
+def replay() -> Strategy:
+    """Twelve past items, of which each step shows eight."""
+    memory = MemorySettings(items=12)
+    return Strategy(name="replay", memory=memory, plugins={"replay": {"rows": 8}})
+
+
+class StopAt(RunReporter):
+    """Ends a run the way Ctrl-C does, after some optimiser steps; notes where the run resumed."""
+
+    def __init__(self, steps: int) -> None:
+        self.left, self.resumed = steps, (0, 0)
+
+    def resumes(self, stage: int, step: int) -> None:
+        self.resumed = (stage, step)
+
+    def steps(self, count: int) -> None:
+        self.left -= count
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="session")
+def stop_at() -> type[StopAt]:
+    """(steps) -> a reporter that ends the run after so many optimiser steps."""
+    return StopAt
+
+
+@pytest.fixture(scope="session")
+def results() -> Callable[[Path], dict[str, bytes]]:
+    """(folder) -> the files below it that a resumed run must leave bit for bit, by path."""
+    patterns = ("scores.json", "definition.json", "ranks/*.npz", "checkpoints/*/*.safetensors")
+
+    def read(folder: Path) -> dict[str, bytes]:
+        found = sorted(path for pattern in patterns for path in folder.rglob(pattern))
+        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+    return read

@@ -1,0 +1,60 @@
+"""Step times and memory that a run reports as its cost."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.scenario import MemorySettings, Strategy
+from continual_mm.runs.meters import Stopwatch
+from continual_mm.runs.run import run
+
+SIZES = {"video": 800, "audio": 700, "text": 5}
+FLOAT, INDEX = 4, 8
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
+    """(times at which the steps of each stage end) -> seconds for a step."""
+
+    def step_seconds(*stages: list[float]) -> float | None:
+        learner: Any = None
+        watch = Stopwatch()
+        for ends in stages:
+            watch.before_training_exp(learner)
+            for end in ends:
+                monkeypatch.setattr(time, "perf_counter", lambda end=end: end)
+                watch.after_training_iteration(learner)
+        return watch.step_seconds
+
+    return step_seconds
+
+
+def test_step_time_is_the_median_of_the_last_stage(timed) -> None:
+    assert timed([0.0, 1.0, 2.0, 62.0, 63.0]) == 1.0
+    assert timed([0.0, 1.0, 2.0], [10.0, 13.0, 16.0]) == 3.0
+
+
+def test_fewer_than_two_steps_have_no_step_time(timed) -> None:
+    assert timed([5.0]) is None
+    assert timed([0.0, 1.0], []) is None
+
+
+def test_memory_is_measured_with_the_items_that_the_last_stage_was_trained_with(
+    scenario, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}
+    dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [20, 10, 10]))
+    replay = Strategy(name="r", memory=MemorySettings(items=6), plugins={"replay": {}})
+    run(scenario, replay, dataset, tmp_path, device="cpu", board=False)
+    cost = json.loads((tmp_path / "small" / "r" / "seed-0" / "cost.json").read_text())
+    features = 6 * (SIZES["video"] + SIZES["audio"]) * FLOAT
+    # At the end half of the items would be of the second stage, which has no audio.
+    assert features < cost["memory_bytes"] < features + 6 * 16 * INDEX
+    assert cost["memory_items"] == 6
