@@ -1,4 +1,4 @@
-"""Not a test: a process that trains tiny runs in forks of itself, which end as they are told to.
+"""Not a test: a process that trains tiny runs in forks of itself, which end as they are asked to.
 
 Importing Avalanche takes most of a run's time here, so it is done once, then forked. Commands are
 JSON lines on standard input, and what became of each fork is a JSON line on standard output.
@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ def die():
 
 
 class Own(torch.nn.Module):
-    """A tower with dice, and with statistics that are no parameters."""
+    """A tower that draws random numbers, with statistics that are no parameters."""
 
     def __init__(self):
         super().__init__()
@@ -86,37 +85,35 @@ def main():
     own = Own()
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
-        told = json.loads(line)
-        scenario = cm.Scenario.model_validate_json(json.dumps(told["scenario"]))
-        strategy = Strategy.model_validate_json(json.dumps(told["strategy"]))
+        task = json.loads(line)
+        scenario = cm.Scenario.model_validate_json(json.dumps(task["scenario"]))
+        strategy = Strategy.model_validate_json(json.dumps(task["strategy"]))
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            run_reporter = Dying(told.get("step"), told.get("delay", 0.0))
-            if "file_event" in told:
-                die_at_file_event(told["file_event"], told["out"])
+            reporter = Dying(task.get("step"), task.get("delay", 0.0))
+            if "file_event" in task:
+                die_at_file_event(task["file_event"], task["out"])
             code = 1
             try:
                 run(
-                    scenario, strategy, dataset, Path(told["out"]), device="cpu",
-                    checkpoint_every=3, workers=told.get("workers", 0), reporter=run_reporter,
-                    towers=dict.fromkeys(told.get("own", ()), own),
+                    scenario, strategy, dataset, Path(task["out"]), device="cpu",
+                    checkpoint_every=3, workers=task.get("workers", 0), reporter=reporter,
+                    towers=dict.fromkeys(task.get("own", ()), own),
                 )  # fmt: skip
                 code = 0
             finally:
-                os.write(writing, json.dumps(run_reporter.resumed).encode())
+                os.write(writing, json.dumps(reporter.resumed).encode())
                 sys.stderr.flush()
                 os._exit(code)
         os.close(writing)
-        begun = time.monotonic()
         _, status = os.waitpid(child, 0)
-        told = os.read(reading, 100).decode()
+        written = os.read(reading, 100).decode()
         os.close(reading)
         answer = {
             "killed": os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL,
             "code": os.waitstatus_to_exitcode(status),
-            "resumed": json.loads(told) if told else None,
-            "seconds": time.monotonic() - begun,
+            "resumed": json.loads(written) if written else None,
         }
         print(json.dumps(answer), flush=True)
 

@@ -46,8 +46,8 @@ class Runs:
         assert json.loads(self.process.stdout.readline()) == "ready"
 
     def __call__(self, out, strategy, **end):
-        told = {"scenario": SCENARIO, "strategy": strategy, **end, "out": str(out)}
-        self.process.stdin.write(json.dumps(told) + "\n")
+        task = {"scenario": SCENARIO, "strategy": strategy, **end, "out": str(out)}
+        self.process.stdin.write(json.dumps(task) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -71,83 +71,71 @@ def runs():
 
 @pytest.fixture(scope="module")
 def undisturbed(runs, tmp_path_factory):
-    """What runs leave that nobody stopped."""
+    """What runs leave that were not stopped."""
     out = tmp_path_factory.mktemp("undisturbed")
     for strategy in (EVERYTHING, JOINT, CUMULATIVE):
         runs.to_the_end(out, strategy)
     return out
 
 
-def contents(out, strategy, scenario=SCENARIO):
-    folder = out / scenario["name"] / strategy["name"] / "seed-0"
-    wanted = [folder / "scores.json", folder / "definition.json"]
-    wanted += sorted(folder.glob("ranks/*.npz")) + sorted(
-        folder.glob("checkpoints/*/*.safetensors")
-    )
-    return {str(path.relative_to(folder)): path.read_bytes() for path in wanted}
+@pytest.fixture
+def finish(runs, undisturbed, results):
+    """(out, strategy, options) -> where its run resumed; it must end like one never stopped."""
 
+    def finished(out, strategy, **options):
+        resumed = runs.to_the_end(out, strategy, **options)
+        run = Path("small", strategy["name"])
+        assert results(out / run) == results(undisturbed / run)
+        assert not [*out.rglob(".writing-*"), *out.rglob("*-step-*")]
+        return resumed
 
-def leftovers(out):
-    return [*out.rglob(".writing-*"), *out.rglob("*-step-*")]
+    return finished
 
 
 @pytest.mark.parametrize("strategy", [EVERYTHING, JOINT, CUMULATIVE], ids=lambda s: s["name"])
-def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(
-    runs, undisturbed, tmp_path, strategy
-):
+def test_a_run_killed_while_it_trains_goes_on_to_the_same_bits(runs, finish, tmp_path, strategy):
     rng = Random(1)
-    inside = 0
     for _ in range(4):
         ended = runs(tmp_path, strategy, step=rng.randint(2, 7), delay=rng.choice([0, 0.002]))
         assert ended["killed"]
-    resumed = runs.to_the_end(tmp_path, strategy)
-    inside += resumed[1] > 0
-    assert inside, "no run went on inside a stage: nothing was tested"
-    assert contents(tmp_path, strategy) == contents(undisturbed, strategy)
-    assert not leftovers(tmp_path)
+    resumed = finish(tmp_path, strategy)
+    assert resumed[1] > 0, "the run did not go on inside a stage: nothing was tested"
 
 
-def test_a_run_killed_while_it_is_scored_goes_on_to_the_same_bits(runs, undisturbed, tmp_path):
+def test_a_run_killed_while_it_is_scored_goes_on_to_the_same_bits(runs, finish, tmp_path):
     rng = Random(2)
     for step in (4, 5, 8, 6, 11):  # from 0, 3, 6, 12 of stage 1 and 3 of stage 2 to evaluations
         assert runs(tmp_path, EVERYTHING, step=step, delay=rng.uniform(0.001, 0.006))["killed"]
-    runs.to_the_end(tmp_path, EVERYTHING)
-    assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)
+    finish(tmp_path, EVERYTHING)
 
 
-def test_a_run_killed_while_it_writes_goes_on_to_the_same_bits(runs, undisturbed, tmp_path):
+def test_a_run_killed_while_it_writes_goes_on_to_the_same_bits(runs, finish, tmp_path):
     rng = Random(3)
-    killed = 0
-    for _ in range(6):
-        killed += runs(tmp_path, EVERYTHING, file_event=rng.randint(5, 70))["killed"]
-    assert killed >= 3
-    runs.to_the_end(tmp_path, EVERYTHING)
-    assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)
-    assert not leftovers(tmp_path)
+    ended = [runs(tmp_path, EVERYTHING, file_event=rng.randint(5, 70)) for _ in range(6)]
+    assert sum(one["killed"] for one in ended) >= 3
+    finish(tmp_path, EVERYTHING)
 
 
-def test_threads_that_fetch_ahead_change_no_bit(runs, undisturbed, tmp_path):
-    runs.to_the_end(tmp_path, EVERYTHING, workers=3)
-    assert contents(tmp_path, EVERYTHING) == contents(undisturbed, EVERYTHING)
+def test_threads_that_fetch_ahead_change_no_bit(finish, tmp_path):
+    finish(tmp_path, EVERYTHING, workers=3)
 
 
-def test_a_damaged_checkpoint_inside_a_stage_is_passed_over(runs, undisturbed, tmp_path):
+def test_a_damaged_checkpoint_inside_a_stage_is_passed_over(runs, finish, tmp_path):
     assert runs(tmp_path, JOINT, step=20)["killed"]
     (inside,) = tmp_path.rglob("*-step-*")
     (inside / "state.safetensors").write_bytes(b"\0" * 100)
-    assert runs.to_the_end(tmp_path, JOINT) == [0, 0]
-    assert contents(tmp_path, JOINT) == contents(undisturbed, JOINT)
+    assert finish(tmp_path, JOINT) == [0, 0]
 
 
-def test_a_run_that_starts_from_another_with_its_own_towers_is_resumed(runs, tmp_path):
+def test_a_run_that_starts_from_another_with_its_own_towers_is_resumed(runs, results, tmp_path):
     first = {**SCENARIO, "name": "first", "stages": STAGES[:1]}
     runs.to_the_end(tmp_path / "first", {"name": "naive"}, scenario=first, own=["video"])
     start = str(tmp_path / "first" / "first" / "naive" / "seed-0")
     second = {**SCENARIO, "name": "second", "start": start, "stages": STAGES[1:]}
-    told = {"scenario": second, "own": ["video", "text"]}
+    options = {"scenario": second, "own": ["video", "text"]}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    runs.to_the_end(whole, EVERYTHING, **told)
+    runs.to_the_end(whole, EVERYTHING, **options)
     for step in (5, 4, 5):  # from the beginning, and from 3 and 6 of the stage that follows
-        assert runs(killed, EVERYTHING, step=step, **told)["killed"]
-    assert runs.to_the_end(killed, EVERYTHING, **told) == [1, 9]
-    assert contents(killed, EVERYTHING, second) == contents(whole, EVERYTHING, second)
+        assert runs(killed, EVERYTHING, step=step, **options)["killed"]
+    assert runs.to_the_end(killed, EVERYTHING, **options) == [1, 9]
+    assert results(killed) == results(whole)

@@ -8,53 +8,23 @@ import torch
 from torch import nn
 
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.scenario import (
-    MemorySettings,
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-    Training,
-)
-from continual_mm.runs.reporter import RunReporter
+from continual_mm.definitions.scenario import Stage, Strategy
 from continual_mm.runs.run import run
 
-SPACE = SpaceSettings(dim=8, clusters=3, refresh_every=4)
-TRAINING = Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
-REPLAY = Strategy(name="replay", memory=MemorySettings(items=12), plugins={"replay": {"rows": 8}})
 NAMES = ("video", "touch", "audio", "text", "smell")
 
 
-class Stopping(RunReporter):
-    """Stops the run after some steps, as a keyboard does."""
-
-    def __init__(self, steps):
-        self.left, self.resumed = steps, (0, 0)
-
-    def resumes(self, stage, step):
-        self.resumed = (stage, step)
-
-    def steps(self, count):
-        self.left -= count
-        if not self.left:
-            raise KeyboardInterrupt
-
-
 class Noisy(nn.Module):
-    """A module with everything that a resumed run could lose: dice and running statistics."""
+    """A module with everything that a resumed run could lose: an RNG and running statistics."""
 
-    def __init__(self, seed=0, *, always=False):
+    def __init__(self):
         super().__init__()
-        rng = torch.Generator().manual_seed(seed)
         self.layer = nn.Linear(6, 4)
-        self.layer.weight.data = torch.randn(4, 6, generator=rng)
         self.norm = nn.BatchNorm1d(4)
         self.drop = nn.Dropout(0.5)
-        self.always = always
 
     def forward(self, x):
-        hidden = self.drop(self.norm(self.layer(x)))
-        return nn.functional.dropout(hidden, 0.2, training=self.always or self.training)
+        return nn.functional.dropout(self.drop(self.norm(self.layer(x))), 0.2, training=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,43 +35,44 @@ def dataset():
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
 
 
-def scenario_of(*stages, **changes):
-    return Scenario(**{"name": "s", "space": SPACE, "training": TRAINING, **changes}, stages=stages)
+@pytest.fixture
+def resumed_alike(scenario, dataset, tmp_path, stop_at, results):
+    """(stages, strategy) -> whether a run that is stopped again and again ends as one that is not.
+
+    It is stopped after so many steps each time.
+    """
+
+    def compare(stages, strategy, *, stops, **options):
+        definition = scenario.model_copy(update={"stages": tuple(stages)})
+        options = {"device": "cpu", "checkpoint_every": 2, **options}
+        run(definition, strategy, dataset, tmp_path / "whole", **options)
+        for steps in stops:
+            with pytest.raises(KeyboardInterrupt):
+                reporter = stop_at(steps)
+                run(definition, strategy, dataset, tmp_path / "parts", reporter=reporter, **options)
+        last = stop_at(-1)
+        run(definition, strategy, dataset, tmp_path / "parts", reporter=last, **options)
+        assert last.resumed[1] > 0, "the run did not go on inside a stage: nothing was tested"
+        return results(tmp_path / "parts") == results(tmp_path / "whole")
+
+    return compare
 
 
-def contents(out, strategy):
-    folder = out / "s" / strategy.name / "seed-0"
-    wanted = [folder / "scores.json", *folder.glob("checkpoints/*/*.safetensors")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in wanted}
-
-
-def went_on_alike(scenario, strategy, dataset, out, *, stops, **options):
-    """Whether a run that is stopped again and again ends as one that is not."""
-    told = {"device": "cpu", "checkpoint_every": 2, **options}
-    run(scenario, strategy, dataset, out / "undisturbed", **told)
-    for steps in stops:
-        with pytest.raises(KeyboardInterrupt):
-            run(scenario, strategy, dataset, out / "stopped", reporter=Stopping(steps), **told)
-    last = Stopping(-1)
-    run(scenario, strategy, dataset, out / "stopped", reporter=last, **told)
-    assert last.resumed[1] > 0, "the run did not go on inside a stage: nothing was tested"
-    return contents(out / "stopped", strategy) == contents(out / "undisturbed", strategy)
-
-
-def test_remembered_modalities_that_the_stage_does_not_show_keep_their_order(dataset, tmp_path):
+def test_remembered_modalities_that_the_stage_does_not_show_keep_their_order(resumed_alike, replay):
     stages = (
         Stage(add=("video", "touch", "audio")),
         Stage(add=("text",), pairs=()),
         Stage(add=("smell",), pairs=("smell-text",)),
     )
-    assert went_on_alike(scenario_of(*stages), REPLAY, dataset, tmp_path, stops=[9, 7])
+    assert resumed_alike(stages, replay, stops=[12, 10])
 
 
-def test_dice_that_are_rolled_in_evaluation_too_follow_from_the_seed(dataset, tmp_path):
-    scenario = scenario_of(Stage(add=("video", "audio"), steps=0), Stage(add=("text",)))
-    towers = {"video": Noisy(always=True)}
+def test_a_tower_that_draws_random_numbers_in_evaluation_too_follows_the_seed(
+    resumed_alike, replay
+):
+    stages = Stage(add=("video", "audio"), steps=0), Stage(add=("text",))
     torch.manual_seed(1)
-    assert went_on_alike(scenario, REPLAY, dataset, tmp_path, stops=[3], towers=towers)
+    assert resumed_alike(stages, replay, stops=[3], towers={"video": Noisy()})
 
 
 OUTSIDE = """
@@ -122,7 +93,9 @@ ENTRIES = "[continual_mm.plugins]\nscaled = outside_scaled:Scaled\nshort = outsi
 
 
 @pytest.mark.parametrize("name", ["scaled", "short"])
-def test_a_plugin_of_ones_own_need_not_know_of_checkpoints(name, dataset, tmp_path, monkeypatch):
+def test_a_plugin_of_ones_own_need_not_know_of_checkpoints(
+    name, resumed_alike, tmp_path, monkeypatch
+):
     package = tmp_path / "installed" / "outside_scaled-1.0.dist-info"
     package.mkdir(parents=True)
     (package / "METADATA").write_text("Name: outside-scaled\nVersion: 1.0\n")
@@ -131,19 +104,19 @@ def test_a_plugin_of_ones_own_need_not_know_of_checkpoints(name, dataset, tmp_pa
     monkeypatch.syspath_prepend(str(package.parent))
     stages = (Stage(add=("video", "audio")), Stage(add=("text",)), Stage(add=("smell",)))
     strategy = Strategy(name=name, plugins={name: {}})
-    assert went_on_alike(scenario_of(*stages), strategy, dataset, tmp_path, stops=[15])
+    assert resumed_alike(stages, strategy, stops=[21])
 
 
 def test_a_checkpoint_that_was_about_to_be_removed_is_removed_by_the_run_that_goes_on(
-    dataset, tmp_path
+    scenario, dataset, replay, tmp_path, stop_at
 ):
-    scenario = scenario_of(Stage(add=("video", "audio")))
-    told = {"device": "cpu", "checkpoint_every": 2}
+    first = scenario.model_copy(update={"stages": scenario.stages[:1]})
+    options = {"device": "cpu", "checkpoint_every": 2}
     with pytest.raises(KeyboardInterrupt):
-        run(scenario, REPLAY, dataset, tmp_path, reporter=Stopping(5), **told)
-    places = tmp_path / "s" / "replay" / "seed-0" / "checkpoints"
+        run(first, replay, dataset, tmp_path, reporter=stop_at(5), **options)
+    places = tmp_path / "small" / "replay" / "seed-0" / "checkpoints"
     shutil.copytree(places / "stage-1-step-4", tmp_path / "kept")
-    run(scenario, REPLAY, dataset, tmp_path, **told)
+    run(first, replay, dataset, tmp_path, **options)
     shutil.copytree(tmp_path / "kept", places / "stage-1-step-4")
-    run(scenario, REPLAY, dataset, tmp_path, **told)
+    run(first, replay, dataset, tmp_path, **options)
     assert [path.name for path in places.iterdir()] == ["stage-1"]

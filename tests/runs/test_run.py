@@ -83,9 +83,7 @@ def test_logging_checkpoints_and_workers_change_no_weight(
 ):
     quiet, plugins = changed(scenario, evaluate_every=0), list(build(PROTECTED).values())
     alone = train(quiet, dataset, plugins=plugins, memory=12, device="cpu")
-    often = run(
-        scenario, PROTECTED, dataset, tmp_path, device="cpu", checkpoint_every=2, workers=2
-    )
+    often = run(scenario, PROTECTED, dataset, tmp_path, device="cpu", checkpoint_every=2, workers=2)
     for each in (alone, often):
         assert same(each.space.state_dict(), protected[1].space.state_dict())
 
@@ -226,9 +224,7 @@ def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_
 
 
 @pytest.fixture(scope="module")
-def adapted(
-    scenario: Scenario, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def adapted(scenario: Scenario, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with adapters for the pair of video and text."""
     training = scenario.training.model_copy(update={"steps": 25, "evaluate_every": 0})
     longer = scenario.model_copy(
