@@ -167,38 +167,40 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def accept(text: str, shelf: catalog.Shelf, folder: Path) -> None:
+def accept(text: str, kind: catalog.DefinitionKind, folder: Path) -> None:
     file = folder / "told.toml"
     file.write_text(text, encoding="utf-8")
-    entry = catalog.find(shelf, str(file))
-    if shelf == "scenarios":
+    entry = catalog.find(kind, str(file))
+    if kind == "scenarios":
         open_scenario(entry)
     else:
         open_strategy(entry)
 
 
-@pytest.mark.parametrize("shelf", catalog.SHELVES)
-def test_every_definition_on_a_page_is_accepted(shelf: catalog.Shelf, tmp_path: Path) -> None:
-    documents = blocks(ROOT / shelf / "README.md", "toml")
+@pytest.mark.parametrize("kind", catalog.DEFINITION_KINDS)
+def test_every_definition_on_a_page_is_accepted(
+    kind: catalog.DefinitionKind, tmp_path: Path
+) -> None:
+    documents = blocks(ROOT / kind / "README.md", "toml")
     definitions = [text for text in documents if text.startswith("description")]
     assert definitions
     for text in definitions:
-        accept(text, shelf, tmp_path)
+        accept(text, kind, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("shelf", "key"), [("scenarios", "dataset"), ("scenarios", "add"), ("strategies", "items")]
+    ("kind", "key"), [("scenarios", "dataset"), ("scenarios", "add"), ("strategies", "items")]
 )
 def test_a_key_told_to_be_required_is_refused_if_missing(
-    shelf: catalog.Shelf, key: str, tmp_path: Path
+    kind: catalog.DefinitionKind, key: str, tmp_path: Path
 ) -> None:
-    page = ROOT / shelf / "README.md"
+    page = ROOT / kind / "README.md"
     assert re.search(rf"^\| `{key}` \| {DEMANDED} ", page.read_text(encoding="utf-8"), re.MULTILINE)
     whole = blocks(page, "toml")[0]
-    accept(whole, shelf, tmp_path)
+    accept(whole, kind, tmp_path)
     without = "\n".join(line for line in whole.splitlines() if not line.startswith(f"{key} ="))
     with pytest.raises(InputError, match=key):
-        accept(without, shelf, tmp_path)
+        accept(without, kind, tmp_path)
 
 
 @pytest.mark.parametrize("page", [SCENARIOS, STRATEGIES], ids=["scenarios", "strategies"])

@@ -89,7 +89,9 @@ def test_every_plugin_has_a_strategy_of_its_own_unless_it_only_helps_others() ->
     assert BUILT_IN.keys() - {"rest"} <= STRATEGIES.keys()
 
 
-@pytest.mark.parametrize("shelf", catalog.SHELVES)
-def test_nothing_but_definitions_and_a_readme_lies_on_a_shelf(shelf: catalog.Shelf) -> None:
-    names = {path.name for path in Path(catalog.shelf_folder(shelf)).iterdir()}
+@pytest.mark.parametrize("kind", catalog.DEFINITION_KINDS)
+def test_nothing_but_definitions_and_a_readme_lies_beside_them(
+    kind: catalog.DefinitionKind,
+) -> None:
+    names = {path.name for path in Path(catalog.definitions_folder(kind)).iterdir()}
     assert {name for name in names if not name.endswith(".toml")} <= {"README.md"}

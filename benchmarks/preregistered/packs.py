@@ -136,4 +136,4 @@ def late_rows(entry: Entry, seed: int) -> Rows:
 def beside(entry: Entry, pack: Path) -> Entry:
     """A scenario on another pack, as if its file lay beside it: no path enters what defines it."""
     document = {**entry.document, "dataset": pack.name}
-    return Entry(entry.shelf, entry.name, pack.with_name(entry.path.name), document)
+    return Entry(entry.kind, entry.name, pack.with_name(entry.path.name), document)

@@ -1,8 +1,10 @@
 """Commands that look at definitions: list, show, validate, copy."""
 
 import shutil
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +13,12 @@ from continual_mm.cli.options import A_PATH, DEMO_SCENARIO
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import PUBLISHED, is_converted, missing_published, published_folder
 from continual_mm.definitions import catalog
-from continual_mm.plugins import registry as built_in
 from continual_mm.plugins import registry as plugins
 from continual_mm.space import registry as towers
 from continual_mm.system.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from continual_mm.runs.specification import OpenedScenario
 
 KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
 
@@ -24,8 +28,8 @@ KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
 def list_(kind: str | None) -> None:
     """List scenarios, strategies, plugins, towers and datasets, or only one KIND of them."""
     lists = {
-        "scenarios": lambda: _list_shelf("scenarios"),
-        "strategies": lambda: _list_shelf("strategies"),
+        "scenarios": lambda: _list_definitions("scenarios"),
+        "strategies": lambda: _list_definitions("strategies"),
         "plugins": _list_plugins,
         "towers": _list_towers,
         "datasets": _list_datasets,
@@ -36,21 +40,25 @@ def list_(kind: str | None) -> None:
         lists[name]()
 
 
-def _list_shelf(shelf: catalog.Shelf) -> None:
-    rows = [(entry.name, entry.description) for entry in catalog.shipped(shelf)]
-    terminal.print_rows((catalog.ONE_OF[shelf], "description"), rows)
+def _list_definitions(kind: catalog.DefinitionKind) -> None:
+    rows = [(entry.name, entry.description) for entry in catalog.shipped(kind)]
+    terminal.print_rows((catalog.ONE_OF[kind], "description"), rows)
 
 
 def _list_plugins() -> None:
-    rows = [(name, known.summary) for name, known in built_in.BUILT_IN.items()]
-    rows += [(name, f"from {entry.value}") for name, entry in plugins.outside().items()]
-    terminal.print_rows(("plugin", "what it does"), rows)
+    rows = [(name, known.summary) for name, known in plugins.BUILT_IN.items()]
+    terminal.print_rows(("plugin", "what it does"), [*rows, *_others(plugins.outside())])
 
 
 def _list_towers() -> None:
     rows = [(name, known.summary) for name, known in towers.BUILT_IN.items()]
-    rows += [(name, f"from {entry.value}") for name, entry in towers.outside().items()]
-    terminal.print_rows(("tower", "what it does to the features of a modality"), rows)
+    headings = ("tower", "what it does to the features of a modality")
+    terminal.print_rows(headings, [*rows, *_others(towers.outside())])
+
+
+def _others(entries: Mapping[str, EntryPoint]) -> list[tuple[str, str]]:
+    """Rows of what other packages offer."""
+    return [(name, f"from {entry.value}") for name, entry in entries.items()]
 
 
 def _list_datasets() -> None:
@@ -66,20 +74,22 @@ def _list_datasets() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Show the definition NAME, a shipped one or a file, and what follows from it."""
-    entry = catalog.which_shelf(name)
+    entry = catalog.find_any(name)
     terminal.out.print(f"# {entry.path}")
     terminal.out.print(entry.path.read_text(encoding="utf-8-sig"))
-    opened = _checked(entry)
-    if entry.shelf == "scenarios":
+    opened = _opened_scenario(entry)
+    if opened is not None:
         terminal.print_stages(opened.arrivals)
 
 
-def _checked(entry: catalog.Entry) -> Any:
-    """The definition that an entry is, or a refusal."""
+def _opened_scenario(entry: catalog.Entry) -> "OpenedScenario | None":
+    """Check a definition; what follows from it, if it is a scenario."""
     from continual_mm.runs import opening
 
-    is_scenario = entry.shelf == "scenarios"
-    return opening.open_scenario(entry) if is_scenario else opening.open_strategy(entry)
+    if entry.kind == "scenarios":
+        return opening.open_scenario(entry)
+    opening.open_strategy(entry)
+    return None
 
 
 @click.command()
@@ -90,22 +100,26 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
     wrong = False
     for name in files:
         try:
-            entry = catalog.which_shelf(name)
-            checked = _checked(entry)
+            entry = catalog.find_any(name)
+            opened = _opened_scenario(entry)
         except InputError as error:
             terminal.print_refusal(error)
             wrong = True
         else:
-            terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.shelf]}")
-            if entry.shelf == "scenarios":
-                for lacking in missing_published(checked.scenario.datasets):
-                    terminal.out.print(f"  before it can run: {lacking}")
-                from continual_mm.evaluation.checks import mode_mismatches
-
-                for mismatch in mode_mismatches(checked.scenario, checked.cards):
-                    terminal.out.print(f"  note: {mismatch}")
+            terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.kind]}")
+            if opened is not None:
+                _print_notes(opened)
     if wrong:
         context.exit(2)
+
+
+def _print_notes(opened: "OpenedScenario") -> None:
+    from continual_mm.evaluation.checks import mode_mismatches
+
+    for problem in missing_published(opened.scenario.datasets):
+        terminal.out.print(f"  before it can run: {problem}")
+    for mismatch in mode_mismatches(opened.scenario, opened.cards):
+        terminal.out.print(f"  note: {mismatch}")
 
 
 @click.command(short_help="Copy a shipped definition, to change it.")
@@ -116,13 +130,13 @@ def copy(name: str, to: Path) -> None:
 
     TO is a folder, or a file that ends in .toml; the working folder, if left out.
     """
-    entry = catalog.which_shelf(name)
+    entry = catalog.find_any(name)
     target = to if to.suffix == ".toml" and not to.is_dir() else to / entry.path.name
     if target.exists():
         raise InputError(Problem(str(target), "is there already", "name another file"))
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(entry.path, target)
-    use = f"{target}" if entry.shelf == "scenarios" else f"{DEMO_SCENARIO} --strategy {target}"
+    use = f"{target}" if entry.kind == "scenarios" else f"{DEMO_SCENARIO} --strategy {target}"
     terminal.out.print(f"{target}  (use it with: continual-mm run {use})")
 
 

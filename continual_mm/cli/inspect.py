@@ -17,24 +17,18 @@ from continual_mm.system.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset
-    from continual_mm.preparation.inspection.picture import Drawn
     from continual_mm.preparation.inspection.report import Inspection, ModalityReport
 
 
 WIDTH = 80
-"""Columns of a terminal that nobody made wider."""
+"""Columns that a terminal has by default."""
 
 PRESENT = "present"
 _BULLET = "- "
 
 
-def tell(found: "Inspection", *, name: str) -> None:
-    """Print it.
-
-    Args:
-        found: What was found.
-        name: Of the dataset, as the user gave it.
-    """
+def print_report(found: "Inspection", *, name: str) -> None:
+    """Print what was found in a dataset that the user gave by this name."""
     training, validation, test = found.card.items
     items = sum(found.card.items)
     terminal.out.print(
@@ -150,18 +144,16 @@ def inspect(
     dataset: str, picture: Path | None, items: int, most: int, gigabytes: float, format_: str
 ) -> None:
     """Say what is in DATASET, a registered name or a path, and what deserves a thought."""
-    path = None if picture is None else _checked(picture)
     from continual_mm.data.registry import load
-
-    loaded = load(dataset, standardise=False, splits=())
     from continual_mm.preparation.inspection.report import inspect
 
-    inspected = inspect
-    found: Inspection = inspected(loaded, most=most, gigabytes=gigabytes)
+    path = None if picture is None else _checked(picture)
+    loaded = load(dataset, standardise=False, splits=())
+    found = inspect(loaded, most=most, gigabytes=gigabytes)
     if format_ == "json":
         sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")
     else:
-        tell(found, name=dataset)
+        print_report(found, name=dataset)
     if path is not None:
         _draw(loaded, path, items)
 
@@ -184,7 +176,7 @@ def _checked(picture: Path) -> Path:
 def _draw(dataset: "Dataset", path: Path, items: int) -> None:
     from continual_mm.preparation.inspection.picture import draw
 
-    drawn: Drawn = draw(dataset, path, items=items)
+    drawn = draw(dataset, path, items=items)
     fewer = f" ({drawn.items} of {items} items: there are no more)" if drawn.items < items else ""
     terminal.err.print(f"picture: {drawn.path}{fewer}")
     if drawn.unwritten:

@@ -15,7 +15,7 @@ from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
-    from continual_mm.runs.parallel import Outcome
+    from continual_mm.runs.parallel import Outcome, Task
     from continual_mm.runs.specification import OpenedScenario
 
 DEMO_STRATEGIES = (
@@ -53,11 +53,12 @@ def run(
 def definitions(
     scenarios: Sequence[str], strategies: Sequence[str], settings: Sequence[str]
 ) -> "tuple[Sequence[OpenedScenario], Sequence[Strategy]]":
-    """What the names given stand for, with ``settings`` instead of what the files say.
+    """Open scenarios and strategies by name or file, ``settings`` overriding what the files say.
 
     Raises:
-        InputError: If anything is wrong with them, or data that they need are not here.
+        InputError: If anything is wrong with them, or a dataset that they need is not there.
     """
+    from continual_mm.evaluation.checks import mode_mismatches
     from continual_mm.runs import opening
 
     given = opening.read_settings(settings)
@@ -68,18 +69,16 @@ def definitions(
     if lacking := missing_published(name for one in opened for name in one.scenario.datasets):
         raise InputError(lacking)
     for one in opened:
-        from continual_mm.evaluation.checks import mode_mismatches
-
         for mismatch in mode_mismatches(one.scenario, one.cards):
             terminal.err.print(f"continual-mm: note: {mismatch}")
     return opened, chosen
 
 
 def ready(strategies: "Sequence[Strategy]") -> "Sequence[Strategy]":
-    """Those that have all they import; of the others a line tells what they need."""
-    from continual_mm.plugins import registry
+    """Those whose packages are installed; for the others a line says what is missing."""
+    from continual_mm.plugins.registry import missing
 
-    lacking = {strategy.name: registry.missing(strategy) for strategy in strategies}
+    lacking = {strategy.name: missing(strategy) for strategy in strategies}
     for problem in (one for found in lacking.values() for one in found):
         terminal.err.print(f"continual-mm: left out: {problem}")
     return [strategy for strategy in strategies if not lacking[strategy.name]]
@@ -91,7 +90,7 @@ def _tasks(
     seeds: int,
     out: Path,
     options: Mapping[str, Any],
-) -> Sequence[Any]:
+) -> "Sequence[Task]":
     """Every strategy with every seed; ``options`` are keyword arguments of ``runs.run.run``."""
     from continual_mm.runs.parallel import Task
     from continual_mm.runs.specification import Specification
@@ -103,13 +102,12 @@ def _tasks(
     ]
 
 
-def _train(tasks: Sequence[Any], jobs: int, threads: int | None) -> "Sequence[Outcome]":
+def _train(tasks: "Sequence[Task]", jobs: int, threads: int | None) -> "Sequence[Outcome]":
     from continual_mm.cli.progress import RunProgress
     from continual_mm.runs.parallel import run_many
 
     with RunProgress(len(tasks)) as progress:
-        outcomes: Sequence[Outcome] = run_many(tasks, jobs=jobs, threads=threads, reporter=progress)
-    return outcomes
+        return run_many(tasks, jobs=jobs, threads=threads, reporter=progress)
 
 
 def _any_finished(outcomes: "Sequence[Outcome]") -> bool:
@@ -150,13 +148,12 @@ def demo(
 
 def _show_demo(out: Path) -> None:
     from continual_mm.comparison.compare import compare
+    from continual_mm.comparison.figure import draw
     from continual_mm.comparison.tables import scenario_tables
 
     comparison = compare([out / DEMO_SCENARIO], baseline="naive")
     cli_results.print_tables(scenario_tables(comparison), comparison.notes)
     picture = out / f"{DEMO_SCENARIO}.png"
-    from continual_mm.comparison.figure import draw
-
     draw(comparison, DEMO_SCENARIO, picture)
     terminal.out.print(
         f"picture: {picture}\n"

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from continual_mm.system.errors import InputError, Problem, suggestion
 
-Shelf = Literal["scenarios", "strategies"]
-SHELVES: tuple[Shelf, ...] = ("scenarios", "strategies")
-ONE_OF: Mapping[Shelf, str] = MappingProxyType({"scenarios": "scenario", "strategies": "strategy"})
+DefinitionKind = Literal["scenarios", "strategies"]
+DEFINITION_KINDS: tuple[DefinitionKind, ...] = ("scenarios", "strategies")
+ONE_OF: Mapping[DefinitionKind, str] = MappingProxyType(
+    {"scenarios": "scenario", "strategies": "strategy"}
+)
 
 SCENARIO_KEYS = frozenset(
     {
@@ -27,7 +29,7 @@ SCENARIO_KEYS = frozenset(
 class Entry:
     """A definition file and what it says, not yet checked."""
 
-    shelf: Shelf
+    kind: DefinitionKind
     name: str
     path: Path
     document: dict[str, Any]
@@ -38,57 +40,57 @@ class Entry:
         return str(self.document.get("description", ""))
 
 
-def shelf_folder(shelf: Shelf) -> Path:
+def definitions_folder(kind: DefinitionKind) -> Path:
     """The folder of shipped definitions: inside a wheel, beside the package in a checkout."""
     package = Path(str(files("continual_mm")))
-    inside = package / shelf
-    return inside if inside.is_dir() else package.parent / shelf
+    inside = package / kind
+    return inside if inside.is_dir() else package.parent / kind
 
 
-def shipped(shelf: Shelf) -> Iterator[Entry]:
+def shipped(kind: DefinitionKind) -> Iterator[Entry]:
     """Every shipped definition, by name."""
-    for path in sorted(shelf_folder(shelf).glob("*.toml")):
-        yield open_definition(shelf, path)
+    for path in sorted(definitions_folder(kind).glob("*.toml")):
+        yield open_definition(kind, path)
 
 
-def find(shelf: Shelf, name: str) -> Entry:
+def find(kind: DefinitionKind, name: str) -> Entry:
     """A definition by the name it is shipped under or by the path of a file.
 
     Raises:
-        InputError: If there is no such definition, or it is not TOML, or it plainly belongs on
-            the other shelf.
+        InputError: If there is no such definition, or it is not TOML, or it plainly is of
+            the other kind.
     """
     if _is_path(name):
-        return _expected(shelf, open_definition(shelf, Path(name)))
-    inside = shelf_folder(shelf) / f"{name}.toml"
+        return _expected(kind, open_definition(kind, Path(name)))
+    inside = definitions_folder(kind) / f"{name}.toml"
     if inside.is_file():
-        return open_definition(shelf, inside)
-    known = _names(shelf)
+        return open_definition(kind, inside)
+    known = _names(kind)
     remedy = f"{suggestion(name, known)}there are {', '.join(known)}; for a file, give its path"
-    raise InputError(Problem(f"{ONE_OF[shelf]} {name!r}", "no such definition", remedy))
+    raise InputError(Problem(f"{ONE_OF[kind]} {name!r}", "no such definition", remedy))
 
 
-def which_shelf(name: str) -> Entry:
-    """The definition of a name whichever shelf it stands on; a file is known by its contents.
+def find_any(name: str) -> Entry:
+    """The definition of a name whichever its kind; the kind of a file follows from its contents.
 
     Raises:
         InputError: If there is no such definition, or it is not TOML.
     """
     if _is_path(name):
         entry = open_definition("strategies", Path(name))
-        return replace(entry, shelf=shelf_of(entry.document) or entry.shelf)
-    for shelf in SHELVES:
-        if name in _names(shelf):
-            return find(shelf, name)
-    hint = suggestion(name, [known for shelf in SHELVES for known in _names(shelf)])
+        return replace(entry, kind=kind_of(entry.document) or entry.kind)
+    for kind in DEFINITION_KINDS:
+        if name in _names(kind):
+            return find(kind, name)
+    hint = suggestion(name, [known for kind in DEFINITION_KINDS for known in _names(kind)])
     remedy = f"{hint}continual-mm list shows what there is; for a file, give its path"
     raise InputError(Problem(repr(name), "no such definition", remedy))
 
 
-def shelf_of(document: Mapping[str, Any]) -> Shelf | None:
-    """The shelf that a document is for, judged by its keys; some of them may be misspelt.
+def kind_of(document: Mapping[str, Any]) -> DefinitionKind | None:
+    """The kind of a document, judged by its keys; some of them may be misspelt.
 
-    >>> shelf_of({"dataset": "mine.npz"}), shelf_of({"repaly": {}}), shelf_of({})
+    >>> kind_of({"dataset": "mine.npz"}), kind_of({"repaly": {}}), kind_of({})
     ('scenarios', 'strategies', None)
     """
     if document.keys() & {"dataset", "stage"}:
@@ -102,23 +104,23 @@ def shelf_of(document: Mapping[str, Any]) -> Shelf | None:
     return "scenarios" if document.keys() - {"description"} else None
 
 
-def _expected(shelf: Shelf, entry: Entry) -> Entry:
-    found = shelf_of(entry.document) or shelf
-    if found == shelf:
+def _expected(kind: DefinitionKind, entry: Entry) -> Entry:
+    found = kind_of(entry.document) or kind
+    if found == kind:
         return entry
-    problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[shelf]} is needed"
-    raise InputError(Problem(str(entry.path), problem, f"see continual-mm list {shelf}"))
+    problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[kind]} is needed"
+    raise InputError(Problem(str(entry.path), problem, f"see continual-mm list {kind}"))
 
 
 def _is_path(name: str) -> bool:
     return Path(name).suffix == ".toml" or len(Path(name).parts) > 1
 
 
-def _names(shelf: Shelf) -> list[str]:
-    return sorted(path.stem for path in shelf_folder(shelf).glob("*.toml"))
+def _names(kind: DefinitionKind) -> list[str]:
+    return sorted(path.stem for path in definitions_folder(kind).glob("*.toml"))
 
 
-def open_definition(shelf: Shelf, path: Path) -> Entry:
+def open_definition(kind: DefinitionKind, path: Path) -> Entry:
     """Parse one TOML file.
 
     Raises:
@@ -136,7 +138,7 @@ def open_definition(shelf: Shelf, path: Path) -> Entry:
         problem = f"not valid TOML: byte {error.start} is not UTF-8"
         raise InputError(Problem(str(path), problem, "save it as UTF-8")) from error
     try:
-        return Entry(shelf, path.stem, path, tomllib.loads(text))
+        return Entry(kind, path.stem, path, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         end = f"at line {len(text.splitlines())}, the end of the file"
         problem = f"not valid TOML: {error}".replace("at end of document", end)

@@ -1,11 +1,10 @@
-"""What needs packages that are not installed everywhere, handed on or refused."""
+"""Imports of packages that may not be installed, and of parts of packages that are large."""
 
 import ast
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
@@ -60,11 +59,6 @@ def optional_import(place: str) -> Iterator[None]:
         if error.name is None or error.name not in EXTRAS:
             raise
         raise InputError(not_installed(error.name, place)) from error
-
-
-def late(module: str) -> Any:
-    """A module of the package, by its name inside it; imported now, if it was not before."""
-    return import_module(f"continual_mm.{module}")
 
 
 @contextmanager

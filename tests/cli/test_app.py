@@ -18,7 +18,7 @@ from continual_mm.definitions import catalog
 
 ROOT = Path(__file__).parents[2]
 IDS = np.arange(12).astype(str)
-SHIPPED = [str(entry.path) for shelf in catalog.SHELVES for entry in catalog.shipped(shelf)]
+SHIPPED = [str(entry.path) for kind in catalog.DEFINITION_KINDS for entry in catalog.shipped(kind)]
 
 
 class Said:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from continual_mm.definitions import catalog
-from continual_mm.definitions.catalog import Shelf
+from continual_mm.definitions.catalog import DefinitionKind
 from continual_mm.system.errors import InputError
 
 
@@ -16,13 +16,13 @@ def written(folder: Path, text: str | bytes, name: str = "mine.toml") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("shelf", catalog.SHELVES)
-def test_what_is_shipped_is_found_by_name_and_by_path(shelf: Shelf) -> None:
-    for entry in catalog.shipped(shelf):
-        assert catalog.find(shelf, entry.name) == entry
-        assert catalog.find(shelf, str(entry.path)) == entry
-        assert catalog.which_shelf(entry.name) == entry
-        assert catalog.which_shelf(str(entry.path)) == entry
+@pytest.mark.parametrize("kind", catalog.DEFINITION_KINDS)
+def test_what_is_shipped_is_found_by_name_and_by_path(kind: DefinitionKind) -> None:
+    for entry in catalog.shipped(kind):
+        assert catalog.find(kind, entry.name) == entry
+        assert catalog.find(kind, str(entry.path)) == entry
+        assert catalog.find_any(entry.name) == entry
+        assert catalog.find_any(str(entry.path)) == entry
 
 
 def test_shipped_definitions_are_sorted_by_name() -> None:
@@ -31,14 +31,14 @@ def test_shipped_definitions_are_sorted_by_name() -> None:
     assert "av_vt" in names
 
 
-@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.which_shelf])
+@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.find_any])
 def test_an_unknown_name_is_refused_with_the_nearest(ask: Any) -> None:
     with pytest.raises(InputError, match="no such definition") as caught:
         ask("repaly")
     assert "did you mean 'replay'?" in str(caught.value)
 
 
-@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.which_shelf])
+@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.find_any])
 @pytest.mark.parametrize("name", ["none.toml", "no/such/folder/none", "none.toml/none.toml"])
 def test_a_file_that_is_not_there_is_refused(ask: Any, name: str, tmp_path: Path) -> None:
     path = str(tmp_path / name)
@@ -50,7 +50,7 @@ def test_a_file_that_is_not_there_is_refused(ask: Any, name: str, tmp_path: Path
 def test_a_folder_is_no_definition(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").mkdir()
     with pytest.raises(InputError, match="cannot be read"):
-        catalog.which_shelf(str(tmp_path / "mine.toml"))
+        catalog.find_any(str(tmp_path / "mine.toml"))
 
 
 def test_what_is_not_toml_is_refused_with_file_and_line(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "shelf"),
+    ("document", "kind"),
     [
         ({}, None),
         ({"description": "x"}, None),
@@ -99,8 +99,10 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ({"repaly": {}, "training": {}}, "strategies"),
     ],
 )
-def test_a_file_is_known_by_its_contents(document: dict[str, Any], shelf: Shelf | None) -> None:
-    assert catalog.shelf_of(document) == shelf
+def test_a_file_is_known_by_its_contents(
+    document: dict[str, Any], kind: DefinitionKind | None
+) -> None:
+    assert catalog.kind_of(document) == kind
 
 
 def test_a_strategy_where_a_scenario_is_needed_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from continual_mm.data.pack import write_pack
 from continual_mm.definitions import catalog
-from continual_mm.definitions.catalog import Entry, Shelf
+from continual_mm.definitions.catalog import DefinitionKind, Entry
 from continual_mm.definitions.scenario import MemorySettings
 from continual_mm.runs.opening import open_scenario, open_strategies, open_strategy, read_settings
 from continual_mm.system.errors import InputError
@@ -35,10 +35,10 @@ def pack(tmp_path: Path) -> Path:
     return path
 
 
-def entry(folder: Path, text: str, shelf: Shelf = "scenarios", name: str = "mine") -> Entry:
+def entry(folder: Path, text: str, kind: DefinitionKind = "scenarios", name: str = "mine") -> Entry:
     path = folder / f"{name}.toml"
     path.write_text(text, encoding="utf-8")
-    return catalog.open_definition(shelf, path)
+    return catalog.open_definition(kind, path)
 
 
 def shipped(*names: str) -> list[Entry]:

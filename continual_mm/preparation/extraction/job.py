@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -34,11 +35,11 @@ from continual_mm.preparation.extraction.towers import (
 )
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write, differences, locked, write_json
-from continual_mm.system.imports import check_installed, late
+from continual_mm.system.imports import check_installed
 from continual_mm.system.processes import Died, Pool, Result, Worker
 
 _LOCK = "extraction.lock"
-_WORKER = "preparation.extraction.worker"
+_WORKER = "continual_mm.preparation.extraction.worker"
 
 
 class Task(NamedTuple):
@@ -162,7 +163,7 @@ def extract(
 
 def _known(vectors: Vectors | None, manifest: Manifest) -> Vectors:
     """Vectors of the words that occur; without any given they are trained on the captions."""
-    words = late("preparation.extraction.word_towers")
+    words = import_module("continual_mm.preparation.extraction.word_towers")
     captions = (clip.caption or "" for clip in manifest.clips)
     known: Vectors = words.needed(vectors or words.corpus_vectors(manifest), captions)
     return known
@@ -196,7 +197,7 @@ class _Extraction:
 
     def run(self, workers: int, retry: bool) -> Outcome:
         """Extract what is left."""
-        extractor = late(_WORKER).Extractor(self._job)
+        extractor = import_module(_WORKER).Extractor(self._job)
         check_settings(self._job.out / JOB, extractor.contents())
         self._files.clear()
         self._write_list()
@@ -233,7 +234,7 @@ class _Extraction:
         """A clip that ends a process is tried once more, after the others."""
         waiting, lost = deque(left), set[str]()
         modules = modules_of(self._job.recipes)
-        worker = Worker(f"continual_mm.{_WORKER}:extractor", (self._job,), modules)
+        worker = Worker(f"{_WORKER}:extractor", (self._job,), modules)
         with Pool[Task](worker, size=min(workers, len(left)), threads=1) as pool:
             for task, event in pool.run(lambda: waiting.popleft() if waiting else None):
                 if isinstance(event, Result):
