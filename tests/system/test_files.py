@@ -83,6 +83,17 @@ def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_was_made_before_the_lock_was_taken_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new"
+    # Another process puts its folder in place before it releases the lock.
+    monkeypatch.setattr("fcntl.flock", lambda *_: path.mkdir())
+    with pytest.raises(InputError, match="is there already"), new_folder(path):
+        pass
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     code = """
 import os, signal, sys

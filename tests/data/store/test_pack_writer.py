@@ -20,7 +20,7 @@ from continual_mm.system.errors import InputError
 LAYOUT = (
     Modality("touch", Kind.VECTOR, (3,)),
     Modality("speech", Kind.SPECTROGRAM, (0, 2)),
-    Modality("film", Kind.FRAMES, (0, 2, 2)),
+    Modality("frames", Kind.FRAMES, (0, 2, 2)),
 )
 
 
@@ -30,11 +30,11 @@ def records() -> list[dict[str, object]]:
         {
             "ids": f"clip {k}",
             "split": max(0, k - 5),
-            "group": f"film {k % 2}",
+            "group": f"video {k % 2}",
             "text_raw": "höre",
             "touch": rng.normal(size=3),
             "speech": rng.normal(size=(1 + k % 3, 2)) if k % 4 else None,
-            "film": rng.normal(size=(1 + k % 2, 2, 2)),
+            "frames": rng.normal(size=(1 + k % 2, 2, 2)),
         }
         for k in range(8)
     ]
@@ -60,7 +60,7 @@ def test_a_time_that_is_given_is_the_least_and_a_longer_item_raises_it(tmp_path:
     layout = (
         LAYOUT[0],
         Modality("speech", Kind.SPECTROGRAM, (7, 2)),
-        Modality("film", Kind.FRAMES, (1, 2, 2)),
+        Modality("frames", Kind.FRAMES, (1, 2, 2)),
     )
     write_pack_from(iter(records()), tmp_path / "pack.npz", layout=layout)
     write_store(iter(records()), tmp_path / "store", layout=layout)
@@ -78,7 +78,7 @@ def test_a_pack_is_what_numpy_reads(tmp_path: Path) -> None:
         assert pack["speech_length"].tolist() == [0, 2, 3, 1, 0, 3, 1, 2]
         assert pack["speech_present"].tolist() == [False, *[True] * 3] * 2
         assert np.array_equal(pack["speech"][2], given[2]["speech"].astype(np.float32))
-        assert pack["film"].shape == (8, 2, 2, 2)
+        assert pack["frames"].shape == (8, 2, 2, 2)
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_gathered(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ SPANS = [
 
 
 @pytest.fixture(scope="module")
-def films() -> list[dict[str, np.ndarray]]:
+def recordings() -> list[dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     return [
         {
@@ -43,16 +43,18 @@ def films() -> list[dict[str, np.ndarray]]:
     ]
 
 
-def write(folder: Path, films: list[dict[str, np.ndarray]], **options: object) -> None:
+def write(folder: Path, recordings: list[dict[str, np.ndarray]], **options: object) -> None:
     with store_writer(folder, layout=LAYOUT, dtype="float32", **options) as writer:
-        numbers = [writer.recording(f"film {k}", film) for k, film in enumerate(films)]
-        for row, (film, seen, heard) in enumerate(SPANS):
-            audio = None if heard is None else Window(numbers[film], (heard,))
+        numbers = [
+            writer.recording(f"recording {k}", recording) for k, recording in enumerate(recordings)
+        ]
+        for row, (recording, video_spans, audio_span) in enumerate(SPANS):
+            audio = None if audio_span is None else Window(numbers[recording], (audio_span,))
             writer.item(
                 {
                     "ids": str(row),
                     "split": SPLIT[row],
-                    "video": Window(numbers[film], seen),
+                    "video": Window(numbers[recording], video_spans),
                     "audio": audio,
                     "text": np.full(2, row / 4),
                 }
@@ -60,26 +62,30 @@ def write(folder: Path, films: list[dict[str, np.ndarray]], **options: object) -
 
 
 @pytest.fixture(scope="module")
-def folder(films: list[dict[str, np.ndarray]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    recordings: list[dict[str, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     path = tmp_path_factory.mktemp("stores") / "store"
-    write(path, films, shard_bytes=300)
+    write(path, recordings, shard_bytes=300)
     return path
 
 
-def pooled(film: dict[str, np.ndarray], spans: tuple[tuple[int, int], ...]) -> np.ndarray:
+def pooled(recording: dict[str, np.ndarray], spans: tuple[tuple[int, int], ...]) -> np.ndarray:
     """The published way, a window at a time."""
     halves = []
     for part, (begin, end) in zip(("2d", "3d"), spans, strict=True):
-        cut = film[part][begin:end]
-        most = cut.max(axis=0) if len(cut) else np.zeros(film[part].shape[1])
+        cut = recording[part][begin:end]
+        most = cut.max(axis=0) if len(cut) else np.zeros(recording[part].shape[1])
         halves.append(most / (np.linalg.norm(most) or 1.0))
     return np.concatenate(halves)
 
 
 def test_a_window_is_its_largest_values_with_each_half_of_length_one(
-    folder: Path, films: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+    folder: Path, recordings: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = np.stack([pooled(films[film], seen) for film, seen, _ in SPANS])
+    expected = np.stack(
+        [pooled(recordings[recording], video_spans) for recording, video_spans, _ in SPANS]
+    )
     rows = [5, 0, 3, 1, 2, 4, 0]
     for block in (1, 1 << 21):
         monkeypatch.setattr(sources, "BLOCK_VALUES", block)
@@ -92,7 +98,7 @@ def test_a_window_is_its_largest_values_with_each_half_of_length_one(
 
 
 def test_a_window_itself_is_cut_behind_the_longest_and_where_the_recording_ends(
-    folder: Path, films: list[dict[str, np.ndarray]]
+    folder: Path, recordings: list[dict[str, np.ndarray]]
 ) -> None:
     audio = read_store(folder, standardise=False).columns["audio"]
     assert audio.present.tolist() == [True, True, True, False, True, True]
@@ -101,31 +107,40 @@ def test_a_window_itself_is_cut_behind_the_longest_and_where_the_recording_ends(
     values, lengths = audio.take(torch.tensor(rows))
     assert lengths.tolist() == [1, 5, 4, 2]
     for row, value, length in zip(rows, values.numpy(), lengths, strict=True):
-        film, _, (begin, end) = SPANS[row]
-        assert np.array_equal(value[:length], films[film]["spec"][begin:end][:5])
+        recording, _, (begin, end) = SPANS[row]
+        assert np.array_equal(value[:length], recordings[recording]["spec"][begin:end][:5])
         assert not value[length:].any()
 
 
 def test_windows_are_standardised_by_what_training_items_see_of_them(
-    folder: Path, films: list[dict[str, np.ndarray]]
+    folder: Path, recordings: list[dict[str, np.ndarray]]
 ) -> None:
     measured = read_store(folder).statistics
-    audio = [films[film]["spec"][begin:end][:5] for film, _, (begin, end) in SPANS[:3]]
+    audio = [
+        recordings[recording]["spec"][begin:end][:5] for recording, _, (begin, end) in SPANS[:3]
+    ]
     np.testing.assert_allclose(
         measured["audio"].mean, np.concatenate(audio).mean(axis=0), rtol=1e-6
     )
-    video = np.stack([pooled(films[film], seen) for film, seen, _ in SPANS[:4]])
+    video = np.stack(
+        [pooled(recordings[recording], video_spans) for recording, video_spans, _ in SPANS[:4]]
+    )
     assert Dataset.from_arrays({"v": video.repeat(3, 0)}).card["v"].shape == (7,)
     np.testing.assert_allclose(1 / measured["video"].rate, video.std(axis=0), rtol=1e-5)
 
 
 def test_of_very_many_windows_some_are_measured_evenly_spread(
-    films: list[dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: list[dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "MOST_WINDOWS", 2)
-    write(tmp_path / "store", films)
+    write(tmp_path / "store", recordings)
     measured = read_store(tmp_path / "store").statistics
-    video = np.stack([pooled(films[film], seen) for film, seen, _ in (SPANS[0], SPANS[2])])
+    video = np.stack(
+        [
+            pooled(recordings[recording], video_spans)
+            for recording, video_spans, _ in (SPANS[0], SPANS[2])
+        ]
+    )
     np.testing.assert_allclose(measured["video"].mean, video.mean(axis=0), rtol=1e-5)
     # What is no window is measured whole.
     assert measured["text"].mean.tolist() == [3 / 8] * 2
@@ -133,17 +148,20 @@ def test_of_very_many_windows_some_are_measured_evenly_spread(
 
 
 def test_recordings_are_part_of_the_fingerprint(
-    folder: Path, films: list[dict[str, np.ndarray]], tmp_path: Path
+    folder: Path, recordings: list[dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     verify_store(folder)
-    other = [*films[:2], {**films[2], "3d": -films[2]["3d"]}]
+    other = [*recordings[:2], {**recordings[2], "3d": -recordings[2]["3d"]}]
     write(tmp_path / "store", other)
     assert read_store(tmp_path / "store").card.fingerprint != read_store(folder).card.fingerprint
 
 
-def test_a_recording_may_lack_a_part(films: list[dict[str, np.ndarray]], tmp_path: Path) -> None:
+def test_a_recording_may_lack_a_part(
+    recordings: list[dict[str, np.ndarray]], tmp_path: Path
+) -> None:
     write(
-        tmp_path / "store", [films[0], films[1], {"2d": films[2]["2d"], "spec": films[2]["spec"]}]
+        tmp_path / "store",
+        [recordings[0], recordings[1], {"2d": recordings[2]["2d"], "spec": recordings[2]["spec"]}],
     )
     values, _ = (
         read_store(tmp_path / "store", standardise=False).columns["video"].take(torch.tensor([5]))
@@ -164,14 +182,14 @@ def test_a_recording_may_lack_a_part(films: list[dict[str, np.ndarray]], tmp_pat
     ],
 )
 def test_a_window_of_nothing_is_refused(
-    films: list[dict[str, np.ndarray]], tmp_path: Path, window: object, problem: str
+    recordings: list[dict[str, np.ndarray]], tmp_path: Path, window: object, problem: str
 ) -> None:
     with (
         pytest.raises(InputError, match=problem),
         store_writer(tmp_path / "store", layout=LAYOUT) as writer,
     ):
-        for film in films:
-            writer.recording("film", film)
+        for recording in recordings:
+            writer.recording("recording", recording)
         writer.item({"ids": "a", "split": 0, "video": window, "text": np.zeros(2)})
 
 
@@ -187,7 +205,7 @@ def test_a_faulty_recording_is_refused_with_its_name(
     tmp_path: Path, parts: dict[str, np.ndarray], problem: str
 ) -> None:
     with (
-        pytest.raises(InputError, match=f"recording 'film'.*{problem}"),
+        pytest.raises(InputError, match=f"recording 'recording'.*{problem}"),
         store_writer(tmp_path / "store", layout=LAYOUT) as writer,
     ):
-        writer.recording("film", parts)
+        writer.recording("recording", parts)

@@ -1,7 +1,6 @@
 """Records written as a store, and looked at with other libraries."""
 
 import json
-import signal
 import subprocess
 import sys
 import textwrap
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
@@ -24,6 +22,9 @@ LAYOUT: Layout = (
     Modality("touch", Kind.VECTOR, (3,)),
     Modality("speech", Kind.SPECTROGRAM, (0, 2)),
 )
+
+
+WRITERS = (write_store, "store"), (write_pack_from, "pack.npz")
 
 
 def record(number: int, **other: object) -> dict[str, object]:
@@ -53,16 +54,6 @@ def test_hugging_face_opens_what_was_written(tmp_path: Path) -> None:
         speech = each["speech"]
         flat = None if speech is None else speech.astype(np.float16).reshape(-1).tolist()
         assert row["speech"] == flat
-
-
-def test_features_are_half_as_large_in_float16(tmp_path: Path) -> None:
-    sizes = []
-    for dtype in ("float16", "float32"):
-        write_store(records() * 1, tmp_path / dtype, layout=LAYOUT, dtype=dtype)
-        with pa.memory_map(str(tmp_path / dtype / "items" / "data-00000.arrow")) as file:
-            table = pa.ipc.open_stream(file).read_all()
-        sizes.append(table["touch"].combine_chunks().values.nbytes)
-    assert sizes == [10 * 3 * 2, 10 * 3 * 4]
 
 
 def test_statistics_are_those_of_the_valid_steps_of_training_items(tmp_path: Path) -> None:
@@ -188,6 +179,8 @@ def test_what_no_item_has_cannot_be_learnt(tmp_path: Path) -> None:
         ((Modality("a", Kind.VECTOR, (3, 2)),), "no vector"),
         ((Modality("a", Kind.SPECTROGRAM, (0, 2, 2)),), "no spectrogram"),
         ((Modality("a", Kind.VECTOR, (3,)),) * 2, "columns occur twice: a"),
+        (LAYOUT[0], "store: the layout is Modality, no tuple; give a tuple of"),
+        (("touch",), "store: the layout has 'touch' in it"),
     ],
 )
 def test_a_layout_that_means_nothing_is_refused(
@@ -214,54 +207,6 @@ def test_an_error_while_records_are_read_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writer_leaves_no_store_and_the_next_one_cleans_up(tmp_path: Path) -> None:
-    code = f"""
-    import os, signal, numpy as np
-    from continual_mm.data.store.writer import write_store
-    from continual_mm.definitions.modality import Kind, Modality
-    def records():
-        for k in range(10):
-            yield {{"ids": str(k), "split": 0, "touch": np.ones(3)}}
-        os.kill(os.getpid(), signal.SIGKILL)
-    write_store(records(), {str(tmp_path / "store")!r}, shard_bytes=10,
-                layout=(Modality("touch", Kind.VECTOR, (3,)),))
-    """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "store").exists()
-    assert (tmp_path / ".store.unfinished" / "items").is_dir()
-    write_store(records(), tmp_path / "store", layout=LAYOUT)
-    assert list(tmp_path.iterdir()) == [tmp_path / "store"]
-
-
-def test_two_writers_of_one_store_do_not_mix(tmp_path: Path) -> None:
-    with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
-        with (
-            pytest.raises(InputError, match="being written by another process"),
-            store_writer(tmp_path / "store", layout=LAYOUT),
-        ):
-            pass
-        for each in records():
-            writer.item(each)
-    assert read_store_card(tmp_path / "store").items == (8, 1, 1)
-
-
-def test_a_store_that_was_made_meanwhile_is_not_written_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "store"
-    with monkeypatch.context() as patch:
-        # Another process puts its store in place before it lets go of the lock.
-        patch.setattr("fcntl.flock", lambda *_: target.mkdir())
-        with pytest.raises(InputError, match="is there already"):
-            write_store(records(), target, layout=LAYOUT)
-    target.rmdir()
-    target.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="is there already"):
-        write_store(records(), target, layout=LAYOUT)
-    assert list(tmp_path.iterdir()) == [target]
-
-
 def test_a_finished_store_takes_nothing_more(tmp_path: Path) -> None:
     with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
         for each in records():
@@ -284,31 +229,15 @@ def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path: Path) -> N
     np.testing.assert_array_equal(touch.take(torch.tensor([1]))[0][0], first.astype(np.float32))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int8", np.float32])
-def test_a_dtype_that_is_none_is_refused_before_the_first_record(
-    tmp_path: Path, dtype: object
-) -> None:
-    def never() -> object:
-        raise AssertionError("a record was asked for")
-        yield
-
-    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+@pytest.mark.parametrize(("write", "name"), WRITERS)
+def test_a_dtype_or_record_of_another_kind_is_refused(tmp_path: Path, write, name: str) -> None:
+    for dtype in ("float64", "int8", np.float32):
         with pytest.raises(InputError, match=r"cannot be stored as .*; write 'float16' or 'float"):
-            write(never(), tmp_path / name, layout=LAYOUT, dtype=dtype)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_layout_that_is_no_tuple_of_modalities_is_refused(tmp_path: Path) -> None:
-    for layout, told in ((LAYOUT[0], "is Modality, no tuple"), (("touch",), "has 'touch' in it")):
-        with pytest.raises(InputError, match=f"store: the layout {told}.*; give a tuple of"):
-            write_store(records(), tmp_path / "store", layout=layout)
-
-
-def test_a_record_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+            write(None, tmp_path / name, layout=LAYOUT, dtype=dtype)
     given = [records()[0], ("clip 1", 0), records()[2]]
-    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
-        with pytest.raises(InputError, match=f"{name}, a record: is tuple, no mapping; give a"):
-            write(given, tmp_path / name, layout=LAYOUT)
+    with pytest.raises(InputError, match=f"{name}, a record: is tuple, no mapping; give a"):
+        write(given, tmp_path / name, layout=LAYOUT)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("target", ["store", "pack.npz"])
@@ -340,7 +269,7 @@ def test_the_same_fault_in_many_records_is_told_once(tmp_path: Path) -> None:
     given = [{**each, "touch": np.ones(4)} for each in records()]
     given[3]["touch"] = np.ones(5)
     given[4] = record(4, split=3)
-    for write, name in ((write_store, "store"), (write_pack_from, "pack.npz")):
+    for write, name in WRITERS:
         with pytest.raises(InputError) as caught:
             write(given, tmp_path / name, layout=LAYOUT)
         first, other, split = (str(one) for one in caught.value.problems)
