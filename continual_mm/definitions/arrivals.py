@@ -74,9 +74,9 @@ def plan(
         file: What to call the definition in problems; the scenario's name if empty.
 
     Raises:
-        InputError: With everything that :func:`misfits` finds.
+        InputError: With everything that :func:`problems_of` finds.
     """
-    problems = misfits(scenario, card, start=start, file=file)
+    problems = problems_of(scenario, card, start=start, file=file)
     if problems:
         raise InputError(problems)
     arrivals = [] if start is None else [_begun(start, scenario, card)]
@@ -132,7 +132,7 @@ def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
     return tuple(pair for pair in complete if any(name in pair for name in stage.add))
 
 
-def misfits(
+def problems_of(
     scenario: Scenario, card: DatasetCard | None, *, start: Start | None = None, file: str = ""
 ) -> tuple[Problem, ...]:
     """Find everything that is wrong with a scenario's order of arrivals.
@@ -149,15 +149,15 @@ def misfits(
         without a modality, and for labels where there are none.
     """
     place = file or f"scenario '{scenario.name}'"
-    problems = [] if start is None or card is None else [*_start_misfits(start, card, place)]
+    problems = [] if start is None or card is None else [*_start_problems(start, card, place)]
     begun = () if start is None else start.modalities
     added = dict.fromkeys((m.name for m in begun if card is None or m.name in card.names), 0)
     for number, stage in enumerate(scenario.stages, start=1):
         where = f"{place}, [[stage]] {number}"
         for name in stage.add:
-            problems += _name_misfits(name, card, added, f"{where}, add")
+            problems += _name_problems(name, card, added, f"{where}, add")
             added.setdefault(name, number)
-        problems += _pair_misfits(stage, card, added, f"{where}, pairs")
+        problems += _pair_problems(stage, card, added, f"{where}, pairs")
     problems += _idle_names(scenario, added, place)
     if scenario.positives == "label" and card is not None and not card.has_labels:
         remedy = "use 'paired' or 'duplicates'"
@@ -166,7 +166,7 @@ def misfits(
     return tuple(problems)
 
 
-def _start_misfits(start: Start, card: DatasetCard, place: str) -> Iterator[Problem]:
+def _start_problems(start: Start, card: DatasetCard, place: str) -> Iterator[Problem]:
     """What of an earlier run's modalities the dataset offers in another form, or not at all."""
     shared = [modality for modality in start.modalities if modality.name in card.names]
     if not shared:
@@ -198,7 +198,7 @@ def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterato
             yield Problem(f"{place}, {where}", problem, remedy)
 
 
-def _name_misfits(
+def _name_problems(
     name: str, card: DatasetCard | None, added: Mapping[str, int], place: str
 ) -> Iterator[Problem]:
     """What is wrong with adding a modality; ``added`` says at which stage earlier ones were."""
@@ -212,7 +212,7 @@ def _name_misfits(
         yield Problem(place, problem, remedy)
 
 
-def _pair_misfits(
+def _pair_problems(
     stage: Stage, card: DatasetCard | None, added: Iterable[str], place: str
 ) -> Iterator[Problem]:
     """What is wrong with the pairs that a stage names; ``added`` are the modalities until then."""

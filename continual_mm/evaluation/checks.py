@@ -17,7 +17,7 @@ SCORED = ("test",)
 """The only split that a dataset needs which is used by protocols alone."""
 
 
-def protocol_misfits(
+def cards_and_problems(
     scenario: Scenario, card: DatasetCard, modalities: Iterable[Modality], file: str
 ) -> tuple[dict[str, DatasetCard], list[Problem]]:
     """The cards of protocols' datasets by protocol, and all that keeps them from being scored.
@@ -38,7 +38,7 @@ def protocol_misfits(
             found = cards[protocol.name] = card_of(protocol, scenario, card)
         except InputError as error:
             problems += [replace(one, place=f"{place}, {one.place}") for one in error.problems]
-        problems += misfits(protocol, found, known, place, trained=card)
+        problems += protocol_problems(protocol, found, known, place, trained=card)
         # What comes with a published dataset that is not here is not missed before the dataset is.
         if protocol.annotations or not missing_published([protocol.dataset]):
             problems += _about_annotations(protocol, scenario, place)
@@ -56,7 +56,7 @@ def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> Dataset
     return datasets.card(protocol.dataset, folder=Path(scenario.folder), splits=SCORED)
 
 
-def misfits(
+def protocol_problems(
     protocol: Protocol,
     card: DatasetCard | None,
     modalities: Iterable[Modality],

@@ -12,7 +12,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.annotations import annotations_of
-from continual_mm.evaluation.checks import SCORED, misfits
+from continual_mm.evaluation.checks import SCORED, protocol_problems
 from continual_mm.evaluation.classification import Classes
 from continual_mm.evaluation.composite import embed, similarity
 from continual_mm.evaluation.judge import Judge, tensor
@@ -86,7 +86,7 @@ def open_judges(
     for protocol in scenario.protocols:
         place = f"scenario '{scenario.name}', protocol '{protocol.name}'"
         items = scored[protocol.name]
-        wrong = [*misfits(protocol, items.card, known, place, trained=dataset.card)]
+        wrong = [*protocol_problems(protocol, items.card, known, place, trained=dataset.card)]
         problems += wrong
         if wrong:
             continue

@@ -11,7 +11,7 @@ from continual_mm.definitions.catalog import SCENARIO_KEYS, Entry
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.reading import draft_scenario, read_strategy
 from continual_mm.definitions.scenario import Scenario, Strategy
-from continual_mm.evaluation.checks import protocol_misfits
+from continual_mm.evaluation.checks import cards_and_problems
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.origin import Origin, read_origin, weights_file
 from continual_mm.runs.specification import OpenedScenario
@@ -19,7 +19,7 @@ from continual_mm.space import registry
 from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 
 
-def tower_misfits(
+def tower_problems(
     scenario: Scenario, modalities: Iterable[Modality], start: Start | None, file: str
 ) -> list[Problem]:
     """One problem per tower that cannot be had, or that does not read its modality.
@@ -114,7 +114,7 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
             card = datasets.card(scenario.dataset, folder=folder)
     start = origin.start if origin else None
     if origin or not scenario.start:
-        problems += arrivals.misfits(scenario, card, start=start, file=file)
+        problems += arrivals.problems_of(scenario, card, start=start, file=file)
     if origin is not None:
         problems += _another_mode(scenario, origin, file)
     if card is None or problems:
@@ -122,11 +122,11 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     if origin is not None:
         own = {key: getattr(scenario.space, key) for key in document.get("space", {})}
         scenario = scenario.model_copy(update={"space": origin.settings(own)})
-        problems += origin.misfits(scenario.space, file)
+        problems += origin.problems_of(scenario.space, file)
     stages = arrivals.plan(scenario, card, start=start, file=file)
     arriving = stages[-1].available
-    problems += tower_misfits(scenario, arriving, start, file)
-    scored, wrong = protocol_misfits(scenario, card, arriving, file)
+    problems += tower_problems(scenario, arriving, start, file)
+    scored, wrong = cards_and_problems(scenario, card, arriving, file)
     problems += wrong
     problems.check()
     return OpenedScenario(scenario, card, stages, origin, scored)

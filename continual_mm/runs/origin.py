@@ -40,7 +40,7 @@ class Origin:
         """The run's settings where nothing else is given."""
         return SpaceSettings(**{**self.space["settings"], **given})
 
-    def misfits(self, settings: SpaceSettings, place: str) -> list[Problem]:
+    def problems_of(self, settings: SpaceSettings, place: str) -> list[Problem]:
         """Sizes of another space than the run's."""
         own = self.settings({})
         return [

@@ -200,10 +200,10 @@ def first_space(
     towers = towers_of(scenario, (*begun, *opened.arrivals[-1].available), modules)
     if origin is None:
         return JointSpace(scenario.space, seed=seed, towers=towers)
-    misfits = origin.misfits(scenario.space, f"scenario '{scenario.name}'")
+    problems = origin.problems_of(scenario.space, f"scenario '{scenario.name}'")
     known = _known_towers(origin, towers, scenario, modules)
-    if misfits:
-        raise InputError(misfits)
+    if problems:
+        raise InputError(problems)
     checkpoint.verified(origin.checkpoint)
     space = JointSpace(scenario.space, seed=seed, towers=towers | known)
     for each in origin.space["modalities"]:

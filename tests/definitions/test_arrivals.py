@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continual_mm.definitions.arrivals import births, misfits, plan, roles
+from continual_mm.definitions.arrivals import births, plan, problems_of, roles
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality, all_pairs, pair
 from continual_mm.definitions.scenario import Scenario, Stage, Training
 from continual_mm.system.errors import InputError
@@ -30,7 +30,7 @@ THREE = scenario(
 
 
 def told(*stages: Stage, on: DatasetCard | None = SENSES, **others: Any) -> list[str]:
-    return [str(problem) for problem in misfits(scenario(*stages, **others), on, file="f")]
+    return [str(problem) for problem in problems_of(scenario(*stages, **others), on, file="f")]
 
 
 def test_each_stage_knows_what_arrives_what_is_there_and_what_is_trained() -> None:
