@@ -163,17 +163,19 @@ Tower = VideoTower | AudioTower | TextTower
 
 
 class Vectors(Protocol):
-    """Word vectors, such as those of GoogleNews.
+    """Word vectors, such as those of GoogleNews."""
 
-    Attributes:
-        name: What they are; a job continues only with vectors of the same name.
-        features: Size of each.
-        fingerprint: Changes with any vector; features of text are then extracted anew.
-    """
+    @property
+    def name(self) -> str:
+        """What they are; a job continues only with vectors of the same name."""
 
-    name: str
-    features: int
-    fingerprint: str
+    @property
+    def features(self) -> int:
+        """Size of each."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any vector; features of text are then extracted anew."""
 
     def __contains__(self, word: object) -> bool:
         """Whether a word, as it is written, has a vector."""

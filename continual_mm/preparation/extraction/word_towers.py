@@ -1,6 +1,7 @@
 """Text as vectors of its words."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -18,34 +19,32 @@ from continual_mm.system.seeds import seed_for
 Mode = Literal["robust", "reference"]
 
 
+@dataclass(frozen=True, slots=True)
 class WordTable:
     """Vectors of a few words, in memory.
 
-    Args:
+    Attributes:
         name: What they are.
-        features: Numbers of each.
+        features: Size of each.
         table: By word.
         fingerprint: Of all vectors that these are some of.
     """
 
-    def __init__(
-        self, name: str, features: int, table: Mapping[str, Features], *, fingerprint: str
-    ) -> None:
-        self.name = name
-        self.features = features
-        self.fingerprint = fingerprint
-        self._table = dict(table)
+    name: str
+    features: int
+    table: Mapping[str, Features]
+    fingerprint: str
 
     def __contains__(self, word: object) -> bool:
-        return word in self._table
+        return word in self.table
 
     def vector(self, word: str) -> Features:
         """(features,)."""
-        return self._table[word]
+        return self.table[word]
 
 
 def needed(vectors: Vectors, texts: Iterable[str]) -> WordTable:
-    """The few of many vectors that some texts need; they travel to other processes."""
+    """The vectors of the words in some texts, few enough to send them to other processes."""
     written = {word for text in texts for word in tokens(text)}
     table = {
         word: np.asarray(vectors.vector(word), dtype=np.float32)
@@ -98,12 +97,12 @@ class FileVectors:
     """The vectors of a file.
 
     Args:
-        name: Tells vectors apart where a job goes on.
+        name: Identifies them where a job is resumed.
         vectors: By word.
 
     Attributes:
         name: As given.
-        features: Numbers per word.
+        features: Size of each.
         fingerprint: Of all vectors.
     """
 
