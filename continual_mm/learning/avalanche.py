@@ -23,7 +23,6 @@ with in_parts(
     from avalanche.logging import BaseLogger, TensorboardLogger
     from avalanche.models import DynamicModule
     from avalanche.training.plugins import EvaluationPlugin
-    from avalanche.training.storage_policy import ExemplarsBuffer
     from avalanche.training.templates.base_sgd import BaseSGDTemplate
     from avalanche.training.templates.observation_type.batch_observation import BatchObservation
     from avalanche.training.templates.update_type.sgd_update import SGDUpdate
@@ -39,7 +38,6 @@ __all__ = [
     "DynamicModule",
     "EagerCLStream",
     "EvaluationPlugin",
-    "ExemplarsBuffer",
     "MetricValue",
     "PluginMetric",
     "SGDUpdate",

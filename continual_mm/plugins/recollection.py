@@ -6,35 +6,19 @@ from warnings import warn
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
 from continual_mm.data.batch import Batch, join
-from continual_mm.learning.avalanche import AvalancheDataset, ExemplarsBuffer
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.memory import Memory
 from continual_mm.plugins.plugin import Plugin, contents, extracted
 
 
-class Exemplars(TorchDataset[Batch]):
-    """Remembered items, one row each."""
+class Recollection(Plugin):
+    """Copies of the memory's items, and rows of them in each batch.
 
-    def __init__(self, batch: Batch | None) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return 0 if self.batch is None else len(self.batch)
-
-    def __getitem__(self, position: int) -> Batch:
-        if self.batch is None or not 0 <= position < len(self.batch):
-            raise IndexError(f"exemplar {position} of {len(self)}")
-        return self.batch.select(torch.tensor([position]))
-
-
-class Recollection(Plugin, ExemplarsBuffer):
-    """Copies of the memory's items, an Avalanche buffer that frees what it no longer holds.
-
-    Copies, because a buffer of indices would keep the whole old dataset alive and its size would
-    say nothing about bytes. Of an item only what its stage showed is kept.
+    Copies, because indices (as in Avalanche's buffers) would keep the whole old dataset alive, and
+    their number would say nothing about bytes. Of an item only the modalities of its stage are
+    kept.
 
     Args:
         memory: Decides which items are kept and which are drawn.
@@ -42,23 +26,16 @@ class Recollection(Plugin, ExemplarsBuffer):
     Attributes:
         batch: The items, or None before the first stage ends.
         drawn: Positions of the step's remembered rows among them.
-        recalled: The step's remembered rows; ``batch`` itself where all are drawn.
     """
 
     on_device = False
 
     def __init__(self, memory: Memory) -> None:
-        ExemplarsBuffer.__init__(self, memory.items)
+        super().__init__()
         self.memory = memory
         self.batch: Batch | None = None
         self.drawn = torch.empty(0, dtype=torch.long)
-        self.recalled = Batch({}, {}, {}, self.drawn, self.drawn)
         self.memory_rows = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the copies."""
-        return 0 if self.batch is None else self.batch.nbytes
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Find out how many rows the other plugins need."""
@@ -71,28 +48,19 @@ class Recollection(Plugin, ExemplarsBuffer):
             return
         self.drawn = self.memory.draw(self.memory_rows)
         whole = len(self.drawn) == len(self.batch)
-        self.recalled = self.batch if whole else self.batch.select(self.drawn)
-        strategy.recall(self.recalled)
+        strategy.recall(self.batch if whole else self.batch.select(self.drawn))
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Take the stage's share of the memory from its items."""
-        self.post_adapt(strategy, strategy.experience)
-
-    def post_adapt(self, agent_state: Any, exp: Any) -> None:
-        """Add a stage's items; see :class:`Memory` for which of them and of earlier ones stay."""
-        for number, share in enumerate(exp.items.shares):
+        """Add the stage's items; see :class:`Memory` for which of them and of earlier ones stay."""
+        items = strategy.stage_experience().items
+        for number, share in enumerate(items.shares):
             stays, enters = self.memory.offer(share.stage, share.rows)
             nothing = torch.empty(0, dtype=torch.long)
-            chosen = [nothing] * len(exp.items.shares)
+            chosen = [nothing] * len(items.shares)
             chosen[number] = enters
-            arrived = exp.items.block(tuple(chosen))
+            arrived = items.block(tuple(chosen))
             kept = [] if self.batch is None else [self.batch.select(stays)]
             self.batch = _by_name(join([*kept, arrived]))
-        self.buffer = AvalancheDataset([Exemplars(self.batch)], collate_fn=join)
-
-    def resize(self, strategy: Any, new_size: int) -> None:
-        """Refuse: the size of the memory is part of the run's definition."""
-        raise ValueError(f"a memory of {self.memory.items} items cannot become one of {new_size}")
 
     def state(self) -> dict[str, Tensor]:
         """Which items the memory holds, and the copies."""
@@ -114,7 +82,6 @@ class Recollection(Plugin, ExemplarsBuffer):
         if "index" in state:
             features, lengths, rows = (extracted(k, state) for k in ("features", "lengths", "rows"))
             self.batch = _by_name(Batch(features, lengths, rows, state["index"], state["stage"]))
-            self.buffer = AvalancheDataset([Exemplars(self.batch)], collate_fn=join)
 
 
 def recollection(learner: Learner) -> Recollection | None:

@@ -113,7 +113,7 @@ def test_the_length_of_a_point_does_not_change_its_cluster() -> None:
     )
 
 
-def test_a_centroid_nobody_is_near_to_finds_the_blob_nobody_covers() -> None:
+def test_a_centroid_without_points_finds_the_blob_without_centroid() -> None:
     points = blobs(clusters=6, each=20)
     start = torch.eye(6, dtype=torch.float64)
     start[3] = -1

@@ -83,7 +83,7 @@ def test_a_high_price_gives_balanced_plans_and_their_divergence() -> None:
     torch.testing.assert_close(value, expected, rtol=2e-2, atol=1e-4)
 
 
-def test_an_item_without_a_partner_is_left_out_and_moves_nobody_else() -> None:
+def test_an_item_without_a_partner_is_left_out_and_moves_no_other() -> None:
     matrix = 1 - torch.eye(5, dtype=torch.float64)
     matrix[4] = 10.0
     log_plan, _ = log_unbalanced_plan(matrix, epsilon=0.07, rho=0.3)

@@ -158,7 +158,7 @@ def test_a_transformer_of_torch_learns_through_its_adapters_despite_its_fast_pat
         assert not torch.allclose(before, output(trained(second), values, timed=True))
 
 
-def test_first_adapters_follow_from_the_seed_and_nobody_elses_dice_are_rolled() -> None:
+def test_first_adapters_follow_from_the_seed_and_leave_the_global_generator_alone() -> None:
     first = tower(Kind.VECTOR)
     torch.manual_seed(5)
     state = torch.get_rng_state()

@@ -180,7 +180,7 @@ def test_a_run_killed_while_it_realigns_goes_on_from_its_checkpoint_to_the_same_
     tmp_path, scenario, dataset, values, same
 ):
     class Deadly(Plugin):
-        """Ends the run in the fourth step of the realignment, if it is told to."""
+        """Ends the run in the fourth step of the realignment, if asked to."""
 
         def __init__(self, steps: int = 1000) -> None:
             super().__init__()

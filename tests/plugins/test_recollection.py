@@ -28,13 +28,6 @@ def test_remembered_rows_are_copies_of_what_their_stage_showed(dataset, trained)
         assert batch.features[name].data_ptr() != column.data_ptr()
 
 
-def test_the_memory_is_an_avalanche_buffer_of_single_rows(trained):
-    learner = trained(items=24)
-    memory = next(p for p in learner.plugins if isinstance(p, Recollection))
-    assert len(memory.buffer) == 24
-    assert memory.buffer[3].index.tolist() == memory.batch.index[3:4].tolist()
-
-
 def test_the_largest_number_of_rows_counts_and_its_former_name_warns(trained, looking):
     class Old(Plugin):
         recalled_rows = 9

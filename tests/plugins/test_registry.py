@@ -121,7 +121,7 @@ def test_a_plugin_that_cannot_be_imported_is_refused_by_name(name: str, package:
         opened(package, f"[{name}]")
 
 
-def test_a_plugin_that_nobody_offers_is_refused(tmp_path: Path) -> None:
+def test_a_plugin_that_no_package_offers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[repaly\]: unknown table; did you mean 'replay'\?"):
         opened(tmp_path, "[repaly]")
     with pytest.raises(InputError, match="plugin 'repaly': is not installed"):

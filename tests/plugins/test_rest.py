@@ -1,4 +1,4 @@
-"""Rest: towers whose modality is away do not learn from remembered items."""
+"""Rest: towers whose modality is absent do not learn from remembered items."""
 
 from collections.abc import Callable
 from itertools import permutations
@@ -49,7 +49,7 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_a_tower_whose_modality_is_away_stays_bit_for_bit_and_learns_again_when_it_is_back(
+def test_a_tower_whose_modality_is_absent_stays_bit_for_bit_and_learns_again_when_it_is_back(
     weights_by_stage,
 ) -> None:
     first, second, third = weights_by_stage(Rest())
@@ -57,14 +57,14 @@ def test_a_tower_whose_modality_is_away_stays_bit_for_bit_and_learns_again_when_
     assert moved(second, third) == {"audio"}
 
 
-def test_without_rest_replay_moves_all_old_towers(weights_by_stage) -> None:
+def test_without_it_replay_moves_all_old_towers(weights_by_stage) -> None:
     first, second, third = weights_by_stage()
     assert moved(first, second) == {"video", "audio"}
     assert moved(second, third) == {"video", "audio", "text"}
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_beside_freeze_nothing_wakes_that_is_frozen_for_good(
+def test_beside_freeze_nothing_is_unfrozen_that_is_frozen_for_good(
     weights_by_stage, order: tuple[int, ...]
 ) -> None:
     plugins = [Rest(), Freeze(), Realign(steps=3)]
@@ -73,13 +73,13 @@ def test_beside_freeze_nothing_wakes_that_is_frozen_for_good(
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_steps_of_realign_leave_it_at_rest(weights_by_stage, order: int) -> None:
+def test_the_steps_of_realign_leave_it_frozen(weights_by_stage, order: int) -> None:
     first, second, _ = weights_by_stage(*[Rest(), Realign(steps=3)][::order])
     assert "audio" not in moved(first, second)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_beside_warmup_what_wakes_is_in_training_mode(weights_by_stage, order: int) -> None:
+def test_beside_warmup_what_is_unfrozen_is_in_training_mode(weights_by_stage, order: int) -> None:
     modes: dict[str, set[bool]] = {}
 
     class Look(Plugin):
@@ -92,13 +92,13 @@ def test_beside_warmup_what_wakes_is_in_training_mode(weights_by_stage, order: i
     assert modes == {"video": {True}, "audio": {False}}
 
 
-def test_a_finished_stage_is_looked_at_with_every_tower_awake(weights_by_stage) -> None:
-    asleep: list[int] = []
+def test_at_a_stages_end_no_tower_is_frozen(weights_by_stage) -> None:
+    frozen: list[int] = []
 
     class Look(Plugin):
         def after_training_exp(self, strategy: Learner, *args: object, **kwargs: object) -> None:
             parameters = strategy.space.encoders.parameters()
-            asleep.append(sum(not parameter.requires_grad for parameter in parameters))
+            frozen.append(sum(not parameter.requires_grad for parameter in parameters))
 
     weights_by_stage(Rest(), Look())
-    assert asleep == [0, 0, 0]
+    assert frozen == [0, 0, 0]

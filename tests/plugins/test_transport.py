@@ -230,7 +230,7 @@ def test_old_pairs_keep_their_plan_better_with_transport_than_without(
 
 
 def longer(scenario: Scenario, steps: int, **training: float) -> Scenario:
-    """The second stage takes more steps, the first as many as ever."""
+    """The second stage takes more steps, the first as many as before."""
     first, second = scenario.stages
     first = first.model_copy(update={"steps": scenario.training.steps})
     training = scenario.training.model_copy(update={"steps": steps, **training})

@@ -16,7 +16,7 @@ from continual_mm.plugins.warmup import Warmup
 
 @pytest.fixture
 def scenario(scenario: Scenario) -> Scenario:
-    """Features are hidden at random, so that going on needs the dice too."""
+    """Features are dropped at random, so that resuming needs the generators too."""
     space = scenario.space.model_copy(update={"feature_dropout": 0.2})
     return scenario.model_copy(update={"space": space})
 
