@@ -201,8 +201,8 @@ def test_everything_wrong_with_a_pack_is_told_at_once(columns: Columns, saved: S
         ({"text_present": np.ones(6)}, "column 'text_present': is float64"),
         ({"video_kind": np.array(["tokens"])}, "column 'video_kind': is <U6 of shape (1,)"),
         (
-            {"video_kind": "frames"},
-            "there is no kind 'film'; the kinds of signal are vector, tokens",
+            {"video_kind": "smell"},
+            "there is no kind 'smell'; the kinds of signal are vector, tokens",
         ),
         ({"video_kind": "vector"}, "items of 'video' have shape (4, 3), which is no vector"),
         ({"video_length": np.array([4, 3, 2, 0, 4, 5])}, "within 1..4 in 2 rows: 3 ('dan'), 5"),
