@@ -35,13 +35,18 @@ _BOUNDARY = re.compile(r"[_\s]+|(?<=[^A-Z_\s])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])
 """Between words: underscores, before a capital, and before the last of several capitals."""
 
 
-def class_text(name: str) -> str:
+def class_text(name: str, *, template: str = "{}") -> str:
     """The words in a class's name, in lower case.
 
-    >>> class_text("ApplyEyeMakeup"), class_text("brush_hair")
-    ('apply eye makeup', 'brush hair')
+    Args:
+        name: Such as ``ApplyEyeMakeup`` or ``brush_hair``.
+        template: A sentence with ``{}`` where the words go.
+
+    >>> class_text("ApplyEyeMakeup"), class_text("brush_hair", template="a video of {}")
+    ('apply eye makeup', 'a video of brush hair')
     """
-    return " ".join(word for word in _BOUNDARY.split(name) if word).lower()
+    words = [word for word in _BOUNDARY.split(name) if word]
+    return template.format(" ".join(words).lower())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

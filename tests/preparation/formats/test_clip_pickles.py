@@ -366,6 +366,7 @@ def test_a_file_without_classes_is_refused(tmp_path: Path) -> None:
 )
 def test_a_name_is_split_at_capitals_and_underscores(name: str, words: str) -> None:
     assert class_text(name) == words
+    assert class_text(name, template="a video of {}.") == f"a video of {words}."
 
 
 PATH = Path("clips.pkl")
