@@ -19,9 +19,9 @@ from continual_mm.data.statistics import BLOCK_VALUES, Moments, Statistics
 from continual_mm.data.store.form import DAMAGED, ModalityForm, StoreForm, read_form
 from continual_mm.data.store.sources import (
     MOST_ROWS,
-    Bounds,
     Source,
     Tables,
+    WindowSteps,
     WordRows,
     add_words,
     blocks_of,
@@ -243,7 +243,7 @@ def _fault(modality: ModalityForm, column: StoredColumn, tables: Tables) -> str:
     name, features = modality.name, modality.modality.features
     if isinstance(column.source, WordRows):
         _ = column.source.vectors
-    if modality.source == "windows" and not _windows_exist(modality, column, tables):
+    if isinstance(column.source, WindowSteps) and not _exist(column.source, column):
         return "leads to recordings or steps that are not there"
     if modality.source == "values":
         counts = (tables.items.counts(name, rows) for rows in column.rows())
@@ -258,19 +258,19 @@ def _fault(modality: ModalityForm, column: StoredColumn, tables: Tables) -> str:
     return ""
 
 
-def _windows_exist(modality: ModalityForm, column: StoredColumn, tables: Tables) -> bool:
+def _exist(windows: WindowSteps, column: StoredColumn) -> bool:
     """Whether all windows lie inside of recordings."""
-    if any((tables.items.present(one) != column.present).any() for one in modality.columns):
+    items, recordings, form = windows.items, windows.recordings, windows.form
+    if any((items.present(one) != column.present).any() for one in form.columns):
         return False
-    recordings, steps = tables.recordings, []
-    for part, features in modality.parts.items():
+    steps = []
+    for part, features in form.parts.items():
         whole, rest = np.divmod(recordings.counts(part, np.arange(len(recordings))), features)
         if rest.any():
             return False
         steps.append(whole)
     lengths = np.stack(steps, axis=1)
-    bounds = Bounds(tables.items, modality)
-    for number, begin, count in (bounds.of(rows) for rows in column.rows() if len(rows)):
+    for number, begin, count in (windows.bounds(rows) for rows in column.rows() if len(rows)):
         if not 0 <= number.min() <= number.max() < len(recordings):
             return False
         if (begin < 0).any() or (count < 0).any() or (begin + count > lengths[number]).any():

@@ -76,24 +76,24 @@ class WordRows:
     """
 
     def __init__(self, items: StoredTable, form: ModalityForm, store: Path, dtype: str) -> None:
-        self._given = items, form, store, dtype
+        self._items = items
+        self._form = form
+        self._store = store
+        self._dtype = dtype
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process maps the vectors for itself.
-        return WordRows, self._given
+        return WordRows, (self._items, self._form, self._store, self._dtype)
 
     def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) how many words each has."""
-        items, form, _, _ = self._given
-        return items.counts(form.name, rows)
+        return self._items.counts(self._form.name, rows)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """(words, features) floats, row after row."""
-        items, form, _, _ = self._given
         # A damaged row may be negative, which would count from the end.
-        words = items.read(form.name, rows)[:, 0].view(np.uint32)
-        found: NDArray[Any] = self.vectors[words]
-        return np.asarray(found)
+        words = self._items.read(self._form.name, rows)[:, 0].view(np.uint32)
+        return np.asarray(self.vectors[words])
 
     @cached_property
     def vectors(self) -> NDArray[Any]:
@@ -102,14 +102,14 @@ class WordRows:
         Raises:
             InputError: If the file is not what it should be.
         """
-        _, form, store, dtype = self._given
-        path = stored_file(store, word_file(form.name))
+        path = stored_file(self._store, word_file(self._form.name))
         try:
             found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
             raise InputError(Problem(str(path), f"cannot be read ({error})", DAMAGED)) from error
-        if found.shape != (shape := (form.words, form.modality.features)) or found.dtype != dtype:
-            problem = f"is {found.dtype} of shape {found.shape}, not {dtype} {shape}"
+        shape = (self._form.words, self._form.modality.features)
+        if found.shape != shape or found.dtype != self._dtype:
+            problem = f"is {found.dtype} of shape {found.shape}, not {self._dtype} {shape}"
             raise InputError(Problem(str(path), problem, DAMAGED))
         return found
 
@@ -127,18 +127,20 @@ def add_words(digest: Digest, name: str, vectors: NDArray[np.floating]) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bounds:
-    """Where in which recording the windows of a modality lie.
+class WindowSteps:
+    """Windows of recordings: as they are, cut behind the longest time, or their largest values.
 
     Attributes:
         items: The table of items.
+        recordings: The table of recordings.
         form: The modality.
     """
 
     items: StoredTable
+    recordings: StoredTable
     form: ModalityForm
 
-    def of(
+    def bounds(
         self, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """(n,) recordings, and (n, parts) first steps and how many follow."""
@@ -148,57 +150,26 @@ class Bounds:
         )
         return self.items.read(recording, rows)[:, 0], begin, end - begin
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CutWindows:
-    """Windows as they are, cut behind the longest time.
-
-    Attributes:
-        bounds: Where they lie.
-        recordings: The table of recordings.
-    """
-
-    bounds: Bounds
-    recordings: StoredTable
-
     def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(n,) how many steps each has."""
-        return np.minimum(self.bounds.of(rows)[2][:, 0], self.bounds.form.shape[0])
+        """(n,) how many steps each has; 1 where windows are reduced to vectors."""
+        if self.form.reduce:
+            return np.ones_like(rows)
+        return np.minimum(self.bounds(rows)[2][:, 0], self.form.shape[0])
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """(steps, features) floats, row after row."""
-        recordings, begin, count = self.bounds.of(rows)
-        window = begin[:, 0], np.minimum(count[:, 0], self.bounds.form.shape[0])
-        ((part, features),) = self.bounds.form.parts.items()
-        return self.recordings.read(part, recordings, features, window)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LargestValues:
-    """The largest value of each feature within a window, each part then scaled to length 1.
-
-    Attributes:
-        bounds: Where the windows lie.
-        recordings: The table of recordings.
-    """
-
-    bounds: Bounds
-    recordings: StoredTable
-
-    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(n,) ones: the window has become a vector."""
-        return np.ones_like(rows)
-
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """(n, features) floats."""
-        recordings, begin, count = self.bounds.of(rows)
+        recordings, begin, count = self.bounds(rows)
+        if not self.form.reduce:
+            ((part, features),) = self.form.parts.items()
+            window = begin[:, 0], np.minimum(count[:, 0], self.form.shape[0])
+            return self.recordings.read(part, recordings, features, window)
         pooled = [
-            self._part(part, features, recordings, begin[:, k], count[:, k])
-            for k, (part, features) in enumerate(self.bounds.form.parts.items())
+            self._pooled(part, features, recordings, begin[:, k], count[:, k])
+            for k, (part, features) in enumerate(self.form.parts.items())
         ]
         return np.concatenate(pooled, axis=1)
 
-    def _part(
+    def _pooled(
         self,
         part: str,
         features: int,
@@ -206,6 +177,7 @@ class LargestValues:
         begin: NDArray[np.int64],
         count: NDArray[np.int64],
     ) -> NDArray[np.float32]:
+        """(n, features) the largest values of one part, scaled to length 1."""
         found = np.zeros((len(recordings), features), dtype=np.float32)
         some = np.flatnonzero(count)
         for block in blocks_of(count[some] * features, BLOCK_VALUES):
@@ -263,8 +235,7 @@ def tables_of(store: Path, form: StoreForm) -> Tables:
         elif one.source == "words":
             sources[one.name] = WordRows(items, one, store, form.dtype)
         else:
-            windows = LargestValues if one.reduce else CutWindows
-            sources[one.name] = windows(Bounds(items, one), recordings)
+            sources[one.name] = WindowSteps(items, recordings, one)
     return Tables(form, items, recordings, groups, sources)
 
 
