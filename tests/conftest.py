@@ -194,7 +194,7 @@ def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[
 
     Trained in one go; resumed behind the step of the second stage; resumed at that stage's end.
     """
-    from continual_mm.runs.checkpoint import restore, save, welcome
+    from continual_mm.runs.checkpoint import restore, save
 
     def trained_in_all_ways(
         make: "Callable[[], list[Plugin]]", at: int = 6, **options: Any
@@ -212,7 +212,7 @@ def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[
         for stage, step in [(1, at), (2, 0)][: len(streams.train) - 1]:
             parts, streams = begun(*make(), **options)
             inside = partial(restore, tmp_path / "inside", parts, keepers(parts))
-            welcome(tmp_path / f"{stage - 1}", parts)
+            add_modalities(tmp_path / f"{stage - 1}", parts)
             restore(tmp_path / f"{stage - 1}", parts, keepers(parts))
             parts.pass_over(streams, stage)
             parts.learn(streams, stage, step=step, restore=inside if step else None)

@@ -88,8 +88,8 @@ def _state(learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Tensor]
     return tensors
 
 
-def welcome(folder: Path, learner: Learner) -> None:
-    """Let a new learner's space grow to what the saved one was.
+def add_modalities(folder: Path, learner: Learner) -> None:
+    """Add the modalities of a saved space to that of a new learner.
 
     Raises:
         InputError: If the checkpoint is damaged, or of another format.
@@ -100,7 +100,7 @@ def welcome(folder: Path, learner: Learner) -> None:
 
 
 def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Any]:
-    """Put a learner, whose space is as large, where the saved one was.
+    """Restore the state of a learner whose space has the same modalities.
 
     Returns:
         The notes given to :func:`save`.

@@ -60,14 +60,14 @@ class RunFolder:
 
     def finished_stages(self) -> list[int]:
         """1-based stages with a checkpoint at their end, ascending."""
-        return sorted(stage for stage, step, _ in self._checkpoints() if not step)
+        return sorted(stage for stage, step, _ in self.checkpoints() if not step)
 
     def inside(self, stage: int) -> list[Path]:
         """Checkpoints inside stages later than a 1-based one, the newest first."""
-        found = [each for each in self._checkpoints() if each[0] > stage and each[1]]
+        found = [each for each in self.checkpoints() if each[0] > stage and each[1]]
         return [path for _, _, path in sorted(found, reverse=True)]
 
-    def _checkpoints(self) -> Iterator[tuple[int, int, Path]]:
+    def checkpoints(self) -> Iterator[tuple[int, int, Path]]:
         """Stage, step (0 at the stage's end) and path of every checkpoint."""
         for path in (self.path / "checkpoints").glob("stage-*"):
             if found := CHECKPOINT.fullmatch(path.name):

@@ -1,6 +1,5 @@
 """What a scenario takes from earlier training, found without loading it or importing torch."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.modality import Kind, Modality, Pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSettings
+from continual_mm.runs.folder import RunFolder
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
 
@@ -86,26 +86,22 @@ def read_origin(path: str, folder: Path) -> Origin:
     Raises:
         InputError: If there is no such run, it has finished no stage, or it cannot be read.
     """
-    run = folder / Path(path).expanduser()
-    found = {
-        int(stage[1]): each
-        for each in (run / "checkpoints").glob("stage-*")
-        if (stage := re.fullmatch(r"stage-(\d+)", each.name))
-    }
-    if not found:
-        raise InputError(Problem(f"start {path!r}", f"no finished stage in {run}", REMEDY))
-    last = max(found)
+    run = RunFolder(folder / Path(path).expanduser())
+    last = max(run.finished_stages(), default=0)
+    if not last:
+        raise InputError(Problem(f"start {path!r}", f"no finished stage in {run.path}", REMEDY))
     try:
-        return _read(run, found[last], last)
+        return _read(run, last)
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         problem = f"cannot be understood: {type(error).__name__}: {error}"
         remedy = "it was made by another version; train it again"
         raise InputError(Problem(f"start {path!r}", problem, remedy)) from error
 
 
-def _read(run: Path, checkpoint: Path, last: int) -> Origin:
+def _read(run: RunFolder, last: int) -> Origin:
+    checkpoint = run.checkpoint(last)
     notes = read_json(checkpoint / "state.json")
-    stages = read_json(run / "scores.json")["stages"][:last]
+    stages = read_json(run.path / "scores.json")["stages"][:last]
     space = notes["space"]
     SpaceSettings(**space["settings"])
     modalities = tuple(

@@ -98,7 +98,7 @@ class Checkpointer:
         """
         self._remove_but(at.inside)
         if at.ended is not None:
-            checkpoint.welcome(at.ended, self._session.learner)
+            checkpoint.add_modalities(at.ended, self._session.learner)
             self._take(at.ended)
             self._session.learner.pass_over(self._session.benchmark, self._learned)
         return self._learned, None if at.inside is None else partial(self._take, at.inside)

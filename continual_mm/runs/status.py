@@ -5,7 +5,6 @@ Here nothing is refused: an unfinished run is shown with what it has, a damaged 
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 
 from continual_mm.runs import records
-from continual_mm.runs.folder import FAILURE
+from continual_mm.runs.folder import FAILURE, RunFolder
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import LOCK, is_locked
 
@@ -80,7 +79,6 @@ def _refuse_to_skip(error: OSError) -> None:
 
 State = Literal["finished", "failed", "running", "stopped", "damaged"]
 
-_CHECKPOINT = re.compile(r"stage-(\d+)(?:-step-(\d+))?")
 _Read = TypeVar("_Read", bound=records.Record)
 
 
@@ -213,13 +211,12 @@ class _Reader:
 
     def _last_checkpoint(self) -> tuple[int, int | None, str | None]:
         """Stage, step if it is inside the stage, and folder of the newest checkpoint."""
-        found = [(0, inf, "")]
-        for path in (self._folder / "checkpoints").glob("stage-*"):
-            if match := _CHECKPOINT.fullmatch(path.name):
-                step = inf if match[2] is None else int(match[2])
-                found.append((int(match[1]), step, path.name))
-        stage, step, name = max(found)
-        return stage, None if step == inf else int(step), name or None
+        found = [
+            (stage, step or inf, path.name)
+            for stage, step, path in RunFolder(self._folder).checkpoints()
+        ]
+        stage, step, name = max(found, default=(0, inf, None))
+        return stage, None if step == inf else int(step), name
 
     def _seconds(self, finished: bool, checkpoint: str | None) -> float | None:
         if finished:

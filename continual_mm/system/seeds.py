@@ -1,4 +1,4 @@
-"""Seeds that belong to one purpose: nobody's dice are rolled by anybody else."""
+"""Seeds for one purpose each, so that no two purposes share a random stream."""
 
 from hashlib import blake2b
 

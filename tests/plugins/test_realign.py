@@ -215,7 +215,7 @@ def test_a_run_killed_while_it_realigns_goes_on_from_its_checkpoint_to_the_same_
         killed.learn(1)
 
     fresh = session(Deadly())
-    checkpoint.welcome(ended, fresh.learner)
+    checkpoint.add_modalities(ended, fresh.learner)
     checkpoint.restore(ended, fresh.learner, fresh.keepers)
     fresh.learner.pass_over(fresh.benchmark, 1)
     back = lambda: checkpoint.restore(inside, fresh.learner, fresh.keepers)  # noqa: E731
