@@ -48,10 +48,10 @@ def annotations_of(protocol: Protocol, folder: str) -> Path:
 
 
 def read_annotations(path: Path) -> tuple[Interval, ...]:
-    """Read a file whose first line is ``video,task,step,start,end``; empty lines are passed over.
+    """Read a file whose first line is ``video,task,step,start,end``; empty lines are skipped.
 
     Raises:
-        InputError: If it cannot be read, or, with a problem for each line, if it is unsound.
+        InputError: If it cannot be read, or with a problem for each wrong line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

@@ -1,7 +1,6 @@
 """What is wrong with the protocols of a scenario, found without loading their items."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,17 @@ from continual_mm.data.cards import missing_published
 from continual_mm.definitions.modality import DatasetCard, Modality
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.annotations import annotations_of, read_annotations
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 from continual_mm.system.files import checksum
 
 SCORED = ("test",)
-"""The only split that a dataset needs which is used by protocols alone."""
+"""The only split needed of a dataset that is used by protocols alone."""
 
 
 def cards_and_problems(
     scenario: Scenario, card: DatasetCard, modalities: Iterable[Modality], file: str
 ) -> tuple[dict[str, DatasetCard], list[Problem]]:
-    """The cards of protocols' datasets by protocol, and all that keeps them from being scored.
+    """The cards of protocols' datasets by protocol, and all problems that prevent scoring.
 
     Args:
         scenario: The definition.
@@ -30,18 +29,18 @@ def cards_and_problems(
     """
     known = tuple(modalities)
     cards: dict[str, DatasetCard] = {}
-    problems: list[Problem] = []
+    problems = Problems()
     for number, protocol in enumerate(scenario.protocols, start=1):
         place = f"{file}, [[protocol]] {number}"
-        found = None
-        try:
-            found = cards[protocol.name] = card_of(protocol, scenario, card)
-        except InputError as error:
-            problems += [replace(one, place=f"{place}, {one.place}") for one in error.problems]
+        with problems.collected(place):
+            cards[protocol.name] = card_of(protocol, scenario, card)
+        found = cards.get(protocol.name)
         problems += protocol_problems(protocol, found, known, place, trained=card)
-        # What comes with a published dataset that is not here is not missed before the dataset is.
-        if protocol.annotations or not missing_published([protocol.dataset]):
-            problems += _about_annotations(protocol, scenario, place)
+        # Annotations of a published dataset come with it: a missing dataset is one problem.
+        missing = not protocol.annotations and missing_published([protocol.dataset])
+        if protocol.kind == "steps" and not missing:
+            with problems.collected(f"{place}, annotations"):
+                read_annotations(annotations_of(protocol, scenario.folder))
     return cards, problems
 
 
@@ -64,7 +63,7 @@ def protocol_problems(
     *,
     trained: DatasetCard,
 ) -> Iterator[Problem]:
-    """What is wrong with the modalities of a protocol.
+    """Problems with the modalities of a protocol.
 
     Args:
         protocol: The definition.
@@ -74,7 +73,7 @@ def protocol_problems(
         trained: Of the dataset that is trained on.
     """
     if card is not None and "text" in protocol.modalities:
-        yield from _about_vectors(card, trained, place)
+        yield from _vector_problems(card, trained, place)
     arriving = {modality.name: modality for modality in modalities}
     for key in ("query", "gallery"):
         for name in getattr(protocol, key):
@@ -91,8 +90,8 @@ def protocol_problems(
                 yield Problem(where, problem, remedy)
 
 
-def _about_vectors(card: DatasetCard, trained: DatasetCard, place: str) -> Iterator[Problem]:
-    """What is wrong with texts that are scored: their numbers must mean what was learnt."""
+def _vector_problems(card: DatasetCard, trained: DatasetCard, place: str) -> Iterator[Problem]:
+    """Texts that are scored need the word vectors of those that were trained on."""
     scored, learnt = card.provenance, trained.provenance
     if scored and learnt and scored.vectors != learnt.vectors:
         problem = (
@@ -105,16 +104,6 @@ def _about_vectors(card: DatasetCard, trained: DatasetCard, place: str) -> Itera
 
 def _form(modality: Modality) -> str:
     return f"{modality.name} as {modality.kind} of {modality.features} features"
-
-
-def _about_annotations(protocol: Protocol, scenario: Scenario, place: str) -> Iterator[Problem]:
-    if protocol.kind != "steps":
-        return
-    try:
-        read_annotations(annotations_of(protocol, scenario.folder))
-    except InputError as error:
-        where = f"{place}, annotations"
-        yield from (replace(one, place=f"{where}, {one.place}") for one in error.problems)
 
 
 _REMEDIES = {
@@ -140,7 +129,7 @@ def mode_mismatches(scenario: Scenario, cards: Iterable[DatasetCard]) -> Iterato
 
 
 def identity_of(protocol: Protocol, scenario: Scenario, card: DatasetCard) -> dict[str, Any]:
-    """What a protocol's scores follow from; where its files lie does not count, their content does.
+    """What a protocol's scores follow from: the content of its files, not where they lie.
 
     Args:
         protocol: The definition.
@@ -153,13 +142,10 @@ def identity_of(protocol: Protocol, scenario: Scenario, card: DatasetCard) -> di
     found = protocol.model_dump(mode="json", exclude={"dataset", "annotations"})
     found["data"] = {"name": card.name, "fingerprint": card.fingerprint}
     if protocol.kind == "steps":
-        found["annotations"] = _checksum(annotations_of(protocol, scenario.folder))
+        path = annotations_of(protocol, scenario.folder)
+        try:
+            found["annotations"] = checksum(path)
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+            raise InputError(Problem(str(path), problem, "give the file of annotations")) from error
     return found
-
-
-def _checksum(path: Path) -> str:
-    try:
-        return checksum(path)
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-        raise InputError(Problem(str(path), problem, "give the file of annotations")) from error

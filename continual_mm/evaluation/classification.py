@@ -1,4 +1,4 @@
-"""The judge of zero-shot classification: names of classes ask, items answer."""
+"""The judge of zero-shot classification: each item is compared with the names of all classes."""
 
 import numpy as np
 

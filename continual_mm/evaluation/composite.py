@@ -15,23 +15,23 @@ from continual_mm.learning.learner import EVALUATION_ROWS, Learner
 from continual_mm.learning.loader import BlockLoader
 
 _BLOCK_STEPS = 1 << 19
-"""Time steps in a block that is filled up: 512 sounds of ten seconds, as published."""
+"""Time steps in a padded block: 512 audio clips of ten seconds, as published."""
 
 _VALUES_AT_ONCE = 1 << 26
-"""Similarities that are held in float64, half a gigabyte of them."""
+"""Similarities that are computed in float64 at once, half a gigabyte of them."""
 
 
 def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence[str]) -> Gallery:
     """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
 
-    In reference mode items are filled up with zeros to the time of their own dataset, not of the
-    one that was trained on, as each published program of evaluation does.
+    In reference mode items are padded with zeros to the time of their own dataset, not of the one
+    that was trained on, as each published program of evaluation does.
 
     Args:
         learner: Between stages.
         dataset: The items.
         rows: (n,) rows of the dataset, ascending.
-        modalities: Those that are embedded, where an item has them; all have arrived.
+        modalities: Those to embed, where an item has them; the space must have them all.
 
     Raises:
         NotFiniteError: If an embedding is not finite.
@@ -49,7 +49,7 @@ def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence
 
 
 def _height(items: Items) -> int:
-    """Rows of a block that is filled up: fewer where items are long, since each takes its time."""
+    """Rows of a padded block: fewer, where items are long."""
     names = {name for share in items.shares for name in share.modalities}
     columns = [items.dataset.columns[name].modality for name in names]
     longest = max([1, *(each.shape[0] for each in columns if each.kind.has_length)])
@@ -57,34 +57,34 @@ def _height(items: Items) -> int:
 
 
 def similarity(
-    seen: Gallery,
-    asking: Sequence[str],
-    answering: Sequence[str],
+    embedded: Gallery,
+    query: Sequence[str],
+    answer: Sequence[str],
     queries: Tensor,
     gallery: Tensor,
 ) -> Tensor:
-    """(queries, gallery) the sum over all pairs of a modality that asks and one that answers.
+    """(queries, gallery) similarities, summed over all pairs of a query and a gallery modality.
 
     Where no pair has towers of its own, that is the product of the sums of embeddings on either
     side, and is computed so. Products are taken in float64 and rounded to float32 at the end: equal
-    embeddings are then equally similar however many stand beside them, which no product in float32
-    promises, and a tie is a tie.
+    embeddings are then equally similar whatever the size of the matrix, which products in float32
+    do not guarantee, and a tie is a tie.
 
     Args:
-        seen: The embeddings.
-        asking: Modalities of the queries.
-        answering: Modalities of the gallery.
-        queries: (q,) dataset rows that have all that asks.
-        gallery: (g,) dataset rows that have all that answers.
+        embedded: The embeddings.
+        query: Modalities of the queries.
+        answer: Modalities of the gallery.
+        queries: (q,) dataset rows that have all query modalities.
+        gallery: (g,) dataset rows that have all gallery modalities.
     """
-    pairs = [pair(*both) for both in product(asking, answering)]
-    if not any(each in seen.own for each in pairs):
-        return _products([(_sum(seen, asking, queries), _sum(seen, answering, gallery))])
+    pairs = [pair(*both) for both in product(query, answer)]
+    if not any(each in embedded.own for each in pairs):
+        return _products([(_sum(embedded, query, queries), _sum(embedded, answer, gallery))])
     sides = []
-    for first, second in product(asking, answering):
-        embeddings = seen.of_pair(pair(first, second))
-        left = embeddings[first][_places(seen, first, queries)]
-        sides.append((left, embeddings[second][_places(seen, second, gallery)]))
+    for first, second in product(query, answer):
+        embeddings = embedded.of_pair(pair(first, second))
+        left = embeddings[first][_places(embedded, first, queries)]
+        sides.append((left, embeddings[second][_places(embedded, second, gallery)]))
     return _products(sides)
 
 
@@ -106,20 +106,20 @@ def _products(sides: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return found
 
 
-def _sum(seen: Gallery, names: Sequence[str], rows: Tensor) -> Tensor:
+def _sum(embedded: Gallery, names: Sequence[str], rows: Tensor) -> Tensor:
     """(n, D) float64."""
-    parts = [seen.embeddings[name][_places(seen, name, rows)] for name in names]
+    parts = [embedded.embeddings[name][_places(embedded, name, rows)] for name in names]
     return torch.stack(parts).sum(0, dtype=torch.float64)
 
 
-def _places(seen: Gallery, name: str, rows: Tensor) -> Tensor:
-    """Where dataset rows stand among the embeddings of a modality."""
-    return torch.searchsorted(seen.rows[name], rows).to(seen.embeddings[name].device)
+def _places(embedded: Gallery, name: str, rows: Tensor) -> Tensor:
+    """Positions of dataset rows among the embeddings of a modality."""
+    return torch.searchsorted(embedded.rows[name], rows).to(embedded.embeddings[name].device)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and each module's own mode afterwards; some are held in it for good."""
+    """Evaluation mode, and each module's own mode afterwards: frozen ones are never in training."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

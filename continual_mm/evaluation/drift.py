@@ -24,7 +24,7 @@ ITERATIONS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The space at one moment; all but the gap is relative to the end of the stage before.
+    """The geometry of the space; all but the gap is relative to the end of the stage before.
 
     Old modalities are those that the space had then. Before the first stage's end there are none.
 
@@ -63,26 +63,25 @@ class Geometry:
 class Drift:
     """Measures the geometry at every test evaluation; an observer of evaluations.
 
-    At a stage's end it keeps the embeddings of evenly spaced test items, and compares those of the
-    same items with them until the next stage has ended. Plans are those of these items. No random
-    number is drawn, and what a resumed run needs is in :meth:`state`.
+    At a stage's end it keeps the embeddings of evenly spaced test items, and compares later
+    embeddings of these items with them until the next stage has ended. It uses no RNG.
 
     Args:
-        listeners: Called with each record.
-        items: Most test items to keep.
+        callbacks: Called with each record.
+        items: How many test items to keep at most.
     """
 
     on_device = False
 
-    def __init__(self, *listeners: Callable[[Geometry], None], items: int = 96) -> None:
-        self._listeners = listeners
+    def __init__(self, *callbacks: Callable[[Geometry], None], items: int = 96) -> None:
+        self._callbacks = callbacks
         self._items = items
         self._embeddings: dict[str, Tensor] = {}
         self._rows: dict[str, Tensor] = {}
         self._plans: dict[Pair, tuple[Tensor, Potentials]] = {}
 
     def __call__(self, evaluation: Evaluation, gallery: Gallery) -> None:
-        """Measure; at a stage's end, take it as what the next stage is compared with."""
+        """Measure; at a stage's end, keep the embeddings to compare the next stage with."""
         if evaluation.split != SPLIT:
             return
         moved = self._movement(gallery)
@@ -96,8 +95,8 @@ class Drift:
             residual=moved.residual,
             plan_drift=self._plan_drift(gallery),
         )
-        for listener in self._listeners:
-            listener(geometry)
+        for callback in self._callbacks:
+            callback(geometry)
         if evaluation.final:
             self._keep(gallery)
 
@@ -121,7 +120,7 @@ class Drift:
                     tolerance=TOLERANCE,
                     iterations=ITERATIONS,
                 )
-            # Starting anew from the old potentials each time gives the same bits in a resumed run.
+            # Each solve starts from the old potentials: a resumed run gives the same bits.
             plan, potentials = self._plans[pair]
             divergence, _ = plan_distillation_from(
                 plan,
@@ -151,7 +150,7 @@ class Drift:
         return {f"{kind}/{name}": v for kind, of in kept.items() for name, v in of.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore :meth:`state`."""
         self._embeddings, self._rows = (
             {
                 key.removeprefix(start): value.cpu()

@@ -1,4 +1,4 @@
-"""What all judges share: which items they score, and the similarities they are given."""
+"""What all judges share: which items they score, and how these are compared."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
 class Judge(ABC):
-    """Asks the questions of one protocol; made once, before training.
+    """Scores the queries of one protocol; made once, before training.
 
     Args:
         protocol: The definition.
@@ -31,11 +31,11 @@ class Judge(ABC):
         protocol: The definition.
         dataset: The items.
         rows: The items that are embedded.
-        queries: Questions that are asked.
-        expected: Questions that the published protocol asks.
+        queries: How many queries there are.
+        expected: How many the published protocol has.
 
     Raises:
-        InputError: If the items are not such as the protocol needs.
+        InputError: If items that the protocol needs are missing.
     """
 
     rows: Rows
@@ -51,11 +51,11 @@ class Judge(ABC):
     def answers(
         self, similarity: Similarity, *, reference: bool, listed: bool = False
     ) -> dict[str, Answers]:
-        """Series -> how its queries fared.
+        """Series -> the results of its queries.
 
         Args:
-            similarity: Compares what asks of some items with what answers of others.
-            reference: Whether it is counted as in the published scripts.
+            similarity: Compares the query side of some items with the gallery side of others.
+            reference: Whether to count as the published scripts do.
             listed: Whether a retrieval repeats their mistake of listing every tie.
         """
 
@@ -71,16 +71,16 @@ class Judge(ABC):
         return found
 
     def names_and_items(self) -> tuple[Rows, Rows]:
-        """Test items that only ask, such as names of classes, and those that answer.
+        """Test items with the query side alone, such as names of classes, and the gallery.
 
         Raises:
             InputError: If there is none of either.
         """
-        asking, answering = self.having(self.protocol.query), self.having(self.protocol.gallery)
-        names, items = np.flatnonzero(asking & ~answering), np.flatnonzero(answering)
+        queries, gallery = self.having(self.protocol.query), self.having(self.protocol.gallery)
+        names, items = np.flatnonzero(queries & ~gallery), np.flatnonzero(gallery)
         if not len(names):
             remedy = "add test items that have the query's modalities and lack the gallery's"
-            raise self.refuse("no test item is a name: all that ask can also answer", remedy)
+            raise self.refuse("no test item is a name: all queries are in the gallery", remedy)
         if not len(items):
             raise self.refuse(f"no test item has {' and '.join(self.protocol.gallery)}")
         return names, items

@@ -1,4 +1,4 @@
-"""The judge of step localisation: steps of a task ask, the seconds of a video answer."""
+"""The judge of step localisation: the seconds of a video that show each step of its task."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,9 +18,8 @@ from continual_mm.system.errors import InputError, Problem, first_few
 class Steps(Judge):
     """Videos are cut into items of one second, and each task is described by items of its steps.
 
-    Items say in their ids what they are: ``<video>/<second>``, seconds from 0, with the gallery's
-    modalities, and ``<task>/<step>``, steps from 1, with the query's alone. Videos without
-    annotations are passed over.
+    Ids of items are ``<video>/<second>``, seconds from 0, with the gallery's modalities, and
+    ``<task>/<step>``, steps from 1, with the query's alone. Videos without annotations are skipped.
     """
 
     def __init__(
@@ -51,9 +50,12 @@ class Steps(Judge):
         for video, seconds in self._seconds.items():
             task = self._intervals[video][0].task
             table = plain(similarity(tensor(self._steps[task]), tensor(seconds)).T)
-            truth = self._truth(video, table.shape)
-            said = placed(table, ordered=self.protocol.ordered)
-            lines.append([step_recall(said, truth), tasks.index(task), truth.any(axis=0).sum()])
+            intervals = self._intervals[video]
+            limits = [(one.start, one.end) for one in intervals]
+            truth = shown(limits, [one.step - 1 for one in intervals], shape=table.shape)
+            predicted = placed(table, ordered=self.protocol.ordered)
+            recall = step_recall(predicted, truth)
+            lines.append([recall, tasks.index(task), truth.any(axis=0).sum()])
             scores[task].append(table)
             truths[task].append(truth)
         precision = [
@@ -66,12 +68,6 @@ class Steps(Judge):
             ),
             "tasks": Answers(np.arange(len(tasks)), np.array([precision]), tuple(tasks)),
         }
-
-    def _truth(self, video: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        found = self._intervals[video]
-        seconds, steps = shape
-        limits = [(one.start, one.end) for one in found]
-        return shown(limits, [one.step - 1 for one in found], shape=(seconds, steps))
 
     def _numbered(self, rows: Rows, *, first: int, what: str) -> dict[str, Rows]:
         """Name -> rows of its items, in the order of the numbers in their ids."""
@@ -101,7 +97,7 @@ class Steps(Judge):
         }
 
     def _check(self, seconds: Mapping[str, Rows]) -> None:
-        """See whether what the annotations name is there, and lies inside the videos."""
+        """Check that annotated videos, tasks and steps exist, and intervals begin in the videos."""
         absent = [repr(video) for video in self._intervals if video not in seconds]
         tasks = {one.task for found in self._intervals.values() for one in found}
         unknown = [repr(task) for task in sorted(tasks) if task not in self._steps]

@@ -38,7 +38,7 @@ QueryGroups = Callable[[str, NDArray[np.int64]], NDArray[np.int64] | None]
 
 @dataclass(frozen=True, slots=True)
 class PairRanks:
-    """How one pair did, query by query.
+    """The ranks of one pair, query by query.
 
     Attributes:
         pair: The pair.
@@ -70,14 +70,14 @@ class PairRanks:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All pairs at one moment.
+    """The scores of all pairs at one step.
 
     Attributes:
         stage: 0-based stage during or after which the space was evaluated.
         step: Optimiser steps over all stages until then.
         final: Whether the stage was finished.
         split: ``validation`` or ``test``.
-        pairs: What was found for every pair whose modalities have arrived.
+        pairs: Ranks of every pair whose modalities have both arrived.
     """
 
     stage: int
@@ -89,12 +89,12 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Embeddings of one evaluation; an observer copies what it keeps.
+    """Embeddings of one evaluation; an observer must copy those that it keeps.
 
     Attributes:
         embeddings: Modality -> (n_m, D) float32, on the device.
         rows: Modality -> (n_m,) dataset rows, ascending.
-        own: Pair -> modality -> (n_m, D), where the pair sees it with a tower of its own.
+        own: Pair -> modality -> (n_m, D), where the pair has a tower of its own for it.
     """
 
     embeddings: dict[str, Tensor]
@@ -107,7 +107,7 @@ class Gallery:
 
 
 class Gathering:
-    """Brings blocks of embedded items together into a :class:`Gallery`."""
+    """Collects blocks of embedded items into a :class:`Gallery`."""
 
     def __init__(self) -> None:
         self._embeddings: dict[str, list[Tensor]] = {}
@@ -124,10 +124,10 @@ class Gathering:
                 self._own.setdefault((pair, name), []).append(part.embedding)
 
     def gallery(self, learner: "Learner", split: str) -> Gallery:
-        """All blocks together.
+        """The blocks concatenated.
 
         Raises:
-            NotFiniteError: If an embedding is not finite; the split is named.
+            NotFiniteError: If an embedding is not finite; the message names the split.
         """
         own: dict[Pair, dict[str, Tensor]] = {}
         for (pair, name), parts in self._own.items():
@@ -143,7 +143,7 @@ class Gathering:
 
 
 Observer = Callable[[Evaluation, Gallery], None]
-"""Called with each evaluation; it changes nothing."""
+"""Called with each evaluation; it must change nothing."""
 
 
 def score_pair(
@@ -160,7 +160,7 @@ def score_pair(
         pair: The pair.
         embeddings: Modality -> (n_m, D).
         rows: Modality -> (n_m,) dataset rows, ascending.
-        groups: Which rows answer one another.
+        groups: Which rows are correct answers of one another.
         listing_ties: Whether recalls count ties as the published evaluation does, in which a query
             is answered by its own partner only.
     """
@@ -202,14 +202,14 @@ class RetrievalMetric(PluginMetric[None]):
         self._gathering = Gathering()
 
     def reset(self) -> None:
-        """Forget the embeddings gathered so far."""
+        """Drop the embeddings collected so far."""
         self._gathering = Gathering()
 
     def result(self) -> None:
-        """Nothing in between: a gallery is only complete at the end."""
+        """Nothing: the gallery is incomplete until the end."""
 
     def before_eval_exp(self, strategy: "Learner") -> None:
-        """Begin a gallery."""
+        """Start a new gallery."""
         self.reset()
 
     def after_eval_iteration(self, strategy: "Learner") -> None:
@@ -252,7 +252,7 @@ class _Silent(BaseLogger):
     """Keeps Avalanche from warning that nothing is logged."""
 
     def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def evaluator(

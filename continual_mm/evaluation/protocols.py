@@ -1,6 +1,6 @@
 """From the protocols of a scenario to judges, with their datasets loaded and checked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from continual_mm.evaluation.retrieval import Retrieval, VideoRetrieval
 from continual_mm.evaluation.scores import Judged, ProtocolScore
 from continual_mm.learning.learner import Learner
 from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 
 Scored = Mapping[str, Dataset]
 """Name of a protocol -> the dataset whose test items it scores."""
@@ -32,36 +32,33 @@ NO_DATASETS: Scored = MappingProxyType({})
 def load_scored(
     scenario: Scenario, dataset: Dataset, given: Scored = NO_DATASETS
 ) -> dict[str, Dataset]:
-    """The dataset of every protocol, standardised as the items that are trained on.
+    """The dataset of every protocol, standardised like the training items.
 
     Args:
         scenario: The definition.
         dataset: What is trained on.
-        given: Datasets that are there already; they stay as they are.
+        given: Datasets that are loaded already, by protocol; used as they are.
 
     Raises:
-        InputError: If a dataset is not there or unsound, or is given for no protocol.
+        InputError: If a dataset is missing or unsound, or is given for no protocol.
     """
     known = [protocol.name for protocol in scenario.protocols]
     if unknown := [name for name in given if name not in known]:
         problem = f"no protocol {unknown[0]!r} in scenario '{scenario.name}'"
         remedy = f"{suggestion(unknown[0], known)}there are {', '.join(known) or 'none'}"
         raise InputError(Problem("scored", problem, remedy))
-    found = dict(given)
+    found, folder = dict(given), Path(scenario.folder)
     for protocol in scenario.protocols:
         if protocol.name in found:
             continue
         if not protocol.dataset:
             found[protocol.name] = dataset
             continue
-        # One copy for all protocols of a dataset, with whatever any of them looks at standardised.
+        # One copy for all protocols of a dataset, with the modalities of any of them standardised.
         same = [one for one in scenario.protocols if one.dataset == protocol.dataset]
         names = {name for one in same for name in one.modalities}
-        statistics = {name: by for name, by in dataset.statistics.items() if name in names}
-        folder = Path(scenario.folder)
-        loaded = datasets.load(
-            protocol.dataset, folder=folder, standardise=statistics, splits=SCORED
-        )
+        by = {name: each for name, each in dataset.statistics.items() if name in names}
+        loaded = datasets.load(protocol.dataset, folder=folder, standardise=by, splits=SCORED)
         found |= {one.name: loaded for one in same if one.name not in found}
     return found
 
@@ -78,24 +75,20 @@ def open_judges(
         scored: The dataset of each protocol, see :func:`load_scored`.
 
     Raises:
-        InputError: With everything that keeps protocols from being scored.
+        InputError: With all problems that prevent scoring.
     """
     known = tuple(modalities)
     judges: list[Judge] = []
-    problems: list[Problem] = []
+    problems = Problems()
     for protocol in scenario.protocols:
         place = f"scenario '{scenario.name}', protocol '{protocol.name}'"
         items = scored[protocol.name]
-        wrong = [*protocol_problems(protocol, items.card, known, place, trained=dataset.card)]
-        problems += wrong
-        if wrong:
-            continue
-        try:
+        with problems.collected():
+            Problems(
+                protocol_problems(protocol, items.card, known, place, trained=dataset.card)
+            ).check()
             judges.append(_judge(scenario, protocol, items, place))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+    problems.check()
     return tuple(judges)
 
 
@@ -108,7 +101,7 @@ def _judge(scenario: Scenario, protocol: Protocol, items: Dataset, place: str) -
 
 
 def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
-    """What the protocols find whose modalities have arrived.
+    """The results of the protocols whose modalities have all arrived.
 
     Args:
         judges: One for each protocol.
@@ -119,25 +112,21 @@ def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
     """
     arrived = {modality.name for modality in learner.space.modalities}
     ready = [judge for judge in judges if arrived.issuperset(judge.protocol.modalities)]
-    seen: dict[int, Gallery] = {}
-    for dataset, together in _by_dataset(ready):
+    # The items of one dataset are embedded once for all judges of it.
+    by_dataset: dict[int, list[Judge]] = {}
+    for judge in ready:
+        by_dataset.setdefault(id(judge.dataset), []).append(judge)
+    embedded: dict[int, Gallery] = {}
+    for key, together in by_dataset.items():
         names = dict.fromkeys(name for judge in together for name in judge.protocol.modalities)
         rows = np.unique(np.concatenate([judge.rows for judge in together]))
-        seen[id(dataset)] = embed(learner, dataset, tensor(rows), tuple(names))
-    return [_judged(judge, seen[id(judge.dataset)], learner) for judge in ready]
+        embedded[key] = embed(learner, together[0].dataset, tensor(rows), tuple(names))
+    return [_judged(judge, embedded[id(judge.dataset)], learner) for judge in ready]
 
 
-def _by_dataset(judges: Sequence[Judge]) -> list[tuple[Dataset, list[Judge]]]:
-    """Judges that look at the same items, so that these are embedded once."""
-    found: dict[int, list[Judge]] = {}
-    for judge in judges:
-        found.setdefault(id(judge.dataset), []).append(judge)
-    return [(together[0].dataset, together) for together in found.values()]
-
-
-def _judged(judge: Judge, seen: Gallery, learner: Learner) -> Judged:
+def _judged(judge: Judge, embedded: Gallery, learner: Learner) -> Judged:
     protocol, settings = judge.protocol, learner.space.settings
-    compare = partial(similarity, seen, protocol.query, protocol.gallery)
+    compare = partial(similarity, embedded, protocol.query, protocol.gallery)
     kind = counted(protocol.kind, settings.bugs)
     answers = judge.answers(compare, reference=settings.reference, listed=kind == LISTED)
     score = ProtocolScore(

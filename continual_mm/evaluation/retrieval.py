@@ -1,4 +1,4 @@
-"""Judges of retrieval: items that find their own gallery side, and clips that find videos."""
+"""Judges of retrieval: items that retrieve their own other side, and clips that retrieve videos."""
 
 import numpy as np
 import torch
@@ -14,10 +14,10 @@ from continual_mm.metrics.retrieval import Ties, ranks
 
 
 class Retrieval(Judge):
-    """Every item that has all modalities asks, and all of them answer.
+    """Every item that has all modalities is a query, and all of them are the gallery.
 
-    Items that the published test set has besides are missed by every recall. The median counts
-    them as never found, in reference mode not at all.
+    Items of the published test set that are missing count as misses in every recall. In the median
+    they have an infinite rank; in reference mode it leaves them out.
     """
 
     def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
@@ -42,7 +42,7 @@ class Retrieval(Judge):
         return {"items": self._whole(found, reference=reference)}
 
     def _whole(self, found: NDArray[np.float64], *, reference: bool) -> Answers:
-        """(rows, items) ranks of the items that are there, with the missing ones behind them."""
+        """(rows, items) ranks of the items that exist, followed by those of the missing ones."""
         missing = self.expected - self.queries
         units = np.concatenate([self.rows, len(self.dataset) + np.arange(missing)])
         absent = np.full((len(found), missing), np.nan if reference else np.inf)
@@ -52,9 +52,8 @@ class Retrieval(Judge):
 class VideoRetrieval(Retrieval):
     """Items are clips of longer videos, given by their ``group``.
 
-    A caption looks for its clip and for its video; all captions of a video look for it together, by
-    mean similarity or by votes. Missing items are missing captions; videos are those that are
-    there.
+    A caption retrieves its clip and its video; all captions of a video retrieve it together, by
+    mean similarity or by votes. Missing items are missing captions; no video is missing.
     """
 
     def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
@@ -70,7 +69,7 @@ class VideoRetrieval(Retrieval):
     ) -> dict[str, Answers]:
         """Ranks of clips and captions, and of videos with shares of votes.
 
-        The published script for videos sorts, and lists no tie twice.
+        The published script for videos sorts, so ``listed`` changes nothing.
         """
         rows = tensor(self.rows)
         compared = similarity(rows, rows)

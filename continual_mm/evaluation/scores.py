@@ -1,4 +1,4 @@
-"""What a protocol found at a stage's end, as it is kept."""
+"""The result of a protocol at a stage's end, and its record in ``scores.json``."""
 
 import math
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ class ProtocolScore:
         kind: The protocol's kind.
         stage: 1-based stage.
         step: Optimiser steps over all stages until then.
-        queries: Questions that were asked.
-        expected: Questions that the published protocol asks; more, where items are missing.
+        queries: How many queries there were.
+        expected: How many the published protocol has; more, where items are missing.
         measures: Name -> value: recalls and accuracies as fractions, ranks counted from 1; NaN or
             infinite where undefined.
         tasks: For ``steps``, task -> its recall and average precision.
@@ -35,9 +35,9 @@ class ProtocolScore:
 
     def as_json(self) -> dict[str, Any]:
         """The score as ``scores.json`` has it; null for what is not finite."""
-        said = {**asdict(self), "measures": _plain(self.measures)}
-        tasks = {name: _plain(measures) for name, measures in said.pop("tasks").items()}
-        return {**said, "tasks": tasks} if tasks else said
+        record = {**asdict(self), "measures": _plain(self.measures)}
+        tasks = {name: _plain(measures) for name, measures in record.pop("tasks").items()}
+        return {**record, "tasks": tasks} if tasks else record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "ProtocolScore":
