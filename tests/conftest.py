@@ -194,7 +194,7 @@ def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[
 
     Trained in one go; resumed behind the step of the second stage; resumed at that stage's end.
     """
-    from continual_mm.runs.checkpoint import restore, save
+    from continual_mm.runs.checkpoint import add_modalities, restore, save
 
     def trained_in_all_ways(
         make: "Callable[[], list[Plugin]]", at: int = 6, **options: Any
