@@ -4,24 +4,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Batch, Items, Share
 from continual_mm.system.seeds import seed_for
-
-
-class Shown(Protocol):
-    """Positions within a share, step by step; any step can be asked for without those before it."""
-
-    @property
-    def steps_per_pass(self) -> int:
-        """Steps of a pass over the share; 0 without items."""
-
-    def __getitem__(self, step: int) -> Tensor:
-        """(rows,) positions for a step."""
 
 
 class Order:
@@ -158,18 +146,18 @@ class StepLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         chosen = (tuple(order[step] for order in self._orders) for step in self.steps)
-        return _ahead(self._fetch, chosen, self._workers) if self._workers else self._now(chosen)
-
-    def _now(self, chosen: Iterable[tuple[Tensor, ...]]) -> Iterator[Batch]:
-        for rows in chosen:
-            yield self._fetch(rows)
+        return (
+            _ahead(self._fetch, chosen, self._workers)
+            if self._workers
+            else map(self._fetch, chosen)
+        )
 
     def _fetch(self, rows: tuple[Tensor, ...]) -> Batch:
         batch = self.items.block(rows)
         return batch.pin_memory() if self._pin else batch
 
 
-def _order(items: Items, share: Share, rows: int, *, seed: int) -> Shown:
+def _order(items: Items, share: Share, rows: int, *, seed: int) -> Order | GroupOrder:
     """Items of a share one by one, or some of each of their groups."""
     if items.clips == 1 or items.dataset.group is None:
         return Order(share.rows.shape[0], rows, seed=seed)
