@@ -244,7 +244,7 @@ def _state(folder: Path) -> list[tuple[int, int]]:
 def _read(folder: Path) -> list[FinishedRun]:
     definitions = records.read(Definitions, folder / DEFINITIONS, REMEDY)
     rows = _rows(folder / ROWS)
-    with arrays_of(folder / RANKS, ("",), REMEDY) as arrays:
+    with arrays_of(folder / RANKS, ("seeds/", "ranks/", "rows/", "protocol-"), REMEDY) as arrays:
         _check_names(folder, rows, definitions, arrays)
         return [_run(folder, row, definitions, arrays) for row in rows]
 

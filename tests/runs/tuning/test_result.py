@@ -56,8 +56,12 @@ def test_what_the_file_lacks_is_added() -> None:
 
 def test_tables_in_other_forms_are_kept() -> None:
     text = "memory.items = 128\ntransport = { weight = 3.0 }\ninterpolate.towards_old = 0.3\n"
-    plain = MINE.model_copy(update={"description": ""})
-    assert rewritten(text, valued(plain, {"transport.weight": 0.25})) == text.replace("3.0", "0.25")
+    assert rewritten(text, valued(MINE, {"transport.weight": 0.25})) == text.replace("3.0", "0.25")
+    more = rewritten(text, valued(MINE, {"transport.epsilon": 0.125}))
+    assert tomllib.loads(more) == {
+        **tomllib.loads(text),
+        "transport": {"weight": 3.0, "epsilon": 0.125},
+    }
 
 
 @pytest.mark.parametrize("entry", catalog.shipped("strategies"), ids=lambda entry: entry.name)
