@@ -111,8 +111,8 @@ def speed(stores: Sequence[Path]) -> bool:
 
 def anonymous_megabytes() -> float:
     """Memory of this process that no file stands behind."""
-    said = Path("/proc/self/status").read_text(encoding="utf-8")
-    (line,) = (line for line in said.splitlines() if line.startswith("RssAnon:"))
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon:"))
     return int(line.split()[1]) / 1024
 
 
@@ -131,8 +131,8 @@ def growth(stores: Sequence[Path], steps: int) -> bool:
     found = []
     for store in stores:
         command = [sys.executable, __file__, "--train", str(store), "--steps", str(steps)]
-        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        found.append(float(told.stdout.split()[-1]))
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found.append(float(done.stdout.split()[-1]))
         print(f"  store of {stored_gigabytes(store):5.2f} GB            {found[-1]:8.0f} MB")
     grown = found[-1] - found[0]
     print(f"  growth                       {grown:8.0f} MB (less than {MOST_MEGABYTES})")

@@ -69,7 +69,7 @@ class Plan:
 
     def missing(self, data: Path | None) -> dict[str, str]:
         """Dataset -> why nothing can be trained on it, for those whose pack is not in a folder."""
-        packs = {name: said.get("pack") for name, said in self._document["dataset"].items()}
+        packs = {name: table.get("pack") for name, table in self._document["dataset"].items()}
         return {
             name: f"there is no {pack} in {data}" if data else f"no folder with {pack} is given"
             for name, pack in packs.items()

@@ -54,7 +54,7 @@ def write(found: Tuned) -> None:
     write_strategy(found, path, force=True, text=path.read_text(encoding="utf-8"))
 
 
-def told(name: str, found: Tuned | None) -> str:
+def summary(name: str, found: Tuned | None) -> str:
     """What was found, in a line."""
     if found is None or found.best is None:
         return f"{name}: no number to search"
@@ -80,7 +80,7 @@ def main() -> int:
     try:
         with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
             for name, found in zip(names, pool.map(work, names), strict=True):
-                print(told(name, found), flush=True)
+                print(summary(name, found), flush=True)
                 searches.append(found)
     except InputError as error:
         print(error, file=sys.stderr)

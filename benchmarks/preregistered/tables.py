@@ -33,13 +33,13 @@ def as_markdown(findings: Findings) -> str:
     """The verdict, then a row for each strategy in the order of the plan."""
     contender = findings.contender
     difference = _points(contender.differences[SHOWN[0]], sign="+")
-    said = {
+    verdict = {
         "wins": "transport wins",
         "loses": "transport loses",
         "undecided": "undecided",
     }[findings.verdict]
     lines = [
-        f"# `{findings.plan.name}`: {said}",
+        f"# `{findings.plan.name}`: {verdict}",
         "",
         f"`{contender.chosen.candidate.name}` minus `{findings.rival}`, harmonic mean of old and "
         f"new pairs: **{difference}** points, seeds {', '.join(map(str, findings.seeds))}.",

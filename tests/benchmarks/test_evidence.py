@@ -260,8 +260,8 @@ def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(
     file.write_text(file.read_text(encoding="utf-8").replace("steps = 2", "steps = 3"))
     capsys.readouterr()
     assert run.main(options(tiny, *only)) == 2
-    told = "tiny_abc/naive/seed-0: was trained with another scenario.training.steps"
-    assert told in capsys.readouterr().out
+    reason = "tiny_abc/naive/seed-0: was trained with another scenario.training.steps"
+    assert reason in capsys.readouterr().out
     assert run.main(options(tiny, *only, "--replace")) == 0
     (row,) = records(tiny / "results" / "runs.csv")
     assert row["steps"] == "6"

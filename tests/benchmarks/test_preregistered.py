@@ -159,8 +159,10 @@ def test_video_is_turned_in_the_second_stage_of_a_seed_and_not_in_the_first(code
 
 
 def test_transport_wins_only_where_the_whole_interval_says_so(code):
-    said = [code.grid.verdict(Estimate(0.1, *ends)) for ends in ((0.05, 0.2), (0, 0.2), (-1, 0.2))]
-    assert said == ["wins", "undecided", "undecided"]
+    verdicts = [
+        code.grid.verdict(Estimate(0.1, *ends)) for ends in ((0.05, 0.2), (0, 0.2), (-1, 0.2))
+    ]
+    assert verdicts == ["wins", "undecided", "undecided"]
     assert code.grid.verdict(Estimate(-0.1, -0.2, -0.05)) == "loses"
     assert code.grid.verdict(None) == "undecided"
 
@@ -205,8 +207,8 @@ def finished(strategy: str, seed: int, found: float) -> FinishedRun:
     )
 
 
-@pytest.mark.parametrize(("shares", "said"), [((1.0, 0.5), "wins"), ((0.25, 0.75), "loses")])
-def test_the_difference_is_that_of_contender_minus_rival(code, small, tmp_path, shares, said):
+@pytest.mark.parametrize(("shares", "verdict"), [((1.0, 0.5), "wins"), ((0.25, 0.75), "loses")])
+def test_the_difference_is_that_of_contender_minus_rival(code, small, tmp_path, shares, verdict):
     plan = next(plan for plan in code.plans.PLANS if plan.name == "noise")
     scenario = code.grid.scenario_of(plan, 0, code.grid.Place(tmp_path))
     two = [code.grid.Chosen(each, {1.0: 0.5}, 1.0) for each in plan.candidates[:2]]
@@ -217,7 +219,7 @@ def test_the_difference_is_that_of_contender_minus_rival(code, small, tmp_path, 
     findings = code.grid.compared(plan, two, runs, scenario, (0, 1))
     difference = findings.contender.differences["harmonic_mean"]
     assert difference.mean == pytest.approx(shares[0] - shares[1])
-    assert (findings.verdict, findings.rival) == (said, "distill")
+    assert (findings.verdict, findings.rival) == (verdict, "distill")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

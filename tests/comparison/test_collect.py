@@ -136,7 +136,7 @@ def test_every_damaged_file_is_named_at_once(tmp_path: Path, write: Write) -> No
 
 
 @pytest.mark.parametrize(
-    ("file", "keys", "value", "told"),
+    ("file", "keys", "value", "expected"),
     [
         ("scores", ["stages"], [], "stages"),
         ("scores", ["pairs", "audio-video", "birth"], 2, "audio-video is born after the last"),
@@ -151,17 +151,17 @@ def test_every_damaged_file_is_named_at_once(tmp_path: Path, write: Write) -> No
     ],
 )
 def test_a_value_that_no_run_writes_is_refused_with_its_place(
-    tmp_path: Path, write: Write, file: str, keys: list[str | int], value: Any, told: str
+    tmp_path: Path, write: Write, file: str, keys: list[str | int], value: Any, expected: str
 ) -> None:
     folder = write(tmp_path)
     change(folder, file, *keys, to=value)
     message = refusal(tmp_path)
     assert message.startswith(str(folder / f"{file}.json"))
-    assert told in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "expected"),
     [
         ("audio to video", np.array([0.0, np.nan, 1.0]), "not one rank for each row"),
         ("audio to video", np.array([0.0, 3.0, 1.0]), "not one rank for each row"),
@@ -178,13 +178,13 @@ def test_ranks_that_make_no_sense_are_refused_and_never_unpickled(
     replace_array: Callable[..., None],
     column: str,
     value: np.ndarray | None,
-    told: str,
+    expected: str,
 ) -> None:
     path = write(tmp_path) / "ranks" / "stage-1.npz"
     replace_array(path, f"test/audio-video/{column}", value)
     message = refusal(tmp_path)
     assert message.startswith(str(path))
-    assert told in message
+    assert expected in message
 
 
 def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path, write: Write) -> None:
@@ -197,7 +197,7 @@ def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path, write: Write) ->
 
 
 @pytest.mark.parametrize(
-    ("second", "told"),
+    ("second", "expected"),
     [
         ({"strategy": "ewc", "steps": 60}, "scenario.training.steps differ"),
         ({"seed": 1, "weight": 2.0}, "plugins.ewc.weight differ"),
@@ -205,12 +205,12 @@ def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path, write: Write) ->
     ],
 )
 def test_runs_that_do_not_belong_together_are_not_pooled(
-    tmp_path: Path, write: Write, second: dict[str, Any], told: str
+    tmp_path: Path, write: Write, second: dict[str, Any], expected: str
 ) -> None:
     folders = [write(tmp_path / "first"), write(tmp_path / "second", **second)]
     message = refusal(*folders)
     assert all(str(folder) in message for folder in folders)
-    assert told in message
+    assert expected in message
     assert "precision" not in message
 
 

@@ -181,7 +181,7 @@ def test_earlier_runs_and_other_files_are_kept_and_the_same_run_counts_once(
 
 
 @pytest.mark.parametrize(
-    ("change", "told", "left"),
+    ("change", "expected", "left"),
     [
         ({"luck": 1}, "seed 1 of strategy 'ewc' is there with other numbers", 9),
         ({"weight": 3.0}, "strategy 'ewc' is there with another ewc.weight", 7),
@@ -189,7 +189,7 @@ def test_earlier_runs_and_other_files_are_kept_and_the_same_run_counts_once(
     ],
 )
 def test_a_run_that_does_not_go_with_the_others_replaces_them_only_by_force(
-    runs: Path, tmp_path: Path, write_run: Any, change: dict[str, Any], told: str, left: int
+    runs: Path, tmp_path: Path, write_run: Any, change: dict[str, Any], expected: str, left: int
 ) -> None:
     small = tmp_path / "small"
     export([runs / "av_vt"], small)
@@ -197,7 +197,7 @@ def test_a_run_that_does_not_go_with_the_others_replaces_them_only_by_force(
     folder = write_run(tmp_path / "other", "ewc", 1, **change)
     message = refusal(tmp_path / "other", to=small)
     assert message.startswith(str(folder))
-    assert told in message
+    assert expected in message
     assert "--force" in message
     assert contents(small) == before
     merged = export([tmp_path / "other"], small, force=True)
@@ -313,7 +313,7 @@ class Trap:
 
 
 @pytest.mark.parametrize(
-    ("file", "damage", "told"),
+    ("file", "damage", "expected"),
     [
         (RANKS, cut, "or is cut short"),
         (RANKS, empty, "is no .npz file"),
@@ -334,7 +334,7 @@ class Trap:
     ],
 )
 def test_damage_is_refused_with_its_place(
-    runs: Path, tmp_path: Path, file: str, damage: Any, told: str
+    runs: Path, tmp_path: Path, file: str, damage: Any, expected: str
 ) -> None:
     small = tmp_path / "small"
     export([runs], small)
@@ -343,14 +343,14 @@ def test_damage_is_refused_with_its_place(
         compare([small])
     message = str(caught.value)
     assert message.startswith(str(small))
-    assert told in message
+    assert expected in message
     left = contents(small)
     assert refusal(runs, to=small).startswith(str(small))
     assert contents(small) == left
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "expected"),
     [
         ("ranks/av_vt/ewc", np.zeros((3, 5), np.uint8), "cannot reshape"),
         ("ranks/av_vt/ewc", np.zeros((3, 73), np.uint8), "more ranks than there are queries"),
@@ -369,7 +369,7 @@ def test_arrays_that_no_export_writes_are_refused_and_nothing_is_run(
     replace_array: Any,
     name: str,
     value: np.ndarray | None,
-    told: str,
+    expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     export([runs], tmp_path / "small")
@@ -377,7 +377,7 @@ def test_arrays_that_no_export_writes_are_refused_and_nothing_is_run(
     with pytest.raises(InputError) as caught:
         compare([tmp_path / "small"])
     assert str(caught.value).startswith(str(tmp_path / "small" / RANKS))
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert not (tmp_path / "sprung").exists()
 
 

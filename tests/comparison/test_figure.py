@@ -114,8 +114,8 @@ def test_panels_share_a_scale_that_starts_at_zero_and_shows_everything() -> None
 def test_forty_strategies_look_different_and_the_baseline_is_grey() -> None:
     names = ["naive", *(f"s{number}" for number in range(39))]
     lines = panels(comparison(*map(staged, names)))["audio-video"].lines
-    looks = {(to_hex(line.get_color()), line.get_marker()) for line in lines}
-    assert len(looks) == 40
+    styles = {(to_hex(line.get_color()), line.get_marker()) for line in lines}
+    assert len(styles) == 40
     assert to_hex(lines[0].get_color()) == "#808080"
 
 

@@ -134,9 +134,9 @@ def test_missing_items_are_counted_in_every_format(
 ) -> None:
     write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, absent, absent]})
     compared = compare_protocol([tmp_path], "clips")
-    told = "s, clips: item to item, 5 queries, 2 of them missing"
-    assert f"## {told}" in markdown(compared)
-    assert told in as_latex(report.protocol_tables(compared))
+    title = "s, clips: item to item, 5 queries, 2 of them missing"
+    assert f"## {title}" in markdown(compared)
+    assert title in as_latex(report.protocol_tables(compared))
     (row,) = json.loads(report.protocol_json(compared))["rows"]
     assert (row["queries"], row["missing"]) == (5, 2)
     write(tmp_path / "whole", "naive", 0, {(2, "clips", "items"): [0, 1, 2]})
@@ -151,8 +151,8 @@ def test_a_median_whose_interval_reaches_the_missing_has_no_upper_end(
     median = row.estimates[3]
     assert (median.mean, median.high) == (3.0, math.inf)
     compared = compare_protocol([tmp_path], "clips")
-    (told,) = json.loads(report.protocol_json(compared))["rows"]
-    assert told["median_rank"]["high"] is None
+    (row,) = json.loads(report.protocol_json(compared))["rows"]
+    assert row["median_rank"]["high"] is None
     assert "inf]" in markdown(compared)
 
 

@@ -70,7 +70,7 @@ def test_an_option_replaces_a_range_or_adds_a_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "expected"),
     [
         ("replay.weihgt=1:2", "did you mean 'replay.weight'?"),
         ("memory.items=1:2", "the strategy has no such number"),
@@ -87,11 +87,11 @@ def test_an_option_replaces_a_range_or_adds_a_parameter() -> None:
         ("slow.ratio=0:2", "but the parameter is at most 1"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option: str, told: str) -> None:
+def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option: str, expected: str) -> None:
     with pytest.raises(InputError) as caught:
         searched(strategy(replay={"weight": 1.0}, slow={}), [option])
     (problem,) = caught.value.problems
-    assert told in str(problem)
+    assert expected in str(problem)
     assert problem.place.startswith("--search ")
     assert problem.remedy
 

@@ -70,8 +70,8 @@ def test_shipped_files_are_kept_to_the_letter_but_for_what_changes(entry: catalo
     text = "".join(line for line in lines if not line.startswith(TUNED))
     strategy = open_strategy(entry)
     assert rewritten(text, strategy) == text
-    for plugin, said in strategy.plugins.items():
-        for key in said:
+    for plugin, values in strategy.plugins.items():
+        for key in values:
             changed = rewritten(text, valued(strategy, {f"{plugin}.{key}": 0.0625}))
             assert tomllib.loads(changed)[plugin][key] == 0.0625
             assert len(changed.splitlines()) == len(text.splitlines())

@@ -155,14 +155,14 @@ def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(
 
 
 def journal(tuned: Tuned) -> list[dict[str, Any]]:
-    """What Optuna was told of trials, without when and by which process."""
+    """The records of Optuna's journal, without times and processes."""
     text = (tuned.folder / "journal.log").read_text(encoding="utf-8")
-    told = [json.loads(line) for line in text.splitlines()]
+    records = [json.loads(line) for line in text.splitlines()]
     passing = {"worker_id", "datetime_start", "datetime_complete"}
     begins = 0  # Every process asks for the study that there may be already.
     return [
         {key: value for key, value in line.items() if key not in passing}
-        for line in told
+        for line in records
         if line["op_code"] != begins
     ]
 
@@ -231,8 +231,8 @@ def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole: Tuned) -> 
     assert len(set(others)) == 2
     assert all(0.03 <= value <= 30 for value in others)
     folder = whole.folder / "trials" / "small" / whole.trials[2].name / "seed-0"
-    said = json.loads((folder / "definition.json").read_text(encoding="utf-8"))["strategy"]
-    assert said["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
+    strategy = json.loads((folder / "definition.json").read_text(encoding="utf-8"))["strategy"]
+    assert strategy["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
 
 
 def test_test_items_decide_nothing(whole: Tuned, tmp_path: Path) -> None:
@@ -261,8 +261,8 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(
     assert tuned.trials == whole.trials
     fewer = Stopping(1)
     assert tune(search(pack, tmp_path, trials=1), reporter=fewer)[0].trials == whole.trials[:1]
-    told = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
-    assert (told["trials"], told["finished"], told["split"]) == (1, 1, "validation")
+    written = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
+    assert (written["trials"], written["finished"], written["split"]) == (1, 1, "validation")
     with pytest.raises(InputError, match="holds another search: seeds was 1, is 2"):
         tune(search(pack, tmp_path, seeds=2))
 
@@ -310,7 +310,7 @@ def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack: Path, tmp_path:
 
 
 @pytest.fixture
-def said(
+def tune_command(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -331,30 +331,30 @@ def said(
     return ask
 
 
-def test_the_command_prints_the_trials_and_writes_a_strategy(said) -> None:
+def test_the_command_prints_the_trials_and_writes_a_strategy(tune_command) -> None:
     transport = ["--strategy", "transport", "--set", "memory.items=9", "--write", "best.toml"]
-    code, out, _ = said(*transport)
+    code, out, _ = tune_command(*transport)
     assert code == 0
     assert "best of 2 trials" in out
     text = Path("best.toml").read_text(encoding="utf-8")
     assert text.startswith("# Tuned on mine: best of 2 trials of 1 seed each (2 finished), number")
     document = tomllib.loads(text)
-    told = json.loads(Path("tuning/mine/transport/tuning.json").read_text(encoding="utf-8"))
+    written = json.loads(Path("tuning/mine/transport/tuning.json").read_text(encoding="utf-8"))
     assert (
         document["description"] == "The transport plans of old pairs are kept on some past items."
     )
     assert document["memory"] == {"items": 9}
     best = {f"transport.{key}": value for key, value in document["transport"].items()}
-    assert best == told["best"]["values"]
-    assert math.isclose(told["best"]["value"], max(t["value"] for t in told["tried"]))
-    code, _, err = said(*transport)
+    assert best == written["best"]["values"]
+    assert math.isclose(written["best"]["value"], max(t["value"] for t in written["tried"]))
+    code, _, err = tune_command(*transport)
     assert code == 2
     assert "best.toml: is there already; name another file, or add --force" in err
-    assert said(*transport, "--force")[0] == 0
+    assert tune_command(*transport, "--force")[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--strategy", "naive"], "strategy 'naive': there is no number to search in it; it needs"),
         (["mine.toml", "--strategy", "ewc"], "scenario 'mine': is named twice"),
@@ -362,11 +362,13 @@ def test_the_command_prints_the_trials_and_writes_a_strategy(said) -> None:
         (["--strategy", "ewc", "--write", "best"], "best: is no name of a strategy file"),
     ],
 )
-def test_wrong_input_is_refused_in_a_line(said, arguments: list[str], told: str) -> None:
-    code, _, err = said(*arguments)
+def test_wrong_input_is_refused_in_a_line(
+    tune_command, arguments: list[str], expected: str
+) -> None:
+    code, _, err = tune_command(*arguments)
     assert code == 2
     (line,) = err.splitlines()
-    assert told in line
+    assert expected in line
 
 
 def test_without_optuna_the_command_says_what_to_install() -> None:
