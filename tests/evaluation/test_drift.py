@@ -1,16 +1,14 @@
-"""Drift: what is compared with what, and that looking changes nothing."""
+"""Drift: what is compared with what, and that measuring it changes nothing."""
 
 import json
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.evaluation.drift import EPSILON, Drift, Geometry
@@ -108,7 +106,7 @@ def test_a_stages_end_is_compared_with_the_one_before_and_then_takes_its_place()
     assert angles == pytest.approx([0.2, 0.3, 0.4], abs=1e-5)
 
 
-def test_only_the_test_items_are_looked_at() -> None:
+def test_only_test_items_are_measured() -> None:
     drift, records = watched()
     drift(moment(0, 5, final=True, split="validation"), gallery(1))
     assert records == []
@@ -192,14 +190,6 @@ def test_numbers_that_are_not_finite_are_left_for_the_guard_to_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    rng = np.random.default_rng(3)
-    shared = rng.standard_normal((90, 5))
-    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
-
-
-@pytest.fixture(scope="module")
 def scenario() -> Scenario:
     return Scenario(
         name="small",
@@ -209,7 +199,9 @@ def scenario() -> Scenario:
     )
 
 
-def test_training_gives_the_same_weights_whether_drift_looks_on_or_not(scenario, dataset) -> None:
+def test_training_gives_the_same_weights_whether_drift_is_measured_or_not(
+    scenario, dataset, same
+) -> None:
     session = open_session(
         Specification(opened(scenario, dataset.card), Strategy(name="naive")), dataset, {}
     )
@@ -222,9 +214,7 @@ def test_training_gives_the_same_weights_whether_drift_looks_on_or_not(scenario,
         session.learn(stage)
         unwatched.learn(streams, stage)
     assert len(session.history.geometry) == 6
-    watched_weights = session.history.space.state_dict()
-    for name, value in space.state_dict().items():
-        assert torch.equal(value, watched_weights[name]), name
+    assert same(space.state_dict(), session.history.space.state_dict())
     assert torch.equal(rng, torch.random.get_rng_state())
 
 
@@ -247,15 +237,9 @@ def geometry_of(folder: RunFolder) -> list[dict]:
 
 def test_a_run_writes_the_geometry_of_every_test_evaluation(folders) -> None:
     records = geometry_of(folders["naive"])
-    moments = [(record["stage"], record["step"], record["final"]) for record in records]
-    assert moments == [
-        (1, 4, False),
-        (1, 8, False),
-        (1, 9, True),
-        (2, 13, False),
-        (2, 17, False),
-        (2, 18, True),
-    ]
+    assert [(record["stage"], record["step"], record["final"]) for record in records] == [
+        (1, 4, False), (1, 8, False), (1, 9, True), (2, 13, False), (2, 17, False), (2, 18, True),
+    ]  # fmt: skip
     assert [record["rotation"] is None for record in records] == [True] * 3 + [False] * 3
     assert records[0]["moved"] == records[2]["plan_drift"] == {}
     assert set(records[2]["modality_gap"]) == {"audio-video"}

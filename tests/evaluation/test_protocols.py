@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from continual_mm.cli.app import main
@@ -31,8 +30,8 @@ from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError
 
 SIZES = {"video": 8, "audio": 7, "text": 5}
-DICE = np.random.default_rng(1)
-MAPS = {name: DICE.standard_normal((6, size)) for name, size in SIZES.items()}
+RNG = np.random.default_rng(1)
+MAPS = {name: RNG.standard_normal((6, size)) for name, size in SIZES.items()}
 NAIVE = Strategy(name="naive")
 PAIR_LORA = Strategy(name="pair_lora", plugins={"pair_lora": {"rank": 2}})
 BOTH = Protocol(name="both", dataset="x", query=("text",), gallery=("video", "audio"), expected=20)
@@ -43,7 +42,7 @@ OWN = Protocol(name="own", query=("audio",), gallery=("video",))
 
 
 def arrays(rows: int) -> dict[str, np.ndarray]:
-    shared = DICE.standard_normal((rows, 6))
+    shared = RNG.standard_normal((rows, 6))
     return {name: (shared @ each).astype(np.float32) for name, each in MAPS.items()}
 
 
@@ -92,14 +91,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["robust", "reference"])
-def test_protocols_change_no_bit_of_training(mode: str) -> None:
+def test_protocols_change_no_bit_of_training(mode: str, same) -> None:
     space = {"mode": mode} if mode == "robust" else {"mode": mode, "feature_dropout": 0.0}
     alone = train(scenario(**space), DATASET, device="cpu")
     watched = train(scenario(BOTH, FULL, OWN, **space), DATASET, scored=SCORED, device="cpu")
     assert [score.name for score in watched.protocols] == ["own", "both", "full", "own"]
-    first, second = alone.space.state_dict(), watched.space.state_dict()
-    assert first.keys() == second.keys()
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert same(alone.space.state_dict(), watched.space.state_dict())
     assert alone.scores == watched.scores
 
 

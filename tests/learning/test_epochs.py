@@ -10,6 +10,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.data.pack import read_card, write_pack
 from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import write_store
+from continual_mm.definitions import catalog
 from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
@@ -75,10 +76,8 @@ def test_steps_and_epochs_at_once_are_refused_and_a_setting_replaces_either(tmp_
     text = 'dataset = "mine.npz"\nitems = "shared"\n[training]\n{}\nbatch_size = 10\n'
     text += '[[stage]]\nadd = ["video", "audio"]\n[[stage]]\nadd = ["text"]\nepochs = 2\n'
 
-    def opened(said: str, *settings: tuple[str, str]) -> list[int]:
-        from continual_mm.definitions import catalog
-
-        (tmp_path / "mine.toml").write_text(text.format(said), encoding="utf-8")
+    def opened(length: str, *settings: tuple[str, str]) -> list[int]:
+        (tmp_path / "mine.toml").write_text(text.format(length), encoding="utf-8")
         entry = catalog.open_definition("scenarios", tmp_path / "mine.toml")
         return [one.training.steps for one in open_scenario(entry, settings).arrivals]
 
@@ -92,7 +91,7 @@ def test_steps_and_epochs_at_once_are_refused_and_a_setting_replaces_either(tmp_
     assert opened("epochs = 1", ("stage.2.steps", "4")) == [5, 4]
 
 
-def test_nobody_knows_the_steps_of_a_dataset_that_is_not_there() -> None:
+def test_the_steps_of_a_dataset_that_is_missing_are_unknown() -> None:
     card = DatasetCard("elsewhere", tuple(map(vector, arrays())), (0, 0, 0), "")
     scenario = Scenario(name="mine", training=Training(epochs=30), stages=STAGES)
     found = [arrival.training for arrival in plan(scenario, card)]

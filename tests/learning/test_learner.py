@@ -19,7 +19,7 @@ from continual_mm.learning.learner import Learner
 from continual_mm.learning.loader import BlockLoader, Order, StepLoader
 from continual_mm.learning.objective import Part, contrast, paired_rows
 from continual_mm.learning.optimisation import learning_rate
-from continual_mm.learning.stream import benchmark, divided
+from continual_mm.learning.stream import Benchmark, benchmark, divided
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.run import train
@@ -55,6 +55,11 @@ def scenario_of(stages=AV_VT, **training) -> Scenario:
 THREE = {"video": 9, "audio": 8, "text": 6}
 
 
+def streams_of(scenario, *, dataset=None, seed=0, **options) -> Benchmark:
+    data = dataset or dataset_of(THREE)
+    return benchmark(scenario, plan(scenario, data.card), data, seed=seed, **options)
+
+
 def test_an_order_shows_every_item_once_per_pass_and_any_step_can_be_asked_for():
     order, again = Order(10, 3, seed=1), Order(10, 3, seed=1)
     steps = [order[step].tolist() for step in range(6)]
@@ -67,9 +72,7 @@ def test_an_order_shows_every_item_once_per_pass_and_any_step_can_be_asked_for()
 
 
 def test_a_loader_gives_as_many_batches_as_steps_and_evaluation_sees_everything_in_order():
-    dataset = dataset_of(THREE)
-    definition = scenario_of()
-    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    dataset, streams = dataset_of(THREE), streams_of(scenario_of())
     batches = list(StepLoader(streams.train[0].items, (16,), steps=7, seed=0))
     assert [len(batch) for batch in batches] == [16] * 7
     blocks = list(BlockLoader(streams.test[0].items, rows=9))
@@ -78,8 +81,7 @@ def test_a_loader_gives_as_many_batches_as_steps_and_evaluation_sees_everything_
 
 
 def test_threads_fetch_the_same_batches_and_a_late_beginning_the_rest_of_them():
-    dataset, definition = dataset_of(THREE), scenario_of()
-    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    streams = streams_of(scenario_of())
     items = streams.train[0].items
     alone = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0)]
     ahead = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0, workers=2)]
@@ -90,8 +92,7 @@ def test_threads_fetch_the_same_batches_and_a_late_beginning_the_rest_of_them():
 
 
 def test_threads_that_fetch_leave_the_cores_to_the_step(monkeypatch):
-    dataset, definition = dataset_of(THREE), scenario_of()
-    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    streams = streams_of(scenario_of())
     items, before, seen = streams.train[0].items, torch.get_num_threads(), []
     torch.set_num_threads(3)
     try:
@@ -112,8 +113,7 @@ def test_threads_that_fetch_leave_the_cores_to_the_step(monkeypatch):
 
 
 def test_a_loader_that_is_left_early_leaves_no_thread_behind():
-    dataset, definition = dataset_of(THREE), scenario_of()
-    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
+    streams = streams_of(scenario_of())
     batches = iter(StepLoader(streams.train[0].items, (16,), steps=50, seed=0, workers=2))
     next(batches)
     batches.close()
@@ -162,9 +162,7 @@ def test_split_items_are_shared_out_and_shared_items_are_not():
 
 
 def test_a_row_trains_the_pairs_of_its_own_stage_only():
-    dataset = dataset_of(THREE)
-    definition = scenario_of()
-    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0, joint=True)
+    streams = streams_of(scenario_of(), joint=True)
     batch = next(iter(StepLoader(streams.train[0].items, (5, 7), steps=1, seed=0)))
     whole = Part(0, 12)
     assert paired_rows(batch, pair("audio", "video"), [0], whole).tolist() == list(range(5))
@@ -376,7 +374,7 @@ def test_the_same_seed_gives_the_same_scores_and_another_seed_does_not():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_sound_a_thousand_times_larger_stays_finite_and_every_pair_learns(precision):
+def test_audio_a_thousand_times_larger_stays_finite_and_every_pair_learns(precision):
     """What broke the original experiment: raw audio beside unit features, in half precision."""
     dataset = dataset_of(THREE, items=240, scale={"audio": 1000.0, "video": 1.0, "text": 1.0})
     assert np.abs(dataset.columns["audio"].values).mean() > 500
@@ -402,10 +400,8 @@ class Poison(Plugin):
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_before_it_reaches_the_weights():
-    dataset = dataset_of(THREE)
-    definition = scenario_of()
-    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
-    space = JointSpace(definition.space)
+    streams = streams_of(scenario_of())
+    space = JointSpace(scenario_of().space)
     learner = Learner(space=space, seed=0, evaluator=evaluator(), plugins=[Poison(3)])
     with pytest.raises(NotFiniteError) as caught:
         learner.learn(streams, 0)
@@ -436,32 +432,3 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_modality():
         train(definition, dataset, plugins=[Spoil()], device="cpu")
     assert caught.value.term == "the gradient"
     assert caught.value.modalities == ("video",)
-
-
-def test_centroids_are_not_moved_by_a_modality_that_arrives_later():
-    """A row's place is where its established modalities are; a new one is drawn there."""
-    from continual_mm.learning.clusters import Clusters
-
-    clusters = Clusters(JointSpace(SpaceSettings(dim=3, clusters=2)), seed=0)
-    rows = torch.arange(2)
-    video = torch.eye(3)[:2]
-    text = torch.eye(3)[1:]
-    clusters.established = frozenset({"video"})
-    place = clusters.joint({"video": video, "text": text}, {"video": rows, "text": rows}, 2)
-    assert torch.equal(place, video)
-    clusters.established = frozenset()
-    both = clusters.joint({"video": video, "text": text}, {"video": rows, "text": rows}, 2)
-    torch.testing.assert_close(both[0], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
-
-
-def test_the_queue_is_a_ring_of_the_latest_points():
-    from continual_mm.learning.clusters import Clusters
-
-    settings = SpaceSettings(dim=2, clusters=1, queue_batches=2, refresh_every=100)
-    clusters = Clusters(JointSpace(settings), seed=0)
-    for number in range(1, 8):
-        clusters.labels(torch.full((3, 2), float(number)))
-    assert sorted(set(clusters.state()["queue"][:, 0].tolist())) == [6.0, 7.0]
-    clusters.labels(torch.full((2, 2), 8.0))
-    values = clusters.state()["queue"][:, 0].tolist()
-    assert sorted(values) == [6.0, 7.0, 7.0, 7.0, 8.0, 8.0]

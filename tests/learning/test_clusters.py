@@ -1,10 +1,89 @@
-"""The published clustering beside what the full transcription in test_reference.py covers."""
+"""K-means beside training: the queue, its labels, robust and published."""
 
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from continual_mm.definitions.scenario import SpaceSettings
-from continual_mm.learning.clusters import Clusters, PublishedClusters, clusters_of
+from continual_mm.learning.clusters import Clusters, PublishedClusters, Ring, clusters_of
 from continual_mm.space.space import JointSpace
+
+
+def column(numbers: list[int]) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.float32)[:, None].expand(-1, 2)
+
+
+@given(st.integers(1, 4), st.lists(st.integers(1, 5), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_it_keeps_the_latest_rows_in_the_order_in_which_they_came(
+    batches: int, sizes: list[int]
+) -> None:
+    ring, known, room = Ring(batches), [], 0
+    for number, size in enumerate(sizes):
+        if size > room:
+            known = []
+        room = max(room, batches * size) if size > room else room
+        new = [100 * number + place for place in range(size)]
+        ring.push(column(new))
+        known = [*known, *new]
+        assert ring.full == (len(known) >= room)
+        (filled,) = ring.filled()
+        assert sorted(filled[:, 0].tolist()) == sorted(known[-room:])
+        if ring.full:
+            assert ring.latest_last()[:, 0].tolist() == known[-room:]
+        else:
+            with pytest.raises(ValueError, match="not full"):
+                ring.latest_last()
+
+
+def test_a_ring_for_no_batches_keeps_nothing() -> None:
+    ring = Ring(0)
+    ring.push(column([1, 2]))
+    assert ring.filled() == ()
+    assert not ring.full
+
+
+def test_a_ring_goes_on_from_its_state() -> None:
+    ring, again = Ring(2), Ring(2)
+    for start in (0, 3, 6):
+        ring.push(column([start, start + 1, start + 2]))
+    again.load_state({key: value.clone() for key, value in ring.state().items()})
+    for other in (ring, again):
+        other.push(column([9, 10]))
+    assert torch.equal(ring.latest_last(), again.latest_last())
+
+
+def test_what_is_pushed_is_copied_without_its_graph() -> None:
+    points = torch.ones(2, 2, requires_grad=True)
+    ring = Ring(1)
+    ring.push(points * 3)
+    assert not ring.latest_last().requires_grad
+
+
+def test_centroids_are_not_moved_by_a_modality_that_arrives_later():
+    """A row's place is where its established modalities are; a new one is drawn there."""
+    clusters = Clusters(JointSpace(SpaceSettings(dim=3, clusters=2)), seed=0)
+    rows = torch.arange(2)
+    video = torch.eye(3)[:2]
+    text = torch.eye(3)[1:]
+    clusters.established = frozenset({"video"})
+    place = clusters.joint({"video": video, "text": text}, {"video": rows, "text": rows}, 2)
+    assert torch.equal(place, video)
+    clusters.established = frozenset()
+    both = clusters.joint({"video": video, "text": text}, {"video": rows, "text": rows}, 2)
+    torch.testing.assert_close(both[0], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
+
+
+def test_the_queue_is_a_ring_of_the_latest_points():
+    sizes = {"dim": 2, "clusters": 1, "queue_batches": 2, "refresh_every": 100}
+    clusters = Clusters(JointSpace(SpaceSettings(**sizes)), seed=0)
+    for number in range(1, 8):
+        clusters.labels(torch.full((3, 2), float(number)))
+    assert sorted(set(clusters.state()["queue"][:, 0].tolist())) == [6.0, 7.0]
+    clusters.labels(torch.full((2, 2), 8.0))
+    values = clusters.state()["queue"][:, 0].tolist()
+    assert sorted(values) == [6.0, 7.0, 7.0, 7.0, 8.0, 8.0]
 
 
 def clusters_with(**settings) -> PublishedClusters:
