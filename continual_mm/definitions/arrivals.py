@@ -79,7 +79,7 @@ def plan(
     problems = problems_of(scenario, card, start=start, file=file)
     if problems:
         raise InputError(problems)
-    arrivals = [] if start is None else [_begun(start, scenario, card)]
+    arrivals = [] if start is None else [_start_arrival(start, scenario, card)]
     for number, stage in enumerate(scenario.stages):
         added = tuple(card[name] for name in stage.add)
         available = (*(arrivals[-1].available if arrivals else ()), *added)
@@ -92,11 +92,11 @@ def plan(
                 training=scenario.training_of(number),
             )
         )
-    return tuple(_counted(arrival, scenario, card, len(arrivals)) for arrival in arrivals)
+    return tuple(_with_steps(arrival, scenario, card, len(arrivals)) for arrival in arrivals)
 
 
-def _counted(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages: int) -> Arrival:
-    """The arrival with epochs made into steps; no steps, where nobody knows the items yet."""
+def _with_steps(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages: int) -> Arrival:
+    """The arrival with epochs converted to steps; 0 while the number of items is unknown."""
     training, clips = arrival.training, scenario.space.clips
     if not training.epochs:
         return arrival
@@ -104,14 +104,14 @@ def _counted(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages: in
     shown = card.groups if together else card.items[0]
     rows = training.batch_size // min(clips, training.batch_size) if together else None
     if scenario.items == "split":
-        # As the stream deals them out: what does not divide goes to the first stages.
+        # As the stream splits them: the remainder goes to the first stages.
         shown = shown // stages + (arrival.stage < shown % stages)
     # What remains at the end of a pass is left out of it.
     steps = training.epochs * max(1, shown // (rows or training.batch_size)) if shown else 0
     return replace(arrival, training=training.model_copy(update={"steps": steps}))
 
 
-def _begun(start: Start, scenario: Scenario, card: DatasetCard) -> Arrival:
+def _start_arrival(start: Start, scenario: Scenario, card: DatasetCard) -> Arrival:
     """The stage in which an earlier run's modalities arrive."""
     known = tuple(card[m.name] for m in start.modalities if m.name in card.names)
     names = {modality.name for modality in known}
@@ -167,7 +167,7 @@ def problems_of(
 
 
 def _start_problems(start: Start, card: DatasetCard, place: str) -> Iterator[Problem]:
-    """What of an earlier run's modalities the dataset offers in another form, or not at all."""
+    """A problem if the dataset shares no modality with the start, and for each of another form."""
     shared = [modality for modality in start.modalities if modality.name in card.names]
     if not shared:
         names = ", ".join(modality.name for modality in start.modalities)
@@ -186,7 +186,7 @@ def _form(modality: Modality) -> str:
 
 
 def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterator[Problem]:
-    """What the definition says of modalities that never arrive."""
+    """A problem for each tower or standardised modality that no stage adds."""
     known = list(added)
     listed = () if isinstance(scenario.standardise, bool) else scenario.standardise
     named = [(f"[tower.{name}]", name) for name in scenario.towers]
@@ -201,7 +201,7 @@ def _idle_names(scenario: Scenario, added: Iterable[str], place: str) -> Iterato
 def _name_problems(
     name: str, card: DatasetCard | None, added: Mapping[str, int], place: str
 ) -> Iterator[Problem]:
-    """What is wrong with adding a modality; ``added`` says at which stage earlier ones were."""
+    """A problem if a modality is added twice or missing; ``added``: stages of earlier ones."""
     if name in added:
         problem = f"modality {name!r} is added a second time"
         remedy = f"name it once, at stage {added[name]}" if added[name] else "the start has it"
@@ -215,7 +215,7 @@ def _name_problems(
 def _pair_problems(
     stage: Stage, card: DatasetCard | None, added: Iterable[str], place: str
 ) -> Iterator[Problem]:
-    """What is wrong with the pairs that a stage names; ``added`` are the modalities until then."""
+    """A problem for each pair of a stage that cannot be trained; ``added`` has arrived by then."""
     offered = sorted(name for name in added if card is None or name in card.names)
     choices = ", ".join("-".join(two) for two in combinations(offered, 2)) or "none"
     possible = f"possible at this stage: {choices}"
@@ -226,7 +226,7 @@ def _pair_problems(
         except ValueError as error:
             yield Problem(place, str(error), possible)
             continue
-        # A modality that the dataset lacks has been complained about where it is added.
+        # A modality that the dataset lacks is a problem of the stage that adds it.
         missing = [name for name in (pair.first, pair.second) if name not in added]
         if missing:
             problem = f"pair {text!r} is not available yet: {' and '.join(missing)} did not arrive"

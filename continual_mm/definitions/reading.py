@@ -1,4 +1,4 @@
-"""From a file's contents to a definition, or to everything that is wrong with it."""
+"""Definitions from the contents of TOML files, or every problem found in them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class ScenarioDraft:
 
 
 def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> ScenarioDraft:
-    """Give a scenario file its meaning without refusing it, so that its dataset is asked as well.
+    """Read a scenario file as far as possible, so that it can be checked on its dataset as well.
 
     Args:
         document: The file's contents.
@@ -113,7 +113,7 @@ def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:
 
 
 def _stage(reader: Reader, where: str, table: Any) -> Stage:
-    """A stage, with the names that can be made out even where its lists are faulty."""
+    """A stage; of faulty lists, the names that can be read."""
     stage = reader.table(Stage, where, table)
     said = table if isinstance(table, Mapping) else {}
     names = {"add": _texts(said.get("add")) or (), "pairs": _texts(said.get("pairs"))}
@@ -121,7 +121,7 @@ def _stage(reader: Reader, where: str, table: Any) -> Stage:
 
 
 def _protocols(reader: Reader, tables: Any) -> tuple[Protocol, ...]:
-    """The protocols that can be read; what is wrong with others is not told twice."""
+    """The protocols without problems of their own; each name once."""
     if not isinstance(tables, list):
         remedy = "write [[protocol]], in double brackets, with keys below it"
         reader.refuse("[[protocol]]", f"{shown(tables)} is no list of tables", remedy)
@@ -140,7 +140,7 @@ def _protocols(reader: Reader, tables: Any) -> tuple[Protocol, ...]:
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
-    """The texts in what should be a list of them; None where there is nothing like it."""
+    """The strings of what should be a list of strings; None if it is something else."""
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list):
@@ -151,7 +151,7 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 def read_strategy(
     document: Document, *, name: str, file: str, rules: Mapping[str, PluginRule]
 ) -> Strategy:
-    """Give a strategy file its meaning.
+    """Read a strategy file.
 
     Args:
         document: The file's contents.
@@ -173,22 +173,22 @@ def read_strategy(
     parts["plugins"] = {
         key: _plugin(reader, key, value, rules, own) for key, value in tables.items()
     }
-    hungry = [
+    need_memory = [
         f"[{key}]"
         for key, said in parts["plugins"].items()
         if key in rules and rules[key].asks_for_memory(said)
     ]
-    if hungry and "memory" not in document:
-        problem = f"the table is missing, but past items are needed by {', '.join(hungry)}"
+    if need_memory and "memory" not in document:
+        problem = f"the table is missing, but past items are needed by {', '.join(need_memory)}"
         reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
     protecting = [key for key, rule in rules.items() if not rule.for_bounds]
-    _alone(reader, document, [key for key in document if key in (*protecting, "memory")])
+    _check_bounds(reader, document, [key for key in document if key in (*protecting, "memory")])
     reader.finish()
     return Strategy.model_validate(parts)
 
 
-def _alone(reader: Reader, document: Document, tables: Iterable[str]) -> None:
-    """Complain about whatever stands beside training that meets all items."""
+def _check_bounds(reader: Reader, document: Document, tables: Iterable[str]) -> None:
+    """Add a problem if plugins or a memory are given beside joint or cumulative training."""
     bounds = [key for key in BOUNDS if document.get(key) is True]
     others = [*(f"{key} = true" for key in bounds[1:]), *(f"[{key}]" for key in tables)]
     if bounds and others:

@@ -1,4 +1,4 @@
-"""What a scenario and a strategy say: typed, frozen, every number within its range."""
+"""Scenarios, strategies and protocols as typed, frozen tables with ranges for all numbers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ ProtocolKind = Literal["retrieval", "video_retrieval", "steps", "classes"]
 """``scenarios/README.md`` explains them."""
 
 COUNTING = ("retrieval", "video_retrieval")
-"""Kinds of protocol that may be told how many items the published test set has."""
+"""Kinds of protocol with ``expected``, the size of the published test set."""
 
 Names = tuple[str, ...]
 
@@ -139,7 +139,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Rows = Annotated[int, Field(ge=2)]
-"""Rows of a batch: one alone has nothing to be told from."""
+"""Rows of a batch; a contrast needs at least two."""
 
 Bug = Literal["stays_in_evaluation", "ties_listed_each", "two_over_three"]
 """A mistake of the published program that changes numbers; ``scenarios/README.md`` explains it."""

@@ -53,7 +53,7 @@ class Reader:
     problems: list[Problem] = field(default_factory=list)
 
     def refuse(self, where: str, problem: str, remedy: str = "") -> None:
-        """Complain about a place in the file."""
+        """Add a problem at a place in the file."""
         self.problems.append(Problem(f"{self.file}, {where}", problem, remedy))
 
     def table(
@@ -68,8 +68,8 @@ class Reader:
             tables: Keys that are read elsewhere, but known at this place.
 
         Returns:
-            The table. Keys complained about are left out, and nothing in it is sure to have the
-            right type then.
+            The table, without the keys that have problems; if there are any, the types of the
+            others are not guaranteed.
         """
         if not isinstance(values, Mapping):
             self.refuse(where, f"{shown(values)} is not a table", f"write keys below {where}")
@@ -85,12 +85,12 @@ class Reader:
             if mistake["type"] == "extra_forbidden":
                 self.unknown(where, key, mistake["input"], [*fields, *tables])
             else:
-                self.refuse(_inside(where, key), *_told(mistake, key=key, example=example[0]))
+                self.refuse(_inside(where, key), *_explained(mistake, key=key, example=example[0]))
         faulty = {mistake["loc"][0] for mistake in mistakes}
         return model.model_construct(**{k: v for k, v in values.items() if k not in faulty})
 
     def unknown(self, where: str, key: str, value: Any, known: Iterable[str]) -> None:
-        """Complain about a key that does not exist in a table; an empty ``where`` is the top."""
+        """Add the problem of a key that a table does not have; an empty ``where`` is the top."""
         remedy = f"{suggestion(key, known)}known are {', '.join(sorted(known)) or 'none'}"
         if isinstance(value, Mapping):
             self.refuse(_inside(where, f"[{key}]"), "unknown table", remedy)
@@ -101,7 +101,7 @@ class Reader:
             self.refuse(_inside(where, key), problem, remedy)
 
     def finish(self) -> None:
-        """End here if anything was wrong.
+        """Raise the problems, if there are any.
 
         Raises:
             InputError: With every problem.
@@ -124,7 +124,7 @@ def _inside(where: str, key: str) -> str:
     return f"{where}, {key}" if where else key
 
 
-def _told(mistake: Any, **words: str) -> tuple[str, str]:
+def _explained(mistake: Any, **words: str) -> tuple[str, str]:
     """Problem and remedy of a mistake as pydantic gives it."""
     context = mistake.get("ctx", {})
     if "remedy" in context:

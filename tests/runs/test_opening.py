@@ -59,7 +59,7 @@ def test_modalities_are_whatever_the_pack_beside_the_file_names(pack: Path) -> N
     assert Path(opened.scenario.folder) / opened.scenario.dataset == pack
 
 
-def test_mistakes_in_tables_and_misfits_with_the_dataset_are_told_together(pack: Path) -> None:
+def test_mistakes_in_tables_and_about_the_dataset_are_reported_together(pack: Path) -> None:
     text = SENSES.replace("steps = 20", "stpes = 20").replace('"smell"]', '"smel", "touch"]')
     with pytest.raises(InputError) as caught:
         open_scenario(entry(pack.parents[1], "colour = 1\n" + text))
