@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.definitions.arrivals import Arrival
-from continual_mm.runs.history import History
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
     LOCK,
@@ -24,6 +23,9 @@ from continual_mm.system.files import (
     remove_temporary,
     write_json,
 )
+
+if TYPE_CHECKING:  # its metrics import numpy, for which opening definitions need not wait
+    from continual_mm.runs.history import History
 
 if TYPE_CHECKING:
     from continual_mm.evaluation.pairs import Evaluation
@@ -112,7 +114,7 @@ class RunFolder:
             raise InputError(Problem(str(self.path), problem, remedy))
         return True
 
-    def write_scores(self, history: History, identity: Mapping[str, Any]) -> None:
+    def write_scores(self, history: "History", identity: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
         known = history.roles
         roles = dict.fromkeys(known.old, "old")
