@@ -10,9 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
@@ -24,12 +21,12 @@ from continual_mm.system.files import (
     write_json,
 )
 
-if TYPE_CHECKING:  # its metrics import numpy, for which opening definitions need not wait
-    from continual_mm.runs.history import History
-
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from continual_mm.evaluation.pairs import Evaluation
     from continual_mm.evaluation.scores import Judged
+    from continual_mm.runs.history import History
 
 
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
@@ -151,6 +148,8 @@ class RunFolder:
         for a protocol ``protocol/<name>/<series>/units`` and ``protocol/<name>/<series>/values``,
         and ``groups`` where groups of queries have names.
         """
+        import numpy as np  # noqa: PLC0415 - checking a scenario need not wait for it
+
         arrays: dict[str, NDArray[Any]] = {}
         for evaluation in evaluations:
             for found in evaluation.pairs:
