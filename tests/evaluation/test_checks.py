@@ -45,7 +45,7 @@ def opened(folder: Path, text: str, *settings: tuple[str, str]) -> OpenedScenari
     return open_scenario(catalog.open_definition("scenarios", file), settings)
 
 
-def told(folder: Path, text: str) -> str:
+def refusal(folder: Path, text: str) -> str:
     with pytest.raises(InputError) as caught:
         opened(folder, text)
     return str(caught.value).replace(str(folder), "here")
@@ -105,11 +105,11 @@ def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder
         ),
     ],
 )
-def test_what_does_not_fit_is_told_with_place_and_remedy(
+def test_what_does_not_fit_is_refused_with_place_and_remedy(
     folder: Path, text: str, expected: str
 ) -> None:
     pack(folder / "wide.npz", [2], video=9, text=4)
-    assert told(folder, text) == expected
+    assert refusal(folder, text) == expected
 
 
 def test_a_file_given_as_a_setting_lies_where_the_user_stands(
@@ -128,8 +128,13 @@ def test_a_file_given_as_a_setting_lies_where_the_user_stands(
 LINES = "video,task,step,start,end\nv1,tea,1,0.5,2\nv1,tea,2,2,4.5\n"
 
 
-def test_annotations_are_an_interval_per_line(tmp_path: Path) -> None:
-    file = tmp_path / "steps.csv"
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where annotations are to be."""
+    return tmp_path / "steps.csv"
+
+
+def test_annotations_are_an_interval_per_line(file: Path) -> None:
     file.write_text(LINES, encoding="utf-8")
     assert read_annotations(file) == (
         Interval("v1", "tea", 1, 0.5, 2.0),
@@ -137,8 +142,7 @@ def test_annotations_are_an_interval_per_line(tmp_path: Path) -> None:
     )
 
 
-def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(tmp_path: Path) -> None:
-    file = tmp_path / "steps.csv"
+def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(file: Path) -> None:
     first, *rest = LINES.splitlines()
     file.write_text("\n".join(["", first, "  ", *rest, "", ""]), encoding="utf-8")
     assert [one.step for one in read_annotations(file)] == [1, 2]
@@ -161,8 +165,7 @@ def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(tmp_path: Pat
         ("v1,rice,1,1,2", "line 4: video 'v1' shows task 'rice', but 'tea' further up"),
     ],
 )
-def test_a_line_that_is_no_interval_is_refused(tmp_path: Path, line: str, expected: str) -> None:
-    file = tmp_path / "steps.csv"
+def test_a_line_that_is_no_interval_is_refused(file: Path, line: str, expected: str) -> None:
     file.write_text(f"{LINES}{line}\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read_annotations(file)
@@ -170,8 +173,7 @@ def test_a_line_that_is_no_interval_is_refused(tmp_path: Path, line: str, expect
 
 
 @pytest.mark.parametrize("text", ["", "video,task,step,start,end\n", "a,b\nv1,tea\n", "\xff"])
-def test_a_file_that_is_none_of_annotations_is_refused(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "steps.csv"
+def test_a_file_that_is_none_of_annotations_is_refused(file: Path, text: str) -> None:
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"first line is not|cannot be read"):
         read_annotations(file)

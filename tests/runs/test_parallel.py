@@ -1,5 +1,6 @@
 """Many runs: in turn or at once, and what becomes of the others when one fails."""
 
+import inspect
 import json
 import multiprocessing
 import os
@@ -22,9 +23,10 @@ from continual_mm.definitions.scenario import (
     Strategy,
     Training,
 )
-from continual_mm.runs.parallel import Task, run_many, share_of_cores
+from continual_mm.runs.parallel import Call, Task, run_many, share_of_cores
 from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import specify
+from continual_mm.runs.worker import Forwarder
 from continual_mm.system.errors import InputError
 
 NAIVE = Strategy(name="naive")
@@ -33,14 +35,14 @@ EXPLODING = Strategy(name="late", plugins={"ewc": {"weight": 1e38, "batches": 1,
 HERE = {"device": "cpu"}
 
 
-class Heard(Reporter):
-    """Writes down what it hears; may do something when the first run begins."""
+class Recorder(Reporter):
+    """Records its calls; may do something when the first run begins."""
 
     def __init__(self, at_first: Callable[[], None] = lambda: None) -> None:
         self.loaded: list[str] = []
         self.skipped: list[str] = []
         self.failed: dict[str, str] = {}
-        self.runs: dict[str, HeardRun] = {}
+        self.runs: dict[str, RunRecorder] = {}
         self.processes: set[int | None] = set()
         self.at_first = at_first
 
@@ -48,7 +50,7 @@ class Heard(Reporter):
         self.loaded.append(what)
 
     def run_reporter(self, run: str) -> RunReporter:
-        self.runs[run] = HeardRun(self)
+        self.runs[run] = RunRecorder(self)
         return self.runs[run]
 
     def skips(self, run: str) -> None:
@@ -63,17 +65,17 @@ class Heard(Reporter):
         act()
 
 
-class HeardRun(RunReporter):
-    """Writes down what it hears of one run."""
+class RunRecorder(RunReporter):
+    """Records the calls for one run."""
 
-    def __init__(self, heard: Heard) -> None:
-        self.heard = heard
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
         self.events: list[str] = []
         self.made = 0
 
     def begins(self, run: str, stages: int, steps: int) -> None:
         self.events.append(f"begins {run} {stages} {steps}")
-        self.heard.begun()
+        self.recorder.begun()
 
     def steps(self, count: int) -> None:
         self.made += count
@@ -85,15 +87,18 @@ class HeardRun(RunReporter):
         self.events.append("ends")
 
 
+def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    ids = np.array([f"item{row}" for row in range(90)])
+    write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
+    return path
+
+
 @pytest.fixture
 def pack(tmp_path: Path) -> Path:
     rng = np.random.default_rng(3)
     shared = rng.standard_normal((90, 5))
     arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
-    ids = np.array([f"item{row}" for row in range(90)])
-    path = tmp_path / "mine.npz"
-    write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
-    return path
+    return write(tmp_path / "mine.npz", arrays)
 
 
 def scenario(pack: Path, *, steps: int = 6) -> Scenario:
@@ -131,7 +136,7 @@ def gone(process: int | None) -> bool:
 
 def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack: Path, tmp_path: Path) -> None:
     small, turn, once = scenario(pack), tmp_path / "turn", tmp_path / "once"
-    alone, many = Heard(), Heard()
+    alone, many = Recorder(), Recorder()
     in_turn = run_many(tasks(small, turn, NAIVE, REPLAY, seeds=2), threads=1, reporter=alone)
     at_once = run_many(tasks(small, once, NAIVE, REPLAY, seeds=2), jobs=2, threads=1, reporter=many)
     assert [o.folder.relative_to(once) for o in at_once] == [
@@ -146,26 +151,28 @@ def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack: Path, tmp_path: P
     assert alone.loaded[:2] == ["torch", "Avalanche"]
     assert many.loaded == ["torch and the data, in up to 2 processes"]
     assert (len(alone.processes), len(many.processes)) == (0, 2)
-    for run, heard in many.runs.items():
+    for run, recorder in many.runs.items():
         begins = f"begins {run} 2 12"
-        assert heard.events == [begins, "scored 1", "scored 2", "ends"]
-        assert heard.made == 12
+        assert recorder.events == [begins, "scored 1", "scored 2", "ends"]
+        assert recorder.made == 12
     assert all(map(gone, many.processes))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_run_that_fails_is_told_and_stops_no_other(pack: Path, tmp_path: Path, jobs: int) -> None:
-    small, out, heard = scenario(pack), tmp_path / "runs", Heard()
+def test_a_run_that_fails_is_reported_and_stops_no_other(
+    pack: Path, tmp_path: Path, jobs: int
+) -> None:
+    small, out, recorder = scenario(pack), tmp_path / "runs", Recorder()
     blocked = out / "small" / "blocked"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("no folder can be here")
     several = tasks(small, out, EXPLODING, Strategy(name="blocked"), NAIVE)
-    late, stuck, naive = run_many(several, jobs=jobs, threads=1, reporter=heard)
+    late, stuck, naive = run_many(several, jobs=jobs, threads=1, reporter=recorder)
     assert "stage 2, step 1" in late.error
     assert "is not finite" in late.error
     assert "blocked" in stuck.error
     assert (late.refused, stuck.refused, naive.error) == (False, False, "")
-    assert heard.failed == {str(one.folder): one.error for one in (late, stuck)}
+    assert recorder.failed == {str(one.folder): one.error for one in (late, stuck)}
     assert list(scores(out)) == ["small/late/seed-0/scores.json", "small/naive/seed-0/scores.json"]
     note = late.folder / "failure.json"
     assert json.loads(note.read_text())["error"] == late.error
@@ -193,17 +200,17 @@ def test_a_process_that_is_killed_fails_its_run_only(pack: Path, tmp_path: Path)
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
 
-    heard = Heard(at_first=kill_all)
+    recorder = Recorder(at_first=kill_all)
     three = tasks(scenario(pack, steps=60), tmp_path / "runs", NAIVE, REPLAY, Strategy(name="c"))
-    *killed, last = run_many(three, jobs=2, threads=1, reporter=heard)
+    *killed, last = run_many(three, jobs=2, threads=1, reporter=recorder)
     for outcome in killed:
         assert outcome.error == "its process was killed by SIGKILL, perhaps for lack of memory"
     assert not last.error
     assert list(scores(tmp_path / "runs")) == ["small/c/seed-0/scores.json"]
-    assert all(map(gone, heard.processes))
+    assert all(map(gone, recorder.processes))
 
 
-def test_ctrl_c_is_heard_here_only_and_leaves_no_process(
+def test_ctrl_c_is_handled_here_only_and_leaves_no_process(
     pack: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt_the_whole_group() -> None:
@@ -211,13 +218,13 @@ def test_ctrl_c_is_heard_here_only_and_leaves_no_process(
             os.kill(child.pid or 0, signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    heard = Heard(at_first=interrupt_the_whole_group)
+    recorder = Recorder(at_first=interrupt_the_whole_group)
     endless = tasks(scenario(pack, steps=1_000_000), tmp_path / "runs", NAIVE, REPLAY)
     with pytest.raises(KeyboardInterrupt):
-        run_many(endless, jobs=2, threads=1, reporter=heard)
-    assert len(heard.processes) == 2
-    assert all(map(gone, heard.processes))
-    assert not heard.failed
+        run_many(endless, jobs=2, threads=1, reporter=recorder)
+    assert len(recorder.processes) == 2
+    assert all(map(gone, recorder.processes))
+    assert not recorder.failed
     assert "Traceback" not in capfd.readouterr().err
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
@@ -225,12 +232,12 @@ def test_ctrl_c_is_heard_here_only_and_leaves_no_process(
 def test_finished_runs_are_skipped_without_a_process(pack: Path, tmp_path: Path) -> None:
     (task,) = tasks(scenario(pack), tmp_path / "runs", NAIVE)
     run_many([task])
-    before, heard = scores(tmp_path), Heard()
+    before, recorder = scores(tmp_path), Recorder()
     for jobs in (1, 2):
-        (outcome,) = run_many([task], jobs=jobs, reporter=heard)
+        (outcome,) = run_many([task], jobs=jobs, reporter=recorder)
         assert outcome.skipped
-    assert heard.skipped == [str(task)] * 2
-    assert (heard.loaded, heard.runs) == ([], {})
+    assert recorder.skipped == [str(task)] * 2
+    assert (recorder.loaded, recorder.runs) == ([], {})
     assert scores(tmp_path) == before
 
 
@@ -238,15 +245,15 @@ def test_finished_runs_are_skipped_without_a_process(pack: Path, tmp_path: Path)
 def test_what_cannot_be_used_is_refused_before_anything_is_trained(
     pack: Path, tmp_path: Path, jobs: int
 ) -> None:
-    out, heard = tmp_path / "runs", Heard()
+    out, recorder = tmp_path / "runs", Recorder()
     run_many(tasks(scenario(pack), out, NAIVE))
     with pytest.raises(InputError) as caught:
         changed = tasks(scenario(pack, steps=7), out, REPLAY, REPLAY, NAIVE)
-        run_many(changed, jobs=jobs, reporter=heard)
+        run_many(changed, jobs=jobs, reporter=recorder)
     twice, other = map(str, caught.value.problems)
     assert "replay/seed-0: two of the runs would go into this folder" in twice
     assert "scenario.training.steps was 6, is 7" in other
-    assert not heard.loaded
+    assert not recorder.loaded
     assert not (out / "small" / "replay").exists()
 
 
@@ -254,10 +261,8 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(
 def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path: Path, jobs: int) -> None:
     values = np.ones((90, 3))
     values[4, 1] = np.nan
-    ids, split = np.array([f"item{row}" for row in range(90)]), np.repeat([0, 1, 2], 30)
     arrays = {"video": values, "audio": np.ones((90, 2)), "text": np.ones((90, 2))}
-    write_pack(tmp_path / "bad.npz", {**arrays, "ids": ids, "split": split})
-    small = scenario(tmp_path / "bad.npz")
+    small = scenario(write(tmp_path / "bad.npz", arrays))
     with pytest.raises(InputError, match="video"):
         run_many(tasks(small, tmp_path / "runs", NAIVE, REPLAY), jobs=jobs)
     assert not multiprocessing.active_children()
@@ -290,22 +295,22 @@ def test_many_runs_are_typed_with_a_number_of_jobs(
     (out / "mine").mkdir(parents=True)
     (out / "mine" / "freeze").write_text("no folder can be here")
     assert typed(*both) == 1
-    told = capsys.readouterr()
+    shown = capsys.readouterr()
     freeze = out / "mine" / "freeze" / "seed-0"
-    assert f"/2] {freeze}: failed: " in told.err
-    assert f"continual-mm: 1 of 2 runs failed ({freeze}); the same command" in told.err
-    assert "Traceback" not in told.err
-    assert told.out == f"compare with: continual-mm compare {out}\n"
+    assert f"/2] {freeze}: failed: " in shown.err
+    assert f"continual-mm: 1 of 2 runs failed ({freeze}); the same command" in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == f"compare with: continual-mm compare {out}\n"
     (out / "mine" / "freeze").unlink()
     assert typed(*both) == 0
-    told = capsys.readouterr()
-    assert f"[1/2] {out / 'mine' / 'naive' / 'seed-0'}: finished earlier" in told.err
-    assert f"[2/2] {freeze} stage 2: R@1 " in told.err
+    shown = capsys.readouterr()
+    assert f"[1/2] {out / 'mine' / 'naive' / 'seed-0'}: finished earlier" in shown.err
+    assert f"[2/2] {freeze} stage 2: R@1 " in shown.err
     assert typed("--device", "nonsense", "--seeds", "2") == 2
     assert "device 'nonsense'" in capsys.readouterr().err
 
 
-def test_whoever_starts_many_runs_imports_no_torch() -> None:
+def test_many_runs_are_started_without_torch() -> None:
     code = """
 import sys
 import continual_mm.cli.progress, continual_mm.runs.parallel
@@ -317,3 +322,31 @@ sys.exit(", ".join({"torch", "avalanche"} & sys.modules.keys()) or 0)
 def test_the_former_name_of_the_reporter_works_and_warns() -> None:
     with pytest.warns(DeprecationWarning, match="reporter"):
         assert run_many([], audience=Reporter()) == []
+
+
+def test_every_call_is_forwarded() -> None:
+    calls: list[Call] = []
+    forwarder = Forwarder(calls.append)
+    methods = [name for name, _ in inspect.getmembers(RunReporter, inspect.isfunction)]
+    assert set(methods) <= vars(Forwarder).keys()
+    forwarder.begins("runs/a", stages=2, steps=20)
+    forwarder.resumes(1, step=5)
+    forwarder.scored(2, {"audio-video": 0.5})
+    forwarder.ends(1.5)
+    assert calls == [
+        Call("begins", ("runs/a", 2, 20)),
+        Call("resumes", (1, 5)),
+        Call("scored", (2, {"audio-video": 0.5})),
+        Call("ends", (1.5,)),
+    ]
+
+
+def test_steps_are_summed_and_none_is_lost() -> None:
+    calls: list[Call] = []
+    forwarder = Forwarder(calls.append)
+    for _ in range(1000):
+        forwarder.steps(1)
+    forwarder.ends(1.0)
+    assert sum(call.arguments[0] for call in calls if call.method == "steps") == 1000
+    assert len(calls) < 100
+    assert calls[-1].method == "ends"
