@@ -1,8 +1,5 @@
 """Learning: the right rows train the right pairs, in any precision, and never to NaN."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +13,7 @@ from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Tr
 from continual_mm.evaluation.pairs import evaluator
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.loader import BlockLoader, Order, StepLoader
+from continual_mm.learning.loader import StepLoader
 from continual_mm.learning.objective import Part, contrast, paired_rows
 from continual_mm.learning.optimisation import learning_rate
 from continual_mm.learning.stream import Benchmark, benchmark, divided
@@ -58,66 +55,6 @@ THREE = {"video": 9, "audio": 8, "text": 6}
 def streams_of(scenario, *, dataset=None, seed=0, **options) -> Benchmark:
     data = dataset or dataset_of(THREE)
     return benchmark(scenario, plan(scenario, data.card), data, seed=seed, **options)
-
-
-def test_an_order_shows_every_item_once_per_pass_and_any_step_can_be_asked_for():
-    order, again = Order(10, 3, seed=1), Order(10, 3, seed=1)
-    steps = [order[step].tolist() for step in range(6)]
-    for start in (0, 3):
-        seen = [item for step in steps[start : start + 3] for item in step]
-        assert len(set(seen)) == 9
-    assert again[4].tolist() == steps[4]
-    assert steps[:3] != steps[3:]
-    assert Order(4, 10, seed=0)[7].sort().values.tolist() == [0, 1, 2, 3]
-
-
-def test_a_loader_gives_as_many_batches_as_steps_and_evaluation_sees_everything_in_order():
-    dataset, streams = dataset_of(THREE), streams_of(scenario_of())
-    batches = list(StepLoader(streams.train[0].items, (16,), steps=7, seed=0))
-    assert [len(batch) for batch in batches] == [16] * 7
-    blocks = list(BlockLoader(streams.test[0].items, rows=9))
-    rows = torch.cat([block.index for block in blocks]).tolist()
-    assert rows == dataset.rows_of(2).tolist()
-
-
-def test_threads_fetch_the_same_batches_and_a_late_beginning_the_rest_of_them():
-    streams = streams_of(scenario_of())
-    items = streams.train[0].items
-    alone = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0)]
-    ahead = [b.index.tolist() for b in StepLoader(items, (16,), steps=9, seed=0, workers=2)]
-    late = StepLoader(items, (16,), steps=9, first=4, seed=0)
-    assert ahead == alone
-    assert len(late) == 5
-    assert [b.index.tolist() for b in late] == alone[4:]
-
-
-def test_threads_that_fetch_leave_the_cores_to_the_step(monkeypatch):
-    streams = streams_of(scenario_of())
-    items, before, seen = streams.train[0].items, torch.get_num_threads(), []
-    torch.set_num_threads(3)
-    try:
-        fetched = type(items).block
-
-        def block(self, chosen):
-            seen.append(torch.get_num_threads())
-            return fetched(self, chosen)
-
-        monkeypatch.setattr(type(items), "block", block)
-        list(StepLoader(items, (16,), steps=6, seed=0, workers=2))
-        assert seen == [1] * 6
-        assert torch.get_num_threads() == 3
-        with ThreadPoolExecutor(1) as others:
-            assert others.submit(torch.get_num_threads).result() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_a_loader_that_is_left_early_leaves_no_thread_behind():
-    streams = streams_of(scenario_of())
-    batches = iter(StepLoader(streams.train[0].items, (16,), steps=50, seed=0, workers=2))
-    next(batches)
-    batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("loader")]
 
 
 def test_clips_of_a_video_stay_in_one_stage_and_stand_side_by_side():
@@ -301,18 +238,6 @@ def test_gradients_are_shortened_only_beyond_the_limit_and_never_if_it_is_zero()
     assert found[0.0][0]
     assert found[0.0][1] > 0.1
     assert found[0.01] == (False, pytest.approx(0.01, rel=1e-3))
-
-
-def test_a_pass_takes_as_many_steps_as_there_are_whole_batches():
-    dataset = dataset_of(THREE)
-    streams = benchmark(scenario_of(), plan(scenario_of(), dataset.card), dataset, seed=0)
-    items = streams.train[0].items
-    assert len(items) == 40
-    loaders = [StepLoader(items, (rows,), steps=1, seed=0) for rows in (16, 40, 99)]
-    assert [loader.steps_per_pass for loader in loaders] == [2, 1, 1]
-    joint = benchmark(scenario_of(), plan(scenario_of(), dataset.card), dataset, seed=0, joint=True)
-    both = StepLoader(joint.train[0].items, (5, 7), steps=1, seed=0)
-    assert both.steps_per_pass == 8  # the longer of 40 / 5 and 40 / 7
 
 
 def test_a_lone_modality_can_be_the_first_stage():

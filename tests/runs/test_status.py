@@ -93,7 +93,7 @@ def test_a_finished_run_has_its_recalls_and_their_harmonic_mean(tmp_path: Path) 
     assert cells[-1] == "finished"
 
 
-def test_a_run_that_a_process_works_on_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+def test_a_running_run_is_distinguished_from_one_that_was_killed(tmp_path: Path) -> None:
     going = learn(begin(tmp_path, "going"), 1)
     new = begin(tmp_path, "new")
     killed = learn(begin(tmp_path, "killed"), 1)
@@ -122,7 +122,7 @@ def test_the_run_that_a_scenario_starts_from_is_a_stage_more(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("names", "stage", "step", "told"),
+    ("names", "stage", "step", "shown"),
     [
         (["stage-1", "stage-2-step-90", "stage-2-step-300"], 2, 300, "stage 2, step 300, stopped"),
         (["stage-1-step-5"], 1, 5, "stage 1, step 5, stopped"),
@@ -131,14 +131,14 @@ def test_the_run_that_a_scenario_starts_from_is_a_stage_more(tmp_path: Path) -> 
     ],
 )
 def test_the_newest_checkpoint_counts_also_inside_a_stage(
-    tmp_path: Path, names: list[str], stage: int, step: int | None, told: str
+    tmp_path: Path, names: list[str], stage: int, step: int | None, shown: str
 ) -> None:
     folder = begin(tmp_path)
     for name in names:
         checkpoint(folder, name, 7.0)
     (found,) = statuses([folder])
     assert (found.stage, found.step, found.seconds) == (stage, step, 7.0)
-    assert as_rows([found])[1][0][-1] == told
+    assert as_rows([found])[1][0][-1] == shown
 
 
 def test_a_failed_run_says_why_until_it_is_finished(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_folder_that_is_missing_is_refused_and_one_without_runs_is_empty(tmp_p
     assert statuses([tmp_path]) == []
 
 
-def test_a_hundred_runs_are_told_in_half_a_second_without_torch(tmp_path: Path) -> None:
+def test_a_hundred_runs_are_listed_in_half_a_second_without_torch(tmp_path: Path) -> None:
     for seed in range(100):
         learn(begin(tmp_path, seed=seed), 1 + seed % 2)
 
