@@ -28,15 +28,17 @@ def trusted_plan(log_plan: Tensor, trust: float) -> Tensor:
     tensor([[0.3750, 0.1250],
             [0.1250, 0.3750]])
     """
-    right, count = _right_partners(log_plan), log_plan.shape[-1]
+    _right_partners(log_plan)
+    count = log_plan.shape[-1]
     if not 0 <= trust <= 1:
         raise ValueError(f"trust {trust} must lie in [0, 1]")
     if trust == 1 or not count:
         return log_plan
     # The smallest number instead of 0: an infinite logarithm would make the divergence NaN.
-    scale = math.log(max(trust, torch.finfo(torch.float32).tiny))
-    mixed = torch.logaddexp(right + scale, right.new_tensor(math.log((1 - trust) / count)))
-    return (log_plan + scale).diagonal_scatter(mixed, dim1=-2, dim2=-1)
+    kept = log_plan + math.log(max(trust, torch.finfo(torch.float32).tiny))
+    right = _right_partners(kept)  # a view: the last bits of logaddexp depend on its strides
+    mixed = torch.logaddexp(right, right.new_tensor(math.log((1 - trust) / count)))
+    return kept.diagonal_scatter(mixed, dim1=-2, dim2=-1)
 
 
 def right_items(log_plan: Tensor) -> Tensor:
