@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, cast
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +141,11 @@ class JointSpace(nn.Module):
 
     def __contains__(self, name: object) -> bool:
         return name in self._modalities
+
+    def welcome(self, modality: Modality) -> None:
+        """Deprecated: the former name of :meth:`add_modality`."""
+        warn("JointSpace.welcome is now add_modality", DeprecationWarning, stacklevel=2)
+        self.add_modality(modality)
 
     def add_modality(self, modality: Modality) -> None:
         """Add an encoder and a reconstruction head; does nothing for a modality that is known.
