@@ -166,8 +166,8 @@ class _RunBar(RunReporter):
     def scored(self, stage: int, recalls: dict[str, float]) -> None:
         """Say what the stage came to."""
         self._idle = False
-        told = "  ".join(f"{pair} {100 * value:.1f}" for pair, value in recalls.items())
-        self._progress.say(f"{self._name} stage {stage}: R@1 {told or 'no pair yet'}")
+        shown = "  ".join(f"{pair} {100 * value:.1f}" for pair, value in recalls.items())
+        self._progress.say(f"{self._name} stage {stage}: R@1 {shown or 'no pair yet'}")
 
     def ends(self, seconds: float) -> None:
         """Take the bar away; say so if nothing was left to do."""
@@ -182,7 +182,7 @@ EVERY = 30.0
 
 
 class ClipBar(ExtractionReporter):
-    """Shows the clips that are done, and tells of those that fail.
+    """Shows the clips that are done, and reports those that fail.
 
     Args:
         every: Seconds between lines.

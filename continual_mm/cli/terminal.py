@@ -71,7 +71,7 @@ def print_stages(arrivals: "Iterable[Arrival]") -> None:
 
 
 def _length(training: "Training") -> str:
-    """Steps of a stage, and the epochs that they are; epochs alone while nobody knows the items."""
+    """Steps of a stage, and the epochs that they are; epochs alone while the items are unknown."""
     if not training.epochs:
         return f"{training.steps}"
     epochs = f"{training.epochs} epochs"

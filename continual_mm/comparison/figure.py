@@ -52,7 +52,7 @@ def draw(comparison: Comparison, scenario: str, path: Path) -> None:
     """Write a PNG, 1400 pixels wide, with one panel per pair, old pairs first.
 
     Lines begin at a pair's birth. The strategies of a stage stand side by side, so that their 95 %
-    intervals can be told apart; joint training has no stages and is a dashed line. A strategy
+    intervals can be distinguished; joint training has no stages and is a dashed line. A strategy
     looks the same in all figures of one comparison.
 
     Args:

@@ -274,17 +274,17 @@ def _cells(status: Status) -> tuple[str, ...]:
     seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
     written = datetime.fromtimestamp(status.written).strftime("%Y-%m-%d %H:%M")
     names = status.scenario or "-", status.strategy or "-"
-    return (*names, seed, _told_recalls(status), seconds, written, _told_state(status))
+    return (*names, seed, _shown_recalls(status), seconds, written, _shown_state(status))
 
 
-def _told_recalls(status: Status) -> str:
+def _shown_recalls(status: Status) -> str:
     if status.harmonic_mean is not None:
         return f"harmonic mean {100 * status.harmonic_mean:.1f}"
-    told = (f"{pair} {100 * value:.1f}" for pair, value in status.recalls.items())
-    return ", ".join(told) or "-"
+    shown = (f"{pair} {100 * value:.1f}" for pair, value in status.recalls.items())
+    return ", ".join(shown) or "-"
 
 
-def _told_state(status: Status) -> str:
+def _shown_state(status: Status) -> str:
     if status.state == "finished":
         return status.state
     if status.state == "damaged":

@@ -1,4 +1,4 @@
-"""A refusal names the place, the value and the remedy, and tells everything at once."""
+"""Errors of input: every problem at once, each with place, value and remedy."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -63,7 +63,7 @@ def optional_import(place: str) -> Iterator[None]:
 
 @contextmanager
 def in_parts(*packages: str) -> Iterator[None]:
-    """Import packages that collect names of many modules without the modules nobody asks for.
+    """Import packages that collect names of many modules without modules that are not used.
 
     A package imported inside runs of its ``__init__`` only the statements that give a name asked
     for, the others when one of their names is asked for, also later. What is imported is the

@@ -32,7 +32,7 @@ def sound_id(value: object) -> str:
         FaultError: If it is no text or empty.
     """
     if not sound_text("ids", value):
-        raise FaultError("ids", "is empty", "items are told apart by their ids")
+        raise FaultError("ids", "is empty", "items are distinguished by their ids")
     return str(value)
 
 

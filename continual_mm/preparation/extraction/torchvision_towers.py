@@ -206,7 +206,7 @@ def _sampling(
 ) -> FrameSampling:
     """Frames as some preprocessing resizes them, so that no larger ones are ever kept.
 
-    Of torchvision's presets those for images can be told whether to antialias, and do it by
+    Of torchvision's presets those for images take an option for antialiasing, and do it by
     default; those for videos never do.
     """
     preset: Any = transforms
