@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.modality import DatasetCard
 from continual_mm.definitions.reading import BOUNDS
 from continual_mm.definitions.scenario import MemorySettings, Scenario, Strategy
 from continual_mm.evaluation.pairs import Observer
@@ -204,6 +205,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
         observers: Called with each evaluation. An exception of theirs ends the run, which can be
             resumed.
     """
+    _check_unchanged(specification, dataset, scored)
     reporter = reporter or RunReporter()
     folder = RunFolder(out / specification.path)
     plugins = build(specification.strategy)
@@ -287,7 +289,18 @@ def _recalls(history: History, stage: int) -> dict[str, float]:
     return {name: value for name, value in zip(names, row, strict=True) if value == value}
 
 
-def _cards(scored: Scored) -> dict[str, Any]:
+def _check_unchanged(specification: Specification, dataset: Dataset, scored: Scored) -> None:
+    """Refuse data that are no longer those of the specification, which the run's folder records."""
+    opened = specification.opened
+    cards = [(opened.card, dataset.card)]
+    cards += [(opened.scored[name], each.card) for name, each in scored.items()]
+    for expected, found in cards:
+        if expected.fingerprint != found.fingerprint:
+            message = "was changed after the run was specified"
+            raise InputError(Problem(f"dataset '{found.name}'", message, "run the command again"))
+
+
+def _cards(scored: Scored) -> dict[str, DatasetCard]:
     return {name: dataset.card for name, dataset in scored.items()}
 
 

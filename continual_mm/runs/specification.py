@@ -58,14 +58,10 @@ def opened(scenario: Scenario, card: DatasetCard, scored: Cards = NO_CARDS) -> O
     """
     origin = origin_of(scenario)
     arrivals = plan(scenario, card, start=origin.start if origin else None)
-    cards = {one.name: scored.get(one.name) for one in scenario.protocols}
-    return OpenedScenario(
-        scenario,
-        card,
-        arrivals,
-        origin,
-        {one.name: cards[one.name] or card_of(one, scenario, card) for one in scenario.protocols},
-    )
+    cards = {
+        one.name: scored.get(one.name) or card_of(one, scenario, card) for one in scenario.protocols
+    }
+    return OpenedScenario(scenario, card, arrivals, origin, cards)
 
 
 @dataclass(frozen=True)

@@ -350,3 +350,15 @@ def test_steps_are_summed_and_none_is_lost() -> None:
     assert sum(call.arguments[0] for call in calls if call.method == "steps") == 1000
     assert len(calls) < 100
     assert calls[-1].method == "ends"
+
+
+def test_data_that_change_while_a_run_waits_are_refused_and_not_recorded_as_before(
+    pack: Path, tmp_path: Path
+) -> None:
+    waiting = tasks(scenario(pack), tmp_path / "runs", NAIVE)
+    with np.load(pack) as arrays:
+        write_pack(pack, {**arrays, "video": arrays["video"] + 1})
+    (outcome,) = run_many(waiting)
+    assert outcome.refused
+    assert "was changed after the run was specified" in outcome.error
+    assert not (outcome.folder / "definition.json").exists()
