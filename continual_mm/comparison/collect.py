@@ -7,7 +7,7 @@ from typing import Any
 from continual_mm.comparison.exported import read_exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.runs.status import find_exports, find_runs, is_finished
-from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.system.errors import InputError, Problem, Problems, first_few
 
 
 def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
@@ -34,19 +34,14 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
         remedy = "give a folder that continual-mm run wrote to; an unfinished run goes on with it"
         raise InputError(Problem(shown, problem, remedy))
     runs: list[FinishedRun] = []
-    problems: list[Problem] = []
+    problems = Problems()
     for path in finished:
-        try:
+        with problems.collected():
             runs.append(read_finished(path))
-        except InputError as error:
-            problems += error.problems
     for path in exports:
-        try:
+        with problems.collected():
             runs += read_exported(path)
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+    problems.check()
     return runs, [path for path in found if path not in finished]
 
 

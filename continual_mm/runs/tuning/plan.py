@@ -12,7 +12,7 @@ from continual_mm.runs.parallel import Task
 from continual_mm.runs.reporter import Moment
 from continual_mm.runs.specification import OpenedScenario, Specification
 from continual_mm.runs.tuning.goal import Goal, Pruner, moments
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 
 SYNTAX = (
     "write --search plugin.parameter=low:high or low:high:log, such as transport.weight=0.1:30:log"
@@ -60,16 +60,13 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
         for plugin, given in strategy.plugins.items()
         for key, value in {**defaults(plugin), **given}.items()
     }
-    problems: list[Problem] = []
+    problems = Problems()
     own: dict[str, Range] = {}
     for text in texts:
         path, _, rest = (part.strip() for part in text.partition("="))
-        try:
+        with problems.collected():
             own[path] = _read(path, rest, values)
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+    problems.check()
     found = tuple(_all(values, own))
     if not found:
         raise InputError(_nothing(strategy, _numbers(values)))
