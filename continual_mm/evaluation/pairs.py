@@ -41,7 +41,6 @@ class PairRanks:
     """The ranks of one pair, query by query.
 
     Attributes:
-        pair: The pair.
         rows: (n,) dataset rows that have both modalities: queries and gallery of both directions.
         ranks: Direction -> (n,) 0-based rank of each query's right answer.
         chance: Direction -> recall at 1 of a random order.
@@ -72,12 +71,9 @@ class PairRanks:
 class Evaluation:
     """The scores of all pairs at one step.
 
-    Attributes:
-        stage: 0-based stage during or after which the space was evaluated.
-        step: Optimiser steps over all stages until then.
-        final: Whether the stage was finished.
-        split: ``validation`` or ``test``.
-        pairs: Ranks of every pair whose modalities have both arrived.
+    ``stage`` is the 0-based stage during or after which the space was evaluated (``final``: after),
+    ``step`` counts optimiser steps over all stages, ``split`` is ``validation`` or ``test``.
+    ``pairs`` has every pair whose modalities have both arrived.
     """
 
     stage: int
@@ -124,11 +120,7 @@ class Gathering:
                 self._own.setdefault((pair, name), []).append(part.embedding)
 
     def gallery(self, learner: "Learner", split: str) -> Gallery:
-        """The blocks concatenated.
-
-        Raises:
-            NotFiniteError: If an embedding is not finite; the message names the split.
-        """
+        """The blocks concatenated; a NotFiniteError if an embedding is not finite."""
         own: dict[Pair, dict[str, Tensor]] = {}
         for (pair, name), parts in self._own.items():
             own.setdefault(pair, {})[name] = torch.cat(parts)
@@ -156,13 +148,9 @@ def score_pair(
 ) -> PairRanks:
     """Rank both directions of a pair over the items that have both modalities.
 
-    Args:
-        pair: The pair.
-        embeddings: Modality -> (n_m, D).
-        rows: Modality -> (n_m,) dataset rows, ascending.
-        groups: Which rows are correct answers of one another.
-        listing_ties: Whether recalls count ties as the published evaluation does, in which a query
-            is answered by its own partner only.
+    ``embeddings`` are (n_m, D) and ``rows`` (n_m,) ascending dataset rows, by modality. With
+    ``listing_ties`` recalls count ties as the published evaluation does, in which a query is
+    answered by its own partner only.
     """
     shared = rows[pair.first][torch.isin(rows[pair.first], rows[pair.second])]
     sides = {
@@ -188,12 +176,7 @@ def score_pair(
 
 
 class RetrievalMetric(PluginMetric[None]):
-    """Avalanche's view of :func:`score_pair`: gathers embeddings, then publishes the recalls.
-
-    Args:
-        groups: Which rows answer one another.
-        observers: Called with each evaluation, in this order.
-    """
+    """Avalanche's view of :func:`score_pair`: gathers embeddings, then publishes the recalls."""
 
     def __init__(self, groups: QueryGroups, observers: Sequence[Observer] = ()) -> None:
         super().__init__()
@@ -263,11 +246,8 @@ def evaluator(
 ) -> EvaluationPlugin:
     """Avalanche's evaluation plugin with the retrieval metric in it.
 
-    Args:
-        observers: Called with each evaluation, in this order.
-        groups: Which rows answer one another; each answers only itself, if left out.
-        metrics: What else is measured.
-        loggers: Receive what metrics publish.
+    ``observers`` are called with each evaluation, in this order; without ``groups`` an item
+    answers only itself; ``metrics`` are measured besides.
     """
     retrieval = RetrievalMetric(groups, observers)
     return EvaluationPlugin(retrieval, *metrics, loggers=[*loggers, _Silent()])
@@ -286,18 +266,10 @@ def query_groups(
 ) -> NDArray[np.int64] | None:
     """(n,) a number per row, equal for rows that are correct answers of one another.
 
-    Args:
-        dataset: The items.
-        modality: The query's modality.
-        rows: (n,) items that are both queries and gallery.
-        positives: ``label`` groups by class, ``duplicates`` by what the query shows: the caption
-            where the modality is ``text`` and captions are known, else the features themselves.
-
-    Returns:
-        None for ``paired``: every item answers itself only.
-
-    Raises:
-        ValueError: If labels are asked for and there are none.
+    ``rows`` are queries and gallery at once. ``paired``: every item answers itself only, and None
+    is returned. ``label`` groups by class (a ValueError if there are no labels), ``duplicates`` by
+    what the query shows: the caption where the modality is ``text`` and captions are known, else
+    the features themselves.
     """
     if positives == "paired":
         return None

@@ -53,17 +53,12 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         workers: Threads that fetch batches ahead; they change nothing but the time it takes.
 
     Attributes:
-        space: The space.
-        memory: The run's memory, or None.
         stage: 0-based stage of the training in progress or last finished.
         pairs: Stage -> pairs that its rows train, of every stage met so far.
-        batch: Rows of the step: first the current ones, then the remembered ones.
-        embedded: What the space made of them.
         current: The current rows in the batch.
         remembered: The remembered rows in the batch; empty where nothing was recalled.
         terms: The step's loss terms by name, weighted.
         training: Settings of the stage.
-        step: 0-based optimiser step of the stage.
         lr_scale: Canonical parameter name -> factor on its learning rate, 1 where not named.
             Plugins set it in ``before_train_dataset_adaptation``; it stays until set anew.
         clusters: Labels and centroids.
@@ -128,7 +123,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
 
         Plugins put them here in ``before_train_dataset_adaptation``. A pair is trained and scored
         through its own towers; what they have beside the space is trained where it takes a
-        gradient. Checkpoints keep the moments of it; its values are the plugin's to keep.
+        gradient. Checkpoints keep the optimiser's state of it; its values are the plugin's to keep.
         """
         towers: dict[Pair, dict[str, nn.Module]] = self.model.own
         return towers
@@ -156,21 +151,12 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         step: int = 0,
         restore: Callable[[], None] | None = None,
     ) -> None:
-        """Train one stage and evaluate at its end.
+        """Train one stage from ``step`` on and evaluate; a NotFiniteError stops it.
 
         A stage that was interrupted is begun like any other, so that whatever happens at a
         beginning happens again; then ``restore`` sets the saved state, and the loop continues from
         there. torch's global RNG is reseeded at the beginning and at every step and restored at
         the end, so that modules which draw from it, such as dropout, can be resumed as well.
-
-        Args:
-            benchmark: The streams.
-            stage: Position in the training stream.
-            step: Steps of the stage that are done already.
-            restore: Called when the stage has begun.
-
-        Raises:
-            NotFiniteError: If a number became NaN or infinite.
         """
         self._benchmark, self._first_step, self._restore = benchmark, step, restore
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
@@ -373,11 +359,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self._guard.watch(self.stage, self.step, values, self.space)
 
     def check(self) -> None:
-        """See whether all numbers until now were finite.
-
-        Raises:
-            NotFiniteError: If one was not.
-        """
+        """Raise a NotFiniteError if a number until now was not finite."""
         self._guard.check(self.stage, self.space)
 
     def _after_training_exp(self, **kwargs: Any) -> None:

@@ -41,22 +41,14 @@ def adaptable(tower: nn.Module) -> list[str]:
 
 
 def adapted(tower: nn.Module, *, rank: int, scale: float, seed: int) -> nn.Module | None:
-    r"""A tower with adapters of its own on the weights of another.
+    r"""A tower with adapters of its own on the weights of another; None if no layer takes one.
 
     A layer :math:`W x + b` becomes :math:`W x + b + s B A x` (Hu et al. 2021, arXiv 2106.09685,
     where s is written :math:`\alpha / r`), with :math:`A` of rank r drawn at random and
-    :math:`B = 0`, so that at first the two towers give the same bits. W and b are not copied: they
-    are the same parameters, and take no gradient from now on. The new tower is in evaluation mode.
-
-    Args:
-        tower: What is adapted; it stays as it is.
-        rank: Rank r of an adapter. A layer with fewer inputs or outputs gets the rank that W can
-            have: a larger one adds bytes and no function.
-        scale: The scale s.
-        seed: Where A comes from.
-
-    Returns:
-        The new tower, or None if there is no layer to adapt.
+    :math:`B = 0`, so that at first the two towers give the same bits. A layer with fewer inputs or
+    outputs than ``rank`` gets the rank that W can have: a larger one adds bytes and no function.
+    W and b are not copied: they are the same parameters, and take no gradient from now on. The new
+    tower is in evaluation mode.
     """
     shared = {id(tensor): tensor for tensor in chain(tower.parameters(), tower.buffers())}
     second = deepcopy(tower, shared)
@@ -67,10 +59,8 @@ def adapted(tower: nn.Module, *, rank: int, scale: float, seed: int) -> nn.Modul
 def merge(tower: nn.Module, adapters: dict[str, torch.Tensor], *, scale: float) -> None:
     """Add adapters to a tower's own weights, which then are those that one pair sees.
 
-    Args:
-        tower: What is changed.
-        adapters: Values by the names that the parameters of :func:`adapted` have.
-        scale: The scale that they were trained with.
+    ``adapters`` are values by the names that the parameters of :func:`adapted` have, ``scale``
+    is what they were trained with.
     """
     ranks = {
         name.split(FIRST)[0]: value.shape[0] for name, value in adapters.items() if FIRST in name
@@ -130,13 +120,9 @@ class PairLora(Plugin):
 
     From the second stage on the space is frozen as by
     :class:`~continual_mm.plugins.freeze.Freeze`. Each pair that is trained for the first time gets
-    low-rank adapters (:func:`adapted`, Hu et al. 2021) on those of its two towers that are old, and
-    is trained and scored through them. A new tower is trained whole and shared by all its pairs.
-    Adapters of finished stages never change again; a pair without any is scored with the towers
-    themselves.
-
-    Every pair has towers of its own, made of shared weights and its adapters, so nothing is
-    switched between the pairs of a step, and the space keeps its modules and their names.
+    low-rank adapters (:func:`adapted`) on those of its two towers that are old, and is trained and
+    scored through them. A new tower is trained whole and shared by all its pairs. Adapters of
+    finished stages never change again; a pair without any is scored with the towers themselves.
 
     Clustering and reconstruction train adapters too: a modality's terms are the means over the
     pairs that have adapters for it. Labels and centroids come from the towers without adapters.

@@ -30,15 +30,11 @@ SWITCH = Number(least=0, most=1, whole=True)
 class Known:
     """A plugin that strategy files may name.
 
-    Attributes:
-        source: ``module:class`` inside ``continual_mm.plugins``.
-        summary: One line for lists.
-        parameters: Each parameter's range, and where tuning looks for its value. What trades time
-            for quality, such as rows, is not tuned, for strategies are compared at the same cost.
-        needs_memory: See :class:`PluginRule`, as the next two.
-        unless: A parameter.
-        for_bounds: Whether joint and cumulative training accept it.
-        package: What it imports beyond what is always installed.
+    ``source`` is ``module:class`` inside ``continual_mm.plugins``, ``package`` what it imports
+    beyond what is always installed; ``needs_memory``, ``unless`` and ``for_bounds`` are those of
+    :class:`PluginRule`. ``parameters`` say each one's range, and where tuning looks for its value;
+    what trades time for quality, such as rows, is not tuned, for strategies are compared at the
+    same cost.
     """
 
     source: str
@@ -231,12 +227,8 @@ def outside() -> dict[str, EntryPoint]:
 def rules(wanted: Iterable[str]) -> dict[str, PluginRule]:
     """What strategy files may say of each plugin.
 
-    Args:
-        wanted: Names that a file uses. Only these are imported, and only if they come from outside;
-            their constructors then say which parameters there are.
-
-    Raises:
-        InputError: If a plugin from outside cannot be imported.
+    Of plugins from outside only those ``wanted`` are imported (an InputError if one cannot be);
+    their constructors say which parameters there are.
     """
     known = {name: plugin.rule for name, plugin in BUILT_IN.items()}
     foreign = set(wanted) - known.keys()
@@ -259,12 +251,7 @@ def _rule(entry: EntryPoint) -> PluginRule:
 def checked(parameter: str, value: N) -> N:
     """A constructor's argument, if it lies in the range that strategy files have for it.
 
-    Args:
-        parameter: Names it as ``plugin.parameter``.
-        value: The argument; a boolean will do where 0 and 1 are all there is.
-
-    Raises:
-        InputError: If it lies elsewhere.
+    ``parameter`` is ``plugin.parameter``. A boolean will do where 0 and 1 are all there is.
 
     >>> checked("slow.ratio", 0.5)
     0.5
@@ -289,8 +276,7 @@ def missing(strategy: "Strategy") -> list[Problem]:
 def build(strategy: "Strategy") -> dict[str, Any]:
     """The strategy's plugin objects by name, in the file's order.
 
-    Raises:
-        InputError: If a plugin cannot be imported, or does not take its parameters.
+    An InputError if a plugin cannot be imported or does not take its parameters.
     """
     if lacking := missing(strategy):
         raise InputError(lacking)
@@ -301,11 +287,7 @@ def build(strategy: "Strategy") -> dict[str, Any]:
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """A plugin's parameters and their defaults, those without one left out; imports the plugin.
-
-    Raises:
-        InputError: If it is not installed or cannot be imported.
-    """
+    """A plugin's parameters and their defaults, those without one left out; imports the plugin."""
     if _lacks_package(name):
         raise InputError(not_installed(BUILT_IN[name].package, f"plugin '{name}'"))
     parameters = signature(_loaded(_entry(name))).parameters.values()

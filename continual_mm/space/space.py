@@ -28,11 +28,9 @@ NO_TOWERS: Mapping[str, Tower] = MappingProxyType({})
 class Form:
     """Everything in which the robust and the published space differ.
 
-    Attributes:
-        encoders: Kind of signal -> what builds its encoder.
-        head: (D, hidden units, pooled size) -> reconstruction head.
-        normalised: Whether similarities are taken of unit vectors, multiplied by a learned scale;
-            otherwise of raw embeddings, as they are.
+    ``encoders`` maps a kind of signal to what builds its encoder, ``head`` builds a reconstruction
+    head from (D, hidden units, pooled size). ``normalised``: similarities are taken of unit vectors
+    and multiplied by a learned scale; otherwise of raw embeddings, as they are.
     """
 
     encoders: Mapping[Kind, Callable[[Modality, SpaceSettings], Encoder]]
@@ -88,9 +86,8 @@ class Embedded:
 class JointSpace(nn.Module):
     """MCN's space: one encoder and one reconstruction head per modality.
 
-    ``settings.mode`` chooses between its robust and its published form, see :data:`FORMS`.
-
-    A modality's initial weights depend on the seed and its name only, not on when it is added, so
+    ``settings.mode`` chooses between its robust and its published form, see :data:`FORMS`. A
+    modality's initial weights depend on ``seed`` and its name only, not on when it is added, so
     strategies and orders are compared from the same start.
 
     Args:
@@ -100,7 +97,6 @@ class JointSpace(nn.Module):
 
     Attributes:
         dropout: Hides input features from towers in training mode.
-        form: In which of its two forms the space is built.
         centroids: (K, D) unit vectors, in reference mode plain means; zeros before the first
             k-means fit.
         log_scale: Logarithm of the scale that similarities are multiplied by; in reference mode
@@ -190,11 +186,7 @@ class JointSpace(nn.Module):
         return self
 
     def tower(self, name: str) -> Encoder:
-        """The encoder of a modality.
-
-        Raises:
-            KeyError: If there is no such modality; the message says which there are.
-        """
+        """The encoder of a modality; a KeyError says which there are."""
         if name not in self._modalities:
             names = ", ".join(self._modalities) or "none"
             raise KeyError(f"no modality {name!r} in this space; it has {names}")
@@ -203,11 +195,10 @@ class JointSpace(nn.Module):
     def forward(
         self, features: Mapping[str, Tensor], lengths: Mapping[str, Tensor]
     ) -> dict[str, Embedded]:
-        """Embed the rows of every modality of the space.
+        """Embed the rows of every modality of the space; unknown ones are ignored.
 
-        Args:
-            features: Modality -> (n_m, ...) values; unknown modalities are ignored.
-            lengths: Modality -> (n_m,) valid time steps, where the kind of signal has time.
+        ``features`` are (n_m, ...) values by modality, ``lengths`` (n_m,) valid time steps where
+        the kind of signal has time.
         """
         embedded = {}
         for name, values in features.items():
@@ -222,12 +213,7 @@ class JointSpace(nn.Module):
     ) -> Embedded:
         """Embed the rows of one modality of the space, with its own tower or another.
 
-        Args:
-            name: The modality.
-            tower: Maps as the modality's encoder does.
-            values: (n, ...) features.
-            lengths: (n,) valid time steps, where the kind of signal has time.
-            hiding: Whether feature dropout is applied.
+        ``hiding`` says whether feature dropout is applied; else as :meth:`forward`.
         """
         if hiding:
             values = self.dropout(name, values, time=self._modalities[name].kind.has_length)
@@ -310,14 +296,10 @@ class JointSpace(nn.Module):
     def rebuild(
         cls, description: Mapping[str, Any], towers: Mapping[str, Tower] = NO_TOWERS
     ) -> Self:
-        """A space of the described shape, with initial weights.
+        """A space as :meth:`describe` described it, with initial weights.
 
-        Args:
-            description: From :meth:`describe`.
-            towers: Those that are objects from Python and cannot be built by name.
-
-        Raises:
-            InputError: If a tower is neither given nor registered.
+        ``towers`` are those that are objects from Python; an InputError if a tower is neither given
+        nor registered.
         """
         built = {
             name: towers.get(name) or registered(each["kind"], trained=each["trained"])
@@ -337,9 +319,5 @@ def default_encoder(modality: Modality, settings: SpaceSettings) -> Encoder:
 
 
 def registered(kind: str, *, trained: bool = True) -> Tower:
-    """The tower of a registered name; without a name, the default one.
-
-    Raises:
-        InputError: If nothing has this name.
-    """
+    """The tower of a registered name (else an InputError); without a name, the default one."""
     return Tower(kind, build(kind) if kind else default_encoder, trained)
