@@ -10,13 +10,7 @@ import transformers
 from numpy.typing import NDArray
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.networks import (
-    Library,
-    Loaded,
-    fill,
-    run,
-    unknown_weights,
-)
+from continual_mm.preparation.extraction.networks import Loaded, load, run, unknown_weights
 from continual_mm.preparation.extraction.towers import RANDOM, Features
 from continual_mm.system.errors import InputError, Problem, first_line
 
@@ -27,11 +21,8 @@ _UNREADABLE = (AttributeError, ImportError, LookupError, OSError, TypeError, Val
 class AudioTower:
     """Windows of audio as vectors of length 1 in the space that they share with text.
 
-    Args:
-        network: The name of a model of Hugging Face's, which downloads it once; or a local folder
-            with one, that begins with ``./`` or ``/``.
-        weights: ``DEFAULT``, its own; the path of a file; ``random``.
-        device: Where it runs.
+    The network is a model of Hugging Face's, which downloads it once, or a local folder with one,
+    that begins with ``./`` or ``/``. Weights are its own, the path of a file, or ``random``.
     """
 
     signal: Literal["audio"] = "audio"
@@ -64,13 +55,7 @@ class AudioTower:
 
 
 class SentenceTower:
-    """A text as one vector, of length 1 in the space that it shares with audio.
-
-    Args:
-        network: See :class:`AudioTower`.
-        weights: See :class:`AudioTower`.
-        device: Where it runs.
-    """
+    """A text as one vector, of length 1 in the space that it shares with audio."""
 
     signal: Literal["text"] = "text"
     kind = Kind.VECTOR
@@ -101,7 +86,7 @@ class SentenceTower:
 def _load(name: str, weights: str, device: str) -> Loaded:
     """A model; a process that uses both of its towers loads it once."""
     transformers.utils.logging.disable_progress_bar()
-    loaded = _CLAP.load(name, weights, device)
+    loaded = load(name, weights, device, create=_create, download=_download)
     loaded.settings["network"] = Path(name).name
     if weights != RANDOM:
         loaded.settings["weights"] = _fingerprint(loaded.network)
@@ -117,9 +102,6 @@ def _download(name: str, weights: str) -> Any:
         raise unknown_weights(name, weights, [_OWN])
     # Nothing pickled is loaded, whatever else a folder holds.
     return _from_pretrained(transformers.ClapModel, name, use_safetensors=True)
-
-
-_CLAP = Library(_create, fill, _download)
 
 
 def _from_pretrained(part: Any, name: str, **options: Any) -> Any:

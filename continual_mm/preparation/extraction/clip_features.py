@@ -1,20 +1,31 @@
-"""The features of one clip: decoded once for all towers, whose outputs are pooled and joined."""
+"""The features of clips: each is decoded once for all towers, whose outputs are pooled and stored.
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+Imports av and torch, in this process or in one of a pool.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.clip_files import Part, part_of
+from continual_mm.preparation.extraction.clip_files import (
+    CLIPS,
+    ClipFiles,
+    Failure,
+    Part,
+    part_of,
+)
+from continual_mm.preparation.extraction.job import Job, Task
 from continual_mm.preparation.extraction.manifest import Clip
 from continual_mm.preparation.extraction.media import (
     TOLERANCE,
     Image,
     MediaError,
     Notes,
+    Wave,
     audio_wave,
     last_packet_end,
     shown,
@@ -27,123 +38,147 @@ from continual_mm.preparation.extraction.towers import (
     Pool,
     Recipe,
     Tower,
-    Vectors,
     VideoTower,
     build,
+    probe,
 )
-from continual_mm.system.errors import first_line
+from continual_mm.system.errors import InputError, Problem, first_line
 
-DECODING, ENCODING, READING = "decoding", "features", "text"
+_DECODING, _ENCODING, _READING = "decoding", "features", "text"
 """Stages at which a clip may fail."""
 
-FAULTS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+_FAULTS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What networks and decoders may raise for one clip and not for others."""
 
 _SHOWN = 60  # letters of a text
 
 
 class ClipError(Exception):
-    """A clip that has no features.
-
-    Attributes:
-        stage: ``DECODING``, ``ENCODING`` or ``READING``.
-        message: What is wrong.
-    """
+    """Why a clip has no features, and at which stage that was found."""
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(stage, message)
-        self.stage = stage
-        self.message = message
+        self.failure = Failure(stage, message)
 
 
-@dataclass(frozen=True, slots=True)
-class ClipFeatures:
-    """What was made of a clip.
-
-    Attributes:
-        parts: Features by part that was asked for, and modality; only those that the clip has.
-        notes: What was skipped while it was decoded, in a line each.
-        unread: Why its text became no features; empty if it did, or if there is none.
-    """
-
-    parts: Mapping[Part, Mapping[str, Features]]
-    notes: tuple[str, ...]
-    unread: str
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the clip has none of the modalities that were asked for."""
-        return not any(self.parts.values())
-
-
-class ClipEncoder:
-    """Towers, ready to encode clips.
-
-    Args:
-        recipes: Which towers make which modality.
-        vectors: For towers that take words.
-        device: For towers that are networks.
-
-    Attributes:
-        towers: Each recipe with its towers.
+class Extractor:
+    """The towers of a job, which extract clips into their files.
 
     Raises:
         InputError: If a tower cannot be made.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], vectors: Vectors | None, device: str) -> None:
-        self.towers = [
-            (recipe, [build(choice, vectors, device) for choice in recipe.towers])
-            for recipe in recipes
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._files = ClipFiles(job.out / CLIPS)
+        self._towers = [
+            (recipe, [build(choice, job.vectors, job.device) for choice in recipe.towers])
+            for recipe in job.recipes
         ]
 
-    def encode(self, clip: Clip, folder: Path, parts: Collection[Part]) -> ClipFeatures:
-        """Make features of a clip.
-
-        Args:
-            clip: The clip.
-            folder: What its path is relative to.
-            parts: Which of its features.
+    def contents(self) -> dict[str, Any]:
+        """Try all towers, and describe their outputs, by modality, as JSON.
 
         Raises:
-            ClipError: If something is wrong with its file or with the towers' outputs.
+            InputError: If one does not work.
         """
+        return {recipe.modality: _contents(recipe, mine) for recipe, mine in self._towers}
+
+    def extract(self, task: Task) -> Failure | None:
+        """Extract what is missing of a clip; return why it has no features, None if it has.
+
+        Raises:
+            InputError: If nothing can be written.
+        """
+        try:
+            try:
+                features, notes = self._features(task)
+            except ClipError as error:
+                name = task.names.failures[-1 if error.failure.stage == _READING else 0]
+                self._files.write_failure(name, error.failure)
+                return error.failure
+            for part, values in features.items():
+                mine = [note for note in notes if part in ("both", _PART_OF_STAGE[note.stage])]
+                self._files.write(task.names.parts[part], values, mine)
+            self._files.clear_failures(task.names)
+        except OSError as error:
+            raise self._job.stopped(f"cannot be written: {error.strerror or error}") from error
+        return None
+
+    def _features(self, task: Task) -> tuple[dict[Part, dict[str, Features]], list[Failure]]:
+        """By missing part, those modalities that a clip has; and notes about them."""
+        clip, skipped = task.clip, Notes()
         if clip.fault:
-            raise ClipError(DECODING, f"{clip.path} {clip.fault}")
-        notes = Notes()
-        asked = [(recipe, mine) for recipe, mine in self.towers if part_of(recipe) in parts]
+            raise ClipError(_DECODING, f"{clip.path} {clip.fault}")
+        asked = [(recipe, mine) for recipe, mine in self._towers if part_of(recipe) in task.missing]
         towers = [tower for _, mine in asked for tower in mine]
         try:
-            outputs = _outputs(towers, clip, folder / clip.path, notes)
+            outputs = _outputs(towers, clip, self._job.media / clip.path, skipped)
         except (MediaError, FFmpegError) as error:
-            raise ClipError(DECODING, f"{clip.path} {error}") from error
-        except FAULTS as error:
-            raise ClipError(ENCODING, first_line(error)) from error
-        unread = _unread(clip, towers, outputs)
-        found: dict[Part, dict[str, Features]] = {part: {} for part in parts}
+            raise ClipError(_DECODING, f"{clip.path} {error}") from error
+        except _FAULTS as error:
+            raise ClipError(_ENCODING, first_line(error)) from error
+        notes = [Failure(_DECODING, note) for note in skipped.all()]
+        notes += _unread(clip, towers, outputs)
+        found: dict[Part, dict[str, Features]] = {part: {} for part in task.missing}
         for recipe, mine in asked:
             joined = _joined([outputs.pop(0) for _ in mine], recipe.pool)
             if joined is not None:
                 if not np.isfinite(joined).all():
-                    raise ClipError(ENCODING, f"{recipe.modality} would hold NaN or infinity")
+                    raise ClipError(_ENCODING, f"{recipe.modality} would hold NaN or infinity")
                 found[part_of(recipe)][recipe.modality] = joined
-        return ClipFeatures(found, notes.all(), unread)
+        earlier = [name for part, name in task.names.parts.items() if part not in task.missing]
+        if not any(found.values()) and not any(self._files.features(name) for name in earlier):
+            raise self._nothing_found(clip, notes)
+        return found, notes
 
-    def nothing_found(self, clip: Clip, features: ClipFeatures) -> ClipError:
-        """The error for a clip that has none of the modalities at all."""
-        parts = {part_of(recipe) for recipe, _ in self.towers}
+    def _nothing_found(self, clip: Clip, notes: Sequence[Failure]) -> ClipError:
+        parts = {part_of(recipe) for recipe, _ in self._towers}
         reading, decoding = parts != {"media"}, parts != {"text"}
         if not clip.path and not reading:
-            return ClipError(READING, "is text alone, of which no modality is made")
-        unread = features.unread or ("it has no text" if reading else "")
-        lacking = f"{clip.path} has none of the modalities" if clip.path and decoding else ""
-        messages = filter(None, [lacking, *features.notes, unread])
-        return ClipError(READING if reading else DECODING, "; ".join(messages))
+            return ClipError(_READING, "is text alone, of which no modality is made")
+        messages = [note.message for note in notes]
+        if clip.path and decoding:
+            messages.insert(0, f"{clip.path} has none of the modalities")
+        if reading and not any(note.stage == _READING for note in notes):
+            messages.append("it has no text")
+        return ClipError(_READING if reading else _DECODING, "; ".join(messages))
 
 
-def kind_of(recipe: Recipe, towers: Sequence[Tower]) -> Kind:
-    """The kind of signal that a recipe's modality is."""
-    return towers[0].kind if recipe.pool == "none" else Kind.VECTOR
+_PART_OF_STAGE: Mapping[str, Part] = {_DECODING: "media", _READING: "text"}
+
+
+def extractor(job: Job) -> Callable[[Task, object], Failure | None]:
+    """What a process of a pool does with each task.
+
+    Raises:
+        InputError: If a tower does not work in it.
+    """
+    try:
+        made = Extractor(job)
+    except InputError:
+        raise
+    except _FAULTS as error:
+        raise job.stopped(first_line(error)) from error
+    return lambda task, _: made.extract(task)
+
+
+def _contents(recipe: Recipe, towers: Sequence[Tower]) -> dict[str, Any]:
+    chosen = list(zip(recipe.towers, towers, strict=True))
+    for choice, tower in chosen:
+        try:
+            probe(tower)
+        except (AssertionError, *_FAULTS) as error:
+            place = f"modality {recipe.modality!r}, tower {choice.tower!r}"
+            problem, remedy = f"does not work: {first_line(error)}", "keep its default options"
+            raise InputError(Problem(place, problem, remedy)) from error
+    return {
+        "kind": str(towers[0].kind if recipe.pool == "none" else Kind.VECTOR),
+        "features": sum(tower.features for tower in towers),
+        "told": " and ".join(tower.description for tower in towers),
+        "pool": recipe.pool,
+        "towers": [{"tower": choice.tower, **tower.settings} for choice, tower in chosen],
+    }
 
 
 def span(clip: Clip, path: Path, notes: Notes) -> tuple[float, float]:
@@ -173,65 +208,48 @@ def _outputs(
     towers: Sequence[Tower], clip: Clip, path: Path, notes: Notes
 ) -> list[Features | None]:
     """What each tower gives for a clip."""
-    outputs: dict[int, Features | None] = {}
-    video = {n: tower for n, tower in enumerate(towers) if tower.signal == "frames"}
-    audio = {n: tower for n, tower in enumerate(towers) if tower.signal == "audio"}
-    text = {n: tower for n, tower in enumerate(towers) if tower.signal == "text"}
+    video = [tower for tower in towers if tower.signal == "frames"]
+    audio = [tower for tower in towers if tower.signal == "audio"]
+    outputs: dict[str, list[Features | None]] = {}
     if video or audio:
         start, end = span(clip, path, notes)
-        outputs |= _of_video(video, path, start, end, notes)
-        outputs |= _of_audio(audio, path, start, end, notes)
-    for n, tower in text.items():
-        outputs[n] = tower.encode(clip.caption) if clip.caption else None
-    return [outputs[n] for n in range(len(towers))]
-
-
-@dataclass(slots=True)
-class _Blocks:
-    """Frames of a clip through a tower, a block at a time."""
-
-    tower: VideoTower
-    waiting: list[Image] = field(default_factory=list)
-    outputs: list[Features] = field(default_factory=list)
-
-    def add(self, image: Image) -> None:
-        self.waiting.append(image)
-        if len(self.waiting) == self.tower.block:
-            self._encode()
-
-    def finished(self) -> Features | None:
-        """All outputs; None if there was no frame."""
-        if self.waiting:
-            self._encode()
-        return np.concatenate(self.outputs) if self.outputs else None
-
-    def _encode(self) -> None:
-        self.outputs.append(self.tower.encode(np.stack(self.waiting)))
-        self.waiting.clear()
+        outputs["frames"] = _of_video(video, path, start, end, notes)
+        outputs["audio"] = _of_audio(audio, path, start, end, notes)
+    outputs["text"] = [
+        tower.encode(clip.caption) if clip.caption else None
+        for tower in towers
+        if tower.signal == "text"
+    ]
+    return [outputs[tower.signal].pop(0) for tower in towers]
 
 
 def _of_video(
-    towers: Mapping[int, VideoTower], path: Path, start: float, end: float, notes: Notes
-) -> dict[int, Features | None]:
-    blocks = {n: _Blocks(tower) for n, tower in towers.items()}
-    if blocks:
-        each = list(blocks.values())
-        samplings = [block.tower.sampling for block in each]
-        for index, image in video_frames(path, start, end, samplings, notes):
-            each[index].add(image)
-    return {n: block.finished() for n, block in blocks.items()}
+    towers: Sequence[VideoTower], path: Path, start: float, end: float, notes: Notes
+) -> list[Features | None]:
+    """The features of a clip's frames, which go through each tower a block at a time."""
+    waiting: list[list[Image]] = [[] for _ in towers]
+    outputs: list[list[Features]] = [[] for _ in towers]
+    samplings = [tower.sampling for tower in towers]
+    for n, image in video_frames(path, start, end, samplings, notes) if towers else ():
+        waiting[n].append(image)
+        if len(waiting[n]) == towers[n].block:
+            outputs[n].append(towers[n].encode(np.stack(waiting[n])))
+            waiting[n].clear()
+    for tower, images, output in zip(towers, waiting, outputs, strict=True):
+        if images:
+            output.append(tower.encode(np.stack(images)))
+    return [np.concatenate(output) if output else None for output in outputs]
 
 
 def _of_audio(
-    towers: Mapping[int, AudioTower], path: Path, start: float, end: float, notes: Notes
-) -> dict[int, Features | None]:
-    outputs: dict[int, Features | None] = {}
-    for rate in dict.fromkeys(tower.sample_rate for tower in towers.values()):
+    towers: Sequence[AudioTower], path: Path, start: float, end: float, notes: Notes
+) -> list[Features | None]:
+    waves: dict[int, Wave | None] = {}
+    for rate in dict.fromkeys(tower.sample_rate for tower in towers):
         # Notes of one decoding are enough.
-        wave = audio_wave(path, start, end, Notes() if outputs else notes, sample_rate=rate)
-        mine = {n: tower for n, tower in towers.items() if tower.sample_rate == rate}
-        outputs |= {n: None if wave is None else tower.encode(wave) for n, tower in mine.items()}
-    return outputs
+        waves[rate] = audio_wave(path, start, end, Notes() if waves else notes, sample_rate=rate)
+    given = [(tower, waves[tower.sample_rate]) for tower in towers]
+    return [None if wave is None else tower.encode(wave) for tower, wave in given]
 
 
 def _joined(outputs: Sequence[Features | None], pool: Pool) -> Features | None:
@@ -257,10 +275,12 @@ def pooled(sequence: Features, pool: Pool) -> Features:
     return unit
 
 
-def _unread(clip: Clip, towers: Sequence[Tower], outputs: Sequence[Features | None]) -> str:
-    """That no word of the text is known to some tower."""
+def _unread(
+    clip: Clip, towers: Sequence[Tower], outputs: Sequence[Features | None]
+) -> list[Failure]:
+    """A note if some tower knows no word of the text."""
     pairs = zip(towers, outputs, strict=True)
     if clip.caption and any(tower.signal == "text" and output is None for tower, output in pairs):
         text = clip.caption if len(clip.caption) <= _SHOWN else f"{clip.caption[:_SHOWN]}..."
-        return f"no word of {text!r} has a vector"
-    return ""
+        return [Failure(_READING, f"no word of {text!r} has a vector")]
+    return []

@@ -32,10 +32,8 @@ _IDENTITY = 16  # letters
 class Names:
     """What the files of a clip are called.
 
-    Attributes:
-        parts: By part. A name changes whenever other features would come out.
-        failures: Of the files that may say why the clip has no features: the first whatever words
-            have vectors, the last for what depends on the vectors.
+    The name of a part changes whenever other features would come out. Two files may say why there
+    are no features: the first whatever words have vectors, the last if that depends on the vectors.
     """
 
     parts: Mapping[Part, str]
@@ -55,13 +53,9 @@ class Naming:
     are, the file's size and when it was changed; for text from the text and the word vectors. It
     does not depend on the split, group and label.
 
-    Args:
-        recipes: What is made.
-        folder: What the clips' paths are relative to.
-        vectors: The fingerprint of the word vectors; empty if there are none.
-
     Attributes:
-        vectors: Identifies the word vectors; names of files that depend on them end with it.
+        vectors: Identifies the word vectors, whose fingerprint is given, if there are any; names
+            of files that depend on them end with it.
     """
 
     def __init__(self, recipes: Sequence[Recipe], folder: Path, vectors: str) -> None:
@@ -82,16 +76,14 @@ class Naming:
             "text": [clip.caption],
             "both": [*media, clip.caption],
         }
-        parts: dict[Part, str] = {}
-        for part, uses_vectors in self._uses_vectors.items():
-            if clip.path or part == "text":
-                name = _digest([part, clip.id, *contents[part]])
-                parts[part] = self._with_vectors(name) if uses_vectors else name
+        ending = f"-{self.vectors}" if self.vectors else ""
+        parts = {
+            part: _digest([part, clip.id, *contents[part]]) + (ending if uses_vectors else "")
+            for part, uses_vectors in self._uses_vectors.items()
+            if clip.path or part == "text"
+        }
         failure = _digest([clip.id, *contents["both"]])
-        return Names(parts, tuple(dict.fromkeys((failure, self._with_vectors(failure)))))
-
-    def _with_vectors(self, name: str) -> str:
-        return f"{name}-{self.vectors}" if self.vectors else name
+        return Names(parts, tuple(dict.fromkeys((failure, failure + ending))))
 
     def _state(self, clip: Clip) -> tuple[int, int]:
         """Size, and time of the last change, of a clip's file; -1 if it is not available."""
@@ -115,23 +107,14 @@ _FEATURES, _NOTES, _FAILURE = ".safetensors", ".notes.json", ".failure.json"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something that went wrong with a clip.
-
-    Attributes:
-        stage: What was being done.
-        message: What went wrong.
-    """
+    """Something that went wrong with a clip, and at which stage."""
 
     stage: str
     message: str
 
 
 class ClipFiles:
-    """The folder with the files of all clips; each is complete or absent.
-
-    Args:
-        folder: Of the files.
-    """
+    """The folder with the files of all clips; each is complete or absent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -159,13 +142,7 @@ class ClipFiles:
     def write(
         self, name: str, features: Mapping[str, NDArray[np.float32]], notes: Sequence[Failure]
     ) -> None:
-        """Write a part of a clip's features, and before that notes about them.
-
-        Notes alone mean nothing, so a process may be killed between the two.
-
-        Raises:
-            OSError: If there is no room for them.
-        """
+        """Write a part of a clip's features, and before that notes, which mean nothing alone."""
         self._write_messages(f"{name}{_NOTES}", notes)
         with atomic_write(self._folder / f"{name}{_FEATURES}") as temporary:
             plain = {key: np.ascontiguousarray(values) for key, values in features.items()}

@@ -15,10 +15,9 @@ from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, Norma
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.networks import (
     BLOCK,
-    Library,
     Loaded,
     download_failed,
-    fill,
+    load,
     quiet,
     run,
     run_on_images,
@@ -34,12 +33,7 @@ _NETWORK, _WEIGHTS = "ViT-B-32", "laion2b_s34b_b79k"
 class ImageTower:
     """Each frame by itself, as a vector of length 1 in the space that it shares with text.
 
-    Args:
-        network: As open_clip calls it.
-        weights: A tag of open_clip's, which downloads them once; the path of a file; ``random``.
-        rate: Frames per second.
-        count: Frames per clip instead.
-        device: Where it runs.
+    Weights are a tag of open_clip's, which downloads them once; the path of a file; or ``random``.
     """
 
     signal: Literal["frames"] = "frames"
@@ -69,13 +63,7 @@ class ImageTower:
 
 
 class SentenceTower:
-    """A text as one vector, of length 1 in the space that it shares with frames.
-
-    Args:
-        network: As open_clip calls it.
-        weights: See :class:`ImageTower`.
-        device: Where it runs.
-    """
+    """A text as one vector, of length 1 in the space that it shares with frames."""
 
     signal: Literal["text"] = "text"
     kind = Kind.VECTOR
@@ -105,7 +93,7 @@ def _load(name: str, weights: str, device: str) -> Loaded:
     known = open_clip.list_models()
     if name not in known:
         raise unknown_network("open_clip", name, known)
-    return _OPEN_CLIP.load(name, weights, device)
+    return load(name, weights, device, create=_create, download=_download)
 
 
 def _create(name: str) -> Any:
@@ -122,9 +110,6 @@ def _download(name: str, tag: str) -> Any:
         return open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (OSError, RuntimeError, ImportError) as error:
         raise download_failed(f"weights {tag} of {name}", error) from error
-
-
-_OPEN_CLIP = Library(_create, fill, _download)
 
 
 def _preprocessing(

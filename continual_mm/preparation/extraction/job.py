@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from continual_mm.preparation.extraction.clip_files import (
     CLIP_LIST,
@@ -28,7 +28,6 @@ from continual_mm.preparation.extraction.clip_files import (
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
 from continual_mm.preparation.extraction.towers import (
     Recipe,
-    Vectors,
     check_recipes,
     modules_of,
     need_vectors,
@@ -38,18 +37,15 @@ from continual_mm.system.files import atomic_write, differences, locked, write_j
 from continual_mm.system.imports import check_installed
 from continual_mm.system.processes import Died, Pool, Result, Worker
 
+if TYPE_CHECKING:
+    from continual_mm.preparation.extraction.word_towers import Vectors
+
 _LOCK = "extraction.lock"
-_WORKER = "continual_mm.preparation.extraction.worker"
+_WORKER = "continual_mm.preparation.extraction.clip_features"
 
 
 class Task(NamedTuple):
-    """A clip to extract.
-
-    Attributes:
-        clip: The clip.
-        names: Of its files.
-        missing: The parts that are not stored yet.
-    """
+    """A clip to extract, the names of its files, and the parts that are not stored yet."""
 
     clip: Clip
     names: Names
@@ -58,20 +54,12 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all clips have in common; it is sent to other processes.
-
-    Attributes:
-        recipes: What is made.
-        vectors: Of the words that occur, if a tower takes words.
-        device: Where networks run.
-        media: What the clips' paths are relative to.
-        out: The job's folder.
-    """
+    """What all clips have in common; it is sent to other processes."""
 
     recipes: tuple[Recipe, ...]
-    vectors: Vectors | None
+    vectors: "Vectors | None"  # of the words that occur
     device: str
-    media: Path
+    media: Path  # what the clips' paths are relative to
     out: Path
 
     def stopped(self, problem: str) -> InputError:
@@ -82,12 +70,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended.
-
-    Attributes:
-        finished: Clips that have features, now or from earlier calls.
-        failed: Clips that have none; ``report.csv`` says why.
-    """
+    """Clips that have features, now or from earlier calls; others, of which the report says why."""
 
     finished: int
     failed: int
@@ -117,7 +100,7 @@ def extract(
     recipes: Sequence[Recipe],
     out: Path,
     *,
-    vectors: Vectors | None = None,
+    vectors: "Vectors | None" = None,
     workers: int = 1,
     device: str = "cpu",
     retry: bool = False,
@@ -139,9 +122,6 @@ def extract(
         retry: Whether clips that failed earlier are tried again.
         reporter: Its callbacks are called in this process.
 
-    Returns:
-        How many clips have features.
-
     Raises:
         InputError: If a tower cannot be made, the folder holds another job or cannot be written,
             or another process is at work in it.
@@ -152,36 +132,17 @@ def extract(
     try:
         with locked(out / _LOCK):
             reporter.prepares(workers)
-            known = _known(vectors, manifest) if need_vectors(recipes) else None
+            known = None
+            if need_vectors(recipes):
+                words = import_module("continual_mm.preparation.extraction.word_towers")
+                captions = (clip.caption or "" for clip in manifest.clips)
+                known = words.needed(vectors or words.corpus_vectors(manifest), captions)
             job = Job(tuple(recipes), known, device, manifest.folder, out)
             return _Extraction(job, manifest, reporter).run(workers, retry)
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
         remedy = "make room there, or choose another --to"
         raise InputError(Problem(str(out), problem, remedy)) from error
-
-
-def _known(vectors: Vectors | None, manifest: Manifest) -> Vectors:
-    """Vectors of the words that occur; without any given they are trained on the captions."""
-    words = import_module("continual_mm.preparation.extraction.word_towers")
-    captions = (clip.caption or "" for clip in manifest.clips)
-    known: Vectors = words.needed(vectors or words.corpus_vectors(manifest), captions)
-    return known
-
-
-def check_settings(path: Path, modalities: Mapping[str, Any]) -> None:
-    """Write what is extracted, or check that the folder is for the same.
-
-    Raises:
-        InputError: If it is for something else, with every difference.
-    """
-    wanted = {"version": 2, "modalities": modalities}
-    if not path.exists():
-        write_json(path, wanted)
-        return
-    remedy = "choose another --to, or the settings of before"
-    if found := differences(path, wanted):
-        raise InputError([Problem(str(path), difference, remedy) for difference in found])
 
 
 class _Extraction:
@@ -191,14 +152,14 @@ class _Extraction:
         self._job = job
         self._reporter = reporter
         self._files = ClipFiles(job.out / CLIPS)
-        fingerprint = job.vectors.fingerprint if job.vectors else ""
+        fingerprint = job.vectors.words.fingerprint if job.vectors else ""
         self._naming = Naming(job.recipes, job.media, fingerprint)
         self._clips = [(clip, self._naming.of(clip)) for clip in manifest.clips]
 
     def run(self, workers: int, retry: bool) -> Outcome:
         """Extract what is left."""
         extractor = import_module(_WORKER).Extractor(self._job)
-        check_settings(self._job.out / JOB, extractor.contents())
+        self._check_settings(extractor.contents())
         self._files.clear()
         self._write_list()
         self._files.remove_other_vectors(self._naming.vectors)
@@ -219,16 +180,24 @@ class _Extraction:
         self._reporter.ends(outcome.finished, outcome.failed)
         return outcome
 
+    def _check_settings(self, modalities: Mapping[str, Any]) -> None:
+        """Write what is extracted, or check that the folder is for the same."""
+        path, wanted = self._job.out / JOB, {"version": 2, "modalities": modalities}
+        if not path.exists():
+            write_json(path, wanted)
+        elif found := differences(path, wanted):
+            remedy = "choose another --to, or the settings of before"
+            raise InputError([Problem(str(path), difference, remedy) for difference in found])
+
     def _left(self, retry: bool) -> list[Task]:
         stored = self._files.stored()
         failed = set() if retry else self._files.failed()
-        return [
-            Task(
-                clip, names, tuple(part for part, name in names.parts.items() if name not in stored)
-            )
-            for clip, names in self._clips
-            if not is_finished(names.parts.values(), stored) and failed.isdisjoint(names.failures)
-        ]
+        left = []
+        for clip, names in self._clips:
+            if not is_finished(names.parts.values(), stored) and failed.isdisjoint(names.failures):
+                missing = (part for part, name in names.parts.items() if name not in stored)
+                left.append(Task(clip, names, tuple(missing)))
+        return left
 
     def _in_processes(self, left: Sequence[Task], workers: int) -> None:
         """A clip that ends a process is tried once more, after the others."""

@@ -1,6 +1,6 @@
 """Decodes media files with PyAV: a clip's frames and audio at exact times, without broken parts."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,9 +26,6 @@ TOLERANCE = 0.5
 
 _BACK = (1.0, 4.0, 16.0)
 """Seconds before a time that are sought for a key frame, before the file's beginning is."""
-
-_BACK_FURTHER = (4.0, 16.0)
-"""The same for MPEG program streams, which at first give times that are a frame off."""
 
 _LISTS = frozenset(
     (
@@ -59,22 +56,15 @@ class MediaError(Exception):
 
 @dataclass(slots=True)
 class Notes:
-    """What was skipped while a clip was decoded.
-
-    Attributes:
-        lines: Sentences.
-        broken: By kind of stream, packets and frames that could not be decoded.
-    """
+    """What was skipped while a clip was decoded, and how many broken pieces by kind of stream."""
 
     lines: list[str] = field(default_factory=list)
     broken: Counter[str] = field(default_factory=Counter)
 
     def all(self) -> tuple[str, ...]:
         """Everything, in a line each."""
-        skipped = [
-            f"{times} broken pieces of {kind} skipped" for kind, times in self.broken.items()
-        ]
-        return (*self.lines, *skipped)
+        broken = self.broken.items()
+        return (*self.lines, *(f"{n} broken pieces of {kind} skipped" for kind, n in broken))
 
 
 @contextmanager
@@ -94,11 +84,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def stated_duration(path: Path) -> float:
-    """Seconds that a file lasts as it says itself; 0 if it does not.
-
-    Raises:
-        MediaError: If it cannot be opened.
-    """
+    """Seconds that a file lasts as it says itself; 0 if it does not."""
     with opened(path) as container:
         if _WITHOUT_DURATION.intersection(container.format.name.split(",")):
             return 0.0
@@ -129,14 +115,9 @@ def last_packet_end(path: Path) -> float:
 def decoded(path: Path, kind: str, start: float, notes: Notes) -> Iterator[tuple[float, Any]]:
     """Frames of a file's first stream of a kind, with their times; none if it has no such stream.
 
-    Decoding begins at a key frame, as few files can be entered anywhere. Formats differ in where
-    seeking leads, so the first time is checked, and if it is too late, an earlier one is sought.
-
-    Args:
-        path: The file.
-        kind: ``video`` or ``audio``; the cover picture of an audio file is no video.
-        start: Seconds; the first frame is at this time or before, where there is such a frame.
-        notes: Receives what could not be decoded.
+    The first frame is at ``start`` (seconds) or before, where there is such a frame. Decoding
+    begins at a key frame; formats differ in where seeking leads, so the first time is checked, and
+    if it is too late, an earlier one is sought. The cover picture of an audio file is no video.
 
     Raises:
         MediaError: If the file cannot be opened, or no piece of the stream can be decoded.
@@ -166,17 +147,10 @@ def decoded(path: Path, kind: str, start: float, notes: Notes) -> Iterator[tuple
 
 
 def check_complete(path: Path, reached: float, end: float, what: str, notes: Notes) -> None:
-    """Check why a stream ended before its clip.
-
-    Args:
-        path: The file.
-        reached: Seconds; where the stream's last frame ends.
-        end: Seconds; where the clip ends.
-        what: The stream in words.
-        notes: Receives a line if the file has no more of it.
+    """Check why a stream reached only some time before the end of its clip, in seconds.
 
     Raises:
-        MediaError: If the file itself ends before it says it does.
+        MediaError: If the file itself ends before it says it does; otherwise there is a note.
     """
     if reached >= end - TOLERANCE:
         return
@@ -184,8 +158,8 @@ def check_complete(path: Path, reached: float, end: float, what: str, notes: Not
     if last < stated - TOLERANCE:
         ends = f"it says it lasts {shown(stated)} s, but ends after {shown(last)} s"
         raise MediaError(f"is cut short: {ends}; copy it again")
-    ends = f"{what} ends at {shown(reached)} s"
-    notes.lines.append(f"{ends}, before the clip's end at {shown(end)} s")
+    where = f"{shown(reached)} s, before the clip's end at {shown(end)} s"
+    notes.lines.append(f"{what} ends at {where}")
 
 
 def shown(seconds: float) -> str:
@@ -218,9 +192,9 @@ def _entries(path: Path, start: float) -> list[float]:
     if start <= _BACK[0]:
         return [0.0]
     with opened(path) as container:
-        program_stream = "mpeg" in container.format.name.split(",")
-    sought = (start - back for back in (_BACK_FURTHER if program_stream else _BACK))
-    return [*(time for time in sought if time > 0), 0.0]
+        # The times of an MPEG program stream are a frame off at first.
+        nearest = 1 if "mpeg" in container.format.name.split(",") else 0
+    return [*(start - back for back in _BACK[nearest:] if start > back), 0.0]
 
 
 def _seek(container: InputContainer, stream: Any, time: float) -> bool:
@@ -297,88 +271,62 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FUL
 def video_frames(
     path: Path, start: float, end: float, samplings: Sequence[FrameSampling], notes: Notes
 ) -> Iterator[tuple[int, Image]]:
-    """Frames of a clip for several towers, decoded once.
+    """Frames of a clip for several towers, decoded once: the index of a sampling, and its frame.
 
     The frame at a time is the last one that is not later, at whatever distances frames lie; before
-    the first frame it is that one. Times after the stream's end get none.
-
-    Args:
-        path: The file.
-        start: Seconds.
-        end: Seconds.
-        samplings: Of each tower.
-        notes: Receives what could not be decoded.
-
-    Yields:
-        Index of a sampling and a frame for it; ordered by time, upright.
+    the first frame it is that one. Times after the stream's end get none. Frames are upright, and
+    in the order of time; the clip lasts from ``start`` to ``end`` seconds.
 
     Raises:
         MediaError: If nothing can be decoded of a file that has video, or it is cut short.
     """
-    samplers = [_Sampler(each, each.times(start, end)) for each in samplings]
+    waiting = [(each, deque(each.times(start, end).tolist())) for each in samplings]
+    reformatter = VideoReformatter()
     current: Any = None
     since = step = 0.0
     for time, frame in decoded(path, "video", start, notes):
         if current is not None:
             step = time - since
-            yield from _sampled(samplers, current, until=time)
+            yield from _sampled(waiting, current, time, reformatter)
         elif time >= end:
             return
         current, since = frame, time
-        if all(sampler.is_done for sampler in samplers):
+        if not any(times for _, times in waiting):
             return
     if current is None:
         return
     last = since + (step or end - since)  # a single frame lasts to the end
     check_complete(path, last, end, "its video", notes)
-    yield from _sampled(samplers, current, until=end if last >= end - TOLERANCE else last)
+    yield from _sampled(waiting, current, end if last >= end - TOLERANCE else last, reformatter)
 
 
 def _sampled(
-    samplers: Sequence["_Sampler"], frame: Any, until: float
+    waiting: Sequence[tuple[FrameSampling, deque[float]]],
+    frame: Any,
+    until: float,
+    reformatter: VideoReformatter,
 ) -> Iterator[tuple[int, Image]]:
-    for index, sampler in enumerate(samplers):
-        yield from ((index, image) for image in sampler.images(frame, until))
+    """A frame once for each time that waits and lies before the next frame's."""
+    if not any(times and times[0] < until for _, times in waiting):
+        return
+    rgb = reformatter.reformat(frame, format="rgb24", interpolation=_EXACT, threads=1)
+    upright: Image = np.ascontiguousarray(np.rot90(rgb.to_ndarray(), round(frame.rotation / 90)))
+    for index, (sampling, times) in enumerate(waiting):
+        image: Image | None = None
+        while times and times[0] < until:
+            times.popleft()
+            image = _resized(upright, sampling) if image is None else image
+            yield index, image
 
 
-class _Sampler:
-    """Takes the frames of one sampling.
-
-    Args:
-        sampling: Their size.
-        times: Ascending, in seconds.
-    """
-
-    def __init__(self, sampling: FrameSampling, times: NDArray[np.float64]) -> None:
-        self._sampling = sampling
-        self._times = times
-        self._next = 0
-        self._reformatter = VideoReformatter()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all frames were taken."""
-        return self._next == len(self._times)
-
-    def images(self, frame: Any, until: float) -> Iterator[Image]:
-        """A frame, once for each time before the next frame's."""
-        end = int(np.searchsorted(self._times, until))
-        if end > self._next:
-            image = self._resized(frame)
-            yield from (image for _ in range(end - self._next))
-            self._next = end
-
-    def _resized(self, frame: Any) -> Image:
-        rgb = self._reformatter.reformat(frame, format="rgb24", interpolation=_EXACT, threads=1)
-        image: Image = np.ascontiguousarray(np.rot90(rgb.to_ndarray(), round(frame.rotation / 90)))
-        if self._sampling.side is None:
-            return image
-        size = self._sampling.size(*image.shape[:2])
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
-        mode = InterpolationMode(self._sampling.interpolation)
-        made = resize(pixels, [*size], mode, antialias=self._sampling.antialias)
-        values: Image = made.permute(1, 2, 0).numpy()
-        return values
+def _resized(image: Image, sampling: FrameSampling) -> Image:
+    if sampling.side is None:
+        return image
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    mode = InterpolationMode(sampling.interpolation)
+    made = resize(pixels, [*sampling.size(*image.shape[:2])], mode, antialias=sampling.antialias)
+    values: Image = made.permute(1, 2, 0).numpy()
+    return values
 
 
 SAMPLE_RATE = 16_000
@@ -399,120 +347,83 @@ def audio_wave(
     Every sample is where its time says, as exactly as the file stores times (Matroska: to 1 ms).
     What lies before the stream's first frame, after its last one and in gaps is silent.
 
-    Args:
-        path: The file.
-        start: Seconds.
-        end: Seconds.
-        notes: Receives what could not be decoded.
-        sample_rate: Samples per second.
-
     Returns:
-        (round((end - start) * sample_rate),) samples, at least one.
+        (round((end - start) * sample_rate),) samples, at least one; the times are in seconds.
 
     Raises:
         MediaError: If nothing can be decoded of a file that has audio, or it is cut short.
     """
     clip = _ClipWave(start, end, sample_rate)
-    piece: _Piece | None = None
-    reached = 0.0
+    reached: float | None = None
     for time, frame in decoded(path, "audio", max(0.0, start - _MARGIN), notes):
         if time >= end + _MARGIN:
-            reached = time
+            reached = None if reached is None else time
             break
-        if piece is not None and not piece.continues_with(time, frame):
-            piece.finish()
-            piece = None
-        piece = piece or _Piece(clip, time, frame)
-        piece.add(frame)
-        reached = max(reached, time + frame.samples / frame.sample_rate)
-    if piece is None:
+        clip.add(time, frame)
+        reached = max(reached or 0.0, time + frame.samples / frame.sample_rate)
+    if reached is None:
         return None
-    piece.finish()
+    clip.finish()
     check_complete(path, reached, end, "its audio", notes)
     return None if clip.is_empty else clip.values
 
 
 class _ClipWave:
-    """The samples of a clip, to be filled in.
-
-    Attributes:
-        is_empty: Whether nothing was.
-        begin: Seconds of the file at which what is needed of it begins.
-        end: Seconds of the file at which it ends.
-        rate: Samples per second.
-    """
+    """The samples of a clip, filled in from frames; frames without a gap are resampled together."""
 
     def __init__(self, start: float, end: float, rate: int) -> None:
-        self._start = start
-        self.rate = rate
         self.values: Wave = np.zeros(max(1, round((end - start) * rate)), dtype=np.float32)
         self.is_empty = True
-        self.begin, self.end = start - _MARGIN, end + _MARGIN
-
-    def write(self, time: float, wave: Wave) -> None:
-        """Write samples at a time, as far as that is in the clip."""
-        at = round((time - self._start) * self.rate)
-        low, high = max(0, at), min(len(self.values), at + len(wave))
-        if low < high:
-            self.values[low:high] = wave[low - at : high - at]
-            self.is_empty = False
-
-
-class _Piece:
-    """Frames without a gap, resampled together.
-
-    Args:
-        clip: Where the samples go.
-        time: Seconds; of the first frame.
-        frame: The first frame.
-    """
-
-    def __init__(self, clip: _ClipWave, time: float, frame: Any) -> None:
-        self._clip = clip
-        self._rate = frame.sample_rate
-        self._next = time  # of the next sample of the file
-        self._written: float | None = None  # of the next sample that is written to the clip
+        self._start, self._rate = start, rate
+        self._begin, self._end = start - _MARGIN, end + _MARGIN  # of what is resampled
+        self._given_rate = 0
+        self._next = 0.0  # seconds; of the next sample of the file
+        self._written: float | None = None  # seconds; of the next sample that is filled in
         self._waiting: list[Wave] = []
-        self._resampler = AudioResampler(format="fltp", layout="mono", rate=clip.rate)
 
-    def continues_with(self, time: float, frame: Any) -> bool:
-        """Whether a frame follows without a gap and can be resampled with those before."""
-        return frame.sample_rate == self._rate and abs(time - self._next) < _GAP
-
-    def add(self, frame: Any) -> None:
+    def add(self, time: float, frame: Any) -> None:
         """Add the part of a frame that the clip needs; a second at a time is resampled."""
-        wave = _mono(frame)
-        skipped = min(len(wave), max(0, round((self._clip.begin - self._next) * self._rate)))
-        kept = max(skipped, min(len(wave), round((self._clip.end - self._next) * self._rate)))
-        begin = self._next + skipped / self._rate
-        self._next += len(wave) / self._rate
+        if frame.sample_rate != self._given_rate or abs(time - self._next) >= _GAP:
+            self.finish()
+            self._given_rate, self._next = frame.sample_rate, time
+            self._resampler = AudioResampler(format="fltp", layout="mono", rate=self._rate)
+        wave, rate = _mono(frame), self._given_rate
+        skipped = min(len(wave), max(0, round((self._begin - self._next) * rate)))
+        kept = max(skipped, min(len(wave), round((self._end - self._next) * rate)))
+        begin = self._next + skipped / rate
+        self._next += len(wave) / rate
         if kept == skipped:
             return
         if self._written is None:
             self._written = begin
         self._waiting.append(wave[skipped:kept])
-        if sum(map(len, self._waiting)) >= self._rate:
+        if sum(map(len, self._waiting)) >= rate:
             self._resample()
 
     def finish(self) -> None:
-        """Write what the resampler still holds."""
+        """Fill in what the resampler still holds."""
         if self._written is not None:
             self._resample()
             self._write(self._resampler.resample(None))
+            self._written = None
 
     def _resample(self) -> None:
         if self._waiting:
             wave = np.concatenate(self._waiting)[None]
             self._waiting.clear()
             frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-            frame.sample_rate = self._rate
+            frame.sample_rate = self._given_rate
             self._write(self._resampler.resample(frame))
 
     def _write(self, frames: list[Any]) -> None:
         for frame in frames:
-            wave = frame.to_ndarray()[0]
-            self._clip.write(self._written or 0.0, wave)
-            self._written = (self._written or 0.0) + len(wave) / self._clip.rate
+            wave, time = frame.to_ndarray()[0], self._written or 0.0
+            at = round((time - self._start) * self._rate)
+            low, high = max(0, at), min(len(self.values), at + len(wave))
+            if low < high:
+                self.values[low:high] = wave[low - at : high - at]
+                self.is_empty = False
+            self._written = time + len(wave) / self._rate
 
 
 def _mono(frame: Any) -> Wave:

@@ -1,8 +1,8 @@
-"""Networks of libraries as feature extractors: how they come by their weights, and how they run."""
+"""Networks of libraries as feature extractors: their weights, and how they are run."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,61 +29,72 @@ _PARALLEL = "module."
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A network with weights, in evaluation mode; none of them is trained.
-
-    Attributes:
-        network: As its library makes it.
-        description: Its name, and where the weights are from.
-        settings: Its name, and what identifies the weights.
-    """
+    """A network in evaluation mode, which is not trained; settings identify it and its weights."""
 
     network: Any
     description: str
     settings: dict[str, Setting]
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
-    """How a library's networks come by their weights.
+def load(
+    name: str,
+    weights: str,
+    device: str,
+    *,
+    create: Callable[[str], nn.Module],
+    download: Callable[[str, str], nn.Module],
+) -> Loaded:
+    """A network by the name that its library gives it.
 
-    Attributes:
+    Args:
+        name: As the library calls it.
+        weights: The path of a file, ``random`` (the same in every process), or a name that the
+            library knows.
+        device: Where it runs.
         create: Name -> a network with random weights.
-        fill: Copies the weights of a file into a network.
         download: Name and name of weights -> a network with them.
+
+    Raises:
+        InputError: If the weights are not available, or are those of another network.
     """
-
-    create: Callable[[str], nn.Module]
-    fill: Callable[[Any, Path], None]
-    download: Callable[[str, str], nn.Module]
-
-    def load(self, name: str, weights: str, device: str) -> Loaded:
-        """A network.
-
-        Args:
-            name: As the library calls it.
-            weights: The path of a file, ``random``, or a name that the library knows.
-            device: Where it runs.
-
-        Raises:
-            InputError: If the weights are not available, or are those of another network.
-        """
-        with quiet():
+    with quiet():
+        if is_file(weights) or weights == RANDOM:
+            source, identity = "random weights", RANDOM
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_for(0, "extraction", name))
+                network = create(name)
             if is_file(weights):
-                network = self._random(name)
-                self.fill(network, Path(weights))
-                source, identity = f"weights from {Path(weights).name}", checksum(Path(weights))
-            elif weights == RANDOM:
-                network, source, identity = self._random(name), "random weights", RANDOM
-            else:
-                network, source, identity = self.download(name, weights), weights, weights
-        network = network.eval().requires_grad_(False).to(device)
-        return Loaded(network, f"{name}, {source}", {"network": name, "weights": identity})
+                path = Path(weights)
+                _fill(network, path)
+                source, identity = f"weights from {path.name}", checksum(path)
+        else:
+            network, source, identity = download(name, weights), weights, weights
+    network = network.eval().requires_grad_(False).to(device)
+    return Loaded(network, f"{name}, {source}", {"network": name, "weights": identity})
 
-    def _random(self, name: str) -> nn.Module:
-        """A network with random weights, the same in every process."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(0, "extraction", name))
-            return self.create(name)
+
+def _fill(network: nn.Module, path: Path) -> None:
+    """Copy the weights of a file, which may be of a network that was trained in parallel."""
+    weights = read_weights(path)
+    if all(name.startswith(_PARALLEL) for name in weights):
+        weights = {name.removeprefix(_PARALLEL): value for name, value in weights.items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = [_shortened(line.strip()) for line in str(error).splitlines()]
+        problem = f"does not fit the network: {'; '.join(lines[1:3])}"
+        remedy = "name the network it was saved of"
+        raise InputError(Problem(str(path), problem, remedy)) from error
+
+
+def _shortened(line: str) -> str:
+    """A line of torch's about names, of which there may be hundreds.
+
+    >>> _shortened('Missing key(s) in state_dict: "a", "b", "c", "d", "e", "f", "g". ')
+    'Missing key(s) in state_dict: "a", "b", "c", "d", "e" and 2 more'
+    """
+    what, colon, names = line.rstrip(" .").partition(": ")
+    return f"{what}{colon}{first_few(names.split(', '))}" if "key(s)" in what else line
 
 
 @contextmanager
@@ -100,13 +111,9 @@ def quiet() -> Iterator[None]:
 
 
 def run(network: Callable[[], Tensor], *, unit_length: bool = False) -> Features:
-    """The float32 outputs of a network, without gradients.
+    """The float32 outputs of a network, without gradients; rows are divided by their lengths if so.
 
     Torch has one thread, so that sums have the same order in every process.
-
-    Args:
-        network: Calls it.
-        unit_length: Whether rows are divided by their lengths.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -140,52 +147,6 @@ def is_file(weights: str) -> bool:
     (True, False)
     """
     return "/" in weights or bool(Path(weights).suffix)
-
-
-def weights_in(path: Path) -> dict[str, Tensor]:
-    """The weights in a file; of a network that was trained in parallel, by their names inside it.
-
-    Raises:
-        InputError: If they cannot be read.
-    """
-    given = read_weights(path)
-    if given and all(name.startswith(_PARALLEL) for name in given):
-        return {name.removeprefix(_PARALLEL): value for name, value in given.items()}
-    return given
-
-
-def fill(network: nn.Module, path: Path) -> None:
-    """Copy the weights of a file into a network.
-
-    Raises:
-        InputError: If they cannot be read, or are not its.
-    """
-    fill_from(network, weights_in(path), path)
-
-
-def fill_from(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Copy weights that were read from a file into a network.
-
-    Raises:
-        InputError: If they are not its.
-    """
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = [_shortened(line.strip()) for line in str(error).splitlines()]
-        problem = f"does not fit the network: {'; '.join(lines[1:3])}"
-        remedy = "name the network it was saved of"
-        raise InputError(Problem(str(path), problem, remedy)) from error
-
-
-def _shortened(line: str) -> str:
-    """A line of torch's about names, of which there may be hundreds.
-
-    >>> _shortened('Missing key(s) in state_dict: "a", "b", "c", "d", "e", "f", "g". ')
-    'Missing key(s) in state_dict: "a", "b", "c", "d", "e" and 2 more'
-    """
-    what, colon, names = line.rstrip(" .").partition(": ")
-    return f"{what}{colon}{first_few(names.split(', '))}" if "key(s)" in what else line
 
 
 def download_failed(what: str, error: Exception) -> InputError:

@@ -20,13 +20,7 @@ from continual_mm.system.files import read_json
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """A modality that a job made.
-
-    Attributes:
-        kind: The kind of signal.
-        features: Values of a vector, or of a step of a sequence.
-        description: Which towers made it; says so if their weights were random.
-    """
+    """A modality that a job made: features of a vector or time step, and which towers made it."""
 
     kind: Kind
     features: int
@@ -49,11 +43,9 @@ def contents(out: Path) -> dict[str, Extracted]:
 
 
 def records(out: Path) -> Iterator[dict[str, Any]]:
-    """Every clip that has features, in the order of the manifest.
+    """Every clip that has features, in the order of the manifest, as items of a dataset.
 
-    Yields:
-        ``ids``, ``split``, and where they are known ``group``, ``label`` and ``text_raw``; for each
-        modality that the clip has an array, (features,) or (steps, features).
+    For each modality that a clip has there is an array, (features,) or (steps, features).
 
     Raises:
         InputError: If this is no folder of a job, or a file in it is damaged.

@@ -1,7 +1,6 @@
 """Frames and windows of them through classifiers of torchvision, without their last layer."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Literal
 
@@ -15,15 +14,13 @@ from torchvision.transforms import InterpolationMode
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.networks import (
     BLOCK,
-    Library,
     Loaded,
     download_failed,
-    fill_from,
     is_file,
+    load,
     run_on_images,
     unknown_network,
     unknown_weights,
-    weights_in,
 )
 from continual_mm.preparation.extraction.towers import (
     RANDOM,
@@ -41,15 +38,10 @@ _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 
 
 class FrameTower:
-    """Each frame by itself, as a classifier of images encodes it.
+    """Each frame by itself, as a classifier of ``torchvision.models`` encodes it.
 
-    Args:
-        network: Of ``torchvision.models``.
-        weights: See :func:`load_network`.
-        rate: Frames per second.
-        count: Frames per clip instead.
-        side: Pixels of the square that the network is given; by default that of its weights.
-        device: Where it runs.
+    It takes ``rate`` frames per second or ``count`` per clip; ``side`` are the pixels of the square
+    that the network is given, by default that of its weights; see :func:`load_network`.
     """
 
     signal: Literal["frames"] = "frames"
@@ -81,15 +73,10 @@ class FrameTower:
 
 
 class MotionTower:
-    """Windows of consecutive frames, as a classifier of videos encodes them.
+    """Windows of consecutive frames, as a classifier of ``torchvision.models.video`` encodes them.
 
-    Args:
-        network: Of ``torchvision.models.video``.
-        weights: See :func:`load_network`.
-        rate: Frames per second; MCN's 24 gives 1.5 features per second.
-        window: Frames of a window; a clip's last window is filled up with its last frame.
-        side: Pixels of the square that the network is given; by default that of its weights.
-        device: Where it runs.
+    MCN's rate of 24 frames per second gives 1.5 features per second. A clip's last window is filled
+    up with its last frame; ``side`` as in :class:`FrameTower`.
     """
 
     signal: Literal["frames"] = "frames"
@@ -128,15 +115,11 @@ class MotionTower:
 def load_network(
     family: ModuleType, name: str, weights: str, device: str
 ) -> tuple[Loaded, Callable[..., Any]]:
-    """A network without its last layer, and what makes its preprocessing.
+    """A network of a module of torchvision's, without its last layer, and its preprocessing.
 
-    Args:
-        family: ``torchvision.models`` for images, ``torchvision.models.video`` for videos.
-        name: Such as ``resnet152``.
-        weights: As torchvision calls them (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
-            once; the path of a file; or ``random``. Preprocessing is that of the weights, or of
-            the network's default ones.
-        device: Where it runs.
+    Weights are named as torchvision does (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
+    once; or they are the path of a file, or ``random``. Preprocessing is that of the weights, or of
+    the network's default ones.
 
     Raises:
         InputError: If there is no such network, or its weights are not available.
@@ -151,16 +134,12 @@ def load_network(
             raise unknown_weights(name, weights, [*known_weights.__members__])
         usual = known_weights[weights]
         weights = usual.name  # the default may be another one in another version
-    return _TORCHVISION.load(name, weights, device), usual.transforms
+    loaded = load(name, weights, device, create=_create, download=_download)
+    return loaded, usual.transforms
 
 
 class _Headless(nn.Module):
-    """A network without its last layer, which gives the scores of classes.
-
-    Attributes:
-        head: Name of the last layer.
-        features: Values that it was given.
-    """
+    """A network without its last layer (``head``), which turns features into scores of classes."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -176,6 +155,13 @@ class _Headless(nn.Module):
         features: Tensor = self.network(images)
         return features
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load the weights of a whole network, whose last layer may have any size."""
+        weights = {k: v for k, v in state_dict.items() if not k.startswith(f"{self.head}.")}
+        return self.network.load_state_dict(weights, strict, assign)
+
 
 def _create(name: str) -> nn.Module:
     network: Any = models.get_model(name, weights=None, progress=False)
@@ -184,21 +170,11 @@ def _create(name: str) -> nn.Module:
     return _Headless(network)
 
 
-def _fill(network: Any, path: Path) -> None:
-    """Weights of a last layer of any size are left out."""
-    head = f"{network.head}."
-    weights = {k: value for k, value in weights_in(path).items() if not k.startswith(head)}
-    fill_from(network.network, weights, path)
-
-
 def _download(name: str, weights: str) -> nn.Module:
     try:
         return _Headless(models.get_model(name, weights=weights, progress=False))
     except (OSError, RuntimeError) as error:  # RuntimeError: a file with a wrong checksum
         raise download_failed(f"weights {weights} of {name}", error) from error
-
-
-_TORCHVISION = Library(_create, _fill, _download)
 
 
 def _sampling(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import Parameter, signature
 from pkgutil import resolve_name
 from types import MappingProxyType
-from typing import Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from continual_mm.data.schema import is_taken
 from continual_mm.definitions.modality import Kind
 from continual_mm.system.errors import InputError, Problem, first_line, suggestion
 from continual_mm.system.imports import check_installed
+
+if TYPE_CHECKING:
+    from continual_mm.preparation.extraction.word_towers import Vectors
 
 Features = NDArray[np.float32]
 Setting = str | int | float | bool | None
@@ -26,16 +29,10 @@ RANDOM = "random"
 
 @dataclass(frozen=True, slots=True)
 class FrameSampling:
-    """Which frames of a video a tower needs.
+    """Which frames of a video a tower needs: ``rate`` per second, or ``count`` per clip.
 
-    Attributes:
-        rate: Frames per second, each from the middle of its interval; unless ``count``.
-        count: Frames per clip, at equal distances.
-        side: Pixels of the shorter side, or (height, width) whatever the aspect ratio; None keeps
-            the size.
-        interpolation: How frames are resized.
-        antialias: Whether all pixels count where frames become smaller. Networks for video were
-            trained without.
+    The shorter side becomes ``side`` pixels, or all becomes (height, width). Antialiasing makes all
+    pixels count where frames become smaller; networks for video were trained without.
     """
 
     rate: float = 1.0
@@ -45,11 +42,7 @@ class FrameSampling:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: Unless the rate is finite and all numbers are above 0.
-        """
+        """Raise ValueError unless the rate is finite and all numbers are above 0."""
         if not 0 < self.rate < math.inf:
             raise ValueError(f"rate {self.rate} is not above 0 frames per second")
         if self.count is not None:
@@ -94,11 +87,7 @@ class FrameSampling:
 
 
 def check_count(name: str, value: object) -> None:
-    """Check an option that a user may have written in any way.
-
-    Raises:
-        ValueError: Unless it is a whole number above 0.
-    """
+    """Raise ValueError unless an option, which a user wrote, is a whole number above 0."""
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} {value} is not at least 1")
 
@@ -106,11 +95,8 @@ def check_count(name: str, value: object) -> None:
 class AnyTower(Protocol):
     """What all towers have.
 
-    Attributes:
-        kind: Of their features: vectors, or which sequence.
-        features: Values of a vector, or of a step of a sequence.
-        description: What they are, in words; says so if their weights are random.
-        settings: All that decides what they give, as a job stores it.
+    Features are so many values of a vector, or of each step of a sequence. The description says so
+    if weights are random. Settings are all that decides the features, as a job stores it.
     """
 
     kind: Kind
@@ -120,12 +106,9 @@ class AnyTower(Protocol):
 
 
 class VideoTower(AnyTower, Protocol):
-    """Encodes frames, a block at a time.
+    """Encodes frames, a block of so many at a time, and what is left of a clip in the end.
 
-    Attributes:
-        sampling: Which frames.
-        block: Frames of a block; always the same number but for a clip's last block, so that
-            features never depend on what else is extracted.
+    So features never depend on what else is extracted.
     """
 
     signal: Literal["frames"]
@@ -137,11 +120,7 @@ class VideoTower(AnyTower, Protocol):
 
 
 class AudioTower(AnyTower, Protocol):
-    """Encodes audio.
-
-    Attributes:
-        sample_rate: Samples per second that it needs.
-    """
+    """Encodes audio of so many samples per second."""
 
     signal: Literal["audio"]
     sample_rate: int
@@ -162,34 +141,8 @@ class TextTower(AnyTower, Protocol):
 Tower = VideoTower | AudioTower | TextTower
 
 
-class Vectors(Protocol):
-    """Word vectors, such as those of GoogleNews."""
-
-    @property
-    def name(self) -> str:
-        """What they are; a job continues only with vectors of the same name."""
-
-    @property
-    def features(self) -> int:
-        """Size of each."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with any vector; features of text are then extracted anew."""
-
-    def __contains__(self, word: object) -> bool:
-        """Whether a word, as it is written, has a vector."""
-
-    def vector(self, word: str) -> NDArray[np.floating]:
-        """(features,)."""
-
-
 def probe(tower: Tower) -> None:
-    """Encode a tiny input, so that what cannot work fails before hours of work.
-
-    Raises:
-        RuntimeError: Or whatever else a network raises for sizes that it cannot take.
-    """
+    """Encode a tiny input, so that a network that cannot take it fails before hours of work."""
     if tower.signal == "frames":
         height, width = tower.sampling.size(256, 256)
         tower.encode(np.zeros((1, height, width, 3), dtype=np.uint8))
@@ -206,12 +159,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class TowerChoice:
-    """A tower by name.
-
-    Attributes:
-        tower: In the registry.
-        options: Of its constructor, those that are not the default.
-    """
+    """A tower by name, and those options of its constructor that are not the default."""
 
     tower: str
     options: Mapping[str, Setting] = field(default_factory=dict)
@@ -234,13 +182,10 @@ class TowerChoice:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a modality is made.
+    """How a modality is made: by one tower, or by several whose pooled features are joined.
 
-    Attributes:
-        modality: Its name.
-        towers: One; or several whose features are pooled and put side by side.
-        pool: ``max`` or ``mean`` over time, of which every tower's features have length 1 (MCN
-            takes the maximum), make a vector; ``none`` keeps the sequence.
+    ``max`` or ``mean`` over time, of which every tower's features have length 1 (MCN takes the
+    maximum), make a vector; ``none`` keeps the sequence.
     """
 
     modality: str
@@ -259,18 +204,14 @@ class Recipe:
             InputError: If the text is no recipe.
         """
         modality, equals, rest = text.partition("=")
-        body, slash, pool = rest.rpartition("/")
-        if not slash or pool not in _POOLS:
-            body, pool = rest, "none"
-        towers = tuple(TowerChoice.parse(part) for part in body.split("+"))
-        chosen = next(each for each in _POOLS if each == pool)
+        body, slash, ending = rest.rpartition("/")
+        pools = [each for each in _POOLS if slash and each == ending]
+        towers = tuple(map(TowerChoice.parse, (body if pools else rest).split("+")))
         if not equals or not all(choice.tower for choice in towers):
             problem = "is no modality with its towers"
-            remedy = (
-                "write modality=tower, such as video=frames:resnet18 or video=frames+motion/max"
-            )
+            remedy = "write modality=tower, as video=frames:resnet18 or video=frames+motion/max"
             raise InputError(Problem(f"{text!r}", problem, remedy))
-        return cls(modality, towers, chosen)
+        return cls(modality, towers, pools[0] if pools else "none")
 
 
 def check_recipes(recipes: tuple[Recipe, ...]) -> None:
@@ -282,18 +223,18 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
     names = [recipe.modality for recipe in recipes]
     problems = [] if names else [Problem("recipes", "there is none", "name one modality")]
     for recipe in recipes:
-        place = f"modality {recipe.modality!r}"
+        wrong = []
         if not _NAME.fullmatch(recipe.modality):
             remedy = "letters, digits and _ make one, a letter first"
-            problems.append(Problem(place, "is no name for a modality", remedy))
+            wrong.append(("is no name for a modality", remedy))
         elif is_taken(recipe.modality):
-            problem = "is what datasets call something else"
-            problems.append(Problem(place, problem, "give another name"))
+            wrong.append(("is what datasets call something else", "give another name"))
         if names.count(recipe.modality) > 1:
-            problems.append(Problem(place, "is made more than once", "give another name"))
+            wrong.append(("is made more than once", "give another name"))
         if len(recipe.towers) > 1 and recipe.pool == "none":
             problem = "has several towers, whose steps are at different times"
-            problems.append(Problem(place, problem, "pool them: max or mean"))
+            wrong.append((problem, "pool them: max or mean"))
+        problems += [Problem(f"modality {recipe.modality!r}", *each) for each in wrong]
     if problems:
         raise InputError(dict.fromkeys(problems))
 
@@ -314,21 +255,13 @@ def _value(text: str) -> Setting:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A tower that may be chosen.
+    """A tower that may be chosen; what it needs is imported with its module."""
 
-    Attributes:
-        path: ``module:class`` in this folder; what the tower needs is imported with it.
-        package: What it needs that may not be installed, as it is imported.
-        vectors: Whether it takes word vectors.
-        device: Whether it can run on another device than the CPU.
-        reads: Whether it takes text, and neither video nor audio.
-    """
-
-    path: str
-    package: str = ""
-    vectors: bool = False
-    device: bool = True
-    reads: bool = False
+    path: str  # module:class in this folder
+    package: str = ""  # that may not be installed
+    vectors: bool = False  # whether it takes word vectors
+    device: bool = True  # whether it can run on another device than the CPU
+    reads: bool = False  # whether it takes text, and neither video nor audio
 
 
 _ROOM = "continual_mm.preparation.extraction"
@@ -364,13 +297,8 @@ def need_vectors(recipes: Iterable[Recipe]) -> bool:
     return any(known is not None and known.vectors for known in chosen)
 
 
-def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
+def build(choice: TowerChoice, vectors: "Vectors | None", device: str) -> Tower:
     """Make a tower.
-
-    Args:
-        choice: Its name and options.
-        vectors: For towers that take words.
-        device: For towers that are networks.
 
     Raises:
         InputError: If there is no such tower or option, or it cannot be made.
@@ -397,7 +325,7 @@ def build(choice: TowerChoice, vectors: Vectors | None, device: str) -> Tower:
         raise InputError(Problem(place, f"has no option {unknown[0]!r}", remedy))
     given = {**choice.options, **({"device": device} if known.device else {})}
     try:
-        tower: Tower = maker(*([vectors] if known.vectors else []), **given)
+        tower: Tower = maker(vectors, **given) if known.vectors else maker(**given)
     except InputError:
         raise
     # AssertionError: torch, if it was built without the device.

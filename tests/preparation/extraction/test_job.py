@@ -25,7 +25,8 @@ from continual_mm.preparation.extraction.media import Notes, audio_wave
 from continual_mm.preparation.extraction.records import contents, records
 from continual_mm.preparation.extraction.spectrogram_tower import log_mel
 from continual_mm.preparation.extraction.towers import Recipe
-from continual_mm.preparation.extraction.word_towers import file_vectors
+from continual_mm.preparation.extraction.word_towers import Vectors, file_vectors
+from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError
 
 NETWORK = "frames:mobilenet_v3_small@random,side=64"
@@ -315,16 +316,9 @@ def test_a_clip_may_lack_a_modality_but_not_all(
 
 
 def test_features_that_are_not_finite_are_no_features(tones: Manifest, out: Path):
-    class Broken:
-        name, features, fingerprint = "broken", 2, "0"
-
-        def __contains__(self, word: object) -> bool:
-            return True
-
-        def vector(self, word: str) -> np.ndarray:
-            return np.array([1.0, np.nan])
-
-    _, reported = extract(with_texts(tones, "a word"), out, TEXT, vectors=Broken())
+    values = np.array([[1.0, 2.0], [1.0, np.nan]], dtype=np.float32)
+    broken = Vectors("broken", WordVectors({"a": 0, "word": 1}, values, "0"))
+    _, reported = extract(with_texts(tones, "a word"), out, TEXT, vectors=broken)
     assert reported.problems == {"a": "text would hold NaN or infinity"}
 
 

@@ -32,15 +32,17 @@ from continual_mm.preparation.extraction.towers import (
     probe,
 )
 from continual_mm.preparation.extraction.word_towers import (
-    WordTable,
+    Vectors,
     WordTower,
     corpus_vectors,
     needed,
 )
+from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError
 
-THREE = {"bin": np.ones(2), "blue": np.zeros(2), "set": np.ones(2)}
-TABLE = WordTable("three words", 2, THREE, fingerprint="3")
+WORDS = {"bin": 0, "blue": 1, "set": 2}
+VALUES = np.array([[1, 1], [0, 0], [1, 1]], dtype=np.float32)
+TABLE = Vectors("three words", WordVectors(WORDS, VALUES, "3"))
 
 
 def images(count: int, height: int = 40, width: int = 48) -> np.ndarray:
@@ -238,19 +240,21 @@ def test_known_words_become_vectors_in_their_order():
 
 def test_only_words_that_occur_are_taken_along():
     few = needed(TABLE, ["bin of red", "Set"])
-    assert [word in few for word in ("bin", "blue", "set", "red")] == [True, False, True, False]
+    assert few.words.rows == {"bin": 0, "set": 1}
+    assert np.array_equal(few.words.values, np.ones((2, 2)))
+    assert few.words.fingerprint == "3"
 
 
 def test_vectors_are_trained_on_training_captions_only_and_always_alike():
     clips = (Clip("a", "a", text="bin blue now"), Clip("b", "b", text="set red", split=2))
     manifest = Manifest(Path(), clips)
     first, second = corpus_vectors(manifest, features=4), corpus_vectors(manifest, features=4)
-    assert "blue" in first and "red" not in first
-    assert np.array_equal(first.vector("bin"), second.vector("bin"))
+    assert first.words.rows.keys() == {"bin", "blue", "now"}
+    assert np.array_equal(first.words.values, second.words.values)
     assert first.name == second.name != corpus_vectors(manifest, features=4, seed=1).name
     other = corpus_vectors(Manifest(Path(), (Clip("a", "a", text="bin red"),)), features=4)
-    assert first.fingerprint == second.fingerprint != other.fingerprint
-    assert "red" not in corpus_vectors(Manifest(Path(), clips[1:]))
+    assert first.words.fingerprint == second.words.fingerprint != other.words.fingerprint
+    assert not corpus_vectors(Manifest(Path(), clips[1:])).words.rows
 
 
 TINY = {
