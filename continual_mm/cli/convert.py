@@ -1,38 +1,37 @@
 """Commands that turn published files, and extracted clips, into packs and stores."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.conversion import Conversion, check_new
 from continual_mm.cli.options import A_PATH
 from continual_mm.data.cards import published_folder, steps_of
-from continual_mm.definitions.modality import SPLITS
-from continual_mm.system.errors import InputError, Problem, printable
+from continual_mm.definitions.modality import SPLITS, Kind, Provenance
+from continual_mm.system.errors import SHOWN, InputError, Problem, Problems, printable
 
 if TYPE_CHECKING:
-    from continual_mm.data.splits import HeldOut
+    from continual_mm.data.schema import Record
+    from continual_mm.preparation.formats.recipe import Mode, Recipe
+    from continual_mm.preparation.formats.records import DType, VideoStore
+    from continual_mm.preparation.formats.word_vectors import WordVectors
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
+_NEW = "A new folder for a store, or an .npz file for a pack."
 
-to_option = click.option(
-    "--to",
-    "target",
-    type=A_PATH,
-    required=True,
-    help="A new folder for a store, or an .npz file for a pack.",
-)
+to_option = click.option("--to", "target", type=A_PATH, required=True, help=_NEW)
 to_data_folder_option = click.option(
     "--to",
     "target",
     type=A_PATH,
-    help="A new folder for a store, or an .npz file for a pack. If left out: where scenarios look"
-    " for the dataset by its name.",
+    help=f"{_NEW} If left out: where scenarios look for the dataset by its name.",
 )
 skip_option = click.option(
     "--skip", is_flag=True, help="Leave out what cannot be read, and list it beside the target."
@@ -44,13 +43,13 @@ dtype_option = click.option(
     show_default=True,
     help="In which features are stored.",
 )
-_vectors = click.option(
+vectors_option = click.option(
     "--vectors",
     type=A_PATH,
     required=True,
     help="Word vectors: word2vec's .bin or .bin.gz, or a text file (GloVe, gensim).",
 )
-_reference = click.option(
+reference_option = click.option(
     "--reference", is_flag=True, help="As the published programs read it, mistakes included."
 )
 validation_option = click.option(
@@ -62,15 +61,216 @@ validation_option = click.option(
 )
 
 
-def published(to: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+def published(command: _Command) -> _Command:
     """Options of every published format, in the order of its help."""
+    options = (skip_option, dtype_option, reference_option, vectors_option, to_data_folder_option)
+    for option in options:
+        command = option(command)
+    return command
 
-    def decorated(command: _Command) -> _Command:
-        for option in (skip_option, dtype_option, _reference, _vectors, to):
-            command = option(command)
-        return command
 
-    return decorated
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What files are converted to, and how; ``left_out`` is None if nothing may be left out."""
+
+    target: Path
+    dtype: "DType"
+    left_out: Problems | None
+    vectors: Path
+    mode: "Mode"
+
+    def reading(
+        self, name: str, *, grown: bool = False, **settings: Any
+    ) -> "tuple[WordVectors, Recipe, Provenance]":
+        """How the files of a format are read, and what the target records of that.
+
+        Args:
+            name: Of the format.
+            grown: Whether clips grow to the recipe's ``min_time``.
+            settings: Of the recipe.
+        """
+        from continual_mm.preparation.formats.recipe import Recipe
+        from continual_mm.preparation.formats.word_vectors import digest_of, open_vectors
+
+        vectors, recipe = open_vectors(self.vectors), Recipe(mode=self.mode, **settings)
+        provenance = Provenance(
+            reader=name,
+            mode=recipe.mode,
+            vectors=digest_of(vectors),
+            max_words=recipe.max_words,
+            min_time=recipe.min_time if grown else None,
+        )
+        return vectors, recipe, provenance
+
+    def store(self, name: str, *, grown: bool = False, **settings: Any) -> "VideoStore":
+        """The store of long videos that the target becomes; arguments as of :meth:`reading`."""
+        from continual_mm.preparation.formats.records import VideoStore
+
+        vectors, recipe, provenance = self.reading(name, grown=grown, **settings)
+        return VideoStore(
+            folder=self.target,
+            vectors=vectors,
+            recipe=recipe,
+            dtype=self.dtype,
+            left_out=self.left_out,
+            provenance=provenance,
+        )
+
+    def write(
+        self,
+        records: "Iterable[Record]",
+        kinds: Mapping[str, Kind],
+        *,
+        frames: int = 1,
+        provenance: Provenance | None = None,
+    ) -> None:
+        """Write clips, counted on a terminal; audio is filled up to at least ``frames``."""
+        from continual_mm.cli.progress import counting
+        from continual_mm.preparation.formats.records import write
+
+        with counting(records, "clips") as counted:
+            write(
+                counted,
+                self.target,
+                kinds,
+                dtype=self.dtype,
+                left_out=self.left_out,
+                filled={"audio": frames},
+                provenance=provenance,
+            )
+
+    def write_published(
+        self,
+        records: "Iterable[Record]",
+        provenance: Provenance,
+        *,
+        validation: float,
+        frames: int = 1,
+    ) -> None:
+        """Write published clips, a share of the training clips held out for validation.
+
+        In reference mode ``frames`` is the length that the published program pads audio to.
+        """
+        from continual_mm.data.splits import HeldOut
+        from continual_mm.preparation.formats.records import KINDS, without_padding
+
+        split = HeldOut(validation=validation).assigned(without_padding(records))
+        filled = frames if self.mode == "reference" else 1
+        self.write(split, KINDS, frames=filled, provenance=provenance)
+
+    def finish(self, *lines: str, videos: int | None = None) -> None:
+        """Print what the target holds, and end with code 1 if more was left out than kept.
+
+        Args:
+            lines: What else to print.
+            videos: How many there were to read; if given, these are compared, else items.
+        """
+        from continual_mm.data import registry
+        from continual_mm.data.store.form import read_form
+
+        # As a path: a folder may be called like a dataset that is known by name.
+        card = registry.card(str(self.target.absolute()), splits=())
+        training, validation, test = card.items
+        terminal.out.print(
+            f"{self.target}: {training:,} training, {validation:,} validation and {test:,} test"
+            f" items with {', '.join(card.names)}"
+        )
+        for line in (f"look at it: continual-mm data inspect {self.target}", *lines):
+            terminal.out.print(line)
+        kept, left_out = sum(card.items), len(self.left_out or ())
+        if videos is not None:
+            kept = sum(shard.rows for shard in read_form(self.target).tables["recordings"])
+            left_out = videos - kept
+        if left_out > kept:
+            share = f"{left_out:,} of {left_out + kept:,}"
+            message = f"more than half was left out: {share}, see {_list_beside(self.target)}"
+            raise terminal.EndedError(message, 1)
+
+
+@contextmanager
+def converting(
+    target: Path,
+    *,
+    dtype: "DType",
+    skip: bool,
+    vectors: Path = Path(),
+    reference: bool = False,
+) -> Iterator[Conversion]:
+    """A block that writes a new target, which is there completely at its end or not at all.
+
+    What was left out is listed in a file beside the target, and the first of it printed. An OSError
+    becomes an InputError.
+
+    Args:
+        target: The pack or store.
+        dtype: Of the stored features.
+        skip: Whether records that cannot be read are left out.
+        vectors: The file of word vectors, for formats that need one.
+        reference: Whether files are read with the mistakes of the published programs.
+    """
+    if target.name in ("", ".."):
+        raise InputError(Problem("--to", f"'{target}' names nothing new", "give a name"))
+    _check_new(target)
+    left_out = Problems() if skip else None
+    try:
+        yield Conversion(target, dtype, left_out, vectors, "reference" if reference else "robust")
+    except KeyboardInterrupt as error:
+        message = f"stopped; nothing is left of {target}"
+        raise terminal.EndedError(message, terminal.INTERRUPTED) from error
+    except OSError as error:
+        place = str(error.filename or target)
+        problem = f"cannot be read or written: {error.strerror or error}"
+        raise InputError(Problem(place, problem)) from error
+    finally:
+        if left_out:
+            _print_left_out(left_out, _list_beside(target))
+
+
+def _check_new(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        remedy = "remove it, or choose another name"
+        raise InputError(Problem(str(target), "is there already", remedy))
+
+
+def _check_folder(target: Path, name: str) -> None:
+    if target.suffix == ".npz":
+        problem, remedy = "is the name of a pack", f"{name} becomes a store: name a folder"
+        raise InputError(Problem(str(target), problem, remedy))
+
+
+def _list_beside(target: Path) -> Path:
+    return target.with_name(f"{target.name}.left-out.csv")
+
+
+def _print_left_out(found: Problems, path: Path) -> None:
+    from continual_mm.preparation.formats.records import write_left_out
+
+    listed = f"listed in {path}"
+    try:
+        write_left_out(found, path)
+    except OSError as error:
+        listed = f"but {path} cannot be written: {error.strerror or error}"
+    for problem in found[:SHOWN]:
+        terminal.err.print(f"left out: {' '.join(str(problem).splitlines())}")
+    terminal.err.print(f"left out: {len(found):,} in all, {listed}")
+
+
+def _incomplete(target: Path) -> Iterator[str]:
+    """How many test items lack text or audio and cannot be retrieved by it."""
+    from continual_mm.data.registry import load
+
+    dataset = load(str(target.absolute()), standardise=False, splits=())
+    test = dataset.split == SPLITS.index("test")
+    lacking = [
+        f"{count:,} lack {name}"
+        for name, column in dataset.columns.items()
+        if name in ("text", "audio") and (count := int((test & ~column.present).sum()))
+    ]
+    if lacking:
+        yield (
+            f"of {int(test.sum()):,} test items {' and '.join(lacking)}: retrieval counts"
+            " them as missed where a protocol has `expected` ones"
+        )
 
 
 @click.group(short_help="Turn published files or clips into a pack or a store.")
@@ -92,7 +292,7 @@ def convert() -> None:
 )
 @click.option("--validation", type=A_SHARE, default=0.001, show_default=True)
 @click.option("--test", type=A_SHARE, default=0.001, show_default=True)
-@published(to_data_folder_option)
+@published
 def howto100m(
     paths: Path,
     captions: Path,
@@ -113,34 +313,22 @@ def howto100m(
     target = target or published_folder("howto100m")
     _check_folder(target, "HowTo100M")
     shares = HeldOut(validation=how.pop("validation"), test=how.pop("test"))
-    with Conversion(target, **how) as conversion:
+    with converting(target, **how) as conversion:
         listed = howto100m.read_list(paths)
         texts = howto100m.CaptionFile(captions)
         folders = {"features": features, "audio": audio or features}
-        held_out = _held_out(
-            listed, shares, lambda path: howto100m.is_there(path, texts, **folders)
+        by_name = {PurePosixPath(path).name: path for path in listed}
+        held_out = shares.among(
+            by_name, usable=lambda name: howto100m.is_there(by_name[name], texts, **folders)
         )
-        found = howto100m.videos(
-            listed, texts, features=features, audio=audio, report=conversion.report
-        )
-        vectors, recipe = conversion.vectors(), conversion.recipe(min_time=min_time)
-        store = conversion.store("howto100m", vectors, recipe, grown=True)
+        for name, split in held_out.named.items():
+            added = f"held out for {SPLITS[split]}, so that there is one: {printable(name)}"
+            terminal.out.print(added)
+        store = conversion.store("howto100m", grown=True, min_time=min_time)
+        found = howto100m.videos(listed, texts, **folders, left_out=conversion.left_out)
         with counting(found, "videos") as counted:
             howto100m.write_videos(counted, store, held_out)
-    conversion.print_contents()
-    conversion.print_incomplete()
-    conversion.check_left_out()
-
-
-def _held_out(
-    listed: Sequence[str], shares: "HeldOut", is_there: Callable[[str], bool]
-) -> "HeldOut":
-    """The videos held out: shares, but at least one each; those added for that are printed."""
-    paths = {PurePosixPath(path).name: path for path in listed}
-    held_out = shares.among(paths, usable=lambda name: is_there(paths[name]))
-    for name, split in held_out.named.items():
-        terminal.out.print(f"held out for {SPLITS[split]}, so that there is one: {printable(name)}")
-    return held_out
+    conversion.finish(*_incomplete(target), videos=len(listed))
 
 
 @convert.command()
@@ -149,7 +337,7 @@ def _held_out(
 @click.option("--videos", type=A_PATH, required=True, help="videos_val.csv.")
 @click.option("--features", type=A_PATH, required=True, help="Folder of ID_2d.npz and ID_3d.npz.")
 @click.option("--audio", type=A_PATH, help="Folder of ID_spec.npz, if another.")
-@published(to_data_folder_option)
+@published
 def crosstask(
     annotations: Path,
     tasks: Path,
@@ -170,23 +358,24 @@ def crosstask(
     place = target or published_folder("crosstask")
     _check_folder(place, "CrossTask")
     steps = steps_of(place)
-    with Conversion(place, **how) as conversion:
-        check_new(steps)
-        vectors, recipe = conversion.vectors(), conversion.recipe(audio_frames=1024)
+    with converting(place, **how) as conversion:
+        _check_new(steps)
+        left_out = conversion.left_out
+        store = conversion.store("crosstask", audio_frames=1024)
         listed = crosstask.read_videos(videos)
         named = {task for task, _ in listed}
         known = {name: one for name, one in crosstask.read_tasks(tasks).items() if name in named}
-        known = crosstask.with_known_words(known, vectors, recipe, conversion.report)
+        known = crosstask.with_known_words(known, store, left_out)
         found = crosstask.videos(
-            listed, known, annotations, features=features, audio=audio, report=conversion.report
+            listed, known, annotations, features=features, audio=audio, left_out=left_out
         )
-        store = conversion.store("crosstask", vectors, recipe)
         with counting(found, "videos") as counted:
             crosstask.write_step_videos(counted, known, store)
-    conversion.print_contents()
-    terminal.out.print(f"when which step is shown: {steps}; for a scenario:\n")
-    terminal.out.print(_steps_protocol(target, steps))
-    conversion.check_left_out(videos=len({video for _, video in listed}))
+    conversion.finish(
+        f"when which step is shown: {steps}; for a scenario:\n",
+        _steps_protocol(target, steps),
+        videos=len({video for _, video in listed}),
+    )
 
 
 def _steps_protocol(target: Path | None, steps: Path) -> str:
@@ -206,12 +395,6 @@ def _steps_protocol(target: Path | None, steps: Path) -> str:
     return "\n".join(lines)
 
 
-def _check_folder(target: Path, name: str) -> None:
-    if target.suffix == ".npz":
-        problem, remedy = "is the name of a pack", f"{name} becomes a store: name a folder"
-        raise InputError(Problem(str(target), problem, remedy))
-
-
 def _clips(name: str, train_form: str, test_form: str, description: str) -> click.Command:
     """The command of a format of short clips in pickles, one for each split."""
 
@@ -219,7 +402,7 @@ def _clips(name: str, train_form: str, test_form: str, description: str) -> clic
     @click.option("--train", type=A_PATH, help="The pickle of training clips.")
     @click.option("--test", type=A_PATH, help="The pickle of test clips.")
     @validation_option
-    @published(to_data_folder_option)
+    @published
     def command(
         train: Path | None, test: Path | None, target: Path | None, validation: float, **how: Any
     ) -> None:
@@ -229,54 +412,29 @@ def _clips(name: str, train_form: str, test_form: str, description: str) -> clic
         given = [(path, getattr(clip_pickles, form), split) for path, form, split in forms if path]
         if not given:
             raise InputError(Problem(name, "there is nothing to read", "give --train or --test"))
-        with Conversion(target or published_folder(name), **how) as conversion:
-            vectors, recipe = conversion.vectors(), conversion.recipe()
+        target = target or published_folder(name)
+        with converting(target, **how) as conversion:
+            vectors, recipe, provenance = conversion.reading(name)
             opened = [
                 clip_pickles.open_clips(path, form, split=split) for path, form, split in given
             ]
-            records = (
-                record
-                for one in opened
-                for record in one.records(vectors, recipe, report=conversion.report)
-            )
-            conversion.write_clips(
-                records,
-                provenance=conversion.provenance(name, vectors, recipe),
+            conversion.write_published(
+                chain.from_iterable(
+                    one.records(vectors, recipe, conversion.left_out) for one in opened
+                ),
+                provenance,
                 validation=validation if train else 0.0,
                 frames=max(one.form.audio_frames for one in opened),
             )
-        conversion.print_contents()
-        conversion.print_incomplete()
-        for one in opened:
-            if one.misses:
-                terminal.out.print(
-                    f"{one.path}: {one.misses} of {one.expected:,} clips are not there; set"
-                    f" expected = {one.expected} in a protocol, and they count as missed"
-                )
-        conversion.check_left_out()
+        misses = (
+            f"{one.path}: {one.misses} of {one.expected:,} clips are not there; set"
+            f" expected = {one.expected} in a protocol, and they count as missed"
+            for one in opened
+            if one.misses
+        )
+        conversion.finish(*_incomplete(target), *misses)
 
     return command
-
-
-convert.add_command(
-    _clips(
-        "youcook2",
-        *("YOUCOOK2", "YOUCOOK2"),
-        "YouCook2's clips. The pickles are youcook_train_audio.pkl and youcook_val_audio.pkl;"
-        " validation clips are held out of the training videos.",
-    )
-)
-convert.add_command(
-    _clips(
-        "msrvtt",
-        *("MSRVTT_TRAIN", "MSRVTT_TEST"),
-        "MSR-VTT's clips. The pickles are msrvtt_train.pkl and msrvtt_jsfusion_test.pkl, which has"
-        " 968 of the 1,000 clips of the test.",
-    )
-)
-convert.add_command(
-    _clips("lsmdc", "LSMDC", "LSMDC", "LSMDC's clips. One pickle for training, one for testing.")
-)
 
 
 def _actions(name: str) -> click.Command:
@@ -286,24 +444,38 @@ def _actions(name: str) -> click.Command:
     @click.command(name.lower(), help=description, short_help=description.split(".")[0] + ".")
     @click.argument("file", type=A_PATH)
     @validation_option
-    @published(to_data_folder_option)
+    @published
     def command(file: Path, target: Path | None, validation: float, **how: Any) -> None:
         from continual_mm.preparation.formats import clip_pickles
 
-        with Conversion(target or published_folder(name.lower()), **how) as conversion:
+        with converting(target or published_folder(name.lower()), **how) as conversion:
             opened = clip_pickles.open_actions(file, getattr(clip_pickles, name))
-            vectors, recipe = conversion.vectors(), conversion.recipe()
-            records = opened.records(vectors, recipe, report=conversion.report)
-            provenance = conversion.provenance(name.lower(), vectors, recipe)
-            conversion.write_clips(records, provenance=provenance, validation=validation)
-        conversion.print_contents()
-        conversion.check_left_out()
+            vectors, recipe, provenance = conversion.reading(name.lower())
+            records = opened.records(vectors, recipe, conversion.left_out)
+            conversion.write_published(records, provenance, validation=validation)
+        conversion.finish()
 
     return command
 
 
-for dataset in ("UCF101", "HMDB51"):
-    convert.add_command(_actions(dataset))
+for _command in (
+    _clips(
+        "youcook2",
+        *("YOUCOOK2", "YOUCOOK2"),
+        "YouCook2's clips. The pickles are youcook_train_audio.pkl and youcook_val_audio.pkl;"
+        " validation clips are held out of the training videos.",
+    ),
+    _clips(
+        "msrvtt",
+        *("MSRVTT_TRAIN", "MSRVTT_TEST"),
+        "MSR-VTT's clips. The pickles are msrvtt_train.pkl and msrvtt_jsfusion_test.pkl, which has"
+        " 968 of the 1,000 clips of the test.",
+    ),
+    _clips("lsmdc", "LSMDC", "LSMDC", "LSMDC's clips. One pickle for training, one for testing."),
+    _actions("UCF101"),
+    _actions("HMDB51"),
+):
+    convert.add_command(_command)
 
 
 @convert.command()
@@ -315,11 +487,8 @@ def clips(folder: Path, target: Path, **how: Any) -> None:
     """Clips in FOLDER, which `data extract` wrote."""
     from continual_mm.preparation.extraction import records
 
-    with Conversion(target, **how) as conversion:
+    with converting(target, **how) as conversion:
         contents = records.contents(folder)
         kinds = {name: one.kind for name, one in contents.items()}
-        conversion.write(records.records(folder), kinds, source=str(folder))
-    conversion.print_contents()
-    for name, one in contents.items():
-        terminal.out.print(f"{name}: {one.description}")
-    conversion.check_left_out()
+        conversion.write(records.records(folder), kinds)
+    conversion.finish(*(f"{name}: {one.description}" for name, one in contents.items()))

@@ -6,21 +6,23 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.data.schema import Record
-from continual_mm.preparation.formats.features import MOST_FEATURES, finite, frames, unit_halves
+from continual_mm.preparation.formats.features import (
+    MOST_FEATURES,
+    Floats,
+    finite,
+    frames,
+    unit_halves,
+)
 from continual_mm.preparation.formats.pickles import clean_text, load_pickle, python2_text
-from continual_mm.preparation.formats.recipe import Recipe, Report
+from continual_mm.preparation.formats.recipe import Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError, Problem, printable
+from continual_mm.system.errors import InputError, Problem, Problems, printable
 from continual_mm.system.seeds import seed_for
-
-Floats = NDArray[np.floating[Any]]
 
 _KEYS_SHOWN = 20
 _MOST_AXES = 32
@@ -36,11 +38,7 @@ _BOUNDARY = re.compile(r"[_\s]+|(?<=[^A-Z_\s])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])
 
 
 def class_text(name: str, *, template: str = "{}") -> str:
-    """The words in a class's name, in lower case.
-
-    Args:
-        name: Such as ``ApplyEyeMakeup`` or ``brush_hair``.
-        template: A sentence with ``{}`` where the words go.
+    """The words in a class's name, in lower case, put where the template has ``{}``.
 
     >>> class_text("ApplyEyeMakeup"), class_text("brush_hair", template="a video of {}")
     ('apply eye makeup', 'a video of brush hair')
@@ -65,17 +63,9 @@ class Entry:
 
     @classmethod
     def of(cls, raw: object, number: int, path: Path, seen: set[str], key: str = "id") -> "Entry":
-        """Check that an element of the list is a clip.
+        """An element of the list, checked to be a dict with an id under ``key``.
 
-        Args:
-            raw: The element.
-            number: Its place in the list.
-            path: The file.
-            seen: The ids so far; this one's is added.
-            key: Of the id.
-
-        Raises:
-            InputError: If it is no dict, or has no id, or that of another clip.
+        The id must not be in ``seen``, the ids so far, and is added to them.
         """
         place = f"{path}, item {number}"
         if not isinstance(raw, Mapping):
@@ -92,16 +82,19 @@ class Entry:
     def array(self, key: str, axes: int) -> Floats:
         """Finite features: (features,), (time, features), or (mels, frames) of a spectrogram."""
         value = self._value(key)
-        array = _numbers(value) if isinstance(value, Tensor) else value
-        if not isinstance(array, np.ndarray):
+        if isinstance(value, Tensor):
+            # Float32, because NumPy has no bfloat16.
+            valid = value.is_floating_point() and value.ndim <= _MOST_AXES
+            value = value.float().numpy() if valid else value
+        if not isinstance(value, np.ndarray):
             raise _refusal(self._at(key), f"is a {type(value).__name__}", "store an array")
         # Time may be empty; features may not.
         features = 0 if key == "audio" else -1
-        if array.ndim != axes or not 0 < array.shape[features] <= MOST_FEATURES:
+        if value.ndim != axes or not 0 < value.shape[features] <= MOST_FEATURES:
             names = "(features,)" if axes == 1 else "(time, features)"
             expected = "(mels, frames)" if key == "audio" else names
-            raise _refusal(self._at(key), f"has shape {array.shape}", f"it should be {expected}")
-        return finite(array, self._at(key))
+            raise _refusal(self._at(key), f"has shape {value.shape}", f"it should be {expected}")
+        return finite(value, self._at(key))
 
     def texts(self, key: str) -> list[str]:
         """A text, or the texts of a list; at least one."""
@@ -141,24 +134,12 @@ class Entry:
         return f"{self.place}, key {key!r}"
 
 
-def _numbers(tensor: Tensor) -> Floats | None:
-    """A tensor's values, in float32 because NumPy has no bfloat16; None if it has no floats."""
-    if not tensor.is_floating_point() or tensor.ndim > _MOST_AXES:
-        return None
-    values: Floats = tensor.float().numpy()
-    return values
-
-
 def _refusal(place: str, problem: str, remedy: str = "") -> InputError:
     return InputError(Problem(place, problem, remedy))
 
 
 def entries_in(path: Path) -> list[object]:
-    """The clips of a file, unchecked.
-
-    Raises:
-        InputError: If it cannot be opened, or is no list of anything.
-    """
+    """The clips of a pickle, or of what ``torch.save`` wrote, unchecked; there is at least one."""
     loaded = load_pickle(path)
     if isinstance(loaded, list | tuple) and loaded:
         return list(loaded)
@@ -172,7 +153,7 @@ def _present(record: Record) -> Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipForm:
-    """Under which keys a published file keeps what.
+    """How a published file keeps its clips.
 
     Attributes:
         features_2d: Key of a clip's 2D features, (features,).
@@ -206,14 +187,9 @@ LSMDC = ClipForm()
 
 @dataclass(slots=True, kw_only=True)
 class ClipFile:
-    """The clips of one file, read when they are asked for.
+    """The clips of one file, which are all for training (split 0) or all for the test (2).
 
-    Attributes:
-        path: The pickle.
-        form: Under which keys it keeps what.
-        split: 0 for training, 1 for validation, 2 for test: what all of its clips are for.
-        entries: The clips, unchecked.
-        valid: How many of them :meth:`records` gave.
+    ``valid`` counts those that :meth:`records` has given.
     """
 
     path: Path
@@ -232,68 +208,49 @@ class ClipFile:
         """Clips that the protocol counts and :meth:`records` did not give."""
         return self.expected - self.valid
 
-    def records(self, vectors: WordVectors, recipe: Recipe, *, report: Report) -> Iterator[Record]:
-        """Give the clips as records.
+    def records(
+        self, vectors: WordVectors, recipe: Recipe, left_out: Problems | None = None
+    ) -> Iterator[Record]:
+        """The clips that can be read; the problems of others are added to ``left_out``, or raised.
 
-        Args:
-            vectors: Of words.
-            recipe: In ``reference`` spectrograms are cut or padded with 0 dB to the form's number
-                of frames, ``nframes`` says how many there were, and a text has ``max_words`` rows;
-                in ``robust`` each has its own length.
-            report: Lists clips that are left out because they cannot be read.
-
-        Yields:
-            Records with ``video`` (2D features + 3D features,), ``audio`` (frames, mels), ``text``
-            (words, features), ``text_raw``, and ``group`` where ids say it.
-
-        Raises:
-            InputError: At the first clip that cannot be read, unless the report skips such.
+        Each has ``video`` (2D features + 3D features,), ``audio`` (frames, mels), ``text`` (words,
+        features), ``text_raw``, and ``group`` where ids say it. In ``reference`` spectrograms are
+        cut or padded with 0 dB to the form's number of frames, ``nframes`` says how many there
+        were, and a text has ``max_words`` rows; in ``robust`` each has its own length.
         """
         self.valid = 0
         seen: set[str] = set()
         for number, raw in enumerate(self.entries):
-            record: Record | None = None
-            with report.item():
-                entry = Entry.of(raw, number, self.path, seen)
-                record = _clip_record(entry, self.form, vectors, recipe)
-            if record is not None:
+            with skipping(left_out):
+                record = self._record(Entry.of(raw, number, self.path, seen), vectors, recipe)
                 self.valid += 1
-                yield record | {"split": self.split}
+                yield record
+
+    def _record(self, entry: Entry, vectors: WordVectors, recipe: Recipe) -> Record:
+        form = self.form
+        video = unit_halves(entry.array(form.features_2d, 1), entry.array(form.features_3d, 1))
+        spectrogram = entry.array("audio", 2)
+        texts = entry.texts(form.caption)
+        # One of several captions is chosen for good; the published program chooses at every epoch.
+        rng = np.random.default_rng(seed_for(0, "caption", entry.name))
+        text = texts[int(rng.integers(len(texts)))]
+        return _present(
+            {
+                "ids": entry.name,
+                "video": video,
+                "audio": frames(spectrogram, form.audio_frames, mode=recipe.mode),
+                "text": vectors.of(text, recipe),
+                "nframes": spectrogram.shape[1] if recipe.reference else None,
+                "group": entry.name[:_YOUTUBE_ID] if form.youtube_ids else None,
+                "text_raw": text,
+                "split": self.split,
+            }
+        )
 
 
 def open_clips(path: Path, form: ClipForm, *, split: int) -> ClipFile:
-    """Open a pickle of clips.
-
-    Args:
-        path: A pickle, or what ``torch.save`` wrote: a list of dicts.
-        form: Which dataset's it is: :data:`YOUCOOK2`, :data:`MSRVTT_TRAIN`, :data:`MSRVTT_TEST` or
-            :data:`LSMDC`.
-        split: What the clips are for.
-
-    Raises:
-        InputError: If it cannot be opened, or is no list.
-    """
+    """Open a file of clips for training (split 0) or for the test (2)."""
     return ClipFile(path=path, form=form, split=split, entries=entries_in(path))
-
-
-def _clip_record(entry: Entry, form: ClipForm, vectors: WordVectors, recipe: Recipe) -> Record:
-    video = unit_halves(entry.array(form.features_2d, 1), entry.array(form.features_3d, 1))
-    spectrogram = entry.array("audio", 2)
-    texts = entry.texts(form.caption)
-    # One of several captions is chosen for good; the published program chooses at every epoch.
-    rng = np.random.default_rng(seed_for(0, "caption", entry.name))
-    text = texts[int(rng.integers(len(texts)))]
-    return _present(
-        {
-            "ids": entry.name,
-            "video": video,
-            "audio": frames(spectrogram, form.audio_frames, mode=recipe.mode),
-            "text": vectors.of(text, recipe),
-            "nframes": spectrogram.shape[1] if recipe.reference else None,
-            "group": entry.name[:_YOUTUBE_ID] if form.youtube_ids else None,
-            "text_raw": text,
-        }
-    )
 
 
 UCF101: Mapping[int, int] = MappingProxyType({0: 2, 1: 0, 2: 2})
@@ -319,43 +276,36 @@ class ActionFile:
     entries: Sequence[object] = field(repr=False)
     classes: tuple[str, ...]
 
-    def records(self, vectors: WordVectors, recipe: Recipe, *, report: Report) -> Iterator[Record]:
-        """Give the clips as records, and behind them one for each class.
+    def records(
+        self, vectors: WordVectors, recipe: Recipe, left_out: Problems | None = None
+    ) -> Iterator[Record]:
+        """The clips that can be read, and behind them a record for each class.
 
-        Args:
-            vectors: Of words.
-            recipe: In ``reference`` a clip without audio has 1,000 frames of zeros, and ``nframes``
-                is their number, also of UCF101's, of which the published program averages over 32;
-                in ``robust`` it lacks the modality.
-            report: Lists clips that are left out because they cannot be read, and classes of whose
-                name no word is known.
+        Problems of others, and of classes of whose name no word is known, are added to
+        ``left_out``, or raised. Records have ``video`` (2D features + 3D features,), ``audio``
+        (frames, mels), ``text`` (words, features), which is the class as words, ``text_raw`` and
+        ``label``. Test clips have no text, so that only the records of classes do, as protocols of
+        the kind ``classes`` need it.
 
-        Yields:
-            Records with ``video`` (2D features + 3D features,), ``audio`` (frames, mels), ``text``
-            (words, features), which is the class as words, ``text_raw`` and ``label``. Test clips
-            have no text, so that only the records of classes do; a protocol of the kind
-            ``classes`` wants it so.
-
-        Raises:
-            InputError: At the first that cannot be read, unless the report skips such.
+        In ``reference`` a clip without audio has 1,000 frames of zeros, and ``nframes`` is their
+        number, also of UCF101's, of which the published program averages over 32; in ``robust`` it
+        lacks the modality.
         """
         seen: set[str] = set()
         for number, raw in enumerate(self.entries):
-            record: Record | None = None
-            with report.item():
+            with skipping(left_out):
                 entry = Entry.of(raw, number, self.path, seen, key="video")
-                if (split := self._split(entry)) is not None:
+                split = self._split(entry)
+                if split is not None:
                     record = self._record(entry, vectors, recipe) | {"split": split}
-            if record is not None:
-                yield record if split != _TEST else record | {"text": None}
+                    yield record if split != _TEST else record | {"text": None}
         for label, name in enumerate(self.classes):
             text = class_text(name)
             words = vectors.of(text, recipe)
-            with report.item():
+            with skipping(left_out):
                 if words is None:
                     remedy = "give word vectors that have one, or it cannot be answered"
                     raise _refusal(f"class {name!r}", "no word of it is known", remedy)
-            if words is not None:
                 record = {"ids": f"class/{name}", "split": _TEST, "label": label}
                 yield record | {"text_raw": text, "text": words}
 
@@ -385,15 +335,7 @@ class ActionFile:
 
 
 def open_actions(path: Path, splits: Mapping[int, int]) -> ActionFile:
-    """Open a pickle of classified clips.
-
-    Args:
-        path: A pickle, or what ``torch.save`` wrote: a list of dicts.
-        splits: :data:`UCF101` or :data:`HMDB51`.
-
-    Raises:
-        InputError: If it cannot be opened, is no list, or names no class.
-    """
+    """Open a file of classified clips, of which at least one must name its class."""
     entries = entries_in(path)
     found = [entry.get("class") for entry in entries if isinstance(entry, Mapping)]
     names = sorted({clean_text(name) for name in found if isinstance(name, str)})

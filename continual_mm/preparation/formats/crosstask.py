@@ -13,13 +13,12 @@ from continual_mm.data.cards import steps_of
 from continual_mm.data.schema import Record
 from continual_mm.data.store.form import Window
 from continual_mm.definitions.modality import DatasetCard
-from continual_mm.preparation.formats.features import LOUDEST, QUIETEST, inside, read_array
+from continual_mm.preparation.formats import records
+from continual_mm.preparation.formats.features import LOUDEST, QUIETEST, Floats, inside, read_array
 from continual_mm.preparation.formats.howto100m import HOP, SAMPLE_RATE
 from continual_mm.preparation.formats.pickles import clean_text
-from continual_mm.preparation.formats.recipe import Recipe, Report
-from continual_mm.preparation.formats.records import Floats, Parts, VideoStore
-from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.preparation.formats.recipe import Recipe, skipping
+from continual_mm.system.errors import InputError, Problem, Problems
 
 Line = tuple[str, Sequence[str]]
 """Place and cells of a line of a file."""
@@ -39,13 +38,7 @@ _TEST = 2
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A procedure of several steps.
-
-    Attributes:
-        name: Its id, a number on wikiHow.
-        title: What is done.
-        steps: What the steps are called, in their order.
-    """
+    """A procedure: its id, a number on wikiHow, what is done, and its steps in their order."""
 
     name: str
     title: str
@@ -54,13 +47,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A time at which a video shows a step of a task.
-
-    Attributes:
-        step: Counted from 1.
-        start: In seconds.
-        end: In seconds, later than the start and not behind the end of the video.
-    """
+    """Seconds in which a video shows a step, counted from 1; they end within the video."""
 
     step: int
     start: float
@@ -68,33 +55,14 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Video:
-    """A video and the steps that it shows.
+class Video(records.Video):
+    """A video of at least one second, and for each of its tasks when which step is shown."""
 
-    Attributes:
-        name: YouTube's id.
-        features_2d: (seconds, 2D features), at least one second.
-        features_3d: (3D rows, 3D features), evenly over the video.
-        spectrogram: (mels, frames) in dB below the loudest, 100 frames a second.
-        intervals: Task -> when which of its steps is shown; most videos have one task.
-    """
-
-    name: str
-    features_2d: Floats
-    features_3d: Floats
-    spectrogram: Floats
     intervals: Mapping[str, tuple[Interval, ...]]
 
 
 def read_tasks(path: Path) -> Mapping[str, Task]:
-    """Read ``tasks_primary.txt``: five lines for each task, and empty ones between tasks.
-
-    Returns:
-        Id -> task.
-
-    Raises:
-        InputError: If it cannot be read, or if a task is invalid.
-    """
+    """The tasks of ``tasks_primary.txt`` by id: five lines each, and empty ones between them."""
     lines = _text(path).splitlines()
     found: dict[str, Task] = {}
     at = 0
@@ -129,15 +97,8 @@ def _task_problem(cells: Sequence[str], known: Mapping[str, Task]) -> str | None
 
 
 def read_videos(path: Path) -> tuple[tuple[str, str], ...]:
-    """Read ``videos_val.csv``, in which each line is ``task,video,url``.
-
-    Returns:
-        Task and video of each line, in their order.
-
-    Raises:
-        InputError: If it cannot be read, or, with a problem for each line, if lines are invalid.
-    """
-    problems: list[Problem] = []
+    """Task and video of each line of ``videos_val.csv``, which is ``task,video,url``."""
+    problems = Problems()
     found: list[tuple[str, str]] = []
     for place, cells in _lines(path):
         if len(cells) < 2 or not all(cells[:2]):
@@ -146,24 +107,19 @@ def read_videos(path: Path) -> tuple[tuple[str, str], ...]:
             found.append((cells[0], cells[1]))
     if not found and not problems:
         problems.append(Problem(str(path), "lists no video", "give videos_val.csv"))
-    if problems:
-        raise InputError(problems)
+    problems.check()
     return tuple(found)
 
 
 def with_known_words(
-    tasks: Mapping[str, Task], vectors: WordVectors, recipe: Recipe, report: Report
+    tasks: Mapping[str, Task], store: records.VideoStore, left_out: Problems | None
 ) -> dict[str, Task]:
-    """The tasks whose steps all have a known word; a step without one cannot be a query.
-
-    Raises:
-        InputError: At the first that has a step without, unless the report skips such.
-    """
+    """The tasks whose steps all have a known word; a step without one cannot be a query."""
     found = {}
     for name, task in tasks.items():
-        with report.item():
+        with skipping(left_out):
             for step in task.steps:
-                if vectors.of(step, recipe) is None:
+                if store.vectors.of(step, store.recipe) is None:
                     remedy = "give word vectors that have one, or the task cannot be asked for"
                     place = f"task {name!r}, step {step!r}"
                     raise InputError(Problem(place, "no word of it is known", remedy))
@@ -178,9 +134,9 @@ def videos(
     *,
     features: Path,
     audio: Path | None = None,
-    report: Report,
+    left_out: Problems | None = None,
 ) -> Iterator[Video]:
-    """Read videos one by one, each once with all the tasks that it shows.
+    """Read videos one by one in the order of the list, each once with all the tasks that it shows.
 
     Args:
         listed: Task and video, as the list of videos names them.
@@ -189,37 +145,29 @@ def videos(
         features: The folder of ``{video}_2d.npz`` and ``{video}_3d.npz``, which may lie in a
             folder of their task, of their video, or of both.
         audio: The folder in which ``{video}_spec.npz`` lie; the same, if None.
-        report: Lists what is left out: videos with a broken file of features, or a task of which
-            there are no annotations, and intervals that are none, or behind the video's end.
-
-    Yields:
-        The videos that can be read, in the order of the list.
-
-    Raises:
-        InputError: At the first that cannot be read, unless the report skips such.
+        left_out: Takes the problems of what is left out: videos with a broken file of features, or
+            a task of which there are no annotations, and intervals that are none, or behind the
+            video's end; without it they are raised.
     """
-    for name, of in _by_video(listed, tasks, report).items():
+    for name, of in _by_video(listed, tasks, left_out).items():
         lines: dict[Task, list[Line]] = {}
         for task in of:
-            with report.item():
+            with skipping(left_out):
                 lines[tasks[task]] = list(_lines(inside(annotations, f"{task}_{name}.csv")))
-        video = None
         if lines:
-            with report.item():
+            with skipping(left_out):
                 files = [_file(features, of, name, kind) for kind in ("2d", "3d")]
                 files.append(_file(features if audio is None else audio, of, name, "spec"))
-                video = _video(name, files, lines, report)
-        if video is not None:
-            yield video
+                yield _video(name, files, lines, left_out)
 
 
 def _by_video(
-    listed: Iterable[tuple[str, str]], tasks: Mapping[str, Task], report: Report
+    listed: Iterable[tuple[str, str]], tasks: Mapping[str, Task], left_out: Problems | None
 ) -> Mapping[str, list[str]]:
     """Video -> its tasks."""
     found: dict[str, list[str]] = {}
     for task, video in listed:
-        with report.item():
+        with skipping(left_out):
             place = f"video {video!r} of task {task!r}"
             if task not in tasks:
                 remedy = "give a file of tasks that has it, or take the video from the list"
@@ -241,7 +189,10 @@ def _file(folder: Path, tasks: Sequence[str], video: str, kind: str) -> Path:
 
 
 def _video(
-    name: str, files: Sequence[Path], lines: Mapping[Task, Sequence[Line]], report: Report
+    name: str,
+    files: Sequence[Path],
+    lines: Mapping[Task, Sequence[Line]],
+    left_out: Problems | None,
 ) -> Video:
     first, second = (read_array(file, "features") for file in files[:2])
     spectrogram = read_array(files[2], "arr_0", axis=0)
@@ -251,7 +202,7 @@ def _video(
     for task, given in lines.items():
         found = []
         for line in given:
-            with report.item():
+            with skipping(left_out):
                 found.append(_interval(line, task, len(first)))
         intervals[task.name] = tuple(found)
     return Video(name, first, second, spectrogram, MappingProxyType(intervals))
@@ -300,9 +251,9 @@ def _text(path: Path) -> str:
 
 
 def write_step_videos(
-    videos: Iterable[Video], tasks: Mapping[str, Task], store: VideoStore
+    videos: Iterable[Video], tasks: Mapping[str, Task], store: records.VideoStore
 ) -> DatasetCard:
-    """Write a store with an item for every second of some videos and one for every step.
+    """Write a store with an item for every second of some videos and one for every step they show.
 
     Items are ``<task>_<video>/<second>`` with ``video``, of that second, and ``audio``, eight
     seconds around the middle of it, moved inside where they would begin before the spectrogram or
@@ -310,39 +261,31 @@ def write_step_videos(
     silence is 0 dB, as published; in ``robust`` a video without audio is as quiet as the published
     spectrograms become.
 
-    Args:
-        videos: One after the other.
-        tasks: By id; those that no video has are passed over.
-        store: Where to, and how. The file beside it that says when which video shows which step,
-            see :func:`~continual_mm.data.cards.steps_of`, must not be there either.
-
-    Raises:
-        InputError: With everything that is wrong.
+    The file beside the store that says when which video shows which step, see
+    :func:`~continual_mm.data.cards.steps_of`, must not be there either.
     """
-    vectors, recipe = store.vectors, store.recipe
-    annotations = steps_of(store.folder)
+    annotations, recipe = steps_of(store.folder), store.recipe
     lines: list[tuple[object, ...]] = []
     shown: dict[str, None] = {}
     try:
-        with store.written(videos, lambda video: _parts(video, recipe)) as (writer, recorded):
+        with store.written(videos, lambda video: _audible(video, recipe)) as (writer, recorded):
             for video, number in recorded:
                 for record in _seconds(video, number, len(_audible(video, recipe))):
                     writer.item(record)
-                lines += _annotation_lines(video)
+                for task, intervals in video.intervals.items():
+                    name = f"{task}_{video.name}"
+                    lines += [(name, task, one.step, one.start, one.end) for one in intervals]
                 shown |= dict.fromkeys(video.intervals)
             for task in shown:
-                for record in _steps(tasks[task], vectors, recipe):
+                for record in _steps(tasks[task], store):
                     writer.item(record)
             card = writer.finish()
-            _write_annotations(annotations, lines)
+            with annotations.open("w", encoding="utf-8", newline="") as stream:
+                csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *lines])
     except BaseException:
         annotations.unlink(missing_ok=True)
         raise
     return card
-
-
-def _parts(video: Video, recipe: Recipe) -> Parts:
-    return video.features_2d, video.features_3d, _audible(video, recipe)
 
 
 def _audible(video: Video, recipe: Recipe) -> Floats:
@@ -378,25 +321,12 @@ def _around(second: int, frames: int) -> tuple[int, int]:
     return begin, min(begin + AUDIO_SECONDS * _RATE, frames)
 
 
-def _steps(task: Task, vectors: WordVectors, recipe: Recipe) -> Iterator[Record]:
+def _steps(task: Task, store: records.VideoStore) -> Iterator[Record]:
     for number, step in enumerate(task.steps, start=1):
         yield {
             "ids": f"{task.name}/{number}",
             "split": _TEST,
             "group": task.name,
             "text_raw": step,
-            "text": vectors.stored(step, recipe),
+            "text": store.vectors.stored(step, store.recipe),
         }
-
-
-def _annotation_lines(video: Video) -> Iterator[tuple[object, ...]]:
-    for task, intervals in video.intervals.items():
-        for one in intervals:
-            yield f"{task}_{video.name}", task, one.step, one.start, one.end
-
-
-def _write_annotations(path: Path, lines: Iterable[tuple[object, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(lines)

@@ -13,6 +13,7 @@ from continual_mm.preparation.formats.recipe import Mode
 from continual_mm.system.errors import InputError, Problem, printable
 
 Array = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 _LEAST_NORM = np.float32(1e-12)
 
@@ -29,7 +30,7 @@ QUIETEST = np.float32(-80.0)
 """Below which the published spectrograms do not go."""
 
 
-def unit(vectors: NDArray[np.floating[Any]]) -> Array:
+def unit(vectors: Floats) -> Array:
     """Divide by the Euclidean norm over the last axis; zeros stay zeros."""
     values = vectors.astype(np.float32)
     norms = np.linalg.norm(values, axis=-1, keepdims=True)
@@ -37,34 +38,17 @@ def unit(vectors: NDArray[np.floating[Any]]) -> Array:
     return scaled
 
 
-def unit_halves(
-    first: NDArray[np.floating[Any]],
-    second: NDArray[np.floating[Any]],
-) -> Array:
-    """Join the 2D and the 3D half of a clip, each of norm 1, so that the whole has norm √2.
-
-    Args:
-        first: (2D features,).
-        second: (3D features,).
-
-    Returns:
-        (2D features + 3D features,).
-    """
+def unit_halves(first: Floats, second: Floats) -> Array:
+    """Join a clip's 2D features, (n,), and 3D features, (m,), each of norm 1, to (n + m,)."""
     return np.concatenate([unit(first), unit(second)])
 
 
-def frames(spectrogram: NDArray[np.floating[Any]], longest: int, *, mode: Mode) -> Array | None:
-    """Cut a clip's spectrogram, and in ``reference`` pad it.
+def frames(spectrogram: Floats, longest: int, *, mode: Mode) -> Array | None:
+    """Cut a clip's spectrogram, (mels, frames), to (at most ``longest`` frames, mels).
 
-    Args:
-        spectrogram: (mels, frames), as published files have it.
-        longest: Frames that are kept.
-        mode: ``reference`` pads a shorter one with 0 dB, louder than anything; ``robust`` gives the
-            frames that there are, and None where there is none, or nothing but 0 dB in them, which
-            is what published files have for a video without any audio.
-
-    Returns:
-        (frames, mels); in ``reference`` always ``longest`` of them.
+    ``reference`` pads a shorter one with 0 dB, louder than anything. ``robust`` does not, and gives
+    None if there is no frame, or nothing but 0 dB, as published files have it for a video without
+    any audio.
     """
     cut: Array = spectrogram[:, :longest].T.astype(np.float32)
     if mode == "robust":
@@ -72,17 +56,10 @@ def frames(spectrogram: NDArray[np.floating[Any]], longest: int, *, mode: Mode) 
     return np.pad(cut, ((0, longest - len(cut)), (0, 0)), constant_values=LOUDEST)
 
 
-def read_array(path: Path, key: str, *, axis: int = 1) -> NDArray[np.floating[Any]]:
-    """Read a two-dimensional float array; nothing in the file is unpickled.
+def read_array(path: Path, key: str, *, axis: int = 1) -> Floats:
+    """Read a two-dimensional array of finite floats from an .npz file; nothing is unpickled.
 
-    Args:
-        path: An .npz file.
-        key: The array's name in it.
-        axis: The axis of features, which are at least one; time may be empty.
-
-    Raises:
-        InputError: If the file is missing, damaged or without the array, or if this is none of
-            finite floats.
+    Features, of which there must be some, are on the given axis; time may be empty.
     """
     findings = Findings(str(path))
     with Archive(path, findings) as archive:
@@ -102,16 +79,8 @@ def read_array(path: Path, key: str, *, axis: int = 1) -> NDArray[np.floating[An
     return finite(array, f"{path}, column {key!r}")
 
 
-def finite(array: NDArray[Any] | None, place: str) -> NDArray[np.floating[Any]]:
-    """A float array, if all of it is finite in float32.
-
-    Args:
-        array: The values.
-        place: Where they are from, for the message.
-
-    Raises:
-        InputError: If it is none, or not finite.
-    """
+def finite(array: NDArray[Any] | None, place: str) -> Floats:
+    """The array, checked to be of floats that are finite in float32; ``place`` is for messages."""
     if array is None or array.dtype.kind != "f":
         raise InputError(Problem(place, "is no float array", "store numbers"))
     if array.size > _MOST_VALUES:
@@ -125,11 +94,7 @@ def finite(array: NDArray[Any] | None, place: str) -> NDArray[np.floating[Any]]:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """A file below a folder; no path leads out of it.
-
-    Args:
-        folder: Where to look.
-        relative: The path below it, with slashes.
+    """A file below a folder, by its path with slashes.
 
     Raises:
         InputError: If the path is absolute, goes up, or comes out elsewhere through a link.

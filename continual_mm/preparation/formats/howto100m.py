@@ -9,18 +9,17 @@ from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from continual_mm.data.schema import Record
 from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import Window
 from continual_mm.definitions.modality import DatasetCard
-from continual_mm.preparation.formats.features import inside, read_array
+from continual_mm.preparation.formats import records
+from continual_mm.preparation.formats.features import Floats, inside, read_array
 from continual_mm.preparation.formats.pickles import clean_text, load_pickle
-from continual_mm.preparation.formats.recipe import Mode, Recipe, Report
-from continual_mm.preparation.formats.records import Floats, Parts, VideoStore
+from continual_mm.preparation.formats.recipe import Mode, Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError, Problem, first_few, printable
+from continual_mm.system.errors import InputError, Problem, Problems, first_few, printable
 
 _LATEST = 1e9
 """Seconds that no video has; NaN is not below it either."""
@@ -34,13 +33,9 @@ _NO_CATEGORY = "None/"
 def read_list(path: Path) -> tuple[str, ...]:
     """The videos of a path list, as paths below the folder of features.
 
-    Args:
-        path: A csv or txt with the header ``path``, rows such as
-            ``food_and_entertaining/video_j/jEyaTUyJ-rs``; or HowTo100M's own csv, in which the
-            column ``video_id`` names the video where ``path`` names only its folder, or none.
-
-    Raises:
-        InputError: If it cannot be read or has neither column.
+    It is a csv or txt with the header ``path``, rows such as
+    ``food_and_entertaining/video_j/jEyaTUyJ-rs``; or HowTo100M's own csv, in which the column
+    ``video_id`` names the video where ``path`` names only its folder, or none.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -48,8 +43,7 @@ def read_list(path: Path) -> tuple[str, ...]:
             columns = reader.fieldnames or ()
             rows = list(reader) if {"path", "video_id"} & set(columns) else []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problem = f"cannot be read: {error}"
-        raise InputError(Problem(str(path), problem)) from error
+        raise InputError(Problem(str(path), f"cannot be read: {error}")) from error
     if not {"path", "video_id"} & set(columns):
         named = first_few([printable(column) for column in columns]) or "(none)"
         problem = f"has the columns {named}"
@@ -67,16 +61,10 @@ def _listed(row: dict[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Captions:
-    """The captions of one video; there is at least one.
+    """The captions of one video, at least one: seconds, no end before its start, and speech."""
 
-    Attributes:
-        starts: (captions,) seconds.
-        ends: (captions,) seconds, none before its start.
-        texts: The transcribed speech.
-    """
-
-    starts: NDArray[np.float64]
-    ends: NDArray[np.float64]
+    starts: tuple[float, ...]
+    ends: tuple[float, ...]
     texts: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -88,9 +76,6 @@ class CaptionFile:
 
     Args:
         path: ``.json``, or a pickle: video -> start, end and text, each a list or an array.
-
-    Raises:
-        InputError: If it cannot be opened, or is no such file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,9 +86,6 @@ class CaptionFile:
             raise InputError(Problem(str(path), problem, "it maps videos to their captions"))
         self._raw: Mapping[object, object] = raw
 
-    def __len__(self) -> int:
-        return len(self._raw)
-
     def __contains__(self, video: object) -> bool:
         return video in self._raw
 
@@ -111,16 +93,10 @@ class CaptionFile:
         """The videos' names."""
         return (video for video in self._raw if isinstance(video, str))
 
-    def of(self, video: str, report: Report | None = None) -> Captions:
-        """The captions of one video.
+    def of(self, video: str, left_out: Problems | None = None) -> Captions:
+        """The captions of one video that can be read, of which there must be one.
 
-        Args:
-            video: Its name.
-            report: Lists single captions that are broken, if it skips such; without one they are
-                errors as well.
-
-        Raises:
-            InputError: If it has none, or if these are not as they should be.
+        The problems of others are added to ``left_out``, or raised.
         """
         place = f"{self.path}, video {video!r}"
         if video not in self._raw:
@@ -132,19 +108,14 @@ class CaptionFile:
         if not len(starts) == len(ends) == len(texts) or not texts:
             lengths = f"{len(starts)} starts, {len(ends)} ends and {len(texts)} texts"
             raise InputError(Problem(place, f"has {lengths}", _CAPTIONS))
-        broken = _broken(starts, ends, texts)
-        for problem in dict.fromkeys(broken.values()):
-            rows = first_few([str(row) for row, found in broken.items() if found == problem])
-            captions = f"{place}, captions {rows}"
-            (report or Report()).leave_out(Problem(captions, problem, _CAPTIONS))
-        kept = [row for row in range(len(texts)) if row not in broken]
+        kept, broken = _checked(starts, ends, texts)
+        for problem, rows in broken.items():
+            with skipping(left_out):
+                captions = f"{place}, captions {first_few(rows)}"
+                raise InputError(Problem(captions, problem, _CAPTIONS))
         if not kept:
             raise InputError(Problem(place, "has no caption that can be read", _CAPTIONS))
-        first, last = (np.array([each[row] for row in kept], np.float64) for each in (starts, ends))
-        found = (texts[row] for row in kept)
-        return Captions(
-            first, last, tuple(clean_text(one) for one in found if isinstance(one, str))
-        )
+        return Captions(*zip(*kept, strict=True))
 
 
 def _json(path: Path) -> object:
@@ -168,21 +139,26 @@ def _column(entry: Mapping[object, object], key: str, place: str) -> Sequence[ob
     return values
 
 
-def _broken(
+def _checked(
     starts: Sequence[object], ends: Sequence[object], texts: Sequence[object]
-) -> dict[int, str]:
-    """What is wrong with captions, by their rows."""
-    found: dict[int, str] = {}
+) -> tuple[list[tuple[float, float, str]], dict[str, list[str]]]:
+    """Start, end and text of each caption that can be read; problem -> rows of the others."""
+    kept: list[tuple[float, float, str]] = []
+    broken: dict[str, list[str]] = {}
     for row, (start, end, text) in enumerate(zip(starts, ends, texts, strict=True)):
         if not _is_time(start):
-            found[row] = "'start' is no finite number of seconds"
+            problem = "'start' is no finite number of seconds"
         elif not _is_time(end):
-            found[row] = "'end' is no finite number of seconds"
+            problem = "'end' is no finite number of seconds"
         elif not isinstance(text, str):
-            found[row] = f"'text' is no text ({type(text).__name__})"
+            problem = f"'text' is no text ({type(text).__name__})"
         elif end < start:
-            found[row] = "they end before they start"
-    return found
+            problem = "they end before they start"
+        else:
+            kept.append((float(start), float(end), clean_text(text)))
+            continue
+        broken.setdefault(problem, []).append(str(row))
+    return kept, broken
 
 
 def _is_time(value: object) -> TypeGuard[float]:
@@ -197,13 +173,7 @@ SAMPLE_RATE, HOP, FOURIER = 16_000, 160, 400
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip of a video.
-
-    Attributes:
-        start: Seconds.
-        end: Seconds.
-        captions: The captions inside, in the order in which the window took them in.
-    """
+    """A clip of a video: seconds, and the captions inside in the order in which it took them in."""
 
     start: float
     end: float
@@ -219,16 +189,10 @@ class Clip:
 
 
 def grown(starts: Sequence[float], ends: Sequence[float], chosen: int, *, min_time: float) -> Clip:
-    """Grow a window around one caption until it is long enough or holds them all.
+    """Grow a window around a chosen caption until it has ``min_time`` seconds or holds them all.
 
     Of the captions before and after it takes in the one that makes the shorter window, the one
     before if both do.
-
-    Args:
-        starts: Seconds at which the captions of a video start.
-        ends: Seconds at which they end.
-        chosen: The caption to begin with.
-        min_time: Seconds at which the window is long enough.
 
     >>> grown([0, 4, 9], [3, 8, 20], 1, min_time=7)
     Clip(start=0, end=8, captions=(1, 0))
@@ -253,11 +217,8 @@ def grown(starts: Sequence[float], ends: Sequence[float], chosen: int, *, min_ti
 def feature_slice(window: Clip, *, rate: float, mode: Mode) -> slice:
     """The rows of features that lie in a window, the row in which it ends included.
 
-    Args:
-        window: The clip.
-        rate: Rows per second.
-        mode: ``robust`` reads a start before the video's as the video's; ``reference`` counts a
-            negative one from the end, as Python does.
+    ``rate`` is in rows per second. ``robust`` reads a start before the video's as the video's;
+    ``reference`` counts a negative one from the end, as Python does.
 
     >>> feature_slice(Clip(2.5, 4.0, ()), rate=1.5, mode="robust")
     slice(3, 7, None)
@@ -278,11 +239,8 @@ def frame_at(seconds: float) -> int:
 def audio_slice(window: Clip, *, mode: Mode) -> slice:
     """The spectrogram frames that lie in a window.
 
-    Args:
-        window: The clip.
-        mode: In ``reference`` a window that starts in the video's first 12.5 ms begins at frame -2
-            or -1, counted from the end, so that nothing is left of it; in ``robust`` it begins at
-            frame 0.
+    In ``reference`` a window that starts in the video's first 12.5 ms begins at frame -2 or -1,
+    counted from the end, so that nothing is left of it; in ``robust`` it begins at frame 0.
 
     >>> audio_slice(Clip(0.0, 1.0, ()), mode="reference")
     slice(-2, 98, None)
@@ -294,21 +252,9 @@ def audio_slice(window: Clip, *, mode: Mode) -> slice:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Video:
-    """A long video.
+class Video(records.Video):
+    """A long video and its transcribed speech."""
 
-    Attributes:
-        name: The last part of its path: YouTube's id.
-        features_2d: (2D rows, 2D features), one row a second.
-        features_3d: (3D rows, 3D features), 1.5 rows a second.
-        spectrogram: (mels, frames) in dB below the loudest, 100 frames a second.
-        captions: The transcribed speech.
-    """
-
-    name: str
-    features_2d: Floats
-    features_3d: Floats
-    spectrogram: Floats
     captions: Captions
 
 
@@ -318,37 +264,28 @@ def videos(
     *,
     features: Path,
     audio: Path | None = None,
-    report: Report,
+    left_out: Problems | None = None,
 ) -> Iterator[Video]:
-    """Read videos one by one.
+    """Read videos one by one, in the order of the list.
 
     Args:
         paths: As the path list names them, below the folders.
         captions: Of all the videos.
         features: The folder of ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz``.
         audio: The folder of ``PATH/ID_spec.npz``; the same, if None.
-        report: Lists the videos left out because a file is missing or broken, or because they are
-            named again, and single captions that are broken.
-
-    Yields:
-        The videos that can be read, in the order of the list.
-
-    Raises:
-        InputError: At the first that cannot be read, unless the report skips such.
+        left_out: Takes the problems of videos left out because a file is missing or broken, or
+            because they are named again, and of single broken captions; without it they are raised.
     """
     seen: set[str] = set()
     for path in paths:
-        video = None
-        with report.item():
+        with skipping(left_out):
             files = _files(path, features, features if audio is None else audio)
             name = PurePosixPath(path).name
             if name in seen:
                 problem, remedy = "is in the list more than once", "name each video once"
                 raise InputError(Problem(f"video {name!r}", problem, remedy))
             seen.add(name)
-            video = _video(name, files, captions.of(name, report))
-        if video is not None:
-            yield video
+            yield _video(name, files, captions.of(name, left_out))
 
 
 def is_there(path: str, captions: CaptionFile, *, features: Path, audio: Path) -> bool:
@@ -385,44 +322,36 @@ def _video(name: str, files: tuple[Path, Path, Path], captions: Captions) -> Vid
     return Video(name, first, second, read_array(files[2], "arr_0", axis=0), captions)
 
 
-def write_videos(videos: Iterable[Video], store: VideoStore, held_out: HeldOut) -> DatasetCard:
+def write_videos(
+    videos: Iterable[Video], store: records.VideoStore, held_out: HeldOut
+) -> DatasetCard:
     """Write a store with an item for every caption of some videos.
 
     An item's window is grown around its caption, see :func:`grown`; its text is the known words of
     the captions inside, and its ``group`` the video. In ``reference`` a caption in the first
     12.5 ms has one frame of 0 dB as its audio, and a text is padded with a word of zeros; in
     ``robust`` what is missing is left out.
-
-    Args:
-        videos: One after the other.
-        store: Where to, and how.
-        held_out: Which videos are for validation and test.
-
-    Raises:
-        InputError: With everything that is wrong.
     """
-    vectors, recipe = store.vectors, store.recipe
-    with store.written(videos, lambda video: _parts(video, recipe)) as (writer, recorded):
+
+    def audio(video: Video) -> Floats:
+        frames = video.spectrogram.T
+        if not store.recipe.reference:
+            return frames
+        # The audio of clips without any; 0 dB, with which the published program pads.
+        silence = np.zeros((1, frames.shape[1]), dtype=frames.dtype)
+        return np.concatenate([frames, silence])
+
+    with store.written(videos, audio) as (writer, recorded):
         for video, number in recorded:
-            for record in _items(video, number, vectors, recipe):
+            for record in _items(video, number, store.vectors, store.recipe):
                 writer.item(record | {"split": held_out.split(video.name)})
         return writer.finish()
 
 
-def _parts(video: Video, recipe: Recipe) -> Parts:
-    spectrogram = video.spectrogram.T
-    if recipe.reference:
-        # The audio of clips without any; 0 dB, with which the published program pads.
-        silence = np.zeros((1, spectrogram.shape[1]), dtype=spectrogram.dtype)
-        spectrogram = np.concatenate([spectrogram, silence])
-    return video.features_2d, video.features_3d, spectrogram
-
-
 def _items(video: Video, number: int, vectors: WordVectors, recipe: Recipe) -> Iterator[Record]:
     captions = video.captions
-    starts, ends = captions.starts.tolist(), captions.ends.tolist()
     for caption in range(len(captions)):
-        clip = grown(starts, ends, caption, min_time=recipe.min_time)
+        clip = grown(captions.starts, captions.ends, caption, min_time=recipe.min_time)
         text = " ".join(captions.texts[row] for row in clip.ordered_captions(recipe.mode))
         parts: Record = {
             "video": _video_window(video, number, clip, recipe),

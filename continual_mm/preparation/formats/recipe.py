@@ -1,11 +1,10 @@
 """How published files become items: as the published programs do it, or with their bugs fixed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError, Problem, Problems
 
 Mode = Literal["reference", "robust"]
 """``reference`` gives what the published program gives, its mistakes included; ``robust`` fixes
@@ -51,41 +50,10 @@ class Recipe:
         return self.mode == "reference"
 
 
-class Report:
-    """The items that were left out.
+def skipping(left_out: Problems | None) -> AbstractContextManager[None]:
+    """A block that reads an item, or a part of one, which is left out if it cannot be read.
 
-    Attributes:
-        skip: Whether to go on without an item that cannot be read.
-        skipped: Everything that was wrong with items left out, in their order.
-        tried: Items that were read or left out.
+    An InputError ends the block and its problems are added to ``left_out``; without such a list it
+    is raised.
     """
-
-    def __init__(self, *, skip: bool = False) -> None:
-        self.skip = skip
-        self.skipped: list[Problem] = []
-        self.tried = 0
-
-    @contextmanager
-    def item(self) -> Iterator[None]:
-        """A block that reads one item: with ``skip``, its InputError is listed instead of raised.
-
-        Raises:
-            InputError: Without ``skip``.
-        """
-        self.tried += 1
-        try:
-            yield
-        except InputError as error:
-            if not self.skip:
-                raise
-            self.skipped.extend(error.problems)
-
-    def leave_out(self, problem: Problem) -> None:
-        """List a part of an item that is left out, where the rest of it stays.
-
-        Raises:
-            InputError: With the problem, without ``skip``.
-        """
-        if not self.skip:
-            raise InputError(problem)
-        self.skipped.append(problem)
+    return nullcontext() if left_out is None else left_out.collected()

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from continual_mm.data import registry
 from continual_mm.data.schema import Record
-from continual_mm.data.store.form import Layout, Windows, Words, read_form
+from continual_mm.data.store.form import Windows, Words
 from continual_mm.data.store.pack_writer import write_pack_from
 from continual_mm.data.store.writer import StoreWriter, store_writer, write_store
 from continual_mm.definitions.modality import Kind, Modality, Provenance
-from continual_mm.preparation.formats.recipe import Recipe, Report
+from continual_mm.preparation.formats.features import Floats
+from continual_mm.preparation.formats.recipe import Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError, Problem, Problems
 
 DType = Literal["float16", "float32"]
 
@@ -49,25 +48,33 @@ def without_padding(records: Iterable[Record]) -> Iterator[Record]:
         yield kept
 
 
-def layout_of(
+def write(
     records: Iterable[Record],
+    target: Path,
     kinds: Mapping[str, Kind],
-    source: str,
     *,
+    dtype: DType,
+    left_out: Problems | None,
     filled: Mapping[str, int] = MappingProxyType({}),
-) -> tuple[tuple[Modality, ...], Iterator[Record]]:
-    """What the modalities of records are, and all the records.
+    provenance: Provenance | None = None,
+) -> None:
+    """Write records as a pack, in memory, if the target ends in ``.npz``, else as a store.
 
-    Feature sizes are those that are most frequent among the first records.
+    Features must have the sizes that are most frequent among the first records.
 
     Args:
         records: Any number; up to a thousand are held in memory at first.
+        target: Where to; it must not be there.
         kinds: By modality.
-        source: What to call them in problems.
+        dtype: In which features are stored.
+        left_out: Takes the problems about faulty records, which then are left out; without it
+            they end the writing.
         filled: Modality -> time that its items are filled up to in reference mode.
+        provenance: How published files were converted into the records.
 
     Raises:
-        InputError: If there is no record, or none of the first thousand has any modality.
+        InputError: With everything that is wrong with records; also if there is none, or none of
+            the first thousand has any modality.
     """
     given = iter(records)
     first: list[Record] = []
@@ -79,53 +86,23 @@ def layout_of(
                 shapes[name][values.shape[kind.has_length :]] += 1
         if len(first) >= (_COMPARED if all(shapes.values()) else _HELD):
             break
-    found: dict[str, Modality] = {}
+    layout = []
     for name, counts in shapes.items():
         for shape, _ in counts.most_common(1):
             time = (filled.get(name, 1),) if kinds[name].has_length else ()
-            found[name] = Modality(name, kinds[name], (*time, *shape))
-    if not found:
+            layout.append(Modality(name, kinds[name], (*time, *shape)))
+    if not layout:
         problem = "has no clip with any modality" if first else "has no clip that can be read"
-        raise InputError(Problem(source, problem, "see what was left out, and why"))
-    layout = tuple(found[name] for name in kinds if name in found)
-    unknown = kinds.keys() - found.keys()
+        raise InputError(Problem(str(target), problem, "see what was left out, and why"))
+    unknown = kinds.keys() - {modality.name for modality in layout}
     kept = (
         {key: value for key, value in record.items() if key not in unknown}
         for record in chain(first, given)
     )
-    return layout, kept
-
-
-def write(
-    records: Iterable[Record],
-    target: Path,
-    *,
-    layout: tuple[Modality, ...],
-    dtype: DType,
-    left_out: list[Problem] | None,
-    provenance: Provenance | None = None,
-) -> None:
-    """Write records as a pack if the target ends in ``.npz``, else as a store.
-
-    Args:
-        records: Of any number for a store; for a pack as many as fit into memory.
-        target: Where to; it must not be there.
-        layout: What the items have.
-        dtype: In which features are stored.
-        left_out: Takes the problems about faulty records, which then are left out; without it
-            they end the writing.
-        provenance: How published files were converted into the records.
-
-    Raises:
-        InputError: If the target is there, and with everything that is wrong with records.
-    """
-    pack = target.suffix == ".npz"
-    if pack and target.exists():
-        remedy = "remove it, or choose another name"
-        raise InputError(Problem(str(target), "is there already", remedy))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_all: Callable[..., object] = write_pack_from if pack else write_store
-    write_all(records, target, layout=layout, dtype=dtype, left_out=left_out, provenance=provenance)
+    write_all: Callable[..., object] = write_pack_from if target.suffix == ".npz" else write_store
+    how = {"dtype": dtype, "left_out": left_out, "provenance": provenance}
+    write_all(kept, target, layout=tuple(layout), **how)
 
 
 _COLUMNS = ("place", "problem", "remedy")
@@ -139,37 +116,30 @@ def write_left_out(problems: Iterable[Problem], path: Path) -> None:
         writer.writerows((one.place, one.message, one.remedy) for one in problems)
 
 
-def balance(target: Path, report: Report, *, videos: int | None = None) -> tuple[int, int]:
-    """How much was kept and how much left out: long videos where there are such, else items.
+@dataclass(frozen=True, slots=True, eq=False)
+class Video:
+    """A long video.
 
-    Args:
-        target: What was written.
-        report: Of the reader.
-        videos: How many there were to read, where the report counts more than videos.
+    Attributes:
+        name: YouTube's id.
+        features_2d: (2D rows, 2D features), one row a second.
+        features_3d: (3D rows, 3D features), evenly over the video, in HowTo100M 1.5 a second.
+        spectrogram: (mels, frames) in dB below the loudest, 100 frames a second.
     """
-    if target.is_dir() and (recordings := read_form(target).tables.get("recordings")):
-        kept = sum(shard.rows for shard in recordings)
-        return kept, (report.tried if videos is None else videos) - kept
-    return sum(registry.card(str(target.absolute()), splits=()).items), len(report.skipped)
+
+    name: str
+    features_2d: Floats
+    features_3d: Floats
+    spectrogram: Floats
 
 
-Floats = NDArray[np.floating[Any]]
-Parts = tuple[Floats, Floats, Floats]
-"""2D and 3D features and spectrogram of a video, time first."""
+_AnyVideo = TypeVar("_AnyVideo", bound=Video)
 
 _COMPARED_VIDEOS = 32
 """Videos whose sizes are compared, so that no odd one decides what is right."""
 
 _PARTS = ("features_2d", "features_3d", "sound")
 """Columns of the recordings."""
-
-
-class _Video(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-_AnyVideo = TypeVar("_AnyVideo", bound=_Video)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,22 +163,21 @@ class VideoStore:
     vectors: WordVectors
     recipe: Recipe
     dtype: DType = "float16"
-    left_out: list[Problem] | None = None
+    left_out: Problems | None = None
     provenance: Provenance | None = None
 
     @contextmanager
     def written(
-        self, videos: Iterable[_AnyVideo], parts: Callable[[_AnyVideo], Parts]
+        self, videos: Iterable[_AnyVideo], audio: Callable[[_AnyVideo], Floats]
     ) -> Iterator[tuple[StoreWriter, Iterator[tuple[_AnyVideo, int]]]]:
         """A block in which the store is written.
+
+        Gives the writer of items, and each stored video with the number of its recording.
 
         Args:
             videos: One after the other; all have features of the same sizes, those that are most
                 frequent among the first of them.
-            parts: What of a video is stored.
-
-        Yields:
-            The writer of items, and each stored video with the number of its recording.
+            audio: What is stored of a video's spectrogram, (frames, mels).
 
         Raises:
             InputError: If there is no video, and with everything that is wrong.
@@ -218,40 +187,32 @@ class VideoStore:
         if not first:
             remedy = "see what was left out, and why"
             raise InputError(Problem(str(self.folder), "there is no video to write", remedy))
-        sizes = Counter(tuple(part.shape[1] for part in parts(video)) for video in first)
-        ((usual, _),) = sizes.most_common(1)
+
+        def parts(video: _AnyVideo) -> dict[str, Floats]:
+            values = (video.features_2d, video.features_3d, audio(video))
+            return dict(zip(_PARTS, values, strict=True))
+
+        def recorded(writer: StoreWriter) -> Iterator[tuple[_AnyVideo, int]]:
+            for video in chain(first, given):
+                with skipping(self.left_out):
+                    yield video, writer.recording(video.name, parts(video))
+
+        sizes = Counter(tuple(one.shape[1] for one in parts(video).values()) for video in first)
+        (((size_2d, size_3d, mels), _),) = sizes.most_common(1)
+        key_2d, key_3d, key_audio = _PARTS
+        clip = Modality("video", Kind.VECTOR, (size_2d + size_3d,))
+        spectrogram = Modality("audio", Kind.SPECTROGRAM, (self.recipe.audio_frames, mels))
+        text = Modality("text", Kind.TOKENS, (1, self.vectors.features))
+        layout = (
+            Windows(clip, {key_2d: size_2d, key_3d: size_3d}, "max"),
+            Windows(spectrogram, {key_audio: mels}),
+            Words(text, self.vectors.values, blank=self.recipe.reference),
+        )
         with store_writer(
             self.folder,
-            layout=self._layout(*usual),
+            layout=layout,
             dtype=self.dtype,
             left_out=self.left_out,
             provenance=self.provenance,
         ) as writer:
-            yield writer, self._recorded(writer, chain(first, given), parts)
-
-    def _layout(self, size_2d: int, size_3d: int, mels: int) -> Layout:
-        key_2d, key_3d, key_audio = _PARTS
-        video = Modality("video", Kind.VECTOR, (size_2d + size_3d,))
-        audio = Modality("audio", Kind.SPECTROGRAM, (self.recipe.audio_frames, mels))
-        text = Modality("text", Kind.TOKENS, (1, self.vectors.features))
-        return (
-            Windows(video, {key_2d: size_2d, key_3d: size_3d}, "max"),
-            Windows(audio, {key_audio: mels}),
-            Words(text, self.vectors.values, blank=self.recipe.reference),
-        )
-
-    def _recorded(
-        self,
-        writer: StoreWriter,
-        videos: Iterable[_AnyVideo],
-        parts: Callable[[_AnyVideo], Parts],
-    ) -> Iterator[tuple[_AnyVideo, int]]:
-        for video in videos:
-            try:
-                number = writer.recording(video.name, dict(zip(_PARTS, parts(video), strict=True)))
-            except InputError as error:
-                if self.left_out is None:
-                    raise
-                self.left_out.extend(error.problems)
-            else:
-                yield video, number
+            yield writer, recorded(writer)

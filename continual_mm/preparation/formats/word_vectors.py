@@ -6,17 +6,15 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, BinaryIO
 
 import numpy as np
-from gensim.models import Word2Vec
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
@@ -42,14 +40,10 @@ def tokens(text: str) -> list[str]:
 def known_rows(
     text: str, vocabulary: Mapping[str, int], *, max_words: int, mode: Mode
 ) -> list[int]:
-    """The rows of a text's known words, in their order; unknown words are dropped.
+    """The rows of a text's first ``max_words`` known words; unknown words are dropped.
 
-    Args:
-        text: A caption or transcript.
-        vocabulary: Row of each known word.
-        max_words: How many are kept.
-        mode: ``reference`` knows words only as they are written, so that "Add" at the beginning of
-            a sentence is not "add"; ``robust`` tries the lower case of a word that is unknown.
+    ``reference`` knows words only as they are written, so that "Add" at the beginning of a sentence
+    is not "add"; ``robust`` tries the lower case of a word that is unknown.
 
     >>> known_rows("Add the Salt", {"add": 0, "Salt": 1}, max_words=20, mode="robust")
     [0, 1]
@@ -57,24 +51,20 @@ def known_rows(
     [1]
     """
     # Word by word: a text may be hours of speech, of which only the first words are kept.
-    found = (_row(word[0], vocabulary, mode) for word in _WORD.finditer(text))
-    return list(islice((row for row in found if row is not None), max_words))
-
-
-def _row(word: str, vocabulary: Mapping[str, int], mode: Mode) -> int | None:
-    row = vocabulary.get(word)
-    return vocabulary.get(word.lower()) if row is None and mode == "robust" else row
+    found: list[int] = []
+    words = _WORD.finditer(text)
+    while len(found) < max_words and (match := next(words, None)):
+        row = vocabulary.get(match[0])
+        if row is None and mode == "robust":
+            row = vocabulary.get(match[0].lower())
+        if row is not None:
+            found.append(row)
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordVectors:
-    """Words and their vectors.
-
-    Attributes:
-        rows: The row of each word.
-        values: (words, features) float32; a read-only map of a file where there is one.
-        fingerprint: Of all words and vectors of a file; empty where there is none.
-    """
+    """The row of each word in a table of vectors, (words, features), and a digest of its file."""
 
     rows: Mapping[str, int]
     values: Array
@@ -86,15 +76,10 @@ class WordVectors:
         return int(self.values.shape[1])
 
     def of(self, text: str, recipe: Recipe) -> Array | None:
-        """The vectors of a text's known words, at most ``max_words`` of them.
+        """The vectors, (words, features), of a text's known words, see :func:`known_rows`.
 
-        Args:
-            text: A caption or transcript.
-            recipe: In ``reference`` there are always ``max_words`` rows, zeros behind the last
-                word, and words are known only as they are written; see :func:`known_rows`.
-
-        Returns:
-            (words, features), or None in ``robust`` where no word is known.
+        In ``reference`` there are always ``max_words`` rows, zeros behind the last word; in
+        ``robust`` it is None where no word is known.
         """
         known = known_rows(text, self.rows, max_words=recipe.max_words, mode=recipe.mode)
         found: Array = np.array(self.values[known], dtype=np.float32)
@@ -106,43 +91,13 @@ class WordVectors:
         """The rows of a text's known words, for items of a store whose words are this table.
 
         In ``reference`` the row of zeros behind the table fills a text up: one gives what the
-        published many give, since a maximum is taken over all.
-
-        Returns:
-            None in ``robust`` where no word is known.
+        published many give, since a maximum is taken over all. In ``robust`` it is None where no
+        word is known.
         """
         known = known_rows(text, self.rows, max_words=recipe.max_words, mode=recipe.mode)
         if recipe.reference:
             return known if len(known) == recipe.max_words else [*known, len(self.values)]
         return known or None
-
-
-def trained(texts: Iterable[str], *, features: int, seed: int) -> WordVectors:
-    """Train skip-gram vectors on the words of some texts: the same in every process.
-
-    Args:
-        texts: Captions; words that occur once count as well.
-        features: Numbers per word.
-        seed: Of the initial vectors and of the samples.
-
-    Raises:
-        InputError: If there is no word.
-    """
-    sentences = [tokens(text) for text in texts]
-    if not any(sentences):
-        raise InputError(Problem("captions", "have no word to train vectors on"))
-    model = Word2Vec(
-        sentences,
-        vector_size=features,
-        min_count=1,
-        sg=1,
-        negative=10,
-        epochs=10,
-        seed=seed % 2**32,
-        workers=1,  # more would make the order of the updates, and so the vectors, a matter of luck
-    )
-    rows = {word: row for row, word in enumerate(model.wv.index_to_key)}
-    return WordVectors(MappingProxyType(rows), np.asarray(model.wv.vectors, dtype=np.float32))
 
 
 _BLOCK_VALUES = 1 << 22
@@ -175,9 +130,6 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
             other ending for text, with or without the line that counts words.
         folder: Where the converted files lie. By default beside the file, or in the user's cache
             folder if nothing can be written there.
-
-    Raises:
-        InputError: If the file is missing, cut short or damaged, or there is no room.
     """
     folders = [path.parent, _cache_of(path)] if folder is None else [folder]
     try:
@@ -280,16 +232,10 @@ _MOST_WORDS = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of vectors.
+    """A file of so many words and numbers per word, with so many lines before the first word.
 
     gensim reads no word with spaces, of which GloVe's largest file has some, and needs eight times
     the memory.
-
-    Attributes:
-        path: The file.
-        words: How many words it has.
-        features: Numbers per word.
-        lines: Lines before the first word.
     """
 
     path: Path
@@ -299,7 +245,7 @@ class _File:
 
     @classmethod
     def of(cls, path: Path) -> "_File":
-        """Read the line that says what a file holds; the lines of one without it are counted."""
+        """Read a file's first line, which says what it holds; if it does not, lines are counted."""
         binary = _is_binary(path)
         with _stream(path) as stream:
             start = stream.readline(_LONGEST_WORD).split()
@@ -320,7 +266,7 @@ class _File:
     def rows(self) -> Iterator[tuple[str, Array]]:
         """Every word and its vector, (features,), in the file's order.
 
-        Words whose bytes are no UTF-8, of which GoogleNews has a few, keep what can be read.
+        Of words that are no UTF-8, of which GoogleNews has a few, what can be read is kept.
         """
         read = self._binary_row if _is_binary(self.path) else self._text_row
         with _stream(self.path) as stream:

@@ -28,9 +28,9 @@ from continual_mm.preparation.formats.clip_pickles import (
     open_actions,
     open_clips,
 )
-from continual_mm.preparation.formats.recipe import Recipe, Report
+from continual_mm.preparation.formats.recipe import Recipe
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, Problems
 
 WORDS = {"salt": 0, "add": 1, "stir": 2, "it's": 3, "eye": 4, "Eye": 5, "hair": 6}
 VECTORS = WordVectors(WORDS, np.random.default_rng(9).normal(size=(7, 5)).astype(np.float32))
@@ -88,8 +88,8 @@ def opened(folder: Path, clips: object, form: ClipForm = YOUCOOK2, split: int = 
     return open_clips(path, form, split=split)
 
 
-def records(clips: ClipFile, recipe: Recipe = REFERENCE, **options: Any) -> list[Record]:
-    return list(clips.records(VECTORS, recipe, report=Report(), **options))
+def records(clips: ClipFile, recipe: Recipe = REFERENCE) -> list[Record]:
+    return list(clips.records(VECTORS, recipe))
 
 
 def described(clip: dict[str, Any], keys: tuple[str, str, str], frames: int) -> dict[str, Any]:
@@ -179,9 +179,9 @@ def test_clips_that_are_not_there_count_as_misses(tmp_path: Path) -> None:
     clips = msrvtt("eval_caption", "salt", count=968)
     clips[5]["2d_pooled"] = np.full(6, np.nan)
     test = opened(tmp_path, clips, replace(MSRVTT_TEST, audio_frames=1))
-    report = Report(skip=True)
-    assert len(list(test.records(VECTORS, Recipe(), report=report))) == 967
-    assert (test.expected, test.misses, len(report.skipped)) == (1000, 33, 1)
+    left_out = Problems()
+    assert len(list(test.records(VECTORS, Recipe(), left_out=left_out))) == 967
+    assert (test.expected, test.misses, len(left_out)) == (1000, 33, 1)
 
 
 def _changed(key: str, value: object) -> Callable[[list[Any]], None]:
@@ -225,10 +225,10 @@ def test_a_broken_clip_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken
     (problem,) = caught.value.problems
     assert message in str(problem)
     assert problem.place.startswith(f"{file.path}, item 1")
-    report = Report(skip=True)
-    given = [one["ids"] for one in file.records(VECTORS, REFERENCE, report=report)]
+    left_out = Problems()
+    given = [one["ids"] for one in file.records(VECTORS, REFERENCE, left_out=left_out)]
     assert given == [IDS[0], IDS[2]]
-    assert report.skipped == [problem]
+    assert left_out == [problem]
     assert file.misses == 1
 
 
@@ -261,11 +261,11 @@ def classified(
     clips: object,
     recipe: Recipe,
     splits: Mapping[int, int] = UCF101,
-    report: Report | None = None,
+    left_out: Problems | None = None,
 ) -> list[Record]:
     path = folder / "actions.pkl"
     path.write_bytes(pickle.dumps(clips))
-    found = open_actions(path, splits).records(VECTORS, recipe, report=report or Report())
+    found = open_actions(path, splits).records(VECTORS, recipe, left_out)
     return list(found)
 
 
@@ -341,10 +341,10 @@ def test_a_broken_action_ends_the_job_or_is_listed_as_asked(
         classified(tmp_path, broken, Recipe())
     (problem,) = caught.value.problems
     assert message in str(problem)
-    report = Report(skip=True)
-    kept = classified(tmp_path, broken, Recipe(), report=report)
+    left_out = Problems()
+    kept = classified(tmp_path, broken, Recipe(), left_out=left_out)
     assert [one["ids"] for one in kept][:2] == ["v_0", "v_2"]
-    assert report.skipped == [problem]
+    assert left_out == [problem]
 
 
 def test_a_file_without_classes_is_refused(tmp_path: Path) -> None:

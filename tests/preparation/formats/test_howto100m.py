@@ -26,10 +26,10 @@ from continual_mm.preparation.formats.howto100m import (
     videos,
     write_videos,
 )
-from continual_mm.preparation.formats.recipe import Recipe, Report
+from continual_mm.preparation.formats.recipe import Recipe
 from continual_mm.preparation.formats.records import VideoStore
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, Problems
 
 librosa_core = pytest.importorskip("librosa.core")
 
@@ -68,14 +68,14 @@ def write_dataset(folder: Path) -> Path:
     return listed
 
 
-def read(folder: Path, report: Report | None = None) -> list[Video]:
+def read(folder: Path, left_out: Problems | None = None) -> list[Video]:
     return list(
         videos(
             read_list(folder / "paths.csv"),
             CaptionFile(folder / "caption.pickle"),
             features=folder / "features",
             audio=folder / "audio",
-            report=report or Report(),
+            left_out=left_out,
         )
     )
 
@@ -205,18 +205,18 @@ def test_a_broken_file_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken
         read(tmp_path)
     (problem,) = caught.value.problems
     assert problem.place.startswith(str(file))
-    report = Report(skip=True)
-    assert [video.name for video in read(tmp_path, report)] == ["jEyaTUyJ-rs", "ccccccccccc"]
-    assert report.skipped == [problem]
+    left_out = Problems()
+    assert [video.name for video in read(tmp_path, left_out)] == ["jEyaTUyJ-rs", "ccccccccccc"]
+    assert left_out == [problem]
 
 
 def test_a_video_without_captions_is_listed(tmp_path: Path) -> None:
     write_dataset(tmp_path)
     kept = {name: CAPTIONS[name] for name in list(CAPTIONS)[1:]}
     (tmp_path / "caption.pickle").write_bytes(pickle.dumps(kept))
-    report = Report(skip=True)
-    assert len(read(tmp_path, report)) == 2
-    assert "video 'jEyaTUyJ-rs': has no captions" in str(report.skipped[0])
+    left_out = Problems()
+    assert len(read(tmp_path, left_out)) == 2
+    assert "video 'jEyaTUyJ-rs': has no captions" in str(left_out[0])
 
 
 def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
@@ -266,9 +266,9 @@ def test_a_broken_caption_leaves_its_video_where_such_are_skipped(tmp_path: Path
         "text": ["add", "a"],
     }
     (tmp_path / "caption.pickle").write_bytes(pickle.dumps(CAPTIONS | {"bbbbbbbbbbb": broken}))
-    report = Report(skip=True)
-    assert [len(one.captions) for one in read(tmp_path, report)][1] == 1
-    assert len(report.skipped) == 1
+    left_out = Problems()
+    assert [len(one.captions) for one in read(tmp_path, left_out)][1] == 1
+    assert len(left_out) == 1
 
 
 def described_window(
@@ -370,11 +370,10 @@ def refusal(path: Path, video: str = "v") -> str:
 
 def assert_valid(path: Path) -> None:
     captions = CaptionFile(path)
-    assert len(captions) == 1
     assert "v" in captions
     found = captions.of("v")
-    assert found.starts.tolist() == [0, 2.5]
-    assert found.ends.tolist() == [2, 4]
+    assert found.starts == (0, 2.5)
+    assert found.ends == (2, 4)
     assert found.texts == ("add", "stir")
     assert len(found) == 2
 
@@ -456,15 +455,14 @@ def test_a_broken_caption_is_left_out_without_its_video_where_such_are_skipped(
         "end": [1, 2, 3, 4, 8, 6],
         "text": ["one", "two", None, "four", "five", "six"],
     }
-    report = Report(skip=True)
-    found = CaptionFile(captions_in(tmp_path, {"v": captions})).of("v", report)
-    assert (found.texts, found.starts.tolist()) == (("one", "four", "six"), [0, 3, 5])
-    assert [one.place.rpartition(", ")[2] for one in report.skipped] == [
+    left_out = Problems()
+    found = CaptionFile(captions_in(tmp_path, {"v": captions})).of("v", left_out)
+    assert (found.texts, list(found.starts)) == (("one", "four", "six"), [0, 3, 5])
+    assert [one.place.rpartition(", ")[2] for one in left_out] == [
         f"captions {row}" for row in (1, 2, 4)
     ]
-    for report in (Report(), None):
-        with pytest.raises(InputError, match="captions 1: 'start' is no finite number"):
-            CaptionFile(tmp_path / "caption.pickle").of("v", report)
+    with pytest.raises(InputError, match="captions 1: 'start' is no finite number"):
+        CaptionFile(tmp_path / "caption.pickle").of("v")
 
 
 def test_a_video_without_any_valid_caption_is_refused_even_where_such_are_skipped(
@@ -472,4 +470,4 @@ def test_a_video_without_any_valid_caption_is_refused_even_where_such_are_skippe
 ) -> None:
     path = captions_in(tmp_path, {"v": VALID | {"text": [1, 2]}})
     with pytest.raises(InputError, match="no caption that can be read"):
-        CaptionFile(path).of("v", Report(skip=True))
+        CaptionFile(path).of("v", Problems())

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
+from continual_mm.preparation.formats.caption_vectors import trained
 from continual_mm.preparation.formats.recipe import Recipe
 from continual_mm.preparation.formats.word_vectors import (
     WordVectors,
@@ -22,7 +23,6 @@ from continual_mm.preparation.formats.word_vectors import (
     known_rows,
     open_vectors,
     tokens,
-    trained,
 )
 from continual_mm.system.errors import InputError
 
@@ -301,9 +301,9 @@ def test_a_long_text_is_read_no_further_than_its_first_known_words() -> None:
 
 
 TRAIN = (
-    "from continual_mm.preparation.formats.word_vectors import trained\n"
+    "from continual_mm.preparation.formats.caption_vectors import trained\n"
     "v = trained(['add the salt', 'add the oil', 'stir'] * 5, features=8, seed=3)\n"
-    "print(list(v.rows), v.values.tobytes().hex())"
+    "print(v.index_to_key, v.vectors.tobytes().hex())"
 )
 
 
@@ -326,6 +326,6 @@ def test_training_gives_the_same_vectors_in_every_process() -> None:
 def test_another_seed_gives_other_vectors_and_no_words_none() -> None:
     texts = ["add the salt", "stir the salt"]
     first, second = (trained(texts, features=4, seed=seed) for seed in (0, 1))
-    assert not np.array_equal(first.values, second.values)
+    assert not np.array_equal(first.vectors, second.vectors)
     with pytest.raises(InputError, match="no word"):
         trained(["...", ""], features=4, seed=0)
