@@ -26,11 +26,7 @@ _Thing = TypeVar("_Thing")
 
 
 def bars(console: Console = err) -> Progress:
-    """Bars that are gone at the end; each task is added with its name, ``total`` and ``unit``.
-
-    Args:
-        console: Where to.
-    """
+    """Bars that are gone at the end; each task is added with its name, ``total`` and ``unit``."""
     name = TextColumn("{task.description}", markup=False)
     unit = TextColumn("{task.fields[unit]}")
     return _shown(console, name, BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn())
@@ -38,12 +34,7 @@ def bars(console: Console = err) -> Progress:
 
 @contextmanager
 def counting(things: Iterable[_Thing], unit: str) -> Iterator[Iterable[_Thing]]:
-    """Count things as they are taken, on standard error.
-
-    Args:
-        things: Any number of them.
-        unit: What they are called.
-    """
+    """Count things as they are taken, on standard error; ``unit`` is what they are called."""
     columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
     with _shown(err, *columns) as shown:
         yield shown.track(things, total=None, description="")
@@ -54,35 +45,30 @@ def _shown(console: Console, *columns: ProgressColumn) -> Progress:
 
 
 class RunProgress(Reporter):
-    """One display for many runs: a bar for each in progress, and one for all of them.
-
-    Args:
-        runs: How many runs there will be.
-        console: Where to.
-    """
+    """One display for many runs: a bar for each in progress, and one for all of them."""
 
     def __init__(self, runs: int, console: Console = err) -> None:
+        self.bars = bars(console)
+        self.say = console.print
         self._runs = runs
-        self._console = console
         self._loaded: set[str] = set()
         self._names: dict[str, str] = {}
-        self._bars = bars(console)
         self._all: TaskID | None = None
 
     def __enter__(self) -> "RunProgress":
-        self._bars.start()
+        self.bars.start()
         if self._runs > 1:
-            self._all = self._bars.add_task("all", total=self._runs, unit="runs")
+            self._all = self.bars.add_task("all", total=self._runs, unit="runs")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        self.bars.stop()
 
     def loads(self, what: str) -> None:
         """Say what takes the seconds before the first step, each thing once."""
         if what not in self._loaded:
             self._loaded.add(what)
-            self._console.print(f"loading {what} ...", style="dim")
+            self.say(f"loading {what} ...", style="dim")
 
     def run_reporter(self, run: str) -> RunReporter:
         """A bar for a run, once it begins."""
@@ -90,48 +76,24 @@ class RunProgress(Reporter):
 
     def skips(self, run: str) -> None:
         """Say that nothing is left to do."""
-        self.say(f"{self._named(run)}: finished earlier")
-        self.count()
+        self.end(self._named(run), "finished earlier")
 
     def fails(self, run: str, error: str) -> None:
         """Say why."""
-        name = self._named(run)
-        self.say(f"{name}: failed: {error}")
-        self.remove(name)
-        self.count()
+        self.end(self._named(run), f"failed: {error}")
 
     def halts(self, run: str, reason: str) -> None:
         """Say where."""
-        name = self._named(run)
-        self.say(f"{name}: {reason}")
-        self.remove(name)
-        self.count()
+        self.end(self._named(run), reason)
 
-    def refresh(self) -> None:
-        """Draw the bars as they are now; otherwise that happens ten times a second."""
-        self._bars.refresh()
-
-    def say(self, line: str) -> None:
-        """Print a line above the bars."""
-        self._console.print(line)
-
-    def count(self) -> None:
-        """Count a run that ended."""
+    def end(self, name: str, how: str = "") -> None:
+        """Say how a run ended, take its bar away, if it has one, and count it."""
+        if how:
+            self.say(f"{name}: {how}")
+        for bar in [task.id for task in self.bars.tasks if task.description == name]:
+            self.bars.remove_task(bar)
         if self._all is not None:
-            self._bars.advance(self._all)
-
-    def add(self, name: str, steps: int) -> TaskID:
-        """Show a bar."""
-        return self._bars.add_task(name, total=steps, unit="steps")
-
-    def advance(self, bar: TaskID, steps: int) -> None:
-        """Move a bar."""
-        self._bars.advance(bar, steps)
-
-    def remove(self, name: str) -> None:
-        """Take the bar of a run away, if it has one."""
-        for bar in [task.id for task in self._bars.tasks if task.description == name]:
-            self._bars.remove_task(bar)
+            self.bars.advance(self._all)
 
     def _named(self, run: str) -> str:
         """A run's name with its number, in the order in which runs are taken up."""
@@ -142,15 +104,14 @@ class _RunBar(RunReporter):
     """The bar and the lines of one run."""
 
     def __init__(self, progress: RunProgress, name: str) -> None:
-        self._progress = progress
-        self._name = name
+        self._progress, self._name = progress, name
         self._bar: TaskID | None = None
         self._idle = True
 
     def begins(self, run: str, stages: int, steps: int) -> None:
         """Show the run, if there are steps left."""
         if steps:
-            self._bar = self._progress.add(self._name, steps)
+            self._bar = self._progress.bars.add_task(self._name, total=steps, unit="steps")
 
     def resumes(self, stage: int, step: int) -> None:
         """Say where the run goes on, if there is anything left to do."""
@@ -161,7 +122,7 @@ class _RunBar(RunReporter):
     def steps(self, count: int) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._progress.advance(self._bar, count)
+            self._progress.bars.advance(self._bar, count)
 
     def scored(self, stage: int, recalls: dict[str, float]) -> None:
         """Say what the stage came to."""
@@ -171,29 +132,21 @@ class _RunBar(RunReporter):
 
     def ends(self, seconds: float) -> None:
         """Take the bar away; say so if nothing was left to do."""
-        if self._idle:
-            self._progress.say(f"{self._name}: finished earlier")
-        self._progress.remove(self._name)
-        self._progress.count()
-
-
-EVERY = 30.0
-"""Seconds at least between two lines where there is no terminal."""
+        self._progress.end(self._name, "finished earlier" if self._idle else "")
 
 
 class ClipBar(ExtractionReporter):
     """Shows the clips that are done, and reports those that fail.
 
-    Args:
-        every: Seconds between lines.
+    Without a terminal it prints a line, at most every so many seconds.
     """
 
-    def __init__(self, *, every: float = EVERY) -> None:
+    def __init__(self, *, every: float = 30.0) -> None:
         self._bars = bars()
         self._bar: TaskID | None = None
         self._every = every
         self._clips = self._done = 0
-        self._told = monotonic()
+        self._last = monotonic()
 
     def __enter__(self) -> "ClipBar":
         self._bars.start()
@@ -213,7 +166,7 @@ class ClipBar(ExtractionReporter):
         if left < clips:
             err.print(f"{clips - left:,} of {clips:,} clips are there already")
         self._clips, self._done = clips, clips - left
-        self._told = monotonic()
+        self._last = monotonic()
         self._bar = self._bars.add_task("", total=clips, completed=clips - left, unit="clips")
 
     def finished(self, clip: str) -> None:
@@ -221,22 +174,22 @@ class ClipBar(ExtractionReporter):
         self._advance()
 
     def failed(self, clip: str, problem: str) -> None:
-        """Tell why, and go on."""
+        """Say why."""
         err.print(f"{clip}: {problem}")
         self._advance()
 
     def ends(self, finished: int, failed: int) -> None:
         """Say so where there was no bar to see it on."""
-        self._tell()
+        self._report()
 
     def _advance(self) -> None:
         self._done += 1
         if self._bar is not None:
             self._bars.advance(self._bar)
-        if monotonic() - self._told >= self._every and self._done < self._clips:
-            self._tell()
+        if monotonic() - self._last >= self._every and self._done < self._clips:
+            self._report()
 
-    def _tell(self) -> None:
-        self._told = monotonic()
+    def _report(self) -> None:
+        self._last = monotonic()
         if not err.is_terminal:
             err.print(f"{self._done:,} of {self._clips:,} clips are done")

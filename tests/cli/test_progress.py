@@ -64,7 +64,7 @@ def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> No
     def shown() -> str:
         """The bars as they are now, spaces made one."""
         start = screen.tell()
-        progress.refresh()
+        progress.bars.refresh()
         return " ".join(Text.from_ansi(screen.getvalue()[start:]).plain.split())
 
     with RunProgress(3, console) as progress:
