@@ -16,15 +16,16 @@ from continual_mm.cli.options import A_COUNT, A_PATH
 from continual_mm.system.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from continual_mm.data.dataset import Dataset
     from continual_mm.preparation.inspection.report import Inspection, ModalityReport
 
 
 WIDTH = 80
 """Columns that a terminal has by default."""
 
-PRESENT = "present"
-_BULLET = "- "
+PICTURES = (".png", ".pdf", ".svg")
+"""Endings of pictures."""
+
+_PRESENT = "present"
 
 
 def print_report(found: "Inspection", *, name: str) -> None:
@@ -37,53 +38,46 @@ def print_report(found: "Inspection", *, name: str) -> None:
     )
     if found.card.provenance:
         terminal.out.print(f"converted: {found.card.provenance}")
-    terminal.out.print(", ".join(_extras(found, items)))
-    columns = _columns(found, items)
-    beside = columns.pop(PRESENT, []) if _width(columns) > WIDTH else []
-    terminal.print_rows(list(columns), list(zip(*columns.values(), strict=True)))
-    for one, counts in zip(found.modalities, beside, strict=bool(beside)):
-        terminal.out.print(f"{one.modality.name}: {PRESENT} in {counts}")
+    extras = [f"{'all' if found.complete == items else f'{found.complete:,}'} with every modality"]
+    if found.groups is not None:
+        extras.append(_count(found.groups, "group"))
+    if found.captions is not None:
+        extras.append(_count(found.captions.different, "different caption"))
+    if found.card.has_labels:
+        extras.append("labels")
+    terminal.out.print(", ".join(extras))
+    _print_modalities(found, all_present=found.complete == items)
     if found.looked_at < items:
         terminal.out.print(f"lengths, values and norms are those of {found.looked_at:,} items")
+    width = terminal.out.width if terminal.out.is_terminal else terminal.UNLIMITED
     for remark in found.remarks:
-        _remark(remark)
+        for line in wrap(remark, width, initial_indent="- ", subsequent_indent="  "):
+            terminal.out.print(line)
 
 
-def _extras(found: "Inspection", items: int) -> list[str]:
-    captions = None if found.captions is None else found.captions.different
-    return [
-        f"{'all' if found.complete == items else f'{found.complete:,}'} with every modality",
-        *([] if found.groups is None else [_count(found.groups, "group")]),
-        *([] if captions is None else [_count(captions, "different caption")]),
-        *(["labels"] if found.card.has_labels else []),
-    ]
-
-
-def _columns(found: "Inspection", items: int) -> dict[str, list[str]]:
-    """By heading; what says nothing of any modality is left out."""
+def _print_modalities(found: "Inspection", *, all_present: bool) -> None:
+    """A table without columns that say nothing; what makes it too wide is printed below it."""
     columns = {
         "modality": [one.modality.name for one in found.modalities],
         "kind": [str(one.modality.kind) for one in found.modalities],
         "shape": [" x ".join(map(str, one.modality.shape)) for one in found.modalities],
-        PRESENT: [_present(one) for one in found.modalities],
+        _PRESENT: ["/".join(f"{count:,}" for count in one.present) for one in found.modalities],
         "lengths": [_lengths(one) for one in found.modalities],
-        "values": [_range(one) for one in found.modalities],
+        "values": [
+            f"{one.sizes.smallest:.3g} to {one.sizes.largest:.3g}" for one in found.modalities
+        ],
         "norm": [f"{one.sizes.norm:.3g}" for one in found.modalities],
     }
-    if found.complete == items:
-        del columns[PRESENT]
+    if all_present:
+        del columns[_PRESENT]
     if not any(columns["lengths"]):
         del columns["lengths"]
-    return columns
-
-
-def _width(columns: dict[str, list[str]]) -> int:
     widths = (max(map(len, (heading, *cells))) for heading, cells in columns.items())
-    return sum(widths) + terminal.GAP * (len(columns) - 1)
-
-
-def _present(one: "ModalityReport") -> str:
-    return "/".join(f"{count:,}" for count in one.present)
+    too_wide = sum(widths) + terminal.GAP * (len(columns) - 1) > WIDTH
+    below = columns.pop(_PRESENT, []) if too_wide else []
+    terminal.print_rows(list(columns), zip(*columns.values(), strict=True))
+    for one, counts in zip(found.modalities, below, strict=bool(below)):
+        terminal.out.print(f"{one.modality.name}: {_PRESENT} in {counts}")
 
 
 def _lengths(one: "ModalityReport") -> str:
@@ -93,24 +87,8 @@ def _lengths(one: "ModalityReport") -> str:
     return str(longest) if shortest == longest else f"{shortest}-{longest}"
 
 
-def _range(one: "ModalityReport") -> str:
-    return f"{one.sizes.smallest:.3g} to {one.sizes.largest:.3g}"
-
-
 def _count(number: int, of: str) -> str:
     return f"{number:,} {of}" if number == 1 else f"{number:,} {of}s"
-
-
-def _remark(remark: str) -> None:
-    """A line, on a terminal as many as it takes."""
-    width = terminal.out.width if terminal.out.is_terminal else terminal.UNLIMITED
-    lines = wrap(remark, width, initial_indent=_BULLET, subsequent_indent=" " * len(_BULLET))
-    for line in lines:
-        terminal.out.print(line)
-
-
-PICTURES = (".png", ".pdf", ".svg")
-"""Endings of pictures."""
 
 
 @click.group(short_help="Look at data; make data of published files or clips.")
@@ -155,7 +133,13 @@ def inspect(
     else:
         print_report(found, name=dataset)
     if path is not None:
-        _draw(loaded, path, items)
+        from continual_mm.preparation.inspection.picture import draw
+
+        drawn = draw(loaded, path, items=items)
+        fewer = f" ({drawn.items} of {items} items: there are no more)"
+        terminal.err.print(f"picture: {drawn.path}{fewer if drawn.items < items else ''}")
+        if drawn.unwritten:
+            terminal.err.print("some letters of its captions are boxes: no font here has them")
 
 
 def _checked(picture: Path) -> Path:
@@ -171,16 +155,6 @@ def _checked(picture: Path) -> Path:
     if not path.absolute().parent.is_dir():
         raise InputError(Problem(place, f"there is no folder {path.parent}", "make it first"))
     return path
-
-
-def _draw(dataset: "Dataset", path: Path, items: int) -> None:
-    from continual_mm.preparation.inspection.picture import draw
-
-    drawn = draw(dataset, path, items=items)
-    fewer = f" ({drawn.items} of {items} items: there are no more)" if drawn.items < items else ""
-    terminal.err.print(f"picture: {drawn.path}{fewer}")
-    if drawn.unwritten:
-        terminal.err.print("some letters of its captions are boxes: no font here has them")
 
 
 for _command in (cli_extract.extract, cli_convert.convert, cli_extract.vectors):
