@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
+KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
+"""The kinds of signal in published clips."""
+
 _NEW = "A new folder for a store, or an .npz file for a pack."
 
 to_option = click.option("--to", "target", type=A_PATH, required=True, help=_NEW)
@@ -121,42 +124,33 @@ class Conversion:
         records: "Iterable[Record]",
         kinds: Mapping[str, Kind],
         *,
+        validation: float = 0.0,
         frames: int = 1,
         provenance: Provenance | None = None,
     ) -> None:
-        """Write clips, counted on a terminal; audio is filled up to at least ``frames``."""
+        """Write clips, counting them on a terminal.
+
+        Args:
+            records: The clips.
+            kinds: Modality -> its kind.
+            validation: Share of the training clips that is held out for validation.
+            frames: Length of audio that the published program pads clips to; in reference mode.
+            provenance: How published files were read.
+        """
         from continual_mm.cli.progress import counting
+        from continual_mm.data.splits import HeldOut
         from continual_mm.preparation.formats.records import write
 
-        with counting(records, "clips") as counted:
+        with counting(HeldOut(validation=validation).assigned(records), "clips") as counted:
             write(
                 counted,
                 self.target,
                 kinds,
                 dtype=self.dtype,
                 left_out=self.left_out,
-                filled={"audio": frames},
+                audio_frames=frames if self.mode == "reference" else 1,
                 provenance=provenance,
             )
-
-    def write_published(
-        self,
-        records: "Iterable[Record]",
-        provenance: Provenance,
-        *,
-        validation: float,
-        frames: int = 1,
-    ) -> None:
-        """Write published clips, a share of the training clips held out for validation.
-
-        In reference mode ``frames`` is the length that the published program pads audio to.
-        """
-        from continual_mm.data.splits import HeldOut
-        from continual_mm.preparation.formats.records import KINDS, without_padding
-
-        split = HeldOut(validation=validation).assigned(without_padding(records))
-        filled = frames if self.mode == "reference" else 1
-        self.write(split, KINDS, frames=filled, provenance=provenance)
 
     def finish(self, *lines: str, videos: int | None = None) -> None:
         """Print what the target holds, and end with code 1 if more was left out than kept.
@@ -418,13 +412,13 @@ def _clips(name: str, train_form: str, test_form: str, description: str) -> clic
             opened = [
                 clip_pickles.open_clips(path, form, split=split) for path, form, split in given
             ]
-            conversion.write_published(
-                chain.from_iterable(
-                    one.records(vectors, recipe, conversion.left_out) for one in opened
-                ),
-                provenance,
+            records = (one.records(vectors, recipe, conversion.left_out) for one in opened)
+            conversion.write(
+                chain.from_iterable(records),
+                KINDS,
                 validation=validation if train else 0.0,
                 frames=max(one.form.audio_frames for one in opened),
+                provenance=provenance,
             )
         misses = (
             f"{one.path}: {one.misses} of {one.expected:,} clips are not there; set"
@@ -452,7 +446,7 @@ def _actions(name: str) -> click.Command:
             opened = clip_pickles.open_actions(file, getattr(clip_pickles, name))
             vectors, recipe, provenance = conversion.reading(name.lower())
             records = opened.records(vectors, recipe, conversion.left_out)
-            conversion.write_published(records, provenance, validation=validation)
+            conversion.write(records, KINDS, validation=validation, provenance=provenance)
         conversion.finish()
 
     return command

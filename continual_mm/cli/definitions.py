@@ -1,8 +1,8 @@
 """Commands that look at definitions: list, show, validate, copy."""
 
 import shutil
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,54 +20,51 @@ from continual_mm.system.errors import InputError, Problem
 if TYPE_CHECKING:
     from continual_mm.runs.specification import OpenedScenario
 
-KINDS = ("scenarios", "strategies", "plugins", "towers", "datasets")
+Rows = list[tuple[str, str]]
 
 
-@click.command("list", short_help="List what there is to name in definitions.")
-@click.argument("kind", required=False, type=click.Choice(KINDS))
-def list_(kind: str | None) -> None:
-    """List scenarios, strategies, plugins, towers and datasets, or only one KIND of them."""
-    lists = {
-        "scenarios": lambda: _list_definitions("scenarios"),
-        "strategies": lambda: _list_definitions("strategies"),
-        "plugins": _list_plugins,
-        "towers": _list_towers,
-        "datasets": _list_datasets,
-    }
-    for number, name in enumerate([kind] if kind else lists):
-        if number:
-            terminal.out.print()
-        lists[name]()
+def _definitions(kind: catalog.DefinitionKind) -> Rows:
+    return [(entry.name, entry.description) for entry in catalog.shipped(kind)]
 
 
-def _list_definitions(kind: catalog.DefinitionKind) -> None:
-    rows = [(entry.name, entry.description) for entry in catalog.shipped(kind)]
-    terminal.print_rows((catalog.ONE_OF[kind], "description"), rows)
-
-
-def _list_plugins() -> None:
+def _plugins() -> Rows:
     rows = [(name, known.summary) for name, known in plugins.BUILT_IN.items()]
-    terminal.print_rows(("plugin", "what it does"), [*rows, *_others(plugins.outside())])
+    return rows + [(name, f"from {entry.value}") for name, entry in plugins.outside().items()]
 
 
-def _list_towers() -> None:
+def _towers() -> Rows:
     rows = [(name, known.summary) for name, known in towers.BUILT_IN.items()]
-    headings = ("tower", "what it does to the features of a modality")
-    terminal.print_rows(headings, [*rows, *_others(towers.outside())])
+    return rows + [(name, f"from {entry.value}") for name, entry in towers.outside().items()]
 
 
-def _others(entries: Mapping[str, EntryPoint]) -> list[tuple[str, str]]:
-    """Rows of what other packages offer."""
-    return [(name, f"from {entry.value}") for name, entry in entries.items()]
-
-
-def _list_datasets() -> None:
+def _datasets() -> Rows:
     cards = [(name, datasets.card(name)) for name in datasets.REGISTERED]
     rows = [(name, f"{card.items}  {', '.join(card.names)}") for name, card in cards]
     for name, card in PUBLISHED.items():
         here = f"in {published_folder(name)}" if is_converted(name) else "not here yet"
         rows.append((name, f"{here}  {', '.join(card.names)}"))
-    terminal.print_rows(("dataset", "(train, validation, test) items, modalities"), rows)
+    return rows
+
+
+LISTS: Mapping[str, tuple[str, str, Callable[[], Rows]]] = {
+    "scenarios": ("scenario", "description", partial(_definitions, "scenarios")),
+    "strategies": ("strategy", "description", partial(_definitions, "strategies")),
+    "plugins": ("plugin", "what it does", _plugins),
+    "towers": ("tower", "what it does to the features of a modality", _towers),
+    "datasets": ("dataset", "(train, validation, test) items, modalities", _datasets),
+}
+"""Kind -> headings and rows."""
+
+
+@click.command("list", short_help="List what there is to name in definitions.")
+@click.argument("kind", required=False, type=click.Choice(list(LISTS)))
+def list_(kind: str | None) -> None:
+    """List scenarios, strategies, plugins, towers and datasets, or only one KIND of them."""
+    for number, name in enumerate([kind] if kind else LISTS):
+        if number:
+            terminal.out.print()
+        *headings, rows = LISTS[name]
+        terminal.print_rows(headings, rows())
 
 
 @click.command(short_help="Show a definition, and what follows from it.")
@@ -77,8 +74,7 @@ def show(name: str) -> None:
     entry = catalog.find_any(name)
     terminal.out.print(f"# {entry.path}")
     terminal.out.print(entry.path.read_text(encoding="utf-8-sig"))
-    opened = _opened_scenario(entry)
-    if opened is not None:
+    if opened := _opened_scenario(entry):
         terminal.print_stages(opened.arrivals)
 
 
@@ -97,6 +93,8 @@ def _opened_scenario(entry: catalog.Entry) -> "OpenedScenario | None":
 @click.pass_context
 def validate(context: click.Context, files: tuple[str, ...]) -> None:
     """Check definitions without training anything."""
+    from continual_mm.evaluation.checks import mode_mismatches
+
     wrong = False
     for name in files:
         try:
@@ -107,19 +105,13 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
             wrong = True
         else:
             terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.kind]}")
-            if opened is not None:
-                _print_notes(opened)
+            if opened:
+                for problem in missing_published(opened.scenario.datasets):
+                    terminal.out.print(f"  before it can run: {problem}")
+                for mismatch in mode_mismatches(opened.scenario, opened.cards):
+                    terminal.out.print(f"  note: {mismatch}")
     if wrong:
         context.exit(2)
-
-
-def _print_notes(opened: "OpenedScenario") -> None:
-    from continual_mm.evaluation.checks import mode_mismatches
-
-    for problem in missing_published(opened.scenario.datasets):
-        terminal.out.print(f"  before it can run: {problem}")
-    for mismatch in mode_mismatches(opened.scenario, opened.cards):
-        terminal.out.print(f"  note: {mismatch}")
 
 
 @click.command(short_help="Copy a shipped definition, to change it.")

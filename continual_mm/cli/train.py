@@ -1,6 +1,6 @@
 """Commands that train: run, and demo, which compares as well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
-    from continual_mm.runs.parallel import Outcome, Task
+    from continual_mm.runs.parallel import Outcome
     from continual_mm.runs.specification import OpenedScenario
 
 DEMO_STRATEGIES = (
@@ -37,15 +37,12 @@ def run(
     seeds: int,
     out: Path,
     settings: tuple[str, ...],
-    jobs: int,
-    threads: int | None,
     **options: Any,
 ) -> None:
     """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
     (opened,), chosen = definitions([scenario], strategy, settings)
-    tasks = _tasks(opened, chosen, seeds, out, options)
-    outcomes = _train(tasks, jobs, threads)
-    if _any_finished(outcomes):
+    outcomes = _train(opened, chosen, seeds, out, **options)
+    if not all(outcome.error for outcome in outcomes):
         terminal.out.print(f"compare with: continual-mm compare {out}")
     end_after(outcomes)
 
@@ -53,11 +50,7 @@ def run(
 def definitions(
     scenarios: Sequence[str], strategies: Sequence[str], settings: Sequence[str]
 ) -> "tuple[Sequence[OpenedScenario], Sequence[Strategy]]":
-    """Open scenarios and strategies by name or file, ``settings`` overriding what the files say.
-
-    Raises:
-        InputError: If anything is wrong with them, or a dataset that they need is not there.
-    """
+    """Open scenarios and strategies by name or file, ``settings`` overriding what the files say."""
     from continual_mm.evaluation.checks import mode_mismatches
     from continual_mm.runs import opening
 
@@ -84,34 +77,28 @@ def ready(strategies: "Sequence[Strategy]") -> "Sequence[Strategy]":
     return [strategy for strategy in strategies if not lacking[strategy.name]]
 
 
-def _tasks(
+def _train(
     opened: "OpenedScenario",
     strategies: "Sequence[Strategy]",
     seeds: int,
     out: Path,
-    options: Mapping[str, Any],
-) -> "Sequence[Task]":
-    """Every strategy with every seed; ``options`` are keyword arguments of ``runs.run.run``."""
-    from continual_mm.runs.parallel import Task
+    *,
+    jobs: int,
+    threads: int | None,
+    **options: Any,
+) -> "Sequence[Outcome]":
+    """Train every strategy with every seed; ``options`` are those of ``runs.run.run``."""
+    from continual_mm.cli.progress import RunProgress
+    from continual_mm.runs.parallel import Task, run_many
     from continual_mm.runs.specification import Specification
 
-    return [
+    tasks = [
         Task(Specification(opened, strategy, seed), out, options)
         for seed in range(seeds)
         for strategy in strategies
     ]
-
-
-def _train(tasks: "Sequence[Task]", jobs: int, threads: int | None) -> "Sequence[Outcome]":
-    from continual_mm.cli.progress import RunProgress
-    from continual_mm.runs.parallel import run_many
-
     with RunProgress(len(tasks)) as progress:
         return run_many(tasks, jobs=jobs, threads=threads, reporter=progress)
-
-
-def _any_finished(outcomes: "Sequence[Outcome]") -> bool:
-    return any(not outcome.error for outcome in outcomes)
 
 
 def end_after(outcomes: "Sequence[Outcome]") -> None:
@@ -130,18 +117,11 @@ def end_after(outcomes: "Sequence[Outcome]") -> None:
 @out_option
 @click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
 @training_options
-def demo(
-    out: Path,
-    seeds: int,
-    settings: tuple[str, ...],
-    jobs: int,
-    threads: int | None,
-    **options: Any,
-) -> None:
+def demo(out: Path, seeds: int, settings: tuple[str, ...], **options: Any) -> None:
     """Run the main job: add text to a video-audio space with eight strategies, and compare."""
     (opened,), chosen = definitions([DEMO_SCENARIO], DEMO_STRATEGIES, settings)
-    outcomes = _train(_tasks(opened, ready(chosen), seeds, out, options), jobs, threads)
-    if _any_finished(outcomes):
+    outcomes = _train(opened, ready(chosen), seeds, out, **options)
+    if not all(outcome.error for outcome in outcomes):
         _show_demo(out)
     end_after(outcomes)
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -24,28 +23,11 @@ from continual_mm.system.errors import InputError, Problem, Problems
 
 DType = Literal["float16", "float32"]
 
-KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
-"""The kinds of signal in published clips."""
-
 _HELD = 1000
 """Records after which a modality that none had counts as missing in all."""
 
 _COMPARED = 100
 """Records whose sizes are compared, so that no odd one decides what is right."""
-
-
-def without_padding(records: Iterable[Record]) -> Iterator[Record]:
-    """Records whose spectrograms end with their valid frames, of which there are ``nframes``.
-
-    One of no valid frames keeps one, of zeros: the published program averages over it as well.
-    """
-    for record in records:
-        valid = record.get("nframes")
-        audio = record.get("audio")
-        kept: Record = {key: value for key, value in record.items() if key != "nframes"}
-        if isinstance(valid, int) and isinstance(audio, np.ndarray):
-            kept["audio"] = audio[: max(1, valid)]
-        yield kept
 
 
 def write(
@@ -55,7 +37,7 @@ def write(
     *,
     dtype: DType,
     left_out: Problems | None,
-    filled: Mapping[str, int] = MappingProxyType({}),
+    audio_frames: int = 1,
     provenance: Provenance | None = None,
 ) -> None:
     """Write records as a pack, in memory, if the target ends in ``.npz``, else as a store.
@@ -69,14 +51,14 @@ def write(
         dtype: In which features are stored.
         left_out: Takes the problems about faulty records, which then are left out; without it
             they end the writing.
-        filled: Modality -> time that its items are filled up to in reference mode.
+        audio_frames: Time that spectrograms are filled up to at least.
         provenance: How published files were converted into the records.
 
     Raises:
         InputError: With everything that is wrong with records; also if there is none, or none of
             the first thousand has any modality.
     """
-    given = iter(records)
+    given = map(_without_padding, records)
     first: list[Record] = []
     shapes: dict[str, Counter[tuple[int, ...]]] = {name: Counter() for name in kinds}
     for record in given:
@@ -89,7 +71,7 @@ def write(
     layout = []
     for name, counts in shapes.items():
         for shape, _ in counts.most_common(1):
-            time = (filled.get(name, 1),) if kinds[name].has_length else ()
+            time = (audio_frames if name == "audio" else 1,) if kinds[name].has_length else ()
             layout.append(Modality(name, kinds[name], (*time, *shape)))
     if not layout:
         problem = "has no clip with any modality" if first else "has no clip that can be read"
@@ -103,6 +85,18 @@ def write(
     write_all: Callable[..., object] = write_pack_from if target.suffix == ".npz" else write_store
     how = {"dtype": dtype, "left_out": left_out, "provenance": provenance}
     write_all(kept, target, layout=tuple(layout), **how)
+
+
+def _without_padding(record: Record) -> Record:
+    """The record, whose spectrogram ends with its valid frames if ``nframes`` counts them.
+
+    One of no valid frames keeps one, of zeros: the published program averages over it as well.
+    """
+    kept = dict(record)
+    valid, audio = kept.pop("nframes", None), kept.get("audio")
+    if isinstance(valid, int) and isinstance(audio, np.ndarray):
+        kept["audio"] = audio[: max(1, valid)]
+    return kept
 
 
 _COLUMNS = ("place", "problem", "remedy")
