@@ -11,12 +11,7 @@ from continual_mm.system.errors import InputError, Problem, suggestion
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The space of an earlier run, from which a scenario starts.
-
-    Attributes:
-        modalities: What it has towers for.
-        trained: Pairs that it was trained on.
-    """
+    """The space of an earlier run: the modalities of its towers, and the pairs that were trained."""
 
     modalities: tuple[Modality, ...]
     trained: tuple[Pair, ...]
@@ -66,18 +61,12 @@ def plan(
 ) -> tuple[Arrival, ...]:
     """Work a scenario out on a dataset.
 
-    Args:
-        scenario: The definition.
-        card: What the dataset offers.
-        start: What the scenario starts from. A modality of it that the dataset lacks keeps its
-            tower and plays no part.
-        file: What to call the definition in problems; the scenario's name if empty.
+    A modality of the start that the dataset lacks keeps its tower and plays no part.
 
     Raises:
         InputError: With everything that :func:`problems_of` finds.
     """
-    problems = problems_of(scenario, card, start=start, file=file)
-    if problems:
+    if problems := problems_of(scenario, card, start=start, file=file):
         raise InputError(problems)
     arrivals = [] if start is None else [_start_arrival(start, scenario, card)]
     for number, stage in enumerate(scenario.stages):
@@ -135,18 +124,12 @@ def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
 def problems_of(
     scenario: Scenario, card: DatasetCard | None, *, start: Start | None = None, file: str = ""
 ) -> tuple[Problem, ...]:
-    """Find everything that is wrong with a scenario's order of arrivals.
+    """Everything that is wrong with a scenario's order of arrivals.
 
-    Args:
-        scenario: The definition, or what could be read of it.
-        card: What the dataset offers; None if that is not known.
-        start: What the scenario starts from.
-        file: What to call the definition in problems; the scenario's name if empty.
-
-    Returns:
-        One problem for each modality that the dataset lacks, that is added twice or differs from
-        the start's, each pair that is malformed, named twice or not available yet, each tower
-        without a modality, and for labels where there are none.
+    That is each modality that the dataset lacks, that is added twice or differs from the start's,
+    each pair that is malformed, named twice or not available yet, each tower without a modality,
+    and labels where there are none. A scenario of which not all could be read is checked as far as
+    possible, as is one without a card. In problems it is called ``file``, or by its name.
     """
     place = file or f"scenario '{scenario.name}'"
     problems = [] if start is None or card is None else [*_start_problems(start, card, place)]

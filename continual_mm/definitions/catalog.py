@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -61,7 +62,11 @@ def find(kind: DefinitionKind, name: str) -> Entry:
             the other kind.
     """
     if _is_path(name):
-        return _expected(kind, open_definition(kind, Path(name)))
+        entry = open_definition(kind, Path(name))
+        if (found := kind_of(entry.document) or kind) != kind:
+            problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[kind]} is needed"
+            raise InputError(Problem(str(entry.path), problem, f"see continual-mm list {kind}"))
+        return entry
     inside = definitions_folder(kind) / f"{name}.toml"
     if inside.is_file():
         return open_definition(kind, inside)
@@ -102,14 +107,6 @@ def kind_of(document: Mapping[str, Any]) -> DefinitionKind | None:
     if document.keys() - SCENARIO_KEYS:
         return "strategies"
     return "scenarios" if document.keys() - {"description"} else None
-
-
-def _expected(kind: DefinitionKind, entry: Entry) -> Entry:
-    found = kind_of(entry.document) or kind
-    if found == kind:
-        return entry
-    problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[kind]} is needed"
-    raise InputError(Problem(str(entry.path), problem, f"see continual-mm list {kind}"))
 
 
 def _is_path(name: str) -> bool:
@@ -154,7 +151,7 @@ def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) ->
     Raises:
         InputError: If the path leads through something that is not a table.
     """
-    changed: dict[str, Any] = _copied(document)
+    changed = deepcopy(document)
     for path, text in settings:
         *outer, key = path.split(".")
         table: Any = changed
@@ -164,12 +161,6 @@ def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) ->
             raise InputError(_no_table(table, key, path))
         table[key] = _value(text)
     return changed
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _entered(table: Any, step: str, path: str) -> Any:

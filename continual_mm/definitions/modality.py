@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
+from math import prod
 from typing import Self
 
 SPLITS = ("training", "validation", "test")
@@ -45,10 +46,7 @@ class Modality:
     @property
     def features(self) -> int:
         """Values per item (vectors) or per time step (everything else)."""
-        size = 1
-        for length in self.shape[1:] if self.kind.has_length else self.shape:
-            size *= length
-        return size
+        return prod(self.shape[1:] if self.kind.has_length else self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,6 @@ class DatasetCard:
 
     Attributes:
         name: The registered name, or the file's stem.
-        modalities: What the items have, in the dataset's order.
         items: Number of items per split: (train, validation, test).
         fingerprint: Changes whenever the content does; keeps a run from being continued on
             other data.

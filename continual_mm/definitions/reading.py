@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, create_model
-from pydantic_core import PydanticCustomError
 
 from continual_mm.definitions.rules import Number, PluginRule
 from continual_mm.definitions.scenario import (
@@ -20,7 +19,7 @@ from continual_mm.definitions.scenario import (
     TowerSettings,
     Training,
 )
-from continual_mm.definitions.tables import Reader, Table, shown
+from continual_mm.definitions.tables import Reader, Table, refusal, shown
 from continual_mm.system.errors import Problem
 
 Document = Mapping[str, Any]
@@ -35,11 +34,9 @@ BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class ScenarioDraft:
-    """A scenario file as far as it could be read.
+    """A scenario file as far as it could be read, and what is wrong with it on any dataset.
 
-    Attributes:
-        scenario: What could be read. If there are problems, what they are about is left out.
-        problems: What is wrong with the file, whatever its dataset offers.
+    What the problems are about is left out of the scenario.
     """
 
     scenario: Scenario
@@ -51,7 +48,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
 
     Args:
         document: The file's contents.
-        name: What the scenario is called (the file's stem).
+        name: The file's stem.
         folder: Where its relative dataset path starts.
         file: What to call the file in problems.
     """
@@ -89,7 +86,7 @@ def _towers(reader: Reader, tables: Any) -> dict[str, TowerSettings]:
 
 
 def _with_published(document: Document) -> Document:
-    """The contents of a file, and where they ask for reference mode its values where none is given.
+    """The contents with published values where reference mode is asked for and none is given.
 
     Those of ``[space]`` come with the table itself.
     """
@@ -102,22 +99,19 @@ def _with_published(document: Document) -> Document:
 
 
 def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:
+    """The stages; of faulty lists in them, the names that can be read."""
     if not isinstance(tables, list) or not tables:
         problem = "no stage is defined" if not tables else f"{shown(tables)} is no list of tables"
         remedy = 'write [[stage]], in double brackets, with add = ["video", "audio"] below it'
         reader.refuse("[[stage]]", problem, remedy)
         return ()
-    return tuple(
-        _stage(reader, f"[[stage]] {number}", table) for number, table in enumerate(tables, start=1)
-    )
-
-
-def _stage(reader: Reader, where: str, table: Any) -> Stage:
-    """A stage; of faulty lists, the names that can be read."""
-    stage = reader.table(Stage, where, table)
-    said = table if isinstance(table, Mapping) else {}
-    names = {"add": _texts(said.get("add")) or (), "pairs": _texts(said.get("pairs"))}
-    return stage.model_copy(update=names)
+    found = []
+    for number, table in enumerate(tables, start=1):
+        stage = reader.table(Stage, f"[[stage]] {number}", table)
+        said = table if isinstance(table, Mapping) else {}
+        names = {"add": _texts(said.get("add")) or (), "pairs": _texts(said.get("pairs"))}
+        found.append(stage.model_copy(update=names))
+    return tuple(found)
 
 
 def _protocols(reader: Reader, tables: Any) -> tuple[Protocol, ...]:
@@ -151,16 +145,10 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 def read_strategy(
     document: Document, *, name: str, file: str, rules: Mapping[str, PluginRule]
 ) -> Strategy:
-    """Read a strategy file.
-
-    Args:
-        document: The file's contents.
-        name: What the strategy is called (the file's stem).
-        file: What to call the file in problems.
-        rules: What each known plugin accepts.
+    """Read a strategy file, called ``name``; ``rules`` say what each known plugin accepts.
 
     Raises:
-        InputError: With one problem per mistake in the file.
+        InputError: With one problem per mistake, each with its place in the ``file``.
     """
     reader = Reader(file)
     own = ("description", *BOUNDS, "memory")
@@ -183,7 +171,7 @@ def read_strategy(
         reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
     protecting = [key for key, rule in rules.items() if not rule.for_bounds]
     _check_bounds(reader, document, [key for key in document if key in (*protecting, "memory")])
-    reader.finish()
+    reader.problems.check()
     return Strategy.model_validate(parts)
 
 
@@ -219,8 +207,7 @@ def _type_of(kind: Any) -> Any:
 
     def within(value: Any) -> float:
         if remedy := kind.remedy(value):
-            context = {"shown": shown(value), "remedy": remedy}
-            raise PydanticCustomError("range", "{shown} cannot be used", context)
+            raise refusal(f"{shown(value)} cannot be used", remedy)
         return int(value) if kind.whole else float(value)
 
     return Annotated[Any, PlainValidator(within)]

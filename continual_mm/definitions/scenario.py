@@ -6,60 +6,47 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
 
-from continual_mm.definitions.tables import Table, shown
+from continual_mm.definitions.tables import Table, refusal, shown
 
 ProtocolKind = Literal["retrieval", "video_retrieval", "steps", "classes"]
 """``scenarios/README.md`` explains them."""
 
-COUNTING = ("retrieval", "video_retrieval")
-"""Kinds of protocol with ``expected``, the size of the published test set."""
-
 Names = tuple[str, ...]
-
-
-def _refuse(problem: str, remedy: str) -> PydanticCustomError:
-    return PydanticCustomError("misused", "{problem}", {"problem": problem, "remedy": remedy})
+_Value = TypeVar("_Value")
 
 
 def _a_set(names: Names) -> Names:
     if names and len(set(names)) == len(names):
         return names
     problem = f"a name is there twice: {', '.join(names)}" if names else "the list is empty"
-    raise _refuse(problem, "name each modality once")
+    raise refusal(problem, "name each modality once")
 
 
 def _others(names: Names, info: ValidationInfo) -> Names:
-    both = [name for name in names if name in info.data.get("query", ())]
-    if both:
+    if both := [name for name in names if name in info.data.get("query", ())]:
         problem = f"{', '.join(both)} is in query and in gallery"
-        raise _refuse(problem, "let other modalities answer than ask")
+        raise refusal(problem, "let other modalities answer than ask")
     return names
 
 
-def _counted(expected: int, info: ValidationInfo) -> int:
-    kind = info.data.get("kind")
-    if expected and kind is not None and kind not in COUNTING:
-        raise _refuse(f"has no meaning for kind {kind!r}", "remove the key")
-    return expected
+def _only_for(*kinds: str) -> AfterValidator:
+    """Refuse a value other than the default in protocols of other kinds."""
+
+    def check(value: _Value, info: ValidationInfo) -> _Value:
+        kind, field = info.data.get("kind"), Protocol.model_fields[f"{info.field_name}"]
+        if value != field.default and kind not in (None, *kinds):
+            raise refusal(f"has no meaning for kind {kind!r}", "remove the key")
+        return value
+
+    return AfterValidator(check)
 
 
-def _about_steps(said: str, info: ValidationInfo) -> str:
-    kind = info.data.get("kind")
-    if kind == "steps" and not said and not info.data.get("dataset"):
+def _needed_for_steps(file: str, info: ValidationInfo) -> str:
+    if info.data.get("kind") == "steps" and not file and not info.data.get("dataset"):
         remedy = 'add annotations = "steps.csv", which says when each step is shown'
-        raise _refuse("kind 'steps' needs annotations", remedy)
-    if kind not in ("steps", None) and said:
-        raise _refuse(f"has no meaning for kind {kind!r}", "remove the key")
-    return said
-
-
-def _order(ordered: bool, info: ValidationInfo) -> bool:
-    kind = info.data.get("kind")
-    if not ordered and kind not in ("steps", None):
-        raise _refuse(f"has no meaning for kind {kind!r}", "remove the key")
-    return ordered
+        raise refusal("kind 'steps' needs annotations", remedy)
+    return file
 
 
 class Protocol(Table):
@@ -87,11 +74,11 @@ class Protocol(Table):
     gallery: Annotated[Names, AfterValidator(_a_set), AfterValidator(_others)] = Field(
         strict=False, examples=['["video", "audio"]']
     )
-    expected: Annotated[int, Field(ge=0), AfterValidator(_counted)] = 0
-    annotations: Annotated[str, AfterValidator(_about_steps)] = Field(
+    expected: Annotated[int, Field(ge=0), _only_for("retrieval", "video_retrieval")] = 0
+    annotations: Annotated[str, _only_for("steps"), AfterValidator(_needed_for_steps)] = Field(
         default="", validate_default=True
     )
-    ordered: Annotated[bool, AfterValidator(_order)] = True
+    ordered: Annotated[bool, _only_for("steps")] = True
 
     @property
     def modalities(self) -> Names:
@@ -144,24 +131,20 @@ Rows = Annotated[int, Field(ge=2)]
 Bug = Literal["stays_in_evaluation", "ties_listed_each", "two_over_three"]
 """A mistake of the published program that changes numbers; ``scenarios/README.md`` explains it."""
 
-_Value = TypeVar("_Value")
-
 
 def _robust_only(value: _Value, info: ValidationInfo) -> _Value:
     if info.data.get("mode") != "reference" or value == PUBLISHED_SPACE[f"{info.field_name}"]:
         return value
-    remedy = 'remove the key, or mode = "reference"'
     problem = f"{value} has no meaning in reference mode"
-    raise PydanticCustomError("robust_only", "{problem}", {"problem": problem, "remedy": remedy})
+    raise refusal(problem, 'remove the key, or mode = "reference"')
 
 
 def _reference_only(value: _Value, info: ValidationInfo) -> _Value:
     field = SpaceSettings.model_fields[f"{info.field_name}"]
     if info.data.get("mode") != "robust" or value == field.default:
         return value
-    remedy = 'remove the key, or add mode = "reference"'
     problem = "the key has a meaning in reference mode only"
-    raise PydanticCustomError("reference_only", "{problem}", {"problem": problem, "remedy": remedy})
+    raise refusal(problem, 'remove the key, or add mode = "reference"')
 
 
 class SpaceSettings(Table):
@@ -234,8 +217,7 @@ def _instead_of_steps(epochs: int, info: ValidationInfo) -> int:
     usual = Training.model_fields["steps"].default
     if not epochs or info.data.get("steps", usual) in (usual, None):
         return epochs
-    remedy = "give one of them, 0 epochs or no steps"
-    raise PydanticCustomError("both", "steps are given as well", {"remedy": remedy})
+    raise refusal("steps are given as well", "give one of them, 0 epochs or no steps")
 
 
 class Training(Table):
@@ -274,10 +256,9 @@ class Training(Table):
 
 
 def _something(add: tuple[str, ...]) -> tuple[str, ...]:
-    if add:
-        return add
-    remedy = 'name what arrives, such as add = ["text"]'
-    raise PydanticCustomError("nothing_added", "the stage adds nothing", {"remedy": remedy})
+    if not add:
+        raise refusal("the stage adds nothing", 'name what arrives, such as add = ["text"]')
+    return add
 
 
 class Stage(Table):
@@ -333,8 +314,7 @@ def _yes_no_or_names(value: Any) -> Any:
     if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
         return tuple(value)
     remedy = 'give true, false, or names of modalities, such as ["audio"]'
-    problem = f"{shown(value)} is neither true or false nor names"
-    raise PydanticCustomError("no_names", "{problem}", {"problem": problem, "remedy": remedy})
+    raise refusal(f"{shown(value)} is neither true or false nor names", remedy)
 
 
 class ScenarioHead(Table):
@@ -353,7 +333,6 @@ class Scenario(ScenarioHead):
 
     Attributes:
         name: The file's stem; names the run's folder.
-        description: One sentence for lists.
         dataset: A registered name, or the path of a feature pack relative to ``folder``.
         folder: Where relative dataset paths start; the definition file's own folder.
         items: ``split``: each stage sees its own share of the training items, drawn by the seed;
@@ -401,7 +380,6 @@ class Strategy(Table):
 
     Attributes:
         name: The file's stem; names the run's folder.
-        description: One sentence for lists.
         joint: Train everything at once, the upper bound.
         cumulative: Train each stage on everything seen until then, an upper bound with stages.
         memory: The run's one memory, if any.

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import Problem, Problems, suggestion
 
 LONGEST_SHOWN = 60
 """Characters of a wrong value that a problem repeats."""
@@ -42,15 +43,10 @@ _Read = TypeVar("_Read", bound=Table)
 
 @dataclass(slots=True)
 class Reader:
-    """Checks one file table by table and gathers the problems.
-
-    Attributes:
-        file: What to call the file.
-        problems: Everything found wrong so far.
-    """
+    """Checks one file table by table and gathers the problems."""
 
     file: str
-    problems: list[Problem] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
 
     def refuse(self, where: str, problem: str, remedy: str = "") -> None:
         """Add a problem at a place in the file."""
@@ -61,15 +57,9 @@ class Reader:
     ) -> _Read:
         """Read a table as far as it can be read.
 
-        Args:
-            model: What the table may hold.
-            where: What to call the table; empty at the top of the file.
-            values: What the file says.
-            tables: Keys that are read elsewhere, but known at this place.
-
-        Returns:
-            The table, without the keys that have problems; if there are any, the types of the
-            others are not guaranteed.
+        An empty ``where`` is the top of the file; ``tables`` are keys of it that are read
+        elsewhere. Keys that have problems are left out of the table; if there are any, the types
+        of the others are not guaranteed.
         """
         if not isinstance(values, Mapping):
             self.refuse(where, f"{shown(values)} is not a table", f"write keys below {where}")
@@ -92,22 +82,19 @@ class Reader:
     def unknown(self, where: str, key: str, value: Any, known: Iterable[str]) -> None:
         """Add the problem of a key that a table does not have; an empty ``where`` is the top."""
         remedy = f"{suggestion(key, known)}known are {', '.join(sorted(known)) or 'none'}"
+        problem = "unknown table"
         if isinstance(value, Mapping):
-            self.refuse(_inside(where, f"[{key}]"), "unknown table", remedy)
+            key = f"[{key}]"
         elif isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-            self.refuse(_inside(where, f"[[{key}]]"), "unknown table", remedy)
+            key = f"[[{key}]]"
         else:
             problem = f"unknown key with value {shown(value)}"
-            self.refuse(_inside(where, key), problem, remedy)
+        self.refuse(_inside(where, key), problem, remedy)
 
-    def finish(self) -> None:
-        """Raise the problems, if there are any.
 
-        Raises:
-            InputError: With every problem.
-        """
-        if self.problems:
-            raise InputError(self.problems)
+def refusal(problem: str, remedy: str) -> PydanticCustomError:
+    """What a validator raises, to become a problem with this remedy."""
+    return PydanticCustomError("refused", "{problem}", {"problem": problem, "remedy": remedy})
 
 
 def shown(value: Any) -> str:

@@ -12,7 +12,7 @@ class Problem:
     """One thing that is wrong with what a user gave.
 
     Attributes:
-        place: Where it stands, from the outside in: ``"scenarios/mine.toml, [[stage]] 2, add"``.
+        place: From the outside in: ``"scenarios/mine.toml, [[stage]] 2, add"``.
         message: What is wrong there, with the value in it.
         remedy: What to write instead; may be empty where the message says it.
     """
@@ -50,10 +50,9 @@ class Problems(list[Problem]):
 
     @contextmanager
     def collected(self, place: str = "") -> Iterator[None]:
-        """Add the problems of an InputError raised in the block, which then ends without error.
+        """Add the problems of an InputError raised in the block, ``place`` put before theirs.
 
-        Args:
-            place: Put before their places, if given.
+        The block then ends without error.
         """
         try:
             yield
@@ -62,11 +61,7 @@ class Problems(list[Problem]):
             self += [replace(one, place=f"{before}{one.place}") for one in error.problems]
 
     def check(self) -> None:
-        """End here if there is a problem.
-
-        Raises:
-            InputError: With all of them.
-        """
+        """Raise an InputError with all of them, if there are any."""
         if self:
             raise InputError(self)
 

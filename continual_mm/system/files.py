@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -41,16 +41,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_beside(path)
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         yield temporary
-        _flush_folder(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-        _flush(path.parent)
+        _replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -60,14 +55,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     """As :func:`atomic_folder`, but ``path`` must not exist, and one process at a time writes it.
 
     What a killed process left behind is removed by the next one that writes the same folder.
-
-    Raises:
-        InputError: If the folder exists, if another process is writing it, or if nothing can be
-            written there.
     """
     _check_absent(path)
     with write_lock(path):
-        # Whoever held the lock before may have finished just now.
+        # The process that held the lock before may have finished just now.
         _check_absent(path)
         temporary = path.with_name(f".{path.name}.unfinished")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,8 +67,7 @@ def new_folder(path: Path) -> Iterator[Path]:
                 temporary.mkdir()
             yield temporary
             with write_errors(str(path)):
-                _flush_folder(temporary)
-                temporary.replace(path)
+                _replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -95,11 +85,8 @@ def remove_temporary(folder: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Be the only process inside the block; the lock is released however the process ends.
 
-    Args:
-        path: The lock's file, in the folder that is locked; it stays.
-
-    Raises:
-        InputError: If another process holds the lock.
+    ``path`` is the lock's file, in the folder that is locked; it stays. An InputError is raised if
+    another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock_file(path, path.parent):
@@ -110,12 +97,8 @@ def locked(path: Path) -> Iterator[None]:
 def write_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Be the only process that writes ``path``; the lock is released however the process ends.
 
-    Args:
-        path: A file or folder; the lock's file lies beside it during the block.
-        wait: Until other processes have released the lock.
-
-    Raises:
-        InputError: If another process holds the lock, or if nothing can be written there.
+    Another process's lock is waited for, or else an InputError. The lock's file lies beside
+    ``path`` during the block.
     """
     lock = path.with_name(f".{path.name}.lock")
     with write_errors(str(path)):
@@ -139,11 +122,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def write_errors(target: str) -> Iterator[None]:
-    """Report errors of the operating system in the block as a failure to write a target.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Raise errors of the operating system in the block as an InputError about a target."""
     try:
         yield
     except OSError as error:
@@ -159,11 +138,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
+    """Read JSON; a file that is missing or damaged is an InputError."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -172,11 +147,7 @@ def read_json(path: Path) -> Any:
 
 
 def differences(file: Path, value: Any) -> list[str]:
-    """Where a value differs from the one in a JSON file, a sentence each.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """Where a value differs from the one in a JSON file, a sentence each."""
     return list(_differences(read_json(file), _without_nan(value)))
 
 
@@ -199,11 +170,8 @@ def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file."""
-    digest = sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(stream, "sha256").hexdigest()
 
 
 def _temporary_beside(path: Path) -> Path:
@@ -233,9 +201,13 @@ def _lock_file(lock: Path, subject: Path, *, wait: bool = False) -> IO[str]:
         file.close()
 
 
-def _flush_folder(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _flush(path)
+def _replace_folder(temporary: Path, path: Path) -> None:
+    for written in (*temporary.rglob("*"), temporary):
+        _flush(written)
+    if path.exists():
+        shutil.rmtree(path)
+    temporary.replace(path)
+    _flush(path.parent)
 
 
 def _flush(path: Path) -> None:

@@ -34,25 +34,14 @@ def not_installed(package: str, place: str) -> Problem:
 
 
 def check_installed(package: str, place: str) -> None:
-    """Check for a package of :data:`EXTRAS` without importing it.
-
-    Raises:
-        InputError: If it is not installed.
-    """
+    """Check for a package of :data:`EXTRAS` without importing it."""
     if find_spec(package) is None:
         raise InputError(not_installed(package, place))
 
 
 @contextmanager
 def optional_import(place: str) -> Iterator[None]:
-    """Around imports of what needs a package of :data:`EXTRAS`.
-
-    Args:
-        place: What needs it, for the problem.
-
-    Raises:
-        InputError: If it is not installed.
-    """
+    """Around imports of what needs a package of :data:`EXTRAS`; a missing one is an InputError."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -68,9 +57,6 @@ def in_parts(*packages: str) -> Iterator[None]:
     A package imported inside runs of its ``__init__`` only the statements that give a name asked
     for, the others when one of their names is asked for, also later. What is imported is the
     package's own; ``from package import *`` runs all of it.
-
-    Args:
-        packages: Their full names. What was imported before stays as it is.
     """
     finder = _PartsFinder(packages)
     sys.meta_path.insert(0, finder)

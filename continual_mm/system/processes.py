@@ -11,7 +11,6 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pkgutil import resolve_name
-from types import FrameType
 from typing import Any, Generic, Self, TypeVar
 
 from continual_mm.system.errors import InputError
@@ -31,7 +30,6 @@ class Worker:
         factory: ``module:function``, imported in the processes only. The function takes ``args``
             and returns ``work(task, report) -> result``, which does one task after another;
             ``report(value)`` sends a value to the pool while a task runs.
-        args: Arguments of the factory.
         preload: Modules that are imported once, in the server that processes are forked from.
     """
 
@@ -56,11 +54,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process of a task ended without a result.
-
-    Attributes:
-        reason: One line.
-    """
+    """The process of a task ended without a result, for a reason in one line."""
 
     reason: str
 
@@ -69,13 +63,9 @@ class Pool(Generic[_Task]):
     """Processes that do tasks, each many of them; as a context manager it leaves none behind.
 
     Every process has a pipe of its own and shares no lock, so that one that is killed at any moment
-    blocks no other. Processes end when the one that started them ends, however it does.
-
-    Args:
-        worker: What the processes run.
-        size: The most processes at a time.
-        threads: CPU threads of each.
-        reusable: Whether a process whose task gave a result does further ones.
+    blocks no other. Processes end when the one that started them ends, however it does. ``size`` is
+    the most of them at a time, each with so many CPU ``threads``; ``reusable`` says of a result
+    whether its process does further tasks.
     """
 
     def __init__(
@@ -111,18 +101,10 @@ class Pool(Generic[_Task]):
     def run(
         self, next_task: Callable[[], _Task | None]
     ) -> Iterator[tuple[_Task, Progress | Result | Died]]:
-        """Do tasks.
+        """Do tasks; ``next_task`` gives one or None whenever a process is free.
 
-        Args:
-            next_task: Gives the next task, or None if there is none at the moment; asked whenever
-                a process is free.
-
-        Yields:
-            What happens to each task, as it happens: any number of ``Progress``, then a ``Result``
-            or ``Died``.
-
-        Raises:
-            InputError: If a worker raised it.
+        Yields what happens to each task, as it happens: any number of ``Progress``, then a
+        ``Result`` or ``Died``. An InputError that a worker raised is raised.
         """
         while True:
             self._assign(next_task)
@@ -184,7 +166,7 @@ def _serve(connection: Connection, worker: Worker) -> None:
     """Do the tasks that come through a connection until it is closed."""
     # Ctrl-C is for the process with the pool. As an exception SIGTERM lets files be removed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
     def send(message: Progress | Result | InputError) -> None:
         try:
@@ -194,20 +176,14 @@ def _serve(connection: Connection, worker: Worker) -> None:
 
     try:
         work = resolve_name(worker.factory)(*worker.args)
-        for task in _received(connection):
+        while True:
+            try:
+                task = connection.recv()
+            except (EOFError, OSError):
+                return
             send(Result(work(task, lambda value: send(Progress(value)))))
     except InputError as error:
         send(error)
-
-
-def _received(connection: Connection) -> Iterator[Any]:
-    with suppress(EOFError, OSError):
-        while True:
-            yield connection.recv()
-
-
-def _exit(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _start_server(preload: list[str], threads: int) -> None:
@@ -230,10 +206,8 @@ def _start_server(preload: list[str], threads: int) -> None:
 
 
 def _end_server() -> None:
-    """End the server in the middle of its imports; by itself it would end after them.
-
-    Python has no public name for it.
-    """
+    """End the server in the middle of its imports; by itself it would end after them."""
+    # Python has no public name for it.
     server: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if server is not None:
         os.kill(server, signal.SIGTERM)

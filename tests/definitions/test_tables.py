@@ -93,7 +93,7 @@ def test_all_mistakes_are_told_and_the_sound_keys_are_read() -> None:
     assert len(reader.problems) == 3
     assert (read.cylinders, read.volume, read.fast) == (6, 1.5, False)
     with pytest.raises(InputError) as caught:
-        reader.finish()
+        reader.problems.check()
     assert caught.value.problems == tuple(reader.problems)
 
 
@@ -102,7 +102,7 @@ def test_a_sound_table_is_read_without_problem() -> None:
     values = {"cylinders": 2, "volume": 1, "fuel": "diesel", "parts": ["piston", "valve"]}
     read = reader.table(Engine, "[engine]", values)
     assert read == Engine(cylinders=2, volume=1.0, fuel="diesel", parts=("piston", "valve"))
-    reader.finish()
+    reader.problems.check()
 
 
 def test_long_values_are_cut() -> None:
