@@ -36,7 +36,7 @@ class Header:
 
 
 class Archive:
-    """An open .npz file, to be used in a ``with`` block.
+    """An open .npz file, to be used in a ``with`` block; its problems go to ``findings``.
 
     Attributes:
         headers: By column; only columns that can be read without unpickling and whose size in
@@ -45,15 +45,7 @@ class Archive:
     """
 
     def __init__(self, path: Path, findings: Findings) -> None:
-        """Open a file and read its directory and headers.
-
-        Args:
-            path: The file.
-            findings: Takes problems about columns, here and in :meth:`read`.
-
-        Raises:
-            InputError: If it is no .npz file at all.
-        """
+        """Open a file and read its directory and headers; an InputError if it is no .npz file."""
         self._findings = findings
         self._zip = _open(path, findings.source)
         self.headers: dict[str, Header] = {}
@@ -76,10 +68,10 @@ class Archive:
         try:
             with self._zip.open(f"{column}.npy") as stream:
                 array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+            return array
         except UNREADABLE as error:
             self._damaged(column, error)
             return None
-        return array
 
     def _describe(self, member: zipfile.ZipInfo) -> None:
         column = member.filename.removesuffix(".npy")

@@ -1,7 +1,8 @@
 """A batch that says which of its rows have which modality; no modality is ever dropped."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Self
 
 import torch
@@ -49,19 +50,11 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The same batch with its features on a device."""
-        return replace(
-            self,
-            features={k: v.to(device, non_blocking=non_blocking) for k, v in self.features.items()},
-            lengths={k: v.to(device, non_blocking=non_blocking) for k, v in self.lengths.items()},
-        )
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
         """The same batch in page-locked memory, from which transfers need not wait."""
-        return replace(
-            self,
-            features={key: tensor.pin_memory() for key, tensor in self.features.items()},
-            lengths={key: tensor.pin_memory() for key, tensor in self.lengths.items()},
-        )
+        return self._mapped(Tensor.pin_memory)
 
     def present(self, modality: str) -> Tensor:
         """(N,) which rows have a modality."""
@@ -91,29 +84,25 @@ class Batch:
                 lengths[name] = self.lengths[name][source]
         return Batch(features, lengths, rows, self.index[chosen], self.stage[chosen])
 
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
+        features = {name: function(tensor) for name, tensor in self.features.items()}
+        lengths = {name: function(tensor) for name, tensor in self.lengths.items()}
+        return replace(self, features=features, lengths=lengths)
+
 
 def join(batches: Iterable[Batch]) -> Batch:
-    """Rows of several batches in one; rows may differ in their modalities and in their lengths.
-
-    Raises:
-        ValueError: If there is no batch at all.
-    """
+    """Rows of several batches in one; rows may differ in their modalities and in their lengths."""
     parts = list(batches)
     if not parts:
         raise ValueError("no batch to join: give at least one")
     if len(parts) == 1:
         return parts[0]
     names = dict.fromkeys(name for part in parts for name in part.features)
-    starts = [0]
-    for part in parts[:-1]:
-        starts.append(starts[-1] + len(part))
+    starts = accumulate(map(len, parts[:-1]), initial=0)
+    placed = list(zip(parts, starts, strict=True))
     features, lengths, rows = {}, {}, {}
     for name in names:
-        having = [
-            (part, start)
-            for part, start in zip(parts, starts, strict=True)
-            if name in part.features
-        ]
+        having = [(part, start) for part, start in placed if name in part.features]
         tensors = [part.features[name] for part, _ in having]
         rows[name] = torch.cat([part.rows[name] + start for part, start in having])
         if name in having[0][0].lengths:
@@ -184,12 +173,11 @@ class Items(TorchDataset[Batch]):
         return sum(share.rows.shape[0] for share in self.shares)
 
     def __getitem__(self, position: int) -> Batch:
-        if not 0 <= position < len(self):
-            raise IndexError(f"item {position} of {len(self)}")
+        place = position
         for share in self.shares:
-            if position < share.rows.shape[0]:
-                return self._fetch(share, share.rows[position : position + 1])
-            position -= share.rows.shape[0]
+            if 0 <= place < share.rows.shape[0]:
+                return self._fetch(share, share.rows[place : place + 1])
+            place -= share.rows.shape[0]
         raise IndexError(f"item {position} of {len(self)}")
 
     def block(self, chosen: tuple[Tensor, ...]) -> Batch:

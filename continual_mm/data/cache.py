@@ -25,18 +25,11 @@ def cache_folder() -> Path:
 def cached_pack(
     name: str, modalities: Collection[str], make: Callable[[], Mapping[str, NDArray[np.generic]]]
 ) -> Path:
-    """Find a feature pack in the cache, or make it there first.
+    """Find a feature pack of these modalities in the cache, or make it there first.
 
     A file that cannot be read is made anew. Of processes that make one at once each writes a file
-    of its own and then puts it in place, so that none reads half a file.
-
-    Args:
-        name: Of the file, without its ending; another one whenever a byte of the pack changes.
-        modalities: Columns that a whole file has.
-        make: Gives the columns.
-
-    Raises:
-        InputError: If the cache folder cannot be written.
+    of its own and then puts it in place, so that none reads half a file. The name, without its
+    ending, must change whenever a byte of the pack does.
     """
     path = cache_folder() / f"{name}.npz"
     if not _is_whole(path, modalities):

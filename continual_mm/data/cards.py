@@ -60,11 +60,7 @@ def is_converted(name: str) -> bool:
 
 
 def converted_store(name: str) -> Path:
-    """The store of a published dataset.
-
-    Raises:
-        InputError: If it has not been converted.
-    """
+    """The store of a published dataset; an InputError if it has not been converted."""
     if found := missing_published([name]):
         raise InputError(found)
     return published_folder(name)
@@ -72,14 +68,12 @@ def converted_store(name: str) -> Path:
 
 def missing_published(names: Iterable[str]) -> list[Problem]:
     """A problem about each published dataset among some names that has not been converted."""
-    lacking = [
-        name for name in dict.fromkeys(names) if name in PUBLISHED and not is_converted(name)
-    ]
     return [
         Problem(
             f"dataset '{name}'",
             f"is not in {published_folder(name)}",
             f"convert the published files: continual-mm data convert {name} --help",
         )
-        for name in lacking
+        for name in dict.fromkeys(names)
+        if name in PUBLISHED and not is_converted(name)
     ]

@@ -35,12 +35,8 @@ class Column(Protocol):
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of some rows, all of which have the modality.
 
-        Args:
-            rows: (n,) rows of the dataset.
-
-        Returns:
-            (n, ...) float32, cut behind the longest of them, and (n,) valid steps; None for a
-            vector.
+        ``rows`` are (n,) rows of the dataset. Gives (n, ...) float32, cut behind the longest of
+        them, and (n,) valid steps; None for a vector.
         """
 
 
@@ -99,12 +95,7 @@ def blocks(
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Some items, all of which have the modality, a few megabytes at a time.
 
-    Args:
-        column: The modality.
-        rows: (items,) rows of the dataset.
-
-    Yields:
-        (n, time, features) and (n,) valid steps; a vector is one step.
+    Yields (n, time, features) and (n,) valid steps; a vector is one step.
     """
     height = max(1, _BLOCK_VALUES // prod(column.modality.shape))
     for start in range(0, len(rows), height):
@@ -114,12 +105,7 @@ def blocks(
 
 
 def digests(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> list[bytes]:
-    """16 bytes for each item, equal where all valid steps are; what is behind them does not count.
-
-    Args:
-        steps: (n, time, features).
-        valid: (n,) valid steps.
-    """
+    """16 bytes for each item of (n, time, features), equal where all of its valid steps are."""
     # Both zeros are the same number.
     positive = steps + np.float32(0.0)
     return [

@@ -1,7 +1,7 @@
 """A dataset: one column per modality, and the split of every item."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -25,7 +25,7 @@ from continual_mm.data.schema import (
     read_schema,
 )
 from continual_mm.data.statistics import Statistics, blank, rows_not_finite, standardise
-from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality
+from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality, Provenance
 
 _SHUFFLE_SEED = 0
 
@@ -38,12 +38,8 @@ def gather(
 ) -> dict[str, NDArray[Any]]:
     """Copy everything into numpy arrays under the names that a pack would use.
 
-    Args:
-        arrays: The modalities.
-        own: By ending (``_kind``, ``_length``, ``_present``), then by modality.
-        items: ``ids``, ``split`` and the like; None for what is not given. Missing ids are the row
-            numbers, a missing split is the fixed shuffle of :func:`shuffled_split`.
-        findings: Takes the problems about what is no array.
+    ``own`` columns are by ending (``_kind``, ``_length``, ``_present``), then by modality; of
+    ``items``, missing ids are the row numbers, a missing split is :func:`shuffled_split`.
     """
     reserved = [name for name in arrays if is_taken(name)]
     for name in reserved:
@@ -238,12 +234,19 @@ def make_card(
     *,
     name: str,
     fingerprint: str,
-    has_labels: bool,
+    provenance: Provenance | None,
 ) -> DatasetCard:
     """The card of a source without problems."""
     groups = 0 if group is None else len(np.unique(group[split == Split.TRAIN]))
-    items = count_splits(split)
-    return DatasetCard(name, schema.modalities, items, fingerprint, has_labels, groups)
+    return DatasetCard(
+        name,
+        schema.modalities,
+        count_splits(split),
+        fingerprint,
+        "label" in schema.used,
+        groups,
+        provenance,
+    )
 
 
 def assemble(
@@ -255,21 +258,12 @@ def assemble(
     fingerprint: str,
     standardised: Standardise,
     splits: Collection[str] = SPLITS,
+    provenance: Provenance | None = None,
 ) -> Dataset:
     """Check sound columns row by row and make a dataset of them.
 
-    Args:
-        columns: What the schema uses, as far as it could be read. Float32 arrays become the
-            dataset's own and are changed in place.
-        schema: What the columns mean.
-        findings: Problems so far.
-        name: The dataset's name.
-        fingerprint: Of the content.
-        standardised: Whether to standardise, or which modalities, or by what.
-        splits: Splits that must have items.
-
-    Raises:
-        InputError: With every problem, those so far included.
+    Columns may be missing where they could not be read. Float32 arrays become the dataset's own and
+    are changed in place. An InputError has every problem, those found so far included.
     """
     sound = {key: columns[key] for key in schema.used if key in columns}
     check_ids(sound.get("ids"), findings)
@@ -283,7 +277,12 @@ def assemble(
     for column in made.values():
         _check_values(column, training, findings)
     findings.refuse()
-    statistics = _statistics(made, training, standardised, findings)
+
+    def measure(modality: str) -> Statistics | None:
+        column = made[modality]
+        return Statistics.of(column.steps, column.valid, training) if training.any() else None
+
+    statistics = statistics_by(standardised, schema.modalities, measure, findings)
     findings.refuse()
     for modality, measured in statistics.items():
         column = made[modality]
@@ -292,74 +291,58 @@ def assemble(
         findings.about_rows(modality, problem, rows_not_finite(column.steps))
     findings.refuse()
     whole = {key: sound[key].astype(np.int64) for key in ("label", "group") if key in sound}
+    group = whole.get("group")
     return Dataset(
-        make_card(
-            schema,
-            split,
-            whole.get("group"),
-            name=name,
-            fingerprint=fingerprint,
-            has_labels="label" in sound,
-        ),
+        make_card(schema, split, group, name=name, fingerprint=fingerprint, provenance=provenance),
         made,
         sound["ids"],
         split,
         whole.get("label"),
-        whole.get("group"),
+        group,
         sound.get("text_raw"),
         sound.get(PICTURE),
         statistics,
     )
 
 
-def fitting(
+def statistics_by(
+    wanted: Standardise,
+    modalities: Sequence[Modality],
+    measure: Callable[[str], Statistics | None],
+    findings: Findings,
+) -> dict[str, Statistics]:
+    """What each modality that is wanted is standardised by.
+
+    ``measure`` gives the statistics of the training items; None if no training item has the
+    modality, which is a problem, as are unknown names and statistics that do not fit.
+    """
+    if isinstance(wanted, Mapping):
+        return _fitting(wanted, modalities, findings)
+    names = [one.name for one in modalities]
+    chosen = set(names if wanted is True else wanted or ())
+    for unknown in sorted(chosen.difference(names)):
+        remedy = f"what can be standardised is {', '.join(names)}"
+        findings.about(unknown, "cannot be standardised: there is no such modality", remedy)
+    found = {}
+    for name in (name for name in names if name in chosen):
+        if measured := measure(name):
+            found[name] = measured
+        else:
+            remedy = "give the statistics of the dataset trained on, or standardise = false"
+            findings.about(name, "cannot be standardised: no training item has it", remedy)
+    return found
+
+
+def _fitting(
     given: Mapping[str, Statistics], modalities: Sequence[Modality], findings: Findings
 ) -> dict[str, Statistics]:
-    """Of the statistics of another dataset those of some modalities; problems if they do not fit.
-
-    Args:
-        given: By modality; modalities that are not in here are left alone.
-        modalities: Of this dataset.
-        findings: Takes the problems.
-    """
-    found = {one.name: given[one.name] for one in modalities if one.name in given}
+    """Of the statistics of another dataset those of the modalities; others are left alone."""
     for one in modalities:
         measured = len(given[one.name].mean) if one.name in given else one.features
         if measured != one.features:
             problem = f"has {one.features} features, but {measured} were standardised"
             findings.about(one.name, problem, "take features of the same kind")
-    return found
-
-
-def chosen(
-    wanted: bool | Collection[str], modalities: Sequence[Modality], findings: Findings
-) -> tuple[str, ...]:
-    """The modalities that are to be standardised, in their order; unknown names are problems."""
-    names = tuple(one.name for one in modalities)
-    if isinstance(wanted, bool):
-        return names if wanted else ()
-    for unknown in sorted(set(wanted).difference(names)):
-        remedy = f"what can be standardised is {', '.join(names)}"
-        findings.about(unknown, "cannot be standardised: there is no such modality", remedy)
-    return tuple(name for name in names if name in wanted)
-
-
-def _statistics(
-    columns: Mapping[str, MemoryColumn],
-    training: NDArray[np.bool_],
-    wanted: Standardise,
-    findings: Findings,
-) -> dict[str, Statistics]:
-    modalities = [column.modality for column in columns.values()]
-    if isinstance(wanted, Mapping):
-        return fitting(wanted, modalities, findings)
-    names = chosen(wanted, modalities, findings)
-    if names and not training.any():
-        problem = "there is no training item to standardise by"
-        findings.about("split", problem, "give the statistics of the dataset trained on, or False")
-        return {}
-    measured = ((name, columns[name]) for name in names)
-    return {name: Statistics.of(one.steps, one.valid, training) for name, one in measured}
+    return {one.name: given[one.name] for one in modalities if one.name in given}
 
 
 def _column(

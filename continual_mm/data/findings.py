@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.system.errors import Problem, Problems, first_few
 
 
 class Findings:
@@ -21,7 +21,7 @@ class Findings:
         self.source = source
         self.ids: NDArray[np.str_] = np.empty(0, dtype=np.str_)
         self.faulty: set[str] = set()
-        self._problems: list[Problem] = []
+        self._problems = Problems()
 
     def about_source(self, problem: str, remedy: str = "") -> None:
         """Add a problem about the whole."""
@@ -41,13 +41,8 @@ class Findings:
             self.about(column, f"{problem} in {len(named)} {what}: {first_few(named)}", remedy)
 
     def refuse(self) -> None:
-        """Raise everything that was found, if anything.
-
-        Raises:
-            InputError: With every problem so far.
-        """
-        if self._problems:
-            raise InputError(self._problems)
+        """Raise everything that was found, if anything."""
+        self._problems.check()
 
     def _name(self, row: int) -> str:
         return f"{row} ({str(self.ids[row])!r})" if row < len(self.ids) else str(row)
@@ -62,11 +57,7 @@ class FaultError(Exception):
 
 
 def sound_text(column: str, value: object) -> str:
-    """A text that can be stored.
-
-    Raises:
-        FaultError: If it is none.
-    """
+    """A text that can be stored."""
     if not isinstance(value, str):
         raise FaultError(column, f"is {type(value).__name__}, no text", "give a str")
     try:

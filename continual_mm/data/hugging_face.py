@@ -27,7 +27,7 @@ from continual_mm.data.store.records import OPTIONAL
 from continual_mm.data.store.tables import shard_name
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.system.errors import InputError, Problem, first_few, first_line
 
 SPLIT_NAMES = {
     "train": 0,
@@ -72,7 +72,7 @@ class Roles:
     Attributes:
         modalities: Columns of floats, or of uint8, with at least one axis.
         described: The other columns that items have in a store.
-        ignored: Columns that mean nothing in one.
+        ignored: The rest.
     """
 
     modalities: tuple[Modality, ...]
@@ -81,15 +81,7 @@ class Roles:
 
     @classmethod
     def of(cls, rows: Iterable[Row], source: str) -> "Roles":
-        """Conclude them from the first rows.
-
-        Args:
-            rows: The first ones.
-            source: What to call the dataset in problems.
-
-        Raises:
-            InputError: If there is no modality, or a kind that does not exist.
-        """
+        """Conclude them from the first rows."""
         seen: dict[str, Any] = {}
         for row in rows:
             seen |= {key: value for key, value in row.items() if seen.get(key) is None}
@@ -110,11 +102,7 @@ class Roles:
         return cls(modalities, described, ignored)
 
     def records(self, rows: Iterable[Row], split_name: str) -> Iterator[dict[str, Any]]:
-        """Rows of one split as records; items without ids are named by split and row.
-
-        Raises:
-            InputError: If an item has more valid steps than there are, or none; named.
-        """
+        """Rows of one split as records; items without ids are named by split and row."""
         for number, row in enumerate(rows):
             record: dict[str, Any] = {"ids": f"{split_name}-{number}", "split": split_name}
             record |= {column: row[column] for column in self.described}
@@ -179,13 +167,9 @@ def _valid_steps(name: str, row: Row, item: str) -> NDArray[Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A dataset that Hugging Face ``datasets`` can open.
+    """A dataset that Hugging Face ``datasets`` can open: a folder, or an owner and a name.
 
-    Attributes:
-        text: As the user wrote it.
-        path: A folder, or the owner and the name.
-        revision: Of its repository.
-        config: Which of its configurations.
+    ``text`` is what the user wrote.
     """
 
     text: str
@@ -195,15 +179,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, folder: Path | None = None) -> "Reference":
-        """Read a name, or the path of a folder that is there.
-
-        Args:
-            text: With or without :data:`PREFIX`.
-            folder: Where relative paths start; None for the working folder.
-
-        Raises:
-            InputError: If it is neither.
-        """
+        """Read a name, with or without :data:`PREFIX`, or the path of a folder that is there."""
         plain, _, config = text.removeprefix(PREFIX).partition("#")
         path = (folder or Path()) / Path(plain).expanduser()
         if plain and path.is_dir():
@@ -226,17 +202,12 @@ class Reference:
     @property
     def key_start(self) -> str:
         """How the keys of all states of a folder begin."""
-        return (
-            f"hf-{self.name}-{_hash((_FORMAT, self.path, str(self.revision), str(self.config)))}-"
-        )
+        words = (_FORMAT, self.path, str(self.revision), str(self.config))
+        return f"hf-{self.name}-{_hash(words)}-"
 
     @property
     def key(self) -> str:
-        """Another one for every name, and for every state of a folder.
-
-        Raises:
-            InputError: If the folder cannot be read, or is too large for one of a dataset.
-        """
+        """Another one for every name, and for every state of a folder."""
         folder = Path(self.path)
         try:
             files = sorted(islice(folder.rglob("*"), _MOST_FILES + 1)) if folder.is_dir() else []
@@ -253,12 +224,10 @@ class Reference:
 
     def refusal(self, error: Exception) -> InputError:
         """What to raise if it cannot be loaded."""
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
         remedy = "check its name and the network; what was loaded once is kept and needs none"
         if Path(self.path).is_dir():
             remedy = "its files must be whole, of one kind, and have the same columns"
-        return InputError(Problem(self.source, f"cannot be loaded ({reason})", remedy))
+        return InputError(Problem(self.source, f"cannot be loaded ({first_line(error)})", remedy))
 
     def refusing(self, rows: Iterator[Any]) -> Iterator[Any]:
         """The rows; an error while they are fetched becomes an InputError."""
@@ -282,23 +251,16 @@ def cached_store(text: str, folder: Path | None = None) -> Path:
     are held out of the training items, which the store's notes and a line in the log say. Another
     line says where the copy is, and which copies of a folder that has changed since may go.
 
-    Args:
-        text: A name that begins with :data:`PREFIX`, or a folder of files.
-        folder: Where relative paths start; None for the working folder.
-
-    Raises:
-        InputError: If it cannot be loaded, its columns are not those of a dataset, or the cache
-            cannot be written.
+    Relative paths start in ``folder``, or else in the working folder.
     """
     reference = Reference.parse(text, folder)
     store = cache_folder() / reference.key
     there = store.exists()
-    if _is_whole(store):
-        return store
-    if there:
+    if not _is_whole(store):
         # A store that another process has made since then stays.
-        shutil.rmtree(store)
-    _make(reference, store)
+        if there:
+            shutil.rmtree(store)
+        _make(reference, store)
     return store
 
 

@@ -4,7 +4,6 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, ZipInfo
@@ -56,7 +55,7 @@ def read_pack(
         provenance = _provenance(archive, findings)
         check_fits([archive.headers[name] for name in schema.used], machine_memory(), findings)
         read = {name: archive.read(name) for name in schema.used}
-    dataset = assemble(
+    return assemble(
         {name: column for name, column in read.items() if column is not None},
         schema,
         findings,
@@ -64,21 +63,15 @@ def read_pack(
         fingerprint=archive.fingerprint,
         standardised=standardise,
         splits=splits,
+        provenance=provenance.provenance if provenance else None,
     )
-    known = provenance.provenance if provenance else None
-    return replace(dataset, card=replace(dataset.card, provenance=known))
 
 
 def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
     """Read what a pack contains from its headers, kinds, split and groups, in a few milliseconds.
 
-    Args:
-        path: An .npz file.
-        splits: Splits that must have items.
-
-    Raises:
-        InputError: With everything that these show to be wrong; only :func:`read_pack` sees the
-            values.
+    An InputError has everything that these show to be wrong; only :func:`read_pack` sees the
+    values. ``splits`` must have items.
     """
     findings = Findings(str(path))
     with Archive(Path(path), findings) as archive:
@@ -89,15 +82,14 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
     remedy = provenance.remedy if provenance else SPLIT_NUMBERS
     split = check_split(column, findings, needed=splits, remedy=remedy)
     findings.refuse()
-    card = make_card(
+    return make_card(
         schema,
         split,
         group,
         name=Path(path).stem,
         fingerprint=archive.fingerprint,
-        has_labels="label" in schema.used,
+        provenance=provenance.provenance if provenance else None,
     )
-    return replace(card, provenance=provenance.provenance if provenance else None)
 
 
 def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) -> None:
@@ -106,12 +98,7 @@ def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) ->
     Nothing is compressed, since compressed bytes depend on the version of zlib and features hardly
     shrink.
 
-    Args:
-        path: Where to; an existing file is replaced in one step.
-        arrays: By column, in the order in which they will stand.
-
-    Raises:
-        ValueError: If an array holds Python objects, or rows of different shapes.
+    An existing file is replaced in one step. Arrays of Python objects are a ValueError.
     """
     with atomic_write(Path(path)) as temporary, ZipFile(temporary, "w") as archive:
         for name, values in arrays.items():
@@ -132,9 +119,6 @@ def check_fits(headers: Iterable[Header], memory: int, findings: Findings) -> No
     """Refuse a file whose arrays, as float32, would not fit into so many bytes.
 
     A few megabytes of compressed zeros can otherwise take a machine down.
-
-    Raises:
-        InputError: If they do not fit.
     """
     needed = sum(math.prod(header.shape) * max(header.dtype.itemsize, 4) for header in headers)
     if needed > memory:

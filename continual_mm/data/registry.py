@@ -4,7 +4,7 @@ What a dataset needs is imported when it is asked for: listing datasets needs no
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 from types import MappingProxyType
@@ -20,29 +20,11 @@ if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset, Standardise
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """Where a dataset that comes with the project is made.
-
-    Attributes:
-        card: ``module:name`` of its :class:`DatasetCard`; quick to import.
-        pack: ``module:name`` of a function without required arguments that gives the path of its
-            pack, which it makes first if need be.
-    """
-
-    card: str
-    pack: str
-
-
-_DATA = "continual_mm.data"
-
-REGISTERED: Mapping[str, Registered] = MappingProxyType(
-    {
-        name: Registered(f"{_DATA}.{name}.card:CARD", f"{_DATA}.{name}.{module}:pack_path")
-        for name, module in (("narrated_shapes", "generate"), ("digits", "pack"))
-    }
+REGISTERED: Mapping[str, str] = MappingProxyType(
+    {"narrated_shapes": "generate:pack_path", "digits": "pack:pack_path"}
 )
-"""The datasets that come with the project, by the name that scenarios use."""
+"""Datasets that come with the project -> the function of their package that gives the path of a
+pack, which it makes first if need be."""
 
 
 def card(
@@ -61,14 +43,14 @@ def card(
     Raises:
         InputError: If there is no such dataset, or its pack is unsound.
     """
-    if registered := REGISTERED.get(name_or_path):
-        known: DatasetCard = _imported(registered.card)
+    if name_or_path in REGISTERED:
+        known: DatasetCard = _imported(f"{name_or_path}.card:CARD")
         return known
     if name_or_path in PUBLISHED and not is_converted(name_or_path):
         return PUBLISHED[name_or_path]
     path = _existing(name_or_path, folder)
     source = "store.form:read_store_card" if path.is_dir() else "pack:read_card"
-    read_card: Callable[..., DatasetCard] = _imported(f"{_DATA}.{source}")
+    read_card: Callable[..., DatasetCard] = _imported(source)
     return read_card(path, splits=splits)
 
 
@@ -79,23 +61,17 @@ def load(
     standardise: "Standardise" = True,
     splits: Collection[str] = SPLITS,
 ) -> "Dataset":
-    """Load a dataset; a generated one is made first, and cached. A store stays on the disk.
+    """Load a dataset, as :func:`card` takes it; a generated one is made first, and cached.
 
-    Args:
-        name_or_path: As :func:`card` takes it.
-        folder: Where relative paths start; None for the working folder.
-        standardise: Whether each feature gets mean 0 and standard deviation 1 over the training
-            items, or the names of the modalities whose features do, or what was measured on another
-            dataset with the same features.
-        splits: Splits that must have items.
-
-    Raises:
-        InputError: If there is no such dataset, or its pack is unsound.
+    A store stays on the disk. Features are standardised as :func:`~continual_mm.read_pack` says.
     """
-    registered = REGISTERED.get(name_or_path)
-    path = _imported(registered.pack)() if registered else _existing(name_or_path, folder)
+    registered = name_or_path in REGISTERED
+    if registered:
+        path = _imported(f"{name_or_path}.{REGISTERED[name_or_path]}")()
+    else:
+        path = _existing(name_or_path, folder)
     source = "store.reader:read_store" if path.is_dir() else "pack:read_pack"
-    read: Callable[..., Dataset] = _imported(f"{_DATA}.{source}")
+    read: Callable[..., Dataset] = _imported(source)
     dataset = read(path, standardise=standardise, splits=splits)
     # A run is checked against the registered card before the file is there, whose fingerprint may
     # differ from machine to machine in last bits.
@@ -104,7 +80,7 @@ def load(
 
 def _imported(reference: str) -> Any:
     with optional_import("a dataset that is a folder"):
-        return resolve_name(reference)
+        return resolve_name(f"continual_mm.data.{reference}")
 
 
 def _existing(name_or_path: str, folder: Path | None) -> Path:
@@ -116,7 +92,7 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
     if (foreign or path.is_file()) and (problem := recognised(path)):
         raise InputError(problem)
     if foreign or name_or_path.startswith("hf:"):
-        cached_store: Callable[..., Path] = _imported(f"{_DATA}.hugging_face:cached_store")
+        cached_store: Callable[..., Path] = _imported("hugging_face:cached_store")
         return cached_store(name_or_path, folder)
     if path.exists():
         return path

@@ -7,11 +7,12 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from continual_mm.data.archive import Header
 from continual_mm.data.findings import Findings
 from continual_mm.definitions.modality import SPLITS, Kind, Modality
 from continual_mm.system.errors import first_few
@@ -47,35 +48,17 @@ ITEM_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _ENDINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {KIND: _WORDS, LENGTH: _WHOLE_NUMBERS, PRESENT: _TRUTHS}
 )
-_AXES = {
-    Kind.VECTOR: "one axis",
-    Kind.TOKENS: "two axes",
-    Kind.SPECTROGRAM: "two axes",
-    Kind.FRAMES: "two or more axes",
-}
+_AXES = {Kind.VECTOR: "one axis", Kind.FRAMES: "two or more axes"}
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-class Shaped(Protocol):
-    """An array, or what a file says about one."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Kind and size of the values."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of every axis, items first."""
+Shaped = Header | NDArray[Any]
+"""An array, or what a file says about one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What the columns of a source mean.
-
-    Attributes:
-        modalities: In the order of the source; only those without problem.
-        used: The columns worth reading: modalities, their own columns, the items' columns.
-    """
+    """What the columns of a source mean: modalities without problem, and columns worth reading."""
 
     modalities: tuple[Modality, ...]
     used: tuple[str, ...]
@@ -94,11 +77,9 @@ def read_schema(
     row per item. One that misses the number of items by a tenth or less is taken for a modality
     that lost or gained rows; farther off, for something else, such as a table of word vectors.
 
-    Args:
-        columns: Every readable column of the source.
-        kinds: The text in each ``<modality>_kind`` column that could be read, by column.
-        findings: Takes the problems; columns that are faulty there already are passed over.
-        claimed: Columns that the user calls modalities, whatever they look like.
+    ``kinds`` are the texts of ``<modality>_kind`` columns, by column; ``claimed`` are columns that
+    the user calls modalities, whatever they look like. Columns that are faulty already are passed
+    over.
     """
     _check_endings(columns, findings)
     rows = _count_rows(columns)
@@ -160,11 +141,9 @@ def _check_endings(columns: Mapping[str, Shaped], findings: Findings) -> None:
         modality, ending = split_ending(name) or (name, "")
         unknown = modality not in columns and modality not in findings.faulty
         if ending and (unknown or modality in ITEM_COLUMNS):
-            findings.about(
-                name,
-                f"describes {modality!r}, which is no modality in here",
-                f"add the column {modality!r}, or rename this one if it means something else",
-            )
+            problem = f"describes {modality!r}, which is no modality in here"
+            remedy = f"add the column {modality!r}, or rename this one if it means something else"
+            findings.about(name, problem, remedy)
 
 
 def _check_item_columns(columns: Mapping[str, Shaped], rows: int, findings: Findings) -> None:
@@ -173,16 +152,12 @@ def _check_item_columns(columns: Mapping[str, Shaped], rows: int, findings: Find
         expected = _ENDINGS.get(ending) or ITEM_COLUMNS.get(name)
         if expected is None or name in findings.faulty:
             continue
+        shape = () if ending == KIND else (rows,)
         if name == PICTURE:
             _check_pictures(column, rows, findings)
-            continue
-        shape = () if ending == KIND else (rows,)
-        if column.dtype.kind not in expected or column.shape != shape:
-            findings.about(
-                name,
-                f"is {column.dtype} of shape {column.shape}",
-                f"store {_DTYPE_NAMES[expected]} of shape {shape}",
-            )
+        elif column.dtype.kind not in expected or column.shape != shape:
+            problem = f"is {column.dtype} of shape {column.shape}"
+            findings.about(name, problem, f"store {_DTYPE_NAMES[expected]} of shape {shape}")
 
 
 def _check_pictures(column: Shaped, rows: int, findings: Findings) -> None:
@@ -253,11 +228,11 @@ def _kind(
         findings.about(column, f"there is no kind {text!r}", remedy)
         return None
     kind = Kind(text)
-    if (axes == 1) != (kind is Kind.VECTOR) or (axes > 2 and kind is not Kind.FRAMES):
+    if not kind.allows(axes):
         findings.about(
             column,
             f"items of {name!r} have shape {shape}, which is no {kind}",
-            f"one has {_AXES[kind]}; without a kind this is {natural_kind(axes)}",
+            f"one has {_AXES.get(kind, 'two axes')}; without a kind this is {natural_kind(axes)}",
         )
         return None
     return kind
@@ -290,7 +265,10 @@ def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:
     _, first, counts = np.unique(ids, return_index=True, return_counts=True)
     twice = np.sort(first[counts > 1])
     if len(twice):
-        named = [f"{str(ids[row])!r} (rows {_rows_with(ids, ids[row])})" for row in twice]
+        rows = [first_few(list(map(str, np.flatnonzero(ids == ids[row])))) for row in twice]
+        named = [
+            f"{str(ids[row])!r} (rows {those})" for row, those in zip(twice, rows, strict=True)
+        ]
         what = "id occurs" if len(named) == 1 else "ids occur"
         findings.about(
             "ids", f"{len(named)} {what} more than once: {first_few(named)}", "ids must be unique"
@@ -304,16 +282,9 @@ def check_split(
     needed: Collection[str] = SPLITS,
     remedy: str = SPLIT_NUMBERS,
 ) -> NDArray[np.int64]:
-    """Find values that are no split, and splits without items.
+    """Find values that are no split, and splits without items of those that are needed.
 
-    Args:
-        split: The column; None if there is none.
-        findings: Takes the problems.
-        needed: Splits that must have an item; for items that only score, ``test`` is enough.
-        remedy: What to do about one that has none.
-
-    Returns:
-        The split of each item; empty where there is no such column.
+    Gives the split of each item; none where there is no such column.
     """
     if split is None:
         return np.empty(0, dtype=np.int64)
@@ -331,14 +302,7 @@ def check_counts(
     needed: Collection[str] = SPLITS,
     remedy: str = SPLIT_NUMBERS,
 ) -> None:
-    """Find splits without items.
-
-    Args:
-        counts: Items per split.
-        findings: Takes the problems.
-        needed: Splits that must have an item.
-        remedy: What to do about one that has none.
-    """
+    """Find splits without items, of those that are needed."""
     for meaning, items in zip(SPLITS, counts, strict=True):
         if items == 0 and meaning in needed:
             findings.about("split", f"there is no {meaning} item", remedy)
@@ -360,7 +324,3 @@ def count_splits(split: NDArray[np.int64]) -> tuple[int, int, int]:
     """Items per split: training, validation, test."""
     training, validation, test = (int((split == value).sum()) for value in range(len(SPLITS)))
     return training, validation, test
-
-
-def _rows_with(ids: NDArray[np.str_], name: np.str_) -> str:
-    return first_few([str(row) for row in np.flatnonzero(ids == name)])

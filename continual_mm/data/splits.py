@@ -13,15 +13,9 @@ _TRAINING, _VALIDATION, _TEST = range(3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """Shares of the training items that are kept from training.
+    """Shares of the training items that are kept from training, each in [0, 1), the sum below 1.
 
-    Attributes:
-        validation: In [0, 1).
-        test: In [0, 1); the two together below 1.
-        named: The splits of videos that do not follow from the hashes of their names.
-
-    Raises:
-        InputError: If nothing would be left, or a share is negative.
+    ``named`` are the splits of videos that do not follow from the hashes of their names.
     """
 
     validation: float = 0.0
@@ -48,11 +42,8 @@ class HeldOut:
         """The same, with a video in each split whose share is not 0.
 
         Where hashes give such a split none, it gets the training video of the lowest hash, as long
-        as another is left to train on.
-
-        Args:
-            videos: All names that there will be.
-            usable: Whether a video can be expected to be read; called for few.
+        as another is left to train on. ``usable`` says whether a video can be expected to be read;
+        it is called for few.
         """
         named: dict[str, int] = {}
         for split, share in ((_VALIDATION, self.validation), (_TEST, self.test)):

@@ -23,9 +23,7 @@ Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
 def blank(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> None:
     """Set everything after each row's valid steps to zero, in place.
 
-    Args:
-        steps: (rows, time, features).
-        valid: (rows,) leading steps that count; 0 for a row that lacks the modality.
+    ``steps`` is (rows, time, features), ``valid`` (rows,); 0 for a row that lacks the modality.
     """
     for rows in _blocks(steps):
         padding = ~_mask(steps[rows], valid[rows])
@@ -61,13 +59,8 @@ class Statistics:
     ) -> Self:
         """Measure the valid steps of the training rows, accumulated in float64.
 
-        Two passes: the mean, then the squares around it.
-
-        Args:
-            steps: (rows, time, features); finite, and zero where not valid.
-            valid: (rows,) leading steps that count; 0 for a row that lacks the modality.
-            training: (rows,) whether a row belongs to the training split. At least one that does
-                must have a valid step.
+        Two passes: the mean, then the squares around it. ``steps`` (rows, time, features) must be
+        finite, zero where not ``valid``, and some row in ``training`` must have a valid step.
         """
         return cls.from_moments(*_moments(steps, np.where(training, valid, 0)))
 
@@ -84,9 +77,6 @@ class RunningStatistics:
     Values are collected into blocks. Each block is measured around its own mean and merged with
     those before it (Chan, Golub and LeVeque, 1983), so that a small deviation from a large mean
     keeps its digits.
-
-    Args:
-        features: Measured separately.
     """
 
     def __init__(self, features: int) -> None:
@@ -126,14 +116,9 @@ class RunningStatistics:
 
 
 def weighted_moments(vectors: NDArray[np.floating], counts: NDArray[np.int64]) -> Moments | None:
-    """Mean and standard deviation of vectors that occur several times each.
+    """Mean and standard deviation of (n, features) vectors that occur ``counts`` times each.
 
-    Args:
-        vectors: (n, features).
-        counts: (n,) how often each occurs.
-
-    Returns:
-        None if no vector occurs.
+    None if no vector occurs.
     """
     occurring = np.flatnonzero(counts)
     if not len(occurring):
@@ -151,11 +136,7 @@ def standardise(
     """Bring every feature to mean 0 and standard deviation 1 where it was measured, in place.
 
     A feature that was constant there becomes 0 everywhere. Padding and absent rows stay 0.
-
-    Args:
-        steps: (rows, time, features); finite, and zero where not valid.
-        valid: (rows,) leading steps that count; 0 for a row that lacks the modality.
-        statistics: What was measured, here or on another dataset with the same features.
+    ``steps`` (rows, time, features) must be finite, and zero where not ``valid``.
     """
     for rows in _blocks(steps):
         block = steps[rows]

@@ -25,17 +25,10 @@ UNREADABLE = (
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors file, or in a file that ``torch.save`` wrote.
+    """The state dict in a safetensors file, or in a file that ``torch.save`` wrote, on the CPU.
 
-    Args:
-        path: ``.safetensors``, or any other ending for a torch file, of which only tensors and
-            plain containers are read.
-
-    Returns:
-        Name -> tensor, on the CPU.
-
-    Raises:
-        InputError: If there is no such file, or it holds anything else, or NaN.
+    Of the latter, which any ending but ``.safetensors`` stands for, only tensors and plain
+    containers are read. A file that holds anything else, or NaN, is an InputError.
     """
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)

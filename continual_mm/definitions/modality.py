@@ -27,6 +27,11 @@ class Kind(StrEnum):
         """Whether the first axis of an item is time, of which only a prefix may be valid."""
         return self is not Kind.VECTOR
 
+    def allows(self, axes: int) -> bool:
+        """Whether an item may have so many axes."""
+        least = 2 if self.has_length else 1
+        return axes >= least if self is Kind.FRAMES else axes == least
+
 
 @dataclass(frozen=True, slots=True)
 class Modality:

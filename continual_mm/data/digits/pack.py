@@ -21,12 +21,10 @@ _SHADE = 15
 
 
 def columns() -> dict[str, NDArray[np.generic]]:
-    """Make the columns of a feature pack.
+    """The columns of a feature pack; the order of the items is fixed for good.
 
-    Returns:
-        By name: ``nw``, ``ne``, ``sw``, ``se`` (1797, 16) float32, every second pixel of every
-        second row, 0 to 16; their ``_kind``; ``label``, the digit; ``picture`` (1797, 8, 8), grey;
-        ``ids``; ``split`` (0 training, 1 validation, 2 test), in an order that is fixed for good.
+    ``nw``, ``ne``, ``sw``, ``se`` (1797, 16) float32 are every second pixel of every second row, 0
+    to 16; ``picture`` (1797, 8, 8) is grey.
     """
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.images))
@@ -47,9 +45,5 @@ def columns() -> dict[str, NDArray[np.generic]]:
 
 
 def pack_path() -> Path:
-    """Find the feature pack in the cache, or make it there first.
-
-    Raises:
-        InputError: If the cache's folder cannot be written.
-    """
+    """Find the feature pack in the cache, or make it there first."""
     return cached_pack(f"{CARD.name}-v{VERSION}", CARD.names, columns)

@@ -1,7 +1,7 @@
 """Reads a store as a dataset whose features stay on the disk."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.data.cards import FORM
-from continual_mm.data.dataset import Dataset, Standardise, chosen, fitting
+from continual_mm.data.dataset import Dataset, Standardise, statistics_by
 from continual_mm.data.findings import Findings
 from continual_mm.data.schema import count_splits
 from continual_mm.data.statistics import BLOCK_VALUES, Moments, Statistics
-from continual_mm.data.store.form import DAMAGED, ModalityForm, StoreForm, read_form
+from continual_mm.data.store.form import DAMAGED, ModalityForm, read_form
 from continual_mm.data.store.sources import (
     MOST_ROWS,
     Source,
@@ -134,7 +134,12 @@ def read_store(
     form = read_form(path)
     findings = Findings(str(path))
     form.check_splits(findings, needed=splits)
-    statistics = _statistics(form, standardise, findings)
+    measured = {
+        one.name: Statistics.from_moments(np.array(one.mean), np.array(one.deviation))
+        for one in form.modalities
+        if one.mean is not None and one.deviation is not None
+    }
+    statistics = statistics_by(standardise, form.card.modalities, measured.get, findings)
     findings.refuse()
     tables = tables_of(path, form)
     split = tables.items.column("split")
@@ -221,21 +226,6 @@ def _is_as_measured(modality: ModalityForm, found: Moments | None) -> bool:
     stored, scale = (np.array(modality.mean), np.array(modality.deviation)), np.hypot(*found)
     pairs = zip(stored, found, strict=True)
     return all((abs(one - other) <= _LAST_BITS * scale).all() for one, other in pairs)
-
-
-def _statistics(form: StoreForm, wanted: Standardise, findings: Findings) -> dict[str, Statistics]:
-    if isinstance(wanted, Mapping):
-        return fitting(wanted, form.card.modalities, findings)
-    found = {}
-    names = chosen(wanted, form.card.modalities, findings)
-    for modality in (one for one in form.modalities if one.name in names):
-        if modality.mean is None or modality.deviation is None:
-            remedy = "give the statistics of another dataset, or standardise = false"
-            findings.about(modality.name, "cannot be standardised: no training item has it", remedy)
-            continue
-        mean, deviation = np.array(modality.mean), np.array(modality.deviation)
-        found[modality.name] = Statistics.from_moments(mean, deviation)
-    return found
 
 
 def _fault(modality: ModalityForm, column: StoredColumn, tables: Tables) -> str:
