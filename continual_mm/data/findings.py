@@ -52,7 +52,7 @@ class FaultError(Exception):
     """What is wrong with one column of one record; with the record itself if the name is empty."""
 
     def __init__(self, column: str, problem: str, remedy: str = "") -> None:
-        super().__init__(problem)
+        super().__init__(column, problem, remedy)
         self.column, self.problem, self.remedy = column, problem, remedy
 
 

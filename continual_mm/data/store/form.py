@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 from continual_mm.data.cards import FORM
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.schema import SPLIT_NUMBERS, check_counts, is_taken, natural_kind
+from continual_mm.data.schema import SPLIT_NUMBERS, check_counts, is_taken
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.tables import Table
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError, Problem, Problems
 from continual_mm.system.files import atomic_write
 
 OptionalColumn = Literal["label", "group", "text_raw"]
@@ -40,13 +40,7 @@ _Count = Annotated[int, Field(ge=0, le=1 << 62)]
 
 
 class ShardForm(Table):
-    """One file of a table.
-
-    Attributes:
-        rows: In it.
-        bytes: Its size.
-        edges: Written by earlier versions; not used.
-    """
+    """One file of a table; ``edges`` was written by earlier versions and is not used."""
 
     rows: _Count
     bytes: _Count
@@ -57,8 +51,6 @@ class ModalityForm(Table):
     """One modality.
 
     Attributes:
-        name: An identifier.
-        kind: The kind of signal.
         shape: Of one item; the time is the longest that occurs.
         source: Whether the items hold values, rows of a table of words, or windows of recordings.
         parts: Columns of the recordings -> features per step; for windows.
@@ -94,10 +86,7 @@ class ModalityForm(Table):
     def _check(self) -> Self:
         if self.name[0].isdigit() or is_taken(self.name):
             raise ValueError(f"{self.name!r} names no modality")
-        axes = len(self.shape)
-        if (axes == 1) != (self.kind is Kind.VECTOR) or (
-            self.kind is not Kind.FRAMES and natural_kind(axes) is Kind.FRAMES
-        ):
+        if not self.kind.allows(len(self.shape)):
             raise ValueError(f"items of shape {self.shape} are no {self.kind}")
         if math.prod(self.shape) > 1 << 40:
             raise ValueError(f"items of shape {self.shape} fit into no memory")
@@ -130,8 +119,6 @@ class StoreForm(Table):
     """The contents of ``store.json``.
 
     Attributes:
-        version: Of this form.
-        name: The dataset's.
         fingerprint: SHA-256 of the content, however it is divided into shards. Means and
             deviations are not in it, since their last bits differ between machines.
         statistics: Written by earlier versions; not used.
@@ -139,10 +126,8 @@ class StoreForm(Table):
         items: Per split.
         training_groups: Groups of the training items; 0 if items have none.
         columns: What items have besides their features.
-        modalities: In order.
         tables: Shards by the folder that they lie in.
         notes: What users of the store should know, in sentences.
-        provenance: How published files were converted into it, if they were.
     """
 
     version: Literal[1]
@@ -197,15 +182,7 @@ class StoreForm(Table):
 
 
 def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:
-    """Read what a store contains, from ``store.json`` alone.
-
-    Args:
-        folder: The store.
-        splits: Splits that must have items.
-
-    Raises:
-        InputError: With everything that is wrong with that file.
-    """
+    """Read what a store contains, from ``store.json`` alone; ``splits`` must have items."""
     form = read_form(Path(folder))
     findings = Findings(str(folder))
     form.check_splits(findings, needed=splits)
@@ -214,11 +191,7 @@ def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] =
 
 
 def read_form(folder: Path) -> StoreForm:
-    """Read ``store.json`` and check that it does not contradict itself.
-
-    Raises:
-        InputError: With everything that is wrong with it.
-    """
+    """Read ``store.json`` and check that it does not contradict itself."""
     path = folder / FORM
     try:
         if path.exists() and not path.is_file():
@@ -316,15 +289,9 @@ class Window:
 def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ...]:
     """The form of modalities before the first item; their times are the least.
 
-    Args:
-        layout: What the items have.
-        source: What to call the store in problems.
-        dtype: In which features are to be stored.
-
-    Raises:
-        InputError: With everything that is wrong with the layout, and if the dtype is none.
+    ``source`` is what to call the store in problems.
     """
-    problems: list[Problem] = []
+    problems = Problems()
     forms: list[ModalityForm] = []
     if dtype not in get_args(DType):
         remedy = f"write {' or '.join(map(repr, get_args(DType)))}"
@@ -339,8 +306,7 @@ def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ..
     names += [column for form in forms for column in form.columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         problems.append(Problem(source, f"columns occur twice: {', '.join(twice)}"))
-    if problems:
-        raise InputError(problems)
+    problems.check()
     return tuple(forms)
 
 

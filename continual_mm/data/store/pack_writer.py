@@ -45,7 +45,7 @@ def write_pack_from(
         InputError: With everything that is wrong, items named, or if they do not fit into memory.
     """
     faults = Faults(str(path), left_out)
-    maker = RowMaker(described(layout, str(path), dtype), dtype, {})
+    maker = RowMaker(described(layout, str(path), dtype), dtype)
     rows: list[dict[str, Any]] = []
     most = machine_memory() if memory is None else memory
     for record in records:
@@ -55,7 +55,7 @@ def write_pack_from(
             faults.about_record(record, fault)
         if sum(4 * len(rows) * prod(one.shape) for one in maker.forms()) > most:
             problem = f"does not fit into {most / 1e9:.1f} GB of memory from item {len(rows)} on"
-            faults.about_store(problem, "write a store")
+            faults.about_source(problem, "write a store")
             faults.refuse()
     maker.check_occurrence(faults)
     if not faults:

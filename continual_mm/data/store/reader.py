@@ -26,7 +26,6 @@ from continual_mm.data.store.sources import (
     add_words,
     blocks_of,
     measured,
-    tables_of,
 )
 from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
 from continual_mm.definitions.modality import SPLITS, Modality
@@ -37,14 +36,7 @@ _LAST_BITS = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredColumn:
-    """One modality of every item, in a store.
-
-    Attributes:
-        modality: Name, kind, and shape of one item.
-        present: (items,) whether an item has the modality.
-        source: Where its steps come from.
-        statistics: What they are standardised by; None leaves them alone.
-    """
+    """One modality of every item, in a store; without statistics it is not standardised."""
 
     modality: Modality
     present: NDArray[np.bool_]
@@ -65,15 +57,7 @@ class StoredColumn:
             yield start + np.flatnonzero(self.present[start : start + MOST_ROWS])
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features of some rows, all of which have the modality.
-
-        Args:
-            rows: (n,) rows of the dataset.
-
-        Returns:
-            (n, ...) float32, cut behind the longest of them, and (n,) valid steps; None for a
-            vector.
-        """
+        """Features of some rows, as :meth:`~continual_mm.data.columns.Column.take` says."""
         # Neighbours on the disk are read one after the other.
         order = np.argsort(rows.numpy(), kind="stable")
         chosen = rows.numpy()[order]
@@ -141,7 +125,7 @@ def read_store(
     }
     statistics = statistics_by(standardise, form.card.modalities, measured.get, findings)
     findings.refuse()
-    tables = tables_of(path, form)
+    tables = Tables(path, form)
     split = tables.items.column("split")
     if count_splits(split) != form.items:
         findings.about("split", f"counts {count_splits(split)}, but {FORM} says {form.items}")
@@ -179,14 +163,10 @@ def read_store(
 
 
 def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
-    """The names of the groups that ``Dataset.group`` numbers; None if there are no groups.
-
-    Raises:
-        InputError: With what is wrong, files named.
-    """
+    """The names of the groups that ``Dataset.group`` numbers; None if there are no groups."""
     path = Path(folder)
     form = read_form(path)
-    return StoredTexts(tables_of(path, form).groups, "ids") if "group" in form.columns else None
+    return StoredTexts(Tables(path, form).groups, "ids") if "group" in form.columns else None
 
 
 def verify_store(folder: str | os.PathLike[str]) -> None:
@@ -199,7 +179,7 @@ def verify_store(folder: str | os.PathLike[str]) -> None:
     """
     path = Path(folder)
     form = read_form(path)
-    tables = tables_of(path, form)
+    tables = Tables(path, form)
     digest = Digest()
     for table in (tables.items, tables.recordings, tables.groups):
         for block in table.blocks():

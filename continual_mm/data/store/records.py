@@ -1,7 +1,9 @@
-"""What must hold for a single record, before anything of it is written."""
+"""What must hold for a single record, before anything of it is written.
+
+Functions that begin with ``sound_`` give a value as it is stored, or raise a FaultError.
+"""
 
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import index
@@ -11,10 +13,10 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.data.findings import FaultError, sound_text
+from continual_mm.data.findings import FaultError, Findings, sound_text
 from continual_mm.data.store.form import ModalityForm, OptionalColumn, Window
 from continual_mm.definitions.modality import SPLITS
-from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.system.errors import Problem, first_few
 
 OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
 
@@ -26,22 +28,14 @@ _MOST_VALUES = 2**30
 
 
 def sound_id(value: object) -> str:
-    """An item's name.
-
-    Raises:
-        FaultError: If it is no text or empty.
-    """
+    """An item's name."""
     if not sound_text("ids", value):
         raise FaultError("ids", "is empty", "items are distinguished by their ids")
     return str(value)
 
 
 def sound_number(column: str, value: Any) -> int:
-    """A whole number.
-
-    Raises:
-        FaultError: If it is none, or needs more than 64 bits.
-    """
+    """A whole number."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
@@ -55,22 +49,14 @@ def sound_number(column: str, value: Any) -> int:
 
 
 def sound_name(column: str, value: Any) -> str:
-    """A text, or the digits of a whole number, as packs have for groups.
-
-    Raises:
-        FaultError: If it is neither.
-    """
+    """A text, or the digits of a whole number, as packs have for groups."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return str(sound_number(column, value))
     return sound_text(column, value)
 
 
 def sound_split(value: object) -> int:
-    """0, 1 or 2.
-
-    Raises:
-        FaultError: If it is anything else.
-    """
+    """0, 1 or 2."""
     number = sound_number("split", value)
     if not 0 <= number < len(SPLITS):
         raise FaultError("split", f"no such split: {number}", "0 is training, 1 validation, 2 test")
@@ -78,11 +64,7 @@ def sound_split(value: object) -> int:
 
 
 def sound_features(modality: ModalityForm, value: Any, dtype: str) -> NDArray[Any]:
-    """One item's features, as they are stored: one axis, step after step.
-
-    Raises:
-        FaultError: If they are no finite floats of the modality's shape, or beyond the dtype.
-    """
+    """One item's features, as they are stored: one axis, step after step."""
     name, shape = modality.name, modality.shape
     values = _floats(name, value, "a modality")
     first = int(modality.kind.has_length)
@@ -94,11 +76,7 @@ def sound_features(modality: ModalityForm, value: Any, dtype: str) -> NDArray[An
 
 
 def sound_part(name: str, value: Any, features: int, dtype: str) -> NDArray[Any]:
-    """A part of a recording, as it is stored: one axis, step after step; it may be empty.
-
-    Raises:
-        FaultError: If it is no array of finite floats of so many features, or beyond the dtype.
-    """
+    """A part of a recording, as it is stored: one axis, step after step; it may be empty."""
     values = _floats(name, value, "a recording")
     if values.ndim < 2 or values[:1].size != features * len(values[:1]):
         raise FaultError(name, f"has shape {values.shape}", f"it has {features} features per step")
@@ -108,11 +86,7 @@ def sound_part(name: str, value: Any, features: int, dtype: str) -> NDArray[Any]
 
 
 def sound_values(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Values in the dtype that they are stored in.
-
-    Raises:
-        FaultError: If there is none, if they are too many, not finite, or beyond the dtype.
-    """
+    """Values in the dtype that they are stored in."""
     if not 0 < array.size <= _MOST_VALUES:
         raise FaultError(name, f"has shape {array.shape}", "leave it out where there is none")
     with np.errstate(over="ignore"):
@@ -126,11 +100,7 @@ def sound_values(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def sound_words(modality: ModalityForm, value: Any) -> NDArray[np.int32]:
-    """One item's words, as rows of the table of words.
-
-    Raises:
-        FaultError: If they are no such rows, or there is none.
-    """
+    """One item's words, as rows of the table of words."""
     rows = _array(modality.name, value)
     if rows.dtype.kind not in "iu" or rows.ndim != 1:
         problem = f"is {rows.dtype} of shape {rows.shape}"
@@ -146,18 +116,9 @@ def sound_words(modality: ModalityForm, value: Any) -> NDArray[np.int32]:
 def sound_window(
     modality: ModalityForm, value: Any, lengths: Sequence[Sequence[int]]
 ) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
-    """Where an item lies, cut where the recording ends.
+    """Where an item lies, cut where the recording ends: its number, and (parts,) begins and ends.
 
-    Args:
-        modality: What is cut out.
-        value: A :class:`Window`.
-        lengths: For each of the modality's parts, steps of every recording so far.
-
-    Returns:
-        The recording, and (parts,) begins and ends.
-
-    Raises:
-        FaultError: If it is no window of a recording, or an empty one that may not be empty.
+    ``lengths`` are, for each of the modality's parts, the steps of every recording so far.
     """
     name = modality.name
     if not isinstance(value, Window):
@@ -194,43 +155,32 @@ def _array(name: str, value: Any) -> NDArray[Any]:
         raise FaultError(name, f"is no array ({error})") from error
 
 
-class Faults:
+class Faults(Findings):
     """What was found wrong with records.
 
-    Args:
-        source: What to call the store.
-        left_out: Takes the problems if faulty records are left out; without it they end the
-            writing.
+    With ``left_out``, which then takes the problems, faulty records are left out; without it they
+    end the writing.
     """
 
     def __init__(self, source: str, left_out: list[Problem] | None) -> None:
-        self.source = source
+        super().__init__(source)
         self._left_out = left_out
-        self._problems: list[Problem] = []
-        self._records: Counter[tuple[str, str, str]] = Counter()
-        self._first: dict[int, tuple[str, str, str]] = {}
+        self._records: dict[tuple[str, ...], tuple[Problem, int]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._problems)
+        return bool(self._records or self._problems)
 
     def about_record(self, record: object, fault: FaultError) -> None:
-        """Add a problem about a record; of those with the same fault the first is named.
-
-        Raises:
-            InputError: If there were too many before.
-        """
+        """Add a problem about a record; of those with the same fault the first is named."""
         what = f"item {record.get('ids')!r}" if isinstance(record, Mapping) else "a record"
         problem = self.problem(what, fault)
         if self._left_out is not None:
             self._left_out.append(problem)
             return
-        same = (fault.column, fault.problem, fault.remedy)
-        if same not in self._records:
-            self._first[len(self._problems)] = same
-            self._problems.append(problem)
-        self._records[same] += 1
-        if self._records.total() >= MOST_FAULTS:
-            self.about_store(f"nothing was read behind {MOST_FAULTS} faulty records")
+        first, count = self._records.get(fault.args, (problem, 0))
+        self._records[fault.args] = first, count + 1
+        if sum(count for _, count in self._records.values()) >= MOST_FAULTS:
+            self.about_source(f"nothing was read behind {MOST_FAULTS} faulty records")
             self.refuse()
 
     def problem(self, what: str, fault: FaultError) -> Problem:
@@ -238,33 +188,19 @@ class Faults:
         column = f", column {fault.column!r}" if fault.column else ""
         return Problem(f"{self.source}, {what}{column}", fault.problem, fault.remedy)
 
-    def about_store(self, problem: str, remedy: str = "") -> None:
-        """Add a problem about the whole, which cannot be left out."""
-        self._problems.append(Problem(self.source, problem, remedy))
-
     def about_ids(self, ids: Iterable[str]) -> None:
         """Add a problem about ids that occur more than once, if any do."""
         found, counts = np.unique(list(ids), return_counts=True)
         if twice := [repr(str(one)) for one in found[counts > 1]]:
-            self.about_store(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
+            self.about_source(f"ids occur more than once: {first_few(twice)}", "ids must be unique")
 
     def refuse(self) -> None:
-        """Raise everything that was found, if anything.
-
-        Raises:
-            InputError: With every problem.
-        """
-        if self._problems:
-            raise InputError(
-                self._counted(place, problem) for place, problem in enumerate(self._problems)
-            )
-
-    def _counted(self, place: int, problem: Problem) -> Problem:
-        more = self._records[self._first[place]] - 1 if place in self._first else 0
-        if not more:
-            return problem
-        items = "item" if more == 1 else "items"
-        return replace(problem, message=f"{problem.message}, and in {more} more {items}")
+        """Raise everything that was found, if anything."""
+        for problem, count in self._records.values():
+            more = f", and in {count - 1} more item{'s' * (count > 2)}" if count > 1 else ""
+            self._problems.append(replace(problem, message=problem.message + more))
+        self._records = {}
+        super().refuse()
 
 
 _SOUND: Mapping[str, Callable[[str, object], str | int]] = MappingProxyType(
@@ -275,11 +211,6 @@ _SOUND: Mapping[str, Callable[[str, object], str | int]] = MappingProxyType(
 class RowMaker:
     """Checks records and makes rows of them.
 
-    Args:
-        modalities: What items may have.
-        dtype: In which features are stored.
-        longest: Modality -> steps behind which windows are cut.
-
     Attributes:
         columns: Which optional columns the items have; the first record decides.
         groups: Name of a group -> its number.
@@ -288,12 +219,9 @@ class RowMaker:
         lengths: Part of the recordings -> steps of each recording so far.
     """
 
-    def __init__(
-        self, modalities: Sequence[ModalityForm], dtype: str, longest: Mapping[str, int]
-    ) -> None:
+    def __init__(self, modalities: Sequence[ModalityForm], dtype: str) -> None:
         self._modalities = modalities
         self._dtype = dtype
-        self._longest = longest
         self.columns: tuple[OptionalColumn, ...] | None = None
         self.groups: dict[str, int] = {}
         self.items = [0] * len(SPLITS)
@@ -301,11 +229,7 @@ class RowMaker:
         self.lengths = {part: array("q") for one in modalities for part in one.parts}
 
     def row(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The row of a record.
-
-        Raises:
-            FaultError: If there is anything wrong with it.
-        """
+        """The row of a record; a FaultError if there is anything wrong with it."""
         if not isinstance(record, Mapping):
             raise FaultError("", f"is {type(record).__name__}, no mapping", "give a dict by column")
         known = {"ids", "split", *OPTIONAL, *self.times}
@@ -344,10 +268,10 @@ class RowMaker:
         if faults:
             return
         if not sum(self.items):
-            faults.about_store("has no items", "give at least one")
+            faults.about_source("has no items", "give at least one")
             return
         for name in (name for name, time in self.times.items() if not time):
-            faults.about_store(f"no item has the modality {name!r}", "leave it out of the layout")
+            faults.about_source(f"no item has the modality {name!r}", "leave it out of the layout")
 
     def _optional(self, record: Mapping[str, Any]) -> dict[str, Any]:
         given = {column for column in OPTIONAL if record.get(column) is not None}
@@ -363,9 +287,8 @@ class RowMaker:
             return (None,) * len(modality.columns), 0
         if modality.source == "windows":
             window = sound_window(modality, value, [self.lengths[part] for part in modality.parts])
-            if modality.reduce:
-                return window, 1
-            return window, min(int(window[2][0] - window[1][0]), self._longest[modality.name])
+            steps = int(window[2][0] - window[1][0])
+            return window, 1 if modality.reduce else min(steps, modality.shape[0])
         if modality.source == "words":
             words = sound_words(modality, value)
             return (words,), len(words)

@@ -1,6 +1,6 @@
 """Where the steps of a store's modalities are: in the items, in a table of words, in recordings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,13 +44,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Values:
-    """Steps that are a column of the items.
-
-    Attributes:
-        items: The table.
-        column: The modality's.
-        features: Per step.
-    """
+    """Steps that are a column of the items, with so many features each."""
 
     items: StoredTable
     column: str
@@ -66,14 +60,7 @@ class Values:
 
 
 class WordRows:
-    """Steps that are looked up in a table of word vectors; the items hold its rows.
-
-    Args:
-        items: The table of items.
-        form: The modality.
-        store: The store's folder.
-        dtype: Of the vectors.
-    """
+    """Steps that are looked up in a table of word vectors; the items hold its rows."""
 
     def __init__(self, items: StoredTable, form: ModalityForm, store: Path, dtype: str) -> None:
         self._items = items
@@ -97,11 +84,7 @@ class WordRows:
 
     @cached_property
     def vectors(self) -> NDArray[Any]:
-        """(words, features), memory-mapped.
-
-        Raises:
-            InputError: If the file is not what it should be.
-        """
+        """(words, features), memory-mapped; an InputError if the file is not what it should be."""
         path = stored_file(self._store, word_file(self._form.name))
         try:
             found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -128,13 +111,7 @@ def add_words(digest: Digest, name: str, vectors: NDArray[np.floating]) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowSteps:
-    """Windows of recordings: as they are, cut behind the longest time, or their largest values.
-
-    Attributes:
-        items: The table of items.
-        recordings: The table of recordings.
-        form: The modality.
-    """
+    """Windows of recordings: as they are, cut behind the longest time, or their largest values."""
 
     items: StoredTable
     recordings: StoredTable
@@ -202,41 +179,30 @@ def largest(steps: Tensor, count: Tensor) -> NDArray[np.float32]:
     return values
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Tables:
     """The tables of a store; no file is opened before it is needed.
 
     Attributes:
-        form: The contents of ``store.json``.
         items: One row per item.
         recordings: One row per recording; empty if there are none.
         groups: One row per group; empty if there are none.
         sources: Modality -> where its steps are.
     """
 
-    form: StoreForm
-    items: StoredTable
-    recordings: StoredTable
-    groups: StoredTable
-    sources: Mapping[str, Source]
-
-
-def tables_of(store: Path, form: StoreForm) -> Tables:
-    """The tables that a form describes."""
-    schemas = schemas_of(form.columns, form.modalities, form.dtype)
-    items, recordings, groups = (
-        StoredTable(store, name, form.tables.get(name, ()), schemas[name])
-        for name in get_args(TableName)
-    )
-    sources: dict[str, Source] = {}
-    for one in form.modalities:
-        if one.source == "values":
-            sources[one.name] = Values(items, one.name, one.modality.features)
-        elif one.source == "words":
-            sources[one.name] = WordRows(items, one, store, form.dtype)
-        else:
-            sources[one.name] = WindowSteps(items, recordings, one)
-    return Tables(form, items, recordings, groups, sources)
+    def __init__(self, store: Path, form: StoreForm) -> None:
+        schemas = schemas_of(form.columns, form.modalities, form.dtype)
+        self.items, self.recordings, self.groups = (
+            StoredTable(store, name, form.tables.get(name, ()), schemas[name])
+            for name in get_args(TableName)
+        )
+        self.sources: dict[str, Source] = {}
+        for one in form.modalities:
+            if one.source == "values":
+                self.sources[one.name] = Values(self.items, one.name, one.modality.features)
+            elif one.source == "words":
+                self.sources[one.name] = WordRows(self.items, one, store, form.dtype)
+            else:
+                self.sources[one.name] = WindowSteps(self.items, self.recordings, one)
 
 
 def measured(tables: Tables, modality: ModalityForm) -> Moments | None:

@@ -29,13 +29,7 @@ _OPTIONAL = {"label": pa.int64(), "group": pa.int64(), "text_raw": pa.string()}
 def schemas_of(
     columns: Iterable[str], modalities: Sequence[ModalityForm], dtype: str
 ) -> dict[TableName, pa.Schema]:
-    """The columns of all tables.
-
-    Args:
-        columns: The optional ones that items have.
-        modalities: Of the items.
-        dtype: In which features are stored.
-    """
+    """The columns of all tables; ``columns`` are the optional ones that items have."""
     ids, features = ("ids", pa.string()), pa.type_for_alias(dtype)
     items = [ids, ("split", pa.int8()), *((name, _OPTIONAL[name]) for name in columns)]
     for one in modalities:
@@ -117,15 +111,10 @@ def shard_name(number: int) -> str:
 
 
 class TableWriter:
-    """Writes the rows of one table into a folder, block after block and shard after shard.
+    """Writes the rows of one table into a new folder, block after block and shard after shard.
 
-    ``datasets.load_from_disk`` opens the folder.
-
-    Args:
-        folder: Made here.
-        schema: The columns.
-        digest: Takes in what is written.
-        shard_bytes: A shard ends with the block that brings it to this size.
+    ``datasets.load_from_disk`` opens the folder. A shard ends with the block that brings it to
+    ``shard_bytes``; the digest takes in what is written.
     """
 
     def __init__(
@@ -143,11 +132,7 @@ class TableWriter:
         self._shards: list[ShardForm] = []
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write the next row.
-
-        Args:
-            row: By column; for a list an array of one axis, or None where there is none.
-        """
+        """Write the next row; for a list it has an array of one axis, or None."""
         self._waiting.append(row)
         self._waiting_bytes += sum(_size(field.type, row[field.name]) for field in self._schema)
         if self._waiting_bytes >= min(BLOCK_BYTES, self._shard_bytes):
@@ -220,11 +205,7 @@ def _size(kind: pa.DataType, value: Any) -> int:
 
 
 def stored_file(store: Path, *names: str) -> Path:
-    """A file of a store.
-
-    Raises:
-        InputError: If it is missing, or no file of that folder.
-    """
+    """A file of a store; an InputError if it is missing, or no file of that folder."""
     path = store.joinpath(*names)
     try:
         real = path.resolve(strict=True)
@@ -242,12 +223,6 @@ class StoredTable:
     """The rows of one table, mapped into memory when they are first needed.
 
     Any number of threads may read. Another process opens the shards for itself.
-
-    Args:
-        store: The store's folder.
-        name: The table's folder in it.
-        shards: Of the table.
-        schema: The columns that they should have.
     """
 
     def __init__(
@@ -286,16 +261,13 @@ class StoredTable:
         width: int = 1,
         window: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> NDArray[Any]:
-        """The steps of some rows, row after row.
+        """(steps, width) the steps of some rows, row after row.
 
         Args:
             column: Its values are taken ``width`` at a time.
             rows: (n,) in any order, repeats allowed.
             width: Values per step.
             window: (n,) first steps, and how many; without it all.
-
-        Returns:
-            (steps, width).
         """
         file, start, count = self._located(column, rows)
         begin, steps = window or (np.zeros_like(count), count // width)
@@ -426,11 +398,7 @@ def _place(buffer: pa.Buffer | None, whole: pa.Buffer) -> int:
 def _opened(
     path: Path, form: ShardForm, schema: pa.Schema
 ) -> tuple[pa.Buffer, list[pa.RecordBatch]]:
-    """A shard's file, mapped, and its blocks with the expected columns.
-
-    Raises:
-        InputError: If the file is damaged, or another than it should be.
-    """
+    """A shard's file, mapped, and its blocks with the expected columns."""
     try:
         file = pa.memory_map(str(path))
         if file.size() != form.bytes:
@@ -480,12 +448,7 @@ def _check_block(block: pa.RecordBatch, whole: pa.Buffer) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTexts:
-    """A column of texts.
-
-    Attributes:
-        table: That has it.
-        column: Its name.
-    """
+    """A column of texts."""
 
     table: StoredTable
     column: str

@@ -26,7 +26,6 @@ from continual_mm.data.store.form import (
     ModalityForm,
     StoreForm,
     TableName,
-    Windows,
     Words,
     described,
     write_form,
@@ -37,7 +36,6 @@ from continual_mm.data.store.sources import (
     WordRows,
     add_words,
     measured,
-    tables_of,
     word_file,
 )
 from continual_mm.data.store.tables import (
@@ -152,12 +150,7 @@ def store_writer(
 class StoreWriter:
     """Takes recordings and items; made by :func:`store_writer`.
 
-    Args:
-        folder: Where the store is written.
-        draft: What is known of the store before its first item.
-        layout: What the items have.
-        faults: Takes what is wrong with them.
-        shard_bytes: About how large a file is.
+    ``draft`` is what is known of the store before its first item.
     """
 
     def __init__(
@@ -171,12 +164,7 @@ class StoreWriter:
         self._hashes = array("Q")
         self._training_groups: set[int] = set()
         self._parts = {part: n for one in draft.modalities for part, n in one.parts.items()}
-        longest = {
-            one.modality.name: one.modality.shape[0]
-            for one in layout
-            if isinstance(one, Windows) and one.reduce is None
-        }
-        self._rows = RowMaker(draft.modalities, draft.dtype, longest)
+        self._rows = RowMaker(draft.modalities, draft.dtype)
         self._statistics = _TrainingStatistics(draft.modalities)
         for one in layout:
             if isinstance(one, Words):
@@ -184,18 +172,10 @@ class StoreWriter:
         faults.refuse()
 
     def recording(self, name: str, parts: Mapping[str, ArrayLike]) -> int:
-        """Write a recording.
+        """Write a recording: (time, features) of every part that it has.
 
-        Args:
-            name: What to call it.
-            parts: (time, features) of every part that it has.
-
-        Returns:
-            Its number, for :class:`Window`.
-
-        Raises:
-            InputError: If there is anything wrong with it, or the disk is full.
-            ValueError: If the store is finished.
+        Gives its number, for :class:`Window`. Raises an InputError if there is anything wrong with
+        it or the disk is full, a ValueError if the store is finished.
         """
         self._check_open()
         number = len(next(iter(self._rows.lengths.values()), ()))
@@ -217,12 +197,7 @@ class StoreWriter:
         return number
 
     def item(self, record: Mapping[str, Any]) -> None:
-        """Write an item.
-
-        Raises:
-            InputError: If too many were faulty, or the disk is full.
-            ValueError: If the store is finished.
-        """
+        """Write an item; raises as :meth:`recording`, but of faulty items not before the end."""
         self._check_open()
         try:
             row = self._rows.row(record)
@@ -240,11 +215,7 @@ class StoreWriter:
             self._table("items").add(row)
 
     def finish(self) -> DatasetCard:
-        """End the writing; nothing can be written any more.
-
-        Raises:
-            InputError: With everything that was wrong.
-        """
+        """End the writing; nothing can be written any more. Raises everything that was wrong."""
         if self._card is None:
             with write_errors(self._faults.source):
                 for name in self._rows.groups:
@@ -277,7 +248,7 @@ class StoreWriter:
         name, vectors, features = words.modality.name, words.vectors, words.modality.features
         if vectors.ndim != 2 or vectors.shape[1] != features or vectors.dtype.kind != "f":
             problem = f"word vectors of {name!r} are {vectors.dtype} of shape {vectors.shape}"
-            self._faults.about_store(problem, f"give floats of shape (words, {features})")
+            self._faults.about_source(problem, f"give floats of shape (words, {features})")
             return
         dtype, height = self._draft.dtype, max(1, BLOCK_VALUES // features)
         with write_errors(self._faults.source):
@@ -289,7 +260,7 @@ class StoreWriter:
                     kept[rows] = sound_values(name, np.asarray(vectors[rows]), dtype)
             except FaultError as fault:
                 problem = f"word vectors of {name!r}: {fault.problem}"
-                self._faults.about_store(problem, fault.remedy)
+                self._faults.about_source(problem, fault.remedy)
             kept.flush()
         add_words(self._digest, name, kept)
 
@@ -310,7 +281,7 @@ class StoreWriter:
                 "tables": shards,
             }
         )
-        tables = tables_of(self._folder, form)
+        tables = Tables(self._folder, form)
         faults.about_ids(self._suspects(StoredTexts(tables.items, "ids")))
         modalities = tuple(self._measured(one, tables) for one in modalities)
         faults.refuse()
@@ -332,14 +303,14 @@ class StoreWriter:
         if found is None:
             if self._rows.items[0]:
                 problem = f"no training item has the modality {modality.name!r}"
-                self._faults.about_store(problem, "nothing could be learnt of it")
+                self._faults.about_source(problem, "nothing could be learnt of it")
             return modality
         size = float(np.hypot(*found).max())
         if self._draft.dtype == "float16" and size < _SMALLEST:
             problem = f"are about {size:.1g}, of which float16 keeps no three digits"
             if not size:
                 problem = "are 0 in all training items, or too small for float16"
-            self._faults.about_store(
+            self._faults.about_source(
                 f"values of {modality.name!r} {problem}", 'write dtype="float32"'
             )
         mean, deviation = (tuple(each.tolist()) for each in found)
