@@ -11,7 +11,7 @@ from continual_mm.system.errors import InputError, Problem, suggestion
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The space of an earlier run: the modalities of its towers, and the pairs it was trained on."""
+    """The space of an earlier run: its modalities, and the pairs that it was trained on."""
 
     modalities: tuple[Modality, ...]
     trained: tuple[Pair, ...]
