@@ -11,18 +11,10 @@ from continual_mm.system.errors import InputError, Problem, Problems, first_few
 
 
 def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
-    """Read every finished run at or below some folders; links to other folders are not followed.
+    """Read every finished run at or below some folders, and list the folders of unfinished ones.
 
-    Args:
-        folders: Of a seed, a strategy, a scenario or of many scenarios, or what ``export`` wrote.
-            A run that is below more than one of them counts once.
-
-    Returns:
-        The finished runs, and the folders of unfinished ones.
-
-    Raises:
-        InputError: If a folder is missing, if there is no finished run in any of them, or, with
-            a problem for each run, if files of finished runs are damaged.
+    A folder may be one that ``export`` wrote. A run below several of them counts once; links to
+    other folders are not followed. Damaged files are refused with a problem for each run.
     """
     places = [Path(folder) for folder in folders]
     found = find_runs(places)
@@ -48,9 +40,8 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
 def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun]]]:
     """Sort runs by scenario and strategy; seeds ascend.
 
-    Raises:
-        InputError: If runs of one name have different definitions, or a seed is there twice: to
-            pool them would be wrong, and to choose between them arbitrary.
+    Runs of one name with different definitions, or of one seed twice, are refused: to pool them
+    would be wrong, and to choose between them arbitrary.
     """
     groups: dict[str, dict[str, list[FinishedRun]]] = {}
     problems: list[Problem] = []

@@ -22,16 +22,11 @@ from continual_mm.comparison.finished import FinishedRun, PairFacts
 class Headline:
     """What a strategy achieved, as fractions on the test split; None where undefined.
 
-    Attributes:
-        harmonic_mean: Of old and new pairs' R@1, each averaged over seeds first.
-        old_pairs: R@1 after the last stage of pairs trained before it.
-        new_pairs: The same of pairs first trained in it.
-        emergent_pairs: The same of pairs never trained.
-        retention: Share of what old pairs had learned above chance at birth that is left.
-        forgetting: What old pairs lost from their best earlier stage.
-        intransigence: What new pairs lack of joint training.
-        stability_gap: How far old pairs fell inside the last stage, at their worst; each seed's
-            own, so the interval is over seeds alone.
+    R@1 is that after the last stage, averaged over seeds first: of pairs trained before it (old),
+    first in it (new) or never (emergent). Retention is the share of what old pairs had learned
+    above chance at birth that is left, forgetting what they lost from their best earlier stage,
+    intransigence what new pairs lack of joint training. The stability gap, the fall of old pairs
+    inside the last stage, is each seed's own: its interval is over seeds alone.
     """
 
     harmonic_mean: Estimate | None
@@ -46,18 +41,10 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One strategy on one scenario.
+    """One strategy on one scenario; memory and seconds are means over seeds.
 
-    Attributes:
-        strategy: Its name.
-        joint: Whether it trains everything at once.
-        seeds: The seeds of its finished runs, ascending.
-        headline: What it achieved.
-        difference: Its harmonic mean minus the baseline's, over the same queries and seeds.
-        memory_bytes: Of everything kept of earlier stages, mean over seeds.
-        seconds: Duration, mean over seeds.
-        recalls: Pair -> R@1 after each stage, both directions averaged; None before birth.
-        cumulative: Whether each of its stages trains everything seen until then.
+    The difference is its harmonic mean minus the baseline's, over the same queries and seeds;
+    ``recalls`` has R@1 after each stage, both directions averaged, None before birth.
     """
 
     strategy: str
@@ -78,13 +65,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioReport:
-    """The strategies of one scenario.
-
-    Attributes:
-        arrivals: Names of the modalities that each stage adds.
-        pairs: Every pair, sorted by name.
-        rows: Best harmonic mean first, undefined ones last.
-    """
+    """The strategies of one scenario, best harmonic mean first, and its pairs by name."""
 
     arrivals: tuple[tuple[str, ...], ...]
     pairs: Mapping[str, PairFacts]
@@ -93,13 +74,7 @@ class ScenarioReport:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All scenarios compared.
-
-    Attributes:
-        baseline: The strategy that differences are taken to.
-        reports: By scenario, sorted by name.
-        notes: What a reader of the numbers should know, such as runs left out.
-    """
+    """All scenarios compared, sorted by name, and notes on the numbers, such as runs left out."""
 
     baseline: str
     reports: Mapping[str, ScenarioReport]
@@ -114,17 +89,9 @@ class Comparison:
 def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
     """Compare every finished run at or below some folders.
 
-    Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over test queries and
-    seeds with a fixed seed of its own: the same runs give the same numbers. The interval of a
-    single run covers the queries only.
-
-    Args:
-        folders: Of a seed, a strategy, a scenario or of many scenarios.
-        baseline: The strategy that differences are taken to.
-
-    Raises:
-        InputError: If there is no finished run, a file is damaged, or runs of one name were
-            defined differently.
+    Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over test queries and seeds
+    with a fixed seed of its own: the same runs give the same numbers. The interval of a single run
+    covers the queries only.
     """
     runs, unfinished = collect(folders)
     notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]

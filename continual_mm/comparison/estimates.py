@@ -28,13 +28,7 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measure and its 95 % interval.
-
-    Attributes:
-        mean: The measure of the data as they are.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
+    """A measure of the data as they are, and the ends of its 95 % interval."""
 
     mean: float
     low: float
@@ -52,8 +46,7 @@ class Estimate:
 class Draws:
     """The resampled queries and seeds of a scenario, the same for all its strategies.
 
-    Attributes:
-        rows: (queries,) dataset rows of the test items of any pair, ascending.
+    ``rows`` are the (queries,) dataset rows of the test items of any pair, ascending.
     """
 
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
@@ -70,15 +63,12 @@ class Draws:
         self._queries = after_ones(drawn)
 
     def recalls(self, runs: Sequence[FinishedRun]) -> Floats:
-        """R@1 of every pair at every stage end, both directions averaged, mean over seeds.
+        """R@1 of every pair at every stage end, mean over both directions and the seeds given.
 
-        Args:
-            runs: The seeds of one strategy. For equally many runs the same places are drawn, so
-                give those of two strategies in the same order of seeds to compare them.
-
-        Returns:
-            (1 + replicates, stages, pairs), fractions; NaN before birth, where joint training has
-            no score, and where a replicate drew none of a pair's items.
+        For equally many runs the same places are drawn, so strategies are compared by giving their
+        runs in the same order of seeds. The fractions are (1 + replicates, stages, pairs); NaN
+        before birth, where joint training has no score, and where a replicate drew none of a pair's
+        items.
         """
         stages, pairs = len(runs[0].arrivals), list(runs[0].pairs)
         found = np.full((len(runs), stages, len(pairs), len(self.rows)), np.nan)
@@ -92,16 +82,12 @@ class Draws:
 
 
 def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Floats]:
-    """The headline measures of a strategy in every replicate.
+    """The headline measures of a strategy in every replicate: name -> (1 + replicates,).
 
-    Args:
-        recalls: (1 + replicates, stages, pairs), from :meth:`Draws.recalls`.
-        pairs: What the pairs are, in the order of the recalls.
-
-    Returns:
-        Name -> (1 + replicates,). ``old_pairs``, ``new_pairs`` and ``emergent_pairs`` are mean R@1
-        after the last stage, ``harmonic_mean`` is that of the first two; ``forgetting`` and
-        ``retention`` are means over old pairs. NaN where undefined.
+    ``old_pairs``, ``new_pairs`` and ``emergent_pairs`` are mean R@1 after the last stage,
+    ``harmonic_mean`` is that of the first two; ``forgetting`` and ``retention`` are means over old
+    pairs. NaN where undefined. ``recalls`` are those of :meth:`Draws.recalls`, in the order of
+    ``pairs``.
     """
     last = recalls[:, -1]
     old, new, emergent = (_mean(last, pairs, role) for role in ("old", "new", "emergent"))
@@ -121,16 +107,10 @@ def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Float
 
 
 def intransigence(recalls: Floats, joint: Floats, pairs: Mapping[str, PairFacts]) -> Floats:
-    """What learning late cost the new pairs, in every replicate; positive means held back.
+    """What learning late cost the new pairs, (1 + replicates,); positive means held back.
 
-    Args:
-        recalls: (1 + replicates, stages, pairs) of a strategy.
-        joint: The same of joint training, over the same seeds.
-        pairs: What the pairs are, in the order of the recalls.
-
-    Returns:
-        (1 + replicates,) the mean over new pairs, joint minus learned after the last stage: a new
-        pair may have been born earlier without having been trained.
+    The mean over new pairs of joint minus learned after the last stage, over the same seeds: a new
+    pair may have been born earlier without having been trained.
     """
     births = np.zeros(len(pairs), dtype=np.int64)
     held = _by_replicate(forgetting.intransigence, recalls[:, -1:], births, joint[:, -1])
@@ -140,9 +120,8 @@ def intransigence(recalls: Floats, joint: Floats, pairs: Mapping[str, PairFacts]
 def stability_gap(runs: Sequence[FinishedRun]) -> Floats:
     """How far old pairs fell inside the last stage, mean over seeds, in every replicate.
 
-    Returns:
-        (1 + replicates,) the same in all of them for a single seed; NaN unless every run was
-        evaluated inside its last stage.
+    (1 + replicates,), constant for a single seed; NaN unless every run was evaluated inside its
+    last stage.
     """
     gaps = np.array([run.stability_gap for run in runs])
     mean: Floats = (seed_weights(len(runs)) * gaps).mean(axis=1)
@@ -174,14 +153,8 @@ def _by_replicate(
 ) -> Floats:
     """Apply a measure of (stages, pairs) to all replicates at once, as if each were more pairs.
 
-    Args:
-        measure: Takes scores, births and one more number per pair.
-        recalls: (replicates, stages, pairs).
-        births: (pairs,).
-        other: (pairs,) or (replicates, pairs).
-
-    Returns:
-        (replicates, pairs); NaN where a score after birth is missing.
+    The measure takes scores, births and one more number per pair, which may differ by replicate.
+    The result is (replicates, pairs), NaN where a score after birth is missing.
     """
     replicates, stages, pairs = recalls.shape
     scores = recalls.transpose(1, 0, 2).reshape(stages, -1)

@@ -28,13 +28,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Runs of two sources, by scenario, strategy and seed.
-
-    Attributes:
-        runs: All of them.
-        added: How many were not there before.
-        replaced: How many that were there before are not any more.
-    """
+    """Runs of two sources, by scenario, strategy and seed; how many are new, and how many went."""
 
     runs: list[FinishedRun]
     added: int
@@ -44,14 +38,8 @@ class Merged:
 def export(folders: Iterable[Path], to: Path, *, force: bool = False) -> Merged:
     """Add every finished run at or below some folders to what was exported earlier.
 
-    Args:
-        folders: As for a comparison.
-        to: The folder with the exported runs; other files in it stay.
-        force: Let new runs replace those that do not go with them.
-
-    Raises:
-        InputError: If there is no finished run, a file is damaged, or a run is there already with
-            another definition or other numbers.
+    Other files in the folder ``to`` stay. With ``force`` new runs replace those that do not go with
+    them; without it, a run that is there with another definition or other numbers is refused.
     """
     found, _ = collect(folders)
     return add(found, to, force=force)
@@ -60,14 +48,8 @@ def export(folders: Iterable[Path], to: Path, *, force: bool = False) -> Merged:
 def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
     """Add runs to those that are in a folder by now; what other processes add stays.
 
-    Args:
-        runs: Finished ones.
-        to: The folder with the exported runs.
-        force: As for :func:`merge`.
-
-    Raises:
-        InputError: As :func:`merge` does, or if a file is damaged, or if another process keeps the
-            lock for longer than :data:`PATIENCE`.
+    Besides what :func:`merge` refuses, damaged files are, and a folder that another process keeps
+    locked for longer than :data:`PATIENCE`.
     """
     merge([], runs, force=force)  # runs that contradict each other leave no folder behind
     to.mkdir(parents=True, exist_ok=True)
@@ -84,11 +66,7 @@ def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
 
 
 def exported(to: Path) -> list[FinishedRun]:
-    """Runs that a folder has already; none if no export into it was completed.
-
-    Raises:
-        InputError: If a file is damaged, or missing while another one is there.
-    """
+    """Runs that a folder has already; none if no export into it was completed."""
     there = any((to / name).exists() for name in (ROWS, DEFINITIONS, RANKS))
     begun = (to / UNFINISHED).exists() and not (to / ROWS).exists()
     return read_exported(to) if there and not begun else []
@@ -97,14 +75,9 @@ def exported(to: Path) -> list[FinishedRun]:
 def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: bool) -> Merged:
     """Bring runs together; the same run may be on both sides.
 
-    Args:
-        kept: Runs that belong together.
-        new: More of them.
-        force: Leave out whatever of ``kept`` does not go with ``new``: runs of the same scenario or
-            strategy with another definition, and of the same seed with other numbers.
-
-    Raises:
-        InputError: If new runs do not belong together, or, without ``force``, with the others.
+    With ``force``, whatever of ``kept`` does not go with ``new`` is left out: runs of the same
+    scenario or strategy with another definition, and of the same seed with other numbers. Without
+    it these are refused, as new runs always are that do not belong together.
     """
     known = {_key(run): run for run in kept}
     added: dict[tuple[str, str, int], FinishedRun] = {}

@@ -103,9 +103,6 @@ def write_exported(groups: Groups, folder: Path) -> None:
     The rows come last: whatever they name is then there already, so the folder can be read at any
     moment, even if the process is killed. The file :data:`UNFINISHED` says that there may be more
     than they name; without it rows were lost.
-
-    Raises:
-        InputError: If runs of a scenario have different test items or queries.
     """
     with atomic_write(folder / UNFINISHED):
         pass
@@ -145,8 +142,7 @@ def _definitions(groups: Groups) -> dict[str, Any]:
 def arrays_in(groups: Groups) -> Iterator[tuple[str, bytes]]:
     """Name and ``.npy`` file of every array: those of strategies, and what scenarios share.
 
-    Raises:
-        InputError: If runs of a scenario have different test items or queries.
+    Runs of a scenario with different test items or queries are refused.
     """
     for scenario, strategies in groups.items():
         shared: dict[str, NDArray[Any]] = {}
@@ -221,11 +217,7 @@ def _npy(array: NDArray[Any]) -> bytes:
 
 
 def read_exported(folder: Path) -> list[FinishedRun]:
-    """Read exported runs, also while another process adds to them.
-
-    Raises:
-        InputError: If a file is missing or damaged, or files do not belong together.
-    """
+    """Read exported runs, also while another process adds to them."""
     before = _state(folder)
     try:
         return _read(folder)
@@ -295,12 +287,7 @@ def _check_names(
 def _run(
     folder: Path, row: RunRow, definitions: Definitions, arrays: Mapping[str, NDArray[Any]]
 ) -> FinishedRun:
-    """The run of a row.
-
-    Raises:
-        KeyError: If an array is missing.
-        ValueError: If an array does not fit.
-    """
+    """The run of a row; an array that is missing or does not fit is a KeyError or ValueError."""
     known = definitions.scenarios[row.scenario]
     strategy = next(
         each.definition

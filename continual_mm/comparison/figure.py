@@ -54,11 +54,6 @@ def draw(comparison: Comparison, scenario: str, path: Path) -> None:
     Lines begin at a pair's birth. The strategies of a stage stand side by side, so that their 95 %
     intervals can be distinguished; joint training has no stages and is a dashed line. A strategy
     looks the same in all figures of one comparison.
-
-    Args:
-        comparison: From :func:`~continual_mm.comparison.compare.compare`.
-        scenario: One of its scenarios.
-        path: The file; it appears whole or not at all.
     """
     with atomic_write(path) as temporary:
         plot(comparison, scenario).savefig(temporary, format="png", dpi=_DOTS_PER_INCH)

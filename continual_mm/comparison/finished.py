@@ -32,10 +32,8 @@ class ProtocolRecord(records.Record):
 class PairFacts:
     """What a pair is to its scenario.
 
-    Attributes:
-        birth: 0-based stage at which both modalities were there.
-        role: ``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never.
-        chance: Recall at 1 of a random order, both directions averaged.
+    ``birth`` is the 0-based stage at which both modalities were there, ``chance`` recall at 1 of a
+    random order with directions averaged.
     """
 
     birth: int
@@ -45,12 +43,7 @@ class PairFacts:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The test queries of one pair after one stage.
-
-    Attributes:
-        rows: (n,) dataset rows, ascending.
-        ranks: (2, n) 0-based rank of the right answer in either direction.
-    """
+    """The test queries of a pair after a stage: (n,) ascending rows and (2, n) 0-based ranks."""
 
     rows: NDArray[np.int64]
     ranks: NDArray[np.float64]
@@ -60,27 +53,11 @@ class Ranked:
 class FinishedRun:
     """A finished run.
 
-    Attributes:
-        folder: The run's.
-        scenario: The scenario's name.
-        strategy: The strategy's name.
-        seed: What weights, order, shares and memory followed from.
-        joint: Whether everything was trained at once; only the last stage is then ranked.
-        task: What all runs of the scenario have in common: its definition, data and pairs.
-        protection: What all runs of the strategy have in common: its definition.
-        arrivals: Names of the modalities that each stage added.
-        pairs: Every pair, sorted by name.
-        ranked: (0-based stage, pair) -> ranks at the stage's end.
-        memory_bytes: Of everything kept of earlier stages.
-        seconds: Duration.
-        stability_gap: How far old pairs fell inside the last stage, mean over pairs; NaN without
-            an evaluation inside it.
-        cumulative: Whether each stage was trained on everything seen until then.
-        memory_items: Items in memory; this and the next two are None if an earlier version
-            wrote the run.
-        steps: Optimiser steps of all stages, those that plugins made included.
-        step_seconds: Median time of a step of the last stage.
-        judged: (0-based stage, protocol, series) -> answers at the stage's end.
+    ``task`` is what all runs of the scenario have in common (definition, data, pairs),
+    ``protection`` the definition of the strategy. Pairs are sorted by name. A joint run is ranked
+    at its last stage only. ``steps`` counts those that plugins made, too, ``step_seconds`` is the
+    median of the last stage; they and ``memory_items`` are None in runs of earlier versions.
+    ``stability_gap`` is NaN without an evaluation inside the last stage.
     """
 
     folder: Path
@@ -125,11 +102,7 @@ def ranked_stages(count: int, *, joint: bool) -> range:
 
 
 def read_finished(folder: Path) -> FinishedRun:
-    """Read a finished run.
-
-    Raises:
-        InputError: If a file is missing or damaged.
-    """
+    """Read a finished run; missing or damaged files are refused."""
     definition = records.read(records.Definition, folder / "definition.json")
     cost = records.read(records.Cost, folder / "cost.json")
     scores = records.read(records.Scores, folder / "scores.json")
@@ -216,9 +189,6 @@ def arrays_of(
 
     The file's own checksums guard every value, so a block need not check what a run wrote: that an
     array is missing or does not fit is refused as damage of the file.
-
-    Raises:
-        InputError: If the file is damaged, or the block cannot use an array of it.
     """
     findings = Findings(str(path))
     try:
@@ -236,12 +206,7 @@ def arrays_of(
 
 
 def ranked_of(rows: NDArray[Any], ranks: NDArray[Any]) -> Ranked:
-    """The ranks of a pair.
-
-    Raises:
-        TypeError: If they are no numbers.
-        ValueError: If they are not one rank, counted from 0, for each row in either direction.
-    """
+    """The ranks of a pair; a ValueError if there is not one for each row in either direction."""
     found = Ranked(
         rows.astype(np.int64, casting="same_kind"), ranks.astype(np.float64, casting="same_kind")
     )
@@ -254,12 +219,7 @@ def ranked_of(rows: NDArray[Any], ranks: NDArray[Any]) -> Ranked:
 def answers_of(
     series: Series, units: NDArray[Any], values: NDArray[Any], groups: NDArray[Any] | None
 ) -> Answers:
-    """The answers of a protocol's series.
-
-    Raises:
-        TypeError: If they are no numbers.
-        ValueError: If they have another shape than the series.
-    """
+    """The answers of a protocol's series, checked to be numbers of the series' shape."""
     if values.shape != (series.rows, units.size):
         raise ValueError(f"'{series.name}' is not of shape {(series.rows, units.size)}")
     return Answers(

@@ -21,15 +21,11 @@ _NEVER = 1e100
 
 @dataclass(frozen=True, slots=True)
 class ProtocolRow:
-    """One strategy after one stage.
+    """One strategy after one 1-based stage; None where undefined.
 
-    Attributes:
-        strategy: Its name.
-        stage: 1-based.
-        seeds: The seeds of its finished runs, ascending.
-        estimates: A value and interval for each measure; None where undefined.
-        difference: The first measure minus the baseline's, over the same queries and seeds.
-        groups: The first measure of every group of queries that has a name, such as a task.
+    There is an estimate for each measure. The difference is the first one minus the baseline's,
+    over the same queries and seeds; ``groups`` has the first one of every named group of queries,
+    such as a task.
     """
 
     strategy: str
@@ -42,15 +38,9 @@ class ProtocolRow:
 
 @dataclass(frozen=True, slots=True)
 class SeriesReport:
-    """One series of the protocol in one scenario.
+    """One series of the protocol in one scenario; rows by stage, the best first.
 
-    Attributes:
-        scenario: The scenario's name.
-        title: What was asked.
-        queries: How many queries there are, missing ones included.
-        measures: What the columns are.
-        rows: By stage, the best first.
-        missing: How many of the queries are items that the dataset lacks.
+    ``queries`` counts the missing ones too, items that the dataset lacks.
     """
 
     scenario: str
@@ -63,14 +53,7 @@ class SeriesReport:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolComparison:
-    """One protocol in all scenarios that have it.
-
-    Attributes:
-        protocol: Its name.
-        baseline: The strategy that differences are taken to.
-        reports: By scenario and series.
-        notes: What a reader of the numbers should know, such as runs left out.
-    """
+    """One protocol in all scenarios that have it, and notes such as on runs left out."""
 
     protocol: str
     baseline: str
@@ -85,14 +68,6 @@ def compare_protocol(
 
     Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over the protocol's queries
     and the seeds. Where videos or tasks are asked, these are resampled whole.
-
-    Args:
-        folders: Of a seed, a strategy, a scenario or of many scenarios, or what was exported.
-        protocol: The protocol's name.
-        baseline: The strategy that differences are taken to.
-
-    Raises:
-        InputError: If no run has such a protocol, or the runs cannot be compared.
     """
     runs, unfinished = collect(folders)
     notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]

@@ -49,9 +49,7 @@ def _row(run: FinishedRun, joint: FinishedRun | None) -> list[str]:
 def measured(run: FinishedRun, joint: FinishedRun | None) -> Mapping[str, float]:
     """Measure -> fraction, of a single run; none without a pair, NaN where undefined.
 
-    Args:
-        run: The run.
-        joint: Joint training of the same scenario and seed, for the intransigence.
+    Intransigence is taken to ``joint``, the joint run of the same scenario and seed.
     """
     if not run.pairs:
         return {}

@@ -37,13 +37,10 @@ _MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row of a table.
+    """A row of a table: cells, and column -> value as printed, negative where the lowest is best.
 
-    Attributes:
-        cells: What is printed.
-        values: Column -> value as printed, negative where the lowest is best.
-        group: Values are compared with those of the same group; None for an upper bound, which is
-            compared with none.
+    Values are compared with those of the same group; group None is an upper bound, which is
+    compared with none.
     """
 
     cells: tuple[str, ...]
@@ -55,14 +52,9 @@ class Line:
 class Table:
     """A table of text.
 
-    Attributes:
-        name: What it shows, in Markdown.
-        title: The same on a terminal.
-        caption: The same in LaTeX.
-        about: How to read the numbers; empty for a table that belongs to the one before it.
-        alignment: A letter for each column: ``l`` for names, ``r`` for numbers.
-        headings: Of the columns.
-        lines: The rows.
+    ``name`` says what it shows in Markdown, ``title`` on a terminal, ``caption`` in LaTeX;
+    ``about`` how to read the numbers, empty for a table that belongs to the one before it.
+    ``alignment`` has a letter for each column: ``l`` for names, ``r`` for numbers.
     """
 
     name: str
@@ -82,9 +74,8 @@ class Table:
 def scenario_tables(comparison: Comparison) -> list[Table]:
     """A table for each scenario, which fits into 140 columns without the stability gap.
 
-    Recalls and retention are in percent, forgetting and differences in percentage points. Where
-    there is room for one number only, it is half the interval's width. The stability gap has a
-    column where a run was evaluated inside its last stage, and no interval for a single seed.
+    Where there is room for one number only, it is half the interval's width. The stability gap has
+    a column where a run was evaluated inside its last stage, and no interval for a single seed.
     """
     return [_scenario_table(comparison, scenario) for scenario in comparison.scenarios]
 

@@ -45,14 +45,8 @@ def save(
 ) -> None:
     """Write the learner after a stage or a step; the folder appears whole, or not at all.
 
-    Args:
-        folder: The checkpoint's folder.
-        learner: Between two stages or two steps.
-        keepers: What remembers something, by name.
-        notes: JSON values to give back.
-
-    Raises:
-        InputError: If what was written cannot be read back: the disk is at fault.
+    ``keepers`` remember something, ``notes`` are JSON values to give back. What cannot be read back
+    is refused: the disk is at fault.
     """
     with atomic_folder(folder) as temporary:
         _save(temporary / SPACE, learner.space.state_dict())
@@ -89,25 +83,14 @@ def _state(learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Tensor]
 
 
 def add_modalities(folder: Path, learner: Learner) -> None:
-    """Add the modalities of a saved space to that of a new learner.
-
-    Raises:
-        InputError: If the checkpoint is damaged, or of another format.
-    """
+    """Add the modalities of a saved space to that of a new learner."""
     for modality in verified(folder)["space"]["modalities"]:
         kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
         learner.space.add_modality(Modality(modality["name"], kind, shape))
 
 
 def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Any]:
-    """Restore the state of a learner whose space has the same modalities.
-
-    Returns:
-        The notes given to :func:`save`.
-
-    Raises:
-        InputError: If a file is missing, damaged, or of another format or strategy.
-    """
+    """Restore a learner whose space has the same modalities; returns the notes."""
     contents = verified(folder)
     fill(learner.space, folder)
     state = _tensors(folder / STATE)
@@ -139,13 +122,7 @@ def _restore_optimizer(learner: Learner, state: Mapping[str, Tensor]) -> None:
 def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSpace:
     """The space of a checkpoint, ready for use, on the CPU.
 
-    Args:
-        folder: The checkpoint's folder.
-        towers: Modality -> a tower that was an object from Python.
-
-    Raises:
-        InputError: If a file is missing, damaged or of another format, or a tower that has no
-            registered name is not given.
+    ``towers`` are those that were objects from Python; one that has no registered name is needed.
     """
     space = JointSpace.rebuild(verified(folder)["space"], towers)
     fill(space, folder)
@@ -153,20 +130,12 @@ def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSp
 
 
 def remembered(folder: Path) -> dict[str, Tensor]:
-    """What plugins remember in a checkpoint: ``plugin/key`` by name.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
+    """What plugins remember in a checkpoint: ``plugin/key`` by name."""
     return _under("plugins", _tensors(folder / STATE))
 
 
 def fill(space: JointSpace, folder: Path) -> None:
-    """Give a space of the same shape the weights of a checkpoint.
-
-    Raises:
-        InputError: If there are none, or they are of another shape.
-    """
+    """Give a space of the same shape the weights of a checkpoint."""
     try:
         space.load_state_dict(_tensors(folder / SPACE))
     except RuntimeError as error:
@@ -175,11 +144,7 @@ def fill(space: JointSpace, folder: Path) -> None:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, its files compared with their checksums.
-
-    Raises:
-        InputError: If a file is missing, damaged or of another format.
-    """
+    """What a checkpoint says of itself; damaged files and another format are refused."""
     contents: dict[str, Any] = read_json(folder / NOTES)
     if contents.get("format") != FORMAT:
         problem = f"format {contents.get('format')!r} is not {FORMAT}"

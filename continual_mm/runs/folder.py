@@ -84,11 +84,7 @@ class RunFolder:
 
     @contextmanager
     def claimed(self, definition: Mapping[str, Any]) -> Iterator[None]:
-        """Have the folder for this definition, and for this process alone, during a block.
-
-        Raises:
-            InputError: If another definition was run here, or another process is at work.
-        """
+        """Have the folder for this definition, and for this process alone, during a block."""
         with locked(self.path / LOCK):
             if not self.check(definition):
                 write_json(self.path / "versions.json", versions())
@@ -96,11 +92,7 @@ class RunFolder:
             yield
 
     def check(self, definition: Mapping[str, Any]) -> bool:
-        """Whether this definition was run here; False if none was.
-
-        Raises:
-            InputError: If another definition was run here.
-        """
+        """Whether this definition was run here, or none; another one is refused."""
         file = self.path / "definition.json"
         if not file.exists():
             return False

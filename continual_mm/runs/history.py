@@ -26,20 +26,10 @@ Floats = NDArray[np.float64]
 class Score:
     """One direction of one pair at one moment; recalls are fractions.
 
-    Attributes:
-        stage: 1-based stage.
-        step: Optimiser steps over all stages until then.
-        final: Whether the stage was finished.
-        split: ``validation`` or ``test``.
-        pair: ``audio-video``.
-        direction: ``audio to video``: query, gallery.
-        queries: Number of queries, which is the size of the gallery.
-        chance: Recall at 1 of a random order.
-        recall_at_1: Fraction of queries whose answer came first.
-        recall_at_5: Fraction of queries whose answer was among the first five.
-        recall_at_10: Fraction of queries whose answer was among the first ten.
-        median_rank: 1-based.
-        mean_reciprocal_rank: In (0, 1].
+    ``stage`` and ``median_rank`` count from 1, ``step`` over all stages; ``final`` says that the
+    stage was finished. ``split`` is ``validation`` or ``test``, ``pair`` ``audio-video``,
+    ``direction`` ``audio to video`` (query, gallery), ``queries`` also the size of the gallery,
+    ``chance`` R@1 of a random order.
     """
 
     stage: int
@@ -71,14 +61,7 @@ Scored = Score | records.Score
 
 
 class Point(NamedTuple):
-    """A pair at one moment.
-
-    Attributes:
-        stage: 1-based stage.
-        step: Optimiser steps over all stages until then.
-        final: Whether the stage was finished.
-        recall: R@1 as a fraction, both directions averaged.
-    """
+    """R@1 of a pair at one moment, both directions averaged; the stage counts from 1."""
 
     stage: int
     step: int
@@ -87,11 +70,9 @@ class Point(NamedTuple):
 
 
 class Stability(NamedTuple):
-    """Old pairs during the last stage, mean over pairs; NaN unless there were looks inside it.
+    """Old pairs' R@1 in the last stage at their worst moment, and how far below the stage before.
 
-    Attributes:
-        worst: R@1 at each pair's worst moment.
-        gap: How far that lies below the end of the stage before.
+    Both are means over pairs, and NaN without an evaluation inside the stage.
     """
 
     worst: float
@@ -111,14 +92,7 @@ def curve(scores: Iterable[Scored], pair: str, *, split: str) -> list[Point]:
 def stability(
     scores: Sequence[Scored], pairs: Sequence[str], *, stages: int, split: str
 ) -> Stability:
-    """How some old pairs got through the last stage.
-
-    Args:
-        scores: Every evaluation.
-        pairs: The old pairs.
-        stages: Number of stages.
-        split: ``validation`` or ``test``.
-    """
+    """How some old pairs got through the last of some stages."""
     known = [curve(scores, pair, split=split) for pair in pairs]
     before = [[p.recall for p in points if p.final and p.stage == stages - 1] for points in known]
     within = [[p.recall for p in points if p.stage == stages] for points in known]

@@ -32,10 +32,7 @@ class MemoryMeter(BaseSGDPlugin[Any]):
     """Counts the bytes that plugins hold at a stage's last step, before they take in the stage.
 
     At a run's end it would be another number: by then the memory has been divided anew, and there
-    are teachers and importances for a stage that does not exist.
-
-    Attributes:
-        held: Bytes in the last stage trained by this process; None before one was.
+    are teachers and importances for a stage that does not exist. None before a stage was trained.
     """
 
     def __init__(self) -> None:
@@ -90,14 +87,9 @@ def cost(
     stopwatch: Stopwatch,
     memory: MemoryMeter,
 ) -> Cost:
-    """What goes into a run's ``cost.json``.
+    """What goes into a run's ``cost.json``; ``seconds`` are those of all processes.
 
-    Args:
-        session: The finished training.
-        seconds: Spent on it, by all processes that worked on it.
-        device: Where it was trained.
-        stopwatch: Has seen the last stage, unless another process trained that.
-        memory: The same; without it what is kept at the run's end is counted.
+    What is kept is counted at the run's end if another process trained the last stage.
     """
     training = [experience.training for experience in session.benchmark.train]
     held = session.memory_bytes if memory.held is None else memory.held

@@ -22,14 +22,7 @@ from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 def tower_problems(
     scenario: Scenario, modalities: Iterable[Modality], start: Start | None, file: str
 ) -> list[Problem]:
-    """One problem per tower that cannot be had, or that does not read its modality.
-
-    Args:
-        scenario: The definition.
-        modalities: Everything that arrives.
-        start: What the scenario starts from.
-        file: What to call the definition.
-    """
+    """One problem per tower that cannot be had, or that does not read its modality."""
     arriving = {modality.name: modality for modality in modalities}
     begun = {modality.name for modality in start.modalities} if start else set()
     problems = Problems()
@@ -72,13 +65,10 @@ Settings = Sequence[tuple[str, str]]
 
 
 def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """Take ``--set`` options apart.
+    """Take ``--set`` options apart, with a problem for each that is not ``table.key=value``.
 
     >>> read_settings(["training.steps=50"])
     [('training.steps', '50')]
-
-    Raises:
-        InputError: With one problem for each that is not ``table.key=value``.
     """
     parts = [(text, *text.partition("=")) for text in texts]
     remedy = "write --set table.key=value, such as training.steps=50"
@@ -92,10 +82,8 @@ def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
 def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     """Check a scenario file, with settings applied, against what its dataset offers.
 
-    Settings that are not a scenario's are passed over; :func:`open_strategies` judges those.
-
-    Raises:
-        InputError: With one problem per mistake, in the file, in its dataset, or between them.
+    Every mistake in the file, in its dataset, or between them is a problem of the error. Settings
+    that are not a scenario's are passed over; :func:`open_strategies` judges those.
     """
     mine = [_from_here(*setting) for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
     file = _label(entry, mine)
@@ -133,12 +121,7 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
 
 
 def open_scenarios(entries: Sequence[Entry], settings: Settings = ()) -> tuple[OpenedScenario, ...]:
-    """Check scenario files whose results lie side by side; settings are applied to each of them.
-
-    Raises:
-        InputError: With one problem per mistake in any of them, and one for each name that two
-            of them share.
-    """
+    """Check scenario files whose results lie side by side; settings are applied to each of them."""
     names = [entry.name for entry in entries]
     problems = Problems(
         Problem(f"scenario '{name}'", "is named twice", "name each once; copy a file to rename it")
@@ -192,12 +175,7 @@ def _another_mode(scenario: Scenario, origin: Origin, file: str) -> list[Problem
 
 
 def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[Strategy, ...]:
-    """Check strategy files; a setting changes those that have its table.
-
-    Raises:
-        InputError: With one problem per mistake in any of them, and one for each setting that
-            changes nothing at all.
-    """
+    """Check strategy files; a setting must change one or more that have its table."""
     theirs = [setting for setting in settings if _top(setting[0]) not in SCENARIO_KEYS]
     problems = Problems(_idle(theirs, entries))
     strategies = []
@@ -226,11 +204,7 @@ def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Problem]:
 
 
 def open_strategy(entry: Entry, settings: Settings = ()) -> Strategy:
-    """Check one strategy file with settings applied.
-
-    Raises:
-        InputError: With one problem per mistake.
-    """
+    """Check one strategy file with settings applied."""
     document = catalog.overridden(entry.document, settings)
     file = _label(entry, settings)
     return read_strategy(document, name=entry.name, file=file, rules=rules(document))

@@ -22,13 +22,10 @@ REMEDY = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """An earlier run as far as its last finished stage.
+    """An earlier run as far as its last finished stage, whose checkpoint it names.
 
-    Attributes:
-        checkpoint: The folder of that stage's checkpoint.
-        start: Modalities and the pairs trained.
-        space: What the space says of itself, see ``JointSpace.describe``.
-        fingerprint: Changes with the weights.
+    ``space`` is what the space says of itself, see ``JointSpace.describe``; ``fingerprint`` changes
+    with the weights.
     """
 
     checkpoint: Path
@@ -65,11 +62,7 @@ def origin_of(scenario: Scenario) -> Origin | None:
 
 
 def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:
-    """The file of a tower's weights.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """The file of a tower's weights; refused if there is none."""
     path = Path(scenario.folder) / Path(tower.weights).expanduser()
     if not path.is_file():
         raise InputError(Problem(f"weights {tower.weights!r}", f"no file {path}"))

@@ -22,13 +22,10 @@ WORKER = "continual_mm.runs.worker"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One run to do.
+    """One run to do; its dataset is a registered name or a path.
 
-    Attributes:
-        specification: What is trained; its dataset is a registered name or a path.
-        out: The folder of all runs.
-        options: Further keyword arguments of :func:`continual_mm.runs.run.run_specified`, such as
-            ``{"device": "cpu"}``; they must change no number.
+    ``options`` are further keyword arguments of :func:`continual_mm.runs.run.run_specified`, such
+    as ``{"device": "cpu"}``; they must change no number.
     """
 
     specification: Specification
@@ -46,16 +43,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run stands after :func:`run_many`.
+    """How a run stands after :func:`run_many`; ``error`` is empty if it is finished.
 
-    Attributes:
-        folder: Where it lies.
-        error: Why it is not finished, in one line; empty if it is.
-        refused: Whether the error is an input that cannot be used, such as a device.
-        skipped: Whether it was finished earlier.
-        diverged: Whether the error is a number that was not finite: training again would come to it
-            again.
-        halted: Where and why an observer ended the run early; not a failure.
+    ``refused`` is an input that cannot be used, ``diverged`` a number that was not finite, to which
+    training again would come again, and ``halted`` where an observer ended the run early.
     """
 
     folder: Path
@@ -82,32 +73,20 @@ def run_many(
     reporter: Reporter | None = None,
     audience: Reporter | None = None,
 ) -> list[Outcome]:
-    """Do runs; one that fails is reported and does not stop the others.
+    """Do runs and say how each stands; one that fails is reported and does not stop the others.
 
     A failure is a number that is not finite, lack of memory or disk, a process that was killed.
     Runs finished earlier are skipped, and if all are, nothing is loaded and no process is started.
+    With several jobs each run is done in one of so many processes, each of which does many runs and
+    loads a dataset once. They are forked from a process that has the modules, so a script must do
+    this below ``if __name__ == "__main__"``.
 
-    With several jobs each run is done in one of so many processes, each of which does many runs
-    and loads a dataset once. The modules are imported once, in a process that the others are
-    forked from. A script must do this below ``if __name__ == "__main__"``, as always with
-    processes.
+    ``threads`` are CPU threads of each run: the same number gives the same bits, whatever the jobs.
+    If left out, torch decides where there is one job; else each has its share of the cores, at most
+    ``OMP_NUM_THREADS``. ``audience`` is the former name of ``reporter``.
 
-    Args:
-        tasks: The runs, in order.
-        jobs: Runs at the same time; 1 does them in this process.
-        threads: CPU threads of each run. The same number gives the same bits, whatever the jobs.
-            If left out, torch decides where there is one job; else each has its share of the
-            cores, at most ``OMP_NUM_THREADS``.
-        reporter: Receives the progress, in this process.
-        audience: Deprecated, the former name of ``reporter``.
-
-    Returns:
-        How each run stands, in the order of the tasks.
-
-    Raises:
-        InputError: Before any run, if two runs would go into one folder, a folder holds another
-            definition's run, or a strategy needs a package that is not installed. Later, if a
-            dataset cannot be used.
+    Two runs for one folder, a folder with another definition's run and a package that is missing
+    are refused before any run; a dataset that cannot be used is refused when it is loaded.
     """
     if audience is not None:
         warn("run_many(audience=...) is now reporter=...", DeprecationWarning, stacklevel=2)

@@ -131,11 +131,7 @@ _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 
 def read(kind: type[_AnyRecord], path: Path, remedy: str = REMEDY) -> _AnyRecord:
-    """Read a file.
-
-    Raises:
-        InputError: If it is missing, damaged, or lacks something.
-    """
+    """Read a file; refused if it is missing, damaged, or lacks something."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -9,12 +9,7 @@ Moment = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Where a run fell behind.
-
-    Attributes:
-        moment: When it was evaluated last.
-        value: What the goal came to then.
-    """
+    """Where a run fell behind: when it was evaluated last, and what the goal came to then."""
 
     moment: Moment
     value: float

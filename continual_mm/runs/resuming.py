@@ -21,11 +21,8 @@ from continual_mm.system.errors import InputError
 class Progress:
     """The point from which a run continues.
 
-    Attributes:
-        stage: 1-based stage done last; 0 at the very beginning.
-        step: Steps done of the stage that follows.
-        ended: Checkpoint of the stage done last, if one is done.
-        inside: Checkpoint inside the stage that follows, if there is one.
+    ``stage`` is the 1-based stage done last, 0 at the beginning, and ``ended`` its checkpoint;
+    ``step`` counts steps of the stage that follows, whose newest checkpoint is ``inside``.
     """
 
     stage: int = 0
@@ -54,15 +51,9 @@ def progress_of(folder: RunFolder) -> Progress:
 class Checkpointer:
     """Writes what a run needs to go on to the same bits, and reads it back.
 
-    At a stage's end everything is written, and every so many steps inside a stage. A checkpoint is
-    read back before the one that it replaces is removed, so whenever the process ends, one is there
-    that is whole.
-
-    Args:
-        folder: The run's folder.
-        session: The run in progress.
-        every: Steps between checkpoints inside a stage; 0 writes none there.
-        specification: What is trained.
+    At a stage's end everything is written, and every so many steps inside a stage; 0 writes none
+    there. A checkpoint is read back before the one that it replaces is removed, so whenever the
+    process ends, one is there that is whole.
     """
 
     def __init__(
@@ -87,14 +78,10 @@ class Checkpointer:
         return self._spent + time.monotonic() - self._begun
 
     def resume(self, at: Progress) -> tuple[int, Callable[[], None] | None]:
-        """Put the session where the run stands.
+        """Put the session where the run stands; a damaged checkpoint of the last stage is refused.
 
-        Returns:
-            The number of stages done, one if training is joint and finished, and what puts the
-            session to the step where the next one continues, to be called once that has begun.
-
-        Raises:
-            InputError: If the last stage's checkpoint is damaged.
+        Returns the number of stages done, one if training is joint and finished, and what restores
+        the step where the next one continues, to be called once that has begun.
         """
         self._remove_but(at.inside)
         if at.ended is not None:

@@ -37,11 +37,7 @@ CHECKPOINT_EVERY = 500
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is an accelerator if there is one.
-
-    Raises:
-        InputError: If there is no such device.
-    """
+    """The device of a name; ``auto`` is an accelerator if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -190,20 +186,10 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
 ) -> History:
     """Train what is specified into its folder below ``out``, or resume it; see :func:`run`.
 
-    Args:
-        specification: What is trained.
-        dataset: The items.
-        out: The folder of all runs.
-        towers: The modules whose fingerprints the specification has.
-        scored: The dataset of each protocol.
-        device: ``auto``, ``cpu``, ``cuda`` and so on.
-        checkpoint_every: Optimiser steps between checkpoints inside a stage; 0 writes them at stage
-            ends only.
-        workers: Threads that fetch batches ahead.
-        board: Whether TensorBoard's files are written.
-        reporter: Receives the progress.
-        observers: Called with each evaluation. An exception of theirs ends the run, which can be
-            resumed.
+    ``towers`` are the modules whose fingerprints the specification has, ``scored`` the dataset of
+    each protocol. ``checkpoint_every`` counts optimiser steps inside a stage, 0 for stage ends
+    only; ``workers`` are threads that fetch batches ahead. Observers are called with each
+    evaluation; an exception of theirs ends the run, which can be resumed.
     """
     _check_unchanged(specification, dataset, scored)
     reporter = reporter or RunReporter()

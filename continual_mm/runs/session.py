@@ -34,12 +34,7 @@ _SCORED = {Split.VALIDATION: "validation", Split.TEST: "test"}
 
 
 def pairs_without_items(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Problem]:
-    """A problem for each pair of which no item that is scored has both modalities.
-
-    Args:
-        dataset: The items.
-        arrivals: The stages; every pair whose modalities arrive is scored, trained or not.
-    """
+    """A problem for each pair, trained or not, that no scored item has both modalities of."""
     for split, name in _SCORED.items():
         rows = dataset.rows_of(split)
         present = {
@@ -65,12 +60,8 @@ DRIFT = "session.drift"
 class Watchers:
     """What observes a run; none of it changes a number.
 
-    Attributes:
-        metrics: Avalanche's, called at every callback.
-        observers: Called with each evaluation.
-        loggers: Receive what metrics publish.
-        plugins: Called at every callback of training.
-        geometry: Called with the drift of the space after each evaluation of the test items.
+    Avalanche's metrics, loggers and plugins, observers that are called with each evaluation, and
+    functions called with the drift of the space after each evaluation of the test items.
     """
 
     metrics: Sequence[Any] = ()
@@ -87,15 +78,10 @@ NO_WATCHERS = Watchers()
 class Session:
     """Everything that a run in progress consists of.
 
-    Attributes:
-        benchmark: The streams.
-        learner: Trains.
-        plugins: What remembers something, by name, the memory among it.
-        history: The scores until now.
-        evaluations: Evaluations since the current stage began, with every rank.
-        drift: Compares the space with that of the last stage's end.
-        judges: Score the scenario's protocols.
-        judged: What they found at the end of the current stage.
+    ``plugins`` are those that remember something, the memory among them; ``evaluations`` those
+    since the stage began, with every rank; ``drift`` compares the space with that of the last
+    stage's end, ``judges`` score the scenario's protocols, and ``judged`` is what they found at the
+    stage's end.
     """
 
     benchmark: Benchmark
@@ -163,18 +149,9 @@ def open_session(
 ) -> Session:
     """Put a learner together.
 
-    Args:
-        specification: What is trained.
-        dataset: The items.
-        plugins: What keeps old pairs aligned, by name, in the order of their callbacks.
-        device: Where to train.
-        towers: Modality -> a module from Python to begin its tower with.
-        scored: The dataset of each protocol.
-        watchers: What observes the run.
-        workers: Threads that fetch batches ahead.
-
-    Raises:
-        InputError: If the towers cannot be had, or a pair or a protocol cannot be scored.
+    ``plugins`` keep old pairs aligned, in the order of their callbacks; ``towers`` are modules from
+    Python to begin towers with, ``scored`` the dataset of each protocol, ``workers`` threads that
+    fetch batches ahead. A pair or a protocol that cannot be scored is refused.
     """
     scenario, arrivals = specification.scenario, specification.arrivals
     strategy, seed = specification.strategy, specification.seed

@@ -24,12 +24,8 @@ NO_CARDS: Cards = MappingProxyType({})
 class OpenedScenario:
     """A scenario worked out on its dataset: what all of its runs have in common.
 
-    Attributes:
-        scenario: The definition.
-        card: What the dataset offers.
-        arrivals: The stages.
-        origin: The run that the scenario starts from, if it starts from one.
-        scored: Name of a protocol -> the card of the dataset that it scores.
+    ``origin`` is the run that it starts from, if it starts from one; ``scored`` has the card of
+    each protocol's dataset.
     """
 
     scenario: Scenario
@@ -45,17 +41,7 @@ class OpenedScenario:
 
 
 def opened(scenario: Scenario, card: DatasetCard, scored: Cards = NO_CARDS) -> OpenedScenario:
-    """Work a scenario out on a dataset.
-
-    Args:
-        scenario: The definition.
-        card: The dataset's.
-        scored: Cards of protocols' datasets that are loaded already.
-
-    Raises:
-        InputError: If the scenario does not fit the dataset, or the run that it starts from or the
-            dataset of a protocol is missing.
-    """
+    """Work a scenario out on a dataset; ``scored`` are cards of datasets loaded already."""
     origin = origin_of(scenario)
     arrivals = plan(scenario, card, start=origin.start if origin else None)
     cards = {
@@ -68,12 +54,8 @@ def opened(scenario: Scenario, card: DatasetCard, scored: Cards = NO_CARDS) -> O
 class Specification:
     """All that the numbers of one run follow from.
 
-    Attributes:
-        opened: The scenario on its dataset.
-        strategy: What protects old pairs.
-        seed: Weights, order, shares and memory follow from it.
-        modules: Modality -> fingerprint of the module from Python that its tower begins with, see
-            :func:`~continual_mm.space.towers.fingerprint`.
+    ``modules`` has a fingerprint of each module from Python that a tower begins with, see
+    :func:`~continual_mm.space.towers.fingerprint`.
     """
 
     opened: OpenedScenario
@@ -109,9 +91,6 @@ class Specification:
         """What ``definition.json`` holds: two runs of one identity come to the same numbers.
 
         Descriptions and the places of files are no part of it, what is in the files is.
-
-        Raises:
-            InputError: If a file of weights or of annotations is missing.
         """
         scenario, card, origin = self.scenario, self.opened.card, self.opened.origin
         towers = {name: _tower(scenario, said) for name, said in scenario.towers.items()}
@@ -140,11 +119,7 @@ class Specification:
 
 
 def specify(scenario: Scenario, strategy: Strategy, *, seed: int = 0) -> Specification:
-    """A run on the dataset that a scenario names.
-
-    Raises:
-        InputError: As :func:`opened` does, or if there is no such dataset.
-    """
+    """A run on the dataset that a scenario names."""
     card = datasets.card(scenario.dataset, folder=Path(scenario.folder))
     return Specification(opened(scenario, card), strategy, seed)
 

@@ -43,14 +43,8 @@ def towers_of(
 ) -> dict[str, Tower]:
     """The towers that are not the usual ones.
 
-    Args:
-        scenario: Names towers and files of weights.
-        modalities: Everything that arrives.
-        modules: Modality -> a module from Python; it stays as it is, a copy is trained.
-
-    Raises:
-        InputError: If a tower is not registered, weights cannot be read, or a module is given
-            for a modality that never arrives or has a tower by name.
+    ``modules`` are modules from Python by modality; each stays as it is, a copy is trained. Given
+    for a modality that never arrives, or that has a tower by name, it is refused.
     """
     arriving = {modality.name: modality for modality in modalities}
     problems = [
@@ -112,16 +106,7 @@ MERGE = "continual_mm.plugins.pair_lora:merge"
 
 
 def add_adapters(space: JointSpace, folder: Path, name: str) -> None:
-    """Add a pair's adapters to a space's weights; a pair without any sees the space as it is.
-
-    Args:
-        space: The checkpoint's.
-        folder: The checkpoint's folder.
-        name: The pair, such as ``"video-text"``.
-
-    Raises:
-        InputError: If the pair is none of the space's, or peft is not installed.
-    """
+    """Add a pair's adapters in a checkpoint to its space; a pair without any sees it as it is."""
     pair = _pair(space, name)
     state = remembered(folder)
     for modality in (pair.first, pair.second):
@@ -185,16 +170,7 @@ def save_released(space: JointSpace, path: str | Path, towers: Mapping[str, str]
 def first_space(
     opened: OpenedScenario, modules: Mapping[str, nn.Module], *, seed: int
 ) -> JointSpace:
-    """The space before the first stage.
-
-    Args:
-        opened: Sizes, towers that are not the usual ones, and the run that it starts from.
-        modules: Modality -> a module from Python to begin its tower with.
-        seed: Where first weights come from.
-
-    Raises:
-        InputError: If a tower cannot be had, or the space is not of the origin's sizes.
-    """
+    """The space before the first stage; towers may begin with modules from Python."""
     scenario, origin = opened.scenario, opened.origin
     begun = origin.start.modalities if origin else ()
     towers = towers_of(scenario, (*begun, *opened.arrivals[-1].available), modules)

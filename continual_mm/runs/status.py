@@ -38,20 +38,12 @@ def is_export(files: Iterable[str]) -> bool:
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """Folders of runs at or below some folders, finished or not, each once.
-
-    Raises:
-        InputError: If a folder is missing or cannot be listed.
-    """
+    """Folders of runs at or below some folders, finished or not, each once."""
     return _find(folders, is_run)
 
 
 def find_exports(folders: Iterable[Path]) -> list[Path]:
-    """Folders of exported runs at or below some folders, each once.
-
-    Raises:
-        InputError: If a folder is missing or cannot be listed.
-    """
+    """Folders of exported runs at or below some folders, each once."""
     return _find(folders, is_export)
 
 
@@ -84,23 +76,13 @@ _Read = TypeVar("_Read", bound=records.Record)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How far a run is.
+    """How far a run is; None where the definition is damaged or something is not known yet.
 
-    Attributes:
-        folder: Where it lies.
-        scenario: The scenario's name; None if the definition is damaged, as the next two.
-        strategy: The strategy's name.
-        seed: What weights, order, shares and memory follow from.
-        state: ``running`` while a process holds the folder; else, if the run is neither finished
-            nor failed, ``stopped``.
-        stage: The last stage with a checkpoint, from 1; 0 if there is none.
-        step: Optimiser steps of that stage, if the checkpoint was made inside it.
-        stages: How many there will be; None if the definition is damaged.
-        error: Why it failed or what is damaged; empty otherwise.
-        recalls: Pair -> R@1 at the end of the last stage that was scored, as fractions.
-        harmonic_mean: Of old and new pairs' R@1, if the run is finished and has both.
-        seconds: Training time until the last checkpoint, if known.
-        written: When a file of it was last written, in seconds since 1970.
+    ``running`` is a run whose folder a process holds, ``stopped`` one that is neither running,
+    finished nor failed. ``stage`` is the last one with a checkpoint, from 1, or 0; ``step`` is
+    given if that was made inside the stage. ``recalls`` are R@1 by pair at the end of the last
+    stage that was scored, as fractions; ``seconds`` is training time until the last checkpoint,
+    ``written`` when a file was last written, since 1970.
     """
 
     folder: Path
@@ -131,11 +113,7 @@ class _Recalls(records.Scores):
 
 
 def statuses(folders: Iterable[Path]) -> list[Status]:
-    """How far every run at or below some folders is, by scenario, strategy and seed.
-
-    Raises:
-        InputError: If a folder is missing or cannot be listed.
-    """
+    """How far every run at or below some folders is, by scenario, strategy and seed."""
     return sorted((_Reader(folder).status() for folder in find_runs(folders)), key=_place)
 
 

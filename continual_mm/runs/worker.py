@@ -30,9 +30,7 @@ _Key = tuple[str, str, bool | tuple[str, ...]]
 class Trainer:
     """Trains runs; a dataset is loaded once, however many of them need it.
 
-    Args:
-        threads: CPU threads that torch may use for each; as many as it likes, if None.
-        loads: Called with the name of a dataset that is about to be loaded.
+    ``loads`` is called with the name of a dataset that is about to be loaded.
     """
 
     def __init__(
@@ -44,11 +42,7 @@ class Trainer:
         self._scored: dict[tuple[_Key, tuple[Protocol, ...]], Scored] = {}
 
     def train(self, task: Task, run_reporter: RunReporter) -> Outcome:
-        """Train one run.
-
-        Raises:
-            InputError: If its dataset cannot be used.
-        """
+        """Train one run; a dataset that cannot be used is refused."""
         dataset, scored = self._loaded(task.specification.scenario)
         given = task.specification, dataset, task.out
         try:
@@ -89,21 +83,13 @@ def _torch_threads(count: int | None) -> Iterator[None]:
 
 
 def trainer(threads: int) -> Callable[[Task, Callable[[Call], None]], Outcome]:
-    """What a process of a pool does with each task.
-
-    Args:
-        threads: CPU threads that torch may use.
-    """
+    """What a process of a pool does with each task."""
     made = Trainer(threads)
     return lambda task, report: made.train(task, Forwarder(report))
 
 
 class Forwarder(RunReporter):
-    """Reports calls of its methods to another process, steps a few times a second.
-
-    Args:
-        report: Takes each call.
-    """
+    """Reports calls of its methods to another process, steps a few times a second."""
 
     def __init__(self, report: Callable[[Call], None]) -> None:
         self._report = report

@@ -73,13 +73,8 @@ class Curves(PluginMetric[None]):
 class Board(TensorboardLogger):
     """Avalanche's TensorBoard logger, with texts, figures and a layout; an observer of evaluations.
 
-    Args:
-        folder: Where the event files go.
-        definition: Of the run, shown as text.
-        dataset: With ids, texts, labels and images of the items.
-        schedule: The stages that are trained.
-        purge_step: First step whose events, written by an earlier process that was killed, are
-            hidden. For a run resumed after n steps it is n + 1: the scores at n still count.
+    ``purge_step`` is the first step whose events, written by an earlier process that was killed,
+    are hidden. For a run resumed after n steps it is n + 1: the scores at n still count.
     """
 
     def __init__(
@@ -168,12 +163,7 @@ class Board(TensorboardLogger):
             projector.write(self._folder, points, self._dataset, name=name)
 
     def stage_ends(self, history: History, step: int) -> None:
-        """Add the matrix of all scores until now, and what protocols found.
-
-        Args:
-            history: The scores.
-            step: Optimiser steps until now.
-        """
+        """Add the matrix of all scores until now, and what protocols found."""
         births, table = history.births, history.matrix()
         columns = [list(births).index(pair) for pair in self._roles]
         born = {pair: births[pair] for pair in self._roles}
@@ -188,13 +178,7 @@ class Board(TensorboardLogger):
     def run_ends(
         self, history: History, settings: Mapping[str, summaries.Setting], step: int
     ) -> None:
-        """Add the headline beside the settings that led to it, and close.
-
-        Args:
-            history: All scores.
-            settings: From :func:`~continual_mm.runs.board.summaries.settings`.
-            step: Optimiser steps of the run.
-        """
+        """Add the headline beside the settings that led to it, and close."""
         headline = history.headline()
         for tag, value in summaries.metrics(headline).items():
             self.log_single_metric(tag, value, step)
@@ -237,11 +221,6 @@ def forgotten(
 
     A pair's curve begins with 0 at the end of the stage in which it was born. There is none where
     scores of earlier stages are missing: joint training has one stage only.
-
-    Args:
-        history: The scores until now.
-        evaluation: The moment.
-        means: Present scores of the pairs that are born.
     """
     stage = evaluation.stage
     born = {pair: birth for pair, birth in history.births.items() if birth < stage}

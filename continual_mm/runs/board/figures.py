@@ -32,12 +32,7 @@ Plan = NDArray[np.float64]
 
 
 class Plans:
-    """Plans by pair and stage, in a folder, so that a resumed run finds the earlier ones.
-
-    Args:
-        folder: Where they lie.
-        arrivals: The stages of the scenario; pairs trained before the last one are old.
-    """
+    """Plans of old pairs by stage, in a folder, so that a resumed run finds the earlier ones."""
 
     def __init__(self, folder: Path, arrivals: Sequence[Arrival]) -> None:
         self._folder = folder
@@ -46,9 +41,8 @@ class Plans:
     def add(self, stage: int, gallery: Gallery) -> dict[Pair, list[tuple[str, Plan]]]:
         """Save the plans at the end of a 0-based stage.
 
-        Returns:
-            Old pair measured now -> the plan at the end of the stage before, if there is one, and
-            the present one, each with a name.
+        Returns for each old pair measured now the plan at the end of the stage before, if there is
+        one, and the present one, each with a name.
         """
         now = {
             pair: plan_of(pair, gallery) for pair in sorted(self._old) if len(shared(pair, gallery))
@@ -99,11 +93,8 @@ def recall_matrix(
 ) -> Figure:
     """Recall at 1 of every pair after every stage, in percent; read a column downwards.
 
-    Args:
-        table: (stages, pairs) fractions; NaN where a stage is not finished.
-        births: Pair -> 0-based stage at which both its modalities were there, in the order of
-            the columns. Cells before it stay empty.
-        roles: Pair -> old, new or emergent.
+    The table is (stages, pairs) of fractions, NaN where a stage is not finished; births are
+    0-based, in the order of the columns. Cells before them stay empty.
     """
     stages, pairs = table.shape
     wide, high = 0.9 + 1.6 * pairs, 1.1 + 0.7 * stages
@@ -132,14 +123,10 @@ def recall_matrix(
 
 
 def transport_plans(pair: Pair, plans: Sequence[tuple[str, NDArray[np.float64]]]) -> Figure:
-    """Transport plans of one pair side by side, on one scale.
+    """(n, n) plans of mass 1 of one pair side by side, each with a name, on one scale.
 
     Rows are the first modality's items, columns the second's, both in the same order: what lies on
     the diagonal is matched to itself.
-
-    Args:
-        pair: Whose plans.
-        plans: What to call each, and the (n, n) plan of mass 1, at least one.
     """
     figure = Figure(figsize=(0.9 + 3.5 * len(plans), 4.3), dpi=_DOTS_PER_INCH)
     grid = figure.subplots(1, len(plans), squeeze=False)[0]

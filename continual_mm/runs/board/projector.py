@@ -34,13 +34,7 @@ _QUICKLY = {"compress_level": 1}  # noise shrinks no further, it only takes long
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Points that the projector shows.
-
-    Attributes:
-        modality: (points,) a name each.
-        rows: (points,) dataset rows.
-        embeddings: (points, D).
-    """
+    """(points, D) embeddings that the projector shows, each with its modality and dataset row."""
 
     modality: NDArray[np.str_]
     rows: NDArray[np.int64]
@@ -61,16 +55,10 @@ def points_of(gallery: Gallery) -> Points:
 
 
 def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
-    """Write the projector's files; those of an earlier time are replaced.
+    """Write the projector's files beside the event files; those of an earlier time are replaced.
 
     The values are stored as the four bytes that they are, since as text they would be thrice as
     large and slow to read.
-
-    Args:
-        folder: Where the event files lie.
-        points: The points.
-        dataset: With ids, texts, labels and images of the items.
-        name: Of the points in the projector.
     """
     home = folder / _FOLDER
     info = EmbeddingInfo(

@@ -12,11 +12,8 @@ from continual_mm.evaluation.pairs import Evaluation
 class StageSchedule:
     """The stages that a run trains: one, if training is joint.
 
-    Attributes:
-        arrivals: What arrives, stage by stage of the scenario.
-        trainings: 0-based stage -> its settings.
-        starts: 0-based stage -> optimiser steps before it.
-        cumulative: Whether a stage trains what those before it trained as well.
+    ``arrivals`` are the scenario's stages; ``trainings`` and ``starts`` have the settings of each
+    0-based stage that is trained, and the optimiser steps before it.
     """
 
     arrivals: tuple[Arrival, ...]
@@ -33,14 +30,7 @@ class StageSchedule:
         cumulative: bool = False,
         common: Training,
     ) -> "StageSchedule":
-        """Work the steps out.
-
-        Args:
-            arrivals: The stages of the scenario.
-            joint: Whether all of them are trained at once.
-            cumulative: Whether each trains what those before it trained as well.
-            common: The scenario's own settings, which joint training uses.
-        """
+        """Work the steps out; ``common`` are the scenario's settings, for joint training."""
         steps = [arrival.training.steps for arrival in arrivals]
         if joint:
             last = len(arrivals) - 1
@@ -67,15 +57,8 @@ class StageSchedule:
     def marks(self, evaluation: Evaluation, height: float) -> dict[int, float]:
         """Points of a curve that is zero but for a line up to some height where a stage begins.
 
-        No point depends on earlier ones, no step is logged twice and steps ascend, so a resumed
-        run draws the same curve.
-
-        Args:
-            evaluation: The moment.
-            height: Of the line, if the next stage begins now.
-
-        Returns:
-            Step -> value, ascending.
+        No point depends on earlier ones, no step is logged twice and steps ascend, so a resumed run
+        draws the same curve.
         """
         stage, step = evaluation.stage, evaluation.step
         start, training = self.starts[stage], self.trainings[stage]

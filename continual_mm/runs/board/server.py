@@ -15,16 +15,9 @@ PAGE = "#custom_scalars&_smoothingWeight=0"
 
 
 def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str], None]) -> None:
-    """Serve the runs in a folder until interrupted.
+    """Serve the runs in a folder until interrupted; ``tell`` is called with a line on the address.
 
-    Args:
-        folder: Where runs lie, at any depth.
-        port: TCP port; a free one, if None.
-        browser: Whether to open a browser.
-        tell: Called with a line that has the address.
-
-    Raises:
-        InputError: If there is no such port, or another program has it.
+    A port of None is a free one; one that does not exist or is in use is refused.
     """
     server = program.TensorBoard()
     chosen = ["--port", str(port)] if port is not None else []

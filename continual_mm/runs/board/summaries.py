@@ -61,12 +61,7 @@ def forgetting_tag(pair: Pair) -> str:
 
 
 def layout(roles: Mapping[Pair, str], modalities: Sequence[str]) -> Layout:
-    """The layout of the charts: recalls first, then forgetting, then training.
-
-    Args:
-        roles: Pair -> old, new or emergent, in the order of the charts.
-        modalities: Their names, in order of arrival.
-    """
+    """The layout of the charts: recalls first, then forgetting, then training."""
     titles = {pair: f"{pair} ({role})" for pair, role in roles.items()}
     means = {
         title: [_exactly(mean_tag("test", pair)), _exactly(mark_tag(pair))]
@@ -144,11 +139,7 @@ def settings(
 ) -> dict[str, Setting]:
     """Every setting of a run that is one value, by ``table.key``; booleans are words.
 
-    Args:
-        scenario: The definition.
-        strategy: The definition.
-        plugins: Name -> plugin object: defaults are those of its constructor.
-        seed: The run's.
+    Defaults are those of the constructors of the plugins.
     """
     values: dict[str, Any] = {
         "scenario": scenario.name,

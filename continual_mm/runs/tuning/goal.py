@@ -24,10 +24,8 @@ SPLIT = "validation"
 class Goal:
     """What is to be large: the harmonic mean of old and new pairs, on validation items.
 
-    Attributes:
-        metric: Attribute of a :class:`~continual_mm.runs.history.Score`.
-        old: 0-based stage -> pairs trained before it.
-        new: 0-based stage -> pairs first trained in it.
+    ``metric`` is an attribute of a :class:`~continual_mm.runs.history.Score`; ``old`` and ``new``
+    have the pairs of each 0-based stage that were trained before it, and first in it.
     """
 
     metric: str
@@ -81,22 +79,13 @@ def moments(arrivals: Sequence[Arrival]) -> list[Moment]:
 
 @dataclass(frozen=True, slots=True)
 class Pruner:
-    """Observer of a run that ends it where it falls behind.
-
-    Attributes:
-        goal: What is to be large.
-        least: Moment -> least value of the goal then.
-    """
+    """Observer of a run that ends it where the goal falls below the least value of a moment."""
 
     goal: Goal
     least: Mapping[Moment, float] = field(default_factory=dict)
 
     def __call__(self, evaluation: "Evaluation", _gallery: Any) -> None:
-        """Check an evaluation.
-
-        Raises:
-            HaltedError: If the run fell behind.
-        """
+        """End a run that fell behind with a :class:`~continual_mm.runs.reporter.HaltedError`."""
         if evaluation.split != SPLIT:
             return
         for moment, value in self.goal.values(scores_of(evaluation)).items():

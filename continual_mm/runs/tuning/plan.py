@@ -21,15 +21,7 @@ SYNTAX = (
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A parameter that is searched.
-
-    Attributes:
-        plugin: Name of its table.
-        key: Its name.
-        start: What the strategy has; inside the range.
-        range: Where it is searched.
-        whole: Whether only whole numbers will do.
-    """
+    """A parameter that is searched from a value inside a range, by whole numbers if ``whole``."""
 
     plugin: str
     key: str
@@ -45,15 +37,9 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
     """What to search in a strategy, in the order of its file.
 
     The built-in ranges are those of the registry, widened to hold the file's value. A parameter
-    that the file has switched off, 0 where the range is logarithmic, stays off.
-
-    Args:
-        strategy: The strategy.
-        texts: ``--search`` options; they replace built-in ranges and add others.
-
-    Raises:
-        InputError: With a problem for each option that cannot be used, or if there is nothing
-            to search.
+    that the file has switched off, 0 where the range is logarithmic, stays off. ``texts`` are
+    ``--search`` options; they replace built-in ranges and add others. With nothing to search, and
+    with an option that cannot be used, it is refused.
     """
     values = {
         f"{plugin}.{key}": value
@@ -113,12 +99,7 @@ def _rule(plugin: str, key: str) -> Number | None:
 
 
 def _read(path: str, text: str, values: dict[str, Any]) -> Range:
-    """The range of one option.
-
-    Raises:
-        InputError: If it names no number of the strategy, is malformed, leaves the parameter's
-            own range, or does not hold what the strategy has.
-    """
+    """The range of one option; it must be well formed, allowed, and hold what the strategy has."""
     place = f"--search {path}"
     numbers = _numbers(values)
     if path not in numbers:
@@ -171,14 +152,9 @@ def valued(strategy: Strategy, values: Mapping[str, float], name: str = "") -> S
 
 @dataclass(frozen=True, slots=True)
 class TrialRun:
-    """One of the runs that every trial consists of.
+    """One of the runs that every trial consists of, and when it is evaluated.
 
-    Attributes:
-        opened: Its scenario.
-        seed: Its seed.
-        goal: What is to be large.
-        moments: When it is evaluated.
-        offset: Moments of the runs before it.
+    ``offset`` counts the moments of the runs before it.
     """
 
     opened: OpenedScenario
@@ -202,18 +178,12 @@ class TrialRun:
 class Plan:
     """A search.
 
-    Attributes:
-        scenarios: Checked against their datasets. They count the same, and a trial goes through
-            them in this order.
-        strategy: Where the search begins: the first trial.
-        searched: What is searched.
-        out: The search is in ``out/<scenario>/<strategy>``, see :attr:`folder`.
-        trials: How many are recorded at most, those of earlier calls among them.
-        seeds: Runs of each trial on each scenario, with seeds 0 to this minus 1.
-        metric: What is averaged, see :data:`~continual_mm.definitions.rules.METRICS`.
-        pruning: Whether a trial ends where it falls below the median of earlier ones.
-        seed: Of the search itself.
-        options: Keyword arguments of :func:`continual_mm.runs.run.run` that change no number.
+    Scenarios count the same, and a trial goes through them in order. The strategy is the first
+    trial. ``trials`` are recorded at most, those of earlier calls among them, each of ``seeds``
+    runs on each scenario, with seeds from 0; ``seed`` is that of the search itself. ``metric`` is
+    one of :data:`~continual_mm.definitions.rules.METRICS`. With ``pruning`` a trial ends where it
+    falls below the median of earlier ones. ``options`` are keyword arguments of
+    :func:`continual_mm.runs.run.run_specified` that change no number.
     """
 
     scenarios: tuple[OpenedScenario, ...]
@@ -287,11 +257,7 @@ class Plan:
         return {**found, "searched": ranges, **own}
 
     def check(self) -> None:
-        """Check that there is something to measure on each scenario.
-
-        Raises:
-            InputError: With a problem for each lack.
-        """
+        """Check that there is something to measure on each scenario."""
         problems = [fault for opened in self.scenarios for fault in self._lacks(opened)]
         if problems:
             raise InputError(problems)

@@ -35,21 +35,12 @@ def proposal(
     *,
     seed: int,
 ) -> dict[str, float]:
-    """The values of the next trial.
+    """The values of the next trial: ``plugin.parameter`` -> value in its range.
 
-    The first are the strategy's own. Some spread evenly from there, the same for every seed; then
-    a Gaussian process proposes where it expects the largest improvement. Where it repeats
-    an earlier trial, the spread goes on instead.
-
-    Args:
-        searched: What is searched.
-        ended: Values and score of earlier trials; no score if one was pruned or diverged, which
-            counts as if it were the worst.
-        under_way: Values of trials that are not decided yet.
-        seed: Of this trial's sampler.
-
-    Returns:
-        ``plugin.parameter`` -> value in its range.
+    The first are the strategy's own. Some spread evenly from there, the same for every seed; then a
+    Gaussian process proposes where it expects the largest improvement. Where it repeats an earlier
+    trial, the spread goes on instead. A trial that ended without a score, pruned or diverged,
+    counts as if it were the worst.
     """
     number = len(ended) + len(under_way)
     finished = [score for _, score in ended if score is not None]

@@ -21,11 +21,7 @@ TUNED = "# Tuned on "
 
 
 def check_target(path: Path, *, force: bool) -> None:
-    """See whether a strategy may be written there.
-
-    Raises:
-        InputError: If it is no TOML file, or is there already and ``force`` is not given.
-    """
+    """Refuse a file that is no TOML file, or is there already where ``force`` is not given."""
     if path.suffix != ".toml":
         raise InputError(Problem(str(path), "is no name of a strategy file", "end it in .toml"))
     if path.exists() and not force:
@@ -88,18 +84,12 @@ State = Literal["finished", "pruned", "diverged"]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One set of values that was tried.
+    """One set of values that was tried; number 0 is the strategy as its file has it.
 
-    Attributes:
-        number: From 0, which is the strategy as its file has it.
-        state: ``pruned`` if it fell behind the median of earlier ones, ``diverged`` if a number
-            became NaN or infinite.
-        value: Harmonic mean of old and new pairs, mean over scenarios and seeds; None unless
-            finished.
-        values: ``plugin.parameter`` -> what was tried.
-        name: Of its strategy, under which its runs lie.
-        note: Where it was pruned or diverged; empty otherwise.
-        by_scenario: Scenario -> what the value is the mean of.
+    It was ``pruned`` if it fell behind the median of earlier ones, ``diverged`` if a number became
+    NaN or infinite; the note says where. ``value`` is the harmonic mean of old and new pairs, mean
+    over scenarios and seeds, None unless finished. ``values`` are by ``plugin.parameter``, ``name``
+    is that of its strategy, under which its runs lie.
     """
 
     number: int
@@ -113,16 +103,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The trials until now.
-
-    Attributes:
-        scenarios: Names of the scenarios.
-        strategy: The strategy as its file has it.
-        metric: What is averaged, such as ``recall_at_1``.
-        seeds: Runs of each trial on each scenario.
-        trials: By number.
-        folder: Where they lie.
-    """
+    """The trials until now, by number, each of so many ``seeds`` on each scenario."""
 
     scenarios: tuple[str, ...]
     strategy: Strategy
@@ -183,15 +164,7 @@ class Tuned:
 def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str = "") -> None:
     """Write the best values as a strategy file, with a line on their origin.
 
-    Args:
-        tuned: The trials.
-        path: Where to.
-        force: Whether a file that is there may be replaced.
-        text: That of the strategy's own file, whose comments are kept; empty if there is none.
-
-    Raises:
-        InputError: As :func:`~continual_mm.runs.tuning.result.check_target`; or if no trial was
-            finished.
+    ``text`` is that of the strategy's own file, whose comments are kept; empty if there is none.
     """
     check_target(path, force=force)
     if tuned.best is None:

@@ -41,10 +41,6 @@ def running_means(runs: Sequence[TrialRun], found: Sequence[Values]) -> dict[int
 
     A value is averaged with those of earlier seeds at the same moment, and of earlier scenarios at
     their end.
-
-    Args:
-        runs: Of the trial, in order.
-        found: What was found of the first of them.
     """
     means: dict[int, float] = {}
     for place, (run, values) in enumerate(zip(runs, found, strict=False)):
@@ -58,15 +54,10 @@ def running_means(runs: Sequence[TrialRun], found: Sequence[Values]) -> dict[int
 def required(
     runs: Sequence[TrialRun], found: Sequence[Values], finished: Iterable[Mapping[int, float]]
 ) -> dict[Moment, float]:
-    """Least values of a trial's next run, so that the mean is not below the median.
+    """Least values of a trial's next run that keep the mean at the median of finished trials.
 
     Values at the same moment are compared. Optuna's own pruner takes a trial's best value until
     then instead, and here that is often the one before anything was forgotten.
-
-    Args:
-        runs: Of the trial, in order.
-        found: What was found of those before the next one.
-        finished: The :func:`running_means` of finished trials.
     """
     run = runs[len(found)]
     least = {}
@@ -98,14 +89,7 @@ def means_by_scenario(runs: Sequence[TrialRun], found: Sequence[Values]) -> dict
 
 
 class Search:
-    """A search's journal, and the batches of trials that fill it.
-
-    Args:
-        plan: The search.
-        jobs: Trials of a batch.
-        threads: CPU threads of each run.
-        reporter: Called with the progress of the runs.
-    """
+    """A search's journal, and the batches of trials, as many as jobs, that fill it."""
 
     def __init__(self, plan: Plan, jobs: int, threads: int | None, reporter: Reporter) -> None:
         self._plan = plan
@@ -165,8 +149,7 @@ class Search:
     def run(self, batch: Sequence[optuna.Trial]) -> list[Outcome]:
         """Run a batch and record each of its trials when it ends.
 
-        Returns:
-            Runs that failed for other reasons than their values; their trials stay open.
+        Returns the runs that failed for other reasons than their values; their trials stay open.
         """
         failed: list[Outcome] = []
         left = list(batch)
@@ -279,24 +262,12 @@ def tune(
 ) -> tuple[Tuned, list[Outcome]]:
     """Try values until so many trials are recorded.
 
-    Trials are decided upon in batches of ``jobs``, without the scores of others in the batch, and
-    a batch is run scenario by scenario and seed by seed. So the search follows from its seed and
-    the number of jobs, not from which run was faster. A trial of a killed search is resumed with
-    its values, and so are its runs.
-
-    Args:
-        plan: The search.
-        jobs: Trials at the same time, each in a process of its own if more than 1.
-        threads: CPU threads of each run, see :func:`~continual_mm.runs.parallel.run_many`.
-        reporter: Called with the progress of the runs.
-
-    Returns:
-        The trials, and runs that failed for other reasons than their values, such as lack of
-        memory. Their trials are not recorded, and nothing more is tried after them.
-
-    Raises:
-        InputError: If a scenario has nothing to be measured, the folder holds another search,
-            or another process is at work in it; and whatever the runs are refused for.
+    Trials are decided upon in batches of ``jobs``, without the scores of others in the batch, and a
+    batch is run scenario by scenario and seed by seed, in processes if there are several. So the
+    search follows from its seed and the number of jobs, not from which run was faster. A trial of a
+    killed search is resumed with its values, and so are its runs. Returned are the trials, and
+    runs that failed for other reasons than their values, such as lack of memory. Their trials are
+    not recorded, and nothing more is tried after them.
     """
     plan.check()
     # It warns of its own speed, which a search of hours does not notice.
