@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from continual_mm.comparison.exported import read_exported
+from continual_mm.comparison.exported import DEFINITIONS, read_exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
-from continual_mm.runs.status import find_exports, find_runs, is_finished
+from continual_mm.runs.folder import RunFolder
+from continual_mm.runs.status import find_folders
 from continual_mm.system.errors import InputError, Problem, Problems, first_few
 
 
@@ -17,9 +18,9 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
     other folders are not followed. Damaged files are refused with a problem for each run.
     """
     places = [Path(folder) for folder in folders]
-    found = find_runs(places)
-    finished = [path for path in found if is_finished(path)]
-    exports = find_exports(places)
+    found = find_folders(places)
+    finished = [path for path in found if RunFolder(path).finished]
+    exports = find_folders(places, DEFINITIONS)
     if not finished and not exports:
         shown = ", ".join(map(str, places)) or "no folder"
         problem = f"no finished run among {len(found)}" if found else "there is no run in it"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from continual_mm.runs.history import History
 
 
+DEFINITION, FAILURE = "definition.json", "failure.json"
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 
@@ -88,12 +89,12 @@ class RunFolder:
         with locked(self.path / LOCK):
             if not self.check(definition):
                 write_json(self.path / "versions.json", versions())
-                write_json(self.path / "definition.json", definition)
+                write_json(self.path / DEFINITION, definition)
             yield
 
     def check(self, definition: Mapping[str, Any]) -> bool:
         """Whether this definition was run here, or none; another one is refused."""
-        file = self.path / "definition.json"
+        file = self.path / DEFINITION
         if not file.exists():
             return False
         found = differences(file, definition)
@@ -179,9 +180,6 @@ def _stage(arrival: Arrival) -> dict[str, Any]:
         "available": [modality.name for modality in arrival.available],
         "trained": [str(pair) for pair in arrival.trained],
     }
-
-
-FAILURE = "failure.json"
 
 
 def note_failure(folder: Path, error: str) -> None:

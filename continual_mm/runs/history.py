@@ -157,9 +157,16 @@ class History:
 
         Pairs are in the order of :attr:`births`.
         """
-        return matrix(
-            self.scores, len(self.arrivals), list(self.births), split=split, metric=metric
-        )
+        columns = {str(pair): column for column, pair in enumerate(self.births)}
+        both: dict[tuple[int, int], list[float]] = {}
+        for score in self.scores:
+            if score.final and score.split == split and score.pair in columns:
+                cell = (score.stage - 1, columns[score.pair])
+                both.setdefault(cell, []).append(getattr(score, metric))
+        table = np.full((len(self.arrivals), len(columns)), np.nan)
+        for cell, values in both.items():
+            table[cell] = np.mean(values)
+        return table
 
     def recall(self, pair: str, *, stage: int | None = None, split: str = "test") -> float:
         """R@1 of a pair as a fraction after a 1-based stage, the last one if left out.
@@ -230,24 +237,3 @@ class History:
             "worst_old_pairs": fall.worst,
             "stability_gap": fall.gap,
         }
-
-
-def matrix(
-    scores: Iterable[Score],
-    stages: int,
-    pairs: Sequence[Pair],
-    *,
-    split: str,
-    metric: str = "recall_at_1",
-) -> Floats:
-    """(stages, pairs) a score at stage ends, both directions averaged; NaN where there is none."""
-    names = {str(pair): column for column, pair in enumerate(pairs)}
-    both: dict[tuple[int, int], list[float]] = {}
-    for score in scores:
-        if score.final and score.split == split and score.pair in names:
-            cell = (score.stage - 1, names[score.pair])
-            both.setdefault(cell, []).append(getattr(score, metric))
-    table = np.full((stages, len(pairs)), np.nan)
-    for cell, values in both.items():
-        table[cell] = np.mean(values)
-    return table

@@ -12,7 +12,6 @@ from continual_mm.plugins.registry import missing
 from continual_mm.runs.folder import RunFolder, note_failure, remove_failure
 from continual_mm.runs.reporter import Halt, Reporter, RunReporter
 from continual_mm.runs.specification import Specification
-from continual_mm.runs.status import is_finished
 from continual_mm.system.errors import Problem, Problems
 from continual_mm.system.processes import Died, Pool, Progress, Worker
 
@@ -131,7 +130,7 @@ def _unfinished(
 ) -> Iterator[Task]:
     """Tasks one by one, those left out that are finished by then; these have an outcome."""
     for task in tasks:
-        if is_finished(task.folder):
+        if RunFolder(task.folder).finished:
             reporter.skips(str(task))
             outcomes[task.folder] = Outcome(task.folder, skipped=True)
         else:

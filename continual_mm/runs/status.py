@@ -5,7 +5,7 @@ Here nothing is refused: an unfinished run is shown with what it has, a damaged 
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -17,38 +17,16 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 
 from continual_mm.runs import records
-from continual_mm.runs.folder import FAILURE, RunFolder
+from continual_mm.runs.folder import DEFINITION, FAILURE, RunFolder
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import LOCK, is_locked
 
 
-def is_run(files: Iterable[str]) -> bool:
-    """Whether a folder with these files is one of a run, finished or not."""
-    return "definition.json" in files
+def find_folders(folders: Iterable[Path], file: str = DEFINITION) -> list[Path]:
+    """Folders with such a file at or below some folders, each once; none below a run's.
 
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in a folder came to its end."""
-    return (folder / "cost.json").is_file()
-
-
-def is_export(files: Iterable[str]) -> bool:
-    """Whether a folder with these files is one that ``export`` wrote."""
-    return "definitions.json" in files
-
-
-def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """Folders of runs at or below some folders, finished or not, each once."""
-    return _find(folders, is_run)
-
-
-def find_exports(folders: Iterable[Path]) -> list[Path]:
-    """Folders of exported runs at or below some folders, each once."""
-    return _find(folders, is_export)
-
-
-def _find(folders: Iterable[Path], wanted: Callable[[Iterable[str]], bool]) -> list[Path]:
-    """Folders whose files are as wanted; nothing is looked for below them, or below a run."""
+    A folder that is missing or cannot be listed is refused: it may hold runs.
+    """
     found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -56,15 +34,14 @@ def _find(folders: Iterable[Path], wanted: Callable[[Iterable[str]], bool]) -> l
             raise InputError(Problem(str(folder), "no such folder", remedy))
         for here, below, files in os.walk(folder, onerror=_refuse_to_skip):
             below.sort()
-            if is_run(files) or wanted(files):
+            if DEFINITION in files or file in files:
                 below.clear()
-            if wanted(files):
+            if file in files:
                 found.setdefault(Path(here).resolve(), Path(here))
     return list(found.values())
 
 
 def _refuse_to_skip(error: OSError) -> None:
-    """A folder that cannot be listed may hold runs; to leave them out would falsify the rest."""
     problem = f"cannot be read: {error.strerror}"
     raise InputError(Problem(str(error.filename), problem)) from error
 
@@ -114,7 +91,11 @@ class _Recalls(records.Scores):
 
 def statuses(folders: Iterable[Path]) -> list[Status]:
     """How far every run at or below some folders is, by scenario, strategy and seed."""
-    return sorted((_Reader(folder).status() for folder in find_runs(folders)), key=_place)
+    return sorted((_Reader(folder).status() for folder in find_folders(folders)), key=_place)
+
+
+def _place(status: Status) -> tuple[str, str, int, str]:
+    return (status.scenario or "", status.strategy or "", status.seed or 0, str(status.folder))
 
 
 class _Reader:
@@ -127,12 +108,12 @@ class _Reader:
     def status(self) -> Status:
         """How far the run is."""
         # Looked at first: a run that ends meanwhile is then taken for one in progress.
-        finished = is_finished(self._folder)
+        finished = RunFolder(self._folder).finished
         written = _last_written(self._folder)
-        definition = self._read(records.Definition, "definition.json")
+        definition = self._read(records.Definition, DEFINITION)
         recalls, harmonic = self._recalls(finished)
         stage, step, checkpoint = self._last_checkpoint()
-        failed = None if finished else self._if_there(records.Failure, FAILURE)
+        failed = None if finished else self._read_if_there(records.Failure, FAILURE)
         seconds = self._seconds(finished, checkpoint)
         state: State = "running" if is_locked(self._folder / LOCK) else "stopped"
         if self._damage:
@@ -143,12 +124,12 @@ class _Reader:
             folder=self._folder,
             state=state,
             written=written,
-            scenario=None if definition is None else definition.scenario.name,
-            strategy=None if definition is None else definition.strategy.name,
-            seed=None if definition is None else definition.seed,
+            scenario=definition.scenario.name if definition else None,
+            strategy=definition.strategy.name if definition else None,
+            seed=definition.seed if definition else None,
             stage=stage,
             step=step,
-            stages=None if definition is None else _count(definition.scenario),
+            stages=_count(definition.scenario) if definition else None,
             error="; ".join([*self._damage, *([failed.error] if failed else [])]),
             recalls=recalls,
             harmonic_mean=harmonic,
@@ -163,12 +144,12 @@ class _Reader:
             self._damage += [f"{one.place}: {one.message}" for one in error.problems]
             return None
 
-    def _if_there(self, kind: type[_Read], file: str) -> _Read | None:
+    def _read_if_there(self, kind: type[_Read], file: str) -> _Read | None:
         return self._read(kind, file) if (self._folder / file).exists() else None
 
     def _recalls(self, finished: bool) -> tuple[dict[str, float], float | None]:
         """R@1 per pair at the end of the last scored stage; the harmonic mean of a finished run."""
-        read = self._read if finished else self._if_there
+        read = self._read if finished else self._read_if_there
         scores = read(_Recalls, "scores.json")
         if scores is None:
             return {}, None
@@ -179,10 +160,10 @@ class _Reader:
             if one.stage == last:
                 both.setdefault(one.pair, []).append(one.recall)
         recalls = {pair: fmean(values) for pair, values in both.items()}
-        by_role: dict[records.Role, list[float]] = {"old": [], "new": [], "emergent": []}
-        for pair, known in scores.pairs.items():
-            by_role[known.role] += [recalls[pair]] if pair in recalls else []
-        old, new = by_role["old"], by_role["new"]
+        old, new = (
+            [recalls[p] for p, known in scores.pairs.items() if known.role == role and p in recalls]
+            for role in ("old", "new")
+        )
         if not (finished and old and new):
             return recalls, None
         return recalls, harmonic_mean([fmean(old), fmean(new)])
@@ -199,12 +180,12 @@ class _Reader:
     def _seconds(self, finished: bool, checkpoint: str | None) -> float | None:
         if finished:
             cost = self._read(records.Cost, "cost.json")
-            return None if cost is None else cost.seconds
+            return cost.seconds if cost else None
         if checkpoint is None:
             return None
         # A checkpoint inside a stage goes when the next one is there.
-        state = self._if_there(records.Checkpoint, f"checkpoints/{checkpoint}/state.json")
-        return None if state is None else state.notes.seconds
+        state = self._read_if_there(records.Checkpoint, f"checkpoints/{checkpoint}/state.json")
+        return state.notes.seconds if state else None
 
 
 def _count(scenario: records.ScenarioRecord) -> int | None:
@@ -224,16 +205,6 @@ def _last_written(folder: Path) -> float:
     return newest
 
 
-def _place(status: Status) -> tuple[str, str, int, str]:
-    return (status.scenario or "", status.strategy or "", status.seed or 0, str(status.folder))
-
-
-def as_rows(found: Iterable[Status]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Headings and cells of a table; of a finished run it shows the harmonic mean."""
-    headings = ("scenario", "strategy", "seed", "R@1 %", "seconds", "last written", "state")
-    return headings, [_cells(status) for status in found]
-
-
 def as_json(found: Iterable[Status]) -> str:
     """A list of runs with all that :class:`Status` has; null where unknown, times in UTC."""
     values = [
@@ -247,12 +218,21 @@ def as_json(found: Iterable[Status]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _cells(status: Status) -> tuple[str, ...]:
-    seed = "-" if status.seed is None else str(status.seed)
-    seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
-    written = datetime.fromtimestamp(status.written).strftime("%Y-%m-%d %H:%M")
-    names = status.scenario or "-", status.strategy or "-"
-    return (*names, seed, _shown_recalls(status), seconds, written, _shown_state(status))
+def as_rows(found: Iterable[Status]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and cells of a table; of a finished run it shows the harmonic mean."""
+    headings = ("scenario", "strategy", "seed", "R@1 %", "seconds", "last written", "state")
+    return headings, [
+        (
+            status.scenario or "-",
+            status.strategy or "-",
+            "-" if status.seed is None else str(status.seed),
+            _shown_recalls(status),
+            "-" if status.seconds is None else f"{status.seconds:.0f}",
+            datetime.fromtimestamp(status.written).strftime("%Y-%m-%d %H:%M"),
+            _shown_state(status),
+        )
+        for status in found
+    ]
 
 
 def _shown_recalls(status: Status) -> str:
@@ -263,10 +243,8 @@ def _shown_recalls(status: Status) -> str:
 
 
 def _shown_state(status: Status) -> str:
-    if status.state == "finished":
-        return status.state
-    if status.state == "damaged":
-        return f"damaged: {status.error}"
+    shown = f"{status.state}: {status.error}" if status.error else status.state
+    if status.state in ("finished", "damaged"):
+        return shown
     of = f", step {status.step}" if status.step is not None else f" of {status.stages or '?'}"
-    how = {"failed": f"failed: {status.error}"}
-    return f"stage {status.stage}{of}, {how.get(status.state, status.state)}"
+    return f"stage {status.stage}{of}, {shown}"
