@@ -6,32 +6,32 @@ from typing import Any
 
 from continual_mm.data import registry as datasets
 from continual_mm.definitions import arrivals, catalog
-from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.catalog import SCENARIO_KEYS, Entry
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.reading import draft_scenario, read_strategy
 from continual_mm.definitions.scenario import Scenario, Strategy
 from continual_mm.evaluation.checks import cards_and_problems
 from continual_mm.plugins.registry import rules
-from continual_mm.runs.origin import Origin, read_origin, weights_file
+from continual_mm.runs.origin import Origin, origin_of, weights_file
 from continual_mm.runs.specification import OpenedScenario
 from continual_mm.space import registry
 from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 
 
 def tower_problems(
-    scenario: Scenario, modalities: Iterable[Modality], start: Start | None, file: str
+    scenario: Scenario, modalities: Iterable[Modality], begun: Iterable[Modality], file: str
 ) -> list[Problem]:
-    """One problem per tower that cannot be had, or that does not read its modality."""
-    arriving = {modality.name: modality for modality in modalities}
-    begun = {modality.name for modality in start.modalities} if start else set()
+    """One problem per tower that cannot be had, or that does not read its modality.
+
+    The towers of ``begun`` modalities come from the run that the scenario starts from.
+    """
+    own = {modality.name for modality in begun}
+    arriving = {modality.name: modality for modality in modalities if modality.name not in own}
     problems = Problems()
     for name, said in scenario.towers.items():
-        place = f"{file}, [tower.{name}]"
-        if name in begun and (said.kind or said.weights):
-            message = "tower and weights come from the run that the scenario starts from"
-            problems.append(Problem(place, message, "remove kind and weights"))
+        if name in own:
             continue
+        place = f"{file}, [tower.{name}]"
         problems += _about_kind(scenario, arriving[name], said.kind, place)
         if said.weights:
             with problems.collected(place):
@@ -96,7 +96,7 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     origin = card = None
     if scenario.start:
         with problems.collected(file):
-            origin = read_origin(scenario.start, folder)
+            origin = origin_of(scenario)
     if scenario.dataset:
         with problems.collected(file):
             card = datasets.card(scenario.dataset, folder=folder)
@@ -110,10 +110,10 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     if origin is not None:
         own = {key: getattr(scenario.space, key) for key in document.get("space", {})}
         scenario = scenario.model_copy(update={"space": origin.settings(own)})
-        problems += origin.problems_of(scenario.space, file)
+        problems += origin.problems_of(scenario, file)
     stages = arrivals.plan(scenario, card, start=start, file=file)
     arriving = stages[-1].available
-    problems += tower_problems(scenario, arriving, start, file)
+    problems += tower_problems(scenario, arriving, start.modalities if start else (), file)
     scored, wrong = cards_and_problems(scenario, card, arriving, file)
     problems += wrong
     problems.check()

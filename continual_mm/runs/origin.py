@@ -1,11 +1,9 @@
 """What a scenario takes from earlier training, found without loading it or importing torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.modality import Kind, Modality, Pair
@@ -16,8 +14,6 @@ from continual_mm.system.files import read_json
 
 SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
 """What cannot be changed once there are weights."""
-
-REMEDY = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +33,20 @@ class Origin:
         """The run's settings where nothing else is given."""
         return SpaceSettings(**{**self.space["settings"], **given})
 
-    def problems_of(self, settings: SpaceSettings, place: str) -> list[Problem]:
-        """Sizes of another space than the run's."""
+    def problems_of(self, scenario: Scenario, place: str) -> Iterator[Problem]:
+        """Sizes of another space than the run's, and towers that the run has already."""
         own = self.settings({})
-        return [
-            Problem(
-                f"{place}, [space], {key}",
-                f"is {getattr(settings, key)!r}, but the space it starts from has "
-                f"{getattr(own, key)!r}",
-                "leave the key out",
-            )
-            for key in SIZES
-            if getattr(settings, key) != getattr(own, key)
-        ]
-
-
-def origin_of(scenario: Scenario) -> Origin | None:
-    """The run that a scenario starts from, if it starts from one.
-
-    Raises:
-        InputError: If there is no such run, it has finished no stage, or it cannot be read.
-    """
-    return read_origin(scenario.start, Path(scenario.folder)) if scenario.start else None
+        for key in SIZES:
+            given, expected = getattr(scenario.space, key), getattr(own, key)
+            if given != expected:
+                message = f"is {given!r}, but the space it starts from has {expected!r}"
+                yield Problem(f"{place}, [space], {key}", message, "leave the key out")
+        for modality in self.start.modalities:
+            said = scenario.towers.get(modality.name)
+            if said and (said.kind or said.weights):
+                message = "tower and weights come from the run that the scenario starts from"
+                remedy = "remove kind and weights"
+                yield Problem(f"{place}, [tower.{modality.name}]", message, remedy)
 
 
 def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:
@@ -69,26 +57,22 @@ def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:
     return path
 
 
-def read_origin(path: str, folder: Path) -> Origin:
-    """A run by its folder.
-
-    Args:
-        path: The run's folder.
-        folder: Where a relative path starts.
-
-    Raises:
-        InputError: If there is no such run, it has finished no stage, or it cannot be read.
-    """
-    run = RunFolder(folder / Path(path).expanduser())
+def origin_of(scenario: Scenario) -> Origin | None:
+    """The run that a scenario starts from; refused unless it has a finished stage."""
+    if not scenario.start:
+        return None
+    place = f"start {scenario.start!r}"
+    run = RunFolder(Path(scenario.folder) / Path(scenario.start).expanduser())
     last = max(run.finished_stages(), default=0)
     if not last:
-        raise InputError(Problem(f"start {path!r}", f"no finished stage in {run.path}", REMEDY))
+        remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
+        raise InputError(Problem(place, f"no finished stage in {run.path}", remedy))
     try:
         return _read(run, last)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        problem = f"cannot be understood: {type(error).__name__}: {error}"
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"cannot be understood: {type(error).__name__}: {error}"
         remedy = "it was made by another version; train it again"
-        raise InputError(Problem(f"start {path!r}", problem, remedy)) from error
+        raise InputError(Problem(place, message, remedy)) from error
 
 
 def _read(run: RunFolder, last: int) -> Origin:

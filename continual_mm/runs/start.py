@@ -172,18 +172,18 @@ def first_space(
 ) -> JointSpace:
     """The space before the first stage; towers may begin with modules from Python."""
     scenario, origin = opened.scenario, opened.origin
-    begun = origin.start.modalities if origin else ()
-    towers = towers_of(scenario, (*begun, *opened.arrivals[-1].available), modules)
     if origin is None:
+        towers = towers_of(scenario, opened.arrivals[-1].available, modules)
         return JointSpace(scenario.space, seed=seed, towers=towers)
-    problems = origin.problems_of(scenario.space, f"scenario '{scenario.name}'")
-    known = _known_towers(origin, towers, scenario, modules)
-    if problems:
+    if problems := list(origin.problems_of(scenario, f"scenario '{scenario.name}'")):
         raise InputError(problems)
+    begun = origin.start.modalities
+    towers = towers_of(scenario, (*begun, *opened.arrivals[-1].available), modules)
+    known = _known_towers(origin, towers, scenario, modules)
     checkpoint.verified(origin.checkpoint)
     space = JointSpace(scenario.space, seed=seed, towers=towers | known)
-    for each in origin.space["modalities"]:
-        space.add_modality(Modality(each["name"], Kind(each["kind"]), tuple(each["shape"])))
+    for modality in begun:
+        space.add_modality(modality)
     checkpoint.fill(space, origin.checkpoint)
     return space
 
@@ -198,10 +198,6 @@ def _known_towers(
     known = {}
     for modality in origin.start.modalities:
         name, said = modality.name, scenario.towers.get(modality.name)
-        if said is not None and (said.kind or said.weights):
-            place = f"scenario '{scenario.name}', [tower.{name}]"
-            problem = "the tower and its weights come from the run that the scenario starts from"
-            raise InputError(Problem(place, problem, "remove kind and weights"))
         described = origin.space["towers"].get(name, {"kind": "", "trained": True})
         given = towers[name] if name in modules else None
         trained = described["trained"] if said is None else said.trained
