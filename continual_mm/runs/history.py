@@ -132,7 +132,6 @@ class History:
         scores: Every evaluation, in order of time.
         geometry: How the space moved, at every evaluation of the test items.
         protocols: What the scenario's protocols found at stage ends.
-        cost: Seconds, steps, bytes.
     """
 
     arrivals: Sequence[Arrival]
@@ -140,7 +139,6 @@ class History:
     scores: list[Score] = field(default_factory=list)
     geometry: "list[Geometry]" = field(default_factory=list)
     protocols: "list[ProtocolScore]" = field(default_factory=list)
-    cost: dict[str, Any] = field(default_factory=dict)
 
     @property
     def roles(self) -> Roles:

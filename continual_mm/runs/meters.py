@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -12,58 +13,32 @@ import torch
 from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.recollection import recollection
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.session import Session
 
 
-class StepCounter(BaseSGDPlugin[Any]):
-    """Reports every optimiser step."""
+class Meter(BaseSGDPlugin[Any]):
+    """Reports steps, and measures the last stage trained by this process, which has old pairs.
 
-    def __init__(self, run_reporter: RunReporter) -> None:
-        super().__init__()
-        self._run_reporter = run_reporter
-
-    def after_training_iteration(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """A step was made."""
-        self._run_reporter.steps(1)
-
-
-class MemoryMeter(BaseSGDPlugin[Any]):
-    """Counts the bytes that plugins hold at a stage's last step, before they take in the stage.
-
-    At a run's end it would be another number: by then the memory has been divided anew, and there
-    are teachers and importances for a stage that does not exist. None before a stage was trained.
+    ``held`` are the bytes that plugins keep at its last step; None before a stage was trained. At
+    the run's end it would be another number: by then the memory has been divided anew, and there
+    are teachers and importances for a stage that does not exist.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reporter: RunReporter) -> None:
         super().__init__()
-        self.held: int | None = None
-
-    def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """A stage, which is an epoch, has made its last step."""
-        self.held = sum(
-            tensor.nbytes
-            for plugin in strategy.plugins
-            if isinstance(plugin, Plugin)
-            for tensor in plugin.state().values()
-        )
-
-
-class Stopwatch(BaseSGDPlugin[Any]):
-    """Takes the time from one optimiser step of a stage to the next, plugins and batches included.
-
-    The median is robust to evaluations and checkpoints between two steps, and to short loads of
-    other processes. It is that of the last stage trained by this
-    process, which is the one in which there is something to protect.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
+        self._reporter = reporter
         self._times: list[float] = []
+        self.held: int | None = None
 
     @property
     def step_seconds(self) -> float | None:
-        """Median over the last stage; None if fewer than two of its steps were made here."""
+        """Median time from one step to the next, plugins and batches included; None below two.
+
+        It is robust to evaluations and checkpoints between two steps, and to short loads of other
+        processes.
+        """
         passed = [later - earlier for earlier, later in pairwise(self._times)]
         return median(passed) if passed else None
 
@@ -73,36 +48,41 @@ class Stopwatch(BaseSGDPlugin[Any]):
 
     def after_training_iteration(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """A step was made."""
+        self._reporter.steps(1)
         self._times.append(time.perf_counter())
+
+    def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """A stage, which is an epoch, has made its last step."""
+        self.held = held_bytes(strategy.plugins)
+
+
+def held_bytes(plugins: Iterable[object]) -> int:
+    """Bytes that plugins keep of the past: items, teachers, importances."""
+    own = (plugin for plugin in plugins if isinstance(plugin, Plugin))
+    return sum(tensor.nbytes for plugin in own for tensor in plugin.state().values())
 
 
 Cost = dict[str, float | int | str | None]
 
 
-def cost(
-    session: Session,
-    seconds: float,
-    device: torch.device,
-    *,
-    stopwatch: Stopwatch,
-    memory: MemoryMeter,
-) -> Cost:
+def cost(session: Session, seconds: float, device: torch.device, meter: Meter) -> Cost:
     """What goes into a run's ``cost.json``; ``seconds`` are those of all processes.
 
     What is kept is counted at the run's end if another process trained the last stage.
     """
-    training = [experience.training for experience in session.benchmark.train]
-    held = session.memory_bytes if memory.held is None else memory.held
+    learner, plugins = session.learner, session.plugins
+    steps = sum(experience.training.steps for experience in session.benchmark.train)
+    memory = recollection(learner)
     return {
         "seconds": seconds,
-        "steps": sum(settings.steps for settings in training) + session.extra_steps,
-        "memory_items": session.remembered_items,
-        "memory_bytes": held,
-        "recalled_rows": session.recalled_rows,
-        "parameters": sum(p.numel() for p in session.learner.parameters().values()),
+        "steps": steps + sum(plugin.extra_steps for plugin in plugins.values()),
+        "memory_items": 0 if learner.memory is None else len(learner.memory),
+        "memory_bytes": held_bytes(plugins.values()) if meter.held is None else meter.held,
+        "recalled_rows": 0 if memory is None else len(memory.drawn),
+        "parameters": sum(p.numel() for p in learner.parameters().values()),
         "peak_memory_bytes": _peak_memory(device),
         "device": str(device),
-        "step_seconds": stopwatch.step_seconds,
+        "step_seconds": meter.step_seconds,
     }
 
 

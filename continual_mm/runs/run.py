@@ -22,7 +22,7 @@ from continual_mm.runs.board.schedule import StageSchedule
 from continual_mm.runs.board.summaries import settings
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import History
-from continual_mm.runs.meters import MemoryMeter, StepCounter, Stopwatch, cost
+from continual_mm.runs.meters import Meter, cost
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.resuming import Checkpointer, Progress, progress_of
 from continual_mm.runs.session import NO_MODULES, Session, open_session
@@ -200,7 +200,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
         folder.clear_unfinished()
         progress = progress_of(folder)
         page = _board(folder, specification, dataset, progress) if board else None
-        stopwatch, meter = Stopwatch(), MemoryMeter()
+        meter = Meter(reporter)
         session = open_session(
             specification,
             dataset,
@@ -208,7 +208,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
             device=chosen,
             towers=towers,
             scored=scored,
-            watchers=watchers(page, observers, [StepCounter(reporter), stopwatch, meter]),
+            watchers=watchers(page, observers, [meter]),
             workers=workers,
         )
         if page is not None:
@@ -221,8 +221,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
                     specification.scenario, specification.strategy, plugins, specification.seed
                 )
                 page.run_ends(session.history, shown, session.learner.clock.train_iterations)
-            spent = checkpointer.seconds
-            folder.write_cost(cost(session, spent, chosen, stopwatch=stopwatch, memory=meter))
+            folder.write_cost(cost(session, checkpointer.seconds, chosen, meter))
     reporter.ends(checkpointer.seconds)
     session.history.space.eval()
     return session.history

@@ -112,29 +112,6 @@ class Session:
         self.judged[:] = judged(self.judges, self.learner)
         self.history.protocols += [each.score for each in self.judged]
 
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes kept of the past: items, teachers, importances."""
-        tensors = (value for plugin in self.plugins.values() for value in plugin.state().values())
-        return sum(tensor.nbytes for tensor in tensors)
-
-    @property
-    def extra_steps(self) -> int:
-        """Optimiser steps that plugins made beside those of the stages."""
-        return sum(plugin.extra_steps for plugin in self.plugins.values())
-
-    @property
-    def remembered_items(self) -> int:
-        """Items in the memory."""
-        memory = self.learner.memory
-        return 0 if memory is None else len(memory)
-
-    @property
-    def recalled_rows(self) -> int:
-        """Remembered rows in each batch of the last stage."""
-        memory = self.plugins.get("memory")
-        return len(memory.drawn) if isinstance(memory, Recollection) else 0
-
 
 def open_session(
     specification: Specification,

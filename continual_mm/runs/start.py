@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -115,13 +114,9 @@ def add_adapters(space: JointSpace, folder: Path, name: str) -> None:
             key.removeprefix(start): value for key, value in state.items() if key.startswith(start)
         }
         if adapters:
-            merge = _merge(name)
+            with optional_import(f"pair {name!r}"):
+                merge = resolve_name(MERGE)
             merge(space.tower(modality), adapters, scale=float(state[f"{PLUGIN}/scale"]))
-
-
-def _merge(name: str) -> Any:
-    with optional_import(f"pair {name!r}"):
-        return resolve_name(MERGE)
 
 
 def _pair(space: JointSpace, name: str) -> Pair:

@@ -11,7 +11,8 @@ import pytest
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import MemorySettings, Strategy
-from continual_mm.runs.meters import Stopwatch
+from continual_mm.runs.meters import Meter
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
 
 SIZES = {"video": 800, "audio": 700, "text": 5}
@@ -24,13 +25,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
 
     def step_seconds(*stages: list[float]) -> float | None:
         learner: Any = None
-        watch = Stopwatch()
+        meter = Meter(RunReporter())
         for ends in stages:
-            watch.before_training_exp(learner)
+            meter.before_training_exp(learner)
             for end in ends:
                 monkeypatch.setattr(time, "perf_counter", lambda end=end: end)
-                watch.after_training_iteration(learner)
-        return watch.step_seconds
+                meter.after_training_iteration(learner)
+        return meter.step_seconds
 
     return step_seconds
 
