@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from continual_mm.runs.history import History
 
 
-DEFINITION, FAILURE = "definition.json", "failure.json"
+DEFINITION, COST, FAILURE = "definition.json", "cost.json", "failure.json"
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 
@@ -80,8 +80,8 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
-        return (self.path / "cost.json").is_file()
+        """Whether the run came to its end; its cost is written last."""
+        return (self.path / COST).is_file()
 
     @contextmanager
     def claimed(self, definition: Mapping[str, Any]) -> Iterator[None]:
@@ -94,15 +94,7 @@ class RunFolder:
 
     def check(self, definition: Mapping[str, Any]) -> bool:
         """Whether this definition was run here, or none; another one is refused."""
-        file = self.path / DEFINITION
-        if not file.exists():
-            return False
-        found = differences(file, definition)
-        if found:
-            remedy = "choose another --out, or remove the folder"
-            problem = f"was begun with another definition: {'; '.join(found[:5])}"
-            raise InputError(Problem(str(self.path), problem, remedy))
-        return True
+        return holds(self.path / DEFINITION, definition)
 
     def write_scores(self, history: "History", identity: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
@@ -124,10 +116,6 @@ class RunFolder:
                 **({"protocols": protocols} if protocols else {}),
             },
         )
-
-    def write_cost(self, cost: Mapping[str, Any]) -> None:
-        """Write ``cost.json``; it says that the run is finished."""
-        write_json(self.path / "cost.json", cost)
 
     def write_ranks(
         self,
@@ -160,6 +148,17 @@ class RunFolder:
         path = self.path / "ranks" / f"stage-{stage}.npz"
         with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+def holds(file: Path, definition: Mapping[str, Any]) -> bool:
+    """Whether a file holds this definition, or is not there; another definition is refused."""
+    if not file.exists():
+        return False
+    if found := differences(file, definition):
+        remedy = "choose another --out, or remove the folder"
+        problem = f"was begun with another definition: {'; '.join(found[:5])}"
+        raise InputError(Problem(str(file.parent), problem, remedy))
+    return True
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from continual_mm.runs import checkpoint
 from continual_mm.runs.board.board import Board, watchers
 from continual_mm.runs.board.schedule import StageSchedule
 from continual_mm.runs.board.summaries import settings
-from continual_mm.runs.folder import RunFolder
+from continual_mm.runs.folder import COST, RunFolder
 from continual_mm.runs.history import History
 from continual_mm.runs.meters import Meter, cost
 from continual_mm.runs.reporter import RunReporter
@@ -31,6 +31,7 @@ from continual_mm.runs.start import add_adapters
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
 from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.files import write_json
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""
@@ -221,7 +222,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
                     specification.scenario, specification.strategy, plugins, specification.seed
                 )
                 page.run_ends(session.history, shown, session.learner.clock.train_iterations)
-            folder.write_cost(cost(session, checkpointer.seconds, chosen, meter))
+            write_json(folder.path / COST, cost(session, checkpointer.seconds, chosen, meter))
     reporter.ends(checkpointer.seconds)
     session.history.space.eval()
     return session.history

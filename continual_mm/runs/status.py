@@ -17,7 +17,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 
 from continual_mm.runs import records
-from continual_mm.runs.folder import DEFINITION, FAILURE, RunFolder
+from continual_mm.runs.folder import COST, DEFINITION, FAILURE, RunFolder
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import LOCK, is_locked
 
@@ -179,7 +179,7 @@ class _Reader:
 
     def _seconds(self, finished: bool, checkpoint: str | None) -> float | None:
         if finished:
-            cost = self._read(records.Cost, "cost.json")
+            cost = self._read(records.Cost, COST)
             return cost.seconds if cost else None
         if checkpoint is None:
             return None

@@ -55,18 +55,14 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
     problems.check()
     found = tuple(_all(values, own))
     if not found:
-        raise InputError(_nothing(strategy, _numbers(values)))
+        place, numbers = f"strategy '{strategy.name}'", _numbers(values)
+        message = "there is no number to search in it"
+        remedy = "it needs no tuning, so run it as it is"
+        if numbers:
+            message = "none of its numbers is searched by itself"
+            remedy = f"name one with --search: there are {', '.join(numbers)}"
+        raise InputError(Problem(place, message, remedy))
     return found
-
-
-def _nothing(strategy: Strategy, numbers: list[str]) -> Problem:
-    """Why there is nothing to search, and whether there might be."""
-    place = f"strategy '{strategy.name}'"
-    if numbers:
-        remedy = f"name one with --search: there are {', '.join(numbers)}"
-        return Problem(place, "none of its numbers is searched by itself", remedy)
-    remedy = "it needs no tuning, so run it as it is"
-    return Problem(place, "there is no number to search in it", remedy)
 
 
 def _numbers(values: Mapping[str, Any]) -> list[str]:
@@ -115,9 +111,8 @@ def _read(path: str, text: str, values: dict[str, Any]) -> Range:
     if not sound:
         raise InputError(Problem(place, f"{text!r} is no range", SYNTAX))
     found = Range(low, high, log=scale == "log")
-    faults = [Problem(place, *fault) for fault in _faults(path, found, values[path])]
-    if faults:
-        raise InputError(faults[0])
+    for message, remedy in _faults(path, found, values[path]):
+        raise InputError(Problem(place, message, remedy))
     return found
 
 
@@ -130,10 +125,8 @@ def _faults(path: str, found: Range, start: float) -> Iterator[tuple[str, str]]:
         bound = f"{'above' if rule.above else 'at least'} {rule.least:g}"
         yield f"it begins at {found.low:g}, but the parameter is {bound}", "begin it later"
     if rule.most is not None and found.high > rule.most:
-        yield (
-            f"it ends at {found.high:g}, but the parameter is at most {rule.most:g}",
-            "end it there",
-        )
+        bound = f"but the parameter is at most {rule.most:g}"
+        yield f"it ends at {found.high:g}, {bound}", "end it there"
     if rule.whole and not (found.low.is_integer() and found.high.is_integer()):
         yield "the parameter is a whole number", "give whole ends"
     if not found.low <= start <= found.high:
@@ -258,17 +251,17 @@ class Plan:
 
     def check(self) -> None:
         """Check that there is something to measure on each scenario."""
-        problems = [fault for opened in self.scenarios for fault in self._lacks(opened)]
-        if problems:
-            raise InputError(problems)
-
-    def _lacks(self, opened: OpenedScenario) -> Iterator[Problem]:
-        goal = Goal.of(opened.arrivals, self.metric)
-        place = f"scenario '{opened.scenario.name}'"
-        if not (goal.old[-1] and goal.new[-1]):
-            lacking = "old" if not goal.old[-1] else "new"
-            problem = f"the last stage has no {lacking} pairs, so there is nothing to weigh"
-            yield Problem(place, problem, "tune on one in which a modality arrives")
-        if opened.card.items[1] < 1:
-            problem = f"dataset '{opened.card.name}' has no validation items"
-            yield Problem(place, problem, "tuning uses no others: split some off")
+        problems = Problems()
+        for opened in self.scenarios:
+            goal = Goal.of(opened.arrivals, self.metric)
+            place = f"scenario '{opened.scenario.name}'"
+            if not (goal.old[-1] and goal.new[-1]):
+                lacking = "old" if not goal.old[-1] else "new"
+                message = f"the last stage has no {lacking} pairs, so there is nothing to weigh"
+                remedy = "tune on one in which a modality arrives"
+                problems.append(Problem(place, message, remedy))
+            if opened.card.items[1] < 1:
+                message = f"dataset '{opened.card.name}' has no validation items"
+                remedy = "tuning uses no others: split some off"
+                problems.append(Problem(place, message, remedy))
+        problems.check()

@@ -10,14 +10,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from continual_mm.runs.folder import holds
 from continual_mm.runs.history import Score
 from continual_mm.runs.parallel import Outcome, Task, run_many
 from continual_mm.runs.reporter import Moment, Reporter
 from continual_mm.runs.tuning.plan import Plan, TrialRun
 from continual_mm.runs.tuning.proposing import proposal
 from continual_mm.runs.tuning.result import State, Trial, Tuned
-from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import differences, locked, read_json, write_json
+from continual_mm.system.files import locked, read_json, write_json
 from continual_mm.system.seeds import seed_for
 
 STARTUP = 5
@@ -129,7 +129,7 @@ class Search:
             number = len(self._study.get_trials(deepcopy=False))
             if number >= self._plan.trials:
                 break
-            ended = [(trial.params, _score(trial)) for trial in self._recorded()]
+            ended = [(trial.params, _score(trial)) for trial in self._trials(*RECORDED)]
             under_way = [
                 trial.user_attrs.get("values", trial.params)
                 for trial in self._trials(TrialState.WAITING)
@@ -142,9 +142,6 @@ class Search:
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         known = self._study.get_trials(deepcopy=False, states=states)
         return [trial for trial in known if trial.number < self._plan.trials]
-
-    def _recorded(self) -> list[FrozenTrial]:
-        return self._trials(*RECORDED)
 
     def run(self, batch: Sequence[optuna.Trial]) -> list[Outcome]:
         """Run a batch and record each of its trials when it ends.
@@ -232,14 +229,10 @@ class Search:
                     note=trial.user_attrs.get("note", ""),
                     by_scenario=trial.user_attrs.get("by_scenario", {}),
                 )
-                for trial in self._recorded()
+                for trial in self._trials(*RECORDED)
             ),
             folder=self._plan.folder,
         )
-
-    def write(self) -> None:
-        """Write ``tuning.json``."""
-        write_json(self._plan.folder / "tuning.json", self.tuned.as_json())
 
 
 def _scores(folder: Path) -> list[Score]:
@@ -273,23 +266,13 @@ def tune(
     # It warns of its own speed, which a search of hours does not notice.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(plan.folder / "tuning.lock"):
-        _claim(plan)
+        search_file, identity = plan.folder / "search.json", plan.identity()
+        if not holds(search_file, identity):
+            write_json(search_file, identity)
         search = Search(plan, jobs, threads, reporter or Reporter())
         failed: list[Outcome] = []
         while not failed and (batch := search.next_batch()):
             failed = search.run(batch)
-            search.write()
-        search.write()
+            write_json(plan.folder / "tuning.json", search.tuned.as_json())
+        write_json(plan.folder / "tuning.json", search.tuned.as_json())
         return search.tuned, failed
-
-
-def _claim(plan: Plan) -> None:
-    """Reserve the folder for this search."""
-    file = plan.folder / "search.json"
-    if not file.exists():
-        write_json(file, plan.identity())
-    faults = differences(file, plan.identity())
-    if faults:
-        problem = f"holds another search: {'; '.join(faults[:5])}"
-        remedy = "choose another --out, or remove the folder"
-        raise InputError(Problem(str(plan.folder), problem, remedy))

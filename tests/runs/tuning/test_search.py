@@ -263,7 +263,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(
     assert tune(search(pack, tmp_path, trials=1), reporter=fewer)[0].trials == whole.trials[:1]
     written = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
     assert (written["trials"], written["finished"], written["split"]) == (1, 1, "validation")
-    with pytest.raises(InputError, match="holds another search: seeds was 1, is 2"):
+    with pytest.raises(InputError, match="another definition: seeds was 1, is 2"):
         tune(search(pack, tmp_path, seeds=2))
 
 
