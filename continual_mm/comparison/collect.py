@@ -45,37 +45,30 @@ def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun
     would be wrong, and to choose between them arbitrary.
     """
     groups: dict[str, dict[str, list[FinishedRun]]] = {}
-    problems: list[Problem] = []
-    firsts: dict[str, FinishedRun] = {}
+    problems = Problems()
     for run in sorted(runs, key=lambda run: (run.scenario, run.strategy, run.seed)):
-        first = firsts.setdefault(run.scenario, run)
-        problems += _misfit(f"scenario '{run.scenario}'", first, first.task, run, run.task)
-        peers = groups.setdefault(run.scenario, {}).setdefault(run.strategy, [])
-        if peers:
-            problems += _misfit_among(peers, run)
+        strategies = groups.setdefault(run.scenario, {})
+        first = next((peers[0] for peers in strategies.values()), run)
+        peers = strategies.setdefault(run.strategy, [])
+        problems += _conflicts(run, first, peers)
         peers.append(run)
-    if problems:
-        raise InputError(problems)
+    problems.check()
     return groups
 
 
-def _misfit_among(peers: list[FinishedRun], run: FinishedRun) -> Iterator[Problem]:
-    """What keeps a run from being one more seed of a strategy."""
-    first, last = peers[0], peers[-1]
-    what = f"strategy '{run.strategy}'"
-    yield from _misfit(what, first, first.protection, run, run.protection)
-    if last.seed == run.seed:
-        problem = f"seed {run.seed} of {what} is also in {last.folder}"
+def _conflicts(run: FinishedRun, first: FinishedRun, peers: list[FinishedRun]) -> Iterator[Problem]:
+    """Why a run does not go with the first one of its scenario or others of its strategy."""
+    definitions = [(f"scenario '{run.scenario}'", first, first.task, run.task)]
+    strategy = f"strategy '{run.strategy}'"
+    if peers:
+        definitions.append((strategy, peers[0], peers[0].protection, run.protection))
+    for what, other, expected, given in definitions:
+        if keys := list(differing(expected, given)):
+            problem = f"{what} is not that of {other.folder}: {first_few(keys)} differ"
+            yield Problem(str(run.folder), problem, "compare them separately")
+    if peers and peers[-1].seed == run.seed:
+        problem = f"seed {run.seed} of {strategy} is also in {peers[-1].folder}"
         yield Problem(str(run.folder), problem, "give one of the two")
-
-
-def _misfit(
-    what: str, first: FinishedRun, expected: Any, run: FinishedRun, given: Any
-) -> Iterator[Problem]:
-    keys = list(differing(expected, given))
-    if keys:
-        problem = f"{what} is not that of {first.folder}: {first_few(keys)} differ"
-        yield Problem(str(run.folder), problem, "compare them separately")
 
 
 def differing(first: Any, second: Any, where: str = "") -> Iterator[str]:

@@ -1,10 +1,7 @@
 """From the ranks of a strategy's runs to means and intervals, replicate by replicate.
 
-Every function here works on replicates: the first is the data as they are and gives the mean, the
-others resample queries and seeds and give the interval. A measure is computed within each of them
-from the mean over seeds of every pair's recall, whether it is linear (old pairs) or not (harmonic
-mean, forgetting, retention). Only the stability gap is each seed's own: no ranks are kept of
-evaluations inside a stage, so its interval is over seeds alone.
+The first replicate is the data as they are and gives the mean, the others resample queries and
+seeds and give the interval. A measure is computed within each from means over seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,11 +47,7 @@ class Draws:
     """
 
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
-        """Draw.
-
-        Args:
-            runs: All runs of the scenario, which has a pair; pairs may have different items.
-        """
+        """Draw for all runs of the scenario, which has a pair; pairs may have different items."""
         lists = [ranked.rows for run in runs for ranked in run.ranked.values()]
         self.rows = np.unique(np.concatenate(lists))
         drawn, _ = resample_weights(
@@ -89,13 +82,14 @@ def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Float
     pairs. NaN where undefined. ``recalls`` are those of :meth:`Draws.recalls`, in the order of
     ``pairs``.
     """
-    last = recalls[:, -1]
-    old, new, emergent = (_mean(last, pairs, role) for role in ("old", "new", "emergent"))
+    old, new, emergent = (_mean(recalls[:, -1], pairs, r) for r in ("old", "new", "emergent"))
     both = zip(old.tolist(), new.tolist(), strict=True)
     chance = np.array([facts.chance for facts in pairs.values()])
     births = np.array([facts.birth for facts in pairs.values()], dtype=np.int64)
-    lost = _by_replicate(_forgetting, recalls, births, chance)
-    kept = _by_replicate(_retention, recalls, births, chance)
+    lost = _by_replicate(lambda s, b, _: forgetting.forgetting(s, b), recalls, births, chance)
+    kept = _by_replicate(
+        lambda s, b, c: forgetting.retention(s, b, chance=c), recalls, births, chance
+    )
     return {
         "harmonic_mean": np.array([forgetting.harmonic_mean(a, b) for a, b in both]),
         "old_pairs": old,
@@ -135,14 +129,6 @@ def _mean(values: Floats, pairs: Mapping[str, PairFacts], role: Role) -> Floats:
         return np.full(len(values), np.nan)
     mean: Floats = values[:, chosen].mean(axis=1)
     return mean
-
-
-def _forgetting(scores: Floats, births: npt.NDArray[np.int64], _: Floats) -> Floats:
-    return forgetting.forgetting(scores, births)
-
-
-def _retention(scores: Floats, births: npt.NDArray[np.int64], chance: Floats) -> Floats:
-    return forgetting.retention(scores, births, chance=chance)
 
 
 def _by_replicate(

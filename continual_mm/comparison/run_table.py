@@ -1,6 +1,6 @@
 """Many runs as a table with a row for each: every seed by itself, without intervals."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,22 +28,26 @@ HEADINGS = (
 def table(runs: Sequence[FinishedRun]) -> list[list[str]]:
     """A row of cells for each run, as :data:`HEADINGS` names them; empty where undefined.
 
-    Intransigence is against the joint run of the same scenario and seed. The stability gap is a
-    fraction; it, seconds and the whole numbers are exact.
+    Intransigence is against the joint run of the same scenario and seed, of several the one that
+    is called so. The stability gap is a fraction; it, seconds and the whole numbers are exact.
     """
-    joint = _joint(runs)
-    return [_row(run, joint.get((run.scenario, run.seed))) for run in runs]
-
-
-def _row(run: FinishedRun, joint: FinishedRun | None) -> list[str]:
-    found = measured(run, joint)
-    exact = (run.memory_items, run.memory_bytes, run.steps, run.seconds, run.step_seconds)
-    return [
-        *(run.scenario, run.strategy, str(run.seed)),
-        *(_percent(found.get(name, np.nan)) for name in MEASURES),
-        "" if np.isnan(run.stability_gap) else repr(run.stability_gap),
-        *("" if value is None else repr(value) for value in exact),
-    ]
+    joint = {(run.scenario, run.seed): run for run in reversed(runs) if run.joint}
+    joint |= {
+        (run.scenario, run.seed): run for run in runs if run.joint and run.strategy == "joint"
+    }
+    rows = []
+    for run in runs:
+        found = measured(run, joint.get((run.scenario, run.seed)))
+        gap = None if np.isnan(run.stability_gap) else run.stability_gap
+        exact = (gap, run.memory_items, run.memory_bytes, run.steps, run.seconds, run.step_seconds)
+        rows.append(
+            [
+                *(run.scenario, run.strategy, str(run.seed)),
+                *(_percent(found.get(name, np.nan)) for name in MEASURES),
+                *("" if value is None else repr(value) for value in exact),
+            ]
+        )
+    return rows
 
 
 def measured(run: FinishedRun, joint: FinishedRun | None) -> Mapping[str, float]:
@@ -62,20 +66,11 @@ def measured(run: FinishedRun, joint: FinishedRun | None) -> Mapping[str, float]
 
 def _recalls(run: FinishedRun) -> Floats:
     """(1, stages, pairs) R@1 with both directions averaged; NaN where nothing was ranked."""
-    recalls = np.full((1, len(run.arrivals), len(run.pairs)), np.nan)
-    places = {pair: place for place, pair in enumerate(run.pairs)}
+    pairs = list(run.pairs)
+    recalls = np.full((1, len(run.arrivals), len(pairs)), np.nan)
     for (stage, pair), ranked in run.ranked.items():
-        recalls[0, stage, places[pair]] = (ranked.ranks < 1).mean()
+        recalls[0, stage, pairs.index(pair)] = (ranked.ranks < 1).mean()
     return recalls
-
-
-def _joint(runs: Iterable[FinishedRun]) -> dict[tuple[str, int], FinishedRun]:
-    """(scenario, seed) -> its joint run; of several the one that is called so."""
-    known: dict[tuple[str, int], FinishedRun] = {}
-    for run in runs:
-        if run.joint and (run.strategy == "joint" or (run.scenario, run.seed) not in known):
-            known[run.scenario, run.seed] = run
-    return known
 
 
 def _percent(fraction: float) -> str:
