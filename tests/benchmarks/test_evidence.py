@@ -63,7 +63,7 @@ def harness():
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
+def tiny(tmp_path):
     """A plan of its own with two scenarios, and the pack for them."""
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
@@ -78,21 +78,21 @@ def tiny(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def options(folder: Path, *further: str) -> list[str]:
+def options(folder, *further):
     return [
         *("--plan", str(folder / "plan.toml"), "--data", str(folder), "--jobs", "1"),
         *("--out", str(folder / "out"), "--results", str(folder / "results"), *further),
     ]
 
 
-def records(path: Path) -> list[dict[str, str]]:
+def records(path):
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 
 def test_the_plan_has_every_strategy_with_and_without_memory_but_those_left_out(
-    harness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    harness, tmp_path, capsys
+):
     given = ["--dry-run", "--data", str(tmp_path), "--results", str(tmp_path / "none")]
     assert harness["run"].main([*given, "--part", "full"]) == 0
     out = capsys.readouterr().out
@@ -110,12 +110,12 @@ def test_the_plan_has_every_strategy_with_and_without_memory_but_those_left_out(
     assert f"{5 * len(wanted)} runs, 0 done, {5 * len(wanted)} to do" in out
 
 
-def test_seed_0_of_everything_comes_before_seed_1(harness) -> None:
+def test_seed_0_of_everything_comes_before_seed_1(harness):
     seeds = [run.seed for run in harness["plan"].Plan().runs("all", None)]
     assert seeds == sorted(seeds)
 
 
-def test_scenarios_on_real_recordings_have_the_stages_of_the_shipped_ones_and_no_place() -> None:
+def test_scenarios_on_real_recordings_have_the_stages_of_the_shipped_ones_and_no_place():
     found = sorted((EVIDENCE / "scenarios").glob("grid_*.toml"))
     assert len(found) == 7
     for path in found:
@@ -128,9 +128,7 @@ def test_scenarios_on_real_recordings_have_the_stages_of_the_shipped_ones_and_no
             assert pairs[0] == pairs[1]
 
 
-def test_training_goes_on_where_it_stopped_even_without_its_folders(
-    harness, tiny: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_goes_on_where_it_stopped_even_without_its_folders(harness, tiny, capsys):
     run = harness["run"]
     assert run.main(options(tiny, "--only", "tiny_abc/naive")) == 0
     first = records(tiny / "results" / "runs.csv")
@@ -145,9 +143,7 @@ def test_training_goes_on_where_it_stopped_even_without_its_folders(
     assert kept == [row["seconds"] for row in first]
 
 
-def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(
-    harness, tiny: Path
-) -> None:
+def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(harness, tiny):
     given = options(tiny, "--only", "tiny_abc/naive")
     assert harness["run"].main(given) == 0
     folder = tiny / "out" / "tiny_abc" / "naive" / "seed-0"
@@ -160,9 +156,7 @@ def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(
     assert {path.name: path.read_bytes() for path in (tiny / "results").iterdir()} == before
 
 
-def test_two_processes_that_add_to_the_same_results_keep_the_runs_of_both(
-    harness, tiny: Path
-) -> None:
+def test_two_processes_that_add_to_the_same_results_keep_the_runs_of_both(harness, tiny):
     run = harness["run"]
     apart = (*options(tiny)[:-1], str(tiny / "apart"), "--no-slim")
     assert run.main([*apart, "--only", "tiny_abc/(naive|joint)/seed-0"]) == 0
@@ -174,9 +168,7 @@ def test_two_processes_that_add_to_the_same_results_keep_the_runs_of_both(
     assert {row["strategy"] for row in rows} == {"naive", "joint"}
 
 
-def test_what_is_no_regular_expression_is_refused_in_a_line(
-    harness, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_no_regular_expression_is_refused_in_a_line(harness, capsys):
     with pytest.raises(SystemExit) as caught:
         harness["run"].main(["--only", "(", "--dry-run"])
     assert caught.value.code == 2
@@ -184,13 +176,13 @@ def test_what_is_no_regular_expression_is_refused_in_a_line(
     assert line.startswith("--only '(': is no regular expression")
 
 
-def test_files_that_a_process_at_work_leaves_in_the_results_are_not_committed() -> None:
+def test_files_that_a_process_at_work_leaves_in_the_results_are_not_committed():
     root = EVIDENCE.parents[1]
     ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {LOCK, UNFINISHED} <= set(ignored)
 
 
-def test_tables_have_the_numbers_of_compare_and_their_means(harness, tiny: Path) -> None:
+def test_tables_have_the_numbers_of_compare_and_their_means(harness, tiny):
     assert harness["run"].main(options(tiny, "--only", ".*/(naive|joint)")) == 0
     results = tiny / "results"
     assert harness["table"].main([*options(tiny)[:2], "--results", str(results)]) == 0
@@ -217,7 +209,7 @@ def test_tables_have_the_numbers_of_compare_and_their_means(harness, tiny: Path)
     assert "difference to naive" in page
 
 
-def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, tiny: Path) -> None:
+def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, tiny):
     assert harness["run"].main(options(tiny, "--only", "tiny_abc/(naive|joint)")) == 0
     known = grouped(collect([tiny / "results"])[0])
     bench = harness["bench"].Bench(known["tiny_abc"])
@@ -227,9 +219,7 @@ def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, tiny
     assert naive.estimates["difference"] is None
 
 
-def test_the_time_of_a_step_comes_from_a_process_that_takes_strategies_in_turn(
-    harness, tiny: Path
-) -> None:
+def test_the_time_of_a_step_comes_from_a_process_that_takes_strategies_in_turn(harness, tiny):
     assert harness["run"].main(options(tiny, "--only", "tiny_abc/naive")) == 0
     given = ["--plan", str(tiny / "plan.toml"), "--results", str(tiny / "results")]
     short = ["--data", str(tiny), "--steps", "3", "--rounds", "2"]
@@ -250,9 +240,7 @@ def test_the_time_of_a_step_comes_from_a_process_that_takes_strategies_in_turn(
     assert cells["tiny_abc", "naive"]["step_time"] == "1"
 
 
-def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(
-    harness, tiny: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(harness, tiny, capsys):
     run = harness["run"]
     only = ("--only", "tiny_abc/naive/seed-0")
     assert run.main(options(tiny, *only)) == 0
@@ -267,7 +255,7 @@ def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(
     assert row["steps"] == "6"
 
 
-def test_a_strategy_that_lacks_runs_is_shown_with_the_seeds_it_has(harness, tiny: Path) -> None:
+def test_a_strategy_that_lacks_runs_is_shown_with_the_seeds_it_has(harness, tiny):
     run, table = harness["run"], harness["table"]
     only = r"tiny_abc/(naive|joint/seed-0)|tiny_bca/naive/seed-1"
     assert run.main(options(tiny, "--only", only)) == 0

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +25,7 @@ WORDS = ("red", "blue", "square", "circle", "left", "right", "low", "high")
 
 
 @pytest.fixture(scope="module")
-def code() -> Iterator[SimpleNamespace]:
+def code():
     """The modules of the folder, which is no package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
@@ -36,7 +35,7 @@ def code() -> Iterator[SimpleNamespace]:
 
 
 @pytest.fixture(scope="module")
-def arrays() -> dict[str, np.ndarray]:
+def arrays():
     """As narrated_shapes, but few and short: 40 training, 6 validation and 6 test items."""
     rng = np.random.default_rng(0)
     count = 52
@@ -58,13 +57,13 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def small(arrays, code, tmp_path, monkeypatch) -> None:
+def small(arrays, code, tmp_path, monkeypatch):
     """These items in place of narrated_shapes."""
     write_pack(tmp_path / "small.npz", arrays)
     monkeypatch.setattr(code.packs, "pack_path", lambda: tmp_path / "small.npz")
 
 
-def registered(heading: str) -> dict[str, tuple[str, tuple[float, ...]]]:
+def registered(heading):
     """Strategy -> role and weights, as the README's table below a heading has them."""
     part = README.split(f" `{heading}`:")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\d., ]*) ?\|", part, flags=re.MULTILINE)
@@ -89,10 +88,10 @@ def test_weights_are_a_quarter_to_16_times_the_second_of_them(code):
 
 
 def test_there_are_as_many_runs_as_the_readme_says(code):
-    def runs(plan) -> int:
+    def runs(plan):
         return len({(c.strategy(w).name, seed) for c in plan.candidates for w, seed in cells(c)})
 
-    def cells(candidate) -> list[tuple[float | None, int]]:
+    def cells(candidate):
         chosen = candidate.weights[0] if candidate.weights else None
         trials = [(weight, 0) for weight in candidate.weights]
         return [*trials, *((chosen, seed) for seed in code.grid.Place(Path()).seeds)]
@@ -178,7 +177,7 @@ def test_the_smaller_of_equal_weights_is_chosen_and_one_that_diverged_never(code
         code.grid.choose(candidate, {})
 
 
-def finished(strategy: str, seed: int, found: float) -> FinishedRun:
+def finished(strategy, seed, found):
     """A run that answers some share of 40 queries of every pair at every stage."""
     pairs = {
         "audio-text": PairFacts(1, "emergent", 0.025),
@@ -222,7 +221,7 @@ def test_the_difference_is_that_of_contender_minus_rival(code, small, tmp_path, 
     assert (findings.verdict, findings.rival) == (verdict, "distill")
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path):
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 

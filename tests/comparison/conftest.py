@@ -1,8 +1,6 @@
 """Finished runs that found what a test says."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ PAIRS = {
 
 
 @pytest.fixture(scope="session")
-def finished_run() -> Callable[..., Path]:
+def finished_run():
     """(folder, strategy, seed; ranks, ...) -> the folder of a run in it, with all its files.
 
     ``ranks`` has those of both directions by 1-based stage and pair, ``answers`` units and values
@@ -27,20 +25,20 @@ def finished_run() -> Callable[..., Path]:
     """
 
     def write(
-        out: Path,
-        strategy: str = "naive",
-        seed: int = 0,
+        out,
+        strategy="naive",
+        seed=0,
         *,
-        ranks: Mapping[tuple[int, str], Any],
-        rows: Sequence[int] | None = None,
-        answers: Mapping[tuple[int, str, str], Mapping[str, Any]] | None = None,
-        scenario: str = "av_vt",
-        stages: Sequence[Sequence[str]] = STAGES,
-        pairs: Mapping[str, Mapping[str, Any]] = PAIRS,
-        settings: Mapping[str, Any] | None = None,
-        protection: Mapping[str, Any] | None = None,
-        **cost: Any,
-    ) -> Path:
+        ranks,
+        rows=None,
+        answers=None,
+        scenario="av_vt",
+        stages=STAGES,
+        pairs=PAIRS,
+        settings=None,
+        protection=None,
+        **cost,
+    ):
         folder = out / scenario / strategy / f"seed-{seed}"
         (folder / "ranks").mkdir(parents=True)
         arrays: dict[int, dict[str, Any]] = {}
@@ -90,10 +88,10 @@ def finished_run() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def replace_array() -> Callable[..., None]:
+def replace_array():
     """(file, name, array) -> the same .npz file with another array; without it if it is None."""
 
-    def replace(path: Path, name: str, value: np.ndarray | None) -> None:
+    def replace(path, name, value):
         arrays = dict(np.load(path))
         arrays.pop(name, None)
         np.savez(path, **arrays, **({} if value is None else {name: value}))

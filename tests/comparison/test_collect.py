@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +16,10 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(finished_run: Write) -> Write:
+def write(finished_run):
     """Writes a finished run of one stage and one pair."""
 
-    def write_run(
-        out: Path, strategy: str = "naive", seed: int = 0, *, steps: int = 50, weight: float = 1.0
-    ) -> Path:
+    def write_run(out, strategy="naive", seed=0, *, steps=50, weight=1.0):
         return finished_run(
             out,
             strategy,
@@ -40,7 +37,7 @@ def write(finished_run: Write) -> Write:
     return write_run
 
 
-def change(folder: Path, file: str, *keys: str | int, to: Any) -> None:
+def change(folder, file, *keys, to):
     path = folder / f"{file}.json"
     value = inner = json.loads(path.read_text(encoding="utf-8"))
     for key in keys[:-1]:
@@ -49,13 +46,13 @@ def change(folder: Path, file: str, *keys: str | int, to: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def refusal(*folders: Path) -> str:
+def refusal(*folders):
     with pytest.raises(InputError) as caught:
         grouped(collect(folders)[0])
     return str(caught.value)
 
 
-def test_a_finished_run_is_read_as_it_was_written(tmp_path: Path, write: Write) -> None:
+def test_a_finished_run_is_read_as_it_was_written(tmp_path, write):
     folder = write(tmp_path, "ewc", 4)
     change(folder, "scores", "evaluations", 0, "chance", to=0.2)
     change(folder, "scores", "evaluations", 1, "chance", to=0.4)
@@ -72,9 +69,7 @@ def test_a_finished_run_is_read_as_it_was_written(tmp_path: Path, write: Write) 
     assert unfinished == []
 
 
-def test_a_run_is_found_once_at_any_depth(
-    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_found_once_at_any_depth(tmp_path, write, monkeypatch):
     folder = write(tmp_path)
     write(tmp_path, seed=1)
     monkeypatch.chdir(tmp_path)
@@ -83,7 +78,7 @@ def test_a_run_is_found_once_at_any_depth(
     assert [run.seed for run in collect(everywhere)[0]] == [0, 1]
 
 
-def test_links_to_other_folders_are_not_followed(tmp_path: Path, write: Write) -> None:
+def test_links_to_other_folders_are_not_followed(tmp_path, write):
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     write(inside)
     write(outside, seed=1)
@@ -92,7 +87,7 @@ def test_links_to_other_folders_are_not_followed(tmp_path: Path, write: Write) -
     assert [run.seed for run in collect([inside])[0]] == [0]
 
 
-def test_an_unfinished_run_is_left_out_and_named(tmp_path: Path, write: Write) -> None:
+def test_an_unfinished_run_is_left_out_and_named(tmp_path, write):
     write(tmp_path)
     folder = write(tmp_path, seed=1)
     (folder / "cost.json").unlink()
@@ -102,7 +97,7 @@ def test_an_unfinished_run_is_left_out_and_named(tmp_path: Path, write: Write) -
     assert unfinished == [folder]
 
 
-def test_no_finished_run_is_refused_with_a_remedy(tmp_path: Path, write: Write) -> None:
+def test_no_finished_run_is_refused_with_a_remedy(tmp_path, write):
     assert "there is no run in it" in refusal(tmp_path)
     (write(tmp_path) / "cost.json").unlink()
     message = refusal(tmp_path)
@@ -113,7 +108,7 @@ def test_no_finished_run_is_refused_with_a_remedy(tmp_path: Path, write: Write) 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
-def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, write: Write) -> None:
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, write):
     folder = write(tmp_path).parent
     folder.chmod(0)
     try:
@@ -122,7 +117,7 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, write: Write)
         folder.chmod(0o755)
 
 
-def test_every_damaged_file_is_named_at_once(tmp_path: Path, write: Write) -> None:
+def test_every_damaged_file_is_named_at_once(tmp_path, write):
     folders = [write(tmp_path, seed=seed) for seed in range(4)]
     (folders[0] / "scores.json").write_text('{"stages": [', encoding="utf-8")
     (folders[1] / "definition.json").write_bytes(b"\xff\xfe")
@@ -151,8 +146,8 @@ def test_every_damaged_file_is_named_at_once(tmp_path: Path, write: Write) -> No
     ],
 )
 def test_a_value_that_no_run_writes_is_refused_with_its_place(
-    tmp_path: Path, write: Write, file: str, keys: list[str | int], value: Any, expected: str
-) -> None:
+    tmp_path, write, file, keys, value, expected
+):
     folder = write(tmp_path)
     change(folder, file, *keys, to=value)
     message = refusal(tmp_path)
@@ -173,13 +168,8 @@ def test_a_value_that_no_run_writes_is_refused_with_its_place(
     ],
 )
 def test_ranks_that_make_no_sense_are_refused_and_never_unpickled(
-    tmp_path: Path,
-    write: Write,
-    replace_array: Callable[..., None],
-    column: str,
-    value: np.ndarray | None,
-    expected: str,
-) -> None:
+    tmp_path, write, replace_array, column, value, expected
+):
     path = write(tmp_path) / "ranks" / "stage-1.npz"
     replace_array(path, f"test/audio-video/{column}", value)
     message = refusal(tmp_path)
@@ -187,7 +177,7 @@ def test_ranks_that_make_no_sense_are_refused_and_never_unpickled(
     assert expected in message
 
 
-def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path, write: Write) -> None:
+def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path, write):
     for seed in (10, 9, 2):
         write(tmp_path, seed=seed)
     write(tmp_path, "ewc", weight=7.0)
@@ -204,9 +194,7 @@ def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path: Path, write: Write) ->
         ({"seed": 0}, "seed 0 of strategy 'naive' is also in"),
     ],
 )
-def test_runs_that_do_not_belong_together_are_not_pooled(
-    tmp_path: Path, write: Write, second: dict[str, Any], expected: str
-) -> None:
+def test_runs_that_do_not_belong_together_are_not_pooled(tmp_path, write, second, expected):
     folders = [write(tmp_path / "first"), write(tmp_path / "second", **second)]
     message = refusal(*folders)
     assert all(str(folder) in message for folder in folders)
@@ -214,7 +202,7 @@ def test_runs_that_do_not_belong_together_are_not_pooled(
     assert "precision" not in message
 
 
-def test_runs_on_other_data_are_not_pooled(tmp_path: Path, write: Write) -> None:
+def test_runs_on_other_data_are_not_pooled(tmp_path, write):
     change(write(tmp_path), "definition", "data", "fingerprint", to="other")
     write(tmp_path, seed=1)
     assert "data.fingerprint differ" in refusal(tmp_path)

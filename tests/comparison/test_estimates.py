@@ -1,7 +1,6 @@
 """Means and intervals of strategies, from ranks in memory."""
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,7 @@ from continual_mm.metrics.retrieval import recall_at
 OLD, NEW = PairFacts(0, "old", 0.0), PairFacts(1, "new", 0.0)
 
 
-def seed_of(
-    pairs: Mapping[str, PairFacts],
-    ranked: Mapping[tuple[int, str], Ranked],
-    *,
-    stages: int = 2,
-) -> FinishedRun:
+def seed_of(pairs, ranked, *, stages=2):
     """One seed of a strategy; what it is called does not matter here."""
     return FinishedRun(
         folder=Path(),
@@ -37,17 +31,17 @@ def seed_of(
     )
 
 
-def hits(values: Sequence[bool] | np.ndarray, first_row: int = 0) -> Ranked:
+def hits(values, first_row=0):
     """Ranks that are hits or misses, the same in both directions."""
     missed = ~np.asarray(values, dtype=bool)
     return Ranked(np.arange(len(missed)) + first_row, np.stack([3.0 * missed, 3.0 * missed]))
 
 
-def recall(runs: Sequence[FinishedRun]) -> np.ndarray:
+def recall(runs):
     return Draws(runs).recalls(runs)
 
 
-def test_the_first_replicate_is_the_recall_at_one_of_both_directions() -> None:
+def test_the_first_replicate_is_the_recall_at_one_of_both_directions():
     rng = np.random.default_rng(0)
     ranks = rng.integers(8, size=(3, 2, 50)) / 2
     runs = [seed_of({"a-b": OLD}, {(0, "a-b"): Ranked(np.arange(50), r)}, stages=1) for r in ranks]
@@ -55,7 +49,7 @@ def test_the_first_replicate_is_the_recall_at_one_of_both_directions() -> None:
     assert recall(runs)[0, 0, 0] == pytest.approx(expected)
 
 
-def test_a_proportion_has_the_interval_of_a_binomial() -> None:
+def test_a_proportion_has_the_interval_of_a_binomial():
     found = np.arange(400) < 120
     estimate = Estimate.of(recall([seed_of({"a-b": OLD}, {(1, "a-b"): hits(found)})])[:, 1, 0])
     assert estimate is not None
@@ -65,7 +59,7 @@ def test_a_proportion_has_the_interval_of_a_binomial() -> None:
     assert estimate.high == pytest.approx(0.3 + error, abs=0.006)
 
 
-def test_seeds_that_disagree_widen_the_interval() -> None:
+def test_seeds_that_disagree_widen_the_interval():
     seeds = [np.arange(400) < count for count in (80, 100, 120, 140, 160)]
     runs = [seed_of({"a-b": OLD}, {(1, "a-b"): hits(one)}) for one in seeds]
     spread = recall(runs)[1:, 1, 0].std()
@@ -75,7 +69,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert spread == pytest.approx(math.hypot(queries, between), rel=0.1)
 
 
-def test_the_items_of_two_pairs_are_drawn_together_where_they_are_the_same() -> None:
+def test_the_items_of_two_pairs_are_drawn_together_where_they_are_the_same():
     # What one pair finds the other misses: over the same items the sum is 1 in every replicate.
     found = np.arange(200) < 100
     pairs = {"a-b": OLD, "b-c": NEW}
@@ -87,7 +81,7 @@ def test_the_items_of_two_pairs_are_drawn_together_where_they_are_the_same() -> 
     assert apart.sum(axis=1).std() == pytest.approx(math.sqrt(2 * 0.25 / 200), rel=0.1)
 
 
-def test_items_that_a_pair_lacks_are_neither_hits_nor_misses() -> None:
+def test_items_that_a_pair_lacks_are_neither_hits_nor_misses():
     few = Ranked(np.array([1, 7]), np.array([[0.0, 4.0], [0.0, 0.0]]))
     ranked = {(0, "a-b"): hits(np.ones(8)), (1, "a-b"): hits(np.ones(8)), (1, "b-c"): few}
     table = recall([seed_of({"a-b": OLD, "b-c": NEW}, ranked)])
@@ -98,7 +92,7 @@ def test_items_that_a_pair_lacks_are_neither_hits_nor_misses() -> None:
     assert estimate == Estimate(0.75, 0.5, 1.0)
 
 
-def test_measures_are_taken_of_the_mean_over_seeds() -> None:
+def test_measures_are_taken_of_the_mean_over_seeds():
     pairs = {"a-b": OLD, "b-c": NEW}
     always, never = np.ones(4), np.zeros(4)
     runs = [
@@ -113,7 +107,7 @@ def test_measures_are_taken_of_the_mean_over_seeds() -> None:
     assert math.isnan(found["emergent_pairs"])
 
 
-def test_forgetting_is_from_the_best_stage_and_retention_above_chance_from_birth() -> None:
+def test_forgetting_is_from_the_best_stage_and_retention_above_chance_from_birth():
     pairs = {"a-b": PairFacts(0, "old", 0.1), "b-c": PairFacts(2, "new", 0.1)}
     ranked = {
         (stage, "a-b"): hits(np.arange(10) < count) for stage, count in enumerate((6, 8, 4))
@@ -124,7 +118,7 @@ def test_forgetting_is_from_the_best_stage_and_retention_above_chance_from_birth
     assert found["retention"] == pytest.approx((0.4 - 0.1) / (0.6 - 0.1))
 
 
-def test_pairs_weigh_the_same_whatever_their_number_of_items() -> None:
+def test_pairs_weigh_the_same_whatever_their_number_of_items():
     pairs = {"a-b": OLD, "a-c": OLD, "b-c": NEW}
     ranked = {(s, "a-b"): hits(np.ones(30)) for s in (0, 1)}
     ranked |= {(s, "a-c"): hits(np.zeros(3)) for s in (0, 1)} | {(1, "b-c"): hits(np.ones(30))}
@@ -132,7 +126,7 @@ def test_pairs_weigh_the_same_whatever_their_number_of_items() -> None:
     assert found["old_pairs"][0] == 0.5
 
 
-def test_intransigence_is_what_new_pairs_lack_after_the_last_stage() -> None:
+def test_intransigence_is_what_new_pairs_lack_after_the_last_stage():
     # The new pair was born at the first stage and first trained in the last one.
     pairs = {"a-b": PairFacts(0, "new", 0.0), "b-c": PairFacts(1, "new", 0.0)}
     ranked = {
@@ -147,7 +141,7 @@ def test_intransigence_is_what_new_pairs_lack_after_the_last_stage() -> None:
     assert held[0] == pytest.approx((0.25 + 0.5) / 2)
 
 
-def test_joint_training_has_nothing_to_forget() -> None:
+def test_joint_training_has_nothing_to_forget():
     pairs = {"a-b": OLD, "b-c": NEW}
     run = seed_of(pairs, {(1, name): hits(np.ones(5)) for name in pairs})
     found = measures(recall([run]), pairs)
@@ -156,12 +150,12 @@ def test_joint_training_has_nothing_to_forget() -> None:
     assert Estimate.of(found["retention"]) is None
 
 
-def test_the_same_runs_have_the_same_intervals() -> None:
+def test_the_same_runs_have_the_same_intervals():
     runs = [seed_of({"a-b": OLD}, {(1, "a-b"): hits(np.arange(40) < 15)})]
     np.testing.assert_array_equal(recall(runs), recall(runs))
 
 
-def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gives() -> None:
+def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gives():
     rng = np.random.default_rng(1)
     pairs = {"a-b": OLD, "b-c": NEW}
     found = rng.random((2, 3, 2, 60)) < np.array([0.3, 0.5])[:, None, None, None]

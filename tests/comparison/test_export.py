@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,22 +23,22 @@ CELLS = [(1, "audio-video"), (2, "audio-video"), (2, "text-video"), (2, "audio-t
 
 
 @pytest.fixture(scope="module")
-def write_run(finished_run: Callable[..., Path]) -> Callable[..., Path]:
+def write_run(finished_run):
     """Writes a finished run of two stages whose ranks, ties among them, are drawn."""
 
     def write(
-        out: Path,
-        strategy: str = "naive",
-        seed: int = 0,
+        out,
+        strategy="naive",
+        seed=0,
         *,
-        scenario: str = "av_vt",
-        queries: int = 9,
-        luck: int = 0,
-        steps: int = 50,
-        weight: float = 1.0,
-        seconds: float = 1.25,
-        ranks: Mapping[tuple[int, str], Any] | None = None,
-    ) -> Path:
+        scenario="av_vt",
+        queries=9,
+        luck=0,
+        steps=50,
+        weight=1.0,
+        seconds=1.25,
+        ranks=None,
+    ):
         rng = np.random.default_rng([seed, luck, *f"{scenario}/{strategy}".encode()])
         drawn = {cell: rng.integers(0, 2 * queries - 1, (2, queries)) / 2 for cell in CELLS}
         if strategy == "joint":
@@ -63,7 +61,7 @@ def write_run(finished_run: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, write_run: Callable[..., Path]) -> Path:
+def runs(tmp_path, write_run):
     out = tmp_path / "runs"
     for strategy in ("naive", "ewc", "joint"):
         for seed in range(3):
@@ -73,24 +71,22 @@ def runs(tmp_path: Path, write_run: Callable[..., Path]) -> Path:
     return out
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     files = sorted(path for path in folder.iterdir() if path.name != LOCK)
     return {path.name: path.read_bytes() for path in files}
 
 
-def table(*folders: Path) -> str:
+def table(*folders):
     return as_json(compare(folders))
 
 
-def refusal(*given: Path, to: Path) -> str:
+def refusal(*given, to):
     with pytest.raises(InputError) as caught:
         export(given, to)
     return str(caught.value)
 
 
-def test_exports_give_the_tables_of_the_runs_also_together_with_run_folders(
-    runs: Path, tmp_path: Path
-) -> None:
+def test_exports_give_the_tables_of_the_runs_also_together_with_run_folders(runs, tmp_path):
     whole = table(runs)
     export([runs], tmp_path / "small")
     assert sorted(contents(tmp_path / "small")) == [DEFINITIONS, RANKS, ROWS]
@@ -100,7 +96,7 @@ def test_exports_give_the_tables_of_the_runs_also_together_with_run_folders(
     assert table(tmp_path / "one", tmp_path / "two", runs / "vt_at" / "naive") == whole
 
 
-def test_every_number_of_a_run_is_read_back(runs: Path, tmp_path: Path) -> None:
+def test_every_number_of_a_run_is_read_back(runs, tmp_path):
     export([runs], tmp_path / "small")
     first = {(r.scenario, r.strategy, r.seed): r for r in collect([runs])[0]}
     found = {(r.scenario, r.strategy, r.seed): r for r in collect([tmp_path / "small"])[0]}
@@ -116,16 +112,14 @@ def test_every_number_of_a_run_is_read_back(runs: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(ranked.ranks, other.ranked[cell].ranks)
 
 
-def test_equal_runs_give_equal_bytes_in_whatever_order_they_come(
-    runs: Path, tmp_path: Path
-) -> None:
+def test_equal_runs_give_equal_bytes_in_whatever_order_they_come(runs, tmp_path):
     export([runs], tmp_path / "once")
     for part in ("vt_at", "av_vt/joint", "av_vt/naive", "av_vt"):
         export([runs / part], tmp_path / "bit by bit")
     assert contents(tmp_path / "bit by bit") == contents(tmp_path / "once")
 
 
-def test_a_rank_takes_less_than_two_bytes(tmp_path: Path, write_run: Any) -> None:
+def test_a_rank_takes_less_than_two_bytes(tmp_path, write_run):
     for seed in range(5):
         write_run(tmp_path / "runs", seed=seed, queries=400)
     export([tmp_path / "runs"], tmp_path / "small")
@@ -133,10 +127,8 @@ def test_a_rank_takes_less_than_two_bytes(tmp_path: Path, write_run: Any) -> Non
     assert size < 2 * 5 * 8 * 400 + 6000
 
 
-def test_rows_have_recalls_in_percent_and_what_joint_training_has_more(
-    tmp_path: Path, write_run: Any
-) -> None:
-    def found(hits: int) -> np.ndarray:
+def test_rows_have_recalls_in_percent_and_what_joint_training_has_more(tmp_path, write_run):
+    def found(hits):
         return np.tile(np.where(np.arange(4) < hits, 0.0, 2.0), (2, 1))
 
     emergent = {(2, "audio-text"): found(0)}
@@ -166,8 +158,8 @@ def test_rows_have_recalls_in_percent_and_what_joint_training_has_more(
 
 
 def test_earlier_runs_and_other_files_are_kept_and_the_same_run_counts_once(
-    runs: Path, tmp_path: Path, write_run: Any
-) -> None:
+    runs, tmp_path, write_run
+):
     small = tmp_path / "small"
     small.mkdir()
     (small / "README.md").write_text("mine", encoding="utf-8")
@@ -189,8 +181,8 @@ def test_earlier_runs_and_other_files_are_kept_and_the_same_run_counts_once(
     ],
 )
 def test_a_run_that_does_not_go_with_the_others_replaces_them_only_by_force(
-    runs: Path, tmp_path: Path, write_run: Any, change: dict[str, Any], expected: str, left: int
-) -> None:
+    runs, tmp_path, write_run, change, expected, left
+):
     small = tmp_path / "small"
     export([runs / "av_vt"], small)
     before = contents(small)
@@ -206,9 +198,7 @@ def test_a_run_that_does_not_go_with_the_others_replaces_them_only_by_force(
     assert kept.folder == folder
 
 
-def test_new_runs_that_contradict_each_other_are_refused_even_by_force(
-    tmp_path: Path, write_run: Any
-) -> None:
+def test_new_runs_that_contradict_each_other_are_refused_even_by_force(tmp_path, write_run):
     first, second = tmp_path / "first", tmp_path / "second"
     write_run(first)
     write_run(second, luck=1)
@@ -229,16 +219,14 @@ export([Path(sys.argv[1])], Path(sys.argv[2]))
 """
 
 
-def export_killed_before(name: str, runs: Path, to: Path) -> None:
+def export_killed_before(name, runs, to):
     """Export in a process that is killed when the file is to take its place."""
     command = [sys.executable, "-c", KILLED, str(runs), str(to), name]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("name", [RANKS, DEFINITIONS, ROWS])
-def test_a_process_killed_between_two_files_leaves_what_was_there_before(
-    runs: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_process_killed_between_two_files_leaves_what_was_there_before(runs, tmp_path, name):
     small = tmp_path / "small"
     export([runs / "av_vt" / "naive"], small)
     before = table(small)
@@ -251,7 +239,7 @@ def test_a_process_killed_between_two_files_leaves_what_was_there_before(
         compare([small])
 
 
-def test_a_first_export_that_was_killed_is_begun_anew(runs: Path, tmp_path: Path) -> None:
+def test_a_first_export_that_was_killed_is_begun_anew(runs, tmp_path):
     export_killed_before(ROWS, runs, tmp_path / "small")
     with pytest.raises(InputError, match="cannot be read"):
         compare([tmp_path / "small"])
@@ -259,7 +247,7 @@ def test_a_first_export_that_was_killed_is_begun_anew(runs: Path, tmp_path: Path
     assert table(tmp_path / "small") == table(runs)
 
 
-def test_exports_at_the_same_time_lose_no_run(tmp_path: Path, write_run: Any) -> None:
+def test_exports_at_the_same_time_lose_no_run(tmp_path, write_run):
     small = tmp_path / "small"
     folders = [write_run(tmp_path / f"{seed}", seed=seed) for seed in range(8)]
     with ThreadPoolExecutor(len(folders)) as pool:
@@ -267,7 +255,7 @@ def test_exports_at_the_same_time_lose_no_run(tmp_path: Path, write_run: Any) ->
     assert [run.seed for run in read_exported(small)] == list(range(8))
 
 
-def test_a_folder_is_read_whole_while_runs_are_added_to_it(tmp_path: Path, write_run: Any) -> None:
+def test_a_folder_is_read_whole_while_runs_are_added_to_it(tmp_path, write_run):
     small = tmp_path / "small"
     folders = [write_run(tmp_path / f"{seed}", seed=seed) for seed in range(12)]
     export(folders[:1], small)
@@ -281,25 +269,25 @@ def test_a_folder_is_read_whole_while_runs_are_added_to_it(tmp_path: Path, write
     assert len(read_exported(small)) == 12
 
 
-def without_last_row(small: Path) -> str:
+def without_last_row(small):
     return "".join((small / ROWS).read_text(encoding="utf-8").splitlines(keepends=True)[:-1])
 
 
-def cut(path: Path) -> None:
+def cut(path):
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def empty(path: Path) -> None:
+def empty(path):
     path.write_bytes(b"")
 
 
-def drop_rows(path: Path, start: str | tuple[str, ...]) -> None:
+def drop_rows(path, start):
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if not line.startswith(start)))
 
 
-def replacing(old: str, new: str) -> Callable[[Path], None]:
-    def replace(path: Path) -> None:
+def replacing(old, new):
+    def replace(path):
         path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
     return replace
@@ -308,7 +296,7 @@ def replacing(old: str, new: str) -> Callable[[Path], None]:
 class Trap:
     """Unpickled, it would make a folder."""
 
-    def __reduce__(self) -> tuple[Any, Sequence[Any]]:
+    def __reduce__(self):
         return os.mkdir, ("sprung",)
 
 
@@ -333,9 +321,7 @@ class Trap:
         (DEFINITIONS, replacing('"name": "ewc"', '"name": "other"'), "have av_vt/ewc"),
     ],
 )
-def test_damage_is_refused_with_its_place(
-    runs: Path, tmp_path: Path, file: str, damage: Any, expected: str
-) -> None:
+def test_damage_is_refused_with_its_place(runs, tmp_path, file, damage, expected):
     small = tmp_path / "small"
     export([runs], small)
     damage(small / file)
@@ -363,14 +349,8 @@ def test_damage_is_refused_with_its_place(
     ],
 )
 def test_arrays_that_no_export_writes_are_refused_and_nothing_is_run(
-    runs: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    replace_array: Any,
-    name: str,
-    value: np.ndarray | None,
-    expected: str,
-) -> None:
+    runs, tmp_path, monkeypatch, replace_array, name, value, expected
+):
     monkeypatch.chdir(tmp_path)
     export([runs], tmp_path / "small")
     replace_array(tmp_path / "small" / RANKS, name, value)
@@ -382,7 +362,7 @@ def test_arrays_that_no_export_writes_are_refused_and_nothing_is_run(
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/etc", "a/b"])
-def test_names_in_an_export_lead_to_no_other_folder(runs: Path, tmp_path: Path, name: str) -> None:
+def test_names_in_an_export_lead_to_no_other_folder(runs, tmp_path, name):
     small = tmp_path / "deep" / "small"
     export([runs / "vt_at"], small)
     replacing("vt_at", name)(small / ROWS)
@@ -396,9 +376,7 @@ def test_names_in_an_export_lead_to_no_other_folder(runs: Path, tmp_path: Path, 
     assert after == before
 
 
-def test_the_command_says_how_many_runs_are_there_now(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_how_many_runs_are_there_now(runs, tmp_path, capsys):
     small = tmp_path / "small"
     for given in (["export", str(runs), "--to", str(small)], ["compare", str(small)]):
         with pytest.raises(SystemExit) as caught:

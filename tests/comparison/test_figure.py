@@ -1,12 +1,9 @@
 """The picture of a comparison."""
 
 import struct
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
@@ -23,7 +20,7 @@ AV_VT = {
 ARRIVALS = (("video", "audio"), ("text",))
 
 
-def row(strategy: str, recalls: Mapping[str, Sequence[float | None]], seeds: int = 2) -> Row:
+def row(strategy, recalls, seeds=2):
     return Row(
         strategy=strategy,
         joint=strategy == "joint",
@@ -39,29 +36,23 @@ def row(strategy: str, recalls: Mapping[str, Sequence[float | None]], seeds: int
     )
 
 
-def staged(strategy: str, old: float = 0.2) -> Row:
-    recalls = {
-        "audio-video": (0.5, old),
-        "text-video": (None, 0.4),
-        "audio-text": (None, 0.1),
-    }
+def staged(strategy, old=0.2):
+    recalls = {"audio-video": (0.5, old), "text-video": (None, 0.4), "audio-text": (None, 0.1)}
     return row(strategy, recalls)
 
 
 JOINT = row("joint", dict.fromkeys(AV_VT, (None, 0.55)))
 
 
-def comparison(*rows: Row, **others: ScenarioReport) -> Comparison:
+def comparison(*rows, **others):
     return Comparison("naive", {"av_vt": ScenarioReport(ARRIVALS, AV_VT, rows), **others}, ())
 
 
-def panels(compared: Comparison, scenario: str = "av_vt") -> dict[str, Axes]:
+def panels(compared, scenario="av_vt"):
     return {axes.get_title(loc="left"): axes for axes in plot(compared, scenario).axes}
 
 
-def test_the_file_is_a_png_of_the_promised_width_and_nothing_is_left_beside_it(
-    tmp_path: Path,
-) -> None:
+def test_the_file_is_a_png_of_the_promised_width_and_nothing_is_left_beside_it(tmp_path):
     path = tmp_path / "new" / "av_vt.png"
     draw(comparison(staged("naive"), JOINT), "av_vt", path)
     head = path.read_bytes()[:24]
@@ -70,14 +61,14 @@ def test_the_file_is_a_png_of_the_promised_width_and_nothing_is_left_beside_it(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_every_pair_has_a_panel_that_names_its_role_old_ones_first() -> None:
+def test_every_pair_has_a_panel_that_names_its_role_old_ones_first():
     found = panels(comparison(staged("naive"), JOINT))
     assert list(found) == ["audio-video", "text-video", "audio-text"]
     roles = [axes.texts[0].get_text().split(":")[0] for axes in found.values()]
     assert roles == ["old", "new", "emergent"]
 
 
-def test_a_line_has_a_point_per_stage_since_birth_in_percent() -> None:
+def test_a_line_has_a_point_per_stage_since_birth_in_percent():
     found = panels(comparison(staged("naive")))
     (old,) = found["audio-video"].lines
     (new,) = found["text-video"].lines
@@ -88,7 +79,7 @@ def test_a_line_has_a_point_per_stage_since_birth_in_percent() -> None:
     assert bar.tolist() == [[2, pytest.approx(35.0)], [2, pytest.approx(42.0)]]
 
 
-def test_strategies_stand_side_by_side_nearer_to_their_stage_than_to_the_next() -> None:
+def test_strategies_stand_side_by_side_nearer_to_their_stage_than_to_the_next():
     names = ["naive", "freeze", "replay", "ewc", "transport", "replay_transport"]
     found = panels(comparison(*map(staged, names)))["audio-video"]
     places = [line.get_xdata()[0] for line in found.lines]
@@ -97,21 +88,21 @@ def test_strategies_stand_side_by_side_nearer_to_their_stage_than_to_the_next() 
     assert all(0.7 < place < 1.3 for place in places)
 
 
-def test_joint_training_is_a_level_across_every_panel() -> None:
+def test_joint_training_is_a_level_across_every_panel():
     for axes in panels(comparison(staged("naive"), JOINT)).values():
         (level,) = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert list(level.get_ydata()) == pytest.approx([55.0, 55.0])
         assert list(level.get_xdata()) == [0, 1]
 
 
-def test_panels_share_a_scale_that_starts_at_zero_and_shows_everything() -> None:
+def test_panels_share_a_scale_that_starts_at_zero_and_shows_everything():
     found = panels(comparison(staged("naive"), JOINT)).values()
     ((bottom, top),) = {axes.get_ylim() for axes in found}
     assert bottom == 0
     assert 57 < top < 70
 
 
-def test_forty_strategies_look_different_and_the_baseline_is_grey() -> None:
+def test_forty_strategies_look_different_and_the_baseline_is_grey():
     names = ["naive", *(f"s{number}" for number in range(39))]
     lines = panels(comparison(*map(staged, names)))["audio-video"].lines
     styles = {(to_hex(line.get_color()), line.get_marker()) for line in lines}
@@ -119,7 +110,7 @@ def test_forty_strategies_look_different_and_the_baseline_is_grey() -> None:
     assert to_hex(lines[0].get_color()) == "#808080"
 
 
-def test_a_strategy_looks_the_same_in_every_scenario() -> None:
+def test_a_strategy_looks_the_same_in_every_scenario():
     other = ScenarioReport(ARRIVALS, AV_VT, (staged("ewc"),))
     both = comparison(*map(staged, ("freeze", "ewc", "replay")), other=other)
     (alone,) = panels(both, "other")["audio-video"].lines
@@ -127,7 +118,7 @@ def test_a_strategy_looks_the_same_in_every_scenario() -> None:
     assert (alone.get_color(), alone.get_marker()) == (among.get_color(), among.get_marker())
 
 
-def test_the_legend_reads_as_the_table_and_the_title_says_how_many_seeds() -> None:
+def test_the_legend_reads_as_the_table_and_the_title_says_how_many_seeds():
     names = ["joint", "b", "a", "d", "c"]
     rows = [JOINT, *map(staged, names[1:])]
     rows[2] = row("a", dict.fromkeys(AV_VT, (0.1, 0.1)), seeds=1)
@@ -140,7 +131,7 @@ def test_the_legend_reads_as_the_table_and_the_title_says_how_many_seeds() -> No
     assert title.endswith("1 to 2 seeds")
 
 
-def test_a_scenario_of_one_stage_is_drawn() -> None:
+def test_a_scenario_of_one_stage_is_drawn():
     pairs = {"audio-video": PairFacts(0, "new", 0.0)}
     rows = (row("naive", {"audio-video": (0.5,)}, seeds=1), row("joint", {"audio-video": (0.6,)}))
     once = ScenarioReport((("audio", "video"),), pairs, rows)
@@ -151,7 +142,7 @@ def test_a_scenario_of_one_stage_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("stages", [4, 12])
-def test_labels_do_not_overlap_however_many_stages_and_pairs(stages: int) -> None:
+def test_labels_do_not_overlap_however_many_stages_and_pairs(stages):
     names = ("infrared", "audio", "thermal", "gesture", "text")
     pairs = {f"{a}-{b}": PairFacts(0, "old", 0.0) for a in names for b in names if a < b}
     arrivals = tuple((names[stage % 5],) for stage in range(stages))

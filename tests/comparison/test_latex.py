@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 
 from continual_mm.comparison.compare import Comparison, Headline, Row, ScenarioReport
@@ -24,9 +23,7 @@ ROW = Row(
 )
 
 
-def row(
-    strategy: str, *, joint: bool = False, cumulative: bool = False, **measures: float | None
-) -> Row:
+def row(strategy, *, joint=False, cumulative=False, **measures):
     """A strategy whose measures are 50 % except for those given."""
     given = {k: v if v is None else Estimate(v, v - 0.1, v + 0.1) for k, v in measures.items()}
     difference = given.pop("difference", None)
@@ -35,18 +32,18 @@ def row(
     return replace(ROW, **kind, headline=headline, difference=difference)
 
 
-def table(*rows: Row, scenario: str = "av_vt") -> str:
+def table(*rows, scenario="av_vt"):
     comparison = Comparison("naive", {scenario: ScenarioReport((), {}, rows)}, ())
     return as_latex(scenario_tables(comparison))
 
 
-def body(text: str) -> Mapping[str, list[str]]:
+def body(text):
     """First cell -> cells of every line with cells, its end taken off."""
     lines = [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if " & " in line]
     return {cells[0]: cells for cells in lines}
 
 
-def test_a_row_is_the_one_worked_out_by_hand() -> None:
+def test_a_row_is_the_one_worked_out_by_hand():
     worse = row("replay_ewc", old_pairs=0.25, difference=-0.042)
     assert body(table(ROW, worse))[r"replay\_ewc"] == [
         r"replay\_ewc",
@@ -63,7 +60,7 @@ def test_a_row_is_the_one_worked_out_by_hand() -> None:
     ]
 
 
-def test_rules_braces_and_dollars_come_in_pairs() -> None:
+def test_rules_braces_and_dollars_come_in_pairs():
     text = table(ROW, row(r"\{$_%#^~<|>"), scenario="50%_{")
     commands = [re.sub(r"\\textit.*", "", line) for line in text.splitlines()]
     order = [line for line in commands if line.startswith("\\") and "&" not in line]
@@ -81,12 +78,12 @@ def test_rules_braces_and_dollars_come_in_pairs() -> None:
     assert not set("%#_^~<|>") & set(code)
 
 
-def test_every_special_character_is_escaped() -> None:
+def test_every_special_character_is_escaped():
     (name,) = [cell for cell in body(table(ROW, row(r"\^~&%$#_{}"))) if cell.startswith(r"\t")]
     assert name == (r"\textbackslash{}\textasciicircum{}\textasciitilde{}\&\%\$\#\_\{\}")
 
 
-def test_the_best_is_bold_the_least_forgetting_is_best_and_a_bound_never_is() -> None:
+def test_the_best_is_bold_the_least_forgetting_is_best_and_a_bound_never_is():
     bold = {
         name: [column for column, cell in enumerate(cells) if cell.startswith(r"\textbf")]
         for name, cells in body(
@@ -110,14 +107,14 @@ def test_the_best_is_bold_the_least_forgetting_is_best_and_a_bound_never_is() ->
     }
 
 
-def test_what_prints_equal_is_equally_bold_and_one_alone_is_not() -> None:
+def test_what_prints_equal_is_equally_bold_and_one_alone_is_not():
     cells = body(table(row("a", old_pairs=0.50004), row("b", old_pairs=0.49996)))
     assert cells["a"][3].startswith(r"\textbf{50.0")
     assert cells["b"][3].startswith(r"\textbf{50.0")
     assert "textbf" not in table(ROW, row("joint", joint=True))
 
 
-def test_each_scenario_has_a_table_of_its_own() -> None:
+def test_each_scenario_has_a_table_of_its_own():
     reports = {name: ScenarioReport((), {}, (ROW,)) for name in ("av_vt", "other")}
     text = as_latex(scenario_tables(Comparison("naive", reports, ())))
     assert [line.split(":")[0] for line in text.splitlines() if line.startswith("%")] == [
@@ -126,7 +123,7 @@ def test_each_scenario_has_a_table_of_its_own() -> None:
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
 
 
-def protocol_row(strategy: str, stage: int, recall: float, rank: float | None) -> ProtocolRow:
+def protocol_row(strategy, stage, recall, rank):
     """A strategy whose recalls are alike."""
     share = Estimate(recall, recall - 0.1, recall + 0.1)
     median = None if rank is None else Estimate(rank, rank - 1, math.inf)
@@ -134,13 +131,13 @@ def protocol_row(strategy: str, stage: int, recall: float, rank: float | None) -
     return ProtocolRow(strategy, stage, (0, 1), (share, share, share, median), difference)
 
 
-def lines(*rows: ProtocolRow) -> list[str]:
+def lines(*rows):
     report = SeriesReport("mine", "item to item", 40, SERIES["retrieval"][0].measures, rows)
     text = as_latex(protocol_tables(ProtocolComparison("you_cook", "naive", (report,), ())))
     return text.splitlines()
 
 
-def test_the_best_of_a_stage_is_bold_and_of_ranks_that_is_the_lowest() -> None:
+def test_the_best_of_a_stage_is_bold_and_of_ranks_that_is_the_lowest():
     assert lines(
         protocol_row("naive", 1, 0.5, 4.0),
         protocol_row("re_play", 2, 0.25, 9.0),
@@ -162,7 +159,7 @@ def test_the_best_of_a_stage_is_bold_and_of_ranks_that_is_the_lowest() -> None:
     ]
 
 
-def test_what_is_equal_as_printed_is_equally_good_and_what_is_undefined_is_not() -> None:
+def test_what_is_equal_as_printed_is_equally_good_and_what_is_undefined_is_not():
     first, second = lines(
         protocol_row("naive", 1, 0.5001, None), protocol_row("replay", 1, 0.5, 7.0)
     )[5:7]

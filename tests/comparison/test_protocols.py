@@ -14,11 +14,7 @@ from continual_mm.comparison.export import export
 from continual_mm.comparison.exported import RANKS, read_exported
 from continual_mm.comparison.finished import read_finished
 from continual_mm.comparison.latex import as_latex
-from continual_mm.comparison.protocols import (
-    ProtocolComparison,
-    ProtocolRow,
-    compare_protocol,
-)
+from continual_mm.comparison.protocols import compare_protocol
 from continual_mm.metrics.bootstrap import interval
 from continual_mm.system.errors import InputError
 
@@ -29,19 +25,10 @@ Series = Mapping[tuple[int, str, str], Any]
 
 
 @pytest.fixture
-def write(finished_run: Callable[..., Path]) -> Callable[..., Path]:
+def write(finished_run):
     """Writes a finished run of two stages by what its protocols found."""
 
-    def write_run(
-        out: Path,
-        strategy: str,
-        seed: int,
-        found: Series,
-        *,
-        start: int = 5,
-        bugs: tuple[str, ...] = (),
-        groups: tuple[str, ...] = (),
-    ) -> Path:
+    def write_run(out, strategy, seed, found, *, start=5, bugs=(), groups=()):
         answers = {}
         for cell, values in found.items():
             table = np.atleast_2d(np.array(values, dtype=float))
@@ -65,7 +52,7 @@ def write(finished_run: Callable[..., Path]) -> Callable[..., Path]:
     return write_run
 
 
-def found(shift: float = 0.0, *, missing: float = math.inf) -> Series:
+def found(shift=0.0, *, missing=math.inf):
     """Ranks of six clips, a seventh missing; two videos of a task and one of another; classes."""
     ranks = np.array([0, 0, 2, 4, 9, 20]) + shift
     return {
@@ -78,27 +65,27 @@ def found(shift: float = 0.0, *, missing: float = math.inf) -> Series:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, write: Write) -> Path:
+def runs(tmp_path, write):
     for seed in (0, 1):
         write(tmp_path / "runs", "naive", seed, found())
         write(tmp_path / "runs", "late", seed, found(1.0))
     return tmp_path / "runs"
 
 
-def rows(runs: Path, protocol: str, table: int = 0) -> dict[tuple[int, str], ProtocolRow]:
+def rows(runs, protocol, table=0):
     compared = compare_protocol([runs], protocol)
     return {(row.stage, row.strategy): row for row in compared.reports[table].rows}
 
 
-def markdown(compared: ProtocolComparison, *, tasks: bool = False) -> str:
+def markdown(compared, *, tasks=False):
     return report.as_markdown(report.protocol_tables(compared, tasks=tasks), compared.notes)
 
 
-def means(row: ProtocolRow) -> list[float]:
+def means(row):
     return [math.nan if each is None else each.mean for each in row.estimates]
 
 
-def test_measures_are_those_of_the_answers_by_stage_and_strategy(runs: Path) -> None:
+def test_measures_are_those_of_the_answers_by_stage_and_strategy(runs):
     clips = rows(runs, "clips")
     assert list(clips) == [(1, "naive"), (1, "late"), (2, "late"), (2, "naive")]
     assert means(clips[1, "naive"]) == pytest.approx([2 / 7, 4 / 7, 5 / 7, 5.0])
@@ -109,7 +96,7 @@ def test_measures_are_those_of_the_answers_by_stage_and_strategy(runs: Path) -> 
     assert means(rows(runs, "names")[2, "naive"]) == pytest.approx([0.625, 0.75])
 
 
-def test_intervals_are_of_a_bootstrap_over_the_same_queries(tmp_path: Path, write: Write) -> None:
+def test_intervals_are_of_a_bootstrap_over_the_same_queries(tmp_path, write):
     rng = np.random.default_rng(0)
     ranks = rng.integers(0, 30, 200).astype(float)
     for strategy, shift in (("naive", 0), ("same", 0), ("late", 5)):
@@ -129,9 +116,7 @@ def test_intervals_are_of_a_bootstrap_over_the_same_queries(tmp_path: Path, writ
 
 
 @pytest.mark.parametrize("absent", [math.inf, math.nan])
-def test_missing_items_are_counted_in_every_format(
-    tmp_path: Path, write: Write, absent: float
-) -> None:
+def test_missing_items_are_counted_in_every_format(tmp_path, write, absent):
     write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, absent, absent]})
     compared = compare_protocol([tmp_path], "clips")
     title = "s, clips: item to item, 5 queries, 2 of them missing"
@@ -143,9 +128,7 @@ def test_missing_items_are_counted_in_every_format(
     assert "missing" not in markdown(compare_protocol([tmp_path / "whole"], "clips"))
 
 
-def test_a_median_whose_interval_reaches_the_missing_has_no_upper_end(
-    tmp_path: Path, write: Write
-) -> None:
+def test_a_median_whose_interval_reaches_the_missing_has_no_upper_end(tmp_path, write):
     write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, *[math.inf] * 2]})
     (row,) = rows(tmp_path, "clips").values()
     median = row.estimates[3]
@@ -156,15 +139,13 @@ def test_a_median_whose_interval_reaches_the_missing_has_no_upper_end(
     assert "inf]" in markdown(compared)
 
 
-def test_missing_items_of_reference_mode_are_in_no_median(tmp_path: Path, write: Write) -> None:
+def test_missing_items_of_reference_mode_are_in_no_median(tmp_path, write):
     write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, *[math.nan] * 5]})
     (row,) = rows(tmp_path, "clips").values()
     assert means(row) == [1 / 8, 3 / 8, 3 / 8, 2.0]
 
 
-def test_where_every_tie_is_listed_the_listed_ranks_are_compared(
-    tmp_path: Path, write: Write
-) -> None:
+def test_where_every_tie_is_listed_the_listed_ranks_are_compared(tmp_path, write):
     """Four queries and a missing one; the second lists ranks 0 to 5, the third 4 and 5."""
     items = [[0, 0, 4, 9, math.nan], [0, 5, 5, 9, math.nan]]
     listed = {**found(), (2, "clips", "items"): items}
@@ -179,9 +160,7 @@ def test_where_every_tie_is_listed_the_listed_ranks_are_compared(
     assert "s, clips: item to item, every tie listed" in markdown(whole)
 
 
-def test_an_export_gives_the_same_tables_and_loses_no_number(
-    runs: Path, write: Write, tmp_path: Path
-) -> None:
+def test_an_export_gives_the_same_tables_and_loses_no_number(runs, write, tmp_path):
     for seed in (0, 1):
         write(runs, "gaps", seed, found(seed, missing=math.nan))
     small = tmp_path / "small"
@@ -202,9 +181,7 @@ def test_an_export_gives_the_same_tables_and_loses_no_number(
     assert (small / RANKS).read_bytes() == before
 
 
-def test_tasks_are_told_one_by_one_and_exports_keep_their_names(
-    tmp_path: Path, write: Write
-) -> None:
+def test_tasks_are_told_one_by_one_and_exports_keep_their_names(tmp_path, write):
     """Tea's two videos find 1 and 0.5 of their steps, rice's one none; another seed all of it."""
     runs = tmp_path / "runs"
     other = {**found(), (2, "tasks", "videos"): [[1.0, 0.5, 1.0], [0, 0, 1], [1, 2, 3]]}
@@ -227,10 +204,7 @@ def test_tasks_are_told_one_by_one_and_exports_keep_their_names(
     assert {name: one["mean"] for name, one in seconds["tasks"].items()} == {
         "tea & milk": 0.25, "rice": 0.75,
     }  # fmt: skip
-    plain, listed = (
-        markdown(compared),
-        markdown(compared, tasks=True),
-    )
+    plain, listed = (markdown(compared), markdown(compared, tasks=True))
     assert "rice" not in plain
     assert "### s, tasks: recall in %, stage 2" in listed
     assert "| tea & milk | 75.0 [50.0, 100.0] |" in listed
@@ -248,9 +222,7 @@ def test_tasks_are_told_one_by_one_and_exports_keep_their_names(
         ("tasks/videos/values", np.array([["x"] * 3] * 3), "Cannot cast"),
     ],
 )
-def test_damaged_answers_are_refused_with_their_file(
-    runs: Path, replace_array: Any, name: str, value: Any, expected: str
-) -> None:
+def test_damaged_answers_are_refused_with_their_file(runs, replace_array, name, value, expected):
     file = runs / "s" / "late" / "seed-1" / "ranks" / "stage-2.npz"
     replace_array(file, f"protocol/{name}", value)
     with pytest.raises(InputError, match=expected) as caught:
@@ -259,18 +231,14 @@ def test_damaged_answers_are_refused_with_their_file(
 
 
 @pytest.mark.parametrize("value", [None, np.zeros((1, 1, 7))])
-def test_an_export_that_lost_answers_is_refused(
-    runs: Path, tmp_path: Path, replace_array: Any, value: Any
-) -> None:
+def test_an_export_that_lost_answers_is_refused(runs, tmp_path, replace_array, value):
     export([runs], tmp_path)
     replace_array(tmp_path / RANKS, "protocol-values/s/late/clips/items/stage-2", value)
     with pytest.raises(InputError, match=r"ranks\.npz: is damaged"):
         read_exported(tmp_path)
 
 
-def test_runs_that_were_asked_otherwise_are_not_compared(
-    runs: Path, write: Write, tmp_path: Path
-) -> None:
+def test_runs_that_were_asked_otherwise_are_not_compared(runs, write, tmp_path):
     write(runs, "other", 0, found(), start=6)
     with pytest.raises(InputError, match="asked different queries"):
         compare_protocol([runs], "clips")
@@ -278,14 +246,14 @@ def test_runs_that_were_asked_otherwise_are_not_compared(
         export([runs], tmp_path / "small")
 
 
-def test_a_single_seed_says_nothing_of_others_and_that_is_told(runs: Path, write: Write) -> None:
+def test_a_single_seed_says_nothing_of_others_and_that_is_told(runs, write):
     assert compare_protocol([runs], "clips").notes == ()
     write(runs, "alone", 3, found())
     (note,) = compare_protocol([runs], "clips").notes
     assert note == "only one seed of alone; intervals then cover queries, not seeds"
 
 
-def test_a_protocol_that_no_run_has_is_refused_by_name(runs: Path) -> None:
+def test_a_protocol_that_no_run_has_is_refused_by_name(runs):
     with pytest.raises(InputError) as caught:
         compare_protocol([runs], "clip")
     assert str(caught.value) == (
@@ -294,7 +262,7 @@ def test_a_protocol_that_no_run_has_is_refused_by_name(runs: Path) -> None:
     )
 
 
-def test_without_a_baseline_there_is_no_difference_and_a_note(runs: Path) -> None:
+def test_without_a_baseline_there_is_no_difference_and_a_note(runs):
     compared = compare_protocol([runs], "clips", baseline="joint")
     assert all(row.difference is None for row in compared.reports[0].rows)
     assert len(compared.notes) == 1

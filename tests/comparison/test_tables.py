@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ Write = Callable[..., Path]
 Hits = Mapping[tuple[int, str], Sequence[Sequence[bool]]]
 
 
-def of(first: int, second: int | None = None, *, queries: int = 4) -> list[list[bool]]:
+def of(first, second=None, *, queries=4):
     """The first so many of some queries are found in either direction."""
     both = (first, first if second is None else second)
     return [[query < found for query in range(queries)] for found in both]
@@ -42,44 +41,37 @@ NAIVE: Hits = {
     (2, "text-video"): of(3),
     (2, "audio-text"): of(1, 0),
 }
-JOINT: Hits = {
-    (2, "audio-video"): of(4),
-    (2, "text-video"): of(4),
-    (2, "audio-text"): of(2),
-}
+JOINT: Hits = {(2, "audio-video"): of(4), (2, "text-video"): of(4), (2, "audio-text"): of(2)}
 
 
 @pytest.fixture
-def write(finished_run: Callable[..., Path]) -> Callable[..., Path]:
+def write(finished_run):
     """Writes a finished run by what it found at rank 0."""
 
-    def write_run(out: Path, strategy: str, hits: Hits, seed: int = 0, **options: Any) -> Path:
+    def write_run(out, strategy, hits, seed=0, **options):
         ranks = {cell: np.where(found, 0.0, 2.0) for cell, found in hits.items()}
         return finished_run(out, strategy, seed, ranks=ranks, **options)
 
     return write_run
 
 
-def rows_of(comparison: Comparison) -> dict[str, dict[str, Any]]:
+def rows_of(comparison):
     rows = json.loads(report.as_json(comparison))["rows"]
     return {row["strategy"]: row for row in rows}
 
 
-def table_of(comparison: Comparison, scenario: str = "") -> tuple[tuple[str, ...], Any]:
+def table_of(comparison, scenario=""):
     """Headings and cells of the table of a scenario, by default the only one."""
     found = {table.name: table for table in report.scenario_tables(comparison)}
     table = found[scenario] if scenario else next(iter(found.values()))
     return table.headings, table.rows
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison):
     return report.as_markdown(report.scenario_tables(comparison), comparison.notes)
 
 
-def test_cumulative_training_has_stages_and_is_a_bound_whose_memory_is_not_counted(
-    tmp_path: Path,
-    write: Write,
-) -> None:
+def test_cumulative_training_has_stages_and_is_a_bound_whose_memory_is_not_counted(tmp_path, write):
     write(tmp_path, "naive", NAIVE)
     write(tmp_path, "cumulative", {**NAIVE, (2, "audio-video"): of(2)})
     comparison = compare([tmp_path])
@@ -91,7 +83,7 @@ def test_cumulative_training_has_stages_and_is_a_bound_whose_memory_is_not_count
     ]
 
 
-def test_every_measure_is_the_one_worked_out_by_hand(tmp_path: Path, write: Write) -> None:
+def test_every_measure_is_the_one_worked_out_by_hand(tmp_path, write):
     write(tmp_path, "naive", NAIVE)
     write(tmp_path, "joint", JOINT)
     rows = rows_of(compare([tmp_path]))
@@ -116,7 +108,7 @@ def test_every_measure_is_the_one_worked_out_by_hand(tmp_path: Path, write: Writ
     assert rows["naive"]["difference"] is None
 
 
-def test_the_json_has_exactly_the_promised_keys(tmp_path: Path, write: Write) -> None:
+def test_the_json_has_exactly_the_promised_keys(tmp_path, write):
     write(tmp_path, "naive", NAIVE, memory_bytes=5, seconds=2.0)
     write(tmp_path, "naive", NAIVE, 1, memory_bytes=6, seconds=3.0)
     write(tmp_path, "ewc", NAIVE)
@@ -136,9 +128,7 @@ def test_the_json_has_exactly_the_promised_keys(tmp_path: Path, write: Write) ->
     assert (naive["memory_bytes"], naive["seconds"]) == (6, 2.5)
 
 
-def test_a_strategy_equal_to_the_baseline_differs_by_exactly_nothing(
-    tmp_path: Path, write: Write
-) -> None:
+def test_a_strategy_equal_to_the_baseline_differs_by_exactly_nothing(tmp_path, write):
     rng = np.random.default_rng(0)
     for seed in (0, 1, 2):
         hits = {cell: rng.random((2, 60)) < 0.4 for cell in NAIVE}
@@ -149,10 +139,8 @@ def test_a_strategy_equal_to_the_baseline_differs_by_exactly_nothing(
     assert same["harmonic_mean"]["low"] < same["harmonic_mean"]["high"]
 
 
-def test_what_both_strategies_find_hard_does_not_blur_their_difference(
-    tmp_path: Path, write: Write
-) -> None:
-    def hits(old: int) -> Hits:
+def test_what_both_strategies_find_hard_does_not_blur_their_difference(tmp_path, write):
+    def hits(old):
         found = {cell: of(300, queries=600) for cell in NAIVE}
         return {**found, (2, "audio-video"): of(old, queries=600)}
 
@@ -164,7 +152,7 @@ def test_what_both_strategies_find_hard_does_not_blur_their_difference(
     assert difference["high"] - difference["low"] < (own["high"] - own["low"]) / 3
 
 
-def test_differences_are_taken_to_the_baseline_asked_for(tmp_path: Path, write: Write) -> None:
+def test_differences_are_taken_to_the_baseline_asked_for(tmp_path, write):
     write(tmp_path, "naive", NAIVE)
     write(tmp_path, "joint", JOINT)
     comparison = compare([tmp_path], baseline="joint")
@@ -175,9 +163,7 @@ def test_differences_are_taken_to_the_baseline_asked_for(tmp_path: Path, write: 
     assert "difference to joint" in table_of(comparison)[0]
 
 
-def test_without_its_baseline_a_scenario_has_no_differences_and_says_so(
-    tmp_path: Path, write: Write
-) -> None:
+def test_without_its_baseline_a_scenario_has_no_differences_and_says_so(tmp_path, write):
     write(tmp_path, "ewc", NAIVE)
     (write(tmp_path, "naive", NAIVE) / "cost.json").unlink()
     comparison = compare([tmp_path])
@@ -187,9 +173,7 @@ def test_without_its_baseline_a_scenario_has_no_differences_and_says_so(
     assert "av_vt: no finished run of the baseline naive, hence no differences" in comparison.notes
 
 
-def test_strategies_are_compared_over_the_seeds_that_both_have(
-    tmp_path: Path, write: Write
-) -> None:
+def test_strategies_are_compared_over_the_seeds_that_both_have(tmp_path, write):
     worse = {**NAIVE, (2, "text-video"): of(1)}
     write(tmp_path, "naive", NAIVE, 0)
     write(tmp_path, "naive", worse, 1)
@@ -206,7 +190,7 @@ def test_strategies_are_compared_over_the_seeds_that_both_have(
     assert "only one seed of alone; intervals then cover queries, not seeds" in text
 
 
-def test_the_joint_strategy_is_told_by_its_definition(tmp_path: Path, write: Write) -> None:
+def test_the_joint_strategy_is_told_by_its_definition(tmp_path, write):
     write(tmp_path, "naive", NAIVE)
     write(tmp_path, "joint_longer", JOINT)
     assert rows_of(compare([tmp_path]))["naive"]["intransigence"]["mean"] == 0.25
@@ -218,7 +202,7 @@ def test_the_joint_strategy_is_told_by_its_definition(tmp_path: Path, write: Wri
     assert rows_of(compare([tmp_path]))["naive"]["intransigence"]["mean"] == -0.25
 
 
-def test_a_scenario_of_one_stage_has_only_new_pairs(tmp_path: Path, write: Write) -> None:
+def test_a_scenario_of_one_stage_has_only_new_pairs(tmp_path, write):
     pairs = {"audio-video": {"birth": 1, "role": "new"}}
     for strategy, found in (("naive", 1), ("joint", 3)):
         hits = {(1, "audio-video"): of(found)}
@@ -236,7 +220,7 @@ def test_a_scenario_of_one_stage_has_only_new_pairs(tmp_path: Path, write: Write
     assert cells[5:9] == ("-", "-", "-", "-")
 
 
-def test_a_stage_before_any_pair_needs_no_ranks(tmp_path: Path, write: Write) -> None:
+def test_a_stage_before_any_pair_needs_no_ranks(tmp_path, write):
     pairs = {"audio-video": {"birth": 2, "role": "new"}}
     hits = {(2, "audio-video"): of(1)}
     stages = [("video",), ("audio",)]
@@ -251,7 +235,7 @@ def test_a_stage_before_any_pair_needs_no_ranks(tmp_path: Path, write: Write) ->
     assert "v: left out, a single modality has no pair to compare" in comparison.notes
 
 
-def look_inside(folder: Path, *recalls: float, before: float = 0.75) -> None:
+def look_inside(folder, *recalls, before=0.75):
     """Give a run's scores of audio-video at the first stage's end and inside the last stage."""
     file = folder / "scores.json"
     scores = json.loads(file.read_text(encoding="utf-8"))
@@ -264,9 +248,7 @@ def look_inside(folder: Path, *recalls: float, before: float = 0.75) -> None:
     file.write_text(json.dumps(scores), encoding="utf-8")
 
 
-def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(
-    tmp_path: Path, write: Write
-) -> None:
+def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(tmp_path, write):
     look_inside(write(tmp_path, "naive", NAIVE), 0.125, 0.625)
     look_inside(write(tmp_path, "naive", NAIVE, 1), 0.625, 0.375)
     write(tmp_path, "joint", JOINT)
@@ -284,7 +266,7 @@ def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(
     assert "interval is over seeds only" in text
 
 
-def test_a_single_seed_has_a_stability_gap_without_interval(tmp_path: Path, write: Write) -> None:
+def test_a_single_seed_has_a_stability_gap_without_interval(tmp_path, write):
     look_inside(write(tmp_path, "naive", NAIVE), 0.125)
     _, (cells,) = table_of(compare([tmp_path]))
     assert cells[8] == "62.5"
@@ -292,8 +274,8 @@ def test_a_single_seed_has_a_stability_gap_without_interval(tmp_path: Path, writ
 
 @pytest.mark.parametrize("inside", [[], [0.125]])
 def test_without_evaluations_inside_the_last_stage_of_all_seeds_there_is_no_gap(
-    tmp_path: Path, write: Write, inside: list[float]
-) -> None:
+    tmp_path, write, inside
+):
     look_inside(write(tmp_path, "naive", NAIVE), *inside)
     write(tmp_path, "naive", NAIVE, 1)
     comparison = compare([tmp_path])
@@ -301,7 +283,7 @@ def test_without_evaluations_inside_the_last_stage_of_all_seeds_there_is_no_gap(
     assert rows_of(comparison)["naive"]["stability_gap"] is None
 
 
-def test_the_best_harmonic_mean_comes_first_in_every_scenario(tmp_path: Path, write: Write) -> None:
+def test_the_best_harmonic_mean_comes_first_in_every_scenario(tmp_path, write):
     for scenario in ("av_vt", "other"):
         for strategy, new in (("naive", 1), ("ewc", 4), ("freeze", 0), ("replay", 3)):
             write(tmp_path, strategy, {**NAIVE, (2, "text-video"): of(new)}, scenario=scenario)
@@ -312,7 +294,7 @@ def test_the_best_harmonic_mean_comes_first_in_every_scenario(tmp_path: Path, wr
         assert [row[0] for row in rows] == ["ewc", "replay", "naive", "freeze"]
 
 
-def test_the_table_shows_percent_and_what_is_undefined(tmp_path: Path, write: Write) -> None:
+def test_the_table_shows_percent_and_what_is_undefined(tmp_path, write):
     write(tmp_path, "naive", {cell: of(2) for cell in NAIVE}, memory_bytes=1_260_000, seconds=7.25)
     write(tmp_path, "joint", JOINT, seconds=1234.5)
     comparison = compare([tmp_path])
@@ -334,9 +316,7 @@ def test_the_table_shows_percent_and_what_is_undefined(tmp_path: Path, write: Wr
     assert naive[8:] == ("-", "1.3 MB", "7.2")
 
 
-def test_markdown_has_a_table_per_scenario_that_pipes_do_not_break(
-    tmp_path: Path, write: Write
-) -> None:
+def test_markdown_has_a_table_per_scenario_that_pipes_do_not_break(tmp_path, write):
     write(tmp_path, "naive", NAIVE)
     write(tmp_path, "a|b", NAIVE, scenario="second")
     lines = markdown(compare([tmp_path])).splitlines()
@@ -349,7 +329,7 @@ def test_markdown_has_a_table_per_scenario_that_pipes_do_not_break(
     assert lines[-1].startswith("- second: ")
 
 
-def test_a_table_with_the_longest_shipped_name_fits_into_140_columns() -> None:
+def test_a_table_with_the_longest_shipped_name_fits_into_140_columns():
     wide = Estimate(-0.889, -0.999, -0.777)
     row = Row(
         strategy="replay_ewc_transport",
@@ -368,7 +348,7 @@ def test_a_table_with_the_longest_shipped_name_fits_into_140_columns() -> None:
     assert sum(widths) + 2 * (len(widths) - 1) <= 140
 
 
-def test_nothing_below_zero_is_minus_zero() -> None:
+def test_nothing_below_zero_is_minus_zero():
     nothing = Estimate(-0.0, -0.0, -0.0004)
     row = Row("a", False, (0,), Headline(*[nothing] * 7), nothing, 0, 0.0, {})
     one = Comparison("naive", {"av_vt": ScenarioReport((), {}, (row,))}, ())
@@ -378,7 +358,7 @@ def test_nothing_below_zero_is_minus_zero() -> None:
     assert math.isfinite(json.loads(report.as_json(one))["rows"][0]["seconds"])
 
 
-def test_comparing_waits_neither_for_torch_nor_for_a_window() -> None:
+def test_comparing_waits_neither_for_torch_nor_for_a_window():
     code = """
 import sys
 import continual_mm.comparison.figure, continual_mm.comparison.tables

@@ -1,8 +1,5 @@
 """A small scenario of two stages, runs that are stopped, and what runs leave in their folders."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from continual_mm.definitions.scenario import (
@@ -17,7 +14,7 @@ from continual_mm.runs.reporter import RunReporter
 
 
 @pytest.fixture(scope="module")
-def scenario() -> Scenario:
+def scenario():
     """Video and audio, then text with video; nine steps each, evaluated every four."""
     return Scenario(
         name="small",
@@ -28,13 +25,13 @@ def scenario() -> Scenario:
 
 
 @pytest.fixture(scope="session")
-def naive() -> Strategy:
+def naive():
     """Nothing protects the pairs already aligned."""
     return Strategy(name="naive")
 
 
 @pytest.fixture(scope="session")
-def replay() -> Strategy:
+def replay():
     """Twelve past items, of which each step shows eight."""
     memory = MemorySettings(items=12)
     return Strategy(name="replay", memory=memory, plugins={"replay": {"rows": 8}})
@@ -43,30 +40,30 @@ def replay() -> Strategy:
 class StopAt(RunReporter):
     """Ends a run the way Ctrl-C does, after some optimiser steps; notes where the run resumed."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps):
         self.left, self.resumed = steps, (0, 0)
 
-    def resumes(self, stage: int, step: int) -> None:
+    def resumes(self, stage, step):
         self.resumed = (stage, step)
 
-    def steps(self, count: int) -> None:
+    def steps(self, count):
         self.left -= count
         if self.left == 0:
             raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="session")
-def stop_at() -> type[StopAt]:
+def stop_at():
     """(steps) -> a reporter that ends the run after so many optimiser steps."""
     return StopAt
 
 
 @pytest.fixture(scope="session")
-def results() -> Callable[[Path], dict[str, bytes]]:
+def results():
     """(folder) -> the files below it that a resumed run must leave bit for bit, by path."""
     patterns = ("scores.json", "definition.json", "ranks/*.npz", "checkpoints/*/*.safetensors")
 
-    def read(folder: Path) -> dict[str, bytes]:
+    def read(folder):
         found = sorted(path for pattern in patterns for path in folder.rglob(pattern))
         return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 

@@ -1,7 +1,6 @@
 """What a run measured: curves inside stages and how far the recall of old pairs fell."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,11 +14,7 @@ from continual_mm.runs.run import train
 from continual_mm.space.space import JointSpace
 
 
-def scores(
-    *evaluations: tuple[int, int, bool, float | None, float | None],
-    pair: str = "a-b",
-    split: str = "test",
-) -> list[SimpleNamespace]:
+def scores(*evaluations, pair="a-b", split="test"):
     """Both directions of a pair at (stage, step, final)."""
     return [
         SimpleNamespace(
@@ -38,11 +33,11 @@ FALLS = scores(
 )
 
 
-def worst_and_gap(found: Sequence[SimpleNamespace], *pairs: str) -> tuple[float, float]:
+def worst_and_gap(found, *pairs):
     return stability(found, pairs, stages=2, split="test")
 
 
-def test_a_curve_has_every_evaluation_once_with_the_mean_of_both_directions() -> None:
+def test_a_curve_has_every_evaluation_once_with_the_mean_of_both_directions():
     others = scores((2, 20, True, 1.0, 1.0), pair="a-c")
     validation = scores((2, 20, True, 1.0, 1.0), split="validation")
     without_queries = scores((2, 17, False, None, None))
@@ -55,7 +50,7 @@ def test_a_curve_has_every_evaluation_once_with_the_mean_of_both_directions() ->
     ]
 
 
-def test_the_fall_is_from_the_end_of_the_stage_before_to_the_worst_of_the_last() -> None:
+def test_the_fall_is_from_the_end_of_the_stage_before_to_the_worst_of_the_last():
     assert worst_and_gap(FALLS, "a-b") == (0.1875, 0.625 - 0.1875)
     later = scores(
         (1, 10, True, 0.5, 0.5), (2, 15, False, 1, 1), (2, 20, True, 0.25, 0.25), pair="b-c"
@@ -72,12 +67,12 @@ def test_the_fall_is_from_the_end_of_the_stage_before_to_the_worst_of_the_last()
         pytest.param(FALLS, [], id="no old pairs"),
     ],
 )
-def test_where_nothing_can_have_fallen_the_gap_is_unknown(found, pairs) -> None:
+def test_where_nothing_can_have_fallen_the_gap_is_unknown(found, pairs):
     assert all(math.isnan(value) for value in worst_and_gap(found, *pairs))
 
 
 @pytest.fixture
-def history(scenario, dataset) -> History:
+def history(scenario, dataset):
     """Two stages by hand: audio-video goes 0.8 | 0.2, 0.6, directions 0.1 apart from that."""
     history = History(arrivals=plan(scenario, dataset.card), space=JointSpace(scenario.space))
     rest = {"recall_at_5": 1.0, "recall_at_10": 1.0, "median_rank": 1.0}
@@ -92,14 +87,14 @@ def history(scenario, dataset) -> History:
     return history
 
 
-def test_a_curve_shows_what_stage_ends_do_not(history: History) -> None:
+def test_a_curve_shows_what_stage_ends_do_not(history):
     steps, recalls = history.curve("video-audio")
     assert steps.tolist() == [4, 6, 8]
     np.testing.assert_allclose(recalls, [0.8, 0.2, 0.6])
     assert history.recall("audio-video", stage=1) == pytest.approx(0.8)
 
 
-def test_a_stage_or_pair_that_the_run_does_not_have_is_refused(history: History) -> None:
+def test_a_stage_or_pair_that_the_run_does_not_have_is_refused(history):
     for stage in (-1, 0, 3):
         with pytest.raises(IndexError, match=f"no stage {stage} in this run; it has stages 1 to 2"):
             history.recall("audio-video", stage=stage)
@@ -108,7 +103,7 @@ def test_a_stage_or_pair_that_the_run_does_not_have_is_refused(history: History)
             ask("audio-smell")
 
 
-def test_the_headline_has_the_worst_recall_and_its_gap_on_each_split(history: History) -> None:
+def test_the_headline_has_the_worst_recall_and_its_gap_on_each_split(history):
     headline = history.headline()
     assert headline["old_pairs"] == pytest.approx(0.6)
     assert headline["worst_old_pairs"] == pytest.approx(0.2)
@@ -120,7 +115,7 @@ def test_the_headline_has_the_worst_recall_and_its_gap_on_each_split(history: Hi
     assert history.curve("audio-video")[0].size == 0
 
 
-def test_a_trained_run_has_points_inside_its_stages(scenario, dataset, changed) -> None:
+def test_a_trained_run_has_points_inside_its_stages(scenario, dataset, changed):
     history = train(changed(scenario, steps=4, evaluate_every=1), dataset, device="cpu")
     steps, recalls = history.curve("audio-video", split="validation")
     assert steps.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -131,7 +126,7 @@ def test_a_trained_run_has_points_inside_its_stages(scenario, dataset, changed) 
     assert [geometry.step for geometry in history.geometry] == list(range(1, 9))
 
 
-def test_geometry_comes_back_as_it_was_written() -> None:
+def test_geometry_comes_back_as_it_was_written():
     geometry = Geometry(2, 8, True, {"a-b": 0.5}, 0.25, {"a": 1.0}, {"a": 0.5}, {"a-b": 0.125})
     assert Geometry.from_json(geometry.as_json()) == geometry
     unknown = Geometry.from_json({**geometry.as_json(), "rotation": None, "moved": {"a": None}})

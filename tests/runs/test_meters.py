@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +18,10 @@ FLOAT, INDEX = 4, 8
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
+def timed(monkeypatch):
     """(times at which the steps of each stage end) -> seconds for a step."""
 
-    def step_seconds(*stages: list[float]) -> float | None:
+    def step_seconds(*stages):
         learner: Any = None
         meter = Meter(RunReporter())
         for ends in stages:
@@ -36,19 +34,17 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
     return step_seconds
 
 
-def test_step_time_is_the_median_of_the_last_stage(timed) -> None:
+def test_step_time_is_the_median_of_the_last_stage(timed):
     assert timed([0.0, 1.0, 2.0, 62.0, 63.0]) == 1.0
     assert timed([0.0, 1.0, 2.0], [10.0, 13.0, 16.0]) == 3.0
 
 
-def test_fewer_than_two_steps_have_no_step_time(timed) -> None:
+def test_fewer_than_two_steps_have_no_step_time(timed):
     assert timed([5.0]) is None
     assert timed([0.0, 1.0], []) is None
 
 
-def test_memory_is_measured_with_the_items_that_the_last_stage_was_trained_with(
-    scenario, tmp_path: Path
-) -> None:
+def test_memory_is_measured_with_the_items_that_the_last_stage_was_trained_with(scenario, tmp_path):
     rng = np.random.default_rng(0)
     arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}
     dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [20, 10, 10]))

@@ -7,7 +7,6 @@ import pytest
 
 from continual_mm.data.pack import write_pack
 from continual_mm.definitions import catalog
-from continual_mm.definitions.catalog import DefinitionKind, Entry
 from continual_mm.definitions.scenario import MemorySettings
 from continual_mm.runs.opening import open_scenario, open_strategies, open_strategy, read_settings
 from continual_mm.system.errors import InputError
@@ -25,7 +24,7 @@ pairs = ["taste-smell", "sight2-touch"]
 
 
 @pytest.fixture
-def pack(tmp_path: Path) -> Path:
+def pack(tmp_path):
     """Four modalities that no one has heard of."""
     path = tmp_path / "packs" / "senses.npz"
     path.parent.mkdir()
@@ -35,21 +34,21 @@ def pack(tmp_path: Path) -> Path:
     return path
 
 
-def entry(folder: Path, text: str, kind: DefinitionKind = "scenarios", name: str = "mine") -> Entry:
+def entry(folder, text, kind="scenarios", name="mine"):
     path = folder / f"{name}.toml"
     path.write_text(text, encoding="utf-8")
     return catalog.open_definition(kind, path)
 
 
-def shipped(*names: str) -> list[Entry]:
+def shipped(*names):
     return [catalog.find("strategies", name) for name in names]
 
 
-def places(error: pytest.ExceptionInfo[InputError]) -> list[str]:
+def places(error):
     return [problem.place for problem in error.value.problems]
 
 
-def test_modalities_are_whatever_the_pack_beside_the_file_names(pack: Path) -> None:
+def test_modalities_are_whatever_the_pack_beside_the_file_names(pack):
     opened = open_scenario(entry(pack.parents[1], SENSES))
     assert opened.card.names == ("touch", "smell", "taste", "sight2")
     assert opened.card.items == (2, 2, 2)
@@ -59,7 +58,7 @@ def test_modalities_are_whatever_the_pack_beside_the_file_names(pack: Path) -> N
     assert Path(opened.scenario.folder) / opened.scenario.dataset == pack
 
 
-def test_mistakes_in_tables_and_about_the_dataset_are_reported_together(pack: Path) -> None:
+def test_mistakes_in_tables_and_about_the_dataset_are_reported_together(pack):
     text = SENSES.replace("steps = 20", "stpes = 20").replace('"smell"]', '"smel", "touch"]')
     with pytest.raises(InputError) as caught:
         open_scenario(entry(pack.parents[1], "colour = 1\n" + text))
@@ -77,7 +76,7 @@ def test_mistakes_in_tables_and_about_the_dataset_are_reported_together(pack: Pa
     assert "pair 'taste-smell' is not available yet: smell did not arrive" in told
 
 
-def test_a_dataset_that_is_not_there_hides_no_other_mistake(tmp_path: Path) -> None:
+def test_a_dataset_that_is_not_there_hides_no_other_mistake(tmp_path):
     text = SENSES.replace("steps = 20", "steps = 0").replace('"smell"]', '"touch"]')
     with pytest.raises(InputError) as caught:
         open_scenario(entry(tmp_path, text))
@@ -91,7 +90,7 @@ def test_a_dataset_that_is_not_there_hides_no_other_mistake(tmp_path: Path) -> N
     assert f"no file {tmp_path / 'packs/senses.npz'}" in str(caught.value)
 
 
-def test_an_unsound_dataset_is_told_with_the_file_that_names_it(tmp_path: Path) -> None:
+def test_an_unsound_dataset_is_told_with_the_file_that_names_it(tmp_path):
     (tmp_path / "packs").mkdir()
     (tmp_path / "packs" / "senses.npz").write_bytes(b"no archive")
     with pytest.raises(InputError) as caught:
@@ -101,7 +100,7 @@ def test_an_unsound_dataset_is_told_with_the_file_that_names_it(tmp_path: Path) 
     assert "senses.npz" in place
 
 
-def test_settings_change_the_scenario_and_only_theirs(pack: Path) -> None:
+def test_settings_change_the_scenario_and_only_theirs(pack):
     settings = [
         ("training.steps", "7"),
         ("stage.2.steps", "3"),
@@ -113,9 +112,7 @@ def test_settings_change_the_scenario_and_only_theirs(pack: Path) -> None:
     assert opened.scenario.space.dim == 8
 
 
-def test_a_dataset_given_as_a_setting_starts_where_the_user_stands(
-    pack: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dataset_given_as_a_setting_starts_where_the_user_stands(pack, monkeypatch):
     elsewhere = pack.parents[1] / "elsewhere"
     elsewhere.mkdir()
     mine = entry(elsewhere, SENSES)
@@ -127,14 +124,14 @@ def test_a_dataset_given_as_a_setting_starts_where_the_user_stands(
     assert (Path(opened.scenario.folder) / opened.scenario.dataset).samefile(pack)
 
 
-def test_a_wrong_setting_is_told_as_one(pack: Path) -> None:
+def test_a_wrong_setting_is_told_as_one(pack):
     with pytest.raises(InputError) as caught:
         open_scenario(entry(pack.parents[1], SENSES), [("training.steps", "-1")])
     (place,) = places(caught)
     assert place.endswith("mine.toml with --set training.steps, [training], steps")
 
 
-def test_a_setting_changes_every_strategy_that_has_its_table() -> None:
+def test_a_setting_changes_every_strategy_that_has_its_table():
     settings = [("transport.weight", "1"), ("memory.items", "5"), ("training.steps", "3")]
     naive, transport, replay = open_strategies(shipped("naive", "transport", "replay"), settings)
     assert naive.plugins == {}
@@ -146,7 +143,7 @@ def test_a_setting_changes_every_strategy_that_has_its_table() -> None:
 
 
 @pytest.mark.parametrize("path", ["tranport.weight", "transport.weight", "joint", "name", ".x", ""])
-def test_a_setting_that_reaches_nothing_is_refused(path: str) -> None:
+def test_a_setting_that_reaches_nothing_is_refused(path):
     with pytest.raises(InputError) as caught:
         open_strategies(shipped("naive", "replay"), [(path, "1"), ("replay.weight", "2")])
     assert places(caught) == [f"--set {path}"]
@@ -154,7 +151,7 @@ def test_a_setting_that_reaches_nothing_is_refused(path: str) -> None:
     assert "there are dataset, description, items, memory" in str(caught.value)
 
 
-def test_mistakes_in_several_strategies_are_told_together(tmp_path: Path) -> None:
+def test_mistakes_in_several_strategies_are_told_together(tmp_path):
     entries = [
         entry(tmp_path, "[repaly]", "strategies", "first"),
         entry(tmp_path, "[ewc]\nweight = -1", "strategies", "second"),
@@ -168,20 +165,20 @@ def test_mistakes_in_several_strategies_are_told_together(tmp_path: Path) -> Non
     ]
 
 
-def test_a_setting_of_a_parameter_that_a_plugin_lacks_is_refused() -> None:
+def test_a_setting_of_a_parameter_that_a_plugin_lacks_is_refused():
     with pytest.raises(InputError, match=r"\[replay\], wieght: unknown key.*'weight'"):
         open_strategies(shipped("replay"), [("replay.wieght", "1")])
 
 
-def test_a_strategy_is_called_after_its_file(tmp_path: Path) -> None:
+def test_a_strategy_is_called_after_its_file(tmp_path):
     assert open_strategy(entry(tmp_path, "[freeze]", "strategies")).name == "mine"
 
 
-def test_settings_are_taken_apart_at_the_first_equals_sign() -> None:
+def test_settings_are_taken_apart_at_the_first_equals_sign():
     assert read_settings(["a.b=c=d", " x = 1 ", "y="]) == [("a.b", "c=d"), ("x", "1"), ("y", "")]
 
 
-def test_every_setting_without_key_or_value_is_refused() -> None:
+def test_every_setting_without_key_or_value_is_refused():
     with pytest.raises(InputError) as caught:
         read_settings(["steps", "=3", "a=1", " =2"])
     assert places(caught) == ["--set steps", "--set =3", "--set  =2"]

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ HERE = {"device": "cpu"}
 class Recorder(Reporter):
     """Records its calls; may do something when the first run begins."""
 
-    def __init__(self, at_first: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, at_first=lambda: None):
         self.loaded: list[str] = []
         self.skipped: list[str] = []
         self.failed: dict[str, str] = {}
@@ -46,20 +45,20 @@ class Recorder(Reporter):
         self.processes: set[int | None] = set()
         self.at_first = at_first
 
-    def loads(self, what: str) -> None:
+    def loads(self, what):
         self.loaded.append(what)
 
-    def run_reporter(self, run: str) -> RunReporter:
+    def run_reporter(self, run):
         self.runs[run] = RunRecorder(self)
         return self.runs[run]
 
-    def skips(self, run: str) -> None:
+    def skips(self, run):
         self.skipped.append(run)
 
-    def fails(self, run: str, error: str) -> None:
+    def fails(self, run, error):
         self.failed[run] = error
 
-    def begun(self) -> None:
+    def begun(self):
         self.processes |= {child.pid for child in multiprocessing.active_children()}
         act, self.at_first = self.at_first, lambda: None
         act()
@@ -68,53 +67,50 @@ class Recorder(Reporter):
 class RunRecorder(RunReporter):
     """Records the calls for one run."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder):
         self.recorder = recorder
         self.events: list[str] = []
         self.made = 0
 
-    def begins(self, run: str, stages: int, steps: int) -> None:
+    def begins(self, run, stages, steps):
         self.events.append(f"begins {run} {stages} {steps}")
         self.recorder.begun()
 
-    def steps(self, count: int) -> None:
+    def steps(self, count):
         self.made += count
 
-    def scored(self, stage: int, recalls: dict[str, float]) -> None:
+    def scored(self, stage, recalls):
         self.events.append(f"scored {stage}")
 
-    def ends(self, seconds: float) -> None:
+    def ends(self, seconds):
         self.events.append("ends")
 
 
-def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+def write(path, arrays):
     ids = np.array([f"item{row}" for row in range(90)])
     write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
     return path
 
 
 @pytest.fixture
-def pack(tmp_path: Path) -> Path:
+def pack(tmp_path):
     rng = np.random.default_rng(3)
     shared = rng.standard_normal((90, 5))
     arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
     return write(tmp_path / "mine.npz", arrays)
 
 
-def scenario(pack: Path, *, steps: int = 6) -> Scenario:
+def scenario(pack, *, steps=6):
     return Scenario(
         name="small",
         dataset=str(pack),
         space=SpaceSettings(dim=8, clusters=3),
         training=Training(steps=steps, batch_size=8, learning_rate=1e-2),
-        stages=(
-            Stage(add=("video", "audio")),
-            Stage(add=("text",), pairs=("video-text",)),
-        ),
+        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
     )
 
 
-def tasks(small: Scenario, out: Path, *strategies: Strategy, seeds: int = 1) -> list[Task]:
+def tasks(small, out, *strategies, seeds=1):
     return [
         Task(specify(small, one, seed=seed), out, HERE)
         for seed in range(seeds)
@@ -122,11 +118,11 @@ def tasks(small: Scenario, out: Path, *strategies: Strategy, seeds: int = 1) -> 
     ]
 
 
-def scores(out: Path) -> dict[str, bytes]:
+def scores(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("scores.json"))}
 
 
-def gone(process: int | None) -> bool:
+def gone(process):
     try:
         os.kill(process or 0, 0)
     except ProcessLookupError:
@@ -134,7 +130,7 @@ def gone(process: int | None) -> bool:
     return False
 
 
-def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack: Path, tmp_path: Path) -> None:
+def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack, tmp_path):
     small, turn, once = scenario(pack), tmp_path / "turn", tmp_path / "once"
     alone, many = Recorder(), Recorder()
     in_turn = run_many(tasks(small, turn, NAIVE, REPLAY, seeds=2), threads=1, reporter=alone)
@@ -159,9 +155,7 @@ def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_run_that_fails_is_reported_and_stops_no_other(
-    pack: Path, tmp_path: Path, jobs: int
-) -> None:
+def test_a_run_that_fails_is_reported_and_stops_no_other(pack, tmp_path, jobs):
     small, out, recorder = scenario(pack), tmp_path / "runs", Recorder()
     blocked = out / "small" / "blocked"
     blocked.parent.mkdir(parents=True)
@@ -179,7 +173,7 @@ def test_a_run_that_fails_is_reported_and_stops_no_other(
     assert not (naive.folder / "failure.json").exists()
 
 
-def test_a_run_that_goes_on_has_not_failed_any_more(pack: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_has_not_failed_any_more(pack, tmp_path):
     (task,) = tasks(scenario(pack), tmp_path / "runs", NAIVE)
     task.folder.mkdir(parents=True)
     (task.folder / "failure.json").write_text("{}")
@@ -187,7 +181,7 @@ def test_a_run_that_goes_on_has_not_failed_any_more(pack: Path, tmp_path: Path) 
     assert not (task.folder / "failure.json").exists()
 
 
-def test_a_refused_device_is_an_error_of_its_run(pack: Path, tmp_path: Path) -> None:
+def test_a_refused_device_is_an_error_of_its_run(pack, tmp_path):
     task = Task(specify(scenario(pack), NAIVE), tmp_path / "runs", {"device": "nonsense"})
     for jobs in (1, 2):
         (outcome,) = run_many([task], jobs=jobs)
@@ -195,8 +189,8 @@ def test_a_refused_device_is_an_error_of_its_run(pack: Path, tmp_path: Path) -> 
         assert outcome.error.endswith("use auto or cpu")
 
 
-def test_a_process_that_is_killed_fails_its_run_only(pack: Path, tmp_path: Path) -> None:
-    def kill_all() -> None:
+def test_a_process_that_is_killed_fails_its_run_only(pack, tmp_path):
+    def kill_all():
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
 
@@ -210,10 +204,8 @@ def test_a_process_that_is_killed_fails_its_run_only(pack: Path, tmp_path: Path)
     assert all(map(gone, recorder.processes))
 
 
-def test_ctrl_c_is_handled_here_only_and_leaves_no_process(
-    pack: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt_the_whole_group() -> None:
+def test_ctrl_c_is_handled_here_only_and_leaves_no_process(pack, tmp_path, capfd):
+    def interrupt_the_whole_group():
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -229,7 +221,7 @@ def test_ctrl_c_is_handled_here_only_and_leaves_no_process(
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
-def test_finished_runs_are_skipped_without_a_process(pack: Path, tmp_path: Path) -> None:
+def test_finished_runs_are_skipped_without_a_process(pack, tmp_path):
     (task,) = tasks(scenario(pack), tmp_path / "runs", NAIVE)
     run_many([task])
     before, recorder = scores(tmp_path), Recorder()
@@ -242,9 +234,7 @@ def test_finished_runs_are_skipped_without_a_process(pack: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_what_cannot_be_used_is_refused_before_anything_is_trained(
-    pack: Path, tmp_path: Path, jobs: int
-) -> None:
+def test_what_cannot_be_used_is_refused_before_anything_is_trained(pack, tmp_path, jobs):
     out, recorder = tmp_path / "runs", Recorder()
     run_many(tasks(scenario(pack), out, NAIVE))
     with pytest.raises(InputError) as caught:
@@ -258,7 +248,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path: Path, jobs: int) -> None:
+def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path, jobs):
     values = np.ones((90, 3))
     values[4, 1] = np.nan
     arrays = {"video": values, "audio": np.ones((90, 2)), "text": np.ones((90, 2))}
@@ -268,7 +258,7 @@ def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path: Path, jobs: in
     assert not multiprocessing.active_children()
 
 
-def test_cores_are_divided_and_a_limit_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_divided_and_a_limit_is_kept(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = share_of_cores(1)
     assert 1 <= cores <= (os.cpu_count() or 1)
@@ -278,10 +268,8 @@ def test_cores_are_divided_and_a_limit_is_kept(monkeypatch: pytest.MonkeyPatch) 
     assert share_of_cores(1) == 1
 
 
-def test_many_runs_are_typed_with_a_number_of_jobs(
-    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def typed(*more: str) -> int:
+def test_many_runs_are_typed_with_a_number_of_jobs(pack, tmp_path, capsys):
+    def typed(*more):
         with pytest.raises(SystemExit) as caught:
             cli.main(["run", str(file), "--jobs", "2", "--threads", "1", "--out", str(out), *more])
         return caught.value.code
@@ -310,7 +298,7 @@ def test_many_runs_are_typed_with_a_number_of_jobs(
     assert "device 'nonsense'" in capsys.readouterr().err
 
 
-def test_many_runs_are_started_without_torch() -> None:
+def test_many_runs_are_started_without_torch():
     code = """
 import sys
 import continual_mm.cli.progress, continual_mm.runs.parallel
@@ -319,12 +307,12 @@ sys.exit(", ".join({"torch", "avalanche"} & sys.modules.keys()) or 0)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_the_former_name_of_the_reporter_works_and_warns() -> None:
+def test_the_former_name_of_the_reporter_works_and_warns():
     with pytest.warns(DeprecationWarning, match="reporter"):
         assert run_many([], audience=Reporter()) == []
 
 
-def test_every_call_is_forwarded() -> None:
+def test_every_call_is_forwarded():
     calls: list[Call] = []
     forwarder = Forwarder(calls.append)
     methods = [name for name, _ in inspect.getmembers(RunReporter, inspect.isfunction)]
@@ -341,7 +329,7 @@ def test_every_call_is_forwarded() -> None:
     ]
 
 
-def test_steps_are_summed_and_none_is_lost() -> None:
+def test_steps_are_summed_and_none_is_lost():
     calls: list[Call] = []
     forwarder = Forwarder(calls.append)
     for _ in range(1000):
@@ -352,9 +340,7 @@ def test_steps_are_summed_and_none_is_lost() -> None:
     assert calls[-1].method == "ends"
 
 
-def test_data_that_change_while_a_run_waits_are_refused_and_not_recorded_as_before(
-    pack: Path, tmp_path: Path
-) -> None:
+def test_data_that_change_while_a_run_waits_are_refused_and_not_recorded_as_before(pack, tmp_path):
     waiting = tasks(scenario(pack), tmp_path / "runs", NAIVE)
     with np.load(pack) as arrays:
         write_pack(pack, {**arrays, "video": arrays["video"] + 1})

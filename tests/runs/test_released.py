@@ -1,7 +1,5 @@
 """Released weights from a file into a space, and back into a file."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -13,7 +11,7 @@ from continual_mm.space.space import JointSpace
 from continual_mm.system.errors import InputError
 
 
-def space_with(seed: int) -> JointSpace:
+def space_with(seed):
     sizes = {"dim": 8, "reconstruction_width": 7, "width": 2, "depth": 1}
     space = JointSpace(SpaceSettings(mode="reference", **sizes), seed=seed)
     space.add_modality(Modality("video", Kind.VECTOR, (5,)))
@@ -25,7 +23,7 @@ TOWERS = {"video": "video", "audio": "sound"}
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
-def test_a_file_gives_the_space_that_it_was_written_from(tmp_path: Path, ending: str) -> None:
+def test_a_file_gives_the_space_that_it_was_written_from(tmp_path, ending):
     source, path = space_with(1), tmp_path / f"mcn.{ending}"
     if ending == "safetensors":
         save_released(source, path, TOWERS)
@@ -36,7 +34,7 @@ def test_a_file_gives_the_space_that_it_was_written_from(tmp_path: Path, ending:
     assert torch.equal(target.encode("sound", sounds), source.encode("sound", sounds))
 
 
-def test_a_refusal_names_the_file(tmp_path: Path) -> None:
+def test_a_refusal_names_the_file(tmp_path):
     path = tmp_path / "mcn.safetensors"
     save_released(space_with(1), path, {"video": "video"})
     with pytest.raises(InputError, match=r"mcn\.safetensors: missing: DAVEnet"):

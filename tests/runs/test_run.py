@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from continual_mm.data.dataset import Dataset, Split
-from continual_mm.definitions.scenario import MemorySettings, Scenario, SpaceSettings, Strategy
+from continual_mm.definitions.scenario import MemorySettings, SpaceSettings, Strategy
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.plugins.registry import build
 from continual_mm.plugins.replay import Replay
-from continual_mm.runs.history import History
 from continual_mm.runs.run import choose_device, open_run, run, train
 from continual_mm.system.errors import InputError
 
@@ -29,9 +28,7 @@ FOLDER = Path("small", "all", "seed-0")
 
 
 @pytest.fixture(scope="module")
-def protected(
-    scenario: Scenario, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, History]:
+def protected(scenario, dataset, tmp_path_factory):
     """Where a finished run lies, and its history."""
     out = tmp_path_factory.mktemp("runs")
     return out, run(scenario, PROTECTED, dataset, out, device="cpu")
@@ -202,7 +199,7 @@ def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_
     split = np.repeat([0, 1, 2], [20, 4, 6])
     has_audio = np.repeat([True, False], [24, 6])
 
-    def dataset() -> Dataset:
+    def dataset():
         rng = np.random.default_rng(0)
         arrays = {name: rng.standard_normal((30, 3)) for name in ("video", "audio", "text")}
         # What has audio has no caption, except in training.
@@ -224,7 +221,7 @@ def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_
 
 
 @pytest.fixture(scope="module")
-def adapted(scenario: Scenario, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapted(scenario, dataset, tmp_path_factory):
     """A run with adapters for the pair of video and text."""
     training = scenario.training.model_copy(update={"steps": 25, "evaluate_every": 0})
     longer = scenario.model_copy(
@@ -236,7 +233,7 @@ def adapted(scenario: Scenario, dataset: Dataset, tmp_path_factory: pytest.TempP
     return out / "small" / "lora" / "seed-0"
 
 
-def ranks_in(space, dataset: Dataset, query: str, gallery: str) -> np.ndarray:
+def ranks_in(space, dataset, query, gallery):
     """Rank of each test query's partner, counted here."""
     rows = dataset.rows_of(Split.TEST)
     sides = [space.encode(n, dataset.columns[n].values[rows]) for n in (query, gallery)]

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
-from typing import Any
 
 import pytest
 
@@ -28,17 +27,17 @@ AFTER = {
 }
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path, value):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def checkpoint(folder: Path, name: str, seconds: float) -> None:
+def checkpoint(folder, name, seconds):
     notes = {"format": 1, "notes": {"seconds": seconds, "learned": 1}}
     write_json(folder / "checkpoints" / name / "state.json", notes)
 
 
-def begin(out: Path, strategy: str = "naive", seed: int = 0) -> Path:
+def begin(out, strategy="naive", seed=0):
     """A run before its first checkpoint."""
     folder = out / "av_vt" / strategy / f"seed-{seed}"
     definition = {
@@ -51,7 +50,7 @@ def begin(out: Path, strategy: str = "naive", seed: int = 0) -> Path:
     return folder
 
 
-def learn(folder: Path, stage: int) -> Path:
+def learn(folder, stage):
     """Finish a stage, and the run with the second."""
     evaluations = [
         {
@@ -72,12 +71,12 @@ def learn(folder: Path, stage: int) -> Path:
     return folder
 
 
-def age(folder: Path, seconds: float) -> None:
+def age(folder, seconds):
     for path in [folder, *folder.rglob("*")]:
         os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_a_finished_run_has_its_recalls_and_their_harmonic_mean(tmp_path: Path) -> None:
+def test_a_finished_run_has_its_recalls_and_their_harmonic_mean(tmp_path):
     folder = learn(begin(tmp_path, seed=3), 2)
     (found,) = statuses([tmp_path])
     assert (found.folder, found.state, found.error) == (folder, "finished", "")
@@ -93,7 +92,7 @@ def test_a_finished_run_has_its_recalls_and_their_harmonic_mean(tmp_path: Path) 
     assert cells[-1] == "finished"
 
 
-def test_a_running_run_is_distinguished_from_one_that_was_killed(tmp_path: Path) -> None:
+def test_a_running_run_is_distinguished_from_one_that_was_killed(tmp_path):
     going = learn(begin(tmp_path, "going"), 1)
     new = begin(tmp_path, "new")
     killed = learn(begin(tmp_path, "killed"), 1)
@@ -113,7 +112,7 @@ def test_a_running_run_is_distinguished_from_one_that_was_killed(tmp_path: Path)
     ]  # fmt: skip
 
 
-def test_the_run_that_a_scenario_starts_from_is_a_stage_more(tmp_path: Path) -> None:
+def test_the_run_that_a_scenario_starts_from_is_a_stage_more(tmp_path):
     folder = begin(tmp_path)
     definition = json.loads((folder / "definition.json").read_text())
     definition["scenario"]["start"] = "0123abcd"
@@ -130,9 +129,7 @@ def test_the_run_that_a_scenario_starts_from_is_a_stage_more(tmp_path: Path) -> 
         (["stage-10", "stage-9", "stage-x", ".stage-11-abc"], 10, None, "stage 10 of 2, stopped"),
     ],
 )
-def test_the_newest_checkpoint_counts_also_inside_a_stage(
-    tmp_path: Path, names: list[str], stage: int, step: int | None, shown: str
-) -> None:
+def test_the_newest_checkpoint_counts_also_inside_a_stage(tmp_path, names, stage, step, shown):
     folder = begin(tmp_path)
     for name in names:
         checkpoint(folder, name, 7.0)
@@ -141,7 +138,7 @@ def test_the_newest_checkpoint_counts_also_inside_a_stage(
     assert as_rows([found])[1][0][-1] == shown
 
 
-def test_a_failed_run_says_why_until_it_is_finished(tmp_path: Path) -> None:
+def test_a_failed_run_says_why_until_it_is_finished(tmp_path):
     folder = learn(begin(tmp_path), 1)
     write_json(folder / "failure.json", {"error": "no space left", "when": "2020-01-01"})
     (found,) = statuses([tmp_path])
@@ -162,9 +159,7 @@ def test_a_failed_run_says_why_until_it_is_finished(tmp_path: Path) -> None:
         ("scores.json", None),
     ],
 )
-def test_a_damaged_run_is_shown_beside_the_others(
-    tmp_path: Path, file: str, text: str | None
-) -> None:
+def test_a_damaged_run_is_shown_beside_the_others(tmp_path, file, text):
     bad = learn(begin(tmp_path, "bad"), 2)
     learn(begin(tmp_path, "good"), 2)
     if text is None:
@@ -179,7 +174,7 @@ def test_a_damaged_run_is_shown_beside_the_others(
     assert as_rows([damaged])[1][0][-1] == f"damaged: {damaged.error}"
 
 
-def test_json_has_everything_and_names_the_time_zone(tmp_path: Path) -> None:
+def test_json_has_everything_and_names_the_time_zone(tmp_path):
     age(learn(begin(tmp_path), 1), time.time() - 1_000_000_000)
     begin(tmp_path, "other")
     (first, second) = json.loads(as_json(statuses([tmp_path])))
@@ -190,18 +185,18 @@ def test_json_has_everything_and_names_the_time_zone(tmp_path: Path) -> None:
     assert (second["strategy"], second["harmonic_mean"]) == ("other", None)
 
 
-def test_a_folder_that_is_missing_is_refused_and_one_without_runs_is_empty(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_refused_and_one_without_runs_is_empty(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         statuses([tmp_path / "nowhere"])
     assert statuses([tmp_path]) == []
 
 
-def test_a_hundred_runs_are_listed_in_half_a_second_without_torch(tmp_path: Path) -> None:
+def test_a_hundred_runs_are_listed_in_half_a_second_without_torch(tmp_path):
     for seed in range(100):
         learn(begin(tmp_path, seed=seed), 1 + seed % 2)
 
     # Processor time, the best of three, for the machine may be busy with other things.
-    def seconds() -> float:
+    def seconds():
         used = getrusage(RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
@@ -216,9 +211,7 @@ def test_a_hundred_runs_are_listed_in_half_a_second_without_torch(tmp_path: Path
 
 
 @pytest.mark.parametrize("format_", ["table", "json"])
-def test_status_is_a_command(
-    tmp_path: Path, format_: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_is_a_command(tmp_path, format_, capsys):
     learn(begin(tmp_path), 2)
     with pytest.raises(SystemExit) as caught:
         cli.main(["status", str(tmp_path), "--format", format_])

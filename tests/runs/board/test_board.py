@@ -1,7 +1,6 @@
 """What a run's event files hold, read back by TensorBoard itself."""
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, St
 from continual_mm.evaluation.pairs import Evaluation, Gallery, score_pair
 from continual_mm.runs.board.board import Board
 from continual_mm.runs.board.schedule import StageSchedule
-from continual_mm.runs.history import History
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
 
@@ -30,28 +28,28 @@ NAIVE = Strategy(name="naive")
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
+def dataset():
     rng = np.random.default_rng(3)
     shared = rng.standard_normal((90, 5))
     arrays = {n: shared @ rng.standard_normal((5, 6)) for n in NAMES}
     return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
 
 
-def events(folder: Path) -> EventAccumulator:
+def events(folder):
     found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     return found.Reload()
 
 
-def steps(found: EventAccumulator, tag: str) -> list[int]:
+def steps(found, tag):
     return [event.step for event in found.Scalars(tag)]
 
 
-def values(found: EventAccumulator, tag: str) -> dict[int, float]:
+def values(found, tag):
     return {event.step: event.value for event in found.Scalars(tag)}
 
 
 @pytest.fixture(scope="module")
-def watched_run(dataset, tmp_path_factory) -> tuple[History, EventAccumulator]:
+def watched_run(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("watch")
     history = run(SCENARIO, NAIVE, dataset, out, device="cpu")
     return history, events(out / "small" / "naive" / "seed-0" / "events")
@@ -110,10 +108,10 @@ def test_the_weight_that_a_budget_led_to_is_a_curve_of_its_own(dataset, tmp_path
 
 
 class Stop(RunReporter):
-    def __init__(self, after: int) -> None:
+    def __init__(self, after):
         self.left = after
 
-    def steps(self, count: int) -> None:
+    def steps(self, count):
         self.left -= count
         if self.left == 0:
             raise KeyboardInterrupt

@@ -52,7 +52,7 @@ ARRIVALS = plan(
 )
 
 
-def gallery(*names: str, items: int = 100, seed: int = 0) -> Gallery:
+def gallery(*names, items=100, seed=0):
     generator = torch.Generator().manual_seed(seed)
     drawn = {name: torch.randn(items, 8, generator=generator) for name in names}
     return Gallery(drawn, {name: torch.arange(items) for name in names})

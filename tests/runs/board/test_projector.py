@@ -1,7 +1,5 @@
 """What the projector is given."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,11 +13,11 @@ from continual_mm.runs.board import projector
 from continual_mm.runs.board.projector import metadata, points_of, sprite, thumbnails_of, write
 
 
-def dataset(items: int = 30, **rest: object) -> Dataset:
+def dataset(items=30, **rest):
     return Dataset.from_arrays({"a": np.ones((items, 2)), "b": np.ones((items, 2))}, **rest)
 
 
-def gallery(items: int = 30, dimension: int = 4) -> Gallery:
+def gallery(items=30, dimension=4):
     rng = torch.Generator().manual_seed(0)
     drawn = {name: torch.randn(items, dimension, generator=rng) for name in ("a", "b")}
     return Gallery(drawn, {"a": torch.arange(items), "b": torch.arange(items)})
@@ -72,7 +70,7 @@ def test_a_sprite_is_read_row_by_row(count):
         assert (sheet[top : top + 2, left : left + 3] == pictures[number]).all()
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

@@ -13,7 +13,7 @@ CARD = DatasetCard(
 )
 
 
-def schedule(*, every: int = 0, joint: bool = False, cumulative: bool = False) -> StageSchedule:
+def schedule(*, every=0, joint=False, cumulative=False):
     scenario = Scenario(
         name="small",
         training=Training(steps=10, evaluate_every=every),
@@ -27,7 +27,7 @@ def schedule(*, every: int = 0, joint: bool = False, cumulative: bool = False) -
     )
 
 
-def evaluations(every: int) -> list[Evaluation]:
+def evaluations(every):
     """The evaluations of a run of 10 and 7 steps, as a learner makes them."""
     inside = {0: range(every, 10, every), 1: range(every, 7, every)} if every else {0: (), 1: ()}
     first = [Evaluation(0, step, False, "test", ()) for step in inside[0]]

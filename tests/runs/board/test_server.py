@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from queue import Queue
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
@@ -31,7 +30,7 @@ Ask = Callable[..., bytes]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
+def runs(tmp_path_factory):
     rng = np.random.default_rng(3)
     shared = rng.standard_normal((60, 5))
     dataset = Dataset.from_arrays(
@@ -55,7 +54,7 @@ def runs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ask(runs) -> Ask:
+def ask(runs):
     lines: Queue[str] = Queue()
     arguments = {"port": None, "browser": False, "tell": lines.put}
     threading.Thread(target=serve, args=(runs,), kwargs=arguments, daemon=True).start()
@@ -63,7 +62,7 @@ def ask(runs) -> Ask:
     # urlopen keeps the proxies of its first call, which another test may have set.
     direct = build_opener(ProxyHandler({}))
 
-    def get(page: str, **query: object) -> bytes:
+    def get(page, **query):
         url = f"{address}data/plugin/{page}?{urlencode(query)}"
         with direct.open(url, timeout=60) as answer:
             body: bytes = answer.read()

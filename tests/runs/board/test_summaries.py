@@ -65,7 +65,7 @@ STRATEGY = Strategy(
 VALUES = settings(SCENARIO, STRATEGY, build(STRATEGY), seed=3)
 
 
-def contents(name: str) -> bytes:
+def contents(name):
     (found,) = (s.value[0] for s in hyperparameter_summaries(VALUES) if s.value[0].tag == name)
     content: bytes = found.metadata.plugin_data.content
     return content

@@ -1,7 +1,6 @@
 """What a trial is judged by, with values known by hand."""
 
 import pickle
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,20 +9,19 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Evaluation, PairRanks
 from continual_mm.runs.history import Score
 from continual_mm.runs.reporter import Halt, HaltedError
-from continual_mm.runs.specification import OpenedScenario
 from continual_mm.runs.tuning.goal import Goal, Pruner, moments
 
 
 @pytest.fixture(scope="module")
-def goal(small_scenario: Callable[..., OpenedScenario]) -> Goal:
+def goal(small_scenario):
     return Goal.of(small_scenario("small", 10).arrivals, "mean_reciprocal_rank")
 
 
-def score(stage: int, step: int, pair: str, value: float, *, split: str = "validation") -> Score:
+def score(stage, step, pair, value, *, split="validation"):
     return Score(stage, step, True, split, pair, "there", 9, 0.1, 0.9, 0.9, 0.9, 1.0, value)
 
 
-def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs(goal: Goal) -> None:
+def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs(goal):
     found = goal.values(
         [
             score(1, 10, "audio-video", 0.2),
@@ -36,19 +34,17 @@ def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs(goal: Go
     assert found == pytest.approx({(0, 10): 0.3, (1, 14): 0.375})
 
 
-def test_scores_on_test_items_are_ignored(goal: Goal) -> None:
+def test_scores_on_test_items_are_ignored(goal):
     tested = [score(1, 10, "audio-video", 0.2, split="test")]
     assert goal.values(tested) == {}
 
 
-def test_moments_are_those_at_which_a_run_is_evaluated(
-    small_scenario: Callable[..., OpenedScenario],
-) -> None:
+def test_moments_are_those_at_which_a_run_is_evaluated(small_scenario):
     found = moments(small_scenario("small", 10, 4).arrivals)
     assert found == [(0, 4), (0, 8), (0, 10), (1, 14), (1, 17)]
 
 
-def evaluation(split: str, rank: float) -> Evaluation:
+def evaluation(split, rank):
     """Audio and video after stage 1, every query of which has the same rank."""
     pair = Pair.parse("audio-video")
     ranks = {direction: np.full(9, rank) for direction in pair.directions}
@@ -56,7 +52,7 @@ def evaluation(split: str, rank: float) -> Evaluation:
     return Evaluation(stage=0, step=10, final=True, split=split, pairs=(found,))
 
 
-def test_a_run_ends_below_the_least_value_on_validation_items_only(goal: Goal) -> None:
+def test_a_run_ends_below_the_least_value_on_validation_items_only(goal):
     prune = Pruner(goal, {(0, 10): 0.5})
     prune(evaluation("validation", 1.0), None)
     prune(evaluation("test", 2.0), None)
@@ -65,7 +61,7 @@ def test_a_run_ends_below_the_least_value_on_validation_items_only(goal: Goal) -
     assert caught.value.halt == Halt((0, 10), pytest.approx(1 / 3))
 
 
-def test_pruners_and_what_they_raise_go_from_process_to_process(goal: Goal) -> None:
+def test_pruners_and_what_they_raise_go_from_process_to_process(goal):
     pruner = Pruner(goal, {(0, 10): 0.5})
     assert pickle.loads(pickle.dumps(pruner)) == pruner
     error = HaltedError(Halt((0, 10), 0.25), 0.5)

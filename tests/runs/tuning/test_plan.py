@@ -1,6 +1,5 @@
 """Which parameters are searched and where, and the runs of a search."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from continual_mm.runs.tuning.plan import Plan, searched
 from continual_mm.system.errors import InputError
 
 
-def strategy(**plugins: dict[str, float]) -> Strategy:
+def strategy(**plugins):
     return Strategy(name="mine", memory=MemorySettings(items=9), plugins=plugins)
 
 
-def test_every_built_in_range_is_one_of_the_parameter_and_holds_its_default() -> None:
+def test_every_built_in_range_is_one_of_the_parameter_and_holds_its_default():
     for name, known in BUILT_IN.items():
         for key, where in known.search.items():
             rule = known.rule.parameters[key]
@@ -30,7 +29,7 @@ def test_every_built_in_range_is_one_of_the_parameter_and_holds_its_default() ->
             assert where.low <= default <= where.high or (where.log and default == 0)
 
 
-def test_every_number_is_searched_but_switches_and_those_that_cost_time() -> None:
+def test_every_number_is_searched_but_switches_and_those_that_cost_time():
     left_out = {
         f"{name}.{key}"
         for name, known in BUILT_IN.items()
@@ -41,7 +40,7 @@ def test_every_number_is_searched_but_switches_and_those_that_cost_time() -> Non
     assert {path.split(".")[1] for path in left_out} == costly | switches
 
 
-def test_what_the_file_leaves_out_begins_at_the_default() -> None:
+def test_what_the_file_leaves_out_begins_at_the_default():
     found = {str(one): one.start for one in searched(strategy(transport={"weight": 2.0}))}
     own = defaults("transport")
     assert found == {
@@ -51,18 +50,18 @@ def test_what_the_file_leaves_out_begins_at_the_default() -> None:
     }
 
 
-def test_a_range_is_widened_to_hold_what_the_file_says() -> None:
+def test_a_range_is_widened_to_hold_what_the_file_says():
     (one,) = searched(strategy(replay={"weight": 90.0}))
     assert one.range == Range(0.03, 90.0, log=True)
 
 
-def test_what_is_switched_off_stays_off() -> None:
+def test_what_is_switched_off_stays_off():
     assert [str(one) for one in searched(strategy(distill={"weight": 1.0}))] == ["distill.weight"]
     both = searched(strategy(distill={"weight": 1.0, "current": 2.0}))
     assert {str(one) for one in both} == {"distill.weight", "distill.current"}
 
 
-def test_an_option_replaces_a_range_or_adds_a_parameter() -> None:
+def test_an_option_replaces_a_range_or_adds_a_parameter():
     given = ("replay.weight=0.5:2", "replay.rows=4:256:log")
     weight, rows = searched(strategy(replay={"weight": 1.0}), given)
     assert (str(weight), weight.range, weight.whole) == ("replay.weight", Range(0.5, 2.0), False)
@@ -87,7 +86,7 @@ def test_an_option_replaces_a_range_or_adds_a_parameter() -> None:
         ("slow.ratio=0:2", "but the parameter is at most 1"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option: str, expected: str) -> None:
+def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option, expected):
     with pytest.raises(InputError) as caught:
         searched(strategy(replay={"weight": 1.0}, slow={}), [option])
     (problem,) = caught.value.problems
@@ -96,7 +95,7 @@ def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option: str, exp
     assert problem.remedy
 
 
-def test_a_strategy_without_numbers_is_refused() -> None:
+def test_a_strategy_without_numbers_is_refused():
     with pytest.raises(InputError, match="no number to search"):
         searched(strategy(freeze={}))
 
@@ -105,16 +104,16 @@ Scenarios = tuple[OpenedScenario, OpenedScenario]
 
 
 @pytest.fixture
-def scenarios(small_scenario: Callable[..., OpenedScenario]) -> Scenarios:
+def scenarios(small_scenario):
     return small_scenario("one", 10, 4), small_scenario("other", 5)
 
 
-def plan(*scenarios: OpenedScenario) -> Plan:
+def plan(*scenarios):
     ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 10.0}})
     return Plan(scenarios, ewc, searched(ewc), Path("tuning"), trials=8, seeds=2)
 
 
-def test_runs_come_scenario_by_scenario_and_seed_by_seed(scenarios: Scenarios) -> None:
+def test_runs_come_scenario_by_scenario_and_seed_by_seed(scenarios):
     one, other = scenarios
     runs = plan(one, other).trial_runs()
     assert [(run.scenario, run.seed) for run in runs] == [
@@ -127,7 +126,7 @@ def test_runs_come_scenario_by_scenario_and_seed_by_seed(scenarios: Scenarios) -
     assert plan(one, other).runs == 8 * 2 * 2
 
 
-def test_a_search_on_one_scenario_lies_in_its_folder(scenarios: Scenarios) -> None:
+def test_a_search_on_one_scenario_lies_in_its_folder(scenarios):
     alone = plan(scenarios[0])
     assert alone.folder == Path("tuning/one/ewc")
     known = alone.identity()
@@ -139,7 +138,7 @@ def test_a_search_on_one_scenario_lies_in_its_folder(scenarios: Scenarios) -> No
     }
 
 
-def test_a_search_on_several_scenarios_lies_under_all_their_names(scenarios: Scenarios) -> None:
+def test_a_search_on_several_scenarios_lies_under_all_their_names(scenarios):
     one, other = scenarios
     both = plan(one, other)
     assert both.folder == Path("tuning/one+other/ewc")
@@ -151,7 +150,7 @@ def test_a_search_on_several_scenarios_lies_under_all_their_names(scenarios: Sce
     assert longer != known
 
 
-def test_a_scenario_without_validation_items_is_refused(scenarios: Scenarios) -> None:
+def test_a_scenario_without_validation_items_is_refused(scenarios):
     one, other = scenarios
     empty = replace(other, card=replace(other.card, items=(9, 0, 3)))
     with pytest.raises(InputError) as caught:

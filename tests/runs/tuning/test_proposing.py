@@ -17,7 +17,7 @@ ROWS = Searched("replay", "rows", 64, Range(4, 256, log=True), whole=True)
 Score = Callable[[dict[str, float]], float]
 
 
-def tried(score: Score, searched: tuple[Searched, ...], trials: int, seed: int = 0) -> list[float]:
+def tried(score, searched, trials, seed=0):
     ended: list[tuple[dict[str, float], float | None]] = []
     for number in range(trials):
         values = proposal(searched, ended, seed=seed + number)
@@ -25,11 +25,11 @@ def tried(score: Score, searched: tuple[Searched, ...], trials: int, seed: int =
     return [value for _, value in ended if value is not None]
 
 
-def test_the_first_values_are_the_strategys_own() -> None:
+def test_the_first_values_are_the_strategys_own():
     assert proposal((WEIGHT, ROWS), [], seed=5) == {"ewc.weight": 10.0, "replay.rows": 64}
 
 
-def test_one_parameter_steps_on_by_the_golden_ratio_of_its_range() -> None:
+def test_one_parameter_steps_on_by_the_golden_ratio_of_its_range():
     golden = (math.sqrt(5) - 1) / 2
     for number in range(1, 9):
         expected = (0.5 + number * golden) % 1
@@ -40,7 +40,7 @@ def test_one_parameter_steps_on_by_the_golden_ratio_of_its_range() -> None:
         )
 
 
-def test_points_of_a_spread_leave_no_large_gap() -> None:
+def test_points_of_a_spread_leave_no_large_gap():
     # Steinhaus: gaps between n multiples of an angle have at most three lengths; for the golden
     # ratio the longest stays below golden ** 2 / n * sqrt(5); random points leave about log(n) / n.
     for count in (5, 8, 13, 21):
@@ -49,20 +49,20 @@ def test_points_of_a_spread_leave_no_large_gap() -> None:
         assert gaps.max() < 2.618 / math.sqrt(5) / count * 2
 
 
-def test_whole_numbers_stay_whole_and_in_their_range() -> None:
+def test_whole_numbers_stay_whole_and_in_their_range():
     values = [spread((ROWS,), number)["replay.rows"] for number in range(40)]
     assert all(isinstance(value, int) and 4 <= value <= 256 for value in values)
     assert min(values) < 6
     assert max(values) > 200
 
 
-def peak(values: dict[str, float]) -> float:
+def peak(values):
     return math.exp(
         -0.5 * math.log10(values["ewc.weight"]) ** 2 - 4 * (values["warmup.share"] - 0.8) ** 2
     )
 
 
-def test_eight_trials_of_two_parameters_find_the_peak_that_random_ones_miss() -> None:
+def test_eight_trials_of_two_parameters_find_the_peak_that_random_ones_miss():
     assert max(tried(peak, (WEIGHT, SHARE), 8)) > 0.97
     rng = np.random.default_rng(0)
     random = [
@@ -75,7 +75,7 @@ def test_eight_trials_of_two_parameters_find_the_peak_that_random_ones_miss() ->
     assert np.mean(random) < 0.85
 
 
-def test_the_same_seed_proposes_the_same() -> None:
+def test_the_same_seed_proposes_the_same():
     searched = (WEIGHT, ROWS)
     ended = [(spread(searched, number), 0.1 * number) for number in range(SPREAD)]
     first, again, other = (proposal(searched, ended, seed=seed) for seed in (3, 3, 4))
@@ -84,7 +84,7 @@ def test_the_same_seed_proposes_the_same() -> None:
     assert isinstance(first["replay.rows"], int)
 
 
-def test_values_that_diverged_are_avoided_like_the_worst() -> None:
+def test_values_that_diverged_are_avoided_like_the_worst():
     # The score rises with the weight until it diverges: values near there are not tried again.
     ended: list[tuple[dict[str, float], float | None]] = []
     for number in range(10):
@@ -96,7 +96,7 @@ def test_values_that_diverged_are_avoided_like_the_worst() -> None:
     assert max(score for score in model if score is not None) > 1.5
 
 
-def test_no_trial_repeats_another_where_all_come_to_the_same() -> None:
+def test_no_trial_repeats_another_where_all_come_to_the_same():
     ended: list[tuple[dict[str, float], float | None]] = []
     for number in range(10):
         ended.append((proposal((SHARE,), ended, seed=number), 0.5))
@@ -104,12 +104,12 @@ def test_no_trial_repeats_another_where_all_come_to_the_same() -> None:
     assert np.diff(places).min() > 0.009
 
 
-def test_where_nothing_was_finished_the_spread_goes_on() -> None:
+def test_where_nothing_was_finished_the_spread_goes_on():
     ended = [(spread((WEIGHT,), number), None) for number in range(SPREAD + 1)]
     assert proposal((WEIGHT,), ended, seed=0) == spread((WEIGHT,), SPREAD + 1)
 
 
-def test_trials_under_way_are_not_proposed_again() -> None:
+def test_trials_under_way_are_not_proposed_again():
     ended = [
         (spread((SHARE,), n), peak({"ewc.weight": 0.5, **spread((SHARE,), n)})) for n in range(5)
     ]

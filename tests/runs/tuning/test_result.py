@@ -37,15 +37,14 @@ MINE = Strategy(
 )
 
 
-def test_numbers_change_and_comments_stay() -> None:
+def test_numbers_change_and_comments_stay():
     tuned = valued(MINE, {"transport.weight": 0.25, "transport.epsilon": 0.125})
     assert rewritten(TEXT, tuned) == TEXT.split("\n", 1)[1].replace(
-        "weight = 3.0 # from a few runs\n",
-        "weight = 0.25 # from a few runs\nepsilon = 0.125\n",
+        "weight = 3.0 # from a few runs\n", "weight = 0.25 # from a few runs\nepsilon = 0.125\n"
     )
 
 
-def test_what_the_file_lacks_is_added() -> None:
+def test_what_the_file_lacks_is_added():
     text = TEXT.replace("[interpolate]\ntowards_old = 0.3\n", "").replace(
         "[memory]", '[ "memory" ]'
     )
@@ -54,7 +53,7 @@ def test_what_the_file_lacks_is_added() -> None:
     assert tomllib.loads(kept) == tomllib.loads(TEXT)
 
 
-def test_tables_in_other_forms_are_kept() -> None:
+def test_tables_in_other_forms_are_kept():
     text = "memory.items = 128\ntransport = { weight = 3.0 }\ninterpolate.towards_old = 0.3\n"
     assert rewritten(text, valued(MINE, {"transport.weight": 0.25})) == text.replace("3.0", "0.25")
     more = rewritten(text, valued(MINE, {"transport.epsilon": 0.125}))
@@ -65,7 +64,7 @@ def test_tables_in_other_forms_are_kept() -> None:
 
 
 @pytest.mark.parametrize("entry", catalog.shipped("strategies"), ids=lambda entry: entry.name)
-def test_shipped_files_are_kept_to_the_letter_but_for_what_changes(entry: catalog.Entry) -> None:
+def test_shipped_files_are_kept_to_the_letter_but_for_what_changes(entry):
     lines = entry.path.read_text(encoding="utf-8").splitlines(keepends=True)
     text = "".join(line for line in lines if not line.startswith(TUNED))
     strategy = open_strategy(entry)
@@ -78,7 +77,7 @@ def test_shipped_files_are_kept_to_the_letter_but_for_what_changes(entry: catalo
 
 
 @pytest.mark.parametrize("bound", ["joint", "cumulative"])
-def test_a_bound_written_from_scratch_is_still_a_bound(bound: str) -> None:
+def test_a_bound_written_from_scratch_is_still_a_bound(bound):
     strategy = Strategy(name="x", plugins={"match": {"weight": 2.0}}, **{bound: True})
     read = read_strategy(
         tomllib.loads(as_toml(strategy)), name="x", file="x", rules=rules(["match"])

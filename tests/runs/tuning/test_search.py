@@ -5,11 +5,9 @@ import math
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +26,8 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.runs.history import Score
 from continual_mm.runs.reporter import Reporter, RunReporter
-from continual_mm.runs.specification import OpenedScenario, opened
-from continual_mm.runs.tuning.plan import Plan, TrialRun, searched
-from continual_mm.runs.tuning.result import Trial, Tuned
+from continual_mm.runs.specification import opened
+from continual_mm.runs.tuning.plan import Plan, searched
 from continual_mm.runs.tuning.search import (
     ROUNDING,
     means_by_scenario,
@@ -48,7 +45,7 @@ REPLAY = Strategy(
 )
 
 
-def write(path: Path, *, test_order: Sequence[int] = range(30)) -> Path:
+def write(path, *, test_order=range(30)):
     """A pack; the captions of its test items may be given to others of them."""
     rng = np.random.default_rng(3)
     shared = rng.standard_normal((90, 5))
@@ -60,11 +57,11 @@ def write(path: Path, *, test_order: Sequence[int] = range(30)) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pack(tmp_path_factory):
     return write(tmp_path_factory.mktemp("pack") / "mine.npz")
 
 
-def scenario(pack: Path, name: str = "small", **given: Any) -> OpenedScenario:
+def scenario(pack, name="small", **given):
     training = Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
     made = Scenario(
         name=name,
@@ -77,20 +74,20 @@ def scenario(pack: Path, name: str = "small", **given: Any) -> OpenedScenario:
     return opened(made, card)
 
 
-def search(pack: Path, out: Path, strategy: Strategy = REPLAY, **given: Any) -> Plan:
+def search(pack, out, strategy=REPLAY, **given):
     options = {"trials": 3, "pruning": False, "options": {"device": "cpu"}, **given}
     ranges = options.pop("ranges", ())
     scenarios = options.pop("scenarios", (scenario(pack),))
     return Plan(scenarios, strategy, searched(strategy, ranges), out, **options)
 
 
-def scores(trial: Trial, tuned: Tuned, seed: int = 0, name: str = "small") -> list[Score]:
+def scores(trial, tuned, seed=0, name="small"):
     folder = tuned.folder / "trials" / name / trial.name / f"seed-{seed}"
     known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["evaluations"]
     return [Score.from_json(record) for record in known]
 
 
-def final(found: Sequence[Score], split: str, pair: str, metric: str = "recall_at_1") -> float:
+def final(found, split, pair, metric="recall_at_1"):
     chosen = [s for s in found if (s.split, s.pair, s.stage, s.final) == (split, pair, 2, True)]
     assert len(chosen) == 2
     return sum(getattr(score, metric) for score in chosen) / 2
@@ -99,11 +96,11 @@ def final(found: Sequence[Score], split: str, pair: str, metric: str = "recall_a
 class Stopping(Reporter):
     """Ends a search the way Ctrl-C does, when a run begins or is given up."""
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, runs):
         self.left = runs
         self.begun: list[str] = []
 
-    def run_reporter(self, run: str) -> RunReporter:
+    def run_reporter(self, run):
         self.begun.append(run)
         self.left -= 1
         if self.left == 0:
@@ -111,9 +108,7 @@ class Stopping(Reporter):
         return RunReporter()
 
 
-def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(
-    pack: Path, tmp_path: Path
-) -> None:
+def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(pack, tmp_path):
     metric = "mean_reciprocal_rank"
     tuned, failed = tune(search(pack, tmp_path, seeds=2, trials=1, metric=metric))
     assert not failed
@@ -122,7 +117,7 @@ def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(
         assert trial.value == pytest.approx(fmean(harmonic_means(tuned, trial, "small", 2)))
 
 
-def harmonic_means(tuned: Tuned, trial: Trial, name: str, seeds: int) -> list[float]:
+def harmonic_means(tuned, trial, name, seeds):
     means = []
     for seed in range(seeds):
         found = scores(trial, tuned, seed, name)
@@ -132,14 +127,12 @@ def harmonic_means(tuned: Tuned, trial: Trial, name: str, seeds: int) -> list[fl
     return means
 
 
-def two(pack: Path) -> tuple[OpenedScenario, OpenedScenario]:
+def two(pack):
     """Two scenarios that are evaluated at different moments."""
     return scenario(pack), scenario(pack, "long", steps=9)
 
 
-def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(
-    pack: Path, tmp_path: Path
-) -> None:
+def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(pack, tmp_path):
     given = {"seeds": 2, "trials": 2, "metric": "mean_reciprocal_rank"}
     tuned, failed = tune(search(pack, tmp_path, scenarios=two(pack), **given), threads=1)
     assert not failed
@@ -154,7 +147,7 @@ def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(
     assert [t.value for t in alone.trials] == [t.by_scenario["small"] for t in tuned.trials]
 
 
-def journal(tuned: Tuned) -> list[dict[str, Any]]:
+def journal(tuned):
     """The records of Optuna's journal, without times and processes."""
     text = (tuned.folder / "journal.log").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines()]
@@ -167,10 +160,8 @@ def journal(tuned: Tuned) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journal(
-    pack: Path, tmp_path: Path
-) -> None:
-    def both(out: str, trials: int) -> Plan:
+def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journal(pack, tmp_path):
+    def both(out, trials):
         return search(pack, tmp_path / out, trials=trials, scenarios=two(pack))
 
     whole, _ = tune(both("whole", 5), threads=1)
@@ -184,21 +175,17 @@ def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journa
     assert journal(parts) == journal(whole)
 
 
-FOUND = [
-    {(0, 10): 0.9, (1, 17): 0.1},
-    {(0, 10): 0.7, (1, 17): 0.2},
-    {(0, 5): 0.8, (1, 7): 0.6},
-]
+FOUND = [{(0, 10): 0.9, (1, 17): 0.1}, {(0, 10): 0.7, (1, 17): 0.2}, {(0, 5): 0.8, (1, 7): 0.6}]
 """Both seeds of the first scenario of a trial, and one of the second."""
 
 
 @pytest.fixture(scope="module")
-def trial_runs(small_scenario: Callable[..., OpenedScenario]) -> tuple[TrialRun, ...]:
+def trial_runs(small_scenario):
     scenarios = (small_scenario("one", 10), small_scenario("other", 5))
     return Plan(scenarios, REPLAY, searched(REPLAY), Path(), trials=1, seeds=2).trial_runs()
 
 
-def test_every_run_of_a_scenario_counts_the_same(trial_runs: tuple[TrialRun, ...]) -> None:
+def test_every_run_of_a_scenario_counts_the_same(trial_runs):
     found = [*FOUND, {(0, 5): 0.8, (1, 7): 0.7}]
     assert means_by_scenario(trial_runs, found) == pytest.approx({"one": 0.15, "other": 0.65})
     means = running_means(trial_runs, found)
@@ -208,9 +195,7 @@ def test_every_run_of_a_scenario_counts_the_same(trial_runs: tuple[TrialRun, ...
     assert means[7] == pytest.approx((0.1 + 0.2 + 0.6 + 0.7) / 4)
 
 
-def test_a_run_must_keep_the_mean_over_runs_at_the_median(
-    trial_runs: tuple[TrialRun, ...],
-) -> None:
+def test_a_run_must_keep_the_mean_over_runs_at_the_median(trial_runs):
     # Of the fourth run, moments 6 and 7 of all; earlier scenarios are taken as they ended.
     earlier = [{6: mean, 7: mean} for mean in (0.1, 0.2, 0.4, 0.5, 0.6)]
     least = required(trial_runs, FOUND, earlier)
@@ -220,12 +205,12 @@ def test_a_run_must_keep_the_mean_over_runs_at_the_median(
 
 
 @pytest.fixture(scope="module")
-def whole(pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+def whole(pack, tmp_path_factory):
     """A search of three trials that was not interrupted."""
     return tune(search(pack, tmp_path_factory.mktemp("whole")), threads=1)[0]
 
 
-def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole: Tuned) -> None:
+def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole):
     first, *others = (trial.values["replay.weight"] for trial in whole.trials)
     assert first == 0.5
     assert len(set(others)) == 2
@@ -235,7 +220,7 @@ def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole: Tuned) -> 
     assert strategy["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
 
 
-def test_test_items_decide_nothing(whole: Tuned, tmp_path: Path) -> None:
+def test_test_items_decide_nothing(whole, tmp_path):
     order = np.random.default_rng(0).permutation(30)
     other = write(tmp_path / "mixed.npz", test_order=order)
     mixed, _ = tune(search(other, tmp_path, trials=3), threads=1)
@@ -247,9 +232,7 @@ def test_test_items_decide_nothing(whole: Tuned, tmp_path: Path) -> None:
     assert tested[0] != tested[1]
 
 
-def test_a_search_that_was_killed_goes_on_to_the_same_trials(
-    pack: Path, whole: Tuned, tmp_path: Path
-) -> None:
+def test_a_search_that_was_killed_goes_on_to_the_same_trials(pack, whole, tmp_path):
     for runs in (1, 2):
         with pytest.raises(KeyboardInterrupt):
             tune(search(pack, tmp_path), threads=1, reporter=Stopping(runs))
@@ -268,14 +251,14 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(
 
 
 def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others(
-    pack: Path, whole: Tuned, tmp_path: Path
-) -> None:
+    pack, whole, tmp_path
+):
     # The first four are spread evenly, whatever earlier trials came to.
     once, _ = tune(search(pack, tmp_path), jobs=2, threads=1)
     assert once.trials == whole.trials
 
 
-def test_a_trial_that_falls_behind_is_pruned_and_counted(pack: Path, tmp_path: Path) -> None:
+def test_a_trial_that_falls_behind_is_pruned_and_counted(pack, tmp_path):
     slow = Strategy(name="slow", plugins={"slow": {"ratio": 1.0}})
     given = {"pruning": True, "metric": "mean_reciprocal_rank", "ranges": ("slow.ratio=0:1",)}
     tuned, _ = tune(search(pack, tmp_path, slow, trials=8, **given))
@@ -290,7 +273,7 @@ def test_a_trial_that_falls_behind_is_pruned_and_counted(pack: Path, tmp_path: P
     assert compare([tuned.folder]).reports["small"].rows
 
 
-def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack: Path, tmp_path: Path) -> None:
+def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack, tmp_path):
     ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
     tuned, failed = tune(
         search(pack, tmp_path, ewc, trials=2, ranges=("ewc.weight=1e-90:1e38:log",))
@@ -302,7 +285,7 @@ def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack: Path, tmp_path: P
     assert tuned.best == second
 
 
-def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack: Path, tmp_path: Path) -> None:
+def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack, tmp_path):
     fine = scenario(pack)
     alone = replace(scenario(pack, "alone"), arrivals=fine.arrivals[:1])
     with pytest.raises(InputError, match="scenario 'alone': the last stage has no old pairs"):
@@ -310,11 +293,7 @@ def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack: Path, tmp_path:
 
 
 @pytest.fixture
-def tune_command(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., tuple[object, str, str]]:
+def tune_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pack = write(tmp_path / "mine.npz")
     Path("mine.toml").write_text(
@@ -323,7 +302,7 @@ def tune_command(
         encoding="utf-8",
     )
 
-    def ask(*arguments: str) -> tuple[object, str, str]:
+    def ask(*arguments):
         with pytest.raises(SystemExit) as caught:
             cli.main(["tune", "mine.toml", "--trials", "2", "--device", "cpu", *arguments])
         return (caught.value.code, *capsys.readouterr())
@@ -331,7 +310,7 @@ def tune_command(
     return ask
 
 
-def test_the_command_prints_the_trials_and_writes_a_strategy(tune_command) -> None:
+def test_the_command_prints_the_trials_and_writes_a_strategy(tune_command):
     transport = ["--strategy", "transport", "--set", "memory.items=9", "--write", "best.toml"]
     code, out, _ = tune_command(*transport)
     assert code == 0
@@ -362,16 +341,14 @@ def test_the_command_prints_the_trials_and_writes_a_strategy(tune_command) -> No
         (["--strategy", "ewc", "--write", "best"], "best: is no name of a strategy file"),
     ],
 )
-def test_wrong_input_is_refused_in_a_line(
-    tune_command, arguments: list[str], expected: str
-) -> None:
+def test_wrong_input_is_refused_in_a_line(tune_command, arguments, expected):
     code, _, err = tune_command(*arguments)
     assert code == 2
     (line,) = err.splitlines()
     assert expected in line
 
 
-def test_without_optuna_the_command_says_what_to_install() -> None:
+def test_without_optuna_the_command_says_what_to_install():
     code = """
 import sys
 sys.modules["optuna"] = None
