@@ -1,6 +1,6 @@
 """Read finished runs below some folders, and see that those compared belong together."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,27 +48,25 @@ def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun
     problems = Problems()
     for run in sorted(runs, key=lambda run: (run.scenario, run.strategy, run.seed)):
         strategies = groups.setdefault(run.scenario, {})
-        first = next((peers[0] for peers in strategies.values()), run)
-        peers = strategies.setdefault(run.strategy, [])
-        problems += _conflicts(run, first, peers)
-        peers.append(run)
+        for message, _ in conflicts(run, [one for peers in strategies.values() for one in peers]):
+            problems.append(Problem(str(run.folder), message, "compare them separately"))
+        strategies.setdefault(run.strategy, []).append(run)
     problems.check()
     return groups
 
 
-def _conflicts(run: FinishedRun, first: FinishedRun, peers: list[FinishedRun]) -> Iterator[Problem]:
-    """Why a run does not go with the first one of its scenario or others of its strategy."""
-    definitions = [(f"scenario '{run.scenario}'", first, first.task, run.task)]
-    strategy = f"strategy '{run.strategy}'"
-    if peers:
-        definitions.append((strategy, peers[0], peers[0].protection, run.protection))
-    for what, other, expected, given in definitions:
-        if keys := list(differing(expected, given)):
-            problem = f"{what} is not that of {other.folder}: {first_few(keys)} differ"
-            yield Problem(str(run.folder), problem, "compare them separately")
-    if peers and peers[-1].seed == run.seed:
-        problem = f"seed {run.seed} of {strategy} is also in {peers[-1].folder}"
-        yield Problem(str(run.folder), problem, "give one of the two")
+def conflicts(
+    run: FinishedRun, others: Sequence[FinishedRun]
+) -> Iterator[tuple[str, list[FinishedRun]]]:
+    """Why a run does not go with others, which go with each other, and with which of them."""
+    scenario = [other for other in others if other.scenario == run.scenario]
+    strategy = [other for other in scenario if other.strategy == run.strategy]
+    names = f"scenario '{run.scenario}'", f"strategy '{run.strategy}'"
+    for name, peers, part in zip(names, (scenario, strategy), ("task", "protection"), strict=True):
+        if peers and (keys := list(differing(getattr(peers[0], part), getattr(run, part)))):
+            yield f"{name} is not that of {peers[0].folder}: {first_few(keys)} differ", peers
+    if same := [other for other in strategy if other.seed == run.seed]:
+        yield f"seed {run.seed} of {names[1]} is also in {same[0].folder}", same
 
 
 def differing(first: Any, second: Any, where: str = "") -> Iterator[str]:

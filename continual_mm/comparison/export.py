@@ -1,12 +1,12 @@
 """Adds finished runs to an export, a small folder without weights."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from continual_mm.comparison.collect import collect, differing, grouped
+from continual_mm.comparison.collect import collect, conflicts, differing, grouped
 from continual_mm.comparison.exported import (
     DEFINITIONS,
     RANKS,
@@ -17,7 +17,7 @@ from continual_mm.comparison.exported import (
     write_exported,
 )
 from continual_mm.comparison.finished import FinishedRun
-from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import remove_temporary
 
 LOCK = "export.lock"
@@ -88,7 +88,7 @@ def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: boo
             twice += [run] if _key(run) in added else []
             added[_key(run)] = run
     grouped([*added.values(), *twice])
-    clashes = {_key(run): found for run in added.values() if (found := list(_clashes(kept, run)))}
+    clashes = {_key(run): found for run in added.values() if (found := list(conflicts(run, kept)))}
     if clashes and not force:
         remedy = "use --force to replace it, or export into another folder"
         raise InputError(
@@ -112,18 +112,3 @@ def _same(first: FinishedRun, second: FinishedRun) -> bool:
         and first.memory_bytes == second.memory_bytes
         and stored[0] == stored[1]
     )
-
-
-def _clashes(
-    kept: Sequence[FinishedRun], run: FinishedRun
-) -> Iterator[tuple[str, list[FinishedRun]]]:
-    """Why a run does not go with others, and with which."""
-    scenario = [old for old in kept if old.scenario == run.scenario]
-    strategy = [old for old in scenario if old.strategy == run.strategy]
-    if scenario and (keys := list(differing(scenario[0].task, run.task))):
-        problem = f"scenario '{run.scenario}' is there with another {first_few(keys)}"
-        yield problem, scenario
-    if strategy and (keys := list(differing(strategy[0].protection, run.protection))):
-        yield f"strategy '{run.strategy}' is there with another {first_few(keys)}", strategy
-    if same := [old for old in strategy if old.seed == run.seed]:
-        yield f"seed {run.seed} of strategy '{run.strategy}' is there with other numbers", same

@@ -47,6 +47,9 @@ class Arrival:
         return tuple(modality.name for modality in self.available if modality.name in names)
 
 
+ROLES = ("old", "new", "emergent")
+
+
 @dataclass(frozen=True, slots=True)
 class Roles:
     """The pairs of a scenario by what its last stage does to them."""
@@ -54,6 +57,11 @@ class Roles:
     old: tuple[Pair, ...]
     new: tuple[Pair, ...]
     emergent: tuple[Pair, ...]
+
+    @property
+    def by_pair(self) -> dict[Pair, str]:
+        """Pair -> ``old``, ``new`` or ``emergent``, in this order."""
+        return {pair: role for role in ROLES for pair in getattr(self, role)}
 
 
 def plan(

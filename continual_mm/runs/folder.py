@@ -98,9 +98,7 @@ class RunFolder:
 
     def write_scores(self, history: "History", identity: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
-        known = history.roles
-        roles = dict.fromkeys(known.old, "old")
-        roles |= dict.fromkeys(known.new, "new") | dict.fromkeys(known.emergent, "emergent")
+        roles = history.roles.by_pair
         protocols = [score.as_json() for score in history.protocols]
         write_json(
             self.path / "scores.json",

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from statistics import fmean, harmonic_mean
-from typing import Annotated, Literal, TypeVar
-
-from pydantic import Field
+from typing import Literal, TypeVar
 
 from continual_mm.runs import records
 from continual_mm.runs.folder import COST, DEFINITION, FAILURE, RunFolder
@@ -75,18 +73,6 @@ class Status:
     recalls: Mapping[str, float] = field(default_factory=dict)
     harmonic_mean: float | None = None
     seconds: float | None = None
-
-
-class _Recall(records.Score):
-    """A score with its R@1."""
-
-    recall: Annotated[float, Field(alias="recall@1", ge=0, le=1)]
-
-
-class _Recalls(records.Scores):
-    """``scores.json`` with R@1."""
-
-    evaluations: tuple[_Recall, ...]
 
 
 def statuses(folders: Iterable[Path]) -> list[Status]:
@@ -150,15 +136,15 @@ class _Reader:
     def _recalls(self, finished: bool) -> tuple[dict[str, float], float | None]:
         """R@1 per pair at the end of the last scored stage; the harmonic mean of a finished run."""
         read = self._read if finished else self._read_if_there
-        scores = read(_Recalls, "scores.json")
+        scores = read(records.Scores, "scores.json")
         if scores is None:
             return {}, None
         final = [one for one in scores.evaluations if one.final and one.split == records.SPLIT]
         last = max((one.stage for one in final), default=0)
         both: dict[str, list[float]] = {}
         for one in final:
-            if one.stage == last:
-                both.setdefault(one.pair, []).append(one.recall)
+            if one.stage == last and one.recall_at_1 is not None:
+                both.setdefault(one.pair, []).append(one.recall_at_1)
         recalls = {pair: fmean(values) for pair, values in both.items()}
         old, new = (
             [recalls[p] for p, known in scores.pairs.items() if known.role == role and p in recalls]

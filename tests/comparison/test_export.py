@@ -175,9 +175,9 @@ def test_earlier_runs_and_other_files_are_kept_and_the_same_run_counts_once(
 @pytest.mark.parametrize(
     ("change", "expected", "left"),
     [
-        ({"luck": 1}, "seed 1 of strategy 'ewc' is there with other numbers", 9),
-        ({"weight": 3.0}, "strategy 'ewc' is there with another ewc.weight", 7),
-        ({"steps": 60}, "scenario 'av_vt' is there with another scenario.training.steps", 1),
+        ({"luck": 1}, "seed 1 of strategy 'ewc' is also in", 9),
+        ({"weight": 3.0}, "ewc.weight differ", 7),
+        ({"steps": 60}, "scenario.training.steps differ", 1),
     ],
 )
 def test_a_run_that_does_not_go_with_the_others_replaces_them_only_by_force(

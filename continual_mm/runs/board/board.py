@@ -92,7 +92,7 @@ class Board(TensorboardLogger):
         self._dataset = dataset
         self._schedule = schedule
         self._history: History | None = None
-        self._roles = roles_by_pair(schedule)
+        self._roles = roles(schedule.arrivals).by_pair
         self._plans = Plans(folder / "plans", schedule.arrivals)
         available = schedule.arrivals[-1].available
         page = summaries.layout(self._roles, [modality.name for modality in available])
@@ -202,16 +202,6 @@ def watchers(
         plugins=plugins,
         geometry=[page.log_geometry],
     )
-
-
-def roles_by_pair(schedule: StageSchedule) -> dict[Pair, str]:
-    """Pair -> old, new or emergent, in this order."""
-    known = roles(schedule.arrivals)
-    return {
-        **dict.fromkeys(known.old, "old"),
-        **dict.fromkeys(known.new, "new"),
-        **dict.fromkeys(known.emergent, "emergent"),
-    }
 
 
 def forgotten(
