@@ -141,15 +141,6 @@ def test_intransigence_is_what_new_pairs_lack_after_the_last_stage():
     assert held[0] == pytest.approx((0.25 + 0.5) / 2)
 
 
-def test_joint_training_has_nothing_to_forget():
-    pairs = {"a-b": OLD, "b-c": NEW}
-    run = seed_of(pairs, {(1, name): hits(np.ones(5)) for name in pairs})
-    found = measures(recall([run]), pairs)
-    assert Estimate.of(found["harmonic_mean"]) == Estimate(1.0, 1.0, 1.0)
-    assert Estimate.of(found["forgetting"]) is None
-    assert Estimate.of(found["retention"]) is None
-
-
 def test_the_same_runs_have_the_same_intervals():
     runs = [seed_of({"a-b": OLD}, {(1, "a-b"): hits(np.arange(40) < 15)})]
     np.testing.assert_array_equal(recall(runs), recall(runs))

@@ -114,15 +114,6 @@ def test_what_prints_equal_is_equally_bold_and_one_alone_is_not():
     assert "textbf" not in table(ROW, row("joint", joint=True))
 
 
-def test_each_scenario_has_a_table_of_its_own():
-    reports = {name: ScenarioReport((), {}, (ROW,)) for name in ("av_vt", "other")}
-    text = as_latex(scenario_tables(Comparison("naive", reports, ())))
-    assert [line.split(":")[0] for line in text.splitlines() if line.startswith("%")] == [
-        "% av_vt", "% other",
-    ]  # fmt: skip
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
-
-
 def protocol_row(strategy, stage, recall, rank):
     """A strategy whose recalls are alike."""
     share = Estimate(recall, recall - 0.1, recall + 0.1)

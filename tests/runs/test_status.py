@@ -10,7 +10,6 @@ from resource import RUSAGE_CHILDREN, getrusage
 
 import pytest
 
-from continual_mm.cli import app as cli
 from continual_mm.runs.status import as_json, as_rows, statuses
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import LOCK, locked
@@ -208,14 +207,3 @@ def test_a_hundred_runs_are_listed_in_half_a_second_without_torch(tmp_path):
         taken.append(seconds() - before)
     assert len(shown.stdout.splitlines()) == 101
     assert min(taken) < 0.5
-
-
-@pytest.mark.parametrize("format_", ["table", "json"])
-def test_status_is_a_command(tmp_path, format_, capsys):
-    learn(begin(tmp_path), 2)
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["status", str(tmp_path), "--format", format_])
-    assert not caught.value.code
-    shown = capsys.readouterr().out
-    assert "finished" in shown
-    assert (format_ == "json") == shown.startswith("[\n")

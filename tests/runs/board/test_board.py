@@ -131,16 +131,6 @@ def test_a_resumed_run_hides_what_was_written_after_its_checkpoint(watched_run, 
         assert values(resumed, tag) == values(whole, tag), tag
 
 
-def test_events_from_the_purged_step_on_are_hidden(dataset, tmp_path):
-    schedule = StageSchedule.of(plan(SCENARIO, dataset.card), joint=False, common=SCENARIO.training)
-    killed = Board(tmp_path, {}, dataset, schedule)
-    for step in (10, 20, 25, 30):
-        killed.log_single_metric("loss/total", 1.0, step)
-    killed.writer.close()
-    Board(tmp_path, {}, dataset, schedule, purge_step=26).writer.close()
-    assert steps(events(tmp_path), "loss/total") == [10, 20, 25]
-
-
 def test_the_board_changes_neither_generators_nor_embeddings(dataset, tmp_path):
     schedule = StageSchedule.of(plan(SCENARIO, dataset.card), joint=False, common=SCENARIO.training)
     board = Board(tmp_path, {}, dataset, schedule)

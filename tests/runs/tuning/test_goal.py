@@ -9,7 +9,7 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Evaluation, PairRanks
 from continual_mm.runs.history import Score
 from continual_mm.runs.reporter import Halt, HaltedError
-from continual_mm.runs.tuning.goal import Goal, Pruner, moments
+from continual_mm.runs.tuning.goal import Goal, Pruner
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +26,13 @@ def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs(goal):
         [
             score(1, 10, "audio-video", 0.2),
             score(1, 10, "audio-video", 0.4),
+            score(1, 10, "audio-video", 0.9, split="test"),
             score(2, 14, "audio-video", 0.75),
             score(2, 14, "text-video", 0.25),
             score(2, 14, "audio-text", 1.0),
         ]
     )
     assert found == pytest.approx({(0, 10): 0.3, (1, 14): 0.375})
-
-
-def test_scores_on_test_items_are_ignored(goal):
-    tested = [score(1, 10, "audio-video", 0.2, split="test")]
-    assert goal.values(tested) == {}
-
-
-def test_moments_are_those_at_which_a_run_is_evaluated(small_scenario):
-    found = moments(small_scenario("small", 10, 4).arrivals)
-    assert found == [(0, 4), (0, 8), (0, 10), (1, 14), (1, 17)]
 
 
 def evaluation(split, rank):

@@ -95,11 +95,6 @@ def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option, expected
     assert problem.remedy
 
 
-def test_a_strategy_without_numbers_is_refused():
-    with pytest.raises(InputError, match="no number to search"):
-        searched(strategy(freeze={}))
-
-
 Scenarios = tuple[OpenedScenario, OpenedScenario]
 
 
@@ -150,11 +145,15 @@ def test_a_search_on_several_scenarios_lies_under_all_their_names(scenarios):
     assert longer != known
 
 
-def test_a_scenario_without_validation_items_is_refused(scenarios):
+def test_scenarios_on_which_nothing_can_be_measured_are_refused_together(scenarios):
     one, other = scenarios
+    alone = replace(one, arrivals=one.arrivals[:1])
     empty = replace(other, card=replace(other.card, items=(9, 0, 3)))
     with pytest.raises(InputError) as caught:
-        plan(one, empty).check()
-    (problem,) = caught.value.problems
-    assert problem.place == "scenario 'other'"
-    assert "no validation items" in problem.message
+        plan(alone, empty).check()
+    assert [problem.place for problem in caught.value.problems] == [
+        "scenario 'one'",
+        "scenario 'other'",
+    ]
+    assert "the last stage has no old pairs" in str(caught.value)
+    assert "no validation items" in str(caught.value)

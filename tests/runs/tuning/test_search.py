@@ -5,7 +5,6 @@ import math
 import subprocess
 import sys
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -106,15 +105,6 @@ class Stopping(Reporter):
         if self.left == 0:
             raise KeyboardInterrupt
         return RunReporter()
-
-
-def test_the_value_is_the_harmonic_mean_on_validation_items_averaged_over_seeds(pack, tmp_path):
-    metric = "mean_reciprocal_rank"
-    tuned, failed = tune(search(pack, tmp_path, seeds=2, trials=1, metric=metric))
-    assert not failed
-    assert [(trial.number, trial.state) for trial in tuned.trials] == [(0, "finished")]
-    for trial in tuned.trials:
-        assert trial.value == pytest.approx(fmean(harmonic_means(tuned, trial, "small", 2)))
 
 
 def harmonic_means(tuned, trial, name, seeds):
@@ -283,13 +273,6 @@ def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack, tmp_path):
     assert (first.state, first.value) == ("diverged", None)
     assert "not finite" in first.note
     assert tuned.best == second
-
-
-def test_without_old_or_new_pairs_there_is_nothing_to_tune(pack, tmp_path):
-    fine = scenario(pack)
-    alone = replace(scenario(pack, "alone"), arrivals=fine.arrivals[:1])
-    with pytest.raises(InputError, match="scenario 'alone': the last stage has no old pairs"):
-        tune(search(pack, tmp_path, scenarios=(fine, alone)))
 
 
 @pytest.fixture
