@@ -68,30 +68,20 @@ class Word(NamedTuple):
 
 @checked_dataclass(frozen=True, slots=True, config=ConfigDict(coerce_numbers_to_str=True))
 class Clip:
-    """Part of a media file, or all of it.
+    """Part of a media file, or all of it, from ``start`` to ``end`` seconds.
 
-    Attributes:
-        id: Its name, unique in the manifest.
-        path: The file, relative to the manifest's folder, with forward slashes; empty for text
-            that belongs to no file, such as the name of a class.
-        start: Seconds from the file's beginning.
-        end: Seconds from the file's beginning; None for the file's end.
-        text: What is said or shown, if known.
-        words: What is said when, if known.
-        split: 0 training, 1 validation, 2 test.
-        group: What it belongs to (a long video, a speaker), if known.
-        label: Its class, if known.
-        fault: Why its file is not to be opened; empty if it is.
+    Without a path it is text that belongs to no file, such as the name of a class. A fault is why
+    the file is not to be opened. Splits are 0 training, 1 validation, 2 test.
     """
 
     id: _Text = ""
-    path: _Text = ""
+    path: _Text = ""  # relative to the manifest's folder, with forward slashes
     start: _Seconds = 0.0
-    end: _Seconds | None = None
+    end: _Seconds | None = None  # None for the file's end
     text: _Text | None = None
     words: tuple[Word, ...] = ()
     split: Annotated[int, BeforeValidator(_split_number), Field(ge=0, le=2)] = 0
-    group: _Text | None = None
+    group: _Text | None = None  # a long video or a speaker that it belongs to
     label: Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**63)] | None = None
     fault: str = ""
 
@@ -123,13 +113,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Clips, checked.
-
-    Attributes:
-        folder: What their paths are relative to.
-        clips: In the order of the file, or of the sorted paths.
-        warnings: What was ignored, a sentence each.
-    """
+    """Clips, checked, in the order of the file or of the sorted paths, and what was ignored."""
 
     folder: Path
     clips: tuple[Clip, ...]
@@ -196,12 +180,7 @@ class RowProblems:
 
 
 class Row(NamedTuple):
-    """One clip as it is written.
-
-    Attributes:
-        number: Line of the file, or entry of a JSON list; both count from 1.
-        values: By column; what is empty or null is left out.
-    """
+    """What is written of a clip, but for empty values, in a line or entry that counts from 1."""
 
     number: int
     values: Mapping[str, Any]
@@ -253,13 +232,16 @@ def _table(text: str, source: str, *, delimiter: str) -> Iterator[tuple[int, dic
 
 def _check_header(header: Sequence[str], source: str, delimiter: str) -> None:
     others = [each for each in ",;\t|" if each != delimiter and each in "".join(header)]
+    twice = [name for name, times in Counter(header).items() if times > 1]
     if len(header) == 1 and others:
         problem = f"its cells are separated by {others[0]!r}, not by {delimiter!r}"
         remedy = "separate them by commas in a .csv, by tabs in a .tsv"
-        raise InputError(Problem(source, problem, remedy))
-    if twice := [name for name, times in Counter(header).items() if times > 1]:
+    elif twice:
         problem = f"its first line names {', '.join(map(repr, twice))} more than once"
-        raise InputError(Problem(source, problem, "name every column once"))
+        remedy = "name every column once"
+    else:
+        return
+    raise InputError(Problem(source, problem, remedy))
 
 
 def _objects(text: str, source: str, *, by_line: bool) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -295,46 +277,23 @@ _READERS: Mapping[str, Callable[[str, str], Iterator[tuple[int, dict[str, Any]]]
 }
 
 
-class MediaFolder:
-    """The media files in a manifest's folder."""
+class _Reading:
+    """Rows of a manifest that become clips of media files in a folder.
 
-    def __init__(self, folder: Path) -> None:
+    ``problems`` refuse the manifest; what is ``absent`` fails its own clip.
+    """
+
+    def __init__(self, source: str, folder: Path, rows: Sequence[Row]) -> None:
+        self.problems, self.absent = RowProblems(source), RowProblems(source)
         self._folder = folder.resolve()
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() in MEDIA_ENDINGS:
                 self._by_stem[path.stem].append(path.name)
-        self.fault = cache(self._fault)
-
-    def named(self, stem: str) -> list[str]:
-        """Media files in the folder itself with this name before the ending."""
-        return self._by_stem.get(stem, [])
-
-    def _fault(self, path: str) -> str:
-        """Why a file is not to be opened; empty if it is."""
-        try:
-            real = (self._folder / path).resolve()
-            if not real.is_relative_to(self._folder):
-                return "leaves the manifest's folder through a link"
-            return "" if real.is_file() else "names no file"
-        except (OSError, RuntimeError):
-            return "cannot be followed"
-
-
-class _Reading:
-    """Rows of a manifest that become clips.
-
-    Attributes:
-        problems: What is wrong with rows.
-        absent: Files that are not to be opened; those clips fail, and others do not.
-    """
-
-    def __init__(self, path: Path, rows: Sequence[Row]) -> None:
-        self.problems, self.absent = RowProblems(str(path)), RowProblems(str(path))
-        self._files = MediaFolder(path.parent)
+        self._fault = cache(self._uncached_fault)
         # Whether rows without a path mean the file that is called as their id.
         self._by_ids = any(
-            "path" not in row.values and self._files.named(str(row.values.get("id", "")))
+            "path" not in row.values and str(row.values.get("id", "")) in self._by_stem
             for row in rows
         )
 
@@ -368,7 +327,7 @@ class _Reading:
         return _CLIP.validate_python({k: v for k, v in values.items() if k not in wrong}), wrong
 
     def _without_path(self, clip: Clip, row: Row) -> Clip:
-        found = self._files.named(clip.id) if clip.id else []
+        found = self._by_stem.get(clip.id, []) if clip.id else []
         if len(found) == 1:
             return self._with_file(clip, row, "id", found[0])
         if found:
@@ -386,10 +345,20 @@ class _Reading:
         return clip
 
     def _with_file(self, clip: Clip, row: Row, column: str, path: str) -> Clip:
-        fault = self._files.fault(path)
+        fault = self._fault(path)
         if fault:
             self.absent.add(row.number, column, fault, value=row.values[column])
         return replace(clip, path=path, fault=fault)
+
+    def _uncached_fault(self, path: str) -> str:
+        """Why a file is not to be opened; empty if it is."""
+        try:
+            real = (self._folder / path).resolve()
+            if not real.is_relative_to(self._folder):
+                return "leaves the manifest's folder through a link"
+            return "" if real.is_file() else "names no file"
+        except (OSError, RuntimeError):
+            return "cannot be followed"
 
     def _is_text(self, row: Row) -> bool:
         """Whether a row without a file means text that belongs to none."""
@@ -400,6 +369,7 @@ class _Reading:
 def open_manifest(path: Path) -> Manifest:
     """The clips that a manifest file lists, or the media files of a folder, one clip each.
 
+    A file is ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``; a folder is searched with its subfolders.
     In a file, ``path`` is relative to its folder and by default the one media file beside it that
     is called as the ``id``; ``id`` is by default the path without ending, with the times if the
     file has several clips. ``split`` is a name or a number; if no row has one, it follows from the
@@ -410,32 +380,36 @@ def open_manifest(path: Path) -> Manifest:
     mean files that are called as their ids, it has no ``id``, which is then its text. A file that
     is not there makes a clip that fails, and a warning.
 
-    Args:
-        path: A ``.csv``, ``.tsv``, ``.json`` or ``.jsonl`` file, or a folder, which is searched
-            with its subfolders.
-
     Raises:
         InputError: If anything is wrong with any row, with the rows' numbers; or if there is none
             of the files.
     """
     if path.is_dir():
-        return _of_folder(path)
-    rows = read_rows(path)
-    reading = _Reading(path, rows)
+        folder, (rows, warnings) = path, _media_rows(path)
+    else:
+        folder, rows, warnings = path.parent, read_rows(path), []
+    reading = _Reading(str(path), folder, rows)
     clips = _named([reading.clip(row) for row in rows])
-    _check_ids(clips, rows, reading.problems)
+    problems = reading.problems
+    _check_ids(clips, rows, problems)
     if any("split" in row.values for row in rows):
         for row in rows:
             if "split" not in row.values:
                 remedy = "give a split for every clip or for none"
-                reading.problems.add(row.number, "split", "is missing", remedy)
+                problems.add(row.number, "split", "is missing", remedy)
     else:
-        clips = _split(clips)
-    problems, absent = reading.problems.all(), reading.absent.all()
-    if problems or _lack_all(clips):
-        raise InputError([*problems, *(absent if _lack_all(clips) else [])])
-    warnings = (*_ignored(path, rows), *_absent(absent), *_text_alone(path, clips, rows))
-    return Manifest(path.parent, tuple(clips), warnings)
+        clips = [replace(clip, split=hashed_split(clip.group or clip.id)) for clip in clips]
+    faults = [clip.fault for clip in clips if clip.path]
+    absent, lacks_all = reading.absent.all(), bool(faults) and all(faults)
+    if problems.all() or lacks_all:
+        raise InputError([*problems.all(), *(absent if lacks_all else [])])
+    warnings += _ignored(path, rows)
+    warnings += [f"{problem.place}: {problem.message}" for problem in absent]
+    alone = [row for clip, row in zip(clips, rows, strict=True) if not clip.path]
+    if any("id" in row.values for row in alone):  # which may have been meant to have files
+        some = "1 row is" if len(alone) == 1 else f"{len(alone):,} rows are"
+        warnings.append(f"{path}: {some} text alone, without video and audio")
+    return Manifest(folder, tuple(clips), tuple(warnings))
 
 
 def with_validation(manifest: Manifest) -> Manifest:
@@ -454,25 +428,7 @@ def with_validation(manifest: Manifest) -> Manifest:
     return replace(manifest, clips=clips)
 
 
-def _of_folder(folder: Path) -> Manifest:
-    paths, warnings = _media_files(folder)
-    if not paths:
-        problem = "holds no media file"
-        remedy = "give a folder of videos or audio files, or a manifest (.csv, .tsv, .json, .jsonl)"
-        raise InputError(Problem(str(folder), problem, remedy))
-    files, absent, clips = MediaFolder(folder), RowProblems(str(folder)), []
-    stems = Counter(map(_without_ending, paths))
-    for number, name in enumerate(paths, 1):
-        stem, fault = _without_ending(name), files.fault(name)
-        clips.append(Clip(stem if stems[stem] == 1 else name, name, fault=fault))
-        if fault:
-            absent.add(number, "path", fault, value=name)
-    if _lack_all(clips):
-        raise InputError(absent.all())
-    return Manifest(folder, tuple(_split(clips)), (*warnings, *_absent(absent.all())))
-
-
-def _media_files(folder: Path) -> tuple[list[str], list[str]]:
+def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
     """All media files in a folder and its subfolders, and warnings about what is left out.
 
     Hidden files are left out without one: macOS writes one beside every video.
@@ -489,25 +445,15 @@ def _media_files(folder: Path) -> tuple[list[str], list[str]]:
                 paths.append(_valid_text(name))
             except ValueError:
                 warnings.append(f"{str(path)!r} is ignored: its name is no UTF-8; rename it")
-    return paths, warnings
-
-
-def _lack_all(clips: Sequence[Clip]) -> bool:
-    """Whether none of the files is to be opened."""
-    faults = [clip.fault for clip in clips if clip.path]
-    return bool(faults) and all(faults)
-
-
-def _absent(problems: Sequence[Problem]) -> list[str]:
-    return [f"{problem.place}: {problem.message}" for problem in problems]
-
-
-def _text_alone(path: Path, clips: Sequence[Clip], rows: Sequence[Row]) -> Iterator[str]:
-    """A warning about rows that might have been meant to have files."""
-    alone = [row for clip, row in zip(clips, rows, strict=True) if not clip.path]
-    if any("id" in row.values for row in alone):
-        some = "1 row is" if len(alone) == 1 else f"{len(alone):,} rows are"
-        yield f"{path}: {some} text alone, without video and audio"
+    if not paths:
+        problem = "holds no media file"
+        remedy = "give a folder of videos or audio files, or a manifest (.csv, .tsv, .json, .jsonl)"
+        raise InputError(Problem(str(folder), problem, remedy))
+    stems = Counter(map(_without_ending, paths))
+    ids = [path if stems[_without_ending(path)] > 1 else _without_ending(path) for path in paths]
+    pairs = zip(ids, paths, strict=True)
+    rows = [Row(number, {"id": name, "path": path}) for number, (name, path) in enumerate(pairs, 1)]
+    return rows, warnings
 
 
 def _ignored(path: Path, rows: Sequence[Row]) -> Iterator[str]:
@@ -523,23 +469,14 @@ def _without_ending(path: str) -> str:
 def _named(clips: Sequence[Clip]) -> list[Clip]:
     """Give ids and groups to clips that have none."""
     times = Counter(clip.path for clip in clips if clip.path)
-    return [
-        replace(
-            clip,
-            id=clip.id or _default_id(clip, alone=times[clip.path] == 1),
-            group=clip.group or (clip.path if times[clip.path] > 1 else None),
-        )
-        for clip in clips
-    ]
-
-
-def _default_id(clip: Clip, *, alone: bool) -> str:
-    name = _without_ending(clip.path)
-    if not name:
-        return clip.text or ""
-    if alone:
-        return name
-    return f"{name}_{clip.start:.10g}-{'' if clip.end is None else f'{clip.end:.10g}'}"
+    named = []
+    for clip in clips:
+        name, group = _without_ending(clip.path) or clip.text or "", clip.group
+        if times[clip.path] > 1:
+            name += f"_{clip.start:.10g}-{'' if clip.end is None else f'{clip.end:.10g}'}"
+            group = group or clip.path
+        named.append(replace(clip, id=clip.id or name, group=group))
+    return named
 
 
 def _check_ids(clips: Sequence[Clip], rows: Sequence[Row], problems: RowProblems) -> None:
@@ -549,7 +486,3 @@ def _check_ids(clips: Sequence[Clip], rows: Sequence[Row], problems: RowProblems
         if clip.id and before != row.number:
             problem = f"is that of row {before} already"
             problems.add(row.number, "id", problem, "give unique ids", value=clip.id)
-
-
-def _split(clips: Sequence[Clip]) -> list[Clip]:
-    return [replace(clip, split=hashed_split(clip.group or clip.id)) for clip in clips]
