@@ -19,6 +19,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
+from continual_mm.data.columns import Column
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import SPLITS, Kind, Modality
 from continual_mm.system.errors import InputError, Problem
@@ -61,13 +62,8 @@ class Form(Enum):
 class Style:
     """How all items of a modality are drawn.
 
-    Attributes:
-        form: As what.
-        low: Value of the darkest colour, or at the bottom.
-        high: Value of the brightest colour, or at the top.
-        colours: Name of a colour map.
-        longest: Time steps that the width stands for.
-        description: Of the modality, for its title.
+    Values from ``low`` to ``high`` are the darkest to the brightest colour, or a line's height; the
+    width stands for ``longest`` time steps. The description goes into the title.
     """
 
     form: Form
@@ -79,19 +75,14 @@ class Style:
 
 
 def style_of(modality: Modality, items: Sequence[Values]) -> Style:
-    """Choose how a modality is drawn.
-
-    Args:
-        modality: Its kind and shape.
-        items: The values that are drawn, each cut to its length.
-    """
+    """Choose how a modality is drawn, by the values of some items, each cut to its length."""
     every = np.concatenate([np.empty(0, np.float32), *(item.reshape(-1) for item in items)])
     finite = every[np.isfinite(every)]
     form = _form(modality, items, finite)
     low, high = _limits(finite, form)
     colours = "gray" if form in (Form.IMAGE, Form.FRAMES) else "magma"
     if form in (Form.TIME, Form.BLOCK) and _is_signed(modality, finite):
-        colours, high = "RdBu_r", max(abs(low), abs(high))
+        colours, high = "RdBu_r", max(-low, high)
         low = -high
     longest = max((len(item) for item in items), default=1)
     size = " x ".join(map(str, modality.shape))
@@ -143,18 +134,16 @@ def _show(ax: Axes, item: Values, style: Style) -> None:
         edge = 0.05 * (style.high - style.low)
         ax.set_ylim(style.low - edge, style.high + edge)
         ax.set_xlim(-0.5, len(item) - 0.5)
-    elif style.form is Form.BLOCK:
-        _image(ax, _folded(item), style, aspect="auto")
-    elif style.form is Form.IMAGE:
-        _image(ax, item, style)
-    elif style.form is Form.FRAMES:
-        _image(ax, _mosaic(_frames(item, style)), style)
-    else:
+    elif style.form is Form.TIME:
         _image(ax, item.reshape(len(item), -1).T, style, aspect="auto", origin="lower")
         ax.set_xlim(-0.5, style.longest - 0.5)
         steps = f"{len(item):,} steps" if len(item) > 1 else "1 step"
         ax.set_xticks([len(item) - 0.5], [steps], fontsize=6, color=_FAINT, ha="right")
         ax.tick_params(axis="x", length=2, width=0.5, color=_FAINT, pad=1)
+    elif style.form is Form.BLOCK:
+        _image(ax, _folded(item), style, aspect="auto")
+    else:
+        _image(ax, item if style.form is Form.IMAGE else _mosaic(_frames(item, style)), style)
     if not np.isfinite(item).all():
         _annotate(ax, "not finite", _ALARM)
 
@@ -181,10 +170,7 @@ def _image(ax: Axes, values: NDArray[Any], style: Style, **options: Any) -> None
 def _folded(vector: Values) -> Values:
     """A long vector as rows, one below the other, half as wide again as high."""
     width = int(np.ceil(np.sqrt(1.5 * len(vector))))
-    height = -(-len(vector) // width)
-    folded = np.full(height * width, np.nan, np.float32)
-    folded[: len(vector)] = vector
-    return folded.reshape(height, width)
+    return np.pad(vector, (0, -len(vector) % width), constant_values=np.nan).reshape(-1, width)
 
 
 def _frames(item: Values, style: Style) -> Values:
@@ -202,25 +188,18 @@ def _mosaic(frames: Values) -> Values:
     """Up to four frames, evenly spread, in one image with white between them."""
     chosen = frames[np.unique(np.linspace(0, len(frames) - 1, 4).astype(np.int64))]
     across = 2 if len(chosen) == 4 else len(chosen)
-    height, width = chosen.shape[1:3]
     blank = 1.0 if frames.ndim == 4 else np.nan
-    down = -(-len(chosen) // across)
-    size = (down * (height + 1) - 1, across * (width + 1) - 1, *chosen.shape[3:])
-    mosaic = np.full(size, blank, np.float32)
-    for number, frame in enumerate(chosen):
-        top, left = (height + 1) * (number // across), (width + 1) * (number % across)
-        mosaic[top : top + height, left : left + width] = np.nan_to_num(frame, nan=blank)
-    return mosaic
+    borders = [(0, 0), (0, 1), (0, 1), (0, 0)][: frames.ndim]
+    padded = [*np.pad(np.nan_to_num(chosen, nan=blank), borders, constant_values=blank)]
+    lines = [np.hstack(padded[at : at + across]) for at in range(0, len(padded), across)]
+    return np.vstack(lines)[:-1, :-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture that was written.
+    """A picture that was written, of so many items.
 
-    Attributes:
-        path: The file.
-        items: How many it shows.
-        unwritten: Whether the captions have letters that no font here can draw.
+    ``unwritten`` says whether its captions have letters that no font here can draw.
     """
 
     path: Path
@@ -237,10 +216,8 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
     and never negative is shown as an image. Thumbnails come first where the dataset has them. All
     rows of a column share one range of values, from the 1st to the 99th percentile.
 
-    Args:
-        dataset: As it is in the file, not standardised.
-        path: Where to; an existing file is replaced. Its ending gives the format.
-        items: Number of test items, evenly spread; of any items if there is none for testing.
+    Items are evenly spread over those for testing, or over all if there is none; the dataset should
+    not be standardised. An existing file is replaced; the ending of its name gives the format.
 
     Raises:
         InputError: If the file cannot be written.
@@ -261,10 +238,10 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
 
 
 def _figure(dataset: Dataset, rows: NDArray[np.int64]) -> Figure:
-    shown = {name: _items(dataset, name, rows) for name in dataset.columns}
+    shown = {name: _items(column, rows) for name, column in dataset.columns.items()}
     styles = {
-        name: style_of(dataset.columns[name].modality, list(each.values()))
-        for name, each in shown.items()
+        name: style_of(column.modality, list(shown[name].values()))
+        for name, column in dataset.columns.items()
     }
     shares = [_SQUARE if style.form is Form.IMAGE else 1.0 for style in styles.values()]
     first = 0 if dataset.picture is None else 1
@@ -284,24 +261,17 @@ def _figure(dataset: Dataset, rows: NDArray[np.int64]) -> Figure:
     return page.figure
 
 
-def _items(dataset: Dataset, name: str, rows: NDArray[np.int64]) -> dict[int, Values]:
+def _items(column: Column, rows: NDArray[np.int64]) -> dict[int, Values]:
     """The values, without padding, of those rows that have the modality."""
-    column, found = dataset.columns[name], {}
-    for row in rows[column.present[rows]].tolist():
-        values, _ = column.take(torch.tensor([row]))
-        found[row] = values[0].numpy()
-    return found
+    present = rows[column.present[rows]].tolist()
+    return {row: column.take(torch.tensor([row]))[0][0].numpy() for row in present}
 
 
 class _Page:
-    """A grid of panels with titles above its columns and captions below its rows.
+    """A grid of panels with titles above its columns and captions of items below its rows.
 
-    It is laid out in inches: captions run over all columns and must move none of them.
-
-    Args:
-        dataset: Gives the captions.
-        rows: Items of the dataset, from top to bottom.
-        shares: Relative widths of the columns.
+    It is laid out in inches, with columns of some relative widths: captions run over all columns
+    and must move none of them.
     """
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64], shares: Sequence[float]) -> None:

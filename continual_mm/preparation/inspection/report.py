@@ -42,30 +42,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Values that several items have; all zeros, and what is not finite, count as no value.
+    """Values that several items have; all zeros, and what is not finite, count as no value."""
 
-    Attributes:
-        compared: Items that were compared.
-        different: Different values among them.
-        repeated: Items whose values another item has as well.
-        leaked: Validation and test items whose values are those of a training item.
-        crossed: Test items whose values are those of a validation item.
-    """
-
-    compared: int = 0
-    different: int = 0
-    repeated: int = 0
-    leaked: int = 0
-    crossed: int = 0
+    compared: int = 0  # items
+    different: int = 0  # values among them
+    repeated: int = 0  # items whose values another item has as well
+    leaked: int = 0  # validation and test items whose values are those of a training item
+    crossed: int = 0  # test items whose values are those of a validation item
 
     @classmethod
     def among(cls, found: Digests, split: NDArray[np.integer[Any]]) -> "Duplicates":
-        """Count them.
-
-        Args:
-            found: (items,) equal for items that are equal.
-            split: (items,) the split of each.
-        """
+        """Count them: (items,) digests, equal for items that are equal, and their splits."""
         _, place, counts = np.unique(found, return_inverse=True, return_counts=True)
         in_training, in_validation = (
             np.isin(np.arange(len(counts)), place[split == each])
@@ -84,104 +71,62 @@ class Duplicates:
 class Sizes:
     """Sizes of the items that were measured, as they are in the file.
 
-    The norm of an item is the mean Euclidean length of its time steps.
-
-    Attributes:
-        smallest: Of all values.
-        largest: Of all values.
-        rms: Root mean square of all values.
-        norm: Median of the items' norms, without items of nothing but zeros.
-        norms: The same for each split; None for a split without items.
-        usual: Norm divided by the square root of the features: a value of usual size.
-        furthest: The largest absolute value.
-        furthest_row: The item that has it, as a row of the dataset; None if there is none.
-        loud: Items with more than :data:`FAR` times the norm.
-        faint: Items, not all zero, with less than a part in :data:`FAR` of it.
-        constant: Features that never change, of two items or more.
-        zero: Items of which every value is 0.
-        broken: Items with values that are not finite, which count for none of the sizes.
+    The norm of an item is the mean Euclidean length of its time steps. Items with values that are
+    not finite are ``broken`` and count for none of the sizes.
     """
 
     smallest: float = 0.0
     largest: float = 0.0
-    rms: float = 0.0
-    norm: float = 0.0
-    norms: tuple[float | None, float | None, float | None] = (None, None, None)
-    usual: float = 0.0
-    furthest: float = 0.0
-    furthest_row: int | None = None
-    loud: int = 0
-    faint: int = 0
-    constant: int = 0
-    zero: int = 0
+    rms: float = 0.0  # of all values
+    norm: float = 0.0  # median of the items' norms, without items of nothing but zeros
+    norms: tuple[float | None, float | None, float | None] = (None, None, None)  # of each split
+    usual: float = 0.0  # a value of usual size: the norm divided by the root of the features
+    furthest: float = 0.0  # the largest absolute value
+    furthest_row: int | None = None  # of the dataset; None if there is no such value
+    loud: int = 0  # items with more than FAR times the norm
+    faint: int = 0  # items, not all zero, with less than a part in FAR of it
+    constant: int = 0  # features that never change, of two items or more
+    zero: int = 0  # items of which every value is 0
     broken: int = 0
 
 
 # The names of these fields are the keys of ``data inspect --format json``.
 @dataclass(frozen=True, slots=True)
 class ModalityReport:
-    """One modality.
-
-    Attributes:
-        modality: Name, kind of signal and shape.
-        present: Items of the whole dataset that have it: training, validation, test.
-        lengths: Shortest, median and longest valid time steps; None for a vector.
-        sizes: Of the items that were measured, not standardised.
-        furthest: The name of the item with the largest absolute value; empty if there is none.
-        repeats: Duplicates among the items that have the modality.
-    """
+    """One modality: as it is in the whole dataset, and sizes of the items that were measured."""
 
     modality: Modality
-    present: tuple[int, int, int]
-    lengths: tuple[int, int, int] | None
+    present: tuple[int, int, int]  # training, validation and test items that have it
+    lengths: tuple[int, int, int] | None  # shortest, median and longest; None for a vector
     sizes: Sizes
-    furthest: str
-    repeats: Duplicates
+    furthest: str  # the item with the largest absolute value; empty if there is none
+    repeats: Duplicates  # among the items that have the modality
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is in a dataset.
-
-    Attributes:
-        card: Names, kinds, sizes.
-        looked_at: Items whose sizes were measured.
-        compared: Items that were searched for duplicates.
-        modalities: One report each, in the dataset's order.
-        complete: Items of the whole dataset that have every modality.
-        whole: Duplicates of items in everything they have.
-        groups: Groups (long videos, speakers); None where the dataset has none.
-        straddling: Groups with items in more than one split.
-        captions: Duplicates among captions that are not empty; None where there are none.
-        classes: Whether captions are names of classes: one for each label, and as many.
-        remarks: Warnings: what to check before training, in sentences.
-    """
+    """What is in a dataset."""
 
     card: DatasetCard
-    looked_at: int
-    compared: int
+    looked_at: int  # items whose sizes were measured
+    compared: int  # items that were searched for duplicates
     modalities: tuple[ModalityReport, ...]
-    complete: int
-    whole: Duplicates
-    groups: int | None
-    straddling: int
-    captions: Duplicates | None
-    classes: bool
-    remarks: tuple[str, ...] = ()
+    complete: int  # items of the whole dataset that have every modality
+    whole: Duplicates  # of items in everything they have
+    groups: int | None  # long videos, speakers; None where the dataset has none
+    straddling: int  # groups with items in more than one split
+    captions: Duplicates | None  # among captions that are not empty; None where there are none
+    classes: bool  # whether captions are names of classes: one for each label, and as many
+    remarks: tuple[str, ...] = ()  # what to check before training, in sentences
 
 
 def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES) -> Inspection:
     """Measure a dataset as it is; load it with ``standardise=False``.
 
-    Of each item that is compared 8 bytes are kept for every modality, so that two of four million
-    that differ are taken for the same in one of two million datasets. Values are read a few
-    megabytes at a time.
-
-    Args:
-        dataset: The items.
-        most: Items whose sizes are measured, of each modality.
-        gigabytes: Of values as float32 that are searched for duplicates, all modalities together;
-            of larger datasets every so many-th item is compared, in each split.
+    Sizes are measured of at most so many items of each modality. Duplicates are searched among so
+    many gigabytes of values as float32, all modalities together; of larger datasets every so
+    many-th item of each split is compared. Of each one 8 bytes are kept for every modality, so that
+    two of four million that differ are taken for the same in one of two million datasets.
 
     Raises:
         InputError: If it has no items.
@@ -311,19 +256,17 @@ def _measured(column: Column, rows: Rows, split: Rows) -> tuple[Sizes, Rows]:
     """Sizes of some items, and their valid steps; a single 0 if there are no items."""
     features = column.modality.features
     low, high = np.full(features, np.inf), np.full(features, -np.inf)
-    squares, values, zero, broken, start = 0.0, 0, 0, 0, 0
-    furthest: tuple[float, int | None] = (0.0, None)
-    lengths, norms, measured = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0, np.int64)]
+    squares, values = 0.0, 0
+    lengths = [np.empty(0, np.int64)]
+    finite: list[Flags] = [np.empty(0, np.bool_)]
+    norms, peaks = [np.empty(0)], [np.empty(0, np.float32)]
     for steps, valid in blocks(column, rows):
-        here = rows[start : start + len(steps)]
-        start += len(steps)
         lengths.append(valid)
-        finite = np.isfinite(steps).all(axis=(1, 2))
-        broken += int((~finite).sum())
-        if not finite.any():
+        whole = np.asarray(np.isfinite(steps).all(axis=(1, 2)))
+        finite.append(whole)
+        if not whole.any():
             continue
-        if not finite.all():
-            steps, valid, here = steps[finite], valid[finite], here[finite]
+        steps, valid = steps[whole], valid[whole]
         shown = np.arange(steps.shape[1]) < valid[:, None]
         real = steps[shown].astype(np.float64)
         low, high = np.minimum(low, real.min(axis=0)), np.maximum(high, real.max(axis=0))
@@ -332,43 +275,35 @@ def _measured(column: Column, rows: Rows, split: Rows) -> tuple[Sizes, Rows]:
         of_steps = np.zeros(shown.shape)
         of_steps[shown] = np.linalg.norm(real, axis=1)
         norms.append(of_steps.sum(axis=1) / valid)
-        measured.append(here)
-        peaks = np.abs(steps).max(axis=(1, 2))
-        zero += int((peaks == 0).sum())
-        if peaks.max() > furthest[0]:
-            furthest = float(peaks.max()), int(here[peaks.argmax()])
+        peaks.append(np.abs(steps).max(axis=(1, 2)))
+    measured = np.concatenate(finite)
+    items, broken = rows[measured], int((~measured).sum())
     steps_of_items = np.concatenate(lengths) if len(rows) else np.zeros(1, np.int64)
     if not values:
         return Sizes(broken=broken), steps_of_items
     # As for standardising: a spread below what rounding leaves is none.
     constant = high - low <= CONSTANT * np.maximum(abs(high), abs(low))
-    items = np.concatenate(measured)
+    largest, every = np.concatenate(peaks), np.concatenate(norms)
+    furthest = int(largest.argmax())
+    used, split = every[every > 0], split[items][every > 0]
+    norm = _median(used) or 0.0
+    training, validation, test = (_median(used[split == each]) for each in Split)
     sizes = Sizes(
         smallest=float(low.min()),
         largest=float(high.max()),
         rms=float(np.sqrt(squares / values)),
-        furthest=furthest[0],
-        furthest_row=furthest[1],
-        constant=int(constant.sum()) if len(items) > 1 else 0,
-        zero=zero,
-        broken=broken,
-    )
-    return _with_norms(sizes, np.concatenate(norms), split[items], features), steps_of_items
-
-
-def _with_norms(sizes: Sizes, every: NDArray[np.float64], split: Rows, features: int) -> Sizes:
-    """Add what follows from the norms of items, (items,) each."""
-    norms, split = every[every > 0], split[every > 0]
-    norm = _median(norms) or 0.0
-    training, validation, test = (_median(norms[split == each]) for each in Split)
-    return replace(
-        sizes,
         norm=norm,
         norms=(training, validation, test),
         usual=norm / features**0.5,
-        loud=int((norms > FAR * norm).sum()),
-        faint=int((norms < norm / FAR).sum()),
+        furthest=float(largest[furthest]),
+        furthest_row=int(items[furthest]) if largest[furthest] > 0 else None,
+        loud=int((used > FAR * norm).sum()),
+        faint=int((used < norm / FAR).sum()),
+        constant=int(constant.sum()) if len(items) > 1 else 0,
+        zero=int((largest == 0).sum()),
+        broken=broken,
     )
+    return sizes, steps_of_items
 
 
 def _median(norms: NDArray[np.float64]) -> float | None:
@@ -419,40 +354,31 @@ def _on_sizes(one: ModalityReport) -> Iterator[str]:
         yield f"{sizes.constant:,} of {one.modality.features:,} features of {name} never {verb}"
     if sizes.zero:
         yield f"{_have(sizes.zero)} nothing but zeros as {name}: is that a missing {name}?"
-    shifted = _shifted(sizes)
-    for split, ratio in shifted.items():
-        times = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
-        yield (
-            f"the norm of {name} in {split} is {times} that in training: standardising by"
-            " training items does not mend that"
-        )
-    if not shifted:
-        yield from _on_outliers(one)
+    shifts = [*_on_shifts(one)]
+    yield from shifts or _on_outliers(one)
 
 
-def _shifted(sizes: Sizes) -> dict[str, float]:
-    """Split -> its norm as a multiple of that of training items, where that is far off."""
-    training, *others = sizes.norms
-    if not training:
-        return {}
-    ratios = {
-        split: norm / training for split, norm in zip(SPLITS[1:], others, strict=True) if norm
-    }
-    return {split: r for split, r in ratios.items() if not 1 / SHIFTED <= r <= SHIFTED}
+def _on_shifts(one: ModalityReport) -> Iterator[str]:
+    """Splits whose norms are far from that of training items."""
+    training, *others = one.sizes.norms
+    for split, norm in zip(SPLITS[1:], others, strict=True):
+        ratio = norm / training if norm and training else 1.0
+        if not 1 / SHIFTED <= ratio <= SHIFTED:
+            times = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
+            yield (
+                f"the norm of {one.modality.name} in {split} is {times} that in training:"
+                " standardising by training items does not mend that"
+            )
 
 
 def _on_outliers(one: ModalityReport) -> Iterator[str]:
     name, sizes = one.modality.name, one.sizes
+    usual = f"the usual norm of {name}: are they"
     if sizes.faint > 1:
-        yield (
-            f"{sizes.faint:,} items have less than a {FAR:.0f}th of the usual norm of {name}: are"
-            " they silent, or in other units?"
-        )
+        less = f"{sizes.faint:,} items have less than a {FAR:.0f}th of"
+        yield f"{less} {usual} silent, or in other units?"
     if sizes.loud > 1:
-        yield (
-            f"{sizes.loud:,} items have more than {FAR:.0f} times the usual norm of {name}: are"
-            " they in other units?"
-        )
+        yield f"{sizes.loud:,} items have more than {FAR:.0f} times {usual} in other units?"
     elif sizes.furthest > max(FAR * sizes.usual, _OUTLYING * sizes.norm) > 0:
         ratio = sizes.furthest / sizes.usual
         yield (
@@ -497,12 +423,12 @@ def _on_modality(
 def _on_leaks(
     duplicates: Duplicates, verbs: tuple[str, str], same: str, where: str, least: str
 ) -> Iterator[str]:
-    if duplicates.leaked:
-        items = _count(duplicates.leaked, "validation or test item", *verbs)
-        yield f"{least}{items} {same} a training item{where}"
-    if duplicates.crossed:
-        items = _count(duplicates.crossed, "test item", *verbs)
-        yield f"{least}{items} {same} a validation item{where}"
+    for number, items, split in (
+        (duplicates.leaked, "validation or test item", "training"),
+        (duplicates.crossed, "test item", "validation"),
+    ):
+        if number:
+            yield f"{least}{_count(number, items, *verbs)} {same} a {split} item{where}"
 
 
 def _on_captions(found: Inspection, least: str) -> Iterator[str]:
