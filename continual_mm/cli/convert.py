@@ -479,10 +479,10 @@ for _command in (
 @skip_option
 def clips(folder: Path, target: Path, **how: Any) -> None:
     """Clips in FOLDER, which `data extract` wrote."""
-    from continual_mm.preparation.extraction import records
+    from continual_mm.preparation.extraction.clip_files import contents, records
 
     with converting(target, **how) as conversion:
-        contents = records.contents(folder)
-        kinds = {name: one.kind for name, one in contents.items()}
-        conversion.write(records.records(folder), kinds)
-    conversion.finish(*(f"{name}: {one.description}" for name, one in contents.items()))
+        modalities = contents(folder)
+        kinds = {name: one.kind for name, one in modalities.items()}
+        conversion.write(records(folder), kinds)
+    conversion.finish(*(f"{name}: {one.description}" for name, one in modalities.items()))

@@ -13,6 +13,7 @@ from av.error import FFmpegError
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.clip_files import (
     CLIPS,
+    FAILURE,
     ClipFiles,
     Failure,
     Part,
@@ -95,12 +96,13 @@ class Extractor:
                 features, notes = self._features(task)
             except ClipError as error:
                 name = task.names.failures[-1 if error.failure.stage == _READING else 0]
-                self._files.write_failure(name, error.failure)
+                self._files.write_messages(name, FAILURE, [error.failure])
                 return error.failure
             for part, values in features.items():
                 mine = [note for note in notes if part in ("both", _PART_OF_STAGE[note.stage])]
                 self._files.write(task.names.parts[part], values, mine)
-            self._files.clear_failures(task.names)
+            for name in task.names.failures:
+                self._files.write_messages(name, FAILURE, ())
         except OSError as error:
             raise self._job.stopped(f"cannot be written: {error.strerror or error}") from error
         return None

@@ -1,17 +1,18 @@
-"""What a job stores of each clip: files of features, or one with the reason why there are none."""
+"""What a job's folder holds: files of every clip, named by what they were made of, as records."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.manifest import Clip
 from continual_mm.preparation.extraction.towers import TOWERS, Recipe, need_vectors
 from continual_mm.system.errors import InputError, Problem
@@ -19,6 +20,9 @@ from continual_mm.system.files import atomic_write, read_json, remove_temporary,
 
 JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
 """What a job's folder holds: its settings, the clips' files, their list, and what went wrong."""
+
+FEATURES, NOTES, FAILURE = ".safetensors", ".notes.json", ".failure.json"
+"""Endings of a clip's files: features of a part, notes about them, or why there are none."""
 
 Part = Literal["media", "text", "both"]
 """Features of video and audio alone, of text alone, and of both together; a file for each."""
@@ -28,9 +32,15 @@ PARTS: tuple[Part, ...] = ("media", "text", "both")
 _IDENTITY = 16  # letters
 
 
+def part_of(recipe: Recipe) -> Part:
+    """What a modality is made of."""
+    read = {TOWERS[choice.tower].reads for choice in recipe.towers if choice.tower in TOWERS}
+    return "both" if len(read) > 1 else "text" if read == {True} else "media"
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the files of a clip are called.
+    """What the files of a clip are called, without their endings.
 
     The name of a part changes whenever other features would come out. Two files may say why there
     are no features: the first whatever words have vectors, the last if that depends on the vectors.
@@ -38,12 +48,6 @@ class Names:
 
     parts: Mapping[Part, str]
     failures: tuple[str, ...]
-
-
-def part_of(recipe: Recipe) -> Part:
-    """What a modality is made of."""
-    read = {TOWERS[choice.tower].reads for choice in recipe.towers if choice.tower in TOWERS}
-    return "both" if len(read) > 1 else "text" if read == {True} else "media"
 
 
 class Naming:
@@ -58,14 +62,11 @@ class Naming:
             of files that depend on them end with it.
     """
 
-    def __init__(self, recipes: Sequence[Recipe], folder: Path, vectors: str) -> None:
-        self.vectors = _digest([vectors])[:_IDENTITY] if vectors else ""
+    def __init__(self, recipes: Sequence[Recipe], folder: Path, fingerprint: str) -> None:
+        self.vectors = _digest([fingerprint])[:_IDENTITY] if fingerprint else ""
         self._folder = folder
-        self._uses_vectors = {
-            part: need_vectors(mine)
-            for part in PARTS
-            if (mine := [recipe for recipe in recipes if part_of(recipe) == part])
-        }
+        by_part = {part: [one for one in recipes if part_of(one) == part] for part in PARTS}
+        self._uses_vectors = {part: need_vectors(mine) for part, mine in by_part.items() if mine}
         self._states: dict[str, tuple[int, int]] = {}
 
     def of(self, clip: Clip) -> Names:
@@ -102,9 +103,6 @@ def _digest(decisive: Sequence[object]) -> str:
     return blake2b(json.dumps(decisive).encode(), digest_size=16).hexdigest()
 
 
-_FEATURES, _NOTES, _FAILURE = ".safetensors", ".notes.json", ".failure.json"
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Something that went wrong with a clip, and at which stage."""
@@ -126,37 +124,24 @@ class ClipFiles:
 
     def remove_other_vectors(self, vectors: str) -> None:
         """Remove what was made with other word vectors than those with an identity."""
-        for ending in (_FEATURES, _NOTES, _FAILURE):
-            for name in self._names(ending):
+        for ending in (FEATURES, NOTES, FAILURE):
+            for name in self.names(ending):
                 if "-" in name and not name.endswith(f"-{vectors}"):
                     (self._folder / f"{name}{ending}").unlink(missing_ok=True)
 
-    def stored(self) -> set[str]:
-        """Names of the parts that there are."""
-        return self._names(_FEATURES)
-
-    def failed(self) -> set[str]:
-        """Names of the failures that there are."""
-        return self._names(_FAILURE)
+    def names(self, ending: str) -> set[str]:
+        """Names of all files with an ending."""
+        return {path.name.removesuffix(ending) for path in self._folder.glob(f"*{ending}")}
 
     def write(
         self, name: str, features: Mapping[str, NDArray[np.float32]], notes: Sequence[Failure]
     ) -> None:
         """Write a part of a clip's features, and before that notes, which mean nothing alone."""
-        self._write_messages(f"{name}{_NOTES}", notes)
-        with atomic_write(self._folder / f"{name}{_FEATURES}") as temporary:
+        self.write_messages(name, NOTES, notes)
+        with atomic_write(self._folder / f"{name}{FEATURES}") as temporary:
             plain = {key: np.ascontiguousarray(values) for key, values in features.items()}
             # Safetensors' own writing reports a full disk as a fault of the tensors.
             temporary.write_bytes(save(plain))
-
-    def write_failure(self, name: str, failure: Failure) -> None:
-        """Write why a clip has no features."""
-        self._write_messages(f"{name}{_FAILURE}", [failure])
-
-    def clear_failures(self, names: Names) -> None:
-        """Remove why a clip had no features."""
-        for name in names.failures:
-            self._write_messages(f"{name}{_FAILURE}", ())
 
     def features(self, name: str) -> dict[str, NDArray[np.float32]]:
         """Read a part of the features of a clip.
@@ -164,36 +149,81 @@ class ClipFiles:
         Raises:
             InputError: If its file is damaged.
         """
-        path = self._folder / f"{name}{_FEATURES}"
+        path = self._folder / f"{name}{FEATURES}"
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             remedy = "remove the file and extract again: the other clips are kept"
             raise InputError(Problem(str(path), f"cannot be read: {error}", remedy)) from error
 
-    def notes(self, name: str) -> list[Failure]:
-        """Notes about a part that there is."""
-        return self._messages(f"{name}{_NOTES}")
-
-    def failure(self, name: str) -> list[Failure]:
-        """Why a clip has no features."""
-        return self._messages(f"{name}{_FAILURE}")
-
-    def _messages(self, name: str) -> list[Failure]:
-        path = self._folder / name
-        return [Failure(*map(str, entry)) for entry in read_json(path)] if path.exists() else []
-
-    def _names(self, ending: str) -> set[str]:
-        return {path.name.removesuffix(ending) for path in self._folder.glob(f"*{ending}")}
-
-    def _write_messages(self, name: str, messages: Sequence[Failure]) -> None:
-        path = self._folder / name
+    def write_messages(self, name: str, ending: str, messages: Sequence[Failure]) -> None:
+        """Write notes or a failure, or remove the file if there are none."""
+        path = self._folder / f"{name}{ending}"
         if messages:
             write_json(path, [[each.stage, each.message] for each in messages])
         else:
             path.unlink(missing_ok=True)
 
+    def messages(self, name: str, ending: str) -> list[Failure]:
+        """Read notes or a failure, if there are any."""
+        path = self._folder / f"{name}{ending}"
+        return [Failure(*map(str, entry)) for entry in read_json(path)] if path.exists() else []
+
 
 def is_finished(parts: Collection[str], stored: Collection[str]) -> bool:
     """Whether all parts of a clip are stored; a clip of no parts is never finished."""
     return bool(parts) and all(name in stored for name in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A modality that a job made: features of a vector or time step, and which towers made it."""
+
+    kind: Kind
+    features: int
+    description: str
+
+
+def contents(out: Path) -> dict[str, Extracted]:
+    """By modality, what a job's folder holds.
+
+    Raises:
+        InputError: If it is no folder of a job.
+    """
+    if not (out / JOB).exists():
+        problem = "is no folder that an extraction wrote"
+        raise InputError(Problem(str(out), problem, "extract into it first"))
+    return {
+        name: Extracted(Kind(entry["kind"]), int(entry["features"]), str(entry["told"]))
+        for name, entry in read_json(out / JOB)["modalities"].items()
+    }
+
+
+def records(out: Path) -> Iterator[dict[str, Any]]:
+    """Every clip that has features, in the order of the manifest, as items of a dataset.
+
+    For each modality that a clip has there is an array, (features,) or (steps, features).
+
+    Raises:
+        InputError: If this is no folder of a job, or a file in it is damaged.
+    """
+    modalities = contents(out)
+    files = ClipFiles(out / CLIPS)
+    stored = files.names(FEATURES)
+    with (out / CLIP_LIST).open(encoding="utf-8") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            if not is_finished(entry["files"], stored):
+                continue
+            features = {
+                modality: values
+                for name in entry["files"]
+                for modality, values in files.features(name).items()
+            }
+            known = {"group": entry["group"], "label": entry["label"], "text_raw": entry["text"]}
+            yield {
+                "ids": entry["id"],
+                "split": entry["split"],
+                **{name: value for name, value in known.items() if value is not None},
+                **{name: features[name] for name in modalities if name in features},
+            }

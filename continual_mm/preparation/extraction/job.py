@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from continual_mm.preparation.extraction.clip_files import (
     CLIP_LIST,
     CLIPS,
+    FAILURE,
+    FEATURES,
     JOB,
+    NOTES,
     REPORT,
     ClipFiles,
     Failure,
@@ -115,7 +118,7 @@ def extract(
     Args:
         manifest: The clips.
         recipes: What is made of them.
-        out: The folder; ``records.records`` reads its features.
+        out: The folder; ``clip_files.records`` reads its features.
         vectors: Word vectors; without any they are trained on the captions of the training clips.
         workers: Processes, each with towers of its own; 0 works in this process.
         device: Where networks run.
@@ -190,8 +193,8 @@ class _Extraction:
             raise InputError([Problem(str(path), difference, remedy) for difference in found])
 
     def _left(self, retry: bool) -> list[Task]:
-        stored = self._files.stored()
-        failed = set() if retry else self._files.failed()
+        stored = self._files.names(FEATURES)
+        failed = set() if retry else self._files.names(FAILURE)
         left = []
         for clip, names in self._clips:
             if not is_finished(names.parts.values(), stored) and failed.isdisjoint(names.failures):
@@ -210,7 +213,7 @@ class _Extraction:
                     self._report(task, event.value)
                 elif isinstance(event, Died) and task.clip.id in lost:
                     failure = Failure("process", event.reason)
-                    self._files.write_failure(task.names.failures[0], failure)
+                    self._files.write_messages(task.names.failures[0], FAILURE, [failure])
                     self._report(task, failure)
                 else:
                     lost.add(task.clip.id)
@@ -238,17 +241,17 @@ class _Extraction:
 
     def _write_report(self) -> Outcome:
         """Write what went wrong, and count."""
-        stored, failed = self._files.stored(), self._files.failed()
+        stored, failed = self._files.names(FEATURES), self._files.names(FAILURE)
         rows, finished, without = [], 0, 0
         for clip, names in self._clips:
             if is_finished(names.parts.values(), stored):
                 finished += 1
-                outcome, read, those = "noted", self._files.notes, [*names.parts.values()]
+                outcome, ending, those = "noted", NOTES, [*names.parts.values()]
             else:
                 those = [name for name in names.failures if name in failed]
                 without += bool(those)
-                outcome, read = "failed", self._files.failure
-            found = [each for name in those for each in read(name)]
+                outcome, ending = "failed", FAILURE
+            found = [each for name in those for each in self._files.messages(name, ending)]
             rows += [(clip.id, clip.path, outcome, each.stage, each.message) for each in found]
         with _text_file(self._job.out / REPORT) as stream:
             table = csv.writer(stream)

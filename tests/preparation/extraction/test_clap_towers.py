@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from continual_mm.preparation.extraction.clap_towers import AudioTower, SentenceTower
+from continual_mm.preparation.extraction.clip_files import contents, records
 from continual_mm.preparation.extraction.job import Outcome, extract
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
-from continual_mm.preparation.extraction.records import contents, records
 from continual_mm.preparation.extraction.towers import Recipe, probe
 from continual_mm.system.errors import InputError
 

@@ -19,10 +19,10 @@ import pytest
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction import job
+from continual_mm.preparation.extraction.clip_files import contents, records
 from continual_mm.preparation.extraction.job import ExtractionReporter, Outcome
 from continual_mm.preparation.extraction.manifest import Clip, Manifest, open_manifest
 from continual_mm.preparation.extraction.media import Notes, audio_wave
-from continual_mm.preparation.extraction.records import contents, records
 from continual_mm.preparation.extraction.spectrogram_tower import log_mel
 from continual_mm.preparation.extraction.towers import Recipe
 from continual_mm.preparation.extraction.word_towers import Vectors, file_vectors
@@ -485,7 +485,7 @@ def test_a_folder_without_a_job_or_with_a_damaged_file_has_no_records(
 def test_a_job_imports_neither_av_nor_torch_before_it_has_work():
     code = (
         "import sys, continual_mm.preparation.extraction.job, "
-        "continual_mm.preparation.extraction.records\n"
+        "continual_mm.preparation.extraction.clip_files\n"
         "sys.exit(', '.join({'av', 'torch'} & sys.modules.keys()) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
