@@ -63,11 +63,7 @@ class ClipError(Exception):
 
 
 class Extractor:
-    """The towers of a job, which extract clips into their files.
-
-    Raises:
-        InputError: If a tower cannot be made.
-    """
+    """The towers of a job, which extract clips into their files."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -78,19 +74,11 @@ class Extractor:
         ]
 
     def contents(self) -> dict[str, Any]:
-        """Try all towers, and describe their outputs, by modality, as JSON.
-
-        Raises:
-            InputError: If one does not work.
-        """
+        """Try all towers, and describe their outputs, by modality, as JSON."""
         return {recipe.modality: _contents(recipe, mine) for recipe, mine in self._towers}
 
     def extract(self, task: Task) -> Failure | None:
-        """Extract what is missing of a clip; return why it has no features, None if it has.
-
-        Raises:
-            InputError: If nothing can be written.
-        """
+        """Extract what is missing of a clip; return why it has no features, None if it has."""
         try:
             try:
                 features, notes = self._features(task)
@@ -151,11 +139,7 @@ _PART_OF_STAGE: Mapping[str, Part] = {_DECODING: "media", _READING: "text"}
 
 
 def extractor(job: Job) -> Callable[[Task, object], Failure | None]:
-    """What a process of a pool does with each task.
-
-    Raises:
-        InputError: If a tower does not work in it.
-    """
+    """What a process of a pool does with each task."""
     try:
         made = Extractor(job)
     except InputError:

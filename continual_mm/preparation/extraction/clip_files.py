@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.manifest import Clip
-from continual_mm.preparation.extraction.towers import TOWERS, Recipe, need_vectors
+from continual_mm.preparation.extraction.towers import Recipe, need_vectors, registered
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write, read_json, remove_temporary, write_json
 
@@ -34,7 +34,7 @@ _IDENTITY = 16  # letters
 
 def part_of(recipe: Recipe) -> Part:
     """What a modality is made of."""
-    read = {TOWERS[choice.tower].reads for choice in recipe.towers if choice.tower in TOWERS}
+    read = {registered(choice.tower).reads for choice in recipe.towers}
     return "both" if len(read) > 1 else "text" if read == {True} else "media"
 
 
@@ -144,11 +144,7 @@ class ClipFiles:
             temporary.write_bytes(save(plain))
 
     def features(self, name: str) -> dict[str, NDArray[np.float32]]:
-        """Read a part of the features of a clip.
-
-        Raises:
-            InputError: If its file is damaged.
-        """
+        """Read a part of the features of a clip."""
         path = self._folder / f"{name}{FEATURES}"
         try:
             return load_file(path)
@@ -185,11 +181,7 @@ class Extracted:
 
 
 def contents(out: Path) -> dict[str, Extracted]:
-    """By modality, what a job's folder holds.
-
-    Raises:
-        InputError: If it is no folder of a job.
-    """
+    """By modality, what a job's folder holds."""
     if not (out / JOB).exists():
         problem = "is no folder that an extraction wrote"
         raise InputError(Problem(str(out), problem, "extract into it first"))
@@ -203,9 +195,6 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
     """Every clip that has features, in the order of the manifest, as items of a dataset.
 
     For each modality that a clip has there is an array, (features,) or (steps, features).
-
-    Raises:
-        InputError: If this is no folder of a job, or a file in it is damaged.
     """
     modalities = contents(out)
     files = ClipFiles(out / CLIPS)

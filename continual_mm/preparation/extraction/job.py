@@ -36,7 +36,7 @@ from continual_mm.preparation.extraction.towers import (
     need_vectors,
 )
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import atomic_write, differences, locked, write_json
+from continual_mm.system.files import atomic_write, differences, locked, write_errors, write_json
 from continual_mm.system.imports import check_installed
 from continual_mm.system.processes import Died, Pool, Result, Worker
 
@@ -132,20 +132,15 @@ def extract(
     check_recipes(tuple(recipes))
     check_installed("av", "extraction")
     reporter = reporter or ExtractionReporter()
-    try:
-        with locked(out / _LOCK):
-            reporter.prepares(workers)
-            known = None
-            if need_vectors(recipes):
-                words = import_module("continual_mm.preparation.extraction.word_towers")
-                captions = (clip.caption or "" for clip in manifest.clips)
-                known = words.needed(vectors or words.corpus_vectors(manifest), captions)
-            job = Job(tuple(recipes), known, device, manifest.folder, out)
-            return _Extraction(job, manifest, reporter).run(workers, retry)
-    except OSError as error:
-        problem = f"cannot be written: {error.strerror or error}"
-        remedy = "make room there, or choose another --to"
-        raise InputError(Problem(str(out), problem, remedy)) from error
+    with write_errors(str(out)), locked(out / _LOCK):
+        reporter.prepares(workers)
+        known = None
+        if need_vectors(recipes):
+            words = import_module("continual_mm.preparation.extraction.word_towers")
+            captions = (clip.caption or "" for clip in manifest.clips)
+            known = words.needed(vectors or words.corpus_vectors(manifest), captions)
+        job = Job(tuple(recipes), known, device, manifest.folder, out)
+        return _Extraction(job, manifest, reporter).run(workers, retry)
 
 
 class _Extraction:

@@ -187,11 +187,7 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a manifest: ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``, in UTF-8.
-
-    Raises:
-        InputError: If the file cannot be read, is of no such kind, or is no table.
-    """
+    """Read the rows of a manifest: ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``, in UTF-8."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         problem = f"is no manifest: it ends with {path.suffix!r}"

@@ -120,9 +120,6 @@ def load_network(
     Weights are named as torchvision does (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
     once; or they are the path of a file, or ``random``. Preprocessing is that of the weights, or of
     the network's default ones.
-
-    Raises:
-        InputError: If there is no such network, or its weights are not available.
     """
     known = models.list_models(module=family)
     if name not in known:

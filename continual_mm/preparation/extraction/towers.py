@@ -199,9 +199,6 @@ class Recipe:
         >>> recipe = Recipe.parse("video=frames+motion:s3d/max")
         >>> recipe.modality, [choice.tower for choice in recipe.towers], recipe.pool
         ('video', ['frames', 'motion'], 'max')
-
-        Raises:
-            InputError: If the text is no recipe.
         """
         modality, equals, rest = text.partition("=")
         body, slash, ending = rest.rpartition("/")
@@ -215,11 +212,7 @@ class Recipe:
 
 
 def check_recipes(recipes: tuple[Recipe, ...]) -> None:
-    """Check what can be known of recipes without their towers.
-
-    Raises:
-        InputError: With everything that is wrong.
-    """
+    """Check what can be known of recipes without their towers."""
     names = [recipe.modality for recipe in recipes]
     problems = [] if names else [Problem("recipes", "there is none", "name one modality")]
     for recipe in recipes:
@@ -280,38 +273,36 @@ TOWERS: Mapping[str, Registered] = MappingProxyType(
 )
 
 
+def registered(name: str) -> Registered:
+    """The tower of a name, which must be in the registry."""
+    if name in TOWERS:
+        return TOWERS[name]
+    problem = "there is none"
+    remedy = f"{suggestion(name, TOWERS)}the towers are {', '.join(TOWERS)}"
+    if name == "open_clip_audio":
+        problem = "open_clip has no network for audio"
+        remedy = "clap_audio uses transformers' CLAP, audio makes spectrograms"
+    raise InputError(Problem(f"tower {name!r}", problem, remedy))
+
+
 def modules_of(recipes: Iterable[Recipe]) -> tuple[str, ...]:
-    """Modules of the towers that recipes name, as far as there are such towers.
+    """Modules of the towers that recipes name.
 
     >>> modules_of([Recipe.parse("video=frames+motion/max")])
     ('continual_mm.preparation.extraction.torchvision_towers',)
     """
-    names = dict.fromkeys(choice.tower for recipe in recipes for choice in recipe.towers)
-    paths = [TOWERS[name].path for name in names if name in TOWERS]
+    paths = [registered(choice.tower).path for recipe in recipes for choice in recipe.towers]
     return tuple(dict.fromkeys(f"{_ROOM}.{path.partition(':')[0]}" for path in paths))
 
 
 def need_vectors(recipes: Iterable[Recipe]) -> bool:
     """Whether a tower that recipes name takes word vectors."""
-    chosen = (TOWERS.get(choice.tower) for recipe in recipes for choice in recipe.towers)
-    return any(known is not None and known.vectors for known in chosen)
+    return any(registered(one.tower).vectors for recipe in recipes for one in recipe.towers)
 
 
 def build(choice: TowerChoice, vectors: "Vectors | None", device: str) -> Tower:
-    """Make a tower.
-
-    Raises:
-        InputError: If there is no such tower or option, or it cannot be made.
-    """
-    place = f"tower {choice.tower!r}"
-    known = TOWERS.get(choice.tower)
-    if choice.tower == "open_clip_audio":
-        problem = "open_clip has no network for audio"
-        remedy = "clap_audio uses transformers' CLAP, audio makes spectrograms"
-        raise InputError(Problem(place, problem, remedy))
-    if known is None:
-        remedy = f"{suggestion(choice.tower, TOWERS)}the towers are {', '.join(TOWERS)}"
-        raise InputError(Problem(place, "there is none", remedy))
+    """Make a tower."""
+    place, known = f"tower {choice.tower!r}", registered(choice.tower)
     if known.package:
         check_installed(known.package, place)
     maker = resolve_name(f"{_ROOM}.{known.path}")

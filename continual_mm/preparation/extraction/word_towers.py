@@ -34,11 +34,7 @@ class Vectors:
 
 
 def file_vectors(path: Path) -> Vectors:
-    """Open a file of word vectors.
-
-    Raises:
-        InputError: If it is missing, cut short or damaged.
-    """
+    """Open a file of word vectors."""
     found = open_vectors(path)
     name = f"{path.name}, {len(found.rows)} words, {found.fingerprint[:_SHOWN]}"
     return Vectors(name, found)
