@@ -15,14 +15,9 @@ COLUMNS = ("video", "task", "step", "start", "end")
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A time at which a video shows a step.
+    """A time at which a video shows a step of its one task.
 
-    Attributes:
-        video: The video's name.
-        task: What is done in it; one for each video.
-        step: Which step of the task, counted from 1.
-        start: In seconds.
-        end: In seconds, later than the start.
+    Steps are counted from 1; ``start`` and ``end`` are in seconds.
     """
 
     video: str
@@ -35,10 +30,8 @@ class Interval:
 def annotations_of(protocol: Protocol, folder: str) -> Path:
     """The file of annotations of a protocol of the kind ``steps``.
 
-    Args:
-        protocol: The definition. If it names no file, that beside its dataset is meant, as
-            ``data convert crosstask`` writes it.
-        folder: The scenario's, in which relative paths start.
+    If it names no file, that beside its dataset is meant, as ``data convert crosstask`` writes it.
+    Relative paths start in ``folder``, the scenario's.
     """
     if protocol.annotations:
         return protocol.annotations_file(folder)
@@ -50,8 +43,7 @@ def annotations_of(protocol: Protocol, folder: str) -> Path:
 def read_annotations(path: Path) -> tuple[Interval, ...]:
     """Read a file whose first line is ``video,task,step,start,end``; empty lines are skipped.
 
-    Raises:
-        InputError: If it cannot be read, or with a problem for each wrong line.
+    An InputError has a problem for each wrong line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:

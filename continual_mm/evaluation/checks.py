@@ -21,11 +21,8 @@ def cards_and_problems(
 ) -> tuple[dict[str, DatasetCard], list[Problem]]:
     """The cards of protocols' datasets by protocol, and all problems that prevent scoring.
 
-    Args:
-        scenario: The definition.
-        card: Of the scenario's dataset.
-        modalities: Everything that arrives.
-        file: What to call the definition.
+    ``card`` is that of the scenario's dataset, ``modalities`` are all that arrive, ``file`` is what
+    to call the definition.
     """
     known = tuple(modalities)
     cards: dict[str, DatasetCard] = {}
@@ -45,11 +42,7 @@ def cards_and_problems(
 
 
 def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> DatasetCard:
-    """The card of the dataset that a protocol scores.
-
-    Raises:
-        InputError: If there is no such dataset, or it has no test item.
-    """
+    """The card of the dataset that a protocol scores; an InputError if it has no test item."""
     if not protocol.dataset:
         return own
     return datasets.card(protocol.dataset, folder=Path(scenario.folder), splits=SCORED)
@@ -63,14 +56,10 @@ def protocol_problems(
     *,
     trained: DatasetCard,
 ) -> Iterator[Problem]:
-    """Problems with the modalities of a protocol.
+    """Problems with the modalities of a protocol, called ``place``.
 
-    Args:
-        protocol: The definition.
-        card: Of the dataset that it scores; None if that is not known.
-        modalities: Everything that arrives.
-        place: What to call the protocol.
-        trained: Of the dataset that is trained on.
+    ``card`` is that of the dataset that it scores, None if that is not known, ``trained`` that of
+    the dataset that is trained on, ``modalities`` are all that arrive.
     """
     if card is not None and "text" in protocol.modalities:
         yield from _vector_problems(card, trained, place)
@@ -113,12 +102,7 @@ _REMEDIES = {
 
 
 def mode_mismatches(scenario: Scenario, cards: Iterable[DatasetCard]) -> Iterator[str]:
-    """A sentence for each dataset of a scenario whose mode is not that of its space.
-
-    Args:
-        scenario: The definition.
-        cards: Of what is trained on, and of what protocols score.
-    """
+    """A sentence for each dataset of a scenario whose mode is not that of its space."""
     mode = scenario.space.mode
     for one in {each.fingerprint: each for each in cards}.values():
         if one.provenance and one.provenance.mode != mode:
@@ -129,16 +113,7 @@ def mode_mismatches(scenario: Scenario, cards: Iterable[DatasetCard]) -> Iterato
 
 
 def identity_of(protocol: Protocol, scenario: Scenario, card: DatasetCard) -> dict[str, Any]:
-    """What a protocol's scores follow from: the content of its files, not where they lie.
-
-    Args:
-        protocol: The definition.
-        scenario: Whose protocol it is.
-        card: Of the dataset that it scores.
-
-    Raises:
-        InputError: If the file of annotations is missing.
-    """
+    """What a protocol's scores follow from: the content of its files, not where they lie."""
     found = protocol.model_dump(mode="json", exclude={"dataset", "annotations"})
     found["data"] = {"name": card.name, "fingerprint": card.fingerprint}
     if protocol.kind == "steps":

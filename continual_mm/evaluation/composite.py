@@ -24,17 +24,9 @@ _VALUES_AT_ONCE = 1 << 26
 def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence[str]) -> Gallery:
     """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
 
-    In reference mode items are padded with zeros to the time of their own dataset, not of the one
-    that was trained on, as each published program of evaluation does.
-
-    Args:
-        learner: Between stages.
-        dataset: The items.
-        rows: (n,) rows of the dataset, ascending.
-        modalities: Those to embed, where an item has them; the space must have them all.
-
-    Raises:
-        NotFiniteError: If an embedding is not finite.
+    ``rows`` are (n,) ascending rows of the dataset. In reference mode items are padded with zeros
+    to the time of their own dataset, not of the one that was trained on, as each published program
+    of evaluation does. A NotFiniteError if an embedding is not finite.
     """
     share = Share(learner.stage, rows, tuple(modalities))
     filled = learner.space.settings.reference
@@ -65,17 +57,11 @@ def similarity(
 ) -> Tensor:
     """(queries, gallery) similarities, summed over all pairs of a query and a gallery modality.
 
-    Where no pair has towers of its own, that is the product of the sums of embeddings on either
-    side, and is computed so. Products are taken in float64 and rounded to float32 at the end: equal
-    embeddings are then equally similar whatever the size of the matrix, which products in float32
-    do not guarantee, and a tie is a tie.
-
-    Args:
-        embedded: The embeddings.
-        query: Modalities of the queries.
-        answer: Modalities of the gallery.
-        queries: (q,) dataset rows that have all query modalities.
-        gallery: (g,) dataset rows that have all gallery modalities.
+    ``queries`` and ``gallery`` are dataset rows that have all modalities of ``query`` or
+    ``answer``. Where no pair has towers of its own, the sum is the product of the sums of
+    embeddings on either side, and is computed so. Products are taken in float64 and rounded to
+    float32 at the end: equal embeddings are then equally similar whatever the size of the matrix,
+    which products in float32 do not guarantee, and a tie is a tie.
     """
     pairs = [pair(*both) for both in product(query, answer)]
     if not any(each in embedded.own for each in pairs):

@@ -33,8 +33,7 @@ class Geometry:
         step: Optimiser steps over all stages until then.
         final: Whether the stage was finished.
         modality_gap: Pair -> distance of its modalities' mean embeddings, in [0, 2].
-        rotation: Angle in radians that the old modalities turned as one; NaN without any. See
-            :class:`~continual_mm.metrics.geometry.Movement`.
+        rotation: Angle in radians that the old modalities turned as one; NaN without any.
         moved: Old modality -> root mean square distance that its items moved.
         residual: Old modality -> what is left of it without the shared rotation.
         plan_drift: Pair of old modalities -> divergence KL(P_old || P_new) of its entropic
@@ -63,12 +62,9 @@ class Geometry:
 class Drift:
     """Measures the geometry at every test evaluation; an observer of evaluations.
 
-    At a stage's end it keeps the embeddings of evenly spaced test items, and compares later
-    embeddings of these items with them until the next stage has ended. It uses no RNG.
-
-    Args:
-        callbacks: Called with each record.
-        items: How many test items to keep at most.
+    At a stage's end it keeps the embeddings of at most ``items`` evenly spaced test items, and
+    compares later embeddings of these items with them until the next stage has ended. It uses no
+    RNG. The callbacks are called with each record.
     """
 
     on_device = False

@@ -13,12 +13,9 @@ from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.annotations import annotations_of
 from continual_mm.evaluation.checks import SCORED, protocol_problems
-from continual_mm.evaluation.classification import Classes
 from continual_mm.evaluation.composite import embed, similarity
-from continual_mm.evaluation.judge import Judge, tensor
-from continual_mm.evaluation.localisation import Steps
+from continual_mm.evaluation.judges import Classes, Judge, Retrieval, Steps, VideoRetrieval, tensor
 from continual_mm.evaluation.pairs import Gallery
-from continual_mm.evaluation.retrieval import Retrieval, VideoRetrieval
 from continual_mm.evaluation.scores import Judged, ProtocolScore
 from continual_mm.learning.learner import Learner
 from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
@@ -34,13 +31,8 @@ def load_scored(
 ) -> dict[str, Dataset]:
     """The dataset of every protocol, standardised like the training items.
 
-    Args:
-        scenario: The definition.
-        dataset: What is trained on.
-        given: Datasets that are loaded already, by protocol; used as they are.
-
-    Raises:
-        InputError: If a dataset is missing or unsound, or is given for no protocol.
+    Those ``given``, by protocol, are used as they are; an InputError if one is given for no
+    protocol.
     """
     known = [protocol.name for protocol in scenario.protocols]
     if unknown := [name for name in given if name not in known]:
@@ -66,16 +58,10 @@ def load_scored(
 def open_judges(
     scenario: Scenario, dataset: Dataset, modalities: Iterable[Modality], scored: Scored
 ) -> tuple[Judge, ...]:
-    """A judge for each protocol of a scenario.
+    """A judge for each protocol of a scenario, or an InputError with all that prevents scoring.
 
-    Args:
-        scenario: The definition.
-        dataset: What is trained on.
-        modalities: Everything that arrives.
-        scored: The dataset of each protocol, see :func:`load_scored`.
-
-    Raises:
-        InputError: With all problems that prevent scoring.
+    ``dataset`` is what is trained on, ``modalities`` all that arrive, ``scored`` the dataset of
+    each protocol, see :func:`load_scored`.
     """
     known = tuple(modalities)
     judges: list[Judge] = []
@@ -101,14 +87,9 @@ def _judge(scenario: Scenario, protocol: Protocol, items: Dataset, place: str) -
 
 
 def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
-    """The results of the protocols whose modalities have all arrived.
+    """The results of the protocols whose modalities have all arrived, after a stage.
 
-    Args:
-        judges: One for each protocol.
-        learner: After a stage.
-
-    Raises:
-        NotFiniteError: If an embedding is not finite.
+    A NotFiniteError if an embedding is not finite.
     """
     arrived = {modality.name for modality in learner.space.modalities}
     ready = [judge for judge in judges if arrived.issuperset(judge.protocol.modalities)]

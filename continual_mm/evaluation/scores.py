@@ -13,8 +13,6 @@ class ProtocolScore:
     """One protocol at the end of one stage.
 
     Attributes:
-        name: The protocol's name.
-        kind: The protocol's kind.
         stage: 1-based stage.
         step: Optimiser steps over all stages until then.
         queries: How many queries there were.

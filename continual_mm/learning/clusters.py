@@ -12,11 +12,8 @@ from continual_mm.system.seeds import seed_for
 class Ring:
     """A ring buffer of rows: the oldest are overwritten.
 
-    Its size follows from the largest batch that came: ``batches`` of those fit in. When a still
-    larger one comes it starts anew.
-
-    Args:
-        batches: Batches that are kept; 0 keeps none.
+    Its size follows from the largest batch that came: ``batches`` of those fit in (none, if 0).
+    When a still larger one comes it starts anew.
     """
 
     def __init__(self, batches: int) -> None:
@@ -53,11 +50,7 @@ class Ring:
         return (self._rows[: min(self._pushed, self._rows.shape[0])],)
 
     def latest_last(self) -> Tensor:
-        """All rows of a full ring in the order in which they came.
-
-        Raises:
-            ValueError: If it is not full.
-        """
+        """All rows of a full ring in the order in which they came."""
         if self._rows is None or not self.full:
             raise ValueError(f"{self._pushed} rows are in the ring so far; it is not full")
         return self._rows.roll(-(self._pushed % self._rows.shape[0]), dims=0)
@@ -79,13 +72,9 @@ KMEANS_ROUNDS = 10
 class Clusters:
     """Labels for a batch, from centroids that follow the embeddings slowly.
 
-    Nothing here waits for the device.
-
-    Attributes:
-        established: Modalities of earlier stages. They alone say where a row lies, if it has any
-            of them: when one more modality joined the mean, every old centroid would stand for
-            something else.
-        fixed: Whether the centroids stay as they are.
+    ``established`` are the modalities of earlier stages. They alone say where a row lies, if it has
+    any of them: when one more modality joined the mean, every old centroid would stand for
+    something else. ``fixed``: the centroids stay as they are. Nothing here waits for the device.
     """
 
     def __init__(self, space: JointSpace, *, seed: int) -> None:
@@ -99,13 +88,7 @@ class Clusters:
         self._step = 0
 
     def at(self, stage: int, step: int, steps_per_pass: int) -> None:
-        """Set the current step; it matters to :class:`PublishedClusters` only.
-
-        Args:
-            stage: 0-based stage.
-            step: 0-based step of the stage.
-            steps_per_pass: Steps of a pass over the stage's items.
-        """
+        """Set the current 0-based step of the stage; only :class:`PublishedClusters` needs it."""
 
     @property
     def active(self) -> bool:
@@ -126,9 +109,7 @@ class Clusters:
     def labels(self, points: Tensor, *, refit: bool = True) -> Tensor:
         """Give the nearest centroids, (n, D) -> (n,), and remember the points in the queue.
 
-        Args:
-            points: Joint embeddings.
-            refit: Whether this counts as a step; every ``refresh_every`` steps k-means runs.
+        With ``refit`` this counts as a step; every ``refresh_every`` steps k-means runs.
         """
         if refit:
             if not self.fixed and self._step % self._refresh_every == 0:
@@ -203,13 +184,9 @@ class PublishedClusters(Clusters):
     def labels(self, points: Tensor, *, refit: bool = True) -> Tensor:
         """Give the cluster of each row, (n, D) -> (n,).
 
-        Args:
-            points: Joint embeddings.
-            refit: Whether these are the step's current rows, which may fit the centroids anew and
-                enter the queue.
-
-        Returns:
-            In a step that fits, the labels that made the centroids, found with those before them.
+        With ``refit`` these are the step's current rows, which may fit the centroids anew and enter
+        the queue. A step that fits gives the labels that made the centroids, found with those
+        before them.
         """
         points = points.detach()
         if refit and not self.fixed and self._place % self._refresh_every == 0:

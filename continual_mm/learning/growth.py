@@ -40,14 +40,10 @@ def own_of(embedded: Mapping[str, Embedded], name: str) -> list[dict[str, Embedd
 class GrowingSpace(DynamicModule):
     """Lets Avalanche grow a space: before a stage is trained, never while one is evaluated.
 
-    Args:
-        space: The space.
-        pairs: Stage -> pairs that its rows train, of every stage met so far.
-
-    Attributes:
-        own: Pair -> modality -> a tower that the pair sees it with, in the place of the space's;
-            a plugin puts it there. It is no part of the space, though it may share parameters with
-            it, and the plugin sets its training mode.
+    ``pairs`` are, by stage, those that its rows train, of every stage met so far. ``own`` is pair
+    -> modality -> a tower that the pair sees it with, in the place of the space's; a plugin puts it
+    there. It is no part of the space, though it may share parameters with it, and the plugin sets
+    its training mode.
     """
 
     def __init__(self, space: JointSpace, pairs: Mapping[int, tuple[Pair, ...]]) -> None:

@@ -11,11 +11,8 @@ DEVICE_CHECK_EVERY = 20
 class NotFiniteError(FloatingPointError):
     """A loss term, a gradient or an embedding became NaN or infinite.
 
-    Attributes:
-        stage: 0-based stage.
-        step: 0-based optimiser step of the stage.
-        term: The first quantity that was not finite.
-        modalities: The modalities it came from, as far as known.
+    ``stage`` and ``step`` (of the stage) are 0-based, ``term`` is the first quantity that was not
+    finite, ``modalities`` are those it came from, as far as known.
     """
 
     def __init__(self, stage: int, step: int, term: str, modalities: tuple[str, ...]) -> None:
@@ -40,22 +37,14 @@ class Guard:
         self._held: list[tuple[int, tuple[str, ...], Tensor]] = []
 
     def watch(self, stage: int, step: int, values: dict[str, Tensor], model: nn.Module) -> None:
-        """Note the values of a step, the likeliest cause first, and check when it is time.
-
-        Raises:
-            NotFiniteError: If any is NaN or infinite.
-        """
+        """Note a step's values, the likeliest cause first, and :meth:`check` when it is time."""
         stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()])
         self._held.append((step, tuple(values), stacked))
         if stacked.device.type == "cpu" or len(self._held) >= DEVICE_CHECK_EVERY:
             self.check(stage, model)
 
     def check(self, stage: int, model: nn.Module) -> None:
-        """Look at everything noted since the last check.
-
-        Raises:
-            NotFiniteError: If any is NaN or infinite.
-        """
+        """Check everything noted since the last time; a NotFiniteError names the first number."""
         held, self._held = self._held, []
         for step, names, stacked in held:
             finite = stacked.isfinite().tolist()

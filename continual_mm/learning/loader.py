@@ -54,7 +54,6 @@ class GroupOrder:
         each: Items of a group that are shown at once.
         replace: Whether items are drawn independently, as the published reader does, so that one
             can be there twice; else that happens only where a group has fewer than ``each``.
-        seed: Fixes the order.
     """
 
     def __init__(
@@ -106,14 +105,9 @@ class GroupOrder:
 class StepLoader:
     """As many batches as there are optimiser steps, each with rows of every share.
 
-    Args:
-        items: Where rows are fetched from, a block at a time.
-        rows_per_step: Rows of each share; all of a share that is smaller.
-        steps: The step that ends the stage.
-        first: The step to begin with.
-        seed: Fixes the order.
-        pin: Whether batches are put in page-locked memory.
-        workers: Threads that fetch ahead; none fetches when it is asked. The batches are the same.
+    Of a share that is smaller than its ``rows_per_step`` all rows are shown. The steps are those
+    from ``first`` on, before ``steps``. With ``pin`` batches are put in page-locked memory. So many
+    ``workers``, threads, fetch ahead; the batches are the same with any number.
     """
 
     def __init__(

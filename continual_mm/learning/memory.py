@@ -13,12 +13,8 @@ class Memory:
 
     Every item of a stage is equally likely to be kept. When a stage arrives, the earlier ones give
     up a random part of their rows, so what remains of them is a uniform sample still. A stage with
-    fewer items than its share leaves the rest to the others.
-
-    Attributes:
-        items: Capacity.
-        stage: (n,) stage of each kept row.
-        row: (n,) dataset row of each kept row.
+    fewer items than its share leaves the rest to the others. ``stage`` and ``row`` are (n,): stage
+    and dataset row of each kept row.
     """
 
     def __init__(self, items: int, *, seed: int = 0) -> None:
@@ -34,18 +30,10 @@ class Memory:
         return self.row.shape[0]
 
     def offer(self, stage: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a stage's share of the memory from its items.
+        """Take the share of a stage that ends from its (n,) dataset rows; once for each stage.
 
-        Args:
-            stage: The stage that ends.
-            rows: (n,) dataset rows of its items.
-
-        Returns:
-            (positions of the earlier rows that stay, positions in ``rows`` that enter), both
-            ascending. The memory then holds the former followed by the latter.
-
-        Raises:
-            ValueError: If rows of the stage are kept already: each stage is offered once.
+        Returns the positions of the earlier rows that stay and the positions in ``rows`` that
+        enter, both ascending. The memory then holds the former followed by the latter.
         """
         kept = self._by_stage()
         if stage in kept:

@@ -49,9 +49,7 @@ def embeddings_at(
 def gathered(values: Tensor, where: Tensor) -> Tensor:
     """``values[where]``; a view, which costs nothing forward and backward, where there is one.
 
-    Args:
-        values: (n, ...), on any device.
-        where: (m,) ascending, none twice, on the CPU.
+    ``where`` is ascending, none twice, on the CPU.
     """
     count = where.shape[0]
     if count and int(where[-1]) - int(where[0]) + 1 == count:
@@ -77,13 +75,8 @@ def contrast(
 ) -> Terms:
     """The contrastive term of every pair that rows of the part train.
 
-    Args:
-        space: Gives the scale and the margin.
-        batch: The rows.
-        embedded: What the space made of them, and the pairs' own towers.
-        pairs: Stage of a row -> pairs that it trains. All rows that train a pair, whatever their
-            stage, are one another's negatives.
-        part: The rows that count.
+    ``pairs`` are, by stage of a row, those that it trains. All rows that train a pair, whatever
+    their stage, are one another's negatives.
     """
     terms: Terms = {}
     for pair, stages in stages_of(pairs).items():

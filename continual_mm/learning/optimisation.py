@@ -26,9 +26,8 @@ def update(
         optimizer: Whose parameters have their gradients.
         scaler: What the loss was scaled with.
         clip_norm: The largest length of the gradient; 0 leaves it as it is.
-        look: Told of ``the gradient``, its length before it was clipped, while a refusal can still
-            keep the weights as they are; of nothing where the scaler itself skips steps that
-            overflow.
+        look: Is given ``the gradient``, its length before it was clipped, while an error can still
+            keep the weights as they are; nothing where the scaler itself skips steps that overflow.
         trains: Whether the loss has a gradient; without one the scaler refuses a step.
     """
     if trains:
@@ -48,17 +47,16 @@ def adam(
 ) -> Adam:
     """Adam in one pass over all weights where the device can; otherwise a dozen per weight.
 
-    Args:
-        parameters: What it trains.
-        rate: The learning rate.
-        lr_scales: Factors on it, 1 where none is given; each has a group, which keeps it as
-            ``lr_scale``.
+    ``lr_scales`` are factors on the learning rate, 1 where none is given; each has a group, which
+    keeps it as ``lr_scale``.
     """
     groups: dict[float, list[Parameter]] = {}
     for parameter in parameters:
         groups.setdefault((lr_scales or {}).get(parameter, 1.0), []).append(parameter)
     fused = parameters[0].device.type in ("cpu", "cuda")
-    scaled = [{"params": group, "lr_scale": scale} for scale, group in groups.items()]
+    scaled = [
+        {"params": group, "lr": rate * scale, "lr_scale": scale} for scale, group in groups.items()
+    ]
     return Adam(scaled, lr=rate, fused=fused)
 
 

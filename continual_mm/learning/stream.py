@@ -22,6 +22,7 @@ from continual_mm.system.seeds import seed_for
 SPLITS = {Split.VALIDATION: "validation", Split.TEST: "test"}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class StageExperience(DatasetExperience[AvalancheDataset[Batch]]):
     """One stage as Avalanche sees it.
 
@@ -29,41 +30,27 @@ class StageExperience(DatasetExperience[AvalancheDataset[Batch]]):
 
     Attributes:
         stage: 0-based stage at whose end the scores belong.
-        items: The items, for loading whole blocks.
         added: Modalities that are added to the space before training.
         pairs: Stage of a row -> pairs that the row trains.
-        training: Optimisation settings.
         rows_per_step: Rows of each share in a batch.
     """
 
-    def __init__(
-        self,
-        *,
-        stage: int,
-        items: Items,
-        added: tuple[Modality, ...],
-        pairs: dict[int, tuple[Pair, ...]],
-        training: Training,
-        rows_per_step: tuple[int, ...],
-    ) -> None:
-        super().__init__(dataset=AvalancheDataset([items], collate_fn=join))
-        self.stage = stage
-        self.items = items
-        self.added = added
-        self.pairs = pairs
-        self.training = training
-        self.rows_per_step = rows_per_step
+    stage: int
+    items: Items
+    added: tuple[Modality, ...]
+    pairs: dict[int, tuple[Pair, ...]]
+    training: Training
+    rows_per_step: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__init__(dataset=AvalancheDataset([self.items], collate_fn=join))
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The streams of a scenario on a dataset.
+    """The streams of a scenario on a dataset: an experience per stage, one for held-out items.
 
-    Attributes:
-        train: One experience per stage; a single one for joint training.
-        validation: One experience with all validation items.
-        test: One experience with all test items: a fixed gallery.
-        scenario: The same as Avalanche holds it.
+    Joint training has a single experience. ``scenario`` is the same as Avalanche holds it.
     """
 
     train: EagerCLStream[StageExperience]

@@ -178,14 +178,10 @@ def _assigned(points: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spared(closeness: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
-    """Give every lost centroid a point of its own to restart from, the farthest first.
+    """Give every lost centroid (K,) a point of its own to restart from, the farthest first.
 
-    Args:
-        closeness: (N,), each point's cosine with its centroid; infinite if it cannot be spared.
-        lost: (K,), which centroids need a point.
-
-    Returns:
-        Indices of points (K,), meaningful where the second, (K,), says that one was found.
+    ``closeness`` (N,) is each point's cosine with its centroid, infinite if it cannot be spared.
+    Gives indices of points (K,), meaningful where the second, (K,), says that one was found.
     """
     farthest = closeness.argsort(stable=True)
     turn = lost.cumsum(0) - 1

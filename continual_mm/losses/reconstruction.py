@@ -35,21 +35,11 @@ def reconstruction_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error as MCN publishes it: the gradient reaches the target as well.
+    """Mean squared error as MCN publishes it, in float32 or better; the target gets a gradient too.
 
     The published term is 50 times the sum of this over the modalities. The loss falls when the
     target merely shrinks, and a modality ten times larger weighs a hundred times as much;
-    :func:`reconstruction_loss` has neither weakness.
-
-    Args:
-        prediction: (..., features).
-        target: The same shape; no constant.
-
-    Returns:
-        The loss in float32 or better, a scalar.
-
-    Raises:
-        ValueError: If the shapes differ; broadcasting would compare the wrong items.
+    :func:`reconstruction_loss` has neither weakness. Shapes, (..., features), must agree.
 
     >>> squared_error(torch.tensor([[0.0, 4.0]]), torch.tensor([[3.0, 0.0]]))
     tensor(12.5000)

@@ -31,8 +31,8 @@ def log_scalings(
         u \leftarrow \frac{1/n}{K v}, \qquad v \leftarrow \frac{b}{K^T u}, \qquad K = e^L
 
     The same iterations as in the log domain, and as many, at a quarter of their cost for 128 items.
-    Where good potentials were taken off a cost, K is nearly the plan already; then
-    nothing can overflow or underflow.
+    Where good potentials were taken off a cost, K is nearly the plan already; then nothing can
+    overflow or underflow (Schmitzer, Stabilized sparse scaling algorithms, 2019).
 
     Args:
         log_kernel: (B, n, m), L.
@@ -43,9 +43,6 @@ def log_scalings(
     Returns:
         log u, (B, n), and log v, (B, m); None where the kernel is too far from a plan, or a number
         is not finite.
-
-    References:
-        Schmitzer, Stabilized sparse scaling algorithms (2019).
     """
     largest = torch.cat([log_kernel.amax(-1), log_kernel.amax(-2)], dim=-1)
     least = UNDERFLOW * math.log(torch.finfo(log_kernel.dtype).tiny)
@@ -67,13 +64,9 @@ def log_scalings(
 
 
 class Potentials(NamedTuple):
-    r"""Dual potentials of a plan, in units of the cost, without gradient.
+    r"""Dual potentials f, (n,) or (B, n), and g of a plan, in units of the cost, without gradient.
 
     The plan is :math:`P_{ij} = \exp((f_i + g_j - C_{ij}) / \varepsilon)`.
-
-    Attributes:
-        rows: f, (n,) or (B, n).
-        columns: g, (m,) or (B, m).
     """
 
     rows: Tensor
@@ -157,14 +150,11 @@ def plan_distillation_from(
         epsilon: As for the teacher.
         potentials: A guess, such as what this function or :func:`log_transport_plan` returned
             last; entries that are not finite are ignored.
-        tolerance: See :func:`plan_distillation`.
-        iterations: See :func:`plan_distillation`.
+        tolerance: See :func:`plan_distillation`, as for ``iterations``.
+        iterations: Most iterations.
 
     Returns:
         The divergence, and the potentials for the next step.
-
-    Raises:
-        ValueError: If shapes differ or do not fit, or a number is not positive.
     """
     if teacher_log_plan.shape != cost.shape:
         raise ValueError(
@@ -181,19 +171,10 @@ def plan_distillation_from(
 def transport_plan(
     cost: Tensor, *, epsilon: float, tolerance: float | None = None, iterations: int = 1000
 ) -> Tensor:
-    """Entropic transport plan of total mass 1 between uniform weights, without gradient.
+    """Entropic transport plans of total mass 1 between uniform weights, without gradient.
 
-    Args:
-        cost: (n, m) or (B, n, m).
-        epsilon: Entropic temperature, in units of the cost.
-        tolerance: See :func:`plan_distillation`.
-        iterations: See :func:`plan_distillation`.
-
-    Returns:
-        Plans of the shape of ``cost``: rows sum to 1/n, columns to 1/m.
-
-    Raises:
-        ValueError: If the shape does not fit, or a number is not positive.
+    Of the shape of ``cost``, (n, m) or (B, n, m): rows sum to 1/n, columns to 1/m. For the
+    arguments see :func:`plan_distillation`.
 
     >>> transport_plan(torch.zeros(2, 4), epsilon=0.1)
     tensor([[0.1250, 0.1250, 0.1250, 0.1250],
@@ -223,14 +204,11 @@ def log_transport_plan(
         column_masses: (m,) positive, with sum 1, where they are not 1/m each.
         potentials: A guess to start from. It is taken off the cost, which leaves the plan as it
             is but leaves the solver little to do.
-        tolerance: See :func:`plan_distillation`.
-        iterations: See :func:`plan_distillation`.
+        tolerance: See :func:`plan_distillation`, as for ``iterations``.
+        iterations: Most iterations.
 
     Returns:
         The log plan, shape of ``cost``, in float32 or better, and its potentials.
-
-    Raises:
-        ValueError: If a shape does not fit, or a number is not positive.
     """
     _check(cost, epsilon, tolerance, iterations)
     wide = cost.detach().to(torch.promote_types(cost.dtype, torch.float32))

@@ -93,15 +93,12 @@ def unbalanced_distillation_from(
         cost: (n, m) or (B, n, m) of the model that learns.
         epsilon: As for the teacher.
         rho: As for the teacher.
-        potentials: See :func:`log_unbalanced_plan`.
-        tolerance: See :func:`log_unbalanced_plan`.
-        iterations: See :func:`log_unbalanced_plan`.
+        potentials: See :func:`log_unbalanced_plan`, as for the rest.
+        tolerance: Largest change of a potential, relative to epsilon.
+        iterations: Most iterations.
 
     Returns:
         A scalar, or (B,) for a batch of costs, and the potentials for the next step.
-
-    Raises:
-        ValueError: If shapes differ or do not fit, or a number is not positive.
     """
     if teacher_log_plan.shape != cost.shape:
         raise ValueError(

@@ -78,12 +78,10 @@ def weighted_listed_median_rank(first: Floats, last: Floats, weights: Floats) ->
 
 
 def mean_of_groups(values: Floats, groups: Floats, weights: Floats) -> Floats:
-    """Mean over groups of the weighted mean inside each, without groups of weight 0.
+    """(replicates,) mean over groups of the weighted mean inside each, without groups of weight 0.
 
-    Args:
-        values: (queries,).
-        groups: (queries,) a number for the group of each query, such as its class.
-        weights: (replicates, queries).
+    ``values`` and ``groups``, such as the class of each query, are (queries,); weights (replicates,
+    queries).
     """
     names = np.unique(groups)
     member = (groups == names[:, None]).astype(np.float64)
@@ -113,11 +111,10 @@ LISTED = "retrieval, every tie listed"
 class Answers:
     """The results of queries of one sort.
 
-    Attributes:
-        units: (queries,) a number for each query, ascending: a row of the dataset, a video, a task.
-        values: (rows, queries); the :class:`Series` says what a row is. The rank of a
-            missing item is infinity; NaN is a rank that medians leave out.
-        groups: Names of groups of queries, such as tasks; a group's number is its place in here.
+    ``units``, (queries,), is a number for each query, ascending: a row of the dataset, a video, a
+    task. ``values``, (rows, queries): the :class:`Series` says what a row is. The rank of a missing
+    item is infinity; NaN is a rank that medians leave out. ``groups`` are names of groups of
+    queries, such as tasks; a group's number is its place in here.
     """
 
     units: npt.NDArray[np.int64]
@@ -129,11 +126,8 @@ class Answers:
 class Measure:
     """A summary of answers.
 
-    Attributes:
-        name: As in ``scores.json``.
-        short: As a heading.
-        of: Computes it in every replicate.
-        share: Whether it is a fraction, to be shown in percent; otherwise a rank from 1.
+    ``name`` is that in ``scores.json``, ``short`` a heading; ``of`` computes it in every replicate.
+    A ``share`` is a fraction, to be shown in percent; otherwise it is a rank from 1.
     """
 
     name: str
@@ -144,15 +138,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Queries of one sort, and their measures.
+    """Queries of one sort, called ``name`` in the files of ranks, and their measures.
 
-    Attributes:
-        name: As in the files of ranks.
-        title: For people.
-        rows: Number of rows of the values.
-        measures: Strategies are compared by the first.
-        group: The row with the number of each query's group, if groups have names; None where the
-            query is a group itself.
+    The values have so many ``rows``. Strategies are compared by the first of the measures.
+    ``group`` is the row with the number of each query's group, if groups have names; None where the
+    query is a group itself.
     """
 
     name: str
@@ -279,9 +269,7 @@ def by_group(series: Series, answers: Answers, weights: Floats) -> dict[str, Flo
 def summaries_by_group(kind: str, answers: Mapping[str, Answers]) -> dict[str, dict[str, float]]:
     """Group -> first measure of each series -> its value, where groups have names.
 
-    Args:
-        kind: Of the protocol, as it is counted.
-        answers: By the name of their series.
+    ``kind`` is the protocol's, as it is counted; answers are by the name of their series.
     """
     found: dict[str, dict[str, float]] = {}
     for series in SERIES[kind]:
@@ -294,9 +282,7 @@ def summaries_by_group(kind: str, answers: Mapping[str, Answers]) -> dict[str, d
 def summaries(kind: str, answers: Mapping[str, Answers]) -> dict[str, float]:
     """Measure -> its value for the answers as they are; NaN where it is undefined.
 
-    Args:
-        kind: Of the protocol, as it is counted.
-        answers: By the name of their series.
+    ``kind`` is the protocol's, as it is counted; answers are by the name of their series.
     """
     return {
         measure.name: float(measure.of(found.values, np.ones((1, len(found.units))))[0])

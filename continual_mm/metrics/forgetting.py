@@ -25,9 +25,6 @@ def backward_transfer(scores: npt.ArrayLike, birth: npt.ArrayLike) -> Floats:
     Returns:
         (pairs,) in units of the score; NaN for pairs born at the last stage.
 
-    Raises:
-        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
-
     References:
         Lopez-Paz and Ranzato, GEM (arXiv 1706.08840), per pair instead of averaged.
 
@@ -41,20 +38,9 @@ def backward_transfer(scores: npt.ArrayLike, birth: npt.ArrayLike) -> Floats:
 def forgetting(scores: npt.ArrayLike, birth: npt.ArrayLike) -> Floats:
     """Loss of every pair from its best earlier score, max over b <= l < T of s_l, minus s_T.
 
-    Negative when the last score is the best, which maxima that include the last stage conceal.
-
-    Args:
-        scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
-        birth: (pairs,), the stage at which each pair was born, counted from 0.
-
-    Returns:
-        (pairs,) in units of the score; NaN for pairs born at the last stage.
-
-    Raises:
-        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
-
-    References:
-        Chaudhry et al., Riemannian walk (arXiv 1801.10112), per pair instead of averaged.
+    Negative when the last score is the best, which maxima that include the last stage conceal
+    (Chaudhry et al., Riemannian walk, arXiv 1801.10112, per pair instead of averaged). Arguments
+    and result are those of :func:`backward_transfer`.
 
     >>> forgetting([[60, np.nan], [70, 50], [65, 40]], [0, 1])
     array([ 5., 10.])
@@ -66,21 +52,12 @@ def forgetting(scores: npt.ArrayLike, birth: npt.ArrayLike) -> Floats:
 
 
 def retention(scores: npt.ArrayLike, birth: npt.ArrayLike, *, chance: npt.ArrayLike) -> Floats:
-    """Share of what a pair had learned above chance that is left, (s_T - c) / (s_b - c).
+    """Share of what a pair had learned above chance that is left, (s_T - c) / (s_b - c), (pairs,).
 
-    1 is kept, 0 is lost, above 1 is improved, below 0 is worse than chance. Pairs with different
-    ceilings can be compared.
-
-    Args:
-        scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
-        birth: (pairs,), the stage at which each pair was born, counted from 0.
-        chance: c, one or (pairs,); K/N for the recall at K in a gallery of N.
-
-    Returns:
-        (pairs,); NaN for pairs born at the last stage, or at chance.
-
-    Raises:
-        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
+    1 is kept, 0 is lost, above 1 is improved, below 0 is worse than chance; NaN for pairs born at
+    the last stage, or at chance. Pairs with different ceilings can be compared. ``chance``, c, is
+    one number or (pairs,): K/N for the recall at K in a gallery of N. For the other arguments see
+    :func:`backward_transfer`.
 
     >>> retention([[0.9], [0.5]], [0], chance=0.1)
     array([0.5])
@@ -97,20 +74,10 @@ def retention(scores: npt.ArrayLike, birth: npt.ArrayLike, *, chance: npt.ArrayL
 def intransigence(scores: npt.ArrayLike, birth: npt.ArrayLike, joint: npt.ArrayLike) -> Floats:
     """What learning late cost a pair at its birth, joint - s_b; positive means a worse start.
 
-    Args:
-        scores: (stages, pairs), higher is better, NaN exactly before a pair's birth.
-        birth: (pairs,), the stage at which each pair was born, counted from 0.
-        joint: (pairs,), the scores of a model of the same size, trained for as many steps on
-            everything available at the pair's birth at once; NaN where there is none.
-
-    Returns:
-        (pairs,) in units of the score, defined for pairs born at the last stage too.
-
-    Raises:
-        ValueError: If shapes do not fit, or NaN are not exactly the stages before birth.
-
-    References:
-        Chaudhry et al., Riemannian walk (arXiv 1801.10112).
+    ``joint``, (pairs,), are the scores of a model of the same size, trained for as many steps on
+    everything available at the pair's birth at once; NaN where there is none. For the other
+    arguments see :func:`backward_transfer`. Defined for pairs born at the last stage too (Chaudhry
+    et al., Riemannian walk, arXiv 1801.10112).
 
     >>> intransigence([[60, np.nan], [70, 50]], [0, 1], [60, 58])
     array([0., 8.])
@@ -122,11 +89,8 @@ def intransigence(scores: npt.ArrayLike, birth: npt.ArrayLike, joint: npt.ArrayL
 def harmonic_mean(old: float, new: float) -> float:
     """Harmonic mean of the old and the new pairs' scores: high only if both are.
 
-    Returns:
-        2 old new / (old + new); 0 when either is 0, NaN when either is NaN.
-
-    Raises:
-        ValueError: If either is negative: scores are averaged, not differences of scores.
+    0 when either is 0, NaN when either is NaN. A ValueError if either is negative: scores are
+    averaged, not differences of scores.
 
     >>> harmonic_mean(0.75, 0.25)
     0.375
@@ -193,9 +157,6 @@ def worst_score(within: npt.ArrayLike) -> Floats:
     Returns:
         (pairs,); NaN where a score is, and everywhere if only the end is known.
 
-    Raises:
-        ValueError: If the shape does not fit.
-
     References:
         De Lange, van de Ven and Tuytelaars (arXiv 2205.13452): min-ACC, per pair.
 
@@ -212,20 +173,11 @@ def worst_score(within: npt.ArrayLike) -> Floats:
 
 
 def stability_gap(before: npt.ArrayLike, within: npt.ArrayLike) -> Floats:
-    """Largest fall of every pair during a stage, whether it recovered or not.
+    """Largest fall of every pair during a stage, whether it recovered or not, (pairs,).
 
-    At least the loss from one stage's end to the next. Negative only for a pair that was better
+    From the (pairs,) scores at the end of the stage ``before`` to the :func:`worst_score` within
+    it. At least the loss from one stage's end to the next. Negative only for a pair that was better
     throughout the stage.
-
-    Args:
-        before: (pairs,) scores at the end of the stage before.
-        within: (evaluations, pairs) scores during the stage, higher is better, its end last.
-
-    Returns:
-        (pairs,) in units of the score; NaN where one is, and everywhere if only the end is known.
-
-    Raises:
-        ValueError: If shapes do not fit.
 
     >>> stability_gap([0.5, 0.5], [[0.25, 0.5], [0.375, 0.75]])
     array([0.25, 0.  ])

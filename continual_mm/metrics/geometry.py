@@ -29,16 +29,10 @@ class Movement:
 
 
 def modality_gap(first: Tensor, second: Tensor) -> float:
-    """Distance between the mean embeddings of two modalities.
+    """Distance between the mean embeddings of two modalities, (n, D) and (m, D) unit vectors.
 
-    0 if both lie around the same point; 2 if each is a point, opposite each other.
-
-    Args:
-        first: (n, D) unit embeddings of one modality.
-        second: (m, D) those of the other, normally of the same items.
-
-    References:
-        Liang et al., Mind the gap (arXiv 2203.02053).
+    0 if both lie around the same point; 2 if each is a point, opposite each other (Liang et al.,
+    Mind the gap, arXiv 2203.02053).
 
     >>> modality_gap(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, -1.0]]))
     1.0
@@ -90,20 +84,12 @@ def movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Movem
 def aligned(before: Tensor, after: Tensor) -> Tensor:
     r"""Earlier embeddings under the orthogonal map Q that minimises ``|before Q - after|``.
 
-    With the singular value decomposition :math:`B^\top A = U \Sigma V^\top` it is
-    :math:`Q = U V^\top`. More dimensions than items are first reduced to the span of the items
-    (:math:`B = R_B^\top Z_B^\top`, likewise A), so that nothing is larger than (n, D), and what is
-    decomposed last is min(n, D) wide.
-
-    Args:
-        before: (n, D) finite.
-        after: (n, D) finite, the same items.
-
-    Returns:
-        (n, D) float64, as long and at the same angles to each other as before.
-
-    References:
-        Schoenemann, A generalized solution of the orthogonal Procrustes problem (1966).
+    With the singular value decomposition :math:`B^\top A = U \Sigma V^\top` it is :math:`Q = U
+    V^\top` (Schoenemann 1966, the orthogonal Procrustes problem). More dimensions than items are
+    first reduced to the span of the items (:math:`B = R_B^\top Z_B^\top`, likewise A), so that
+    nothing is larger than (n, D), and what is decomposed last is min(n, D) wide. Both are (n, D),
+    finite, of the same items; the result is float64, as long and at the same angles to each other
+    as before.
     """
     old, new = before.double(), after.double()
     basis = None

@@ -47,11 +47,9 @@ def ordered_seconds(scores: npt.ArrayLike) -> npt.NDArray[np.int64]:
 def placed(scores: npt.ArrayLike, *, ordered: bool = True) -> Truths:
     """(seconds, steps) whether a step is predicted at a second.
 
-    Args:
-        scores: (seconds, steps), higher is more similar.
-        ordered: One second for each step, in their order, as :func:`ordered_seconds` has it. Where
-            there are fewer seconds than steps, or if false, each second is given to the step that
-            is most similar (the first of equal ones); a step may then have many seconds or none.
+    With ``ordered`` one second for each step, as :func:`ordered_seconds` has it. Where there are
+    fewer seconds than steps, or if false, each second is given to the step that is most similar
+    (the first of equal ones); a step may then have many seconds or none.
     """
     table = _table(scores)
     seconds, steps = table.shape
@@ -84,14 +82,9 @@ def shown(
 
 
 def step_recall(predicted: Truths, truth: Truths) -> float:
-    """Share of a video's steps that are predicted at a second that shows them.
+    """Share of a video's steps that are predicted where they are shown; NaN if it shows none.
 
-    Args:
-        predicted: (seconds, steps), from :func:`placed`.
-        truth: (seconds, steps), from :func:`shown`.
-
-    Returns:
-        In [0, 1]; NaN for a video that shows none.
+    Both are (seconds, steps), from :func:`placed` and :func:`shown`.
     """
     present = truth.any(axis=0)
     found = (predicted & truth).any(axis=0)
@@ -101,11 +94,8 @@ def step_recall(predicted: Truths, truth: Truths) -> float:
 def average_precision(scores: npt.ArrayLike, truth: npt.ArrayLike) -> Floats:
     """(steps,) area under precision over recall, as a sum over thresholds; NaN without a positive.
 
-    Equal scores pass a threshold together (scikit-learn's ``average_precision_score``).
-
-    Args:
-        scores: (seconds, steps), higher is more similar.
-        truth: (seconds, steps) which second shows which step.
+    Scores and truth, which second shows which step, are (seconds, steps). Equal scores pass a
+    threshold together (scikit-learn's ``average_precision_score``).
 
     >>> average_precision([[0.9], [0.8], [0.1]], [[True], [False], [True]])
     array([0.83333333])

@@ -65,16 +65,10 @@ def ranks(
 def listed_ranks(similarity: Tensor) -> Tensor:
     """Every rank that the published evaluation lists, counted from 0; for comparison only.
 
-    It looks up where the partner's similarity stands in the sorted row, and an answer exactly as
-    similar stands there as well. A query with t such answers thus lists 1 + t ranks, and recalls,
-    which are divided by the number of queries, can exceed 1. Without ties it is :func:`ranks`.
-
-    Args:
-        similarity: (N, N); row i compares query i with the whole gallery, and item i is its
-            partner. Higher is more similar.
-
-    Returns:
-        (N or more,) float32, query by query.
+    It looks up where the partner's similarity stands in the sorted row of the (N, N) similarities,
+    and an answer exactly as similar stands there as well. A query with t such answers thus lists 1
+    + t ranks, (N or more,) query by query, and recalls, which are divided by the number of queries,
+    can exceed 1. Without ties it is :func:`ranks`.
 
     >>> listed_ranks(torch.tensor([[0.5, 0.9, 0.5], [0.1, 0.2, 0.1], [0.1, 0.2, 0.3]]))
     tensor([1., 2., 0., 0.])
@@ -110,20 +104,12 @@ def recall_at(ranks: npt.ArrayLike, k: int, *, total: int | None = None) -> floa
 
 
 def median_rank(ranks: npt.ArrayLike) -> float:
-    """Median of the ranks counted from 1, as it is published: 1 is best, lower is better.
-
-    Raises:
-        ValueError: If there is no rank.
-    """
+    """Median of the ranks counted from 1, as it is published: 1 is best, lower is better."""
     return float(np.median(_values(ranks))) + 1
 
 
 def mean_reciprocal_rank(ranks: npt.ArrayLike) -> float:
-    """Mean of one over the rank counted from 1, in (0, 1]; 1 is best.
-
-    Raises:
-        ValueError: If there is no rank.
-    """
+    """Mean of one over the rank counted from 1, in (0, 1]; 1 is best."""
     return float(np.mean(1 / (_values(ranks) + 1)))
 
 
@@ -192,10 +178,7 @@ def _values(ranks: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def best_clips(similarity: Tensor, video: Tensor, videos: int) -> Tensor:
     """(queries, videos) similarity to the most similar clip of each video.
 
-    Args:
-        similarity: (queries, clips).
-        video: (clips,) the video that each clip is from, 0..videos-1; each video has a clip.
-        videos: Number of videos.
+    ``video``, (clips,), is the video that each clip is from, 0..videos-1; each video has a clip.
 
     >>> best_clips(torch.tensor([[0.1, 0.9, 0.5]]), torch.tensor([0, 0, 1]), 2)
     tensor([[0.9000, 0.5000]])
@@ -207,9 +190,8 @@ def best_clips(similarity: Tensor, video: Tensor, videos: int) -> Tensor:
 def mean_over_captions(best: Tensor, video: Tensor) -> Tensor:
     """(videos, videos) float64 mean similarity of all captions of a video to each video.
 
-    Args:
-        best: (captions, videos), from :func:`best_clips`.
-        video: (captions,) the video that each caption is from; each video has one.
+    ``best``, (captions, videos), is from :func:`best_clips`; ``video``, (captions,), is the video
+    that each caption is from; each video has one.
     """
     # A product gives the same bits each time; adding row by row does not on every device. Float64
     # adds float32 without loss: what is equally similar stays so, however many captions there are.
@@ -220,10 +202,8 @@ def mean_over_captions(best: Tensor, video: Tensor) -> Tensor:
 def votes(answers: Tensor, video: Tensor, videos: int) -> Tensor:
     """(videos, videos) how often the captions of a video answer with each video.
 
-    Args:
-        answers: (captions, k) videos that each caption answers with; one may be there repeatedly.
-        video: (captions,) the video that each caption is from.
-        videos: Number of videos.
+    ``answers``, (captions, k), are videos that each caption answers with, one perhaps repeatedly;
+    ``video``, (captions,), is the one that each caption is from.
     """
     cells = video[:, None] * videos + answers
     return torch.bincount(cells.flatten(), minlength=videos * videos).reshape(videos, videos)
@@ -241,13 +221,9 @@ def first_answers(similarity: Tensor, k: int) -> Tensor:
 def voted_among(votes: Tensor, k: int) -> Tensor:
     """(videos,) probability that a video is among the k with most votes of its own captions.
 
-    Where videos have equally many votes, those that are counted among the k are drawn: two videos
-    with most votes each are the first with probability one half. A video without votes is no
+    Where videos have equally many :func:`votes`, those that are counted among the k are drawn: two
+    videos with most votes each are the first with probability one half. A video without votes is no
     answer. (The published script leaves it to an unstable sort which of them is counted.)
-
-    Args:
-        votes: (videos, videos), from :func:`votes`.
-        k: Length of the list of answers.
 
     >>> voted_among(torch.tensor([[3, 1, 0], [2, 2, 0], [1, 0, 0]]), 1)
     tensor([1.0000, 0.5000, 0.0000], dtype=torch.float64)

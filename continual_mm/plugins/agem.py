@@ -86,14 +86,8 @@ def projected(gradient: Tensor, reference: Tensor) -> Tensor:
     .. math::
         g - \frac{\min(g^\top r, 0)}{r^\top r} \, r
 
-    Where the two agree g stays as it is, bit for bit. The device is not waited for.
-
-    Args:
-        gradient: g, (n,).
-        reference: r, (n,).
-
-    Returns:
-        (n,); its product with r is :math:`\max(g^\top r, 0)`.
+    with g the gradient and r the reference, both (n,). Where the two agree g stays as it is, bit
+    for bit. The device is not waited for.
 
     >>> projected(torch.tensor([1.0, -2.0]), torch.tensor([0.0, 3.0]))
     tensor([1., 0.])

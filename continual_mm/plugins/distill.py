@@ -38,12 +38,7 @@ class Distill(Distilled):
         self._towers = OldTowers()
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Copy the old towers before the space grows.
-
-        Raises:
-            ValueError: If there is neither a memory nor a weight on current rows, so that nothing
-                would be distilled.
-        """
+        """Copy the old towers before the space grows; refuse a run that would distil nothing."""
         if not self.current and recollection(strategy) is None:
             raise ValueError(
                 "Distill needs past items: give the run a memory, [memory] items = 128, or distil "
@@ -54,7 +49,7 @@ class Distill(Distilled):
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the distances, one term for each modality."""
-        remembered = self._teacher.compare(strategy)
+        remembered = self.compared(strategy)
         for name, seen in remembered.items():
             distance = squared_distance(seen.new, seen.old)
             strategy.add_term(f"distill/{name}", distance, weight=self.weight / len(remembered))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from continual_mm.data.batch import Batch
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.plugin import Plugin, contents, extracted, stage_batches
+from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.space.naming import named_parameters, trainable
 from continual_mm.space.space import Embedded
 
@@ -27,6 +27,8 @@ class WeightPenalty(Plugin):
     """The loss term's name."""
 
     factor = 1.0
+
+    saved: tuple[str, ...] = ("importance", "centre")
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
@@ -47,29 +49,13 @@ class WeightPenalty(Plugin):
             penalty = torch.stack(penalties).sum()
             strategy.add_term(self.term, penalty, weight=self.weight * self.factor)
 
-    def state(self) -> dict[str, Tensor]:
-        """Importances and centres by parameter name."""
-        return {**contents("importance", self._importance), **contents("centre", self._centre)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`."""
-        self._importance = extracted("importance", state)
-        self._centre = extracted("centre", state)
-
 
 def gradients(
     learner: Learner, measure: Measure, *, batches: int, rows: int
 ) -> Iterator[tuple[dict[str, Tensor], int]]:
-    """(gradient of the measure by parameter name, rows) for batches of the stage that ends.
+    """(gradient of the measure by parameter name, rows) for batches from :func:`stage_batches`.
 
-    The space is in evaluation mode. It ends with the first batch that has nothing to measure: all
-    others have nothing either.
-
-    Args:
-        learner: At the end of a stage.
-        measure: What is differentiated.
-        batches: How many, in an order that depends on the stage alone.
-        rows: Rows of each, from each share of the stage's items.
+    It ends with the first batch that has nothing to measure: all others have nothing either.
     """
     parameters = trainable(learner.space)
     for batch in stage_batches(learner, rows=rows, batches=batches):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.plugin import Plugin, contents, extracted
+from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import canonical, named_parameters
 from continual_mm.space.space import JointSpace
@@ -24,6 +24,8 @@ class Interpolate(Plugin):
     Args:
         towards_old: a, how far back to go, in [0, 1]: 0 keeps the new weights, 1 the old ones.
     """
+
+    saved = ("old",)
 
     def __init__(self, *, towards_old: float = 0.3) -> None:
         super().__init__()
@@ -43,14 +45,6 @@ class Interpolate(Plugin):
         """
         move_back(strategy.space, self._old, self.towards_old)
 
-    def state(self) -> dict[str, Tensor]:
-        """The weights before the stage, by name."""
-        return contents("old", self._old)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`."""
-        self._old = extracted("old", state)
-
 
 def numbers(space: JointSpace) -> dict[str, Tensor]:
     """Copies of weights and buffers of floating-point numbers, by canonical name."""
@@ -58,12 +52,9 @@ def numbers(space: JointSpace) -> dict[str, Tensor]:
 
 
 def move_back(space: JointSpace, old: Mapping[str, Tensor], share: float) -> None:
-    """Move what a space has of old numbers towards them; other numbers stay.
+    """Move a space's numbers in place towards ``old`` ones, from :func:`numbers`.
 
-    Args:
-        space: Is changed in place.
-        old: From :func:`numbers`, earlier.
-        share: How far they go, in [0, 1]; at 1 they are the old ones.
+    They go a share of the way, in [0, 1]. What the space did not have then stays.
     """
     new = dict(_numbers(space))
     for name, value in old.items():

@@ -75,19 +75,13 @@ class MAS(WeightPenalty):
 
 
 def similarity_energy(first: Tensor, second: Tensor) -> Tensor:
-    r"""Mean over items of the squared norm of their row of similarities.
+    r"""Mean over items of the squared norm of their row of similarities, of unit vectors in [0, N].
 
     .. math::
         \frac1N \lVert A B^\top \rVert_F^2
 
-    Columns give the same as rows do, so both directions of retrieval are in it.
-
-    Args:
-        first: A, (N, D), embeddings of one modality.
-        second: B, (N, D), of the other, row i belonging to row i of A.
-
-    Returns:
-        A scalar, of unit vectors in [0, N].
+    with A and B, (N, D), the embeddings of two modalities, row i of one item. Columns give the same
+    as rows do, so both directions of retrieval are in it.
 
     >>> float(similarity_energy(torch.eye(3), torch.eye(3)))
     1.0

@@ -17,19 +17,17 @@ from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import modality_of, named_parameters, trainable
 from continual_mm.system.seeds import seed_for
 
-Layer = tuple[str, ...]
-"""Names of a layer's weight and, where it learns one, its bias."""
+Layer = str
+"""Name of a layer's weight and, behind a comma, of its bias where it learns one."""
 
 
 class LayerInputs(TorchFunctionMode):
     """Inside it the covariance of the inputs of every linear map and convolution is gathered.
 
-    Calls are noticed, not modules: a weight that its tower multiplies by itself is found as well.
-    What is used in any other way (a normalisation, a recurrent layer, an attention that multiplies
-    by part of a weight) is not found.
-
-    Args:
-        parameters: Name -> the weights and biases that are looked for.
+    ``parameters`` are the weights and biases that are looked for, by name. Calls are noticed, not
+    modules: a weight that its tower multiplies by itself is found as well. What is used in any
+    other way (a normalisation, a recurrent layer, an attention that multiplies by part of a weight)
+    is not found.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
@@ -55,10 +53,10 @@ class LayerInputs(TorchFunctionMode):
     def _note(self, weight: Tensor, bias: Tensor | None, vectors: Tensor) -> None:
         if weight not in self._names:
             return
-        layer: Layer = (self._names[weight],)
+        layer = self._names[weight]
         exact = vectors.detach().double()
         if bias is not None and bias in self._names:
-            layer += (self._names[bias],)
+            layer += f",{self._names[bias]}"
             exact = torch.cat([exact, exact.new_ones(*exact.shape[:2], 1)], dim=2)
         products = exact.mT @ exact
         self._sums[layer] = self._sums.get(layer, torch.zeros_like(products)) + products
@@ -70,11 +68,11 @@ class LayerInputs(TorchFunctionMode):
         With a bias, the last of the d entries of x is a constant 1. Layers that share a weight or a
         bias with another are left out, for what keeps one of them still may move the other.
         """
-        used = Counter(name for layer in self._sums for name in layer)
+        used = Counter(name for layer in self._sums for name in layer.split(","))
         return {
             layer: total / max(self._counts[layer], 1)
             for layer, total in self._sums.items()
-            if all(used[name] == 1 for name in layer)
+            if all(used[name] == 1 for name in layer.split(","))
         }
 
 
@@ -161,6 +159,8 @@ class Nullspace(Plugin):
         rows: Rows of each of them.
     """
 
+    saved = ("covariance", "basis", "start")
+
     def __init__(self, *, keep: float = 0.99, batches: int = 32, rows: int = 32) -> None:
         super().__init__()
         self.keep = checked("nullspace.keep", keep)
@@ -169,11 +169,11 @@ class Nullspace(Plugin):
         self._covariance: dict[Layer, Tensor] = {}
         self._basis: dict[Layer, Tensor] = {}
         self._start: dict[Layer, Tensor] = {}
-        self._bound: dict[Layer, tuple[Tensor, ...]] = {}
+        self._bound: dict[Layer, list[Tensor]] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Freeze what old towers learn outside the layers that are projected."""
-        bound = {name for layer in self._basis for name in layer}
+        bound = {name for layer in self._basis for name in layer.split(",")}
         towers = {modality_of(name) for name in bound}
         for name, parameter in named_parameters(strategy.space):
             if modality_of(name) in towers and name not in bound:
@@ -183,13 +183,13 @@ class Nullspace(Plugin):
         """Copy the layers' weights, and stop the running statistics of old towers."""
         parameters = dict(named_parameters(strategy.space))
         self._bound = {
-            layer: tuple(parameters[name].detach() for name in layer) for layer in self._basis
+            layer: [parameters[name].detach() for name in layer.split(",")] for layer in self._basis
         }
         self._start = {
             layer: _rows(values, self._basis[layer].shape[0])
             for layer, values in self._bound.items()
         }
-        towers = {modality_of(layer[0]) for layer in self._bound}
+        towers = {modality_of(layer) for layer in self._bound}
         for name, module in strategy.space.named_modules():
             if modality_of(name) in towers and _has_statistics(module):
                 module.training = False
@@ -232,39 +232,12 @@ class Nullspace(Plugin):
                     learner.space.reconstruct(name, part.embedding)
         return inputs.covariances()
 
-    def state(self) -> dict[str, Tensor]:
-        """Covariances and bases by layer; inside a stage also its weights at the start."""
-        return {
-            f"{kind}/{','.join(layer)}": value
-            for kind, values in self._parts()
-            for layer, value in values.items()
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`."""
-        self._covariance, self._basis, self._start = {}, {}, {}
-        parts = dict(self._parts())
-        for key, value in state.items():
-            kind, _, layer = key.partition("/")
-            parts[kind][tuple(layer.split(","))] = value
-
-    def _parts(self) -> tuple[tuple[str, dict[Layer, Tensor]], ...]:
-        return (
-            ("covariance", self._covariance),
-            ("basis", self._basis),
-            ("start", self._start),
-        )
-
 
 def leading_space(covariance: Tensor, keep: float) -> Tensor:
-    """Orthonormal basis of the fewest directions that hold a part of the energy.
+    """(groups, d, r) float32 orthonormal basis of the fewest directions with a part of the energy.
 
-    Args:
-        covariance: (groups, d, d) uncentred.
-        keep: The part, in [0, 1]; 1 takes every direction but those of rounding errors.
-
-    Returns:
-        (groups, d, r) float32; groups that need fewer than r directions have columns of zeros.
+    ``covariance`` is (groups, d, d), uncentred; a part, in [0, 1], of 1 takes every direction but
+    those of rounding errors. Groups that need fewer than r directions have columns of zeros.
     """
     energies, directions = torch.linalg.eigh(covariance)
     energies, directions = energies.flip(1).clamp(min=0), directions.flip(2)

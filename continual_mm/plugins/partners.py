@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from continual_mm.learning.learner import Learner
-from continual_mm.losses.transport import log_transport_plan, plan_distillation_from
-from continual_mm.plugins.plugin import Plugin, contents, extracted, stage_batches
+from continual_mm.losses.transport import plan_distillation
+from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
 from continual_mm.plugins.teachers import OldTowers
 
@@ -38,6 +38,8 @@ class Partners(Plugin):
         items: Partners stored of each modality.
     """
 
+    saved = ("partners",)
+
     def __init__(self, *, weight: float = 3.0, epsilon: float = 0.07, items: int = 128) -> None:
         super().__init__()
         self.weight = checked("partners.weight", weight)
@@ -56,8 +58,12 @@ class Partners(Plugin):
         if not self._partners:
             return
         found = {
-            f"partners/{name}-{other}": self._divergence(
-                teacher, strategy.embedded[name].direction[where], partners
+            f"partners/{name}-{other}": plan_distillation(
+                1 - teacher @ partners.T,
+                1 - strategy.embedded[name].direction[where] @ partners.T,
+                epsilon=self.epsilon,
+                tolerance=TOLERANCE,
+                iterations=ITERATIONS,
             )
             for name, (where, teacher) in self._towers.embed(strategy).items()
             for other, partners in self._partners.items()
@@ -65,23 +71,6 @@ class Partners(Plugin):
         }
         for term, value in found.items():
             strategy.add_term(term, value, weight=self.weight / len(found))
-
-    def _divergence(self, old: Tensor, new: Tensor, partners: Tensor) -> Tensor:
-        plan, guess = log_transport_plan(
-            1 - old @ partners.T,
-            epsilon=self.epsilon,
-            tolerance=TOLERANCE,
-            iterations=ITERATIONS,
-        )
-        divergence, _ = plan_distillation_from(
-            plan,
-            1 - new @ partners.T,
-            epsilon=self.epsilon,
-            potentials=guess,
-            tolerance=TOLERANCE,
-            iterations=ITERATIONS,
-        )
-        return divergence
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -97,9 +86,9 @@ class Partners(Plugin):
 
     def state(self) -> dict[str, Tensor]:
         """The partners, and the weights of the old towers."""
-        return {**contents("partners", self._partners), **self._towers.state()}
+        return {**super().state(), **self._towers.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore :meth:`state`."""
-        self._partners = extracted("partners", state)
+        super().load_state(state)
         self._towers.load_state(state)

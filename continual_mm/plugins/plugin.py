@@ -15,7 +15,7 @@ class Plugin(BaseSGDPlugin[Any]):
     """A plugin of the learner.
 
     A subclass overrides one or two of Avalanche's callbacks, calls ``learner.add_term`` in
-    ``before_backward``, and returns what it remembers, as tensors, from ``state``.
+    ``before_backward``, and names in ``saved`` what it remembers, or returns it from ``state``.
     """
 
     needs_memory: bool = False
@@ -27,6 +27,9 @@ class Plugin(BaseSGDPlugin[Any]):
 
     on_device: bool = True
     """Whether the state is kept on the device where the space is trained."""
+
+    saved: tuple[str, ...] = ()
+    """Kinds of tensors in the state: of ``old``, a dictionary ``self._old``, by ``old/<key>``."""
 
     memory_rows: int = 0
     """Rows of the memory that the plugin needs in each batch; the largest number of all plugins
@@ -56,11 +59,14 @@ class Plugin(BaseSGDPlugin[Any]):
         """Called when a stage is finished, before it is scored."""
 
     def state(self) -> dict[str, Tensor]:
-        """Everything the plugin remembers."""
-        return {}
+        """Everything the plugin remembers: what ``saved`` names, unless it is overridden."""
+        parts = {kind: getattr(self, f"_{kind}") for kind in self.saved}
+        return {f"{kind}/{name}": v for kind, of in parts.items() for name, v in of.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore :meth:`state`."""
+        for kind in self.saved:
+            setattr(self, f"_{kind}", extracted(kind, state))
 
 
 def contents(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,13 +83,10 @@ def extracted(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def stage_batches(
     learner: Learner, *, rows: int, batches: int = 1, seed: int | None = None
 ) -> Iterator[Batch]:
-    """Batches of the stage's training items, with the space in evaluation mode meanwhile.
+    """Batches of the training items of the stage that ends, with the space in evaluation mode.
 
-    Args:
-        learner: At the end of a stage.
-        rows: Rows of each batch, from each share of the stage's items.
-        batches: How many; items repeat only when all have been seen.
-        seed: Fixes the order; by default that of the stage.
+    A batch has ``rows`` of each share of the items, which repeat only when all have been seen.
+    Without a ``seed`` the order depends on the stage alone.
     """
     experience = learner.stage_experience()
     loader = StepLoader(

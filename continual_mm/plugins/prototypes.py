@@ -48,11 +48,7 @@ class Prototypes(Plugin):
         self._kept: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Copy the old towers before the space grows.
-
-        Raises:
-            ValueError: If the space has no centroids.
-        """
+        """Copy the old towers before the space grows; refuse a space without centroids."""
         if self.weight and not strategy.clusters.active:
             raise ValueError("prototypes needs centroids: give the space some, [space] clusters")
         if self._kept:

@@ -15,7 +15,7 @@ from continual_mm.learning.loader import Order, StepLoader
 from continual_mm.learning.objective import Part, Terms
 from continual_mm.learning.optimisation import adam, seed_torch, update
 from continual_mm.plugins.interpolate import move_back, numbers
-from continual_mm.plugins.plugin import Plugin, contents, extracted
+from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import required_memory
 from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import named_parameters
@@ -40,6 +40,7 @@ class Realign(Plugin):
     """
 
     needs_memory = True
+    saved = ("old",)
 
     def __init__(
         self, *, towards_old: float = 0.5, steps: int = 100, rate: float = 0.1, rows: int = 128
@@ -52,11 +53,7 @@ class Realign(Plugin):
         self._old: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Copy the weights before the space grows.
-
-        Raises:
-            ValueError: If the run has no memory.
-        """
+        """Copy the weights before the space grows; refuse a run without a memory."""
         required_memory(strategy, self)
         if strategy.space.modalities:
             self._old = numbers(strategy.space)
@@ -97,18 +94,15 @@ class Realign(Plugin):
         scales = {value: learner.lr_scale.get(name, 1.0) for name, value in parameters.items()}
         trained = [value for value in parameters.values() if value.requires_grad]
         trained = trained or [learner.space.log_scale]
-        optimizer = adam(trained, 0.0, scales)
-        for group in optimizer.param_groups:
-            group["lr"] = self.rate * learner.training.learning_rate * group["lr_scale"]
-        return optimizer
+        return adam(trained, self.rate * learner.training.learning_rate, scales)
 
     def state(self) -> dict[str, Tensor]:
         """The weights before the stage, by name, and the steps made in earlier stages."""
-        return {**contents("old", self._old), "steps": torch.tensor(self.extra_steps)}
+        return {**super().state(), "steps": torch.tensor(self.extra_steps)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore :meth:`state`."""
-        self._old = extracted("old", state)
+        super().load_state(state)
         self.extra_steps = int(state["steps"])
 
 

@@ -18,14 +18,8 @@ class Recollection(Plugin):
 
     Copies, because indices (as in Avalanche's buffers) would keep the whole old dataset alive, and
     their number would say nothing about bytes. Of an item only the modalities of its stage are
-    kept.
-
-    Args:
-        memory: Decides which items are kept and which are drawn.
-
-    Attributes:
-        batch: The items, or None before the first stage ends.
-        drawn: Positions of the step's remembered rows among them.
+    kept. ``batch`` has the items, None before the first stage ends; ``drawn`` are the positions of
+    the step's remembered rows among them.
     """
 
     on_device = False
@@ -90,11 +84,7 @@ def recollection(learner: Learner) -> Recollection | None:
 
 
 def required_memory(learner: Learner, plugin: Plugin) -> Recollection:
-    """The learner's recollection.
-
-    Raises:
-        ValueError: If the run has no memory, so that the plugin would do nothing.
-    """
+    """The learner's recollection; a ValueError without one, for the plugin would do nothing."""
     found = recollection(learner)
     if found is None:
         problem = f"{type(plugin).__name__} needs past items"

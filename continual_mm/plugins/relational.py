@@ -32,7 +32,7 @@ class Relational(Distilled):
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the changes, one term for each modality."""
-        seen = self._teacher.compare(strategy)
+        seen = self.compared(strategy)
         seen = {name: each for name, each in seen.items() if each.rows.shape[0] > 1}
         for name, each in seen.items():
             change = relational_distance(each.new, each.old)

@@ -42,7 +42,7 @@ class RowKL(Distilled):
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the divergences, one term for each pair."""
-        pairs = list(compared_pairs(self._teacher.compare(strategy)))
+        pairs = list(compared_pairs(self.compared(strategy)))
         for pair, first, second in pairs:
             divergence = row_divergence(
                 first.new @ second.new.T,

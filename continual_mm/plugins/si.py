@@ -1,6 +1,5 @@
 """Synaptic intelligence: weights that brought the loss down are pulled back to where they were."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,7 +7,6 @@ from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.importance import WeightPenalty
-from continual_mm.plugins.plugin import contents, extracted
 from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import trainable
 
@@ -33,6 +31,7 @@ class SI(WeightPenalty):
     """
 
     term = "si"
+    saved = (*WeightPenalty.saved, "path")
 
     def __init__(self, *, weight: float = 30.0, damping: float = 0.001) -> None:
         super().__init__(weight=checked("si.weight", weight))
@@ -80,12 +79,3 @@ class SI(WeightPenalty):
             self._importance[name] = (self._importance.get(name, 0.0) + gained).clamp(min=0)
             self._centre[name] = values[name].detach().clone()
         self._path = {}
-
-    def state(self) -> dict[str, Tensor]:
-        """Importances, centres and, inside a stage, paths, by parameter name."""
-        return {**super().state(), **contents("path", self._path)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`."""
-        super().load_state(state)
-        self._path = extracted("path", state)

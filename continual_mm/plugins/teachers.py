@@ -21,10 +21,8 @@ from continual_mm.space.space import JointSpace
 class Compared:
     """One modality of the step's remembered rows, as it was and as it is.
 
-    Attributes:
-        rows: (n,) ascending positions among the remembered rows, on the CPU.
-        old: (n, D) unit embeddings of the last stage's end.
-        new: (n, D) the present ones, with their gradient.
+    ``rows`` are (n,) ascending positions among the remembered rows, on the CPU; ``old`` (n, D) unit
+    embeddings of the last stage's end; ``new`` the present ones, with their gradient.
     """
 
     rows: Tensor
@@ -42,90 +40,55 @@ class Compared:
         return Compared(self.rows[kept], self.old[where], self.new[where])
 
 
-class Teacher:
-    """Unit embeddings of the memory's items, taken at a stage's end.
-
-    Attributes:
-        embeddings: Modality -> (n, D) embeddings of the items that have it, in the memory's order.
-    """
-
-    def __init__(self) -> None:
-        self.embeddings: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def embed(self, learner: Learner) -> None:
-        """Embed the memory's items, in evaluation mode and the stage's precision."""
-        source = recollection(learner)
-        if source is None or source.batch is None:
-            return
-        remembered = source.batch.to(learner.device)
-        learner.space.eval()
-        with learner.precision():
-            embedded = learner.space(remembered.features, remembered.lengths)
-        learner.space.train()
-        self.embeddings = {name: part.direction for name, part in embedded.items()}
-
-    def compare(self, learner: Learner) -> dict[str, Compared]:
-        """Modality -> the step's remembered rows; modalities without a teacher are left out."""
-        source, part = recollection(learner), learner.remembered
-        if source is None or source.batch is None:
-            return {}
-        found = {}
-        for name in sorted(self.embeddings.keys() & learner.batch.rows.keys()):
-            inside = places(learner.batch, name, part)
-            if inside.shape[0]:
-                rows = learner.batch.rows[name][inside] - part.start
-                where = source.batch.positions(name, source.drawn[rows])
-                old = gathered(self.embeddings[name], where)
-                new = gathered(learner.embedded[name].direction, inside)
-                found[name] = Compared(rows, old, new)
-        return found
-
-    def state(self) -> dict[str, Tensor]:
-        """The embeddings, as ``teacher/<modality>``."""
-        return contents("teacher", self.embeddings)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`; other entries are ignored."""
-        self.embeddings = extracted("teacher", state)
-
-
 class Distilled(Plugin):
     """Base of plugins that compare remembered rows with their embeddings of the last stage's end.
 
-    A subclass adds its terms in ``before_backward``, from ``self._teacher.compare(strategy)``,
-    which is empty until the first stage has ended.
-
-    Args:
-        weight: Weight of the terms; 0 keeps no teacher and asks for no rows.
-        rows: Remembered rows in each batch; all that there are, if fewer.
+    A subclass adds its terms in ``before_backward``, from :meth:`compared`. With a weight of 0 it
+    keeps no teacher and asks for no rows of the memory.
     """
 
     needs_memory = True
+    saved = ("teacher",)
 
     def __init__(self, *, weight: float, rows: int) -> None:
         super().__init__()
         self.weight = weight
         self.memory_rows = rows if weight else 0
-        self._teacher = Teacher()
+        self._teacher: dict[str, Tensor] = {}
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Refuse a run without a memory."""
         if self.weight:
             required_memory(strategy, self)
 
+    @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Make the finished space the next stage's teacher."""
-        if self.weight:
-            self._teacher.embed(strategy)
+        """Make the finished space the next stage's teacher: embed the memory's items with it."""
+        source = recollection(strategy)
+        if not self.weight or source is None or source.batch is None:
+            return
+        remembered = source.batch.to(strategy.device)
+        strategy.space.eval()
+        with strategy.precision():
+            embedded = strategy.space(remembered.features, remembered.lengths)
+        strategy.space.train()
+        self._teacher = {name: part.direction for name, part in embedded.items()}
 
-    def state(self) -> dict[str, Tensor]:
-        """The teacher's embeddings."""
-        return self._teacher.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`."""
-        self._teacher.load_state(state)
+    def compared(self, learner: Learner) -> dict[str, Compared]:
+        """Old modality -> the step's remembered rows; empty until the first stage has ended."""
+        source, part = recollection(learner), learner.remembered
+        if source is None or source.batch is None:
+            return {}
+        found = {}
+        for name in sorted(self._teacher.keys() & learner.batch.rows.keys()):
+            inside = places(learner.batch, name, part)
+            if inside.shape[0]:
+                rows = learner.batch.rows[name][inside] - part.start
+                where = source.batch.positions(name, source.drawn[rows])
+                old = gathered(self._teacher[name], where)
+                new = gathered(learner.embedded[name].direction, inside)
+                found[name] = Compared(rows, old, new)
+        return found
 
 
 def compared_pairs(compared: Mapping[str, Compared]) -> Iterator[tuple[Pair, Compared, Compared]]:
@@ -160,11 +123,9 @@ class OldTowers:
         self._space = None
 
     def embed(self, learner: Learner) -> dict[str, tuple[Tensor, Tensor]]:
-        """Embed the current rows of every modality that has an old tower.
+        """Modality -> positions of its current rows in its features, and their old embeddings.
 
-        Returns:
-            Modality -> positions of its current rows in its features, (n,), and the unit embeddings
-            that the old tower gives them, (n, D).
+        Positions are (n,), embeddings (n, D) unit vectors; only modalities with an old tower.
         """
         if not self._weights:
             return {}

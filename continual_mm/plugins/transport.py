@@ -1,7 +1,8 @@
 """Optimal-transport alignment: transport plans between remembered items must not change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from continual_mm.plugins.registry import checked
 from continual_mm.plugins.teachers import Compared, Distilled, compared_pairs
 
 Pairs = tuple[Pair, ...]
+Solver = Callable[..., tuple[Tensor, Potentials]]
 
 # Coarse, for speed. Against converged plans of 128 items the gradient is off by less than 0.1 % at
 # a divergence of 0.2 nats and more, by 4 to 17 % around 0.005 to 0.001, and by a quarter and more
@@ -27,45 +29,13 @@ TOLERANCE = 1e-4
 ITERATIONS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class PlanSettings:
-    """How plans are computed and compared; see :class:`Transport` for each."""
-
-    epsilon: float
-    trust: float
-    unbalanced: float
-    right_only: bool
-
-    def solve(self, cost: Tensor) -> tuple[Tensor, Potentials]:
-        """Log plans of costs, (B, n, n), and their potentials."""
-        if self.unbalanced:
-            return log_unbalanced_plan(cost, epsilon=self.epsilon, rho=self.unbalanced)
-        return log_transport_plan(cost, epsilon=self.epsilon)
-
-    def distil(
-        self, log_plan: Tensor, cost: Tensor, potentials: Potentials
-    ) -> tuple[Tensor, Potentials]:
-        """(B,) divergences of the costs' plans from others, and potentials for the next step."""
-        options: dict[str, Any] = {
-            "epsilon": self.epsilon,
-            "potentials": potentials,
-            "tolerance": TOLERANCE,
-            "iterations": ITERATIONS,
-        }
-        if self.unbalanced:
-            return unbalanced_distillation_from(log_plan, cost, rho=self.unbalanced, **options)
-        return plan_distillation_from(log_plan, cost, **options)
-
-
 @dataclass(slots=True)
 class KeptPlan:
     """The teacher's plans of some pairs of the same n items.
 
-    Attributes:
-        log_plan: (B, n, n), one for each pair.
-        potentials: Those found last, from which the next solution starts.
-        offset: (B,) divergence of the teacher itself from a plan that is not wholly its own.
-        right: Positions of the items that are compared; None compares all.
+    ``log_plan`` is (B, n, n), one for each pair; ``potentials`` are those found last, from which
+    the next solution starts; ``offset``, (B,), is the divergence of the teacher itself from a plan
+    that is not wholly its own; ``right`` positions of the items that are compared, None for all.
     """
 
     log_plan: Tensor
@@ -73,32 +43,20 @@ class KeptPlan:
     offset: Tensor | None = None
     right: Tensor | None = None
 
-    def divergence(self, cost: Tensor, settings: PlanSettings) -> Tensor:
-        """(B,) divergences of the plans of costs, (B, m, m), in nats.
-
-        Of the right items alone, it counts as much as these are of all m: an item left out has no
-        divergence.
-        """
-        count = cost.shape[-1]
-        if self.right is not None:
-            cost = _among(cost, self.right)
-        found = cost.new_zeros(cost.shape[0])
-        if cost.numel():
-            found, self.potentials = settings.distil(self.log_plan, cost, self.potentials)
-        if self.offset is not None:
-            found = found - self.offset
-        return found if cost.shape[-1] == count else found * (cost.shape[-1] / count)
-
 
 class KeptPlans:
-    """Plans of pairs of the same items, solved together.
+    """Plans of pairs of the same items, solved together; see :class:`Transport` for the options."""
 
-    Args:
-        settings: How plans are computed.
-    """
-
-    def __init__(self, settings: PlanSettings) -> None:
-        self._settings = settings
+    def __init__(
+        self, *, epsilon: float, trust: float, unbalanced: float, right_only: bool
+    ) -> None:
+        self._trust = trust
+        self._right_only = right_only
+        self._solve: Solver = partial(log_transport_plan, epsilon=epsilon)
+        self._distil: Solver = partial(plan_distillation_from, epsilon=epsilon)
+        if unbalanced:
+            self._solve = partial(log_unbalanced_plan, epsilon=epsilon, rho=unbalanced)
+            self._distil = partial(unbalanced_distillation_from, epsilon=epsilon, rho=unbalanced)
         self._plans: dict[Pairs, KeptPlan] = {}
 
     def __contains__(self, pairs: object) -> bool:
@@ -106,33 +64,47 @@ class KeptPlans:
 
     def learn(self, pairs: Pairs, cost: Tensor) -> None:
         """Keep the plans of the teacher's costs, (B, n, n)."""
-        plan, guess = self._settings.solve(cost)
+        plan, guess = self._solve(cost)
         right = None
-        if self._settings.right_only:
+        if self._right_only:
             (mask,) = right_items(plan)  # such pairs come alone, for each has items of its own
             right = mask.nonzero().squeeze(1)
             cost = _among(cost, right)
             guess = Potentials(*(part[:, right] for part in guess))
-            plan, guess = self._settings.solve(cost) if right.shape[0] else (cost, guess)
-        trust = self._settings.trust
-        kept = self._plans[pairs] = KeptPlan(trusted_plan(plan, trust), guess)
-        if trust < 1:
-            kept.offset = kept.divergence(cost, self._settings)
+            plan, guess = self._solve(cost) if right.shape[0] else (cost, guess)
+        kept = self._plans[pairs] = KeptPlan(trusted_plan(plan, self._trust), guess)
+        if self._trust < 1:
+            kept.offset = self.divergence(pairs, cost)
         kept.right = right
 
     def divergence(self, pairs: Pairs, cost: Tensor) -> Tensor:
-        """(B,) divergences of the costs' plans, (B, n, n), from those that are kept, in nats."""
-        return self._plans[pairs].divergence(cost, self._settings)
+        """(B,) divergences of the costs' plans, (B, n, n), from those that are kept, in nats.
+
+        Of the right items alone, it counts as much as these are of all n: an item left out has no
+        divergence.
+        """
+        kept, count = self._plans[pairs], cost.shape[-1]
+        if kept.right is not None:
+            cost = _among(cost, kept.right)
+        found = cost.new_zeros(cost.shape[0])
+        if cost.numel():
+            found, kept.potentials = self._distil(
+                kept.log_plan,
+                cost,
+                potentials=kept.potentials,
+                tolerance=TOLERANCE,
+                iterations=ITERATIONS,
+            )
+        if kept.offset is not None:
+            found = found - kept.offset
+        return found if cost.shape[-1] == count else found * (cost.shape[-1] / count)
 
     def forget(self) -> None:
         """Keep nothing: there is a new teacher."""
         self._plans = {}
 
     def state(self) -> dict[str, Tensor]:
-        """The plans, and the potentials found last.
-
-        The potentials decide how close the next solution comes to convergence, hence its last bits.
-        """
+        """The plans and the last potentials, on which the last bits of the next solution depend."""
         state = {}
         for pairs, kept in self._plans.items():
             group = ",".join(map(str, pairs))
@@ -174,9 +146,8 @@ def ascended(multiplier: Tensor, excess: Tensor, *, scale: float) -> Tensor:
     """The multiplier after a step of dual ascent on ``excess <= 0``.
 
     The step is made on the logarithm: which weight a budget needs differs by orders of magnitude
-    between data sets, and a linear step that fits one of them is far too small or too large for
-    the next. The lower bound keeps a drift that begins at 0 from driving the multiplier so far down
-    that it comes back late; the upper one is for budgets that no weight can keep.
+    between data sets. The lower bound keeps a drift that begins at 0 from driving the multiplier so
+    far down that it comes back late; the upper one is for budgets that no weight can keep.
 
     >>> float(ascended(torch.tensor(2.0), torch.tensor(0.0), scale=3.0))
     2.0
@@ -200,17 +171,11 @@ def force(multiplier: Tensor, excess: Tensor, *, scale: float) -> Tensor:
 
 
 class Multiplier:
-    """A fixed weight, or with a budget the one that a method of multipliers finds.
+    """A fixed weight, or with a budget (an allowed drift) what a method of multipliers finds.
 
     The drift of a stage's first step counts as none: there the space is its teacher still, and what
-    is seen is what dropout does. Nothing here waits for the device.
-
-    Args:
-        weight: The fixed weight; with a budget, the scale of what is found.
-        budget: The drift allowed; 0 fixes the weight.
-
-    Attributes:
-        value: The weight of the last step; a scalar tensor once it was found.
+    is seen is what dropout does. Nothing here waits for the device. ``value`` is the weight of the
+    last step; a scalar tensor once it was found.
     """
 
     def __init__(self, weight: float, *, budget: float) -> None:
@@ -302,12 +267,10 @@ class Transport(Distilled):
         self.right_only = bool(checked("transport.right_only", right_only))
         self._multiplier = Multiplier(self.weight, budget=checked("transport.budget", budget))
         self._plans = KeptPlans(
-            PlanSettings(
-                epsilon=self.epsilon,
-                trust=checked("transport.trust", trust),
-                unbalanced=checked("transport.unbalanced", unbalanced),
-                right_only=self.right_only,
-            )
+            epsilon=self.epsilon,
+            trust=checked("transport.trust", trust),
+            unbalanced=checked("transport.unbalanced", unbalanced),
+            right_only=self.right_only,
         )
 
     @property
@@ -318,7 +281,7 @@ class Transport(Distilled):
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the divergence and the gauge term of the remembered rows."""
-        compared = self._teacher.compare(strategy)
+        compared = self.compared(strategy)
         if not compared:
             return
         divergences = self._divergences(compared, required_memory(strategy, self))

@@ -13,7 +13,7 @@ from torch import nn
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import Arrival, births
 from continual_mm.evaluation.drift import Drift, Geometry
-from continual_mm.evaluation.judge import Judge
+from continual_mm.evaluation.judges import Judge
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer, evaluator, query_groups
 from continual_mm.evaluation.protocols import NO_DATASETS, Scored, judged, open_judges
 from continual_mm.evaluation.scores import Judged

@@ -18,16 +18,12 @@ class FeatureDropout:
 
     A mel band or a word-vector dimension is hidden for a whole item, as SpecAugment's frequency
     masks do (Park et al. 2019). On a few thousand items this decides between learning what two
-    modalities share and memorising the items: the shipped ``joint_avt`` (seeds 0 and 1)
-    reaches 26 / 31 / 58 % R@1 on audio-text, audio-video and text-video with a rate of 0, and
-    42 / 58 / 74 % with 0.2.
+    modalities share and memorising the items: the shipped ``joint_avt`` (seeds 0 and 1) reaches 26
+    / 31 / 58 % R@1 on audio-text, audio-video and text-video with a rate of 0, and 42 / 58 / 74 %
+    with 0.2.
 
-    The mask is a function of seed, step and modality, so that no other generator is advanced and a
-    run that is resumed needs no state.
-
-    Args:
-        rate: Probability that a feature is hidden, in [0, 0.9].
-        seed: Of the run.
+    ``rate`` is the probability, in [0, 0.9]. The mask is a function of seed, step and modality, so
+    that no other generator is advanced and a run that is resumed needs no state.
     """
 
     def __init__(self, rate: float, *, seed: int) -> None:
@@ -55,12 +51,7 @@ class GatedUnit(nn.Module):
     """Gated embedding unit: ``h = norm(W1 x + b1); y = h * sigmoid(W2 h + b2)``.
 
     The published unit (Miech et al. 2018, without its final normalisation, as in MCN) has no norm.
-    With one, the gate cannot saturate however large the input is.
-
-    Args:
-        inputs: Size of x.
-        outputs: Size of y.
-        norm: Whether h is layer-normalised.
+    With one, the layer norm of h, the gate cannot saturate however large the input is.
     """
 
     def __init__(self, inputs: int, outputs: int, *, norm: bool = True) -> None:
@@ -144,15 +135,9 @@ class TemporalTrunk(nn.Module):
     """DAVEnet's shape (Harwath et al. 2018): a projection per step, then residual stages over time.
 
     The first layer spans the whole feature axis, as DAVEnet's convolution over all mels does; each
-    stage after the first doubles the channels. The normalisation after the first layer makes the
-    trunk invariant to the input's scale.
-
-    Args:
-        features: Values per time step.
-        width: Channels of the first layer and the first stage.
-        depth: Number of stages.
-        kernel: Odd length of the convolutions.
-        stride: By how much each stage shortens the time.
+    stage after the first doubles the ``width`` channels, and shortens the time by the stride. The
+    kernel is odd. The normalisation after the first layer makes the trunk invariant to the input's
+    scale.
     """
 
     def __init__(self, features: int, *, width: int, depth: int, kernel: int, stride: int) -> None:
@@ -195,13 +180,7 @@ class Encoder(nn.Module):
 
 
 class VectorEncoder(Encoder):
-    """A gated unit on a feature vector, as MCN encodes pooled video features.
-
-    Args:
-        modality: What is encoded.
-        settings: Sizes.
-        norm: Whether the unit is normalised; MCN's is not.
-    """
+    """A gated unit on a feature vector, as MCN, without the norm, encodes pooled video features."""
 
     def __init__(self, modality: Modality, settings: SpaceSettings, *, norm: bool = True) -> None:
         super().__init__()
@@ -253,11 +232,7 @@ class FlatEncoder(Encoder):
         self.unit = GatedUnit(settings.dim, settings.dim)
 
     def forward(self, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(n, time, ...) -> (n, D), (n, D).
-
-        Raises:
-            ValueError: If there are more time steps than the tower has weights for.
-        """
+        """(n, time, ...) -> (n, D), (n, D); a ValueError where steps outnumber the weights."""
         values = values.flatten(2)
         if lengths is not None:
             values = values * valid_steps(lengths, values.shape[1])[:, :, None]

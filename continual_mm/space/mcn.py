@@ -47,16 +47,9 @@ class Davenet(nn.Module):
     """ResDAVEnet as AVLnet and MCN use it; modules are named as in their state dicts.
 
     The published convolutions have two dimensions, of which one has length one; here they have one.
-    Each stage of two blocks halves the time, rounded up, so depth 4 turns 1000 frames into 63.
-    ``batchnorm1`` is in the published state dicts, but it is never applied.
-
-    Args:
-        mels: Values per time step.
-        width: Channels of the first layer and the first stage; published 128.
-        depth: Stages, each after the first doubling the channels; published 4.
-
-    Attributes:
-        channels: Channels of the last stage.
+    Published are a width of 128 channels and a depth of 4 stages. Each stage of two blocks halves
+    the time, rounded up, so depth 4 turns 1000 frames into 63, and each after the first doubles the
+    channels. ``batchnorm1`` is in the published state dicts, but it is never applied.
     """
 
     def __init__(self, mels: int, *, width: int, depth: int) -> None:

@@ -44,14 +44,8 @@ TOWERS: Mapping[str, str] = MappingProxyType({tower: tower for tower in PREFIXES
 def published_tower(published: State, tower: str) -> dict[str, Tensor]:
     """The tensors of one published tower, as our towers of reference mode take them.
 
-    Args:
-        published: Released weights; the ``module.`` that data parallelism puts before each name is
-            ignored.
-        tower: ``video``, ``audio`` or ``text``.
-
-    Returns:
-        Our names, which begin with ``encoder.`` or ``reconstruction.``, and the tensors; DAVEnet's
-        convolutions without the axis of length one.
+    The ``module.`` that data parallelism puts before each name is ignored. Our names begin with
+    ``encoder.`` or ``reconstruction.``; DAVEnet's convolutions lack the axis of length one.
     """
     return {
         ours: _in_one_dimension(ours, value)
@@ -63,13 +57,8 @@ def published_tower(published: State, tower: str) -> dict[str, Tensor]:
 def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> dict[str, Tensor]:
     """A space's towers under the published names, so that the published program loads them.
 
-    Args:
-        space: In reference mode.
-        towers: Published tower -> modality of the space.
-
-    Raises:
-        InputError: If the space is not in reference mode.
-        KeyError: If the space lacks a modality.
+    ``towers`` are published tower -> modality of the space. An InputError if the space is not in
+    reference mode, a KeyError if it lacks a modality.
     """
     if not space.settings.reference:
         remedy = 'give its [space] table mode = "reference"'
@@ -93,15 +82,9 @@ def load_published(
 ) -> None:
     """Fill a space's towers with released weights, all or, where anything does not fit, none.
 
-    Args:
-        space: In reference mode, with the modalities in it.
-        published: Released weights by their published names.
-        towers: Published tower -> modality that it becomes. Towers left out are ignored.
-        source: What to call the weights in problems.
-
-    Raises:
-        InputError: If a name is missing or unknown, or a shape is another one.
-        KeyError: If the space lacks a modality.
+    The space is in reference mode, with the modalities in it. Towers left out of ``towers``,
+    published tower -> modality, are ignored. ``source`` is what to call the weights in problems. A
+    KeyError if the space lacks a modality.
     """
     given, needed = _bare(published), published_state(space, towers)
     problems = _differences(given, needed, towers, source)

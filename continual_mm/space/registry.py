@@ -23,11 +23,8 @@ Each takes a modality and the space's settings and gives a module, see ``space.t
 class KnownTower:
     """A tower that scenario files may name.
 
-    Attributes:
-        path: ``module:function or class``.
-        summary: One line for lists.
-        kinds: Kinds of signal that it reads.
-        same_size: Whether a feature vector must have the size of the space.
+    ``path`` is ``module:function or class``, ``kinds`` are the kinds of signal that it reads, and
+    with ``same_size`` a feature vector must have the size of the space.
     """
 
     path: str
@@ -94,11 +91,7 @@ def tower_problem(kind: str, modality: Modality, dim: int) -> str:
 
 
 def build(kind: str) -> "Build":
-    """The function that builds a named tower.
-
-    Raises:
-        InputError: If nothing has this name, or what has it cannot be imported.
-    """
+    """The function that builds a named tower, which is imported."""
     known = BUILT_IN.get(kind)
     entry = EntryPoint(kind, known.path, ENTRY_POINTS) if known else outside().get(kind)
     if entry is None:

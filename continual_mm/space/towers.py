@@ -25,7 +25,6 @@ class Tower:
 
     Attributes:
         kind: A registered name, empty for the default encoder, or the class of a module.
-        build: Makes the encoder.
         trained: Whether training changes it.
         weights: Initial weights, if they are not random: see :func:`fill`.
         source: Where the weights come from, for problems.
@@ -90,10 +89,8 @@ class Adapted(Encoder):
     """Any module as an encoder; where its output is not of size D, a gated unit follows.
 
     The module is called with the values, (n, ...), and with ``lengths``, (n,) or None, if it takes
-    an argument of that name. Its output, (n, size), is also the target of the reconstruction.
-
-    Raises:
-        ValueError: If the module does not take items of the modality, or gives another shape.
+    an argument of that name. Its output, (n, size), is also the target of the reconstruction. A
+    ValueError if it does not take items of the modality, or gives another shape.
     """
 
     def __init__(self, own: nn.Module, modality: Modality, settings: SpaceSettings) -> None:
@@ -146,15 +143,9 @@ def encoder_of(module: nn.Module, modality: Modality, settings: SpaceSettings) -
 def fill(encoder: Encoder, head: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Give an encoder its weights and, where there are some for it, its reconstruction head.
 
-    Args:
-        encoder: Every weight of it must be given.
-        head: Its reconstruction head.
-        weights: By name: of the encoder, of the module inside an :class:`Adapted` one, or of both
-            encoder and head behind ``encoder.`` and ``reconstruction.``.
-        source: What to call the weights in problems.
-
-    Raises:
-        InputError: If names are missing or unknown, or a shape is another one.
+    ``weights`` are, all of them, by their name in the encoder or in the module inside an
+    :class:`Adapted` one, or those of both encoder and head behind ``encoder.`` and
+    ``reconstruction.``. ``source`` is what to call them in problems.
     """
     parts = {"encoder": dict(weights)}
     if any(name.startswith("encoder.") for name in weights):

@@ -20,7 +20,7 @@ from continual_mm.data import registry
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.pack import write_pack
 from continual_mm.definitions.scenario import Protocol
-from continual_mm.evaluation.localisation import Steps
+from continual_mm.evaluation.judges import Steps
 from continual_mm.metrics.localisation import placed, step_recall
 
 DICE = np.random.default_rng

@@ -12,12 +12,9 @@ from torch import Tensor
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import pair
 from continual_mm.definitions.scenario import Protocol
-from continual_mm.evaluation.classification import Classes
 from continual_mm.evaluation.composite import similarity
-from continual_mm.evaluation.judge import Judge
-from continual_mm.evaluation.localisation import Steps
+from continual_mm.evaluation.judges import Classes, Judge, Retrieval, Steps, VideoRetrieval
 from continual_mm.evaluation.pairs import Gallery
-from continual_mm.evaluation.retrieval import Retrieval, VideoRetrieval
 from continual_mm.metrics.answers import SERIES, counted, summaries
 from continual_mm.system.errors import InputError
 
@@ -243,21 +240,22 @@ def test_steps_that_cannot_be_scored_are_refused(
     assert expected in str(caught.value)
 
 
-def test_items_that_a_kind_needs_are_asked_for() -> None:
-    whole = items(text=np.ones((3, 2)), video=np.ones((3, 2)))
-    kinds = {kind: TEXT_TO_VIDEO.model_copy(update={"kind": kind})
-             for kind in ("video_retrieval", "classes")}  # fmt: skip
-    few = TEXT_TO_VIDEO.model_copy(update={"expected": 2})
-    apart = {"text": np.array([True, True, False]), "video": np.array([False, False, True])}
-    parted = items(text=np.ones((3, 2)), video=np.ones((3, 2)), present=apart)
-    labelled = items(text=np.ones((3, 2)), video=np.ones((3, 2)), present=apart, label=[1, 2, 3])
-    for make, expected in [
-        (lambda: VideoRetrieval(kinds["video_retrieval"], whole, "p"), "which video a clip is"),
-        (lambda: Classes(kinds["classes"], whole, "p"), "no test item is a name"),
-        (lambda: Classes(kinds["classes"], parted, "p"), "has no labels"),
-        (lambda: Classes(kinds["classes"], labelled, "p"), "no name of class 3"),
-        (lambda: Retrieval(few, whole, "p"), "expected = 2, but 3 test items"),
-        (lambda: Retrieval(TEXT_TO_VIDEO, parted, "p"), "no test item has text, video"),
-    ]:
-        with pytest.raises(InputError, match=expected):
-            make()
+APART = {"present": {"text": np.arange(3) < 2, "video": np.arange(3) == 2}}
+"""Two names and one item."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "given", "expected"),
+    [
+        (VideoRetrieval, {"kind": "video_retrieval"}, {}, "which video a clip is"),
+        (Classes, {"kind": "classes"}, {}, "no test item is a name"),
+        (Classes, {"kind": "classes"}, APART, "has no labels"),
+        (Classes, {"kind": "classes"}, {**APART, "label": [1, 2, 3]}, "no name of class 3"),
+        (Retrieval, {"expected": 2}, {}, "expected = 2, but 3 test items"),
+        (Retrieval, {}, APART, "no test item has text, video"),
+    ],
+)
+def test_items_that_a_kind_needs_are_asked_for(kind, changes, given, expected) -> None:
+    dataset = items(text=np.ones((3, 2)), video=np.ones((3, 2)), **given)
+    with pytest.raises(InputError, match=expected):
+        kind(TEXT_TO_VIDEO.model_copy(update=changes), dataset, "p")

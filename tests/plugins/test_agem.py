@@ -1,18 +1,10 @@
 """A-GEM: the gradient never points against that of the remembered rows."""
 
-from functools import partial
-
 import pytest
 import torch
 
 from continual_mm.plugins.agem import AGEM, projected
 from continual_mm.plugins.plugin import Plugin
-
-
-@pytest.fixture
-def begun(begun):
-    """With a memory of 24 items."""
-    return partial(begun, items=24)
 
 
 def test_what_is_left_of_a_conflict_is_orthogonal_to_the_reference_and_lies_nearest():

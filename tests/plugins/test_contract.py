@@ -57,12 +57,6 @@ def plugins(name, **parameters):
 
 
 @pytest.fixture
-def begun(begun):
-    """With a memory of 24 items, unless another number is given."""
-    return lambda *plugins, items=24, **options: begun(*plugins, items=items, **options)
-
-
-@pytest.fixture
 def without(trained, values):
     """(plugin; stages) -> what training without it comes to."""
 

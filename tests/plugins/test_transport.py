@@ -1,7 +1,6 @@
 """Transport: plans that are kept, the weight that a budget leads to, and both in training."""
 
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from continual_mm.plugins import transport
 from continual_mm.plugins.transport import (
     KeptPlans,
     Multiplier,
-    PlanSettings,
     Transport,
     ascended,
     force,
@@ -26,7 +24,7 @@ PAIRS = (pair("audio", "video"),)
 
 
 def kept(*, trust: float = 1.0, unbalanced: float = 0.0, right_only: bool = True) -> KeptPlans:
-    return KeptPlans(PlanSettings(EPSILON, trust, unbalanced, right_only))
+    return KeptPlans(epsilon=EPSILON, trust=trust, unbalanced=unbalanced, right_only=right_only)
 
 
 @pytest.fixture
@@ -172,12 +170,6 @@ def test_without_a_budget_it_is_the_number_given_and_remembers_nothing() -> None
 def scenario(scenario: Scenario) -> Scenario:
     """Two stages only, so that each has more items."""
     return scenario.model_copy(update={"stages": scenario.stages[:2]})
-
-
-@pytest.fixture
-def begun(begun):
-    """With a memory of 24 items."""
-    return partial(begun, items=24)
 
 
 OPTIONS = {

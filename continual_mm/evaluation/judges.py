@@ -1,0 +1,314 @@
+"""Judges: each scores one protocol of its kind, by comparing the items of a dataset."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from continual_mm.data.dataset import Dataset, Split
+from continual_mm.definitions.scenario import Protocol
+from continual_mm.evaluation.annotations import Interval, read_annotations
+from continual_mm.metrics import retrieval as videos
+from continual_mm.metrics.answers import RECALLS, Answers
+from continual_mm.metrics.classification import correctly_classified, mean_by_class
+from continual_mm.metrics.localisation import average_precision, placed, shown, step_recall
+from continual_mm.metrics.retrieval import Ties, ranks
+from continual_mm.system.errors import InputError, Problem, first_few
+
+Rows = NDArray[np.int64]
+"""(n,) rows of a dataset, ascending."""
+Similarity = Callable[[Tensor, Tensor], Tensor]
+"""(q,) and (g,) dataset rows -> (q, g) similarities."""
+
+
+class Judge(ABC):
+    """Scores the queries of one protocol; made once, before training.
+
+    An InputError if items that the protocol needs are missing. ``place`` is what to call the
+    protocol in problems, ``rows`` are the items that are embedded, ``queries`` is how many queries
+    there are, ``expected`` how many the published protocol has.
+    """
+
+    rows: Rows
+    queries: int
+    expected: int
+
+    def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
+        self.protocol = protocol
+        self.dataset = dataset
+        self.place = place
+
+    @abstractmethod
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Series -> the results of its queries.
+
+        ``similarity`` compares the query side of some items with the gallery side of others. With
+        ``reference`` they are counted as the published scripts do, and with ``listed`` a retrieval
+        repeats their mistake of listing every tie.
+        """
+
+    def refuse(self, problem: str, remedy: str = "") -> InputError:
+        """A problem about the protocol."""
+        return InputError(Problem(self.place, problem, remedy))
+
+    def having(self, modalities: Sequence[str]) -> NDArray[np.bool_]:
+        """(items,) which test items have all of some modalities."""
+        found: NDArray[np.bool_] = self.dataset.split == Split.TEST
+        for name in modalities:
+            found &= self.dataset.columns[name].present
+        return found
+
+    def names_and_items(self) -> tuple[Rows, Rows]:
+        """Test items with the query side alone, such as names of classes, and the gallery."""
+        queries, gallery = self.having(self.protocol.query), self.having(self.protocol.gallery)
+        names, items = np.flatnonzero(queries & ~gallery), np.flatnonzero(gallery)
+        if not len(names):
+            remedy = "add test items that have the query's modalities and lack the gallery's"
+            raise self.refuse("no test item is a name: all queries are in the gallery", remedy)
+        if not len(items):
+            raise self.refuse(f"no test item has {' and '.join(self.protocol.gallery)}")
+        return names, items
+
+
+def tensor(rows: Rows) -> Tensor:
+    """Rows as torch has them."""
+    return torch.from_numpy(np.ascontiguousarray(rows))
+
+
+def plain(values: Tensor) -> NDArray[np.float64]:
+    """Numbers as numpy has them."""
+    found: NDArray[np.float64] = values.double().cpu().numpy()
+    return found
+
+
+class Retrieval(Judge):
+    """Every item that has all modalities is a query, and all of them are the gallery.
+
+    Items of the published test set that are missing count as misses in every recall. In the median
+    they have an infinite rank; in reference mode it leaves them out.
+    """
+
+    def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
+        super().__init__(protocol, dataset, place)
+        self.rows = np.flatnonzero(self.having(protocol.modalities))
+        self.queries = len(self.rows)
+        self.expected = protocol.expected or self.queries
+        if not self.queries:
+            raise self.refuse(f"no test item has {', '.join(protocol.modalities)}")
+        if self.expected < self.queries:
+            problem = f"expected = {self.expected}, but {self.queries} test items have everything"
+            raise self.refuse(problem, "give the size of the published test set")
+
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Ranks of the items; with ``listed`` the first and the last rank of each."""
+        rows = tensor(self.rows)
+        compared = similarity(rows, rows)
+        ties: tuple[Ties, ...] = ("optimistic", "pessimistic") if listed else ("mean",)
+        found = np.stack([plain(ranks(compared, ties=each)) for each in ties])
+        return {"items": self._whole(found, reference=reference)}
+
+    def _whole(self, found: NDArray[np.float64], *, reference: bool) -> Answers:
+        """(rows, items) ranks of the items that exist, followed by those of the missing ones."""
+        missing = self.expected - self.queries
+        units = np.concatenate([self.rows, len(self.dataset) + np.arange(missing)])
+        absent = np.full((len(found), missing), np.nan if reference else np.inf)
+        return Answers(units, np.concatenate([found, absent], axis=1))
+
+
+class VideoRetrieval(Retrieval):
+    """Items are clips of longer videos, given by their ``group``.
+
+    A caption retrieves its clip and its video; all captions of a video retrieve it together, by
+    mean similarity or by votes. Missing items are missing captions; no video is missing.
+    """
+
+    def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
+        super().__init__(protocol, dataset, place)
+        if dataset.group is None:
+            problem = f"dataset '{dataset.card.name}' does not say which video a clip is from"
+            raise self.refuse(problem, "give its items a group")
+        self._videos, place_of = np.unique(dataset.group[self.rows], return_inverse=True)
+        self._video: Rows = place_of.reshape(-1).astype(np.int64)
+
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Ranks of clips and captions, and of videos with shares of votes.
+
+        The published script for videos sorts, so ``listed`` changes nothing.
+        """
+        rows = tensor(self.rows)
+        compared = similarity(rows, rows)
+        video, count = tensor(self._video).to(compared.device), len(self._videos)
+        best = videos.best_clips(compared, video, count)
+        of_caption = ranks(compared, positives=video[:, None] == video[None, :])
+        of_video = ranks(videos.mean_over_captions(best, video))
+        for_videos = [_share(videos.first_answers(best, k), video, count, k) for k in RECALLS]
+        for_clips = [
+            _share(video[videos.first_answers(compared, k)], video, count, k) for k in RECALLS
+        ]
+        return {
+            "clips": self._whole(plain(ranks(compared))[None], reference=reference),
+            "captions": self._whole(plain(of_caption)[None], reference=reference),
+            "videos": Answers(self._videos, plain(of_video)[None]),
+            "video_votes": Answers(self._videos, plain(torch.stack(for_videos))),
+            "clip_votes": Answers(self._videos, plain(torch.stack(for_clips))),
+        }
+
+
+def _share(answers: Tensor, video: Tensor, count: int, k: int) -> Tensor:
+    return videos.voted_among(videos.votes(answers, video, count), k)
+
+
+class Classes(Judge):
+    """Test items that have the query's modalities alone are names of the class of their label.
+
+    Several names of a class, such as sentences with its name in them, count as their mean.
+    """
+
+    def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
+        super().__init__(protocol, dataset, place)
+        self._names, self._items = self.names_and_items()
+        self.rows = np.union1d(self._names, self._items)
+        self.queries = self.expected = len(self._items)
+        if dataset.label is None:
+            raise self.refuse(f"dataset '{dataset.card.name}' has no labels", "label its items")
+        self._classes, class_of = np.unique(dataset.label[self._names], return_inverse=True)
+        self._class_of_name = class_of.reshape(-1).astype(np.int64)
+        self._labels = dataset.label[self._items]
+        nameless = np.setdiff1d(self._labels, self._classes)
+        if len(nameless):
+            shown = first_few([str(label) for label in nameless])
+            remedy = "add a test item with that label that has the query's modalities alone"
+            raise self.refuse(f"no name of class {shown}", remedy)
+
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Whether each item is classified rightly, and its class."""
+        compared = similarity(tensor(self._names), tensor(self._items)).T
+        names = tensor(self._class_of_name).to(compared.device)
+        own = tensor(np.searchsorted(self._classes, self._labels)).to(compared.device)
+        right = correctly_classified(mean_by_class(compared, names, len(self._classes)), own)
+        values = np.stack([plain(right), self._labels.astype(np.float64)])
+        return {"items": Answers(self._items, values)}
+
+
+class Steps(Judge):
+    """Videos are cut into items of one second, and each task is described by items of its steps.
+
+    Ids of items are ``<video>/<second>``, seconds from 0, with the gallery's modalities, and
+    ``<task>/<step>``, steps from 1, with the query's alone. Videos without annotations are skipped.
+    """
+
+    def __init__(
+        self, protocol: Protocol, dataset: Dataset, place: str, *, annotations: Path
+    ) -> None:
+        super().__init__(protocol, dataset, place)
+        names, items = self.names_and_items()
+        self._steps = self._numbered(names, first=1, what="step")
+        seconds = self._numbered(items, first=0, what="second")
+        self._intervals: dict[str, list[Interval]] = {}
+        for interval in read_annotations(annotations):
+            self._intervals.setdefault(interval.video, []).append(interval)
+        self._check(seconds)
+        self._seconds = {video: seconds[video] for video in sorted(self._intervals)}
+        rows = [*self._steps.values(), *self._seconds.values()]
+        self.rows = np.sort(np.concatenate(rows))
+        shows = [len({one.step for one in found}) for found in self._intervals.values()]
+        self.queries = self.expected = sum(shows)
+
+    def answers(
+        self, similarity: Similarity, *, reference: bool, listed: bool = False
+    ) -> dict[str, Answers]:
+        """Recall of each video with its task and number of steps; average precision of tasks."""
+        tasks = sorted({found[0].task for found in self._intervals.values()})
+        lines: list[list[float]] = []
+        scores: dict[str, list[NDArray[np.float64]]] = {task: [] for task in tasks}
+        truths: dict[str, list[NDArray[np.bool_]]] = {task: [] for task in tasks}
+        for video, seconds in self._seconds.items():
+            task = self._intervals[video][0].task
+            table = plain(similarity(tensor(self._steps[task]), tensor(seconds)).T)
+            intervals = self._intervals[video]
+            limits = [(one.start, one.end) for one in intervals]
+            truth = shown(limits, [one.step - 1 for one in intervals], shape=table.shape)
+            predicted = placed(table, ordered=self.protocol.ordered)
+            recall = step_recall(predicted, truth)
+            lines.append([recall, tasks.index(task), truth.any(axis=0).sum()])
+            scores[task].append(table)
+            truths[task].append(truth)
+        precision = [
+            _mean(average_precision(np.concatenate(scores[task]), np.concatenate(truths[task])))
+            for task in tasks
+        ]
+        return {
+            "videos": Answers(
+                np.arange(len(lines)), np.array(lines, dtype=np.float64).T, tuple(tasks)
+            ),
+            "tasks": Answers(np.arange(len(tasks)), np.array([precision]), tuple(tasks)),
+        }
+
+    def _numbered(self, rows: Rows, *, first: int, what: str) -> dict[str, Rows]:
+        """Name -> rows of its items, in the order of the numbers in their ids."""
+        found: dict[str, dict[int, int]] = {}
+        odd = []
+        for row in rows.tolist():
+            name, _, number = str(self.dataset.ids[row]).rpartition("/")
+            numbered = found.setdefault(name, {})
+            if name and number.isdecimal() and int(number) not in numbered:
+                numbered[int(number)] = row
+            else:
+                odd.append(f"{str(self.dataset.ids[row])!r}")
+        if odd:
+            problem = f"ids that are no <name>/<{what}>, or one that is there: {first_few(odd)}"
+            raise self.refuse(problem)
+        gaps = [
+            repr(name)
+            for name, numbered in found.items()
+            if sorted(numbered) != list(range(first, first + len(numbered)))
+        ]
+        if gaps:
+            problem = f"items of {first_few(gaps)} leave a {what} out"
+            raise self.refuse(problem, f"number each from {first} on without a gap")
+        return {
+            name: np.array([row for _, row in sorted(numbered.items())])
+            for name, numbered in found.items()
+        }
+
+    def _check(self, seconds: Mapping[str, Rows]) -> None:
+        """Check that annotated videos, tasks and steps exist, and intervals begin in the videos."""
+        absent = [repr(video) for video in self._intervals if video not in seconds]
+        tasks = {one.task for found in self._intervals.values() for one in found}
+        unknown = [repr(task) for task in sorted(tasks) if task not in self._steps]
+        place = f"{self.place}, annotations"
+        problems = [*_lacking("video", absent, place), *_lacking("task", unknown, place)]
+        for video, found in self._intervals.items():
+            for one in found:
+                steps = len(self._steps.get(one.task, ()))
+                if steps and one.step > steps:
+                    problem = f"step {one.step} of task {one.task!r}, which has {steps}"
+                    problems.append(Problem(place, problem, "add its item"))
+                if one.start >= len(seconds.get(video, ())) > 0:
+                    problem = f"video {video!r} ends before {one.start} seconds"
+                    problems.append(Problem(place, problem, "remove the line"))
+        if problems:
+            raise InputError(problems)
+
+
+def _lacking(what: str, names: list[str], place: str) -> Iterable[Problem]:
+    if names:
+        problem = f"no test item of {what} {first_few(names)}"
+        yield Problem(place, problem, "add its items, or remove its lines")
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
