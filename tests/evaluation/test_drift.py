@@ -106,13 +106,6 @@ def test_a_stages_end_is_compared_with_the_one_before_and_then_takes_its_place()
     assert angles == pytest.approx([0.2, 0.3, 0.4], abs=1e-5)
 
 
-def test_only_test_items_are_measured() -> None:
-    drift, records = watched()
-    drift(moment(0, 5, final=True, split="validation"), gallery(1))
-    assert records == []
-    assert drift.state() == {}
-
-
 def test_a_modality_that_has_just_arrived_is_not_old() -> None:
     drift, records = watched()
     drift(moment(0, 5, final=True), gallery())
@@ -264,15 +257,6 @@ def test_joint_training_has_no_earlier_space(folders) -> None:
         assert record["stage"] == 2
         assert record["rotation"] is None
         assert record["plan_drift"] == {}
-
-
-def test_a_finished_run_gives_its_geometry_back(folders, scenario, dataset) -> None:
-    written = geometry_of(folders["naive"])
-    out = folders["naive"].path.parents[2]
-    again = run(scenario, Strategy(name="naive"), dataset, out, device="cpu").geometry
-    assert [record.step for record in again] == [4, 8, 9, 13, 17, 18]
-    assert math.isnan(again[0].rotation)
-    assert again[5].plan_drift == written[5]["plan_drift"]
 
 
 def test_the_board_shows_the_geometry_at_the_global_step(folders) -> None:

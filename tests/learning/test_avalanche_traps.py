@@ -76,14 +76,6 @@ def test_training_batches_are_ours_and_not_made_by_the_default_collate(dataset):
     assert {len(batch) for batch in spy.batches} == {12}
 
 
-def test_avalanches_own_loaders_get_our_collate_too(dataset):
-    _, streams = learner_of(dataset, scenario())
-    whole = streams.train[0].dataset
-    batch = whole.collate_fn([whole[0], whole[3]])
-    assert batch.modalities == ("video", "audio")
-    assert len(batch) == 2
-
-
 def test_a_batch_keeps_a_modality_that_its_first_row_lacks(dataset):
     _, streams = learner_of(dataset, scenario())
     rows = dataset.rows_of(2)

@@ -44,16 +44,6 @@ def test_a_ring_for_no_batches_keeps_nothing() -> None:
     assert not ring.full
 
 
-def test_a_ring_goes_on_from_its_state() -> None:
-    ring, again = Ring(2), Ring(2)
-    for start in (0, 3, 6):
-        ring.push(column([start, start + 1, start + 2]))
-    again.load_state({key: value.clone() for key, value in ring.state().items()})
-    for other in (ring, again):
-        other.push(column([9, 10]))
-    assert torch.equal(ring.latest_last(), again.latest_last())
-
-
 def test_what_is_pushed_is_copied_without_its_graph() -> None:
     points = torch.ones(2, 2, requires_grad=True)
     ring = Ring(1)
@@ -73,17 +63,6 @@ def test_centroids_are_not_moved_by_a_modality_that_arrives_later():
     clusters.established = frozenset()
     both = clusters.joint({"video": video, "text": text}, {"video": rows, "text": rows}, 2)
     torch.testing.assert_close(both[0], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
-
-
-def test_the_queue_is_a_ring_of_the_latest_points():
-    sizes = {"dim": 2, "clusters": 1, "queue_batches": 2, "refresh_every": 100}
-    clusters = Clusters(JointSpace(SpaceSettings(**sizes)), seed=0)
-    for number in range(1, 8):
-        clusters.labels(torch.full((3, 2), float(number)))
-    assert sorted(set(clusters.state()["queue"][:, 0].tolist())) == [6.0, 7.0]
-    clusters.labels(torch.full((2, 2), 8.0))
-    values = clusters.state()["queue"][:, 0].tolist()
-    assert sorted(values) == [6.0, 7.0, 7.0, 7.0, 8.0, 8.0]
 
 
 def clusters_with(**settings) -> PublishedClusters:

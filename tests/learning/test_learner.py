@@ -57,30 +57,6 @@ def streams_of(scenario, *, dataset=None, seed=0, **options) -> Benchmark:
     return benchmark(scenario, plan(scenario, data.card), data, seed=seed, **options)
 
 
-def test_clips_of_a_video_stay_in_one_stage_and_stand_side_by_side():
-    values = np.random.default_rng(3).standard_normal((120, 4))
-    dataset = Dataset.from_arrays(
-        {"video": values, "audio": values, "text": values},
-        split=np.repeat([0, 1, 2], [80, 20, 20]),
-        group=np.random.default_rng(4).integers(0, 12, size=120),
-    )
-    space = SpaceSettings(dim=16, clusters=4, clips=4)
-    definition = scenario_of().model_copy(update={"space": space})
-    streams = benchmark(definition, plan(definition, dataset.card), dataset, seed=0)
-    videos = [set(dataset.group[one.items.shares[0].rows].tolist()) for one in streams.train]
-    assert not videos[0] & videos[1]
-    assert videos[0] | videos[1] == set(range(12))
-    assert sorted(torch.cat([one.items.shares[0].rows for one in streams.train]).tolist()) == list(
-        range(80)
-    )
-    for experience in streams.train:
-        loader = StepLoader(experience.items, experience.rows_per_step, steps=5, seed=0)
-        for batch in loader:
-            shown = torch.from_numpy(dataset.group)[batch.index].view(4, 4)
-            assert (shown == shown[:, :1]).all()
-            assert len(shown[:, 0].unique()) == 4
-
-
 def test_split_items_are_shared_out_and_shared_items_are_not():
     dataset = dataset_of(THREE)
     split = scenario_of()

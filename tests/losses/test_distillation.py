@@ -1,7 +1,5 @@
 """Distances from a teacher: of embeddings, of similarities, of assignments to prototypes."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -59,13 +57,6 @@ def test_queries_that_the_teacher_got_wrong_count_as_if_the_student_agreed():
         assert 0 < int(wrong.sum()) < 9
         expected += divergence(here, torch.where(wrong[:, None], here, there), 0.2)
     torch.testing.assert_close(row_divergence(new, old, temperature=0.2), expected)
-
-
-def test_two_candidates_have_the_divergence_of_two_coins():
-    old = torch.tensor([[math.log(3.0), 0.0], [0.0, math.log(3.0)]])  # 3/4 against 1/4
-    new = torch.zeros(2, 2)  # 1/2 against 1/2
-    coin = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert float(row_divergence(new, old, temperature=1.0)) == pytest.approx(2 * coin)
 
 
 def units(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -26,11 +26,6 @@ def test_the_same_direction_costs_nothing_and_the_opposite_costs_four(
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_right_angle_costs_two() -> None:
-    loss = reconstruction_loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]]))
-    assert loss.item() == pytest.approx(2.0)
-
-
 def test_a_modality_a_thousand_times_larger_weighs_no_more() -> None:
     prediction, target = random(5, 4, seed=1), random(5, 4, seed=2)
     loss = reconstruction_loss(prediction, target)
@@ -38,21 +33,6 @@ def test_a_modality_a_thousand_times_larger_weighs_no_more() -> None:
     torch.testing.assert_close(reconstruction_loss(1000 * prediction, target), loss)
     published = 50 * functional.mse_loss(1000 * prediction, 1000 * target)
     assert published > 1e5 * 50 * functional.mse_loss(prediction, target)
-
-
-def test_the_target_is_a_constant() -> None:
-    prediction, target = random(3, 4, seed=1).requires_grad_(), random(3, 4).requires_grad_()
-    reconstruction_loss(prediction, target).backward()
-    assert prediction.grad is not None
-    assert target.grad is None
-
-
-def test_its_gradient_turns_the_prediction_and_never_stretches_it() -> None:
-    prediction, target = random(3, 4, seed=1).requires_grad_(), random(3, 4)
-    reconstruction_loss(prediction, target).backward()
-    assert prediction.grad is not None
-    along = (prediction.grad * prediction).sum(1)
-    torch.testing.assert_close(along, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 def test_it_agrees_with_finite_differences() -> None:
@@ -80,11 +60,6 @@ def test_it_is_computed_in_single_precision_under_autocast(dtype: torch.dtype) -
     assert loss.item() == pytest.approx(exact.item(), abs=1e-6)
 
 
-def test_shapes_that_would_broadcast_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 4\).*\(3, 1, 4\)"):
-        reconstruction_loss(torch.ones(3, 4), torch.ones(3, 1, 4))
-
-
 def test_the_published_error_is_a_mean_of_squares_whose_gradient_reaches_the_target() -> None:
     prediction, target = random(3, 4, seed=1).requires_grad_(), random(3, 4).requires_grad_()
     loss = squared_error(prediction, target)
@@ -101,6 +76,7 @@ def test_the_published_error_is_computed_in_single_precision() -> None:
     assert loss.item() == 90000.0  # more than half precision can hold
 
 
-def test_the_published_error_refuses_shapes_that_would_broadcast() -> None:
+@pytest.mark.parametrize("loss", [reconstruction_loss, squared_error])
+def test_shapes_that_would_broadcast_are_refused(loss) -> None:
     with pytest.raises(ValueError, match=r"\(3, 4\).*\(3, 1, 4\)"):
-        squared_error(torch.ones(3, 4), torch.ones(3, 1, 4))
+        loss(torch.ones(3, 4), torch.ones(3, 1, 4))

@@ -62,29 +62,12 @@ def test_ours_are_those_of_chaudhry_and_of_gem() -> None:
     assert np.nanmean(backward_transfer(EXAMPLE, BORN)) == -avalanche(EXAMPLE)
 
 
-def test_improvement_is_negative_forgetting_where_others_say_none() -> None:
-    improved = np.array([[60, NAN], [70, 50]])
-    assert forgetting(improved, [0, 1])[0] == -10
-    assert mammoth(improved) == 0
-
-
 def test_a_median_rank_must_change_its_sign_first() -> None:
     median_rank = np.array([[3.0, NAN], [20.0, 5.0]])
     assert mammoth(median_rank) == 0
     assert forgetting(median_rank, [0, 1])[0] == -17
     assert forgetting(-median_rank, [0, 1])[0] == 17
     assert backward_transfer(-median_rank, [0, 1])[0] == -17
-
-
-def test_scores_below_zero_are_not_hidden_by_the_unborn() -> None:
-    scores = np.array([[-1, NAN, NAN], [-3, -2, NAN], [-4, -6, -1]])
-    np.testing.assert_array_equal(forgetting(scores, BORN), [3, 4, NAN])
-
-
-def test_several_pairs_born_together_and_later_stages() -> None:
-    scores = np.array([[0.8, NAN, NAN], [0.6, 0.5, 0.9], [0.9, 0.7, 0.1], [0.7, 0.6, 0.3]])
-    np.testing.assert_allclose(forgetting(scores, [0, 1, 1]), [0.2, 0.1, 0.6])
-    np.testing.assert_allclose(backward_transfer(scores, [0, 1, 1]), [-0.1, 0.1, -0.6])
 
 
 def test_retention_is_the_share_kept_above_chance() -> None:
@@ -131,14 +114,6 @@ def test_tensors_are_accepted() -> None:
     np.testing.assert_array_equal(
         intransigence(scores, born, torch.tensor([60, 58, 52])), [0, 8, -3]
     )
-
-
-def test_arguments_are_left_as_they_were() -> None:
-    before = EXAMPLE.copy()
-    forgetting(EXAMPLE, BORN)
-    backward_transfer(EXAMPLE, BORN)
-    retention(EXAMPLE, BORN, chance=1.0)
-    np.testing.assert_array_equal(EXAMPLE, before)
 
 
 @pytest.mark.parametrize(
@@ -194,19 +169,11 @@ def test_the_harmonic_mean_at_its_edges() -> None:
         harmonic_mean(-0.1, 0.1)
 
 
-def test_the_worst_score_is_each_pairs_own() -> None:
-    np.testing.assert_array_equal(worst_score([[0.1, 0.9], [0.5, 0.4]]), [0.1, 0.4])
-
-
 def test_a_drop_that_recovers_is_a_gap_all_the_same() -> None:
     gap = stability_gap([0.5, 0.5], FALLS_AND_RECOVERS)
     np.testing.assert_allclose(gap, [0.4, 0.0])
     ends_only = forgetting([[0.5, 0.5], FALLS_AND_RECOVERS[-1]], [0, 0])
     np.testing.assert_allclose(ends_only, [0.05, -0.2])
-
-
-def test_a_pair_that_is_better_all_the_time_has_a_negative_gap() -> None:
-    np.testing.assert_allclose(stability_gap([0.5], [[0.7], [0.6]]), [-0.1])
 
 
 @given(TABLES, arrays(np.float64, 3, elements=st.floats(0, 1)))
@@ -216,11 +183,6 @@ def test_the_gap_is_never_less_than_what_the_ends_show(
     gap = stability_gap(before, within)
     assert (gap >= before - within[-1]).all()
     assert (gap == before - np.sort(within, axis=0)[0]).all()
-
-
-@given(TABLES)
-def test_another_evaluation_never_raises_the_worst_score(within: np.ndarray) -> None:
-    assert (worst_score(within) <= worst_score(within[1:])).all()
 
 
 def test_the_end_alone_has_no_worst_score_and_no_gap() -> None:

@@ -41,14 +41,6 @@ def test_a_turned_copy_has_its_angle_and_no_residual(angle: float, rows: int) ->
         assert found.moved[name] == pytest.approx(2 * math.sin(angle / 2), rel=1e-9)
 
 
-def test_a_turn_in_one_plane_counts_as_far_as_it_turns_the_items() -> None:
-    before = torch.eye(4).double()
-    quarter = torch.eye(4).double()
-    quarter[:2, :2] = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-    found = movement({"a": before}, {"a": before @ quarter})
-    assert found.rotation == pytest.approx(math.sqrt(2 / 4) * math.pi / 2)
-
-
 @pytest.mark.parametrize("dim", [5, 60])
 def test_any_orthogonal_map_even_a_reflection_is_found(dim: int) -> None:
     before, mirror = unit(20, dim), orthogonal(dim)
@@ -81,14 +73,6 @@ def test_the_map_is_scipys(rows: int, dim: int) -> None:
     assert found.rotation == pytest.approx(np.sqrt(np.mean(np.arccos(cosines) ** 2)))
 
 
-def test_no_orthogonal_map_comes_nearer() -> None:
-    before, after = unit(30, 6), unit(30, 6, seed=1)
-    best = (aligned(before, after) - after).norm()
-    for seed in range(50):
-        assert (before @ orthogonal(6, seed) - after).norm() >= best
-    assert best <= (before - after).norm()
-
-
 def test_modalities_that_turn_apart_leave_a_residual_that_a_lone_one_does_not() -> None:
     video, audio = unit(40, 8), unit(40, 8, seed=1)
     back, forth = turn(8, 0.4), turn(8, -0.4)
@@ -117,16 +101,6 @@ def test_a_shift_is_no_rotation() -> None:
     found = movement({"a": corners}, {"a": shifted})
     assert found.rotation == pytest.approx(0, abs=1e-12)
     assert found.moved["a"] == found.residual["a"] == pytest.approx(0.25)
-
-
-def test_with_few_items_in_many_dimensions_anything_is_nearly_a_rotation() -> None:
-    unrelated = [
-        movement({"a": unit(rows, 400)}, {"a": unit(rows, 400, seed=1)}) for rows in (10, 2000)
-    ]
-    for found in unrelated:
-        assert found.moved["a"] == pytest.approx(math.sqrt(2), abs=0.05)
-    assert unrelated[0].residual["a"] < 0.25
-    assert unrelated[1].residual["a"] > 0.9
 
 
 def test_thousands_of_dimensions_are_as_cheap_as_the_items_are_few() -> None:

@@ -101,10 +101,10 @@ def test_what_only_remembered_items_have_is_realigned_as_well(trained, values):
 
 
 def test_it_leaves_stages_without_steps_alone(scenario, trained, values, contained):
-    naive = values(trained(stages=1))
     first, second, _ = scenario.stages
     stages = (first, second.model_copy(update={"steps": 0}))
     still = scenario.model_copy(update={"stages": stages})
+    naive = values(trained(stages=1, scenario=still))
     assert contained(naive, values(trained(Realign(), scenario=still)))
 
 

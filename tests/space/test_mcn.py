@@ -250,6 +250,9 @@ class Spy(Plugin):
     def before_forward(self, strategy, *args, **kwargs):
         self.weights = copy.deepcopy(published_state(strategy.space))
 
+    def before_backward(self, strategy, *args, **kwargs):
+        self.loss = strategy.loss.detach().squeeze()
+
     def after_backward(self, strategy, *args, **kwargs):
         gradients = copy.deepcopy(strategy.space)
         for mine, theirs in zip(gradients.parameters(), strategy.space.parameters(), strict=True):
@@ -259,9 +262,10 @@ class Spy(Plugin):
                 "rows": strategy.batch.index,
                 "weights": self.weights,
                 "terms": {name: value.detach() for name, value in strategy.terms.items()},
+                "loss": self.loss,
                 "labels": self.labels,
                 "centroids": strategy.space.centroids,
-                "queue": strategy.clusters.state()["queue"].clone(),
+                "queue": strategy.clusters.state().get("queue", torch.empty(0)).clone(),
                 "gradients": published_state(gradients),
                 "step": strategy.step,
             }
@@ -358,7 +362,7 @@ def test_adam_moves_the_weights_as_the_published_optimiser_does():
     """Free-running: the same batches, their own forward passes, gradients and updates."""
     dataset = senses()
     scenario = scenario_of(space={"clusters": 0}, steps=12, learning_rate=1e-3)
-    steps = spied_without_clusters(dataset, scenario)
+    steps = spied(dataset, scenario)
     model = MCN().train()
     model.load_state_dict(steps[0]["weights"])
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=False)
@@ -373,28 +377,6 @@ def test_adam_moves_the_weights_as_the_published_optimiser_does():
         loss.backward()
         optimiser.step()
         schedule.step()
-
-
-def spied_without_clusters(dataset, scenario) -> list:
-    class Losses(Plugin):
-        def __init__(self):
-            super().__init__()
-            self.steps = []
-
-        def before_forward(self, strategy, *args, **kwargs):
-            weights = copy.deepcopy(published_state(strategy.space))
-            self.steps.append({"rows": strategy.batch.index, "weights": weights})
-
-        def before_backward(self, strategy, *args, **kwargs):
-            self.steps[-1]["loss"] = strategy.loss.detach().squeeze()
-
-    losses = Losses()
-    learner = Learner(
-        space=JointSpace(scenario.space, seed=1), seed=1, evaluator=evaluator(), plugins=[losses]
-    )
-    streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=1)
-    learner.train(streams.train[0], eval_streams=[])
-    return losses.steps
 
 
 def test_in_evaluation_the_audio_tower_averages_the_frames_that_are_there():
@@ -515,39 +497,27 @@ def test_similarities_are_not_scaled_and_the_scale_is_not_trained():
 # The published program's mistakes, each only where it is asked for
 
 
-def test_a_bug_divides_two_losses_by_three():
+def test_a_bug_divides_two_losses_by_three(looking):
     stages = (Stage(add=("video", "text")),)
-    plain, bug = (first_terms(stages, bugs) for bugs in ((), ("two_over_three",)))
+    plain, bug = {}, {}
+    for bugs, found in (((), plain), (("two_over_three",), bug)):
+        look = looking(0, lambda learner, found=found: found.update(learner.terms))
+        definition = scenario_of(stages, steps=1, space={"bugs": bugs})
+        train(definition, senses(), plugins=[look], device="cpu")
     for name in ("cluster/video", "cluster/text"):
         torch.testing.assert_close(bug[name], plain[name] * 2 / 3)
     assert torch.equal(bug["contrast/text-video"], plain["contrast/text-video"])
 
 
-def first_terms(stages, bugs) -> dict:
-    class Terms(Plugin):
-        def before_backward(self, strategy, *args, **kwargs):
-            found.update(strategy.terms)
-
-    found: dict = {}
-    train(
-        scenario_of(stages, steps=1, space={"bugs": bugs}),
-        senses(),
-        plugins=[Terms()],
-        device="cpu",
-    )
-    return found
-
-
 @pytest.mark.parametrize("bugs", [(), ("stays_in_evaluation",)])
-def test_a_bug_goes_on_in_evaluation_mode_once_it_was_evaluated(bugs):
-    class Modes(Plugin):
-        def before_backward(self, strategy, *args, **kwargs):
-            modes.append({module.training for module in strategy.space.encoders.modules()})
+def test_a_bug_goes_on_in_evaluation_mode_once_it_was_evaluated(bugs, looking):
+    def look(learner):
+        modes.append({module.training for module in learner.space.encoders.modules()})
 
     modes: list = []
     stages = (Stage(add=("video", "audio")), Stage(add=("text",)))
     definition = scenario_of(stages, steps=6, evaluate_every=2, space={"bugs": bugs})
-    train(definition, senses(), plugins=[Modes()], device="cpu")
+    train(definition, senses(), plugins=[looking(0, look), looking(1, look)], device="cpu")
     later = {False} if bugs else {True}
     assert modes == [{True}, {True}, later, later, later, later] * 2
 
@@ -573,21 +543,17 @@ def test_a_bug_lists_every_tie():
 # In a whole run
 
 
-@pytest.mark.parametrize("key", ["queue_batches", "reconstruction_weight", "clusters"])
-def test_it_trains_without_a_queue_without_reconstruction_and_without_clusters(key):
+@pytest.mark.parametrize(
+    ("key", "missing"),
+    [("queue_batches", ""), ("reconstruction_weight", "reconstruction"), ("clusters", "cluster")],
+)
+def test_it_trains_without_a_queue_without_reconstruction_and_without_clusters(
+    key, missing, looking
+):
     terms: set = set()
-
-    class Terms(Plugin):
-        def before_backward(self, strategy, *args, **kwargs):
-            terms.update(name.split("/")[0] for name in strategy.terms)
-
-    train(scenario_of(steps=8, space={key: 0}), senses(), plugins=[Terms()], device="cpu")
-    without = {
-        "queue_batches": "",
-        "reconstruction_weight": "reconstruction",
-        "clusters": "cluster",
-    }
-    assert terms == {"contrast", "reconstruction", "cluster"} - {without[key]}
+    look = looking(0, lambda learner: terms.update(name.split("/")[0] for name in learner.terms))
+    train(scenario_of(steps=8, space={key: 0}), senses(), plugins=[look], device="cpu")
+    assert terms == {"contrast", "reconstruction", "cluster"} - {missing}
 
 
 def test_a_run_in_a_folder_gives_its_space_back(tmp_path):
@@ -598,12 +564,6 @@ def test_a_run_in_a_folder_gives_its_space_back(tmp_path):
     assert space.settings == scenario.space
     for name, value in published_state(history.space).items():
         assert torch.equal(published_state(space)[name], value)
-
-
-def test_everything_at_once_is_learned_as_well():
-    stages = (Stage(add=("video", "audio")), Stage(add=("text",), steps=5))
-    history = train(scenario_of(stages, steps=10), senses(), joint=True, device="cpu")
-    assert np.isfinite(history.matrix()[-1]).all()
 
 
 @pytest.mark.parametrize("plugins", [list, lambda: [Replay(rows=6)], lambda: [Transport(rows=6)]])

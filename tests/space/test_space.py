@@ -6,7 +6,7 @@ import torch
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.space.encoders import (
-    ENCODERS,
+    FeatureDropout,
     GatedUnit,
     first_for_padding,
     masked_max,
@@ -16,6 +16,8 @@ from continual_mm.space.naming import canonical, modality_of, named_parameters
 from continual_mm.space.space import JointSpace
 
 SETTINGS = SpaceSettings(dim=16, clusters=4, width=8, depth=2)
+
+
 SHAPES = {
     Kind.VECTOR: (6,),
     Kind.TOKENS: (7, 6),
@@ -52,13 +54,6 @@ def test_pooling_looks_at_valid_steps_only():
     assert masked_mean(values, valid).tolist() == [[3.0], [-3.0]]
     assert masked_max(values, valid).tolist() == [[5.0], [-3.0]]
     assert first_for_padding(values, valid).amax(1).tolist() == [[5.0], [-3.0]]
-
-
-def test_pooling_of_nothing_is_zero():
-    nothing = torch.zeros(1, 2, dtype=torch.bool)
-    values = torch.full((1, 2, 3), 7.0)
-    assert masked_mean(values, nothing).tolist() == [[0.0] * 3]
-    assert masked_max(values, nothing).tolist() == [[0.0] * 3]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind.has_length])
@@ -106,12 +101,6 @@ def test_temporal_encoders_hear_the_order(kind):
         torch.nn.init.normal_(block.conv2.weight, std=0.2)
     forwards, backwards = space.encode("some", values), space.encode("some", values.flip(1))
     assert (forwards - backwards).norm(dim=1).min() > 1e-2
-
-
-def test_tokens_are_a_bag():
-    space, values = space_with(Kind.TOKENS), signal(Kind.TOKENS)
-    shuffled = values[:, torch.randperm(7, generator=torch.Generator().manual_seed(3))]
-    torch.testing.assert_close(space.encode("some", shuffled), space.encode("some", values))
 
 
 def test_embeddings_are_unit_vectors_in_float32_under_bfloat16_too():
@@ -183,18 +172,6 @@ def test_the_logit_scale_is_bounded():
         assert float(space.logit_scale.detach()) == pytest.approx(expected)
 
 
-def test_a_rebuilt_space_takes_the_saved_weights():
-    space = space_with(Kind.FRAMES, seed=5)
-    again = JointSpace.rebuild(space.describe()).eval()
-    again.load_state_dict(space.state_dict())
-    values = signal(Kind.FRAMES)
-    assert torch.equal(space.encode("some", values), again.encode("some", values))
-
-
-def test_every_kind_of_signal_has_an_encoder():
-    assert set(ENCODERS) == set(Kind)
-
-
 def test_wrappers_do_not_change_a_name():
     expected = "encoders.text.unit.fc.weight"
     for wrapped in (
@@ -206,3 +183,43 @@ def test_wrappers_do_not_change_a_name():
         assert canonical(wrapped) == expected
     assert modality_of("module.encoders.text.unit.fc.weight") == "text"
     assert modality_of("log_scale") is None
+
+
+def test_a_feature_is_hidden_at_all_time_steps_of_an_item():
+    seen = FeatureDropout(0.5, seed=0)("audio", torch.ones(50, 7, 20), time=True)
+    assert torch.equal(seen, seen[:, :1].expand_as(seen))
+    assert set(seen.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_the_mean_stays_and_the_rate_is_right():
+    values = torch.rand(4000, 30, generator=torch.Generator().manual_seed(0))
+    seen = FeatureDropout(0.2, seed=0)("video", values, time=False)
+    assert abs(float((seen == 0).float().mean()) - 0.2) < 0.01
+    assert abs(float(seen.mean() - values.mean())) < 0.01
+
+
+def test_a_step_hides_what_it_hid_before_and_other_steps_and_modalities_something_else():
+    dropout, again = FeatureDropout(0.5, seed=3), FeatureDropout(0.5, seed=3)
+    values = torch.ones(9, 9)
+    for moment in ((0, 1), (1, 0)):
+        dropout.set_step(*moment)
+    first = dropout("video", values, time=False)
+    again.set_step(1, 0)
+    assert torch.equal(again("video", values, time=False), first)
+    assert not torch.equal(again("audio", values, time=False), first)
+    again.set_step(1, 1)
+    assert not torch.equal(again("video", values, time=False), first)
+
+
+def test_nothing_is_hidden_while_evaluating_nor_from_a_frozen_tower():
+    space = JointSpace(SpaceSettings(dim=8, clusters=0, feature_dropout=0.5))
+    space.add_modality(Modality("video", Kind.VECTOR, (20,)))
+    values = torch.randn(6, 20, generator=torch.Generator().manual_seed(1))
+    generator = torch.random.get_rng_state()
+    clean = space.encode("video", values)
+    noisy = space({"video": values}, {})["video"].embedding
+    assert not torch.allclose(clean, noisy)
+    space.tower("video").eval()
+    torch.testing.assert_close(space({"video": values}, {})["video"].embedding, clean)
+    assert torch.equal(generator, torch.random.get_rng_state())
