@@ -41,9 +41,6 @@ def load_pickle(path: Path) -> object:
     of an array; :func:`clean_text` decodes those that are text. Memory is bounded by a small
     multiple of the file's size.
 
-    Args:
-        path: A pickle of any protocol, or a file of torch, zip or legacy.
-
     Raises:
         InputError: If there is no such file, if it is damaged, or if it names any other function
             or class, whose full name the message gives.
@@ -51,7 +48,18 @@ def load_pickle(path: Path) -> object:
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)  # escapes that strings do not have
-            return _load(path, file)
+            start = file.read(len(_LEGACY))
+            if not start:
+                raise _FaultError("is empty", "copy or write it again")
+            if not path.is_file():  # such as a pipe, which cannot be mapped
+                raise _FaultError("is no file on a disk", "copy it to one")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if start.startswith(_ZIP):
+                    return _load_zip(file, len(data))
+                return _load_legacy(data) if start == _LEGACY else _Unpickler(_Stream(data)).load()
+    except _ERRORS as error:
+        problem = f"cannot be read ({type(error).__name__})"
+        raise InputError(Problem(str(path), problem, _DAMAGED)) from error
     except OSError as error:
         problem = f"cannot be opened: {error.strerror or error}"
         raise InputError(Problem(str(path), problem)) from error
@@ -59,23 +67,11 @@ def load_pickle(path: Path) -> object:
         raise InputError(Problem(str(path), fault.message, fault.remedy)) from fault
 
 
-def _load(path: Path, file: IO[bytes]) -> object:
-    start = file.read(len(_LEGACY))
-    if not start:
-        raise _FaultError("is empty", "copy or write it again")
-    if not path.is_file():  # such as a pipe, which cannot be mapped
-        raise _FaultError("is no file on a disk", "copy it to one")
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            if start.startswith(_ZIP):
-                return _load_zip(file, len(data))
-            return _load_legacy(data) if start == _LEGACY else _Unpickler(_Stream(data)).load()
-        except _ERRORS as error:
-            raise _FaultError(f"cannot be read ({type(error).__name__})") from error
+_DAMAGED = "it is damaged, or was made to mislead"
 
 
 class _FaultError(Exception):
-    def __init__(self, message: str, remedy: str = "it is damaged, or was made to mislead") -> None:
+    def __init__(self, message: str, remedy: str = _DAMAGED) -> None:
         super().__init__(message)
         self.message, self.remedy = message, remedy
 
@@ -127,11 +123,8 @@ class _Unpickler(pickle._Unpickler):
 
     The original calls what a pickle names, sets the attributes of any object, calls every method
     named ``append``, ``add`` or ``__setstate__``, and reserves as much memory as a length claims.
-
-    Args:
-        stream: The pickle comes next in it.
-        storages: The values of tensors that are not in the pickle itself.
-        names: What the pickle may name, and what a call of it gives.
+    This one knows only some names, and gives what their calls are said to give; the values of
+    tensors may lie in storages beside the pickle.
     """
 
     stack: list[Any]
@@ -412,11 +405,8 @@ class _Storages:
     """The values of tensors, which lie beside their pickle.
 
     Torch itself reserves whatever a file claims to hold, and gives out memory that it never fills;
-    here all storages together are no larger than the file.
-
-    Args:
-        size: The file's.
-        read: Gives so many bytes of the storage of a name.
+    here all storages together are no larger than the file. ``read`` gives the bytes of a storage by
+    its name and size.
     """
 
     def __init__(self, size: int, read: Callable[[str, int], bytearray]) -> None:
@@ -548,31 +538,23 @@ _STORAGES = {
     "torch.BoolStorage": torch.bool,
 }
 
-_CALLED: Mapping[_Make, tuple[str, ...]] = MappingProxyType(
-    {
-        _plain: ("builtins.bytes", "builtins.bytearray", "_codecs.encode"),
-        _container: (
-            *("builtins.set", "builtins.frozenset"),
-            *("collections.OrderedDict", "collections.defaultdict"),
-        ),
-        _numpy: (
-            *("numpy.dtype", "numpy.core.numeric._frombuffer"),
-            *("numpy.core.multiarray._reconstruct", "numpy.core.multiarray.scalar"),
-        ),
-        _torch: (
-            *("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2", "torch.Size"),
-            *("torch._utils._rebuild_parameter", "torch.storage._load_from_bytes"),
-        ),
-    }
-)
-_ONLY_NAMED = (
-    "numpy.ndarray",
-    *(f"builtins.{name}" for name in ("dict", "float", "int", "list", "str")),
-)
+_MULTIARRAY = "numpy.core.multiarray"
 
 _NAMES: Mapping[str, _Make | None] = MappingProxyType(
-    {name: make for make, names in _CALLED.items() for name in names}
-    | dict.fromkeys((*_ONLY_NAMED, *_STORAGES))
+    {
+        **dict.fromkeys(("builtins.bytes", "builtins.bytearray", "_codecs.encode"), _plain),
+        **dict.fromkeys(("builtins.set", "builtins.frozenset"), _container),
+        **dict.fromkeys(("collections.OrderedDict", "collections.defaultdict"), _container),
+        **dict.fromkeys(("numpy.dtype", "numpy.core.numeric._frombuffer"), _numpy),
+        **dict.fromkeys((f"{_MULTIARRAY}._reconstruct", f"{_MULTIARRAY}.scalar"), _numpy),
+        **dict.fromkeys(("torch._utils._rebuild_tensor", "torch.Size"), _torch),
+        **dict.fromkeys(
+            ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"), _torch
+        ),
+        "torch.storage._load_from_bytes": _torch,
+        **dict.fromkeys(("numpy.ndarray", *_STORAGES)),
+        **dict.fromkeys(f"builtins.{name}" for name in ("dict", "float", "int", "list", "str")),
+    }
 )
 """All that a pickle may name, and what a call of it gives; None for what may only be named."""
 
