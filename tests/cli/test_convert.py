@@ -1,4 +1,4 @@
-"""Bad input to `data convert`: one clear line, exit code 2, and nothing broken left behind."""
+"""`data convert`: published files become datasets; bad input is a clear line and leaves nothing."""
 
 import json
 import pickle
@@ -10,50 +10,46 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from continual_mm.cli.app import main
 from continual_mm.data import registry
+from continual_mm.preparation.formats import clip_pickles
 from continual_mm.system.errors import InputError
 
-DICE = np.random.default_rng
-Asked = Callable[..., SimpleNamespace]
+Convert = Callable[..., SimpleNamespace]
+WORDS = "".join(
+    f"{word} {number}.5 0.25 -1\n"
+    for number, word in enumerate(("add", "the", "salt", "stir", "apply", "eye", "makeup", "hair"))
+)
+INPUT = ("words.txt", "clips.pkl", "paths.csv", "caption.json", "features", "file")
 
 
 @pytest.fixture
-def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Asked:
-    """Run `data convert` in an empty folder with word vectors; what it said, and its exit code."""
-    monkeypatch.chdir(tmp_path)
-    Path("words.txt").write_text("add 0.1 0.2\nsalt 0.3 0.4\n")
-
-    def ask(*arguments: str) -> SimpleNamespace:
-        with pytest.raises(SystemExit) as caught:
-            main(("data", "convert", *arguments, "--vectors", "words.txt"))
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=caught.value.code, out=out, err=err)
-
-    return ask
+def convert(said: Convert) -> Convert:
+    """Run `data convert` with word vectors."""
+    Path("words.txt").write_text(WORDS)
+    return lambda *arguments: said("data", "convert", *arguments, "--vectors", "words.txt")
 
 
 def left() -> list[str]:
     """What there is beside the input, hidden files too."""
-    given = ("words.txt", "clips.pkl", "paths.csv", "caption.json", "features", "file")
-    return sorted(one.name for one in Path().iterdir() if not one.name.startswith(given))
+    return sorted(one.name for one in Path().iterdir() if not one.name.startswith(INPUT))
 
 
-def clip(number: int, **changed: Any) -> dict[str, Any]:
+def clip(number: int, pooled: str = "", key: str = "caption", **changed: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(number)
     return {
-        "id": f"video{number:06d}_{number}",
-        "2d": DICE(number).normal(size=4).astype(np.float32),
-        "3d": DICE(number + 99).normal(size=3).astype(np.float32),
-        "audio": np.full((2, 5), -9, np.float32),
-        "caption": "add the salt",
+        "id": f"video{number // 3:06d}_{number}",
+        f"2d{pooled}": rng.normal(size=6).astype(np.float32),
+        f"3d{pooled}": rng.normal(size=4).astype(np.float32),
+        "audio": torch.from_numpy(rng.uniform(-80, 0, size=(3, 5))).float(),
+        key: "add the salt",
     } | changed
 
 
-def converted(said: Asked, *more: Any, to: str = "out.npz", options: tuple[str, ...] = ()) -> Any:
-    """Convert three sound clips and some more."""
-    Path("clips.pkl").write_bytes(pickle.dumps([clip(0), clip(1), clip(2), *more]))
-    return said("youcook2", "--test", "clips.pkl", "--to", to, *options)
+def youcook2(convert: Convert, clips: list[Any], to: str = "out.npz", *options: str) -> Any:
+    Path("clips.pkl").write_bytes(pickle.dumps(clips))
+    return convert("youcook2", "--test", "clips.pkl", "--to", to, *options)
 
 
 BROKEN = {
@@ -61,7 +57,7 @@ BROKEN = {
     "no features": {"id": "a"},
     "an id of half a character": clip(3, id="a\ud800"),
     "keys that steer a terminal": {"id": "a", "\x1b[2J\ud800": 1},
-    "not finite": clip(3, **{"2d": np.full(4, np.nan, np.float32)}),
+    "not finite": clip(3, **{"2d": np.full(6, np.nan, np.float32)}),
     "of another size": clip(3, **{"2d": np.ones(5, np.float32)}),
     "no array": clip(3, audio="loud"),
     "said by an array of numbers": clip(3, caption=np.array(3)),
@@ -71,229 +67,310 @@ BROKEN = {
 
 @pytest.mark.parametrize("target", ["out", "out.npz"])
 @pytest.mark.parametrize("broken", sorted(BROKEN))
-def test_a_broken_clip_ends_the_job_or_is_left_out(said: Asked, broken: str, target: str) -> None:
-    told = converted(said, BROKEN[broken], to=target)
-    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+def test_a_broken_clip_ends_the_job_or_is_left_out(
+    convert: Convert, broken: str, target: str
+) -> None:
+    clips = [*map(clip, range(3)), BROKEN[broken]]
+    answer = youcook2(convert, clips, target)
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
     assert left() == []
-    told = converted(said, BROKEN[broken], to=target, options=("--skip",))
-    assert told.code == 0
-    assert "left out: 1 in all" in told.err
+    answer = youcook2(convert, clips, target, "--skip")
+    assert answer.code == 0
+    assert "left out: 1 in all" in answer.err
     assert left() == [target, f"{target}.left-out.csv"]
     assert registry.card(target, splits=()).items == (0, 0, 3)
 
 
 @pytest.mark.parametrize("target", ["out", "out.npz"])
-def test_what_most_clips_have_is_right_whatever_the_first_one_has(said: Asked, target: str) -> None:
-    odd = [clip(9, **{"2d": np.ones(5, np.float32)})]
-    Path("clips.pkl").write_bytes(pickle.dumps([*odd, *map(clip, range(8))]))
-    told = said("youcook2", "--test", "clips.pkl", "--to", target, "--skip")
-    assert (told.code, "left out: 1 in all" in told.err) == (0, True)
+def test_what_most_clips_have_is_right_whatever_the_first_one_has(
+    convert: Convert, target: str
+) -> None:
+    odd = clip(9, **{"2d": np.ones(5, np.float32)})
+    answer = youcook2(convert, [odd, *map(clip, range(8))], target, "--skip")
+    assert (answer.code, "left out: 1 in all" in answer.err) == (0, True)
     assert registry.card(target, splits=()).items == (0, 0, 8)
 
 
-def test_a_job_that_leaves_out_more_than_half_ends_with_an_error(said: Asked) -> None:
+def test_a_job_that_leaves_out_more_than_half_ends_with_an_error(convert: Convert) -> None:
     for broken, code in ((3, 0), (4, 1)):
-        Path("clips.pkl").write_bytes(pickle.dumps([*map(clip, range(3)), *[3] * broken]))
-        told = said("youcook2", "--test", "clips.pkl", "--to", f"out{broken}.npz", "--skip")
-        assert told.code == code
+        clips = [*map(clip, range(3)), *[3] * broken]
+        answer = youcook2(convert, clips, f"out{broken}.npz", "--skip")
+        assert answer.code == code
         line = "continual-mm: more than half was left out: 4 of 7, see out4.npz.left-out.csv\n"
-        assert told.err.endswith(line) == bool(code)
+        assert answer.err.endswith(line) == bool(code)
         assert registry.card(f"out{broken}.npz", splits=()).items == (0, 0, 3)
 
 
 @pytest.mark.parametrize("target", ["", ".", "..", "/", "words.txt", "features", "dangling"])
-def test_a_target_that_is_there_is_told_before_anything_is_read(said: Asked, target: str) -> None:
+def test_a_target_that_exists_is_refused_before_anything_is_read(
+    convert: Convert, target: str
+) -> None:
     Path("features").mkdir()
     Path("dangling").symlink_to("nowhere")
-    told = said("youcook2", "--test", "missing.pkl", "--to", target)
-    assert (told.code, len(told.err.splitlines())) == (2, 1)
-    assert "names nothing new" in told.err or "is there already" in told.err
+    answer = convert("youcook2", "--test", "missing.pkl", "--to", target)
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert "names nothing new" in answer.err or "is there already" in answer.err
 
 
 @pytest.mark.parametrize("target", ["file/out", "file/out.npz", "/proc/none/out", "/proc/out.npz"])
-def test_a_target_that_cannot_be_written_is_one_line(said: Asked, target: str) -> None:
+def test_a_target_that_cannot_be_written_is_one_line(convert: Convert, target: str) -> None:
     Path("file").write_text("in the way")
     for more in ((), (3,)):
-        told = converted(said, *more, to=target, options=("--skip",))
-        assert told.code == 2
-        (line,) = (one for one in told.err.splitlines() if one.startswith("continual-mm: "))
+        answer = youcook2(convert, [*map(clip, range(3)), *more], target, "--skip")
+        assert answer.code == 2
+        (line,) = (one for one in answer.err.splitlines() if one.startswith("continual-mm: "))
         assert "cannot be" in line
         assert left() == []
 
 
 @pytest.mark.parametrize("target", ["out", "out.npz"])
 def test_ctrl_c_leaves_nothing_of_the_target(
-    said: Asked, monkeypatch: pytest.MonkeyPatch, target: str
+    convert: Convert, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    from continual_mm.preparation.formats import clip_pickles as clip_files
-
-    sound = clip_files.frames
+    frames, calls = clip_pickles.frames, []
 
     def interrupted(*given: Any, **options: Any) -> Any:
-        interrupted.times += 1  # type: ignore[attr-defined]
-        if interrupted.times == 3:  # type: ignore[attr-defined]
+        calls.append(given)
+        if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        return sound(*given, **options)
+        return frames(*given, **options)
 
-    interrupted.times = 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(clip_files, "frames", interrupted)
-    told = converted(said, to=target)
-    assert (told.code, told.err) == (130, f"continual-mm: stopped; nothing is left of {target}\n")
+    monkeypatch.setattr(clip_pickles, "frames", interrupted)
+    answer = youcook2(convert, [*map(clip, range(3))], target)
+    stopped = f"continual-mm: stopped; nothing is left of {target}\n"
+    assert (answer.code, answer.err) == (130, stopped)
     assert left() == []
 
 
-def write_video(name: str, features: int = 4) -> None:
+@pytest.mark.parametrize("to", ["out", "out.npz"])
+def test_audio_is_as_long_as_published_only_in_reference(convert: Convert, to: str) -> None:
+    for options, frames in (((), 5), (("--reference",), 5120)):
+        assert youcook2(convert, [*map(clip, range(3))], f"{frames}{to}", *options).code == 0
+        card = registry.card(f"{frames}{to}", splits=())
+        assert {one.name: one.shape for one in card.modalities}["audio"] == (frames, 3)
+
+
+def test_validation_videos_are_held_out_of_the_training_clips(convert: Convert) -> None:
+    train = [clip(n) for n in range(60)]
+    Path("train.pkl").write_bytes(pickle.dumps(train))
+    test = [clip(n) for n in range(90, 95)]
+    assert (
+        youcook2(convert, test, "out.npz", "--train", "train.pkl", "--validation", "0.3").code == 0
+    )
+    dataset = registry.load("out.npz", standardise=False)
+    training, validation, held = dataset.card.items
+    assert (training + validation, held) == (60, 5)
+    assert 0 < validation < 30
+    assert not {*dataset.group[dataset.split == 0]} & {*dataset.group[dataset.split == 1]}
+    values, _ = dataset.columns["video"].take(torch.tensor([0]))
+    first = [part / np.linalg.norm(part) for part in (train[0]["2d"], train[0]["3d"])]
+    np.testing.assert_allclose(values[0], np.concatenate(first), atol=1e-3)
+
+
+def test_clips_that_msrvtt_lacks_are_counted_and_a_test_set_alone_will_do(convert: Convert) -> None:
+    clips = [clip(n, pooled="_pooled", key="eval_caption") for n in range(8)]
+    Path("clips.pkl").write_bytes(pickle.dumps(clips))
+    answer = convert("msrvtt", "--test", "clips.pkl", "--to", "mine")
+    assert answer.code == 0
+    assert "992 of 1,000 clips are not there; set expected = 1000" in answer.out
+    assert registry.card("mine", splits=["test"]).items == (0, 0, 8)
+
+
+def test_a_hostile_pickle_is_refused_and_runs_nothing(convert: Convert) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.write_text, (Path("marker"), "ran")
+
+    answer = youcook2(convert, [Hostile()], "out.npz", "--skip")
+    assert (answer.code, "clips.pkl" in answer.err) == (2, True)
+    assert not Path("marker").exists()
+
+
+def write_actions(*classes: str) -> None:
+    actions = []
+    for number in range(6):
+        action = clip(number, pooled="_pooled")
+        action |= {"video": action.pop("id"), "training": int(number < 3)}
+        actions.append(action | {"class": classes[number % 2]})
+    Path("clips.pkl").write_bytes(pickle.dumps(actions))
+
+
+def test_classified_clips_are_a_dataset_by_name_and_their_classes_test_items_of_text_alone(
+    convert: Convert,
+) -> None:
+    write_actions("ApplyEyeMakeup", "Salt")
+    for name in ("ucf101", "hmdb51"):
+        before = registry.card(name)
+        assert (before.has_labels, sum(before.items)) == (True, 0)
+        assert convert(name, "clips.pkl", "--validation", "0").code == 0
+        after = registry.card(name, splits=())
+        assert (after.has_labels, after.names) == (True, before.names)
+    dataset = registry.load("ucf101", standardise=False, splits=())
+    text, video = (dataset.columns[name].present for name in ("text", "video"))
+    assert dataset.text[text & ~video].tolist() == ["apply eye makeup", "salt"]
+    assert dataset.label[text & ~video].tolist() == [0, 1]
+    assert not text[(dataset.split == 2) & video].any()
+
+
+def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(convert: Convert) -> None:
+    write_actions("AddSalt", "Zzz")
+    answer = convert("ucf101", "clips.pkl", "--to", "out.npz")
+    assert (answer.code, "class 'Zzz': no word of it is known" in answer.err) == (2, True)
+    assert convert("ucf101", "clips.pkl", "--to", "out.npz", "--skip").code == 0
+    assert "class 'Zzz'" in Path("out.npz.left-out.csv").read_text()
+
+
+def write_video(name: str, features: int = 6, values: float = 1.0) -> None:
     folder = Path("features") / name
     folder.mkdir(parents=True)
-    np.savez(folder / f"{name}_2d.npz", features=np.ones((9, features), np.float32))
-    np.savez(folder / f"{name}_3d.npz", features=np.ones((13, 3), np.float32))
-    np.savez(folder / f"{name}_spec.npz", np.full((2, 901), -9, np.float16))
+    np.savez(folder / f"{name}_2d.npz", features=np.full((9, features), values))
+    np.savez(folder / f"{name}_3d.npz", features=np.ones((13, 4), np.float32))
+    np.savez(folder / f"{name}_spec.npz", np.full((3, 901), -9, np.float16))
 
 
-def howto100m(said: Asked, paths: str, *options: str, to: str = "out") -> SimpleNamespace:
+def howto100m(convert: Convert, paths: str, *options: str, to: str = "out") -> SimpleNamespace:
     if not Path("features").exists():
-        for name, features in (("aaa", 4), ("bbb", 4), ("odd", 5)):
-            write_video(name, features)
-    said_in = {"start": [1, 3], "end": [2, 8.5], "text": ["add", "salt"]}
-    Path("caption.json").write_text(
-        json.dumps(dict.fromkeys(("aaa", "bbb", "ccc", "ddd", "odd"), said_in))
-    )
-    Path("paths.csv").write_bytes(paths.encode())
+        for name in ("aaa", "bbb"):
+            write_video(name)
+        write_video("odd", features=5)
+        write_video("loud", values=7e4)  # beyond float16
+    captions = {"start": [1, 3], "end": [2, 8.5], "text": ["add", "salt"]}
+    names = ("aaa", "bbb", "ccc", "ddd", "odd", "loud")
+    Path("caption.json").write_text(json.dumps(dict.fromkeys(names, captions)))
+    Path("paths.csv").write_bytes(f"path\n{paths}\n".encode())
     shares = () if "--validation" in options else ("--validation", "0", "--test", "0")
     source = ("paths.csv", "--captions", "caption.json", "--features", "features")
-    return said("howto100m", *source, "--to", to, *shares, *options)
+    where = ("--to", to) if to else ()
+    return convert("howto100m", *source, *where, *shares, *options)
 
 
-def test_lists_of_spreadsheets_are_read(said: Asked) -> None:
-    assert howto100m(said, "\ufeffpath\r\naaa\r\nbbb\r\n").code == 0
+def test_lists_of_spreadsheets_are_read(convert: Convert) -> None:
+    howto100m(convert, "")
+    Path("paths.csv").write_bytes("\ufeffpath\r\naaa\r\nbbb\r\n".encode())
+    source = ("paths.csv", "--captions", "caption.json", "--features", "features")
+    shares = ("--validation", "0", "--test", "0")
+    assert convert("howto100m", *source, *shares, "--to", "out").code == 0
     assert registry.card("out", splits=()).items == (4, 0, 0)
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "message"),
     [
-        "../aaa",
-        "/etc",
-        "aaa/../bbb",
-        "C:/aaa",
-        "a\\aaa",
-        "..",
-        "a\0a",
-        "x" * 5000,
-        "\x1b[2J",
-        "odd",
+        *((path, "does not name a file below it") for path in ("../aaa", "/etc", "aaa/../bbb")),
+        *((path, "does not name a file below it") for path in ("C:/aaa", "a\\aaa", "..", "a\0a")),
+        *(("x" * 5000, ""), ("\x1b[2J", ""), ("round", "links lead nowhere")),
+        *(("odd", "recording 'odd'"), ("loud", "70000 is beyond float16")),
+        ("aaa", "more than once"),
     ],
 )
-def test_a_video_that_cannot_be_taken_ends_the_job_or_is_left_out(said: Asked, path: str) -> None:
-    told = howto100m(said, f"path\naaa\n{path}\nbbb\n")
-    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
-    assert "\x1b" not in told.err
+def test_a_video_that_cannot_be_taken_ends_the_job_or_is_left_out(
+    convert: Convert, path: str, message: str
+) -> None:
+    howto100m(convert, "")
+    Path("features/round").symlink_to("round")
+    answer = howto100m(convert, f"aaa\n{path}\nbbb")
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+    assert message in answer.err
+    assert "\x1b" not in answer.err
     assert left() == []
-    told = howto100m(said, f"path\naaa\n{path}\nbbb\n", "--skip")
-    assert told.code == 0
+    assert howto100m(convert, f"aaa\n{path}\nbbb", "--skip").code == 0
     assert left() == ["out", "out.left-out.csv"]
     assert registry.card("out", splits=()).items == (4, 0, 0)
 
 
-def test_what_most_videos_have_is_right_whatever_the_first_one_has(said: Asked) -> None:
-    told = howto100m(said, "path\nodd\naaa\nbbb\n", "--skip")
-    assert (told.code, registry.card("out", splits=()).items) == (0, (4, 0, 0))
+def test_what_most_videos_have_is_right_whatever_the_first_one_has(convert: Convert) -> None:
+    answer = howto100m(convert, "odd\naaa\nbbb", "--skip")
+    assert (answer.code, registry.card("out", splits=()).items) == (0, (4, 0, 0))
     assert "odd" in Path("out.left-out.csv").read_text()
 
 
-def test_videos_count_as_left_out_not_their_captions(said: Asked) -> None:
-    assert howto100m(said, "path\nnone\naaa\n", "--skip", to="half").code == 0
-    told = howto100m(said, "path\nnone\nneither\naaa\n", "--skip")
-    assert (told.code, "left out: 2 of 3" in told.err) == (1, True)
+def test_videos_count_as_left_out_not_their_captions(convert: Convert) -> None:
+    assert howto100m(convert, "none\naaa", "--skip", to="half").code == 0
+    answer = howto100m(convert, "none\nneither\naaa", "--skip")
+    assert (answer.code, "left out: 2 of 3" in answer.err) == (1, True)
 
 
-def test_what_leads_out_of_the_folder_is_told_as_such(said: Asked) -> None:
-    for path in ("../aaa", "/aaa", "aaa/../aaa"):
-        told = howto100m(said, f"path\n{path}\n")
-        assert "does not name a file below it" in told.err
-    Path("features/round").symlink_to("round")
-    assert "links lead nowhere" in howto100m(said, "path\nround\n").err
-
-
-def test_a_video_that_is_listed_twice_is_taken_once(said: Asked) -> None:
-    assert "more than once" in howto100m(said, "path\naaa\naaa\n").err
-    assert howto100m(said, "path\naaa\naaa\n", "--skip").code == 0
-    assert registry.card("out", splits=()).items == (2, 0, 0)
-
-
-def test_a_video_of_nothing_but_0_db_has_no_sound_unless_read_as_published(said: Asked) -> None:
-    write_video("aaa")
-    write_video("bbb")
-    np.savez("features/bbb/bbb_spec.npz", np.zeros((2, 901), np.float16))
+def test_a_video_of_nothing_but_0_db_has_no_audio_unless_read_as_published(
+    convert: Convert,
+) -> None:
+    howto100m(convert, "")
+    np.savez("features/bbb/bbb_spec.npz", np.zeros((3, 901), np.float16))
     for options, present in (((), [True, True, False, False]), (("--reference",), [True] * 4)):
-        assert howto100m(said, "path\naaa\nbbb\n", *options, to=f"out{len(options)}").code == 0
+        assert howto100m(convert, "aaa\nbbb", *options, to=f"out{len(options)}").code == 0
         dataset = registry.load(f"out{len(options)}", standardise=False, splits=())
         assert dataset.columns["audio"].present.tolist() == present
 
 
-def test_howto100m_is_no_pack(said: Asked) -> None:
-    told = howto100m(said, "path\naaa\n", to="out.npz")
-    assert (told.code, "name a folder" in told.err) == (2, True)
+def test_howto100m_is_no_pack(convert: Convert) -> None:
+    answer = howto100m(convert, "aaa", to="out.npz")
+    assert (answer.code, "name a folder" in answer.err) == (2, True)
 
 
-def write_actions(*classes: str) -> None:
-    clips = [
-        {"2d_pooled": one.pop("2d"), "3d_pooled": one.pop("3d"), "video": one.pop("id")} | one
-        for one in map(clip, range(6))
-    ]
-    for number, one in enumerate(clips):
-        one |= {"class": classes[number % 2], "training": int(number < 3)}
-    Path("clips.pkl").write_bytes(pickle.dumps(clips))
-
-
-def test_classified_clips_are_a_dataset_by_name(
-    said: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CONTINUAL_MM_DATA", str(tmp_path / "shelf"))
-    write_actions("AddSalt", "Salt")
-    for name in ("ucf101", "hmdb51"):
-        before = registry.card(name)
-        assert (before.has_labels, sum(before.items)) == (True, 0)
-        assert said(name, "clips.pkl", "--validation", "0").code == 0
-        after = registry.card(name, splits=())
-        assert (after.has_labels, after.names) == (True, before.names)
-
-
-def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(said: Asked) -> None:
-    write_actions("AddSalt", "Zzz")
-    told = said("ucf101", "clips.pkl", "--to", "out.npz")
-    assert (told.code, "class 'Zzz': no word of it is known" in told.err) == (2, True)
-    assert said("ucf101", "clips.pkl", "--to", "out.npz", "--skip").code == 0
-    assert "class 'Zzz'" in Path("out.npz.left-out.csv").read_text()
-
-
-@pytest.mark.parametrize("to", ["out", "out.npz"])
-def test_sounds_are_as_long_as_published_only_in_reference(said: Asked, to: str) -> None:
-    for options, frames in (((), 5), (("--reference",), 5120)):
-        assert converted(said, to=f"{frames}{to}", options=options).code == 0
-        card = registry.card(f"{frames}{to}", splits=())
-        assert {one.name: one.shape for one in card.modalities}["audio"] == (frames, 2)
-
-
-def test_of_few_videos_one_each_is_held_out_and_told(said: Asked) -> None:
-    for name in ("aaa", "bbb", "ccc", "ddd"):
+def test_of_few_videos_one_each_is_held_out_whole_and_named(convert: Convert) -> None:
+    howto100m(convert, "")
+    for name in ("ccc", "ddd"):
         write_video(name)
-    names = "path\naaa\nbbb\nccc\nddd\nnone\n"
-    told = howto100m(said, names, "--validation", "0.001", "--test", "0.001", "--skip")
-    assert told.code == 0
-    assert registry.card("out").items == (4, 2, 2)
-    for split in ("validation", "test"):
-        assert f"held out for {split}, so that there is one: " in told.out
+    shares = ("--validation", "0.001", "--test", "0.001")
+    answer = howto100m(convert, "aaa\nbbb\nccc\nddd\nnone", *shares, "--skip")
+    assert answer.code == 0
+    dataset = registry.load("out", standardise=False)
+    assert dataset.card.items == (4, 2, 2)
+    for split, name in enumerate(("training", "validation", "test")):
+        groups = {*dataset.group[dataset.split == split].tolist()}
+        assert len(groups) == (1 if split else 2)
+        assert (f"held out for {name}, so that there is one: " in answer.out) == bool(split)
 
 
 @pytest.mark.parametrize("load", [registry.card, registry.load])
 def test_a_store_without_validation_items_is_refused_with_the_options_that_help(
-    said: Asked, load: Callable[[str], object]
+    convert: Convert, load: Callable[[str], object]
 ) -> None:
-    assert howto100m(said, "path\naaa\nbbb\n").code == 0
+    assert howto100m(convert, "aaa\nbbb").code == 0
     with pytest.raises(InputError, match="there is no validation item; convert it again, with"):
         load("out")
     for target in ("clips", "clips.npz"):
-        converted(said, to=target)
+        youcook2(convert, [*map(clip, range(3))], target)
         with pytest.raises(InputError, match="files for --train and --test"):
             registry.card(target)
+
+
+SMALL = {
+    "training.steps": 1,
+    "training.batch_size": 4,
+    "space.clips": 2,
+    "space.dim": 8,
+    "space.width": 4,
+    "space.depth": 1,
+    "space.reconstruction_width": 4,
+    "space.clusters": 2,
+    "space.queue_batches": 1,
+}
+
+
+def test_the_original_experiment_runs_by_name_on_whatever_was_converted(
+    said: Convert, convert: Convert, tmp_path: Path
+) -> None:
+    refused = said("run", "howto100m_av_t", "--no-board")
+    assert refused.code == 2
+    assert "loading torch" not in refused.err
+    checked = said("validate", "howto100m_av_t")
+    assert checked.code == 0
+    for name in ("howto100m", "youcook2", "msrvtt"):
+        lacking = f"is not in {tmp_path / 'data' / name}; convert the published files"
+        assert lacking in refused.err
+        assert lacking in checked.out
+    howto100m(convert, "")
+    write_video("ccc")
+    shares = ("--validation", "0.001", "--test", "0.001")
+    assert howto100m(convert, "aaa\nbbb\nccc", "--reference", *shares, to="").code == 0
+    msrvtt = {"pooled": "_pooled", "key": "eval_caption"}
+    for name, how in {"youcook2": {}, "msrvtt": msrvtt}.items():
+        clips = [clip(90 + number, **how) for number in range(6)]
+        Path("clips.pkl").write_bytes(pickle.dumps(clips))
+        assert convert(name, "--test", "clips.pkl", "--reference").code == 0
+    settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    run = said("run", "howto100m_av_t", "--no-board", *settings)
+    assert run.code == 0, run.err
+    for name, queries in {"youcook2": 3350, "msrvtt": 1000}.items():
+        out = said("compare", "runs", "--protocol", name).out
+        assert f"howto100m_av_t, {name}: item to item, {queries} queries" in out

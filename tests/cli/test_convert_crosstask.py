@@ -8,14 +8,12 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import adaptive_max_pool1d, normalize
 
-from continual_mm.cli.app import main
 from continual_mm.data import registry
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.pack import write_pack
@@ -23,7 +21,6 @@ from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.judges import Steps
 from continual_mm.metrics.localisation import placed, step_recall
 
-DICE = np.random.default_rng
 WORDS = ("add", "rice", "stir", "mixture", "pour", "water")
 TASKS = {
     "113766": ("Make Kimchi Fried Rice", ["add rice", "stir mixture", "add"]),
@@ -35,6 +32,7 @@ LISTED = [
     ("113766", "jEyaTUyJ_rs"), ("23521", "-bbbbbbbbbb"), ("23521", "jEyaTUyJ_rs"),
     ("113766", "ccccccccccc"),
 ]  # fmt: skip
+LINE = "https://www.youtube.com/watch?v=x"
 SHOWN = {
     ("113766", "jEyaTUyJ_rs"): [(1, 0.0, 2.5), (3, 11.2, 13.0), (2, 19.9, 30.0)],
     ("23521", "-bbbbbbbbbb"): [(2, 1.5, 1.7)],
@@ -43,66 +41,47 @@ SHOWN = {
 }
 FOLDERS = {"jEyaTUyJ_rs": "", "-bbbbbbbbbb": "23521", "ccccccccccc": "113766/ccccccccccc"}
 ARGUMENTS = (
-    *("annotations", "--tasks", "tasks_primary.txt", "--videos", "videos_val.csv"),
-    *("--features", "features", "--vectors", "words.txt"),
+    *("data", "convert", "crosstask", "annotations", "--tasks", "tasks_primary.txt"),
+    *("--videos", "videos_val.csv", "--features", "features", "--vectors", "words.txt"),
 )
-VECTORS = DICE(9).normal(size=(len(WORDS), 5)).round(3)
-Asked = Callable[..., SimpleNamespace]
+VECTORS = np.random.default_rng(9).normal(size=(len(WORDS), 5)).round(3)
+Convert = Callable[..., SimpleNamespace]
 
 
 def features_of(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """2D at 1 row a second, 3D at 1.5, and a spectrogram of 100 frames a second."""
-    rng, seconds = DICE([*name.encode()]), SECONDS[name]
+    rng, seconds = np.random.default_rng([*name.encode()]), SECONDS[name]
     first, second = rng.normal(size=(seconds, 6)), rng.normal(size=(seconds * 3 // 2, 4))
     return first, second, rng.uniform(-80, 0, size=(3, seconds * 100 + 1)).astype(np.float16)
 
 
-def write_video(name: str) -> None:
-    first, second, sound = features_of(name)
-    place = Path("features") / FOLDERS[name]
-    place.mkdir(parents=True, exist_ok=True)
-    np.savez(place / f"{name}_2d.npz", features=first.astype(np.float32))
-    np.savez(place / f"{name}_3d.npz", features=second.astype(np.float32))
-    np.savez(place / f"{name}_spec.npz", sound)
-
-
-@pytest.fixture
-def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Asked:
-    """Run a command in a folder with the released files; what it said, and its exit code."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CONTINUAL_MM_DATA", str(tmp_path / "shelf"))
+@pytest.fixture(autouse=True)
+def released(said: Convert) -> None:
+    """The released files, in the working folder."""
     lines = [f"{word} {' '.join(map(str, row))}" for word, row in zip(WORDS, VECTORS, strict=True)]
     Path("words.txt").write_text("\n".join(lines) + "\n")
-    for name in SECONDS:
-        write_video(name)
-    Path("tasks_primary.txt").write_text(
-        "".join(
-            f"{name}\n{title}\nhttps://www.wikihow.com/{title.replace(' ', '-')}\n"
-            f"{len(steps)}\n{','.join(steps)}\n\n"
-            for name, (title, steps) in TASKS.items()
-        )
-    )
-    Path("videos_val.csv").write_text(
-        "".join(
-            f"{task},{video},https://www.youtube.com/watch?v={video}\n" for task, video in LISTED
-        )
-    )
+    for name, folder in FOLDERS.items():
+        first, second, spectrogram = features_of(name)
+        place = Path("features") / folder
+        place.mkdir(parents=True, exist_ok=True)
+        np.savez(place / f"{name}_2d.npz", features=first.astype(np.float32))
+        np.savez(place / f"{name}_3d.npz", features=second.astype(np.float32))
+        np.savez(place / f"{name}_spec.npz", spectrogram)
+    tasks = [
+        f"{name}\n{title}\nhttps://www.wikihow.com/x\n{len(steps)}\n{','.join(steps)}\n\n"
+        for name, (title, steps) in TASKS.items()
+    ]
+    Path("tasks_primary.txt").write_text("".join(tasks))
+    Path("videos_val.csv").write_text("".join(f"{task},{video},{LINE}\n" for task, video in LISTED))
     Path("annotations").mkdir()
     for (task, video), found in SHOWN.items():
         with Path(f"annotations/{task}_{video}.csv").open("w", newline="") as stream:
             csv.writer(stream).writerows(found)
 
-    def ask(*arguments: str) -> SimpleNamespace:
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=caught.value.code, out=out, err=err)
 
-    return ask
-
-
-def converted(said: Asked, *options: str, to: str = "store") -> SimpleNamespace:
-    return said("data", "convert", "crosstask", *ARGUMENTS, "--to", to, *options)
+@pytest.fixture
+def convert(said: Convert) -> Convert:
+    return lambda *options, to="store": said(*ARGUMENTS, "--to", to, *options)
 
 
 def taken(dataset: Dataset, modality: str, row: int) -> np.ndarray:
@@ -118,27 +97,28 @@ def pooled(rows: np.ndarray, seconds: int) -> np.ndarray:
     return normalize(adaptive_max_pool1d(given, seconds)[0].T, dim=1).numpy()
 
 
-def heard(sound: np.ndarray, second: int) -> np.ndarray:
+def audio_around(spectrogram: np.ndarray, second: int) -> np.ndarray:
     """Eight seconds around the middle of a second, moved inside."""
-    length = sound.shape[1]
+    length = spectrogram.shape[1]
     if length < 800:
-        return sound.T
-    start = second + 0.5 - 4
-    start = min(max(start, 0), length / 100 - 8)
-    begin = round(start * 100)
-    return sound[:, begin : begin + 800].T
+        return spectrogram.T
+    begin = round(100 * min(max(second + 0.5 - 4, 0), length / 100 - 8))
+    return spectrogram[:, begin : begin + 800].T
 
 
 @pytest.mark.parametrize("mode", ["robust", "reference"])
-def test_every_second_and_every_step_is_an_item_as_published(said: Asked, mode: str) -> None:
+def test_every_second_and_every_step_is_an_item_as_published(convert: Convert, mode: str) -> None:
     asked = ("--dtype", "float32", *(["--reference"] if mode == "reference" else []))
-    assert converted(said, *asked).code == 0
+    assert convert(*asked).code == 0
     dataset = registry.load("store", standardise=False, splits=["test"])
     names = dataset.ids[np.arange(len(dataset))].tolist()
     seconds = [f"{task}_{video}/{k}" for task, video in LISTED for k in range(SECONDS[video])]
     steps = [f"{task}/{k}" for task in ("113766", "23521")
              for k in range(1, len(TASKS[task][1]) + 1)]  # fmt: skip
     assert sorted(names) == sorted([*seconds, *steps])
+    # A video that shows two tasks is stored once.
+    form = json.loads(Path("store/store.json").read_text())
+    assert sum(shard["rows"] for shard in form["tables"]["recordings"]) == len(SECONDS)
     assert set(dataset.split.tolist()) == {2}
     assert dataset.card["audio"].shape == (1024, 3)
     assert dataset.text is not None
@@ -156,29 +136,25 @@ def test_every_second_and_every_step_is_an_item_as_published(said: Asked, mode: 
             continue
         assert present == {"video": True, "audio": True, "text": False}
         video = whose.partition("_")[2]
-        first, second, sound = features_of(video)
+        first, second, spectrogram = features_of(video)
         both = [pooled(rows, SECONDS[video])[int(number)] for rows in (first, second)]
         np.testing.assert_allclose(taken(dataset, "video", row), np.concatenate(both), atol=1e-6)
-        np.testing.assert_array_equal(taken(dataset, "audio", row), heard(sound, int(number)))
-
-
-def test_a_video_that_shows_two_tasks_is_stored_once(said: Asked) -> None:
-    assert converted(said).code == 0
-    form = json.loads(Path("store/store.json").read_text())
-    assert sum(shard["rows"] for shard in form["tables"]["recordings"]) == len(SECONDS)
+        np.testing.assert_array_equal(
+            taken(dataset, "audio", row), audio_around(spectrogram, int(number))
+        )
 
 
 def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_end(
-    said: Asked,
+    convert: Convert,
 ) -> None:
-    assert converted(said).code == 0
+    assert convert().code == 0
     dataset = registry.load("store", standardise=False, splits=["test"])
     protocol = Protocol(
         name="p", kind="steps", dataset="store", query=("text",), gallery=("video", "audio")
     )
     judge = Steps(protocol, dataset, "p", annotations=Path("store.steps.csv"))
     names = dataset.ids[np.arange(len(dataset))].tolist()
-    rng = DICE(3)
+    rng = np.random.default_rng(3)
     table = rng.normal(size=(len(names), len(names)))
 
     def similarity(queries: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
@@ -200,16 +176,16 @@ def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_e
 
 
 def test_intervals_are_cut_where_the_features_end_and_listed_where_they_are_behind(
-    said: Asked,
+    convert: Convert,
 ) -> None:
     Path("annotations/23521_-bbbbbbbbbb.csv").write_text("2,1.5,7.25\n\n1,5.0,6.0\n")
-    told = converted(said)
-    assert (told.code, len(told.err.splitlines())) == (2, 1)
+    answer = convert()
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
     problem = "line 3: starts at 5.0 seconds, but the features end after 5"
-    assert f"annotations/23521_-bbbbbbbbbb.csv, {problem}" in told.err
+    assert f"annotations/23521_-bbbbbbbbbb.csv, {problem}" in answer.err
     assert not list(Path().glob("store*"))
-    told = converted(said, "--skip")
-    assert (told.code, "left out: 1 in all" in told.err) == (0, True)
+    answer = convert("--skip")
+    assert (answer.code, "left out: 1 in all" in answer.err) == (0, True)
     assert problem.partition(": ")[2] in Path("store.left-out.csv").read_text()
     with Path("store.steps.csv").open(newline="") as stream:
         first, *rows = csv.reader(stream)
@@ -218,14 +194,14 @@ def test_intervals_are_cut_where_the_features_end_and_listed_where_they_are_behi
     assert len(rows) == sum(map(len, SHOWN.values()))
 
 
-def test_a_video_without_sound_keeps_its_seconds(said: Asked) -> None:
+def test_a_video_without_audio_keeps_its_seconds(convert: Convert) -> None:
     """Published silence is 0 dB, the loudest there is; mended, it is as quiet as can be."""
     for name, frames in (("-bbbbbbbbbb", 501), ("ccccccccccc", 0)):
         place = Path("features") / FOLDERS[name] / f"{name}_spec.npz"
         np.savez(place, np.zeros((3, frames), np.float16))
     for options, levels in (((), (-80, -80)), (("--reference",), (0, 0))):
         target = f"store{len(options)}"
-        assert converted(said, *options, to=target).code == 0
+        assert convert(*options, to=target).code == 0
         dataset = registry.load(target, standardise=False, splits=["test"])
         names = dataset.ids[np.arange(len(dataset))].tolist()
         for name, level in zip(
@@ -236,63 +212,57 @@ def test_a_video_without_sound_keeps_its_seconds(said: Asked) -> None:
             assert set(found.flatten().tolist()) == {level}
 
 
-def test_a_steps_file_that_is_there_is_not_overwritten(said: Asked) -> None:
+def test_a_steps_file_that_is_there_is_not_overwritten(convert: Convert) -> None:
     Path("store.steps.csv").write_text("mine")
-    told = converted(said)
-    assert (told.code, told.err) == (
+    answer = convert()
+    assert (answer.code, answer.err) == (
         2, "continual-mm: store.steps.csv: is there already; remove it, or choose another name\n",
     )  # fmt: skip
     assert Path("store.steps.csv").read_text() == "mine"
     assert not Path("store").exists()
-    assert "CrossTask becomes a store" in converted(said, to="store.npz").err
+    assert "CrossTask becomes a store" in convert(to="store.npz").err
 
 
-def append(path: str, text: str) -> None:
-    with Path(path).open("a") as stream:
-        stream.write(text)
-
-
-LINE = "https://www.youtube.com/watch?v=x"
+CCC = "annotations/113766_ccccccccccc.csv"
 LEFT_OUT = {
-    "a task without a known word": (lambda: append("videos_val.csv", f"99,ccccccccccc,{LINE}\n"),
-                                    "no word of it is known"),
-    "a task that is not listed": (lambda: append("videos_val.csv", f"7,ccccccccccc,{LINE}\n"),
-                                  "video 'ccccccccccc' of task '7': the task is not known"),
-    "a video twice": (lambda: append("videos_val.csv", f"\n113766,ccccccccccc,{LINE}\n"),
-                      "is in the list more than once"),
-    "no annotations": (lambda: append("videos_val.csv", f"23521,ccccccccccc,{LINE}\n"),
-                       "23521_ccccccccccc.csv: cannot be read: No such file"),
-    "no features": (lambda: (append("videos_val.csv", f"23521,ddd,{LINE}\n"),
-                             Path("annotations/23521_ddd.csv").write_text("1,1,2\n")),
-                    "features/ddd_2d.npz"),
-    "a video that leads out": (lambda: append("videos_val.csv", f"23521,../../x,{LINE}\n"),
-                               "does not name a file below it"),
-    "features that are none": (lambda: (append("videos_val.csv", f"23521,odd,{LINE}\n"),
-                                        Path("annotations/23521_odd.csv").write_text("1,1,2\n"),
-                                        np.savez("features/odd_2d.npz", features=np.ones((9, 5))),
-                                        np.savez("features/odd_3d.npz", features=np.ones((9, 4))),
-                                        np.savez("features/odd_spec.npz", np.ones((3, 900)))),
-                               "recording 'odd'"),
-    "a step that the task lacks": (lambda: append("annotations/113766_ccccccccccc.csv", "4,1,2\n"),
-                                   "line 3: step 4 of task '113766', which has 3"),
-    "no interval": (lambda: append("annotations/113766_ccccccccccc.csv", "2,2,2\n"),
-                    "line 3: from 2.0 to 2.0 is no interval"),
-    "no numbers": (lambda: append("annotations/113766_ccccccccccc.csv", "two,1,2\n"),
-                   "line 3: is 'two,1,2'; write step,start,end"),
+    "a task without a known word": (
+        "videos_val.csv", f"99,ccccccccccc,{LINE}\n", "no word of it is known"),
+    "a task that is not listed": (
+        "videos_val.csv", f"7,ccccccccccc,{LINE}\n",
+        "video 'ccccccccccc' of task '7': the task is not known"),
+    "a video twice": (
+        "videos_val.csv", f"\n113766,ccccccccccc,{LINE}\n", "is in the list more than once"),
+    "no annotations": (
+        "videos_val.csv", f"23521,ccccccccccc,{LINE}\n",
+        "23521_ccccccccccc.csv: cannot be read: No such file"),
+    "no features": ("videos_val.csv", f"23521,ddd,{LINE}\n", "features/ddd_2d.npz"),
+    "a video that leads out": (
+        "videos_val.csv", f"23521,../../x,{LINE}\n", "does not name a file below it"),
+    "features of another size": ("videos_val.csv", f"23521,odd,{LINE}\n", "recording 'odd'"),
+    "a step that the task lacks": (
+        CCC, "4,1,2\n", "line 3: step 4 of task '113766', which has 3"),
+    "no interval": (CCC, "2,2,2\n", "line 3: from 2.0 to 2.0 is no interval"),
+    "no numbers": (CCC, "two,1,2\n", "line 3: is 'two,1,2'; write step,start,end"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", sorted(LEFT_OUT))
-def test_what_is_broken_ends_the_job_or_is_left_out(said: Asked, broken: str) -> None:
-    spoil, problem = LEFT_OUT[broken]
-    spoil()
-    told = converted(said)
-    assert (told.code, told.out, len(told.err.splitlines())) == (2, "", 1)
-    assert problem in told.err
+def test_what_is_broken_ends_the_job_or_is_left_out(convert: Convert, broken: str) -> None:
+    path, line, problem = LEFT_OUT[broken]
+    with Path(path).open("a") as stream:
+        stream.write(line)
+    for name in ("ddd", "odd"):
+        Path(f"annotations/23521_{name}.csv").write_text("1,1,2\n")
+    np.savez("features/odd_2d.npz", features=np.ones((9, 5)))
+    np.savez("features/odd_3d.npz", features=np.ones((9, 4)))
+    np.savez("features/odd_spec.npz", np.ones((3, 900)))
+    answer = convert()
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+    assert problem in answer.err
     assert not list(Path().glob("store*"))
-    told = converted(said, "--skip")
-    assert told.code == 0
-    assert problem in told.err
+    answer = convert("--skip")
+    assert answer.code == 0
+    assert problem in answer.err
     seconds = sum(SECONDS[video] for _, video in LISTED)
     assert registry.card("store", splits=["test"]).items == (0, 0, seconds + 5)
     lines = Path("store.steps.csv").read_text().splitlines()
@@ -321,21 +291,21 @@ TASK_FILE, VIDEO_FILE = "tasks_primary.txt", "videos_val.csv"
     ],
 )  # fmt: skip
 def test_lists_that_are_unsound_are_refused_with_the_line(
-    said: Asked, file: str, change: Callable[[str], str], problem: str
+    convert: Convert, file: str, change: Callable[[str], str], problem: str
 ) -> None:
     Path(file).write_text(change(Path(file).read_text()))
     for options in ((), ("--skip",)):
-        told = converted(said, *options)
-        assert told.code == 2
-        assert f"{file}{problem}" in told.err
+        answer = convert(*options)
+        assert answer.code == 2
+        assert f"{file}{problem}" in answer.err
         assert not Path("store").exists()
 
 
-def test_lists_as_other_systems_write_them_are_read(said: Asked) -> None:
+def test_lists_as_other_systems_write_them_are_read(convert: Convert) -> None:
     for name in ("tasks_primary.txt", "videos_val.csv"):
         text = Path(name).read_text().replace("\n", "\r\n")
         Path(name).write_bytes(b"\xef\xbb\xbf" + text.strip().encode())
-    assert converted(said).code == 0
+    assert convert().code == 0
 
 
 SCENARIO = """
@@ -354,8 +324,8 @@ add = ["text"]
 """
 
 
-def test_from_released_files_to_a_table(said: Asked) -> None:
-    rng = DICE(0)
+def test_from_released_files_to_a_table(said: Convert) -> None:
+    rng = np.random.default_rng(0)
     pack = {
         "ids": np.array([f"{row}" for row in range(30)]),
         "split": np.arange(30) % 3,
@@ -367,24 +337,24 @@ def test_from_released_files_to_a_table(said: Asked) -> None:
     write_pack(Path("trained.npz"), pack)
     scores = []
     for options in ((), ("--to", "elsewhere")):
-        told = said("data", "convert", "crosstask", *ARGUMENTS, *options)
-        assert told.code == 0
-        table = told.out[told.out.index("[[protocol]]") :]
+        answer = said(*ARGUMENTS, *options)
+        assert answer.code == 0
+        table = answer.out[answer.out.index("[[protocol]]") :]
         (protocol,) = tomllib.loads(table)["protocol"]
         assert ("annotations" in protocol) == bool(options)
         Path("mine.toml").write_text(SCENARIO + table)
         out = f"runs{len(options)}"
-        told = said("validate", "mine.toml")
-        assert told.code == 0
+        answer = said("validate", "mine.toml")
+        assert answer.code == 0
         asked = ("--strategy", "naive", "--device", "cpu", "--no-board", "--out", out)
         assert said("run", "mine.toml", *asked).code == 0
-        told = said("compare", out, "--protocol", "crosstask")
-        assert re.search("crosstask: steps found in videos, 4 queries", told.out)
+        answer = said("compare", out, "--protocol", "crosstask")
+        assert re.search("crosstask: steps found in videos, 4 queries", answer.out)
         found = Path(out) / "mine" / "naive" / "seed-0" / "scores.json"
         scores.append(json.loads(found.read_text())["protocols"])
-        told = said("compare", out, "--protocol", "crosstask", "--by-task")
+        answer = said("compare", out, "--protocol", "crosstask", "--by-task")
         for task, _ in SHOWN:
-            assert re.search(rf"\n{task} +\d", told.out)
+            assert re.search(rf"\n{task} +\d", answer.out)
     assert scores[0] == scores[1]
     (score,) = scores[0]
     assert list(score["tasks"]) == ["113766", "23521"]
@@ -395,7 +365,7 @@ def test_from_released_files_to_a_table(said: Asked) -> None:
     assert [(one["stage"], one["queries"]) for one in scores[0]] == [(2, 8)]
 
 
-def test_annotations_of_a_dataset_that_is_not_here_are_not_missed_before_it(said: Asked) -> None:
+def test_annotations_of_a_dataset_that_is_not_here_are_not_missed_before_it(said: Convert) -> None:
     write_pack(Path("trained.npz"), {
         "ids": np.array([f"{row}" for row in range(6)]), "split": np.arange(6) % 3,
         "video": np.ones((6, 4096), np.float32), "audio": np.ones((6, 9, 40), np.float32),
@@ -404,10 +374,10 @@ def test_annotations_of_a_dataset_that_is_not_here_are_not_missed_before_it(said
     table = ('[[protocol]]\nname = "c"\nkind = "steps"\ndataset = "crosstask"\n'
              'query = ["text"]\ngallery = ["video"]\n')  # fmt: skip
     Path("mine.toml").write_text(SCENARIO + table)
-    told = said("validate", "mine.toml")
-    assert (told.code, "convert the published files" in told.out + told.err) == (0, True)
-    told = said("run", "mine.toml", "--strategy", "naive")
-    assert (told.code, "dataset 'crosstask': is not in" in told.err) == (2, True)
+    answer = said("validate", "mine.toml")
+    assert (answer.code, "convert the published files" in answer.out + answer.err) == (0, True)
+    answer = said("run", "mine.toml", "--strategy", "naive")
+    assert (answer.code, "dataset 'crosstask': is not in" in answer.err) == (2, True)
     Path("mine.toml").write_text(SCENARIO + table.replace("crosstask", "trained.npz"))
-    told = said("validate", "mine.toml")
-    assert (told.code, "trained.npz.steps.csv: cannot be read" in told.err) == (2, True)
+    answer = said("validate", "mine.toml")
+    assert (answer.code, "trained.npz.steps.csv: cannot be read" in answer.err) == (2, True)

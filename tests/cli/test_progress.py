@@ -1,4 +1,4 @@
-"""What is said of the progress of runs, with a terminal and without one."""
+"""What is said of the progress of runs and clips, with a terminal and without one."""
 
 import io
 
@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from continual_mm.cli.progress import RunProgress
+from continual_mm.cli.progress import ClipBar, RunProgress, counting
 
 
 def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
@@ -53,8 +53,8 @@ def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(
         run.begins("runs/a/naive/seed-0", stages=1, steps=0)
         run.scored(1, {"audio-video": 0.5})
         run.ends(1.0)
-    told = "[1/1] runs/a/naive/seed-0 stage 1: R@1 audio-video 50.0"
-    assert capsys.readouterr().err.splitlines() == [told]
+    line = "[1/1] runs/a/naive/seed-0 stage 1: R@1 audio-video 50.0"
+    assert capsys.readouterr().err.splitlines() == [line]
 
 
 def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> None:
@@ -88,3 +88,30 @@ def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> No
         text = shown()
         assert "2/3 runs" in text
         assert "steps" not in text
+
+
+def test_things_pass_in_order_and_nothing_is_said_without_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with counting(iter("abc"), "letters") as letters:
+        assert list(letters) == ["a", "b", "c"]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("every", [0, 60])
+def test_without_a_terminal_clips_are_counted_in_lines_now_and_then_and_at_the_end(
+    capsys: pytest.CaptureFixture[str], every: float
+) -> None:
+    with ClipBar(every=every) as bar:
+        bar.prepares(2)
+        bar.begins(1200, 2)
+        bar.finished("a")
+        bar.failed("b", "no video")
+        bar.ends(1199, 1)
+    assert capsys.readouterr().err.splitlines() == [
+        "loading towers in 2 processes ...",
+        "1,198 of 1,200 clips are there already",
+        *([] if every else ["1,199 of 1,200 clips are done"]),
+        "b: no video",
+        "1,200 of 1,200 clips are done",
+    ]

@@ -1,0 +1,73 @@
+"""`data extract` and `data vectors`: from raw clips and captions to what conversions read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from continual_mm.cli.progress import ClipBar
+from continual_mm.preparation.formats.word_vectors import open_vectors
+
+
+def write_clip(media_file, path: Path, seed: int = 1) -> None:
+    wave = np.random.default_rng(seed).normal(scale=0.1, size=(1, 8000)).astype(np.float32)
+    media_file(path, audio=wave, sample_rate=16_000)
+
+
+def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_path: Path) -> None:
+    rows = []
+    for number in range(12):
+        write_clip(media_file, tmp_path / f"clip{number}.mkv", seed=number)
+        split = ("train", "train", "train", "validation", "test", "test")[number % 6]
+        rows.append({"path": f"clip{number}.mkv", "text": f"add salt {number}", "split": split})
+    Path("clips.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    Path("clip11.mkv").write_bytes(b"no video")
+    making = ("--make", "audio=audio", "--make", "text=text", "--workers", "0")
+    answer = said("data", "extract", "clips.jsonl", "--to", "made", *making)
+    assert answer.code == 1
+    assert "made: 11 clips have features" in answer.out
+    assert "clip11" in Path("made/report.csv").read_text()
+    assert said("data", "convert", "clips", "made", "--to", "store").code == 0
+    found = json.loads(said("data", "inspect", "store", "--format", "json").out)
+    assert [one["present"] for one in found["modalities"]] == [[6, 2, 3]] * 2
+    Path("mine.toml").write_text(
+        'dataset = "store"\n[space]\ndim = 8\nclusters = 0\n[training]\nsteps = 1\nbatch_size = 4\n'
+        '[[stage]]\nadd = ["audio", "text"]\n'
+    )
+    assert said("run", "mine.toml", "--no-board").code == 0
+
+
+def test_ctrl_c_keeps_finished_clips_and_a_reserved_name_is_refused_at_once(
+    said, media_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.wav", "b.wav"):
+        write_clip(media_file, tmp_path / name)
+    command = ("data", "extract", ".", "--workers", "0", "--to", "made", "--make")
+    answer = said(*command, "label=audio")
+    assert (answer.code, "what datasets call something else" in answer.err) == (2, True)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ClipBar, "finished", interrupted)
+        answer = said(*command, "audio=audio")
+    kept = "finished clips are kept in made, the same command goes on from there"
+    assert answer.code == 130
+    assert answer.err.splitlines()[-1] == f"continual-mm: stopped; {kept}"
+    answer = said(*command, "audio=audio")
+    assert answer.code == 0
+    assert "1 of 2 clips are there already" in answer.err
+    assert answer.err.splitlines()[-1] == "2 of 2 clips are done"
+
+
+def test_word_vectors_are_trained_on_captions_and_written_once(said) -> None:
+    captions = {"start": [0, 1], "end": [1, 2], "text": ["add the salt", "stir; stir it"]}
+    Path("caption.json").write_text(json.dumps({"aaa": captions}))
+    answer = said("data", "vectors", "caption.json", "--to", "own.bin", "--features", "7")
+    assert answer.code == 0
+    assert "own.bin: 5 words of 7 numbers" in answer.out
+    assert open_vectors(Path("own.bin")).values.shape == (5, 7)
+    answer = said("data", "vectors", "caption.json", "--to", "own.bin")
+    assert (answer.code, "is there already" in answer.err) == (2, True)
