@@ -67,6 +67,9 @@ class Forge:
         Forger(stream, protocol).dump(thing)
         return stream.getvalue()
 
+    def pickled(self, thing: Any) -> bytes:
+        return thing if isinstance(thing, bytes) else self(thing)
+
     def dtype(self, code: str, *state: object) -> Made:
         return Made("numpy.dtype", code, False, True, state=state or None)
 

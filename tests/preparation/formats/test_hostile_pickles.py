@@ -36,51 +36,57 @@ class Malicious:
         return os.mkdir, (self.target,)
 
 
-def in_a_tensor(f: Any, target: str) -> bytes:
-    rebuild = "torch._utils._rebuild_tensor_v2"
-    return f(f.Made(rebuild, f.within(Malicious(target)), 0, (1,), (1,), False, {}))
-
-
-def in_an_array(f: Any, target: str) -> bytes:
+def in_an_array(target: str) -> np.ndarray:
     array = np.empty(2, dtype=object)
     array[:] = [Malicious(target)] * 2
-    return pickle.dumps([{"audio": array}])
+    return array
 
 
-def by_a_chain(f: Any, target: str) -> bytes:
-    caller = f.Made("operator.methodcaller", "mkdir", target)
-    return f(f.Made(caller, f.Made("importlib.import_module", "os")))
+def by_numpy(f: Any, target: str) -> Any:
+    path = Path(target).with_suffix(".npy")
+    np.save(path, in_an_array(target), allow_pickle=True)
+    return f.Made("numpy.load", str(path), None, True)
 
 
-def by_getters(f: Any, target: str) -> bytes:
+def by_pandas(f: Any, target: str) -> Any:
+    path = Path(target).with_suffix(".pickle")
+    path.write_bytes(pickle.dumps(Malicious(target)))
+    return f.Made("pandas.read_pickle", str(path))
+
+
+def by_getters(f: Any, target: str) -> Any:
     getter = f.Made("operator.attrgetter", "path.os.mkdir")
-    return f(f.Made(f.Made(getter, f.Made("importlib.import_module", "os")), target))
+    return f.Made(f.Made(getter, f.Made("importlib.import_module", "os")), target)
+
+
+def by_a_chain(f: Any, target: str) -> Any:
+    caller = f.Made("operator.methodcaller", "mkdir", target)
+    return f.Made(caller, f.Made("importlib.import_module", "os"))
 
 
 def by_a_dotted_name(f: Any, target: str) -> bytes:
-    frameless = b"\x80\x04\x8c\x02os\x8c\x0dpath.os.mkdir\x93"
-    return frameless + b"X" + struct.pack("<I", len(target)) + target.encode() + b"\x85R."
+    name = b"\x80\x04\x8c\x02os\x8c\x0dpath.os.mkdir\x93"
+    return name + b"X" + struct.pack("<I", len(target)) + target.encode() + b"\x85R."
 
 
-def by_numpy(f: Any, target: str) -> bytes:
-    path = Path(target).with_suffix(".npy")
-    array = np.empty(1, dtype=object)
-    array[0] = Malicious(target)
-    np.save(path, array, allow_pickle=True)
-    return f(f.Made("numpy.load", str(path), None, True))
+def by_eval(module: str) -> Callable[[Any, str], Any]:
+    return lambda f, t: f.Made(f"{module}.eval", f"__import__('os').mkdir({t!r})")
 
 
-def by_pandas(f: Any, target: str) -> bytes:
-    path = Path(target).with_suffix(".pickle")
-    path.write_bytes(pickle.dumps(Malicious(target)))
-    return f(f.Made("pandas.read_pickle", str(path)))
+def in_a_tensor(f: Any, target: str) -> Any:
+    rebuild = "torch._utils._rebuild_tensor_v2"
+    return f.Made(rebuild, f.within(Malicious(target)), 0, (1,), (1,), False, {})
 
 
-def by_eval(module: str) -> Callable[[Any, str], bytes]:
-    return lambda f, t: f(f.Made(f"{module}.eval", f"__import__('os').mkdir({t!r})"))
+def by_partial(f: Any, target: str) -> Any:
+    return f.Made(f.Made("functools.partial", f.Named("os.mkdir"), target))
 
 
-ATTACKS: dict[str, Callable[[Any, str], bytes]] = {
+def by_reconstructor(f: Any, target: str) -> Any:
+    return f.Made("copyreg._reconstructor", f.Named("os.mkdir"), f.Named("os.mkdir"), target)
+
+
+ATTACKS: dict[str, Callable[[Any, str], Any]] = {
     **{
         f"call, protocol {one}": lambda f, t, p=one: pickle.dumps(Malicious(t), p)
         for one in PROTOCOLS
@@ -93,18 +99,14 @@ ATTACKS: dict[str, Callable[[Any, str], bytes]] = {
     "chain of getters": by_getters,
     "dotted name": by_a_dotted_name,
     "behind data": lambda f, t: pickle.dumps([{"id": "a", "2d": np.zeros(3)}, Malicious(t)]),
-    "in an array": in_an_array,
+    "in an array": lambda f, t: pickle.dumps([{"audio": in_an_array(t)}]),
     "in a tensor": in_a_tensor,
     "in a file of torch": lambda f, t: f.saved(Malicious(t), zipped=True),
     "in an old file of torch": lambda f, t: f.saved(Malicious(t), zipped=False),
     "numpy.load": by_numpy,
     "pandas.read_pickle": by_pandas,
-    "functools.partial": lambda f, t: f(
-        f.Made(f.Made("functools.partial", f.Named("os.mkdir"), t))
-    ),
-    "reconstructor": lambda f, t: f(
-        f.Made("copyreg._reconstructor", f.Named("os.mkdir"), f.Named("os.mkdir"), t)
-    ),
+    "functools.partial": by_partial,
+    "reconstructor": by_reconstructor,
 }
 CONTROLLED = sorted(set(ATTACKS) - {"reconstructor"})
 
@@ -116,9 +118,8 @@ def test_a_hostile_pickle_is_refused_and_never_run(
     # A variable with which people make old programs run.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     target = tmp_path / "was-run"
-    assert "which is not opened: it could run anything" in refusal(
-        ATTACKS[attack](forge, str(target))
-    )
+    hostile = forge.pickled(ATTACKS[attack](forge, str(target)))
+    assert "which is not opened: it could run anything" in refusal(hostile)
     assert not target.exists()
 
 
@@ -126,14 +127,12 @@ def test_a_hostile_pickle_is_refused_and_never_run(
 def test_the_same_pickle_runs_where_it_is_trusted(forge: Any, tmp_path: Path, attack: str) -> None:
     """A control: the test above would see an attack that works."""
     target = tmp_path / "was-run"
-    data = ATTACKS[attack](forge, str(target))
-    load = (
-        (lambda data: torch.load(io.BytesIO(data), weights_only=False))
-        if "file" in attack
-        else pickle.loads
-    )
+    data = forge.pickled(ATTACKS[attack](forge, str(target)))
     try:
-        load(data)
+        if "file" in attack:
+            torch.load(io.BytesIO(data), weights_only=False)
+        else:
+            pickle.loads(data)
     except Exception as error:  # noqa: BLE001 - what comes after the call does not matter
         assert "pandas" not in str(error)
     assert target.exists()
@@ -155,110 +154,37 @@ def test_extension_codes_are_refused_even_if_a_program_registered_them(
         copyreg.remove_extension(os.mkdir.__module__, "mkdir", 240)
 
 
-NAMES = [
-    "os.system",
-    "os.popen",
-    "os.execv",
-    "posix.system",
-    "nt.system",
-    "subprocess.Popen",
-    "subprocess.check_output",
-    "pty.spawn",
-    "builtins.eval",
-    "builtins.exec",
-    "builtins.compile",
-    "builtins.open",
-    "builtins.getattr",
-    "builtins.setattr",
-    "builtins.__import__",
-    "builtins.type",
-    "builtins.map",
-    "builtins.object",
-    "builtins.memoryview",
-    "builtins.breakpoint",
-    "__builtin__.execfile",
-    "__builtin__.apply",
-    "__builtin__.file",
-    "importlib.import_module",
-    "runpy.run_path",
-    "timeit.timeit",
-    "code.InteractiveInterpreter",
-    "pdb.run",
-    "bdb.Bdb.run",
-    "cProfile.run",
-    "trace.Trace",
-    "doctest.debug_script",
-    "ctypes.CDLL",
-    "cffi.FFI",
-    "types.FunctionType",
-    "types.CodeType",
-    "marshal.loads",
-    "pickle.loads",
-    "_pickle.loads",
-    "dill.loads",
-    "cloudpickle.loads",
-    "joblib.load",
-    "shelve.open",
-    "operator.attrgetter",
-    "operator.methodcaller",
-    "functools.partial",
-    "functools.reduce",
-    "itertools.starmap",
-    "copyreg._reconstructor",
-    "copyreg.__newobj__",
-    "copyreg.add_extension",
-    "pkgutil.resolve_name",
-    "pydoc.pipepager",
-    "pydoc.locate",
-    "webbrowser.open",
-    "shutil.rmtree",
-    "pathlib.Path",
-    "tempfile.NamedTemporaryFile",
-    "socket.create_connection",
-    "urllib.request.urlopen",
-    "http.client.HTTPConnection",
-    "logging.config.listen",
-    "multiprocessing.util.spawnv_passfds",
-    "multiprocessing.reduction.DupFd",
-    "threading.Thread",
-    "gc.get_objects",
-    "sys.modules",
-    "sys.settrace",
-    "inspect.stack",
-    "collections.Counter",
-    "collections.OrderedDict.fromkeys",
-    "collections.namedtuple",
-    "datetime.datetime",
-    "numpy.load",
-    "numpy.fromfile",
-    "numpy.memmap",
-    "numpy.matrix",
-    "numpy.DataSource",
-    "numpy.ndarray.__class__",
-    "numpy.frombuffer",
-    "numpy.core.multiarray.fromfile",
-    "numpy._core.multiarray.array",
-    "numpy.testing._private.utils.runstring",
-    "numpy.ma.core._mareconstruct",
-    "numpy.random._pickle.__generator_ctor",
-    "numpy.f2py.crackfortran.myeval",
-    "torch.load",
-    "torch.serialization.load",
-    "torch.hub.load",
-    "torch.jit.load",
-    "torch.zeros",
-    "torch.storage.UntypedStorage",
-    "torch._utils._rebuild_wrapper_subclass",
-    "torch._utils._rebuild_sparse_tensor",
-    "torch._tensor._rebuild_from_type_v2",
-    "torch.utils.collect_env.run",
-    "torch._inductor.codecache.compile_file",
-    "torch.ops.load_library",
-    "pandas.eval",
-    "pandas.core.frame.DataFrame",
-    "pandas.core.frame.DataFrame.eval",
-    "mine.Clip",
-]
+NAMES = (
+    *("os.system", "os.popen", "os.execv", "posix.system", "nt.system", "subprocess.Popen"),
+    *("subprocess.check_output", "pty.spawn", "builtins.eval", "builtins.exec"),
+    *("builtins.compile", "builtins.open", "builtins.getattr", "builtins.setattr"),
+    *("builtins.__import__", "builtins.type", "builtins.map", "builtins.object"),
+    *("builtins.memoryview", "builtins.breakpoint", "__builtin__.execfile", "__builtin__.apply"),
+    *("__builtin__.file", "importlib.import_module", "runpy.run_path", "timeit.timeit"),
+    *("code.InteractiveInterpreter", "pdb.run", "bdb.Bdb.run", "cProfile.run", "trace.Trace"),
+    *("doctest.debug_script", "ctypes.CDLL", "cffi.FFI", "types.FunctionType", "types.CodeType"),
+    *("marshal.loads", "pickle.loads", "_pickle.loads", "dill.loads", "cloudpickle.loads"),
+    *("joblib.load", "shelve.open", "operator.attrgetter", "operator.methodcaller"),
+    *("functools.partial", "functools.reduce", "itertools.starmap", "copyreg._reconstructor"),
+    *("copyreg.__newobj__", "copyreg.add_extension", "pkgutil.resolve_name", "pydoc.pipepager"),
+    *("pydoc.locate", "webbrowser.open", "shutil.rmtree", "pathlib.Path"),
+    *("tempfile.NamedTemporaryFile", "socket.create_connection", "urllib.request.urlopen"),
+    *("http.client.HTTPConnection", "logging.config.listen"),
+    *("multiprocessing.util.spawnv_passfds", "multiprocessing.reduction.DupFd"),
+    *("threading.Thread", "gc.get_objects", "sys.modules", "sys.settrace", "inspect.stack"),
+    *("collections.Counter", "collections.OrderedDict.fromkeys", "collections.namedtuple"),
+    *("datetime.datetime", "numpy.load", "numpy.fromfile", "numpy.memmap", "numpy.matrix"),
+    *("numpy.DataSource", "numpy.ndarray.__class__", "numpy.frombuffer"),
+    *("numpy.core.multiarray.fromfile", "numpy._core.multiarray.array"),
+    *("numpy.testing._private.utils.runstring", "numpy.ma.core._mareconstruct"),
+    *("numpy.random._pickle.__generator_ctor", "numpy.f2py.crackfortran.myeval", "torch.load"),
+    *("torch.serialization.load", "torch.hub.load", "torch.jit.load", "torch.zeros"),
+    *("torch.storage.UntypedStorage", "torch._utils._rebuild_wrapper_subclass"),
+    *("torch._utils._rebuild_sparse_tensor", "torch._tensor._rebuild_from_type_v2"),
+    *("torch.utils.collect_env.run", "torch._inductor.codecache.compile_file"),
+    *("torch.ops.load_library", "pandas.eval", "pandas.core.frame.DataFrame"),
+    *("pandas.core.frame.DataFrame.eval", "mine.Clip"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -382,6 +308,8 @@ def hidden(f: Any, code: str, order: str, *sizes: object) -> Any:
     return f.dtype(code, 3, order, None, ("a",), {"a": (f.objects, 0)}, *sizes)
 
 
+FROMBUFFER = "numpy.core.numeric._frombuffer"
+FLOAT = b"\0" * 4
 MISUSES = {
     "structured dtype": lambda f: hidden(f, "V8", "|", 8, 1, 0),
     "flagged dtype": lambda f: hidden(f, "f8", "<", 8, 1, 0),
@@ -392,36 +320,28 @@ MISUSES = {
     "endless dtype": lambda f: f.dtype("U999999999"),
     "bytes as objects": lambda f: f.array((1,), f.objects, b"\0" * 8),
     "text as objects": lambda f: f.array((1,), f.objects, "\0" * 8),
-    "objects from a buffer": lambda f: f.Made(
-        "numpy.core.numeric._frombuffer", b"\0" * 8, f.objects, (1,), "C"
-    ),
+    "objects from a buffer": lambda f: f.Made(FROMBUFFER, b"\0" * 8, f.objects, (1,), "C"),
     "object as a scalar": lambda f: f.Made("numpy.core.multiarray.scalar", f.objects, b"\0" * 8),
     "another class": lambda f: f.Made(f.reconstruct, f.Named("builtins.list"), (0,), b"b"),
-    "too little data": lambda f: f.array((1000,), f.floats, b"\0" * 4),
+    "too little data": lambda f: f.array((1000,), f.floats, FLOAT),
     "too much data": lambda f: f.array((1,), f.floats, b"\0" * 8),
     "numbers that are no bytes": lambda f: f.array((1,), f.floats, "\u0100" * 4),
     "a list for bytes": lambda f: f.array((1,), f.floats, [0] * 4),
-    "negative shape": lambda f: f.array((-1, -1), f.floats, b"\0" * 4),
-    "shape of fractions": lambda f: f.array((1.0,), f.floats, b"\0" * 4),
-    "shape of truth values": lambda f: f.array((True,), f.floats, b"\0" * 4),
+    "negative shape": lambda f: f.array((-1, -1), f.floats, FLOAT),
+    "shape of fractions": lambda f: f.array((1.0,), f.floats, FLOAT),
+    "shape of truth values": lambda f: f.array((True,), f.floats, FLOAT),
     "endless shape": lambda f: f.array((2**40, 2**40), f.floats, b""),
     "array of no values and all sizes": lambda f: f.array((0, 2**62, 2**62), f.floats, b""),
-    "too many axes": lambda f: f.array((1,) * 70, f.floats, b"\0" * 4),
+    "too many axes": lambda f: f.array((1,) * 70, f.floats, FLOAT),
     "fewer objects than claimed": lambda f: f.array((3,), f.objects, [1]),
-    "unfinished dtype": lambda f: f.array((1,), f.Made("numpy.dtype", "f4"), b"\0" * 4),
-    "negative strides": lambda f: f.Made(
-        "numpy.core.numeric._frombuffer", b"\0" * 8, f.floats, (2,), "K", (-1,)
-    ),
-    "axes that are not there": lambda f: f.Made(
-        "numpy.core.numeric._frombuffer", b"\0" * 8, f.floats, (2,), "K", (7,)
-    ),
+    "unfinished dtype": lambda f: f.array((1,), f.Made("numpy.dtype", "f4"), FLOAT),
+    "negative strides": lambda f: f.Made(FROMBUFFER, b"\0" * 8, f.floats, (2,), "K", (-1,)),
+    "axes that are not there": lambda f: f.Made(FROMBUFFER, b"\0" * 8, f.floats, (2,), "K", (7,)),
     "call of a class": lambda f: f.Made(f.ndarray, (2**40,)),
     "call of text": lambda f: f.Made("os.system", "true"),
     "keywords of a class": lambda f: b"\x80\x04" + f(f.ndarray)[2:-1] + b")}K\x01K\x01s\x92.",
-    "attributes of an array": lambda f: build(f, f.array((1,), f.floats, b"\0" * 4), {"shape": 1}),
-    "a second state": lambda f: build(
-        f, f.array((1,), f.floats, b"\0" * 4), (1, (1,), 2, False, b"")
-    ),
+    "attributes of an array": lambda f: build(f, f.array((1,), f.floats, FLOAT), {"shape": 1}),
+    "a second state": lambda f: build(f, f.array((1,), f.floats, FLOAT), (1, (1,), 2, False, b"")),
     "bytearray of a size": lambda f: f.Made("builtins.bytearray", 2**40),
     "bytes of a size": lambda f: f.Made("builtins.bytes", 2**40),
     "other codec": lambda f: f.Made("_codecs.encode", "a", "rot13"),
@@ -443,19 +363,17 @@ MISUSES = {
 
 @pytest.mark.parametrize("misuse", sorted(MISUSES))
 def test_what_is_allowed_cannot_be_misused(forge: Any, refusal: Refusal, misuse: str) -> None:
-    hostile = MISUSES[misuse](forge)
-    assert "MemoryError" not in refusal(hostile if isinstance(hostile, bytes) else forge(hostile))
+    assert "MemoryError" not in refusal(forge.pickled(MISUSES[misuse](forge)))
 
 
 def test_arrays_of_objects_within_each_other_are_refused(
     forge: Any, opened: Opened, refusal: Refusal
 ) -> None:
     """NumPy frees them by recursion: 10,000 of them overflowed the stack of the whole process."""
+    things = (forge.objects, forge.Named(forge.reconstruct), forge.ndarray)
     names = b"".join(
         forge(one)[2:-1] + b"r" + struct.pack("<I", place) + b"0"
-        for place, one in enumerate(
-            (forge.objects, forge.Named(forge.reconstruct), forge.ndarray), 1
-        )
+        for place, one in enumerate(things, 1)
     )
     level = b"r\x09\0\0\x000j\x02\0\0\0j\x03\0\0\0K\0\x85C\x01b\x87R"
     level += b"(K\1K\1\x85j\x01\0\0\0\x89]j\x09\0\0\0atb"
@@ -639,13 +557,9 @@ def test_a_storage_has_the_size_that_is_there(forge: Any, refusal: Refusal, coun
 
 def rezipped(data: bytes, end: int | None = None, method: int = zipfile.ZIP_STORED) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as source:
-        return zip_of(
-            *(
-                (one, source.read(one)[: end if "/data/" in one else None])
-                for one in source.namelist()
-            ),
-            method=method,
-        )
+        members = {name: source.read(name) for name in source.namelist()}
+    cut = {name: data[:end] if "/data/" in name else data for name, data in members.items()}
+    return zip_of(*cut.items(), method=method)
 
 
 def test_storages_whose_values_never_come_are_refused(forge: Any, refusal: Refusal) -> None:
@@ -656,13 +570,6 @@ def test_storages_whose_values_never_come_are_refused(forge: Any, refusal: Refus
         assert "without values" in refusal(whole[:start] + keys)
 
 
-def test_a_zip_that_grows_is_refused(forge: Any, refusal: Refusal) -> None:
-    whole = forge.saved(torch.zeros(100_000), zipped=True)
-    grown = rezipped(whole, method=zipfile.ZIP_DEFLATED)
-    assert len(grown) < len(whole) / 100
-    assert "compressed" in refusal(grown)
-
-
 def test_a_zip_leads_to_no_file_outside(refusal: Refusal, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"\0" * 4)
     for key in ("../secret", "../../secret", str(tmp_path / "secret")):
@@ -670,10 +577,13 @@ def test_a_zip_leads_to_no_file_outside(refusal: Refusal, tmp_path: Path) -> Non
         assert "KeyError" in refusal(data)
 
 
-def test_other_zips_are_refused_as_such(refusal: Refusal) -> None:
-    assert "did not write" in refusal(zip_of(("a.npy", b"")))
-    assert "did not write" in refusal(zip_of(("a/data.pkl", b"N."), ("b/data.pkl", b"N.")))
-    assert "big-endian" in refusal(zip_of(("a/data.pkl", b"N."), ("a/byteorder", b"big")))
-    assert "bytearray" in refusal(
-        zip_of(("a/data.pkl", b"c__builtin__\nbytearray\n(I9999999999\ntR."))
-    )
+def test_other_zips_are_refused_as_such(forge: Any, refusal: Refusal) -> None:
+    grown = rezipped(forge.saved(torch.zeros(9), zipped=True), method=zipfile.ZIP_DEFLATED)
+    for data, why in (
+        (grown, "compressed"),
+        (zip_of(("a.npy", b"")), "did not write"),
+        (zip_of(("a/data.pkl", b"N."), ("b/data.pkl", b"N.")), "did not write"),
+        (zip_of(("a/data.pkl", b"N."), ("a/byteorder", b"big")), "big-endian"),
+        (zip_of(("a/data.pkl", b"c__builtin__\nbytearray\n(I9999999999\ntR.")), "bytearray"),
+    ):
+        assert why in refusal(data)
