@@ -59,7 +59,7 @@ def _listed(row: dict[str, str]) -> str:
     return str(PurePosixPath(path) / video) if path else video
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Captions:
     """The captions of one video, at least one: seconds, no end before its start, and speech."""
 

@@ -16,6 +16,7 @@ from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.reader import read_store
 from continual_mm.preparation.formats.howto100m import (
     CaptionFile,
+    Captions,
     Clip,
     Video,
     audio_slice,
@@ -96,35 +97,40 @@ def stored(folder: Path, recipe: Recipe, name: str = "store") -> dict[str, dict[
     return items
 
 
+def described_window(
+    starts: list[float], ends: list[float], index: int, min_time: float
+) -> tuple[float, float, list[int]]:
+    """The growth of a window as it is specified, word for word."""
+    start, end, rows = starts[index], ends[index], [index]
+    previous, following = index - 1, index + 1
+    while end - start < min_time:
+        has_previous, has_following = previous >= 0, following < len(starts)
+        if has_previous and has_following:
+            has_previous = end - starts[previous] <= ends[following] - start
+        elif not (has_previous or has_following):
+            break
+        if has_previous:
+            start = starts[previous]
+            rows.append(previous)
+            previous -= 1
+        else:
+            end = ends[following]
+            rows.append(following)
+            following += 1
+    return start, end, rows
+
+
 def published(folder: Path, path: str, caption: int, recipe: Recipe) -> dict[str, Any]:
     """One published item, written down from the specification of the published reader."""
     name = path.split("/")[-1]
     captions = CAPTIONS[name]
-    first = last = caption
-    start, end, text = (
-        captions["start"][caption],
-        captions["end"][caption],
-        captions["text"][caption],
-    )
-    while end - start < 10.0:
-        candidates = []
-        if first > 0:
-            candidates.append((end - captions["start"][first - 1], 0))
-        if last < len(captions["start"]) - 1:
-            candidates.append((captions["end"][last + 1] - start, 1))
-        if not candidates:
-            break
-        if min(candidates)[1] == 0:
-            first -= 1
-            start, text = captions["start"][first], text + " " + captions["text"][first]
-        else:
-            last += 1
-            end, text = captions["end"][last], text + " " + captions["text"][last]
+    start, end, rows = described_window(captions["start"], captions["end"], caption, 10.0)
+    text = " ".join(captions["text"][row] for row in rows)
     video = []
     for kind, rate, size in (("2d", 1, 6), ("3d", 1.5, 4)):
-        rows = np.load(folder / "features" / path / f"{name}_{kind}.npz")["features"]
-        rows = rows.astype(np.float64)[int(start * rate) : int(end * rate) + 1]
-        top = rows.max(0) if len(rows) else np.zeros(size)
+        features = np.load(folder / "features" / path / f"{name}_{kind}.npz")["features"]
+        features = features.astype(np.float64)[int(start * rate) : int(end * rate) + 1]
+        top = features.max(0) if len(features) else np.zeros(size)
         video += list(top / (np.linalg.norm(top) or 1))
     mel = np.load(folder / "audio" / path / f"{name}_spec.npz")["arr_0"]
     mel = mel[:, math.floor((start * 16000 - 200) / 160) : math.floor((end * 16000 - 200) / 160)]
@@ -171,17 +177,6 @@ def test_robust_items_keep_the_order_of_words_and_lack_what_is_missing(tmp_path:
     assert set(alone["ccccccccccc/1"]) == {"text_raw"}
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_spectrograms_of_either_precision_are_read(tmp_path: Path, dtype: type) -> None:
-    write_dataset(tmp_path)
-    file = tmp_path / "audio" / PATHS[1] / "bbbbbbbbbbb_spec.npz"
-    mel = np.load(file)["arr_0"]
-    np.savez(file, mel.astype(dtype))
-    np.testing.assert_array_equal(
-        stored(tmp_path, Recipe())["bbbbbbbbbbb/0"]["audio"], mel[:, 98:198].T
-    )
-
-
 BREAKS = {
     "missing": lambda file: file.unlink(),
     "cut": lambda file: file.write_bytes(file.read_bytes()[:100]),
@@ -210,15 +205,6 @@ def test_a_broken_file_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken
     assert left_out == [problem]
 
 
-def test_a_video_without_captions_is_listed(tmp_path: Path) -> None:
-    write_dataset(tmp_path)
-    kept = {name: CAPTIONS[name] for name in list(CAPTIONS)[1:]}
-    (tmp_path / "caption.pickle").write_bytes(pickle.dumps(kept))
-    left_out = Problems()
-    assert len(read(tmp_path, left_out)) == 2
-    assert "video 'jEyaTUyJ-rs': has no captions" in str(left_out[0])
-
-
 def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
     listed = tmp_path / "original.csv"
     listed.write_text(
@@ -243,58 +229,15 @@ def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
         Recipe(**wrong)
 
 
-@pytest.mark.parametrize(
-    ("kind", "what"), [("2d", "2D features"), ("3d", "3D features"), ("spec", "spectrogram")]
-)
-def test_a_missing_file_is_named_with_its_place_and_what_it_is(
-    tmp_path: Path, kind: str, what: str
-) -> None:
+@pytest.mark.parametrize("file", ["features/{}_2d", "features/{}_3d", "audio/{}_spec"])
+def test_a_missing_file_is_named_with_its_place_and_what_it_is(tmp_path: Path, file: str) -> None:
     write_dataset(tmp_path)
-    folder = tmp_path / ("audio" if kind == "spec" else "features")
-    file = folder / PATHS[1] / f"bbbbbbbbbbb_{kind}.npz"
-    file.unlink()
+    path = tmp_path / f"{file.format(f'{PATHS[1]}/bbbbbbbbbbb')}.npz"
+    path.unlink()
     with pytest.raises(InputError) as caught:
         read(tmp_path)
-    assert str(caught.value).startswith(f"{file}: is not there: the {what} of a video")
-
-
-def test_a_broken_caption_leaves_its_video_where_such_are_skipped(tmp_path: Path) -> None:
-    write_dataset(tmp_path)
-    broken = CAPTIONS["bbbbbbbbbbb"] | {
-        "start": [1.0, 5.0],
-        "end": [2.0, 4.0],
-        "text": ["add", "a"],
-    }
-    (tmp_path / "caption.pickle").write_bytes(pickle.dumps(CAPTIONS | {"bbbbbbbbbbb": broken}))
-    left_out = Problems()
-    assert [len(one.captions) for one in read(tmp_path, left_out)][1] == 1
-    assert len(left_out) == 1
-
-
-def described_window(
-    caption: dict[str, list[float]], index: int, min_time: float
-) -> tuple[object, ...]:
-    """The growth of a window as it is specified, word for word."""
-    start, end, words = caption["start"][index], caption["end"][index], str(index)
-    previous, following = index - 1, index + 1
-    while end - start < min_time:
-        has_previous, has_following = previous >= 0, following < len(caption["start"])
-        if has_previous and has_following:
-            shorter = end - caption["start"][previous] <= caption["end"][following] - start
-            step = "previous" if shorter else "following"
-        elif has_previous or has_following:
-            step = "previous" if has_previous else "following"
-        else:
-            return start, end, words
-        if step == "previous":
-            start = caption["start"][previous]
-            words += f" {previous}"
-            previous -= 1
-        else:
-            end = caption["end"][following]
-            words += f" {following}"
-            following += 1
-    return start, end, words
+    what = {"2d": "2D features", "3d": "3D features"}.get(file[-2:], "spectrogram")
+    assert str(caught.value).startswith(f"{path}: is not there: the {what} of a video")
 
 
 def test_windows_grow_as_specified() -> None:
@@ -305,9 +248,8 @@ def test_windows_grow_as_specified() -> None:
         ends = [round(start + rng.uniform(0, 8), 1) for start in starts]
         index, least = rng.randrange(len(starts)), rng.choice([0.0, 3.0, 10.0, 100.0])
         window = grown(starts, ends, index, min_time=least)
-        words = " ".join(str(row) for row in window.ordered_captions("reference"))
-        expected = described_window({"start": starts, "end": ends}, index, least)
-        assert (window.start, window.end, words) == expected
+        rows = list(window.ordered_captions("reference"))
+        assert (window.start, window.end, rows) == described_window(starts, ends, index, least)
 
 
 def test_previous_words_stand_behind_in_reference_and_in_order_in_robust() -> None:
@@ -316,23 +258,10 @@ def test_previous_words_stand_behind_in_reference_and_in_order_in_robust() -> No
     assert window.ordered_captions("robust") == (0, 1, 2)
 
 
-def test_a_window_keeps_to_a_lone_caption_and_stops_when_all_are_in() -> None:
-    assert grown([3.0], [4.0], 0, min_time=10.0) == Clip(3.0, 4.0, (0,))
-    assert grown([0.0, 2.0], [1.0, 3.0], 1, min_time=99.0) == Clip(0.0, 3.0, (1, 0))
-    assert grown([0.0, 2.0], [1.0, 13.0], 1, min_time=10.0) == Clip(2.0, 13.0, (1,))
-
-
-def test_features_are_cut_to_the_row_in_which_the_window_ends() -> None:
-    window = Clip(2.5, 4.0, (0,))
-    for mode in ("reference", "robust"):
-        assert feature_slice(window, rate=1.0, mode=mode) == slice(2, 5)
-        assert feature_slice(window, rate=1.5, mode=mode) == slice(3, 7)
-
-
 def test_a_start_before_the_video_is_fixed_in_robust_only() -> None:
-    window = Clip(-3.0, 2.0, (0,))
-    assert feature_slice(window, rate=1.0, mode="reference") == slice(-3, 3)
-    assert feature_slice(window, rate=1.0, mode="robust") == slice(0, 3)
+    for mode, start in (("reference", -3), ("robust", 0)):
+        assert feature_slice(Clip(-3.0, 2.0, (0,)), rate=1.0, mode=mode) == slice(start, 3)
+        assert feature_slice(Clip(2.5, 4.0, (0,)), rate=1.0, mode=mode) == slice(2, 5)
 
 
 def test_spectrogram_frames_are_those_that_librosa_gives() -> None:
@@ -352,6 +281,11 @@ def test_audio_from_the_first_12_5_ms_on_is_lost_in_reference_and_kept_in_robust
 
 
 VALID: dict[str, Any] = {"start": [0, 2.5], "end": [2.0, 4], "text": ["add", "stir"]}
+ARRAYS = {
+    "start": np.array([0, 2.5], np.float32),
+    "end": np.array([2, 4]),
+    "text": np.array(["add", "stir"], dtype=object),
+}
 
 
 def captions_in(folder: Path, content: object) -> Path:
@@ -368,36 +302,21 @@ def refusal(path: Path, video: str = "v") -> str:
     return str(problem)
 
 
-def assert_valid(path: Path) -> None:
-    captions = CaptionFile(path)
-    assert "v" in captions
-    found = captions.of("v")
-    assert found.starts == (0, 2.5)
-    assert found.ends == (2, 4)
-    assert found.texts == ("add", "stir")
-    assert len(found) == 2
-
-
-def test_lists_and_arrays_in_a_pickle_are_read(tmp_path: Path) -> None:
-    assert_valid(captions_in(tmp_path, {"v": VALID}))
-    arrays = {
-        "start": np.array([0, 2.5], np.float32),
-        "end": np.array([2, 4]),
-        "text": np.array(["add", "stir"], dtype=object),
-    }
-    assert_valid(captions_in(tmp_path, {"v": arrays}))
+def test_lists_and_arrays_in_a_pickle_and_json_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "caption.json"
+    path.write_text(json.dumps({"v": VALID}))
+    expected = Captions(starts=(0, 2.5), ends=(2, 4), texts=("add", "stir"))
+    for source in (path, {"v": VALID}, {"v": ARRAYS}):
+        file = CaptionFile(source if source is path else captions_in(tmp_path, source))
+        assert list(file) == ["v"]
+        assert "v" in file
+        assert file.of("v") == expected
 
 
 def test_frames_of_pandas_are_refused_with_what_to_write_instead(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     with pytest.raises(InputError, match=r"DataFrame, which is not opened.*its text as \.json"):
         CaptionFile(captions_in(tmp_path, {"v": pandas.DataFrame(VALID)}))
-
-
-def test_json_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "caption.json"
-    path.write_text(json.dumps({"v": VALID}))
-    assert_valid(path)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from gensim.models import KeyedVectors
 
 from continual_mm.preparation.formats.caption_vectors import trained
-from continual_mm.preparation.formats.recipe import Recipe
+from continual_mm.preparation.formats.recipe import Mode, Recipe
 from continual_mm.preparation.formats.word_vectors import (
     WordVectors,
     digest_of,
@@ -76,7 +76,9 @@ def test_glove_without_a_first_line_and_with_spaces_in_words_is_read(tmp_path: P
     assert vectors.values.tolist() == [[1, 2.5], [3, 4]]
 
 
-def test_the_second_opening_maps_the_table_and_reads_the_file_no_more(tmp_path: Path) -> None:
+def test_the_second_opening_maps_the_table_and_reads_only_a_file_that_changed(
+    tmp_path: Path,
+) -> None:
     path = by_gensim(tmp_path / "vectors.bin", binary=True)
     open_vectors(path)
     times = path.stat()
@@ -86,15 +88,8 @@ def test_the_second_opening_maps_the_table_and_reads_the_file_no_more(tmp_path: 
     assert isinstance(vectors.values, np.memmap)
     assert not vectors.values.flags.writeable
     np.testing.assert_array_equal(vectors.values, VALUES)
-
-
-def test_a_changed_file_is_converted_anew(tmp_path: Path) -> None:
-    path = by_gensim(tmp_path / "vectors.bin", binary=True)
-    open_vectors(path)
-    other = KeyedVectors(3)
-    other.add_vectors(["other"], [[1.0, 2.0, 3.0]])
-    other.save_word2vec_format(str(path), binary=True)
-    assert open_vectors(path).values.tolist() == [[1, 2, 3]]
+    by_gensim(path, binary=True, values=VALUES + 1)
+    np.testing.assert_array_equal(open_vectors(path).values, VALUES + 1)
 
 
 def test_a_damaged_table_is_made_anew_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -125,23 +120,26 @@ def test_every_truncation_of_a_binary_is_refused_as_cut_short(tmp_path: Path) ->
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    "claim", [b"99999999 300\n", b"3 9999999999\n", b"0 3\n", b"-1 3\n", b"hello\n", b""]
+)
 def test_a_header_that_claims_too_much_is_refused_before_memory_or_disk_is_taken(
-    tmp_path: Path,
+    tmp_path: Path, claim: bytes
 ) -> None:
     path = tmp_path / "claims.bin"
-    for claim in (b"99999999 300\n", b"3 9999999999\n", b"0 3\n", b"-1 3\n", b"hello\n", b""):
-        path.write_bytes(claim + b"salt " + bytes(16))
-        refusal(path)
+    path.write_bytes(claim + b"salt " + bytes(16))
+    refusal(path)
 
 
 def test_vectors_that_are_no_numbers_or_not_finite_are_refused_by_word(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
-    path.write_text("2 2\nsalt 1 2\nstir 1 nan\n")
-    assert "'stir'" in refusal(path)
-    path.write_text("2 2\nsalt 1 2\nstir 1 x\n")
-    assert "word 1 does not have 2 numbers" in refusal(path)
-    path.write_text("2 2\nsalt 1 2\n")
-    assert "cut short" in refusal(path)
+    for line, why in (
+        ("stir 1 nan\n", "'stir'"),
+        ("stir 1 x\n", "word 1 does not have 2 numbers"),
+        ("", "cut short"),
+    ):
+        path.write_text(f"2 2\nsalt 1 2\n{line}")
+        assert why in refusal(path)
     assert "No such file" in refusal(tmp_path / "missing.bin")
 
 
@@ -158,16 +156,11 @@ def in_a_fork(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def many(path: Path, words: int = 5000) -> Path:
-    """A file whose table takes some 160 KB."""
-    vectors = KeyedVectors(8)
-    vectors.add_vectors([f"word{n}" for n in range(words)], np.ones((words, 8), np.float32))
-    vectors.save_word2vec_format(str(path), binary=True)
-    return path
-
-
 def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path: Path) -> None:
-    path = many(tmp_path / "vectors.bin")
+    path = tmp_path / "vectors.bin"
+    vectors = KeyedVectors(8)
+    vectors.add_vectors([f"word{n}" for n in range(5000)], np.ones((5000, 8), np.float32))
+    vectors.save_word2vec_format(str(path), binary=True)
 
     def fill() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -262,9 +255,6 @@ def test_known_words_become_rows_and_reference_fills_up_with_zeros() -> None:
     assert not nothing.any()
 
 
-VOCABULARY = {"add": 0, "Salt": 1, "stir": 2, "don't": 3}
-
-
 def test_words_are_runs_of_letters_digits_underscores_and_apostrophes() -> None:
     text = "don't stop, it's 20°C—OK_ay"
     assert tokens(text) == ["don't", "stop", "it's", "20", "C", "OK_ay"]
@@ -272,19 +262,19 @@ def test_words_are_runs_of_letters_digits_underscores_and_apostrophes() -> None:
     assert tokens("naïve Öl") == ["naïve", "Öl"]
 
 
-def test_reference_knows_words_only_as_they_are_written() -> None:
-    text = "Add Salt, don't STIR the salt"
-    assert known_rows(text, VOCABULARY, max_words=20, mode="reference") == [1, 3]
-
-
-def test_robust_tries_the_lower_case_of_unknown_words() -> None:
-    text = "Add Salt, don't STIR the salt"
-    assert known_rows(text, VOCABULARY, max_words=20, mode="robust") == [0, 1, 3, 2]
-
-
-def test_only_known_words_count_towards_the_limit() -> None:
-    text = "the " * 30 + "add " * 25
-    assert known_rows(text, VOCABULARY, max_words=20, mode="reference") == [0] * 20
+@pytest.mark.parametrize(
+    ("mode", "text", "expected"),
+    [
+        ("reference", "Add Salt, don't STIR the salt", [1, 3]),
+        ("robust", "Add Salt, don't STIR the salt", [0, 1, 3, 2]),
+        ("reference", "the " * 30 + "add " * 25, [0] * 20),
+    ],
+)
+def test_known_words_count_as_written_and_in_robust_in_lower_case(
+    mode: Mode, text: str, expected: list[int]
+) -> None:
+    vocabulary = {"add": 0, "Salt": 1, "stir": 2, "don't": 3}
+    assert known_rows(text, vocabulary, max_words=20, mode=mode) == expected
 
 
 def test_a_long_text_is_read_no_further_than_its_first_known_words() -> None:
