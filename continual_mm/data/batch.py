@@ -123,13 +123,7 @@ def padded(features: Tensor, steps: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Share:
-    """The items that one stage sees.
-
-    Attributes:
-        stage: 0-based stage, whose pairs the items train.
-        rows: (n,) rows of the dataset.
-        modalities: What the stage shows of them.
-    """
+    """The items that one stage, from 0 on, sees: (n,) rows of the dataset, and what of them."""
 
     stage: int
     rows: Tensor

@@ -55,7 +55,6 @@ class MemoryColumn:
     """One modality of every item, in memory.
 
     Attributes:
-        modality: Name, kind, and shape of one item.
         values: (items, *modality.shape); zero in rows that lack the modality and in the padding
             after a row's length.
         present: (items,) whether an item has the modality.

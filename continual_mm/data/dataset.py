@@ -18,7 +18,6 @@ from continual_mm.data.schema import (
     PRESENT,
     Schema,
     check_ids,
-    check_lengths,
     check_split,
     count_splits,
     is_taken,
@@ -356,7 +355,8 @@ def _column(
         return MemoryColumn(modality, values, present, None)
     time = modality.shape[0]
     given = sound.get(modality.name + LENGTH, np.full(len(values), time))
-    check_lengths(modality.name + LENGTH, given, present, time, findings)
+    wrong = present & ((given < 1) | (given > time))
+    findings.about_rows(modality.name + LENGTH, f"not within 1..{time}", np.flatnonzero(wrong))
     return MemoryColumn(modality, values, present, np.where(present, given, 0).astype(np.int64))
 
 

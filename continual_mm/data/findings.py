@@ -35,7 +35,9 @@ class Findings:
 
     def about_rows(self, column: str, problem: str, rows: Iterable[int], remedy: str = "") -> None:
         """Add a problem about some rows of a column, if there are any."""
-        named = [self._name(int(row)) for row in rows]
+        named = [
+            f"{row} ({str(self.ids[row])!r})" if row < len(self.ids) else str(row) for row in rows
+        ]
         if named:
             what = "row" if len(named) == 1 else "rows"
             self.about(column, f"{problem} in {len(named)} {what}: {first_few(named)}", remedy)
@@ -43,9 +45,6 @@ class Findings:
     def refuse(self) -> None:
         """Raise everything that was found, if anything."""
         self._problems.check()
-
-    def _name(self, row: int) -> str:
-        return f"{row} ({str(self.ids[row])!r})" if row < len(self.ids) else str(row)
 
 
 class FaultError(Exception):

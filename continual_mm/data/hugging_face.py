@@ -86,7 +86,7 @@ class Roles:
         for row in rows:
             seen |= {key: value for key, value in row.items() if seen.get(key) is None}
         modalities = tuple(
-            Modality(name, _kind(name, array, seen, source), array.shape)
+            Modality(name, _kind(name, array.ndim, seen, source), array.shape)
             for name, array in ((name, features_of(value)) for name, value in seen.items())
             if array is not None and not is_taken(name)
         )
@@ -138,8 +138,8 @@ def features_of(value: Any) -> NDArray[Any] | None:
     return array if is_signal and array.ndim > 0 and array.size else None
 
 
-def _kind(name: str, array: NDArray[Any], seen: Row, source: str) -> Kind:
-    text = str(seen.get(name + KIND, natural_kind(array.ndim)))
+def _kind(name: str, axes: int, seen: Row, source: str) -> Kind:
+    text = str(seen.get(name + KIND, natural_kind(axes)))
     if text not in list(Kind):
         remedy = f"the kinds of signal are {', '.join(Kind)}"
         raise InputError(Problem(f"{source}, column {name + KIND!r}", f"{text!r}", remedy))
@@ -280,7 +280,10 @@ def _make(reference: Reference, store: Path) -> None:
     source, streams = reference.source, _opened(reference)
     first = chain.from_iterable(islice(rows, _LOOKED_AT) for rows in streams.values())
     roles = Roles.of(reference.refusing(first), source)
-    held_out = _held_out(roles, streams)
+    held_out, there = HeldOut(), {SPLIT_NAMES[name] for name in streams}
+    if "split" not in roles.described and 0 in there:
+        validation, test = (0.0 if split in there else HELD_OUT for split in (1, 2))
+        held_out = HeldOut(validation=validation, test=test)
     notes = tuple(roles.notes(held_out))
     records = chain.from_iterable(roles.records(rows, name) for name, rows in streams.items())
     assigned = held_out.assigned(reference.refusing(records))
@@ -305,15 +308,6 @@ def _kept(reference: Reference, store: Path) -> str:
     if older := sorted(str(other) for other in others if other != store):
         text += f"; copies of what it was before may be removed: {first_few(older)}"
     return text
-
-
-def _held_out(roles: Roles, streams: Mapping[str, Any]) -> HeldOut:
-    """Shares of the training items that stand in for splits that are not there."""
-    there = {SPLIT_NAMES[name] for name in streams}
-    if "split" in roles.described or 0 not in there:
-        return HeldOut()
-    validation, test = (0.0 if split in there else HELD_OUT for split in (1, 2))
-    return HeldOut(validation=validation, test=test)
 
 
 def _opened(reference: Reference) -> dict[str, Any]:

@@ -48,8 +48,7 @@ _CONTENTS = {
 _CONVERT = "continual-mm data convert"
 _MOST = 5000  # files of a folder that are looked at
 
-Hint = tuple[str, str] | None
-"""Problem and remedy; None if nothing is known."""
+Hint = tuple[str, str] | None  # problem and remedy; None if nothing is known
 
 
 def recognised(path: Path) -> Problem | None:

@@ -82,7 +82,8 @@ def read_schema(
     over.
     """
     _check_endings(columns, findings)
-    rows = _count_rows(columns)
+    counts = (columns[name].shape for name in ("ids", "split") if name in columns)
+    rows = next((shape[0] for shape in counts if len(shape) == 1), None)
     for name in ("ids", "split"):
         if name not in columns and name not in findings.faulty:
             findings.about(name, "is missing", "a pack names its items and says their split")
@@ -129,13 +130,6 @@ def natural_kind(axes: int) -> Kind:
     return {1: Kind.VECTOR, 2: Kind.TOKENS}.get(axes, Kind.FRAMES)
 
 
-def _count_rows(columns: Mapping[str, Shaped]) -> int | None:
-    for name in ("ids", "split"):
-        if name in columns and len(columns[name].shape) == 1:
-            return columns[name].shape[0]
-    return None
-
-
 def _check_endings(columns: Mapping[str, Shaped], findings: Findings) -> None:
     for name in columns:
         modality, ending = split_ending(name) or (name, "")
@@ -164,12 +158,9 @@ def _check_pictures(column: Shaped, rows: int, findings: Findings) -> None:
     items, *size = column.shape or (0,)
     grey, colour = len(size) == 2, len(size) == 3 and size[-1] == 3
     if column.dtype != np.uint8 or items != rows or not (grey or colour) or 0 in size:
-        findings.about(
-            PICTURE,
-            f"is {column.dtype} of shape {column.shape}",
-            f"store uint8 of shape ({rows}, height, width) or ({rows}, height, width, 3), or give"
-            " it another name if it is a modality",
-        )
+        shapes = f"({rows}, height, width) or ({rows}, height, width, 3)"
+        remedy = f"store uint8 of shape {shapes}, or give it another name if it is a modality"
+        findings.about(PICTURE, f"is {column.dtype} of shape {column.shape}", remedy)
 
 
 def _modality(
@@ -182,7 +173,8 @@ def _modality(
 ) -> Modality | None:
     column = columns[name]
     announced = name in claimed or any(name + ending in columns for ending in _ENDINGS)
-    if not announced and not _looks_like_a_modality(column, rows):
+    near = len(column.shape) > 1 and abs(column.shape[0] - rows) <= max(1, rows // 10)
+    if not announced and not (near and _is_signal(column.dtype)):
         return None
     if fault := _fault(name, column, rows):
         findings.about(name, *fault)
@@ -192,11 +184,6 @@ def _modality(
     if kind is Kind.VECTOR and name + LENGTH in columns:
         findings.about(name + LENGTH, f"{name!r} is a vector, which has no length", "remove it")
     return None if kind is None else Modality(name, kind, shape)
-
-
-def _looks_like_a_modality(column: Shaped, rows: int) -> bool:
-    near = len(column.shape) > 1 and abs(column.shape[0] - rows) <= max(1, rows // 10)
-    return near and _is_signal(column.dtype)
 
 
 def _is_signal(dtype: np.dtype[Any]) -> bool:
@@ -229,11 +216,10 @@ def _kind(
         return None
     kind = Kind(text)
     if not kind.allows(axes):
-        findings.about(
-            column,
-            f"items of {name!r} have shape {shape}, which is no {kind}",
-            f"one has {_AXES.get(kind, 'two axes')}; without a kind this is {natural_kind(axes)}",
-        )
+        problem = f"items of {name!r} have shape {shape}, which is no {kind}"
+        needed = _AXES.get(kind, "two axes")
+        remedy = f"one has {needed}; without a kind this is {natural_kind(axes)}"
+        findings.about(column, problem, remedy)
         return None
     return kind
 
@@ -306,18 +292,6 @@ def check_counts(
     for meaning, items in zip(SPLITS, counts, strict=True):
         if items == 0 and meaning in needed:
             findings.about("split", f"there is no {meaning} item", remedy)
-
-
-def check_lengths(
-    column: str,
-    lengths: NDArray[Any],
-    present: NDArray[np.bool_],
-    time: int,
-    findings: Findings,
-) -> None:
-    """Find lengths outside 1..time in rows that have the modality."""
-    wrong = present & ((lengths < 1) | (lengths > time))
-    findings.about_rows(column, f"not within 1..{time}", np.flatnonzero(wrong))
 
 
 def count_splits(split: NDArray[np.int64]) -> tuple[int, int, int]:

@@ -31,13 +31,13 @@ def blank(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> None:
             steps[rows][padding] = 0.0
 
 
-def rows_not_finite(steps: NDArray[np.float32]) -> NDArray[np.int64]:
+def rows_not_finite(steps: NDArray[np.float32]) -> list[int]:
     """Rows of (rows, time, features) that hold a NaN or an infinity."""
-    bad = [
-        rows.start + np.flatnonzero(~np.isfinite(steps[rows]).all(axis=(1, 2)))
+    return [
+        rows.start + int(row)
         for rows in _blocks(steps)
+        for row in np.flatnonzero(~np.isfinite(steps[rows]).all(axis=(1, 2)))
     ]
-    return np.concatenate([np.empty(0, dtype=np.int64), *bad])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,6 @@ class Arrival:
     steps, in which that run's modalities arrive as they are. It is scored like any other.
 
     Attributes:
-        stage: 0-based position in the scenario.
         added: Modalities that arrive now.
         available: All modalities that have arrived, in order of arrival.
         trained: Pairs whose loss is used in this stage; none where a lone modality arrives first.

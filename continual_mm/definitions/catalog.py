@@ -57,9 +57,7 @@ def shipped(kind: DefinitionKind) -> Iterator[Entry]:
 def find(kind: DefinitionKind, name: str) -> Entry:
     """A definition by the name it is shipped under or by the path of a file.
 
-    Raises:
-        InputError: If there is no such definition, or it is not TOML, or it plainly is of
-            the other kind.
+    An InputError if there is none, or it is not TOML, or it plainly is of the other kind.
     """
     if _is_path(name):
         entry = open_definition(kind, Path(name))
@@ -76,11 +74,7 @@ def find(kind: DefinitionKind, name: str) -> Entry:
 
 
 def find_any(name: str) -> Entry:
-    """The definition of a name whichever its kind; the kind of a file follows from its contents.
-
-    Raises:
-        InputError: If there is no such definition, or it is not TOML.
-    """
+    """The definition of a name whichever its kind; the kind of a file follows from its contents."""
     if _is_path(name):
         entry = open_definition("strategies", Path(name))
         return replace(entry, kind=kind_of(entry.document) or entry.kind)
@@ -118,11 +112,7 @@ def _names(kind: DefinitionKind) -> list[str]:
 
 
 def open_definition(kind: DefinitionKind, path: Path) -> Entry:
-    """Parse one TOML file.
-
-    Raises:
-        InputError: If it cannot be read or is not TOML; the parser's line is named.
-    """
+    """Parse one TOML file; an InputError with the parser's line if it is none."""
     try:
         # Windows editors may put a byte order mark in front, which is not TOML.
         text = path.read_text(encoding="utf-8-sig")
@@ -147,9 +137,6 @@ def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) ->
 
     ``stage.2.steps`` reaches into the second ``[[stage]]``. A value is read as TOML (``0.5``,
     ``true``, ``["audio"]``); what is not TOML is text.
-
-    Raises:
-        InputError: If the path leads through something that is not a table.
     """
     changed = deepcopy(document)
     for path, text in settings:

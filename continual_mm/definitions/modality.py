@@ -88,7 +88,7 @@ class DatasetCard:
 
     Attributes:
         name: The registered name, or the file's stem.
-        items: Number of items per split: (train, validation, test).
+        items: Per split: (training, validation, test).
         fingerprint: Changes whenever the content does; keeps a run from being continued on
             other data.
         has_labels: Whether items carry a class label (for ``positives = "label"``).
@@ -125,11 +125,7 @@ class Pair:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``"video-text"``; the order of the two names does not matter.
-
-        Raises:
-            ValueError: Unless the text is two different names joined by one hyphen.
-        """
+        """Read ``"video-text"``, in either order; a ValueError if it is anything else."""
         names = text.split("-")
         if len(names) != 2 or not all(names) or names[0] == names[1]:
             raise ValueError(f"{text!r} is not two different modalities joined by a hyphen")

@@ -25,10 +25,7 @@ from continual_mm.system.errors import Problem
 Document = Mapping[str, Any]
 """A TOML file's contents as Python values."""
 
-BOUNDS = {
-    "joint": "meets everything at once",
-    "cumulative": "meets everything seen so far",
-}
+BOUNDS = {"joint": "meets everything at once", "cumulative": "meets everything seen so far"}
 """Keys of strategies that exclude all others, and why."""
 
 
@@ -46,11 +43,7 @@ class ScenarioDraft:
 def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> ScenarioDraft:
     """Read a scenario file as far as possible, so that it can be checked on its dataset as well.
 
-    Args:
-        document: The file's contents.
-        name: The file's stem.
-        folder: Where its relative dataset path starts.
-        file: What to call the file in problems.
+    Relative dataset paths start in ``folder``; ``file`` is what to call the file in problems.
     """
     reader = Reader(file)
     inner = ("space", "training", "tower", "stage", "protocol")
@@ -98,15 +91,23 @@ def _with_published(document: Document) -> Document:
     return {"standardise": False, **document, "training": training}
 
 
+def _tables(reader: Reader, name: str, tables: Any, example: str) -> list[Any]:
+    """The tables ``[[name]]``; none, and a problem, if they are no list."""
+    if isinstance(tables, list):
+        return tables
+    remedy = f"write [[{name}]], in double brackets, with {example} below it"
+    reader.refuse(f"[[{name}]]", f"{shown(tables)} is no list of tables", remedy)
+    return []
+
+
 def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:
     """The stages; of faulty lists in them, the names that can be read."""
-    if not isinstance(tables, list) or not tables:
-        problem = "no stage is defined" if not tables else f"{shown(tables)} is no list of tables"
-        remedy = 'write [[stage]], in double brackets, with add = ["video", "audio"] below it'
-        reader.refuse("[[stage]]", problem, remedy)
-        return ()
+    example = 'add = ["video", "audio"]'
+    if not tables:
+        remedy = f"write [[stage]], in double brackets, with {example} below it"
+        reader.refuse("[[stage]]", "no stage is defined", remedy)
     found = []
-    for number, table in enumerate(tables, start=1):
+    for number, table in enumerate(_tables(reader, "stage", tables or [], example), start=1):
         stage = reader.table(Stage, f"[[stage]] {number}", table)
         said = table if isinstance(table, Mapping) else {}
         names = {"add": _texts(said.get("add")) or (), "pairs": _texts(said.get("pairs"))}
@@ -116,12 +117,8 @@ def _stages(reader: Reader, tables: Any) -> tuple[Stage, ...]:
 
 def _protocols(reader: Reader, tables: Any) -> tuple[Protocol, ...]:
     """The protocols without problems of their own; each name once."""
-    if not isinstance(tables, list):
-        remedy = "write [[protocol]], in double brackets, with keys below it"
-        reader.refuse("[[protocol]]", f"{shown(tables)} is no list of tables", remedy)
-        return ()
     found: list[Protocol] = []
-    for number, table in enumerate(tables, start=1):
+    for number, table in enumerate(_tables(reader, "protocol", tables, "keys"), start=1):
         place, known = f"[[protocol]] {number}", len(reader.problems)
         protocol = reader.table(Protocol, place, table)
         if len(reader.problems) > known:
@@ -145,10 +142,9 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 def read_strategy(
     document: Document, *, name: str, file: str, rules: Mapping[str, PluginRule]
 ) -> Strategy:
-    """Read a strategy file, called ``name``; ``rules`` say what each known plugin accepts.
+    """Read a strategy file; ``rules`` say what each known plugin accepts.
 
-    Raises:
-        InputError: With one problem per mistake, each with its place in the ``file``.
+    An InputError has one problem per mistake, each with its place in the ``file``.
     """
     reader = Reader(file)
     own = ("description", *BOUNDS, "memory")
@@ -161,13 +157,13 @@ def read_strategy(
     parts["plugins"] = {
         key: _plugin(reader, key, value, rules, own) for key, value in tables.items()
     }
-    need_memory = [
+    needing = [
         f"[{key}]"
         for key, said in parts["plugins"].items()
         if key in rules and rules[key].asks_for_memory(said)
     ]
-    if need_memory and "memory" not in document:
-        problem = f"the table is missing, but past items are needed by {', '.join(need_memory)}"
+    if needing and "memory" not in document:
+        problem = f"the table is missing, but past items are needed by {', '.join(needing)}"
         reader.refuse("[memory]", problem, "add [memory] with items = 128 below it")
     protecting = [key for key, rule in rules.items() if not rule.for_bounds]
     _check_bounds(reader, document, [key for key in document if key in (*protecting, "memory")])

@@ -56,10 +56,7 @@ class Number:
 class Range:
     """Where a parameter's best value is looked for; both ends are tried as well.
 
-    Attributes:
-        low: The smallest value.
-        high: The largest.
-        log: Whether equal factors are equally far apart, instead of equal differences.
+    With ``log``, equal factors are equally far apart, instead of equal differences.
     """
 
     low: float

@@ -1,7 +1,6 @@
 """A small sound pack, as arrays and as a file, with changes."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +9,10 @@ Columns = Callable[..., dict[str, np.ndarray]]
 
 
 @pytest.fixture(scope="session")
-def columns() -> Columns:
+def columns():
     """(changes) -> a pack of six items; a column changed to None is left out."""
 
-    def changed(**changes: object) -> dict[str, np.ndarray]:
+    def changed(**changes):
         rng = np.random.default_rng(0)
         sound = {
             "video": rng.normal(size=(6, 4, 3)).astype(np.float32),
@@ -32,10 +31,10 @@ def columns() -> Columns:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, columns: Columns) -> Callable[..., Path]:
+def saved(tmp_path, columns):
     """(changes) -> the file of such a pack."""
 
-    def save(**changes: object) -> Path:
+    def save(**changes):
         np.savez(tmp_path / "mine.npz", **columns(**changes))
         return tmp_path / "mine.npz"
 

@@ -21,13 +21,13 @@ from continual_mm.system.errors import InputError
 Saved = Callable[..., Path]
 
 
-def refusal(path: Path) -> str:
+def refusal(path):
     with pytest.raises(InputError) as caught:
         read_pack(path)
     return str(caught.value)
 
 
-def crafted(path: Path, *members: tuple[str, bytes]) -> Path:
+def crafted(path, *members):
     """A pack with members that are given byte by byte."""
     with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -36,7 +36,7 @@ def crafted(path: Path, *members: tuple[str, bytes]) -> Path:
     return path
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
+def npy_bytes(array):
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
@@ -45,17 +45,15 @@ def npy_bytes(array: np.ndarray) -> bytes:
 class Malicious:
     """Makes a folder when it is unpickled."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target):
         self.target = target
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self):
         return os.mkdir, (str(self.target),)
 
 
 @pytest.mark.parametrize("column", ["video", "ids", "split", "video_kind", "extra"])
-def test_a_pickle_is_refused_by_column_and_never_run(
-    tmp_path: Path, saved: Saved, column: str
-) -> None:
+def test_a_pickle_is_refused_by_column_and_never_run(tmp_path, saved, column):
     target = tmp_path / "was-run"
     hostile = np.empty(6, dtype=object)
     hostile[:] = [Malicious(target)] * 6
@@ -71,7 +69,7 @@ def test_a_pickle_is_refused_by_column_and_never_run(
     assert target.exists()
 
 
-def test_a_bare_pickle_in_or_as_the_pack_is_never_run(tmp_path: Path, saved: Saved) -> None:
+def test_a_bare_pickle_in_or_as_the_pack_is_never_run(tmp_path, saved):
     target = tmp_path / "was-run"
     hostile = pickle.dumps(Malicious(target))
     (tmp_path / "bare.npz").write_bytes(hostile)
@@ -82,7 +80,7 @@ def test_a_bare_pickle_in_or_as_the_pack_is_never_run(tmp_path: Path, saved: Sav
 
 
 @pytest.mark.parametrize("read", [read_card, read_pack])
-def test_what_is_no_pack_is_refused(tmp_path: Path, saved: Saved, read: Callable) -> None:
+def test_what_is_no_pack_is_refused(tmp_path, saved, read):
     whole = saved().read_bytes()
     (tmp_path / "single.npz").write_bytes(npy_bytes(np.ones((6, 2))))
     (tmp_path / "empty.npz").write_bytes(b"")
@@ -99,7 +97,7 @@ def test_what_is_no_pack_is_refused(tmp_path: Path, saved: Saved, read: Callable
         assert str(caught.value).startswith(f"{tmp_path / name}: {problem}")
 
 
-def test_damaged_bytes_are_noticed(saved: Saved, columns: Callable) -> None:
+def test_damaged_bytes_are_noticed(saved, columns):
     path = saved()
     content = bytearray(path.read_bytes())
     content[content.index(columns()["video"].tobytes()) + 5] ^= 1
@@ -107,7 +105,7 @@ def test_damaged_bytes_are_noticed(saved: Saved, columns: Callable) -> None:
     assert "column 'video': cannot be read (Bad CRC-32" in refusal(path)
 
 
-def test_a_header_that_claims_more_than_the_file_holds_is_refused(saved: Saved) -> None:
+def test_a_header_that_claims_more_than_the_file_holds_is_refused(saved):
     honest = npy_bytes(np.ones((6, 2), dtype=np.float32))
     bomb = honest.replace(b"(6, 2), }      ", b"(6, 99999999), }")[: len(honest)]
     message = refusal(crafted(saved(), ("bomb.npy", bomb)))
@@ -116,7 +114,7 @@ def test_a_header_that_claims_more_than_the_file_holds_is_refused(saved: Saved) 
     assert "column 'words'" in refusal(crafted(saved(), ("words.npy", empty_words)))
 
 
-def test_a_header_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
+def test_a_header_of_many_megabytes_is_not_read(tmp_path):
     path = tmp_path / "mine.npz"
     size = 1 << 26
     header = b"\x93NUMPY\x02\x00" + struct.pack("<I", size) + b" " * size
@@ -129,7 +127,7 @@ def test_a_header_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
     assert peak < size / 8
 
 
-def test_a_directory_that_claims_more_than_deflate_can_hold_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_claims_more_than_deflate_can_hold_is_refused(tmp_path):
     path = tmp_path / "mine.npz"
     huge = npy_bytes(np.ones(2))[:128].replace(b"(2,), }       ", b"(99999999999,)}")[:128]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -141,14 +139,14 @@ def test_a_directory_that_claims_more_than_deflate_can_hold_is_refused(tmp_path:
     assert f"compressed bytes cannot hold {size}" in refusal(path)
 
 
-def test_no_honest_file_is_taken_for_a_bomb(tmp_path: Path, columns: Callable) -> None:
+def test_no_honest_file_is_taken_for_a_bomb(tmp_path, columns):
     path = tmp_path / "zeros.npz"
     np.savez_compressed(path, **columns(video=np.zeros((6, 4, 200_000), dtype=np.float32)))
     assert path.stat().st_size < 6 * 4 * 200_000 * 4 / 900
     assert read_card(path).items == (4, 1, 1)
 
 
-def test_repeated_and_overlapping_members_are_refused(saved: Saved) -> None:
+def test_repeated_and_overlapping_members_are_refused(saved):
     again = npy_bytes(np.ones((7, 200)))
     path = crafted(saved(), ("twin.npy", again), ("twin.npy", again))
     assert refusal(path) == f"{path}, column 'twin': is in the file more than once"
@@ -162,9 +160,7 @@ def test_repeated_and_overlapping_members_are_refused(saved: Saved) -> None:
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_whatever_happens_to_the_bytes_it_is_read_or_refused(
-    tmp_path: Path, columns: Callable, data: st.DataObject
-) -> None:
+def test_whatever_happens_to_the_bytes_it_is_read_or_refused(tmp_path, columns, data):
     path = tmp_path / "mine.npz"
     write_pack(path, columns())
     content = bytearray(path.read_bytes())

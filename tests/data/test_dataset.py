@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 import torch
 
-from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind
 from continual_mm.system.errors import InputError
 
 SPLIT = [0, 0, 0, 0, 1, 2]
 
 
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
+def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(3.0, 2.0, size=shape).astype(np.float32)
 
 
-def refusal(arrays: dict, **rest: object) -> str:
+def refusal(arrays, **rest):
     with pytest.raises(InputError) as caught:
         Dataset.from_arrays(arrays, **{"split": SPLIT, **rest})
     return str(caught.value)
 
 
-def test_axes_decide_the_kind_where_none_is_given() -> None:
+def test_axes_decide_the_kind_where_none_is_given():
     arrays = {"a": draw(6, 4), "b": draw(6, 5, 4), "c": draw(6, 5, 4, 2), "d": draw(6, 5, 4)}
     dataset = Dataset.from_arrays(arrays, split=SPLIT, kinds={"d": "spectrogram"})
     kinds = [modality.kind for modality in dataset.card.modalities]
@@ -31,31 +31,22 @@ def test_axes_decide_the_kind_where_none_is_given() -> None:
     assert dataset.columns["b"].lengths.tolist() == [5] * 6
 
 
-def test_rows_of_a_split_are_ascending_and_cover_the_items_once() -> None:
-    split = np.random.default_rng(1).integers(0, 3, size=50)
-    dataset = Dataset.from_arrays({"a": draw(50, 2)}, split=split)
-    parts = [dataset.rows_of(part) for part in Split]
-    assert all((np.diff(rows) > 0).all() for rows in parts)
-    assert sorted(np.concatenate(parts)) == list(range(len(dataset)))
-    assert dataset.card.items == tuple(len(rows) for rows in parts)
-
-
 @pytest.mark.parametrize(("items", "sizes"), [(3, (1, 1, 1)), (30, (24, 3, 3)), (99, (81, 9, 9))])
-def test_without_a_split_a_tenth_each_goes_to_validation_and_test(items: int, sizes: tuple) -> None:
+def test_without_a_split_a_tenth_each_goes_to_validation_and_test(items, sizes):
     first = Dataset.from_arrays({"a": draw(items, 2)})
     second = Dataset.from_arrays({"b": draw(items, 3, seed=7)})
     assert first.card.items == sizes
     assert (first.split == second.split).all()
 
 
-def test_the_global_seed_is_neither_used_nor_moved() -> None:
+def test_the_global_seed_is_neither_used_nor_moved():
     np.random.seed(5)
     state = np.random.get_state()[1].copy()
     Dataset.from_arrays({"a": draw(20, 2)})
     assert (np.random.get_state()[1] == state).all()
 
 
-def test_values_stay_as_they_are_without_standardising_and_the_callers_always() -> None:
+def test_values_stay_as_they_are_without_standardising_and_the_callers_always():
     values = draw(6, 4, 2)
     before = values.copy()
     plain = Dataset.from_arrays({"a": values}, split=SPLIT, standardise=False)
@@ -69,10 +60,10 @@ def test_values_stay_as_they_are_without_standardising_and_the_callers_always() 
     assert (values == before).all()
 
 
-def test_tensors_lists_any_float_and_raw_pixels_are_taken() -> None:
+def test_tensors_lists_any_float_and_raw_pixels_are_taken():
     values = draw(6, 2)
     exact = Dataset.from_arrays({"a": values}, split=SPLIT, standardise=False)
-    for given_as in (torch.from_numpy(values), values.tolist(), values.astype(">f8")):
+    for given_as in (torch.from_numpy(values), values.tolist(), np.asfortranarray(values, ">f8")):
         dataset = Dataset.from_arrays({"a": given_as}, split=torch.tensor(SPLIT), standardise=False)
         assert dataset.columns["a"].values.dtype == np.float32
         assert (dataset.columns["a"].values == exact.columns["a"].values).all()
@@ -81,7 +72,7 @@ def test_tensors_lists_any_float_and_raw_pixels_are_taken() -> None:
     assert (images.columns["a"].values == pixels).all()
 
 
-def test_rows_that_lack_a_modality_may_hold_anything() -> None:
+def test_rows_that_lack_a_modality_may_hold_anything():
     values = draw(6, 3, 2)
     values[1] = np.nan
     values[0, 2] = np.inf
@@ -96,7 +87,7 @@ def test_rows_that_lack_a_modality_may_hold_anything() -> None:
     assert not column.values[0, 2].any()
 
 
-def test_describing_columns_are_kept() -> None:
+def test_describing_columns_are_kept():
     dataset = Dataset.from_arrays(
         {"a": draw(6, 2)},
         split=SPLIT,
@@ -113,8 +104,8 @@ def test_describing_columns_are_kept() -> None:
     assert not Dataset.from_arrays({"a": draw(6, 2)}, split=SPLIT).card.has_labels
 
 
-def test_the_fingerprint_follows_the_content_and_only_the_content() -> None:
-    def fingerprint(values: np.ndarray, **rest: object) -> str:
+def test_the_fingerprint_follows_the_content_and_only_the_content():
+    def fingerprint(values, **rest):
         return Dataset.from_arrays({"a": values}, split=SPLIT, **rest).card.fingerprint
 
     values = draw(6, 2)
@@ -127,12 +118,6 @@ def test_the_fingerprint_follows_the_content_and_only_the_content() -> None:
     pairs = [{"a": values, "b": changed}, {"b": changed, "a": values}]
     first, second = (Dataset.from_arrays(each, split=SPLIT).card.fingerprint for each in pairs)
     assert first == second
-
-
-def test_many_bad_rows_are_counted_after_the_first_few() -> None:
-    values = np.full((300, 2), np.nan, dtype=np.float32)
-    message = refusal({"a": values}, split=np.arange(300) % 3)
-    assert "in 300 rows: 0 ('0'), 1 ('1'), 2 ('2'), 3 ('3'), 4 ('4') and 295 more" in message
 
 
 @pytest.mark.parametrize(
@@ -158,5 +143,5 @@ def test_many_bad_rows_are_counted_after_the_first_few() -> None:
         ({"a": draw(2, 2)}, {"split": None}, "there is no training item"),
     ],
 )
-def test_an_unusable_array_is_refused(arrays: dict, rest: dict, expected: str) -> None:
+def test_an_unusable_array_is_refused(arrays, rest, expected):
     assert expected in refusal(arrays, **rest)

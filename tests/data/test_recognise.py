@@ -1,7 +1,5 @@
 """Paths that name no dataset are refused with the command that helps."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -27,14 +25,14 @@ FILES = {
 }
 
 
-def put(folder: Path, *names: str) -> None:
+def put(folder, *names):
     for path in (folder / name for name in names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_recognised_by_its_name(tmp_path: Path, name: str) -> None:
+def test_a_file_is_recognised_by_its_name(tmp_path, name):
     put(tmp_path, name)
     with pytest.raises(InputError) as caught:
         registry.load(str(tmp_path / name))
@@ -58,9 +56,7 @@ def test_a_file_is_recognised_by_its_name(tmp_path: Path, name: str) -> None:
         ((), "is an empty folder"),
     ],
 )
-def test_a_folder_is_recognised_by_its_files(
-    tmp_path: Path, files: tuple[str, ...], hint: str
-) -> None:
+def test_a_folder_is_recognised_by_its_files(tmp_path, files, hint):
     (tmp_path / "mine").mkdir()
     put(tmp_path / "mine", *files)
     with pytest.raises(InputError) as caught:
@@ -68,14 +64,14 @@ def test_a_folder_is_recognised_by_its_files(
     assert hint.format(tmp_path / "mine") in str(caught.value)
 
 
-def test_what_may_be_a_dataset_is_left_to_its_reader(tmp_path: Path) -> None:
+def test_what_may_be_a_dataset_is_left_to_its_reader(tmp_path):
     np.savez(tmp_path / "mine_2d.npz", ids=np.array(["a"]), features=np.ones((1, 2)))
     put(tmp_path, "tables/train.parquet", "tables/a.wav", "rows/train.jsonl")
     for name in "mine_2d.npz", "tables", "rows":
         assert recognised(tmp_path / name) is None
 
 
-def test_a_command_can_be_copied_whatever_the_path(tmp_path: Path) -> None:
+def test_a_command_can_be_copied_whatever_the_path(tmp_path):
     put(tmp_path / "my clips", "a.mkv")
     problem = recognised(tmp_path / "my clips")
     assert problem is not None

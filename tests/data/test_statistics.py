@@ -14,11 +14,11 @@ from continual_mm.system.errors import InputError
 SPLIT = [0, 0, 0, 0, 1, 2]
 
 
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
+def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(3.0, 2.0, size=shape).astype(np.float32)
 
 
-def test_standardising_uses_only_valid_steps_of_present_training_rows() -> None:
+def test_standardising_uses_only_valid_steps_of_present_training_rows():
     values, lengths = draw(6, 4, 3), np.array([1, 4, 2, 3, 4, 2])
     present = np.array([True, True, False, True, True, True])
     column = Dataset.from_arrays(
@@ -39,22 +39,7 @@ def test_standardising_uses_only_valid_steps_of_present_training_rows() -> None:
     assert column.lengths.tolist() == [1, 4, 0, 3, 4, 2]
 
 
-def test_what_validation_and_test_hold_does_not_change_the_training_rows() -> None:
-    values = draw(6, 3)
-    moved = values.copy()
-    moved[4:] *= 100
-    first, second = (Dataset.from_arrays({"a": each}, split=SPLIT) for each in (values, moved))
-    assert (first.columns["a"].values[:4] == second.columns["a"].values[:4]).all()
-
-
-def test_shift_and_scale_of_a_feature_vanish_when_standardised() -> None:
-    values = draw(6, 5, 3)
-    moved = values * np.float32([4.0, 0.5, 8.0]) + np.float32([16.0, -2.0, 0.0])
-    first, second = (Dataset.from_arrays({"a": each}, split=SPLIT) for each in (values, moved))
-    np.testing.assert_allclose(first.columns["a"].values, second.columns["a"].values, atol=1e-4)
-
-
-def test_large_arrays_are_standardised_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_arrays_are_standardised_as_small_ones_are(monkeypatch):
     values, lengths = draw(40, 7, 5), np.random.default_rng(2).integers(1, 8, size=40)
     whole = Dataset.from_arrays({"a": values}, lengths={"a": lengths})
     monkeypatch.setattr("continual_mm.data.statistics.BLOCK_VALUES", 36)
@@ -65,7 +50,7 @@ def test_large_arrays_are_standardised_as_small_ones_are(monkeypatch: pytest.Mon
         Dataset.from_arrays({"a": values}, lengths={"a": lengths})
 
 
-def test_float64_sums_keep_a_small_spread_on_a_large_mean() -> None:
+def test_float64_sums_keep_a_small_spread_on_a_large_mean():
     signal = np.random.default_rng(3).choice([-1.0, 1.0], size=(3000, 2))
     dataset = Dataset.from_arrays({"a": np.float32(signal * 0.5 + 20000.0)})
     training = dataset.columns["a"].values[dataset.rows_of(Split.TRAIN)]
@@ -74,7 +59,7 @@ def test_float64_sums_keep_a_small_spread_on_a_large_mean() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e30, 1e-30])
-def test_a_feature_that_is_constant_in_training_becomes_zero_everywhere(value: float) -> None:
+def test_a_feature_that_is_constant_in_training_becomes_zero_everywhere(value):
     values = draw(6, 2)
     values[:, 1] = value
     values[5, 1] += np.float32(1.0)
@@ -83,13 +68,13 @@ def test_a_feature_that_is_constant_in_training_becomes_zero_everywhere(value: f
     assert column[:, 0].all()
 
 
-def test_rounding_noise_on_a_constant_counts_as_constant() -> None:
+def test_rounding_noise_on_a_constant_counts_as_constant():
     values = np.full((6, 1), 100.0, dtype=np.float32)
     values[::2] = np.nextafter(values[::2], np.float32(200.0))
     assert not Dataset.from_arrays({"a": values}, split=SPLIT).columns["a"].values.any()
 
 
-def test_a_test_value_that_standardising_throws_beyond_float32_is_refused() -> None:
+def test_a_test_value_that_standardising_throws_beyond_float32_is_refused():
     values = draw(6, 2) * np.float32(1e-20)
     values[5, 0] = 1e30
     with pytest.raises(InputError, match=r"'a': .* \(beyond float32\) in 1 row: 5 \('5'\)"):
@@ -98,7 +83,7 @@ def test_a_test_value_that_standardising_throws_beyond_float32_is_refused() -> N
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_whatever_the_gaps_the_training_rows_come_out_standardised(data: st.DataObject) -> None:
+def test_whatever_the_gaps_the_training_rows_come_out_standardised(data):
     rows, time, features = (data.draw(st.integers(3, 12)) for _ in range(3))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     values = rng.normal(size=(rows, time, features)) * 10.0 ** rng.integers(-6, 6, size=features)
@@ -118,7 +103,7 @@ def test_whatever_the_gaps_the_training_rows_come_out_standardised(data: st.Data
     np.testing.assert_allclose(seen.std(axis=0), 1.0, atol=1e-5)
 
 
-def test_another_dataset_is_standardised_by_what_was_measured_on_the_first() -> None:
+def test_another_dataset_is_standardised_by_what_was_measured_on_the_first():
     first = Dataset.from_arrays({"a": np.float32([[0.0], [2.0], [4.0], [9.0]])}, split=[0, 0, 1, 2])
     assert first.columns["a"].values[:, 0].tolist() == [-1.0, 1.0, 3.0, 8.0]
     second = Dataset.from_arrays(
@@ -130,16 +115,16 @@ def test_another_dataset_is_standardised_by_what_was_measured_on_the_first() -> 
     assert second.columns["b"].values[:, 0].tolist() == [5.0, 6.0, 6.0]
 
 
-def test_statistics_of_other_features_are_refused() -> None:
+def test_statistics_of_other_features_or_for_no_modality_are_refused():
     first = Dataset.from_arrays({"a": draw(6, 3)})
     with pytest.raises(InputError, match="has 4 features, but 3 were standardised"):
         Dataset.from_arrays({"a": draw(6, 4)}, standardise=first.statistics)
+    with pytest.raises(InputError, match="'b': cannot be standardised: there is no such"):
+        Dataset.from_arrays({"a": draw(6, 4)}, standardise=["a", "b"])
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 21])
-def test_running_statistics_are_those_of_the_whole(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_running_statistics_are_those_of_the_whole(block, monkeypatch):
     monkeypatch.setattr("continual_mm.data.statistics.BLOCK_VALUES", block)
     values = np.random.default_rng(0).normal(1e4, 1e-2, size=(300, 3))
     running = RunningStatistics(3)
@@ -151,9 +136,7 @@ def test_running_statistics_are_those_of_the_whole(
     np.testing.assert_allclose(deviation, values.std(axis=0), rtol=1e-9)
 
 
-def test_weighted_moments_count_a_vector_as_often_as_it_occurs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_weighted_moments_count_a_vector_as_often_as_it_occurs(monkeypatch):
     monkeypatch.setattr("continual_mm.data.statistics.BLOCK_VALUES", 6)
     vectors = np.random.default_rng(0).normal(5.0, 1.0, size=(9, 3)).astype(np.float32)
     counts = np.array([0, 3, 1, 0, 7, 2, 2, 0, 1])

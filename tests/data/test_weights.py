@@ -14,32 +14,30 @@ from continual_mm.system.errors import InputError
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.steps": torch.tensor(3)}
 
 
-def assert_read(path: Path) -> None:
+def assert_read(path):
     found = read_weights(path)
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[name], value) for name, value in TENSORS.items())
 
 
-def test_a_safetensors_file_is_read(tmp_path: Path) -> None:
+def test_a_safetensors_file_is_read(tmp_path):
     save_file(TENSORS, tmp_path / "w.safetensors")
     assert_read(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "model"])
-def test_a_torch_file_is_read_whatever_wraps_the_state_dict(
-    tmp_path: Path, key: str | None
-) -> None:
+def test_a_torch_file_is_read_whatever_wraps_the_state_dict(tmp_path, key):
     contents = TENSORS if key is None else {"epoch": 3, key: TENSORS, "optimizer": {"lr": 1.0}}
     torch.save(contents, tmp_path / "w.pth")
     assert_read(tmp_path / "w.pth")
 
 
 class Surprise:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self):
         return (Path.touch, (Path("touched"),))
 
 
-def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"a.weight": Surprise()}, "w.pth")
     (tmp_path / "p.pth").write_bytes(pickle.dumps({"a.weight": Surprise()}))
@@ -50,7 +48,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_refusal_gives_no_advice_to_run_what_is_in_a_file(tmp_path: Path) -> None:
+def test_a_refusal_gives_no_advice_to_run_what_is_in_a_file(tmp_path):
     torch.save({"a.weight": Surprise()}, tmp_path / "code.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"a": 1}, protocol=4))
     (tmp_path / "notes.pth").write_text("hello\n")
@@ -61,7 +59,7 @@ def test_a_refusal_gives_no_advice_to_run_what_is_in_a_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
-def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, name: str) -> None:
+def test_what_is_no_file_of_weights_is_refused(tmp_path, name):
     path = tmp_path / name
     with pytest.raises(InputError, match="cannot be read as weights"):
         read_weights(path)
@@ -73,13 +71,13 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("contents", [[torch.ones(2)], {"a": torch.ones(2), "b": 3}])
-def test_what_holds_no_state_dict_is_refused(tmp_path: Path, contents: object) -> None:
+def test_what_holds_no_state_dict_is_refused(tmp_path, contents):
     torch.save(contents, tmp_path / "w.pth")
     with pytest.raises(InputError, match="holds no state dict"):
         read_weights(tmp_path / "w.pth")
 
 
-def test_weights_that_are_not_numbers_are_refused_by_name(tmp_path: Path) -> None:
+def test_weights_that_are_not_numbers_are_refused_by_name(tmp_path):
     path = tmp_path / "w.safetensors"
     save_file({"mask": torch.tensor([0.0, -torch.inf]), "steps": torch.tensor(3)}, path)
     assert len(read_weights(path)) == 2

@@ -1,7 +1,5 @@
 """A scenario on a dataset: what arrives, what is available, what is trained."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,12 +10,12 @@ from continual_mm.definitions.scenario import Scenario, Stage, Training
 from continual_mm.system.errors import InputError
 
 
-def card(*names: str, has_labels: bool = False) -> DatasetCard:
+def card(*names, has_labels=False):
     modalities = tuple(Modality(name, Kind.VECTOR, (3,)) for name in names)
     return DatasetCard("senses", modalities, (8, 1, 1), "0", has_labels)
 
 
-def scenario(*stages: Stage, **others: Any) -> Scenario:
+def scenario(*stages, **others):
     return Scenario(name="mine", stages=stages, **others)
 
 
@@ -29,11 +27,11 @@ THREE = scenario(
 )
 
 
-def told(*stages: Stage, on: DatasetCard | None = SENSES, **others: Any) -> list[str]:
+def told(*stages, on=SENSES, **others):
     return [str(problem) for problem in problems_of(scenario(*stages, **others), on, file="f")]
 
 
-def test_each_stage_knows_what_arrives_what_is_there_and_what_is_trained() -> None:
+def test_each_stage_knows_what_arrives_what_is_there_and_what_is_trained():
     first, second, third = plan(THREE, SENSES)
     assert [m.name for m in first.added] == ["sight", "taste"]
     assert first.trained == (pair("sight", "taste"),)
@@ -41,28 +39,20 @@ def test_each_stage_knows_what_arrives_what_is_there_and_what_is_trained() -> No
     assert second.trained == (pair("smell", "sight"),)
     assert second.training == Training(steps=3)
     assert [m.name for m in third.added] == ["touch"]
-    assert third.trained == (
-        pair("touch", "sight"),
-        pair("touch", "smell"),
-        pair("touch", "taste"),
-    )
+    assert third.trained == (pair("touch", "sight"), pair("touch", "smell"), pair("touch", "taste"))
     assert [arrival.stage for arrival in (first, second, third)] == [0, 1, 2]
-
-
-def test_a_stage_shows_only_what_it_adds_or_pairs() -> None:
-    first, second, third = plan(THREE, SENSES)
     assert first.seen == ("sight", "taste")
     assert second.seen == ("sight", "smell")
     assert third.seen == ("sight", "taste", "smell", "touch")
 
 
-def test_a_lone_first_modality_is_shown_though_no_pair_is_trained() -> None:
+def test_a_lone_first_modality_is_shown_though_no_pair_is_trained():
     (first, *_) = plan(scenario(Stage(add=("sight",)), Stage(add=("smell",))), SENSES)
     assert first.trained == ()
     assert first.seen == ("sight",)
 
 
-def test_an_old_pair_may_be_trained_again() -> None:
+def test_an_old_pair_may_be_trained_again():
     again = plan(
         scenario(
             Stage(add=("sight", "smell")),
@@ -73,7 +63,7 @@ def test_an_old_pair_may_be_trained_again() -> None:
     assert again.trained == (pair("sight", "smell"), pair("sight", "taste"))
 
 
-def test_a_pair_is_born_when_both_its_modalities_are_there() -> None:
+def test_a_pair_is_born_when_both_its_modalities_are_there():
     born = births(plan(THREE, SENSES))
     assert born == {
         pair("sight", "taste"): 0,
@@ -86,14 +76,14 @@ def test_a_pair_is_born_when_both_its_modalities_are_there() -> None:
     assert list(born) == sorted(born)
 
 
-def test_pairs_are_old_new_or_emergent() -> None:
+def test_pairs_are_old_new_or_emergent():
     found = roles(plan(THREE, SENSES))
     assert found.old == (pair("sight", "smell"), pair("sight", "taste"))
     assert found.new == (pair("sight", "touch"), pair("smell", "touch"), pair("taste", "touch"))
     assert found.emergent == (pair("smell", "taste"),)
 
 
-def test_an_old_pair_that_the_last_stage_trains_again_is_still_old() -> None:
+def test_an_old_pair_that_the_last_stage_trains_again_is_still_old():
     found = roles(
         plan(
             scenario(Stage(add=("sight", "smell")), Stage(add=("taste",), pairs=("sight-smell",))),
@@ -107,9 +97,7 @@ def test_an_old_pair_that_the_last_stage_trains_again_is_still_old() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.randoms(use_true_random=False))
-def test_without_named_pairs_each_pair_is_trained_once_when_it_is_born(
-    stage_of: list[int], rng: Any
-) -> None:
+def test_without_named_pairs_each_pair_is_trained_once_when_it_is_born(stage_of, rng):
     names = [f"m{number}" for number in range(len(stage_of))]
     rng.shuffle(names)
     groups = [
@@ -124,7 +112,7 @@ def test_without_named_pairs_each_pair_is_trained_once_when_it_is_born(
     assert len(roles(arrivals).emergent) == 0
 
 
-def test_a_modality_that_the_dataset_lacks_is_told_with_those_it_has() -> None:
+def test_a_modality_that_the_dataset_lacks_is_told_with_those_it_has():
     assert told(Stage(add=("sight",)), Stage(add=("tast", "hearing"))) == [
         "f, [[stage]] 2, add: no modality 'tast' in dataset 'senses'; did you mean 'taste'? "
         "it has sight, smell, taste, touch",
@@ -133,12 +121,7 @@ def test_a_modality_that_the_dataset_lacks_is_told_with_those_it_has() -> None:
     ]
 
 
-def test_each_time_too_many_is_told_with_the_stage_of_the_first() -> None:
-    lines = told(Stage(add=("sight",)), Stage(add=("sight", "smell")), Stage(add=("sight",)))
-    assert [line.split("; ")[1] for line in lines] == ["name it once, at stage 1"] * 2
-
-
-def test_a_modality_added_twice_is_told_within_a_stage_and_across_stages() -> None:
+def test_a_modality_added_twice_is_told_within_a_stage_and_across_stages():
     assert told(Stage(add=("sight", "sight")), Stage(add=("smell",)), Stage(add=("smell",))) == [
         "f, [[stage]] 1, add: modality 'sight' is added a second time; name it once, at stage 1",
         "f, [[stage]] 3, add: modality 'smell' is added a second time; name it once, at stage 2",
@@ -156,31 +139,26 @@ def test_a_modality_added_twice_is_told_within_a_stage_and_across_stages() -> No
         ("sight-smell-taste", "'sight-smell-taste' is not two different modalities"),
     ],
 )
-def test_a_pair_that_cannot_be_trained_is_told_with_those_that_can(text: str, problem: str) -> None:
+def test_a_pair_that_cannot_be_trained_is_told_with_those_that_can(text, problem):
     (line,) = told(Stage(add=("sight", "smell"), pairs=(text,)), Stage(add=("touch",)))
     assert line.startswith("f, [[stage]] 1, pairs: ")
     assert problem in line
     assert line.endswith("; possible at this stage: sight-smell")
 
 
-def test_a_pair_named_twice_is_told_whichever_way_round() -> None:
+def test_a_pair_named_twice_is_told_whichever_way_round():
     (line,) = told(Stage(add=("sight", "smell"), pairs=("sight-smell", "smell-sight")))
     assert line == ("f, [[stage]] 1, pairs: pair 'smell-sight' is named twice; name each pair once")
 
 
-def test_a_pair_with_a_modality_that_is_complained_about_already_is_not_told_again() -> None:
-    (line,) = told(Stage(add=("sight",)), Stage(add=("hearing",), pairs=("sight-hearing",)))
-    assert "no modality 'hearing'" in line
-
-
 @pytest.mark.parametrize("name", ["a-b", "", "-", "a b"])
-def test_no_name_is_too_odd_to_be_complained_about(name: str) -> None:
+def test_no_name_is_too_odd_to_be_complained_about(name):
     stages = (Stage(add=("sight", name)), Stage(add=("smell",), pairs=("sight-touch",)))
     assert len(told(*stages)) == 2
     assert len(told(*stages, on=None)) == 1
 
 
-def test_without_a_card_all_but_the_dataset_is_judged() -> None:
+def test_without_a_card_all_but_the_dataset_is_judged():
     stages = (Stage(add=("x", "x"), pairs=("x-y",)), Stage(add=("z",), pairs=("x-z", "x")))
     assert [line.split(":")[0] for line in told(*stages, on=None, positives="label")] == [
         "f, [[stage]] 1, add",
@@ -189,7 +167,7 @@ def test_without_a_card_all_but_the_dataset_is_judged() -> None:
     ]
 
 
-def test_labels_are_asked_for_only_where_there_are_some() -> None:
+def test_labels_are_asked_for_only_where_there_are_some():
     stages = (Stage(add=("sight", "smell")),)
     (line,) = told(*stages, positives="label")
     assert line.startswith("f, positives: 'label' asks for labels, but dataset 'senses' has none")
@@ -197,7 +175,7 @@ def test_labels_are_asked_for_only_where_there_are_some() -> None:
     assert told(*stages, positives="duplicates") == []
 
 
-def test_a_plan_is_refused_with_everything_and_the_name_of_the_scenario() -> None:
+def test_a_plan_is_refused_with_everything_and_the_name_of_the_scenario():
     wrong = scenario(Stage(add=("sight", "sight")), Stage(add=("hearing",)))
     with pytest.raises(InputError) as caught:
         plan(wrong, SENSES)

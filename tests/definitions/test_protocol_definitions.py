@@ -1,19 +1,18 @@
 """What a [[protocol]] table may say."""
 
 import tomllib
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from continual_mm.definitions.reading import ScenarioDraft, draft_scenario
+from continual_mm.definitions.reading import draft_scenario
 from continual_mm.definitions.scenario import Protocol, Scenario
 
 SOUND = {"name": "one", "query": ["text"], "gallery": ["video", "audio"]}
 HEAD = 'dataset = "senses.npz"\n[[stage]]\nadd = ["text", "video"]\n'
 
 
-def draft(protocols: str) -> ScenarioDraft:
+def draft(protocols):
     document = tomllib.loads(HEAD + protocols)
     return draft_scenario(document, name="mine", folder="here", file="mine.toml")
 
@@ -32,7 +31,7 @@ def draft(protocols: str) -> ScenarioDraft:
         ("dataset", 1),
     ],
 )
-def test_what_has_no_meaning_is_refused_at_its_key(key: str, value: Any) -> None:
+def test_what_has_no_meaning_is_refused_at_its_key(key, value):
     assert Protocol.model_validate(SOUND)
     with pytest.raises(ValidationError) as caught:
         Protocol.model_validate({**SOUND, key: value})
@@ -40,7 +39,7 @@ def test_what_has_no_meaning_is_refused_at_its_key(key: str, value: Any) -> None
 
 
 @pytest.mark.parametrize(("kind", "key"), [("steps", "annotations"), ("classes", None)])
-def test_keys_belong_to_kinds(kind: str, key: str | None) -> None:
+def test_keys_belong_to_kinds(kind, key):
     counted = {**SOUND, "kind": kind, "expected": 9, "annotations": "a.csv" if key else ""}
     with pytest.raises(ValidationError, match="has no meaning for kind"):
         Protocol.model_validate(counted)
@@ -51,7 +50,7 @@ def test_keys_belong_to_kinds(kind: str, key: str | None) -> None:
         assert not Protocol.model_validate({**counted, "expected": 0, "ordered": False}).ordered
 
 
-def test_a_sound_protocol_means_what_its_file_says() -> None:
+def test_a_sound_protocol_means_what_its_file_says():
     found = draft('[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\nexpected = 9')
     assert found.problems == ()
     (protocol,) = found.scenario.protocols
@@ -60,7 +59,7 @@ def test_a_sound_protocol_means_what_its_file_says() -> None:
     assert Scenario.model_validate(found.scenario.model_dump()) == found.scenario
 
 
-def test_every_mistake_is_told_with_its_place_and_remedy() -> None:
+def test_every_mistake_is_told_with_its_place_and_remedy():
     found = draft(
         '[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\n'
         '[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\n'
@@ -78,6 +77,6 @@ def test_every_mistake_is_told_with_its_place_and_remedy() -> None:
     assert [each.name for each in found.scenario.protocols] == ["one", "one"]
 
 
-def test_protocols_are_a_list_of_tables() -> None:
+def test_protocols_are_a_list_of_tables():
     (told,) = draft('[protocol]\nname = "one"').problems
     assert "no list of tables" in told.message

@@ -1,12 +1,13 @@
 """From a file's contents to a definition."""
 
+import re
 import tomllib
 from typing import Any
 
 import pytest
 
 from continual_mm.definitions.catalog import SCENARIO_KEYS
-from continual_mm.definitions.reading import ScenarioDraft, draft_scenario, read_strategy
+from continual_mm.definitions.reading import draft_scenario, read_strategy
 from continual_mm.definitions.rules import Number, PluginRule
 from continual_mm.definitions.scenario import (
     MemorySettings,
@@ -26,19 +27,19 @@ RULES = {
 }
 
 
-def draft(text: str) -> ScenarioDraft:
+def draft(text):
     return draft_scenario(tomllib.loads(text), name="mine", folder="here", file="mine.toml")
 
 
-def told(text: str) -> list[str]:
+def told(text):
     return [str(problem) for problem in draft(text).problems]
 
 
-def strategy(text: str) -> Strategy:
+def strategy(text):
     return read_strategy(tomllib.loads(text), name="mine", file="mine.toml", rules=RULES)
 
 
-def refusals(text: str) -> list[str]:
+def refusals(text):
     with pytest.raises(InputError) as caught:
         strategy(text)
     return [str(problem) for problem in caught.value.problems]
@@ -63,7 +64,7 @@ steps = 2
 """
 
 
-def test_a_sound_scenario_means_what_its_file_says() -> None:
+def test_a_sound_scenario_means_what_its_file_says():
     found = draft(SOUND)
     assert found.problems == ()
     read = found.scenario
@@ -94,7 +95,7 @@ clip_norm = 1.0
 """
 
 
-def test_reference_mode_brings_the_published_training_along() -> None:
+def test_reference_mode_brings_the_published_training_along():
     found = draft(REFERENCE)
     assert found.problems == ()
     read = found.scenario
@@ -105,20 +106,36 @@ def test_reference_mode_brings_the_published_training_along() -> None:
     assert draft("standardise = true\n" + REFERENCE).scenario.standardise
 
 
-def test_what_means_nothing_in_reference_mode_is_told_with_a_remedy() -> None:
-    (line,) = told(REFERENCE.replace("dim = 8", "scale = 8.0"))
-    assert line.startswith(
-        "mine.toml, [space], scale: 8.0 has no meaning in reference mode; remove"
-    )
-    (line,) = told(REFERENCE.replace('mode = "reference"', "cluster_mean = true"))
-    assert line.startswith(
-        "mine.toml, [space], cluster_mean: the key has a meaning in reference mode only"
-    )
-    (line,) = told(REFERENCE.replace("dim = 8", 'bugs = ["two_over_two"]'))
-    assert "[space], bugs: 'two_over_two' cannot be used; give 'stays_in_evaluation'" in line
+HEAD = 'dataset = "senses.npz"\n'
+TOUCH = '[[stage]]\nadd = ["touch"]'
+NO_STAGES = r"\[\[stage\]\]: .*write \[\[stage\]\], in double brackets"
 
 
-def test_everything_wrong_with_a_scenario_is_told_at_once() -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (REFERENCE.replace("dim = 8", "scale = 8.0"), "scale: 8.0 has no meaning in reference"),
+        (REFERENCE.replace('mode = "reference"', "cluster_mean = true"), "in reference mode only"),
+        (
+            REFERENCE.replace("dim = 8", 'bugs = ["two_over_two"]'),
+            r"\[space\], bugs: 'two_over_two' cannot be used; give 'stays_in_evaluation'",
+        ),
+        (
+            'standardise = "touch"\n' + REFERENCE,
+            "standardise: 'touch' is neither true or false nor",
+        ),
+        *((HEAD + text, NO_STAGES) for text in ("", "stage = []", "stage = 3", "[stage]")),
+        (TOUCH, "dataset: no dataset is named; add dataset = "),
+        ('dataset = ""\n' + TOUCH, "dataset: no dataset is named; add dataset = "),
+        ("dataset = 3\n" + TOUCH, "dataset: 3 cannot be used; give a text in quotes"),
+    ],
+)
+def test_a_mistake_in_a_scenario_is_told_once_with_its_remedy(text, problem):
+    (line,) = told(text)
+    assert re.match(f"mine.toml, .*{problem}", line)
+
+
+def test_everything_wrong_with_a_scenario_is_told_at_once():
     text = """
         colour = "red"
         items = "half"
@@ -155,24 +172,6 @@ def test_everything_wrong_with_a_scenario_is_told_at_once() -> None:
     )
 
 
-@pytest.mark.parametrize("stages", ["", "stage = []", "stage = 3", '[stage]\nadd = ["touch"]'])
-def test_without_a_list_of_stages_it_is_told_how_to_write_one(stages: str) -> None:
-    (line,) = told(f'dataset = "senses.npz"\n{stages}')
-    assert line.startswith("mine.toml, [[stage]]: ")
-    assert "write [[stage]], in double brackets" in line
-
-
-@pytest.mark.parametrize("dataset", ["", 'dataset = ""'])
-def test_a_scenario_without_a_dataset_is_told_what_to_add(dataset: str) -> None:
-    (line,) = told(f'{dataset}\n[[stage]]\nadd = ["touch"]')
-    assert line.startswith("mine.toml, dataset: no dataset is named; add dataset = ")
-
-
-def test_a_dataset_of_another_type_is_told_once() -> None:
-    (line,) = told('dataset = 3\n[[stage]]\nadd = ["touch"]')
-    assert line == "mine.toml, dataset: 3 cannot be used; give a text in quotes"
-
-
 @pytest.mark.parametrize(
     ("stage", "add", "pairs"),
     [
@@ -183,21 +182,19 @@ def test_a_dataset_of_another_type_is_told_once() -> None:
         ("add = []", (), None),
     ],
 )
-def test_names_are_made_out_even_where_a_stage_is_faulty(
-    stage: str, add: tuple[str, ...], pairs: tuple[str, ...] | None
-) -> None:
+def test_names_are_made_out_even_where_a_stage_is_faulty(stage, add, pairs):
     found = draft(f'dataset = "senses.npz"\n[[stage]]\n{stage}')
     assert found.problems
     (read,) = found.scenario.stages
     assert (read.add, read.pairs) == (add, pairs)
 
 
-def test_what_stands_at_the_top_of_a_scenario_is_known_in_one_place() -> None:
+def test_what_stands_at_the_top_of_a_scenario_is_known_in_one_place():
     tables = {"space", "training", "tower", "stage", "protocol"}
     assert ScenarioHead.model_fields.keys() | tables == SCENARIO_KEYS
 
 
-def test_a_sound_strategy_means_what_its_file_says() -> None:
+def test_a_sound_strategy_means_what_its_file_says():
     text = 'description = "Both."\n[hold]\ngrip = 3\n[memory]\nitems = 7\n[keep]\nrows = 4'
     read = strategy(text)
     assert read.description == "Both."
@@ -207,15 +204,7 @@ def test_a_sound_strategy_means_what_its_file_says() -> None:
     assert not read.joint
 
 
-def test_an_empty_strategy_is_naive_training() -> None:
-    assert strategy("") == Strategy(name="mine")
-
-
-def test_joint_training_is_a_word_of_its_own() -> None:
-    assert strategy("joint = true").joint
-
-
-def test_everything_wrong_with_a_strategy_is_told_at_once() -> None:
+def test_everything_wrong_with_a_strategy_is_told_at_once():
     text = """
         joint = "yes"
         jiont = true
@@ -243,65 +232,44 @@ def test_everything_wrong_with_a_strategy_is_told_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("value", ["'1'", "true", "nan", "inf", "-inf", "-0.1", "[1]"])
-def test_a_parameter_that_is_no_finite_number_in_range_is_refused(value: str) -> None:
-    (line,) = refusals(f"[memory]\nitems = 1\n[keep]\nweight = {value}")
-    assert line.startswith("mine.toml, [keep], weight: ")
+ITEMS = "[memory]\nitems = 1\n"
+NEEDED = r"\[memory\]: the table is missing.*\[{}\]; .*items = 128"
 
 
-def test_a_plugin_that_needs_memory_says_so() -> None:
-    (line,) = refusals("[keep]")
-    assert line.startswith("mine.toml, [memory]: the table is missing")
-    assert "[keep]" in line
-    assert "items = 128" in line
-
-
-@pytest.mark.parametrize("text", ["[lean]", "[lean]\nown = 0"])
-def test_a_plugin_that_can_do_without_memory_needs_it_as_long_as_it_does_not(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        *(
+            (f"{ITEMS}[keep]\nweight = {value}", r"\[keep\], weight: ")
+            for value in ("'1'", "true", "nan", "inf", "-inf", "-0.1", "[1]")
+        ),
+        (ITEMS + "[lean]\nown = 1.01", r"\[lean\], own: 1.01 cannot be used; give at most 1"),
+        ("[keep]", NEEDED.format("keep")),
+        ("[lean]", NEEDED.format("lean")),
+        ("[lean]\nown = 0", NEEDED.format("lean")),
+        ("joint = true\n[hold]\n" + ITEMS, r"joint: .*; remove \[hold\], \[memory\], or joint = t"),
+        ("cumulative = true\n" + ITEMS, r"cumulative: .*; remove \[memory\], or cumulative = true"),
+        ("cumulative = true\njoint = true", "joint: .*; remove cumulative = true, or joint = true"),
+        ("[[hold]]\ngrip = 1", r"\[hold\]: .* is not a table"),
+        ("hold = 1", r"\[hold\]: .* is not a table"),
+    ],
+)
+def test_a_mistake_in_a_strategy_is_told_once_with_its_remedy(text, problem):
     (line,) = refusals(text)
-    assert line.startswith("mine.toml, [memory]: the table is missing")
-    assert strategy("[lean]\nown = 0.5").memory is None
+    assert re.match(f"mine.toml, {problem}", line)
 
 
-def test_a_parameter_may_have_an_upper_bound() -> None:
-    assert strategy("[lean]\nown = 1").plugins == {"lean": {"own": 1.0}}
-    (line,) = refusals("[memory]\nitems = 1\n[lean]\nown = 1.01")
-    assert line == "mine.toml, [lean], own: 1.01 cannot be used; give at most 1"
-
-
-def test_joint_training_beside_anything_else_is_refused() -> None:
-    (line,) = refusals('joint = true\ndescription = "x"\n[hold]\n[memory]\nitems = 3')
-    assert line.startswith("mine.toml, joint: ")
-    assert line.endswith("remove [hold], [memory], or joint = true")
-
-
-def test_joint_training_beside_what_says_how_pairs_are_trained_is_fine() -> None:
-    assert strategy("joint = true\n[aim]\nweight = 2.0").plugins == {"aim": {"weight": 2.0}}
-
-
-def test_cumulative_training_excludes_the_same_and_joint_training() -> None:
-    assert strategy("cumulative = true").cumulative
-    (line,) = refusals("cumulative = true\n[memory]\nitems = 3")
-    assert line.startswith("mine.toml, cumulative: ")
-    assert line.endswith("remove [memory], or cumulative = true")
-    (line,) = refusals("cumulative = true\njoint = true")
-    assert line.endswith("remove cumulative = true, or joint = true")
-
-
-@pytest.mark.parametrize("text", ["[[hold]]\ngrip = 1", "hold = 1"])
-def test_a_plugin_is_a_table(text: str) -> None:
-    (line,) = refusals(text)
-    assert line.startswith("mine.toml, [hold]: ")
-    assert "is not a table" in line
-
-
-def test_a_parameter_may_bear_any_name() -> None:
-    read = strategy('[odd]\ncopy = 1\nmodel_config = "x"')
-    assert read.plugins == {"odd": {"copy": 1, "model_config": "x"}}
-
-
-def test_what_is_neither_yes_nor_names_is_told_with_its_value() -> None:
-    (line,) = told('standardise = "touch"\n' + REFERENCE)
-    assert line.startswith(
-        "mine.toml, standardise: 'touch' is neither true or false nor names; give true"
-    )
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("", {}),
+        ("joint = true", {"joint": True}),
+        ("cumulative = true", {"cumulative": True}),
+        ("[lean]\nown = 1", {"plugins": {"lean": {"own": 1.0}}}),
+        # What says how pairs are trained protects nothing, and goes with everything.
+        ("joint = true\n[aim]\nweight = 2", {"joint": True, "plugins": {"aim": {"weight": 2.0}}}),
+        ('[odd]\ncopy = 1\nschema = "x"', {"plugins": {"odd": {"copy": 1, "schema": "x"}}}),
+    ],
+)
+def test_a_strategy_may_say_little(text, read):
+    assert strategy(text) == Strategy(name="mine", **read)

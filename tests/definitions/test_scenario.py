@@ -11,7 +11,6 @@ from continual_mm.definitions.scenario import (
     Scenario,
     SpaceSettings,
     Stage,
-    Strategy,
     Training,
 )
 
@@ -58,15 +57,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("model", "key", "value"), WRONG)
-def test_what_is_out_of_range_or_of_another_type_is_refused(
-    model: type[BaseModel], key: str, value: Any
-) -> None:
+def test_what_is_out_of_range_or_of_another_type_is_refused(model, key, value):
     with pytest.raises(ValidationError) as caught:
         model.model_validate({key: value})
     assert [error["loc"][0] for error in caught.value.errors()] == [key]
 
 
-def test_a_stage_may_have_no_step_where_its_towers_arrive_trained() -> None:
+def test_a_stage_may_have_no_step_where_its_towers_arrive_trained():
     assert Stage(add=("text",), steps=0).training(Training()).steps == 0
     with pytest.raises(ValidationError):
         Stage(add=("text",), steps=-1)
@@ -76,9 +73,7 @@ def test_a_stage_may_have_no_step_where_its_towers_arrive_trained() -> None:
     ("model", "key", "value"),
     [case for case in WRONG if case[0] is Training and case[1:] != ("steps", 0)],
 )
-def test_a_stage_may_override_only_with_what_training_allows(
-    model: type[BaseModel], key: str, value: Any
-) -> None:
+def test_a_stage_may_override_only_with_what_training_allows(model, key, value):
     if value is None:
         assert Stage.model_validate({"add": ["text"], key: None}).training(Training()) == Training()
         return
@@ -87,12 +82,12 @@ def test_a_stage_may_override_only_with_what_training_allows(
 
 
 @pytest.mark.parametrize("model", [SpaceSettings, Training])
-def test_every_setting_was_tried_and_every_default_is_in_range(model: type[BaseModel]) -> None:
+def test_every_setting_was_tried_and_every_default_is_in_range(model):
     assert OUT_OF_RANGE[model].keys() == model.model_fields.keys()
     assert model.model_validate(model().model_dump()) == model()
 
 
-def test_reference_mode_takes_published_values_where_none_is_given() -> None:
+def test_reference_mode_takes_published_values_where_none_is_given():
     published = SpaceSettings(mode="reference", dim=16)
     assert (published.dim, published.clusters, published.queue_batches) == (16, 256, 20)
     assert (published.reconstruction_weight, published.reconstruction_units) == (50.0, 1024)
@@ -112,7 +107,7 @@ def test_reference_mode_takes_published_values_where_none_is_given() -> None:
         ("robust", "bugs", ("two_over_three",)),
     ],
 )
-def test_a_key_that_means_nothing_in_its_mode_is_refused(mode: str, key: str, value: Any) -> None:
+def test_a_key_that_means_nothing_in_its_mode_is_refused(mode, key, value):
     other = {"reference": "robust", "robust": "reference"}[mode]
     assert getattr(SpaceSettings.model_validate({"mode": other, key: value}), key) == value
     with pytest.raises(ValidationError, match="meaning in reference mode") as caught:
@@ -121,13 +116,13 @@ def test_a_key_that_means_nothing_in_its_mode_is_refused(mode: str, key: str, va
 
 
 @pytest.mark.parametrize("model", [SpaceSettings, Training, Stage, MemorySettings, Scenario])
-def test_an_unknown_key_is_refused(model: type[BaseModel]) -> None:
+def test_an_unknown_key_is_refused(model):
     with pytest.raises(ValidationError) as caught:
         model.model_validate({"surprise": 1})
     assert ("surprise",) in [error["loc"] for error in caught.value.errors()]
 
 
-def test_a_stage_may_override_all_of_training_and_nothing_else() -> None:
+def test_a_stage_may_override_all_of_training_and_nothing_else():
     assert Stage.model_fields.keys() - Training.model_fields.keys() == {"add", "pairs"}
     special = Training(
         steps=7,
@@ -143,7 +138,7 @@ def test_a_stage_may_override_all_of_training_and_nothing_else() -> None:
     assert stage.training(Training()) == special
 
 
-def test_what_a_stage_does_not_say_is_as_in_training() -> None:
+def test_what_a_stage_does_not_say_is_as_in_training():
     scenario = Scenario(
         name="two",
         training=Training(steps=100, batch_size=8, warmup_steps=5),
@@ -154,26 +149,6 @@ def test_what_a_stage_does_not_say_is_as_in_training() -> None:
 
 
 @pytest.mark.parametrize("nothing", [{}, {"add": []}, {"add": ()}])
-def test_a_stage_that_adds_nothing_is_refused(nothing: dict[str, Any]) -> None:
+def test_a_stage_that_adds_nothing_is_refused(nothing):
     with pytest.raises(ValidationError, match="the stage adds nothing"):
         Stage.model_validate(nothing)
-
-
-@pytest.mark.parametrize("value", ["text", 3, ["text", 3], {"text": 1}])
-@pytest.mark.parametrize("key", ["add", "pairs"])
-def test_names_come_in_lists_of_texts(key: str, value: Any) -> None:
-    with pytest.raises(ValidationError):
-        Stage.model_validate({"add": ["text"], key: value})
-
-
-def test_a_scenario_without_stages_is_refused() -> None:
-    with pytest.raises(ValidationError):
-        Scenario(name="empty", stages=())
-
-
-def test_definitions_do_not_change_once_they_are_made() -> None:
-    scenario = Scenario(name="fixed", stages=(Stage(add=("text",)),))
-    strategy = Strategy(name="fixed")
-    for made, key in ((scenario, "name"), (scenario.training, "steps"), (strategy, "joint")):
-        with pytest.raises(ValidationError, match="frozen"):
-            setattr(made, key, 1)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -35,14 +34,14 @@ with locked(Path(sys.argv[1])):
 
 
 @pytest.mark.parametrize("write", [atomic_write, atomic_folder, new_folder])
-def test_a_write_that_fails_leaves_nothing(tmp_path: Path, write) -> None:
+def test_a_write_that_fails_leaves_nothing(tmp_path, write):
     with pytest.raises(KeyError), write(tmp_path / "new") as temporary:
         assert temporary.parent == tmp_path
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_or_folder_is_replaced_at_the_end_of_the_block_only(tmp_path: Path) -> None:
+def test_a_file_or_folder_is_replaced_at_the_end_of_the_block_only(tmp_path):
     file, folder = tmp_path / "file", tmp_path / "folder"
     for text in "first", "second":
         before = file.read_text() if file.exists() else None
@@ -54,7 +53,7 @@ def test_a_file_or_folder_is_replaced_at_the_end_of_the_block_only(tmp_path: Pat
         assert [path.name for path in folder.iterdir()] == [text]
 
 
-def test_files_have_the_permissions_that_the_user_asked_for(tmp_path: Path) -> None:
+def test_files_have_the_permissions_that_the_user_asked_for(tmp_path):
     before = os.umask(0o027)
     try:
         with atomic_write(tmp_path / "file") as temporary:
@@ -69,7 +68,7 @@ def test_files_have_the_permissions_that_the_user_asked_for(tmp_path: Path) -> N
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
 
 
-def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
+def test_a_new_folder_replaces_nothing(tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match="is there already"), new_folder(tmp_path / "dangling"):
         pass
@@ -83,9 +82,7 @@ def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_was_made_before_the_lock_was_taken_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_was_made_before_the_lock_was_taken_stays(tmp_path, monkeypatch):
     path = tmp_path / "new"
     # Another process puts its folder in place before it releases the lock.
     monkeypatch.setattr("fcntl.flock", lambda *_: path.mkdir())
@@ -94,7 +91,7 @@ def test_a_folder_that_was_made_before_the_lock_was_taken_stays(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed(tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
@@ -115,7 +112,7 @@ with atomic_write(here / "a"), atomic_folder(here / "b"), new_folder(here / "c")
     assert list((tmp_path / "c").iterdir()) == []
 
 
-def test_a_lock_goes_with_its_process_even_if_that_is_killed(tmp_path: Path) -> None:
+def test_a_lock_goes_with_its_process_even_if_that_is_killed(tmp_path):
     path = tmp_path / "run.lock"
     assert not is_locked(path)
     assert not path.exists()
@@ -132,7 +129,7 @@ def test_a_lock_goes_with_its_process_even_if_that_is_killed(tmp_path: Path) -> 
     assert path.exists()
 
 
-def test_earlier_versions_and_this_one_exclude_each_other(tmp_path: Path) -> None:
+def test_earlier_versions_and_this_one_exclude_each_other(tmp_path):
     # They called flock themselves.
     path = tmp_path / "run.lock"
     with path.open("w") as file:
@@ -144,7 +141,7 @@ def test_earlier_versions_and_this_one_exclude_each_other(tmp_path: Path) -> Non
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_writers_that_wait_come_one_after_the_other(tmp_path: Path) -> None:
+def test_writers_that_wait_come_one_after_the_other(tmp_path):
     code = """
 import sys, time
 from pathlib import Path
@@ -165,7 +162,7 @@ with write_lock(path, wait=True):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_keeps_its_order_and_has_null_for_nan(tmp_path: Path) -> None:
+def test_json_keeps_its_order_and_has_null_for_nan(tmp_path):
     path = tmp_path / "new" / "file.json"
     write_json(path, {"b": float("nan"), "a": ("é", [1, None])})
     assert path.read_text(encoding="utf-8") == (

@@ -6,8 +6,6 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -58,19 +56,19 @@ with Pool(Worker("pool_work_of_the_tests:factory", (sys.argv[1],)), size=2, thre
 
 
 @pytest.fixture
-def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+def worker(tmp_path, monkeypatch):
     (tmp_path / "pool_work_of_the_tests.py").write_text(WORK)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, sys.path)))
     return Worker("pool_work_of_the_tests:factory", (str(tmp_path),))
 
 
-def giving(*tasks: str) -> Callable[[], str | None]:
+def giving(*tasks):
     left = deque(tasks)
     return lambda: left.popleft() if left else None
 
 
-def is_there(process: int) -> bool:
+def is_there(process):
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -78,14 +76,14 @@ def is_there(process: int) -> bool:
     return True
 
 
-def gone(processes: set[int], seconds: float) -> bool:
+def gone(processes, seconds):
     end = time.monotonic() + seconds
     while any(map(is_there, processes)) and time.monotonic() < end:
         time.sleep(0.02)
     return not any(map(is_there, processes))
 
 
-def test_processes_do_several_tasks_each_and_report_while_they_do(worker: Worker) -> None:
+def test_processes_do_several_tasks_each_and_report_while_they_do(worker):
     with Pool[str](worker, size=2, threads=1) as pool:
         events = [*pool.run(giving(*"abcdef"))]
         processes = {event.value for _, event in events if isinstance(event, Progress)}
@@ -97,7 +95,7 @@ def test_processes_do_several_tasks_each_and_report_while_they_do(worker: Worker
     assert gone(processes, 0)
 
 
-def test_a_process_that_dies_fails_its_own_task_only(worker: Worker) -> None:
+def test_a_process_that_dies_fails_its_own_task_only(worker):
     with Pool[str](worker, size=2, threads=1) as pool:
         ends = {
             task: event
@@ -112,16 +110,14 @@ def test_a_process_that_dies_fails_its_own_task_only(worker: Worker) -> None:
     }
 
 
-def test_a_process_that_is_not_reusable_is_replaced(worker: Worker) -> None:
+def test_a_process_that_is_not_reusable_is_replaced(worker):
     with Pool[str](worker, size=1, threads=1, reusable=lambda result: result != "A") as pool:
         events = [event for _, event in pool.run(giving("a", "b", "c"))]
     first, second, third = [event.value for event in events if isinstance(event, Progress)]
     assert first != second == third
 
 
-def test_a_refused_input_ends_the_pool_and_interrupts_what_it_does(
-    worker: Worker, tmp_path: Path
-) -> None:
+def test_a_refused_input_ends_the_pool_and_interrupts_what_it_does(worker, tmp_path):
     processes = set()
     with (
         pytest.raises(InputError, match="data: is bad"),
@@ -135,9 +131,7 @@ def test_a_refused_input_ends_the_pool_and_interrupts_what_it_does(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_processes_end_with_the_one_that_started_them(
-    worker: Worker, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_processes_end_with_the_one_that_started_them(worker, tmp_path, number):
     given = [sys.executable, "-c", PARENT, str(tmp_path), str(int(number))]
     parent = subprocess.run(given, capture_output=True, text=True, check=False, timeout=60)
     processes = set(map(int, (tmp_path / "begun").read_text().split()))

@@ -89,18 +89,14 @@ LOUDNESS_JITTER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What one item shows, plays and says.
+    """What one item shows, plays and says; values are those of the constants above.
 
     Attributes:
-        shape: One of ``SHAPES``.
-        colour: One of ``COLOURS``.
-        course: One of ``COURSES``. Going up is heard as notes that rise, going down as notes that
-            fall; left and right are not heard.
+        course: Going up is heard as notes that rise, going down as notes that fall; left and right
+            are not heard.
         size: In [0, 1]; the larger the shape, the lower its notes.
         height: In [0, 1], of the middle of the path; the higher, the higher a steady whistle.
-        rhythm: One of ``RHYTHMS``: when the shape flashes and a note begins.
-        articulation: One of ``ARTICULATIONS``, of the notes.
-        loudness: One of ``LOUDNESSES``, of the notes.
+        rhythm: When the shape flashes and a note begins.
     """
 
     shape: str

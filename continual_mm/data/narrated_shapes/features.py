@@ -34,11 +34,7 @@ def frame_features(frames: NDArray[np.uint8]) -> Array:
     of what is coloured (8), its edges by orientation (12), its amount, place and extent (5), change
     since the frame before (1), and what smoothing removes: mean and standard deviation (2).
 
-    Args:
-        frames: (items, slots, side, side, 3).
-
-    Returns:
-        (items, slots, 54).
+    (items, slots, side, side, 3) -> (items, slots, 54).
     """
     raw = frames.astype(np.float32) / np.float32(255)
     image = _smoothed(raw)
@@ -101,8 +97,7 @@ def embedded(
 ) -> tuple[Array, NDArray[np.int64]]:
     """Replace words by their vectors and drop the unknown ones.
 
-    Returns:
-        (items, 12, 32), zero after each caption's last known word; (items,) numbers of known words.
+    Gives (items, 12, 32), zero after each caption's last known word, and (items,) known words.
     """
     values = np.zeros((len(captions), *CARD["text"].shape), dtype=np.float32)
     lengths = np.zeros(len(captions), dtype=np.int64)

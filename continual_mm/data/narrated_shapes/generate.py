@@ -49,12 +49,7 @@ class Clip:
 
 
 def clip(index: int, *, seed: int = 0) -> Clip:
-    """Make one item's media, the same however many others are made.
-
-    Args:
-        index: Row of the item, training items first, then validation, then test; from 0 on.
-        seed: The dataset's, from 0 on.
-    """
+    """Make one item's media, the same however many others are made; training items come first."""
     children = np.random.SeedSequence((seed, index)).spawn(4)
     for_item, for_frames, for_waveform, for_caption = map(np.random.default_rng, children)
     item = draw(for_item)
@@ -69,17 +64,11 @@ def clip(index: int, *, seed: int = 0) -> Clip:
 def generate(
     *, seed: int, items: tuple[int, int, int] = CARD.items
 ) -> dict[str, NDArray[np.generic]]:
-    """Make the columns of a feature pack.
+    """Make the columns of a feature pack for so many training, validation and test items.
 
-    Args:
-        seed: From 0 on; on one machine the same seed gives the same bytes.
-        items: Number of training, validation and test items.
-
-    Returns:
-        By name: ``video`` (items, 12, 54), ``audio`` (items, 61, 40) in dB and ``text``
-        (items, 12, 32), float32 and zero in the padding; ``<modality>_length`` and
-        ``<modality>_kind``; ``ids``; ``split`` (0 training, 1 validation, 2 test); ``text_raw``,
-        the captions; ``picture`` (items, 32, 32, 3), a frame of each clip.
+    ``video`` (items, 12, 54), ``audio`` (items, 61, 40) in dB and ``text`` (items, 12, 32) are
+    float32 and zero in the padding; ``picture`` (items, 32, 32, 3) is a frame of each clip. On one
+    machine the same seed gives the same bytes.
     """
     count = sum(items)
     columns, captions = _media_columns(count, seed)
@@ -96,11 +85,7 @@ def generate(
 
 
 def pack_path(*, seed: int = 0) -> Path:
-    """Find the feature pack in the cache, or generate it there first.
-
-    Raises:
-        InputError: If the cache's folder cannot be written.
-    """
+    """Find the feature pack in the cache, or generate it there first."""
     name = f"{CARD.name}-v{VERSION}-seed{seed}"
     return cached_pack(name, CARD.names, lambda: generate(seed=seed))
 

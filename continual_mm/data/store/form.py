@@ -293,15 +293,22 @@ def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ..
     """
     problems = Problems()
     forms: list[ModalityForm] = []
+    known = Modality | Words | Windows
+    if (
+        not isinstance(layout, Sequence)
+        or not layout
+        or not all(isinstance(part, known) for part in layout)
+    ):
+        remedy = "give a tuple of Modality, Words and Windows"
+        raise InputError(Problem(source, f"the layout is {layout!r}", remedy))
     if dtype not in get_args(DType):
         remedy = f"write {' or '.join(map(repr, get_args(DType)))}"
         problems.append(Problem(source, f"features cannot be stored as {dtype!r}", remedy))
-    for part in _parts(layout, source):
-        modality = part if isinstance(part, Modality) else part.modality
+    for part in layout:
         try:
-            forms.append(_form(part, modality))
+            forms.append(_form(part))
         except ValidationError as error:
-            problems += _problems(f"{source}, modality {modality.name!r}", error, "")
+            problems += _problems(f"{source}, modality {_modality(part).name!r}", error, "")
     names = ["ids", *dict.fromkeys(part for form in forms for part in form.parts)]
     names += [column for form in forms for column in form.columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -310,28 +317,17 @@ def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ..
     return tuple(forms)
 
 
-def _parts(layout: object, source: str) -> Sequence[Modality | Words | Windows]:
-    problem = ""
-    if not isinstance(layout, Sequence):
-        problem = f"the layout is {type(layout).__name__}, no tuple"
-    elif not layout:
-        problem = "has no modality"
-    elif unknown := [part for part in layout if not isinstance(part, Modality | Words | Windows)]:
-        problem = f"the layout has {unknown[0]!r} in it, which is no modality"
-    if problem:
-        remedy = "give a tuple of Modality, Words and Windows"
-        raise InputError(Problem(source, problem, remedy))
-    return layout  # type: ignore[return-value]
+def _modality(part: Modality | Words | Windows) -> Modality:
+    return part if isinstance(part, Modality) else part.modality
 
 
-def _form(part: Modality | Words | Windows, modality: Modality) -> ModalityForm:
-    shape, more = modality.shape, {}
+def _form(part: Modality | Words | Windows) -> ModalityForm:
+    modality = _modality(part)
+    form: dict[str, Any] = {"name": modality.name, "kind": modality.kind, "shape": modality.shape}
     if modality.kind.has_length:
-        shape = (max(1, *shape[:1]), *shape[1:])
+        form["shape"] = (max(1, *modality.shape[:1]), *modality.shape[1:])
     if isinstance(part, Words):
-        more = {"source": "words", "words": part.count}
+        form |= {"source": "words", "words": part.count}
     elif isinstance(part, Windows):
-        more = {"source": "windows", "parts": dict(part.parts), "reduce": part.reduce}
-    return ModalityForm.model_validate(
-        {"name": modality.name, "kind": modality.kind, "shape": shape, **more}
-    )
+        form |= {"source": "windows", "parts": dict(part.parts), "reduce": part.reduce}
+    return ModalityForm.model_validate(form)

@@ -172,10 +172,7 @@ def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
 def verify_store(folder: str | os.PathLike[str]) -> None:
     """Read every byte of a store and compare it with the fingerprint that its writer gave it.
 
-    Means and deviations are measured anew.
-
-    Raises:
-        InputError: If anything has changed since.
+    Means and deviations are measured anew. An InputError if anything has changed since.
     """
     path = Path(folder)
     form = read_form(path)

@@ -13,12 +13,7 @@ from torch import Tensor
 
 from continual_mm.data.statistics import BLOCK_VALUES, Moments, RunningStatistics
 from continual_mm.data.store.form import DAMAGED, ModalityForm, StoreForm, TableName
-from continual_mm.data.store.tables import (
-    Digest,
-    StoredTable,
-    schemas_of,
-    stored_file,
-)
+from continual_mm.data.store.tables import Digest, StoredTable, schemas_of, stored_file
 from continual_mm.system.errors import InputError, Problem
 
 MOST_ROWS = 1 << 20

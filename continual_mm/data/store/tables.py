@@ -261,13 +261,10 @@ class StoredTable:
         width: int = 1,
         window: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     ) -> NDArray[Any]:
-        """(steps, width) the steps of some rows, row after row.
+        """(steps, width) the steps of some (n,) rows in any order, row after row.
 
-        Args:
-            column: Its values are taken ``width`` at a time.
-            rows: (n,) in any order, repeats allowed.
-            width: Values per step.
-            window: (n,) first steps, and how many; without it all.
+        A column's values are taken ``width`` at a time. A window is (n,) first steps, and how many;
+        without it all.
         """
         file, start, count = self._located(column, rows)
         begin, steps = window or (np.zeros_like(count), count // width)

@@ -14,12 +14,7 @@ from numpy.typing import ArrayLike
 
 from continual_mm.data.findings import FaultError
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.statistics import (
-    BLOCK_VALUES,
-    Moments,
-    RunningStatistics,
-    weighted_moments,
-)
+from continual_mm.data.statistics import BLOCK_VALUES, RunningStatistics, weighted_moments
 from continual_mm.data.store.form import (
     DType,
     Layout,
@@ -31,19 +26,8 @@ from continual_mm.data.store.form import (
     write_form,
 )
 from continual_mm.data.store.records import Faults, RowMaker, sound_id, sound_part, sound_values
-from continual_mm.data.store.sources import (
-    Tables,
-    WordRows,
-    add_words,
-    measured,
-    word_file,
-)
-from continual_mm.data.store.tables import (
-    Digest,
-    StoredTexts,
-    TableWriter,
-    schemas_of,
-)
+from continual_mm.data.store.sources import Tables, WordRows, add_words, measured, word_file
+from continual_mm.data.store.tables import Digest, StoredTexts, TableWriter, schemas_of
 from continual_mm.definitions.modality import DatasetCard, Provenance
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import new_folder, write_errors
@@ -120,9 +104,6 @@ def store_writer(
     """A writer of a store that may have recordings; arguments as :func:`write_store` has them.
 
     The store is put in place at the end of the block. Nothing is left of it after an error.
-
-    Raises:
-        InputError: With everything that is wrong, items named.
     """
     target = Path(folder)
     with new_folder(target) as place:
@@ -165,7 +146,17 @@ class StoreWriter:
         self._training_groups: set[int] = set()
         self._parts = {part: n for one in draft.modalities for part, n in one.parts.items()}
         self._rows = RowMaker(draft.modalities, draft.dtype)
-        self._statistics = _TrainingStatistics(draft.modalities)
+        # Windows are measured at the end.
+        self._values = {
+            one.name: RunningStatistics(one.modality.features)
+            for one in draft.modalities
+            if one.source == "values"
+        }
+        self._words = {
+            one.name: np.zeros(one.words, dtype=np.int64)
+            for one in draft.modalities
+            if one.source == "words"
+        }
         for one in layout:
             if isinstance(one, Words):
                 self._write_words(one)
@@ -206,11 +197,10 @@ class StoreWriter:
             return
         if self._faults:
             return
-        self._hashes.append(_hash(row["ids"]))
+        digest = blake2b(row["ids"].encode(), digest_size=8).digest()
+        self._hashes.append(int.from_bytes(digest))
         if row["split"] == 0:
-            self._statistics.add(row)
-            if "group" in row:
-                self._training_groups.add(row["group"])
+            self._measure(row)
         with write_errors(self._faults.source):
             self._table("items").add(row)
 
@@ -297,9 +287,26 @@ class StoreWriter:
         suspects: Sequence[str] = ids[np.flatnonzero(np.isin(hashes, again))].tolist()
         return suspects
 
+    def _measure(self, row: Mapping[str, Any]) -> None:
+        """Take in a training item."""
+        for name, statistics in self._values.items():
+            if row[name] is not None:
+                statistics.add(row[name].reshape(-1, statistics.features))
+        for name, counts in self._words.items():
+            if row[name] is not None:
+                np.add.at(counts, row[name], 1)
+        if "group" in row:
+            self._training_groups.add(row["group"])
+
     def _measured(self, modality: ModalityForm, tables: Tables) -> ModalityForm:
         """The form of a modality with mean and deviation of the training items."""
-        found = self._statistics.moments(modality, tables)
+        source = tables.sources[modality.name]
+        if modality.name in self._values:
+            found = self._values[modality.name].result()
+        elif isinstance(source, WordRows):
+            found = weighted_moments(source.vectors, self._words[modality.name])
+        else:
+            found = measured(tables, modality)
         if found is None:
             if self._rows.items[0]:
                 problem = f"no training item has the modality {modality.name!r}"
@@ -315,41 +322,3 @@ class StoreWriter:
             )
         mean, deviation = (tuple(each.tolist()) for each in found)
         return modality.model_copy(update={"mean": mean, "deviation": deviation})
-
-
-class _TrainingStatistics:
-    """What is measured while items are written; windows are measured at the end."""
-
-    def __init__(self, modalities: Sequence[ModalityForm]) -> None:
-        self._values = {
-            one.name: RunningStatistics(one.modality.features)
-            for one in modalities
-            if one.source == "values"
-        }
-        self._words = {
-            one.name: np.zeros(one.words, dtype=np.int64)
-            for one in modalities
-            if one.source == "words"
-        }
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Take in a training item."""
-        for name, statistics in self._values.items():
-            if row[name] is not None:
-                statistics.add(row[name].reshape(-1, statistics.features))
-        for name, counts in self._words.items():
-            if row[name] is not None:
-                np.add.at(counts, row[name], 1)
-
-    def moments(self, modality: ModalityForm, tables: Tables) -> Moments | None:
-        """Mean and deviation of a modality; None if no training item has it."""
-        if modality.name in self._values:
-            return self._values[modality.name].result()
-        source = tables.sources[modality.name]
-        if isinstance(source, WordRows):
-            return weighted_moments(source.vectors, self._words[modality.name])
-        return measured(tables, modality)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())

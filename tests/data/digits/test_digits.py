@@ -1,25 +1,21 @@
 """The small real dataset of four modalities."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from continual_mm.data import registry
 from continual_mm.data.cache import CACHE_VARIABLE
-from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.dataset import Split
 
 
 @pytest.fixture
-def digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
+def digits(monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     return registry.load("digits", standardise=False)
 
 
-def test_the_four_modalities_of_an_item_laid_together_are_a_digit_of_scikit_learn(
-    digits: Dataset,
-) -> None:
+def test_the_four_modalities_of_an_item_laid_together_are_a_digit_of_scikit_learn(digits):
     known = load_digits()
     for item in (0, 1000, 1796):
         nw, ne, sw, se = (
@@ -35,13 +31,13 @@ def test_the_four_modalities_of_an_item_laid_together_are_a_digit_of_scikit_lear
         assert (digits.picture[item] == 15 * known.images[of]).all()
 
 
-def test_every_digit_is_there_once_and_the_card_knew_how_many(digits: Dataset) -> None:
+def test_every_digit_is_there_once_and_the_card_knew_how_many(digits):
     assert len(set(digits.ids)) == len(digits) == 1797
     assert digits.card == registry.card("digits")
     assert tuple(len(digits.rows_of(split)) for split in Split) == digits.card.items
 
 
-def test_every_digit_occurs_in_every_split(digits: Dataset) -> None:
+def test_every_digit_occurs_in_every_split(digits):
     assert digits.label is not None
     for split in Split:
         counts = np.bincount(digits.label[digits.rows_of(split)], minlength=10)

@@ -3,9 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +29,7 @@ FINGERPRINT = "8c1b7df583cd0021cd6a69f245140eee0f7d046ecf111b118a13f50d20ba79ce"
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp("stores") / "store"
     rng = np.random.default_rng(0)
     with store_writer(path, layout=LAYOUT, shard_bytes=150) as writer:
@@ -52,24 +50,22 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(sound: Path, tmp_path: Path) -> Path:
+def store(sound, tmp_path):
     return Path(shutil.copytree(sound, tmp_path / "store"))
 
 
 @pytest.fixture
-def shard(store: Path) -> Path:
+def shard(store):
     return store / "items" / "data-00001.arrow"
 
 
-def refused(store: Path) -> str:
+def refused(store):
     with pytest.raises(InputError) as caught:
         read_store(store)
     return str(caught.value)
 
 
-def rewrite(
-    store: Path, shard: Path, change: Callable[[pa.Table], pa.Table], **options: Any
-) -> None:
+def rewrite(store, shard, change, **options):
     """Write other columns into a shard, with the size that store.json expects."""
     with pa.memory_map(str(shard)) as file:
         table = change(pa.ipc.open_stream(file).read_all())
@@ -84,7 +80,7 @@ def rewrite(
     (store / "store.json").write_text(json.dumps(said))
 
 
-def test_a_shard_that_was_cut_or_overwritten_is_refused(store: Path, shard: Path) -> None:
+def test_a_shard_that_was_cut_or_overwritten_is_refused(store, shard):
     content = shard.read_bytes()
     for length in (0, 1, len(content) // 2, len(content) - 1):
         shard.write_bytes(content[:length])
@@ -95,7 +91,7 @@ def test_a_shard_that_was_cut_or_overwritten_is_refused(store: Path, shard: Path
 
 
 @pytest.mark.parametrize("alike", [False, True])
-def test_shards_that_changed_places_are_refused(store: Path, alike: bool) -> None:
+def test_shards_that_changed_places_are_refused(store, alike):
     forms = json.loads((store / "store.json").read_text())["tables"]["items"]
     first, second = next(
         (first, second)
@@ -114,7 +110,7 @@ def test_shards_that_changed_places_are_refused(store: Path, alike: bool) -> Non
         assert f"{one}: has" in refused(store)
 
 
-def test_what_is_no_file_is_not_waited_for(store: Path, shard: Path) -> None:
+def test_what_is_no_file_is_not_waited_for(store, shard):
     shard.unlink()
     os.mkfifo(shard)
     assert f"{shard}: is no file" in refused(store)
@@ -123,7 +119,7 @@ def test_what_is_no_file_is_not_waited_for(store: Path, shard: Path) -> None:
     assert "store.json: is no file" in refused(store)
 
 
-def test_groups_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_groups_that_are_not_there_are_refused(tmp_path):
     items = [
         {"ids": str(k), "split": k, "group": f"video {k}", "touch": np.ones(3)} for k in range(3)
     ]
@@ -134,7 +130,7 @@ def test_groups_that_are_not_there_are_refused(tmp_path: Path) -> None:
     assert "'group': leads to groups that are not there" in refused(tmp_path / "store")
 
 
-def test_flipped_bytes_never_end_the_process(store: Path, shard: Path) -> None:
+def test_flipped_bytes_never_end_the_process(store, shard):
     content, rng = shard.read_bytes(), np.random.default_rng(0)
     for place in rng.integers(0, len(content), size=150):
         changed = bytearray(content)
@@ -149,12 +145,7 @@ def test_flipped_bytes_never_end_the_process(store: Path, shard: Path) -> None:
             pass
 
 
-def test_a_missing_shard_is_refused(store: Path, shard: Path) -> None:
-    shard.unlink()
-    assert f"{shard}: cannot be opened: No such file" in refused(store)
-
-
-def test_a_shard_that_lies_elsewhere_is_refused(store: Path, shard: Path, tmp_path: Path) -> None:
+def test_a_shard_that_lies_elsewhere_is_refused(store, shard, tmp_path):
     shard.rename(tmp_path / "elsewhere.arrow")
     shard.symlink_to(tmp_path / "elsewhere.arrow")
     assert f"{shard}: leads out of the store" in refused(store)
@@ -165,12 +156,12 @@ def test_a_shard_that_lies_elsewhere_is_refused(store: Path, shard: Path, tmp_pa
     assert "leads out of the store" in refused(store)
 
 
-def test_a_store_may_itself_be_linked(store: Path, tmp_path: Path) -> None:
+def test_a_store_may_itself_be_linked(store, tmp_path):
     (tmp_path / "link").symlink_to(store)
     assert len(read_store(tmp_path / "link")) == 9
 
 
-def as_float32(table: pa.Table) -> pa.Table:
+def as_float32(table):
     wide = table["touch"].cast(pa.list_(pa.float32(), 3))
     return table.set_column(table.column_names.index("touch"), "touch", wide)
 
@@ -184,9 +175,7 @@ def as_float32(table: pa.Table) -> pa.Table:
         (lambda table: table.slice(1), {}, "has 0 rows, but 1 are expected"),
     ],
 )
-def test_another_table_than_the_form_describes_is_refused(
-    store: Path, shard: Path, change, options, problem: str
-) -> None:
+def test_another_table_than_the_form_describes_is_refused(store, shard, change, options, problem):
     rewrite(store, shard, change, **options)
     assert f"{shard}: {problem}" in refused(store)
 
@@ -231,9 +220,7 @@ def test_another_table_than_the_form_describes_is_refused(
         (("tables", "recordings"), [], "there are windows, but no recordings"),
     ],
 )
-def test_a_form_that_lies_is_refused(
-    store: Path, path: tuple[Any, ...], value: object, problem: str
-) -> None:
+def test_a_form_that_lies_is_refused(store, path, value, problem):
     said = json.loads((store / "store.json").read_text())
     inner = said
     for key in path[:-1]:
@@ -248,16 +235,14 @@ def test_a_form_that_lies_is_refused(
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"version": 1}', b"[" * 10**5]
 )
-def test_a_form_that_is_no_form_is_refused(store: Path, content: bytes) -> None:
+def test_a_form_that_is_no_form_is_refused(store, content):
     (store / "store.json").write_bytes(content)
     for read in (read_store_card, read_store):
         with pytest.raises(InputError, match=r"store\.json"):
             read(store)
 
 
-def test_a_form_that_is_not_there_or_endless_is_refused(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_form_that_is_not_there_or_endless_is_refused(store, monkeypatch):
     with pytest.raises(InputError, match=r"store\.json: cannot be opened"):
         read_store_card(store / "items")
     monkeypatch.setattr(form, "LARGEST_FORM", 100)
@@ -265,7 +250,7 @@ def test_a_form_that_is_not_there_or_endless_is_refused(
         read_store_card(store)
 
 
-def test_stores_of_earlier_versions_are_read(store: Path) -> None:
+def test_stores_of_earlier_versions_are_read(store):
     said = json.loads((store / "store.json").read_text())
     said["statistics"] = "0" * 64
     for shards in said["tables"].values():
@@ -277,7 +262,7 @@ def test_stores_of_earlier_versions_are_read(store: Path) -> None:
 
 
 @pytest.mark.parametrize("modality", [0, 1, 3])
-def test_changed_statistics_are_found_by_measuring_anew(store: Path, modality: int) -> None:
+def test_changed_statistics_are_found_by_measuring_anew(store, modality):
     verify_store(store)
     said = json.loads((store / "store.json").read_text())
     one = said["modalities"][modality]
@@ -287,7 +272,7 @@ def test_changed_statistics_are_found_by_measuring_anew(store: Path, modality: i
         verify_store(store)
 
 
-def test_the_fingerprint_is_that_of_stores_written_before(tmp_path: Path) -> None:
+def test_the_fingerprint_is_that_of_stores_written_before(tmp_path):
     items = [{"ids": f"{k}", "split": k, "touch": np.arange(3.0) + k} for k in range(3)]
     card = write_store(items, tmp_path / "store", layout=LAYOUT[:1])
     assert card.fingerprint == FINGERPRINT

@@ -10,7 +10,7 @@ SEEDS = range(30)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_steps_are_those_of_a_loop_over_runs(seed: int) -> None:
+def test_steps_are_those_of_a_loop_over_runs(seed):
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, 41, size=seed % 12)
     counts, stride = rng.integers(0, 7, size=len(starts)), 1 + seed % 4
@@ -20,7 +20,7 @@ def test_steps_are_those_of_a_loop_over_runs(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_blocks_cover_all_rows_once_and_are_no_larger_than_asked(seed: int) -> None:
+def test_blocks_cover_all_rows_once_and_are_no_larger_than_asked(seed):
     rng = np.random.default_rng(seed)
     sizes, most = rng.integers(0, 10, size=seed % 13), 1 + seed % 20
     blocks = list(blocks_of(sizes, most))

@@ -1,7 +1,5 @@
 """Items that are windows of recordings."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -31,7 +29,7 @@ SPANS = [
 
 
 @pytest.fixture(scope="module")
-def recordings() -> list[dict[str, np.ndarray]]:
+def recordings():
     rng = np.random.default_rng(0)
     return [
         {
@@ -43,7 +41,7 @@ def recordings() -> list[dict[str, np.ndarray]]:
     ]
 
 
-def write(folder: Path, recordings: list[dict[str, np.ndarray]], **options: object) -> None:
+def write(folder, recordings, **options):
     with store_writer(folder, layout=LAYOUT, dtype="float32", **options) as writer:
         numbers = [
             writer.recording(f"recording {k}", recording) for k, recording in enumerate(recordings)
@@ -62,15 +60,13 @@ def write(folder: Path, recordings: list[dict[str, np.ndarray]], **options: obje
 
 
 @pytest.fixture(scope="module")
-def folder(
-    recordings: list[dict[str, np.ndarray]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def folder(recordings, tmp_path_factory):
     path = tmp_path_factory.mktemp("stores") / "store"
     write(path, recordings, shard_bytes=300)
     return path
 
 
-def pooled(recording: dict[str, np.ndarray], spans: tuple[tuple[int, int], ...]) -> np.ndarray:
+def pooled(recording, spans):
     """The published way, a window at a time."""
     halves = []
     for part, (begin, end) in zip(("2d", "3d"), spans, strict=True):
@@ -81,8 +77,8 @@ def pooled(recording: dict[str, np.ndarray], spans: tuple[tuple[int, int], ...])
 
 
 def test_a_window_is_its_largest_values_with_each_half_of_length_one(
-    folder: Path, recordings: list[dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    folder, recordings, monkeypatch
+):
     expected = np.stack(
         [pooled(recordings[recording], video_spans) for recording, video_spans, _ in SPANS]
     )
@@ -97,9 +93,7 @@ def test_a_window_is_its_largest_values_with_each_half_of_length_one(
     assert not values[2].any()
 
 
-def test_a_window_itself_is_cut_behind_the_longest_and_where_the_recording_ends(
-    folder: Path, recordings: list[dict[str, np.ndarray]]
-) -> None:
+def test_a_window_itself_is_cut_behind_the_longest_and_where_the_recording_ends(folder, recordings):
     audio = read_store(folder, standardise=False).columns["audio"]
     assert audio.present.tolist() == [True, True, True, False, True, True]
     assert audio.modality.shape == (5, 2)
@@ -112,9 +106,7 @@ def test_a_window_itself_is_cut_behind_the_longest_and_where_the_recording_ends(
         assert not value[length:].any()
 
 
-def test_windows_are_standardised_by_what_training_items_see_of_them(
-    folder: Path, recordings: list[dict[str, np.ndarray]]
-) -> None:
+def test_windows_are_standardised_by_what_training_items_see_of_them(folder, recordings):
     measured = read_store(folder).statistics
     audio = [
         recordings[recording]["spec"][begin:end][:5] for recording, _, (begin, end) in SPANS[:3]
@@ -129,9 +121,7 @@ def test_windows_are_standardised_by_what_training_items_see_of_them(
     np.testing.assert_allclose(1 / measured["video"].rate, video.std(axis=0), rtol=1e-5)
 
 
-def test_of_very_many_windows_some_are_measured_evenly_spread(
-    recordings: list[dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_very_many_windows_some_are_measured_evenly_spread(recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MOST_WINDOWS", 2)
     write(tmp_path / "store", recordings)
     measured = read_store(tmp_path / "store").statistics
@@ -147,18 +137,14 @@ def test_of_very_many_windows_some_are_measured_evenly_spread(
     verify_store(tmp_path / "store")
 
 
-def test_recordings_are_part_of_the_fingerprint(
-    folder: Path, recordings: list[dict[str, np.ndarray]], tmp_path: Path
-) -> None:
+def test_recordings_are_part_of_the_fingerprint(folder, recordings, tmp_path):
     verify_store(folder)
     other = [*recordings[:2], {**recordings[2], "3d": -recordings[2]["3d"]}]
     write(tmp_path / "store", other)
     assert read_store(tmp_path / "store").card.fingerprint != read_store(folder).card.fingerprint
 
 
-def test_a_recording_may_lack_a_part(
-    recordings: list[dict[str, np.ndarray]], tmp_path: Path
-) -> None:
+def test_a_recording_may_lack_a_part(recordings, tmp_path):
     write(
         tmp_path / "store",
         [recordings[0], recordings[1], {"2d": recordings[2]["2d"], "spec": recordings[2]["spec"]}],
@@ -181,9 +167,7 @@ def test_a_recording_may_lack_a_part(
         (np.zeros(7), "is ndarray, no window"),
     ],
 )
-def test_a_window_of_nothing_is_refused(
-    recordings: list[dict[str, np.ndarray]], tmp_path: Path, window: object, problem: str
-) -> None:
+def test_a_window_of_nothing_is_refused(recordings, tmp_path, window, problem):
     with (
         pytest.raises(InputError, match=problem),
         store_writer(tmp_path / "store", layout=LAYOUT) as writer,
@@ -201,9 +185,7 @@ def test_a_window_of_nothing_is_refused(
         ({"2d": np.full((2, 4), np.nan)}, "is not finite"),
     ],
 )
-def test_a_faulty_recording_is_refused_with_its_name(
-    tmp_path: Path, parts: dict[str, np.ndarray], problem: str
-) -> None:
+def test_a_faulty_recording_is_refused_with_its_name(tmp_path, parts, problem):
     with (
         pytest.raises(InputError, match=f"recording 'recording'.*{problem}"),
         store_writer(tmp_path / "store", layout=LAYOUT) as writer,

@@ -1,7 +1,5 @@
 """Items that are words of one table."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,7 @@ SENTENCES = [[0, 5, 5], [2], None, [4, 1, 0, 3], [3, 3]]
 LAYOUT = (Words(Modality("text", Kind.TOKENS, (0, 3)), VECTORS),)
 
 
-def records(sentences: list[object]) -> list[dict[str, object]]:
+def records(sentences):
     return [
         {"ids": str(k), "split": 0 if k < 4 else 2, "text": None if s is None else np.array(s)}
         for k, s in enumerate(sentences)
@@ -25,13 +23,13 @@ def records(sentences: list[object]) -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("stores") / "store"
     write_store(records(SENTENCES), path, layout=LAYOUT, dtype="float32")
     return path
 
 
-def test_words_are_looked_up_in_the_table(folder: Path) -> None:
+def test_words_are_looked_up_in_the_table(folder):
     text = read_store(folder, standardise=False, splits=()).columns["text"]
     values, lengths = text.take(torch.tensor([3, 0, 1]))
     assert lengths.tolist() == [4, 3, 1]
@@ -43,7 +41,7 @@ def test_words_are_looked_up_in_the_table(folder: Path) -> None:
     verify_store(folder)
 
 
-def test_words_are_standardised_as_often_as_training_items_say_them(folder: Path) -> None:
+def test_words_are_standardised_as_often_as_training_items_say_them(folder):
     said = VECTORS[[word for sentence in SENTENCES[:4] for word in sentence or []]]
     measured = read_store(folder, splits=()).statistics["text"]
     np.testing.assert_allclose(measured.mean, said.mean(axis=0, dtype=np.float64), rtol=1e-9)
@@ -59,9 +57,7 @@ def test_words_are_standardised_as_often_as_training_items_say_them(folder: Path
         (np.empty(0, dtype=np.int64), "has no word"),
     ],
 )
-def test_words_that_are_not_in_the_table_are_refused(
-    tmp_path: Path, words: object, problem: str
-) -> None:
+def test_words_that_are_not_in_the_table_are_refused(tmp_path, words, problem):
     with pytest.raises(InputError, match=problem):
         write_store(records([[0], words]), tmp_path / "store", layout=LAYOUT)
 
@@ -69,13 +65,13 @@ def test_words_that_are_not_in_the_table_are_refused(
 @pytest.mark.parametrize(
     "vectors", [np.ones((6, 4)), np.full((6, 3), np.inf), np.ones((6, 3), int)]
 )
-def test_a_table_of_anything_else_is_refused(tmp_path: Path, vectors: np.ndarray) -> None:
+def test_a_table_of_anything_else_is_refused(tmp_path, vectors):
     layout = (Words(Modality("text", Kind.TOKENS, (0, 3)), vectors),)
     with pytest.raises(InputError, match="word vectors of 'text'"):
         write_store(records(SENTENCES), tmp_path / "store", layout=layout)
 
 
-def test_another_table_than_that_of_the_store_is_refused(folder: Path) -> None:
+def test_another_table_than_that_of_the_store_is_refused(folder):
     table = folder / "text.npy"
     content = table.read_bytes()
     try:
@@ -93,7 +89,7 @@ def test_another_table_than_that_of_the_store_is_refused(folder: Path) -> None:
         table.write_bytes(content)
 
 
-def test_a_damaged_row_does_not_count_from_the_end_of_the_table(tmp_path: Path) -> None:
+def test_a_damaged_row_does_not_count_from_the_end_of_the_table(tmp_path):
     write_store(records(SENTENCES), tmp_path / "store", layout=LAYOUT)
     shard = tmp_path / "store" / "items" / "data-00000.arrow"
     content = shard.read_bytes()

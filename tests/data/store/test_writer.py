@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -27,7 +26,7 @@ LAYOUT: Layout = (
 WRITERS = (write_store, "store"), (write_pack_from, "pack.npz")
 
 
-def record(number: int, **other: object) -> dict[str, object]:
+def record(number, **other):
     rng = np.random.default_rng(number)
     return {
         "ids": f"clip {number}",
@@ -38,11 +37,11 @@ def record(number: int, **other: object) -> dict[str, object]:
     }
 
 
-def records() -> list[dict[str, object]]:
+def records():
     return [record(number) for number in range(10)]
 
 
-def test_hugging_face_opens_what_was_written(tmp_path: Path) -> None:
+def test_hugging_face_opens_what_was_written(tmp_path):
     given = [{**each, "text_raw": f"höre {each['ids']}"} for each in records()]
     write_store(iter(given), tmp_path / "store", layout=LAYOUT, shard_bytes=100)
     items = datasets.load_from_disk(str(tmp_path / "store" / "items"))
@@ -56,7 +55,7 @@ def test_hugging_face_opens_what_was_written(tmp_path: Path) -> None:
         assert row["speech"] == flat
 
 
-def test_statistics_are_those_of_the_valid_steps_of_training_items(tmp_path: Path) -> None:
+def test_statistics_are_those_of_the_valid_steps_of_training_items(tmp_path):
     given = records()
     for each in given:
         each["touch"] = each["touch"] + 1000
@@ -73,7 +72,7 @@ def test_statistics_are_those_of_the_valid_steps_of_training_items(tmp_path: Pat
     assert speech["shape"] == [4, 2]
 
 
-def test_the_card_is_there_without_arrow(tmp_path: Path) -> None:
+def test_the_card_is_there_without_arrow(tmp_path):
     card = write_store(records(), tmp_path / "store", layout=LAYOUT, name="mine")
     assert card == read_store_card(tmp_path / "store")
     assert (card.name, card.items, card["speech"].shape) == ("mine", (8, 1, 1), (4, 2))
@@ -89,8 +88,8 @@ def test_the_card_is_there_without_arrow(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
-def test_the_fingerprint_is_the_content_however_it_is_divided(tmp_path: Path) -> None:
-    def fingerprint(name: str, given: list[dict[str, object]], shard_bytes: int) -> str:
+def test_the_fingerprint_is_the_content_however_it_is_divided(tmp_path):
+    def fingerprint(name, given, shard_bytes):
         folder = tmp_path / name
         return write_store(given, folder, layout=LAYOUT, shard_bytes=shard_bytes).fingerprint
 
@@ -121,9 +120,7 @@ def test_the_fingerprint_is_the_content_however_it_is_divided(tmp_path: Path) ->
         ({"label": 2}, "column 'label': is not in the items before; all items have it or none"),
     ],
 )
-def test_a_faulty_record_is_refused_with_its_name(
-    tmp_path: Path, other: dict[str, object], problem: str
-) -> None:
+def test_a_faulty_record_is_refused_with_its_name(tmp_path, other, problem):
     given = records()
     given[4] = record(4, **other)
     with pytest.raises(InputError, match=problem) as caught:
@@ -132,7 +129,7 @@ def test_a_faulty_record_is_refused_with_its_name(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_faulty_records_are_told_at_once_or_left_out_and_listed(tmp_path: Path) -> None:
+def test_all_faulty_records_are_told_at_once_or_left_out_and_listed(tmp_path):
     given = records()
     given[2]["touch"] = np.full(3, np.inf)
     given[5]["split"] = -1
@@ -145,21 +142,12 @@ def test_all_faulty_records_are_told_at_once_or_left_out_and_listed(tmp_path: Pa
     assert ["'clip 2'" in left_out[0].place, "'clip 5'" in left_out[1].place] == [True, True]
 
 
-def test_endless_faulty_records_come_to_an_end(tmp_path: Path) -> None:
-    def endless() -> object:
-        while True:
-            yield {"ids": "x"}
-
-    with pytest.raises(InputError, match="behind 100 faulty records"):
-        write_store(endless(), tmp_path / "store", layout=LAYOUT)
-
-
-def test_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
+def test_ids_that_occur_twice_are_refused(tmp_path):
     with pytest.raises(InputError, match="ids occur more than once: 'clip 3', 'clip 4'"):
         write_store([*records(), record(4), record(3)], tmp_path / "store", layout=LAYOUT)
 
 
-def test_what_no_item_has_cannot_be_learnt(tmp_path: Path) -> None:
+def test_what_no_item_has_cannot_be_learnt(tmp_path):
     never = [{**each, "speech": None} for each in records()]
     with pytest.raises(InputError, match="no item has the modality 'speech'"):
         write_store(never, tmp_path / "store", layout=LAYOUT)
@@ -173,32 +161,30 @@ def test_what_no_item_has_cannot_be_learnt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "problem"),
     [
-        ((), "has no modality"),
+        ((), r"store: the layout is \(\); give a tuple of"),
         ((Modality("ids", Kind.VECTOR, (3,)),), "'ids' names no modality"),
         ((Modality("../up", Kind.VECTOR, (3,)),), "name"),
         ((Modality("a", Kind.VECTOR, (3, 2)),), "no vector"),
         ((Modality("a", Kind.SPECTROGRAM, (0, 2, 2)),), "no spectrogram"),
         ((Modality("a", Kind.VECTOR, (3,)),) * 2, "columns occur twice: a"),
-        (LAYOUT[0], "store: the layout is Modality, no tuple; give a tuple of"),
-        (("touch",), "store: the layout has 'touch' in it"),
+        (LAYOUT[0], r"store: the layout is Modality\(.*; give a tuple of"),
+        (("touch",), r"store: the layout is \('touch',\); give a tuple of"),
     ],
 )
-def test_a_layout_that_means_nothing_is_refused(
-    tmp_path: Path, layout: Layout, problem: str
-) -> None:
+def test_a_layout_that_means_nothing_is_refused(tmp_path, layout, problem):
     with pytest.raises(InputError, match=problem):
         write_store(records(), tmp_path / "store", layout=layout)
 
 
-def test_a_store_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+def test_a_store_that_is_there_is_not_written_over(tmp_path):
     write_store(records(), tmp_path / "store", layout=LAYOUT)
     with pytest.raises(InputError, match="is there already"):
         write_store(records()[:9], tmp_path / "store", layout=LAYOUT)
     assert read_store_card(tmp_path / "store").items == (8, 1, 1)
 
 
-def test_an_error_while_records_are_read_leaves_nothing(tmp_path: Path) -> None:
-    def broken() -> object:
+def test_an_error_while_records_are_read_leaves_nothing(tmp_path):
+    def broken():
         yield from records()
         raise OSError("the disk with the videos is gone")
 
@@ -207,7 +193,7 @@ def test_an_error_while_records_are_read_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_finished_store_takes_nothing_more(tmp_path: Path) -> None:
+def test_a_finished_store_takes_nothing_more(tmp_path):
     with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
         for each in records():
             writer.item(each)
@@ -218,7 +204,7 @@ def test_a_finished_store_takes_nothing_more(tmp_path: Path) -> None:
     assert read_store_card(tmp_path / "store").items == (8, 1, 1)
 
 
-def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path: Path) -> None:
+def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path):
     for size, told in (1e-5, "about .*"), (1e-9, "0 in all training items, or too small"):
         faint = [{**each, "touch": size * each["touch"]} for each in records()]
         with pytest.raises(InputError, match=f"values of 'touch' are {told}.* write dtype"):
@@ -230,7 +216,7 @@ def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("write", "name"), WRITERS)
-def test_a_dtype_or_record_of_another_kind_is_refused(tmp_path: Path, write, name: str) -> None:
+def test_a_dtype_or_record_of_another_kind_is_refused(tmp_path, write, name):
     for dtype in ("float64", "int8", np.float32):
         with pytest.raises(InputError, match=r"cannot be stored as .*; write 'float16' or 'float"):
             write(None, tmp_path / name, layout=LAYOUT, dtype=dtype)
@@ -241,9 +227,7 @@ def test_a_dtype_or_record_of_another_kind_is_refused(tmp_path: Path, write, nam
 
 
 @pytest.mark.parametrize("target", ["store", "pack.npz"])
-def test_a_disk_that_takes_no_more_is_a_refusal_that_names_the_target(
-    tmp_path: Path, target: str
-) -> None:
+def test_a_disk_that_takes_no_more_is_a_refusal_that_names_the_target(tmp_path, target):
     code = f"""
     import resource, numpy as np, continual_mm as cm
     given = ({{"ids": str(k), "split": k % 3, "touch": np.full(5000, k + 1.0)}} for k in range(99))
@@ -265,7 +249,7 @@ def test_a_disk_that_takes_no_more_is_a_refusal_that_names_the_target(
     assert (done.stderr, list(tmp_path.iterdir())) == ("", [])
 
 
-def test_the_same_fault_in_many_records_is_told_once(tmp_path: Path) -> None:
+def test_the_same_fault_in_many_records_is_told_once(tmp_path):
     given = [{**each, "touch": np.ones(4)} for each in records()]
     given[3]["touch"] = np.ones(5)
     given[4] = record(4, split=3)
@@ -289,7 +273,7 @@ def test_the_same_fault_in_many_records_is_told_once(tmp_path: Path) -> None:
     assert len(left_out) == 3
 
 
-def test_groups_may_be_whole_numbers_as_in_a_pack(tmp_path: Path) -> None:
+def test_groups_may_be_whole_numbers_as_in_a_pack(tmp_path):
     numbers = [7, np.int16(-2), 7, 7, 2**40, 7, 7, 7, -2, 7]
     given = [{**each, "group": group} for each, group in zip(records(), numbers, strict=True)]
     write_store(given, tmp_path / "store", layout=LAYOUT)
