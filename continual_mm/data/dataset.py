@@ -90,8 +90,11 @@ def _array(name: str, values: ArrayLike, findings: Findings) -> NDArray[Any] | N
     problem = "holds Python objects"
     try:
         column = np.asarray(values).copy()
-        if name in ("ids", "text_raw"):
-            column = _as_text(column)
+        # Numbers, and strings in an array of objects, as pandas keeps them.
+        if name in ("ids", "text_raw") and (
+            column.dtype.kind in "iu" or all(isinstance(word, str) for word in column.flat)
+        ):
+            column = column.astype(np.str_)
         if not column.dtype.hasobject:
             return column
     except (TypeError, ValueError, RuntimeError) as error:
@@ -99,13 +102,6 @@ def _array(name: str, values: ArrayLike, findings: Findings) -> NDArray[Any] | N
     remedy = "give numbers or strings; pad ragged rows to one shape and give their lengths"
     findings.about(name, problem, remedy)
     return None
-
-
-def _as_text(column: NDArray[Any]) -> NDArray[Any]:
-    """Unicode for integers, and for strings in an array of objects, as pandas keeps them."""
-    if column.dtype.kind in "iu" or all(isinstance(word, str) for word in column.flat):
-        return column.astype(np.str_)
-    return column
 
 
 Standardise = bool | Collection[str] | Mapping[str, Statistics]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,14 @@ def shard(store):
     return store / "items" / "data-00001.arrow"
 
 
+@contextmanager
+def form_of(store):
+    """The contents of store.json, written back at the end of the block."""
+    said = json.loads((store / "store.json").read_text())
+    yield said
+    (store / "store.json").write_text(json.dumps(said))
+
+
 def refused(store):
     with pytest.raises(InputError) as caught:
         read_store(store)
@@ -75,9 +84,8 @@ def rewrite(store, shard, change, **options):
         ):
             to.write_table(table)
     Path(str(shard) + ".new").replace(shard)
-    said = json.loads((store / "store.json").read_text())
-    said["tables"]["items"][1]["bytes"] = shard.stat().st_size
-    (store / "store.json").write_text(json.dumps(said))
+    with form_of(store) as said:
+        said["tables"]["items"][1]["bytes"] = shard.stat().st_size
 
 
 def test_a_shard_that_was_cut_or_overwritten_is_refused(store, shard):
@@ -124,9 +132,8 @@ def test_groups_that_are_not_there_are_refused(tmp_path):
         {"ids": str(k), "split": k, "group": f"video {k}", "touch": np.ones(3)} for k in range(3)
     ]
     write_store(items, tmp_path / "store", layout=LAYOUT[:1])
-    said = json.loads((tmp_path / "store" / "store.json").read_text())
-    del said["tables"]["groups"]
-    (tmp_path / "store" / "store.json").write_text(json.dumps(said))
+    with form_of(tmp_path / "store") as said:
+        del said["tables"]["groups"]
     assert "'group': leads to groups that are not there" in refused(tmp_path / "store")
 
 
@@ -186,7 +193,6 @@ def test_another_table_than_the_form_describes_is_refused(store, shard, change, 
         (("version",), 2, "version"),
         (("name",), 3, "name"),
         (("fingerprint",), "../../up", "fingerprint"),
-        (("items",), [9, 0], "items"),
         (("items",), [10**30, 0, 0], "items"),
         (("items",), [6, 2, 1], "split"),
         (("items",), [6, 2, 0], "8 items, but 9 rows"),
@@ -196,7 +202,6 @@ def test_another_table_than_the_form_describes_is_refused(store, shard, change, 
         (("more",), "unknown", "more"),
         (("modalities",), [], "modalities"),
         (("modalities", 0, "name"), "../touch", "name"),
-        (("modalities", 2, "name"), "../../text", "name"),
         (("modalities", 0, "shape"), [2**40], "shape"),
         (("modalities", 0, "shape"), [4], "means and deviations"),
         (("modalities", 1, "shape"), [2**30, 2**30], "fit into no memory"),
@@ -221,12 +226,10 @@ def test_another_table_than_the_form_describes_is_refused(store, shard, change, 
     ],
 )
 def test_a_form_that_lies_is_refused(store, path, value, problem):
-    said = json.loads((store / "store.json").read_text())
-    inner = said
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = value
-    (store / "store.json").write_text(json.dumps(said))
+    with form_of(store) as inner:
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = value
     with pytest.raises(InputError, match=problem) as caught:
         read_store(store)
     assert str(store) in str(caught.value)
@@ -251,12 +254,10 @@ def test_a_form_that_is_not_there_or_endless_is_refused(store, monkeypatch):
 
 
 def test_stores_of_earlier_versions_are_read(store):
-    said = json.loads((store / "store.json").read_text())
-    said["statistics"] = "0" * 64
-    for shards in said["tables"].values():
-        for shard in shards:
+    with form_of(store) as said:
+        said["statistics"] = "0" * 64
+        for shard in (shard for shards in said["tables"].values() for shard in shards):
             shard["edges"] = "0" * 32
-    (store / "store.json").write_text(json.dumps(said))
     assert len(read_store(store)) == 9
     verify_store(store)
 
@@ -264,10 +265,9 @@ def test_stores_of_earlier_versions_are_read(store):
 @pytest.mark.parametrize("modality", [0, 1, 3])
 def test_changed_statistics_are_found_by_measuring_anew(store, modality):
     verify_store(store)
-    said = json.loads((store / "store.json").read_text())
-    one = said["modalities"][modality]
-    one["deviation"] = [3 * each for each in one["deviation"]]
-    (store / "store.json").write_text(json.dumps(said))
+    with form_of(store) as said:
+        one = said["modalities"][modality]
+        one["deviation"] = [3 * each for each in one["deviation"]]
     with pytest.raises(InputError, match=rf"column '{one['name']}': has other means and dev"):
         verify_store(store)
 
