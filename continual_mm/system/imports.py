@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
+from pathlib import Path
 from threading import RLock
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -58,7 +59,7 @@ def in_parts(*packages: str) -> Iterator[None]:
     for, the others when one of their names is asked for, also later. What is imported is the
     package's own; ``from package import *`` runs all of it.
     """
-    finder = _PartsFinder(packages)
+    finder = _Parts(packages)
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -66,7 +67,9 @@ def in_parts(*packages: str) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-class _PartsFinder(MetaPathFinder):
+class _Parts(MetaPathFinder, Loader):
+    """Leaves the statements of an ``__init__`` until their names are asked for."""
+
     def __init__(self, packages: Sequence[str]) -> None:
         self._packages = packages
 
@@ -76,19 +79,12 @@ class _PartsFinder(MetaPathFinder):
         if fullname not in self._packages:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
-        if spec is not None and isinstance(spec.loader, InspectLoader):
-            spec.loader = _PartsLoader(spec.loader)
+        if spec is not None and spec.origin is not None:
+            spec.loader = self
         return spec
 
-
-class _PartsLoader(Loader):
-    """Leaves the statements of an ``__init__`` until their names are asked for."""
-
-    def __init__(self, loader: InspectLoader) -> None:
-        self._loader = loader
-
     def exec_module(self, module: ModuleType) -> None:
-        pending = ast.parse(self._loader.get_source(module.__name__) or "").body
+        pending = ast.parse(Path(f"{module.__file__}").read_bytes()).body
         lock = RLock()
 
         def missing(name: str) -> Any:

@@ -52,17 +52,6 @@ def test_a_lone_first_modality_is_shown_though_no_pair_is_trained():
     assert first.seen == ("sight",)
 
 
-def test_an_old_pair_may_be_trained_again():
-    again = plan(
-        scenario(
-            Stage(add=("sight", "smell")),
-            Stage(add=("taste",), pairs=("taste-sight", "smell-sight")),
-        ),
-        SENSES,
-    )[1]
-    assert again.trained == (pair("sight", "smell"), pair("sight", "taste"))
-
-
 def test_a_pair_is_born_when_both_its_modalities_are_there():
     born = births(plan(THREE, SENSES))
     assert born == {
@@ -149,13 +138,6 @@ def test_a_pair_that_cannot_be_trained_is_told_with_those_that_can(text, problem
 def test_a_pair_named_twice_is_told_whichever_way_round():
     (line,) = told(Stage(add=("sight", "smell"), pairs=("sight-smell", "smell-sight")))
     assert line == ("f, [[stage]] 1, pairs: pair 'smell-sight' is named twice; name each pair once")
-
-
-@pytest.mark.parametrize("name", ["a-b", "", "-", "a b"])
-def test_no_name_is_too_odd_to_be_complained_about(name):
-    stages = (Stage(add=("sight", name)), Stage(add=("smell",), pairs=("sight-touch",)))
-    assert len(told(*stages)) == 2
-    assert len(told(*stages, on=None)) == 1
 
 
 def test_without_a_card_all_but_the_dataset_is_judged():
