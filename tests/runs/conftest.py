@@ -1,7 +1,9 @@
 """A small scenario of two stages, runs that are stopped, and what runs leave in their folders."""
 
+import numpy as np
 import pytest
 
+from continual_mm.data.pack import write_pack
 from continual_mm.definitions.scenario import (
     MemorySettings,
     Scenario,
@@ -68,3 +70,38 @@ def results():
         return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def features():
+    """(names, items) -> features of size 6 that have five numbers in common, by name."""
+
+    def draw(names=("video", "audio", "text"), items=90):
+        rng = np.random.default_rng(3)
+        shared = rng.standard_normal((items, 5))
+        return {name: shared @ rng.standard_normal((5, 6)) for name in names}
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def written(features):
+    """(path, arrays of 90 items) -> the path of a pack of them, a third in each split."""
+
+    def write(path, **arrays):
+        ids = np.array([f"item{row}" for row in range(90)])
+        write_pack(path, {**features(), **arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def scenario_text():
+    """A scenario file of two stages on ``mine.npz`` beside it."""
+    return """
+dataset = "mine.npz"
+space = { dim = 8, clusters = 3 }
+training = { steps = 3, batch_size = 8 }
+stage = [{ add = ["video", "audio"] }, { add = ["text"] }]
+"""

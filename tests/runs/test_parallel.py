@@ -76,18 +76,9 @@ class RunRecorder(RunReporter):
         self.events.append("ends")
 
 
-def write(path, arrays):
-    ids = np.array([f"item{row}" for row in range(90)])
-    write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
-    return path
-
-
 @pytest.fixture
-def pack(tmp_path):
-    rng = np.random.default_rng(3)
-    shared = rng.standard_normal((90, 5))
-    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
-    return write(tmp_path / "mine.npz", arrays)
+def pack(tmp_path, written):
+    return written(tmp_path / "mine.npz")
 
 
 def scenario(pack, *, steps=6):
@@ -233,11 +224,10 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(pack, tmp_pat
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path, jobs):
+def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path, written, jobs):
     values = np.ones((90, 3))
     values[4, 1] = np.nan
-    arrays = {"video": values, "audio": np.ones((90, 2)), "text": np.ones((90, 2))}
-    small = scenario(write(tmp_path / "bad.npz", arrays))
+    small = scenario(written(tmp_path / "bad.npz", video=values))
     with pytest.raises(InputError, match="video"):
         run_many(tasks(small, tmp_path / "runs", NAIVE, REPLAY), jobs=jobs)
     assert not multiprocessing.active_children()
@@ -253,17 +243,14 @@ def test_cores_are_divided_and_a_limit_is_kept(monkeypatch):
     assert share_of_cores(1) == 1
 
 
-def test_many_runs_are_typed_with_a_number_of_jobs(pack, tmp_path, capsys):
+def test_many_runs_are_typed_with_a_number_of_jobs(pack, scenario_text, tmp_path, capsys):
     def typed(*more):
         with pytest.raises(SystemExit) as caught:
             cli.main(["run", str(file), "--jobs", "2", "--threads", "1", "--out", str(out), *more])
         return caught.value.code
 
     file, out = tmp_path / "mine.toml", tmp_path / "runs"
-    file.write_text(
-        f'dataset = "{pack}"\n[space]\ndim = 8\nclusters = 3\n[training]\nsteps = 3\n'
-        'batch_size = 8\n[[stage]]\nadd = ["video", "audio"]\n[[stage]]\nadd = ["text"]\n'
-    )
+    file.write_text(scenario_text)
     both = ["--strategy", "naive", "--strategy", "freeze"]
     (out / "mine").mkdir(parents=True)
     (out / "mine" / "freeze").write_text("no folder can be here")

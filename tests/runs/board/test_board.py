@@ -14,7 +14,6 @@ from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, St
 from continual_mm.evaluation.pairs import Evaluation, Gallery, score_pair
 from continual_mm.runs.board.board import Board
 from continual_mm.runs.board.schedule import StageSchedule
-from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run
 
 NAMES = ("video", "audio", "text")
@@ -28,11 +27,8 @@ NAIVE = Strategy(name="naive")
 
 
 @pytest.fixture(scope="module")
-def dataset():
-    rng = np.random.default_rng(3)
-    shared = rng.standard_normal((90, 5))
-    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in NAMES}
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30))
+def dataset(features):
+    return Dataset.from_arrays(features(), split=np.repeat([0, 1, 2], 30))
 
 
 def events(folder):
@@ -87,13 +83,9 @@ def test_curves_agree_with_the_scores(watched_run):
     assert lost == pytest.approx(expected, abs=1e-6)
     assert values(found, "headline/forgetting")[50] == pytest.approx(lost[50])
     assert values(found, "stage begins/audio-video")[25] == pytest.approx(mean[25])
-    headline = history.headline()
-    told_mean = values(found, "headline/harmonic mean")[50]
-    assert told_mean == pytest.approx(headline["harmonic_mean"])
-
-
-def test_a_point_is_of_the_space_before_its_step(watched_run):
-    _, found = watched_run
+    headline = values(found, "headline/harmonic mean")[50]
+    assert headline == pytest.approx(history.headline()["harmonic_mean"])
+    # A point is of the space before its step.
     assert values(found, "logit scale")[0] == pytest.approx(SCENARIO.space.scale)
 
 
@@ -107,19 +99,11 @@ def test_the_weight_that_a_budget_led_to_is_a_curve_of_its_own(dataset, tmp_path
     assert weight[35] > 0
 
 
-class Stop(RunReporter):
-    def __init__(self, after):
-        self.left = after
-
-    def steps(self, count):
-        self.left -= count
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-def test_a_resumed_run_hides_what_was_written_after_its_checkpoint(watched_run, dataset, tmp_path):
+def test_a_resumed_run_hides_what_was_written_after_its_checkpoint(
+    watched_run, dataset, tmp_path, stop_at
+):
     with pytest.raises(KeyboardInterrupt):
-        run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu", reporter=Stop(48))
+        run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu", reporter=stop_at(48))
     run(SCENARIO, NAIVE, dataset, tmp_path, device="cpu")
     _, whole = watched_run
     resumed = events(tmp_path / "small" / "naive" / "seed-0" / "events")

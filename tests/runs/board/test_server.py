@@ -30,11 +30,10 @@ Ask = Callable[..., bytes]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, features):
     rng = np.random.default_rng(3)
-    shared = rng.standard_normal((60, 5))
     dataset = Dataset.from_arrays(
-        {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")},
+        features(items=60),
         split=np.repeat([0, 1, 2], 20),
         text=[f"caption {number}" for number in range(60)],
         picture=rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8),

@@ -14,7 +14,6 @@ import pytest
 from continual_mm.cli import app as cli
 from continual_mm.comparison.compare import compare
 from continual_mm.data import registry as datasets
-from continual_mm.data.pack import write_pack
 from continual_mm.definitions.scenario import (
     MemorySettings,
     Scenario,
@@ -44,20 +43,9 @@ REPLAY = Strategy(
 )
 
 
-def write(path, *, test_order=range(30)):
-    """A pack; the captions of its test items may be given to others of them."""
-    rng = np.random.default_rng(3)
-    shared = rng.standard_normal((90, 5))
-    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
-    arrays["text"][60:] = arrays["text"][60:][list(test_order)]
-    ids = np.array([f"item{row}" for row in range(90)])
-    write_pack(path, {**arrays, "ids": ids, "split": np.repeat([0, 1, 2], 30)})
-    return path
-
-
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory):
-    return write(tmp_path_factory.mktemp("pack") / "mine.npz")
+def pack(tmp_path_factory, written):
+    return written(tmp_path_factory.mktemp("pack") / "mine.npz")
 
 
 def scenario(pack, name="small", **given):
@@ -210,9 +198,10 @@ def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole):
     assert strategy["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
 
 
-def test_test_items_decide_nothing(whole, tmp_path):
-    order = np.random.default_rng(0).permutation(30)
-    other = write(tmp_path / "mixed.npz", test_order=order)
+def test_test_items_decide_nothing(whole, tmp_path, features, written):
+    text = features()["text"]
+    text[60:] = np.random.default_rng(0).permutation(text[60:])
+    other = written(tmp_path / "mixed.npz", text=text)
     mixed, _ = tune(search(other, tmp_path, trials=3), threads=1)
     assert mixed.trials == whole.trials
     tested = [
@@ -276,14 +265,10 @@ def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack, tmp_path):
 
 
 @pytest.fixture
-def tune_command(tmp_path, monkeypatch, capsys):
+def tune_command(tmp_path, monkeypatch, capsys, written, scenario_text):
     monkeypatch.chdir(tmp_path)
-    pack = write(tmp_path / "mine.npz")
-    Path("mine.toml").write_text(
-        f'dataset = "{pack.name}"\n[space]\ndim = 8\nclusters = 3\n[training]\nsteps = 4\n'
-        'batch_size = 8\n[[stage]]\nadd = ["video", "audio"]\n[[stage]]\nadd = ["text"]\n',
-        encoding="utf-8",
-    )
+    written(tmp_path / "mine.npz")
+    Path("mine.toml").write_text(scenario_text)
 
     def ask(*arguments):
         with pytest.raises(SystemExit) as caught:
