@@ -3,40 +3,33 @@
 import numpy as np
 import pytest
 
+import continual_mm as cm
 from continual_mm.data.pack import write_pack
-from continual_mm.definitions.scenario import (
-    MemorySettings,
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-    Training,
-)
 from continual_mm.runs.reporter import RunReporter
 
 
 @pytest.fixture(scope="module")
 def scenario():
     """Video and audio, then text with video; nine steps each, evaluated every four."""
-    return Scenario(
+    return cm.Scenario(
         name="small",
-        space=SpaceSettings(dim=8, clusters=3, refresh_every=4),
-        training=Training(steps=9, batch_size=8, learning_rate=1e-2, evaluate_every=4),
-        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+        space=cm.SpaceSettings(dim=8, clusters=3, refresh_every=4),
+        training=cm.Training(steps=9, batch_size=8, learning_rate=1e-2, evaluate_every=4),
+        stages=(cm.Stage(add=("video", "audio")), cm.Stage(add=("text",), pairs=("video-text",))),
     )
 
 
 @pytest.fixture(scope="session")
 def naive():
     """Nothing protects the pairs already aligned."""
-    return Strategy(name="naive")
+    return cm.Strategy(name="naive")
 
 
 @pytest.fixture(scope="session")
 def replay():
     """Twelve past items, of which each step shows eight."""
-    memory = MemorySettings(items=12)
-    return Strategy(name="replay", memory=memory, plugins={"replay": {"rows": 8}})
+    memory = cm.MemorySettings(items=12)
+    return cm.Strategy(name="replay", memory=memory, plugins={"replay": {"rows": 8}})
 
 
 class StopAt(RunReporter):

@@ -8,26 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from continual_mm.data.dataset import Dataset
+import continual_mm as cm
 from continual_mm.data.pack import write_pack
 from continual_mm.definitions import catalog
 from continual_mm.definitions.modality import pair
-from continual_mm.definitions.scenario import (
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-    TowerSettings,
-    Training,
-)
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.runs.opening import open_scenario
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.system.errors import InputError
 
-SPACE = SpaceSettings(dim=8, clusters=3, refresh_every=4)
-TRAINING = Training(steps=30, batch_size=16, learning_rate=1e-2)
-NAIVE = Strategy(name="naive")
+SPACE = cm.SpaceSettings(dim=8, clusters=3, refresh_every=4)
+TRAINING = cm.Training(steps=30, batch_size=16, learning_rate=1e-2)
+NAIVE = cm.Strategy(name="naive")
 
 
 def arrays_of(names, *, items=120):
@@ -39,23 +31,23 @@ def arrays_of(names, *, items=120):
 
 def dataset_of(*names, items=120):
     split = np.repeat([0, 1, 2], [items - 60, 30, 30])
-    return Dataset.from_arrays(arrays_of(names, items=items), split=split)
+    return cm.Dataset.from_arrays(arrays_of(names, items=items), split=split)
 
 
 @pytest.fixture(scope="module")
 def video_text(tmp_path_factory):
     """A run that trained video and text."""
     out = tmp_path_factory.mktemp("start")
-    stages = (Stage(add=("video", "text")),)
-    scenario = Scenario(name="vt", space=SPACE, training=TRAINING, stages=stages)
+    stages = (cm.Stage(add=("video", "text")),)
+    scenario = cm.Scenario(name="vt", space=SPACE, training=TRAINING, stages=stages)
     run(scenario, NAIVE, dataset_of("video", "text"), out, device="cpu")
     return out / "vt" / "naive" / "seed-0"
 
 
 def add_audio(video_text, **changes):
-    stages = (Stage(add=("audio",), pairs=("audio-video",)),)
+    stages = (cm.Stage(add=("audio",), pairs=("audio-video",)),)
     settings = {"space": SPACE, "training": TRAINING, "start": str(video_text), "stages": stages}
-    return Scenario(**{"name": "add_audio", **settings, **changes})
+    return cm.Scenario(**{"name": "add_audio", **settings, **changes})
 
 
 def test_the_first_stage_is_the_run_as_it_was_and_the_second_adds_to_it(video_text):
@@ -84,23 +76,23 @@ def test_the_dataset_may_lack_a_modality_of_the_start_but_not_all(video_text):
     history = train(add_audio(video_text), dataset_of("video", "audio"), device="cpu")
     assert [str(p) for p in history.births] == ["audio-video"]
     assert "text" in history.space
-    neither = add_audio(video_text, stages=(Stage(add=("audio", "touch")),))
+    neither = add_audio(video_text, stages=(cm.Stage(add=("audio", "touch")),))
     with pytest.raises(InputError, match=r"none of the start's modalities \(video, text\)"):
         train(neither, dataset_of("audio", "touch"), device="cpu")
 
 
 def test_a_space_of_another_size_is_refused(video_text):
-    other = SpaceSettings(dim=9, clusters=3)
+    other = cm.SpaceSettings(dim=9, clusters=3)
     with pytest.raises(InputError, match=r"\[space\], dim: is 9, but .* has 8"):
         train(add_audio(video_text, space=other), dataset_of("video", "audio"), device="cpu")
 
 
 def test_towers_of_the_start_may_be_kept_from_training_but_not_replaced(video_text, same):
-    fixed = add_audio(video_text, towers={"video": TowerSettings(trained=False)})
+    fixed = add_audio(video_text, towers={"video": cm.TowerSettings(trained=False)})
     history = train(fixed, dataset_of("video", "text", "audio"), device="cpu")
     old = open_run(video_text)
     assert same(old.tower("video").state_dict(), history.space.tower("video").state_dict())
-    replaced = add_audio(video_text, towers={"video": TowerSettings(kind="linear")})
+    replaced = add_audio(video_text, towers={"video": cm.TowerSettings(kind="linear")})
     with pytest.raises(InputError, match="remove kind and weights"):
         train(replaced, dataset_of("video", "text", "audio"), device="cpu")
 
@@ -109,7 +101,9 @@ def test_towers_of_the_start_may_be_kept_from_training_but_not_replaced(video_te
 def own_video(tmp_path_factory):
     """A run whose video tower is a module from Python, and that module."""
     out, module = tmp_path_factory.mktemp("own"), nn.Linear(6, 4)
-    scenario = Scenario(name="vt", space=SPACE, stages=(Stage(add=("video", "text"), steps=2),))
+    scenario = cm.Scenario(
+        name="vt", space=SPACE, stages=(cm.Stage(add=("video", "text"), steps=2),)
+    )
     towers = {"video": module}
     run(scenario, NAIVE, dataset_of("video", "text"), out, device="cpu", towers=towers)
     return out / "vt" / "naive" / "seed-0", towers
@@ -117,7 +111,7 @@ def own_video(tmp_path_factory):
 
 def test_a_module_of_the_start_is_given_again_and_may_be_kept_from_training(own_video, same):
     start, towers = own_video
-    fixed = add_audio(start, towers={"video": TowerSettings(trained=False)})
+    fixed = add_audio(start, towers={"video": cm.TowerSettings(trained=False)})
     dataset = dataset_of("video", "text", "audio")
     history = train(fixed, dataset, towers=towers, device="cpu")
     old = open_run(start, towers=towers)
@@ -126,7 +120,7 @@ def test_a_module_of_the_start_is_given_again_and_may_be_kept_from_training(own_
 
 def test_a_module_of_the_start_is_given_again_where_the_dataset_lacks_its_modality(own_video):
     start, towers = own_video
-    scenario = add_audio(start, stages=(Stage(add=("audio",)),))
+    scenario = add_audio(start, stages=(cm.Stage(add=("audio",)),))
     history = train(scenario, dataset_of("text", "audio"), towers=towers, device="cpu")
     old = open_run(start, towers=towers).tower("video").state_dict()
     assert torch.equal(history.space.tower("video").state_dict()["own.weight"], old["own.weight"])
@@ -151,7 +145,7 @@ def test_a_run_that_started_from_another_resumes_and_opens_without_it(video_text
 
 def test_joint_training_from_a_start_trains_its_pairs_too(video_text, tmp_path):
     dataset = dataset_of("video", "text", "audio")
-    joint = Strategy(name="joint", joint=True)
+    joint = cm.Strategy(name="joint", joint=True)
     history = run(add_audio(video_text), joint, dataset, tmp_path, device="cpu")
     assert history.space.state_dict().keys() > open_run(video_text).state_dict().keys()
     assert history.recall("text-video") > 0.1
@@ -206,9 +200,9 @@ def test_what_does_not_go_together_is_refused_before_training(scenario_file, mor
 
 def test_a_file_that_starts_from_a_run_in_reference_mode_says_so_itself(scenario_file, tmp_path):
     sizes = {"dim": 8, "clusters": 3, "clips": 2, "width": 4, "depth": 1}
-    space = SpaceSettings(mode="reference", **sizes)
-    stages = (Stage(add=("video", "text"), steps=1),)
-    scenario = Scenario(name="vt", space=space, training=TRAINING, stages=stages)
+    space = cm.SpaceSettings(mode="reference", **sizes)
+    stages = (cm.Stage(add=("video", "text"), steps=1),)
+    scenario = cm.Scenario(name="vt", space=space, training=TRAINING, stages=stages)
     run(scenario, NAIVE, dataset_of("video", "text"), tmp_path, device="cpu")
     start = ("start", str(tmp_path / "vt" / "naive" / "seed-0"))
     for said in ("", '[space]\nmode = "robust"'):
@@ -230,14 +224,17 @@ def test_a_stage_of_no_steps_takes_towers_as_they_come_and_scores_them():
     shared = arrays["video"]
     arrays["text"] = shared.copy()
     split = np.repeat([0, 1, 2], [60, 30, 30])
-    dataset = Dataset.from_arrays(arrays, split=split, standardise=["audio"])
-    scenario = Scenario(
+    dataset = cm.Dataset.from_arrays(arrays, split=split, standardise=["audio"])
+    scenario = cm.Scenario(
         name="theirs",
-        space=SpaceSettings(dim=6, clusters=0),
-        training=Training(steps=200, batch_size=16, learning_rate=1e-2),
+        space=cm.SpaceSettings(dim=6, clusters=0),
+        training=cm.Training(steps=200, batch_size=16, learning_rate=1e-2),
         standardise=("audio",),
-        towers={"video": TowerSettings(kind="identity"), "text": TowerSettings(kind="identity")},
-        stages=(Stage(add=("video", "text"), steps=0), Stage(add=("audio",))),
+        towers={
+            "video": cm.TowerSettings(kind="identity"),
+            "text": cm.TowerSettings(kind="identity"),
+        },
+        stages=(cm.Stage(add=("video", "text"), steps=0), cm.Stage(add=("audio",))),
     )
     history = train(scenario, dataset, device="cpu")
     assert history.recall("text-video", stage=1) == 1.0

@@ -12,25 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import continual_mm as cm
 from continual_mm.cli import app as cli
 from continual_mm.data.pack import write_pack
-from continual_mm.definitions.scenario import (
-    MemorySettings,
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-    Training,
-)
 from continual_mm.runs.parallel import Call, Task, run_many, share_of_cores
 from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import specify
 from continual_mm.runs.worker import Forwarder
 from continual_mm.system.errors import InputError
 
-NAIVE = Strategy(name="naive")
-REPLAY = Strategy(name="replay", memory=MemorySettings(items=12), plugins={"replay": {"rows": 8}})
-EXPLODING = Strategy(name="late", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
+NAIVE = cm.Strategy(name="naive")
+REPLAY = cm.Strategy(
+    name="replay", memory=cm.MemorySettings(items=12), plugins={"replay": {"rows": 8}}
+)
+EXPLODING = cm.Strategy(name="late", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
 HERE = {"device": "cpu"}
 
 
@@ -82,12 +77,12 @@ def pack(tmp_path, written):
 
 
 def scenario(pack, *, steps=6):
-    return Scenario(
+    return cm.Scenario(
         name="small",
         dataset=str(pack),
-        space=SpaceSettings(dim=8, clusters=3),
-        training=Training(steps=steps, batch_size=8, learning_rate=1e-2),
-        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+        space=cm.SpaceSettings(dim=8, clusters=3),
+        training=cm.Training(steps=steps, batch_size=8, learning_rate=1e-2),
+        stages=(cm.Stage(add=("video", "audio")), cm.Stage(add=("text",), pairs=("video-text",))),
     )
 
 
@@ -141,7 +136,7 @@ def test_a_run_that_fails_is_reported_and_stops_no_other(pack, tmp_path, jobs):
     blocked = out / "small" / "blocked"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("no folder can be here")
-    several = tasks(small, out, EXPLODING, Strategy(name="blocked"), NAIVE)
+    several = tasks(small, out, EXPLODING, cm.Strategy(name="blocked"), NAIVE)
     late, stuck, naive = run_many(several, jobs=jobs, threads=1, reporter=recorder)
     assert "stage 2, step 1" in late.error
     assert "is not finite" in late.error
@@ -168,7 +163,7 @@ def test_a_process_that_is_killed_fails_its_run_only(pack, tmp_path):
             os.kill(child.pid or 0, signal.SIGKILL)
 
     recorder = Recorder(at_first=kill_all)
-    three = tasks(scenario(pack, steps=60), tmp_path / "runs", NAIVE, REPLAY, Strategy(name="c"))
+    three = tasks(scenario(pack, steps=60), tmp_path / "runs", NAIVE, REPLAY, cm.Strategy(name="c"))
     *killed, last = run_many(three, jobs=2, threads=1, reporter=recorder)
     for outcome in killed:
         assert outcome.error == "its process was killed by SIGKILL, perhaps for lack of memory"

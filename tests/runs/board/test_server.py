@@ -12,15 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 import numpy as np
 import pytest
 
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.scenario import (
-    MemorySettings,
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-    Training,
-)
+import continual_mm as cm
 from continual_mm.runs.board.server import PAGE, serve
 from continual_mm.runs.run import run
 from continual_mm.system.errors import InputError
@@ -32,20 +24,20 @@ Ask = Callable[..., bytes]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, features):
     rng = np.random.default_rng(3)
-    dataset = Dataset.from_arrays(
+    dataset = cm.Dataset.from_arrays(
         features(items=60),
         split=np.repeat([0, 1, 2], 20),
         text=[f"caption {number}" for number in range(60)],
         picture=rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8),
     )
-    scenario = Scenario(
+    scenario = cm.Scenario(
         name="small",
-        space=SpaceSettings(dim=8, clusters=0),
-        training=Training(steps=4, batch_size=8, evaluate_every=2),
-        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+        space=cm.SpaceSettings(dim=8, clusters=0),
+        training=cm.Training(steps=4, batch_size=8, evaluate_every=2),
+        stages=(cm.Stage(add=("video", "audio")), cm.Stage(add=("text",), pairs=("video-text",))),
     )
-    strategy = Strategy(
-        name="replay", memory=MemorySettings(items=6), plugins={"replay": {"rows": 4}}
+    strategy = cm.Strategy(
+        name="replay", memory=cm.MemorySettings(items=6), plugins={"replay": {"rows": 4}}
     )
     out = tmp_path_factory.mktemp("runs")
     run(scenario, strategy, dataset, out, device="cpu")

@@ -11,17 +11,10 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+import continual_mm as cm
 from continual_mm.cli import app as cli
 from continual_mm.comparison.compare import compare
 from continual_mm.data import registry as datasets
-from continual_mm.definitions.scenario import (
-    MemorySettings,
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-    Training,
-)
 from continual_mm.runs.history import Score
 from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import opened
@@ -35,10 +28,10 @@ from continual_mm.runs.tuning.search import (
 )
 from continual_mm.system.errors import InputError
 
-REPLAY = Strategy(
+REPLAY = cm.Strategy(
     name="replay",
     description="Some are kept.",
-    memory=MemorySettings(items=12),
+    memory=cm.MemorySettings(items=12),
     plugins={"replay": {"rows": 8, "weight": 0.5}},
 )
 
@@ -49,13 +42,13 @@ def pack(tmp_path_factory, written):
 
 
 def scenario(pack, name="small", **given):
-    training = Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
-    made = Scenario(
+    training = cm.Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
+    made = cm.Scenario(
         name=name,
         dataset=str(pack),
-        space=SpaceSettings(dim=8, clusters=3),
+        space=cm.SpaceSettings(dim=8, clusters=3),
         training=training.model_copy(update=given),
-        stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+        stages=(cm.Stage(add=("video", "audio")), cm.Stage(add=("text",), pairs=("video-text",))),
     )
     card = datasets.card(str(pack), folder=Path())
     return opened(made, card)
@@ -238,7 +231,7 @@ def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others
 
 
 def test_a_trial_that_falls_behind_is_pruned_and_counted(pack, tmp_path):
-    slow = Strategy(name="slow", plugins={"slow": {"ratio": 1.0}})
+    slow = cm.Strategy(name="slow", plugins={"slow": {"ratio": 1.0}})
     given = {"pruning": True, "metric": "mean_reciprocal_rank", "ranges": ("slow.ratio=0:1",)}
     tuned, _ = tune(search(pack, tmp_path, slow, trials=8, **given))
     assert [trial.number for trial in tuned.trials] == list(range(8))
@@ -253,7 +246,7 @@ def test_a_trial_that_falls_behind_is_pruned_and_counted(pack, tmp_path):
 
 
 def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack, tmp_path):
-    ewc = Strategy(name="ewc", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
+    ewc = cm.Strategy(name="ewc", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
     tuned, failed = tune(
         search(pack, tmp_path, ewc, trials=2, ranges=("ewc.weight=1e-90:1e38:log",))
     )
