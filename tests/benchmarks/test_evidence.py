@@ -156,26 +156,6 @@ def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(
     assert {path.name: path.read_bytes() for path in (tiny / "results").iterdir()} == before
 
 
-def test_two_processes_that_add_to_the_same_results_keep_the_runs_of_both(harness, tiny):
-    run = harness["run"]
-    apart = (*options(tiny)[:-1], str(tiny / "apart"), "--no-slim")
-    assert run.main([*apart, "--only", "tiny_abc/(naive|joint)/seed-0"]) == 0
-    both = [run.Results(tiny / "results", slim=False) for _ in range(2)]
-    for results, strategy in zip(both, ("naive", "joint"), strict=True):
-        results.add(tiny / "out" / "tiny_abc" / strategy / "seed-0")
-        results.write()
-    rows = records(tiny / "results" / "runs.csv")
-    assert {row["strategy"] for row in rows} == {"naive", "joint"}
-
-
-def test_what_is_no_regular_expression_is_refused_in_a_line(harness, capsys):
-    with pytest.raises(SystemExit) as caught:
-        harness["run"].main(["--only", "(", "--dry-run"])
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("--only '(': is no regular expression")
-
-
 def test_files_that_a_process_at_work_leaves_in_the_results_are_not_committed():
     root = EVIDENCE.parents[1]
     ignored = (root / ".gitignore").read_text(encoding="utf-8").splitlines()

@@ -107,17 +107,6 @@ def test_measures_are_taken_of_the_mean_over_seeds():
     assert math.isnan(found["emergent_pairs"])
 
 
-def test_forgetting_is_from_the_best_stage_and_retention_above_chance_from_birth():
-    pairs = {"a-b": PairFacts(0, "old", 0.1), "b-c": PairFacts(2, "new", 0.1)}
-    ranked = {
-        (stage, "a-b"): hits(np.arange(10) < count) for stage, count in enumerate((6, 8, 4))
-    } | {(2, "b-c"): hits(np.arange(10) < 5)}
-    table = recall([seed_of(pairs, ranked, stages=3)])
-    found = {name: values[0] for name, values in measures(table, pairs).items()}
-    assert found["forgetting"] == pytest.approx(0.8 - 0.4)
-    assert found["retention"] == pytest.approx((0.4 - 0.1) / (0.6 - 0.1))
-
-
 def test_pairs_weigh_the_same_whatever_their_number_of_items():
     pairs = {"a-b": OLD, "a-c": OLD, "b-c": NEW}
     ranked = {(s, "a-b"): hits(np.ones(30)) for s in (0, 1)}

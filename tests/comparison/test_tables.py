@@ -139,19 +139,6 @@ def test_a_strategy_equal_to_the_baseline_differs_by_exactly_nothing(tmp_path, w
     assert same["harmonic_mean"]["low"] < same["harmonic_mean"]["high"]
 
 
-def test_what_both_strategies_find_hard_does_not_blur_their_difference(tmp_path, write):
-    def hits(old):
-        found = {cell: of(300, queries=600) for cell in NAIVE}
-        return {**found, (2, "audio-video"): of(old, queries=600)}
-
-    write(tmp_path, "naive", hits(300))
-    write(tmp_path, "better", hits(320))
-    better = rows_of(compare([tmp_path]))["better"]
-    difference, own = better["difference"], better["harmonic_mean"]
-    assert difference["low"] > 0
-    assert difference["high"] - difference["low"] < (own["high"] - own["low"]) / 3
-
-
 def test_differences_are_taken_to_the_baseline_asked_for(tmp_path, write):
     write(tmp_path, "naive", NAIVE)
     write(tmp_path, "joint", JOINT)
@@ -250,6 +237,8 @@ def look_inside(folder, *recalls, before=0.75):
 
 def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(tmp_path, write):
     look_inside(write(tmp_path, "naive", NAIVE), 0.125, 0.625)
+    _, (cells,) = table_of(compare([tmp_path]))
+    assert cells[8] == "62.5"  # a single seed has no interval
     look_inside(write(tmp_path, "naive", NAIVE, 1), 0.625, 0.375)
     write(tmp_path, "joint", JOINT)
     comparison = compare([tmp_path])
@@ -266,12 +255,6 @@ def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(tmp_path, wr
     assert "interval is over seeds only" in text
 
 
-def test_a_single_seed_has_a_stability_gap_without_interval(tmp_path, write):
-    look_inside(write(tmp_path, "naive", NAIVE), 0.125)
-    _, (cells,) = table_of(compare([tmp_path]))
-    assert cells[8] == "62.5"
-
-
 @pytest.mark.parametrize("inside", [[], [0.125]])
 def test_without_evaluations_inside_the_last_stage_of_all_seeds_there_is_no_gap(
     tmp_path, write, inside
@@ -281,17 +264,6 @@ def test_without_evaluations_inside_the_last_stage_of_all_seeds_there_is_no_gap(
     comparison = compare([tmp_path])
     assert "stability gap" not in markdown(comparison).lower()
     assert rows_of(comparison)["naive"]["stability_gap"] is None
-
-
-def test_the_best_harmonic_mean_comes_first_in_every_scenario(tmp_path, write):
-    for scenario in ("av_vt", "other"):
-        for strategy, new in (("naive", 1), ("ewc", 4), ("freeze", 0), ("replay", 3)):
-            write(tmp_path, strategy, {**NAIVE, (2, "text-video"): of(new)}, scenario=scenario)
-    comparison = compare([tmp_path])
-    assert comparison.scenarios == ("av_vt", "other")
-    for scenario in comparison.scenarios:
-        _, rows = table_of(comparison, scenario)
-        assert [row[0] for row in rows] == ["ewc", "replay", "naive", "freeze"]
 
 
 def test_the_table_shows_percent_and_what_is_undefined(tmp_path, write):

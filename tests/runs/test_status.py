@@ -151,9 +151,7 @@ def test_a_failed_run_says_why_until_it_is_finished(tmp_path):
     ("file", "text"),
     [
         ("definition.json", "{"),
-        ("definition.json", "[]"),
         ("scores.json", '{"stages": []}'),
-        ("scores.json", "\udcff"),
         ("cost.json", '{"seconds": "long"}'),
         ("scores.json", None),
     ],
