@@ -212,8 +212,4 @@ class _Scenario:
 def _order(row: Row) -> tuple[float, float, str]:
     """Best harmonic mean first; where there is none, best new pairs."""
     harmonic, new = row.headline.harmonic_mean, row.headline.new_pairs
-    return (
-        -harmonic.mean if harmonic else np.inf,
-        -new.mean if new else np.inf,
-        row.strategy,
-    )
+    return (-harmonic.mean if harmonic else np.inf, -new.mean if new else np.inf, row.strategy)

@@ -116,10 +116,7 @@ class RunFolder:
         )
 
     def write_ranks(
-        self,
-        stage: int,
-        evaluations: "Iterable[Evaluation]",
-        judged: "Iterable[Judged]" = (),
+        self, stage: int, evaluations: "Iterable[Evaluation]", judged: "Iterable[Judged]" = ()
     ) -> None:
         """Write the rank of every query at the end of a 1-based stage.
 

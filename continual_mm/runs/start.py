@@ -15,12 +15,7 @@ from continual_mm.runs import checkpoint
 from continual_mm.runs.checkpoint import remembered
 from continual_mm.runs.origin import Origin, weights_file
 from continual_mm.runs.specification import OpenedScenario
-from continual_mm.space.mcn_weights import (
-    TOWERS,
-    load_published,
-    published_state,
-    published_tower,
-)
+from continual_mm.space.mcn_weights import TOWERS, load_published, published_state, published_tower
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Tower

@@ -188,9 +188,7 @@ class Board(TensorboardLogger):
 
 
 def watchers(
-    page: Board | None,
-    observers: Sequence[Observer],
-    plugins: Sequence[BaseSGDPlugin[Any]],
+    page: Board | None, observers: Sequence[Observer], plugins: Sequence[BaseSGDPlugin[Any]]
 ) -> Watchers:
     """What observes a run; without a board nothing is computed for it alone."""
     if page is None:

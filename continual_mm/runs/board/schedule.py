@@ -23,12 +23,7 @@ class StageSchedule:
 
     @classmethod
     def of(
-        cls,
-        arrivals: Sequence[Arrival],
-        *,
-        joint: bool,
-        cumulative: bool = False,
-        common: Training,
+        cls, arrivals: Sequence[Arrival], *, joint: bool, cumulative: bool = False, common: Training
     ) -> "StageSchedule":
         """Work the steps out; ``common`` are the scenario's settings, for joint training."""
         steps = [arrival.training.steps for arrival in arrivals]

@@ -120,9 +120,7 @@ def layout_summary(page: Layout) -> Summary:
     """The layout, for an event file."""
     plugin = SummaryMetadata.PluginData(plugin_name=_PLUGIN)
     tensor = TensorProto(
-        dtype="DT_STRING",
-        string_val=[page.SerializeToString()],
-        tensor_shape=TensorShapeProto(),
+        dtype="DT_STRING", string_val=[page.SerializeToString()], tensor_shape=TensorShapeProto()
     )
     value = Summary.Value(
         tag=_CONFIGURATION, tensor=tensor, metadata=SummaryMetadata(plugin_data=plugin)

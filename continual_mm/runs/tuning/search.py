@@ -247,11 +247,7 @@ def _score(trial: FrozenTrial) -> float | None:
 
 
 def tune(
-    plan: Plan,
-    *,
-    jobs: int = 1,
-    threads: int | None = None,
-    reporter: Reporter | None = None,
+    plan: Plan, *, jobs: int = 1, threads: int | None = None, reporter: Reporter | None = None
 ) -> tuple[Tuned, list[Outcome]]:
     """Try values until so many trials are recorded.
 
