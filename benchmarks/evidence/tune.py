@@ -50,7 +50,7 @@ def tuned(name: str, out: Path, data: Path | None) -> Tuned | None:
 
 def write(found: Tuned) -> None:
     """Write the best values into the strategy's own file."""
-    path = catalog.find("strategies", found.strategy.name).path
+    path = catalog.find("strategies", found.plan.strategy.name).path
     write_strategy(found, path, force=True, text=path.read_text(encoding="utf-8"))
 
 

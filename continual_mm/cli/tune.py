@@ -95,7 +95,7 @@ def tune(
 
 def _show_tuned(found: "Tuned") -> None:
     terminal.print_rows(
-        *found.as_rows(), title=f"{' + '.join(found.scenarios)}, {found.strategy.name}"
+        *found.as_rows(), title=f"{' + '.join(found.plan.names)}, {found.plan.strategy.name}"
     )
     if found.best is None:
         terminal.out.print("no trial was finished")
@@ -105,7 +105,7 @@ def _show_tuned(found: "Tuned") -> None:
     terminal.out.print(
         f"best of {len(found.trials)} trials ({counts}), number {found.best.number}: {best}"
     )
-    terminal.out.print(f"trials: {found.folder}  (compare and board take this folder)")
+    terminal.out.print(f"trials: {found.plan.folder}  (compare and board take this folder)")
 
 
 COMMANDS = (tune,)

@@ -12,7 +12,7 @@ from tomlkit.items import Table
 from continual_mm.definitions.reading import BOUNDS
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.runs.tuning.goal import SPLIT
-from continual_mm.runs.tuning.plan import valued
+from continual_mm.runs.tuning.plan import Plan, valued
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import atomic_write
 
@@ -103,14 +103,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The trials until now, by number, each of so many ``seeds`` on each scenario."""
+    """The trials of a search until now, by number."""
 
-    scenarios: tuple[str, ...]
-    strategy: Strategy
-    metric: str
-    seeds: int
+    plan: Plan
     trials: tuple[Trial, ...]
-    folder: Path
 
     @property
     def best(self) -> Trial | None:
@@ -121,7 +117,8 @@ class Tuned:
     @property
     def best_strategy(self) -> Strategy:
         """The strategy with the best trial's values; as it is, if no trial was finished."""
-        return self.strategy if self.best is None else valued(self.strategy, self.best.values)
+        strategy = self.plan.strategy
+        return strategy if self.best is None else valued(strategy, self.best.values)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -132,11 +129,11 @@ class Tuned:
     def as_json(self) -> dict[str, Any]:
         """The contents of ``tuning.json``: budget, best trial and every trial."""
         return {
-            "scenarios": list(self.scenarios),
-            "strategy": self.strategy.name,
-            "metric": self.metric,
+            "scenarios": list(self.plan.names),
+            "strategy": self.plan.strategy.name,
+            "metric": self.plan.metric,
             "split": SPLIT,
-            "seeds": self.seeds,
+            "seeds": self.plan.seeds,
             "trials": len(self.trials),
             **self.counts,
             "best": None if self.best is None else asdict(self.best),
@@ -146,8 +143,8 @@ class Tuned:
     def as_rows(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells of a table of the trials."""
         names = list(self.trials[0].values) if self.trials else []
-        each = self.scenarios if len(self.scenarios) > 1 else ()
-        headings = ["trial", "state", f"{SPLIT} {self.metric}", *each, *names, "note"]
+        each = self.plan.names if len(self.plan.names) > 1 else ()
+        headings = ["trial", "state", f"{SPLIT} {self.plan.metric}", *each, *names, "note"]
         return headings, [
             [
                 str(trial.number),
@@ -168,7 +165,7 @@ def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str =
     """
     check_target(path, force=force)
     if tuned.best is None:
-        raise InputError(Problem(str(tuned.folder), "no trial was finished", "try more"))
+        raise InputError(Problem(str(tuned.plan.folder), "no trial was finished", "try more"))
     best = tuned.best_strategy
     strategy = rewritten(text, best) if text else as_toml(best)
     with atomic_write(path) as temporary:
@@ -178,12 +175,13 @@ def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str =
 def provenance(tuned: Tuned, best: Trial) -> str:
     """The comment on where values come from, and what they gained."""
     counts = ", ".join(f"{count} {state}" for state, count in tuned.counts.items() if count)
-    seeds = f"{tuned.seeds} seed{'s' if tuned.seeds > 1 else ''}"
+    plan = tuned.plan
+    seeds = f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''}"
     first = next((trial for trial in tuned.trials if trial.number == 0), None)
     start = "diverged" if first is None or first.value is None else f"came to {first.value:.4f}"
     return (
-        f"# Tuned on {' + '.join(tuned.scenarios)}: best of {len(tuned.trials)} trials of {seeds} "
-        f"each ({counts}), number {best.number}, harmonic mean of {tuned.metric} on {SPLIT} items "
+        f"# Tuned on {' + '.join(plan.names)}: best of {len(tuned.trials)} trials of {seeds} "
+        f"each ({counts}), number {best.number}, harmonic mean of {plan.metric} on {SPLIT} items "
         f"{best.value:.4f}; the values that it began with {start}."
     )
 

@@ -1,7 +1,6 @@
 """Trials decided upon in batches, run, and recorded in Optuna's journal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean, median
 
 import optuna
@@ -184,7 +183,8 @@ class Search:
         found: list[Values] = []
         for run in self._runs[:count]:
             folder = self._plan.task(name, trial.params, run).folder
-            found.append(run.goal.values(_scores(folder)))
+            known = read_json(folder / "scores.json")["evaluations"]
+            found.append(run.goal.values(map(Score.from_json, known)))
         return found
 
     def _record_early_end(self, trial: optuna.Trial, run: TrialRun, outcome: Outcome) -> None:
@@ -214,31 +214,19 @@ class Search:
     @property
     def tuned(self) -> Tuned:
         """The trials recorded until now."""
-        return Tuned(
-            scenarios=self._plan.names,
-            strategy=self._plan.strategy,
-            metric=self._plan.metric,
-            seeds=self._plan.seeds,
-            trials=tuple(
-                Trial(
-                    number=trial.number,
-                    state=RECORDED[trial.state],
-                    value=_score(trial),
-                    values=dict(trial.params),
-                    name=self._name(trial.number),
-                    note=trial.user_attrs.get("note", ""),
-                    by_scenario=trial.user_attrs.get("by_scenario", {}),
-                )
-                for trial in self._trials(*RECORDED)
-            ),
-            folder=self._plan.folder,
+        trials = (
+            Trial(
+                number=trial.number,
+                state=RECORDED[trial.state],
+                value=_score(trial),
+                values=dict(trial.params),
+                name=self._name(trial.number),
+                note=trial.user_attrs.get("note", ""),
+                by_scenario=trial.user_attrs.get("by_scenario", {}),
+            )
+            for trial in self._trials(*RECORDED)
         )
-
-
-def _scores(folder: Path) -> list[Score]:
-    """Every evaluation of a finished run."""
-    known = read_json(folder / "scores.json")["evaluations"]
-    return [Score.from_json(record) for record in known]
+        return Tuned(self._plan, tuple(trials))
 
 
 def _score(trial: FrozenTrial) -> float | None:

@@ -62,7 +62,7 @@ def search(pack, out, strategy=REPLAY, **given):
 
 
 def scores(trial, tuned, seed=0, name="small"):
-    folder = tuned.folder / "trials" / name / trial.name / f"seed-{seed}"
+    folder = tuned.plan.folder / "trials" / name / trial.name / f"seed-{seed}"
     known = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["evaluations"]
     return [Score.from_json(record) for record in known]
 
@@ -92,8 +92,8 @@ def harmonic_means(tuned, trial, name, seeds):
     means = []
     for seed in range(seeds):
         found = scores(trial, tuned, seed, name)
-        old = final(found, "validation", "audio-video", tuned.metric)
-        new = final(found, "validation", "text-video", tuned.metric)
+        old = final(found, "validation", "audio-video", tuned.plan.metric)
+        new = final(found, "validation", "text-video", tuned.plan.metric)
         means.append(2 / (1 / old + 1 / new))
     return means
 
@@ -107,20 +107,20 @@ def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(pack, t
     given = {"seeds": 2, "trials": 2, "metric": "mean_reciprocal_rank"}
     tuned, failed = tune(search(pack, tmp_path, scenarios=two(pack), **given), threads=1)
     assert not failed
-    assert tuned.folder == tmp_path / "small+long" / "replay"
+    assert tuned.plan.folder == tmp_path / "small+long" / "replay"
     for trial in tuned.trials:
-        small, long = (harmonic_means(tuned, trial, name, 2) for name in tuned.scenarios)
+        small, long = (harmonic_means(tuned, trial, name, 2) for name in tuned.plan.names)
         assert trial.by_scenario == pytest.approx({"small": fmean(small), "long": fmean(long)})
         assert trial.value == pytest.approx((fmean(small) + fmean(long)) / 2)
     assert trial.by_scenario["small"] != trial.by_scenario["long"]
     alone, _ = tune(search(pack, tmp_path, **given), threads=1)
-    assert alone.folder == tmp_path / "small" / "replay"
+    assert alone.plan.folder == tmp_path / "small" / "replay"
     assert [t.value for t in alone.trials] == [t.by_scenario["small"] for t in tuned.trials]
 
 
 def journal(tuned):
     """The records of Optuna's journal, without times and processes."""
-    text = (tuned.folder / "journal.log").read_text(encoding="utf-8")
+    text = (tuned.plan.folder / "journal.log").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines()]
     passing = {"worker_id", "datetime_start", "datetime_complete"}
     begins = 0  # Every process asks for the study that there may be already.
@@ -186,7 +186,7 @@ def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole):
     assert first == 0.5
     assert len(set(others)) == 2
     assert all(0.03 <= value <= 30 for value in others)
-    folder = whole.folder / "trials" / "small" / whole.trials[2].name / "seed-0"
+    folder = whole.plan.folder / "trials" / "small" / whole.trials[2].name / "seed-0"
     strategy = json.loads((folder / "definition.json").read_text(encoding="utf-8"))["strategy"]
     assert strategy["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
 
@@ -216,7 +216,7 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(pack, whole, tmp_pa
     assert tuned.trials == whole.trials
     fewer = Stopping(1)
     assert tune(search(pack, tmp_path, trials=1), reporter=fewer)[0].trials == whole.trials[:1]
-    written = json.loads((tuned.folder / "tuning.json").read_text(encoding="utf-8"))
+    written = json.loads((tuned.plan.folder / "tuning.json").read_text(encoding="utf-8"))
     assert (written["trials"], written["finished"], written["split"]) == (1, 1, "validation")
     with pytest.raises(InputError, match="another definition: seeds was 1, is 2"):
         tune(search(pack, tmp_path, seeds=2))
@@ -240,9 +240,9 @@ def test_a_trial_that_falls_behind_is_pruned_and_counted(pack, tmp_path):
     assert pruned
     assert {trial.value for trial in pruned} == {None}
     assert all("validation items" in trial.note for trial in pruned)
-    folder = tuned.folder / "trials" / "small" / pruned[0].name / "seed-0"
+    folder = tuned.plan.folder / "trials" / "small" / pruned[0].name / "seed-0"
     assert not (folder / "cost.json").exists()
-    assert compare([tuned.folder]).reports["small"].rows
+    assert compare([tuned.plan.folder]).reports["small"].rows
 
 
 def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack, tmp_path):
