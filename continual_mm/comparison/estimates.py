@@ -50,10 +50,7 @@ class Draws:
         """Draw for all runs of the scenario, which has a pair; pairs may have different items."""
         lists = [ranked.rows for run in runs for ranked in run.ranked.values()]
         self.rows = np.unique(np.concatenate(lists))
-        drawn, _ = resample_weights(
-            len(self.rows), 1, replicates=REPLICATES, generator=np.random.default_rng(_SEED)
-        )
-        self._queries = after_ones(drawn)
+        self._queries = query_weights(len(self.rows), _SEED)
 
     def recalls(self, runs: Sequence[FinishedRun]) -> Floats:
         """R@1 of every pair at every stage end, mean over both directions and the seeds given.
@@ -152,14 +149,18 @@ def _by_replicate(
     return found.reshape(replicates, pairs)
 
 
+def query_weights(queries: int, *seed: int) -> Floats:
+    """(1 + replicates, queries), those of the data as they are first."""
+    return _weights(queries, 1, seed)[0]
+
+
 def seed_weights(seeds: int) -> Floats:
     """(1 + replicates, seeds), the same whenever there are as many."""
-    _, drawn = resample_weights(
-        1, seeds, replicates=REPLICATES, generator=np.random.default_rng([_SEED, seeds])
-    )
-    return after_ones(drawn)
+    return _weights(1, seeds, (_SEED, seeds))[1]
 
 
-def after_ones(weights: Floats) -> Floats:
-    """Weights of all replicates, those of the data as they are first."""
-    return np.concatenate([np.ones((1, weights.shape[1])), weights])
+def _weights(queries: int, seeds: int, seed: tuple[int, ...]) -> tuple[Floats, Floats]:
+    generator = np.random.default_rng(seed)
+    drawn = resample_weights(queries, seeds, replicates=REPLICATES, generator=generator)
+    first, second = (np.concatenate([np.ones((1, w.shape[1])), w]) for w in drawn)
+    return first, second

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from continual_mm.comparison.collect import collect, grouped
-from continual_mm.comparison.estimates import REPLICATES, Estimate, Floats, after_ones, seed_weights
+from continual_mm.comparison.estimates import Estimate, Floats, query_weights, seed_weights
 from continual_mm.comparison.finished import FinishedRun
 from continual_mm.metrics.answers import Answers, Measure, Series, by_group
-from continual_mm.metrics.bootstrap import resample_weights
 from continual_mm.system.errors import InputError, Problem, suggestion
 
 _SEED = 1
@@ -110,9 +109,7 @@ def _report(
     if not all(np.array_equal(units, answers.units) for answers in every):
         problem = f"runs of protocol '{protocol}' asked different queries"
         raise InputError(Problem(f"scenario '{scenario}'", problem, "compare them separately"))
-    generator = np.random.default_rng([_SEED, len(units)])
-    drawn, _ = resample_weights(len(units), 1, replicates=REPLICATES, generator=generator)
-    weights = after_ones(drawn)
+    weights = query_weights(len(units), _SEED, len(units))
     measured = {
         cell: {
             seed: np.stack([measure.of(answers.values, weights) for measure in series.measures])

@@ -141,12 +141,8 @@ class Board(TensorboardLogger):
     def log_geometry(self, geometry: Geometry) -> None:
         """Log what is defined of the geometry of the space."""
         curves = {"rotation": geometry.rotation}
-        for title, values in (
-            ("modality gap", geometry.modality_gap),
-            ("moved", geometry.moved),
-            ("residual", geometry.residual),
-            ("plan drift", geometry.plan_drift),
-        ):
+        for part in ("modality_gap", "moved", "residual", "plan_drift"):
+            title, values = part.replace("_", " "), getattr(geometry, part)
             curves |= {f"{title}/{name}": value for name, value in values.items()}
         for name, value in curves.items():
             if value == value:

@@ -41,10 +41,11 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
     ``--search`` options; they replace built-in ranges and add others. With nothing to search, and
     with an option that cannot be used, it is refused.
     """
-    values = {
+    values: dict[str, float] = {
         f"{plugin}.{key}": value
         for plugin, given in strategy.plugins.items()
         for key, value in {**defaults(plugin), **given}.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
     }
     problems = Problems()
     own: dict[str, Range] = {}
@@ -55,38 +56,26 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
     problems.check()
     found = tuple(_all(values, own))
     if not found:
-        place, numbers = f"strategy '{strategy.name}'", _numbers(values)
         message = "there is no number to search in it"
         remedy = "it needs no tuning, so run it as it is"
-        if numbers:
+        if values:
             message = "none of its numbers is searched by itself"
-            remedy = f"name one with --search: there are {', '.join(numbers)}"
-        raise InputError(Problem(place, message, remedy))
+            remedy = f"name one with --search: there are {', '.join(values)}"
+        raise InputError(Problem(f"strategy '{strategy.name}'", message, remedy))
     return found
 
 
-def _numbers(values: Mapping[str, Any]) -> list[str]:
-    """Parameters that are numbers; to Python a switch is one too."""
-    return [
-        name
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-
-
-def _all(values: dict[str, Any], own: dict[str, Range]) -> Iterator[Searched]:
+def _all(values: Mapping[str, float], own: Mapping[str, Range]) -> Iterator[Searched]:
     for path, start in values.items():
         plugin, _, key = path.partition(".")
         known = BUILT_IN[plugin].search.get(key) if plugin in BUILT_IN else None
-        if path in own:
-            found = own[path]
-        elif known is None or (known.log and start <= 0):
-            continue
-        else:
+        found = own.get(path)
+        if found is None and known is not None and not (known.log and start <= 0):
             found = Range(min(known.low, start), max(known.high, start), known.log)
-        rule = _rule(plugin, key)
-        whole = rule.whole if rule else isinstance(start, int)
-        yield Searched(plugin, key, start, found, whole)
+        if found is not None:
+            rule = _rule(plugin, key)
+            whole = rule.whole if rule else isinstance(start, int)
+            yield Searched(plugin, key, start, found, whole)
 
 
 def _rule(plugin: str, key: str) -> Number | None:
@@ -94,12 +83,11 @@ def _rule(plugin: str, key: str) -> Number | None:
     return number if isinstance(number, Number) else None
 
 
-def _read(path: str, text: str, values: dict[str, Any]) -> Range:
+def _read(path: str, text: str, values: Mapping[str, float]) -> Range:
     """The range of one option; it must be well formed, allowed, and hold what the strategy has."""
     place = f"--search {path}"
-    numbers = _numbers(values)
-    if path not in numbers:
-        remedy = f"{suggestion(path, numbers)}there are {', '.join(numbers) or 'none'}"
+    if path not in values:
+        remedy = f"{suggestion(path, values)}there are {', '.join(values) or 'none'}"
         raise InputError(Problem(place, "the strategy has no such number", remedy))
     low_text, _, rest = text.partition(":")
     high_text, _, scale = rest.partition(":")
