@@ -85,12 +85,9 @@ class Conversion:
     def reading(
         self, name: str, *, grown: bool = False, **settings: Any
     ) -> "tuple[WordVectors, Recipe, Provenance]":
-        """How the files of a format are read, and what the target records of that.
+        """How files of a format are read, and what the target records of it.
 
-        Args:
-            name: Of the format.
-            grown: Whether clips grow to the recipe's ``min_time``.
-            settings: Of the recipe.
+        The settings are those of the recipe, to whose ``min_time`` clips may be grown.
         """
         from continual_mm.preparation.formats.recipe import Recipe
         from continual_mm.preparation.formats.word_vectors import digest_of, open_vectors
@@ -128,14 +125,9 @@ class Conversion:
         frames: int = 1,
         provenance: Provenance | None = None,
     ) -> None:
-        """Write clips, counting them on a terminal.
+        """Write clips, a share of the training ones held out for validation.
 
-        Args:
-            records: The clips.
-            kinds: Modality -> its kind.
-            validation: Share of the training clips that is held out for validation.
-            frames: Length of audio that the published program pads clips to; in reference mode.
-            provenance: How published files were read.
+        In reference mode audio is padded to ``frames``, as the published program does it.
         """
         from continual_mm.cli.progress import counting
         from continual_mm.data.splits import HeldOut
@@ -153,11 +145,9 @@ class Conversion:
             )
 
     def finish(self, *lines: str, videos: int | None = None) -> None:
-        """Print what the target holds, and end with code 1 if more was left out than kept.
+        """Print what the target holds and some lines; end with code 1 if most was left out.
 
-        Args:
-            lines: What else to print.
-            videos: How many there were to read; if given, these are compared, else items.
+        That is decided by videos, if the number of those to read is given, else by items.
         """
         from continual_mm.data import registry
         from continual_mm.data.store.form import read_form
@@ -190,17 +180,10 @@ def converting(
     vectors: Path = Path(),
     reference: bool = False,
 ) -> Iterator[Conversion]:
-    """A block that writes a new target, which is there completely at its end or not at all.
+    """A block that writes a new pack or store, which is complete at its end or not there.
 
-    What was left out is listed in a file beside the target, and the first of it printed. An OSError
-    becomes an InputError.
-
-    Args:
-        target: The pack or store.
-        dtype: Of the stored features.
-        skip: Whether records that cannot be read are left out.
-        vectors: The file of word vectors, for formats that need one.
-        reference: Whether files are read with the mistakes of the published programs.
+    With ``skip``, what cannot be read is left out, listed in a file beside the target, and the
+    first of it printed. An OSError becomes an InputError.
     """
     if target.name in ("", ".."):
         raise InputError(Problem("--to", f"'{target}' names nothing new", "give a name"))
@@ -409,9 +392,7 @@ def _clips(name: str, train_form: str, test_form: str, description: str) -> clic
         target = target or published_folder(name)
         with converting(target, **how) as conversion:
             vectors, recipe, provenance = conversion.reading(name)
-            opened = [
-                clip_pickles.open_clips(path, form, split=split) for path, form, split in given
-            ]
+            opened = [clip_pickles.ClipFile(path, form, split=split) for path, form, split in given]
             records = (one.records(vectors, recipe, conversion.left_out) for one in opened)
             conversion.write(
                 chain.from_iterable(records),
@@ -443,7 +424,7 @@ def _actions(name: str) -> click.Command:
         from continual_mm.preparation.formats import clip_pickles
 
         with converting(target or published_folder(name.lower()), **how) as conversion:
-            opened = clip_pickles.open_actions(file, getattr(clip_pickles, name))
+            opened = clip_pickles.ActionFile(file, getattr(clip_pickles, name))
             vectors, recipe, provenance = conversion.reading(name.lower())
             records = opened.records(vectors, recipe, conversion.left_out)
             conversion.write(records, KINDS, validation=validation, provenance=provenance)

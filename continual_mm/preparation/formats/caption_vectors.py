@@ -7,6 +7,7 @@ from gensim.models import KeyedVectors, Word2Vec
 
 from continual_mm.data import registry
 from continual_mm.data.dataset import Split
+from continual_mm.preparation.formats.features import read_text
 from continual_mm.preparation.formats.howto100m import CaptionFile
 from continual_mm.preparation.formats.word_vectors import tokens
 from continual_mm.system.errors import InputError, Problem
@@ -23,10 +24,7 @@ def texts_of(source: str) -> Iterator[str]:
     """
     path = Path(source)
     if path.suffix == ".txt":
-        try:
-            yield from path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(Problem(source, f"cannot be read: {error}")) from error
+        yield from read_text(path).splitlines()
     elif path.suffix in _CAPTIONS:
         captions = CaptionFile(path)
         for video in captions:

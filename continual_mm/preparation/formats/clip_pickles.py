@@ -1,8 +1,8 @@
 """Pickles of short clips, a dict each: YouCook2, MSR-VTT, LSMDC, UCF101 and HMDB51."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -49,12 +49,9 @@ def class_text(name: str, *, template: str = "{}") -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A clip; its methods raise an InputError if the value of a key is missing or of another kind.
+    """A clip: its id, its place for messages, and its values by key.
 
-    Attributes:
-        name: Its id.
-        place: The file, the clip's number in it, and its id.
-        values: By key.
+    Methods raise an InputError if the value of a key is missing or of another kind.
     """
 
     name: str
@@ -117,10 +114,8 @@ class Entry:
         value = self._value(key)
         if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
             value = value.item()
-        if isinstance(value, int | np.integer | np.bool_):
-            number = int(value)
-            if -_MOST <= number < _MOST:
-                return number
+        if isinstance(value, int | np.integer | np.bool_) and -_MOST <= int(value) < _MOST:
+            return int(value)
         raise _refusal(self._at(key), "is no whole number")
 
     def _value(self, key: str) -> object:
@@ -185,18 +180,16 @@ LSMDC = ClipForm()
 """LSMDC's clips, their features as tensors."""
 
 
-@dataclass(slots=True, kw_only=True)
 class ClipFile:
     """The clips of one file, which are all for training (split 0) or all for the test (2).
 
     ``valid`` counts those that :meth:`records` has given.
     """
 
-    path: Path
-    form: ClipForm
-    split: int
-    entries: Sequence[object] = field(repr=False)
-    valid: int = 0
+    def __init__(self, path: Path, form: ClipForm, *, split: int) -> None:
+        self.path, self.form, self.split = path, form, split
+        self.entries = entries_in(path)
+        self.valid = 0
 
     @property
     def expected(self) -> int:
@@ -248,33 +241,26 @@ class ClipFile:
         )
 
 
-def open_clips(path: Path, form: ClipForm, *, split: int) -> ClipFile:
-    """Open a file of clips for training (split 0) or for the test (2)."""
-    return ClipFile(path=path, form=form, split=split, entries=entries_in(path))
-
-
-UCF101: Mapping[int, int] = MappingProxyType({0: 2, 1: 0, 2: 2})
+UCF101 = MappingProxyType({0: 2, 1: 0, 2: 2})
 """``training`` of UCF101 -> split: each clip is for training (1) or for the test."""
 
-HMDB51: Mapping[int, int] = MappingProxyType({1: 0, 2: 2})
+HMDB51 = MappingProxyType({1: 0, 2: 2})
 """``training`` of HMDB51 -> split: 1 is training, 2 test, and 0 neither."""
 
 
-@dataclass(slots=True, kw_only=True)
 class ActionFile:
-    """The clips of one file of UCF101 or HMDB51, which have a class each.
+    """The clips of one file of UCF101 or HMDB51, whose ``training`` -> split is given.
 
-    Attributes:
-        path: The pickle.
-        splits: :data:`UCF101` or :data:`HMDB51`.
-        entries: The clips, unchecked.
-        classes: The names of the classes, sorted; a label is a row of them.
+    They have a class each; ``classes`` are sorted, and a label is a row of them.
     """
 
-    path: Path
-    splits: Mapping[int, int]
-    entries: Sequence[object] = field(repr=False)
-    classes: tuple[str, ...]
+    def __init__(self, path: Path, splits: Mapping[int, int]) -> None:
+        self.path, self.splits = path, splits
+        self.entries = entries_in(path)
+        named = [entry.get("class") for entry in self.entries if isinstance(entry, Mapping)]
+        self.classes = sorted({clean_text(name) for name in named if isinstance(name, str)})
+        if not self.classes:
+            raise _refusal(str(path), "names no class", "each clip has a 'class'")
 
     def records(
         self, vectors: WordVectors, recipe: Recipe, left_out: Problems | None = None
@@ -332,16 +318,6 @@ class ActionFile:
             record["audio"] = frames(spectrogram, recipe.audio_frames, mode=recipe.mode)
             record["nframes"] = spectrogram.shape[1] if recipe.reference else None
         return _present(record)
-
-
-def open_actions(path: Path, splits: Mapping[int, int]) -> ActionFile:
-    """Open a file of classified clips, of which at least one must name its class."""
-    entries = entries_in(path)
-    found = [entry.get("class") for entry in entries if isinstance(entry, Mapping)]
-    names = sorted({clean_text(name) for name in found if isinstance(name, str)})
-    if not names:
-        raise _refusal(str(path), "names no class", "each clip has a 'class'")
-    return ActionFile(path=path, splits=splits, entries=entries, classes=tuple(names))
 
 
 def _spectrogram(entry: Entry, recipe: Recipe) -> Floats | None:

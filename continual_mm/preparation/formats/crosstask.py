@@ -2,10 +2,11 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,14 @@ from continual_mm.data.schema import Record
 from continual_mm.data.store.form import Window
 from continual_mm.definitions.modality import DatasetCard
 from continual_mm.preparation.formats import records
-from continual_mm.preparation.formats.features import LOUDEST, QUIETEST, Floats, inside, read_array
+from continual_mm.preparation.formats.features import (
+    LOUDEST,
+    QUIETEST,
+    Floats,
+    inside,
+    read_array,
+    read_text,
+)
 from continual_mm.preparation.formats.howto100m import HOP, SAMPLE_RATE
 from continual_mm.preparation.formats.pickles import clean_text
 from continual_mm.preparation.formats.recipe import Recipe, skipping
@@ -22,6 +30,9 @@ from continual_mm.system.errors import InputError, Problem, Problems
 
 Line = tuple[str, Sequence[str]]
 """Place and cells of a line of a file."""
+
+Steps = tuple[str, ...]
+"""What the steps of a task are called, in their order."""
 
 _TASK_LINES = ("its id", "its name", "its url", "how many steps it has", "the steps")
 """Of a task, one below the other; empty lines stand between tasks."""
@@ -36,17 +47,7 @@ _RATE = SAMPLE_RATE // HOP
 _TEST = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A procedure: its id, a number on wikiHow, what is done, and its steps in their order."""
-
-    name: str
-    title: str
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Seconds in which a video shows a step, counted from 1; they end within the video."""
 
     step: int
@@ -61,10 +62,10 @@ class Video(records.Video):
     intervals: Mapping[str, tuple[Interval, ...]]
 
 
-def read_tasks(path: Path) -> Mapping[str, Task]:
-    """The tasks of ``tasks_primary.txt`` by id: five lines each, and empty ones between them."""
+def read_tasks(path: Path) -> Mapping[str, Steps]:
+    """The steps of each task of ``tasks_primary.txt``: five lines, and empty ones between tasks."""
     lines = _text(path).splitlines()
-    found: dict[str, Task] = {}
+    found: dict[str, Steps] = {}
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -75,14 +76,14 @@ def read_tasks(path: Path) -> Mapping[str, Task]:
             # What follows may be shifted by a line, and no problem about it would be true.
             remedy = f"a task is five lines: {', '.join(_TASK_LINES)} with commas between them"
             raise InputError(Problem(f"{path}, line {at + 1}", problem, remedy))
-        found[cells[0]] = Task(cells[0], cells[1], tuple(map(str.strip, cells[4].split(","))))
+        found[cells[0]] = tuple(map(str.strip, cells[4].split(",")))
         at += len(_TASK_LINES)
     if not found:
         raise InputError(Problem(str(path), "has no task", "give tasks_primary.txt"))
     return MappingProxyType(found)
 
 
-def _task_problem(cells: Sequence[str], known: Mapping[str, Task]) -> str | None:
+def _task_problem(cells: Sequence[str], known: Collection[str]) -> str | None:
     """What is wrong with the lines of a task."""
     if len(cells) < len(_TASK_LINES) or not cells[0]:
         return "the file ends inside a task"
@@ -112,24 +113,24 @@ def read_videos(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def with_known_words(
-    tasks: Mapping[str, Task], store: records.VideoStore, left_out: Problems | None
-) -> dict[str, Task]:
+    tasks: Mapping[str, Steps], store: records.VideoStore, left_out: Problems | None
+) -> dict[str, Steps]:
     """The tasks whose steps all have a known word; a step without one cannot be a query."""
     found = {}
-    for name, task in tasks.items():
+    for name, steps in tasks.items():
         with skipping(left_out):
-            for step in task.steps:
+            for step in steps:
                 if store.vectors.of(step, store.recipe) is None:
                     remedy = "give word vectors that have one, or the task cannot be asked for"
                     place = f"task {name!r}, step {step!r}"
                     raise InputError(Problem(place, "no word of it is known", remedy))
-            found[name] = task
+            found[name] = steps
     return found
 
 
 def videos(
     listed: Iterable[tuple[str, str]],
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, Steps],
     annotations: Path,
     *,
     features: Path,
@@ -140,7 +141,7 @@ def videos(
 
     Args:
         listed: Task and video, as the list of videos names them.
-        tasks: By id.
+        tasks: Their steps, by id.
         annotations: The folder of ``{task}_{video}.csv``, whose lines are ``step,start,end``.
         features: The folder of ``{video}_2d.npz`` and ``{video}_3d.npz``, which may lie in a
             folder of their task, of their video, or of both.
@@ -150,19 +151,19 @@ def videos(
             video's end; without it they are raised.
     """
     for name, of in _by_video(listed, tasks, left_out).items():
-        lines: dict[Task, list[Line]] = {}
+        lines: dict[str, list[Line]] = {}
         for task in of:
             with skipping(left_out):
-                lines[tasks[task]] = list(_lines(inside(annotations, f"{task}_{name}.csv")))
+                lines[task] = list(_lines(inside(annotations, f"{task}_{name}.csv")))
         if lines:
             with skipping(left_out):
                 files = [_file(features, of, name, kind) for kind in ("2d", "3d")]
                 files.append(_file(features if audio is None else audio, of, name, "spec"))
-                yield _video(name, files, lines, left_out)
+                yield _video(name, files, lines, tasks, left_out)
 
 
 def _by_video(
-    listed: Iterable[tuple[str, str]], tasks: Mapping[str, Task], left_out: Problems | None
+    listed: Iterable[tuple[str, str]], tasks: Collection[str], left_out: Problems | None
 ) -> Mapping[str, list[str]]:
     """Video -> its tasks."""
     found: dict[str, list[str]] = {}
@@ -191,7 +192,8 @@ def _file(folder: Path, tasks: Sequence[str], video: str, kind: str) -> Path:
 def _video(
     name: str,
     files: Sequence[Path],
-    lines: Mapping[Task, Sequence[Line]],
+    lines: Mapping[str, Sequence[Line]],
+    tasks: Mapping[str, Steps],
     left_out: Problems | None,
 ) -> Video:
     first, second = (read_array(file, "features") for file in files[:2])
@@ -203,12 +205,12 @@ def _video(
         found = []
         for line in given:
             with skipping(left_out):
-                found.append(_interval(line, task, len(first)))
-        intervals[task.name] = tuple(found)
+                found.append(_interval(line, task, len(tasks[task]), len(first)))
+        intervals[task] = tuple(found)
     return Video(name, first, second, spectrogram, MappingProxyType(intervals))
 
 
-def _interval(line: Line, task: Task, seconds: int) -> Interval:
+def _interval(line: Line, task: str, steps: int, seconds: int) -> Interval:
     """An interval, cut where the video ends."""
     place, cells = line
     try:
@@ -216,8 +218,8 @@ def _interval(line: Line, task: Task, seconds: int) -> Interval:
     except (ValueError, IndexError) as error:
         problem = f"is {','.join(cells)!r}"
         raise InputError(Problem(place, problem, "write step,start,end")) from error
-    if not 1 <= step <= len(task.steps):
-        problem = f"step {step} of task {task.name!r}, which has {len(task.steps)}"
+    if not 1 <= step <= steps:
+        problem = f"step {step} of task {task!r}, which has {steps}"
         raise InputError(Problem(place, problem, "give the tasks that were annotated"))
     if not (0 <= start < end and math.isfinite(end)):
         raise InputError(Problem(place, f"from {start} to {end} is no interval"))
@@ -240,18 +242,11 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 def _text(path: Path) -> str:
-    try:
-        return clean_text(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem, "give the released file")) from error
-    except UnicodeDecodeError as error:
-        problem = f"cannot be read: {error}"
-        raise InputError(Problem(str(path), problem, "save it in UTF-8")) from error
+    return clean_text(read_text(path, "give the released file, in UTF-8"))
 
 
 def write_step_videos(
-    videos: Iterable[Video], tasks: Mapping[str, Task], store: records.VideoStore
+    videos: Iterable[Video], tasks: Mapping[str, Steps], store: records.VideoStore
 ) -> DatasetCard:
     """Write a store with an item for every second of some videos and one for every step they show.
 
@@ -274,10 +269,10 @@ def write_step_videos(
                     writer.item(record)
                 for task, intervals in video.intervals.items():
                     name = f"{task}_{video.name}"
-                    lines += [(name, task, one.step, one.start, one.end) for one in intervals]
+                    lines += [(name, task, *one) for one in intervals]
                 shown |= dict.fromkeys(video.intervals)
             for task in shown:
-                for record in _steps(tasks[task], store):
+                for record in _steps(task, tasks[task], store):
                     writer.item(record)
             card = writer.finish()
             with annotations.open("w", encoding="utf-8", newline="") as stream:
@@ -321,12 +316,12 @@ def _around(second: int, frames: int) -> tuple[int, int]:
     return begin, min(begin + AUDIO_SECONDS * _RATE, frames)
 
 
-def _steps(task: Task, store: records.VideoStore) -> Iterator[Record]:
-    for number, step in enumerate(task.steps, start=1):
+def _steps(task: str, steps: Steps, store: records.VideoStore) -> Iterator[Record]:
+    for number, step in enumerate(steps, start=1):
         yield {
-            "ids": f"{task.name}/{number}",
+            "ids": f"{task}/{number}",
             "split": _TEST,
-            "group": task.name,
+            "group": task,
             "text_raw": step,
             "text": store.vectors.stored(step, store.recipe),
         }

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from math import floor
 from pathlib import Path, PurePosixPath
 from typing import TypeGuard
@@ -15,7 +16,7 @@ from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import Window
 from continual_mm.definitions.modality import DatasetCard
 from continual_mm.preparation.formats import records
-from continual_mm.preparation.formats.features import Floats, inside, read_array
+from continual_mm.preparation.formats.features import Floats, inside, read_array, read_text
 from continual_mm.preparation.formats.pickles import clean_text, load_pickle
 from continual_mm.preparation.formats.recipe import Mode, Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
@@ -37,12 +38,11 @@ def read_list(path: Path) -> tuple[str, ...]:
     ``food_and_entertaining/video_j/jEyaTUyJ-rs``; or HowTo100M's own csv, in which the column
     ``video_id`` names the video where ``path`` names only its folder, or none.
     """
+    reader = csv.DictReader(StringIO(read_text(path)))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = reader.fieldnames or ()
-            rows = list(reader) if {"path", "video_id"} & set(columns) else []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        columns = reader.fieldnames or ()
+        rows = list(reader) if {"path", "video_id"} & set(columns) else []
+    except csv.Error as error:
         raise InputError(Problem(str(path), f"cannot be read: {error}")) from error
     if not {"path", "video_id"} & set(columns):
         named = first_few([printable(column) for column in columns]) or "(none)"
@@ -119,11 +119,9 @@ class CaptionFile:
 
 
 def _json(path: Path) -> object:
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        problem = f"cannot be opened: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem)) from error
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         problem = f"is no JSON ({error})"
         raise InputError(Problem(str(path), problem, "copy or write it again")) from error

@@ -138,19 +138,11 @@ _PARTS = ("features_2d", "features_3d", "sound")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoStore:
-    """A store whose items are windows of videos, and texts of words.
+    """A new store whose items are windows of videos, and texts of words.
 
     Items have ``video``, the largest value of each feature in a window, 2D and 3D each brought to
-    length 1, ``audio``, a window of the spectrogram, and ``text``.
-
-    Attributes:
-        folder: Where to; it must not be there.
-        vectors: Of words.
-        recipe: How many frames an item has, and whether texts are padded.
-        dtype: In which features are stored.
-        left_out: Takes the problems of faulty videos and items, which then are left out; without
-            it they end the writing.
-        provenance: How the videos' files were read, which the store keeps.
+    length 1, ``audio``, a window of the spectrogram, and ``text``. Faulty videos and items are left
+    out, if there is a list that takes their problems.
     """
 
     folder: Path
@@ -164,17 +156,10 @@ class VideoStore:
     def written(
         self, videos: Iterable[_AnyVideo], audio: Callable[[_AnyVideo], Floats]
     ) -> Iterator[tuple[StoreWriter, Iterator[tuple[_AnyVideo, int]]]]:
-        """A block in which the store is written.
+        """A block with the writer of items, and each stored video with its recording's number.
 
-        Gives the writer of items, and each stored video with the number of its recording.
-
-        Args:
-            videos: One after the other; all have features of the same sizes, those that are most
-                frequent among the first of them.
-            audio: What is stored of a video's spectrogram, (frames, mels).
-
-        Raises:
-            InputError: If there is no video, and with everything that is wrong.
+        Videos must have features of the same sizes, those that are most frequent among the first of
+        them. Of their spectrograms ``audio`` gives what is stored, (frames, mels).
         """
         given = iter(videos)
         first = list(islice(given, _COMPARED_VIDEOS))

@@ -20,13 +20,12 @@ from continual_mm.preparation.formats.clip_pickles import (
     MSRVTT_TRAIN,
     UCF101,
     YOUCOOK2,
+    ActionFile,
     ClipFile,
     ClipForm,
     Entry,
     class_text,
     entries_in,
-    open_actions,
-    open_clips,
 )
 from continual_mm.preparation.formats.recipe import Recipe
 from continual_mm.preparation.formats.word_vectors import WordVectors
@@ -71,7 +70,7 @@ def lsmdc() -> list[dict[str, Any]]:
 def opened(folder: Path, clips: object, form: ClipForm = YOUCOOK2) -> ClipFile:
     path = folder / "clips.pkl"
     path.write_bytes(pickle.dumps(clips))
-    return open_clips(path, form, split=2)
+    return ClipFile(path, form, split=2)
 
 
 def records(clips: ClipFile, recipe: Recipe = REFERENCE) -> list[Record]:
@@ -143,7 +142,7 @@ def test_arrays_tensors_and_files_of_torch_are_read_alike(tmp_path: Path) -> Non
     arrays = [each | {key: each[key].numpy() for key in ("audio", "2d_pooled")} for each in clips]
     read = [
         records(opened(tmp_path, clips, LSMDC)),
-        records(open_clips(tmp_path / "clips.pt", LSMDC, split=2)),
+        records(ClipFile(tmp_path / "clips.pt", LSMDC, split=2)),
         records(opened(tmp_path, arrays, LSMDC)),
     ]
     for one, *others in zip(*read, strict=True):
@@ -232,7 +231,7 @@ def classified(
 ) -> list[Record]:
     path = folder / "actions.pkl"
     path.write_bytes(pickle.dumps(clips))
-    return list(open_actions(path, splits).records(VECTORS, recipe, left_out))
+    return list(ActionFile(path, splits).records(VECTORS, recipe, left_out))
 
 
 @pytest.mark.parametrize(
