@@ -146,9 +146,8 @@ def videos(
         features: The folder of ``{video}_2d.npz`` and ``{video}_3d.npz``, which may lie in a
             folder of their task, of their video, or of both.
         audio: The folder in which ``{video}_spec.npz`` lie; the same, if None.
-        left_out: Takes the problems of what is left out: videos with a broken file of features, or
-            a task of which there are no annotations, and intervals that are none, or behind the
-            video's end; without it they are raised.
+        left_out: Takes the problems of videos with a broken file, of tasks without annotations, and
+            of intervals that are none or behind the video's end; without it they are raised.
     """
     for name, of in _by_video(listed, tasks, left_out).items():
         lines: dict[str, list[Line]] = {}

@@ -264,15 +264,12 @@ def videos(
     audio: Path | None = None,
     left_out: Problems | None = None,
 ) -> Iterator[Video]:
-    """Read videos one by one, in the order of the list.
+    """Read videos one by one, in the order of the path list.
 
-    Args:
-        paths: As the path list names them, below the folders.
-        captions: Of all the videos.
-        features: The folder of ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz``.
-        audio: The folder of ``PATH/ID_spec.npz``; the same, if None.
-        left_out: Takes the problems of videos left out because a file is missing or broken, or
-            because they are named again, and of single broken captions; without it they are raised.
+    Below the folders of features and of audio, which are the same if it is None, lie
+    ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz``, and ``PATH/ID_spec.npz``. ``left_out`` takes the
+    problems of videos of which a file is missing or broken, or that are named again, and of single
+    broken captions; without it they are raised.
     """
     seen: set[str] = set()
     for path in paths:

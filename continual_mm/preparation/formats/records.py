@@ -40,19 +40,11 @@ def write(
     audio_frames: int = 1,
     provenance: Provenance | None = None,
 ) -> None:
-    """Write records as a pack, in memory, if the target ends in ``.npz``, else as a store.
+    """Write records as a new pack, in memory, if the target ends in ``.npz``, else as a store.
 
-    Features must have the sizes that are most frequent among the first records.
-
-    Args:
-        records: Any number; up to a thousand are held in memory at first.
-        target: Where to; it must not be there.
-        kinds: By modality.
-        dtype: In which features are stored.
-        left_out: Takes the problems about faulty records, which then are left out; without it
-            they end the writing.
-        audio_frames: Time that spectrograms are filled up to at least.
-        provenance: How published files were converted into the records.
+    Features must have the sizes that are most frequent among the first records, of which up to a
+    thousand are held in memory. Faulty records are left out, if there is a list that takes their
+    problems. Spectrograms are filled up to at least ``audio_frames``.
 
     Raises:
         InputError: With everything that is wrong with records; also if there is none, or none of

@@ -100,6 +100,9 @@ class WordVectors:
         return known or None
 
 
+_FORM = 2
+"""Of converted tables; those of another form are converted anew."""
+
 _BLOCK_VALUES = 1 << 22
 
 
@@ -132,8 +135,16 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
             folder if nothing can be written there.
     """
     folders = [path.parent, _cache_of(path)] if folder is None else [folder]
+    tables = [folder / f"{path.name}.vectors.npy" for folder in folders]
     try:
-        found = _opened(path, folders)
+        status = path.stat()
+        origin = {"form": _FORM, "bytes": status.st_size, "changed": status.st_mtime_ns}
+        found = next(filter(None, (_converted(table, origin) for table in tables)), None)
+        if found is None:
+            writable = (table for table in tables if os.access(table.parent, os.W_OK))
+            table = next(writable, tables[-1])
+            _convert(path, table, origin)
+            found = _converted(table, origin)
     except OSError as error:
         problem = f"cannot be converted: {error.strerror or error}"
         raise InputError(Problem(str(path), problem, _remedy(path, folders, error))) from error
@@ -157,24 +168,6 @@ def _remedy(path: Path, folders: list[Path], error: OSError) -> str:
     if error.errno in _READ_ONLY:
         return f"make {folders[0]} writable, or set CONTINUAL_MM_CACHE to a folder that is"
     return f"make room in {folders[0]}: a table takes about as much as its file, unpacked"
-
-
-_FORM = 2
-"""Of converted tables; those of another form are converted anew."""
-
-
-def _opened(path: Path, folders: list[Path]) -> WordVectors | None:
-    """The converted table in one of some folders, or else in the first that can be written."""
-    status = path.stat()
-    origin = {"form": _FORM, "bytes": status.st_size, "changed": status.st_mtime_ns}
-    tables = [folder / f"{path.name}.vectors.npy" for folder in folders]
-    for table in tables:
-        if (found := _converted(table, origin)) is not None:
-            return found
-    writable = (table for table in tables if os.access(table.parent, os.W_OK))
-    table = next(writable, tables[-1])
-    _convert(path, table, origin)
-    return _converted(table, origin)
 
 
 def _converted(table: Path, origin: Mapping[str, Any]) -> WordVectors | None:
