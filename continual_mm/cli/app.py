@@ -19,7 +19,7 @@ OTHER_BACKENDS = ("JAX", "CUPY", "TENSORFLOW")
 """Array libraries that POT imports if they are installed; here it works on those of torch."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
 def app() -> None:
     """Add modalities to a joint embedding space one after another; measure what is forgotten."""

@@ -43,7 +43,6 @@ dtype_option = click.option(
     "--dtype",
     type=click.Choice(("float16", "float32")),
     default="float16",
-    show_default=True,
     help="In which features are stored.",
 )
 vectors_option = click.option(
@@ -59,7 +58,6 @@ validation_option = click.option(
     "--validation",
     type=A_SHARE,
     default=0.1,
-    show_default=True,
     help="Share of the training videos that is held out for validation.",
 )
 
@@ -264,11 +262,10 @@ def convert() -> None:
     "--min-time",
     type=click.FloatRange(min=0.0),
     default=10.0,
-    show_default=True,
     help="Seconds up to which a clip takes in the captions around its own.",
 )
-@click.option("--validation", type=A_SHARE, default=0.001, show_default=True)
-@click.option("--test", type=A_SHARE, default=0.001, show_default=True)
+@click.option("--validation", type=A_SHARE, default=0.001)
+@click.option("--test", type=A_SHARE, default=0.001)
 @published
 def howto100m(
     paths: Path,

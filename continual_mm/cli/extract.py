@@ -29,10 +29,8 @@ RECIPES = (
     + ", ".join(RECIPES),
 )
 @click.option("--vectors", type=A_PATH, help="Word vectors; trained on the captions, if left out.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Processes."
-)
-@click.option("--device", default="cpu", show_default=True, help="Where networks run.")
+@click.option("--workers", type=click.IntRange(min=0), default=1, help="Processes.")
+@click.option("--device", default="cpu", help="Where networks run.")
 @click.option("--retry", is_flag=True, help="Try clips again that failed.")
 def extract(
     source: Path,
@@ -94,8 +92,8 @@ def _stoppable(target: Path) -> Iterator[None]:
 @click.command(short_help="Train word vectors on captions.")
 @click.argument("source")
 @click.option("--to", "target", type=A_PATH, required=True, help="A word2vec file, .bin.")
-@click.option("--features", type=A_COUNT, default=300, show_default=True, help="Numbers per word.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--features", type=A_COUNT, default=300, help="Numbers per word.")
+@click.option("--seed", type=int, default=0)
 def vectors(source: str, target: Path, features: int, seed: int) -> None:
     """Train word vectors on the training captions of SOURCE, and write them as word2vec does.
 

@@ -99,13 +99,12 @@ def data() -> None:
 @data.command(short_help="Say what is in a dataset, and what deserves a thought.")
 @click.argument("dataset")
 @click.option("--picture", type=A_PATH, help="A picture of a few items: .png, .pdf or .svg.")
-@click.option("--items", type=A_COUNT, default=4, show_default=True, help="Items in the picture.")
+@click.option("--items", type=A_COUNT, default=4, help="Items in the picture.")
 @click.option(
     "--values",
     "most",
     type=A_COUNT,
     default=5000,
-    show_default=True,
     help="Items whose sizes are taken; of larger datasets every so many-th.",
 )
 @click.option(
@@ -113,7 +112,6 @@ def data() -> None:
     "gigabytes",
     type=click.FloatRange(min=0.0),
     default=4.0,
-    show_default=True,
     help="Gigabytes of values that are searched for repeats, some seconds each; of larger datasets"
     " every so many-th item.",
 )

@@ -15,16 +15,13 @@ DEMO_SCENARIO = "av_vt"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 out_option = click.option(
-    "--out", type=A_PATH, default="runs", show_default=True, help="Folder that the runs go into."
+    "--out", type=A_PATH, default="runs", help="Folder that the runs go into."
 )
-_device = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 and so on."
-)
+_device = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 and so on.")
 _jobs = click.option(
     "--jobs",
     type=A_COUNT,
     default=1,
-    show_default=True,
     help="Runs at the same time, each in a process of its own if more than 1.",
 )
 _threads = click.option(
@@ -37,21 +34,16 @@ _checkpoint = click.option(
     "--checkpoint-every",
     type=click.IntRange(min=0),
     default=500,
-    show_default=True,
     help="Steps between checkpoints inside a stage; 0: at stage ends only.",
 )
 _workers = click.option(
     "--workers",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Threads per run that fetch batches ahead. No number depends on it.",
 )
 _board = click.option(
-    "--board/--no-board",
-    default=True,
-    show_default=True,
-    help="Write TensorBoard's files. No number depends on it.",
+    "--board/--no-board", default=True, help="Write TensorBoard's files. No number depends on it."
 )
 _set = click.option(
     "--set",

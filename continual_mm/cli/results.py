@@ -23,12 +23,10 @@ _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, re
 
 @click.command(short_help="Compare runs: means, intervals, differences.")
 @_folders
-@click.option(
-    "--baseline", default="naive", show_default=True, help="Strategy that differences are taken to."
-)
+@click.option("--baseline", default="naive", help="Strategy that differences are taken to.")
 @click.option("--protocol", metavar="NAME", help="What a [[protocol]] found, stage by stage.")
 @click.option("--by-task", is_flag=True, help="With --protocol: tasks of steps one by one, too.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table")
 def compare(
     folders: tuple[Path, ...], baseline: str, protocol: str | None, by_task: bool, format_: str
 ) -> None:
@@ -89,9 +87,7 @@ def export(folders: tuple[Path, ...], to: Path, force: bool) -> None:
 
 @click.command(short_help="Say how far runs are.")
 @_folders
-@click.option(
-    "--format", "format_", type=click.Choice(FORMATS[:2]), default="table", show_default=True
-)
+@click.option("--format", "format_", type=click.Choice(FORMATS[:2]), default="table")
 def status(folders: tuple[Path, ...], format_: str) -> None:
     """Say how far the runs in folders are, at any depth, finished or not."""
     from continual_mm.runs import status as runs

@@ -28,7 +28,7 @@ DEMO_SEEDS = 2
 @click.command(short_help="Train a scenario with strategies and seeds.")
 @click.argument("scenario")
 @click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
-@click.option("--seeds", type=A_COUNT, default=1, show_default=True, help="Seeds 0 to N-1.")
+@click.option("--seeds", type=A_COUNT, default=1, help="Seeds 0 to N-1.")
 @out_option
 @training_options
 def run(
@@ -115,7 +115,7 @@ def end_after(outcomes: "Sequence[Outcome]") -> None:
 
 @click.command(short_help="Train the main job with eight strategies; compare.")
 @out_option
-@click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS, show_default=True)
+@click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS)
 @training_options
 def demo(out: Path, seeds: int, settings: tuple[str, ...], **options: Any) -> None:
     """Run the main job: add text to a video-audio space with eight strategies, and compare."""

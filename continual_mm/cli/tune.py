@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trials", type=A_COUNT, required=True, help="Trials at most, earlier ones included."
 )
-@click.option(
-    "--seeds",
-    type=A_COUNT,
-    default=1,
-    show_default=True,
-    help="Runs of each trial on each scenario.",
-)
+@click.option("--seeds", type=A_COUNT, default=1, help="Runs of each trial on each scenario.")
 @click.option(
     "--search",
     multiple=True,
@@ -39,22 +33,18 @@ if TYPE_CHECKING:
     "--metric",
     type=click.Choice(METRICS),
     default=METRICS[0],
-    show_default=True,
     help="What is averaged; mean_reciprocal_rank is the steadiest on few validation items, and on "
     "several scenarios.",
 )
 @click.option(
     "--pruning/--no-pruning",
     default=True,
-    show_default=True,
     help="End trials that fall behind the median of earlier ones.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the search itself.")
+@click.option("--seed", type=int, default=0, help="Of the search itself.")
 @click.option("--write", type=A_PATH, help="A file for the strategy with the best values.")
 @click.option("--force", is_flag=True, help="Let --write overwrite.")
-@click.option(
-    "--out", type=A_PATH, default="tuning", show_default=True, help="Folder for the trials."
-)
+@click.option("--out", type=A_PATH, default="tuning", help="Folder for the trials.")
 @training_options
 def tune(
     scenarios: tuple[str, ...],
