@@ -135,7 +135,10 @@ def changed() -> Callable[..., "Scenario"]:
 
 @pytest.fixture
 def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Learner, Benchmark]"]:
-    """(plugins; scenario, dataset, items) -> a learner and streams; with items it has a memory."""
+    """(plugins; scenario, dataset, items) -> a learner and streams; with items it has a memory.
+
+    ``joint=True`` or ``cumulative=True`` train what bounds what strategies can reach.
+    """
     from continual_mm.definitions.arrivals import plan
     from continual_mm.evaluation.pairs import evaluator
     from continual_mm.learning.learner import Learner
@@ -149,8 +152,9 @@ def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Lear
         scenario: "Scenario" = scenario,
         dataset: "Dataset" = dataset,
         items: int | None = None,
+        **bound: bool,
     ) -> "tuple[Learner, Benchmark]":
-        streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
+        streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0, **bound)
         memory = None if items is None else Memory(items)
         every = [*([] if memory is None else [Recollection(memory)]), *plugins]
         space = JointSpace(scenario.space)

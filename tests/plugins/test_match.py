@@ -4,88 +4,55 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 import continual_mm as cm
-from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.arrivals import plan
-from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
-from continual_mm.evaluation.pairs import evaluator
+from continual_mm.definitions.scenario import Scenario
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.stream import benchmark
 from continual_mm.plugins.match import Match
-from continual_mm.plugins.plugin import Plugin
-from continual_mm.space.space import JointSpace
 from continual_mm.system.errors import InputError
 
-SCENARIO = Scenario(
-    name="match",
-    space=SpaceSettings(dim=16, clusters=4, feature_dropout=0.0),
-    training=Training(steps=12, batch_size=20, learning_rate=1e-2),
-    stages=(Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",))),
+
+@pytest.fixture(scope="module")
+def scenario(scenario: Scenario) -> Scenario:
+    """Two stages only, so that each has more items."""
+    return scenario.model_copy(update={"stages": scenario.stages[:2]})
+
+
+BOTH = {"match/audio-video", "match/text-video"}
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"),
+    [
+        ({}, {0: set(), 1: {"match/text-video"}}),
+        ({"joint": True}, {1: BOTH}),
+        ({"cumulative": True}, {0: set(), 1: BOTH}),
+    ],
 )
-
-
-class Look(Plugin):
-    """Takes down the terms of each step and the embeddings that they were made of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[int, dict[str, Tensor], dict[str, Tensor]]] = []
-
-    def before_backward(self, strategy: Learner, *args: object, **kwargs: object) -> None:
-        terms = {name: value.detach() for name, value in strategy.terms.items()}
-        made = {name: part.direction.detach() for name, part in strategy.embedded.items()}
-        self.seen.append((strategy.stage, terms, made))
-
-
-def looked_at(dataset: Dataset, *plugins: Plugin, **kwargs: bool) -> Look:
-    """What a run over both stages looks like inside."""
-    look = Look()
-    streams = benchmark(SCENARIO, plan(SCENARIO, dataset.card), dataset, seed=0, **kwargs)
-    learner = Learner(
-        space=JointSpace(SCENARIO.space), seed=0, evaluator=evaluator(), plugins=[*plugins, look]
-    )
-    for stage in range(len(streams.train)):
-        learner.learn(streams, stage)
-    return look
-
-
-def terms_by_stage(look: Look) -> dict[int, set[str]]:
+def test_it_begins_with_the_second_stage_and_joint_training_matches_every_pair(
+    bound, expected, trained, looking, terms_of
+) -> None:
     found: dict[int, set[str]] = {}
-    for stage, terms, _ in look.seen:
-        found.setdefault(stage, set()).update(name for name in terms if name.startswith("match"))
-    return found
+
+    def look(learner: Learner) -> None:
+        found.setdefault(learner.stage, set()).update(terms_of(learner, "match/"))
+
+    trained(Match(), looking(0, look), looking(1, look), stages=len(expected), items=None, **bound)
+    assert found == expected
 
 
-def test_it_begins_with_the_second_stage_and_its_pair(dataset: Dataset) -> None:
-    assert terms_by_stage(looked_at(dataset, Match())) == {0: set(), 1: {"match/text-video"}}
+def test_the_term_is_what_sinkhorns_algorithm_leaves_to_the_right_partners(trained, looking):
+    def look(learner: Learner) -> None:
+        video, text = (learner.embedded[name].direction.detach() for name in ("video", "text"))
+        kernel = ((video @ text.T).double() / 0.2).exp()
+        for _ in range(2000):  # rows and columns in turn, until both have the mass 1/n
+            kernel /= kernel.sum(0, keepdim=True) * len(kernel)
+            kernel /= kernel.sum(1, keepdim=True) * len(kernel)
+        expected = -2.0 * (kernel.diagonal() * len(kernel)).log().mean()
+        found = learner.terms["match/text-video"].double()
+        torch.testing.assert_close(found, expected, rtol=0.01, atol=1e-3)
 
-
-def test_joint_training_matches_every_pair(dataset: Dataset) -> None:
-    (found,) = terms_by_stage(looked_at(dataset, Match(), joint=True)).values()
-    assert found == {"match/audio-video", "match/text-video"}
-
-
-def test_cumulative_training_matches_every_pair_from_its_second_stage_on(
-    dataset: Dataset,
-) -> None:
-    found = terms_by_stage(looked_at(dataset, Match(), cumulative=True))
-    assert found == {0: set(), 1: {"match/audio-video", "match/text-video"}}
-
-
-def test_the_term_is_what_sinkhorns_algorithm_leaves_to_the_right_partners(
-    dataset: Dataset,
-) -> None:
-    look = looked_at(dataset, Match(weight=2.0, epsilon=0.2))
-    _, terms, made = look.seen[-1]
-    kernel = ((made["video"] @ made["text"].T).double() / 0.2).exp()
-    for _ in range(2000):  # rows and columns in turn, until both have the mass 1/n
-        kernel /= kernel.sum(0, keepdim=True) * len(kernel)
-        kernel /= kernel.sum(1, keepdim=True) * len(kernel)
-    right = kernel.diagonal() * len(kernel)
-    expected = -2.0 * right.log().mean()
-    torch.testing.assert_close(terms["match/text-video"].double(), expected, rtol=0.01, atol=1e-3)
+    trained(Match(weight=2.0, epsilon=0.2), looking(1, look), items=None)
 
 
 def test_two_items_have_the_plan_that_one_can_work_out_by_hand() -> None:
@@ -112,8 +79,8 @@ def test_its_gradient_is_that_of_finite_differences() -> None:
         assert found[row, column].item() == pytest.approx(slope, abs=2e-3)
 
 
-def test_joint_training_from_python_takes_it_and_nothing_that_protects(dataset: Dataset) -> None:
-    history = cm.train(SCENARIO, dataset, plugins=[Match()], joint=True, device="cpu")
+def test_joint_training_from_python_takes_it_and_nothing_that_protects(scenario, dataset) -> None:
+    history = cm.train(scenario, dataset, plugins=[Match()], joint=True, device="cpu")
     assert history.space.modalities
     with pytest.raises(InputError, match="has nothing to protect"):
-        cm.train(SCENARIO, dataset, plugins=[cm.EWC()], joint=True, device="cpu")
+        cm.train(scenario, dataset, plugins=[cm.EWC()], joint=True, device="cpu")

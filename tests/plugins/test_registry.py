@@ -70,22 +70,14 @@ def test_a_file_may_say_what_the_constructor_takes(name: str) -> None:
     parameters = signature(type(plugin)).parameters
     assert {p.kind for p in parameters.values()} <= {Parameter.KEYWORD_ONLY}
     assert parameters.keys() == BUILT_IN[name].rule.parameters.keys()
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_a_plugin_needs_memory_if_it_asks_for_remembered_rows(name: str) -> None:
-    plugin = build(Strategy(name="x", plugins={name: {}}))[name]
     assert BUILT_IN[name].rule.needs_memory == (plugin.memory_rows > 0 or plugin.needs_memory)
 
 
-def test_plugins_keep_the_order_of_the_file(tmp_path: Path) -> None:
-    text = "[memory]\nitems = 4\n[transport]\n[ewc]\n[replay]"
-    assert list(build(opened(tmp_path, text))) == ["transport", "ewc", "replay"]
-
-
-def test_parameters_reach_the_plugin(tmp_path: Path) -> None:
-    text = "[memory]\nitems = 4\n[transport]\nweight = 2\nepsilon = 0.5\nrows = 9"
-    plugin = build(opened(tmp_path, text))["transport"]
+def test_plugins_keep_the_order_of_the_file_and_get_its_parameters(tmp_path: Path) -> None:
+    text = "[memory]\nitems = 4\n[transport]\nweight = 2\nepsilon = 0.5\nrows = 9\n[ewc]\n[replay]"
+    made = build(opened(tmp_path, text))
+    assert list(made) == ["transport", "ewc", "replay"]
+    plugin = made["transport"]
     assert (plugin.weight, plugin.epsilon, plugin.memory_rows) == (2.0, 0.5, 9)
 
 
