@@ -57,21 +57,10 @@ def streams_of(scenario, *, dataset=None, seed=0, **options) -> Benchmark:
     return benchmark(scenario, plan(scenario, data.card), data, seed=seed, **options)
 
 
-def test_split_items_are_shared_out_and_shared_items_are_not():
-    dataset = dataset_of(THREE)
-    split = scenario_of()
-    shares = [
-        set(experience.items.shares[0].rows.tolist())
-        for experience in benchmark(split, plan(split, dataset.card), dataset, seed=0).train
-    ]
-    assert not shares[0] & shares[1]
-    assert shares[0] | shares[1] == set(dataset.rows_of(0).tolist())
-    other = benchmark(split, plan(split, dataset.card), dataset, seed=1)
-    assert set(other.train[0].items.shares[0].rows.tolist()) != shares[0]
-    whole = split.model_copy(update={"items": "shared"})
-    streams = benchmark(whole, plan(whole, dataset.card), dataset, seed=0)
-    for experience in streams.train:
-        assert set(experience.items.shares[0].rows.tolist()) == shares[0] | shares[1]
+def test_shared_items_are_those_of_every_stage():
+    dataset, shared = dataset_of(THREE), scenario_of().model_copy(update={"items": "shared"})
+    for experience in streams_of(shared, dataset=dataset).train:
+        assert experience.items.shares[0].rows.tolist() == dataset.rows_of(0).tolist()
 
 
 def test_a_row_trains_the_pairs_of_its_own_stage_only():
