@@ -1,7 +1,6 @@
 """Freeze, Rest, Slow, Warmup: which towers learn in a stage, when and at what rate."""
 
 from collections.abc import Callable
-from itertools import permutations
 
 import pytest
 import torch
@@ -81,15 +80,6 @@ def test_without_it_replay_moves_all_old_towers(weights_by_stage) -> None:
     first, second, third = weights_by_stage()
     assert moved(first, second) == {"video", "audio"}
     assert moved(second, third) == {"video", "audio", "text"}
-
-
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_beside_freeze_nothing_is_unfrozen_that_is_frozen_for_good(
-    weights_by_stage, order: tuple[int, ...]
-) -> None:
-    plugins = [Rest(), Freeze(), Realign(steps=3)]
-    first, second, third = weights_by_stage(*(plugins[place] for place in order))
-    assert moved(first, second) == moved(second, third) == set()
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -249,15 +239,6 @@ def test_old_towers_begin_to_learn_when_the_share_is_over(scenario, trained, val
 def test_a_whole_stage_of_it_is_freezing(trained, values, same):
     frozen = values(trained(Freeze(), stages=3))
     assert same(frozen, values(trained(Warmup(share=1.0), stages=3)))
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_what_another_plugin_freezes_for_good_is_not_released(first, trained, values, same):
-    plugins = (Freeze(), Warmup()) if first else (Warmup(), Freeze())
-    diary = Diary(values)
-    learner = trained(*plugins, diary, stages=3)
-    assert same(values(trained(Freeze(), stages=3)), values(learner))
-    assert set(diary.modes) == {(False, True)}
 
 
 def test_a_tower_that_another_plugin_holds_stays_held_when_the_others_are_released(trained, values):

@@ -8,12 +8,10 @@ from continual_mm.definitions.scenario import Training
 from continual_mm.learning.loader import StepLoader
 from continual_mm.learning.objective import Part, contrast
 from continual_mm.plugins.ewc import EWC
-from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.importance import WeightPenalty
 from continual_mm.plugins.mas import MAS
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.si import SI
-from continual_mm.plugins.warmup import Warmup
 from continual_mm.space.naming import named_parameters, trainable
 from continual_mm.space.space import JointSpace
 
@@ -255,15 +253,3 @@ def test_half_precision_with_its_scaled_loss_gives_nearly_the_same_importances(s
         found.append(torch.cat([each.flatten() for each in kept(plugin).values()]))
     assert found[1].isfinite().all()
     assert float(found[1].norm()) == pytest.approx(float(found[0].norm()), rel=0.2)
-
-
-@pytest.mark.parametrize("other", [Freeze, Warmup])
-def test_towers_that_another_plugin_holds_stay_bit_for_bit_while_it_holds_them(
-    other, trained, values, same
-):
-    frozen = values(trained(other(), stages=1))
-    plugin = SI(weight=10.0)
-    both = trained(Freeze() if other is Freeze else Warmup(share=1.0), plugin)
-    old = {name: value for name, value in frozen.items() if "encoders." in name}
-    assert same(old, {name: values(both)[name] for name in old})
-    assert any(".text." in name for name in kept(plugin))
