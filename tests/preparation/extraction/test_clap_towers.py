@@ -77,14 +77,14 @@ def test_audio_is_encoded_as_transformers_do_a_window_at_a_time(folder: Path):
     windows = [wave[: 2 * RATE], wave[2 * RATE : 4 * RATE], wave[4 * RATE :]]
     with torch.no_grad():
         expected = [
-            model.eval()
-            .get_audio_features(**prepare(each, sampling_rate=RATE, return_tensors="pt"))
-            .pooler_output
+            model.eval().get_audio_features(
+                **prepare(each, sampling_rate=RATE, return_tensors="pt")
+            )
             for each in windows
         ]
     found = tower.encode(wave)
     assert (tower.sample_rate, tower.features, found.shape) == (RATE, 6, (3, 6))
-    assert np.allclose(found, torch.cat(expected), atol=1e-5)
+    assert np.allclose(found, torch.cat([each.pooler_output for each in expected]), atol=1e-5)
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
 
 
@@ -114,7 +114,7 @@ def test_random_weights_are_named_so_and_others_told_apart(folder: Path, tmp_pat
     assert "random weights" in one.description
     assert np.array_equal(one.encode(noise(0.5)), other.encode(noise(0.5)))
     trained = AudioTower(network=str(folder))
-    assert len({str(each.settings["weights"]) for each in (one, trained)}) == 2
+    assert one.settings["weights"] != trained.settings["weights"]
     with pytest.raises(InputError, match="no weights 'best'"):
         AudioTower(network=str(folder), weights="best")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))

@@ -8,7 +8,7 @@ import pytest
 from scipy.signal.windows import hamming
 
 from continual_mm.preparation.extraction.media import Notes, audio_wave
-from continual_mm.preparation.extraction.spectrogram_tower import FLOOR, LogMelTower, log_mel
+from continual_mm.preparation.extraction.spectrogram_tower import FLOOR, log_mel
 
 
 def slaney_mel(hertz: np.ndarray) -> np.ndarray:
@@ -64,8 +64,8 @@ WAVES = {
 def test_the_published_recipe_is_followed(name: str):
     wave = WAVES[name].astype(np.float32)
     found = log_mel(wave, "reference")
-    assert found.dtype == np.float32
-    assert found.shape == (1 + len(wave) // 160, 40)
+    assert (found.dtype, found.shape) == (np.float32, (1 + len(wave) // 160, 40))
+    assert found.max() == 0.0
     # Single precision tells little of what is 60 dB below the rest.
     audible = reference(wave) > -60
     assert np.abs(found - reference(wave))[audible].max() < 0.05
@@ -92,13 +92,6 @@ def test_the_published_recipe_is_followed_on_speech(test_data: Path):
     assert difference.max() < 0.1
 
 
-def test_ten_seconds_are_1001_frames_and_the_loudest_value_is_0_db():
-    found = log_mel(noise(10.0).astype(np.float32), "reference")
-    assert found.shape == (1001, 40)
-    assert found.max() == 0.0
-    assert found.min() >= -80.0
-
-
 @pytest.mark.parametrize("samples", [0, 1, 200, 16_000])
 def test_silence_is_the_floor_and_as_published_the_loudest_value(samples: int):
     silence = np.zeros(samples, dtype=np.float32)
@@ -122,24 +115,3 @@ def test_robust_values_do_not_depend_on_the_rest_of_the_clip():
 def test_ten_times_the_amplitude_are_20_db():
     wave = noise(0.5).astype(np.float32)
     assert log_mel(wave) - log_mel(wave / 10) == pytest.approx(20, abs=0.01)
-
-
-def test_a_tone_is_loudest_in_the_band_around_it():
-    centres = np.interp(
-        np.linspace(*slaney_mel(np.array([20.0, 8000.0])), 42)[1:-1],
-        slaney_mel(np.arange(0.0, 8000.0)),
-        np.arange(0.0, 8000.0),
-    )
-    for hertz in (300.0, 1000.0, 3000.0):
-        loudest = log_mel(sine(hertz).astype(np.float32)).mean(0).argmax()
-        assert abs(loudest - np.abs(centres - hertz).argmin()) <= 1
-
-
-def test_the_tower_gives_what_its_mode_says():
-    wave = noise(0.3).astype(np.float32)
-    for mode in ("robust", "reference"):
-        tower = LogMelTower(mode=mode)
-        assert np.array_equal(tower.encode(wave), log_mel(wave, mode))
-        assert tower.encode(wave).shape[1] == tower.features
-    with pytest.raises(ValueError, match="no mode 'loud'"):
-        LogMelTower(mode="loud")
