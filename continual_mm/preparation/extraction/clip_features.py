@@ -45,9 +45,7 @@ from continual_mm.preparation.extraction.towers import (
 )
 from continual_mm.system.errors import InputError, Problem, first_line
 
-_DECODING, _ENCODING, _READING = "decoding", "features", "text"
-"""Stages at which a clip may fail."""
-
+_DECODING, _ENCODING, _READING = "decoding", "features", "text"  # stages at which a clip may fail
 _FAULTS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What networks and decoders may raise for one clip and not for others."""
 

@@ -33,8 +33,7 @@ SPLITS: Mapping[str, int] = MappingProxyType(
 )
 """Names of splits and the numbers that packs use for them."""
 
-SILENCES = frozenset({"sil", "sp"})
-"""What aligners write where nothing is said."""
+SILENCES = frozenset({"sil", "sp"})  # what aligners write where nothing is said
 
 
 def _valid_text(value: str) -> str:

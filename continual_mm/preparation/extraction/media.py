@@ -261,9 +261,7 @@ def _reason(error: Exception) -> str:
     return message[:1].lower() + message[1:]
 
 
-Image = NDArray[np.uint8]
-"""(height, width, 3) RGB."""
-
+Image = NDArray[np.uint8]  # (height, width, 3) RGB
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """How colours become RGB; the size stays."""
 
@@ -329,12 +327,8 @@ def _resized(image: Image, sampling: FrameSampling) -> Image:
     return values
 
 
-SAMPLE_RATE = 16_000
-"""Samples per second of audio, unless a network needs others."""
-
-Wave = NDArray[np.float32]
-"""(samples,), in [-1, 1] but for what decoders overshoot."""
-
+SAMPLE_RATE = 16_000  # samples per second of audio, unless a network needs others
+Wave = NDArray[np.float32]  # (samples,), in [-1, 1] but for what decoders overshoot
 _MARGIN = 0.05  # seconds on either side of a clip that the resampling filter sees
 _GAP = 0.05  # seconds between two frames that are a gap and no inaccuracy of their times
 

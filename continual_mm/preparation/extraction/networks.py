@@ -20,9 +20,7 @@ from continual_mm.system.errors import InputError, Problem, first_few, first_lin
 from continual_mm.system.files import checksum
 from continual_mm.system.seeds import seed_for
 
-BLOCK = 16
-"""Images that go through a network at once."""
-
+BLOCK = 16  # images that go through a network at once
 _PARALLEL = "module."
 """What torch's DataParallel and DistributedDataParallel put before the names of weights."""
 
@@ -44,15 +42,10 @@ def load(
     create: Callable[[str], nn.Module],
     download: Callable[[str, str], nn.Module],
 ) -> Loaded:
-    """A network by the name that its library gives it.
+    """A network by the name that its library gives it, made by a function of its name alone.
 
-    Args:
-        name: As the library calls it.
-        weights: The path of a file, ``random`` (the same in every process), or a name that the
-            library knows.
-        device: Where it runs.
-        create: Name -> a network with random weights.
-        download: Name and name of weights -> a network with them.
+    Weights are the path of a file, ``random`` (the same in every process), or a name that the
+    library knows and downloads.
 
     Raises:
         InputError: If the weights are not available, or are those of another network.

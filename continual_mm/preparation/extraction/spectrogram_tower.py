@@ -14,9 +14,7 @@ from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.media import SAMPLE_RATE
 from continual_mm.preparation.extraction.towers import Features, Setting
 
-MELS = 40
-"""Mel bands, from 20 Hz to 8 kHz."""
-
+MELS = 40  # mel bands, from 20 Hz to 8 kHz
 FLOOR = -80.0
 """Decibels of silence in the robust form; the published one ends 80 dB below its loudest value."""
 

@@ -30,9 +30,7 @@ from continual_mm.preparation.extraction.towers import (
     check_count,
 )
 
-_WINDOWS = 4
-"""Windows of motion that go through a network at once."""
-
+_WINDOWS = 4  # windows of motion that go through a network at once
 _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 """Types of the layer with the scores of classes, which is always the last one."""
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 Features = NDArray[np.float32]
 Setting = str | int | float | bool | None
 
-RANDOM = "random"
-"""Untrained weights, drawn with a fixed seed: for trying things out."""
+RANDOM = "random"  # untrained weights, drawn with a fixed seed: for trying things out
 
 
 @dataclass(frozen=True, slots=True)

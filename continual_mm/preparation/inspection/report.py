@@ -15,21 +15,12 @@ from continual_mm.data.statistics import CONSTANT
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality
 from continual_mm.system.errors import InputError, Problem
 
-MOST = 5000
-"""Items whose sizes are measured; of larger datasets an evenly spread sample of each split."""
+MOST = 5000  # items whose sizes are measured; of larger datasets an even sample of each split
+GIGABYTES = 4.0  # of values, as float32, that are read in search of duplicates
+MOST_COMPARED = 4_000_000  # items; sorting the digests of so many takes some 200 MB
 
-GIGABYTES = 4.0
-"""Of values, as float32, that are read in search of duplicates."""
-
-MOST_COMPARED = 4_000_000
-"""Items that are compared; sorting the digests of so many takes some 200 MB."""
-
-FAR = 100.0
-"""Factor between sizes from which on there is a warning."""
-
-SHIFTED = 10.0
-"""Factor between the norms in training and in another split from which on there is a warning."""
-
+FAR = 100.0  # factor between sizes from which on there is a warning
+SHIFTED = 10.0  # factor between norms in training and in another split that is warned of
 _OUTLYING = 10.0  # factor between a value and the usual norm of a whole step
 _BYTES = 8  # of a digest
 _TEXTS = 256  # read at once, since each takes as much memory as the longest
@@ -192,14 +183,12 @@ def _duplicates(dataset: Dataset, rows: Rows) -> tuple[list[Duplicates], Duplica
 
 def _digests(column: Column, rows: Rows) -> tuple[Digests, Flags]:
     """(rows,) a digest of each, and whether all values are zero or one is not finite."""
-    found, empty = np.empty(len(rows), np.uint64), np.empty(len(rows), np.bool_)
-    start = 0
+    found, empty = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
     for steps, valid in blocks(column, rows):
-        here = slice(start, start := start + len(steps))
-        found[here] = _numbers(digests(steps, valid))
+        found.append(_numbers(digests(steps, valid)))
         peaks = np.abs(steps).max(axis=(1, 2), initial=0.0)
-        empty[here] = (peaks == 0) | ~np.isfinite(peaks)
-    return found, empty
+        empty.append((peaks == 0) | ~np.isfinite(peaks))
+    return np.concatenate(found), np.concatenate(empty)
 
 
 def _numbers(digests_of_items: Iterable[bytes]) -> Digests:
@@ -211,12 +200,12 @@ def _caption_duplicates(dataset: Dataset, rows: Rows) -> tuple[Duplicates | None
     """Duplicates among captions, and whether these are names of classes."""
     if dataset.text is None:
         return None, False
-    found, filled = np.empty(len(rows), np.uint64), np.empty(len(rows), np.bool_)
+    digested, written = [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
     for start in range(0, len(rows), _TEXTS):
         texts = dataset.text[rows[start : start + _TEXTS]].tolist()
-        here = slice(start, start + len(texts))
-        found[here] = _numbers(blake2b(text.encode()).digest() for text in texts)
-        filled[here] = [bool(text.strip()) for text in texts]
+        digested.append(_numbers(blake2b(text.encode()).digest() for text in texts))
+        written.append(np.array([bool(text.strip()) for text in texts]))
+    found, filled = np.concatenate(digested), np.concatenate(written)
     captions, label = found[filled], dataset.label
     duplicates = Duplicates.among(captions, dataset.split[rows][filled])
     if label is None or not len(captions):
