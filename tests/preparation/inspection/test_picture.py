@@ -18,11 +18,9 @@ SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 RNG = np.random.default_rng
 
 
-def dataset(splits: list[int] | None = None, **given: Any) -> Dataset:
-    text = given.pop("text", None)
-    lengths = given.pop("lengths", None)
+def dataset(split: list[int] = SPLIT, text: Any = None, lengths: Any = None, **given: Any):
     return Dataset.from_arrays(
-        given, split=splits or SPLIT, text=text, lengths=lengths, standardise=False, splits=()
+        given, split=split, text=text, lengths=lengths, standardise=False, splits=()
     )
 
 
@@ -37,20 +35,17 @@ def style(kind: Kind, *items: Any, shape: tuple[int, ...] | None = None) -> Styl
     return style_of(Modality("it", kind, shape or values[0].shape), values)
 
 
-def test_the_picture_has_a_row_for_each_item_and_says_when_there_are_fewer(tmp_path: Path) -> None:
+def test_the_picture_has_a_row_for_each_item_and_says_when_there_are_fewer(tmp_path: Path):
     shown = dataset(lips=np.arange(12 * 18.0).reshape(12, 3, 6), audio=np.eye(12))
     heights = [len(pixels(shown, tmp_path, items)) for items in (1, 2, 4, 9)]
     assert heights[2] - heights[1] == pytest.approx(2 * (heights[1] - heights[0]), abs=3)
     assert heights[3] == heights[2]
     assert draw(shown, tmp_path / "items.png", items=9).items == 4
-
-
-def test_items_without_a_test_split_are_pixels(tmp_path: Path) -> None:
-    alone = dataset([0] * 3, video=RNG(0).standard_normal((3, 2, 2)))
+    alone = dataset([0] * 3, video=RNG(0).standard_normal((3, 2, 2)))  # without test items
     assert draw(alone, tmp_path / "items.png", items=2).items == 2
 
 
-def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path: Path) -> None:
+def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path: Path):
     clip = np.broadcast_to(np.arange(4.0)[:, None, None], (12, 4, 5, 8))
     grey = pixels(dataset(clip=clip), tmp_path)[..., 0]
     # Black, dark, bright; the last of the four is white as the page is.
@@ -63,7 +58,7 @@ def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_pat
 
 
 @pytest.mark.parametrize("axis", [-1, -3])
-def test_frames_of_three_colours_are_shown_in_them(tmp_path: Path, axis: int) -> None:
+def test_frames_of_three_colours_are_shown_in_them(tmp_path: Path, axis: int):
     clip = np.zeros((12, 2, 9, 9, 3), dtype=np.uint8)
     clip[:, 0, ..., 0], clip[:, 1, ..., 2] = 255, 255
     colours = pixels(dataset(clip=np.moveaxis(clip, -1, axis)), tmp_path).reshape(-1, 3)
@@ -71,49 +66,50 @@ def test_frames_of_three_colours_are_shown_in_them(tmp_path: Path, axis: int) ->
         assert (colours == colour).all(axis=1).sum() > 5000
 
 
-def test_values_that_are_not_finite_leave_the_others_as_they_are() -> None:
+def test_values_that_are_not_finite_leave_the_others_as_they_are():
     whole = RNG(0).standard_normal((8, 5))
-    broken = whole.copy()
-    broken[2, 2] = np.nan
+    broken = np.where(np.arange(40).reshape(8, 5) == 12, np.nan, whole)
     for kind in Kind.TOKENS, Kind.SPECTROGRAM:
-        whole_style, damaged = style(kind, whole), style(kind, whole, broken)
-        assert (damaged.low, damaged.high) == pytest.approx(
-            (whole_style.low, whole_style.high), abs=0.5
-        )
-        assert damaged.description == whole_style.description
+        one, damaged = style(kind, whole), style(kind, whole, broken)
+        assert (damaged.low, damaged.high) == pytest.approx((one.low, one.high), abs=0.5)
+        assert damaged.description == one.description
     assert style(Kind.VECTOR, [np.nan] * 3).description == "vector 3"
 
 
-def test_a_few_outliers_do_not_darken_everything_else() -> None:
-    values = RNG(0).uniform(size=(50, 40))
-    values[0, 0] = 1e6
-    assert style(Kind.SPECTROGRAM, values).high < 1.01
+def test_a_few_outliers_do_not_darken_everything_else():
+    assert style(Kind.SPECTROGRAM, [[1e6], *RNG(0).uniform(size=(1999, 1))]).high < 1.01
 
 
-def test_the_middle_of_signed_features_is_zero_and_decibels_are_none() -> None:
+def test_the_middle_of_signed_features_is_zero_and_decibels_are_none():
     signed = style(Kind.TOKENS, RNG(0).standard_normal((20, 6)) + 0.2)
     assert (signed.low, signed.colours) == (-signed.high, "RdBu_r")
-    for other in (
-        style(Kind.TOKENS, RNG(0).standard_normal((20, 6)) - 40),
-        style(Kind.SPECTROGRAM, RNG(0).standard_normal((20, 6))),
-        style(Kind.TOKENS, RNG(0).uniform(size=(20, 6))),
-    ):
-        assert other.colours == "magma"
+    others = RNG(0).standard_normal((20, 6)) - 40, RNG(0).uniform(size=(20, 6))
+    found = [style(Kind.TOKENS, other) for other in others]
+    found.append(style(Kind.SPECTROGRAM, RNG(0).standard_normal((20, 6))))
+    assert [each.colours for each in found] == ["magma"] * 3
 
 
-def test_what_is_drawn_is_what_the_shape_suggests() -> None:
-    square = RNG(0).uniform(size=(28, 28))
-    assert style(Kind.TOKENS, square, square).form is Form.IMAGE
-    assert style(Kind.SPECTROGRAM, square).form is Form.TIME
-    assert style(Kind.TOKENS, square - 0.5).form is Form.TIME
-    assert style(Kind.TOKENS, square[:20], shape=(28, 28)).form is Form.TIME
-    assert style(Kind.VECTOR, square.reshape(-1)[:256]).form is Form.LINE
-    assert style(Kind.VECTOR, square.reshape(-1)).form is Form.BLOCK
-    assert style(Kind.FRAMES, np.ones((9, 3, 5, 5))).form is Form.FRAMES
-    assert style(Kind.FRAMES, np.ones((9, 5, 5, 5))).form is Form.TIME
+SQUARE = RNG(0).uniform(size=(28, 28))
 
 
-def test_time_is_to_scale(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "kind", "item", "shape"),
+    [
+        (Form.IMAGE, Kind.TOKENS, SQUARE, None),
+        (Form.TIME, Kind.SPECTROGRAM, SQUARE, None),
+        (Form.TIME, Kind.TOKENS, SQUARE - 0.5, None),
+        (Form.TIME, Kind.TOKENS, SQUARE[:20], (28, 28)),
+        (Form.LINE, Kind.VECTOR, SQUARE.reshape(-1)[:256], None),
+        (Form.BLOCK, Kind.VECTOR, SQUARE.reshape(-1), None),
+        (Form.FRAMES, Kind.FRAMES, np.ones((9, 3, 5, 5)), None),
+        (Form.TIME, Kind.FRAMES, np.ones((9, 5, 5, 5)), None),
+    ],
+)
+def test_what_is_drawn_is_what_the_shape_suggests(form: Form, kind: Kind, item: Any, shape: Any):
+    assert style(kind, item, shape=shape).form is form
+
+
+def test_time_is_to_scale(tmp_path: Path):
     values = np.ones((12, 20, 4)) * np.linspace(1, 2, 4)
     lengths = {"audio": [20] * 11 + [10]}
     picture = pixels(dataset(audio=values, lengths=lengths), tmp_path, items=4)
@@ -125,26 +121,23 @@ def test_time_is_to_scale(tmp_path: Path) -> None:
 ODD = "日本語の字幕 $x_1$ $\\frac{a}$ % & <b> \\alpha"
 
 
-def test_captions_are_no_mathematics_and_letters_without_a_font_are_reported(
-    tmp_path: Path,
-) -> None:
-    shown = dataset(a=np.eye(12), text=[ODD] * 12)
+def test_captions_are_no_mathematics_and_letters_without_a_font_are_reported(tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn = draw(shown, tmp_path / "items.svg")
+        drawn = draw(dataset(a=np.eye(12), text=[ODD] * 12), tmp_path / "items.svg")
         plain = draw(dataset(a=np.eye(12), text=["é"] * 12), tmp_path / "items.png")
     assert drawn.path == tmp_path / "items.svg"
     assert not plain.unwritten
 
 
 @pytest.mark.parametrize("text", ["the quick brown fox " * 30, "字" * 300, "W" * 300])
-def test_captions_end_before_the_page_does(tmp_path: Path, text: str) -> None:
+def test_captions_end_before_the_page_does(tmp_path: Path, text: str):
     for arrays in {"a": np.eye(12)}, {"a": np.eye(12), "b": np.eye(12), "c": np.eye(12)}:
         picture = pixels(dataset(**arrays, text=[text] * 12), tmp_path)
         assert (picture[:, -8:] > 250).all()
 
 
-def test_where_nothing_can_be_written_it_is_refused(tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_it_is_refused(tmp_path: Path):
     (tmp_path / "items.png").mkdir()
     with pytest.raises(InputError, match=re.escape(f"picture {tmp_path / 'items.png'}: cannot")):
         draw(dataset(a=np.eye(12)), tmp_path / "items.png")
