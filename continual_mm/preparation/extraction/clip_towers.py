@@ -3,7 +3,7 @@
 Open_clip has no CLAP, for audio; see :mod:`~continual_mm.preparation.extraction.clap_towers`.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -93,11 +93,8 @@ def _load(name: str, weights: str, device: str) -> Loaded:
     known = open_clip.list_models()
     if name not in known:
         raise unknown_network("open_clip", name, known)
-    return load(name, weights, device, create=_create, download=_download)
-
-
-def _create(name: str) -> Any:
-    return open_clip.create_model(name, pretrained=None, pretrained_text=False)
+    create = partial(open_clip.create_model, pretrained=None, pretrained_text=False)
+    return load(name, weights, device, create=create, download=_download)
 
 
 def _download(name: str, tag: str) -> Any:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from gensim.models import Word2Vec
 
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.manifest import Manifest
 from continual_mm.preparation.extraction.towers import Features, Setting, check_count
+from continual_mm.preparation.formats.caption_vectors import trained
 from continual_mm.preparation.formats.word_vectors import (
     WordVectors,
     known_rows,
@@ -47,26 +47,17 @@ def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> 
     that a job continues when some are corrected; the fingerprint does. The same seed and captions
     give the same bits.
     """
-    captions = [clip.caption for clip in manifest.clips if clip.split == 0]
+    captions = [clip.caption or "" for clip in manifest.clips if clip.split == 0]
     sentences = [tokens(caption) for caption in captions if caption]
     digest = sha256("\n".join(map(" ".join, sentences)).encode()).hexdigest()
     name = f"{features} numbers per word, trained on the captions with seed {seed}"
     if not any(sentences):
         return Vectors(name, WordVectors({}, np.empty((0, features), np.float32), digest))
-    model = Word2Vec(
-        sentences,
-        vector_size=features,
-        window=5,
-        min_count=1,
-        sg=1,
-        negative=10,
-        sample=0,
-        epochs=10,
-        seed=seed_for(seed, "word vectors") % 2**32,
-        workers=1,  # with more the order of the updates, and so the vectors, would vary
+    found = trained(
+        filter(None, captions), features=features, seed=seed_for(seed, "word vectors"), sample=0
     )
-    rows = {word: row for row, word in enumerate(model.wv.index_to_key)}
-    return Vectors(name, WordVectors(rows, np.asarray(model.wv.vectors, np.float32), digest))
+    values = np.asarray(found.vectors, dtype=np.float32)
+    return Vectors(name, WordVectors(found.key_to_index, values, digest))
 
 
 def needed(vectors: Vectors, texts: Iterable[str]) -> Vectors:

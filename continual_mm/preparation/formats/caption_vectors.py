@@ -50,10 +50,13 @@ def train(texts: Iterable[str], path: Path, *, features: int, seed: int) -> int:
     return len(vectors)
 
 
-def trained(texts: Iterable[str], *, features: int, seed: int) -> KeyedVectors:
+def trained(
+    texts: Iterable[str], *, features: int, seed: int, sample: float = 1e-3
+) -> KeyedVectors:
     """Train skip-gram vectors on the words of some texts: the same in every process.
 
-    Words that occur once count as well. The seed is of the initial vectors and of the samples.
+    Words that occur once count as well; words more frequent than ``sample`` are left out at times,
+    none if it is 0. The seed is of the initial vectors and of the samples.
 
     Raises:
         InputError: If there is no word.
@@ -67,6 +70,7 @@ def trained(texts: Iterable[str], *, features: int, seed: int) -> KeyedVectors:
         min_count=1,
         sg=1,
         negative=10,
+        sample=sample,
         epochs=10,
         seed=seed % 2**32,
         workers=1,  # more would make the order of the updates, and so the vectors, a matter of luck
