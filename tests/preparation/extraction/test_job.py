@@ -33,8 +33,6 @@ NETWORK = "frames:mobilenet_v3_small@random,side=64"
 MOTION = "motion:mc3_18@random,side=32,rate=6"
 AUDIO, TEXT = "audio=audio", "text=text"
 
-Records = list[dict[str, Any]]
-
 
 class Reported(ExtractionReporter):
     """Stores what is reported, and does something whenever a clip is finished."""

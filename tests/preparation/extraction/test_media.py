@@ -122,17 +122,9 @@ def test_frames_are_resized_as_torchvision_does(test_data: Path, mode: str, anti
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 47), (47, 33), (1, 64), (288, 360), (35, 35)])
-def test_frames_of_any_size_become_the_size_that_torchvision_chooses(
-    write: Write, height: int, width: int
-):
-    shades = np.linspace(20, 220, width, dtype=np.uint8)
-    path = write("a.mkv", np.broadcast_to(shades[:, None], (2, height, width, 3)).copy())
-    (image,) = frames(path, 0.0, 0.04, FrameSampling(side=16))
-    assert [*image.shape[:2]] == _compute_resized_output_size((height, width), [16])
-    # Still darker on the left, and as bright as the whole.
-    brightness = image.mean((0, 2))
-    assert (np.diff(brightness) >= 0).all()
-    assert brightness.mean() == pytest.approx(shades.mean(), abs=3)
+def test_frames_of_any_size_become_the_size_that_torchvision_chooses(height: int, width: int):
+    expected = _compute_resized_output_size((height, width), [16])
+    assert [*FrameSampling(side=16).size(height, width)] == expected
 
 
 def test_a_video_with_a_rotation_is_decoded_upright(write: Write):
@@ -175,18 +167,15 @@ def test_audio_is_the_mean_of_its_channels_at_16_khz(write: Write):
 def test_audio_of_a_clip_is_that_part_of_the_whole(write: Write):
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, 44_100 * 3))
     path = write("a.wav", audio=noise)
-    whole = audio_wave(path, 0.0, 3.0, Notes())
-    part = audio_wave(path, 1.25, 2.0, Notes())
+    whole, part = (audio_wave(path, *times, Notes()) for times in ((0.0, 3.0), (1.25, 2.0)))
     assert np.abs(part - whole[20_000:32_000]).max() < 1e-3
 
 
 def test_before_its_beginning_audio_is_silent(write: Write):
     path = write("a.mkv", greys(50), audio=sine(1.0, 44_100)[None], audio_start=0.5)
     wave = audio_wave(path, 0.0, 2.0, Notes())
-    expected = np.zeros(32_000)
-    expected[8000:24_000] = sine(1.0, SAMPLE_RATE)
     assert not wave[:7900].any() and not wave[24_100:].any()
-    assert np.abs(wave - expected)[8100:23_900].max() < 2e-3
+    assert np.abs(wave[8100:23_900] - sine(1.0, SAMPLE_RATE)[100:-100]).max() < 2e-3
 
 
 def test_a_gap_in_audio_is_silent_and_shifts_nothing(write: Write):
@@ -278,16 +267,16 @@ def test_a_file_without_a_duration_is_read_to_its_end(write: Write, is_late: boo
     assert notes.all() == ()
 
 
-LISTS = {
-    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
-    "concat": "ffconcat version 1.0\nfile {}\n",
-}
-
-
-@pytest.mark.parametrize("kind", LISTS)
-def test_a_list_of_other_files_is_not_opened(write: Write, tmp_path: Path, kind: str):
-    other = write("b.ts", greys(25, 32, 32), codec="mpeg2video", pixel_format="yuv420p")
-    (tmp_path / "a.mp4").write_text(LISTS[kind].format(other.name))
+@pytest.mark.parametrize(
+    "listing",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nb.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile b.ts\n",
+    ],
+)
+def test_a_list_of_other_files_is_not_opened(write: Write, tmp_path: Path, listing: str):
+    write("b.ts", greys(25, 32, 32), codec="mpeg2video", pixel_format="yuv420p")
+    (tmp_path / "a.mp4").write_text(listing)
     with pytest.raises(MediaError, match="cannot be opened"):
         frames(tmp_path / "a.mp4", 0.0, 1.0, FrameSampling())
 
