@@ -141,35 +141,6 @@ REACH = 1e3
 """How many times larger or smaller than at a budget of 0 the weight may become."""
 
 
-@torch.no_grad()
-def ascended(multiplier: Tensor, excess: Tensor, *, scale: float) -> Tensor:
-    """The multiplier after a step of dual ascent on ``excess <= 0``.
-
-    The step is made on the logarithm: which weight a budget needs differs by orders of magnitude
-    between data sets. The lower bound keeps a drift that begins at 0 from driving the multiplier so
-    far down that it comes back late; the upper one is for budgets that no weight can keep.
-
-    >>> float(ascended(torch.tensor(2.0), torch.tensor(0.0), scale=3.0))
-    2.0
-    """
-    return (multiplier * (STEP * excess).exp()).clamp(scale / REACH, scale * REACH)
-
-
-@torch.no_grad()
-def force(multiplier: Tensor, excess: Tensor, *, scale: float) -> Tensor:
-    """The weight in a step: the multiplier, larger above the budget and smaller below it.
-
-    As the quadratic part of an augmented Lagrangian does, this damps: the multiplier alone lags
-    behind the drift and overshoots. At its lower bound, where it is until a budget is exceeded for
-    the first time, there is no force at all.
-
-    >>> float(force(torch.tensor(0.003), torch.tensor(-0.5), scale=3.0))
-    0.0
-    """
-    weight = multiplier * (RESPONSE * excess).exp()
-    return torch.where(multiplier > 1.001 * scale / REACH, weight, 0.0)
-
-
 class Multiplier:
     """A fixed weight, or with a budget (an allowed drift) what a method of multipliers finds.
 
@@ -190,11 +161,18 @@ class Multiplier:
         if not self._budget:
             return self.value
         drift = torch.stack([each.detach() for each in drifts]).mean()
+        least, most = self._scale / REACH, self._scale * REACH
         if self._found is None or self._first is None:
-            self._found, self._first = drift.new_tensor(self._scale / REACH), drift
+            self._found, self._first = drift.new_tensor(least), drift
         excess = ((drift - self._first) / self._budget - 1).clamp(-1, 1)
-        self._found = ascended(self._found, excess, scale=self._scale)
-        self.value = force(self._found, excess, scale=self._scale)
+        # Dual ascent, on the logarithm: which weight a budget needs differs by orders of magnitude
+        # between data sets. The lower bound keeps a drift that begins at 0 from driving it so far
+        # down that it comes back late; the upper one is for budgets that no weight can keep.
+        self._found = (self._found * (STEP * excess).exp()).clamp(least, most)
+        # By itself it lags behind the drift and overshoots. This damps, as the quadratic part of an
+        # augmented Lagrangian does. Until a budget is first exceeded there is no force at all.
+        weight = self._found * (RESPONSE * excess).exp()
+        self.value = torch.where(self._found > 1.001 * least, weight, 0.0)
         return self.value
 
     def restart(self) -> None:

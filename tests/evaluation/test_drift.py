@@ -55,6 +55,14 @@ def watched(**settings: int) -> tuple[Drift, list[Geometry]]:
     return Drift(records.append, **settings), records
 
 
+def compared(first: Gallery, second: Gallery, **settings: int) -> list[Geometry]:
+    """The records of a first stage's end and of a step of the second stage."""
+    drift, records = watched(**settings)
+    drift(moment(0, 5, final=True), first)
+    drift(moment(1, 7), second)
+    return records
+
+
 def test_before_the_first_stage_has_ended_there_is_a_gap_and_nothing_to_compare_with() -> None:
     drift, records = watched()
     here = gallery()
@@ -71,28 +79,24 @@ def test_before_the_first_stage_has_ended_there_is_a_gap_and_nothing_to_compare_
 
 
 def test_a_space_that_turns_as_one_keeps_its_plans() -> None:
-    drift, records = watched()
-    drift(moment(0, 5, final=True), gallery())
-    drift(moment(1, 7), turned(gallery(), 0.5))
-    assert records[1].rotation == pytest.approx(0.5, abs=1e-5)
-    assert records[1].moved == pytest.approx(dict.fromkeys(("audio", "video"), 2 * math.sin(0.25)))
-    assert records[1].residual == pytest.approx(dict.fromkeys(("audio", "video"), 0), abs=1e-6)
-    assert records[1].plan_drift["audio-video"] == pytest.approx(0, abs=1e-6)
+    _, found = compared(gallery(), turned(gallery(), 0.5))
+    assert found.rotation == pytest.approx(0.5, abs=1e-5)
+    assert found.moved == pytest.approx(dict.fromkeys(("audio", "video"), 2 * math.sin(0.25)))
+    assert found.residual == pytest.approx(dict.fromkeys(("audio", "video"), 0), abs=1e-6)
+    assert found.plan_drift["audio-video"] == pytest.approx(0, abs=1e-6)
 
 
 def test_one_modality_that_turns_alone_leaves_a_residual_and_changes_the_plan() -> None:
-    drift, records = watched()
     old = gallery()
-    drift(moment(0, 5, final=True), old)
     new = {**old.embeddings, "video": turned(old, 1.0).embeddings["video"]}
-    drift(moment(1, 7), Gallery(new, old.rows))
-    assert records[1].moved["audio"] == 0
-    assert min(records[1].residual.values()) > 0.1
+    _, found = compared(old, Gallery(new, old.rows))
+    assert found.moved["audio"] == 0
+    assert min(found.residual.values()) > 0.1
     costs = [1 - (e["audio"] @ e["video"].T).double() for e in (old.embeddings, new)]
     before, after = (transport_plan(cost, epsilon=EPSILON) for cost in costs)
     divergence = float((before * (before / after).log()).sum())
     assert divergence > 0.1
-    assert records[1].plan_drift["audio-video"] == pytest.approx(divergence, rel=1e-3)
+    assert found.plan_drift["audio-video"] == pytest.approx(divergence, rel=1e-3)
 
 
 def test_a_stages_end_is_compared_with_the_one_before_and_then_takes_its_place() -> None:
@@ -137,10 +141,8 @@ def test_at_most_so_many_items_are_kept_and_they_are_spread_evenly() -> None:
 
 def test_items_that_lack_a_modality_are_left_to_the_others() -> None:
     rows = {"video": torch.arange(0, 40), "audio": torch.arange(20, 60)}
-    drift, records = watched()
     here = gallery(rows=rows)
-    drift(moment(0, 5, final=True), here)
-    drift(moment(1, 7), turned(here, 0.3))
+    records = compared(here, turned(here, 0.3))
     both = [here.embeddings["video"][20:], here.embeddings["audio"][:20]]
     gap = float((both[0].mean(0) - both[1].mean(0)).norm())
     assert records[0].modality_gap["audio-video"] == pytest.approx(gap, abs=1e-6)
@@ -149,13 +151,11 @@ def test_items_that_lack_a_modality_are_left_to_the_others() -> None:
 
 
 def test_pairs_without_a_common_item_have_neither_gap_nor_plan() -> None:
-    drift, records = watched()
     apart = gallery(rows={"video": torch.arange(0, 20), "audio": torch.arange(20, 40)})
-    drift(moment(0, 5, final=True), apart)
-    drift(moment(1, 7), turned(apart, 0.3))
-    assert math.isnan(records[1].modality_gap["audio-video"])
-    assert records[1].plan_drift == {}
-    assert set(records[1].moved) == {"audio", "video"}
+    _, found = compared(apart, turned(apart, 0.3))
+    assert math.isnan(found.modality_gap["audio-video"])
+    assert found.plan_drift == {}
+    assert set(found.moved) == {"audio", "video"}
 
 
 def test_a_restored_drift_goes_on_to_the_same_bits() -> None:
@@ -172,14 +172,12 @@ def test_a_restored_drift_goes_on_to_the_same_bits() -> None:
 
 
 def test_numbers_that_are_not_finite_are_left_for_the_guard_to_name() -> None:
-    drift, records = watched()
-    drift(moment(0, 5, final=True), gallery())
     broken = gallery(1)
     broken.embeddings["video"][3] = math.nan
-    drift(moment(1, 7), broken)
-    assert math.isnan(records[1].rotation)
-    assert math.isnan(records[1].plan_drift["audio-video"])
-    assert math.isnan(records[1].modality_gap["audio-video"])
+    _, found = compared(gallery(), broken)
+    assert math.isnan(found.rotation)
+    assert math.isnan(found.plan_drift["audio-video"])
+    assert math.isnan(found.modality_gap["audio-video"])
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,6 @@ from continual_mm.plugins.transport import (
     KeptPlans,
     Multiplier,
     Transport,
-    ascended,
-    force,
 )
 
 EPSILON = 0.5
@@ -131,9 +129,12 @@ def test_pairs_count_by_their_mean() -> None:
 
 @pytest.mark.parametrize("excess", [-1.0, 0.0, 1.0])
 def test_a_step_changes_the_multiplier_by_a_fifth_and_bends_the_weight_further(excess) -> None:
-    now = torch.tensor(1.0), torch.tensor(excess)
-    assert float(ascended(*now, scale=1.0)) == pytest.approx(math.exp(0.2 * excess))
-    assert float(force(*now, scale=1.0)) == pytest.approx(math.exp(3 * excess))
+    multiplier = Multiplier(1.0, budget=1.0)
+    multiplier.load_state({"multiplier": torch.tensor(1.0), "first drift": torch.tensor(0.0)})
+    found = multiplier.weigh([torch.tensor(1.0 + excess)])
+    kept = multiplier.state()["multiplier"]
+    assert float(kept) == pytest.approx(math.exp(0.2 * excess))
+    assert float(found / kept) == pytest.approx(math.exp(3 * excess))
 
 
 def test_a_budget_that_no_weight_can_keep_ends_at_a_thousand_times_the_weight() -> None:
