@@ -1,11 +1,7 @@
 """A small sound pack, as arrays and as a file, with changes."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-
-Columns = Callable[..., dict[str, np.ndarray]]
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,6 @@ import struct
 import tracemalloc
 import warnings
 import zipfile
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +15,6 @@ from hypothesis import strategies as st
 
 from continual_mm.data.pack import read_card, read_pack, write_pack
 from continual_mm.system.errors import InputError
-
-Saved = Callable[..., Path]
 
 
 def refusal(path):

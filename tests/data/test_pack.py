@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,6 @@ from continual_mm.data.findings import Findings
 from continual_mm.data.pack import check_fits, read_card, read_pack, write_pack
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.system.errors import InputError
-
-Columns = Callable[..., dict[str, np.ndarray]]
-Saved = Callable[..., Path]
 
 
 def refusal(path):

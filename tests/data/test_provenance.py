@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +13,12 @@ from continual_mm.data.pack import PROVENANCE, read_card, read_pack, write_pack
 from continual_mm.data.registry import card, load
 from continual_mm.data.store.form import read_store_card
 from continual_mm.definitions import catalog
-from continual_mm.definitions.modality import DatasetCard
 from continual_mm.evaluation.checks import mode_mismatches
 from continual_mm.preparation.formats.word_vectors import digest_of, open_vectors
 from continual_mm.runs.opening import open_scenario
 from continual_mm.system.errors import InputError
 
 RNG = np.random.default_rng
-Converted = Callable[..., DatasetCard]
 
 SCENARIO = """
 dataset = "{trained}"
@@ -84,7 +81,6 @@ def scenario(mode="robust", *, trained, scored, query="text"):
 def test_packs_and_stores_say_how_they_were_converted(converted, to):
     for options, mode in (((), "robust"), (("--reference",), "reference")):
         found = converted(f"{mode}{to}", *options).provenance
-        assert found is not None
         expected = ("youcook2", mode, 20, None)
         assert (found.reader, found.mode, found.max_words, found.min_time) == expected
         assert found.vectors == digest_of(open_vectors(Path("words.txt")))
@@ -123,7 +119,7 @@ def test_a_provenance_that_is_none_is_refused_by_name(converted, text):
 
 
 def test_inspecting_tells_it_in_one_line(converted, capsys):
-    digest = converted("out", "--reference").provenance.vectors  # type: ignore[union-attr]
+    digest = converted("out", "--reference").provenance.vectors
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(("data", "inspect", "out"))

@@ -21,12 +21,6 @@ class Engine(Table):
     plate: int = Field(default=0, examples=["17"])
 
 
-class Plate(Table):
-    """Another one, of which one key is needed."""
-
-    number: int = Field(examples=["17"])
-
-
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [

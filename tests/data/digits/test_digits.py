@@ -25,9 +25,7 @@ def test_the_four_modalities_of_an_item_laid_together_are_a_digit_of_scikit_lear
         picture = np.stack([upper.reshape(4, 8), lower.reshape(4, 8)], axis=1).reshape(8, 8)
         of = int(digits.ids[item].removeprefix("digit"))
         assert (picture == known.images[of]).all()
-        assert digits.label is not None
         assert digits.label[item] == known.target[of]
-        assert digits.picture is not None
         assert (digits.picture[item] == 15 * known.images[of]).all()
 
 
@@ -38,7 +36,6 @@ def test_every_digit_is_there_once_and_the_card_knew_how_many(digits):
 
 
 def test_every_digit_occurs_in_every_split(digits):
-    assert digits.label is not None
     for split in Split:
         counts = np.bincount(digits.label[digits.rows_of(split)], minlength=10)
         assert counts.min() > 0.05 * counts.sum()

@@ -176,13 +176,6 @@ def test_a_layout_that_means_nothing_is_refused(tmp_path, layout, problem):
         write_store(records(), tmp_path / "store", layout=layout)
 
 
-def test_a_store_that_is_there_is_not_written_over(tmp_path):
-    write_store(records(), tmp_path / "store", layout=LAYOUT)
-    with pytest.raises(InputError, match="is there already"):
-        write_store(records()[:9], tmp_path / "store", layout=LAYOUT)
-    assert read_store_card(tmp_path / "store").items == (8, 1, 1)
-
-
 def test_an_error_while_records_are_read_leaves_nothing(tmp_path):
     def broken():
         yield from records()
