@@ -30,12 +30,8 @@ from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.system.errors import InputError, Problem, first_few, first_line
 
 SPLIT_NAMES = {
-    "train": 0,
-    "training": 0,
-    "validation": 1,
-    "valid": 1,
-    "val": 1,
-    "dev": 1,
+    **dict.fromkeys(("train", "training"), 0),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), 1),
     "test": 2,
 }
 """Names of splits -> the number of the split."""

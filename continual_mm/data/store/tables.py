@@ -63,7 +63,9 @@ class Digest:
             self._update(f"{name} valid", _array(column.is_valid()))
             if pa.types.is_string(field.type):
                 self._update(f"{name} lengths", _array(pc.binary_length(column)))
-                self._update(name, _letters(column))
+                # Of a damaged file they need not be UTF-8.
+                letters = b"".join(column.view(pa.binary()).drop_null().to_pylist())
+                self._update(name, np.frombuffer(letters, dtype=np.uint8))
                 continue
             if pa.types.is_list(field.type):
                 self._update(f"{name} lengths", _array(column.value_lengths().fill_null(0)))
@@ -90,15 +92,6 @@ class Digest:
 def _array(column: pa.Array) -> NDArray[Any]:
     values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return values
-
-
-def _letters(column: pa.Array) -> NDArray[np.uint8]:
-    """The UTF-8 bytes of a column of strings without nulls."""
-    _, offsets, letters = column.buffers()
-    if letters is None:
-        return np.empty(0, dtype=np.uint8)
-    bounds = np.frombuffer(offsets, dtype=np.int32)[column.offset :][: len(column) + 1]
-    return np.frombuffer(letters, dtype=np.uint8)[bounds[0] : bounds[-1]]
 
 
 def _nested(field: pa.Field) -> bool:
