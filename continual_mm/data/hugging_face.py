@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -205,11 +206,9 @@ class Reference:
     def key(self) -> str:
         """Another one for every name, and for every state of a folder."""
         folder = Path(self.path)
-        try:
+        with self.refusals():
             files = sorted(islice(folder.rglob("*"), _MOST_FILES + 1)) if folder.is_dir() else []
             states = [(file, file.stat()) for file in files]
-        except OSError as error:
-            raise self.refusal(OSError(f"{error.filename}: {error.strerror}")) from error
         if len(files) > _MOST_FILES:
             problem = f"has more than {_MOST_FILES} files in it"
             remedy = "name the folder that its Parquet files lie in"
@@ -218,21 +217,24 @@ class Reference:
             f"{file} {state.st_size} {state.st_mtime_ns}" for file, state in states
         )
 
-    def refusal(self, error: Exception) -> InputError:
-        """What to raise if it cannot be loaded."""
-        remedy = "check its name and the network; what was loaded once is kept and needs none"
-        if Path(self.path).is_dir():
-            remedy = "its files must be whole, of one kind, and have the same columns"
-        return InputError(Problem(self.source, f"cannot be loaded ({first_line(error)})", remedy))
-
-    def refusing(self, rows: Iterator[Any]) -> Iterator[Any]:
-        """The rows; an error while they are fetched becomes an InputError."""
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Raise errors of loading it in the block as an InputError."""
         try:
-            yield from rows
+            yield
         except InputError:
             raise
         except _UNREADABLE as error:
-            raise self.refusal(error) from error
+            problem = f"cannot be loaded ({first_line(error)})"
+            remedy = "check its name and the network; what was loaded once is kept and needs none"
+            if Path(self.path).is_dir():
+                remedy = "its files must be whole, of one kind, and have the same columns"
+            raise InputError(Problem(self.source, problem, remedy)) from error
+
+    def refusing(self, rows: Iterator[Any]) -> Iterator[Any]:
+        """The rows; an error while they are fetched becomes an InputError."""
+        with self.refusals():
+            yield from rows
 
 
 def _hash(words: Iterable[str]) -> str:
@@ -315,15 +317,12 @@ def _opened(reference: Reference) -> dict[str, Any]:
     verbosity = datasets_logging.get_verbosity()
     datasets_logging.set_verbosity(datasets_logging.CRITICAL)
     try:
-        builder = load_dataset_builder(
-            reference.path, name=reference.config, revision=reference.revision
-        )
-        _check_kind(type(builder).__module__, reference)
-        streams = builder.as_streaming_dataset()
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise reference.refusal(error) from error
+        with reference.refusals():
+            builder = load_dataset_builder(
+                reference.path, name=reference.config, revision=reference.revision
+            )
+            _check_kind(type(builder).__module__, reference)
+            streams = builder.as_streaming_dataset()
     finally:
         datasets_logging.set_verbosity(verbosity)
     if unknown := sorted(set(streams) - SPLIT_NAMES.keys()):

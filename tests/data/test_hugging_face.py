@@ -247,7 +247,7 @@ def test_files_of_other_types_are_refused(parquet, other):
 
 def test_a_link_that_leads_nowhere_is_refused_by_the_name_of_the_dataset(parquet):
     (parquet / "more.parquet").symlink_to(parquet / "gone")
-    expected = r"dataset '.*clips': cannot be loaded \(.*more\.parquet: No such file.*must be whole"
+    expected = r"dataset '.*clips': cannot be loaded \(.*No such file.*more\.parquet.*must be whole"
     with pytest.raises(InputError, match=expected):
         registry.load(str(parquet))
 

@@ -54,40 +54,40 @@ class Values:
         return self.items.read(self.column, rows, self.features)
 
 
+@dataclass(frozen=True, eq=False)
 class WordRows:
     """Steps that are looked up in a table of word vectors; the items hold its rows."""
 
-    def __init__(self, items: StoredTable, form: ModalityForm, store: Path, dtype: str) -> None:
-        self._items = items
-        self._form = form
-        self._store = store
-        self._dtype = dtype
+    items: StoredTable
+    form: ModalityForm
+    store: Path
+    dtype: str
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process maps the vectors for itself.
-        return WordRows, (self._items, self._form, self._store, self._dtype)
+        return WordRows, (self.items, self.form, self.store, self.dtype)
 
     def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) how many words each has."""
-        return self._items.counts(self._form.name, rows)
+        return self.items.counts(self.form.name, rows)
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """(words, features) floats, row after row."""
         # A damaged row may be negative, which would count from the end.
-        words = self._items.read(self._form.name, rows)[:, 0].view(np.uint32)
+        words = self.items.read(self.form.name, rows)[:, 0].view(np.uint32)
         return np.asarray(self.vectors[words])
 
     @cached_property
     def vectors(self) -> NDArray[Any]:
         """(words, features), memory-mapped; an InputError if the file is not what it should be."""
-        path = stored_file(self._store, word_file(self._form.name))
+        path = stored_file(self.store, word_file(self.form.name))
         try:
             found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
             raise InputError(Problem(str(path), f"cannot be read ({error})", DAMAGED)) from error
-        shape = (self._form.words, self._form.modality.features)
-        if found.shape != shape or found.dtype != self._dtype:
-            problem = f"is {found.dtype} of shape {found.shape}, not {self._dtype} {shape}"
+        shape = (self.form.words, self.form.modality.features)
+        if found.shape != shape or found.dtype != self.dtype:
+            problem = f"is {found.dtype} of shape {found.shape}, not {self.dtype} {shape}"
             raise InputError(Problem(str(path), problem, DAMAGED))
         return found
 
