@@ -1,8 +1,8 @@
 """What a path is that is no dataset, and the command that makes a dataset of it."""
 
-import shlex
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from continual_mm.data.cards import FORM
 from continual_mm.system.errors import Problem
@@ -61,7 +61,7 @@ def recognised(path: Path) -> Problem | None:
 
 
 def _file_hint(path: Path) -> Hint:
-    ending, given = path.suffix.lower(), _quoted(path)
+    ending, given = path.suffix.lower(), quote(str(path))
     if path.name == FORM:
         return "is part of a store", f"name its folder: {path.parent}"
     if ending in MEDIA_ENDINGS:
@@ -90,11 +90,11 @@ def _folder_hint(path: Path) -> Hint:
     names = {one.name for one in below if one.parent == path}
     for files, (problem, remedy) in _CONTENTS.items():
         if names >= files:
-            return problem, remedy.format(path=_quoted(path), name=path.resolve().name)
+            return problem, remedy.format(path=quote(str(path)), name=path.resolve().name)
     if stores := [one.parent for one in below if one.name == FORM]:
         return "is no store, but there is one in it", f"name it: {stores[0]}"
     if any(one.name == "definition.json" for one in below):
-        return "holds runs", f"look at them: continual-mm compare {_quoted(path)}"
+        return "holds runs", f"look at them: continual-mm compare {quote(str(path))}"
     return _files_hint(path, [one for one in below if one.is_file()])
 
 
@@ -108,7 +108,7 @@ def _files_hint(path: Path, files: list[Path]) -> Hint:
         return "holds video or audio files", _extracting(next(lists, path))
     if any(one.name.endswith(_FEATURES) for one in files):
         command = f"{_CONVERT} howto100m PATHS.csv --captions CAPTIONS.pickle"
-        remedy = f"convert it: {command} --features {_quoted(path)} --vectors WORDS.bin"
+        remedy = f"convert it: {command} --features {quote(str(path))} --vectors WORDS.bin"
         return "holds features of whole videos, as HowTo100M's", remedy
     single = [one for one in files if one.suffix.lower() in {".npz", *_PICKLES}]
     if not single or endings & _LISTS:
@@ -117,9 +117,4 @@ def _files_hint(path: Path, files: list[Path]) -> Hint:
 
 
 def _extracting(source: Path) -> str:
-    return f"make features of it: continual-mm data extract {_quoted(source)} --to FEATURES"
-
-
-def _quoted(path: Path) -> str:
-    """As a shell takes it."""
-    return shlex.quote(str(path))
+    return f"make features of it: continual-mm data extract {quote(str(source))} --to FEATURES"
