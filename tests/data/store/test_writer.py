@@ -1,6 +1,7 @@
 """Records written as a store, and looked at with other libraries."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from continual_mm.data.pack import read_pack
 from continual_mm.data.store.form import Layout, read_store_card
 from continual_mm.data.store.pack_writer import write_pack_from
 from continual_mm.data.store.reader import group_names, read_store
@@ -20,6 +22,7 @@ from continual_mm.system.errors import InputError, Problem
 LAYOUT: Layout = (
     Modality("touch", Kind.VECTOR, (3,)),
     Modality("speech", Kind.SPECTROGRAM, (0, 2)),
+    Modality("frames", Kind.FRAMES, (0, 2, 2)),
 )
 
 
@@ -33,6 +36,7 @@ def record(number, **other):
         "split": 0 if number < 8 else number - 7,
         "touch": rng.normal(size=3),
         "speech": rng.normal(size=(1 + number % 4, 2)) if number % 5 else None,
+        "frames": rng.normal(size=(1 + number % 2, 2, 2)),
         **other,
     }
 
@@ -60,7 +64,7 @@ def test_statistics_are_those_of_the_valid_steps_of_training_items(tmp_path):
     for each in given:
         each["touch"] = each["touch"] + 1000
     write_store(given, tmp_path / "store", layout=LAYOUT, dtype="float32", shard_bytes=150)
-    touch, speech = json.loads((tmp_path / "store" / "store.json").read_text())["modalities"]
+    touch, speech, _ = json.loads((tmp_path / "store" / "store.json").read_text())["modalities"]
     steps = {
         "touch": np.stack([each["touch"] for each in given[:8]]),
         "speech": np.concatenate([e["speech"] for e in given[:8] if e["speech"] is not None]),
@@ -143,8 +147,10 @@ def test_all_faulty_records_are_told_at_once_or_left_out_and_listed(tmp_path):
 
 
 def test_ids_that_occur_twice_are_refused(tmp_path):
-    with pytest.raises(InputError, match="ids occur more than once: 'clip 3', 'clip 4'"):
-        write_store([*records(), record(4), record(3)], tmp_path / "store", layout=LAYOUT)
+    for write, name in WRITERS:
+        with pytest.raises(InputError, match="ids occur more than once: 'clip 3', 'clip 4'"):
+            write([*records(), record(4), record(3)], tmp_path / name, layout=LAYOUT)
+        assert not (tmp_path / name).exists()
 
 
 def test_what_no_item_has_cannot_be_learnt(tmp_path):
@@ -279,3 +285,72 @@ def test_groups_may_be_whole_numbers_as_in_a_pack(tmp_path):
     given[5]["group"] = 7.5
     with pytest.raises(InputError, match="column 'group': is float, no text"):
         write_store(given, tmp_path / "other", layout=LAYOUT)
+
+
+def test_a_pack_and_a_store_of_the_same_records_hold_the_same(tmp_path):
+    given = [record(k, group=f"video {k % 2}", text_raw="höre") for k in range(10)]
+    write_pack_from(iter(given), tmp_path / "pack.npz", layout=LAYOUT)
+    write_store(iter(given), tmp_path / "store", layout=LAYOUT, dtype="float32")
+    pack = read_pack(tmp_path / "pack.npz", standardise=False)
+    store = read_store(tmp_path / "store", standardise=False)
+    assert pack.card.modalities == store.card.modalities
+    assert pack.card.items == store.card.items == (8, 1, 1)
+    assert pack.ids.tolist() == store.ids[np.arange(10)].tolist()
+    assert pack.group.tolist() == store.group.tolist() == [0, 1] * 5
+    for name, column in pack.columns.items():
+        assert column.present.tolist() == store.columns[name].present.tolist()
+        rows = torch.from_numpy(np.flatnonzero(column.present))
+        for one, other in zip(column.take(rows), store.columns[name].take(rows), strict=True):
+            assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_a_time_that_is_given_is_the_least_and_a_longer_item_raises_it(tmp_path):
+    layout = (
+        LAYOUT[0],
+        Modality("speech", Kind.SPECTROGRAM, (7, 2)),
+        Modality("frames", Kind.FRAMES, (1, 2, 2)),
+    )
+    write_pack_from(iter(records()), tmp_path / "pack.npz", layout=layout)
+    write_store(iter(records()), tmp_path / "store", layout=layout)
+    pack = read_pack(tmp_path / "pack.npz")
+    for card in (pack.card, read_store(tmp_path / "store").card):
+        assert [one.shape for one in card.modalities] == [(3,), (7, 2), (2, 2, 2)]
+    assert pack.columns["speech"].valid.max() == 4
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_gathered(tmp_path):
+    seen = []
+
+    def many():
+        for number in range(10**9):
+            seen.append(number)
+            yield {**records()[1], "ids": str(number)}
+
+    with pytest.raises(InputError, match=r"does not fit into 0\.0 GB of memory.*write a store"):
+        write_pack_from(many(), tmp_path / "pack.npz", layout=LAYOUT, memory=10_000)
+    assert len(seen) < 10_000 / 4 / 3
+
+
+def test_without_arrow_packs_are_written_and_read_and_stores_are_refused(tmp_path):
+    code = f"""
+    import sys
+    sys.modules |= dict.fromkeys(("datasets", "pandas", "pyarrow"))
+    import numpy as np
+    import continual_mm as cm
+    items = [{{"ids": str(k), "split": k, "touch": np.ones(3) * k}} for k in range(3)]
+    layout = (cm.Modality("touch", cm.Kind.VECTOR, (3,)),)
+    cm.write_pack_from(items, {str(tmp_path / "pack.npz")!r}, layout=layout)
+    assert cm.read_pack({str(tmp_path / "pack.npz")!r}).card.items == (1, 1, 1)
+    for name in ("write_store", "read_store", "store_writer"):
+        try:
+            getattr(cm, name)
+        except ValueError as error:
+            print(error)
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    for line, name in zip(told, ("write_store", "read_store", "store_writer"), strict=True):
+        assert re.fullmatch(
+            rf"continual_mm\.{name}: \w+ is not installed; pip install 'continual-mm\[data\]'", line
+        )
