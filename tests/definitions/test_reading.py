@@ -11,6 +11,8 @@ from continual_mm.definitions.reading import draft_scenario, read_strategy
 from continual_mm.definitions.rules import Number, PluginRule
 from continual_mm.definitions.scenario import (
     MemorySettings,
+    Protocol,
+    Scenario,
     ScenarioHead,
     Stage,
     Strategy,
@@ -273,3 +275,40 @@ def test_a_mistake_in_a_strategy_is_told_once_with_its_remedy(text, problem):
 )
 def test_a_strategy_may_say_little(text, read):
     assert strategy(text) == Strategy(name="mine", **read)
+
+
+def draft_of(protocols):
+    return draft(HEAD + '[[stage]]\nadd = ["text", "video"]\n' + protocols)
+
+
+def test_a_sound_protocol_means_what_its_file_says():
+    said = '[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\nexpected = 9'
+    found = draft_of(said)
+    assert found.problems == ()
+    (protocol,) = found.scenario.protocols
+    assert protocol == Protocol(name="one", query=("text",), gallery=("video",), expected=9)
+    assert protocol.modalities == ("text", "video")
+    assert Scenario.model_validate(found.scenario.model_dump()) == found.scenario
+
+
+def test_every_mistake_is_told_with_its_place_and_remedy():
+    found = draft_of(
+        '[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\n'
+        '[[protocol]]\nname = "one"\nquery = ["text"]\ngallery = ["video"]\n'
+        '[[protocol]]\nname = "two"\ngalery = ["video"]\nquery = ["text"]\n'
+    )
+    told = [str(problem) for problem in found.problems]
+    assert told == [
+        "mine.toml, [[protocol]] 2, name: 'one' is the name of an earlier one; "
+        "give each protocol a name of its own",
+        'mine.toml, [[protocol]] 3, gallery: the key is missing; add gallery = ["video", "audio"]',
+        "mine.toml, [[protocol]] 3, galery: unknown key with value ['video']; "
+        "did you mean 'gallery'? known are annotations, dataset, expected, gallery, kind, name, "
+        "ordered, query",
+    ]
+    assert [each.name for each in found.scenario.protocols] == ["one", "one"]
+
+
+def test_protocols_are_a_list_of_tables():
+    (told,) = draft_of('[protocol]\nname = "one"').problems
+    assert "no list of tables" in told.message

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from continual_mm.definitions.scenario import (
     MemorySettings,
+    Protocol,
     Scenario,
     SpaceSettings,
     Stage,
@@ -152,3 +153,39 @@ def test_what_a_stage_does_not_say_is_as_in_training():
 def test_a_stage_that_adds_nothing_is_refused(nothing):
     with pytest.raises(ValidationError, match="the stage adds nothing"):
         Stage.model_validate(nothing)
+
+
+PROTOCOL = {"name": "one", "query": ["text"], "gallery": ["video", "audio"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("name", value) for value in ("", "a b", "a/b", "-a", 1, None)),
+        *(("kind", value) for value in ("clips", "", 1)),
+        *(("query", value) for value in ([], "text", ["text", "text"], [1], None)),
+        *(("gallery", value) for value in ([], ["text"], ["video", "video"])),
+        *(("expected", value) for value in (-1, 1.5, True, "1")),
+        ("ordered", False),
+        ("ordered", 1),
+        ("annotations", "steps.csv"),
+        ("dataset", 1),
+    ],
+)
+def test_what_has_no_meaning_is_refused_at_its_key(key, value):
+    assert Protocol.model_validate(PROTOCOL)
+    with pytest.raises(ValidationError) as caught:
+        Protocol.model_validate({**PROTOCOL, key: value})
+    assert {error["loc"][0] for error in caught.value.errors()} == {key}
+
+
+@pytest.mark.parametrize(("kind", "key"), [("steps", "annotations"), ("classes", None)])
+def test_keys_belong_to_kinds(kind, key):
+    counted = {**PROTOCOL, "kind": kind, "expected": 9, "annotations": "a.csv" if key else ""}
+    with pytest.raises(ValidationError, match="has no meaning for kind"):
+        Protocol.model_validate(counted)
+    assert Protocol.model_validate({**counted, "expected": 0}).kind == kind
+    if key:
+        with pytest.raises(ValidationError, match="needs annotations"):
+            Protocol.model_validate({**PROTOCOL, "kind": kind})
+        assert not Protocol.model_validate({**counted, "expected": 0, "ordered": False}).ordered
