@@ -73,7 +73,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Clips that have features, now or from earlier calls; others, of which the report says why."""
+    """How many clips have features, now or from earlier calls, and how many failed."""
 
     finished: int
     failed: int

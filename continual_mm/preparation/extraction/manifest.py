@@ -179,7 +179,7 @@ class RowProblems:
 
 
 class Row(NamedTuple):
-    """What is written of a clip, but for empty values, in a line or entry that counts from 1."""
+    """A clip as written: the line or entry, from 1 on, and its values without empty ones."""
 
     number: int
     values: Mapping[str, Any]

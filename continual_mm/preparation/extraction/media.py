@@ -147,10 +147,10 @@ def decoded(path: Path, kind: str, start: float, notes: Notes) -> Iterator[tuple
 
 
 def check_complete(path: Path, reached: float, end: float, what: str, notes: Notes) -> None:
-    """Check why a stream reached only some time before the end of its clip, in seconds.
+    """Note that a stream ends (``reached``, in seconds) before its clip does.
 
     Raises:
-        MediaError: If the file itself ends before it says it does; otherwise there is a note.
+        MediaError: If it is the file that ends earlier than it says.
     """
     if reached >= end - TOLERANCE:
         return
@@ -269,7 +269,7 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FUL
 def video_frames(
     path: Path, start: float, end: float, samplings: Sequence[FrameSampling], notes: Notes
 ) -> Iterator[tuple[int, Image]]:
-    """Frames of a clip for several towers, decoded once: the index of a sampling, and its frame.
+    """Frames of a clip for several towers, decoded once, each with the index of its sampling.
 
     The frame at a time is the last one that is not later, at whatever distances frames lie; before
     the first frame it is that one. Times after the stream's end get none. Frames are upright, and
@@ -304,7 +304,7 @@ def _sampled(
     until: float,
     reformatter: VideoReformatter,
 ) -> Iterator[tuple[int, Image]]:
-    """A frame once for each time that waits and lies before the next frame's."""
+    """A frame, once for each sampled time that lies before the next frame's."""
     if not any(times and times[0] < until for _, times in waiting):
         return
     rgb = reformatter.reformat(frame, format="rgb24", interpolation=_EXACT, threads=1)

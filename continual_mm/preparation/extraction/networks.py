@@ -21,8 +21,7 @@ from continual_mm.system.files import checksum
 from continual_mm.system.seeds import seed_for
 
 BLOCK = 16  # images that go through a network at once
-_PARALLEL = "module."
-"""What torch's DataParallel and DistributedDataParallel put before the names of weights."""
+_PARALLEL = "module."  # what torch's DistributedDataParallel puts before the names of weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def load(
     create: Callable[[str], nn.Module],
     download: Callable[[str, str], nn.Module],
 ) -> Loaded:
-    """A network by the name that its library gives it, made by a function of its name alone.
+    """A network of a library, which can create it with random weights or download trained ones.
 
     Weights are the path of a file, ``random`` (the same in every process), or a name that the
     library knows and downloads.
@@ -104,7 +103,7 @@ def quiet() -> Iterator[None]:
 
 
 def run(network: Callable[[], Tensor], *, unit_length: bool = False) -> Features:
-    """The float32 outputs of a network, without gradients; rows are divided by their lengths if so.
+    """The float32 outputs of a network, without gradients; their rows may be made of length 1.
 
     Torch has one thread, so that sums have the same order in every process.
     """

@@ -105,9 +105,9 @@ class AnyTower(Protocol):
 
 
 class VideoTower(AnyTower, Protocol):
-    """Encodes frames, a block of so many at a time, and what is left of a clip in the end.
+    """Encodes frames: blocks of so many, and what is left at a clip's end.
 
-    So features never depend on what else is extracted.
+    Features never depend on what else is extracted from the same frames.
     """
 
     signal: Literal["frames"]

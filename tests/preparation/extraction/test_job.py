@@ -248,19 +248,27 @@ def test_other_vectors_in_a_file_of_the_same_name_are_another_job(
     assert same(out, tmp_path / "before")
 
 
-FULL = """
-import resource, sys
+SCRIPT = """
+import multiprocessing, os, resource, signal, sys
+from multiprocessing import forkserver
 from pathlib import Path
 from continual_mm.system.errors import InputError
-from continual_mm.preparation.extraction.job import extract
+from continual_mm.preparation.extraction.job import ExtractionReporter, extract
 from continual_mm.preparation.extraction.manifest import open_manifest
 from continual_mm.preparation.extraction.towers import Recipe
 
-# Room for the settings and the list, and none for the features of a clip.
-resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-source, out, audio = Path(sys.argv[1]), Path(sys.argv[2]), Recipe.parse("audio=audio")
+class Killing(ExtractionReporter):
+    def finished(self, clip):
+        children = [child.pid for child in multiprocessing.active_children()]
+        print(*children, forkserver._forkserver._forkserver_pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+source, out, workers, fault = sys.argv[1:]
+if fault == "full":  # room for the settings and the list, and none for the features of a clip
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 try:
-    extract(open_manifest(source), [audio], out, workers=int(sys.argv[3]))
+    extract(open_manifest(Path(source)), [Recipe.parse("audio=audio")], Path(out),
+            workers=int(workers), reporter=Killing())
 except InputError as error:
     print(error)
 """
@@ -270,7 +278,7 @@ except InputError as error:
 def test_a_full_disk_stops_the_job_in_one_line_and_fails_no_clip(
     tones: Manifest, out: Path, workers: str
 ):
-    given = sys.executable, "-c", FULL, tones.folder, out, workers
+    given = sys.executable, "-c", SCRIPT, tones.folder, out, workers, "full"
     ended = subprocess.run(given, capture_output=True, text=True, check=True)
     assert ended.stdout == (
         f"{out}: cannot be written: File too large; "
@@ -349,25 +357,6 @@ def test_a_job_that_is_killed_at_any_moment_resumes_to_the_same(
     assert kills > 10
 
 
-KILLED = """
-import multiprocessing, os, signal, sys
-from multiprocessing import forkserver
-from pathlib import Path
-from continual_mm.preparation.extraction.job import ExtractionReporter, extract
-from continual_mm.preparation.extraction.manifest import open_manifest
-from continual_mm.preparation.extraction.towers import Recipe
-
-class Killing(ExtractionReporter):
-    def finished(self, clip):
-        children = [child.pid for child in multiprocessing.active_children()]
-        print(*children, forkserver._forkserver._forkserver_pid, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-source, out = map(Path, sys.argv[1:])
-extract(open_manifest(source), [Recipe.parse("audio=audio")], out, reporter=Killing())
-"""
-
-
 def is_there(process: int) -> bool:
     with suppress(ProcessLookupError):
         os.kill(process, 0)
@@ -378,7 +367,7 @@ def is_there(process: int) -> bool:
 def test_processes_end_when_the_one_that_started_them_is_killed_and_nothing_is_lost(
     tones: Manifest, tmp_path: Path, out: Path
 ):
-    given = sys.executable, "-c", KILLED, tones.folder, out
+    given = sys.executable, "-c", SCRIPT, tones.folder, out, "1", "killed"
     ended = subprocess.run(given, stdout=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL
     left = [int(number) for number in ended.stdout.split()]
