@@ -185,25 +185,15 @@ def finished(strategy, seed, found):
         "text-video": PairFacts(1, "new", 0.025),
     }
     ranks = np.tile((np.arange(40) >= 40 * found).astype(float), (2, 1))
-    return FinishedRun(
-        folder=Path(strategy),
-        scenario="noise",
-        strategy=strategy,
-        seed=seed,
-        joint=False,
-        task={},
-        protection={},
-        arrivals=(("video", "audio"), ("text",)),
-        pairs=pairs,
-        ranked={
-            (stage, name): Ranked(np.arange(40), ranks)
-            for stage in (0, 1)
-            for name, facts in pairs.items()
-            if facts.birth <= stage
-        },
-        memory_bytes=0,
-        seconds=2.0,
-    )
+    ranked = {
+        (stage, name): Ranked(np.arange(40), ranks)
+        for stage in (0, 1)
+        for name, facts in pairs.items()
+        if facts.birth <= stage
+    }
+    arrivals = (("video", "audio"), ("text",))
+    task = (Path(strategy), "noise", strategy, seed, False, {}, {})
+    return FinishedRun(*task, arrivals, pairs, ranked, memory_bytes=0, seconds=2.0)
 
 
 @pytest.mark.parametrize(("shares", "verdict"), [((1.0, 0.5), "wins"), ((0.25, 0.75), "loses")])

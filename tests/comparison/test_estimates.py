@@ -15,20 +15,8 @@ OLD, NEW = PairFacts(0, "old", 0.0), PairFacts(1, "new", 0.0)
 
 def seed_of(pairs, ranked, *, stages=2):
     """One seed of a strategy; what it is called does not matter here."""
-    return FinishedRun(
-        folder=Path(),
-        scenario="",
-        strategy="",
-        seed=0,
-        joint=False,
-        task={},
-        protection={},
-        arrivals=((),) * stages,
-        pairs=pairs,
-        ranked=ranked,
-        memory_bytes=0,
-        seconds=0.0,
-    )
+    arrivals = ((),) * stages
+    return FinishedRun(Path(), "", "", 0, False, {}, {}, arrivals, pairs, ranked, 0, 0.0)
 
 
 def hits(values, first_row=0):

@@ -21,19 +21,13 @@ ARRIVALS = (("video", "audio"), ("text",))
 
 
 def row(strategy, recalls, seeds=2):
-    return Row(
-        strategy=strategy,
-        joint=strategy == "joint",
-        seeds=tuple(range(seeds)),
-        headline=Headline(*[None] * 7),
-        difference=None,
-        memory_bytes=0,
-        seconds=0.0,
-        recalls={
-            pair: tuple(None if v is None else Estimate(v, v - 0.05, v + 0.02) for v in values)
-            for pair, values in recalls.items()
-        },
-    )
+    estimates = {
+        pair: tuple(None if v is None else Estimate(v, v - 0.05, v + 0.02) for v in values)
+        for pair, values in recalls.items()
+    }
+    nothing = Headline(*[None] * 7)
+    joint = strategy == "joint"
+    return Row(strategy, joint, tuple(range(seeds)), nothing, None, 0, 0.0, estimates)
 
 
 def staged(strategy, old=0.2):

@@ -11,16 +11,7 @@ from continual_mm.comparison.protocols import ProtocolComparison, ProtocolRow, S
 from continual_mm.comparison.tables import protocol_tables, scenario_tables
 from continual_mm.metrics.answers import SERIES
 
-ROW = Row(
-    strategy="naive",
-    joint=False,
-    seeds=(0, 1),
-    headline=Headline(*[Estimate(0.5, 0.4, 0.6)] * 7),
-    difference=None,
-    memory_bytes=0,
-    seconds=7.25,
-    recalls={},
-)
+ROW = Row("naive", False, (0, 1), Headline(*[Estimate(0.5, 0.4, 0.6)] * 7), None, 0, 7.25, {})
 
 
 def row(strategy, *, joint=False, cumulative=False, **measures):

@@ -162,7 +162,7 @@ def test_a_damaged_run_is_shown_beside_the_others(tmp_path, file, text):
     if text is None:
         (bad / file).unlink()
     else:
-        (bad / file).write_bytes(text.encode(errors="surrogateescape"))
+        (bad / file).write_text(text)
     by_folder = {found.folder: found for found in statuses([tmp_path])}
     good, damaged = by_folder.pop(tmp_path / "av_vt" / "good" / "seed-0"), by_folder.pop(bad)
     assert (good.state, damaged.state) == ("finished", "damaged")
