@@ -5,7 +5,6 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +71,7 @@ def tiny(tmp_path):
         (tmp_path / "scenarios" / f"tiny_{order}.toml").write_text(text, encoding="utf-8")
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((90, 5))
-    arrays: dict[str, Any] = {name: shared @ rng.standard_normal((5, 6)) for name in "abc"}
+    arrays = {name: shared @ rng.standard_normal((5, 6)) for name in "abc"}
     items = {"ids": np.arange(90).astype(str), "split": np.repeat([0, 1, 2], 30)}
     write_pack(tmp_path / "tiny.npz", {**arrays, **items})
     return tmp_path

@@ -1,7 +1,6 @@
 """Finished runs that found what a test says."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +40,7 @@ def finished_run():
     ):
         folder = out / scenario / strategy / f"seed-{seed}"
         (folder / "ranks").mkdir(parents=True)
-        arrays: dict[int, dict[str, Any]] = {}
+        arrays = {}
         evaluations = []
         for (stage, pair), both in ranks.items():
             found = arrays.setdefault(stage, {})

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from continual_mm.comparison.collect import collect, grouped
 from continual_mm.system.errors import InputError
 
 RANKS = [[0.0, 0.5, 2.0], [0.0, 1.0, 0.0]]
-Write = Callable[..., Path]
 
 
 @pytest.fixture

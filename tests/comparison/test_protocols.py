@@ -2,9 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +15,7 @@ from continual_mm.comparison.protocols import compare_protocol
 from continual_mm.metrics.bootstrap import interval
 from continual_mm.system.errors import InputError
 
-Write = Callable[..., Path]
 KINDS = {"clips": "retrieval", "tasks": "steps", "names": "classes"}
-Series = Mapping[tuple[int, str, str], Any]
-"""(1-based stage, protocol, series) -> values."""
 
 
 @pytest.fixture

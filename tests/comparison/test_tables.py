@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,6 @@ MEASURES = (
     "intransigence",
     "stability_gap",
 )
-Write = Callable[..., Path]
-Hits = Mapping[tuple[int, str], Sequence[Sequence[bool]]]
 
 
 def of(first, second=None, *, queries=4):
@@ -34,13 +31,13 @@ def of(first, second=None, *, queries=4):
     return [[query < found for query in range(queries)] for found in both]
 
 
-NAIVE: Hits = {
+NAIVE = {
     (1, "audio-video"): of(4),
     (2, "audio-video"): of(1, 3),
     (2, "text-video"): of(3),
     (2, "audio-text"): of(1, 0),
 }
-JOINT: Hits = {(2, "audio-video"): of(4), (2, "text-video"): of(4), (2, "audio-text"): of(2)}
+JOINT = {(2, "audio-video"): of(4), (2, "text-video"): of(4), (2, "audio-text"): of(2)}
 
 
 @pytest.fixture

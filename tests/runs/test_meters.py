@@ -2,7 +2,6 @@
 
 import json
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ def timed(monkeypatch):
     """(times at which the steps of each stage end) -> seconds for a step."""
 
     def step_seconds(*stages):
-        learner: Any = None
+        learner = None
         meter = Meter(RunReporter())
         for ends in stages:
             meter.before_training_exp(learner)

@@ -38,7 +38,7 @@ def evaluations(every):
 
 @pytest.mark.parametrize("every", [0, 1, 3, 4, 9, 20])
 def test_marks_are_zero_save_for_one_line_where_the_second_stage_begins(every):
-    points: list[tuple[int, float]] = []
+    points = []
     for evaluation in evaluations(every):
         points += schedule(every=every).marks(evaluation, height=0.5).items()
     steps = [step for step, _ in points]

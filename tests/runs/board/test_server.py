@@ -4,7 +4,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
 from queue import Queue
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
@@ -18,7 +17,6 @@ from continual_mm.runs.run import run
 from continual_mm.system.errors import InputError
 
 RUN = "small/replay/seed-0/events"
-Ask = Callable[..., bytes]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def runs(tmp_path_factory, features):
 
 @pytest.fixture(scope="module")
 def ask(runs):
-    lines: Queue[str] = Queue()
+    lines = Queue()
     arguments = {"port": None, "browser": False, "tell": lines.put}
     threading.Thread(target=serve, args=(runs,), kwargs=arguments, daemon=True).start()
     address = lines.get(timeout=60).split()[2].removesuffix(PAGE)
@@ -56,8 +54,7 @@ def ask(runs):
     def get(page, **query):
         url = f"{address}data/plugin/{page}?{urlencode(query)}"
         with direct.open(url, timeout=60) as answer:
-            body: bytes = answer.read()
-        return body
+            return answer.read()
 
     end = time.monotonic() + 60  # the server reads the files after it has begun to answer
     while "headline/forgetting" not in json.loads(get("scalars/tags")).get(RUN, {}):

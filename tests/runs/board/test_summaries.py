@@ -67,8 +67,7 @@ VALUES = settings(SCENARIO, STRATEGY, build(STRATEGY), seed=3)
 
 def contents(name):
     (found,) = (s.value[0] for s in hyperparameter_summaries(VALUES) if s.value[0].tag == name)
-    content: bytes = found.metadata.plugin_data.content
-    return content
+    return found.metadata.plugin_data.content
 
 
 def test_settings_are_flat_with_what_was_given_and_defaults_where_nothing_was():

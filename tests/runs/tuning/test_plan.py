@@ -8,7 +8,6 @@ import pytest
 from continual_mm.definitions.rules import Number, Range
 from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.plugins.registry import BUILT_IN, defaults
-from continual_mm.runs.specification import OpenedScenario
 from continual_mm.runs.tuning.plan import Plan, searched
 from continual_mm.system.errors import InputError
 
@@ -91,9 +90,6 @@ def test_an_option_that_cannot_be_used_is_refused_with_a_remedy(option, expected
     assert expected in str(problem)
     assert problem.place.startswith("--search ")
     assert problem.remedy
-
-
-Scenarios = tuple[OpenedScenario, OpenedScenario]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What is tried next: evenly at first, then where most is to be gained."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,11 +13,9 @@ WEIGHT = Searched("ewc", "weight", 10.0, Range(0.1, 1000.0, log=True), whole=Fal
 SHARE = Searched("warmup", "share", 0.3, Range(0.0, 1.0), whole=False)
 ROWS = Searched("replay", "rows", 64, Range(4, 256, log=True), whole=True)
 
-Score = Callable[[dict[str, float]], float]
-
 
 def tried(score, searched, trials, seed=0):
-    ended: list[tuple[dict[str, float], float | None]] = []
+    ended = []
     for number in range(trials):
         values = proposal(searched, ended, seed=seed + number)
         ended.append((values, score(values)))
@@ -86,7 +83,7 @@ def test_the_same_seed_proposes_the_same():
 
 def test_values_that_diverged_are_avoided_like_the_worst():
     # The score rises with the weight until it diverges: values near there are not tried again.
-    ended: list[tuple[dict[str, float], float | None]] = []
+    ended = []
     for number in range(10):
         values = proposal((WEIGHT,), ended, seed=number)
         place = math.log10(values["ewc.weight"])
@@ -97,7 +94,7 @@ def test_values_that_diverged_are_avoided_like_the_worst():
 
 
 def test_no_trial_repeats_another_where_all_come_to_the_same():
-    ended: list[tuple[dict[str, float], float | None]] = []
+    ended = []
     for number in range(10):
         ended.append((proposal((SHARE,), ended, seed=number), 0.5))
     places = sorted(values["warmup.share"] for values, _ in ended)
