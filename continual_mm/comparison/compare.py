@@ -80,11 +80,6 @@ class Comparison:
     reports: Mapping[str, ScenarioReport]
     notes: tuple[str, ...]
 
-    @property
-    def scenarios(self) -> tuple[str, ...]:
-        """Names of the scenarios."""
-        return tuple(self.reports)
-
 
 def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
     """Compare every finished run at or below some folders.

@@ -43,15 +43,12 @@ Groups = Mapping[str, Mapping[str, Sequence[FinishedRun]]]
 """Scenario -> strategy -> runs."""
 
 _Blank = BeforeValidator(lambda text: None if text == "" else text)
-_Count = Annotated[int, Field(ge=0)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class PairDefinition(records.PairRecord):
     """A pair; ``chance`` is recall at 1 of a random order, both directions averaged."""
 
-    chance: Annotated[float, Field(ge=0, le=1)]
+    chance: records.Fraction
 
 
 class ScenarioDefinition(records.Record):
@@ -89,12 +86,12 @@ class RunRow(records.Record):
     scenario: str
     strategy: str
     seed: int
-    memory_items: Annotated[_Count | None, _Blank]
-    memory_bytes: _Count
-    steps: Annotated[_Count | None, _Blank]
-    seconds: _Seconds
-    step_seconds: Annotated[_Seconds | None, _Blank]
-    stability_gap: Annotated[_Finite | None, _Blank]
+    memory_items: Annotated[records.Count | None, _Blank]
+    memory_bytes: records.Count
+    steps: Annotated[records.Count | None, _Blank]
+    seconds: records.Seconds
+    step_seconds: Annotated[records.Seconds | None, _Blank]
+    stability_gap: Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _Blank]
 
 
 def write_exported(groups: Groups, folder: Path) -> None:

@@ -77,7 +77,7 @@ def scenario_tables(comparison: Comparison) -> list[Table]:
     Where there is room for one number only, it is half the interval's width. The stability gap has
     a column where a run was evaluated inside its last stage, and no interval for a single seed.
     """
-    return [_scenario_table(comparison, scenario) for scenario in comparison.scenarios]
+    return [_scenario_table(comparison, scenario) for scenario in comparison.reports]
 
 
 def _scenario_table(comparison: Comparison, scenario: str) -> Table:

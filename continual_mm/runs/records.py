@@ -17,6 +17,11 @@ SPLIT = "test"
 REMEDY = "remove the run's folder and run it again"
 
 
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
 class Record(BaseModel):
     """Part of a file; keys that only matter to others are left out."""
 
@@ -70,7 +75,7 @@ class Score(Record):
     final: bool
     split: str
     pair: str
-    chance: Annotated[float, Field(ge=0, le=1)]
+    chance: Fraction
     step: int = 0
     recall_at_1: Annotated[float | None, Field(alias="recall@1", ge=0, le=1)] = None
 
@@ -102,11 +107,11 @@ class Scores(Record):
 class Cost(Record):
     """``cost.json``."""
 
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    memory_bytes: Annotated[int, Field(ge=0)]
-    memory_items: Annotated[int, Field(ge=0)] | None = None
-    steps: Annotated[int, Field(ge=0)] | None = None
-    step_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    seconds: Seconds
+    memory_bytes: Count
+    memory_items: Count | None = None
+    steps: Count | None = None
+    step_seconds: Seconds | None = None
 
 
 class Failure(Record):
@@ -118,7 +123,7 @@ class Failure(Record):
 class Notes(Record):
     """What a run noted in a checkpoint."""
 
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    seconds: Seconds
 
 
 class Checkpoint(Record):

@@ -148,8 +148,8 @@ def open_session(
         return query_groups(dataset, query, rows, positives=scenario.positives)
 
     memory = None
-    if specification.memory is not None:
-        memory = Memory(specification.memory, seed=seed_for(seed, "memory"))
+    if strategy.memory is not None:
+        memory = Memory(strategy.memory.items, seed=seed_for(seed, "memory"))
         plugins = {"memory": Recollection(memory), **plugins}
     learner = Learner(
         space=space,

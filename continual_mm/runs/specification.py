@@ -73,11 +73,6 @@ class Specification:
         """The stages."""
         return self.opened.arrivals
 
-    @property
-    def memory(self) -> int | None:
-        """Items that the run may keep of past stages, if it has a memory."""
-        return self.strategy.memory.items if self.strategy.memory else None
-
     def __str__(self) -> str:
         return f"{self.scenario.name}/{self.strategy.name}/seed-{self.seed}"
 

@@ -210,7 +210,7 @@ def test_a_stage_before_any_pair_needs_no_ranks(tmp_path, write):
     write(tmp_path, "naive", hits, scenario="v_a", pairs=pairs, stages=stages)
     write(tmp_path, "naive", {}, scenario="v", pairs={}, stages=[("video",)])
     comparison = compare([tmp_path])
-    assert comparison.scenarios == ("v_a",)
+    assert list(comparison.reports) == ["v_a"]
     before, after = comparison.reports["v_a"].rows[0].recalls["audio-video"]
     assert before is None
     assert after is not None
