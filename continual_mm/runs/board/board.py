@@ -25,7 +25,6 @@ from continual_mm.learning.optimisation import learning_rate
 from continual_mm.metrics.forgetting import forgetting
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.board import figures, projector, summaries
-from continual_mm.runs.board.figures import Plans
 from continual_mm.runs.board.schedule import StageSchedule, schedule_table
 from continual_mm.runs.history import History
 from continual_mm.runs.session import Watchers
@@ -93,7 +92,6 @@ class Board(TensorboardLogger):
         self._schedule = schedule
         self._history: History | None = None
         self._roles = roles(schedule.arrivals).by_pair
-        self._plans = Plans(folder / "plans", schedule.arrivals)
         available = schedule.arrivals[-1].available
         page = summaries.layout(self._roles, [modality.name for modality in available])
         text = json.dumps(definition, indent=2)
@@ -150,10 +148,11 @@ class Board(TensorboardLogger):
 
     def _show_space(self, evaluation: Evaluation, gallery: Gallery) -> None:
         """Transport plans at a stage's end; all embeddings at the end of the last one."""
-        for pair, plans in self._plans.add(evaluation.stage, gallery).items():
+        folder, arrivals = self._folder / "plans", self._schedule.arrivals
+        for pair, plans in figures.save_plans(folder, arrivals, evaluation.stage, gallery).items():
             figure = figures.transport_plans(pair, plans)
             self.log_single_metric(f"transport plans/{pair}", figure, evaluation.step)
-        if evaluation.stage == len(self._schedule.arrivals) - 1:
+        if evaluation.stage == len(arrivals) - 1:
             points = projector.points_of(gallery)
             name = f"test items after stage {evaluation.stage + 1}"
             projector.write(self._folder, points, self._dataset, name=name)

@@ -31,42 +31,30 @@ _DARK = 0.6
 Plan = NDArray[np.float64]
 
 
-class Plans:
-    """Plans of old pairs by stage, in a folder, so that a resumed run finds the earlier ones."""
+def save_plans(
+    folder: Path, arrivals: Sequence[Arrival], stage: int, gallery: Gallery
+) -> dict[Pair, list[tuple[str, Plan]]]:
+    """Save the plans of old pairs at the end of a 0-based stage.
 
-    def __init__(self, folder: Path, arrivals: Sequence[Arrival]) -> None:
-        self._folder = folder
-        self._old = {pair for arrival in arrivals[:-1] for pair in arrival.trained}
-
-    def add(self, stage: int, gallery: Gallery) -> dict[Pair, list[tuple[str, Plan]]]:
-        """Save the plans at the end of a 0-based stage.
-
-        Returns for each old pair measured now the plan at the end of the stage before, if there is
-        one, and the present one, each with a name.
-        """
-        now = {
-            pair: plan_of(pair, gallery) for pair in sorted(self._old) if len(shared(pair, gallery))
-        }
-        with atomic_write(self._file(stage)) as temporary, temporary.open("wb") as stream:
-            arrays: dict[str, Any] = {str(pair): plan for pair, plan in now.items()}
-            np.savez_compressed(stream, **arrays)
-        before = self._read(stage - 1)
-        shown: dict[Pair, list[tuple[str, Plan]]] = {}
-        for pair, plan in now.items():
-            earlier = before.get(str(pair))
-            shown[pair] = [] if earlier is None else [(f"after stage {stage}", earlier)]
-            shown[pair].append((f"after stage {stage + 1}", plan))
-        return shown
-
-    def _file(self, stage: int) -> Path:
-        return self._folder / f"after-stage-{stage + 1}.npz"
-
-    def _read(self, stage: int) -> dict[str, Plan]:
-        file = self._file(stage)
-        if not file.exists():
-            return {}
-        with np.load(file, allow_pickle=False) as plans:
-            return dict(plans)
+    Returns for each pair measured now the plan at the end of the stage before, if there is one, and
+    the present one, each with a name. A resumed run finds the earlier ones in the folder.
+    """
+    old = sorted({pair for arrival in arrivals[:-1] for pair in arrival.trained})
+    now = {pair: plan_of(pair, gallery) for pair in old if len(shared(pair, gallery))}
+    earlier, present = (folder / f"after-stage-{number}.npz" for number in (stage, stage + 1))
+    with atomic_write(present) as temporary, temporary.open("wb") as stream:
+        arrays: dict[str, Any] = {str(pair): plan for pair, plan in now.items()}
+        np.savez_compressed(stream, **arrays)
+    before: dict[str, Plan] = {}
+    if earlier.exists():
+        with np.load(earlier, allow_pickle=False) as plans:
+            before = dict(plans)
+    shown: dict[Pair, list[tuple[str, Plan]]] = {}
+    for pair, plan in now.items():
+        first = before.get(str(pair))
+        shown[pair] = [] if first is None else [(f"after stage {stage}", first)]
+        shown[pair].append((f"after stage {stage + 1}", plan))
+    return shown
 
 
 def plan_of(pair: Pair, gallery: Gallery) -> Plan:

@@ -42,13 +42,6 @@ class StageSchedule:
         """Optimiser steps until the end of a stage, counted from 1; none until that of stage 0."""
         return self.starts[stage - 1] + self.trainings[stage - 1].steps if stage else 0
 
-    def is_first_evaluation(self, evaluation: Evaluation) -> bool:
-        """Whether an evaluation is the first one of its stage."""
-        training = self.trainings[evaluation.stage]
-        every = training.evaluate_every or training.steps
-        done = evaluation.step - self.starts[evaluation.stage]
-        return done == min(every, training.steps)
-
     def marks(self, evaluation: Evaluation, height: float) -> dict[int, float]:
         """Points of a curve that is zero but for a line up to some height where a stage begins.
 
@@ -57,11 +50,12 @@ class StageSchedule:
         """
         stage, step = evaluation.stage, evaluation.step
         start, training = self.starts[stage], self.trainings[stage]
+        every = training.evaluate_every
         points: dict[int, float] = {}
-        if training.steps and self.is_first_evaluation(evaluation):
+        if training.steps and step - start == min(every or training.steps, training.steps):
             points[start + 1 if start else 0] = 0.0
         if evaluation.final and stage + 1 in self.starts:
-            every, before = training.evaluate_every, training.steps - 1
+            before = training.steps - 1
             if before > 0 and not (every and before % every == 0):
                 points.setdefault(step - 1, 0.0)
             points[step] = height

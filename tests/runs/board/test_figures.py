@@ -11,9 +11,9 @@ from continual_mm.evaluation.pairs import Gallery
 from continual_mm.runs.board.figures import (
     EPSILON,
     ITEMS,
-    Plans,
     plan_of,
     recall_matrix,
+    save_plans,
     transport_plans,
 )
 
@@ -84,12 +84,12 @@ def test_embeddings_that_agree_put_all_mass_on_the_diagonal():
 
 def test_old_pairs_only_and_the_plan_before_stands_first_even_for_a_run_that_goes_on(tmp_path):
     before = gallery("audio", "video")
-    shown = Plans(tmp_path, ARRIVALS).add(0, before)
+    shown = save_plans(tmp_path, ARRIVALS, 0, before)
     assert {p: [name for name, _ in plans] for p, plans in shown.items()} == {
         OLD: ["after stage 1"]
     }
     now = gallery("audio", "video", "text", seed=1)
-    later = Plans(tmp_path, ARRIVALS).add(1, now)
+    later = save_plans(tmp_path, ARRIVALS, 1, now)
     assert list(later) == [OLD]
     (first, old_plan), (second, new_plan) = later[OLD]
     assert (first, second) == ("after stage 1", "after stage 2")
@@ -103,5 +103,5 @@ def test_a_pair_without_common_items_has_no_plan(tmp_path):
         {name: part[:3] for name, part in seen.embeddings.items()},
         {"audio": torch.arange(3), "video": torch.arange(3, 6)},
     )
-    assert Plans(tmp_path, ARRIVALS).add(0, apart) == {}
-    assert Plans(tmp_path, ARRIVALS).add(0, Gallery({}, {})) == {}
+    assert save_plans(tmp_path, ARRIVALS, 0, apart) == {}
+    assert save_plans(tmp_path, ARRIVALS, 0, Gallery({}, {})) == {}
