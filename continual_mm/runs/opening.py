@@ -41,6 +41,8 @@ def tower_problems(
 
 def _about_kind(scenario: Scenario, modality: Modality, kind: str, place: str) -> Iterable[Problem]:
     known = [*registry.BUILT_IN]
+    said = scenario.standardise
+    standardised = said if isinstance(said, bool) else modality.name in said
     if kind and kind not in known and kind not in registry.outside():
         remedy = f"{suggestion(kind, known)}there are {', '.join(known)}"
         yield Problem(f"{place}, kind", f"there is no tower {kind!r}", remedy)
@@ -49,15 +51,10 @@ def _about_kind(scenario: Scenario, modality: Modality, kind: str, place: str) -
             each for each in known if not registry.tower_problem(each, modality, scenario.space.dim)
         ]
         yield Problem(f"{place}, kind", f"{kind!r} {problem}", f"these fit: {', '.join(fit)}")
-    elif kind == "identity" and _standardised(scenario, modality.name):
+    elif kind == "identity" and standardised:
         problem = "'identity' takes features as they are, but they are standardised"
         remedy = "set standardise to the names of the other modalities, or to false"
         yield Problem(place, problem, remedy)
-
-
-def _standardised(scenario: Scenario, name: str) -> bool:
-    said = scenario.standardise
-    return said if isinstance(said, bool) else name in said
 
 
 Settings = Sequence[tuple[str, str]]

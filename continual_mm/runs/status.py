@@ -77,11 +77,10 @@ class Status:
 
 def statuses(folders: Iterable[Path]) -> list[Status]:
     """How far every run at or below some folders is, by scenario, strategy and seed."""
-    return sorted((_Reader(folder).status() for folder in find_folders(folders)), key=_place)
-
-
-def _place(status: Status) -> tuple[str, str, int, str]:
-    return (status.scenario or "", status.strategy or "", status.seed or 0, str(status.folder))
+    found = (_Reader(folder).status() for folder in find_folders(folders))
+    return sorted(
+        found, key=lambda s: (s.scenario or "", s.strategy or "", s.seed or 0, str(s.folder))
+    )
 
 
 class _Reader:
