@@ -13,7 +13,6 @@ import continual_mm as cm
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind, Modality, pair
 from continual_mm.definitions.scenario import (
-    MemorySettings,
     Scenario,
     SpaceSettings,
     Stage,
@@ -68,7 +67,7 @@ def output(tower: nn.Module, values: Tensor, *, timed: bool) -> Tensor:
     return tower(values, lengths)[1]
 
 
-def trained(tower: nn.Module) -> nn.Module:
+def as_if_trained(tower: nn.Module) -> nn.Module:
     """As if its adapters had learned something."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -89,7 +88,7 @@ def test_at_first_it_gives_the_same_bits_and_later_others(kind: Kind) -> None:
     timed = kind is not Kind.VECTOR
     before = output(first, values, timed=timed)
     assert torch.equal(before, output(second, values, timed=timed))
-    assert not torch.allclose(before, output(trained(second), values, timed=timed))
+    assert not torch.allclose(before, output(as_if_trained(second), values, timed=timed))
     assert torch.equal(before, output(first, values, timed=timed))
 
 
@@ -117,7 +116,7 @@ def test_an_adapter_is_its_scale_times_its_product(layer: nn.Module) -> None:
             return self.layer(values)
 
     first = One()
-    second = trained(adapted(first, rank=2, scale=3.0, seed=0))
+    second = as_if_trained(adapted(first, rank=2, scale=3.0, seed=0))
     down, up = (value.detach() for value in adapters_of(second).values())
     values = torch.randn(3, 5) if isinstance(layer, nn.Linear) else torch.randn(3, 5, 7)
     change = 3 * torch.tensordot(up.reshape(4, 2), down, dims=1)
@@ -133,7 +132,7 @@ def test_an_adapter_is_its_scale_times_its_product(layer: nn.Module) -> None:
 def test_no_adapter_has_a_higher_rank_than_the_weight_that_it_is_added_to() -> None:
     first = tower(Kind.VECTOR)
     whole = {name: tuple(value.shape) for name, value in first.named_parameters()}
-    mine = adapters_of(trained(adapted(first, rank=10, scale=1.0, seed=0)))
+    mine = adapters_of(as_if_trained(adapted(first, rank=10, scale=1.0, seed=0)))
     for name, value in mine.items():
         layer, _, factor = name.partition(".lora_")
         out, inputs = whole[f"{layer}.weight"]
@@ -146,7 +145,7 @@ def test_no_adapter_has_a_higher_rank_than_the_weight_that_it_is_added_to() -> N
 def test_merged_adapters_give_what_unmerged_ones_give(make) -> None:
     first, features = make(), 10 if make is not published else 40
     values = torch.randn(3, 16, features)
-    second = trained(adapted(first, rank=3, scale=2.0, seed=0))
+    second = as_if_trained(adapted(first, rank=3, scale=2.0, seed=0))
     expected = output(second, values, timed=True).detach()
     mine = {name: value.detach() for name, value in adapters_of(second).items()}
     names, before = set(first.state_dict()), output(first, values, timed=True)
@@ -179,7 +178,7 @@ def test_a_transformer_of_torch_learns_through_its_adapters_despite_its_fast_pat
     assert all(value.grad is not None for value in adapters_of(second).values())
     with torch.no_grad():
         before = output(first, values, timed=True)
-        assert not torch.allclose(before, output(trained(second), values, timed=True))
+        assert not torch.allclose(before, output(as_if_trained(second), values, timed=True))
 
 
 def test_first_adapters_follow_from_the_seed_and_leave_the_global_generator_alone() -> None:
@@ -207,22 +206,10 @@ def longer(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"name": "longer", "stages": (*scenario.stages, third)})
 
 
-def session(
-    scenario: Scenario, dataset: Dataset, *plugins: Plugin, memory: int | None = None
-) -> Session:
-    named = {f"{number}": plugin for number, plugin in enumerate(plugins)}
-    kept = None if memory is None else MemorySettings(items=memory)
-    strategy = Strategy(name="plugins", memory=kept)
-    return open_session(Specification(opened(scenario, dataset.card), strategy), dataset, named)
-
-
-def learned(
-    scenario: Scenario, dataset: Dataset, *plugins: Plugin, stages: int = 2, memory=None
-) -> Session:
-    begun = session(scenario, dataset, *plugins, memory=memory)
-    for stage in range(stages):
-        begun.learn(stage)
-    return begun
+def session(scenario: Scenario, dataset: Dataset) -> Session:
+    strategy = Strategy(name="plugins")
+    specification = Specification(opened(scenario, dataset.card), strategy)
+    return open_session(specification, dataset, {"0": PairLora()})
 
 
 def ranks(session: Session, *names: str) -> dict[tuple[str, str, tuple[str, str]], list[float]]:
@@ -248,7 +235,7 @@ class Watcher(Plugin):
             self.look(strategy)
 
 
-def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(scenario, dataset):
+def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(scenario, trained):
     steps = []
 
     def look(learner: Learner) -> None:
@@ -266,11 +253,11 @@ def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(scenario,
         }
 
     still = scenario.space.model_copy(update={"feature_dropout": 0.0})
-    learned(scenario.model_copy(update={"space": still}), dataset, PairLora(), Watcher(look))
+    trained(PairLora(), Watcher(look), scenario=scenario.model_copy(update={"space": still}))
     assert steps == [True] + [False] * 11
 
 
-def test_every_adapter_and_the_new_tower_get_gradients_and_nothing_else_does(scenario, dataset):
+def test_every_adapter_and_the_new_tower_get_gradients_and_nothing_else_does(trained):
     found: list[dict[str, bool]] = []
 
     def look(learner: Learner) -> None:
@@ -281,7 +268,7 @@ def test_every_adapter_and_the_new_tower_get_gradients_and_nothing_else_does(sce
             }
         )
 
-    learned(scenario, dataset, PairLora(rank=2), Watcher(look))
+    trained(PairLora(rank=2), Watcher(look))
     adapters = {name for name in found[0] if "lora_" in name}
     # Two layers of each of the two old towers, A and B.
     assert len(adapters) == 2 * 2 * 2
@@ -297,7 +284,7 @@ def test_every_adapter_and_the_new_tower_get_gradients_and_nothing_else_does(sce
 def test_what_was_there_before_stays_bit_for_bit_and_so_do_old_pairs(
     longer, dataset, values, contained
 ):
-    begun = session(longer, dataset, PairLora())
+    begun = session(longer, dataset)
     begun.learn(0)
     first = values(begun.history), ranks(begun, "audio-video")
     begun.learn(1)
@@ -327,15 +314,14 @@ def test_a_new_pair_is_learned_better_than_with_frozen_towers_alone(scenario, da
 
 
 @pytest.mark.parametrize("idle", [PairLora(rate=0.0), PairLora(alpha=0.0)], ids=["rate", "alpha"])
-def test_adapters_that_do_not_learn_or_count_nothing_are_none(idle, scenario, dataset, values):
+def test_adapters_that_do_not_learn_or_count_nothing_are_none(idle, scenario, values, trained):
     """Where no features are hidden from what learns, and no gradient shortens another."""
     space = scenario.space.model_copy(update={"feature_dropout": 0.0})
     free = scenario.training.model_copy(update={"clip_norm": 0.0})
     scenario = scenario.model_copy(update={"space": space, "training": free})
-    frozen = learned(scenario, dataset, Freeze())
-    begun = learned(scenario, dataset, idle)
-    assert begun.learner.own_towers
-    after, expected = values(begun.history), values(frozen.history)
+    learner = trained(idle, scenario=scenario)
+    assert learner.own_towers
+    after, expected = values(learner), values(trained(Freeze(), scenario=scenario))
     for name, value in after.items():
         torch.testing.assert_close(value, expected[name])
 
@@ -343,7 +329,7 @@ def test_adapters_that_do_not_learn_or_count_nothing_are_none(idle, scenario, da
 def test_a_pair_that_is_trained_again_stays_as_it_is(scenario, dataset):
     again = Stage(add=("text",), pairs=("video-text", "video-audio"))
     scenario = scenario.model_copy(update={"stages": (scenario.stages[0], again)})
-    begun = session(scenario, dataset, PairLora())
+    begun = session(scenario, dataset)
     begun.learn(0)
     before = ranks(begun, "audio-video")
     begun.learn(1)
@@ -351,22 +337,22 @@ def test_a_pair_that_is_trained_again_stays_as_it_is(scenario, dataset):
     assert begun.learner.own_towers.keys() == {pair("text", "video")}
 
 
-def test_two_towers_that_were_both_there_are_both_adapted(scenario, dataset):
+def test_two_towers_that_were_both_there_are_both_adapted(scenario, trained):
     third = Stage(add=("depth",), pairs=("audio-depth", "video-text"))
     stages = (scenario.stages[0], Stage(add=("text",), pairs=("audio-text",)), third)
-    begun = learned(scenario.model_copy(update={"stages": stages}), dataset, PairLora(), stages=3)
-    own = {str(p): set(towers) for p, towers in begun.learner.own_towers.items()}
+    again = scenario.model_copy(update={"stages": stages})
+    learner = trained(PairLora(), scenario=again, stages=3)
+    own = {str(p): set(towers) for p, towers in learner.own_towers.items()}
     assert own["text-video"] == {"text", "video"}
     assert own["audio-depth"] == {"audio"}
 
 
 def test_a_stage_without_steps_and_towers_without_layers_get_no_adapters(
-    scenario, dataset, values, same
+    scenario, dataset, values, same, trained
 ):
     first, second = scenario.stages
     still = scenario.model_copy(update={"stages": (first, second.model_copy(update={"steps": 0}))})
-    begun = learned(still, dataset, PairLora())
-    assert not begun.learner.own_towers
+    assert not trained(PairLora(), scenario=still).own_towers
 
     class Plain(nn.Module):
         def __init__(self, size: int) -> None:
@@ -383,13 +369,14 @@ def test_a_stage_without_steps_and_towers_without_layers_get_no_adapters(
 
 
 def test_remembered_items_are_trained_beside_it(longer, dataset):
-    begun = learned(longer, dataset, PairLora(), Replay(rows=8), stages=3, memory=24)
-    assert begun.history.recall("audio-video") == begun.history.recall("audio-video", stage=1)
-    assert begun.history.recall("text-video") == begun.history.recall("text-video", stage=2)
+    plugins = [PairLora(), Replay(rows=8)]
+    history = train(longer, dataset, plugins=plugins, memory=24, device="cpu")
+    assert history.recall("audio-video") == history.recall("audio-video", stage=1)
+    assert history.recall("text-video") == history.recall("text-video", stage=2)
 
 
 def test_a_run_counts_the_adapters_bytes_and_opens_with_the_bare_towers(
-    scenario, dataset, tmp_path, values, contained
+    scenario, dataset, tmp_path, values, contained, trained
 ):
     strategy = Strategy(name="lora", plugins={"pair_lora": {"rank": 2}})
     run(scenario, strategy, dataset, tmp_path, device="cpu")
@@ -398,9 +385,9 @@ def test_a_run_counts_the_adapters_bytes_and_opens_with_the_bare_towers(
     numbers = 2 * (8 + 16 + 16 + 16) + 2 * (7 + 16 + 16 + 16) + 1
     assert json.loads(cost.read_text())["memory_bytes"] == 4 * numbers
     space = open_run(cost.parent)
-    before = learned(scenario, dataset, PairLora(rank=2), stages=1)
+    before = trained(PairLora(rank=2), stages=1)
     kept = {k: v for k, v in space.state_dict().items() if "text" not in k and "video" in k}
-    assert contained(kept, values(before.history))
+    assert contained(kept, values(before))
 
 
 def test_the_class_says_what_to_install_as_well(monkeypatch):
