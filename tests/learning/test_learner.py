@@ -1,5 +1,7 @@
 """Learning: the right rows train the right pairs, in any precision, and never to NaN."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.modality import pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
-from continual_mm.evaluation.pairs import evaluator
 from continual_mm.learning.guard import NotFiniteError
-from continual_mm.learning.learner import Learner
 from continual_mm.learning.loader import StepLoader
 from continual_mm.learning.objective import Part, contrast, paired_rows
 from continual_mm.learning.optimisation import learning_rate
@@ -105,44 +105,24 @@ def test_joint_training_takes_the_same_steps_and_rows_as_the_stages_do():
     }
 
 
-class Looker(Plugin):
-    """Notes rows and terms of each step."""
+def test_cumulative_training_trains_each_rows_own_pairs_in_every_stage(begun, looking, terms_of):
+    pairs = [["audio-video"], ["text-video"], ["audio-depth", "depth-text", "depth-video"]]
+    shares = [set(one.items.shares[0].rows.tolist()) for one in begun()[1].train]
+    seen: list[Counter[int]] = [Counter(), Counter(), Counter()]
 
-    def __init__(self):
-        super().__init__()
-        self.batches, self.terms = [], []
+    def look(learner):
+        batch, until_now = learner.batch, pairs[: learner.stage + 1]
+        expected = {f"contrast/{name}" for names in until_now for name in names}
+        assert terms_of(learner, "contrast/").keys() == expected
+        for row, origin in zip(batch.index.tolist(), batch.stage.tolist(), strict=True):
+            assert row in shares[origin]
+            seen[learner.stage][origin] += 1
+        assert not batch.present("text")[batch.stage == 0].any()
 
-    def after_training_iteration(self, strategy, *args, **kwargs):
-        self.batches.append(strategy.batch)
-        self.terms.append({name for name in strategy.terms if name.startswith("contrast/")})
-
-
-def test_cumulative_training_trains_each_rows_own_pairs_in_every_stage():
-    dataset, looker = dataset_of({**THREE, "touch": 5}, items=90), Looker()
-    last = Stage(add=("touch",), pairs=("audio-touch",), steps=4)
-    definition = scenario_of((*AV_VT, last))
-    arrivals = plan(definition, dataset.card)
-    streams = benchmark(definition, arrivals, dataset, seed=0, cumulative=True)
-    alone = benchmark(definition, arrivals, dataset, seed=0)
-    learner = Learner(
-        space=JointSpace(definition.space), seed=0, evaluator=evaluator(), plugins=[looker]
-    )
-    pairs = ["contrast/audio-video", "contrast/text-video", "contrast/audio-touch"]
-    shares = [set(experience.items.shares[0].rows.tolist()) for experience in alone.train]
-    for stage, steps in enumerate((10, 10, 4)):
-        looker.batches, looker.terms = [], []
+    learner, streams = begun(*(looking(stage, look) for stage in range(3)), cumulative=True)
+    for stage in range(3):
         learner.learn(streams, stage)
-        assert len(looker.batches) == steps
-        seen = [0, 0, 0]
-        for batch, terms in zip(looker.batches, looker.terms, strict=True):
-            assert len(batch) == 16
-            assert terms == set(pairs[: stage + 1])
-            for row, origin in zip(batch.index.tolist(), batch.stage.tolist(), strict=True):
-                assert row in shares[origin]
-                seen[origin] += 1
-            assert not batch.present("text")[batch.stage == 0].any()
-        expected = [[160], [80, 80], [20, 20, 24]][stage]
-        assert seen == expected + [0] * (2 - stage)
+    assert seen == [{0: 240}, {0: 120, 1: 120}, {0: 84, 1: 84, 2: 72}]
 
 
 def test_cumulative_training_of_a_first_stage_is_plain_training():
@@ -277,29 +257,19 @@ def test_audio_a_thousand_times_larger_stays_finite_and_every_pair_learns(precis
         assert score.recall_at_1 > 5 * score.chance
 
 
-class Poison(Plugin):
-    """Adds a term that is not a number at one step."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.at = step
-
-    def before_backward(self, strategy, *args, **kwargs):
-        if strategy.step == self.at:
+def test_a_loss_that_is_not_a_number_stops_the_run_before_it_reaches_the_weights(begun, looking):
+    def spoil(strategy):
+        if strategy.step == 3:
             strategy.add_term("contrast/audio-smell", torch.tensor(float("nan")), weight=1.0)
 
-
-def test_a_loss_that_is_not_a_number_stops_the_run_before_it_reaches_the_weights():
-    streams = streams_of(scenario_of())
-    space = JointSpace(scenario_of().space)
-    learner = Learner(space=space, seed=0, evaluator=evaluator(), plugins=[Poison(3)])
+    learner, streams = begun(looking(0, spoil))
     with pytest.raises(NotFiniteError) as caught:
         learner.learn(streams, 0)
     assert (caught.value.stage, caught.value.step) == (0, 3)
     assert caught.value.term == "contrast/audio-smell"
     assert caught.value.modalities == ("audio", "smell")
     assert "stage 1, step 4" in str(caught.value)
-    assert all(p.isfinite().all() for p in space.parameters())
+    assert all(p.isfinite().all() for p in learner.space.parameters())
 
 
 def test_the_modality_whose_features_overflow_is_named():
