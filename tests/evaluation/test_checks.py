@@ -69,9 +69,9 @@ def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder
     raw = read_pack(folder / "scored.npz", standardise=False, splits=["test"]).columns["video"]
     by = trained.statistics["video"]
     np.testing.assert_allclose(scored.values, (raw.values - by.mean) * by.rate, rtol=1e-5)
-    with pytest.raises(InputError, match="no training item to standardise by"):
+    with pytest.raises(InputError, match="no training item has it"):
         read_pack(folder / "scored.npz", splits=["test"])
-    with pytest.raises(InputError, match="no training item to standardise by"):
+    with pytest.raises(InputError, match="no training item has it"):
         Dataset.from_arrays({"video": np.ones((2, 2))}, split=[2, 2], splits=["test"])
 
 
