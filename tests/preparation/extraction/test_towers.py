@@ -131,12 +131,6 @@ def test_a_real_video_is_preprocessed_as_its_preset_does(
     assert torch.equal(made._transforms(resized), preset(original))
 
 
-def test_decoding_gives_the_size_that_preprocessing_begins_with():
-    assert FrameTower(network="resnet18", weights="random").sampling.side == 256
-    assert MotionTower(network="mc3_18", weights="random").sampling.side == (128, 171)
-    assert small().encode(images(1, *small().sampling.size(100, 150))).shape == (1, 512)
-
-
 def test_random_weights_are_named_so_and_the_same_whatever_the_process_and_its_threads():
     first, second = small(), small()
     assert "random weights" in first.description
