@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
@@ -27,14 +28,10 @@ def _definitions(kind: catalog.DefinitionKind) -> Rows:
     return [(entry.name, entry.description) for entry in catalog.shipped(kind)]
 
 
-def _plugins() -> Rows:
-    rows = [(name, known.summary) for name, known in plugins.BUILT_IN.items()]
-    return rows + [(name, f"from {entry.value}") for name, entry in plugins.outside().items()]
-
-
-def _towers() -> Rows:
-    rows = [(name, known.summary) for name, known in towers.BUILT_IN.items()]
-    return rows + [(name, f"from {entry.value}") for name, entry in towers.outside().items()]
+def _registered(registry: ModuleType) -> Rows:
+    """What a registry knows, and what other packages add to it."""
+    rows = [(name, known.summary) for name, known in registry.BUILT_IN.items()]
+    return rows + [(name, f"from {entry.value}") for name, entry in registry.outside().items()]
 
 
 def _datasets() -> Rows:
@@ -49,8 +46,12 @@ def _datasets() -> Rows:
 LISTS: Mapping[str, tuple[str, str, Callable[[], Rows]]] = {
     "scenarios": ("scenario", "description", partial(_definitions, "scenarios")),
     "strategies": ("strategy", "description", partial(_definitions, "strategies")),
-    "plugins": ("plugin", "what it does", _plugins),
-    "towers": ("tower", "what it does to the features of a modality", _towers),
+    "plugins": ("plugin", "what it does", partial(_registered, plugins)),
+    "towers": (
+        "tower",
+        "what it does to the features of a modality",
+        partial(_registered, towers),
+    ),
     "datasets": ("dataset", "(train, validation, test) items, modalities", _datasets),
 }
 """Kind -> headings and rows."""

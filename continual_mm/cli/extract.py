@@ -1,7 +1,5 @@
 """Commands that make features: of raw media, and of words."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -41,7 +39,7 @@ def extract(
     device: str,
     retry: bool,
 ) -> None:
-    """Make features of the clips in SOURCE, a manifest or a folder of videos and sounds.
+    """Make features of the clips in SOURCE, a manifest or a folder of videos and audio files.
 
     A manifest is .csv, .tsv, .json or .jsonl with the columns path, id, start, end, text, split,
     group and label, of which a path or an id is enough. The job goes on where it stopped; clips
@@ -59,17 +57,21 @@ def extract(
     made = tuple(Recipe.parse(text) for text in recipes or RECIPES)
     check_recipes(made)
     words = file_vectors(vectors) if vectors else None
-    with _stoppable(target), ClipBar() as bar:
-        outcome = extract(
-            manifest,
-            made,
-            target,
-            vectors=words,
-            workers=workers,
-            device=device,
-            retry=retry,
-            reporter=bar,
-        )
+    try:
+        with ClipBar() as bar:
+            outcome = extract(
+                manifest,
+                made,
+                target,
+                vectors=words,
+                workers=workers,
+                device=device,
+                retry=retry,
+                reporter=bar,
+            )
+    except KeyboardInterrupt as error:
+        kept = f"finished clips are kept in {target}, the same command goes on from there"
+        raise terminal.EndedError(f"stopped; {kept}", terminal.INTERRUPTED) from error
     terminal.out.print(f"{target}: {outcome.finished:,} clips have features")
     if outcome.failed:
         report = target / "report.csv"
@@ -78,15 +80,6 @@ def extract(
         terminal.out.print(f"then: continual-mm data convert clips {target} --to {target}.npz")
     if not outcome.finished or outcome.failed:
         click.get_current_context().exit(1)
-
-
-@contextmanager
-def _stoppable(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        kept = f"finished clips are kept in {target}, the same command goes on from there"
-        raise terminal.EndedError(f"stopped; {kept}", terminal.INTERRUPTED) from error
 
 
 @click.command(short_help="Train word vectors on captions.")
