@@ -108,8 +108,10 @@ def audio_around(spectrogram: np.ndarray, second: int) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["robust", "reference"])
 def test_every_second_and_every_step_is_an_item_as_published(convert: Convert, mode: str) -> None:
-    asked = ("--dtype", "float32", *(["--reference"] if mode == "reference" else []))
-    assert convert(*asked).code == 0
+    for file in ("tasks_primary.txt", "videos_val.csv"):  # as other systems write them
+        text = Path(file).read_text().replace("\n", "\r\n").strip()
+        Path(file).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert convert("--dtype", "float32", *(["--reference"] * (mode == "reference"))).code == 0
     dataset = registry.load("store", standardise=False, splits=["test"])
     names = dataset.ids[np.arange(len(dataset))].tolist()
     seconds = [f"{task}_{video}/{k}" for task, video in LISTED for k in range(SECONDS[video])]
@@ -195,29 +197,26 @@ def test_intervals_are_cut_where_the_features_end_and_listed_where_they_are_behi
 
 
 def test_a_video_without_audio_keeps_its_seconds(convert: Convert) -> None:
-    """Published silence is 0 dB, the loudest there is; mended, it is as quiet as can be."""
+    """Published silence is 0 dB, the loudest there is; in robust mode it is as quiet as can be."""
     for name, frames in (("-bbbbbbbbbb", 501), ("ccccccccccc", 0)):
         place = Path("features") / FOLDERS[name] / f"{name}_spec.npz"
         np.savez(place, np.zeros((3, frames), np.float16))
-    for options, levels in (((), (-80, -80)), (("--reference",), (0, 0))):
+    for options, level in (((), -80), (("--reference",), 0)):
         target = f"store{len(options)}"
         assert convert(*options, to=target).code == 0
         dataset = registry.load(target, standardise=False, splits=["test"])
         names = dataset.ids[np.arange(len(dataset))].tolist()
-        for name, level in zip(
-            ("23521_-bbbbbbbbbb/4", "113766_ccccccccccc/0"), levels, strict=True
-        ):
+        for name, frames in (("23521_-bbbbbbbbbb/4", 501), ("113766_ccccccccccc/0", 1)):
             found = taken(dataset, "audio", names.index(name))
-            assert len(found) == (501 if options and level == 0 and "bbb" in name else 1)
+            assert len(found) == (frames if options else 1)
             assert set(found.flatten().tolist()) == {level}
 
 
 def test_a_steps_file_that_is_there_is_not_overwritten(convert: Convert) -> None:
     Path("store.steps.csv").write_text("mine")
     answer = convert()
-    assert (answer.code, answer.err) == (
-        2, "continual-mm: store.steps.csv: is there already; remove it, or choose another name\n",
-    )  # fmt: skip
+    problem = "store.steps.csv: is there already; remove it, or choose another name"
+    assert (answer.code, answer.err) == (2, f"continual-mm: {problem}\n")
     assert Path("store.steps.csv").read_text() == "mine"
     assert not Path("store").exists()
     assert "CrossTask becomes a store" in convert(to="store.npz").err
@@ -299,13 +298,6 @@ def test_lists_that_are_unsound_are_refused_with_the_line(
         assert answer.code == 2
         assert f"{file}{problem}" in answer.err
         assert not Path("store").exists()
-
-
-def test_lists_as_other_systems_write_them_are_read(convert: Convert) -> None:
-    for name in ("tasks_primary.txt", "videos_val.csv"):
-        text = Path(name).read_text().replace("\n", "\r\n")
-        Path(name).write_bytes(b"\xef\xbb\xbf" + text.strip().encode())
-    assert convert().code == 0
 
 
 SCENARIO = """
