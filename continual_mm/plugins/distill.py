@@ -1,9 +1,6 @@
 """Distill: embeddings of old modalities stay near those of a teacher."""
 
-from collections.abc import Mapping
 from typing import Any
-
-from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.losses.distillation import squared_distance
@@ -29,6 +26,7 @@ class Distill(Distilled):
     """
 
     needs_memory = False
+    saved = ("teacher", "towers")
 
     def __init__(self, *, weight: float = 10.0, current: float = 0.0, rows: int = 128) -> None:
         super().__init__(
@@ -58,12 +56,3 @@ class Distill(Distilled):
             distance = squared_distance(strategy.embedded[name].direction[where], teacher)
             weight = self.current / len(current)
             strategy.add_term(f"distill/current/{name}", distance, weight=weight)
-
-    def state(self) -> dict[str, Tensor]:
-        """The teacher's embeddings, and the weights of the old towers by name."""
-        return {**super().state(), **self._towers.state()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`."""
-        super().load_state(state)
-        self._towers.load_state(state)

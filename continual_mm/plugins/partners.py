@@ -1,6 +1,5 @@
 """Partners: current rows keep their plan with stored embeddings of absent modalities."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,7 +37,7 @@ class Partners(Plugin):
         items: Partners stored of each modality.
     """
 
-    saved = ("partners",)
+    saved = ("partners", "towers")
 
     def __init__(self, *, weight: float = 3.0, epsilon: float = 0.07, items: int = 128) -> None:
         super().__init__()
@@ -83,12 +82,3 @@ class Partners(Plugin):
             self._partners |= {
                 name: part.direction[: self.items].clone() for name, part in embedded.items()
             }
-
-    def state(self) -> dict[str, Tensor]:
-        """The partners, and the weights of the old towers."""
-        return {**super().state(), **self._towers.state()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`."""
-        super().load_state(state)
-        self._towers.load_state(state)

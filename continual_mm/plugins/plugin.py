@@ -66,7 +66,9 @@ class Plugin(BaseSGDPlugin[Any]):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore :meth:`state`."""
         for kind in self.saved:
-            setattr(self, f"_{kind}", extracted(kind, state))
+            kept: dict[str, Tensor] = getattr(self, f"_{kind}")
+            kept.clear()
+            kept.update(extracted(kind, state))
 
 
 def contents(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -39,6 +39,8 @@ class Prototypes(Plugin):
         items: Items that the masses are counted from.
     """
 
+    saved = ("towers",)
+
     def __init__(self, *, weight: float = 1.0, epsilon: float = 0.07, items: int = 2048) -> None:
         super().__init__()
         self.weight = checked("prototypes.weight", weight)
@@ -86,9 +88,9 @@ class Prototypes(Plugin):
 
     def state(self) -> dict[str, Tensor]:
         """Centroids, masses and the weights of the old towers."""
-        return {**self._kept, **self._towers.state()}
+        return {**self._kept, **super().state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore :meth:`state`."""
         self._kept = {key: state[key] for key in ("centroids", "masses") if key in state}
-        self._towers.load_state(state)
+        super().load_state(state)

@@ -11,7 +11,7 @@ from continual_mm.data.batch import Batch
 from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part, gathered
-from continual_mm.plugins.plugin import Plugin, contents, extracted
+from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import recollection, required_memory
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace
@@ -48,7 +48,7 @@ class Distilled(Plugin):
     """
 
     needs_memory = True
-    saved = ("teacher",)
+    saved: tuple[str, ...] = ("teacher",)
 
     def __init__(self, *, weight: float, rows: int) -> None:
         super().__init__()
@@ -106,20 +106,25 @@ def places(batch: Batch, name: str, part: Part) -> Tensor:
     return ((rows >= part.start) & (rows < part.stop)).nonzero().squeeze(1)
 
 
-class OldTowers:
+class OldTowers(dict[str, Tensor]):
     """A frozen copy of the towers as they were before the stage, for a step's current rows.
 
-    It sees features before any are dropped, as the new towers do before their dropout.
+    It sees features before any are dropped, as the new towers do before their dropout. As a
+    dictionary it has the weights by name.
     """
 
     def __init__(self) -> None:
-        self._weights: dict[str, Tensor] = {}
+        super().__init__()
         self._space: JointSpace | None = None
 
     def keep(self, space: JointSpace) -> None:
         """Copy a space's towers."""
-        weights = space.encoders.state_dict()
-        self._weights = {name: value.clone() for name, value in weights.items()}
+        self.clear()
+        self.update({name: v.clone() for name, v in space.encoders.state_dict().items()})
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        super().clear()
         self._space = None
 
     def embed(self, learner: Learner) -> dict[str, tuple[Tensor, Tensor]]:
@@ -127,10 +132,10 @@ class OldTowers:
 
         Positions are (n,), embeddings (n, D) unit vectors; only modalities with an old tower.
         """
-        if not self._weights:
+        if not self:
             return {}
         if self._space is None:
-            self._space = _with_towers(learner.space, self._weights)
+            self._space = _with_towers(learner.space, self)
         batch, old = learner.batch, [modality.name for modality in self._space.modalities]
         inside = {
             name: places(batch, name, learner.current).to(learner.device)
@@ -144,15 +149,6 @@ class OldTowers:
         with torch.no_grad(), learner.precision():
             teacher = self._space(features, lengths)
         return {name: (where, teacher[name].direction) for name, where in inside.items()}
-
-    def state(self) -> dict[str, Tensor]:
-        """The weights, as ``towers/<name>``."""
-        return contents("towers", self._weights)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`; other entries are ignored."""
-        self._space = None
-        self._weights = extracted("towers", state)
 
 
 def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
