@@ -141,15 +141,10 @@ def _series_table(comparison: ProtocolComparison, report: SeriesReport) -> Table
     name = f"{report.scenario}, {comparison.protocol}: {asked}"
     measures = [f"{one.short} %" if one.share else one.short for one in report.measures]
     headings = ("stage", "strategy", "seeds", *measures, f"difference to {comparison.baseline}")
-    return Table(
-        name=name,
-        title=name,
-        caption=f"{name}: value and 95 % interval",
-        about=_ABOUT_PROTOCOL,
-        alignment="rl" + "r" * (len(headings) - 2),
-        headings=headings,
-        lines=tuple(_protocol_line(report, row) for row in report.rows),
-    )
+    lines = tuple(_protocol_line(report, row) for row in report.rows)
+    alignment = "rl" + "r" * (len(headings) - 2)
+    caption = f"{name}: value and 95 % interval"
+    return Table(name, name, caption, _ABOUT_PROTOCOL, alignment, headings, lines)
 
 
 def _protocol_line(report: SeriesReport, row: ProtocolRow) -> Line:
@@ -179,19 +174,13 @@ def _task_tables(comparison: ProtocolComparison, report: SeriesReport) -> list[T
         return []
     measure = report.measures[0]
     name = f"{report.scenario}, {comparison.protocol}: {measure.name} in %, stage {last}"
-    table = Table(
-        name=name,
-        title=name,
-        caption=f"{name}: value and 95 % interval",
-        about="",
-        alignment="l" + "r" * len(rows),
-        headings=("task", *(row.strategy for row in rows)),
-        lines=tuple(
-            Line((task, *(_range(row.groups.get(task), share=measure.share) for row in rows)))
-            for task in tasks
-        ),
+    headings = ("task", *(row.strategy for row in rows))
+    lines = tuple(
+        Line((task, *(_range(row.groups.get(task), share=measure.share) for row in rows)))
+        for task in tasks
     )
-    return [table]
+    caption = f"{name}: value and 95 % interval"
+    return [Table(name, name, caption, "", "l" + "r" * len(rows), headings, lines)]
 
 
 def as_markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
