@@ -14,6 +14,7 @@ from continual_mm.definitions.arrivals import Arrival
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
     LOCK,
+    TEMPORARY,
     atomic_write,
     differences,
     locked,
@@ -75,8 +76,8 @@ class RunFolder:
 
     def clear_unfinished(self) -> None:
         """Remove what a killed process had begun to write."""
-        for place in (self.path, self.path / "checkpoints", self.path / "ranks"):
-            remove_temporary(place)
+        for unfinished in list(self.path.rglob(f"{TEMPORARY}*")):
+            remove_temporary(unfinished.parent)
 
     @property
     def finished(self) -> bool:
