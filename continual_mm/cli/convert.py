@@ -83,10 +83,7 @@ class Conversion:
     def reading(
         self, name: str, *, grown: bool = False, **settings: Any
     ) -> "tuple[WordVectors, Recipe, Provenance]":
-        """How files of a format are read, and what the target records of it.
-
-        The settings are those of the recipe, to whose ``min_time`` clips may be grown.
-        """
+        """How files of a format are read, by recipe settings, and what the target records of it."""
         from continual_mm.preparation.formats.recipe import Recipe
         from continual_mm.preparation.formats.word_vectors import digest_of, open_vectors
 
@@ -123,10 +120,7 @@ class Conversion:
         frames: int = 1,
         provenance: Provenance | None = None,
     ) -> None:
-        """Write clips, a share of the training ones held out for validation.
-
-        In reference mode audio is padded to ``frames``, as the published program does it.
-        """
+        """Write clips, some held out for validation; ``reference`` pads audio to ``frames``."""
         from continual_mm.cli.progress import counting
         from continual_mm.data.splits import HeldOut
         from continual_mm.preparation.formats.records import write
@@ -143,10 +137,7 @@ class Conversion:
             )
 
     def finish(self, *lines: str, videos: int | None = None) -> None:
-        """Print what the target holds and some lines; end with code 1 if most was left out.
-
-        That is decided by videos, if the number of those to read is given, else by items.
-        """
+        """Print what the target holds; code 1 if most ``videos``, or else items, were left out."""
         from continual_mm.data import registry
         from continual_mm.data.store.form import read_form
 

@@ -19,11 +19,8 @@ if TYPE_CHECKING:
     from continual_mm.preparation.inspection.report import Inspection, ModalityReport
 
 
-WIDTH = 80
-"""Columns that a terminal has by default."""
-
-PICTURES = (".png", ".pdf", ".svg")
-"""Endings of pictures."""
+WIDTH = 80  # columns that a terminal has by default
+PICTURES = (".png", ".pdf", ".svg")  # endings of pictures
 
 _PRESENT = "present"
 

@@ -9,8 +9,7 @@ import click
 A_PATH = click.Path(path_type=Path)
 A_COUNT = click.IntRange(min=1)
 
-DEMO_SCENARIO = "av_vt"
-"""The main job, and an example in hints."""
+DEMO_SCENARIO = "av_vt"  # the main job, and an example in hints
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -136,10 +136,7 @@ class _RunBar(RunReporter):
 
 
 class ClipBar(ExtractionReporter):
-    """Shows the clips that are done, and reports those that fail.
-
-    Without a terminal it prints a line, at most every so many seconds.
-    """
+    """Shows the clips that are done, and those that fail; a line at times without a terminal."""
 
     def __init__(self, *, every: float = 30.0) -> None:
         self._bars = bars()

@@ -19,17 +19,10 @@ _console = partial(Console, markup=False, emoji=False, highlight=False)
 out = _console(soft_wrap=True)
 err = _console(soft_wrap=True, stderr=True)
 
-UNLIMITED = 10_000
-"""Width of what no terminal shows: a line for a program is never broken."""
-
-GAP = 2
-"""Spaces between two columns."""
-
-LAST = 20
-"""Width that the last column of a table has at least, if there is so much in it."""
-
-INTERRUPTED = 130
-"""Exit code of a process that Ctrl-C ended."""
+UNLIMITED = 10_000  # width of what no terminal shows: a line for a program is never broken
+GAP = 2  # spaces between two columns
+LAST = 20  # width that the last column of a table has at least, if there is so much in it
+INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
 
 _Row = TypeVar("_Row", bound=Sequence[str])
 

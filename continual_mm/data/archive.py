@@ -38,10 +38,8 @@ class Header:
 class Archive:
     """An open .npz file, to be used in a ``with`` block; its problems go to ``findings``.
 
-    Attributes:
-        headers: By column; only columns that can be read without unpickling and whose size in
-            memory is the one that they claim.
-        fingerprint: SHA-256 of the members' names, checksums and sizes; needs no array.
+    ``headers`` are those of columns that need no unpickling and are as large as they claim;
+    ``fingerprint`` is the SHA-256 of the members' names, checksums and sizes.
     """
 
     def __init__(self, path: Path, findings: Findings) -> None:

@@ -15,24 +15,15 @@ from continual_mm.data.dataset import Dataset
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """N rows of items, each with some of the modalities.
+    """N rows of items; features lie where the model is, the bookkeeping on the CPU."""
 
-    The features live where the model is; the bookkeeping stays on the CPU, so that choosing rows
-    never waits for the device.
-
-    Attributes:
-        features: Modality -> (n_m, ...) values of the n_m rows that have it, in row order.
-        lengths: Modality -> (n_m,) valid time steps; only for kinds of signal with time.
-        rows: Modality -> (n_m,) ascending positions in the batch, on the CPU.
-        index: (N,) rows of the dataset, on the CPU.
-        stage: (N,) stage whose pairs each row trains, on the CPU.
-    """
-
+    # Modality -> (n_m, ...) values of the n_m rows that have it, in row order.
     features: Mapping[str, Tensor]
+    # Modality -> (n_m,) valid time steps; only for kinds of signal with time.
     lengths: Mapping[str, Tensor]
-    rows: Mapping[str, Tensor]
-    index: Tensor
-    stage: Tensor
+    rows: Mapping[str, Tensor]  # modality -> (n_m,) ascending positions in the batch, on the CPU
+    index: Tensor  # (N,) rows of the dataset, on the CPU
+    stage: Tensor  # (N,) stage whose pairs each row trains, on the CPU
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -133,16 +124,9 @@ class Share:
 class Items(TorchDataset[Batch]):
     """The shares of one or more stages, one after the other.
 
-    An element is a :class:`Batch` of one row, so that any loader's collate is ``join``;
-    :meth:`block` fetches many rows with one gather per modality.
-
-    Args:
-        dataset: Where they are.
-        shares: The stages' shares.
-        clips: Items of one group that a batch shows side by side, where the dataset has groups.
-        replace: Whether they are drawn with replacement.
-        filled: Whether a batch is as long as the dataset says of a modality, with zeros behind each
-            item; else as long as its longest item.
+    An element is a :class:`Batch` of one row, so that any loader's collate is ``join``. ``clips``
+    items of one group are shown side by side, drawn with replacement if ``replace``; ``filled``
+    pads items to the dataset's time, not to the longest of a batch.
     """
 
     def __init__(

@@ -25,11 +25,10 @@ def cache_folder() -> Path:
 def cached_pack(
     name: str, modalities: Collection[str], make: Callable[[], Mapping[str, NDArray[np.generic]]]
 ) -> Path:
-    """Find a feature pack of these modalities in the cache, or make it there first.
+    """The feature pack of these modalities in the cache; made first where it is missing or damaged.
 
-    A file that cannot be read is made anew. Of processes that make one at once each writes a file
-    of its own and then puts it in place, so that none reads half a file. The name, without its
-    ending, must change whenever a byte of the pack does.
+    Processes that make it at once each put a whole file in place. The name, without its ending,
+    must change whenever a byte of the pack does.
     """
     path = cache_folder() / f"{name}.npz"
     if not _is_whole(path, modalities):

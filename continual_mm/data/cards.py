@@ -16,8 +16,7 @@ from continual_mm.system.errors import InputError, Problem
 DATA_VARIABLE = "CONTINUAL_MM_DATA"
 """Environment variable that names another folder for them than the user's data folder."""
 
-FORM = "store.json"
-"""What makes a folder a store."""
+FORM = "store.json"  # what makes a folder a store
 
 
 def _card(name: str, frames: int, *, classes: bool = False) -> DatasetCard:

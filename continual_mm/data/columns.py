@@ -13,8 +13,7 @@ from torch import Tensor
 
 from continual_mm.definitions.modality import Modality
 
-_BLOCK_VALUES = 1 << 23
-"""Values of items that are in memory at once where all are looked at: 32 MB."""
+_BLOCK_VALUES = 1 << 23  # values of items that are in memory at once where all are looked at: 32 MB
 
 
 class Column(Protocol):
@@ -33,10 +32,9 @@ class Column(Protocol):
         """(items,) steps that carry signal; 0 for an item that lacks the modality."""
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features of some rows, all of which have the modality.
+        """Features of (n,) rows, all of which have the modality, and (n,) valid steps.
 
-        ``rows`` are (n,) rows of the dataset. Gives (n, ...) float32, cut behind the longest of
-        them, and (n,) valid steps; None for a vector.
+        They are (n, ...) float32, cut behind the longest; a vector has no steps, which are None.
         """
 
 
@@ -52,19 +50,14 @@ class Texts(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryColumn:
-    """One modality of every item, in memory.
-
-    Attributes:
-        values: (items, *modality.shape); zero in rows that lack the modality and in the padding
-            after a row's length.
-        present: (items,) whether an item has the modality.
-        lengths: (items,) valid time steps, 1..time where present and 0 elsewhere; None for
-            vectors.
-    """
+    """One modality of every item, in memory."""
 
     modality: Modality
+    # (items, *modality.shape); zero in rows that lack the modality and in the padding after a
+    # row's length.
     values: NDArray[np.float32]
-    present: NDArray[np.bool_]
+    present: NDArray[np.bool_]  # (items,) whether an item has the modality
+    # (items,) valid time steps, 1..time where present and 0 elsewhere; None for vectors.
     lengths: NDArray[np.int64] | None
 
     @property
@@ -92,10 +85,7 @@ class MemoryColumn:
 def blocks(
     column: Column, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Some items, all of which have the modality, a few megabytes at a time.
-
-    Yields (n, time, features) and (n,) valid steps; a vector is one step.
-    """
+    """(n, time, features) and (n,) valid steps of items that have the modality, block by block."""
     height = max(1, _BLOCK_VALUES // prod(column.modality.shape))
     for start in range(0, len(rows), height):
         values, lengths = column.take(torch.from_numpy(rows[start : start + height]))

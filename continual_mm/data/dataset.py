@@ -61,11 +61,7 @@ def gather(
 
 
 def shuffled_split(rows: int) -> NDArray[np.int64]:
-    """A fixed random split of items into 80 % training, 10 % validation and 10 % test.
-
-    >>> shuffled_split(5).tolist()
-    [2, 0, 1, 0, 0]
-    """
+    """A fixed random split of items into 80 % training, 10 % validation and 10 % test."""
     # RandomState, because its stream is frozen for good; that of a Generator may change.
     order = np.random.RandomState(_SHUFFLE_SEED).permutation(rows)
     share = max(1, rows // 10)
@@ -255,10 +251,9 @@ def assemble(
     splits: Collection[str] = SPLITS,
     provenance: Provenance | None = None,
 ) -> Dataset:
-    """Check sound columns row by row and make a dataset of them.
+    """Check sound columns row by row and make a dataset of them, or raise every problem.
 
-    Columns may be missing where they could not be read. Float32 arrays become the dataset's own and
-    are changed in place. An InputError has every problem, those found so far included.
+    Float32 arrays become the dataset's own and are changed in place.
     """
     sound = {key: columns[key] for key in schema.used if key in columns}
     check_ids(sound.get("ids"), findings)

@@ -9,18 +9,14 @@ from continual_mm.system.errors import Problem, Problems, first_few
 
 
 class Findings:
-    """What was found wrong with one file or one set of arrays, to be raised all at once.
-
-    Attributes:
-        source: Where the columns come from, as the user wrote it.
-        ids: The items' names once they are known; rows are then named with them.
-        faulty: Columns with a problem; nothing more is concluded from them.
-    """
+    """What was found wrong with one file or one set of arrays, to be raised all at once."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.ids: NDArray[np.str_] = np.empty(0, dtype=np.str_)
-        self.faulty: set[str] = set()
+        self.ids: NDArray[np.str_] = np.empty(
+            0, dtype=np.str_
+        )  # of items; rows are named with them
+        self.faulty: set[str] = set()  # columns, of which nothing more is concluded
         self._problems = Problems()
 
     def about_source(self, problem: str, remedy: str = "") -> None:

@@ -37,14 +37,12 @@ SPLIT_NAMES = {
 }
 """Names of splits -> the number of the split."""
 
-PREFIX = "hf:"
-"""How names of Hugging Face datasets begin: ``hf:owner/name@revision#configuration``."""
+PREFIX = "hf:"  # how names of Hugging Face datasets begin: `hf:owner/name@revision#configuration`
 
 READABLE = ("arrow", "csv", "json", "parquet")
 """Kinds of files that hold values and nothing else. Others may hold pickles, or run code."""
 
-HELD_OUT = 0.1
-"""Share of the training items that stands in for a split that is not there."""
+HELD_OUT = 0.1  # share of the training items that stands in for a split that is not there
 
 _LOOKED_AT = 1000  # rows of which at least one must have a modality, so that its size is known
 _FORMAT = "2"  # changes whenever something else is made of the same rows
@@ -64,17 +62,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What the columns of a dataset mean.
+    """What the columns of a dataset mean."""
 
-    Attributes:
-        modalities: Columns of floats, or of uint8, with at least one axis.
-        described: The other columns that items have in a store.
-        ignored: The rest.
-    """
-
-    modalities: tuple[Modality, ...]
-    described: frozenset[str]
-    ignored: tuple[str, ...]
+    modalities: tuple[Modality, ...]  # columns of floats, or of uint8, with at least one axis
+    described: frozenset[str]  # the other columns that items have in a store
+    ignored: tuple[str, ...]  # the rest
 
     @classmethod
     def of(cls, rows: Iterable[Row], source: str) -> "Roles":
@@ -164,10 +156,7 @@ def _valid_steps(name: str, row: Row, item: str) -> NDArray[Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A dataset that Hugging Face ``datasets`` can open: a folder, or an owner and a name.
-
-    ``text`` is what the user wrote.
-    """
+    """A dataset that Hugging Face ``datasets`` can open: a folder, or an owner and a name."""
 
     text: str
     path: str
@@ -242,14 +231,11 @@ def _hash(words: Iterable[str]) -> str:
 
 
 def cached_store(text: str, folder: Path | None = None) -> Path:
-    """The store that a dataset was made into, which is done first if need be.
+    """The store that a dataset is made into, once, in the user's cache folder.
 
-    It lies in the user's cache folder, or in the one that ``CONTINUAL_MM_CACHE`` names. A name
-    without a revision stands for what was there when it was first loaded. Splits that are not there
-    are held out of the training items, which the store's notes and a line in the log say. Another
-    line says where the copy is, and which copies of a folder that has changed since may go.
-
-    Relative paths start in ``folder``, or else in the working folder.
+    A name without a revision stands for what was there when it was first loaded. The log says which
+    splits were held out, where the copy is, and which former copies of a folder may go. Relative
+    paths start in ``folder``, or else in the working folder.
     """
     reference = Reference.parse(text, folder)
     store = cache_folder() / reference.key

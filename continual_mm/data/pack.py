@@ -68,11 +68,7 @@ def read_pack(
 
 
 def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
-    """Read what a pack contains from its headers, kinds, split and groups, in a few milliseconds.
-
-    An InputError has everything that these show to be wrong; only :func:`read_pack` sees the
-    values. ``splits`` must have items.
-    """
+    """A pack's card, from its headers, kinds, split and groups alone, in a few milliseconds."""
     findings = Findings(str(path))
     with Archive(Path(path), findings) as archive:
         schema = _schema(archive, findings)
@@ -93,12 +89,9 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
 
 
 def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) -> None:
-    """Write columns as a feature pack: the whole file or nothing, the same bytes each time.
+    """Write columns as a feature pack, whole or not at all, and the same bytes each time.
 
-    Nothing is compressed, since compressed bytes depend on the version of zlib and features hardly
-    shrink.
-
-    An existing file is replaced in one step. Arrays of Python objects are a ValueError.
+    Nothing is compressed: those bytes depend on the version of zlib, and features hardly shrink.
     """
     with atomic_write(Path(path)) as temporary, ZipFile(temporary, "w") as archive:
         for name, values in arrays.items():
@@ -116,10 +109,7 @@ def provenance_column(provenance: Provenance | None) -> dict[str, NDArray[Any]]:
 
 
 def check_fits(headers: Iterable[Header], memory: int, findings: Findings) -> None:
-    """Refuse a file whose arrays, as float32, would not fit into so many bytes.
-
-    A few megabytes of compressed zeros can otherwise take a machine down.
-    """
+    """Refuse arrays that fill the memory as float32, as a few megabytes of compressed zeros can."""
     needed = sum(math.prod(header.shape) * max(header.dtype.itemsize, 4) for header in headers)
     if needed > memory:
         findings.about_source(

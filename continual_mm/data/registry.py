@@ -32,16 +32,9 @@ def card(
 ) -> DatasetCard:
     """A dataset's card, without loading its arrays.
 
-    Args:
-        name_or_path: A registered name, the path of a feature pack, a store, or a folder of Parquet
-            files, or ``hf:owner/name`` for a Hugging Face dataset, where ``@revision`` and
-            ``#configuration`` may follow. Of the last two a store is made once and cached.
-        folder: Where relative paths start, such as the scenario file's folder; None for the
-            working folder.
-        splits: Splits that must have items; ``test`` is enough where nothing is trained.
-
-    Raises:
-        InputError: If there is no such dataset, or its pack is unsound.
+    ``name_or_path`` is a registered name, the path of a pack, a store or a folder of Parquet files,
+    or ``hf:owner/name@revision#configuration``; of the last two a store is made once and cached.
+    Relative paths start in ``folder``; ``splits`` must have items.
     """
     if name_or_path in REGISTERED:
         known: DatasetCard = _imported(f"{name_or_path}.card:CARD")
@@ -61,10 +54,7 @@ def load(
     standardise: "Standardise" = True,
     splits: Collection[str] = SPLITS,
 ) -> "Dataset":
-    """Load a dataset, as :func:`card` takes it; a generated one is made first, and cached.
-
-    A store stays on the disk. Features are standardised as :func:`~continual_mm.read_pack` says.
-    """
+    """Load a dataset, as :func:`card` takes it; a store stays on the disk."""
     registered = name_or_path in REGISTERED
     if registered:
         path = _imported(f"{name_or_path}.{REGISTERED[name_or_path]}")()

@@ -52,8 +52,7 @@ _AXES = {Kind.VECTOR: "one axis", Kind.FRAMES: "two or more axes"}
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-Shaped = Header | NDArray[Any]
-"""An array, or what a file says about one."""
+Shaped = Header | NDArray[Any]  # an array, or what a file says about one
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +72,9 @@ def read_schema(
 ) -> Schema:
     """Sort columns into modalities, descriptions of items, and the rest, which is ignored.
 
-    A column is a modality if it holds floats (or uint8, raw pixels) of at least two axes and one
-    row per item. One that misses the number of items by a tenth or less is taken for a modality
-    that lost or gained rows; farther off, for something else, such as a table of word vectors.
-
-    ``kinds`` are the texts of ``<modality>_kind`` columns, by column; ``claimed`` are columns that
-    the user calls modalities, whatever they look like. Columns that are faulty already are passed
-    over.
+    A modality holds floats (or uint8 pixels) of at least two axes and one row per item; one that
+    misses the number of items by a tenth or less is a faulty one. ``kinds`` are the texts of
+    ``<modality>_kind`` columns; ``claimed`` are modalities whatever they look like.
     """
     _check_endings(columns, findings)
     counts = (columns[name].shape for name in ("ids", "split") if name in columns)
@@ -105,11 +100,7 @@ def read_schema(
 
 
 def split_ending(name: str) -> tuple[str, str] | None:
-    """Give (modality, ending) if this is a modality's own column.
-
-    >>> split_ending("video_length")
-    ('video', '_length')
-    """
+    """The modality and the ending, if this is a modality's own column."""
     for ending in _ENDINGS:
         if name.endswith(ending) and name != ending:
             return name.removesuffix(ending), ending
@@ -117,11 +108,7 @@ def split_ending(name: str) -> tuple[str, str] | None:
 
 
 def is_taken(name: str) -> bool:
-    """Whether a column of this name is something else than a modality.
-
-    >>> is_taken("label"), is_taken("video_length"), is_taken("video")
-    (True, True, False)
-    """
+    """Whether a column of this name, such as ``label``, is something else than a modality."""
     return name in ITEM_COLUMNS or split_ending(name) is not None
 
 
@@ -268,10 +255,7 @@ def check_split(
     needed: Collection[str] = SPLITS,
     remedy: str = SPLIT_NUMBERS,
 ) -> NDArray[np.int64]:
-    """Find values that are no split, and splits without items of those that are needed.
-
-    Gives the split of each item; none where there is no such column.
-    """
+    """(items,) splits; what is no split, and a lack of items in those ``needed``, is a problem."""
     if split is None:
         return np.empty(0, dtype=np.int64)
     known = (split >= 0) & (split < len(SPLITS))

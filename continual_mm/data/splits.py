@@ -13,14 +13,11 @@ _TRAINING, _VALIDATION, _TEST = range(3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """Shares of the training items that are kept from training, each in [0, 1), the sum below 1.
-
-    ``named`` are the splits of videos that do not follow from the hashes of their names.
-    """
+    """Shares of the training items that are held out, each in [0, 1), the sum below 1."""
 
     validation: float = 0.0
     test: float = 0.0
-    named: Mapping[str, int] = field(default_factory=dict)
+    named: Mapping[str, int] = field(default_factory=dict)  # splits whatever the hashes say
 
     def __post_init__(self) -> None:
         shares = (self.validation, self.test)
@@ -41,9 +38,8 @@ class HeldOut:
     def among(self, videos: Collection[str], *, usable: Callable[[str], bool] = bool) -> "HeldOut":
         """The same, with a video in each split whose share is not 0.
 
-        Where hashes give such a split none, it gets the training video of the lowest hash, as long
-        as another is left to train on. ``usable`` says whether a video can be expected to be read;
-        it is called for few.
+        Where hashes give a split none, it gets the ``usable`` training video of the lowest hash, as
+        long as another is left to train on.
         """
         named: dict[str, int] = {}
         for split, share in ((_VALIDATION, self.validation), (_TEST, self.test)):

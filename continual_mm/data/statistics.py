@@ -7,8 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_VALUES = 1 << 21
-"""Values handled at once: 16 MB in float64, whatever the size of the array."""
+BLOCK_VALUES = 1 << 21  # values handled at once: 16 MB in float64, whatever the size of the array
 
 CONSTANT = 1e-6
 """A feature whose spread is at most this share of its root mean square counts as constant.
@@ -21,10 +20,7 @@ Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def blank(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> None:
-    """Set everything after each row's valid steps to zero, in place.
-
-    ``steps`` is (rows, time, features), ``valid`` (rows,); 0 for a row that lacks the modality.
-    """
+    """Zero (rows, time, features) behind each row's ``valid`` steps, (rows,), in place."""
     for rows in _blocks(steps):
         padding = ~_mask(steps[rows], valid[rows])
         if padding.any():
@@ -42,25 +38,21 @@ def rows_not_finite(steps: NDArray[np.float32]) -> list[int]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
-    """What features are standardised by.
+    """What features are standardised by."""
 
-    Attributes:
-        mean: (features,) float64.
-        rate: (features,) what distances from the mean are multiplied by: one over the standard
-            deviation, 0 for a feature that is constant.
-    """
-
-    mean: NDArray[np.float64]
+    mean: NDArray[np.float64]  # (features,) float64
+    # (features,) what distances from the mean are multiplied by: one over the standard
+    # deviation, 0 for a feature that is constant.
     rate: NDArray[np.float64]
 
     @classmethod
     def of(
         cls, steps: NDArray[np.float32], valid: NDArray[np.int64], training: NDArray[np.bool_]
     ) -> Self:
-        """Measure the valid steps of the training rows, accumulated in float64.
+        """Measure the valid steps of the training rows in two passes, accumulated in float64.
 
-        Two passes: the mean, then the squares around it. ``steps`` (rows, time, features) must be
-        finite, zero where not ``valid``, and some row in ``training`` must have a valid step.
+        (rows, time, features) are finite, zero where not ``valid``; a training row has a valid
+        step.
         """
         return cls.from_moments(*_moments(steps, np.where(training, valid, 0)))
 
@@ -72,11 +64,10 @@ class Statistics:
 
 
 class RunningStatistics:
-    """Mean and standard deviation of values that arrive a few at a time, in float64.
+    """Mean and standard deviation, in float64, of values that arrive a few at a time.
 
-    Values are collected into blocks. Each block is measured around its own mean and merged with
-    those before it (Chan, Golub and LeVeque, 1983), so that a small deviation from a large mean
-    keeps its digits.
+    Blocks are measured around their own means and merged (Chan, Golub and LeVeque, 1983), so that a
+    small deviation from a large mean keeps its digits.
     """
 
     def __init__(self, features: int) -> None:
@@ -116,10 +107,7 @@ class RunningStatistics:
 
 
 def weighted_moments(vectors: NDArray[np.floating], counts: NDArray[np.int64]) -> Moments | None:
-    """Mean and standard deviation of (n, features) vectors that occur ``counts`` times each.
-
-    None if no vector occurs.
-    """
+    """Moments of (n, features) vectors that occur ``counts`` times each; None if none does."""
     occurring = np.flatnonzero(counts)
     if not len(occurring):
         return None
@@ -133,10 +121,9 @@ def weighted_moments(vectors: NDArray[np.floating], counts: NDArray[np.int64]) -
 def standardise(
     steps: NDArray[np.float32], valid: NDArray[np.int64], statistics: Statistics
 ) -> None:
-    """Bring every feature to mean 0 and standard deviation 1 where it was measured, in place.
+    """Bring features to mean 0 and standard deviation 1 in place; constant ones become 0.
 
-    A feature that was constant there becomes 0 everywhere. Padding and absent rows stay 0.
-    ``steps`` (rows, time, features) must be finite, and zero where not ``valid``.
+    (rows, time, features) must be finite, and zero where not ``valid``, where they stay so.
     """
     for rows in _blocks(steps):
         block = steps[rows]

@@ -25,10 +25,9 @@ UNREADABLE = (
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a safetensors file, or in a file that ``torch.save`` wrote, on the CPU.
+    """The state dict in a safetensors file, or else in one that ``torch.save`` wrote, on the CPU.
 
-    Of the latter, which any ending but ``.safetensors`` stands for, only tensors and plain
-    containers are read. A file that holds anything else, or NaN, is an InputError.
+    A file that holds more than tensors and plain containers, or NaN, is an InputError.
     """
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)

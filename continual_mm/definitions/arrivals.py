@@ -23,19 +23,15 @@ class Arrival:
 
     A scenario that starts from an earlier run has one stage more than its file: the first, of no
     steps, in which that run's modalities arrive as they are. It is scored like any other.
-
-    Attributes:
-        added: Modalities that arrive now.
-        available: All modalities that have arrived, in order of arrival.
-        trained: Pairs whose loss is used in this stage; none where a lone modality arrives first.
-        training: Optimisation settings, the stage's overrides applied, and steps worked out where
-            epochs are given; none, as long as the dataset is not there.
     """
 
     stage: int
-    added: tuple[Modality, ...]
-    available: tuple[Modality, ...]
+    added: tuple[Modality, ...]  # modalities that arrive now
+    available: tuple[Modality, ...]  # all modalities that have arrived, in order of arrival
+    # Pairs whose loss is used in this stage; none where a lone modality arrives first.
     trained: tuple[Pair, ...]
+    # Optimisation settings, the stage's overrides applied, and steps worked out where epochs
+    # are given; none, as long as the dataset is not there.
     training: Training
 
     @property
@@ -66,12 +62,9 @@ class Roles:
 def plan(
     scenario: Scenario, card: DatasetCard, *, start: Start | None = None, file: str = ""
 ) -> tuple[Arrival, ...]:
-    """Work a scenario out on a dataset.
+    """Work a scenario out on a dataset, or raise all that :func:`problems_of` finds.
 
     A modality of the start that the dataset lacks keeps its tower and plays no part.
-
-    Raises:
-        InputError: With everything that :func:`problems_of` finds.
     """
     if problems := problems_of(scenario, card, start=start, file=file):
         raise InputError(problems)
@@ -131,12 +124,9 @@ def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
 def problems_of(
     scenario: Scenario, card: DatasetCard | None, *, start: Start | None = None, file: str = ""
 ) -> tuple[Problem, ...]:
-    """Everything that is wrong with a scenario's order of arrivals.
+    """Everything that is wrong with a scenario's order of arrivals, in a ``file`` of this name.
 
-    That is each modality that the dataset lacks, that is added twice or differs from the start's,
-    each pair that is malformed, named twice or not available yet, each tower without a modality,
-    and labels where there are none. A scenario of which not all could be read is checked as far as
-    possible, as is one without a card. In problems it is called ``file``, or by its name.
+    A scenario of which not all could be read, or without a card, is checked as far as possible.
     """
     place = file or f"scenario '{scenario.name}'"
     problems = [] if start is None or card is None else [*_start_problems(start, card, place)]
@@ -236,10 +226,7 @@ def births(arrivals: Sequence[Arrival]) -> dict[Pair, int]:
 
 
 def roles(arrivals: Sequence[Arrival]) -> Roles:
-    """Sort the pairs: old ones trained before the last stage, new ones first trained in it.
-
-    Emergent pairs have both modalities but were never trained.
-    """
+    """Pairs trained before the last stage (old), first in it (new), and never (emergent)."""
     *earlier, last = arrivals
     known = {pair for arrival in earlier for pair in arrival.trained}
     born = births(arrivals)

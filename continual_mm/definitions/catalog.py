@@ -55,10 +55,7 @@ def shipped(kind: DefinitionKind) -> Iterator[Entry]:
 
 
 def find(kind: DefinitionKind, name: str) -> Entry:
-    """A definition by the name it is shipped under or by the path of a file.
-
-    An InputError if there is none, or it is not TOML, or it plainly is of the other kind.
-    """
+    """A definition by the name it is shipped under or by the path of a file, or an InputError."""
     if _is_path(name):
         entry = open_definition(kind, Path(name))
         if (found := kind_of(entry.document) or kind) != kind:
@@ -87,11 +84,7 @@ def find_any(name: str) -> Entry:
 
 
 def kind_of(document: Mapping[str, Any]) -> DefinitionKind | None:
-    """The kind of a document, judged by its keys; some of them may be misspelt.
-
-    >>> kind_of({"dataset": "mine.npz"}), kind_of({"repaly": {}}), kind_of({})
-    ('scenarios', 'strategies', None)
-    """
+    """The kind of a document, judged by its keys, of which some may be misspelt; None if unsure."""
     if document.keys() & {"dataset", "stage"}:
         return "scenarios"
     if document.keys() & {"joint", "cumulative", "memory"}:
@@ -133,10 +126,9 @@ def open_definition(kind: DefinitionKind, path: Path) -> Entry:
 
 
 def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A copy of a document with ``table.key`` settings applied.
+    """A copy of a document with ``table.key`` settings applied, such as ``stage.2.steps``.
 
-    ``stage.2.steps`` reaches into the second ``[[stage]]``. A value is read as TOML (``0.5``,
-    ``true``, ``["audio"]``); what is not TOML is text.
+    A value is read as TOML (``0.5``, ``true``, ``["audio"]``); what is not TOML is text.
     """
     changed = deepcopy(document)
     for path, text in settings:

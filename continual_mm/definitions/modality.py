@@ -6,8 +6,7 @@ from itertools import combinations
 from math import prod
 from typing import Self
 
-SPLITS = ("training", "validation", "test")
-"""What the split values 0, 1 and 2 stand for."""
+SPLITS = ("training", "validation", "test")  # what the split values 0, 1 and 2 stand for
 
 
 class Kind(StrEnum):
@@ -56,22 +55,15 @@ class Modality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How published files were converted into a dataset.
+    """How published files were converted into a dataset."""
 
-    Attributes:
-        reader: The name of their format, such as ``youcook2``.
-        mode: ``reference`` if they were read with the mistakes of the published program, else
-            ``robust``.
-        vectors: A digest of the words and vectors that its texts are made of.
-        max_words: Known words that a text was cut to.
-        min_time: Seconds up to which clips took in the captions around their own; None where clips
-            were cut out already.
-    """
-
-    reader: str
+    reader: str  # the name of their format, such as `youcook2`
+    # `reference` if they were read with the mistakes of the published program, else `robust`.
     mode: str
-    vectors: str
-    max_words: int
+    vectors: str  # a digest of the words and vectors that its texts are made of
+    max_words: int  # known words that a text was cut to
+    # Seconds up to which clips took in the captions around their own; None where clips were cut
+    # out already.
     min_time: float | None = None
 
     def __str__(self) -> str:
@@ -84,25 +76,16 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class DatasetCard:
-    """What a dataset contains, known without loading its arrays or importing torch.
+    """What a dataset contains, known without loading its arrays or importing torch."""
 
-    Attributes:
-        name: The registered name, or the file's stem.
-        items: Per split: (training, validation, test).
-        fingerprint: Changes whenever the content does; keeps a run from being continued on
-            other data.
-        has_labels: Whether items carry a class label (for ``positives = "label"``).
-        groups: Groups among the training items, such as videos; 0 where items have none.
-        provenance: How it was converted, where it was and that is known.
-    """
-
-    name: str
+    name: str  # the registered name, or the file's stem
     modalities: tuple[Modality, ...]
-    items: tuple[int, int, int]
+    items: tuple[int, int, int]  # per split: (training, validation, test)
+    # Changes whenever the content does; keeps a run from being continued on other data.
     fingerprint: str
-    has_labels: bool = False
-    groups: int = 0
-    provenance: Provenance | None = None
+    has_labels: bool = False  # whether items carry a class label (for `positives = "label"`)
+    groups: int = 0  # groups among the training items, such as videos; 0 where items have none
+    provenance: Provenance | None = None  # how it was converted, where it was and that is known
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -22,8 +22,7 @@ from continual_mm.definitions.scenario import (
 from continual_mm.definitions.tables import Reader, Table, refusal, shown
 from continual_mm.system.errors import Problem
 
-Document = Mapping[str, Any]
-"""A TOML file's contents as Python values."""
+Document = Mapping[str, Any]  # a TOML file's contents as Python values
 
 BOUNDS = {"joint": "meets everything at once", "cumulative": "meets everything seen so far"}
 """Keys of strategies that exclude all others, and why."""
@@ -31,20 +30,14 @@ BOUNDS = {"joint": "meets everything at once", "cumulative": "meets everything s
 
 @dataclass(frozen=True, slots=True)
 class ScenarioDraft:
-    """A scenario file as far as it could be read, and what is wrong with it on any dataset.
-
-    What the problems are about is left out of the scenario.
-    """
+    """A scenario without what ``problems``, on any dataset, are about."""
 
     scenario: Scenario
     problems: tuple[Problem, ...]
 
 
 def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> ScenarioDraft:
-    """Read a scenario file as far as possible, so that it can be checked on its dataset as well.
-
-    Relative dataset paths start in ``folder``; ``file`` is what to call the file in problems.
-    """
+    """Read a scenario file as far as possible, so that it can be checked on its dataset as well."""
     reader = Reader(file)
     inner = ("space", "training", "tower", "stage", "protocol")
     document = _with_published(document)
@@ -79,10 +72,7 @@ def _towers(reader: Reader, tables: Any) -> dict[str, TowerSettings]:
 
 
 def _with_published(document: Document) -> Document:
-    """The contents with published values where reference mode is asked for and none is given.
-
-    Those of ``[space]`` come with the table itself.
-    """
+    """The contents with published values in reference mode; those of ``[space]`` come with it."""
     space, training = document.get("space"), document.get("training", {})
     if not isinstance(space, Mapping) or space.get("mode") != "reference":
         return document
@@ -142,10 +132,7 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 def read_strategy(
     document: Document, *, name: str, file: str, rules: Mapping[str, PluginRule]
 ) -> Strategy:
-    """Read a strategy file; ``rules`` say what each known plugin accepts.
-
-    An InputError has one problem per mistake, each with its place in the ``file``.
-    """
+    """Read a strategy file, or raise every problem; ``rules`` say what known plugins accept."""
     reader = Reader(file)
     own = ("description", *BOUNDS, "memory")
     tables = {key: value for key, value in document.items() if key not in own}

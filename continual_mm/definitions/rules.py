@@ -12,21 +12,13 @@ METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A finite number within a range.
+    """A finite number within a range."""
 
-    Attributes:
-        least: The smallest; with ``above`` the bound that must be exceeded.
-        above: Whether ``least`` itself is too small.
-        whole: Whether only whole numbers will do.
-        most: The largest, if there is one.
-        search: Where tuning looks for the best value; None leaves it as it is.
-    """
-
-    least: float = 0
-    above: bool = False
-    whole: bool = False
-    most: float | None = None
-    search: "Range | None" = None
+    least: float = 0  # the smallest; with `above` the bound that must be exceeded
+    above: bool = False  # whether `least` itself is too small
+    whole: bool = False  # whether only whole numbers will do
+    most: float | None = None  # the largest, if there is one
+    search: "Range | None" = None  # where tuning looks for the best value; None leaves it as it is
 
     def tuned(self, low: float, high: float, *, log: bool = True) -> "Number":
         """The same range, searched by tuning between two values; see :class:`Range`."""
@@ -54,10 +46,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Where a parameter's best value is looked for; both ends are tried as well.
-
-    With ``log``, equal factors are equally far apart, instead of equal differences.
-    """
+    """Where a parameter's best value is looked for; with ``log``, equal factors are equally far."""
 
     low: float
     high: float
@@ -66,19 +55,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class PluginRule:
-    """What a strategy file may say of a plugin, known without importing it.
+    """What a strategy file may say of a plugin, known without importing it."""
 
-    Attributes:
-        parameters: Each parameter's :class:`Number`, or a type as pydantic understands it. Defaults
-            live in the plugin's constructor.
-        needs_memory: Whether the strategy must have a ``[memory]`` table.
-        unless: A parameter that lets the plugin do without it where a file sets it above 0.
-        for_bounds: Whether joint and cumulative training, which protect nothing, take it too.
-    """
-
+    # Each parameter's `Number`, or a type as pydantic understands it. Defaults live in
+    # the plugin's constructor.
     parameters: Mapping[str, Any]
-    needs_memory: bool = False
-    unless: str = ""
+    needs_memory: bool = False  # whether the strategy must have a `[memory]` table
+    unless: str = ""  # a parameter that lets the plugin do without it where a file sets it above 0
+    # Whether joint and cumulative training, which protect nothing, take it too.
     for_bounds: bool = False
 
     def asks_for_memory(self, said: Mapping[str, Any]) -> bool:

@@ -125,8 +125,7 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
-Rows = Annotated[int, Field(ge=2)]
-"""Rows of a batch; a contrast needs at least two."""
+Rows = Annotated[int, Field(ge=2)]  # rows of a batch; a contrast needs at least two
 
 Bug = Literal["stays_in_evaluation", "ties_listed_each", "two_over_three"]
 """A mistake of the published program that changes numbers; ``scenarios/README.md`` explains it."""

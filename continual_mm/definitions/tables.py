@@ -10,8 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from continual_mm.system.errors import Problem, Problems, suggestion
 
-LONGEST_SHOWN = 60
-"""Characters of a wrong value that a problem repeats."""
+LONGEST_SHOWN = 60  # characters of a wrong value that a problem repeats
 
 _REMEDIES: Mapping[str, str] = MappingProxyType(
     {
@@ -55,11 +54,10 @@ class Reader:
     def table(
         self, model: type[_Read], where: str, values: Any, *, tables: Iterable[str] = ()
     ) -> _Read:
-        """Read a table as far as it can be read.
+        """Read a table as far as it can be read; an empty ``where`` is the top of the file.
 
-        An empty ``where`` is the top of the file; ``tables`` are keys of it that are read
-        elsewhere. Keys that have problems are left out of the table; if there are any, the types
-        of the others are not guaranteed.
+        ``tables`` are keys that are read elsewhere. Faulty keys are left out; if there are any, the
+        types of the others are not guaranteed.
         """
         if not isinstance(values, Mapping):
             self.refuse(where, f"{shown(values)} is not a table", f"write keys below {where}")

@@ -9,17 +9,11 @@ from warnings import warn
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with what a user gave.
+    """One thing that is wrong with what a user gave."""
 
-    Attributes:
-        place: From the outside in: ``"scenarios/mine.toml, [[stage]] 2, add"``.
-        message: What is wrong there, with the value in it.
-        remedy: What to write instead; may be empty where the message says it.
-    """
-
-    place: str
-    message: str
-    remedy: str = ""
+    place: str  # from the outside in: `"scenarios/mine.toml, [[stage]] 2, add"`
+    message: str  # what is wrong there, with the value in it
+    remedy: str = ""  # what to write instead; may be empty where the message says it
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" + (f"; {self.remedy}" if self.remedy else "")
@@ -50,10 +44,7 @@ class Problems(list[Problem]):
 
     @contextmanager
     def collected(self, place: str = "") -> Iterator[None]:
-        """Add the problems of an InputError raised in the block, ``place`` put before theirs.
-
-        The block then ends without error.
-        """
+        """End the block at an InputError and add its problems, ``place`` put before theirs."""
         try:
             yield
         except InputError as error:
@@ -76,25 +67,16 @@ def first_line(error: BaseException) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Begin a remedy with the known word that was probably meant; empty if none is near.
-
-    >>> suggestion("repaly", ["freeze", "replay"])
-    "did you mean 'replay'? "
-    """
+    """Begin a remedy with the known word that was probably meant; empty if none is near."""
     close = get_close_matches(word, list(known), n=1)
     return f"did you mean '{close[0]}'? " if close else ""
 
 
-SHOWN = 5
-"""Rows or ids that a problem spells out before it only counts the rest."""
+SHOWN = 5  # rows or ids that a problem spells out before it only counts the rest
 
 
 def first_few(names: Sequence[str]) -> str:
-    """Join names with commas, at most :data:`SHOWN` of them, and count the rest.
-
-    >>> first_few(["a", "b", "c", "d", "e", "f", "g"])
-    'a, b, c, d, e and 2 more'
-    """
+    """Join names with commas, at most :data:`SHOWN` of them, as in ``a, b, c, d, e and 2 more``."""
     rest = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 

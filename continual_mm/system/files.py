@@ -14,10 +14,8 @@ from filelock import lock_descriptor
 
 from continual_mm.system.errors import InputError, Problem
 
-LOCK = "run.lock"
-"""The file in a run's folder that the process at work locks."""
-TEMPORARY = ".writing-"
-"""How the names of files begin that are not complete yet."""
+LOCK = "run.lock"  # the file in a run's folder that the process at work locks
+TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
 
 
 @contextmanager
@@ -52,10 +50,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """As :func:`atomic_folder`, but ``path`` must not exist, and one process at a time writes it.
-
-    What a killed process left behind is removed by the next one that writes the same folder.
-    """
+    """As :func:`atomic_folder`, but new, and what a killed process left of it is removed first."""
     _check_absent(path)
     with write_lock(path):
         # The process that held the lock before may have finished just now.
@@ -83,11 +78,7 @@ def remove_temporary(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only process inside the block; the lock is released however the process ends.
-
-    ``path`` is the lock's file, in the folder that is locked; it stays. An InputError is raised if
-    another process holds the lock.
-    """
+    """Be the only process in the block, by the lock file ``path``, or raise an InputError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock_file(path, path.parent):
         yield
@@ -95,11 +86,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def write_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Be the only process that writes ``path``; the lock is released however the process ends.
-
-    Another process's lock is waited for, or else an InputError. The lock's file lies beside
-    ``path`` during the block.
-    """
+    """Be the only process that writes ``path``; another is waited for, or an InputError."""
     lock = path.with_name(f".{path.name}.lock")
     with write_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)

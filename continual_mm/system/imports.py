@@ -55,9 +55,8 @@ def optional_import(place: str) -> Iterator[None]:
 def in_parts(*packages: str) -> Iterator[None]:
     """Import packages that collect names of many modules without modules that are not used.
 
-    A package imported inside runs of its ``__init__`` only the statements that give a name asked
-    for, the others when one of their names is asked for, also later. What is imported is the
-    package's own; ``from package import *`` runs all of it.
+    Of an ``__init__`` only the statements run that give a name asked for, the others when theirs
+    are.
     """
     finder = _Parts(packages)
     sys.meta_path.insert(0, finder)

@@ -24,17 +24,14 @@ _Task = TypeVar("_Task")
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What a pool's processes run.
+    """What a pool's processes run."""
 
-    Attributes:
-        factory: ``module:function``, imported in the processes only. The function takes ``args``
-            and returns ``work(task, report) -> result``, which does one task after another;
-            ``report(value)`` sends a value to the pool while a task runs.
-        preload: Modules that are imported once, in the server that processes are forked from.
-    """
-
+    # `module:function`, imported in the processes only. The function takes `args` and returns
+    # `work(task, report) -> result`, which does one task after another; `report(value)` sends a
+    # value to the pool while a task runs.
     factory: str
     args: tuple[Any, ...] = ()
+    # Modules that are imported once, in the server that processes are forked from.
     preload: tuple[str, ...] = ()
 
 
@@ -60,12 +57,11 @@ class Died:
 
 
 class Pool(Generic[_Task]):
-    """Processes that do tasks, each many of them; as a context manager it leaves none behind.
+    """At most ``size`` processes that do tasks; as a context manager it leaves none behind.
 
     Every process has a pipe of its own and shares no lock, so that one that is killed at any moment
-    blocks no other. Processes end when the one that started them ends, however it does. ``size`` is
-    the most of them at a time, each with so many CPU ``threads``; ``reusable`` says of a result
-    whether its process does further tasks.
+    blocks no other. Processes end when the one that started them ends, however it does.
+    ``reusable`` says of a result whether its process does further tasks.
     """
 
     def __init__(
@@ -187,10 +183,7 @@ def _serve(connection: Connection, worker: Worker) -> None:
 
 
 def _start_server(preload: list[str], threads: int) -> None:
-    """Start the server that processes are forked from, unless it runs.
-
-    It and they inherit few threads, and that SIGINT is blocked: it has no handler while it imports.
-    """
+    """Start the server that processes are forked from, with few threads and SIGINT blocked."""
     resource_tracker.ensure_running()  # it would unblock SIGINT if it were started below
     before = {name: os.environ[name] for name in _THREADS if name in os.environ}
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
@@ -214,13 +207,7 @@ def _end_server() -> None:
 
 
 def _death(code: int | None) -> str:
-    """Why a process is no more, from its exit code.
-
-    >>> _death(-9)
-    'its process was killed by SIGKILL, perhaps for lack of memory'
-    >>> _death(1)
-    'its process ended with exit code 1'
-    """
+    """Why a process is no more, from its exit code."""
     if code is None or code >= 0:
         return f"its process ended with exit code {code}"
     name = signal.Signals(-code).name

@@ -2,8 +2,7 @@
 
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 
-VERSION = 1
-"""Goes up whenever a byte of the dataset changes; cached files carry it in their name."""
+VERSION = 1  # goes up whenever a byte of the dataset changes; cached files carry it in their name
 
 CARD = DatasetCard(
     name="digits",

@@ -16,16 +16,11 @@ from continual_mm.data.digits.card import CARD, VERSION
 _CORNERS = {"nw": (0, 0), "ne": (0, 1), "sw": (1, 0), "se": (1, 1)}
 """Of every block of 2 x 2 pixels, the row and column of the one that a modality gets."""
 
-_SHADE = 15
-"""scikit-learn's pixels go from 0 to 16; 17 x 15 would be white."""
+_SHADE = 15  # scikit-learn's pixels go from 0 to 16; 17 x 15 would be white
 
 
 def columns() -> dict[str, NDArray[np.generic]]:
-    """The columns of a feature pack; the order of the items is fixed for good.
-
-    ``nw``, ``ne``, ``sw``, ``se`` (1797, 16) float32 are every second pixel of every second row, 0
-    to 16; ``picture`` (1797, 8, 8) is grey.
-    """
+    """The columns of a feature pack, in a fixed order; each quarter is (1797, 16), from 0 to 16."""
     digits = load_digits()
     order = np.random.RandomState(0).permutation(len(digits.images))
     images = digits.images[order].astype(np.float32)

@@ -29,8 +29,7 @@ import numpy as np
 
 Value = TypeVar("Value")
 
-SAMPLE_RATE = 16_000
-"""Audio samples per second."""
+SAMPLE_RATE = 16_000  # audio samples per second
 SLOT_SAMPLES = 1_280
 """Audio samples per slot (80 ms); a slot is one frame of video and may hold one beat."""
 
@@ -68,43 +67,29 @@ RHYTHMS = (
     ".x.x.x..x.x.",
 )
 """Beats (x) and rests, a character per slot: two to five beats, never in adjacent slots."""
-LEVELS = 5
-"""Number of sizes and of heights, evenly spaced from 0 to 1."""
-
-OMISSION = 0.04
-"""Probability that a caption leaves out any one of its optional phrases."""
-PIXEL_NOISE = 0.04
-"""Standard deviation of the noise on every pixel, of a brightness range of 1."""
-SPECKS = 13
-"""Coloured distractor pixels per frame."""
-SEEN_JITTER = 0.01
-"""Standard deviation of size and height as seen, of a range of 1."""
-HEARD_JITTER = 0.01
-"""Standard deviation of size and height as heard, of a range of 1."""
+LEVELS = 5  # number of sizes and of heights, evenly spaced from 0 to 1
+OMISSION = 0.04  # probability that a caption leaves out any one of its optional phrases
+PIXEL_NOISE = 0.04  # standard deviation of the noise on every pixel, of a brightness range of 1
+SPECKS = 13  # coloured distractor pixels per frame
+SEEN_JITTER = 0.01  # standard deviation of size and height as seen, of a range of 1
+HEARD_JITTER = 0.01  # standard deviation of size and height as heard, of a range of 1
 SIGNAL_TO_NOISE = (20.0, 24.0)
 """Range of the ratio of a moderate note to the background noise, in dB."""
-LOUDNESS_JITTER = 0.5
-"""Standard deviation of the loudness, in dB."""
+LOUDNESS_JITTER = 0.5  # standard deviation of the loudness, in dB
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What one item shows, plays and says; values are those of the constants above.
-
-    Attributes:
-        course: Going up is heard as notes that rise, going down as notes that fall; left and right
-            are not heard.
-        size: In [0, 1]; the larger the shape, the lower its notes.
-        height: In [0, 1], of the middle of the path; the higher, the higher a steady whistle.
-        rhythm: When the shape flashes and a note begins.
-    """
+    """What one item shows, plays and says; values are those of the constants above."""
 
     shape: str
     colour: str
+    # Going up is heard as notes that rise, going down as notes that fall; left and right are
+    # not heard.
     course: tuple[int, int]
-    size: float
-    height: float
-    rhythm: str
+    size: float  # in [0, 1]; the larger the shape, the lower its notes
+    height: float  # in [0, 1], of the middle of the path; the higher, the higher a steady whistle
+    rhythm: str  # when the shape flashes and a note begins
     articulation: str
     loudness: str
 

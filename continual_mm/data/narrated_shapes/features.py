@@ -12,8 +12,7 @@ from continual_mm.data.narrated_shapes.attributes import SAMPLE_RATE
 from continual_mm.data.narrated_shapes.captions import content_words
 from continual_mm.data.narrated_shapes.card import CARD
 
-HOP = 512
-"""Audio samples from one spectrogram frame to the next (16 ms)."""
+HOP = 512  # audio samples from one spectrogram frame to the next (16 ms)
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.floating[Any]]
@@ -95,10 +94,7 @@ def word_vectors(captions: Sequence[str], *, seed: int) -> dict[str, Array]:
 def embedded(
     captions: Sequence[str], vectors: Mapping[str, Array]
 ) -> tuple[Array, NDArray[np.int64]]:
-    """Replace words by their vectors and drop the unknown ones.
-
-    Gives (items, 12, 32), zero after each caption's last known word, and (items,) known words.
-    """
+    """(items, 12, 32) vectors of known words, zeros behind them, and (items,) how many they are."""
     values = np.zeros((len(captions), *CARD["text"].shape), dtype=np.float32)
     lengths = np.zeros(len(captions), dtype=np.int64)
     for row, caption in enumerate(captions):

@@ -16,8 +16,7 @@ from continual_mm.data.narrated_shapes.attributes import (
     pick,
 )
 
-SIDE = 32
-"""Height and width of a frame, in pixels."""
+SIDE = 32  # height and width of a frame, in pixels
 
 Plane = NDArray[np.floating[Any]]
 

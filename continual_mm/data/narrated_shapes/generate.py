@@ -25,19 +25,12 @@ _CHUNK = 100  # clips in memory at once
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """The raw media of one item.
+    """The raw media of one item."""
 
-    Attributes:
-        frames: (slots, 32, 32, 3) RGB; a slot is 80 ms.
-        waveform: (slots * 1280,) at 16 kHz, in [-1, 1].
-        caption: One sentence in lower case.
-        attributes: From which the three are rendered.
-    """
-
-    frames: NDArray[np.uint8]
-    waveform: NDArray[np.float32]
-    caption: str
-    attributes: Attributes
+    frames: NDArray[np.uint8]  # (slots, 32, 32, 3) RGB; a slot is 80 ms
+    waveform: NDArray[np.float32]  # (slots * 1280,) at 16 kHz, in [-1, 1]
+    caption: str  # one sentence in lower case
+    attributes: Attributes  # from which the three are rendered
 
     @property
     def picture(self) -> NDArray[np.uint8]:
@@ -64,12 +57,7 @@ def clip(index: int, *, seed: int = 0) -> Clip:
 def generate(
     *, seed: int, items: tuple[int, int, int] = CARD.items
 ) -> dict[str, NDArray[np.generic]]:
-    """Make the columns of a feature pack for so many training, validation and test items.
-
-    ``video`` (items, 12, 54), ``audio`` (items, 61, 40) in dB and ``text`` (items, 12, 32) are
-    float32 and zero in the padding; ``picture`` (items, 32, 32, 3) is a frame of each clip. On one
-    machine the same seed gives the same bytes.
-    """
+    """The columns of a pack of so many training, validation and test items; a seed's are equal."""
     count = sum(items)
     columns, captions = _media_columns(count, seed)
     pack: dict[str, NDArray[np.generic]] = {

@@ -19,17 +19,10 @@ from continual_mm.definitions.tables import Table
 from continual_mm.system.errors import InputError, Problem, Problems
 from continual_mm.system.files import atomic_write
 
-OptionalColumn = Literal["label", "group", "text_raw"]
-"""What all items have or none."""
-
-TableName = Literal["items", "recordings", "groups"]
-"""The tables, each in a folder of this name."""
-
-DType = Literal["float16", "float32"]
-"""In which features are stored."""
-
-LARGEST_FORM = 64 << 20
-"""Bytes; means and deviations of a million features take less."""
+OptionalColumn = Literal["label", "group", "text_raw"]  # what all items have or none
+TableName = Literal["items", "recordings", "groups"]  # the tables, each in a folder of this name
+DType = Literal["float16", "float32"]  # in which features are stored
+LARGEST_FORM = 64 << 20  # bytes; means and deviations of a million features take less
 
 DAMAGED = "the store is damaged: write it anew, or copy it whole"
 """What to do about a file that is not as it was written."""
@@ -48,26 +41,20 @@ class ShardForm(Table):
 
 
 class ModalityForm(Table):
-    """One modality.
-
-    Attributes:
-        shape: Of one item; the time is the longest that occurs.
-        source: Whether the items hold values, rows of a table of words, or windows of recordings.
-        parts: Columns of the recordings -> features per step; for windows.
-        reduce: What is computed of a window.
-        words: Rows of the table of words.
-        mean: (features,) of the valid steps of the training items; None if none has the modality.
-        deviation: (features,) standard deviation of the same.
-    """
+    """One modality."""
 
     name: _Name
     kind: Kind
-    shape: tuple[_Size, ...]
+    shape: tuple[_Size, ...]  # of one item; the time is the longest that occurs
+    # Whether the items hold values, rows of a table of words, or windows of recordings.
     source: Literal["values", "words", "windows"] = "values"
+    # Columns of the recordings -> features per step; for windows.
     parts: dict[_Name, _Size] = Field(default_factory=dict)
-    reduce: Literal["max"] | None = None
-    words: _Count = 0
+    reduce: Literal["max"] | None = None  # what is computed of a window
+    words: _Count = 0  # rows of the table of words
+    # (features,) of the valid steps of the training items; None if none has the modality.
     mean: tuple[float, ...] | None = None
+    # (features,) standard deviation of the same.
     deviation: tuple[Annotated[float, Field(ge=0)], ...] | None = None
 
     @property
@@ -116,31 +103,21 @@ class ModalityForm(Table):
 
 
 class StoreForm(Table):
-    """The contents of ``store.json``.
-
-    Attributes:
-        fingerprint: SHA-256 of the content, however it is divided into shards. Means and
-            deviations are not in it, since their last bits differ between machines.
-        statistics: Written by earlier versions; not used.
-        dtype: In which features are stored.
-        items: Per split.
-        training_groups: Groups of the training items; 0 if items have none.
-        columns: What items have besides their features.
-        tables: Shards by the folder that they lie in.
-        notes: What users of the store should know, in sentences.
-    """
+    """The contents of ``store.json``."""
 
     version: Literal[1]
     name: Annotated[str, Field(min_length=1, max_length=1000)]
+    # SHA-256 of the content, however it is divided into shards. Means and deviations are not in
+    # it, since their last bits differ between machines.
     fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    statistics: str = ""
-    dtype: DType
-    items: tuple[_Count, _Count, _Count]
-    training_groups: _Count = 0
-    columns: tuple[OptionalColumn, ...]
+    statistics: str = ""  # written by earlier versions; not used
+    dtype: DType  # in which features are stored
+    items: tuple[_Count, _Count, _Count]  # per split
+    training_groups: _Count = 0  # groups of the training items; 0 if items have none
+    columns: tuple[OptionalColumn, ...]  # what items have besides their features
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
-    tables: dict[TableName, tuple[ShardForm, ...]]
-    notes: tuple[str, ...] = ()
+    tables: dict[TableName, tuple[ShardForm, ...]]  # shards by the folder that they lie in
+    notes: tuple[str, ...] = ()  # what users of the store should know, in sentences
     provenance: ProvenanceForm | None = None
 
     @property
@@ -228,17 +205,11 @@ def _problems(place: str, error: ValidationError, remedy: str = DAMAGED) -> list
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Words:
-    """A modality whose steps are words of one table; items hold the words' rows in it.
+    """A modality whose steps are words of one table; items hold the words' rows in it."""
 
-    Attributes:
-        modality: Its shape is (time, features), as :data:`Layout` has it.
-        vectors: (words, features) floats, memory-mapped or not.
-        blank: Whether a row of zeros follows them, for items that are filled up with it.
-    """
-
-    modality: Modality
-    vectors: NDArray[Any]
-    blank: bool = False
+    modality: Modality  # its shape is (time, features), as `Layout` has it
+    vectors: NDArray[Any]  # (words, features) floats, memory-mapped or not
+    blank: bool = False  # whether a row of zeros follows them, for items that are filled up with it
 
     @property
     def count(self) -> int:
@@ -248,19 +219,16 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A modality that is cut out of recordings; items hold a :class:`Window` each.
+    """A modality that is cut out of recordings; items hold a :class:`Window` each."""
 
-    Attributes:
-        modality: For ``max`` a vector of all the parts' features. Else its shape is (time, ...),
-            and windows are cut behind that time, which stands in the card even if none is as long.
-        parts: Columns of the recordings -> features per step. More than one only for ``max``.
-        reduce: ``max`` is HowTo100M's recipe: the largest value of each feature within the window,
-            each part then scaled to length 1 and all parts concatenated; zeros where a part's
-            window is empty. None gives the window itself.
-    """
-
+    # For `max` a vector of all the parts' features. Else its shape is (time, ...), and windows
+    # are cut behind that time, which stands in the card even if none is as long.
     modality: Modality
+    # Columns of the recordings -> features per step. More than one only for `max`.
     parts: Mapping[str, int]
+    # `max` is HowTo100M's recipe: the largest value of each feature within the window, each
+    # part then scaled to length 1 and all parts concatenated; zeros where a part's window is
+    # empty. None gives the window itself.
     reduce: Literal["max"] | None = None
 
 
@@ -275,22 +243,15 @@ raises it.
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Where in a recording an item lies.
+    """Where in a recording an item lies."""
 
-    Attributes:
-        recording: The number that the writer gave the recording.
-        spans: (begin, end) in steps for each part. What reaches beyond the recording is cut.
-    """
-
-    recording: int
+    recording: int  # the number that the writer gave the recording
+    # (begin, end) in steps for each part. What reaches beyond the recording is cut.
     spans: tuple[tuple[int, int], ...]
 
 
 def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ...]:
-    """The form of modalities before the first item; their times are the least.
-
-    ``source`` is what to call the store in problems.
-    """
+    """The forms of modalities before the first item, with their least times."""
     problems = Problems()
     forms: list[ModalityForm] = []
     known = Modality | Words | Windows

@@ -30,8 +30,7 @@ from continual_mm.data.store.sources import (
 from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
 from continual_mm.definitions.modality import SPLITS, Modality
 
-_LAST_BITS = 1e-9
-"""Of a feature's root mean square; sums in another order differ by less."""
+_LAST_BITS = 1e-9  # of a feature's root mean square; sums in another order differ by less
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,10 +169,7 @@ def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
 
 
 def verify_store(folder: str | os.PathLike[str]) -> None:
-    """Read every byte of a store and compare it with the fingerprint that its writer gave it.
-
-    Means and deviations are measured anew. An InputError if anything has changed since.
-    """
+    """Compare every byte of a store with its fingerprint, and its statistics with its values."""
     path = Path(folder)
     form = read_form(path)
     tables = Tables(path, form)

@@ -20,11 +20,8 @@ from continual_mm.system.errors import Problem, first_few
 
 OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
 
-MOST_FAULTS = 100
-"""Faulty records after which no more are read."""
-
-_MOST_VALUES = 2**30
-"""Of one item; Arrow counts those of a block in 32 bits."""
+MOST_FAULTS = 100  # faulty records after which no more are read
+_MOST_VALUES = 2**30  # of one item; Arrow counts those of a block in 32 bits
 
 
 def sound_id(value: object) -> str:
@@ -156,11 +153,7 @@ def _array(name: str, value: Any) -> NDArray[Any]:
 
 
 class Faults(Findings):
-    """What was found wrong with records.
-
-    With ``left_out``, which then takes the problems, faulty records are left out; without it they
-    end the writing.
-    """
+    """What was found wrong with records; with ``left_out``, which takes it, they are left out."""
 
     def __init__(self, source: str, left_out: list[Problem] | None) -> None:
         super().__init__(source)
@@ -209,23 +202,16 @@ _SOUND: Mapping[str, Callable[[str, object], str | int]] = MappingProxyType(
 
 
 class RowMaker:
-    """Checks records and makes rows of them.
-
-    Attributes:
-        columns: Which optional columns the items have; the first record decides.
-        groups: Name of a group -> its number.
-        items: Rows per split.
-        times: Modality -> the longest time so far, 0 if no item had it.
-        lengths: Part of the recordings -> steps of each recording so far.
-    """
+    """Checks records and makes rows of them."""
 
     def __init__(self, modalities: Sequence[ModalityForm], dtype: str) -> None:
         self._modalities = modalities
         self._dtype = dtype
-        self.columns: tuple[OptionalColumn, ...] | None = None
-        self.groups: dict[str, int] = {}
-        self.items = [0] * len(SPLITS)
-        self.times = dict.fromkeys((one.name for one in modalities), 0)
+        self.columns: tuple[OptionalColumn, ...] | None = None  # as the first record has them
+        self.groups: dict[str, int] = {}  # name -> number
+        self.items = [0] * len(SPLITS)  # per split
+        self.times = dict.fromkeys((one.name for one in modalities), 0)  # the longest so far
+        # Steps of each recording so far.
         self.lengths = {part: array("q") for one in modalities for part in one.parts}
 
     def row(self, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from continual_mm.data.store.form import DAMAGED, ModalityForm, StoreForm, Table
 from continual_mm.data.store.tables import Digest, StoredTable, schemas_of, stored_file
 from continual_mm.system.errors import InputError, Problem
 
-MOST_ROWS = 1 << 20
-"""Items whose counts are in memory at once."""
+MOST_ROWS = 1 << 20  # items whose counts are in memory at once
 
 MOST_WINDOWS = 1 << 18
 """Training items that are measured where items are windows.
@@ -163,10 +162,7 @@ class WindowSteps:
 
 
 def largest(steps: Tensor, count: Tensor) -> NDArray[np.float32]:
-    """(windows, features) the largest values of (steps, features), window after window.
-
-    Some fifteen times as fast as ``numpy.maximum.reduceat``.
-    """
+    """(windows, features) largest values of steps; 15 times as fast as ``np.maximum.reduceat``."""
     window = torch.repeat_interleave(torch.arange(len(count)), count)
     begun = steps[count.cumsum(0) - count]
     found = begun.scatter_reduce_(0, window[:, None].expand_as(steps), steps, "amax")
@@ -175,14 +171,7 @@ def largest(steps: Tensor, count: Tensor) -> NDArray[np.float32]:
 
 
 class Tables:
-    """The tables of a store; no file is opened before it is needed.
-
-    Attributes:
-        items: One row per item.
-        recordings: One row per recording; empty if there are none.
-        groups: One row per group; empty if there are none.
-        sources: Modality -> where its steps are.
-    """
+    """The tables of a store, empty where it has none; no file is opened before it is needed."""
 
     def __init__(self, store: Path, form: StoreForm) -> None:
         schemas = schemas_of(form.columns, form.modalities, form.dtype)
@@ -201,10 +190,7 @@ class Tables:
 
 
 def measured(tables: Tables, modality: ModalityForm) -> Moments | None:
-    """Mean and deviation of a modality over the training items; None if none has it.
-
-    Of windows at most :data:`MOST_WINDOWS` are measured, evenly spread.
-    """
+    """Mean and deviation over the training items that have a modality; None if none has it."""
     training = tables.items.column("split") == 0
     rows = np.flatnonzero(training & tables.items.present(modality.columns[0]))
     if modality.source == "windows" and len(rows) > MOST_WINDOWS:

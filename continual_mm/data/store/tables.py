@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from continual_mm.data.store.form import DAMAGED, ModalityForm, ShardForm, TableName
 from continual_mm.system.errors import InputError, Problem
 
-BLOCK_BYTES = 8 << 20
-"""Of rows that are collected before they are written."""
+BLOCK_BYTES = 8 << 20  # of rows that are collected before they are written
 
 _OPTIONAL = {"label": pa.int64(), "group": pa.int64(), "text_raw": pa.string()}
 
@@ -104,10 +103,9 @@ def shard_name(number: int) -> str:
 
 
 class TableWriter:
-    """Writes the rows of one table into a new folder, block after block and shard after shard.
+    """Writes the rows of a table, block after block, as ``datasets.load_from_disk`` opens it.
 
-    ``datasets.load_from_disk`` opens the folder. A shard ends with the block that brings it to
-    ``shard_bytes``; the digest takes in what is written.
+    A shard ends with the block that brings it to ``shard_bytes``.
     """
 
     def __init__(
@@ -213,10 +211,7 @@ def stored_file(store: Path, *names: str) -> Path:
 
 
 class StoredTable:
-    """The rows of one table, mapped into memory when they are first needed.
-
-    Any number of threads may read. Another process opens the shards for itself.
-    """
+    """The rows of one table, mapped when first needed; any number of threads may read them."""
 
     def __init__(
         self, store: Path, name: TableName, shards: Sequence[ShardForm], schema: pa.Schema
@@ -344,21 +339,13 @@ def _runs(files: NDArray[np.intp]) -> Iterator[tuple[int, slice]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Column:
-    """Where the values of a column are in the mapped files.
+    """Where the values of a column are in the mapped files."""
 
-    Attributes:
-        values: Each file as values of the column's dtype.
-        starts: (blocks,) where in its file the values of a block begin.
-        width: Values per row; 0 where there are offsets.
-        offsets: Each file as offsets.
-        offset_starts: (blocks,) where in its file the offsets of a block begin.
-    """
-
-    values: list[NDArray[Any]]
-    starts: NDArray[np.int64]
-    width: int
-    offsets: list[NDArray[np.int32]]
-    offset_starts: NDArray[np.int64]
+    values: list[NDArray[Any]]  # each file as values of the column's dtype
+    starts: NDArray[np.int64]  # (blocks,) where in its file the values of a block begin
+    width: int  # values per row; 0 where there are offsets
+    offsets: list[NDArray[np.int32]]  # each file as offsets
+    offset_starts: NDArray[np.int64]  # (blocks,) where in its file the offsets of a block begin
 
 
 def _column_of(files: list[tuple[pa.Buffer, list[pa.RecordBatch]]], field: pa.Field) -> _Column:

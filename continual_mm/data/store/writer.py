@@ -32,8 +32,7 @@ from continual_mm.definitions.modality import DatasetCard, Provenance
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import new_folder, write_errors
 
-SHARD_BYTES = 500 << 20
-"""A file of a store is about as large."""
+SHARD_BYTES = 500 << 20  # a file of a store is about as large
 
 _SMALLEST = float(np.finfo(np.float16).smallest_normal)
 """Below it float16 loses digit after digit, down to nothing."""
@@ -129,10 +128,7 @@ def store_writer(
 
 
 class StoreWriter:
-    """Takes recordings and items; made by :func:`store_writer`.
-
-    ``draft`` is what is known of the store before its first item.
-    """
+    """Takes recordings and items; ``draft`` is what is known of the store before the first."""
 
     def __init__(
         self, folder: Path, draft: StoreForm, layout: Layout, faults: Faults, *, shard_bytes: int

@@ -21,8 +21,7 @@ _UNREADABLE = (AttributeError, ImportError, LookupError, OSError, TypeError, Val
 class AudioTower:
     """Windows of audio as vectors of length 1 in the space that they share with text.
 
-    The network is a model of Hugging Face's, which downloads it once, or a local folder with one,
-    that begins with ``./`` or ``/``. Weights are its own, the path of a file, or ``random``.
+    The network is one of Hugging Face's, or a local folder that begins with ``./`` or ``/``.
     """
 
     signal: Literal["audio"] = "audio"

@@ -166,11 +166,7 @@ def _contents(recipe: Recipe, towers: Sequence[Tower]) -> dict[str, Any]:
 
 
 def span(clip: Clip, path: Path, notes: Notes) -> tuple[float, float]:
-    """Where a clip begins and ends in its file, in seconds.
-
-    Raises:
-        MediaError: If the file cannot be opened, or ends before the clip begins.
-    """
+    """Seconds at which a clip begins and ends in its file; a MediaError if the file ends before."""
     seconds = stated_duration(path)
     if clip.end is None or clip.end > seconds:
         # What a file states may be a guess; its packets are the truth.
@@ -247,11 +243,7 @@ def _joined(outputs: Sequence[Features | None], pool: Pool) -> Features | None:
 
 
 def pooled(sequence: Features, pool: Pool) -> Features:
-    """Maximum or mean over time, of length 1 unless all is zero: (steps, features) -> (features,).
-
-    >>> pooled(np.array([[3.0, 0.0], [0.0, 4.0]], dtype=np.float32), "max").tolist()
-    [0.6000000238418579, 0.800000011920929]
-    """
+    """Maximum or mean of (steps, features) over time, of length 1 unless all is zero."""
     steps = np.atleast_2d(sequence)
     vector = steps.max(0) if pool == "max" else steps.mean(0)
     norm = np.linalg.norm(vector)

@@ -40,10 +40,9 @@ def part_of(recipe: Recipe) -> Part:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the files of a clip are called, without their endings.
+    """What the files of a clip are called, without endings: by all that decides their features.
 
-    The name of a part changes whenever other features would come out. Two files may say why there
-    are no features: the first whatever words have vectors, the last if that depends on the vectors.
+    Of ``failures`` the first holds whatever words have vectors, the last for these vectors.
     """
 
     parts: Mapping[Part, str]
@@ -51,15 +50,10 @@ class Names:
 
 
 class Naming:
-    """Names the files of clips.
+    """Names a clip's files by its id and what decides their features, not by split, group or label.
 
-    A name follows from the clip's id, and for video and audio from which part of which file they
-    are, the file's size and when it was changed; for text from the text and the word vectors. It
-    does not depend on the split, group and label.
-
-    Attributes:
-        vectors: Identifies the word vectors, whose fingerprint is given, if there are any; names
-            of files that depend on them end with it.
+    That is which part of which file, its size and when it was changed, the text, and ``vectors``,
+    an identity of the word vectors, with which the names of files that depend on them end.
     """
 
     def __init__(self, recipes: Sequence[Recipe], folder: Path, fingerprint: str) -> None:
@@ -192,10 +186,7 @@ def contents(out: Path) -> dict[str, Extracted]:
 
 
 def records(out: Path) -> Iterator[dict[str, Any]]:
-    """Every clip that has features, in the order of the manifest, as items of a dataset.
-
-    For each modality that a clip has there is an array, (features,) or (steps, features).
-    """
+    """Items of a dataset: every clip that has features, in the order of the manifest."""
     modalities = contents(out)
     files = ClipFiles(out / CLIPS)
     stored = files.names(FEATURES)

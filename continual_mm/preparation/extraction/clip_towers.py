@@ -31,10 +31,7 @@ _NETWORK, _WEIGHTS = "ViT-B-32", "laion2b_s34b_b79k"
 
 
 class ImageTower:
-    """Each frame by itself, as a vector of length 1 in the space that it shares with text.
-
-    Weights are a tag of open_clip's, which downloads them once; the path of a file; or ``random``.
-    """
+    """Each frame as a vector of length 1 in the space that it shares with text."""
 
     signal: Literal["frames"] = "frames"
     kind = Kind.FRAMES

@@ -111,23 +111,10 @@ def extract(
 ) -> Outcome:
     """Extract the features of every clip into a folder, or resume that.
 
-    Each clip has a file of its own that is complete or absent, so the job may be killed at any
-    time. The features are the same, bit for bit, however many processes extract them and however
-    often the job is resumed. A clip that cannot be decoded is listed in ``report.csv``.
-
-    Args:
-        manifest: The clips.
-        recipes: What is made of them.
-        out: The folder; ``clip_files.records`` reads its features.
-        vectors: Word vectors; without any they are trained on the captions of the training clips.
-        workers: Processes, each with towers of its own; 0 works in this process.
-        device: Where networks run.
-        retry: Whether clips that failed earlier are tried again.
-        reporter: Its callbacks are called in this process.
-
-    Raises:
-        InputError: If a tower cannot be made, the folder holds another job or cannot be written,
-            or another process is at work in it.
+    Each clip has a file of its own, complete or absent, so the job may be killed at any time. The
+    features are the same bits however many ``workers`` (processes; 0 is this one) extract them.
+    Clips that cannot be decoded are listed in ``report.csv``; ``retry`` tries them again. Without
+    ``vectors`` these are trained on the captions of the training clips.
     """
     check_recipes(tuple(recipes))
     check_installed("av", "extraction")

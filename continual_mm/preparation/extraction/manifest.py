@@ -120,13 +120,7 @@ class Manifest:
 
 
 def hashed_split(key: str) -> int:
-    """Training (80 %), validation or test (10 % each), by the hash of a name alone.
-
-    What is added later changes nothing for what was there, on any machine.
-
-    >>> [hashed_split(name) for name in ("a", "b", "c", "d", "e", "f", "g", "h")]
-    [0, 0, 0, 2, 0, 0, 0, 0]
-    """
+    """Training (80 %), validation or test (10 % each), by the hash of a name, on any machine."""
     digest = blake2b(key.encode(), digest_size=8, person=b"split").digest()
     share = int.from_bytes(digest, "big") / 2**64
     return 0 if share < 0.8 else 1 if share < 0.9 else 2
@@ -273,10 +267,7 @@ _READERS: Mapping[str, Callable[[str, str], Iterator[tuple[int, dict[str, Any]]]
 
 
 class _Reading:
-    """Rows of a manifest that become clips of media files in a folder.
-
-    ``problems`` refuse the manifest; what is ``absent`` fails its own clip.
-    """
+    """Rows of a manifest as clips; ``problems`` refuse it, ``absent`` ones fail their clips."""
 
     def __init__(self, source: str, folder: Path, rows: Sequence[Row]) -> None:
         self.problems, self.absent = RowProblems(source), RowProblems(source)
@@ -362,22 +353,15 @@ class _Reading:
 
 
 def open_manifest(path: Path) -> Manifest:
-    """The clips that a manifest file lists, or the media files of a folder, one clip each.
+    """The clips that a manifest file lists, or the media files in a folder, one clip each.
 
-    A file is ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``; a folder is searched with its subfolders.
-    In a file, ``path`` is relative to its folder and by default the one media file beside it that
-    is called as the ``id``; ``id`` is by default the path without ending, with the times if the
-    file has several clips. ``split`` is a name or a number; if no row has one, it follows from the
-    hash of the clip's group, or of its id. A file with several clips is their group where none is
-    given, so that clips of one video never lie in two splits.
+    ``path`` is relative to the file's folder, by default that of the one media file beside it that
+    is called as the ``id``; an id is by default the path without ending, with the times if the file
+    has several clips. Those are a group where none is given, so that clips of one video never lie
+    in two splits. Where no row has a ``split``, the hash of the group or id decides.
 
-    A row of ``text`` alone is a clip without a file, such as the name of a class. Where other rows
-    mean files that are called as their ids, it has no ``id``, which is then its text. A file that
-    is not there makes a clip that fails, and a warning.
-
-    Raises:
-        InputError: If anything is wrong with any row, with the rows' numbers; or if there is none
-            of the files.
+    A row of ``text`` alone is a clip without a file, such as the name of a class. A file that is
+    not there makes a clip that fails, and a warning; an InputError only if all are missing.
     """
     if path.is_dir():
         folder, (rows, warnings) = path, _media_rows(path)
@@ -408,10 +392,7 @@ def open_manifest(path: Path) -> Manifest:
 
 
 def with_validation(manifest: Manifest) -> Manifest:
-    """Move a tenth of the training clips to validation, if no clip is; groups stay together.
-
-    Published splits often have none, and it takes validation clips to choose a strategy's numbers.
-    """
+    """Move a tenth of the training clips, groups whole, to validation, if no clip is there."""
     if any(clip.split == 1 for clip in manifest.clips):
         return manifest
     clips = tuple(
@@ -424,10 +405,7 @@ def with_validation(manifest: Manifest) -> Manifest:
 
 
 def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
-    """All media files in a folder and its subfolders, and warnings about what is left out.
-
-    Hidden files are left out without one: macOS writes one beside every video.
-    """
+    """All media files below a folder but hidden ones, and warnings about what is left out."""
     paths, warnings = [], []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -69,11 +69,7 @@ class Notes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """PyAV's container of a file; nothing but this file is read, whatever it contains.
-
-    Raises:
-        MediaError: If it is no media file, or one that ends before its first frame.
-    """
+    """PyAV's container of a file, or a MediaError; no other file is read, whatever it contains."""
     try:
         # With the protocol a name such as "concat:b.mp4" is no more than a name.
         container = av.open(f"file:{path}", metadata_errors="replace", container_options=_LIMITS)
@@ -115,12 +111,9 @@ def last_packet_end(path: Path) -> float:
 def decoded(path: Path, kind: str, start: float, notes: Notes) -> Iterator[tuple[float, Any]]:
     """Frames of a file's first stream of a kind, with their times; none if it has no such stream.
 
-    The first frame is at ``start`` (seconds) or before, where there is such a frame. Decoding
-    begins at a key frame; formats differ in where seeking leads, so the first time is checked, and
-    if it is too late, an earlier one is sought. The cover picture of an audio file is no video.
-
-    Raises:
-        MediaError: If the file cannot be opened, or no piece of the stream can be decoded.
+    The first frame is at ``start`` (seconds) or before, where there is one. Decoding begins at a
+    key frame; formats differ in where seeking leads, so an earlier one is sought if the first time
+    is too late. The cover picture of an audio file is no video.
     """
     for entry in _entries(path, start):
         found = Notes()
@@ -147,11 +140,7 @@ def decoded(path: Path, kind: str, start: float, notes: Notes) -> Iterator[tuple
 
 
 def check_complete(path: Path, reached: float, end: float, what: str, notes: Notes) -> None:
-    """Note that a stream ends (``reached``, in seconds) before its clip does.
-
-    Raises:
-        MediaError: If it is the file that ends earlier than it says.
-    """
+    """Note that a stream ends before its clip (seconds); a MediaError if its file is cut short."""
     if reached >= end - TOLERANCE:
         return
     last, stated = last_packet_end(path), stated_duration(path)
@@ -163,11 +152,7 @@ def check_complete(path: Path, reached: float, end: float, what: str, notes: Not
 
 
 def shown(seconds: float) -> str:
-    """A time as text.
-
-    >>> shown(61.5), shown(1e300)
-    ('61.50', '1e+300')
-    """
+    """A time as text, such as 61.50."""
     return f"{seconds:.2f}" if seconds < _LONGEST else f"{seconds:g}"
 
 
@@ -211,8 +196,7 @@ def _timed(
 ) -> Iterator[tuple[float, Any]]:
     """Frames with times that never decrease; one without a time follows the frame before.
 
-    Anywhere but at the file's beginning, frames before the first key frame are left out, and there
-    is none if the first one has no time.
+    Away from the beginning, they begin at a key frame; there is none if the first has no time.
     """
     origin, kind = _origin(container), stream.type
     last, following, begun = 0.0, 0.0, at_beginning
@@ -271,12 +255,8 @@ def video_frames(
 ) -> Iterator[tuple[int, Image]]:
     """Frames of a clip for several towers, decoded once, each with the index of its sampling.
 
-    The frame at a time is the last one that is not later, at whatever distances frames lie; before
-    the first frame it is that one. Times after the stream's end get none. Frames are upright, and
-    in the order of time; the clip lasts from ``start`` to ``end`` seconds.
-
-    Raises:
-        MediaError: If nothing can be decoded of a file that has video, or it is cut short.
+    The frame at a time is the last one that is not later, or else the first; times after the
+    stream's end get none. Frames are upright and in the order of time.
     """
     waiting = [(each, deque(each.times(start, end).tolist())) for each in samplings]
     reformatter = VideoReformatter()
@@ -338,14 +318,9 @@ def audio_wave(
 ) -> Wave | None:
     """The audio of a clip, the mean of its channels; None if its file has none in it.
 
-    Every sample is where its time says, as exactly as the file stores times (Matroska: to 1 ms).
-    What lies before the stream's first frame, after its last one and in gaps is silent.
-
-    Returns:
-        (round((end - start) * sample_rate),) samples, at least one; the times are in seconds.
-
-    Raises:
-        MediaError: If nothing can be decoded of a file that has audio, or it is cut short.
+    (round((end - start) * sample_rate),) samples, at least one. Each is where its time says, as
+    exactly as the file stores times (Matroska: to 1 ms). Before the stream's first frame, after its
+    last one and in gaps it is silent.
     """
     clip = _ClipWave(start, end, sample_rate)
     reached: float | None = None

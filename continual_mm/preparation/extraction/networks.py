@@ -41,13 +41,10 @@ def load(
     create: Callable[[str], nn.Module],
     download: Callable[[str, str], nn.Module],
 ) -> Loaded:
-    """A network of a library, which can create it with random weights or download trained ones.
+    """A network of a library, created with random weights or downloaded with trained ones.
 
     Weights are the path of a file, ``random`` (the same in every process), or a name that the
-    library knows and downloads.
-
-    Raises:
-        InputError: If the weights are not available, or are those of another network.
+    library knows.
     """
     with quiet():
         if is_file(weights) or weights == RANDOM:
@@ -80,11 +77,7 @@ def _fill(network: nn.Module, path: Path) -> None:
 
 
 def _shortened(line: str) -> str:
-    """A line of torch's about names, of which there may be hundreds.
-
-    >>> _shortened('Missing key(s) in state_dict: "a", "b", "c", "d", "e", "f", "g". ')
-    'Missing key(s) in state_dict: "a", "b", "c", "d", "e" and 2 more'
-    """
+    """A line of torch's about names, of which there may be hundreds, with a few of them."""
     what, colon, names = line.rstrip(" .").partition(": ")
     return f"{what}{colon}{first_few(names.split(', '))}" if "key(s)" in what else line
 
@@ -103,10 +96,8 @@ def quiet() -> Iterator[None]:
 
 
 def run(network: Callable[[], Tensor], *, unit_length: bool = False) -> Features:
-    """The float32 outputs of a network, without gradients; their rows may be made of length 1.
-
-    Torch has one thread, so that sums have the same order in every process.
-    """
+    """The float32 outputs of a network, without gradients; their rows may be made of length 1."""
+    # With one thread sums have the same order in every process.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -133,11 +124,7 @@ def run_on_images(
 
 
 def is_file(weights: str) -> bool:
-    """Whether a user means a file with weights and no name that a library knows.
-
-    >>> is_file("weights/mine.safetensors"), is_file("IMAGENET1K_V2")
-    (True, False)
-    """
+    """Whether a user means a file with weights, and no name such as ``IMAGENET1K_V2``."""
     return "/" in weights or bool(Path(weights).suffix)
 
 

@@ -25,20 +25,13 @@ _PRE_EMPHASIS = 0.97
 
 
 def log_mel(wave: NDArray[np.float32], mode: Literal["robust", "reference"] = "robust") -> Features:
-    """Power of audio by time and frequency, in decibels.
+    """(samples,) of audio at 16 kHz -> (1 + samples // 160, 40) power in decibels.
 
     The mean is taken away and high frequencies are raised, ``y[t] - 0.97 y[t - 1]``, before the
-    Fourier transforms of 25 ms every 10 ms, centred, the audio mirrored at its ends.
-
-    Args:
-        wave: (samples,) at 16 kHz.
-        mode: ``reference`` is relative to the loudest value: in [-80, 0], and 0 if all is silent,
-            which is as loud as can be. ``robust`` is relative to a power of 1: a full-scale sine
-            reaches about 20, silence is :data:`FLOOR`, and equal loudness gives equal values,
-            whatever else the clip contains.
-
-    Returns:
-        (1 + samples // 160, 40), time first.
+    Fourier transforms of 25 ms every 10 ms, centred, the audio mirrored at its ends. ``reference``
+    is relative to the loudest value: in [-80, 0], and 0, as loud as can be, if all is silent.
+    ``robust`` is relative to a power of 1: a full-scale sine reaches about 20, silence is
+    :data:`FLOOR`, and equal loudness gives equal values, whatever else the clip contains.
     """
     audio = wave.astype(np.float32) if len(wave) else np.zeros(_EMPTY, dtype=np.float32)
     audio = audio - audio.mean()
@@ -59,11 +52,7 @@ def log_mel(wave: NDArray[np.float32], mode: Literal["robust", "reference"] = "r
 
 
 class LogMelTower:
-    """Log-mel spectrograms, 100 steps per second.
-
-    Args:
-        mode: See :func:`log_mel`; the loudest value is that of the clip.
-    """
+    """Log-mel spectrograms, 100 steps per second; see :func:`log_mel`."""
 
     signal: Literal["audio"] = "audio"
     sample_rate = SAMPLE_RATE

@@ -38,8 +38,7 @@ _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 class FrameTower:
     """Each frame by itself, as a classifier of ``torchvision.models`` encodes it.
 
-    It takes ``rate`` frames per second or ``count`` per clip; ``side`` are the pixels of the square
-    that the network is given, by default that of its weights; see :func:`load_network`.
+    ``side`` are the pixels of the square that the network is given, by default its weights'.
     """
 
     signal: Literal["frames"] = "frames"
@@ -71,10 +70,9 @@ class FrameTower:
 
 
 class MotionTower:
-    """Windows of consecutive frames, as a classifier of ``torchvision.models.video`` encodes them.
+    """Windows of frames, the last filled up, as a ``torchvision.models.video`` classifier has them.
 
-    MCN's rate of 24 frames per second gives 1.5 features per second. A clip's last window is filled
-    up with its last frame; ``side`` as in :class:`FrameTower`.
+    MCN's rate of 24 frames per second gives 1.5 features per second; ``side`` is as of frames.
     """
 
     signal: Literal["frames"] = "frames"
@@ -113,11 +111,10 @@ class MotionTower:
 def load_network(
     family: ModuleType, name: str, weights: str, device: str
 ) -> tuple[Loaded, Callable[..., Any]]:
-    """A network of a module of torchvision's, without its last layer, and its preprocessing.
+    """A network of torchvision's without its last layer, and the preprocessing of its weights.
 
-    Weights are named as torchvision does (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them
-    once; or they are the path of a file, or ``random``. Preprocessing is that of the weights, or of
-    the network's default ones.
+    They are named as torchvision does (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them once,
+    or are the path of a file, or ``random``; both get the preprocessing of the default ones.
     """
     known = models.list_models(module=family)
     if name not in known:
@@ -175,11 +172,7 @@ def _download(name: str, weights: str) -> nn.Module:
 def _sampling(
     transforms: Callable[[Tensor], Tensor], rate: float, count: int | None = None
 ) -> FrameSampling:
-    """Frames as some preprocessing resizes them, so that no larger ones are ever kept.
-
-    Of torchvision's presets those for images take an option for antialiasing, and do it by
-    default; those for videos never do.
-    """
+    """Frames as some preprocessing resizes them, so that no larger ones are ever kept."""
     preset: Any = transforms
     sizes = tuple(preset.resize_size)
     bicubic = preset.interpolation == InterpolationMode.BICUBIC
@@ -188,5 +181,6 @@ def _sampling(
         count,
         sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1]),
         "bicubic" if bicubic else "bilinear",
+        # An option, on by default, of presets for images; those for videos never do it.
         antialias=getattr(preset, "antialias", False),
     )

@@ -56,12 +56,10 @@ class FrameSampling:
         return {"rate": self.rate} if self.count is None else {"count": self.count}
 
     def times(self, start: float, end: float) -> NDArray[np.float64]:
-        """Seconds at which a clip is sampled; at least one.
+        """Seconds at which a clip is sampled, each in the middle of its share; at least one.
 
         >>> FrameSampling().times(2.0, 5.2).tolist()
         [2.5, 3.5, 4.5]
-        >>> FrameSampling(count=2).times(0.0, 1.0).tolist()
-        [0.25, 0.75]
         """
         if self.count is not None:
             steps, apart = self.count, (end - start) / self.count
@@ -72,11 +70,7 @@ class FrameSampling:
         return np.array([start + (step + 0.5) * apart for step in range(steps)])
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of a frame after resizing.
-
-        >>> FrameSampling(side=64).size(288, 360)
-        (64, 80)
-        """
+        """(height, width) of a frame after resizing."""
         if self.side is None:
             return height, width
         if isinstance(self.side, tuple):
@@ -105,10 +99,7 @@ class AnyTower(Protocol):
 
 
 class VideoTower(AnyTower, Protocol):
-    """Encodes frames: blocks of so many, and what is left at a clip's end.
-
-    Features never depend on what else is extracted from the same frames.
-    """
+    """Encodes frames, blocks of so many and the rest, whatever else is made of the same frames."""
 
     signal: Literal["frames"]
     sampling: FrameSampling
@@ -232,11 +223,7 @@ def check_recipes(recipes: tuple[Recipe, ...]) -> None:
 
 
 def _value(text: str) -> Setting:
-    """A number where the text is one.
-
-    >>> _value("2"), _value("2.5"), _value("robust")
-    (2, 2.5, 'robust')
-    """
+    """A number where the text is one."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -285,11 +272,7 @@ def registered(name: str) -> Registered:
 
 
 def modules_of(recipes: Iterable[Recipe]) -> tuple[str, ...]:
-    """Modules of the towers that recipes name.
-
-    >>> modules_of([Recipe.parse("video=frames+motion/max")])
-    ('continual_mm.preparation.extraction.torchvision_towers',)
-    """
+    """Modules of the towers that recipes name."""
     paths = [registered(choice.tower).path for recipe in recipes for choice in recipe.towers]
     return tuple(dict.fromkeys(f"{_ROOM}.{path.partition(':')[0]}" for path in paths))
 

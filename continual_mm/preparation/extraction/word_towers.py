@@ -41,11 +41,10 @@ def file_vectors(path: Path) -> Vectors:
 
 
 def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> Vectors:
-    """Skip-gram vectors (Mikolov et al. 2013) trained on the captions of the training clips.
+    """Skip-gram vectors (Mikolov et al. 2013) trained on the captions of the training clips alone.
 
-    Words of validation and test clips alone have none. The name does not depend on the captions, so
-    that a job continues when some are corrected; the fingerprint does. The same seed and captions
-    give the same bits.
+    The name does not depend on the captions, so that a job continues when some are corrected; the
+    fingerprint does. The same seed and captions give the same bits.
     """
     captions = [clip.caption or "" for clip in manifest.clips if clip.split == 0]
     sentences = [tokens(caption) for caption in captions if caption]
@@ -61,10 +60,7 @@ def corpus_vectors(manifest: Manifest, *, features: int = 64, seed: int = 0) -> 
 
 
 def needed(vectors: Vectors, texts: Iterable[str]) -> Vectors:
-    """The vectors of the words in some texts, few enough to send them to other processes.
-
-    Their fingerprint is still that of all.
-    """
+    """The vectors of the words in some texts, few enough to send, with the fingerprint of all."""
     words = vectors.words
     written = {word for text in texts for word in tokens(text)}
     known = sorted((written | {word.lower() for word in written}) & words.rows.keys())
@@ -75,11 +71,7 @@ def needed(vectors: Vectors, texts: Iterable[str]) -> Vectors:
 
 
 class WordTower:
-    """A vector for each word that has one, at most ``max_words`` from the beginning on.
-
-    ``reference`` knows words only as they are written, as MCN does; ``robust`` tries the lower case
-    of one that is unknown.
-    """
+    """A vector for each of the first ``max_words`` words that :func:`known_rows` finds."""
 
     signal: Literal["text"] = "text"
     kind = Kind.TOKENS

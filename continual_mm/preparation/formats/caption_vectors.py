@@ -17,11 +17,7 @@ _BLOCK = 10_000  # captions of a dataset that are read at once
 
 
 def texts_of(source: str) -> Iterator[str]:
-    """The captions of a file or of a dataset's training items.
-
-    The source is a ``.txt`` file with a sentence in each line; ``.json``, ``.pickle`` or ``.pkl``
-    as :class:`~continual_mm.preparation.formats.howto100m.CaptionFile` reads it; else a dataset.
-    """
+    """Lines of a ``.txt``, captions of a ``.json`` or pickle, or of a dataset's training items."""
     path = Path(source)
     if path.suffix == ".txt":
         yield from read_text(path).splitlines()
@@ -56,10 +52,7 @@ def trained(
     """Train skip-gram vectors on the words of some texts: the same in every process.
 
     Words that occur once count as well; words more frequent than ``sample`` are left out at times,
-    none if it is 0. The seed is of the initial vectors and of the samples.
-
-    Raises:
-        InputError: If there is no word.
+    none if it is 0.
     """
     sentences = [tokens(text) for text in texts]
     if not any(sentences):

@@ -27,8 +27,7 @@ from continual_mm.system.seeds import seed_for
 _KEYS_SHOWN = 20
 _MOST_AXES = 32
 _MOST = 1 << 63
-_FRAMES = 1024
-"""Spectrograms of clips are a multiple of this long."""
+_FRAMES = 1024  # spectrograms of clips are a multiple of this long
 _YOUTUBE_ID = 11
 _SILENT_FRAMES, _MELS = 1000, 40
 _TEST = 2
@@ -49,10 +48,7 @@ def class_text(name: str, *, template: str = "{}") -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A clip: its id, its place for messages, and its values by key.
-
-    Methods raise an InputError if the value of a key is missing or of another kind.
-    """
+    """A clip; methods raise an InputError if the value of a key is missing or of another kind."""
 
     name: str
     place: str
@@ -60,10 +56,7 @@ class Entry:
 
     @classmethod
     def of(cls, raw: object, number: int, path: Path, seen: set[str], key: str = "id") -> "Entry":
-        """An element of the list, checked to be a dict with an id under ``key``.
-
-        The id must not be in ``seen``, the ids so far, and is added to them.
-        """
+        """An element of the list with an id that is not in ``seen``, to which it is added."""
         place = f"{path}, item {number}"
         if not isinstance(raw, Mapping):
             raise _refusal(place, f"is a {type(raw).__name__}", "each clip is a dict")
@@ -148,43 +141,31 @@ def _present(record: Record) -> Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipForm:
-    """How a published file keeps its clips.
+    """How a published file keeps its clips."""
 
-    Attributes:
-        features_2d: Key of a clip's 2D features, (features,).
-        features_3d: Key of its 3D features.
-        caption: Key of its text, or of a list of texts.
-        audio_frames: Spectrogram frames that the published program cuts or pads each clip to.
-        youtube_ids: Whether ids begin with YouTube's, which says of which long video a clip is.
-        expected: Clips that the protocol counts, whether or not the file has them.
-    """
-
-    features_2d: str = "2d_pooled"
-    features_3d: str = "3d_pooled"
-    caption: str = "caption"
+    features_2d: str = "2d_pooled"  # key of a clip's 2D features, (features,)
+    features_3d: str = "3d_pooled"  # key of its 3D features
+    caption: str = "caption"  # key of its text, or of a list of texts
+    # Spectrogram frames that the published program cuts or pads each clip to.
     audio_frames: int = 3 * _FRAMES
+    # Whether ids begin with YouTube's, which says of which long video a clip is.
     youtube_ids: bool = False
-    expected: int = 0
+    expected: int = 0  # clips that the protocol counts, whether or not the file has them
 
 
 YOUCOOK2 = ClipForm(features_2d="2d", features_3d="3d", audio_frames=5 * _FRAMES, youtube_ids=True)
 """``youcook_train_audio.pkl`` and ``youcook_val_audio.pkl``."""
 
-MSRVTT_TRAIN = ClipForm()
-"""``msrvtt_train.pkl``: each clip with several captions."""
+MSRVTT_TRAIN = ClipForm()  # `msrvtt_train.pkl`: each clip with several captions
 
 MSRVTT_TEST = ClipForm(caption="eval_caption", expected=1000)
 """``msrvtt_jsfusion_test.pkl``: 968 of the 1,000 clips of the test have audio and are in it."""
 
-LSMDC = ClipForm()
-"""LSMDC's clips, their features as tensors."""
+LSMDC = ClipForm()  # LSMDC's clips, their features as tensors
 
 
 class ClipFile:
-    """The clips of one file, which are all for training (split 0) or all for the test (2).
-
-    ``valid`` counts those that :meth:`records` has given.
-    """
+    """The clips of one file and split; ``valid`` counts those that :meth:`records` has given."""
 
     def __init__(self, path: Path, form: ClipForm, *, split: int) -> None:
         self.path, self.form, self.split = path, form, split
@@ -206,10 +187,9 @@ class ClipFile:
     ) -> Iterator[Record]:
         """The clips that can be read; the problems of others are added to ``left_out``, or raised.
 
-        Each has ``video`` (2D features + 3D features,), ``audio`` (frames, mels), ``text`` (words,
-        features), ``text_raw``, and ``group`` where ids say it. In ``reference`` spectrograms are
-        cut or padded with 0 dB to the form's number of frames, ``nframes`` says how many there
-        were, and a text has ``max_words`` rows; in ``robust`` each has its own length.
+        ``audio`` is (frames, mels). In ``reference`` spectrograms are cut or padded with 0 dB to
+        the form's frames, ``nframes`` says how many there were; in ``robust`` each has its own
+        length.
         """
         self.valid = 0
         seen: set[str] = set()
@@ -249,10 +229,7 @@ HMDB51 = MappingProxyType({1: 0, 2: 2})
 
 
 class ActionFile:
-    """The clips of one file of UCF101 or HMDB51, whose ``training`` -> split is given.
-
-    They have a class each; ``classes`` are sorted, and a label is a row of them.
-    """
+    """The clips of a file of UCF101 or HMDB51; labels are rows of the sorted ``classes``."""
 
     def __init__(self, path: Path, splits: Mapping[int, int]) -> None:
         self.path, self.splits = path, splits
@@ -265,17 +242,12 @@ class ActionFile:
     def records(
         self, vectors: WordVectors, recipe: Recipe, left_out: Problems | None = None
     ) -> Iterator[Record]:
-        """The clips that can be read, and behind them a record for each class.
+        """The clips that can be read, and behind them a record for each class of known words.
 
-        Problems of others, and of classes of whose name no word is known, are added to
-        ``left_out``, or raised. Records have ``video`` (2D features + 3D features,), ``audio``
-        (frames, mels), ``text`` (words, features), which is the class as words, ``text_raw`` and
-        ``label``. Test clips have no text, so that only the records of classes do, as protocols of
-        the kind ``classes`` need it.
-
-        In ``reference`` a clip without audio has 1,000 frames of zeros, and ``nframes`` is their
-        number, also of UCF101's, of which the published program averages over 32; in ``robust`` it
-        lacks the modality.
+        Problems of others are added to ``left_out``, or raised. Test clips have no text, so that
+        only the classes do, as protocols of the kind ``classes`` need it. In ``reference`` a clip
+        without audio has 1,000 frames of zeros, all of which ``nframes`` counts, although of
+        UCF101's the published program averages over 32; in ``robust`` it lacks the modality.
         """
         seen: set[str] = set()
         for number, raw in enumerate(self.entries):

@@ -28,20 +28,14 @@ from continual_mm.preparation.formats.pickles import clean_text
 from continual_mm.preparation.formats.recipe import Recipe, skipping
 from continual_mm.system.errors import InputError, Problem, Problems
 
-Line = tuple[str, Sequence[str]]
-"""Place and cells of a line of a file."""
-
-Steps = tuple[str, ...]
-"""What the steps of a task are called, in their order."""
+Line = tuple[str, Sequence[str]]  # place and cells of a line of a file
+Steps = tuple[str, ...]  # what the steps of a task are called, in their order
 
 _TASK_LINES = ("its id", "its name", "its url", "how many steps it has", "the steps")
 """Of a task, one below the other; empty lines stand between tasks."""
 
-COLUMNS = ("video", "task", "step", "start", "end")
-"""Of the file that says when steps are shown."""
-
-AUDIO_SECONDS = 8
-"""Seconds of audio around the middle of each second of a video."""
+COLUMNS = ("video", "task", "step", "start", "end")  # of the file that says when steps are shown
+AUDIO_SECONDS = 8  # seconds of audio around the middle of each second of a video
 
 _RATE = SAMPLE_RATE // HOP
 _TEST = 2
@@ -139,15 +133,10 @@ def videos(
 ) -> Iterator[Video]:
     """Read videos one by one in the order of the list, each once with all the tasks that it shows.
 
-    Args:
-        listed: Task and video, as the list of videos names them.
-        tasks: Their steps, by id.
-        annotations: The folder of ``{task}_{video}.csv``, whose lines are ``step,start,end``.
-        features: The folder of ``{video}_2d.npz`` and ``{video}_3d.npz``, which may lie in a
-            folder of their task, of their video, or of both.
-        audio: The folder in which ``{video}_spec.npz`` lie; the same, if None.
-        left_out: Takes the problems of videos with a broken file, of tasks without annotations, and
-            of intervals that are none or behind the video's end; without it they are raised.
+    ``listed`` are task and video. Lines of ``{task}_{video}.csv`` are ``step,start,end``. The files
+    ``{video}_2d.npz``, ``_3d`` and ``_spec`` lie in the folders of features and audio, or there in
+    one of their task, of their video, or of both. ``left_out`` takes the problems of videos, tasks
+    and intervals that cannot be read; without it they are raised.
     """
     for name, of in _by_video(listed, tasks, left_out).items():
         lines: dict[str, list[Line]] = {}
@@ -249,14 +238,10 @@ def write_step_videos(
 ) -> DatasetCard:
     """Write a store with an item for every second of some videos and one for every step they show.
 
-    Items are ``<task>_<video>/<second>`` with ``video``, of that second, and ``audio``, eight
-    seconds around the middle of it, moved inside where they would begin before the spectrogram or
-    end behind it; and ``<task>/<step>`` with ``text``. All are for testing. In ``reference``
-    silence is 0 dB, as published; in ``robust`` a video without audio is as quiet as the published
-    spectrograms become.
-
-    The file beside the store that says when which video shows which step, see
-    :func:`~continual_mm.data.cards.steps_of`, must not be there either.
+    Items are ``<task>_<video>/<second>`` with ``video`` and the eight seconds of ``audio`` around
+    its middle, moved inside the spectrogram; and ``<task>/<step>`` with ``text``. All are for
+    testing. In ``reference`` silence is 0 dB, as published; in ``robust`` a video without audio is
+    as quiet as the published spectrograms become. The file of :func:`steps_of` must be new as well.
     """
     annotations, recipe = steps_of(store.folder), store.recipe
     lines: list[tuple[object, ...]] = []

@@ -26,8 +26,7 @@ _MOST_VALUES = 1 << 30
 LOUDEST = np.float32(0.0)
 """What the published readers pad with: in dB below the file's maximum, the maximum itself."""
 
-QUIETEST = np.float32(-80.0)
-"""Below which the published spectrograms do not go."""
+QUIETEST = np.float32(-80.0)  # below which the published spectrograms do not go
 
 
 def unit(vectors: Floats) -> Array:
@@ -46,9 +45,8 @@ def unit_halves(first: Floats, second: Floats) -> Array:
 def frames(spectrogram: Floats, longest: int, *, mode: Mode) -> Array | None:
     """Cut a clip's spectrogram, (mels, frames), to (at most ``longest`` frames, mels).
 
-    ``reference`` pads a shorter one with 0 dB, louder than anything. ``robust`` does not, and gives
-    None if there is no frame, or nothing but 0 dB, as published files have it for a video without
-    any audio.
+    ``reference`` pads a shorter one with 0 dB, louder than anything; ``robust`` gives None if there
+    is nothing but 0 dB, as published files have it for a video without any audio.
     """
     cut: Array = spectrogram[:, :longest].T.astype(np.float32)
     if mode == "robust":
@@ -57,10 +55,7 @@ def frames(spectrogram: Floats, longest: int, *, mode: Mode) -> Array | None:
 
 
 def read_array(path: Path, key: str, *, axis: int = 1) -> Floats:
-    """Read a two-dimensional array of finite floats from an .npz file; nothing is unpickled.
-
-    Features, of which there must be some, are on the given axis; time may be empty.
-    """
+    """Read a two-dimensional array of finite floats from an .npz file, its features on ``axis``."""
     findings = Findings(str(path))
     with Archive(path, findings) as archive:
         header = archive.headers.get(key)
@@ -103,11 +98,7 @@ def read_text(path: Path, remedy: str = "") -> str:
 
 
 def inside(folder: Path, relative: str) -> Path:
-    """A file below a folder, by its path with slashes.
-
-    Raises:
-        InputError: If the path is absolute, goes up, or comes out elsewhere through a link.
-    """
+    """A file below a folder; an InputError if its path goes up, is absolute or leaves by a link."""
     parts = PurePosixPath(relative)
     unsafe = parts.is_absolute() or ".." in parts.parts or "\\" in relative or "\0" in relative
     if unsafe or not parts.parts or ":" in parts.parts[0]:

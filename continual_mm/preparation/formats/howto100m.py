@@ -22,21 +22,17 @@ from continual_mm.preparation.formats.recipe import Mode, Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError, Problem, Problems, first_few, printable
 
-_LATEST = 1e9
-"""Seconds that no video has; NaN is not below it either."""
+_LATEST = 1e9  # seconds that no video has; NaN is not below it either
 
 _CAPTIONS = "it holds start, end and text, lists of one length: seconds, seconds, words"
 
-_NO_CATEGORY = "None/"
-"""What the published list puts before the paths of videos without a category."""
+_NO_CATEGORY = "None/"  # what the published list puts before the paths of videos without a category
 
 
 def read_list(path: Path) -> tuple[str, ...]:
     """The videos of a path list, as paths below the folder of features.
 
-    It is a csv or txt with the header ``path``, rows such as
-    ``food_and_entertaining/video_j/jEyaTUyJ-rs``; or HowTo100M's own csv, in which the column
-    ``video_id`` names the video where ``path`` names only its folder, or none.
+    Either the column ``path`` names them, or ``video_id`` below its folder, as in HowTo100M's csv.
     """
     reader = csv.DictReader(StringIO(read_text(path)))
     try:
@@ -72,11 +68,7 @@ class Captions:
 
 
 class CaptionFile:
-    """The captions of many videos, checked video by video when they are asked for.
-
-    Args:
-        path: ``.json``, or a pickle: video -> start, end and text, each a list or an array.
-    """
+    """A ``.json`` or pickle: video -> lists of start, end and text, checked when asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,10 +86,7 @@ class CaptionFile:
         return (video for video in self._raw if isinstance(video, str))
 
     def of(self, video: str, left_out: Problems | None = None) -> Captions:
-        """The captions of one video that can be read, of which there must be one.
-
-        The problems of others are added to ``left_out``, or raised.
-        """
+        """The readable captions of a video, at least one; problems of others go to ``left_out``."""
         place = f"{self.path}, video {video!r}"
         if video not in self._raw:
             raise InputError(Problem(place, "has no captions", "leave it out of the list"))
@@ -178,10 +167,9 @@ class Clip:
     captions: tuple[int, ...]
 
     def ordered_captions(self, mode: Mode) -> tuple[int, ...]:
-        """The captions in the order of their words.
+        """The captions in the order of their words: in ``robust`` that of time.
 
-        The published program appends the words of each caption it takes in, so that those before
-        the chosen caption come behind it (``reference``); ``robust`` keeps their order in time.
+        The published program appends each caption it takes in, also one before the chosen.
         """
         return self.captions if mode == "reference" else tuple(sorted(self.captions))
 
@@ -213,37 +201,24 @@ def grown(starts: Sequence[float], ends: Sequence[float], chosen: int, *, min_ti
 
 
 def feature_slice(window: Clip, *, rate: float, mode: Mode) -> slice:
-    """The rows of features that lie in a window, the row in which it ends included.
+    """The rows of features, ``rate`` a second, that lie in a window, that of its end included.
 
-    ``rate`` is in rows per second. ``robust`` reads a start before the video's as the video's;
-    ``reference`` counts a negative one from the end, as Python does.
-
-    >>> feature_slice(Clip(2.5, 4.0, ()), rate=1.5, mode="robust")
-    slice(3, 7, None)
+    ``reference`` counts a negative start from the end, as Python does; ``robust`` reads it as 0.
     """
     begin, end = int(window.start * rate), int(window.end * rate) + 1
     return slice(begin, end) if mode == "reference" else slice(max(0, begin), max(0, end))
 
 
 def frame_at(seconds: float) -> int:
-    """The spectrogram frame at a time; negative in the first 12.5 ms.
-
-    >>> frame_at(0.0), frame_at(1.0)
-    (-2, 98)
-    """
+    """The spectrogram frame at a time; negative in the first 12.5 ms."""
     return floor((int(seconds * SAMPLE_RATE) - FOURIER // 2) / HOP)
 
 
 def audio_slice(window: Clip, *, mode: Mode) -> slice:
     """The spectrogram frames that lie in a window.
 
-    In ``reference`` a window that starts in the video's first 12.5 ms begins at frame -2 or -1,
-    counted from the end, so that nothing is left of it; in ``robust`` it begins at frame 0.
-
-    >>> audio_slice(Clip(0.0, 1.0, ()), mode="reference")
-    slice(-2, 98, None)
-    >>> audio_slice(Clip(0.0, 1.0, ()), mode="robust")
-    slice(0, 98, None)
+    In ``reference`` a window that starts in the first 12.5 ms begins at frame -2 or -1, counted
+    from the end, so that nothing is left of it; in ``robust`` it begins at frame 0.
     """
     begin, end = frame_at(window.start), frame_at(window.end)
     return slice(begin, end) if mode == "reference" else slice(max(0, begin), max(0, end))
@@ -266,10 +241,9 @@ def videos(
 ) -> Iterator[Video]:
     """Read videos one by one, in the order of the path list.
 
-    Below the folders of features and of audio, which are the same if it is None, lie
-    ``PATH/ID_2d.npz`` and ``PATH/ID_3d.npz``, and ``PATH/ID_spec.npz``. ``left_out`` takes the
-    problems of videos of which a file is missing or broken, or that are named again, and of single
-    broken captions; without it they are raised.
+    Their files are ``PATH/ID_2d.npz``, ``_3d`` and ``_spec``, the last in the folder of audio if it
+    is given. ``left_out`` takes the problems of videos, and of single captions, that cannot be read
+    or are named again; without it they are raised.
     """
     seen: set[str] = set()
     for path in paths:
@@ -322,10 +296,9 @@ def write_videos(
 ) -> DatasetCard:
     """Write a store with an item for every caption of some videos.
 
-    An item's window is grown around its caption, see :func:`grown`; its text is the known words of
-    the captions inside, and its ``group`` the video. In ``reference`` a caption in the first
-    12.5 ms has one frame of 0 dB as its audio, and a text is padded with a word of zeros; in
-    ``robust`` what is missing is left out.
+    A window is grown around the caption, see :func:`grown`; the text is the captions inside, the
+    group the video. In ``reference`` a caption in the first 12.5 ms has one frame of 0 dB as its
+    audio, and texts are padded with a word of zeros; in ``robust`` what is missing is left out.
     """
 
     def audio(video: Video) -> Floats:

@@ -35,15 +35,10 @@ _ERRORS = (
 def load_pickle(path: Path) -> object:
     """Read a pickle, or what ``torch.save`` wrote, without running anything that is in it.
 
-    Containers and scalars come back as they are, ``OrderedDict`` and ``defaultdict`` as dicts;
-    NumPy's arrays, which may be read-only, scalars and dtypes; torch's tensors, on the CPU and
-    without gradient. Strings of Python 2 have one character per byte, since any may be the bytes
-    of an array; :func:`clean_text` decodes those that are text. Memory is bounded by a small
-    multiple of the file's size.
-
-    Raises:
-        InputError: If there is no such file, if it is damaged, or if it names any other function
-            or class, whose full name the message gives.
+    Containers, scalars, NumPy's arrays (which may be read-only) and torch's tensors, on the CPU,
+    come back as they are, subclasses of dict as dicts. Strings of Python 2 have one character per
+    byte, since any may be an array's; :func:`clean_text` decodes them. Memory is bounded by a small
+    multiple of the file's size. A file that names anything else is an InputError, with its name.
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -402,11 +397,10 @@ def _filled(
 
 
 class _Storages:
-    """The values of tensors, which lie beside their pickle.
+    """The values of tensors, beside their pickle; ``read`` takes a storage's name and size.
 
     Torch itself reserves whatever a file claims to hold, and gives out memory that it never fills;
-    here all storages together are no larger than the file. ``read`` gives the bytes of a storage by
-    its name and size.
+    here all storages together are no larger than the file.
     """
 
     def __init__(self, size: int, read: Callable[[str, int], bytearray]) -> None:
@@ -566,11 +560,7 @@ class _Python2Text(str):
 
 
 def python2_text(text: str) -> str:
-    r"""A text that people read: a string of Python 2 is UTF-8 where it can be, else latin-1.
-
-    >>> python2_text(_Python2Text("don\xe2\x80\x99t")), python2_text("\xe2\x80\x99")
-    ('don’t', 'â\x80\x99')
-    """
+    r"""A text that people read: a string of Python 2 is UTF-8 where it can be, else latin-1."""
     if not isinstance(text, _Python2Text):
         return text
     try:
@@ -580,13 +570,6 @@ def python2_text(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    r"""A text as UTF-8 can hold it; strings of Python 2 are read as text.
-
-    Halves of characters, as Python 2 pickled them, are joined. A half that stands alone becomes the
-    character for what cannot be read; so does NUL.
-
-    >>> clean_text("\ud83d\ude00") == "\U0001f600"
-    True
-    """
+    r"""A text as UTF-8 can hold it; strings of Python 2 are read as text, pickled halves joined."""
     whole = python2_text(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")

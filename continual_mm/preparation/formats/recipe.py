@@ -13,25 +13,13 @@ them. The functions that take a mode say what it changes."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Settings of all items; the defaults are those of MCN's released command.
-
-    Attributes:
-        mode: Whether published mistakes are kept.
-        min_time: Seconds up to which a clip takes in the captions around its own.
-        audio_frames: Spectrogram frames that a clip is cut to, 100 a second.
-        max_words: Known words that a text is cut to.
-        rate_2d: Rows of 2D features per second.
-        rate_3d: Rows of 3D features per second.
-
-    Raises:
-        InputError: If a number is out of range.
-    """
+    """Settings of all items; the defaults are those of MCN's released command."""
 
     mode: Mode = "robust"
-    min_time: float = 10.0
-    audio_frames: int = 1000
-    max_words: int = 20
-    rate_2d: float = 1.0
+    min_time: float = 10.0  # seconds up to which a clip takes in the captions around its own
+    audio_frames: int = 1000  # spectrogram frames that a clip is cut to, 100 a second
+    max_words: int = 20  # known words that a text is cut to
+    rate_2d: float = 1.0  # rows of 2D features per second
     rate_3d: float = 1.5
 
     def __post_init__(self) -> None:
@@ -51,9 +39,5 @@ class Recipe:
 
 
 def skipping(left_out: Problems | None) -> AbstractContextManager[None]:
-    """A block that reads an item, or a part of one, which is left out if it cannot be read.
-
-    An InputError ends the block and its problems are added to ``left_out``; without such a list it
-    is raised.
-    """
+    """A block whose InputError ends it and goes to ``left_out``, or is raised if that is None."""
     return nullcontext() if left_out is None else left_out.collected()

@@ -23,11 +23,8 @@ from continual_mm.system.errors import InputError, Problem, Problems
 
 DType = Literal["float16", "float32"]
 
-_HELD = 1000
-"""Records after which a modality that none had counts as missing in all."""
-
-_COMPARED = 100
-"""Records whose sizes are compared, so that no odd one decides what is right."""
+_HELD = 1000  # records after which a modality that none had counts as missing in all
+_COMPARED = 100  # records whose sizes are compared, so that no odd one decides what is right
 
 
 def write(
@@ -43,12 +40,8 @@ def write(
     """Write records as a new pack, in memory, if the target ends in ``.npz``, else as a store.
 
     Features must have the sizes that are most frequent among the first records, of which up to a
-    thousand are held in memory. Faulty records are left out, if there is a list that takes their
-    problems. Spectrograms are filled up to at least ``audio_frames``.
-
-    Raises:
-        InputError: With everything that is wrong with records; also if there is none, or none of
-            the first thousand has any modality.
+    thousand are in memory. ``left_out`` takes faulty ones. Spectrograms get ``audio_frames`` at
+    least.
     """
     given = map(_without_padding, records)
     first: list[Record] = []
@@ -80,10 +73,7 @@ def write(
 
 
 def _without_padding(record: Record) -> Record:
-    """The record, whose spectrogram ends with its valid frames if ``nframes`` counts them.
-
-    One of no valid frames keeps one, of zeros: the published program averages over it as well.
-    """
+    """The record with its ``nframes`` valid frames; one frame if none is, as published."""
     kept = dict(record)
     valid, audio = kept.pop("nframes", None), kept.get("audio")
     if isinstance(valid, int) and isinstance(audio, np.ndarray):
@@ -104,37 +94,26 @@ def write_left_out(problems: Iterable[Problem], path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Video:
-    """A long video.
+    """A long video."""
 
-    Attributes:
-        name: YouTube's id.
-        features_2d: (2D rows, 2D features), one row a second.
-        features_3d: (3D rows, 3D features), evenly over the video, in HowTo100M 1.5 a second.
-        spectrogram: (mels, frames) in dB below the loudest, 100 frames a second.
-    """
-
-    name: str
-    features_2d: Floats
-    features_3d: Floats
-    spectrogram: Floats
+    name: str  # YouTube's id
+    features_2d: Floats  # (2D rows, 2D features), one row a second
+    features_3d: Floats  # (3D rows, 3D features), evenly over the video, in HowTo100M 1.5 a second
+    spectrogram: Floats  # (mels, frames) in dB below the loudest, 100 frames a second
 
 
 _AnyVideo = TypeVar("_AnyVideo", bound=Video)
 
-_COMPARED_VIDEOS = 32
-"""Videos whose sizes are compared, so that no odd one decides what is right."""
-
-_PARTS = ("features_2d", "features_3d", "sound")
-"""Columns of the recordings."""
+_COMPARED_VIDEOS = 32  # videos whose sizes are compared, so that no odd one decides what is right
+_PARTS = ("features_2d", "features_3d", "sound")  # columns of the recordings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoStore:
     """A new store whose items are windows of videos, and texts of words.
 
-    Items have ``video``, the largest value of each feature in a window, 2D and 3D each brought to
-    length 1, ``audio``, a window of the spectrogram, and ``text``. Faulty videos and items are left
-    out, if there is a list that takes their problems.
+    ``video`` is the largest value of each feature in a window, 2D and 3D each brought to length 1;
+    ``audio`` a window of the spectrogram. ``left_out`` takes faulty videos and items.
     """
 
     folder: Path
@@ -148,10 +127,10 @@ class VideoStore:
     def written(
         self, videos: Iterable[_AnyVideo], audio: Callable[[_AnyVideo], Floats]
     ) -> Iterator[tuple[StoreWriter, Iterator[tuple[_AnyVideo, int]]]]:
-        """A block with the writer of items, and each stored video with its recording's number.
+        """The writer of items, and each stored video with its recording's number.
 
-        Videos must have features of the same sizes, those that are most frequent among the first of
-        them. Of their spectrograms ``audio`` gives what is stored, (frames, mels).
+        Videos must have the feature sizes that are most frequent among the first of them. ``audio``
+        gives what is stored of their spectrograms, (frames, mels).
         """
         given = iter(videos)
         first = list(islice(given, _COMPARED_VIDEOS))

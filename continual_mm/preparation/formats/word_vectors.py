@@ -44,11 +44,6 @@ def known_rows(
 
     ``reference`` knows words only as they are written, so that "Add" at the beginning of a sentence
     is not "add"; ``robust`` tries the lower case of a word that is unknown.
-
-    >>> known_rows("Add the Salt", {"add": 0, "Salt": 1}, max_words=20, mode="robust")
-    [0, 1]
-    >>> known_rows("Add the Salt", {"add": 0, "Salt": 1}, max_words=20, mode="reference")
-    [1]
     """
     # Word by word: a text may be hours of speech, of which only the first words are kept.
     found: list[int] = []
@@ -76,10 +71,9 @@ class WordVectors:
         return int(self.values.shape[1])
 
     def of(self, text: str, recipe: Recipe) -> Array | None:
-        """The vectors, (words, features), of a text's known words, see :func:`known_rows`.
+        """(words, features) of a text's known words, see :func:`known_rows`; None if there is none.
 
-        In ``reference`` there are always ``max_words`` rows, zeros behind the last word; in
-        ``robust`` it is None where no word is known.
+        In ``reference`` there are always ``max_words`` rows, zeros behind the last word.
         """
         known = known_rows(text, self.rows, max_words=recipe.max_words, mode=recipe.mode)
         found: Array = np.array(self.values[known], dtype=np.float32)
@@ -88,11 +82,10 @@ class WordVectors:
         return found if known else None
 
     def stored(self, text: str, recipe: Recipe) -> list[int] | None:
-        """The rows of a text's known words, for items of a store whose words are this table.
+        """The rows of a text's known words in this table, for a store; None if there is none.
 
-        In ``reference`` the row of zeros behind the table fills a text up: one gives what the
-        published many give, since a maximum is taken over all. In ``robust`` it is None where no
-        word is known.
+        In ``reference`` one row of zeros, behind the table, fills a text up: it gives what the
+        published many give, since a maximum is taken over all.
         """
         known = known_rows(text, self.rows, max_words=recipe.max_words, mode=recipe.mode)
         if recipe.reference:
@@ -100,17 +93,13 @@ class WordVectors:
         return known or None
 
 
-_FORM = 2
-"""Of converted tables; those of another form are converted anew."""
+_FORM = 2  # of converted tables; those of another form are converted anew
 
 _BLOCK_VALUES = 1 << 22
 
 
 def digest_of(vectors: WordVectors) -> str:
-    """A digest of words and vectors, the same whichever form of file they were read from.
-
-    It reads the whole table once, a few megabytes at a time: seconds for GoogleNews' 3.6 GB.
-    """
+    """A digest of words and vectors, the same from any form of file; some seconds for 3.6 GB."""
     digest = blake2b(digest_size=16, person=b"word vectors")
     digest.update(f"{vectors.values.shape}\n".encode())
     for word in sorted(vectors.rows, key=vectors.rows.__getitem__):
@@ -125,14 +114,9 @@ def digest_of(vectors: WordVectors) -> str:
 def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     """Open word vectors of the word2vec program, of GloVe, or that gensim wrote in these forms.
 
-    The first time, the file is converted to a ``.npy`` table and a JSON list of words, row by row,
-    so that memory does not limit its size; afterwards the table is only mapped.
-
-    Args:
-        path: ``.bin`` or ``.bin.gz`` for the binary form (GoogleNews-vectors-negative300), any
-            other ending for text, with or without the line that counts words.
-        folder: Where the converted files lie. By default beside the file, or in the user's cache
-            folder if nothing can be written there.
+    A ``.bin`` or ``.bin.gz`` is binary (GoogleNews), all else text, with or without the line that
+    counts words. The first time it is converted, row by row, to a ``.npy`` table and a JSON list of
+    words in ``folder``, else beside the file or in the user's cache; afterwards it is mapped.
     """
     folders = [path.parent, _cache_of(path)] if folder is None else [folder]
     tables = [folder / f"{path.name}.vectors.npy" for folder in folders]
@@ -187,10 +171,7 @@ def _converted(table: Path, origin: Mapping[str, Any]) -> WordVectors | None:
 
 
 def _convert(path: Path, table: Path, origin: Mapping[str, Any]) -> None:
-    """Write the table of a file, unless another process did that meanwhile.
-
-    The file is written, not mapped: a full disk is then an error like others, and ends no process.
-    """
+    """Write the table of a file, unless another process did that meanwhile."""
     with write_lock(table, wait=True):
         if _converted(table, origin) is not None:
             return
@@ -198,6 +179,7 @@ def _convert(path: Path, table: Path, origin: Mapping[str, Any]) -> None:
         # What a killed process left is written over.
         unfinished = [target.with_name(f".{target.name}.unfinished") for target in targets]
         try:
+            # Written, not mapped: a full disk is then an error, and ends no process.
             with unfinished[0].open("wb", buffering=1 << 20) as file:
                 words, fingerprint = _write_table(_File.of(path), file)
                 _flush(file)
@@ -225,12 +207,10 @@ _MOST_WORDS = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of so many words and numbers per word, with so many lines before the first word.
+    """A file of so many words and numbers per word, and ``lines`` before the first word."""
 
-    gensim reads no word with spaces, of which GloVe's largest file has some, and needs eight times
-    the memory.
-    """
-
+    # gensim reads no word with spaces, of which GloVe's largest file has some, and needs eight
+    # times the memory.
     path: Path
     words: int
     features: int

@@ -60,11 +60,7 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How all items of a modality are drawn.
-
-    Values from ``low`` to ``high`` are the darkest to the brightest colour, or a line's height; the
-    width stands for ``longest`` time steps. The description goes into the title.
-    """
+    """How items are drawn: colours or heights from ``low`` to ``high``, ``longest`` steps wide."""
 
     form: Form
     low: float
@@ -197,10 +193,7 @@ def _mosaic(frames: Values) -> Values:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture that was written, of so many items.
-
-    ``unwritten`` says whether its captions have letters that no font here can draw.
-    """
+    """A picture of so many items; ``unwritten`` are letters of captions that no font here has."""
 
     path: Path
     items: int
@@ -208,19 +201,10 @@ class Drawn:
 
 
 def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> Drawn:
-    """Draw a row for each item and a column for each modality.
+    """Draw a row for each item and a column for each modality; thumbnails, if there are any, first.
 
-    A vector is a line over its features, or a block of its values row by row where they are many.
-    Everything with time is an image, time from left to right and to scale, features from bottom to
-    top; of frames that are images, grey or of three colours, up to four are shown; what is square
-    and never negative is shown as an image. Thumbnails come first where the dataset has them. All
-    rows of a column share one range of values, from the 1st to the 99th percentile.
-
-    Items are evenly spread over those for testing, or over all if there is none; the dataset should
-    not be standardised. An existing file is replaced; the ending of its name gives the format.
-
-    Raises:
-        InputError: If the file cannot be written.
+    Items are evenly spread over those for testing, or over all. See :class:`Form`; a column has one
+    range of values, from the 1st to the 99th percentile. The ending of the name gives the format.
     """
     test = dataset.rows_of(Split.TEST)
     rows = test if len(test) else np.arange(len(dataset))
@@ -268,11 +252,7 @@ def _items(column: Column, rows: NDArray[np.int64]) -> dict[int, Values]:
 
 
 class _Page:
-    """A grid of panels with titles above its columns and captions of items below its rows.
-
-    It is laid out in inches, with columns of some relative widths: captions run over all columns
-    and must move none of them.
-    """
+    """A grid of panels, laid out in inches, with titles above columns and captions below rows."""
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64], shares: Sequence[float]) -> None:
         gaps = _GAP * (len(shares) - 1)

@@ -60,11 +60,7 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes of the items that were measured, as they are in the file.
-
-    The norm of an item is the mean Euclidean length of its time steps. Items with values that are
-    not finite are ``broken`` and count for none of the sizes.
-    """
+    """Sizes of measured items; a norm is the mean length of steps, ``broken`` items have none."""
 
     smallest: float = 0.0
     largest: float = 0.0
@@ -114,13 +110,10 @@ class Inspection:
 def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES) -> Inspection:
     """Measure a dataset as it is; load it with ``standardise=False``.
 
-    Sizes are measured of at most so many items of each modality. Duplicates are searched among so
-    many gigabytes of values as float32, all modalities together; of larger datasets every so
-    many-th item of each split is compared. Of each one 8 bytes are kept for every modality, so that
-    two of four million that differ are taken for the same in one of two million datasets.
-
-    Raises:
-        InputError: If it has no items.
+    Sizes are those of at most so many items of each modality. Duplicates are searched among so many
+    gigabytes of values as float32; of larger datasets every so many-th item of each split. An item
+    keeps 8 bytes for every modality: of four million, two that differ are taken for the same in one
+    of two million datasets.
     """
     if not len(dataset):
         raise InputError(Problem(f"dataset {dataset.card.name!r}", "has no items"))
@@ -443,10 +436,6 @@ def _have(items: int) -> str:
 
 
 def _count(number: int, what: str, *verbs: str) -> str:
-    """``1 item has`` or ``2 items have``, with the verbs ``("has", "have")``.
-
-    >>> _count(1, "item", "has", "have"), _count(2000, "item")
-    ('1 item has', '2,000 items')
-    """
+    """``1 item has`` or ``2 items have``, with the verbs ``("has", "have")``."""
     noun = what if number == 1 else f"{what}s"
     return " ".join([f"{number:,}", noun, *verbs[number != 1 :][:1]])
