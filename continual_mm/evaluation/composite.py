@@ -36,7 +36,7 @@ def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence
         for block in BlockLoader(items, rows=_height(items) if filled else EVALUATION_ROWS):
             batch = block.to(learner.device)
             with learner.precision():
-                gathering.add(batch, learner.model(batch))
+                gathering.add(learner.space, batch, learner.model(batch))
     return gathering.gallery(learner, f"'{dataset.card.name}' test")
 
 

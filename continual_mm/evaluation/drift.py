@@ -99,11 +99,20 @@ class Drift:
     def _movement(self, gallery: Gallery) -> Movement:
         if not self._embeddings:
             return Movement(math.nan, {}, {})
-        later = {name: _of(gallery, name, rows) for name, rows in self._rows.items()}
-        return movement(self._embeddings, later)
+        return movement(self._embeddings, self._later(gallery).embeddings)
+
+    def _later(self, gallery: Gallery) -> Gallery:
+        """The kept items as they are by now, in the coordinates that they had."""
+        known = {
+            name: gallery.embeddings[name][:, : kept.shape[1]]
+            for name, kept in self._embeddings.items()
+        }
+        later = Gallery(known, gallery.rows)
+        found = {name: _of(later, name, rows) for name, rows in self._rows.items()}
+        return Gallery(found, self._rows)
 
     def _plan_drift(self, gallery: Gallery) -> dict[str, float]:
-        drift = {}
+        drift, later = {}, self._later(gallery)
         for pair in all_pairs(tuple(self._rows)):
             shared = _shared(self._rows, pair)
             if not len(shared):
@@ -120,7 +129,7 @@ class Drift:
             plan, potentials = self._plans[pair]
             divergence, _ = plan_distillation_from(
                 plan,
-                _cost(gallery, pair, shared),
+                _cost(later, pair, shared),
                 epsilon=EPSILON,
                 potentials=potentials,
                 tolerance=TOLERANCE,

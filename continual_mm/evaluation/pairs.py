@@ -24,6 +24,7 @@ from continual_mm.metrics.retrieval import (
     ranks,
     recall_at,
 )
+from continual_mm.space.space import JointSpace
 
 if TYPE_CHECKING:
     from continual_mm.learning.learner import Learner
@@ -110,10 +111,10 @@ class Gathering:
         self._rows: dict[str, list[Tensor]] = {}
         self._own: dict[tuple[Pair, str], list[Tensor]] = {}
 
-    def add(self, batch: Batch, embedded: Views) -> None:
+    def add(self, space: JointSpace, batch: Batch, embedded: Views) -> None:
         """Add a block."""
         for name, part in embedded.items():
-            self._embeddings.setdefault(name, []).append(part.embedding)
+            self._embeddings.setdefault(name, []).append(space.vectors(name, part))
             self._rows.setdefault(name, []).append(batch.index[batch.rows[name]])
         for pair, own in embedded.own.items():
             for name, part in own.items():
@@ -197,7 +198,7 @@ class RetrievalMetric(PluginMetric[None]):
 
     def after_eval_iteration(self, strategy: "Learner") -> None:
         """Add a block to the gallery."""
-        self._gathering.add(strategy.batch, strategy.embedded)
+        self._gathering.add(strategy.space, strategy.batch, strategy.embedded)
 
     def after_eval_exp(self, strategy: "Learner") -> list[MetricValue]:
         """Score the pairs."""

@@ -9,7 +9,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.learning.learner import Learner
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
@@ -84,9 +83,7 @@ def _state(learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Tensor]
 
 def add_modalities(folder: Path, learner: Learner) -> None:
     """Add the modalities of a saved space to that of a new learner."""
-    for modality in verified(folder)["space"]["modalities"]:
-        kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
-        learner.space.add_modality(Modality(modality["name"], kind, shape))
+    learner.space.restore(verified(folder)["space"])
 
 
 def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Any]:

@@ -172,8 +172,7 @@ def first_space(
     known = _known_towers(origin, towers, scenario, modules)
     checkpoint.verified(origin.checkpoint)
     space = JointSpace(scenario.space, seed=seed, towers=towers | known)
-    for modality in begun:
-        space.add_modality(modality)
+    space.restore(origin.space)
     checkpoint.fill(space, origin.checkpoint)
     return space
 

@@ -48,7 +48,7 @@ def modality_of(name: str) -> str | None:
     'text'
     """
     parts = canonical(name).split(".")
-    for place in ("encoders", "reconstructions"):
+    for place in ("encoders", "reconstructions", "parts"):
         if place in parts[:-1]:
             return original(parts[parts.index(place) + 1])
     return None

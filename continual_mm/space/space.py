@@ -1,7 +1,7 @@
 """The joint embedding space: an encoder per modality, a shared sphere, centroids on it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, cast
@@ -17,6 +17,7 @@ from continual_mm.space.encoders import ENCODERS, Encoder, FeatureDropout, Vecto
 from continual_mm.space.mcn import PublishedFrames, PublishedSpectrogram, PublishedTokens
 from continual_mm.space.naming import module_key
 from continual_mm.space.registry import build
+from continual_mm.space.subspaces import Part, PartKind, Subspace
 from continual_mm.space.towers import Tower, encoder_of, fill
 from continual_mm.system.seeds import seed_for
 
@@ -75,12 +76,15 @@ class Embedded:
         direction: (n, D) float32: the embedding at length one.
         pooled: (n, pooled) target of the reconstruction head.
         norm: (n,) length of the raw embedding before it was normalised.
+        units: Number of a subspace -> (n, heads, size) unit vectors, where the modality has a part
+            in it.
     """
 
     embedding: Tensor
     direction: Tensor
     pooled: Tensor
     norm: Tensor
+    units: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 class JointSpace(nn.Module):
@@ -101,6 +105,7 @@ class JointSpace(nn.Module):
             k-means fit.
         log_scale: Logarithm of the scale that similarities are multiplied by; in reference mode
             zero, and never trained.
+        subspaces: Coordinates that later stages appended, see :meth:`append_subspace`.
     """
 
     centroids: Tensor
@@ -124,6 +129,7 @@ class JointSpace(nn.Module):
         scale = torch.tensor(float(settings.scale))
         self.log_scale = nn.Parameter(scale.log(), requires_grad=self.form.normalised)
         self.register_buffer("centroids", torch.zeros(settings.clusters, settings.dim))
+        self.subspaces = nn.ModuleList()
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -134,6 +140,16 @@ class JointSpace(nn.Module):
     def logit_scale(self) -> Tensor:
         """The factor of similarities, in [1, 100]."""
         return self.log_scale.float().exp().clamp(1.0, LARGEST_SCALE)
+
+    @property
+    def grown(self) -> tuple[Subspace, ...]:
+        """The subspaces, as what they are."""
+        return cast(tuple[Subspace, ...], tuple(self.subspaces))
+
+    @property
+    def size(self) -> int:
+        """Numbers of a vector: D, and what each subspace adds."""
+        return self.settings.dim + sum(each.width for each in self.grown)
 
     def __contains__(self, name: object) -> bool:
         return name in self._modalities
@@ -168,14 +184,70 @@ class JointSpace(nn.Module):
         self.encoders[module_key(modality.name)] = encoder.to(device).train(self.training)
         self.reconstructions[module_key(modality.name)] = head.to(device).train(self.training)
         self._modalities[modality.name] = modality
+        self._complete_subspaces()
         self.train(self.training)
 
-    def _encoder(self, modality: Modality) -> Encoder:
-        tower = self.towers.get(modality.name)
+    def _encoder(self, modality: Modality, settings: SpaceSettings | None = None) -> Encoder:
+        """A new encoder for a modality; ``settings`` are the space's, if left out."""
+        tower, settings = self.towers.get(modality.name), settings or self.settings
         if tower is None:
-            return default_encoder(modality, self.settings)
-        encoder = encoder_of(tower.build(modality, self.settings), modality, self.settings)
+            return default_encoder(modality, settings)
+        encoder = encoder_of(tower.build(modality, settings), modality, settings)
         return encoder if tower.trained else encoder.requires_grad_(False)
+
+    def append_subspace(
+        self, size: int, members: Iterable[str], *, heads: int = 1, rank: int = 8
+    ) -> Subspace:
+        """Append coordinates: similarities get a further term, vectors keep all that they have.
+
+        A modality that the space has is mapped by its encoder with low-rank adapters of its own;
+        one that is added later by one more encoder, or, where its tower is not trained or has given
+        weights, by a head on the tower.
+
+        Args:
+            size: Numbers of each head.
+            members: Modalities that have coordinates in it, those among them that are added next.
+            heads: Unit vectors of each part.
+            rank: Of the adapters.
+
+        Returns:
+            The subspace; everything in it takes a gradient.
+
+        Raises:
+            ValueError: In reference mode, whose vectors have no length to weigh them by.
+        """
+        if not self.form.normalised:
+            raise ValueError("a space in reference mode cannot grow: its embeddings are no units")
+        subspace = Subspace(size, heads=heads, rank=rank)
+        with torch.no_grad():
+            subspace.log_scale.copy_(self.log_scale)
+        for name in members:
+            subspace.join(name, "adapted" if name in self else self._arriving(name))
+        self.subspaces.append(subspace.to(self.log_scale.device))
+        self._complete_subspaces()
+        return subspace
+
+    def _arriving(self, name: str) -> PartKind:
+        tower = self.towers.get(name)
+        return "own" if tower is None or (tower.trained and tower.weights is None) else "head"
+
+    def _complete_subspaces(self) -> None:
+        """Give members of subspaces that the space has by now their parts."""
+        for number, subspace in enumerate(self.grown):
+            for name, kind in subspace.kinds.items():
+                if name not in self or name in subspace:
+                    continue
+                width = subspace.heads * subspace.size
+                seed = seed_for(self.seed, "subspace", number, name)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(seed % 2**31)
+                    encoder = self.tower(name)
+                    if kind == "own":
+                        settings = self.settings.model_copy(update={"dim": width})
+                        encoder = self._encoder(self._modalities[name], settings)
+                    part = Part(kind, encoder, width=width, rank=subspace.rank, seed=seed)
+                part = part.to(self.log_scale.device).train(self.training)
+                subspace.parts[module_key(name)] = part
 
     def train(self, mode: bool = True) -> Self:
         """Go into training mode, or out of it; towers that are not trained stay out of it."""
@@ -205,8 +277,44 @@ class JointSpace(nn.Module):
             if name in self._modalities:
                 tower = self.tower(name)
                 hiding = tower.training
-                embedded[name] = self.embed(name, tower, values, lengths.get(name), hiding=hiding)
+                found = self.embed(name, tower, values, lengths.get(name), hiding=hiding)
+                if self.subspaces:
+                    units = self._units(name, values, lengths.get(name), found.pooled)
+                    found = replace(found, units=units)
+                embedded[name] = found
         return embedded
+
+    def _units(
+        self, name: str, values: Tensor, lengths: Tensor | None, pooled: Tensor
+    ) -> dict[int, Tensor]:
+        """Number of a subspace -> (n, heads, size), of those in which the modality has a part."""
+        found = {}
+        for number, subspace in enumerate(self.grown):
+            if name not in subspace:
+                continue
+            part, seen = subspace.part(name), values
+            if part.training:
+                time = self._modalities[name].kind.has_length
+                seen = self.dropout(name, values, time=time)
+            found[number] = subspace.units(part(self.tower(name), seen, lengths, pooled))
+        return found
+
+    def vectors(self, name: str, embedded: Embedded, *, until: int | None = None) -> Tensor:
+        """(n, :attr:`size`) what items are compared by: embeddings, and their subspaces behind.
+
+        Args:
+            name: The modality.
+            embedded: What :meth:`forward` made of the items.
+            until: Only so many subspaces; all, if left out.
+        """
+        subspaces = self.grown[:until]
+        if not subspaces:
+            return embedded.embedding
+        appended = (
+            subspace.coordinates(name, embedded.units.get(number), embedded.embedding)
+            for number, subspace in enumerate(subspaces)
+        )
+        return torch.cat([embedded.embedding, *appended], dim=1)
 
     def embed(
         self, name: str, tower: nn.Module, values: Tensor, lengths: Tensor | None, *, hiding: bool
@@ -242,7 +350,9 @@ class JointSpace(nn.Module):
             lengths: (n,) valid time steps; all, if left out.
 
         Returns:
-            (n, D) float32 unit vectors, in reference mode raw embeddings; (D,) for one item.
+            (n, :attr:`size`) float32, (size,) for one item; similarity is the inner product. Unit
+            vectors, in reference mode raw embeddings; where the space has grown, unit vectors with
+            further coordinates behind them.
 
         Raises:
             KeyError: If there is no such modality.
@@ -265,16 +375,18 @@ class JointSpace(nn.Module):
                 [values.shape[1]] * values.shape[0] if lengths is None else lengths,
                 device=values.device,
             ).reshape(-1)
+        modules = [encoder, *(each.part(name) for each in self.grown if name in each)]
         # Module by module: during training some may be kept in evaluation mode.
-        training = [module for module in encoder.modules() if module.training]
-        encoder.eval()
+        training = [each for one in modules for each in one.modules() if each.training]
+        for module in modules:
+            module.eval()
         try:
-            _, raw = encoder(values, steps)
+            found = self({name: values}, {} if steps is None else {name: steps})[name]
         finally:
             for module in training:
                 module.training = True
-        embedding = normalize(raw.float(), dim=1) if self.form.normalised else raw.float()
-        return embedding[0] if single else embedding
+        vectors = self.vectors(name, found)
+        return vectors[0] if single else vectors
 
     def describe(self) -> dict[str, Any]:
         """All that :meth:`rebuild` needs besides the weights, as JSON values."""
@@ -290,7 +402,17 @@ class JointSpace(nn.Module):
                 for name, tower in self.towers.items()
                 if name in self
             },
+            **({"subspaces": [each.describe() for each in self.grown]} if self.grown else {}),
         }
+
+    def restore(self, description: Mapping[str, Any]) -> None:
+        """Add the modalities and subspaces of a space that :meth:`describe` described."""
+        for modality in description["modalities"]:
+            kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
+            self.add_modality(Modality(modality["name"], kind, shape))
+        for each in description.get("subspaces", ())[len(self.subspaces) :]:
+            self.subspaces.append(Subspace.of(each).to(self.log_scale.device))
+        self._complete_subspaces()
 
     @classmethod
     def rebuild(
@@ -307,9 +429,7 @@ class JointSpace(nn.Module):
         }
         settings = SpaceSettings(**description["settings"])
         space = cls(settings, seed=description["seed"], towers=built)
-        for modality in description["modalities"]:
-            kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
-            space.add_modality(Modality(modality["name"], kind, shape))
+        space.restore(description)
         return space
 
 
