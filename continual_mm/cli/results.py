@@ -97,6 +97,8 @@ def status(folders: tuple[Path, ...], format_: str) -> None:
         sys.stdout.write(runs.as_json(found) + "\n")
     else:
         terminal.print_rows(*runs.as_rows(found))
+        for line in runs.as_choices(found[0]) if len(found) == 1 else ():
+            terminal.out.print(line)
 
 
 @click.command()

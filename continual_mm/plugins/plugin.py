@@ -1,6 +1,6 @@
 """What all plugins share: the learner's callbacks, a state that can be saved, a stage's items."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -37,6 +37,11 @@ class Plugin(BaseSGDPlugin[Any]):
 
     extra_steps: int = 0
     """Optimiser steps that the plugin has made so far, in addition to the learner's."""
+
+    @property
+    def choices(self) -> Sequence[Mapping[str, Any]]:
+        """What was decided at the end of the stage, and the figures behind it, as JSON values."""
+        return ()
 
     @property
     def curves(self) -> Mapping[str, Tensor]:

@@ -113,6 +113,7 @@ class RunFolder:
                 "evaluations": [score.as_json() for score in history.scores],
                 "geometry": [geometry.as_json() for geometry in history.geometry],
                 **({"protocols": protocols} if protocols else {}),
+                **({"choices": history.choices} if history.choices else {}),
             },
         )
 

@@ -132,6 +132,7 @@ class History:
         scores: Every evaluation, in order of time.
         geometry: How the space moved, at every evaluation of the test items.
         protocols: What the scenario's protocols found at stage ends.
+        choices: What plugins decided at stage ends, and the figures behind it.
     """
 
     arrivals: Sequence[Arrival]
@@ -139,6 +140,7 @@ class History:
     scores: list[Score] = field(default_factory=list)
     geometry: "list[Geometry]" = field(default_factory=list)
     protocols: "list[ProtocolScore]" = field(default_factory=list)
+    choices: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def roles(self) -> Roles:

@@ -3,7 +3,6 @@
 import resource
 import sys
 import time
-from collections.abc import Iterable
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -53,13 +52,15 @@ class Meter(BaseSGDPlugin[Any]):
 
     def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """A stage, which is an epoch, has made its last step."""
-        self.held = held_bytes(strategy.plugins)
+        self.held = held_bytes(strategy)
 
 
-def held_bytes(plugins: Iterable[object]) -> int:
-    """Bytes that plugins keep of the past: items, teachers, importances."""
-    own = (plugin for plugin in plugins if isinstance(plugin, Plugin))
-    return sum(tensor.nbytes for plugin in own for tensor in plugin.state().values())
+def held_bytes(learner: Learner) -> int:
+    """Bytes kept of the past (items, teachers, importances) or added to keep it (subspaces)."""
+    own = (plugin for plugin in learner.plugins if isinstance(plugin, Plugin))
+    tensors = [tensor for plugin in own for tensor in plugin.state().values()]
+    grown = learner.space.subspaces.state_dict().values()
+    return sum(tensor.nbytes for tensor in (*tensors, *grown))
 
 
 Cost = dict[str, float | int | str | None]
@@ -77,7 +78,7 @@ def cost(session: Session, seconds: float, device: torch.device, meter: Meter) -
         "seconds": seconds,
         "steps": steps + sum(plugin.extra_steps for plugin in plugins.values()),
         "memory_items": 0 if learner.memory is None else len(learner.memory),
-        "memory_bytes": held_bytes(plugins.values()) if meter.held is None else meter.held,
+        "memory_bytes": held_bytes(learner) if meter.held is None else meter.held,
         "recalled_rows": 0 if memory is None else len(memory.drawn),
         "parameters": sum(p.numel() for p in learner.parameters().values()),
         "peak_memory_bytes": _peak_memory(device),

@@ -87,6 +87,21 @@ class ProtocolRecord(Record):
     stage: Annotated[int, Field(ge=1)]
 
 
+class Choice(Record):
+    """What a plugin decided at a stage's end; ``stage`` counts from 1."""
+
+    model_config = ConfigDict(extra="allow")
+
+    stage: Annotated[int, Field(ge=1)]
+    plugin: str
+    pairs: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    default: tuple[float, ...] = ()
+    items: int = 0
+    gain: float = 0.0
+    error: float | None = None
+
+
 class Scores(Record):
     """``scores.json``."""
 
@@ -94,6 +109,7 @@ class Scores(Record):
     pairs: dict[str, PairRecord]
     evaluations: tuple[Score, ...]
     protocols: tuple[ProtocolRecord, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     @model_validator(mode="after")
     def _pairs_are_born(self) -> Self:

@@ -98,6 +98,7 @@ class Checkpointer:
         # Runs that an earlier version began have no such note.
         known = notes.get("protocols", [])
         history.protocols[:] = [ProtocolScore.from_json(entry) for entry in known]
+        history.choices[:] = notes.get("choices", [])
         self._learned = int(notes["learned"])
         self._spent, self._begun = float(notes["seconds"]), time.monotonic()
 
@@ -127,6 +128,7 @@ class Checkpointer:
             "scores": [score.as_json() for score in self._session.history.scores],
             "geometry": [moment.as_json() for moment in self._session.history.geometry],
             "protocols": [score.as_json() for score in self._session.history.protocols],
+            "choices": self._session.history.choices,
         }
         checkpoint.save(path, self._session.learner, self._session.keepers, notes)
 

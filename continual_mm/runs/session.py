@@ -109,6 +109,11 @@ class Session:
         """Train a 0-based stage, from a step on that ``restore`` restores, and score it."""
         self.evaluations.clear()
         self.learner.learn(self.benchmark, stage, step=step, restore=restore)
+        self.history.choices += [
+            {"stage": self.learner.stage + 1, "plugin": name, **choice}
+            for name, plugin in self.plugins.items()
+            for choice in plugin.choices
+        ]
         self.judged[:] = judged(self.judges, self.learner)
         self.history.protocols += [each.score for each in self.judged]
 

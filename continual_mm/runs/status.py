@@ -5,7 +5,7 @@ Here nothing is refused: an unfinished run is shown with what it has, a damaged 
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -73,6 +73,7 @@ class Status:
     recalls: Mapping[str, float] = field(default_factory=dict)
     harmonic_mean: float | None = None
     seconds: float | None = None
+    choices: tuple[records.Choice, ...] = ()
 
 
 def statuses(folders: Iterable[Path]) -> list[Status]:
@@ -96,7 +97,8 @@ class _Reader:
         finished = RunFolder(self._folder).finished
         written = _last_written(self._folder)
         definition = self._read(records.Definition, DEFINITION)
-        recalls, harmonic = self._recalls(finished)
+        scores = self._scores(finished)
+        recalls, harmonic = self._recalls(scores, finished)
         stage, step, checkpoint = self._last_checkpoint()
         failed = None if finished else self._read_if_there(records.Failure, FAILURE)
         seconds = self._seconds(finished, checkpoint)
@@ -119,6 +121,7 @@ class _Reader:
             recalls=recalls,
             harmonic_mean=harmonic,
             seconds=seconds,
+            choices=scores.choices if scores else (),
         )
 
     def _read(self, kind: type[_Read], file: str) -> _Read | None:
@@ -132,10 +135,15 @@ class _Reader:
     def _read_if_there(self, kind: type[_Read], file: str) -> _Read | None:
         return self._read(kind, file) if (self._folder / file).exists() else None
 
-    def _recalls(self, finished: bool) -> tuple[dict[str, float], float | None]:
-        """R@1 per pair at the end of the last scored stage; the harmonic mean of a finished run."""
+    def _scores(self, finished: bool) -> records.Scores | None:
         read = self._read if finished else self._read_if_there
-        scores = read(records.Scores, "scores.json")
+        return read(records.Scores, "scores.json")
+
+    @staticmethod
+    def _recalls(
+        scores: records.Scores | None, finished: bool
+    ) -> tuple[dict[str, float], float | None]:
+        """R@1 per pair at the end of the last scored stage; the harmonic mean of a finished run."""
         if scores is None:
             return {}, None
         final = [one for one in scores.evaluations if one.final and one.split == records.SPLIT]
@@ -195,12 +203,24 @@ def as_json(found: Iterable[Status]) -> str:
     values = [
         {
             **asdict(status),
+            "choices": [choice.model_dump(mode="json") for choice in status.choices],
             "folder": str(status.folder),
             "written": datetime.fromtimestamp(status.written, UTC).isoformat(timespec="seconds"),
         }
         for status in found
     ]
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def as_choices(status: Status) -> Iterator[str]:
+    """A line for each choice that the run's strategy made by held-out items."""
+    for one in status.choices:
+        counts = ", ".join(f"{weight:.2g}" for weight in one.weights)
+        error = "?" if one.error is None else f"{one.error:.2g}"
+        reason = f"{one.gain:+.2g} ± {error} nats on {one.items} held-out items"
+        kept = " (the default)" if one.weights == one.default else ""
+        pairs = " and ".join(one.pairs) or "no pair"
+        yield f"stage {one.stage}, {one.plugin}: {pairs}: weights {counts}{kept}, {reason}"
 
 
 def as_rows(found: Iterable[Status]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -168,6 +168,9 @@ class Board(TensorboardLogger):
             if score.step == step:
                 for name, value in score.measures.items():
                     self.log_single_metric(f"protocol/{score.name}/{name}", value, step)
+        if history.choices:
+            text = json.dumps(history.choices, indent=2)
+            self.writer.add_text("choices", f"```json\n{text}\n```", global_step=step)
         self.writer.flush()
 
     def run_ends(
