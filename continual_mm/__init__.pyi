@@ -19,6 +19,7 @@ from .definitions.scenario import Training as Training
 from .plugins.agem import AGEM as AGEM
 from .plugins.distill import Distill as Distill
 from .plugins.ewc import EWC as EWC
+from .plugins.expand import Expand as Expand
 from .plugins.freeze import Freeze as Freeze
 from .plugins.interpolate import Interpolate as Interpolate
 from .plugins.mas import MAS as MAS

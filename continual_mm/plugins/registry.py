@@ -91,6 +91,19 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                 "decay": FRACTION,
             },
         ),
+        "expand": Known(
+            "expand:Expand",
+            "appends coordinates at each stage; an item keeps one vector, and old ones stay valid",
+            {
+                "size": Number(least=0, whole=True),
+                "rank": COUNT,
+                "rate": WEIGHT.tuned(0.3, 30.0),
+                "plan": WEIGHT.tuned(0.1, 30.0),
+                "epsilon": POSITIVE.tuned(0.01, 0.3),
+                "held_out": Number(least=0, most=0.5),
+                "old_pairs": SWITCH,
+            },
+        ),
         "freeze": Known(
             "freeze:Freeze",
             "keeps everything learned bit for bit; only new towers are trained",

@@ -35,7 +35,7 @@ NEUTRAL = {
     "realign": {"towards_old": 0.0, "rate": 0.0},
     "slow": {"ratio": 1.0},
     "warmup": {"share": 0.0},
-    **dict.fromkeys(("agem", "freeze", "pair_lora", "rest"), None),
+    **dict.fromkeys(("agem", "expand", "freeze", "pair_lora", "rest"), None),
     **{
         name: {"weight": 0.0}
         for name, known in BUILT_IN.items()

@@ -1,0 +1,319 @@
+"""Expand: each stage appends coordinates to the space, and whatever was learned stays as it is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_mm.data.batch import Items, Share
+from continual_mm.definitions.modality import Pair, pair
+from continual_mm.learning.learner import EVALUATION_ROWS, Learner
+from continual_mm.learning.loader import BlockLoader
+from continual_mm.learning.objective import gathered, paired_rows
+from continual_mm.learning.stream import StageExperience
+from continual_mm.losses.contrastive import masked_margin_softmax
+from continual_mm.losses.transport import plan_distillation_from
+from continual_mm.losses.trust import trusted_plan
+from continual_mm.plugins.freeze import eval_frozen, freeze
+from continual_mm.plugins.gates import Choice, HeldOut, choose_old, choose_trained, layout
+from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.registry import checked
+from continual_mm.space.space import LARGEST_SCALE
+from continual_mm.space.subspaces import Block, Subspace
+from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.seeds import seed_for
+
+HEADS = 2
+"""One is trained by its contrast alone, the other by its transport plan as well."""
+
+MOST = 512
+"""Items that are held out of a stage at most."""
+
+# As in `match`.
+TOLERANCE = 1e-4
+ITERATIONS = 100
+
+
+class Expand(Plugin):
+    r"""A space that grows: one vector per item, and nothing that was learned changes.
+
+    From the second stage on the space is frozen as by
+    :class:`~continual_mm.plugins.freeze.Freeze`, and the new modality is aligned with what there
+    is. Besides, the stage appends a subspace: old modalities get coordinates in it from their
+    towers with low-rank adapters, new ones from one more tower. The vector of an item is what it
+    was, with the new coordinates behind, and the similarity of two items stays an inner product,
+
+    .. math::
+        s(x, y) = \langle x^0, y^0\rangle
+                + \sum_{k} \sum_h w_{k h} \langle x^{k h}, y^{k h}\rangle .
+
+    Representations that grow by a part per task, trained on what earlier parts leave over, are DER
+    (Yan et al. 2021, arXiv 2103.16788) and FOSTER (Wang et al. 2022, arXiv 2204.04662) in
+    class-incremental learning; that vectors of earlier stages can be compared with later ones is
+    backward compatibility (Shen et al. 2020, arXiv 2003.11942).
+
+    Each subspace has two heads. Both learn the contrast of the sum of earlier similarities, which
+    take no gradient, and of their own; the second is trained by its transport plan as well, as
+    :class:`~continual_mm.plugins.match.Match` does. At the end of the stage, items that were held
+    out of it decide by their likelihood (:mod:`~continual_mm.plugins.gates`) how much each head
+    counts for the pairs of the stage, and whether an old pair, both modalities of which have
+    coordinates in the subspace, gains by them; else it does not see them.
+
+    Args:
+        size: Numbers of each head; 0 takes half of the space's dimension.
+        rank: Rank of an adapter; in a layer with fewer inputs or outputs, their number.
+        rate: Learning rate of old modalities' parts in terms of the stage's.
+        plan: Weight of the plan's divergence in the second head.
+        epsilon: Entropic temperature of the plan, in units of one minus the cosine.
+        held_out: Share of a stage's items that are not trained on, at most 512 items.
+        old_pairs: Whether old pairs of which the stage's items have both modalities are trained in
+            the subspace as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = 0,
+        rank: int = 128,
+        rate: float = 3.0,
+        plan: float = 3.0,
+        epsilon: float = 0.05,
+        held_out: float = 0.1,
+        old_pairs: int | bool = 0,
+    ) -> None:
+        super().__init__()
+        self.size = checked("expand.size", size)
+        self.rank = checked("expand.rank", rank)
+        self.rate = checked("expand.rate", rate)
+        self.plan = checked("expand.plan", plan)
+        self.epsilon = checked("expand.epsilon", epsilon)
+        self.held_out = checked("expand.held_out", held_out)
+        self.old_pairs = bool(checked("expand.old_pairs", old_pairs))
+        self._number: int | None = None
+        self._old: tuple[str, ...] = ()
+        self._trained: tuple[Pair, ...] = ()
+        self._known: frozenset[Pair] = frozenset()
+        self._items: Items | None = None
+        self._choices: tuple[Choice, ...] = ()
+
+    @property
+    def choices(self) -> tuple[dict[str, Any], ...]:
+        """What was decided at the end of the stage, and the figures that it was decided by."""
+        return tuple(choice.as_json() for choice in self._choices)
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Freeze the space before it grows, append a subspace, and hold items out."""
+        space, experience = strategy.space, strategy.stage_experience()
+        self._number, self._items, self._choices = None, None, ()
+        if space.settings.reference:
+            message = "a space in reference mode cannot grow: its embeddings are no unit vectors"
+            remedy = 'take another strategy, or mode = "robust"'
+            raise InputError(Problem("[expand]", message, remedy))
+        if not space.modalities:
+            return
+        freeze(space.parameters())
+        strategy.clusters.fixed = True
+        trained = tuple(sorted({each for some in experience.pairs.values() for each in some}))
+        members = dict.fromkeys(name for each in trained for name in (each.first, each.second))
+        self._old = tuple(name for name in members if name in space)
+        if not experience.training.steps or not self._old:
+            return
+        self._trained = trained
+        self._known = frozenset(
+            pair(*two) for two in combinations(self._old, 2) if pair(*two) not in trained
+        )
+        for name in members.keys() - set(self._old):
+            self._join_earlier(strategy, name)
+        self._number = len(space.subspaces)
+        subspace = space.append_subspace(
+            self.size or max(1, space.settings.dim // HEADS), members, heads=HEADS, rank=self.rank
+        )
+        # Until held-out items have decided, old pairs do not see it.
+        subspace.layout = self._layout(subspace, (1.0,) * HEADS, {})
+        slow = {id(value) for name in self._old for value in subspace.part(name).parameters()}
+        names = [name for name, value in strategy.parameters().items() if id(value) in slow]
+        strategy.lr_scale |= dict.fromkeys(names, self.rate)
+        self._hold_out(strategy, experience)
+
+    def _join_earlier(self, learner: Learner, name: str) -> None:
+        """Give a modality that arrives coordinates in the earlier subspaces of its partners."""
+        for subspace in learner.space.grown:
+            partners = {
+                {each.first, each.second}.difference({name}).pop()
+                for each in self._trained
+                if name in (each.first, each.second)
+            }
+            if any(partner in subspace for partner in partners):
+                subspace.join(name, "head", partners)
+
+    def _hold_out(self, learner: Learner, experience: StageExperience) -> None:
+        """Leave some of the stage's items to its end; clips shown together stay together."""
+        items, generator = experience.items, torch.Generator()
+        trained, held_out = [], []
+        for share in items.shares:
+            generator.manual_seed(seed_for(learner.space.seed, "held out", share.stage))
+            count = len(share.rows)
+            group = torch.arange(count)
+            if items.clips > 1 and items.dataset.group is not None:
+                names = torch.from_numpy(items.dataset.group)[share.rows]
+                group = torch.unique(names, return_inverse=True)[1]
+            groups = int(group.max()) + 1 if count else 0
+            wanted = min(int(self.held_out * groups), MOST * groups // max(count, 1))
+            chosen = torch.isin(group, torch.randperm(groups, generator=generator)[:wanted])
+            trained.append(Share(share.stage, share.rows[~chosen], share.modalities))
+            held_out.append(Share(share.stage, share.rows[chosen], share.modalities))
+        experience.items = Items(
+            items.dataset, tuple(trained), clips=items.clips, replace=items.replace
+        )
+        self._items = Items(items.dataset, tuple(held_out))
+
+    def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Set frozen modules to evaluation mode, which ``train()`` has just undone."""
+        if strategy.own_towers:
+            message = "pairs have towers of their own, so an item has no single vector"
+            raise InputError(Problem("[expand]", message, "take either expand or pair_lora"))
+        eval_frozen(strategy.space)
+
+    def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Add the terms of every pair that is trained in the subspace."""
+        if self._number is None:
+            return
+        for each in (*self._trained, *(sorted(self._known) if self.old_pairs else ())):
+            rows = paired_rows(strategy.batch, each, strategy.pairs, strategy.current)
+            if rows.shape[0] >= 2:  # a row without negatives says nothing
+                self._train_pair(strategy, each, rows)
+
+    def _train_pair(self, learner: Learner, trained: Pair, rows: Tensor) -> None:
+        space, number = learner.space, self._number
+        sides = [
+            (name, learner.embedded[name], learner.batch.positions(name, rows))
+            for name in (trained.first, trained.second)
+        ]
+        common = set(sides[0][1].units) & set(sides[1][1].units)
+        units = {
+            each: [gathered(found.units[each], where) for _, found, where in sides]
+            for each in common
+        }
+        earlier = [
+            gathered(space.vectors(name, found, until=number), where).detach()
+            for name, found, where in sides
+        ]
+        before = earlier[0] @ earlier[1].T
+        margin = space.settings.margin
+        for each, (first, second) in units.items():
+            subspace = space.grown[each]
+            similarity = torch.einsum("ihd,jhd->hij", first, second)
+            scale = subspace.log_scale.exp().clamp(1.0, LARGEST_SCALE)
+            for head in range(subspace.heads):
+                logits = similarity[head]
+                if each == number:
+                    logits = before + subspace.log_weights[head].exp() * logits
+                value = masked_margin_softmax(scale * logits, margin=margin)
+                learner.add_term(f"expand/{trained}/{each + 1}-{head + 1}", value, weight=1.0)
+        if number in units and self.plan:
+            first, second = (unit[:, HEADS - 1] for unit in units[number])
+            value = _divergence(1 - first @ second.T, self.epsilon)
+            learner.add_term(f"expand/{trained}/plan", value, weight=self.plan)
+
+    def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Decide how much the subspace counts for each pair."""
+        if self._number is None:
+            return
+        subspace = strategy.space.grown[self._number]
+        for value in subspace.parameters():
+            value.grad = None
+            strategy.optimizer.state.pop(value, None)
+        held_out = self._similarities(strategy)
+        learned = tuple(float(each) for each in subspace.log_weights.detach().exp())
+        of_stage = {each: held_out[each] for each in self._trained if each in held_out}
+        choice = choose_trained(self._trained, of_stage, learned)
+        met = [{each.first, each.second} & set(self._old) for each in self._trained]
+        whole = any(len(olds) != 1 for olds in met)
+        choices, gates = [choice], {}
+        for each in sorted(self._known):
+            if each in held_out:
+                found = choose_old(each, held_out[each], choice.weights, whole=whole)
+                choices.append(found)
+            share = max(found.weights) / max(choice.weights) if each in held_out else 0.0
+            gates[each] = share
+        subspace.layout = self._layout(subspace, choice.weights, gates)
+        self._choices = tuple(choices)
+
+    def _layout(
+        self, subspace: Subspace, weights: Sequence[float], gates: Mapping[Pair, float]
+    ) -> tuple[Block, ...]:
+        arriving = [name for name in subspace.kinds if name not in self._old]
+        return layout(self._old, arriving, self._trained, weights, gates)
+
+    def _similarities(self, learner: Learner) -> dict[Pair, HeldOut]:
+        """Of the held-out items of each pair that has two members, if there are any."""
+        space, number = learner.space, self._number
+        vectors: dict[str, list[Tensor]] = {}
+        units: dict[str, list[Tensor]] = {}
+        rows: dict[str, list[Tensor]] = {}
+        if self._items is None or number is None:
+            return {}
+        with _evaluating(learner):
+            for block in BlockLoader(self._items, rows=EVALUATION_ROWS):
+                batch = block.to(learner.device)
+                with learner.precision():
+                    embedded = space(batch.features, batch.lengths)
+                for name, found in embedded.items():
+                    if number in found.units:
+                        vectors.setdefault(name, []).append(
+                            space.vectors(name, found, until=number)
+                        )
+                        units.setdefault(name, []).append(found.units[number])
+                        rows.setdefault(name, []).append(batch.index[batch.rows[name]])
+        found = {}
+        for each in (*self._trained, *self._known):
+            if each.first in rows and each.second in rows:
+                where = {name: torch.cat(rows[name]) for name in (each.first, each.second)}
+                shared = where[each.first][torch.isin(where[each.first], where[each.second])]
+                if len(shared) > 1:
+                    found[each] = _held_out(each, where, shared, vectors, units)
+        return found
+
+
+def _held_out(
+    each: Pair,
+    rows: Mapping[str, Tensor],
+    shared: Tensor,
+    vectors: Mapping[str, list[Tensor]],
+    units: Mapping[str, list[Tensor]],
+) -> HeldOut:
+    sides = []
+    for name in (each.first, each.second):
+        # Shares follow one another, so rows of several are in no order.
+        order = rows[name].argsort()
+        where = order[torch.searchsorted(rows[name][order], shared)]
+        here = where.to(vectors[name][0].device)
+        sides.append((torch.cat(vectors[name])[here], torch.cat(units[name])[here]))
+    (first, first_units), (second, second_units) = sides
+    heads = torch.einsum("ihd,jhd->hij", first_units, second_units)
+    return HeldOut((first @ second.T).cpu(), heads.cpu())
+
+
+@contextmanager
+def _evaluating(learner: Learner) -> Iterator[None]:
+    """Evaluation mode without gradient; afterwards each module is in its own mode again."""
+    training = [module for module in learner.space.modules() if module.training]
+    learner.space.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _divergence(cost: Tensor, epsilon: float) -> Tensor:
+    """Of the plan of a cost from the right matching, in nats."""
+    right = trusted_plan(torch.zeros_like(cost), 0.0)
+    divergence, _ = plan_distillation_from(
+        right, cost, epsilon=epsilon, tolerance=TOLERANCE, iterations=ITERATIONS
+    )
+    return divergence

@@ -1,0 +1,175 @@
+"""How much a subspace counts for each pair, decided on items that were held out of its stage."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from continual_mm.definitions.modality import Pair
+from continual_mm.metrics.likelihood import fitted_log_likelihood, gain
+from continual_mm.space.subspaces import Block, cliques
+
+FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""What a head's learned weight may be multiplied by for the stage's pairs."""
+
+OLD_WEIGHTS = (0.125, 0.25, 0.5, 1.0, 2.0)
+"""How much the subspace may count for a pair of earlier stages, relative to the stage's pairs."""
+
+
+FEWEST = 8
+"""Held-out items that decide anything: of fewer the standard error itself is hardly known."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Similarities of a pair's held-out items; item i of one side belongs to item i of the other.
+
+    Attributes:
+        earlier: (n, n) in the coordinates of earlier stages.
+        heads: (heads, n, n) in those of the subspace.
+    """
+
+    earlier: Tensor
+    heads: Tensor
+
+    def log_likelihood(self, weights: Sequence[float]) -> Tensor:
+        """(n,) of the right answers, with a weight for each head."""
+        factors = self.heads.new_tensor(weights)[:, None, None]
+        return fitted_log_likelihood(self.earlier + (factors * self.heads).sum(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One decision, and the figures that it was made by.
+
+    Attributes:
+        pairs: For which pairs.
+        weights: What each head counts for them; 0 leaves it out.
+        default: What it would count without held-out items.
+        items: Held-out items.
+        gain: By how much the mean log-likelihood of the best weights, in nats, is above that of the
+            default.
+        error: Standard error of the gain.
+    """
+
+    pairs: tuple[str, ...]
+    weights: tuple[float, ...]
+    default: tuple[float, ...]
+    items: int
+    gain: float
+    error: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The choice as ``scores.json`` has it."""
+        return {
+            "pairs": list(self.pairs),
+            "weights": [round(each, 4) for each in self.weights],
+            "default": [round(each, 4) for each in self.default],
+            "items": self.items,
+            "gain": round(self.gain, 4),
+            "error": round(self.error, 4) if self.error != float("inf") else None,
+        }
+
+
+def choose(
+    pairs: Iterable[Pair],
+    held_out: Mapping[Pair, HeldOut],
+    candidates: Iterable[tuple[float, ...]],
+    default: tuple[float, ...],
+) -> Choice:
+    """The weights of the highest mean log-likelihood; the default, unless they are surely better.
+
+    The default stays where the gain is not above its standard error over items, as it is where few
+    items were held out (the one-standard-error rule, Breiman et al. 1984).
+
+    Args:
+        pairs: For which the choice is.
+        held_out: Similarities of those of them that have held-out items.
+        candidates: Weights of the heads.
+        default: The weights without any evidence.
+    """
+    before = _log_likelihood(held_out, default)
+    best, above, error = default, 0.0, 0.0
+    for weights in candidates if len(before) >= FEWEST else ():
+        found = gain(_log_likelihood(held_out, weights), before)
+        if found[0] > above:
+            best, (above, error) = weights, found
+    chosen = best if above > error else default
+    return Choice(tuple(map(str, pairs)), chosen, default, len(before), above, error)
+
+
+def _log_likelihood(held_out: Mapping[Pair, HeldOut], weights: Sequence[float]) -> Tensor:
+    return torch.cat(
+        [each.log_likelihood(weights) for each in held_out.values()] or [torch.empty(0)]
+    )
+
+
+def choose_trained(
+    pairs: Iterable[Pair], held_out: Mapping[Pair, HeldOut], learned: Sequence[float]
+) -> Choice:
+    """How much each head counts for the pairs that the stage trained; ``learned`` by default."""
+    candidates = (
+        tuple(weight * factor for weight, factor in zip(learned, factors, strict=True))
+        for factors in product(FACTORS, repeat=len(learned))
+        if any(factors)
+    )
+    return choose(pairs, held_out, candidates, tuple(learned))
+
+
+def choose_old(pair: Pair, held_out: HeldOut, weights: Sequence[float], *, whole: bool) -> Choice:
+    """How much the subspace counts for a pair of an earlier stage; not at all by default.
+
+    Args:
+        pair: The pair.
+        held_out: Its similarities.
+        weights: What each head counts for the pairs that the stage trained.
+        whole: Whether it can count as much as for those only, or not at all.
+    """
+    shares = (1.0,) if whole else OLD_WEIGHTS
+    candidates = (tuple(share * each for each in weights) for share in shares)
+    return choose([pair], {pair: held_out}, candidates, (0.0,) * len(weights))
+
+
+def layout(
+    old: Sequence[str],
+    arriving: Sequence[str],
+    trained: Iterable[Pair],
+    weights: Sequence[float],
+    gates: Mapping[Pair, float],
+) -> tuple[Block, ...]:
+    """Blocks in which trained pairs count with their weights, and old ones as their gates say.
+
+    Modalities that must not meet have blocks of their own, in each of which the other members
+    are repeated.
+
+    Args:
+        old: Members that the space had before.
+        arriving: Members that arrived with the stage.
+        trained: Pairs that the stage trained.
+        weights: What each head counts for them.
+        gates: Old pair -> how much the subspace counts for it, relative to the trained pairs; 0
+            where it does not.
+    """
+    edges = [(pair.first, pair.second) for pair in trained]
+    edges += [(pair.first, pair.second) for pair, share in gates.items() if share]
+    blocks = []
+    for group in cliques([*old, *arriving], edges):
+        shares = [
+            share
+            for pair, share in gates.items()
+            if share and pair.first in group and pair.second in group
+        ]
+        # The product of two old factors is the gate, that of an old and a new one stays 1.
+        old_factor = prod(shares) ** (0.5 / len(shares)) if shares else 1.0
+        for head, weight in enumerate(weights):
+            if weight:
+                factors = {
+                    name: sqrt(weight) * (old_factor if name in old else 1 / old_factor)
+                    for name in group
+                }
+                blocks.append(Block(head, factors))
+    return tuple(blocks)
