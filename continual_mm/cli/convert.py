@@ -14,7 +14,7 @@ from continual_mm.cli import terminal
 from continual_mm.cli.options import A_PATH
 from continual_mm.data.cards import published_folder, steps_of
 from continual_mm.definitions.modality import SPLITS, Kind, Provenance
-from continual_mm.system.errors import SHOWN, InputError, Problem, Problems, printable
+from continual_mm.system.errors import SHOWN, InputError, Problems, printable
 
 if TYPE_CHECKING:
     from continual_mm.data.schema import Record
@@ -175,7 +175,7 @@ def converting(
     first of it printed. An OSError becomes an InputError.
     """
     if target.name in ("", ".."):
-        raise InputError(Problem("--to", f"'{target}' names nothing new", "give a name"))
+        raise InputError.at("--to", f"'{target}' names nothing new", "give a name")
     _check_new(target)
     left_out = Problems() if skip else None
     try:
@@ -186,7 +186,7 @@ def converting(
     except OSError as error:
         place = str(error.filename or target)
         problem = f"cannot be read or written: {error.strerror or error}"
-        raise InputError(Problem(place, problem)) from error
+        raise InputError.at(place, problem) from error
     finally:
         if left_out:
             _print_left_out(left_out, _list_beside(target))
@@ -194,14 +194,13 @@ def converting(
 
 def _check_new(target: Path) -> None:
     if target.exists() or target.is_symlink():
-        remedy = "remove it, or choose another name"
-        raise InputError(Problem(str(target), "is there already", remedy))
+        raise InputError.at(target, "is there already", "remove it, or choose another name")
 
 
 def _check_folder(target: Path, name: str) -> None:
     if target.suffix == ".npz":
         problem, remedy = "is the name of a pack", f"{name} becomes a store: name a folder"
-        raise InputError(Problem(str(target), problem, remedy))
+        raise InputError.at(target, problem, remedy)
 
 
 def _list_beside(target: Path) -> Path:
@@ -376,7 +375,7 @@ def _clips(name: str, train_form: str, test_form: str, description: str) -> clic
         forms = ((train, train_form, 0), (test, test_form, 2))
         given = [(path, getattr(clip_pickles, form), split) for path, form, split in forms if path]
         if not given:
-            raise InputError(Problem(name, "there is nothing to read", "give --train or --test"))
+            raise InputError.at(name, "there is nothing to read", "give --train or --test")
         target = target or published_folder(name)
         with converting(target, **how) as conversion:
             vectors, recipe, provenance = conversion.reading(name)

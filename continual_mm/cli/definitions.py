@@ -16,7 +16,7 @@ from continual_mm.data.cards import PUBLISHED, is_converted, missing_published, 
 from continual_mm.definitions import catalog
 from continual_mm.plugins import registry as plugins
 from continual_mm.space import registry as towers
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.runs.specification import OpenedScenario
@@ -126,7 +126,7 @@ def copy(name: str, to: Path) -> None:
     entry = catalog.find_any(name)
     target = to if to.suffix == ".toml" and not to.is_dir() else to / entry.path.name
     if target.exists():
-        raise InputError(Problem(str(target), "is there already", "name another file"))
+        raise InputError.at(target, "is there already", "name another file")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(entry.path, target)
     use = f"{target}" if entry.kind == "scenarios" else f"{DEMO_SCENARIO} --strategy {target}"

@@ -13,7 +13,7 @@ from continual_mm.cli import convert as cli_convert
 from continual_mm.cli import extract as cli_extract
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_COUNT, A_PATH
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.preparation.inspection.report import Inspection, ModalityReport
@@ -141,14 +141,14 @@ def _checked(picture: Path) -> Path:
     """Where a picture goes, found out before any data are read."""
     if picture.is_dir():
         remedy = f"name a file: {picture / 'items.png'}"
-        raise InputError(Problem(f"picture {picture}", "is a folder", remedy))
+        raise InputError.at(f"picture {picture}", "is a folder", remedy)
     path = picture if picture.suffix else picture.with_suffix(".png")
     place = f"picture {path}"
     if path.suffix.lower() not in PICTURES:
         problem = f"ends with {path.suffix!r}"
-        raise InputError(Problem(place, problem, f"the endings are {', '.join(PICTURES)}"))
+        raise InputError.at(place, problem, f"the endings are {', '.join(PICTURES)}")
     if not path.absolute().parent.is_dir():
-        raise InputError(Problem(place, f"there is no folder {path.parent}", "make it first"))
+        raise InputError.at(place, f"there is no folder {path.parent}", "make it first")
     return path
 
 

@@ -10,7 +10,7 @@ import click
 
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_PATH
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.comparison.tables import Table
@@ -40,7 +40,7 @@ def compare(
         shown, notes = tables.protocol_tables(of_protocol, tasks=by_task), of_protocol.notes
         as_json = partial(tables.protocol_json, of_protocol)
     elif by_task:
-        raise InputError(Problem("--by-task", "goes with --protocol", "name a protocol"))
+        raise InputError.at("--by-task", "goes with --protocol", "name a protocol")
     else:
         from continual_mm.comparison.compare import compare as compared
 
@@ -108,8 +108,7 @@ def status(folders: tuple[Path, ...], format_: str) -> None:
 def board(folder: Path, port: int | None, browser: bool) -> None:
     """Open TensorBoard on the runs in a folder."""
     if not folder.is_dir():
-        remedy = "give the folder that runs went into"
-        raise InputError(Problem(str(folder), "no such folder", remedy))
+        raise InputError.at(folder, "no such folder", "give the folder that runs went into")
     from continual_mm.runs.board.server import serve
 
     serve(folder, port=port, browser=browser, tell=terminal.out.print)

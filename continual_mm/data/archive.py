@@ -15,7 +15,7 @@ import numpy.lib.format as npy
 from numpy.typing import NDArray
 
 from continual_mm.data.findings import Findings
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 UNREADABLE = (
     *(ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
@@ -105,7 +105,7 @@ def _open(path: Path, source: str) -> zipfile.ZipFile:
             problem = f"cannot be opened: {error.strerror or error}"
         except UNREADABLE:
             problem = "is no .npz file, or is cut short"
-    raise InputError(Problem(source, problem, "give a file as numpy.savez writes it"))
+    raise InputError.at(source, problem, "give a file as numpy.savez writes it")
 
 
 def _read_header(stream: IO[bytes]) -> Header:

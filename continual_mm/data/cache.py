@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from continual_mm.data.archive import UNREADABLE
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import atomic_write
 
 CACHE_VARIABLE = "CONTINUAL_MM_CACHE"
@@ -43,7 +43,7 @@ def cached_pack(
 def no_cache(folder: Path, error: OSError) -> InputError:
     """The error where the cache folder cannot be written."""
     remedy = f"set {CACHE_VARIABLE} to a folder that can be written"
-    return InputError(Problem(str(folder), f"no cache ({error})", remedy))
+    return InputError.at(folder, f"no cache ({error})", remedy)
 
 
 def _is_whole(path: Path, modalities: Collection[str]) -> bool:

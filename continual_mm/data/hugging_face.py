@@ -28,7 +28,7 @@ from continual_mm.data.store.records import OPTIONAL
 from continual_mm.data.store.tables import shard_name
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import InputError, Problem, first_few, first_line
+from continual_mm.system.errors import InputError, first_few, first_line
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), 0),
@@ -82,7 +82,7 @@ class Roles:
         if not modalities:
             problem = f"has no modality; its columns are {', '.join(map(str, seen)) or 'none'}"
             remedy = f"a modality is a column of floats that one of the first {_LOOKED_AT} rows has"
-            raise InputError(Problem(source, problem, remedy))
+            raise InputError.at(source, problem, remedy)
         columns = ("ids", "split", *OPTIONAL)
         described = frozenset(name for name in columns if seen.get(name) is not None)
         names = [one.name for one in modalities]
@@ -131,7 +131,7 @@ def _kind(name: str, axes: int, seen: Row, source: str) -> Kind:
     text = str(seen.get(name + KIND, natural_kind(axes)))
     if text not in list(Kind):
         remedy = f"the kinds of signal are {', '.join(Kind)}"
-        raise InputError(Problem(f"{source}, column {name + KIND!r}", f"{text!r}", remedy))
+        raise InputError.at(f"{source}, column {name + KIND!r}", f"{text!r}", remedy)
     return Kind(text)
 
 
@@ -151,7 +151,7 @@ def _valid_steps(name: str, row: Row, item: str) -> NDArray[Any] | None:
     if 1 <= steps <= len(found):
         return found[: int(steps)]
     place = f"item {item!r}, column {name + LENGTH!r}"
-    raise InputError(Problem(place, f"{steps} is not within 1..{len(found)}"))
+    raise InputError.at(place, f"{steps} is not within 1..{len(found)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class Reference:
         if match := _NAME.fullmatch(text.removeprefix(PREFIX)):
             return cls(text, match["path"], match["revision"], match["config"])
         remedy = "write hf:owner/name, if need be with @revision and #configuration, or a folder"
-        raise InputError(Problem(f"dataset {text!r}", f"no folder {path}", remedy))
+        raise InputError.at(f"dataset {text!r}", f"no folder {path}", remedy)
 
     @property
     def source(self) -> str:
@@ -199,9 +199,8 @@ class Reference:
             files = sorted(islice(folder.rglob("*"), _MOST_FILES + 1)) if folder.is_dir() else []
             states = [(file, file.stat()) for file in files]
         if len(files) > _MOST_FILES:
-            problem = f"has more than {_MOST_FILES} files in it"
             remedy = "name the folder that its Parquet files lie in"
-            raise InputError(Problem(self.source, problem, remedy))
+            raise InputError.at(self.source, f"has more than {_MOST_FILES} files in it", remedy)
         return self.key_start + _hash(
             f"{file} {state.st_size} {state.st_mtime_ns}" for file, state in states
         )
@@ -218,7 +217,7 @@ class Reference:
             remedy = "check its name and the network; what was loaded once is kept and needs none"
             if Path(self.path).is_dir():
                 remedy = "its files must be whole, of one kind, and have the same columns"
-            raise InputError(Problem(self.source, problem, remedy)) from error
+            raise InputError.at(self.source, problem, remedy) from error
 
     def refusing(self, rows: Iterator[Any]) -> Iterator[Any]:
         """The rows; an error while they are fetched becomes an InputError."""
@@ -298,7 +297,7 @@ def _opened(reference: Reference) -> dict[str, Any]:
     """Rows by the name of their split, not read yet."""
     if (Path(reference.path) / "items" / shard_name(0)).exists():
         problem = f"is a store without its {FORM}"
-        raise InputError(Problem(reference.source, problem, "copy the store whole"))
+        raise InputError.at(reference.source, problem, "copy the store whole")
     # It also prints the errors that it raises.
     verbosity = datasets_logging.get_verbosity()
     datasets_logging.set_verbosity(datasets_logging.CRITICAL)
@@ -312,9 +311,8 @@ def _opened(reference: Reference) -> dict[str, Any]:
     finally:
         datasets_logging.set_verbosity(verbosity)
     if unknown := sorted(set(streams) - SPLIT_NAMES.keys()):
-        problem = f"has the splits {', '.join(unknown)}"
         remedy = f"splits are called {', '.join(SPLIT_NAMES)}"
-        raise InputError(Problem(reference.source, problem, remedy))
+        raise InputError.at(reference.source, f"has the splits {', '.join(unknown)}", remedy)
     return {name: rows.with_format("numpy") for name, rows in streams.items()}
 
 
@@ -325,4 +323,4 @@ def _check_kind(module: str, reference: Reference) -> None:
     remedy = "convert it to Parquet files first"
     if kind in _MEDIA:
         remedy = f"make features of it: continual-mm data extract {reference.path} --help"
-    raise InputError(Problem(reference.source, f"consists of {kind} files", remedy))
+    raise InputError.at(reference.source, f"consists of {kind} files", remedy)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from continual_mm.data.cards import FORM, PUBLISHED, converted_store, is_converted
 from continual_mm.data.recognise import recognised
 from continual_mm.definitions.modality import SPLITS, DatasetCard
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import InputError, suggestion
 from continual_mm.system.imports import optional_import
 
 if TYPE_CHECKING:
@@ -88,10 +88,8 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
         return path
     names = [*REGISTERED, *PUBLISHED]
     kinds = "give a registered name, an .npz file, a store, or hf:owner/name"
-    raise InputError(
-        Problem(
-            f"dataset {name_or_path!r}",
-            f"not registered (registered: {', '.join(names)}) and no file {path}",
-            suggestion(name_or_path, names).strip() or kinds,
-        )
+    raise InputError.at(
+        f"dataset {name_or_path!r}",
+        f"not registered (registered: {', '.join(names)}) and no file {path}",
+        suggestion(name_or_path, names).strip() or kinds,
     )

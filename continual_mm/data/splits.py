@@ -6,7 +6,7 @@ from hashlib import blake2b
 from itertools import islice
 
 from continual_mm.data.schema import Record
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 _TRAINING, _VALIDATION, _TEST = range(3)
 
@@ -24,7 +24,7 @@ class HeldOut:
         if not all(share >= 0 for share in shares) or not sum(shares) < 1:
             problem = f"{self.validation:g} and {self.test:g} leave nothing to train on"
             remedy = "give shares of at least 0 that sum to less than 1"
-            raise InputError(Problem("validation and test", problem, remedy))
+            raise InputError.at("validation and test", problem, remedy)
 
     def split(self, name: str) -> int:
         """0, 1 or 2 for a video, whatever other videos there are."""

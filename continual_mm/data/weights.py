@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from continual_mm.data.archive import UNREADABLE as UNREADABLE_ARCHIVES
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -32,18 +32,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         loaded = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
     except UNREADABLE as error:
-        problem = f"cannot be read as weights: {_reason(error)}"
         remedy = "give a .safetensors file, or one that torch.save wrote of a state dict"
-        raise InputError(Problem(str(path), problem, remedy)) from error
+        raise InputError.at(path, f"cannot be read as weights: {_reason(error)}", remedy) from error
     if not isinstance(loaded, Mapping) or not all(
         isinstance(value, Tensor) for value in loaded.values()
     ):
-        problem = "holds no state dict"
-        raise InputError(Problem(str(path), problem, "save model.state_dict() alone"))
+        raise InputError.at(path, "holds no state dict", "save model.state_dict() alone")
     # Infinite values are allowed: attention masks are kept beside weights.
     if broken := [repr(str(name)) for name, value in loaded.items() if value.isnan().any()]:
         problem = f"holds NaN in {', '.join(broken[:3])}"
-        raise InputError(Problem(str(path), problem, "save the weights of a sound model"))
+        raise InputError.at(path, problem, "save the weights of a sound model")
     return {str(name): value for name, value in loaded.items()}
 
 

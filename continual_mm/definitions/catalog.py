@@ -60,14 +60,14 @@ def find(kind: DefinitionKind, name: str) -> Entry:
         entry = open_definition(kind, Path(name))
         if (found := kind_of(entry.document) or kind) != kind:
             problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[kind]} is needed"
-            raise InputError(Problem(str(entry.path), problem, f"see continual-mm list {kind}"))
+            raise InputError.at(entry.path, problem, f"see continual-mm list {kind}")
         return entry
     inside = definitions_folder(kind) / f"{name}.toml"
     if inside.is_file():
         return open_definition(kind, inside)
     known = _names(kind)
     remedy = f"{suggestion(name, known)}there are {', '.join(known)}; for a file, give its path"
-    raise InputError(Problem(f"{ONE_OF[kind]} {name!r}", "no such definition", remedy))
+    raise InputError.at(f"{ONE_OF[kind]} {name!r}", "no such definition", remedy)
 
 
 def find_any(name: str) -> Entry:
@@ -80,7 +80,7 @@ def find_any(name: str) -> Entry:
             return find(kind, name)
     hint = suggestion(name, [known for kind in DEFINITION_KINDS for known in _names(kind)])
     remedy = f"{hint}continual-mm list shows what there is; for a file, give its path"
-    raise InputError(Problem(repr(name), "no such definition", remedy))
+    raise InputError.at(repr(name), "no such definition", remedy)
 
 
 def kind_of(document: Mapping[str, Any]) -> DefinitionKind | None:
@@ -111,18 +111,18 @@ def open_definition(kind: DefinitionKind, path: Path) -> Entry:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         remedy = "continual-mm list shows what there is by name"
-        raise InputError(Problem(str(path), "no such file", remedy)) from error
+        raise InputError.at(path, "no such file", remedy) from error
     except OSError as error:
-        raise InputError(Problem(str(path), f"cannot be read: {error.strerror}")) from error
+        raise InputError.at(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         problem = f"not valid TOML: byte {error.start} is not UTF-8"
-        raise InputError(Problem(str(path), problem, "save it as UTF-8")) from error
+        raise InputError.at(path, problem, "save it as UTF-8") from error
     try:
         return Entry(kind, path.stem, path, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         end = f"at line {len(text.splitlines())}, the end of the file"
         problem = f"not valid TOML: {error}".replace("at end of document", end)
-        raise InputError(Problem(str(path), problem)) from error
+        raise InputError.at(path, problem) from error
 
 
 def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Self
 from warnings import warn
 
 
@@ -27,6 +28,11 @@ class InputError(ValueError):
             (problems,) if isinstance(problems, Problem) else tuple(problems)
         )
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def at(cls, place: object, message: str, remedy: str = "") -> Self:
+        """The error of a single problem; ``place`` may be a path."""
+        return cls(Problem(str(place), message, remedy))
 
     @property
     def complaints(self) -> tuple[Problem, ...]:

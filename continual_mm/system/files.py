@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from filelock import lock_descriptor
 
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 LOCK = "run.lock"  # the file in a run's folder that the process at work locks
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
@@ -114,7 +114,7 @@ def write_errors(target: str) -> Iterator[None]:
         yield
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
-        raise InputError(Problem(target, problem, "make room, or choose another place")) from error
+        raise InputError.at(target, problem, "make room, or choose another place") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,7 +130,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         remedy = "choose another folder, or remove this one to begin anew"
-        raise InputError(Problem(str(path), f"cannot be read: {error}", remedy)) from error
+        raise InputError.at(path, f"cannot be read: {error}", remedy) from error
 
 
 def differences(file: Path, value: Any) -> list[str]:
@@ -168,8 +168,7 @@ def _temporary_beside(path: Path) -> Path:
 def _check_absent(path: Path) -> None:
     # A dangling link exists, too.
     if os.path.lexists(path):
-        remedy = "remove it, or choose another folder"
-        raise InputError(Problem(str(path), "is there already", remedy))
+        raise InputError.at(path, "is there already", "remove it, or choose another folder")
 
 
 def _lock_file(lock: Path, subject: Path, *, wait: bool = False) -> IO[str]:
@@ -179,8 +178,7 @@ def _lock_file(lock: Path, subject: Path, *, wait: bool = False) -> IO[str]:
         if not lock_descriptor(file.fileno(), blocking=wait):
             file.close()
             problem = "is being written by another process"
-            remedy = "wait for it, or choose another place"
-            raise InputError(Problem(str(subject), problem, remedy))
+            raise InputError.at(subject, problem, "wait for it, or choose another place")
         # The process that held the lock may have removed the file that was opened here.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), lock.stat()):

@@ -3,15 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.data.narrated_shapes.attributes import (
-    HEARD_JITTER,
-    LOUDNESS_JITTER,
-    SAMPLE_RATE,
-    SIGNAL_TO_NOISE,
-    SLOT_SAMPLES,
-    Attributes,
-    perceived,
-)
+from continual_mm.data.narrated_shapes import attributes
 
 Samples = NDArray[np.float64]
 
@@ -39,17 +31,17 @@ _WHISTLE_LEVEL = 1.5  # amplitude in units of the noise's root mean square
 _TILT = 0.5  # the noise's amplitude falls with this power of the frequency
 
 
-def waveform(item: Attributes, rng: np.random.Generator) -> NDArray[np.float32]:
+def waveform(item: attributes.Attributes, rng: np.random.Generator) -> NDArray[np.float32]:
     """Synthesise an item at 16 kHz as (slots * 1280,) samples in [-1, 1]."""
-    samples = item.slots * SLOT_SAMPLES
+    samples = item.slots * attributes.SLOT_SAMPLES
     note = _note(item, rng)
     tune = np.zeros(samples + len(note))
     for beat in item.beats:
-        start = beat * SLOT_SAMPLES
+        start = beat * attributes.SLOT_SAMPLES
         tune[start : start + len(note)] += note
-    gain = _GAIN[item.loudness] + LOUDNESS_JITTER * rng.standard_normal()
+    gain = _GAIN[item.loudness] + attributes.LOUDNESS_JITTER * rng.standard_normal()
     background = _noise(samples, rng) + _whistle(item, samples, rng)
-    quieter = -rng.uniform(*SIGNAL_TO_NOISE)
+    quieter = -rng.uniform(*attributes.SIGNAL_TO_NOISE)
     mixed = _ratio(gain) * tune[:samples] + _ratio(quieter) * background
     return np.clip(_LEVEL * mixed, -1, 1).astype(np.float32)
 
@@ -58,14 +50,14 @@ def _ratio(decibels: float) -> float:
     return float(10 ** (decibels / 20))
 
 
-def _note(item: Attributes, rng: np.random.Generator) -> Samples:
+def _note(item: attributes.Attributes, rng: np.random.Generator) -> Samples:
     """One note; its fundamental begins with a root mean square of 1."""
-    length = int(_LENGTH[item.articulation] * SLOT_SAMPLES)
-    seconds = np.arange(length) / SAMPLE_RATE
+    length = int(_LENGTH[item.articulation] * attributes.SLOT_SAMPLES)
+    seconds = np.arange(length) / attributes.SAMPLE_RATE
     passed = np.linspace(0, 1, length)
-    register = _OCTAVES * (1 - perceived(item.size, HEARD_JITTER, rng))
+    register = _OCTAVES * (1 - attributes.perceived(item.size, attributes.HEARD_JITTER, rng))
     bend = _GLIDE * item.course[1] * (passed - 0.5)
-    cycles = np.cumsum(_LOWEST * 2 ** (register + bend)) / SAMPLE_RATE
+    cycles = np.cumsum(_LOWEST * 2 ** (register + bend)) / attributes.SAMPLE_RATE
     tone = np.sin(2 * np.pi * cycles)
     for hertz in _RESONANCES[item.instrument]:
         tone += np.sin(2 * np.pi * (hertz * seconds + rng.random()))
@@ -76,17 +68,19 @@ def _note(item: Attributes, rng: np.random.Generator) -> Samples:
     return tone
 
 
-def _whistle(item: Attributes, samples: int, rng: np.random.Generator) -> Samples:
+def _whistle(item: attributes.Attributes, samples: int, rng: np.random.Generator) -> Samples:
     lowest, highest = _WHISTLE
-    hertz = lowest * (highest / lowest) ** perceived(item.height, HEARD_JITTER, rng)
-    cycles = hertz * np.arange(samples) / SAMPLE_RATE + rng.random()
+    hertz = lowest * (highest / lowest) ** attributes.perceived(
+        item.height, attributes.HEARD_JITTER, rng
+    )
+    cycles = hertz * np.arange(samples) / attributes.SAMPLE_RATE + rng.random()
     whistle: Samples = _WHISTLE_LEVEL * np.sin(2 * np.pi * cycles)
     return whistle
 
 
 def _noise(samples: int, rng: np.random.Generator) -> Samples:
     """Noise between white and red, of root mean square 1; flat below 50 Hz."""
-    hertz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
+    hertz = np.fft.rfftfreq(samples, 1 / attributes.SAMPLE_RATE)
     white = np.fft.rfft(rng.standard_normal(samples))
     coloured = np.fft.irfft(white * np.maximum(hertz, 50) ** -_TILT, samples)
     noise: Samples = coloured / np.sqrt(np.mean(coloured**2))

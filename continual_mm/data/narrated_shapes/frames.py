@@ -7,14 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.data.narrated_shapes.attributes import (
-    PIXEL_NOISE,
-    SEEN_JITTER,
-    SPECKS,
-    Attributes,
-    perceived,
-    pick,
-)
+from continual_mm.data.narrated_shapes import attributes
 
 SIDE = 32  # height and width of a frame, in pixels
 
@@ -44,21 +37,23 @@ _LEAN = 0.12  # radians, standard deviation
 _ROWS, _COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float32) - np.float32((SIDE - 1) / 2)
 
 
-def frames(item: Attributes, rng: np.random.Generator) -> NDArray[np.uint8]:
+def frames(item: attributes.Attributes, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Render an item as (slots, 32, 32, 3) frames."""
     cover = _cover(item, rng)[..., None]
     colour = np.asarray(_COLOURS[item.colour]) + _COLOUR_JITTER * rng.standard_normal(3)
     ground = _ground(rng)[..., None]
     image = ground + cover * (colour.astype(np.float32) - ground)
-    image += np.float32(PIXEL_NOISE) * rng.standard_normal(image.shape, dtype=np.float32)
-    row, column = rng.integers(SIDE, size=(2, item.slots, SPECKS))
-    image[np.arange(item.slots)[:, None], row, column] = rng.random((item.slots, SPECKS, 3))
+    image += np.float32(attributes.PIXEL_NOISE) * rng.standard_normal(image.shape, dtype=np.float32)
+    row, column = rng.integers(SIDE, size=(2, item.slots, attributes.SPECKS))
+    image[np.arange(item.slots)[:, None], row, column] = rng.random(
+        (item.slots, attributes.SPECKS, 3)
+    )
     return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
 def _ground(rng: np.random.Generator) -> Plane:
     """Lightness of the background at every pixel."""
-    pattern = pick(_PATTERNS, rng)
+    pattern = attributes.pick(_PATTERNS, rng)
     place = np.stack([_COLUMNS, _ROWS]) / rng.uniform(*_PERIOD) + rng.random((2, 1, 1))
     across, down = 2 * np.pi * place
     wave = {
@@ -72,12 +67,14 @@ def _ground(rng: np.random.Generator) -> Plane:
     return lightness
 
 
-def _cover(item: Attributes, rng: np.random.Generator) -> Plane:
+def _cover(item: attributes.Attributes, rng: np.random.Generator) -> Plane:
     """Opacity of the shape at every pixel of every frame, in [0, 1]."""
     smallest, largest = _RADIUS
-    radius = smallest + (largest - smallest) * perceived(item.size, SEEN_JITTER, rng)
+    radius = smallest + (largest - smallest) * attributes.perceived(
+        item.size, attributes.SEEN_JITTER, rng
+    )
     aside = rng.uniform(-_WANDER, _WANDER)
-    below = _HEIGHT * (1 - 2 * perceived(item.height, SEEN_JITTER, rng))
+    below = _HEIGHT * (1 - 2 * attributes.perceived(item.height, attributes.SEEN_JITTER, rng))
     steps = np.linspace(-_TRAVEL, _TRAVEL, item.slots)[:, None, None]
     right, up = np.asarray(item.course) / np.hypot(*item.course)
     across = _COLUMNS - (aside + right * steps)

@@ -172,15 +172,14 @@ def read_form(folder: Path) -> StoreForm:
     path = folder / FORM
     try:
         if path.exists() and not path.is_file():
-            raise InputError(Problem(str(path), "is no file", DAMAGED))
+            raise InputError.at(path, "is no file", DAMAGED)
         if path.stat().st_size > LARGEST_FORM:
             problem = f"is larger than {LARGEST_FORM >> 20} MB, which no description is"
-            raise InputError(Problem(str(path), problem, DAMAGED))
+            raise InputError.at(path, problem, DAMAGED)
         return StoreForm.model_validate_json(path.read_bytes())
     except OSError as error:
         remedy = "a store is a folder that the store's writer made"
-        problem = f"cannot be opened: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem, remedy)) from error
+        raise InputError.at(path, f"cannot be opened: {error.strerror or error}", remedy) from error
     except ValidationError as error:
         raise InputError(_problems(str(path), error)) from error
 
@@ -261,7 +260,7 @@ def described(layout: Layout, source: str, dtype: str) -> tuple[ModalityForm, ..
         or not all(isinstance(part, known) for part in layout)
     ):
         remedy = "give a tuple of Modality, Words and Windows"
-        raise InputError(Problem(source, f"the layout is {layout!r}", remedy))
+        raise InputError.at(source, f"the layout is {layout!r}", remedy)
     if dtype not in get_args(DType):
         remedy = f"write {' or '.join(map(repr, get_args(DType)))}"
         problems.append(Problem(source, f"features cannot be stored as {dtype!r}", remedy))

@@ -16,17 +16,8 @@ from continual_mm.data.dataset import Dataset, Standardise, statistics_by
 from continual_mm.data.findings import Findings
 from continual_mm.data.schema import count_splits
 from continual_mm.data.statistics import BLOCK_VALUES, Moments, Statistics
+from continual_mm.data.store import sources
 from continual_mm.data.store.form import DAMAGED, ModalityForm, read_form
-from continual_mm.data.store.sources import (
-    MOST_ROWS,
-    Source,
-    Tables,
-    WindowSteps,
-    WordRows,
-    add_words,
-    blocks_of,
-    measured,
-)
 from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
 from continual_mm.definitions.modality import SPLITS, Modality
 
@@ -39,7 +30,7 @@ class StoredColumn:
 
     modality: Modality
     present: NDArray[np.bool_]
-    source: Source
+    source: sources.Source
     statistics: Statistics | None = None
 
     @property
@@ -52,8 +43,8 @@ class StoredColumn:
 
     def rows(self) -> Iterator[NDArray[np.int64]]:
         """The items that have the modality, ascending, about a million at a time."""
-        for start in range(0, len(self.present), MOST_ROWS):
-            yield start + np.flatnonzero(self.present[start : start + MOST_ROWS])
+        for start in range(0, len(self.present), sources.MOST_ROWS):
+            yield start + np.flatnonzero(self.present[start : start + sources.MOST_ROWS])
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features of some rows, as :meth:`~continual_mm.data.columns.Column.take` says."""
@@ -68,7 +59,7 @@ class StoredColumn:
         begun = np.zeros if has_length else np.empty
         taken = begun((len(chosen), time, features), dtype=np.float32)
         steps = taken.reshape(-1, features)
-        for block in blocks_of(counts * features, BLOCK_VALUES):
+        for block in sources.blocks_of(counts * features, BLOCK_VALUES):
             places = steps_of(order[block] * time, counts[block])
             steps[places] = self._standardised(self.source.read(chosen[block]))
         if not has_length:
@@ -124,7 +115,7 @@ def read_store(
     }
     statistics = statistics_by(standardise, form.card.modalities, measured.get, findings)
     findings.refuse()
-    tables = Tables(path, form)
+    tables = sources.Tables(path, form)
     split = tables.items.column("split")
     if count_splits(split) != form.items:
         findings.about("split", f"counts {count_splits(split)}, but {FORM} says {form.items}")
@@ -165,28 +156,30 @@ def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
     """The names of the groups that ``Dataset.group`` numbers; None if there are no groups."""
     path = Path(folder)
     form = read_form(path)
-    return StoredTexts(Tables(path, form).groups, "ids") if "group" in form.columns else None
+    return (
+        StoredTexts(sources.Tables(path, form).groups, "ids") if "group" in form.columns else None
+    )
 
 
 def verify_store(folder: str | os.PathLike[str]) -> None:
     """Compare every byte of a store with its fingerprint, and its statistics with its values."""
     path = Path(folder)
     form = read_form(path)
-    tables = Tables(path, form)
+    tables = sources.Tables(path, form)
     digest = Digest()
     for table in (tables.items, tables.recordings, tables.groups):
         for block in table.blocks():
             digest.add(table.name, block)
     for name, source in tables.sources.items():
-        if isinstance(source, WordRows):
-            add_words(digest, name, source.vectors)
+        if isinstance(source, sources.WordRows):
+            sources.add_words(digest, name, source.vectors)
     findings = Findings(str(path))
     if digest.fingerprint(form.modalities) != form.fingerprint:
         problem = f"holds other values than those of the fingerprint in {FORM}"
         findings.about_source(problem, DAMAGED)
     findings.refuse()
     for modality in form.modalities:
-        if not _is_as_measured(modality, measured(tables, modality)):
+        if not _is_as_measured(modality, sources.measured(tables, modality)):
             problem = f"has other means and deviations than {FORM} says"
             findings.about(modality.name, problem, DAMAGED)
     findings.refuse()
@@ -201,12 +194,12 @@ def _is_as_measured(modality: ModalityForm, found: Moments | None) -> bool:
     return all((abs(one - other) <= _LAST_BITS * scale).all() for one, other in pairs)
 
 
-def _fault(modality: ModalityForm, column: StoredColumn, tables: Tables) -> str:
+def _fault(modality: ModalityForm, column: StoredColumn, tables: sources.Tables) -> str:
     """What is wrong with the rows of a modality; empty if nothing is. No feature is read."""
     name, features = modality.name, modality.modality.features
-    if isinstance(column.source, WordRows):
+    if isinstance(column.source, sources.WordRows):
         _ = column.source.vectors
-    if isinstance(column.source, WindowSteps) and not _exist(column.source, column):
+    if isinstance(column.source, sources.WindowSteps) and not _exist(column.source, column):
         return "leads to recordings or steps that are not there"
     if modality.source == "values":
         counts = (tables.items.counts(name, rows) for rows in column.rows())
@@ -221,7 +214,7 @@ def _fault(modality: ModalityForm, column: StoredColumn, tables: Tables) -> str:
     return ""
 
 
-def _exist(windows: WindowSteps, column: StoredColumn) -> bool:
+def _exist(windows: sources.WindowSteps, column: StoredColumn) -> bool:
     """Whether all windows lie inside of recordings."""
     items, recordings, form = windows.items, windows.recordings, windows.form
     if any((items.present(one) != column.present).any() for one in form.columns):

@@ -14,7 +14,7 @@ from torch import Tensor
 from continual_mm.data.statistics import BLOCK_VALUES, Moments, RunningStatistics
 from continual_mm.data.store.form import DAMAGED, ModalityForm, StoreForm, TableName
 from continual_mm.data.store.tables import Digest, StoredTable, schemas_of, stored_file
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 MOST_ROWS = 1 << 20  # items whose counts are in memory at once
 
@@ -83,11 +83,11 @@ class WordRows:
         try:
             found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-            raise InputError(Problem(str(path), f"cannot be read ({error})", DAMAGED)) from error
+            raise InputError.at(path, f"cannot be read ({error})", DAMAGED) from error
         shape = (self.form.words, self.form.modality.features)
         if found.shape != shape or found.dtype != self.dtype:
             problem = f"is {found.dtype} of shape {found.shape}, not {self.dtype} {shape}"
-            raise InputError(Problem(str(path), problem, DAMAGED))
+            raise InputError.at(path, problem, DAMAGED)
         return found
 
 

@@ -18,7 +18,7 @@ from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
 from continual_mm.data.store.form import DAMAGED, ModalityForm, ShardForm, TableName
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 BLOCK_BYTES = 8 << 20  # of rows that are collected before they are written
 
@@ -202,11 +202,11 @@ def stored_file(store: Path, *names: str) -> Path:
         real = path.resolve(strict=True)
     except OSError as error:
         problem = f"cannot be opened: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem, "copy the store whole")) from error
+        raise InputError.at(path, problem, "copy the store whole") from error
     if real != store.resolve().joinpath(*names):
-        raise InputError(Problem(str(path), "leads out of the store", "copy the file itself"))
+        raise InputError.at(path, "leads out of the store", "copy the file itself")
     if not real.is_file():
-        raise InputError(Problem(str(path), "is no file", DAMAGED))
+        raise InputError.at(path, "is no file", DAMAGED)
     return path
 
 
@@ -389,9 +389,9 @@ def _opened(
         if (rows := sum(len(block) for block in blocks)) != form.rows:
             raise _DamageError(f"has {rows} rows, but {form.rows} are expected")
     except _DamageError as damage:
-        raise InputError(Problem(str(path), str(damage), DAMAGED)) from damage
+        raise InputError.at(path, str(damage), DAMAGED) from damage
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(Problem(str(path), f"cannot be read ({error})", DAMAGED)) from error
+        raise InputError.at(path, f"cannot be read ({error})", DAMAGED) from error
     return whole, blocks
 
 

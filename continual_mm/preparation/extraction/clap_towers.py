@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.networks import Loaded, load, run, unknown_weights
 from continual_mm.preparation.extraction.towers import RANDOM, Features
-from continual_mm.system.errors import InputError, Problem, first_line
+from continual_mm.system.errors import InputError, first_line
 
 _NETWORK, _OWN = "laion/clap-htsat-unfused", "DEFAULT"
 _UNREADABLE = (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError)
@@ -110,7 +110,7 @@ def _from_pretrained(part: Any, name: str, **options: Any) -> Any:
     except _UNREADABLE as error:
         problem = f"its {part.__name__} is not available: {first_line(error)}"
         remedy = "download the model where there is a network, and give its folder (./mine)"
-        raise InputError(Problem(f"network {name!r}", problem, remedy)) from error
+        raise InputError.at(f"network {name!r}", problem, remedy) from error
 
 
 def _fingerprint(model: Any) -> str:

@@ -11,28 +11,9 @@ import numpy as np
 from av.error import FFmpegError
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.clip_files import (
-    CLIPS,
-    FAILURE,
-    ClipFiles,
-    Failure,
-    Part,
-    part_of,
-)
+from continual_mm.preparation.extraction import clip_files, media
 from continual_mm.preparation.extraction.job import Job, Task
 from continual_mm.preparation.extraction.manifest import Clip
-from continual_mm.preparation.extraction.media import (
-    TOLERANCE,
-    Image,
-    MediaError,
-    Notes,
-    Wave,
-    audio_wave,
-    last_packet_end,
-    shown,
-    stated_duration,
-    video_frames,
-)
 from continual_mm.preparation.extraction.towers import (
     AudioTower,
     Features,
@@ -43,7 +24,7 @@ from continual_mm.preparation.extraction.towers import (
     build,
     probe,
 )
-from continual_mm.system.errors import InputError, Problem, first_line
+from continual_mm.system.errors import InputError, first_line
 
 _DECODING, _ENCODING, _READING = "decoding", "features", "text"  # stages at which a clip may fail
 _FAULTS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -57,7 +38,7 @@ class ClipError(Exception):
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(stage, message)
-        self.failure = Failure(stage, message)
+        self.failure = clip_files.Failure(stage, message)
 
 
 class Extractor:
@@ -65,7 +46,7 @@ class Extractor:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._files = ClipFiles(job.out / CLIPS)
+        self._files = clip_files.ClipFiles(job.out / clip_files.CLIPS)
         self._towers = [
             (recipe, [build(choice, job.vectors, job.device) for choice in recipe.towers])
             for recipe in job.recipes
@@ -75,53 +56,59 @@ class Extractor:
         """Try all towers, and describe their outputs, by modality, as JSON."""
         return {recipe.modality: _contents(recipe, mine) for recipe, mine in self._towers}
 
-    def extract(self, task: Task) -> Failure | None:
+    def extract(self, task: Task) -> clip_files.Failure | None:
         """Extract what is missing of a clip; return why it has no features, None if it has."""
         try:
             try:
                 features, notes = self._features(task)
             except ClipError as error:
                 name = task.names.failures[-1 if error.failure.stage == _READING else 0]
-                self._files.write_messages(name, FAILURE, [error.failure])
+                self._files.write_messages(name, clip_files.FAILURE, [error.failure])
                 return error.failure
             for part, values in features.items():
                 mine = [note for note in notes if part in ("both", _PART_OF_STAGE[note.stage])]
                 self._files.write(task.names.parts[part], values, mine)
             for name in task.names.failures:
-                self._files.write_messages(name, FAILURE, ())
+                self._files.write_messages(name, clip_files.FAILURE, ())
         except OSError as error:
             raise self._job.stopped(f"cannot be written: {error.strerror or error}") from error
         return None
 
-    def _features(self, task: Task) -> tuple[dict[Part, dict[str, Features]], list[Failure]]:
+    def _features(
+        self, task: Task
+    ) -> tuple[dict[clip_files.Part, dict[str, Features]], list[clip_files.Failure]]:
         """By missing part, those modalities that a clip has; and notes about them."""
-        clip, skipped = task.clip, Notes()
+        clip, skipped = task.clip, media.Notes()
         if clip.fault:
             raise ClipError(_DECODING, f"{clip.path} {clip.fault}")
-        asked = [(recipe, mine) for recipe, mine in self._towers if part_of(recipe) in task.missing]
+        asked = [
+            (recipe, mine)
+            for recipe, mine in self._towers
+            if clip_files.part_of(recipe) in task.missing
+        ]
         towers = [tower for _, mine in asked for tower in mine]
         try:
             outputs = _outputs(towers, clip, self._job.media / clip.path, skipped)
-        except (MediaError, FFmpegError) as error:
+        except (media.MediaError, FFmpegError) as error:
             raise ClipError(_DECODING, f"{clip.path} {error}") from error
         except _FAULTS as error:
             raise ClipError(_ENCODING, first_line(error)) from error
-        notes = [Failure(_DECODING, note) for note in skipped.all()]
+        notes = [clip_files.Failure(_DECODING, note) for note in skipped.all()]
         notes += _unread(clip, towers, outputs)
-        found: dict[Part, dict[str, Features]] = {part: {} for part in task.missing}
+        found: dict[clip_files.Part, dict[str, Features]] = {part: {} for part in task.missing}
         for recipe, mine in asked:
             joined = _joined([outputs.pop(0) for _ in mine], recipe.pool)
             if joined is not None:
                 if not np.isfinite(joined).all():
                     raise ClipError(_ENCODING, f"{recipe.modality} would hold NaN or infinity")
-                found[part_of(recipe)][recipe.modality] = joined
+                found[clip_files.part_of(recipe)][recipe.modality] = joined
         earlier = [name for part, name in task.names.parts.items() if part not in task.missing]
         if not any(found.values()) and not any(self._files.features(name) for name in earlier):
             raise self._nothing_found(clip, notes)
         return found, notes
 
-    def _nothing_found(self, clip: Clip, notes: Sequence[Failure]) -> ClipError:
-        parts = {part_of(recipe) for recipe, _ in self._towers}
+    def _nothing_found(self, clip: Clip, notes: Sequence[clip_files.Failure]) -> ClipError:
+        parts = {clip_files.part_of(recipe) for recipe, _ in self._towers}
         reading, decoding = parts != {"media"}, parts != {"text"}
         if not clip.path and not reading:
             return ClipError(_READING, "is text alone, of which no modality is made")
@@ -133,10 +120,10 @@ class Extractor:
         return ClipError(_READING if reading else _DECODING, "; ".join(messages))
 
 
-_PART_OF_STAGE: Mapping[str, Part] = {_DECODING: "media", _READING: "text"}
+_PART_OF_STAGE: Mapping[str, clip_files.Part] = {_DECODING: "media", _READING: "text"}
 
 
-def extractor(job: Job) -> Callable[[Task, object], Failure | None]:
+def extractor(job: Job) -> Callable[[Task, object], clip_files.Failure | None]:
     """What a process of a pool does with each task."""
     try:
         made = Extractor(job)
@@ -155,7 +142,7 @@ def _contents(recipe: Recipe, towers: Sequence[Tower]) -> dict[str, Any]:
         except (AssertionError, *_FAULTS) as error:
             place = f"modality {recipe.modality!r}, tower {choice.tower!r}"
             problem, remedy = f"does not work: {first_line(error)}", "keep its default options"
-            raise InputError(Problem(place, problem, remedy)) from error
+            raise InputError.at(place, problem, remedy) from error
     return {
         "kind": str(towers[0].kind if recipe.pool == "none" else Kind.VECTOR),
         "features": sum(tower.features for tower in towers),
@@ -165,27 +152,29 @@ def _contents(recipe: Recipe, towers: Sequence[Tower]) -> dict[str, Any]:
     }
 
 
-def span(clip: Clip, path: Path, notes: Notes) -> tuple[float, float]:
+def span(clip: Clip, path: Path, notes: media.Notes) -> tuple[float, float]:
     """Seconds at which a clip begins and ends in its file; a MediaError if the file ends before."""
-    seconds = stated_duration(path)
+    seconds = media.stated_duration(path)
     if clip.end is None or clip.end > seconds:
         # What a file states may be a guess; its packets are the truth.
-        seconds = max(seconds, last_packet_end(path))
+        seconds = max(seconds, media.last_packet_end(path))
     if seconds <= 0:
-        raise MediaError("has no length: nothing in it can be played")
+        raise media.MediaError("has no length: nothing in it can be played")
     if clip.start >= seconds:
-        begin = shown(clip.start)
-        raise MediaError(f"ends at {shown(seconds)} s, before the clip begins at {begin} s")
+        begin = media.shown(clip.start)
+        raise media.MediaError(
+            f"ends at {media.shown(seconds)} s, before the clip begins at {begin} s"
+        )
     if clip.end is None:
         return clip.start, seconds
-    if clip.end > seconds + TOLERANCE:
-        end = shown(clip.end)
-        notes.lines.append(f"the file ends at {shown(seconds)} s, the clip at {end} s")
+    if clip.end > seconds + media.TOLERANCE:
+        end = media.shown(clip.end)
+        notes.lines.append(f"the file ends at {media.shown(seconds)} s, the clip at {end} s")
     return clip.start, min(clip.end, seconds)
 
 
 def _outputs(
-    towers: Sequence[Tower], clip: Clip, path: Path, notes: Notes
+    towers: Sequence[Tower], clip: Clip, path: Path, notes: media.Notes
 ) -> list[Features | None]:
     """What each tower gives for a clip."""
     video = [tower for tower in towers if tower.signal == "frames"]
@@ -204,13 +193,13 @@ def _outputs(
 
 
 def _of_video(
-    towers: Sequence[VideoTower], path: Path, start: float, end: float, notes: Notes
+    towers: Sequence[VideoTower], path: Path, start: float, end: float, notes: media.Notes
 ) -> list[Features | None]:
     """The features of a clip's frames, which go through each tower a block at a time."""
-    waiting: list[list[Image]] = [[] for _ in towers]
+    waiting: list[list[media.Image]] = [[] for _ in towers]
     outputs: list[list[Features]] = [[] for _ in towers]
     samplings = [tower.sampling for tower in towers]
-    for n, image in video_frames(path, start, end, samplings, notes) if towers else ():
+    for n, image in media.video_frames(path, start, end, samplings, notes) if towers else ():
         waiting[n].append(image)
         if len(waiting[n]) == towers[n].block:
             outputs[n].append(towers[n].encode(np.stack(waiting[n])))
@@ -222,12 +211,14 @@ def _of_video(
 
 
 def _of_audio(
-    towers: Sequence[AudioTower], path: Path, start: float, end: float, notes: Notes
+    towers: Sequence[AudioTower], path: Path, start: float, end: float, notes: media.Notes
 ) -> list[Features | None]:
-    waves: dict[int, Wave | None] = {}
+    waves: dict[int, media.Wave | None] = {}
     for rate in dict.fromkeys(tower.sample_rate for tower in towers):
         # Notes of one decoding are enough.
-        waves[rate] = audio_wave(path, start, end, Notes() if waves else notes, sample_rate=rate)
+        waves[rate] = media.audio_wave(
+            path, start, end, media.Notes() if waves else notes, sample_rate=rate
+        )
     given = [(tower, waves[tower.sample_rate]) for tower in towers]
     return [None if wave is None else tower.encode(wave) for tower, wave in given]
 
@@ -253,10 +244,10 @@ def pooled(sequence: Features, pool: Pool) -> Features:
 
 def _unread(
     clip: Clip, towers: Sequence[Tower], outputs: Sequence[Features | None]
-) -> list[Failure]:
+) -> list[clip_files.Failure]:
     """A note if some tower knows no word of the text."""
     pairs = zip(towers, outputs, strict=True)
     if clip.caption and any(tower.signal == "text" and output is None for tower, output in pairs):
         text = clip.caption if len(clip.caption) <= _SHOWN else f"{clip.caption[:_SHOWN]}..."
-        return [Failure(_READING, f"no word of {text!r} has a vector")]
+        return [clip_files.Failure(_READING, f"no word of {text!r} has a vector")]
     return []

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction.manifest import Clip
 from continual_mm.preparation.extraction.towers import Recipe, need_vectors, registered
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import atomic_write, read_json, remove_temporary, write_json
 
 JOB, CLIPS, CLIP_LIST, REPORT = "job.json", "clips", "clips.jsonl", "report.csv"
@@ -144,7 +144,7 @@ class ClipFiles:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             remedy = "remove the file and extract again: the other clips are kept"
-            raise InputError(Problem(str(path), f"cannot be read: {error}", remedy)) from error
+            raise InputError.at(path, f"cannot be read: {error}", remedy) from error
 
     def write_messages(self, name: str, ending: str, messages: Sequence[Failure]) -> None:
         """Write notes or a failure, or remove the file if there are none."""
@@ -177,8 +177,7 @@ class Extracted:
 def contents(out: Path) -> dict[str, Extracted]:
     """By modality, what a job's folder holds."""
     if not (out / JOB).exists():
-        problem = "is no folder that an extraction wrote"
-        raise InputError(Problem(str(out), problem, "extract into it first"))
+        raise InputError.at(out, "is no folder that an extraction wrote", "extract into it first")
     return {
         name: Extracted(Kind(entry["kind"]), int(entry["features"]), str(entry["told"]))
         for name, entry in read_json(out / JOB)["modalities"].items()

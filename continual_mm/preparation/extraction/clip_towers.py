@@ -13,19 +13,9 @@ from numpy.typing import NDArray
 from torchvision.transforms import CenterCrop, Compose, ConvertImageDtype, Normalize
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.networks import (
-    BLOCK,
-    Loaded,
-    download_failed,
-    load,
-    quiet,
-    run,
-    run_on_images,
-    unknown_network,
-    unknown_weights,
-)
+from continual_mm.preparation.extraction import networks
 from continual_mm.preparation.extraction.towers import Features, FrameSampling
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 _NETWORK, _WEIGHTS = "ViT-B-32", "laion2b_s34b_b79k"
 
@@ -35,7 +25,7 @@ class ImageTower:
 
     signal: Literal["frames"] = "frames"
     kind = Kind.FRAMES
-    block = BLOCK
+    block = networks.BLOCK
 
     def __init__(
         self,
@@ -56,7 +46,9 @@ class ImageTower:
     def encode(self, frames: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (n, features)."""
         network = self._model.encode_image
-        return run_on_images(network, self._prepare, frames, self._device, unit_length=True)
+        return networks.run_on_images(
+            network, self._prepare, frames, self._device, unit_length=True
+        )
 
 
 class SentenceTower:
@@ -73,37 +65,37 @@ class SentenceTower:
         self.features = int(self._model.text_projection.shape[-1])
         self.description, self.settings = loaded.description, loaded.settings
         try:
-            with quiet():
+            with networks.quiet():
                 self._tokenizer = open_clip.get_tokenizer(network)
         except (OSError, RuntimeError, ImportError) as error:
-            raise download_failed(f"the tokenizer of {network}", error) from error
+            raise networks.download_failed(f"the tokenizer of {network}", error) from error
 
     def encode(self, text: str) -> Features | None:
         """(features,); of a text that is too long, its beginning."""
         tokens = self._tokenizer([text]).to(self._device)
-        return run(lambda: self._model.encode_text(tokens), unit_length=True).reshape(-1)
+        return networks.run(lambda: self._model.encode_text(tokens), unit_length=True).reshape(-1)
 
 
 @cache
-def _load(name: str, weights: str, device: str) -> Loaded:
+def _load(name: str, weights: str, device: str) -> networks.Loaded:
     """A model; a process that uses both of its towers loads it once."""
     known = open_clip.list_models()
     if name not in known:
-        raise unknown_network("open_clip", name, known)
+        raise networks.unknown_network("open_clip", name, known)
     create = partial(open_clip.create_model, pretrained=None, pretrained_text=False)
-    return load(name, weights, device, create=create, download=_download)
+    return networks.load(name, weights, device, create=create, download=_download)
 
 
 def _download(name: str, tag: str) -> Any:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
-        raise unknown_weights(name, tag, tags)
+        raise networks.unknown_weights(name, tag, tags)
     # OpenAI's were trained with another activation than open_clip's networks have by themselves.
     quick = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
     try:
         return open_clip.create_model(name, pretrained=tag, force_quick_gelu=quick)
     except (OSError, RuntimeError, ImportError) as error:
-        raise download_failed(f"weights {tag} of {name}", error) from error
+        raise networks.download_failed(f"weights {tag} of {name}", error) from error
 
 
 def _preprocessing(
@@ -117,7 +109,7 @@ def _preprocessing(
     side = sides.get(config["resize_mode"])
     if side is None:
         problem = f"resizes images by {config['resize_mode']!r}"
-        raise InputError(Problem(f"network {name!r}", problem, "choose another network"))
+        raise InputError.at(f"network {name!r}", problem, "choose another network")
     bicubic = config["interpolation"] == "bicubic"
     sampling = FrameSampling(rate, count, side, "bicubic" if bicubic else "bilinear")
     to_floats = [ConvertImageDtype(torch.float32), Normalize(config["mean"], config["std"])]

@@ -13,21 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from continual_mm.preparation.extraction.clip_files import (
-    CLIP_LIST,
-    CLIPS,
-    FAILURE,
-    FEATURES,
-    JOB,
-    NOTES,
-    REPORT,
-    ClipFiles,
-    Failure,
-    Names,
-    Naming,
-    Part,
-    is_finished,
-)
+from continual_mm.preparation.extraction import clip_files
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
 from continual_mm.preparation.extraction.towers import (
     Recipe,
@@ -51,8 +37,8 @@ class Task(NamedTuple):
     """A clip to extract, the names of its files, and the parts that are not stored yet."""
 
     clip: Clip
-    names: Names
-    missing: tuple[Part, ...]
+    names: clip_files.Names
+    missing: tuple[clip_files.Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +54,7 @@ class Job:
     def stopped(self, problem: str) -> InputError:
         """The error for what would fail with every other clip as well."""
         remedy = "correct that and extract again: what is finished is kept"
-        return InputError(Problem(str(self.out), problem, remedy))
+        return InputError.at(self.out, problem, remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +122,9 @@ class _Extraction:
     def __init__(self, job: Job, manifest: Manifest, reporter: ExtractionReporter) -> None:
         self._job = job
         self._reporter = reporter
-        self._files = ClipFiles(job.out / CLIPS)
+        self._files = clip_files.ClipFiles(job.out / clip_files.CLIPS)
         fingerprint = job.vectors.words.fingerprint if job.vectors else ""
-        self._naming = Naming(job.recipes, job.media, fingerprint)
+        self._naming = clip_files.Naming(job.recipes, job.media, fingerprint)
         self._clips = [(clip, self._naming.of(clip)) for clip in manifest.clips]
 
     def run(self, workers: int, retry: bool) -> Outcome:
@@ -167,7 +153,7 @@ class _Extraction:
 
     def _check_settings(self, modalities: Mapping[str, Any]) -> None:
         """Write what is extracted, or check that the folder is for the same."""
-        path, wanted = self._job.out / JOB, {"version": 2, "modalities": modalities}
+        path, wanted = self._job.out / clip_files.JOB, {"version": 2, "modalities": modalities}
         if not path.exists():
             write_json(path, wanted)
         elif found := differences(path, wanted):
@@ -175,11 +161,13 @@ class _Extraction:
             raise InputError([Problem(str(path), difference, remedy) for difference in found])
 
     def _left(self, retry: bool) -> list[Task]:
-        stored = self._files.names(FEATURES)
-        failed = set() if retry else self._files.names(FAILURE)
+        stored = self._files.names(clip_files.FEATURES)
+        failed = set() if retry else self._files.names(clip_files.FAILURE)
         left = []
         for clip, names in self._clips:
-            if not is_finished(names.parts.values(), stored) and failed.isdisjoint(names.failures):
+            if not clip_files.is_finished(names.parts.values(), stored) and failed.isdisjoint(
+                names.failures
+            ):
                 missing = (part for part, name in names.parts.items() if name not in stored)
                 left.append(Task(clip, names, tuple(missing)))
         return left
@@ -194,14 +182,16 @@ class _Extraction:
                 if isinstance(event, Result):
                     self._report(task, event.value)
                 elif isinstance(event, Died) and task.clip.id in lost:
-                    failure = Failure("process", event.reason)
-                    self._files.write_messages(task.names.failures[0], FAILURE, [failure])
+                    failure = clip_files.Failure("process", event.reason)
+                    self._files.write_messages(
+                        task.names.failures[0], clip_files.FAILURE, [failure]
+                    )
                     self._report(task, failure)
                 else:
                     lost.add(task.clip.id)
                     waiting.append(task)
 
-    def _report(self, task: Task, failure: Failure | None) -> None:
+    def _report(self, task: Task, failure: clip_files.Failure | None) -> None:
         if failure is None:
             self._reporter.finished(task.clip.id)
         else:
@@ -209,7 +199,7 @@ class _Extraction:
 
     def _write_list(self) -> None:
         """Write which clips there are; null stands for what is not known."""
-        with _text_file(self._job.out / CLIP_LIST) as stream:
+        with _text_file(self._job.out / clip_files.CLIP_LIST) as stream:
             for clip, names in self._clips:
                 entry = {
                     "files": [*names.parts.values()],
@@ -223,19 +213,22 @@ class _Extraction:
 
     def _write_report(self) -> Outcome:
         """Write what went wrong, and count."""
-        stored, failed = self._files.names(FEATURES), self._files.names(FAILURE)
+        stored, failed = (
+            self._files.names(clip_files.FEATURES),
+            self._files.names(clip_files.FAILURE),
+        )
         rows, finished, without = [], 0, 0
         for clip, names in self._clips:
-            if is_finished(names.parts.values(), stored):
+            if clip_files.is_finished(names.parts.values(), stored):
                 finished += 1
-                outcome, ending, those = "noted", NOTES, [*names.parts.values()]
+                outcome, ending, those = "noted", clip_files.NOTES, [*names.parts.values()]
             else:
                 those = [name for name in names.failures if name in failed]
                 without += bool(those)
-                outcome, ending = "failed", FAILURE
+                outcome, ending = "failed", clip_files.FAILURE
             found = [each for name in those for each in self._files.messages(name, ending)]
             rows += [(clip.id, clip.path, outcome, each.stage, each.message) for each in found]
-        with _text_file(self._job.out / REPORT) as stream:
+        with _text_file(self._job.out / clip_files.REPORT) as stream:
             table = csv.writer(stream)
             table.writerow(("id", "path", "outcome", "stage", "problem"))
             table.writerows(rows)

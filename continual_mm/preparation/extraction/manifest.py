@@ -12,17 +12,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+import pydantic
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from continual_mm.data.recognise import MEDIA_ENDINGS
@@ -53,19 +43,19 @@ def _split_number(value: object) -> object:
     return SPLITS.get(str(value).lower(), _no_bool(value))
 
 
-_Text = Annotated[str, AfterValidator(_valid_text)]
-_Seconds = Annotated[FiniteFloat, BeforeValidator(_no_bool), Field(ge=0)]
+_Text = Annotated[str, pydantic.AfterValidator(_valid_text)]
+_Seconds = Annotated[pydantic.FiniteFloat, pydantic.BeforeValidator(_no_bool), pydantic.Field(ge=0)]
 
 
 class Word(NamedTuple):
     """A spoken word and when it is said, in seconds of its file."""
 
     word: _Text
-    start: FiniteFloat
-    end: FiniteFloat
+    start: pydantic.FiniteFloat
+    end: pydantic.FiniteFloat
 
 
-@checked_dataclass(frozen=True, slots=True, config=ConfigDict(coerce_numbers_to_str=True))
+@checked_dataclass(frozen=True, slots=True, config=pydantic.ConfigDict(coerce_numbers_to_str=True))
 class Clip:
     """Part of a media file, or all of it, from ``start`` to ``end`` seconds.
 
@@ -79,14 +69,16 @@ class Clip:
     end: _Seconds | None = None  # None for the file's end
     text: _Text | None = None
     words: tuple[Word, ...] = ()
-    split: Annotated[int, BeforeValidator(_split_number), Field(ge=0, le=2)] = 0
+    split: Annotated[int, pydantic.BeforeValidator(_split_number), pydantic.Field(ge=0, le=2)] = 0
     group: _Text | None = None  # a long video or a speaker that it belongs to
-    label: Annotated[int, BeforeValidator(_no_bool), Field(ge=0, lt=2**63)] | None = None
+    label: (
+        Annotated[int, pydantic.BeforeValidator(_no_bool), pydantic.Field(ge=0, lt=2**63)] | None
+    ) = None
     fault: str = ""
 
-    @field_validator("end")
+    @pydantic.field_validator("end")
     @classmethod
-    def _is_after_start(cls, end: float | None, info: ValidationInfo) -> float | None:
+    def _is_after_start(cls, end: float | None, info: pydantic.ValidationInfo) -> float | None:
         if end is not None and end <= info.data.get("start", 0.0):
             raise ValueError("is not after 'start'")
         return end
@@ -143,7 +135,7 @@ _EXPECTED: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Of each column, what is said of a value that is not valid, and the remedy."""
 
-_CLIP = TypeAdapter(Clip)
+_CLIP = pydantic.TypeAdapter(Clip)
 
 
 class RowProblems:
@@ -183,24 +175,22 @@ def read_rows(path: Path) -> list[Row]:
     """Read the rows of a manifest: ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``, in UTF-8."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        problem = f"is no manifest: it ends with {path.suffix!r}"
         remedy = f"the endings are {', '.join(_READERS)}; a folder of media files needs none"
-        raise InputError(Problem(str(path), problem, remedy))
+        raise InputError.at(path, f"is no manifest: it ends with {path.suffix!r}", remedy)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem)) from error
+        raise InputError.at(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} in line {line}"
-        raise InputError(Problem(str(path), problem, "save it as UTF-8")) from error
+        raise InputError.at(path, problem, "save it as UTF-8") from error
     rows = [
         Row(number, {name: v for name, v in values.items() if v is not None and v != ""})
         for number, values in reader(text, str(path))
     ]
     if not rows:
-        raise InputError(Problem(str(path), "lists no clip", "give one row for each clip"))
+        raise InputError.at(path, "lists no clip", "give one row for each clip")
     return rows
 
 
@@ -212,11 +202,11 @@ def _table(text: str, source: str, *, delimiter: str) -> Iterator[tuple[int, dic
         for cells in lines:
             if None in cells:
                 problem = f"line {lines.line_num} has more cells than the {len(header)} columns"
-                raise InputError(Problem(source, problem, "quote cells that hold a comma"))
+                raise InputError.at(source, problem, "quote cells that hold a comma")
             yield lines.line_num, {name: (cell or "").strip() for name, cell in cells.items()}
     except csv.Error as error:
         problem = f"line {lines.line_num} is no row of a table: {error}"
-        raise InputError(Problem(source, problem)) from error
+        raise InputError.at(source, problem) from error
 
 
 def _check_header(header: Sequence[str], source: str, delimiter: str) -> None:
@@ -230,7 +220,7 @@ def _check_header(header: Sequence[str], source: str, delimiter: str) -> None:
         remedy = "name every column once"
     else:
         return
-    raise InputError(Problem(source, problem, remedy))
+    raise InputError.at(source, problem, remedy)
 
 
 def _objects(text: str, source: str, *, by_line: bool) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -241,13 +231,13 @@ def _objects(text: str, source: str, *, by_line: bool) -> Iterator[tuple[int, di
         parsed = _parsed(text, source)
         if not isinstance(parsed, list):
             remedy = "a manifest is a list of objects, one for each clip"
-            raise InputError(Problem(source, "holds no list", remedy))
+            raise InputError.at(source, "holds no list", remedy)
         entries = ((n, entry) for n, entry in enumerate(parsed, 1))
     for number, entry in entries:
         if not isinstance(entry, dict):
             place = f"{source}, {'line' if by_line else 'entry'} {number}"
             problem = f"is {type(entry).__name__}, not an object with the columns of a clip"
-            raise InputError(Problem(place, problem))
+            raise InputError.at(place, problem)
         yield number, entry
 
 
@@ -255,7 +245,7 @@ def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(Problem(place, f"is no JSON: {error}")) from error
+        raise InputError.at(place, f"is no JSON: {error}") from error
 
 
 _READERS: Mapping[str, Callable[[str, str], Iterator[tuple[int, dict[str, Any]]]]] = {
@@ -301,7 +291,7 @@ class _Reading:
         wrong = set[str]()
         try:
             return _CLIP.validate_python(values), wrong
-        except ValidationError as error:
+        except pydantic.ValidationError as error:
             for each in error.errors():
                 column = str(each["loc"][0])
                 if column not in wrong:
@@ -419,9 +409,8 @@ def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
             except ValueError:
                 warnings.append(f"{str(path)!r} is ignored: its name is no UTF-8; rename it")
     if not paths:
-        problem = "holds no media file"
         remedy = "give a folder of videos or audio files, or a manifest (.csv, .tsv, .json, .jsonl)"
-        raise InputError(Problem(str(folder), problem, remedy))
+        raise InputError.at(folder, "holds no media file", remedy)
     stems = Counter(map(_without_ending, paths))
     ids = [path if stems[_without_ending(path)] > 1 else _without_ending(path) for path in paths]
     pairs = zip(ids, paths, strict=True)

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from continual_mm.data.weights import read_weights
 from continual_mm.preparation.extraction.towers import RANDOM, Features, Setting
-from continual_mm.system.errors import InputError, Problem, first_few, first_line, suggestion
+from continual_mm.system.errors import InputError, first_few, first_line, suggestion
 from continual_mm.system.files import checksum
 from continual_mm.system.seeds import seed_for
 
@@ -72,8 +72,7 @@ def _fill(network: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         lines = [_shortened(line.strip()) for line in str(error).splitlines()]
         problem = f"does not fit the network: {'; '.join(lines[1:3])}"
-        remedy = "name the network it was saved of"
-        raise InputError(Problem(str(path), problem, remedy)) from error
+        raise InputError.at(path, problem, "name the network it was saved of") from error
 
 
 def _shortened(line: str) -> str:
@@ -131,16 +130,16 @@ def is_file(weights: str) -> bool:
 def download_failed(what: str, error: Exception) -> InputError:
     """The error where a download failed."""
     remedy = "download them where there is a network and give the file, or try weights 'random'"
-    return InputError(Problem(what, f"cannot be downloaded: {first_line(error)}", remedy))
+    return InputError.at(what, f"cannot be downloaded: {first_line(error)}", remedy)
 
 
 def unknown_network(library: str, name: str, known: Sequence[str]) -> InputError:
     """The error for a network that a library does not have."""
     remedy = f"{suggestion(name, known)}{library} has {', '.join(known)}"
-    return InputError(Problem(f"network {name!r}", f"{library} has none", remedy))
+    return InputError.at(f"network {name!r}", f"{library} has none", remedy)
 
 
 def unknown_weights(network: str, weights: str, known: Sequence[str]) -> InputError:
     """The error for weights that a library does not have for a network."""
     remedy = f"{suggestion(weights, known)}there are {', '.join(known)}, a file, or {RANDOM}"
-    return InputError(Problem(f"network {network!r}", f"no weights {weights!r}", remedy))
+    return InputError.at(f"network {network!r}", f"no weights {weights!r}", remedy)

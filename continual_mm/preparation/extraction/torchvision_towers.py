@@ -12,16 +12,7 @@ from torchvision.models import video
 from torchvision.transforms import InterpolationMode
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.networks import (
-    BLOCK,
-    Loaded,
-    download_failed,
-    is_file,
-    load,
-    run_on_images,
-    unknown_network,
-    unknown_weights,
-)
+from continual_mm.preparation.extraction import networks
 from continual_mm.preparation.extraction.towers import (
     RANDOM,
     Features,
@@ -43,7 +34,7 @@ class FrameTower:
 
     signal: Literal["frames"] = "frames"
     kind = Kind.FRAMES
-    block = BLOCK
+    block = networks.BLOCK
 
     def __init__(
         self,
@@ -66,7 +57,7 @@ class FrameTower:
 
     def encode(self, frames: NDArray[np.uint8]) -> Features:
         """(n, height, width, 3) -> (n, features)."""
-        return run_on_images(self._network, self._transforms, frames, self._device)
+        return networks.run_on_images(self._network, self._transforms, frames, self._device)
 
 
 class MotionTower:
@@ -105,12 +96,12 @@ class MotionTower:
         missing = -len(frames) % self._window
         filled = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
         windows = filled.reshape(-1, self._window, *filled.shape[1:])
-        return run_on_images(self._network, self._transforms, windows, self._device)
+        return networks.run_on_images(self._network, self._transforms, windows, self._device)
 
 
 def load_network(
     family: ModuleType, name: str, weights: str, device: str
-) -> tuple[Loaded, Callable[..., Any]]:
+) -> tuple[networks.Loaded, Callable[..., Any]]:
     """A network of torchvision's without its last layer, and the preprocessing of its weights.
 
     They are named as torchvision does (``IMAGENET1K_V2``, ``DEFAULT``), which downloads them once,
@@ -118,15 +109,15 @@ def load_network(
     """
     known = models.list_models(module=family)
     if name not in known:
-        raise unknown_network("torchvision", name, known)
+        raise networks.unknown_network("torchvision", name, known)
     known_weights = models.get_model_weights(name)
     usual = known_weights.DEFAULT
-    if not is_file(weights) and weights != RANDOM:
+    if not networks.is_file(weights) and weights != RANDOM:
         if weights not in known_weights.__members__:
-            raise unknown_weights(name, weights, [*known_weights.__members__])
+            raise networks.unknown_weights(name, weights, [*known_weights.__members__])
         usual = known_weights[weights]
         weights = usual.name  # the default may be another one in another version
-    loaded = load(name, weights, device, create=_create, download=_download)
+    loaded = networks.load(name, weights, device, create=_create, download=_download)
     return loaded, usual.transforms
 
 
@@ -166,7 +157,7 @@ def _download(name: str, weights: str) -> nn.Module:
     try:
         return _Headless(models.get_model(name, weights=weights, progress=False))
     except (OSError, RuntimeError) as error:  # RuntimeError: a file with a wrong checksum
-        raise download_failed(f"weights {weights} of {name}", error) from error
+        raise networks.download_failed(f"weights {weights} of {name}", error) from error
 
 
 def _sampling(

@@ -195,9 +195,8 @@ class Recipe:
         pools = [each for each in _POOLS if slash and each == ending]
         towers = tuple(map(TowerChoice.parse, (body if pools else rest).split("+")))
         if not equals or not all(choice.tower for choice in towers):
-            problem = "is no modality with its towers"
             remedy = "write modality=tower, as video=frames:resnet18 or video=frames+motion/max"
-            raise InputError(Problem(f"{text!r}", problem, remedy))
+            raise InputError.at(f"{text!r}", "is no modality with its towers", remedy)
         return cls(modality, towers, pools[0] if pools else "none")
 
 
@@ -268,7 +267,7 @@ def registered(name: str) -> Registered:
     if name == "open_clip_audio":
         problem = "open_clip has no network for audio"
         remedy = "clap_audio uses transformers' CLAP, audio makes spectrograms"
-    raise InputError(Problem(f"tower {name!r}", problem, remedy))
+    raise InputError.at(f"tower {name!r}", problem, remedy)
 
 
 def modules_of(recipes: Iterable[Recipe]) -> tuple[str, ...]:
@@ -295,7 +294,7 @@ def build(choice: TowerChoice, vectors: "Vectors | None", device: str) -> Tower:
     ]
     if unknown := [name for name in choice.options if name not in accepted]:
         remedy = f"{suggestion(unknown[0], accepted)}its options are {', '.join(accepted)}"
-        raise InputError(Problem(place, f"has no option {unknown[0]!r}", remedy))
+        raise InputError.at(place, f"has no option {unknown[0]!r}", remedy)
     given = {**choice.options, **({"device": device} if known.device else {})}
     try:
         tower: Tower = maker(vectors, **given) if known.vectors else maker(**given)
@@ -304,5 +303,5 @@ def build(choice: TowerChoice, vectors: "Vectors | None", device: str) -> Tower:
     # AssertionError: torch, if it was built without the device.
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         remedy = "correct its options, or the device"
-        raise InputError(Problem(place, first_line(error), remedy)) from error
+        raise InputError.at(place, first_line(error), remedy) from error
     return tower

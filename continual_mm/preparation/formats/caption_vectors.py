@@ -10,7 +10,7 @@ from continual_mm.data.dataset import Split
 from continual_mm.preparation.formats.features import read_text
 from continual_mm.preparation.formats.howto100m import CaptionFile
 from continual_mm.preparation.formats.word_vectors import tokens
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 _CAPTIONS = (".json", ".pickle", ".pkl")
 _BLOCK = 10_000  # captions of a dataset that are read at once
@@ -29,7 +29,7 @@ def texts_of(source: str) -> Iterator[str]:
         dataset = registry.load(source, standardise=False, splits=["training"])
         if dataset.text is None:
             remedy = "give a dataset with the column text_raw, or a .txt file"
-            raise InputError(Problem(source, "has no captions", remedy))
+            raise InputError.at(source, "has no captions", remedy)
         rows = dataset.rows_of(Split.TRAIN)
         for start in range(0, len(rows), _BLOCK):
             yield from map(str, dataset.text[rows[start : start + _BLOCK]])
@@ -38,8 +38,7 @@ def texts_of(source: str) -> Iterator[str]:
 def train(texts: Iterable[str], path: Path, *, features: int, seed: int) -> int:
     """Train vectors on texts and write them in word2vec's form; the number of words."""
     if path.exists():
-        remedy = "remove it, or choose another name"
-        raise InputError(Problem(str(path), "is there already", remedy))
+        raise InputError.at(path, "is there already", "remove it, or choose another name")
     vectors = trained(texts, features=features, seed=seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     vectors.save_word2vec_format(str(path), binary=path.suffix == ".bin")
@@ -56,7 +55,7 @@ def trained(
     """
     sentences = [tokens(text) for text in texts]
     if not any(sentences):
-        raise InputError(Problem("captions", "have no word to train vectors on"))
+        raise InputError.at("captions", "have no word to train vectors on")
     model = Word2Vec(
         sentences,
         vector_size=features,

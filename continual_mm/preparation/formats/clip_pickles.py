@@ -21,7 +21,7 @@ from continual_mm.preparation.formats.features import (
 from continual_mm.preparation.formats.pickles import clean_text, load_pickle, python2_text
 from continual_mm.preparation.formats.recipe import Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError, Problem, Problems, printable
+from continual_mm.system.errors import InputError, Problems, printable
 from continual_mm.system.seeds import seed_for
 
 _KEYS_SHOWN = 20
@@ -123,7 +123,7 @@ class Entry:
 
 
 def _refusal(place: str, problem: str, remedy: str = "") -> InputError:
-    return InputError(Problem(place, problem, remedy))
+    return InputError.at(place, problem, remedy)
 
 
 def entries_in(path: Path) -> list[object]:

@@ -69,11 +69,11 @@ def read_tasks(path: Path) -> Mapping[str, Steps]:
         if problem := _task_problem(cells, found):
             # What follows may be shifted by a line, and no problem about it would be true.
             remedy = f"a task is five lines: {', '.join(_TASK_LINES)} with commas between them"
-            raise InputError(Problem(f"{path}, line {at + 1}", problem, remedy))
+            raise InputError.at(f"{path}, line {at + 1}", problem, remedy)
         found[cells[0]] = tuple(map(str.strip, cells[4].split(",")))
         at += len(_TASK_LINES)
     if not found:
-        raise InputError(Problem(str(path), "has no task", "give tasks_primary.txt"))
+        raise InputError.at(path, "has no task", "give tasks_primary.txt")
     return MappingProxyType(found)
 
 
@@ -117,7 +117,7 @@ def with_known_words(
                 if store.vectors.of(step, store.recipe) is None:
                     remedy = "give word vectors that have one, or the task cannot be asked for"
                     place = f"task {name!r}, step {step!r}"
-                    raise InputError(Problem(place, "no word of it is known", remedy))
+                    raise InputError.at(place, "no word of it is known", remedy)
             found[name] = steps
     return found
 
@@ -160,10 +160,9 @@ def _by_video(
             place = f"video {video!r} of task {task!r}"
             if task not in tasks:
                 remedy = "give a file of tasks that has it, or take the video from the list"
-                raise InputError(Problem(place, "the task is not known", remedy))
+                raise InputError.at(place, "the task is not known", remedy)
             if task in found.get(video, ()):
-                problem, remedy = "is in the list more than once", "name each once"
-                raise InputError(Problem(place, problem, remedy))
+                raise InputError.at(place, "is in the list more than once", "name each once")
             found.setdefault(video, []).append(task)
     return found
 
@@ -187,7 +186,7 @@ def _video(
     first, second = (read_array(file, "features") for file in files[:2])
     spectrogram = read_array(files[2], "arr_0", axis=0)
     if not len(first):
-        raise InputError(Problem(str(files[0]), "has no second", "extract it again"))
+        raise InputError.at(files[0], "has no second", "extract it again")
     intervals: dict[str, tuple[Interval, ...]] = {}
     for task, given in lines.items():
         found = []
@@ -204,16 +203,15 @@ def _interval(line: Line, task: str, steps: int, seconds: int) -> Interval:
     try:
         step, start, end = int(cells[0]), float(cells[1]), float(cells[2])
     except (ValueError, IndexError) as error:
-        problem = f"is {','.join(cells)!r}"
-        raise InputError(Problem(place, problem, "write step,start,end")) from error
+        raise InputError.at(place, f"is {','.join(cells)!r}", "write step,start,end") from error
     if not 1 <= step <= steps:
         problem = f"step {step} of task {task!r}, which has {steps}"
-        raise InputError(Problem(place, problem, "give the tasks that were annotated"))
+        raise InputError.at(place, problem, "give the tasks that were annotated")
     if not (0 <= start < end and math.isfinite(end)):
-        raise InputError(Problem(place, f"from {start} to {end} is no interval"))
+        raise InputError.at(place, f"from {start} to {end} is no interval")
     if start >= seconds:
         problem = f"starts at {start} seconds, but the features end after {seconds}"
-        raise InputError(Problem(place, problem, "extract the whole video"))
+        raise InputError.at(place, problem, "extract the whole video")
     return Interval(step, start, min(end, float(seconds)))
 
 
@@ -222,7 +220,7 @@ def _lines(path: Path) -> Iterator[Line]:
     try:
         rows = list(csv.reader(_text(path).splitlines(), strict=True))
     except csv.Error as error:
-        raise InputError(Problem(str(path), f"cannot be read: {error}")) from error
+        raise InputError.at(path, f"cannot be read: {error}") from error
     for number, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]
         if any(cells):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.preparation.formats.recipe import Mode
-from continual_mm.system.errors import InputError, Problem, printable
+from continual_mm.system.errors import InputError, printable
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.floating[Any]]
@@ -77,14 +77,14 @@ def read_array(path: Path, key: str, *, axis: int = 1) -> Floats:
 def finite(array: NDArray[Any] | None, place: str) -> Floats:
     """The array, checked to be of floats that are finite in float32; ``place`` is for messages."""
     if array is None or array.dtype.kind != "f":
-        raise InputError(Problem(place, "is no float array", "store numbers"))
+        raise InputError.at(place, "is no float array", "store numbers")
     if array.size > _MOST_VALUES:
-        raise InputError(Problem(place, f"has shape {array.shape}", "it is beyond all use"))
+        raise InputError.at(place, f"has shape {array.shape}", "it is beyond all use")
     with np.errstate(over="ignore"):
         wrong = int((~np.isfinite(array.astype(np.float32, copy=False))).sum())
     if wrong:
         problem = f"{wrong} of {array.size} values are not finite in float32"
-        raise InputError(Problem(place, problem, "extract it again, or leave it out"))
+        raise InputError.at(place, problem, "extract it again, or leave it out")
     return array
 
 
@@ -94,7 +94,7 @@ def read_text(path: Path, remedy: str = "") -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(Problem(str(path), f"cannot be read: {reason}", remedy)) from error
+        raise InputError.at(path, f"cannot be read: {reason}", remedy) from error
 
 
 def inside(folder: Path, relative: str) -> Path:
@@ -103,11 +103,11 @@ def inside(folder: Path, relative: str) -> Path:
     unsafe = parts.is_absolute() or ".." in parts.parts or "\\" in relative or "\0" in relative
     if unsafe or not parts.parts or ":" in parts.parts[0]:
         problem = f"'{printable(relative)}' does not name a file below it"
-        raise InputError(Problem(str(folder), problem, "paths go down from the folder"))
+        raise InputError.at(folder, problem, "paths go down from the folder")
     found = folder / parts
     if not _resolved(found).is_relative_to(_resolved(folder)):
         problem = f"'{printable(relative)}' leads out of it"
-        raise InputError(Problem(str(folder), problem, "copy what the link points to"))
+        raise InputError.at(folder, problem, "copy what the link points to")
     return found
 
 
@@ -116,4 +116,4 @@ def _resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError) as error:  # circular links
         problem = "cannot be found: its links lead nowhere"
-        raise InputError(Problem(printable(str(path)), problem)) from error
+        raise InputError.at(printable(str(path)), problem) from error

@@ -20,7 +20,7 @@ from continual_mm.preparation.formats.features import Floats, inside, read_array
 from continual_mm.preparation.formats.pickles import clean_text, load_pickle
 from continual_mm.preparation.formats.recipe import Mode, Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
-from continual_mm.system.errors import InputError, Problem, Problems, first_few, printable
+from continual_mm.system.errors import InputError, Problems, first_few, printable
 
 _LATEST = 1e9  # seconds that no video has; NaN is not below it either
 
@@ -39,11 +39,11 @@ def read_list(path: Path) -> tuple[str, ...]:
         columns = reader.fieldnames or ()
         rows = list(reader) if {"path", "video_id"} & set(columns) else []
     except csv.Error as error:
-        raise InputError(Problem(str(path), f"cannot be read: {error}")) from error
+        raise InputError.at(path, f"cannot be read: {error}") from error
     if not {"path", "video_id"} & set(columns):
         named = first_few([printable(column) for column in columns]) or "(none)"
         problem = f"has the columns {named}"
-        raise InputError(Problem(str(path), problem, "one of them must be path or video_id"))
+        raise InputError.at(path, problem, "one of them must be path or video_id")
     return tuple(listed for row in rows if (listed := _listed(row)))
 
 
@@ -75,7 +75,7 @@ class CaptionFile:
         raw = _json(path) if path.suffix == ".json" else load_pickle(path)
         if not isinstance(raw, Mapping):
             problem = f"holds a {type(raw).__name__}"
-            raise InputError(Problem(str(path), problem, "it maps videos to their captions"))
+            raise InputError.at(path, problem, "it maps videos to their captions")
         self._raw: Mapping[object, object] = raw
 
     def __contains__(self, video: object) -> bool:
@@ -89,21 +89,21 @@ class CaptionFile:
         """The readable captions of a video, at least one; problems of others go to ``left_out``."""
         place = f"{self.path}, video {video!r}"
         if video not in self._raw:
-            raise InputError(Problem(place, "has no captions", "leave it out of the list"))
+            raise InputError.at(place, "has no captions", "leave it out of the list")
         entry = self._raw[video]
         if not isinstance(entry, Mapping):
-            raise InputError(Problem(place, f"is a {type(entry).__name__}", _CAPTIONS))
+            raise InputError.at(place, f"is a {type(entry).__name__}", _CAPTIONS)
         starts, ends, texts = (_column(entry, key, place) for key in ("start", "end", "text"))
         if not len(starts) == len(ends) == len(texts) or not texts:
             lengths = f"{len(starts)} starts, {len(ends)} ends and {len(texts)} texts"
-            raise InputError(Problem(place, f"has {lengths}", _CAPTIONS))
+            raise InputError.at(place, f"has {lengths}", _CAPTIONS)
         kept, broken = _checked(starts, ends, texts)
         for problem, rows in broken.items():
             with skipping(left_out):
                 captions = f"{place}, captions {first_few(rows)}"
-                raise InputError(Problem(captions, problem, _CAPTIONS))
+                raise InputError.at(captions, problem, _CAPTIONS)
         if not kept:
-            raise InputError(Problem(place, "has no caption that can be read", _CAPTIONS))
+            raise InputError.at(place, "has no caption that can be read", _CAPTIONS)
         return Captions(*zip(*kept, strict=True))
 
 
@@ -112,8 +112,7 @@ def _json(path: Path) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        problem = f"is no JSON ({error})"
-        raise InputError(Problem(str(path), problem, "copy or write it again")) from error
+        raise InputError.at(path, f"is no JSON ({error})", "copy or write it again") from error
 
 
 def _column(entry: Mapping[object, object], key: str, place: str) -> Sequence[object]:
@@ -122,7 +121,7 @@ def _column(entry: Mapping[object, object], key: str, place: str) -> Sequence[ob
         values = values.tolist()
     if not isinstance(values, list | tuple):
         problem = f"has no list {key!r}" if key in entry else f"has no {key!r}"
-        raise InputError(Problem(place, problem, _CAPTIONS))
+        raise InputError.at(place, problem, _CAPTIONS)
     return values
 
 
@@ -252,7 +251,7 @@ def videos(
             name = PurePosixPath(path).name
             if name in seen:
                 problem, remedy = "is in the list more than once", "name each video once"
-                raise InputError(Problem(f"video {name!r}", problem, remedy))
+                raise InputError.at(f"video {name!r}", problem, remedy)
             seen.add(name)
             yield _video(name, files, captions.of(name, left_out))
 
@@ -286,7 +285,7 @@ def _video(name: str, files: tuple[Path, Path, Path], captions: Captions) -> Vid
             problem = f"is not there: the {what} of a video that is listed"
             remedy = "it lies in the folder that the list names, and is called after the video"
             place = str(Path(*map(printable, file.parts)))
-            raise InputError(Problem(place, problem, remedy))
+            raise InputError.at(place, problem, remedy)
     first, second = (read_array(one, "features") for one in files[:2])
     return Video(name, first, second, read_array(files[2], "arr_0", axis=0), captions)
 

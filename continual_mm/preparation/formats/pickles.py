@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from continual_mm.system.errors import InputError, Problem, printable
+from continual_mm.system.errors import InputError, printable
 
 _Target = TypeVar("_Target", list[Any], dict[Any, Any], set[Any])
 
@@ -53,13 +53,11 @@ def load_pickle(path: Path) -> object:
                     return _load_zip(file, len(data))
                 return _load_legacy(data) if start == _LEGACY else _Unpickler(_Stream(data)).load()
     except _ERRORS as error:
-        problem = f"cannot be read ({type(error).__name__})"
-        raise InputError(Problem(str(path), problem, _DAMAGED)) from error
+        raise InputError.at(path, f"cannot be read ({type(error).__name__})", _DAMAGED) from error
     except OSError as error:
-        problem = f"cannot be opened: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem)) from error
+        raise InputError.at(path, f"cannot be opened: {error.strerror or error}") from error
     except _FaultError as fault:
-        raise InputError(Problem(str(path), fault.message, fault.remedy)) from fault
+        raise InputError.at(path, fault.message, fault.remedy) from fault
 
 
 _DAMAGED = "it is damaged, or was made to mislead"

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
-from continual_mm.system.errors import InputError, Problem, Problems
+from continual_mm.system.errors import InputError, Problems
 
 Mode = Literal["reference", "robust"]
 """``reference`` gives what the published program gives, its mistakes included; ``robust`` fixes
@@ -25,12 +25,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mode not in ("reference", "robust"):
             problem = f"there is no mode {self.mode!r}"
-            raise InputError(Problem("recipe", problem, "use 'robust' or 'reference'"))
+            raise InputError.at("recipe", problem, "use 'robust' or 'reference'")
         for name in ("min_time", "audio_frames", "max_words", "rate_2d", "rate_3d"):
             value = getattr(self, name)
             least = 0 if name == "min_time" else 1e-6
             if not least <= value < float("inf"):
-                raise InputError(Problem("recipe", f"{name} is {value}", "give more than 0"))
+                raise InputError.at("recipe", f"{name} is {value}", "give more than 0")
 
     @property
     def reference(self) -> bool:

@@ -60,7 +60,7 @@ def write(
             layout.append(Modality(name, kinds[name], (*time, *shape)))
     if not layout:
         problem = "has no clip with any modality" if first else "has no clip that can be read"
-        raise InputError(Problem(str(target), problem, "see what was left out, and why"))
+        raise InputError.at(target, problem, "see what was left out, and why")
     unknown = kinds.keys() - {modality.name for modality in layout}
     kept = (
         {key: value for key, value in record.items() if key not in unknown}
@@ -136,7 +136,7 @@ class VideoStore:
         first = list(islice(given, _COMPARED_VIDEOS))
         if not first:
             remedy = "see what was left out, and why"
-            raise InputError(Problem(str(self.folder), "there is no video to write", remedy))
+            raise InputError.at(self.folder, "there is no video to write", remedy)
 
         def parts(video: _AnyVideo) -> dict[str, Floats]:
             values = (video.features_2d, video.features_3d, audio(video))

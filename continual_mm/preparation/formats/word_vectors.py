@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.cache import cache_folder
 from continual_mm.preparation.formats.recipe import Mode, Recipe
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import write_lock
 
 Array = NDArray[np.float32]
@@ -131,9 +131,9 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
             found = _converted(table, origin)
     except OSError as error:
         problem = f"cannot be converted: {error.strerror or error}"
-        raise InputError(Problem(str(path), problem, _remedy(path, folders, error))) from error
+        raise InputError.at(path, problem, _remedy(path, folders, error)) from error
     if found is None:
-        raise InputError(Problem(str(path), "was changed while it was read", "try it again"))
+        raise InputError.at(path, "was changed while it was read", "try it again")
     return found
 
 
@@ -292,7 +292,7 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _damaged(path: Path, problem: str) -> InputError:
-    return InputError(Problem(str(path), problem, "copy or download it again"))
+    return InputError.at(path, problem, "copy or download it again")
 
 
 def _write_table(source: _File, file: BinaryIO) -> tuple[list[str], str]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from continual_mm.data.columns import Column
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import SPLITS, Kind, Modality
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 _INK, _FAINT, _RULE, _ALARM = "#333333", "#6b6b6b", "#d6d6d6", "#b3261e"
 _SQUARE = 0.6  # width of a column of square images, as a share of the width of others
@@ -216,7 +216,7 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
             figure.savefig(Path(path), dpi=_DOTS_PER_INCH)
         except OSError as error:
             problem = f"cannot be written: {error.strerror or error}"
-            raise InputError(Problem(f"picture {path}", problem)) from error
+            raise InputError.at(f"picture {path}", problem) from error
     unwritten = any("missing from font" in str(one.message) for one in caught)
     return Drawn(Path(path), len(rows), unwritten)
 

@@ -13,7 +13,7 @@ from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.schema import count_splits
 from continual_mm.data.statistics import CONSTANT
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 MOST = 5000  # items whose sizes are measured; of larger datasets an even sample of each split
 GIGABYTES = 4.0  # of values, as float32, that are read in search of duplicates
@@ -116,7 +116,7 @@ def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES)
     of two million datasets.
     """
     if not len(dataset):
-        raise InputError(Problem(f"dataset {dataset.card.name!r}", "has no items"))
+        raise InputError.at(f"dataset {dataset.card.name!r}", "has no items")
     columns = dataset.columns.values()
     rows = _compared_rows(dataset, gigabytes)
     duplicates, whole = _duplicates(dataset, rows)
