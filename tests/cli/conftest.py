@@ -1,7 +1,5 @@
 """Commands as a user types them."""
 
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +8,12 @@ from continual_mm.cli.app import main
 
 
 @pytest.fixture
-def said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., SimpleNamespace]:
+def said(tmp_path, monkeypatch, capsys):
     """Run a command in an empty folder, without converted data; what it printed, and its code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONTINUAL_MM_DATA", str(tmp_path / "data"))
 
-    def ask(*arguments: str) -> SimpleNamespace:
+    def ask(*arguments):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         out, err = capsys.readouterr()

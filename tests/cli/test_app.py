@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = [str(entry.path) for kind in catalog.DEFINITION_KINDS for entry in catalog.shipped(kind)]
 
 
-def refused(answer: SimpleNamespace, *expected: str) -> None:
+def refused(answer, *expected):
     """One line per problem on standard error, each with what is expected of it, and code 2."""
     lines = answer.err.splitlines()
     assert answer.code == 2
@@ -37,7 +36,7 @@ KINDS = {
 }
 
 
-def test_list_shows_every_kind_of_thing_or_one(said) -> None:
+def test_list_shows_every_kind_of_thing_or_one(said):
     answers = {kind: said("list", kind) for kind in KINDS}
     for kind, name in KINDS.items():
         assert (answers[kind].code, answers[kind].err) == (0, "")
@@ -47,13 +46,13 @@ def test_list_shows_every_kind_of_thing_or_one(said) -> None:
     assert everything.out == "\n".join(answer.out for answer in answers.values())
 
 
-def test_what_list_shows_of_a_definition_is_its_description(said) -> None:
+def test_what_list_shows_of_a_definition_is_its_description(said):
     lines = said("list", "scenarios").out.splitlines()
     shown = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in lines[1:]}
     assert shown == {entry.name: entry.description for entry in catalog.shipped("scenarios")}
 
 
-def test_show_prints_the_file_and_what_follows_from_it(said) -> None:
+def test_show_prints_the_file_and_what_follows_from_it(said):
     answer = said("show", "av_vt")
     entry = catalog.find("scenarios", "av_vt")
     assert answer.code == 0
@@ -64,7 +63,7 @@ def test_show_prints_the_file_and_what_follows_from_it(said) -> None:
     assert "[freeze]  # [bold] :key:\n" in said("show", "mine.toml").out
 
 
-def test_all_that_is_shipped_is_valid(said) -> None:
+def test_all_that_is_shipped_is_valid(said):
     answer = said("validate", *SHIPPED)
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()
@@ -72,7 +71,7 @@ def test_all_that_is_shipped_is_valid(said) -> None:
     assert len(lines) - len(lacking) == len(SHIPPED)
 
 
-def test_validate_reports_everything_about_every_file_and_goes_on(said) -> None:
+def test_validate_reports_everything_about_every_file_and_goes_on(said):
     Path("first.toml").write_text(
         'dataset = "narrated_shapes"\n[training]\nstpes = 5\n[[stage]]\nadd = ["video", "smell"]\n'
     )
@@ -91,7 +90,7 @@ def test_validate_reports_everything_about_every_file_and_goes_on(said) -> None:
     assert answer.out.endswith("naive.toml: fine, a strategy\n")
 
 
-def test_a_pack_may_have_any_modalities(said) -> None:
+def test_a_pack_may_have_any_modalities(said):
     names = ("lidar", "radar", "imu", "gps")
     rows = np.arange(12.0).reshape(6, 2)
     items = {"ids": np.array(list("abcdef")), "split": np.arange(6) // 2}
@@ -114,9 +113,7 @@ def test_a_pack_may_have_any_modalities(said) -> None:
         (("new/mine.toml",), "new/mine.toml"),
     ],
 )
-def test_a_copy_is_the_same_file_and_overwrites_nothing(
-    said, to: tuple[str, ...], file: str
-) -> None:
+def test_a_copy_is_the_same_file_and_overwrites_nothing(said, to, file):
     answer = said("copy", "av_vt", *to)
     assert answer.code == 0
     assert f"continual-mm run {file}" in answer.out
@@ -147,7 +144,7 @@ def test_a_copy_is_the_same_file_and_overwrites_nothing(
         (["board", "nowhere"], "nowhere: no such folder"),
     ],
 )
-def test_wrong_input_is_refused_in_one_line(said, arguments: list[str], problem: str) -> None:
+def test_wrong_input_is_refused_in_one_line(said, arguments, problem):
     refused(said(*arguments), problem)
 
 
@@ -164,7 +161,7 @@ def test_wrong_input_is_refused_in_one_line(said, arguments: list[str], problem:
         ["run", "av_vt", "--no-such-option"],
     ],
 )
-def test_wrong_usage_ends_with_code_two_and_an_explanation(said, arguments: list[str]) -> None:
+def test_wrong_usage_ends_with_code_two_and_an_explanation(said, arguments):
     answer = said(*arguments)
     assert answer.code == 2
     assert "Error: " in answer.err
@@ -174,7 +171,7 @@ def test_wrong_usage_ends_with_code_two_and_an_explanation(said, arguments: list
 COMMANDS = ("list", "show", "validate", "copy", "run", "compare", "export", "tune", "board", "demo")
 
 
-def test_every_command_explains_itself(said) -> None:
+def test_every_command_explains_itself(said):
     listed = said("--help").out
     for group in ((), ("data",), ("data", "convert")):
         assert "..." not in said(*group, "--help").out.partition("Commands:")[2]
@@ -185,9 +182,7 @@ def test_every_command_explains_itself(said) -> None:
         assert "Usage: continual-mm " in answer.out
 
 
-def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(monkeypatch, capsys):
     _, chosen = cli_training.definitions([], cli_training.DEMO_STRATEGIES, [])
     assert list(cli_training.ready(chosen)) == list(chosen)
     monkeypatch.setitem(sys.modules, "peft", None)
@@ -196,7 +191,7 @@ def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(
     assert "'recommended', [pair_lora]: peft is not installed; pip" in capsys.readouterr().err
 
 
-def test_an_error_of_the_file_system_is_one_line_without_traceback(said) -> None:
+def test_an_error_of_the_file_system_is_one_line_without_traceback(said):
     Path("file").write_text("")
     answer = said("copy", "replay", "file/replay.toml")
     assert answer.code == 1
@@ -205,8 +200,8 @@ def test_an_error_of_the_file_system_is_one_line_without_traceback(said) -> None
     assert "file" in line
 
 
-def test_ctrl_c_says_what_is_kept(said, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+def test_ctrl_c_says_what_is_kept(said, monkeypatch):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "copyfile", interrupted)
@@ -224,9 +219,7 @@ def test_ctrl_c_says_what_is_kept(said, monkeypatch: pytest.MonkeyPatch) -> None
         (["run", "av_vt", "--strategy", "repaly"], ["torch", "numpy", "avalanche"]),
     ],
 )
-def test_what_trains_nothing_does_not_wait_for_torch(
-    arguments: list[str], heavy: list[str]
-) -> None:
+def test_what_trains_nothing_does_not_wait_for_torch(arguments, heavy):
     code = f"""
 import sys
 from continual_mm.cli.app import main
@@ -239,9 +232,9 @@ except SystemExit:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 
-def test_list_answers_in_half_a_second() -> None:
+def test_list_answers_in_half_a_second():
     # Processor time, the best of three, for the machine may be busy with other things.
-    def seconds() -> float:
+    def seconds():
         used = getrusage(RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
@@ -254,7 +247,7 @@ def test_list_answers_in_half_a_second() -> None:
     assert min(taken) < 0.5
 
 
-def test_the_package_runs_as_a_module() -> None:
+def test_the_package_runs_as_a_module():
     command = [sys.executable, "-m", "continual_mm", "list", "plugins"]
     found = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
     assert "transport" in found.stdout

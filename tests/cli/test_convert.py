@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,18 +24,18 @@ INPUT = ("words.txt", "clips.pkl", "paths.csv", "caption.json", "features", "fil
 
 
 @pytest.fixture
-def convert(said: Convert) -> Convert:
+def convert(said):
     """Run `data convert` with word vectors."""
     Path("words.txt").write_text(WORDS)
     return lambda *arguments: said("data", "convert", *arguments, "--vectors", "words.txt")
 
 
-def left() -> list[str]:
+def left():
     """What there is beside the input, hidden files too."""
     return sorted(one.name for one in Path().iterdir() if not one.name.startswith(INPUT))
 
 
-def clip(number: int, pooled: str = "", key: str = "caption", **changed: Any) -> dict[str, Any]:
+def clip(number, pooled="", key="caption", **changed):
     rng = np.random.default_rng(number)
     return {
         "id": f"video{number // 3:06d}_{number}",
@@ -47,7 +46,7 @@ def clip(number: int, pooled: str = "", key: str = "caption", **changed: Any) ->
     } | changed
 
 
-def youcook2(convert: Convert, clips: list[Any], to: str = "out.npz", *options: str) -> Any:
+def youcook2(convert, clips, to="out.npz", *options):
     Path("clips.pkl").write_bytes(pickle.dumps(clips))
     return convert("youcook2", "--test", "clips.pkl", "--to", to, *options)
 
@@ -67,9 +66,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("target", ["out", "out.npz"])
 @pytest.mark.parametrize("broken", sorted(BROKEN))
-def test_a_broken_clip_ends_the_job_or_is_left_out(
-    convert: Convert, broken: str, target: str
-) -> None:
+def test_a_broken_clip_ends_the_job_or_is_left_out(convert, broken, target):
     clips = [*map(clip, range(3)), BROKEN[broken]]
     answer = youcook2(convert, clips, target)
     assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
@@ -82,16 +79,14 @@ def test_a_broken_clip_ends_the_job_or_is_left_out(
 
 
 @pytest.mark.parametrize("target", ["out", "out.npz"])
-def test_what_most_clips_have_is_right_whatever_the_first_one_has(
-    convert: Convert, target: str
-) -> None:
+def test_what_most_clips_have_is_right_whatever_the_first_one_has(convert, target):
     odd = clip(9, **{"2d": np.ones(5, np.float32)})
     answer = youcook2(convert, [odd, *map(clip, range(8))], target, "--skip")
     assert (answer.code, "left out: 1 in all" in answer.err) == (0, True)
     assert registry.card(target, splits=()).items == (0, 0, 8)
 
 
-def test_a_job_that_leaves_out_more_than_half_ends_with_an_error(convert: Convert) -> None:
+def test_a_job_that_leaves_out_more_than_half_ends_with_an_error(convert):
     for broken, code in ((3, 0), (4, 1)):
         clips = [*map(clip, range(3)), *[3] * broken]
         answer = youcook2(convert, clips, f"out{broken}.npz", "--skip")
@@ -102,9 +97,7 @@ def test_a_job_that_leaves_out_more_than_half_ends_with_an_error(convert: Conver
 
 
 @pytest.mark.parametrize("target", ["", ".", "..", "/", "words.txt", "features", "dangling"])
-def test_a_target_that_exists_is_refused_before_anything_is_read(
-    convert: Convert, target: str
-) -> None:
+def test_a_target_that_exists_is_refused_before_anything_is_read(convert, target):
     Path("features").mkdir()
     Path("dangling").symlink_to("nowhere")
     answer = convert("youcook2", "--test", "missing.pkl", "--to", target)
@@ -113,7 +106,7 @@ def test_a_target_that_exists_is_refused_before_anything_is_read(
 
 
 @pytest.mark.parametrize("target", ["file/out", "file/out.npz", "/proc/none/out", "/proc/out.npz"])
-def test_a_target_that_cannot_be_written_is_one_line(convert: Convert, target: str) -> None:
+def test_a_target_that_cannot_be_written_is_one_line(convert, target):
     Path("file").write_text("in the way")
     for more in ((), (3,)):
         answer = youcook2(convert, [*map(clip, range(3)), *more], target, "--skip")
@@ -124,12 +117,10 @@ def test_a_target_that_cannot_be_written_is_one_line(convert: Convert, target: s
 
 
 @pytest.mark.parametrize("target", ["out", "out.npz"])
-def test_ctrl_c_leaves_nothing_of_the_target(
-    convert: Convert, monkeypatch: pytest.MonkeyPatch, target: str
-) -> None:
+def test_ctrl_c_leaves_nothing_of_the_target(convert, monkeypatch, target):
     frames, calls = clip_pickles.frames, []
 
-    def interrupted(*given: Any, **options: Any) -> Any:
+    def interrupted(*given, **options):
         calls.append(given)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
@@ -143,14 +134,14 @@ def test_ctrl_c_leaves_nothing_of_the_target(
 
 
 @pytest.mark.parametrize("to", ["out", "out.npz"])
-def test_audio_is_as_long_as_published_only_in_reference(convert: Convert, to: str) -> None:
+def test_audio_is_as_long_as_published_only_in_reference(convert, to):
     for options, frames in (((), 5), (("--reference",), 5120)):
         assert youcook2(convert, [*map(clip, range(3))], f"{frames}{to}", *options).code == 0
         card = registry.card(f"{frames}{to}", splits=())
         assert {one.name: one.shape for one in card.modalities}["audio"] == (frames, 3)
 
 
-def test_validation_videos_are_held_out_of_the_training_clips(convert: Convert) -> None:
+def test_validation_videos_are_held_out_of_the_training_clips(convert):
     train = [clip(n) for n in range(60)]
     Path("train.pkl").write_bytes(pickle.dumps(train))
     test = [clip(n) for n in range(90, 95)]
@@ -167,7 +158,7 @@ def test_validation_videos_are_held_out_of_the_training_clips(convert: Convert) 
     np.testing.assert_allclose(values[0], np.concatenate(first), atol=1e-3)
 
 
-def test_clips_that_msrvtt_lacks_are_counted_and_a_test_set_alone_will_do(convert: Convert) -> None:
+def test_clips_that_msrvtt_lacks_are_counted_and_a_test_set_alone_will_do(convert):
     clips = [clip(n, pooled="_pooled", key="eval_caption") for n in range(8)]
     Path("clips.pkl").write_bytes(pickle.dumps(clips))
     answer = convert("msrvtt", "--test", "clips.pkl", "--to", "mine")
@@ -176,9 +167,9 @@ def test_clips_that_msrvtt_lacks_are_counted_and_a_test_set_alone_will_do(conver
     assert registry.card("mine", splits=["test"]).items == (0, 0, 8)
 
 
-def test_a_hostile_pickle_is_refused_and_runs_nothing(convert: Convert) -> None:
+def test_a_hostile_pickle_is_refused_and_runs_nothing(convert):
     class Hostile:
-        def __reduce__(self) -> tuple[Any, ...]:
+        def __reduce__(self):
             return Path.write_text, (Path("marker"), "ran")
 
     answer = youcook2(convert, [Hostile()], "out.npz", "--skip")
@@ -186,7 +177,7 @@ def test_a_hostile_pickle_is_refused_and_runs_nothing(convert: Convert) -> None:
     assert not Path("marker").exists()
 
 
-def write_actions(*classes: str) -> None:
+def write_actions(*classes):
     actions = []
     for number in range(6):
         action = clip(number, pooled="_pooled")
@@ -195,9 +186,7 @@ def write_actions(*classes: str) -> None:
     Path("clips.pkl").write_bytes(pickle.dumps(actions))
 
 
-def test_classified_clips_are_a_dataset_by_name_and_their_classes_test_items_of_text_alone(
-    convert: Convert,
-) -> None:
+def test_classified_clips_are_a_dataset_by_name_and_their_classes_test_items_of_text_alone(convert):
     write_actions("ApplyEyeMakeup", "Salt")
     for name in ("ucf101", "hmdb51"):
         before = registry.card(name)
@@ -212,7 +201,7 @@ def test_classified_clips_are_a_dataset_by_name_and_their_classes_test_items_of_
     assert not text[(dataset.split == 2) & video].any()
 
 
-def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(convert: Convert) -> None:
+def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(convert):
     write_actions("AddSalt", "Zzz")
     answer = convert("ucf101", "clips.pkl", "--to", "out.npz")
     assert (answer.code, "class 'Zzz': no word of it is known" in answer.err) == (2, True)
@@ -220,7 +209,7 @@ def test_a_class_of_whose_name_no_word_is_known_cannot_be_answered(convert: Conv
     assert "class 'Zzz'" in Path("out.npz.left-out.csv").read_text()
 
 
-def write_video(name: str, features: int = 6, values: float = 1.0) -> None:
+def write_video(name, features=6, values=1.0):
     folder = Path("features") / name
     folder.mkdir(parents=True)
     np.savez(folder / f"{name}_2d.npz", features=np.full((9, features), values))
@@ -228,9 +217,7 @@ def write_video(name: str, features: int = 6, values: float = 1.0) -> None:
     np.savez(folder / f"{name}_spec.npz", np.full((3, 901), -9, np.float16))
 
 
-def howto100m(
-    convert: Convert, paths: str, *options: str, to: str = "out", head: str = "path\n"
-) -> SimpleNamespace:
+def howto100m(convert, paths, *options, to="out", head="path\n"):
     if not Path("features").exists():
         for name in ("aaa", "bbb"):
             write_video(name)
@@ -246,7 +233,7 @@ def howto100m(
     return convert("howto100m", *source, *where, *shares, *options)
 
 
-def test_lists_of_spreadsheets_are_read(convert: Convert) -> None:
+def test_lists_of_spreadsheets_are_read(convert):
     assert howto100m(convert, "aaa\r\nbbb\r", head="\ufeffpath\r\n").code == 0
     assert registry.card("out", splits=()).items == (4, 0, 0)
 
@@ -261,9 +248,7 @@ def test_lists_of_spreadsheets_are_read(convert: Convert) -> None:
         ("aaa", "more than once"),
     ],
 )
-def test_a_video_that_cannot_be_taken_ends_the_job_or_is_left_out(
-    convert: Convert, path: str, message: str
-) -> None:
+def test_a_video_that_cannot_be_taken_ends_the_job_or_is_left_out(convert, path, message):
     howto100m(convert, "")
     Path("features/round").symlink_to("round")
     answer = howto100m(convert, f"aaa\n{path}\nbbb")
@@ -276,21 +261,19 @@ def test_a_video_that_cannot_be_taken_ends_the_job_or_is_left_out(
     assert registry.card("out", splits=()).items == (4, 0, 0)
 
 
-def test_what_most_videos_have_is_right_whatever_the_first_one_has(convert: Convert) -> None:
+def test_what_most_videos_have_is_right_whatever_the_first_one_has(convert):
     answer = howto100m(convert, "odd\naaa\nbbb", "--skip")
     assert (answer.code, registry.card("out", splits=()).items) == (0, (4, 0, 0))
     assert "odd" in Path("out.left-out.csv").read_text()
 
 
-def test_videos_count_as_left_out_not_their_captions(convert: Convert) -> None:
+def test_videos_count_as_left_out_not_their_captions(convert):
     assert howto100m(convert, "none\naaa", "--skip", to="half").code == 0
     answer = howto100m(convert, "none\nneither\naaa", "--skip")
     assert (answer.code, "left out: 2 of 3" in answer.err) == (1, True)
 
 
-def test_a_video_of_nothing_but_0_db_has_no_audio_unless_read_as_published(
-    convert: Convert,
-) -> None:
+def test_a_video_of_nothing_but_0_db_has_no_audio_unless_read_as_published(convert):
     howto100m(convert, "")
     np.savez("features/bbb/bbb_spec.npz", np.zeros((3, 901), np.float16))
     for options, present in (((), [True, True, False, False]), (("--reference",), [True] * 4)):
@@ -299,12 +282,12 @@ def test_a_video_of_nothing_but_0_db_has_no_audio_unless_read_as_published(
         assert dataset.columns["audio"].present.tolist() == present
 
 
-def test_howto100m_is_no_pack(convert: Convert) -> None:
+def test_howto100m_is_no_pack(convert):
     answer = howto100m(convert, "aaa", to="out.npz")
     assert (answer.code, "name a folder" in answer.err) == (2, True)
 
 
-def test_of_few_videos_one_each_is_held_out_whole_and_named(convert: Convert) -> None:
+def test_of_few_videos_one_each_is_held_out_whole_and_named(convert):
     howto100m(convert, "")
     for name in ("ccc", "ddd"):
         write_video(name)
@@ -320,9 +303,7 @@ def test_of_few_videos_one_each_is_held_out_whole_and_named(convert: Convert) ->
 
 
 @pytest.mark.parametrize("load", [registry.card, registry.load])
-def test_a_store_without_validation_items_is_refused_with_the_options_that_help(
-    convert: Convert, load: Callable[[str], object]
-) -> None:
+def test_a_store_without_validation_items_is_refused_with_the_options_that_help(convert, load):
     assert howto100m(convert, "aaa\nbbb").code == 0
     with pytest.raises(InputError, match="there is no validation item; convert it again, with"):
         load("out")
@@ -345,9 +326,7 @@ SMALL = {
 }
 
 
-def test_the_original_experiment_runs_by_name_on_whatever_was_converted(
-    said: Convert, convert: Convert, tmp_path: Path
-) -> None:
+def test_the_original_experiment_runs_by_name_on_whatever_was_converted(said, convert, tmp_path):
     refused = said("run", "howto100m_av_t", "--no-board")
     assert refused.code == 2
     assert "loading torch" not in refused.err

@@ -15,7 +15,6 @@ import torch
 from torch.nn.functional import adaptive_max_pool1d, normalize
 
 from continual_mm.data import registry
-from continual_mm.data.dataset import Dataset
 from continual_mm.data.pack import write_pack
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.judges import Steps
@@ -48,7 +47,7 @@ VECTORS = np.random.default_rng(9).normal(size=(len(WORDS), 5)).round(3)
 Convert = Callable[..., SimpleNamespace]
 
 
-def features_of(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def features_of(name):
     """2D at 1 row a second, 3D at 1.5, and a spectrogram of 100 frames a second."""
     rng, seconds = np.random.default_rng([*name.encode()]), SECONDS[name]
     first, second = rng.normal(size=(seconds, 6)), rng.normal(size=(seconds * 3 // 2, 4))
@@ -56,7 +55,7 @@ def features_of(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(autouse=True)
-def released(said: Convert) -> None:
+def released(said):
     """The released files, in the working folder."""
     lines = [f"{word} {' '.join(map(str, row))}" for word, row in zip(WORDS, VECTORS, strict=True)]
     Path("words.txt").write_text("\n".join(lines) + "\n")
@@ -80,24 +79,24 @@ def released(said: Convert) -> None:
 
 
 @pytest.fixture
-def convert(said: Convert) -> Convert:
+def convert(said):
     return lambda *options, to="store": said(*ARGUMENTS, "--to", to, *options)
 
 
-def taken(dataset: Dataset, modality: str, row: int) -> np.ndarray:
+def taken(dataset, modality, row):
     """What an item has, without padding."""
     values, lengths = dataset.columns[modality].take(torch.tensor([row]))
     item = values[0].numpy()
     return item if lengths is None else item[: int(lengths[0])]
 
 
-def pooled(rows: np.ndarray, seconds: int) -> np.ndarray:
+def pooled(rows, seconds):
     """(seconds, features) as torch pools adaptively, each of length 1."""
     given = torch.from_numpy(rows.astype(np.float32)).T[None]
     return normalize(adaptive_max_pool1d(given, seconds)[0].T, dim=1).numpy()
 
 
-def audio_around(spectrogram: np.ndarray, second: int) -> np.ndarray:
+def audio_around(spectrogram, second):
     """Eight seconds around the middle of a second, moved inside."""
     length = spectrogram.shape[1]
     if length < 800:
@@ -107,7 +106,7 @@ def audio_around(spectrogram: np.ndarray, second: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", ["robust", "reference"])
-def test_every_second_and_every_step_is_an_item_as_published(convert: Convert, mode: str) -> None:
+def test_every_second_and_every_step_is_an_item_as_published(convert, mode):
     for file in ("tasks_primary.txt", "videos_val.csv"):  # as other systems write them
         text = Path(file).read_text().replace("\n", "\r\n").strip()
         Path(file).write_bytes(b"\xef\xbb\xbf" + text.encode())
@@ -146,9 +145,7 @@ def test_every_second_and_every_step_is_an_item_as_published(convert: Convert, m
         )
 
 
-def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_end(
-    convert: Convert,
-) -> None:
+def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_end(convert):
     assert convert().code == 0
     dataset = registry.load("store", standardise=False, splits=["test"])
     protocol = Protocol(
@@ -159,7 +156,7 @@ def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_e
     rng = np.random.default_rng(3)
     table = rng.normal(size=(len(names), len(names)))
 
-    def similarity(queries: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
+    def similarity(queries, gallery):
         return torch.from_numpy(table[np.ix_(queries.numpy(), gallery.numpy())])
 
     recalls = judge.answers(similarity, reference=False)["videos"].values[0].tolist()
@@ -177,9 +174,7 @@ def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_e
     assert recalls == [expected[name] for name in sorted(expected)]
 
 
-def test_intervals_are_cut_where_the_features_end_and_listed_where_they_are_behind(
-    convert: Convert,
-) -> None:
+def test_intervals_are_cut_where_the_features_end_and_listed_where_they_are_behind(convert):
     Path("annotations/23521_-bbbbbbbbbb.csv").write_text("2,1.5,7.25\n\n1,5.0,6.0\n")
     answer = convert()
     assert (answer.code, len(answer.err.splitlines())) == (2, 1)
@@ -196,7 +191,7 @@ def test_intervals_are_cut_where_the_features_end_and_listed_where_they_are_behi
     assert len(rows) == sum(map(len, SHOWN.values()))
 
 
-def test_a_video_without_audio_keeps_its_seconds(convert: Convert) -> None:
+def test_a_video_without_audio_keeps_its_seconds(convert):
     """Published silence is 0 dB, the loudest there is; in robust mode it is as quiet as can be."""
     for name, frames in (("-bbbbbbbbbb", 501), ("ccccccccccc", 0)):
         place = Path("features") / FOLDERS[name] / f"{name}_spec.npz"
@@ -212,7 +207,7 @@ def test_a_video_without_audio_keeps_its_seconds(convert: Convert) -> None:
             assert set(found.flatten().tolist()) == {level}
 
 
-def test_a_steps_file_that_is_there_is_not_overwritten(convert: Convert) -> None:
+def test_a_steps_file_that_is_there_is_not_overwritten(convert):
     Path("store.steps.csv").write_text("mine")
     answer = convert()
     problem = "store.steps.csv: is there already; remove it, or choose another name"
@@ -246,7 +241,7 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("broken", sorted(LEFT_OUT))
-def test_what_is_broken_ends_the_job_or_is_left_out(convert: Convert, broken: str) -> None:
+def test_what_is_broken_ends_the_job_or_is_left_out(convert, broken):
     path, line, problem = LEFT_OUT[broken]
     with Path(path).open("a") as stream:
         stream.write(line)
@@ -289,9 +284,7 @@ TASK_FILE, VIDEO_FILE = "tasks_primary.txt", "videos_val.csv"
         (VIDEO_FILE, lambda _: '"', ": cannot be read: unexpected end of data"),
     ],
 )  # fmt: skip
-def test_lists_that_are_unsound_are_refused_with_the_line(
-    convert: Convert, file: str, change: Callable[[str], str], problem: str
-) -> None:
+def test_lists_that_are_unsound_are_refused_with_the_line(convert, file, change, problem):
     Path(file).write_text(change(Path(file).read_text()))
     for options in ((), ("--skip",)):
         answer = convert(*options)
@@ -316,7 +309,7 @@ add = ["text"]
 """
 
 
-def test_from_released_files_to_a_table(said: Convert) -> None:
+def test_from_released_files_to_a_table(said):
     rng = np.random.default_rng(0)
     pack = {
         "ids": np.array([f"{row}" for row in range(30)]),
@@ -357,7 +350,7 @@ def test_from_released_files_to_a_table(said: Convert) -> None:
     assert [(one["stage"], one["queries"]) for one in scores[0]] == [(2, 8)]
 
 
-def test_annotations_of_a_dataset_that_is_not_here_are_not_missed_before_it(said: Convert) -> None:
+def test_annotations_of_a_dataset_that_is_not_here_are_not_missed_before_it(said):
     write_pack(Path("trained.npz"), {
         "ids": np.array([f"{row}" for row in range(6)]), "split": np.arange(6) % 3,
         "video": np.ones((6, 4096), np.float32), "audio": np.ones((6, 9, 40), np.float32),

@@ -4,18 +4,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from continual_mm.cli.progress import ClipBar
 from continual_mm.preparation.formats.word_vectors import open_vectors
 
 
-def write_clip(media_file, path: Path, seed: int = 1) -> None:
+def write_clip(media_file, path, seed=1):
     wave = np.random.default_rng(seed).normal(scale=0.1, size=(1, 8000)).astype(np.float32)
     media_file(path, audio=wave, sample_rate=16_000)
 
 
-def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_path: Path) -> None:
+def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_path):
     rows = []
     for number in range(12):
         write_clip(media_file, tmp_path / f"clip{number}.mkv", seed=number)
@@ -39,15 +38,15 @@ def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_pa
 
 
 def test_ctrl_c_keeps_finished_clips_and_a_reserved_name_is_refused_at_once(
-    said, media_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    said, media_file, tmp_path, monkeypatch
+):
     for name in ("a.wav", "b.wav"):
         write_clip(media_file, tmp_path / name)
     command = ("data", "extract", ".", "--workers", "0", "--to", "made", "--make")
     answer = said(*command, "label=audio")
     assert (answer.code, "what datasets call something else" in answer.err) == (2, True)
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -62,7 +61,7 @@ def test_ctrl_c_keeps_finished_clips_and_a_reserved_name_is_refused_at_once(
     assert answer.err.splitlines()[-1] == "2 of 2 clips are done"
 
 
-def test_word_vectors_are_trained_on_captions_and_written_once(said) -> None:
+def test_word_vectors_are_trained_on_captions_and_written_once(said):
     captions = {"start": [0, 1], "end": [1, 2], "text": ["add the salt", "stir; stir it"]}
     Path("caption.json").write_text(json.dumps({"aaa": captions}))
     answer = said("data", "vectors", "caption.json", "--to", "own.bin", "--features", "7")

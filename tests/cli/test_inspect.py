@@ -13,7 +13,7 @@ from continual_mm.definitions.modality import Kind, Modality
 IDS = np.arange(12).astype(str)
 
 
-def test_data_is_inspected_in_a_table_and_as_json(said) -> None:
+def test_data_is_inspected_in_a_table_and_as_json(said):
     values = np.arange(36.0).reshape(12, 3)
     split = np.repeat([0, 1, 2], [6, 2, 4])
     write_pack("mine.npz", {"a": 1000 * values, "b": values, "ids": IDS, "split": split})
@@ -30,7 +30,7 @@ def test_data_is_inspected_in_a_table_and_as_json(said) -> None:
 
 
 @pytest.mark.parametrize("name", ["audio", "a_name_that_is_long"])
-def test_what_is_in_a_dataset_fits_into_eighty_columns(said, name: str) -> None:
+def test_what_is_in_a_dataset_fits_into_eighty_columns(said, name):
     rng, split = np.random.default_rng(0), np.repeat([0, 1, 2], [9000, 1000, 2000])
     arrays = {
         "video": rng.standard_normal((12_000, 8), dtype=np.float32),
@@ -60,16 +60,14 @@ def test_what_is_in_a_dataset_fits_into_eighty_columns(said, name: str) -> None:
         ("items.foo", "items.foo: ends with '.foo'; the endings are .png, .pdf, .svg"),
     ],
 )
-def test_where_a_picture_cannot_go_is_said_before_any_data_are_read(
-    said, picture: str, problem: str
-) -> None:
+def test_where_a_picture_cannot_go_is_said_before_any_data_are_read(said, picture, problem):
     Path("folder").mkdir()
     answer = said("data", "inspect", "no such dataset", "--picture", picture)
     assert (answer.code, len(answer.err.splitlines())) == (2, 1)
     assert f"picture {problem}" in answer.err
 
 
-def test_a_test_set_alone_is_inspected_and_a_picture_without_an_ending_gets_one(said) -> None:
+def test_a_test_set_alone_is_inspected_and_a_picture_without_an_ending_gets_one(said):
     items = [{"ids": str(k), "split": 2, "radar": np.ones(3)} for k in range(4)]
     write_store(items, "alone", layout=(Modality("radar", Kind.VECTOR, (3,)),))
     answer = said("data", "inspect", "alone", "--picture", "alone_items")

@@ -9,9 +9,7 @@ from rich.text import Text
 from continual_mm.cli.progress import ClipBar, RunProgress, counting
 
 
-def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_each_stage_and_each_run_that_is_found_finished_is_a_line(capsys):
     with RunProgress(4) as progress:
         for what in ("torch", "dataset digits", "torch"):
             progress.loads(what)
@@ -45,9 +43,7 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(
     ]
 
 
-def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(capsys):
     with RunProgress(1) as progress:
         run = progress.run_reporter("runs/a/naive/seed-0")
         run.begins("runs/a/naive/seed-0", stages=1, steps=0)
@@ -57,11 +53,11 @@ def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(
     assert capsys.readouterr().err.splitlines() == [line]
 
 
-def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> None:
+def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
 
-    def shown() -> str:
+    def shown():
         """The bars as they are now, spaces made one."""
         start = screen.tell()
         progress.bars.refresh()
@@ -90,18 +86,14 @@ def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all() -> No
         assert "steps" not in text
 
 
-def test_things_pass_in_order_and_nothing_is_said_without_a_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_things_pass_in_order_and_nothing_is_said_without_a_terminal(capsys):
     with counting(iter("abc"), "letters") as letters:
         assert list(letters) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("every", [0, 60])
-def test_without_a_terminal_clips_are_counted_in_lines_now_and_then_and_at_the_end(
-    capsys: pytest.CaptureFixture[str], every: float
-) -> None:
+def test_without_a_terminal_clips_are_counted_in_lines_now_and_then_and_at_the_end(capsys, every):
     with ClipBar(every=every) as bar:
         bar.prepares(2)
         bar.begins(1200, 2)

@@ -8,9 +8,7 @@ from continual_mm.cli import terminal
 from continual_mm.system.errors import InputError, Problem
 
 
-def test_columns_are_aligned_and_long_lines_are_not_broken(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_columns_are_aligned_and_long_lines_are_not_broken(capsys):
     long = "word " * 100 + "end"
     terminal.print_rows(("name", "what"), [("a", long), ("longer", "b")])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
@@ -18,9 +16,7 @@ def test_columns_are_aligned_and_long_lines_are_not_broken(
 
 
 @pytest.mark.parametrize("columns", [24, 40, 70])
-def test_no_number_is_cut_on_a_terminal_of_any_width(
-    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_number_is_cut_on_a_terminal_of_any_width(columns, capsys, monkeypatch):
     for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(terminal, "out", Console(soft_wrap=True))
@@ -33,7 +29,7 @@ def test_no_number_is_cut_on_a_terminal_of_any_width(
     assert (len(lines) > 2) == (columns == 70)
 
 
-def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_is_shown_as_it_is(capsys):
     text = "[space] :key: [bold]x[/bold] \\[y] 1.5"
     terminal.out.print(text)
     terminal.err.print(text)
@@ -44,7 +40,7 @@ def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.out.rstrip().endswith(text)
 
 
-def test_each_problem_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_problem_is_one_line_on_standard_error(capsys):
     problems = [
         Problem("mine.toml, [space], dim", "0 cannot be used", "give at least 2"),
         Problem("mine.toml", "a problem\nof several lines, " + "long " * 60),

@@ -2,18 +2,12 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedTokenizerFast
 
 from continual_mm.preparation.extraction.clap_towers import AudioTower, SentenceTower
 from continual_mm.preparation.extraction.clip_files import contents, records
@@ -27,7 +21,7 @@ RATE = 48_000
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """A model of two seconds' windows, with all that belongs to it."""
     path = tmp_path_factory.mktemp("clap") / "small"
     text = {
@@ -64,12 +58,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def noise(seconds: float) -> np.ndarray:
+def noise(seconds):
     count = round(seconds * RATE)
     return (0.1 * np.random.default_rng(0).standard_normal(count)).astype(np.float32)
 
 
-def test_audio_is_encoded_as_transformers_do_a_window_at_a_time(folder: Path):
+def test_audio_is_encoded_as_transformers_do_a_window_at_a_time(folder):
     tower = AudioTower(network=str(folder))
     probe(tower)
     wave = noise(4.5)
@@ -88,7 +82,7 @@ def test_audio_is_encoded_as_transformers_do_a_window_at_a_time(folder: Path):
     assert np.allclose(np.linalg.norm(found, axis=1), 1)
 
 
-def test_text_is_encoded_as_transformers_do_and_cut_where_it_is_too_long(folder: Path):
+def test_text_is_encoded_as_transformers_do_and_cut_where_it_is_too_long(folder):
     tower = SentenceTower(network=str(folder))
     model = ClapModel.from_pretrained(folder).eval()
     ids = torch.tensor([[WORDS["set"], WORDS["blue"]]])
@@ -99,7 +93,7 @@ def test_text_is_encoded_as_transformers_do_and_cut_where_it_is_too_long(folder:
     assert np.array_equal(tower.encode("set " * 50), long)
 
 
-def test_weights_that_are_pickled_are_not_loaded(folder: Path, tmp_path: Path):
+def test_weights_that_are_pickled_are_not_loaded(folder, tmp_path):
     pickled = tmp_path / "pickled"
     shutil.copytree(folder, pickled)
     (pickled / "model.safetensors").unlink()
@@ -109,7 +103,7 @@ def test_weights_that_are_pickled_are_not_loaded(folder: Path, tmp_path: Path):
         AudioTower(network=str(pickled))
 
 
-def test_random_weights_are_named_so_and_others_told_apart(folder: Path, tmp_path: Path):
+def test_random_weights_are_named_so_and_others_told_apart(folder, tmp_path):
     one, other = (AudioTower(network=str(folder), weights="random") for _ in "ab")
     assert "random weights" in one.description
     assert np.array_equal(one.encode(noise(0.5)), other.encode(noise(0.5)))
@@ -122,7 +116,7 @@ def test_random_weights_are_named_so_and_others_told_apart(folder: Path, tmp_pat
         AudioTower(network=str(tmp_path))
 
 
-def test_audio_of_two_rates_is_extracted_in_one_job(folder: Path, tmp_path: Path, media_file):
+def test_audio_of_two_rates_is_extracted_in_one_job(folder, tmp_path, media_file):
     media_file(tmp_path / "a.wav", audio=noise(3.0)[None], sample_rate=RATE)
     manifest = Manifest(tmp_path, (Clip("a", "a.wav", text="set blue"),))
     made = [f"sound=clap_audio:{folder}", f"said=clap_text:{folder}", "audio=audio"]

@@ -8,11 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +18,7 @@ from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction import job
 from continual_mm.preparation.extraction.clip_files import contents, records
 from continual_mm.preparation.extraction.job import ExtractionReporter, Outcome
-from continual_mm.preparation.extraction.manifest import Clip, Manifest, open_manifest
+from continual_mm.preparation.extraction.manifest import Clip, open_manifest
 from continual_mm.preparation.extraction.media import Notes, audio_wave
 from continual_mm.preparation.extraction.spectrogram_tower import log_mel
 from continual_mm.preparation.extraction.towers import Recipe
@@ -37,30 +34,23 @@ AUDIO, TEXT = "audio=audio", "text=text"
 class Reported(ExtractionReporter):
     """Stores what is reported, and does something whenever a clip is finished."""
 
-    def __init__(self, at_clip: Callable[[str], object] = lambda clip: None) -> None:
+    def __init__(self, at_clip=lambda clip: None):
         self.at_clip, self.left = at_clip, -1
         self.clips: list[str] = []
         self.problems: dict[str, str] = {}
 
-    def begins(self, clips: int, left: int) -> None:
+    def begins(self, clips, left):
         self.left = left
 
-    def finished(self, clip: str) -> None:
+    def finished(self, clip):
         self.at_clip(clip)
         self.clips.append(clip)
 
-    def failed(self, clip: str, problem: str) -> None:
+    def failed(self, clip, problem):
         self.problems[clip] = problem
 
 
-def extract(
-    manifest: Manifest,
-    out: Path,
-    *recipes: str,
-    workers: int = 0,
-    at_clip: Callable[[str], object] = lambda clip: None,
-    **options: Any,
-) -> tuple[Outcome, Reported]:
+def extract(manifest, out, *recipes, workers=0, at_clip=lambda clip: None, **options):
     """Extract audio, or what recipes say."""
     made = [Recipe.parse(recipe) for recipe in recipes or (AUDIO,)]
     reported = Reported(at_clip)
@@ -68,7 +58,7 @@ def extract(
     return outcome, reported
 
 
-def same(first: Path, second: Path) -> bool:
+def same(first, second):
     """Whether two jobs gave the same, bit for bit and in the same order."""
     one, other = list(records(first)), list(records(second))
     return len(one) == len(other) and all(
@@ -77,19 +67,19 @@ def same(first: Path, second: Path) -> bool:
     )
 
 
-def report(out: Path) -> list[list[str]]:
+def report(out):
     with (out / "report.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.reader(stream))[1:]
 
 
-def with_texts(manifest: Manifest, *texts: str) -> Manifest:
+def with_texts(manifest, *texts):
     """The manifest's first clips with texts, for training."""
     pairs = zip(manifest.clips, texts, strict=False)
     return replace(manifest, clips=tuple(replace(clip, text=text, split=0) for clip, text in pairs))
 
 
 @pytest.fixture
-def tones(tmp_path: Path, media_file: Callable[..., Path]) -> Manifest:
+def tones(tmp_path, media_file):
     """Three clips of audio."""
     folder = tmp_path / "tones"
     folder.mkdir()
@@ -101,11 +91,11 @@ def tones(tmp_path: Path, media_file: Callable[..., Path]) -> Manifest:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path):
     return tmp_path / "out"
 
 
-def test_real_clips_become_records_of_every_modality(test_data: Path, out: Path):
+def test_real_clips_become_records_of_every_modality(test_data, out):
     whole = open_manifest(test_data / "grid_raw60" / "manifest.json")
     manifest = replace(whole, clips=whole.clips[:2])
     recipes = f"video={NETWORK},rate=2", f"pooled={NETWORK}+{MOTION}/max", TEXT, AUDIO
@@ -132,7 +122,7 @@ def test_real_clips_become_records_of_every_modality(test_data: Path, out: Path)
     assert "random weights" in found["video"].description
 
 
-def test_clips_that_were_added_or_changed_are_extracted_and_no_others(tones: Manifest, out: Path):
+def test_clips_that_were_added_or_changed_are_extracted_and_no_others(tones, out):
     a, b, c = tones.clips
     extract(replace(tones, clips=(a, b)), out)
     later = replace(tones, clips=(c, replace(b, end=0.25), replace(a, split=2, label=7)))
@@ -146,7 +136,7 @@ def test_clips_that_were_added_or_changed_are_extracted_and_no_others(tones: Man
     assert (found[2]["split"], found[2]["label"]) == (2, 7)
 
 
-def test_another_job_in_the_same_folder_is_refused_with_what_differs(tones: Manifest, out: Path):
+def test_another_job_in_the_same_folder_is_refused_with_what_differs(tones, out):
     extract(tones, out)
     with pytest.raises(InputError) as error:
         extract(tones, out, "audio=audio,mode=reference")
@@ -157,9 +147,7 @@ def test_another_job_in_the_same_folder_is_refused_with_what_differs(tones: Mani
         extract(tones, out, AUDIO, "sound=audio")
 
 
-def test_what_cannot_be_decoded_is_listed_and_tried_again_when_asked(
-    tones: Manifest, tmp_path: Path, out: Path
-):
+def test_what_cannot_be_decoded_is_listed_and_tried_again_when_asked(tones, tmp_path, out):
     (tones.folder / "b.wav").rename(tmp_path / "kept.wav")
     (tones.folder / "b.wav").write_text("hello")
     late, long = Clip("late", "c.wav", 5.0, 6.0), Clip("long", "c.wav", 0.0, 1e300)
@@ -185,10 +173,8 @@ def test_what_cannot_be_decoded_is_listed_and_tried_again_when_asked(
     assert [row[0] for row in report(out)] == ["late", "long"]
 
 
-def test_a_corrected_caption_extracts_text_again_and_nothing_else(
-    tones: Manifest, tmp_path: Path, out: Path
-):
-    def audio_files() -> dict[str, int]:
+def test_a_corrected_caption_extracts_text_again_and_nothing_else(tones, tmp_path, out):
+    def audio_files():
         files = (out / "clips").glob("*.safetensors")
         return {file.name: file.stat().st_mtime_ns for file in files if "-" not in file.name}
 
@@ -203,9 +189,7 @@ def test_a_corrected_caption_extracts_text_again_and_nothing_else(
     assert same(out, tmp_path / "anew")
 
 
-def test_text_alone_has_features_of_towers_that_read_and_of_no_others(
-    tones: Manifest, tmp_path: Path, out: Path
-):
+def test_text_alone_has_features_of_towers_that_read_and_of_no_others(tones, tmp_path, out):
     name = Clip("bin blue", "", text="bin blue", label=3)
     gone = Clip("gone", "gone.wav", text="set red", fault="names no file")
     texts = with_texts(tones, "bin", "set", "red")
@@ -219,9 +203,7 @@ def test_text_alone_has_features_of_towers_that_read_and_of_no_others(
     assert reported.problems["bin blue"] == "is text alone, of which no modality is made"
 
 
-def test_unknown_words_are_named_and_tried_again_with_other_vectors(
-    tones: Manifest, tmp_path: Path, out: Path
-):
+def test_unknown_words_are_named_and_tried_again_with_other_vectors(tones, tmp_path, out):
     a, b = with_texts(tones, "bin blue", "quite unheard").clips
     manifest = replace(tones, clips=(a, replace(b, split=2)))
     outcome, reported = extract(manifest, out, TEXT)
@@ -233,9 +215,7 @@ def test_unknown_words_are_named_and_tried_again_with_other_vectors(
     assert extract(later, out, TEXT)[0] == Outcome(2, 0)
 
 
-def test_other_vectors_in_a_file_of_the_same_name_are_another_job(
-    tones: Manifest, tmp_path: Path, out: Path
-):
+def test_other_vectors_in_a_file_of_the_same_name_are_another_job(tones, tmp_path, out):
     path, manifest = tmp_path / "words.txt", with_texts(tones, "bin", "blue", "bin")
     path.write_text("bin 1 2\nblue 0 1\n")
     extract(manifest, out, TEXT, vectors=file_vectors(path))
@@ -275,9 +255,7 @@ except InputError as error:
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_full_disk_stops_the_job_in_one_line_and_fails_no_clip(
-    tones: Manifest, out: Path, workers: str
-):
+def test_a_full_disk_stops_the_job_in_one_line_and_fails_no_clip(tones, out, workers):
     given = sys.executable, "-c", SCRIPT, tones.folder, out, workers, "full"
     ended = subprocess.run(given, capture_output=True, text=True, check=True)
     assert ended.stdout == (
@@ -289,9 +267,7 @@ def test_a_full_disk_stops_the_job_in_one_line_and_fails_no_clip(
     assert extract(tones, out)[0] == Outcome(3, 0)
 
 
-def test_a_clip_may_lack_a_modality_but_not_all(
-    tmp_path: Path, media_file: Callable[..., Path], tones: Manifest, out: Path
-):
+def test_a_clip_may_lack_a_modality_but_not_all(tmp_path, media_file, tones, out):
     media_file(tones.folder / "d.mkv", np.full((25, 64, 64, 3), 100, dtype=np.uint8))
     manifest = open_manifest(tones.folder)
     extract(manifest, out, AUDIO, f"video={NETWORK}", f"two={NETWORK}+audio/mean")
@@ -303,18 +279,18 @@ def test_a_clip_may_lack_a_modality_but_not_all(
     assert reported.problems == {"d": "d.mkv has none of the modalities"}
 
 
-def test_features_that_are_not_finite_are_no_features(tones: Manifest, out: Path):
+def test_features_that_are_not_finite_are_no_features(tones, out):
     values = np.array([[1.0, 2.0], [1.0, np.nan]], dtype=np.float32)
     broken = Vectors("broken", WordVectors({"a": 0, "word": 1}, values, "0"))
     _, reported = extract(with_texts(tones, "a word"), out, TEXT, vectors=broken)
     assert reported.problems == {"a": "text would hold NaN or infinity"}
 
 
-def killed_at_file_event(number: int, folder: Path, work: Callable[[], object]) -> bool:
+def killed_at_file_event(number, folder, work):
     """Whether a copy of this process was killed, when it changed a folder for the n-th time."""
     left = [number]
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+    def hook(event, arguments):
         if event in ("open", "os.rename", "os.remove", "os.mkdir"):
             left[0] -= str(arguments[0]).startswith(str(folder))
             if not left[0]:
@@ -334,9 +310,7 @@ def killed_at_file_event(number: int, folder: Path, work: Callable[[], object]) 
     return code != 0
 
 
-def test_a_job_that_is_killed_at_any_moment_resumes_to_the_same(
-    tones: Manifest, tmp_path: Path, out: Path
-):
+def test_a_job_that_is_killed_at_any_moment_resumes_to_the_same(tones, tmp_path, out):
     a, _, c = tones.clips
     # One clip with a note, and one that fails.
     manifest = replace(tones, clips=(a, replace(c, end=6.0), Clip("late", "c.wav", 5.0, 6.0)))
@@ -357,7 +331,7 @@ def test_a_job_that_is_killed_at_any_moment_resumes_to_the_same(
     assert kills > 10
 
 
-def is_there(process: int) -> bool:
+def is_there(process):
     with suppress(ProcessLookupError):
         os.kill(process, 0)
         return True
@@ -365,7 +339,7 @@ def is_there(process: int) -> bool:
 
 
 def test_processes_end_when_the_one_that_started_them_is_killed_and_nothing_is_lost(
-    tones: Manifest, tmp_path: Path, out: Path
+    tones, tmp_path, out
 ):
     given = sys.executable, "-c", SCRIPT, tones.folder, out, "1", "killed"
     ended = subprocess.run(given, stdout=subprocess.PIPE, text=True, check=False)
@@ -384,10 +358,10 @@ def test_processes_end_when_the_one_that_started_them_is_killed_and_nothing_is_l
     assert same(out, tmp_path / "whole")
 
 
-def kill_processes_at(*deadly: str) -> Callable[[str], None]:
+def kill_processes_at(*deadly):
     """Kills all processes when one of some clips is finished."""
 
-    def kill(clip: str) -> None:
+    def kill(clip):
         for process in multiprocessing.active_children() if clip in deadly else ():
             process.kill()
             process.join()
@@ -396,7 +370,7 @@ def kill_processes_at(*deadly: str) -> Callable[[str], None]:
 
 
 def test_processes_give_the_same_bits_and_a_clip_that_ends_two_of_them_fails_alone(
-    tones: Manifest, tmp_path: Path, out: Path
+    tones, tmp_path, out
 ):
     more = replace(tones, clips=(*tones.clips, Clip("d", "c.wav", 0.1, 0.3)))
     recipes = AUDIO, f"video={NETWORK}"
@@ -413,8 +387,8 @@ def test_processes_give_the_same_bits_and_a_clip_that_ends_two_of_them_fails_alo
     assert same(out, tmp_path / "here") and same(again, out)
 
 
-def test_ctrl_c_ends_the_job_with_a_report_and_what_is_finished(tones: Manifest, out: Path):
-    def interrupt(clip: str) -> None:
+def test_ctrl_c_ends_the_job_with_a_report_and_what_is_finished(tones, out):
+    def interrupt(clip):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -424,7 +398,7 @@ def test_ctrl_c_ends_the_job_with_a_report_and_what_is_finished(tones: Manifest,
     assert extract(tones, out)[0] == Outcome(3, 0)
 
 
-def test_a_folder_without_a_job_or_with_a_damaged_file_has_no_records(tones: Manifest, out: Path):
+def test_a_folder_without_a_job_or_with_a_damaged_file_has_no_records(tones, out):
     with pytest.raises(InputError, match="is no folder that an extraction wrote"):
         next(records(out))
     extract(tones, out)

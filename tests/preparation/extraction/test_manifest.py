@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from continual_mm.system.errors import InputError
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """A folder with six media files, whose contents are never read."""
     names = "a.mp4", "b.mkv", "deep/er/c.WAV", "deep/d.mp3", "notes.txt", "same.mp4", "same.wav"
     for name in names:
@@ -27,20 +26,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "media"
 
 
-def written(folder: Path, contents: object, name: str = "m.json") -> Path:
+def written(folder, contents, name="m.json"):
     """A file of bytes, of text or of JSON."""
     text = contents if isinstance(contents, str | bytes) else json.dumps(contents)
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return folder / name
 
 
-def refusals(path: Path) -> list[str]:
+def refusals(path):
     with pytest.raises(InputError) as error:
         open_manifest(path)
     return [str(problem).removeprefix(str(path)) for problem in error.value.problems]
 
 
-def test_a_table_may_give_every_column(folder: Path):
+def test_a_table_may_give_every_column(folder):
     table = """id,path,start,end,text,split,group,label
 one,a.mp4,0.5,2,"cut, then stir",train,video 1,3
 two,deep/d.mp3,,,one\u2028two\x0bthree\x85four,test,,
@@ -53,7 +52,7 @@ two,deep/d.mp3,,,one\u2028two\x0bthree\x85four,test,,
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl"])
-def test_every_kind_of_file_says_the_same(folder: Path, ending: str):
+def test_every_kind_of_file_says_the_same(folder, ending):
     rows = [
         {"id": "ä", "path": "a.mp4", "end": 2.5, "text": "größer", "split": "val"},
         {"id": "2", "path": "b.mkv", "end": 3, "text": "x", "split": "2"},
@@ -71,7 +70,7 @@ def test_every_kind_of_file_says_the_same(folder: Path, ending: str):
     )
 
 
-def test_a_folder_is_one_clip_per_media_file_sorted_but_for_hidden_ones(folder: Path):
+def test_a_folder_is_one_clip_per_media_file_sorted_but_for_hidden_ones(folder):
     (folder / "._a.mp4").write_bytes(b"x")
     (folder / ".Trash").mkdir()
     (folder / ".Trash" / "old.mp4").write_bytes(b"x")
@@ -85,7 +84,7 @@ def test_a_folder_is_one_clip_per_media_file_sorted_but_for_hidden_ones(folder: 
     ]
 
 
-def test_the_manifest_of_grid_is_read_as_it_is(test_data: Path):
+def test_the_manifest_of_grid_is_read_as_it_is(test_data):
     manifest = open_manifest(test_data / "grid_raw60" / "manifest.json")
     assert len(manifest.clips) == 60
     assert [clip.split for clip in manifest.clips].count(2) == 30
@@ -96,7 +95,7 @@ def test_the_manifest_of_grid_is_read_as_it_is(test_data: Path):
     assert part.caption == "blue at f two"
 
 
-def test_everything_is_refused_at_once_with_its_rows(folder: Path):
+def test_everything_is_refused_at_once_with_its_rows(folder):
     table = """id,path,start,end,split,label
 one,a.mp4,2,1,train,1
 one,gone.mp4,0,1,training,2
@@ -140,7 +139,7 @@ four,/etc/passwd,nan,1,,1
         ({"id": "same"}, "is the name of several media files beside it in row 1"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused(folder: Path, row: dict[str, object], problem: str):
+def test_a_value_that_cannot_be_used_is_refused(folder, row, problem):
     (refusal,) = refusals(written(folder, [row]))
     assert problem in refusal
 
@@ -148,7 +147,7 @@ def test_a_value_that_cannot_be_used_is_refused(folder: Path, row: dict[str, obj
 LEAVES = "leaves the manifest's folder through a link"
 
 
-def test_links_that_leave_the_folder_are_clips_that_fail(folder: Path):
+def test_links_that_leave_the_folder_are_clips_that_fail(folder):
     outside = folder.parent / "secret.mp4"
     outside.write_bytes(b"x")
     (folder / "link.mp4").symlink_to(outside)
@@ -166,7 +165,7 @@ def test_links_that_leave_the_folder_are_clips_that_fail(folder: Path):
     assert message == f", column 'path': {LEAVES} in row 1 ('link.mp4')"
 
 
-def test_links_to_folders_and_names_that_are_no_text_are_ignored_with_a_warning(folder: Path):
+def test_links_to_folders_and_names_that_are_no_text_are_ignored_with_a_warning(folder):
     (folder.parent / "more").mkdir()
     (folder / "more").symlink_to(folder.parent / "more")
     (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
@@ -177,7 +176,7 @@ def test_links_to_folders_and_names_that_are_no_text_are_ignored_with_a_warning(
     assert link == f"{folder / 'more'} is a link to a folder and is not searched"
 
 
-def test_files_that_are_missing_make_clips_that_fail_unless_all_are(folder: Path):
+def test_files_that_are_missing_make_clips_that_fail_unless_all_are(folder):
     rows = [{"path": "a.mp4"}, {"path": "gone.mp4", "text": "x"}]
     manifest = open_manifest(written(folder, rows))
     assert manifest.clips[1] == replace(
@@ -191,7 +190,7 @@ def test_files_that_are_missing_make_clips_that_fail_unless_all_are(folder: Path
     assert "names no file in row 1 ('gone.mp4')" in message
 
 
-def test_text_alone_is_a_clip_without_a_file(folder: Path):
+def test_text_alone_is_a_clip_without_a_file(folder):
     rows = [
         {"path": "a.mp4", "label": 0, "split": "test"},
         {"text": "apply eye makeup", "label": 0, "split": "test"},
@@ -228,7 +227,7 @@ def test_text_alone_is_a_clip_without_a_file(folder: Path):
         ("m.txt", b"a.mp4", "is no manifest: it ends with '.txt'"),
     ],
 )
-def test_what_is_no_manifest_is_refused(folder: Path, name: str, contents: bytes, problem: str):
+def test_what_is_no_manifest_is_refused(folder, name, contents, problem):
     (refusal,) = refusals(written(folder, contents, name))
     assert problem in refusal
 
@@ -236,18 +235,16 @@ def test_what_is_no_manifest_is_refused(folder: Path, name: str, contents: bytes
 @pytest.mark.parametrize(
     ("name", "problem"), [("", "holds no media file"), ("gone.csv", "cannot be read: No such file")]
 )
-def test_a_folder_without_media_and_a_missing_file_are_refused(
-    tmp_path: Path, name: str, problem: str
-):
+def test_a_folder_without_media_and_a_missing_file_are_refused(tmp_path, name, problem):
     assert problem in refusals(tmp_path / name)[0]
 
 
-def test_unknown_columns_are_ignored_with_a_warning(folder: Path):
+def test_unknown_columns_are_ignored_with_a_warning(folder):
     (warning,) = open_manifest(written(folder, [{"path": "a.mp4", "txt": "hello"}])).warnings
     assert "column 'txt' is ignored; did you mean 'text'?" in warning
 
 
-def test_clips_of_one_video_are_a_group_and_never_straddle_splits(folder: Path):
+def test_clips_of_one_video_are_a_group_and_never_straddle_splits(folder):
     rows = [{"path": "a.mp4", "start": start, "end": start + 1} for start in range(50)]
     close = [{"path": "b.mkv", "start": start, "end": 12346} for start in (12345.61, 12345.62)]
     clips = open_manifest(written(folder, [*rows, *close, {"path": "deep/d.mp3", "end": 1}])).clips
@@ -259,7 +256,7 @@ def test_clips_of_one_video_are_a_group_and_never_straddle_splits(folder: Path):
     assert clips[-1].group is None
 
 
-def test_where_there_is_no_validation_some_training_clips_become_it(folder: Path):
+def test_where_there_is_no_validation_some_training_clips_become_it(folder):
     rows = [
         {"id": n, "path": "a.mp4", "split": "test" if n % 2 else "train", "group": n // 4}
         for n in range(400)

@@ -27,28 +27,26 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def write(tmp_path: Path, media_file: Write) -> Write:
+def write(tmp_path, media_file):
     """(name, what ``media_file`` takes) -> a file."""
     return lambda name, *args, **options: media_file(tmp_path / name, *args, **options)
 
 
-def greys(count: int, height: int = 8, width: int = 12) -> np.ndarray:
+def greys(count, height=8, width=12):
     """Frames whose brightness is 2 times their number."""
     levels = 2 * np.arange(count, dtype=np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
 
 
-def frames(
-    path: Path, start: float, end: float, sampling: FrameSampling, notes: Notes | None = None
-) -> list[np.ndarray]:
+def frames(path, start, end, sampling, notes=None):
     return [image for _, image in video_frames(path, start, end, [sampling], notes or Notes())]
 
 
-def numbers(images: list[np.ndarray]) -> list[int]:
+def numbers(images):
     return [round(image.mean() / 2) for image in images]
 
 
-def sine(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+def sine(seconds, rate, hertz=440.0):
     return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
 
 
@@ -62,14 +60,12 @@ def sine(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
         (1.0, 1.2, FrameSampling(rate=1), [3]),  # a clip shorter than the interval
     ],
 )
-def test_the_frame_at_a_time_is_the_last_one_before_it(
-    write: Write, start: float, end: float, sampling: FrameSampling, expected: list[int]
-):
+def test_the_frame_at_a_time_is_the_last_one_before_it(write, start, end, sampling, expected):
     path = write("a.mkv", greys(6), times=np.array([0.0, 0.1, 0.2, 1.0, 2.0, 2.9]))
     assert numbers(frames(path, start, end, sampling)) == expected
 
 
-def test_several_samplings_share_one_decoding(write: Write):
+def test_several_samplings_share_one_decoding(write):
     path = write("a.mkv", greys(50, 32, 64))
     shapes = {
         FrameSampling(rate=1): (32, 64),
@@ -93,7 +89,7 @@ def test_several_samplings_share_one_decoding(write: Write):
         ("a.ts", "mpeg2video", 60),  # seeking leads between key frames
     ],
 )
-def test_a_clip_inside_a_video_is_decoded_exactly(write: Write, name: str, codec: str, gop: int):
+def test_a_clip_inside_a_video_is_decoded_exactly(write, name, codec, gop):
     rng = np.random.default_rng(0)
     images = (greys(120, 32, 32) // 2 + rng.integers(0, 60, (120, 32, 32, 3))).astype(np.uint8)
     pixel_format = "bgr0" if codec == "ffv1" else "yuv420p"
@@ -110,7 +106,7 @@ def test_a_clip_inside_a_video_is_decoded_exactly(write: Write, name: str, codec
 
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
-def test_frames_are_resized_as_torchvision_does(test_data: Path, mode: str, antialias: bool):
+def test_frames_are_resized_as_torchvision_does(test_data, mode, antialias):
     path = test_data / "grid_raw60" / "bbaf2n.mpg"
     (large,) = frames(path, 1.0, 1.04, FrameSampling())
     sampling = FrameSampling(side=112, interpolation=mode, antialias=antialias)
@@ -122,12 +118,12 @@ def test_frames_are_resized_as_torchvision_does(test_data: Path, mode: str, anti
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 47), (47, 33), (1, 64), (288, 360), (35, 35)])
-def test_frames_of_any_size_become_the_size_that_torchvision_chooses(height: int, width: int):
+def test_frames_of_any_size_become_the_size_that_torchvision_chooses(height, width):
     expected = _compute_resized_output_size((height, width), [16])
     assert [*FrameSampling(side=16).size(height, width)] == expected
 
 
-def test_a_video_with_a_rotation_is_decoded_upright(write: Write):
+def test_a_video_with_a_rotation_is_decoded_upright(write):
     images = np.zeros((10, 32, 48, 3), dtype=np.uint8)
     images[:, :16] = 200  # bright above, as it is stored
     path = write("a.mp4", images, codec="mpeg4", pixel_format="yuv420p")
@@ -142,7 +138,7 @@ def test_a_video_with_a_rotation_is_decoded_upright(write: Write):
     assert image[:, 9:].mean() > 150 > 50 > image[:, :7].mean()
 
 
-def test_a_file_may_lack_audio_or_video(write: Write):
+def test_a_file_may_lack_audio_or_video(write):
     silent, blind = write("a.mkv", greys(25)), write("a.wav", audio=sine(1.0, 44_100)[None])
     assert audio_wave(silent, 0.0, 1.0, Notes()) is None
     assert frames(blind, 0.0, 1.0, FrameSampling()) == []
@@ -150,13 +146,13 @@ def test_a_file_may_lack_audio_or_video(write: Write):
         assert stated_duration(path) == pytest.approx(1.0, abs=0.05)
 
 
-def test_before_its_beginning_a_video_has_its_first_frame(write: Write):
+def test_before_its_beginning_a_video_has_its_first_frame(write):
     times = 1.0 + np.arange(25) / 25
     path = write("a.mkv", greys(26)[1:], times=times, audio=sine(2.0, 44_100)[None])
     assert numbers(frames(path, 0.0, 2.0, FrameSampling(rate=2))) == [1, 1, 7, 19]
 
 
-def test_audio_is_the_mean_of_its_channels_at_16_khz(write: Write):
+def test_audio_is_the_mean_of_its_channels_at_16_khz(write):
     left, right = sine(1.0, 44_100, 440.0), sine(1.0, 44_100, 1000.0)
     wave = audio_wave(write("a.wav", audio=np.stack([left, right])), 0.0, 1.0, Notes())
     expected = (sine(1.0, SAMPLE_RATE, 440.0) + sine(1.0, SAMPLE_RATE, 1000.0)) / 2
@@ -164,21 +160,21 @@ def test_audio_is_the_mean_of_its_channels_at_16_khz(write: Write):
     assert np.abs(wave - expected)[100:-100].max() < 2e-3
 
 
-def test_audio_of_a_clip_is_that_part_of_the_whole(write: Write):
+def test_audio_of_a_clip_is_that_part_of_the_whole(write):
     noise = 0.1 * np.random.default_rng(0).standard_normal((1, 44_100 * 3))
     path = write("a.wav", audio=noise)
     whole, part = (audio_wave(path, *times, Notes()) for times in ((0.0, 3.0), (1.25, 2.0)))
     assert np.abs(part - whole[20_000:32_000]).max() < 1e-3
 
 
-def test_before_its_beginning_audio_is_silent(write: Write):
+def test_before_its_beginning_audio_is_silent(write):
     path = write("a.mkv", greys(50), audio=sine(1.0, 44_100)[None], audio_start=0.5)
     wave = audio_wave(path, 0.0, 2.0, Notes())
     assert not wave[:7900].any() and not wave[24_100:].any()
     assert np.abs(wave[8100:23_900] - sine(1.0, SAMPLE_RATE)[100:-100]).max() < 2e-3
 
 
-def test_a_gap_in_audio_is_silent_and_shifts_nothing(write: Write):
+def test_a_gap_in_audio_is_silent_and_shifts_nothing(write):
     wave = sine(2.0, SAMPLE_RATE, 440.0)
     path = write("a.mkv", audio=wave[None], sample_rate=16_000, audio_gap=(8192, 4000))
     found = audio_wave(path, 0.0, 2.25, Notes())
@@ -194,14 +190,14 @@ def test_a_gap_in_audio_is_silent_and_shifts_nothing(write: Write):
         ("flac", 1 / 32_768),
     ],
 )
-def test_samples_of_any_format_have_the_same_scale(write: Write, codec: str, precision: float):
+def test_samples_of_any_format_have_the_same_scale(write, codec, precision):
     channels = np.outer([1.5, 0.5], sine(0.5, SAMPLE_RATE))
     path = write("a.mkv", audio=channels, audio_codec=codec, sample_rate=16_000)
     wave = audio_wave(path, 0.0, 0.5, Notes())
     assert np.abs(wave - sine(0.5, SAMPLE_RATE)).max() <= 1.01 * precision
 
 
-def test_broken_frames_are_skipped_and_counted(write: Write):
+def test_broken_frames_are_skipped_and_counted(write):
     path = write("a.mov", greys(25), codec="png", pixel_format="rgb24")
     parts = path.read_bytes().split(b"\x89PNG")
     for broken in (6, 7):
@@ -213,7 +209,7 @@ def test_broken_frames_are_skipped_and_counted(write: Write):
     assert notes.all() == ("2 broken pieces of video skipped",)
 
 
-def test_frames_without_times_follow_each_other_at_the_files_rate(write: Write):
+def test_frames_without_times_follow_each_other_at_the_files_rate(write):
     path = write("a.h264", greys(100, 32, 32), codec="libx264", pixel_format="yuv420p")
     found = list(decoded(path, "video", 0.0, Notes()))
     assert {frame.time for _, frame in found} == {None}
@@ -224,7 +220,7 @@ def test_frames_without_times_follow_each_other_at_the_files_rate(write: Write):
     assert numbers(sampled) == pytest.approx([77, 82], abs=1)
 
 
-def test_a_file_that_was_cut_short_is_refused_unless_the_clip_is_in_what_is_left(write: Write):
+def test_a_file_that_was_cut_short_is_refused_unless_the_clip_is_in_what_is_left(write):
     noise = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
     path = write("a.mkv", noise)
     contents = path.read_bytes()
@@ -235,14 +231,14 @@ def test_a_file_that_was_cut_short_is_refused_unless_the_clip_is_in_what_is_left
     assert len(frames(path, 0.0, 1.0, FrameSampling(rate=25))) == 25
 
 
-def test_a_stream_that_ends_before_the_file_is_noted(write: Write):
+def test_a_stream_that_ends_before_the_file_is_noted(write):
     path, notes = write("a.mkv", greys(25), audio=sine(4.0, 44_100)[None]), Notes()
     assert numbers(frames(path, 0.0, 4.0, FrameSampling(rate=1), notes)) == [12]
     assert notes.all() == ("its video ends at 1.00 s, before the clip's end at 4.00 s",)
 
 
 @pytest.mark.parametrize("name", ["cut.mp4", "text.mp4", "empty.mp4", "gone.mp4"])
-def test_what_is_no_media_file_is_refused(write: Write, tmp_path: Path, name: str):
+def test_what_is_no_media_file_is_refused(write, tmp_path, name):
     path = tmp_path / name
     if name == "cut.mp4":
         write(name, greys(50, 32, 32), codec="mpeg4", pixel_format="yuv420p")
@@ -254,7 +250,7 @@ def test_what_is_no_media_file_is_refused(write: Write, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("is_late", [True, False])
-def test_a_file_without_a_duration_is_read_to_its_end(write: Write, is_late: bool):
+def test_a_file_without_a_duration_is_read_to_its_end(write, is_late):
     """FFmpeg guesses the duration from the first bits: here three times the true one."""
     rng, notes = np.random.default_rng(0), Notes()
     loud = 0.3 * rng.standard_normal((1, 44_100 * 6)) * np.repeat([0, 1], 44_100 * 3)
@@ -274,14 +270,14 @@ def test_a_file_without_a_duration_is_read_to_its_end(write: Write, is_late: boo
         "ffconcat version 1.0\nfile b.ts\n",
     ],
 )
-def test_a_list_of_other_files_is_not_opened(write: Write, tmp_path: Path, listing: str):
+def test_a_list_of_other_files_is_not_opened(write, tmp_path, listing):
     write("b.ts", greys(25, 32, 32), codec="mpeg2video", pixel_format="yuv420p")
     (tmp_path / "a.mp4").write_text(listing)
     with pytest.raises(MediaError, match="cannot be opened"):
         frames(tmp_path / "a.mp4", 0.0, 1.0, FrameSampling())
 
 
-def test_a_name_is_never_an_address(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_name_is_never_an_address(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("a.mkv", greys(25)).rename("concat:a.mkv")
     assert numbers(frames(Path("concat:a.mkv"), 0.0, 1.0, FrameSampling(rate=1))) == [12]

@@ -1,7 +1,5 @@
 """Log-mel spectrograms against Fourier sums and mel filters written out by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from continual_mm.preparation.extraction.media import Notes, audio_wave
 from continual_mm.preparation.extraction.spectrogram_tower import FLOOR, log_mel
 
 
-def slaney_mel(hertz: np.ndarray) -> np.ndarray:
+def slaney_mel(hertz):
     """Slaney's scale: linear below 1 kHz, then logarithmic, 27 steps to a factor of 6.4."""
     linear = 3 * hertz / 200
     return np.where(
@@ -17,7 +15,7 @@ def slaney_mel(hertz: np.ndarray) -> np.ndarray:
     )
 
 
-def filters() -> np.ndarray:
+def filters():
     """(40, 201) triangles of area 1 between 20 Hz and 8 kHz."""
     grid = np.arange(0, 8000.001, 0.05)
     mels = slaney_mel(grid)
@@ -28,7 +26,7 @@ def filters() -> np.ndarray:
     return np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)
 
 
-def reference(wave: np.ndarray) -> np.ndarray:
+def reference(wave):
     """D.3 of the published recipe, in double precision, a frame at a time."""
     y = wave.astype(np.float64)
     y = y - y.mean()
@@ -43,11 +41,11 @@ def reference(wave: np.ndarray) -> np.ndarray:
     return np.maximum(decibels, -80).T
 
 
-def noise(seconds: float, seed: int = 0) -> np.ndarray:
+def noise(seconds, seed=0):
     return 0.1 * np.random.default_rng(seed).standard_normal(round(16_000 * seconds))
 
 
-def sine(hertz: float, seconds: float = 1.0) -> np.ndarray:
+def sine(hertz, seconds=1.0):
     return np.sin(2 * np.pi * hertz * np.arange(round(16_000 * seconds)) / 16_000)
 
 
@@ -59,7 +57,7 @@ WAVES = {
 
 
 @pytest.mark.parametrize("name", WAVES)
-def test_the_published_recipe_is_followed(name: str):
+def test_the_published_recipe_is_followed(name):
     wave = WAVES[name].astype(np.float32)
     found = log_mel(wave, "reference")
     assert (found.dtype, found.shape) == (np.float32, (1 + len(wave) // 160, 40))
@@ -70,14 +68,14 @@ def test_the_published_recipe_is_followed(name: str):
     assert np.abs(found - reference(wave)).mean() < 0.05
 
 
-def test_the_published_recipe_is_followed_on_speech(test_data: Path):
+def test_the_published_recipe_is_followed_on_speech(test_data):
     wave = audio_wave(test_data / "grid_raw60" / "bbaf2n.mpg", 0.0, 2.9, Notes())
     difference = np.abs(log_mel(wave, "reference") - reference(wave))
     assert difference.max() < 0.1
 
 
 @pytest.mark.parametrize("samples", [0, 1, 200, 16_000])
-def test_silence_is_the_floor_and_as_published_the_loudest_value(samples: int):
+def test_silence_is_the_floor_and_as_published_the_loudest_value(samples):
     silence = np.zeros(samples, dtype=np.float32)
     assert (log_mel(silence, "robust") == FLOOR).all()
     assert (log_mel(silence, "reference") == 0.0).all()

@@ -45,17 +45,17 @@ VALUES = np.array([[1, 1], [0, 0], [1, 1]], dtype=np.float32)
 TABLE = Vectors("three words", WordVectors(WORDS, VALUES, "3"))
 
 
-def images(count: int, height: int = 40, width: int = 48) -> np.ndarray:
+def images(count, height=40, width=48):
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def small(weights: str | Path = "random", network: str = "squeezenet1_1") -> FrameTower:
+def small(weights="random", network="squeezenet1_1"):
     return FrameTower(network=network, weights=str(weights), side=64)
 
 
 @pytest.fixture(scope="module")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.ResNet, Path]:
+def resnet(tmp_path_factory):
     """A small residual network whose statistics are not those of a fresh one, and its file."""
     torch.manual_seed(1)
     module = models.resnet18(num_classes=3)
@@ -67,7 +67,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[models.ResNet, Pat
     return module.eval(), path
 
 
-def test_frames_have_the_features_that_torchvision_classifies(resnet: tuple[models.ResNet, Path]):
+def test_frames_have_the_features_that_torchvision_classifies(resnet):
     module, path = resnet
     tower = FrameTower(network="resnet18", weights=str(path), side=32)
     some = images(3, 32, 40)
@@ -79,7 +79,7 @@ def test_frames_have_the_features_that_torchvision_classifies(resnet: tuple[mode
     assert np.allclose(tower.encode(some), expected.numpy(), atol=1e-5)
 
 
-def test_windows_have_the_features_that_torchvision_classifies(tmp_path: Path):
+def test_windows_have_the_features_that_torchvision_classifies(tmp_path):
     torch.manual_seed(1)
     module = models.video.mc3_18().eval()
     torch.save({"state_dict": module.state_dict()}, tmp_path / "mc3.pth")
@@ -115,9 +115,7 @@ def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name
 @pytest.mark.parametrize(
     ("family", "tower"), [("ResNet18", FrameTower), ("S3D", MotionTower), ("MC3_18", MotionTower)]
 )
-def test_a_real_video_is_preprocessed_as_its_preset_does(
-    test_data: Path, family: str, tower: type[FrameTower | MotionTower]
-):
+def test_a_real_video_is_preprocessed_as_its_preset_does(test_data, family, tower):
     owner = models if tower is FrameTower else models.video
     preset = getattr(owner, f"{family}_Weights").DEFAULT.transforms()
     made = tower(network=family.lower(), weights="random", rate=2)
@@ -145,9 +143,7 @@ def test_random_weights_are_named_so_and_the_same_whatever_the_process_and_its_t
     assert np.array_equal(several, second.encode(images(2)))
 
 
-def test_weights_that_were_trained_in_parallel_fit(
-    resnet: tuple[models.ResNet, Path], tmp_path: Path
-):
+def test_weights_that_were_trained_in_parallel_fit(resnet, tmp_path):
     module, path = resnet
     parallel = {f"module.{name}": value for name, value in module.state_dict().items()}
     torch.save({"state_dict": parallel}, tmp_path / "parallel.pth")
@@ -155,7 +151,7 @@ def test_weights_that_were_trained_in_parallel_fit(
     assert np.array_equal(one.encode(images(1)), other.encode(images(1)))
 
 
-def test_weights_of_another_network_are_refused_in_a_few_words(resnet: tuple[models.ResNet, Path]):
+def test_weights_of_another_network_are_refused_in_a_few_words(resnet):
     with pytest.raises(InputError, match="does not fit the network: Missing key") as error:
         small(resnet[1], "alexnet")
     assert str(error.value).endswith("and 117 more; name the network it was saved of")
@@ -185,16 +181,14 @@ def test_weights_of_another_network_are_refused_in_a_few_words(resnet: tuple[mod
         ("frames:squeezenet1_1@random on cuda:7", "correct its options, or the device"),
     ],
 )
-def test_a_wrong_choice_is_refused_with_a_remedy(text: str, problem: str):
+def test_a_wrong_choice_is_refused_with_a_remedy(text, problem):
     choice, _, device = text.partition(" on ")
     with pytest.raises(InputError, match=problem):
         build(TowerChoice.parse(choice), TABLE, device or "cpu")
 
 
 @pytest.mark.parametrize("tower", ["frames:squeezenet1_1@DEFAULT", "open_clip_image:RN50@openai"])
-def test_a_download_that_fails_is_refused_in_one_line(
-    tower: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_download_that_fails_is_refused_in_one_line(tower, tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
@@ -249,7 +243,7 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tmp_path_factory):
     """The configuration of a CLIP with one layer each for images of 32 pixels and for text."""
     path = tmp_path_factory.mktemp("configs") / "tiny-of-the-tests.json"
     path.write_text(json.dumps(TINY))
@@ -257,7 +251,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_frames_and_text_are_encoded_as_open_clip_does(tiny: Path, tmp_path: Path):
+def test_frames_and_text_are_encoded_as_open_clip_does(tiny, tmp_path):
     torch.manual_seed(1)
     model, weights = open_clip.create_model(tiny.stem).eval(), tmp_path / "clip.pt"
     torch.save(model.state_dict(), weights)
@@ -280,7 +274,7 @@ def test_frames_and_text_are_encoded_as_open_clip_does(tiny: Path, tmp_path: Pat
     assert image._model is text._model  # loaded once
 
 
-def test_libraries_print_nothing_while_networks_are_made(tiny: Path):
+def test_libraries_print_nothing_while_networks_are_made(tiny):
     making = (
         "import open_clip, sys\n"
         "from continual_mm.preparation.extraction.clip_towers import SentenceTower\n"
@@ -307,12 +301,12 @@ def test_recipes_are_checked_together_before_any_work():
 
 
 @pytest.mark.parametrize("text", ["video", "=", "video=", "video=frames+"])
-def test_what_is_no_recipe_is_refused(text: str):
+def test_what_is_no_recipe_is_refused(text):
     with pytest.raises(InputError, match="is no modality with its towers"):
         Recipe.parse(text)
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_the_registry_knows_which_towers_read(name: str):
+def test_the_registry_knows_which_towers_read(name):
     tower = resolve_name(f"continual_mm.preparation.extraction.{TOWERS[name].path}")
     assert TOWERS[name].reads == (tower.signal == "text")

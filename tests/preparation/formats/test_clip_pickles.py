@@ -2,7 +2,6 @@
 
 import pickle
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from continual_mm.data.schema import Record
 from continual_mm.preparation.formats.clip_pickles import (
     HMDB51,
     LSMDC,
@@ -22,7 +20,6 @@ from continual_mm.preparation.formats.clip_pickles import (
     YOUCOOK2,
     ActionFile,
     ClipFile,
-    ClipForm,
     Entry,
     class_text,
     entries_in,
@@ -37,7 +34,7 @@ REFERENCE = Recipe(mode="reference", max_words=6)
 IDS = ("GLd3aX16zBg_0", "GLd3aX16zBg_1", "xHr8X2Wpmno_0")
 
 
-def clip(number: int, pooled: str = "_pooled", frames: int = 50, **others: Any) -> dict[str, Any]:
+def clip(number, pooled="_pooled", frames=50, **others):
     rng = np.random.default_rng(number)
     return {
         "id": f"video{number}",
@@ -47,7 +44,7 @@ def clip(number: int, pooled: str = "_pooled", frames: int = 50, **others: Any) 
     } | others
 
 
-def youcook2() -> list[dict[str, Any]]:
+def youcook2():
     captions = ("add the salt", "Stir, it's salt", "nothing known")
     return [
         clip(number, pooled="", frames=frames, id=IDS[number], caption=captions[number])
@@ -55,11 +52,11 @@ def youcook2() -> list[dict[str, Any]]:
     ]
 
 
-def msrvtt(count: int, key: str, value: object) -> list[dict[str, Any]]:
+def msrvtt(count, key, value):
     return [clip(number, **{key: value}) for number in range(count)]
 
 
-def lsmdc() -> list[dict[str, Any]]:
+def lsmdc():
     clips = [clip(number, frames=3072 + number, caption="add salt") for number in range(3)]
     return [
         each | {key: torch.from_numpy(each[key]) for key in ("2d_pooled", "3d_pooled")}
@@ -67,17 +64,17 @@ def lsmdc() -> list[dict[str, Any]]:
     ]
 
 
-def opened(folder: Path, clips: object, form: ClipForm = YOUCOOK2) -> ClipFile:
+def opened(folder, clips, form=YOUCOOK2):
     path = folder / "clips.pkl"
     path.write_bytes(pickle.dumps(clips))
     return ClipFile(path, form, split=2)
 
 
-def records(clips: ClipFile, recipe: Recipe = REFERENCE) -> list[Record]:
+def records(clips, recipe=REFERENCE):
     return list(clips.records(VECTORS, recipe))
 
 
-def described(clip: dict[str, Any], keys: tuple[str, str, str], frames: int) -> dict[str, Any]:
+def described(clip, keys, frames):
     """One published item, written down from the specification of the published reader."""
     halves = [normalize(torch.as_tensor(clip[key]), dim=0) for key in keys[:2]]
     audio = clip["audio"]
@@ -111,9 +108,7 @@ def described(clip: dict[str, Any], keys: tuple[str, str, str], frames: int) -> 
     ],
     ids=["youcook2", "msrvtt", "lsmdc"],
 )
-def test_reference_gives_the_published_items(
-    tmp_path: Path, clips: list[Any], form: ClipForm, keys: tuple[str, str, str], frames: int
-) -> None:
+def test_reference_gives_the_published_items(tmp_path, clips, form, keys, frames):
     for each, record in zip(clips, records(opened(tmp_path, clips, form)), strict=True):
         expected = described(each, keys, frames)
         if form is YOUCOOK2:
@@ -126,7 +121,7 @@ def test_reference_gives_the_published_items(
                 assert record[key] == value, key
 
 
-def test_robust_gives_frames_and_words_of_their_own_length(tmp_path: Path) -> None:
+def test_robust_gives_frames_and_words_of_their_own_length(tmp_path):
     clips = youcook2()
     first, second, third = records(opened(tmp_path, clips), Recipe())
     np.testing.assert_array_equal(first["audio"], clips[0]["audio"].numpy().T)
@@ -136,7 +131,7 @@ def test_robust_gives_frames_and_words_of_their_own_length(tmp_path: Path) -> No
     assert "nframes" not in first
 
 
-def test_arrays_tensors_and_files_of_torch_are_read_alike(tmp_path: Path) -> None:
+def test_arrays_tensors_and_files_of_torch_are_read_alike(tmp_path):
     clips = lsmdc()
     torch.save(clips, tmp_path / "clips.pt")
     arrays = [each | {key: each[key].numpy() for key in ("audio", "2d_pooled")} for each in clips]
@@ -151,7 +146,7 @@ def test_arrays_tensors_and_files_of_torch_are_read_alike(tmp_path: Path) -> Non
             np.testing.assert_array_equal(one["video"], other["video"])
 
 
-def test_one_of_several_captions_is_chosen_by_the_clip(tmp_path: Path) -> None:
+def test_one_of_several_captions_is_chosen_by_the_clip(tmp_path):
     captions = [f"caption {n}" for n in range(20)]
     clips = opened(tmp_path, msrvtt(9, "caption", captions), MSRVTT_TRAIN)
     chosen = [record["text_raw"] for record in records(clips)]
@@ -160,7 +155,7 @@ def test_one_of_several_captions_is_chosen_by_the_clip(tmp_path: Path) -> None:
     assert len(set(chosen)) > 4
 
 
-def test_clips_that_are_not_there_count_as_misses(tmp_path: Path) -> None:
+def test_clips_that_are_not_there_count_as_misses(tmp_path):
     clips = msrvtt(968, "eval_caption", "salt")
     clips[5]["2d_pooled"] = np.full(6, np.nan)
     test = opened(tmp_path, clips, replace(MSRVTT_TEST, audio_frames=1))
@@ -191,7 +186,7 @@ BREAKS: dict[str, tuple[str, object, str]] = {
 
 
 @pytest.mark.parametrize("broken", sorted(BREAKS))
-def test_a_broken_clip_ends_the_job_or_is_left_out(tmp_path: Path, broken: str) -> None:
+def test_a_broken_clip_ends_the_job_or_is_left_out(tmp_path, broken):
     clips: list[Any] = youcook2()
     key, value, message = BREAKS[broken]
     changed = {name: one for name, one in (clips[1] | {key: value}).items() if one is not MISSING}
@@ -208,12 +203,12 @@ def test_a_broken_clip_ends_the_job_or_is_left_out(tmp_path: Path, broken: str) 
 
 
 @pytest.mark.parametrize("content", [{}, [], "clips", np.zeros(3)])
-def test_what_is_no_list_of_clips_is_refused_as_a_whole(tmp_path: Path, content: object) -> None:
+def test_what_is_no_list_of_clips_is_refused_as_a_whole(tmp_path, content):
     with pytest.raises(InputError, match="it should be a list with a dict for each clip"):
         opened(tmp_path, content)
 
 
-def actions() -> list[dict[str, Any]]:
+def actions():
     classes = ("brush_hair", "ApplyEyeMakeup", "brush_hair")
     others = {"has_audio": True}
     return [
@@ -222,13 +217,7 @@ def actions() -> list[dict[str, Any]]:
     ]
 
 
-def classified(
-    folder: Path,
-    clips: object,
-    recipe: Recipe,
-    splits: Mapping[int, int] = UCF101,
-    left_out: Problems | None = None,
-) -> list[Record]:
+def classified(folder, clips, recipe, splits=UCF101, left_out=None):
     path = folder / "actions.pkl"
     path.write_bytes(pickle.dumps(clips))
     return list(ActionFile(path, splits).records(VECTORS, recipe, left_out))
@@ -236,14 +225,11 @@ def classified(
 
 @pytest.mark.parametrize(
     ("splits", "expected"),
-    [
-        (UCF101, [("v_0", 2), ("v_1", 0), ("v_2", 2)]),
-        (HMDB51, [("v_1", 0), ("v_2", 2)]),
-    ],
+    [(UCF101, [("v_0", 2), ("v_1", 0), ("v_2", 2)]), (HMDB51, [("v_1", 0), ("v_2", 2)])],
 )
 def test_classes_are_labels_words_and_test_items_and_splits_those_of_the_file(
-    tmp_path: Path, splits: Mapping[int, int], expected: list[tuple[str, int]]
-) -> None:
+    tmp_path, splits, expected
+):
     *clips, makeup, hair = classified(tmp_path, actions(), Recipe(), splits)
     assert [(one["ids"], one["split"]) for one in clips] == expected
     training = next(one for one in clips if one["split"] == 0)
@@ -256,7 +242,7 @@ def test_classes_are_labels_words_and_test_items_and_splits_those_of_the_file(
     np.testing.assert_array_equal(hair["text"], VECTORS.values[[6]])
 
 
-def test_reference_pads_audio_of_actions_and_robust_gives_the_valid_frames(tmp_path: Path) -> None:
+def test_reference_pads_audio_of_actions_and_robust_gives_the_valid_frames(tmp_path):
     recipe = Recipe(mode="reference", audio_frames=90)
     (padded, *_) = classified(tmp_path, actions(), recipe)
     assert (padded["nframes"], np.shape(padded["audio"])) == (70, (90, 3))
@@ -273,9 +259,7 @@ def test_reference_pads_audio_of_actions_and_robust_gives_the_valid_frames(tmp_p
         {"audio": np.zeros((40, 9))},
     ],
 )
-def test_a_clip_without_audio_lacks_it_in_robust_and_has_zeros_in_reference(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
+def test_a_clip_without_audio_lacks_it_in_robust_and_has_zeros_in_reference(tmp_path, change):
     clips = actions()
     clips[0] = {key: value for key, value in (clips[0] | change).items() if value is not None}
     assert "audio" not in classified(tmp_path, clips, Recipe())[0]
@@ -297,9 +281,7 @@ def test_a_clip_without_audio_lacks_it_in_robust_and_has_zeros_in_reference(
         ({"has_audio": "no"}, "key 'has_audio': is no whole number"),
     ],
 )
-def test_a_broken_action_ends_the_job_or_is_left_out(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_a_broken_action_ends_the_job_or_is_left_out(tmp_path, change, message):
     broken = actions()
     broken[1] |= change
     with pytest.raises(InputError) as caught:
@@ -312,12 +294,12 @@ def test_a_broken_action_ends_the_job_or_is_left_out(
     assert left_out == [problem]
 
 
-def test_a_file_without_classes_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_classes_is_refused(tmp_path):
     with pytest.raises(InputError, match="names no class"):
         classified(tmp_path, [{"video": "a"}, 3], Recipe())
 
 
-def test_a_name_is_split_at_capitals_and_underscores() -> None:
+def test_a_name_is_split_at_capitals_and_underscores():
     names = ("ApplyEyeMakeup", "YoYo", "brush_hair", "climb_stairs ", "TVShow", "TaiChi", "golf")
     words = [
         "apply eye makeup",
@@ -332,18 +314,18 @@ def test_a_name_is_split_at_capitals_and_underscores() -> None:
     assert class_text("YoYo", template="a video of {}.") == "a video of yo yo."
 
 
-def entry(**values: Any) -> Entry:
+def entry(**values):
     return Entry.of({"id": "a"} | values, 3, Path("clips.pkl"), set())
 
 
-def refusal(action: Any) -> str:
+def refusal(action):
     with pytest.raises(InputError) as caught:
         action()
     (problem,) = caught.value.problems
     return str(problem)
 
 
-def test_a_text_may_be_alone_in_an_array_or_one_of_a_list() -> None:
+def test_a_text_may_be_alone_in_an_array_or_one_of_a_list():
     arrays = (np.array("mix"), np.array(["mix"]), np.array([["mix"]]))
     for given in ("mix", ["mix"], ("mix",), *arrays):
         assert entry(caption=given).texts("caption") == ["mix"]
@@ -351,13 +333,13 @@ def test_a_text_may_be_alone_in_an_array_or_one_of_a_list() -> None:
         assert "is no text" in refusal(lambda wrong=wrong: entry(caption=wrong).texts("caption"))
 
 
-def test_an_id_that_no_file_can_hold_is_refused() -> None:
+def test_an_id_that_no_file_can_hold_is_refused():
     for wrong in ("a\ud800", "a\0", "", None, 3, b"a"):
         assert "has no 'id'" in refusal(lambda wrong=wrong: entry(id=wrong))
     assert entry(id="é b").name == "é b"
 
 
-def test_problems_repeat_nothing_that_steers_a_terminal_or_fills_it() -> None:
+def test_problems_repeat_nothing_that_steers_a_terminal_or_fills_it():
     odd = {"\x1b[2J\ud800": 1, 10**5000: 2, (1, 2): 3, "k" * 10**6: 4}
     values = {"id": "a" * 10**6, **odd, **{str(n): 5 for n in range(99)}}
     message = refusal(lambda: Entry.of(values, 0, Path("clips.pkl"), set()).array("2d", 1))
@@ -366,7 +348,7 @@ def test_problems_repeat_nothing_that_steers_a_terminal_or_fills_it() -> None:
     assert r"\x1b[2J\ud800" in message
 
 
-def test_numbers_are_whole_and_of_64_bits() -> None:
+def test_numbers_are_whole_and_of_64_bits():
     for given in (1, True, np.True_, np.int8(1), np.array(1), torch.tensor(1)):
         assert entry(training=given).number("training") == 1
     for wrong in (10**5000, -(2**63) - 1, 1.0, "1", None, np.array([1]), torch.tensor(1.0)):
@@ -374,7 +356,7 @@ def test_numbers_are_whole_and_of_64_bits() -> None:
         assert "is no whole number" in message
 
 
-def test_tensors_are_floats_as_arrays_are() -> None:
+def test_tensors_are_floats_as_arrays_are():
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         assert entry(audio=torch.ones(2, 3, dtype=dtype)).array("audio", 2).shape == (2, 3)
     for dtype in (torch.int64, torch.bool, torch.complex64):
@@ -383,13 +365,13 @@ def test_tensors_are_floats_as_arrays_are() -> None:
             refusal(lambda wrong=wrong: entry(audio=wrong).array("audio", 2))
 
 
-def read_entry(path: Path, data: bytes) -> Entry:
+def read_entry(path, data):
     path.write_bytes(data)
     (found,) = entries_in(path)
     return Entry.of(found, 0, path, set())
 
 
-def test_a_file_of_one_clip_that_holds_itself_is_refused_clip_by_clip(tmp_path: Path) -> None:
+def test_a_file_of_one_clip_that_holds_itself_is_refused_clip_by_clip(tmp_path):
     path = tmp_path / "clips.pkl"
     whole: list[Any] = []
     whole += [whole, {"id": "a", "2d": whole, "caption": whole}]
@@ -401,7 +383,7 @@ def test_a_file_of_one_clip_that_holds_itself_is_refused_clip_by_clip(tmp_path: 
     assert "is no text" in refusal(lambda: clip.texts("caption"))
 
 
-def python_2(text: bytes, code: bytes) -> bytes:
+def python_2(text, code):
     """A string as Python 2 pickled it: short, long, or in letters."""
     if code == pickle.STRING:
         return code + b"'" + text.decode("latin-1").encode("unicode-escape") + b"'\n"
@@ -410,7 +392,7 @@ def python_2(text: bytes, code: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("code", [pickle.STRING, pickle.SHORT_BINSTRING, pickle.BINSTRING])
-def test_strings_of_python_2_are_utf_8_where_they_can_be(tmp_path: Path, code: bytes) -> None:
+def test_strings_of_python_2_are_utf_8_where_they_can_be(tmp_path, code):
     for raw, text in (
         ("don\u2019t add salt".encode(), "don\u2019t add salt"),
         ("crème brûlée".encode("latin-1"), "crème brûlée"),
@@ -424,9 +406,7 @@ def test_strings_of_python_2_are_utf_8_where_they_can_be(tmp_path: Path, code: b
         assert {type(one) for one in (found.name, *found.texts("many"))} == {str}
 
 
-def test_texts_that_only_look_damaged_stay_and_halves_of_characters_are_joined(
-    tmp_path: Path,
-) -> None:
+def test_texts_that_only_look_damaged_stay_and_halves_of_characters_are_joined(tmp_path):
     data = pickle.dumps([{"id": "a", "caption": "donâ\x80\x99t"}], 2)
     assert read_entry(tmp_path / "clips.pkl", data).text("caption") == "donâ\x80\x99t"
     # Narrow builds of Python 2 pickled a character beyond 16 bits as two.
@@ -436,7 +416,7 @@ def test_texts_that_only_look_damaged_stay_and_halves_of_characters_are_joined(
     assert entry(caption="a\ud800b\0").text("caption") == "a\ufffdb\ufffd"
 
 
-def test_bytes_of_an_array_of_python_2_stay_bytes(tmp_path: Path) -> None:
+def test_bytes_of_an_array_of_python_2_stay_bytes(tmp_path):
     raw = "\u2019\u2019\u2019\u2019".encode()  # valid UTF-8, and three float32
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
     order = b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"

@@ -1,7 +1,5 @@
 """Features of clips, each half of norm 1, spectrograms, and paths below a folder."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from continual_mm.preparation.formats.features import frames, inside, unit_halve
 from continual_mm.system.errors import InputError
 
 
-def test_a_clip_has_norm_root_two_and_each_half_norm_one_unless_it_is_zero() -> None:
+def test_a_clip_has_norm_root_two_and_each_half_norm_one_unless_it_is_zero():
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=7).astype(np.float32), rng.normal(size=3).astype(np.float16)
     clip = unit_halves(first, second)
@@ -18,7 +16,7 @@ def test_a_clip_has_norm_root_two_and_each_half_norm_one_unless_it_is_zero() -> 
     assert unit_halves(first * 0, second)[:7].tolist() == [0] * 7
 
 
-def test_reference_pads_with_0_db_and_cuts_behind_the_longest() -> None:
+def test_reference_pads_with_0_db_and_cuts_behind_the_longest():
     spectrogram = np.arange(-28.0, 0.0).reshape(4, 7)
     for longest, padding in ((5, 0), (9, 2)):
         found = frames(spectrogram, longest, mode="reference")
@@ -27,7 +25,7 @@ def test_reference_pads_with_0_db_and_cuts_behind_the_longest() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 7])
-def test_no_frames_or_nothing_but_0_db_is_silence_in_robust_only(steps: int) -> None:
+def test_no_frames_or_nothing_but_0_db_is_silence_in_robust_only(steps):
     """Decibels below a maximum of zero power are 0 everywhere, the loudest that there is."""
     silent = np.zeros((3, steps), np.float32)
     assert frames(silent, 5, mode="robust") is None
@@ -37,12 +35,12 @@ def test_no_frames_or_nothing_but_0_db_is_silence_in_robust_only(steps: int) -> 
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../outside", "a/../../outside", "..", "", "a\\..\\b", "C:/x", "a\0b"]
 )
-def test_no_path_leads_out_of_the_folder(tmp_path: Path, path: str) -> None:
+def test_no_path_leads_out_of_the_folder(tmp_path, path):
     with pytest.raises(InputError, match="does not name a file below it"):
         inside(tmp_path, path)
 
 
-def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
+def test_no_link_leads_out_of_the_folder(tmp_path):
     folder, outside = tmp_path / "in", tmp_path / "out"
     (folder / "real").mkdir(parents=True)
     outside.mkdir()

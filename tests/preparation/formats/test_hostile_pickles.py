@@ -29,60 +29,60 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 class Malicious:
     """Makes a folder when it is unpickled."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target):
         self.target = target
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self):
         return os.mkdir, (self.target,)
 
 
-def in_an_array(target: str) -> np.ndarray:
+def in_an_array(target):
     array = np.empty(2, dtype=object)
     array[:] = [Malicious(target)] * 2
     return array
 
 
-def by_numpy(f: Any, target: str) -> Any:
+def by_numpy(f, target):
     path = Path(target).with_suffix(".npy")
     np.save(path, in_an_array(target), allow_pickle=True)
     return f.Made("numpy.load", str(path), None, True)
 
 
-def by_pandas(f: Any, target: str) -> Any:
+def by_pandas(f, target):
     path = Path(target).with_suffix(".pickle")
     path.write_bytes(pickle.dumps(Malicious(target)))
     return f.Made("pandas.read_pickle", str(path))
 
 
-def by_getters(f: Any, target: str) -> Any:
+def by_getters(f, target):
     getter = f.Made("operator.attrgetter", "path.os.mkdir")
     return f.Made(f.Made(getter, f.Made("importlib.import_module", "os")), target)
 
 
-def by_a_chain(f: Any, target: str) -> Any:
+def by_a_chain(f, target):
     caller = f.Made("operator.methodcaller", "mkdir", target)
     return f.Made(caller, f.Made("importlib.import_module", "os"))
 
 
-def by_a_dotted_name(f: Any, target: str) -> bytes:
+def by_a_dotted_name(f, target):
     name = b"\x80\x04\x8c\x02os\x8c\x0dpath.os.mkdir\x93"
     return name + b"X" + struct.pack("<I", len(target)) + target.encode() + b"\x85R."
 
 
-def by_eval(module: str) -> Callable[[Any, str], Any]:
+def by_eval(module):
     return lambda f, t: f.Made(f"{module}.eval", f"__import__('os').mkdir({t!r})")
 
 
-def in_a_tensor(f: Any, target: str) -> Any:
+def in_a_tensor(f, target):
     rebuild = "torch._utils._rebuild_tensor_v2"
     return f.Made(rebuild, f.within(Malicious(target)), 0, (1,), (1,), False, {})
 
 
-def by_partial(f: Any, target: str) -> Any:
+def by_partial(f, target):
     return f.Made(f.Made("functools.partial", f.Named("os.mkdir"), target))
 
 
-def by_reconstructor(f: Any, target: str) -> Any:
+def by_reconstructor(f, target):
     return f.Made("copyreg._reconstructor", f.Named("os.mkdir"), f.Named("os.mkdir"), target)
 
 
@@ -112,9 +112,7 @@ CONTROLLED = sorted(set(ATTACKS) - {"reconstructor"})
 
 
 @pytest.mark.parametrize("attack", sorted(ATTACKS))
-def test_a_hostile_pickle_is_refused_and_never_run(
-    forge: Any, refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
-) -> None:
+def test_a_hostile_pickle_is_refused_and_never_run(forge, refusal, tmp_path, monkeypatch, attack):
     # A variable with which people make old programs run.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     target = tmp_path / "was-run"
@@ -124,7 +122,7 @@ def test_a_hostile_pickle_is_refused_and_never_run(
 
 
 @pytest.mark.parametrize("attack", CONTROLLED)
-def test_the_same_pickle_runs_where_it_is_trusted(forge: Any, tmp_path: Path, attack: str) -> None:
+def test_the_same_pickle_runs_where_it_is_trusted(forge, tmp_path, attack):
     """A control: the test above would see an attack that works."""
     target = tmp_path / "was-run"
     data = forge.pickled(ATTACKS[attack](forge, str(target)))
@@ -138,9 +136,7 @@ def test_the_same_pickle_runs_where_it_is_trusted(forge: Any, tmp_path: Path, at
     assert target.exists()
 
 
-def test_extension_codes_are_refused_even_if_a_program_registered_them(
-    refusal: Refusal, tmp_path: Path
-) -> None:
+def test_extension_codes_are_refused_even_if_a_program_registered_them(refusal, tmp_path):
     target = tmp_path / "was-run"
     copyreg.add_extension(os.mkdir.__module__, "mkdir", 240)
     try:
@@ -188,9 +184,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_not_allowed_is_refused_by_its_full_name(
-    forge: Any, refusal: Refusal, name: str
-) -> None:
+def test_what_is_not_allowed_is_refused_by_its_full_name(forge, refusal, name):
     message = f"names {name}, which is not opened"
     for module, _, rest in (name.rpartition("."), name.partition(".")):
         assert message in refusal(f"c{module}\n{rest}\n.".encode())
@@ -199,23 +193,21 @@ def test_what_is_not_allowed_is_refused_by_its_full_name(
         assert message in refusal(b"\x80\x04" + texts + b"\x93.")
 
 
-def test_naming_a_module_does_not_import_it(
-    refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_naming_a_module_does_not_import_it(refusal, tmp_path, monkeypatch):
     (tmp_path / "was_imported.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     assert "names was_imported.any" in refusal(b"cwas_imported\nany\n.")
     assert "was_imported" not in sys.modules
 
 
-def test_a_name_is_shown_without_what_steers_a_terminal(forge: Any, refusal: Refusal) -> None:
+def test_a_name_is_shown_without_what_steers_a_terminal(forge, refusal):
     message = refusal(forge(forge.Named("mine\x1b[2J." + "x" * 10_000)))
     assert "mine\\x1b[2J.xxx" in message
     assert message.isprintable()
     assert len(message) < 500
 
 
-def test_persistent_ids_and_outside_buffers_are_refused(refusal: Refusal) -> None:
+def test_persistent_ids_and_outside_buffers_are_refused(refusal):
     assert "kept elsewhere" in refusal(b"\x80\x02X\x01\0\0\0aQ.")
     assert "kept elsewhere" in refusal(b"Pa\n.")
     array = pickle.dumps(np.zeros(3), 5, buffer_callback=lambda buffer: False)
@@ -223,7 +215,7 @@ def test_persistent_ids_and_outside_buffers_are_refused(refusal: Refusal) -> Non
     assert "outside of the file" in refusal(b"\x80\x05C\x01a\x98.")
 
 
-def test_python_has_no_instruction_that_was_not_reviewed() -> None:
+def test_python_has_no_instruction_that_was_not_reviewed():
     assert pickle.HIGHEST_PROTOCOL == 5
     assert len(pickletools.opcodes) == 68
 
@@ -241,9 +233,7 @@ WRONG = (1, 2**40, -1, 2**70, 1.5, "os", b"os", [[1]], [2**70], {"a": 1}, (1, 2)
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_what_is_allowed_gives_plain_values_or_nothing_whatever_it_is_given(
-    forge: Any, opened: Opened, name: str
-) -> None:
+def test_what_is_allowed_gives_plain_values_or_nothing_whatever_it_is_given(forge, opened, name):
     """One and two arguments of every kind, in each of the three ways to call."""
     plain = (bytes, bytearray, set, frozenset, dict, tuple)
     ends = forge(forge.Named(name))[2:-1]
@@ -259,7 +249,7 @@ def test_what_is_allowed_gives_plain_values_or_nothing_whatever_it_is_given(
             assert sys.getsizeof(read) < 500
 
 
-def build(f: Any, thing: object, state: object) -> bytes:
+def build(f, thing, state):
     return b"\x80\x02" + f(thing)[2:-1] + f(state)[2:-1] + b"b."
 
 
@@ -292,9 +282,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("kind", "change"), product(KINDS, CHANGES))
-def test_only_containers_are_changed_and_nothing_is_called(
-    forge: Any, opened: Opened, refusal: Refusal, kind: str, change: str
-) -> None:
+def test_only_containers_are_changed_and_nothing_is_called(forge, opened, refusal, kind, change):
     instructions, changed = CHANGES[change]
     data = b"\x80\x02" + forge(KINDS[kind](forge))[2:-1] + instructions + b"."
     if kind in changed:
@@ -303,7 +291,7 @@ def test_only_containers_are_changed_and_nothing_is_called(
         refusal(data)
 
 
-def hidden(f: Any, code: str, order: str, *sizes: object) -> Any:
+def hidden(f, code, order, *sizes):
     """A dtype whose state has fields of objects, which NumPy would take from bytes as pointers."""
     return f.dtype(code, 3, order, None, ("a",), {"a": (f.objects, 0)}, *sizes)
 
@@ -362,13 +350,11 @@ MISUSES = {
 
 
 @pytest.mark.parametrize("misuse", sorted(MISUSES))
-def test_what_is_allowed_cannot_be_misused(forge: Any, refusal: Refusal, misuse: str) -> None:
+def test_what_is_allowed_cannot_be_misused(forge, refusal, misuse):
     assert "MemoryError" not in refusal(forge.pickled(MISUSES[misuse](forge)))
 
 
-def test_arrays_of_objects_within_each_other_are_refused(
-    forge: Any, opened: Opened, refusal: Refusal
-) -> None:
+def test_arrays_of_objects_within_each_other_are_refused(forge, opened, refusal):
     """NumPy frees them by recursion: 10,000 of them overflowed the stack of the whole process."""
     things = (forge.objects, forge.Named(forge.reconstruct), forge.ndarray)
     names = b"".join(
@@ -398,9 +384,7 @@ ALIKE: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize(
     "pack", [dict.fromkeys, set, frozenset, lambda keys: OrderedDict.fromkeys(keys)]
 )
-def test_keys_of_which_any_number_hash_alike_are_refused(
-    refusal: Refusal, attack: str, pack: Callable[[Any], object]
-) -> None:
+def test_keys_of_which_any_number_hash_alike_are_refused(refusal, attack, pack):
     """As keys of a dict n of them take n * n steps: seconds for a file of some 100 kB."""
     if attack == "beyond double" and LONGDOUBLE is None:
         pytest.skip("this machine's long doubles are doubles")
@@ -412,7 +396,7 @@ def test_keys_of_which_any_number_hash_alike_are_refused(
         assert "as the key of a dict or element of a set" in message
 
 
-def test_of_the_numbers_that_may_be_keys_few_hash_alike(opened: Opened) -> None:
+def test_of_the_numbers_that_may_be_keys_few_hash_alike(opened):
     powers = [2.0 ** (61 * k) for k in range(-17, 16)]
     whole = [one for k in range(8) for one in (1 + k * (2**61 - 1), -1 - k * (2**61 - 1))]
     keys = {*powers, *whole, np.float32(0.5), np.float64(0.25), np.int64(7), "a", b"a", None}
@@ -420,19 +404,19 @@ def test_of_the_numbers_that_may_be_keys_few_hash_alike(opened: Opened) -> None:
     assert opened(pickle.dumps({2**64 - 1, -(2**64) + 1})) == {2**64 - 1, -(2**64) + 1}
 
 
-def copies(call: bytes, part: bytes, times: int = 5000) -> bytes:
+def copies(call, part, times=5000):
     """A value that is in the file once, and copied again and again."""
     return b"\x80\x02" + part + b"q\0" + call + b"q\1(" + b"h\1h\0\x85R" * times + b"t."
 
 
-def claim(key: bytes, count: int) -> bytes:
+def claim(key, count):
     """A persistent id of a storage."""
     name = b"X" + struct.pack("<I", len(key)) + key
     kind = b"(X\x07\0\0\0storagectorch\nFloatStorage\n"
     return kind + name + b"X\x03\0\0\0cpuJ" + struct.pack("<i", count) + b"tQ"
 
 
-def zip_of(*members: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+def zip_of(*members, method=zipfile.ZIP_STORED):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as archive:
         for name, data in members:
@@ -440,7 +424,7 @@ def zip_of(*members: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> byt
     return stream.getvalue()
 
 
-def in_bytes(data: bytes) -> bytes:
+def in_bytes(data):
     return b"B" + struct.pack("<I", len(data)) + data
 
 
@@ -525,7 +509,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
-def test_no_small_file_takes_much_memory_or_time(forge: Any, tmp_path: Path) -> None:
+def test_no_small_file_takes_much_memory_or_time(forge, tmp_path):
     """In a process that has 256 MB of addresses left, and uses 100 MB of them at most."""
     for name, bomb in BOMBS.items():
         data = bomb(forge)
@@ -546,7 +530,7 @@ def test_no_small_file_takes_much_memory_or_time(forge: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("count", [5, 2**20, 2**31 - 1])
-def test_a_storage_has_the_size_that_is_there(forge: Any, refusal: Refusal, count: int) -> None:
+def test_a_storage_has_the_size_that_is_there(forge, refusal, count):
     old = forge.saved([torch.arange(4.0)], zipped=False)
     assert old.count(b"K\x04Nt") == 1
     why = "another size than" if count < len(old) / 4 else "more than its size"
@@ -555,14 +539,14 @@ def test_a_storage_has_the_size_that_is_there(forge: Any, refusal: Refusal, coun
     assert "another size" in refusal(rezipped(forge.saved([torch.arange(4.0)], zipped=True), 3))
 
 
-def rezipped(data: bytes, end: int | None = None, method: int = zipfile.ZIP_STORED) -> bytes:
+def rezipped(data, end=None, method=zipfile.ZIP_STORED):
     with zipfile.ZipFile(io.BytesIO(data)) as source:
         members = {name: source.read(name) for name in source.namelist()}
     cut = {name: data[:end] if "/data/" in name else data for name, data in members.items()}
     return zip_of(*cut.items(), method=method)
 
 
-def test_storages_whose_values_never_come_are_refused(forge: Any, refusal: Refusal) -> None:
+def test_storages_whose_values_never_come_are_refused(forge, refusal):
     """Torch hands out whatever lay in that memory before."""
     whole = forge.saved([torch.arange(4.0)], zipped=False)
     start = whole.rindex(b"\x80\x02]q")
@@ -570,14 +554,14 @@ def test_storages_whose_values_never_come_are_refused(forge: Any, refusal: Refus
         assert "without values" in refusal(whole[:start] + keys)
 
 
-def test_a_zip_leads_to_no_file_outside(refusal: Refusal, tmp_path: Path) -> None:
+def test_a_zip_leads_to_no_file_outside(refusal, tmp_path):
     (tmp_path / "secret").write_bytes(b"\0" * 4)
     for key in ("../secret", "../../secret", str(tmp_path / "secret")):
         data = zip_of(("a/data.pkl", b"\x80\x02" + claim(key.encode(), 1) + b"."))
         assert "KeyError" in refusal(data)
 
 
-def test_other_zips_are_refused_as_such(forge: Any, refusal: Refusal) -> None:
+def test_other_zips_are_refused_as_such(forge, refusal):
     grown = rezipped(forge.saved(torch.zeros(9), zipped=True), method=zipfile.ZIP_DEFLATED)
     for data, why in (
         (grown, "compressed"),

@@ -5,7 +5,6 @@ import math
 import pickle
 import random
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from continual_mm.preparation.formats.howto100m import (
     CaptionFile,
     Captions,
     Clip,
-    Video,
     audio_slice,
     feature_slice,
     frame_at,
@@ -49,7 +47,7 @@ CAPTIONS = {
 }
 
 
-def write_dataset(folder: Path) -> Path:
+def write_dataset(folder):
     """Three videos in exactly the published layout; returns the path list."""
     rng = np.random.default_rng(0)
     for path in PATHS:
@@ -69,7 +67,7 @@ def write_dataset(folder: Path) -> Path:
     return listed
 
 
-def read(folder: Path, left_out: Problems | None = None) -> list[Video]:
+def read(folder, left_out=None):
     return list(
         videos(
             read_list(folder / "paths.csv"),
@@ -81,7 +79,7 @@ def read(folder: Path, left_out: Problems | None = None) -> list[Video]:
     )
 
 
-def stored(folder: Path, recipe: Recipe, name: str = "store") -> dict[str, dict[str, Any]]:
+def stored(folder, recipe, name="store"):
     """Every item of a store of the videos, by its name: what it has, without padding."""
     store = VideoStore(folder=folder / name, vectors=VECTORS, recipe=recipe, dtype="float32")
     write_videos(read(folder), store, HeldOut(validation=0.0, test=0.0))
@@ -97,9 +95,7 @@ def stored(folder: Path, recipe: Recipe, name: str = "store") -> dict[str, dict[
     return items
 
 
-def described_window(
-    starts: list[float], ends: list[float], index: int, min_time: float
-) -> tuple[float, float, list[int]]:
+def described_window(starts, ends, index, min_time):
     """The growth of a window as it is specified, word for word."""
     start, end, rows = starts[index], ends[index], [index]
     previous, following = index - 1, index + 1
@@ -120,7 +116,7 @@ def described_window(
     return start, end, rows
 
 
-def published(folder: Path, path: str, caption: int, recipe: Recipe) -> dict[str, Any]:
+def published(folder, path, caption, recipe):
     """One published item, written down from the specification of the published reader."""
     name = path.split("/")[-1]
     captions = CAPTIONS[name]
@@ -145,7 +141,7 @@ def published(folder: Path, path: str, caption: int, recipe: Recipe) -> dict[str
     }
 
 
-def test_reference_items_are_those_of_the_published_reader(tmp_path: Path) -> None:
+def test_reference_items_are_those_of_the_published_reader(tmp_path):
     write_dataset(tmp_path)
     recipe = Recipe(mode="reference", audio_frames=1050, max_words=5)
     items = stored(tmp_path, recipe)
@@ -161,7 +157,7 @@ def test_reference_items_are_those_of_the_published_reader(tmp_path: Path) -> No
             np.testing.assert_allclose(item["text"].max(axis=0), expected["text"], rtol=1e-6)
 
 
-def test_robust_items_keep_the_order_of_words_and_lack_what_is_missing(tmp_path: Path) -> None:
+def test_robust_items_keep_the_order_of_words_and_lack_what_is_missing(tmp_path):
     write_dataset(tmp_path)
     items = stored(tmp_path, Recipe())
     clip = items["jEyaTUyJ-rs/1"]
@@ -192,7 +188,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("broken", sorted(BREAKS))
-def test_a_broken_file_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken: str) -> None:
+def test_a_broken_file_ends_the_job_or_is_listed_as_asked(tmp_path, broken):
     write_dataset(tmp_path)
     file = tmp_path / "features" / PATHS[1] / "bbbbbbbbbbb_2d.npz"
     BREAKS[broken](file)
@@ -205,7 +201,7 @@ def test_a_broken_file_ends_the_job_or_is_listed_as_asked(tmp_path: Path, broken
     assert left_out == [problem]
 
 
-def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
+def test_original_lists_name_videos_by_their_id(tmp_path):
     listed = tmp_path / "original.csv"
     listed.write_text(
         "video_id,category_1,category_2,rank,task_id,path\n"
@@ -224,13 +220,13 @@ def test_original_lists_name_videos_by_their_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"mode": "other"}, {"min_time": -1}, {"audio_frames": 0}, {"rate_2d": float("nan")}]
 )
-def test_recipes_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+def test_recipes_that_make_no_sense_are_refused(wrong):
     with pytest.raises(InputError):
         Recipe(**wrong)
 
 
 @pytest.mark.parametrize("file", ["features/{}_2d", "features/{}_3d", "audio/{}_spec"])
-def test_a_missing_file_is_named_with_its_place_and_what_it_is(tmp_path: Path, file: str) -> None:
+def test_a_missing_file_is_named_with_its_place_and_what_it_is(tmp_path, file):
     write_dataset(tmp_path)
     path = tmp_path / f"{file.format(f'{PATHS[1]}/bbbbbbbbbbb')}.npz"
     path.unlink()
@@ -240,7 +236,7 @@ def test_a_missing_file_is_named_with_its_place_and_what_it_is(tmp_path: Path, f
     assert str(caught.value).startswith(f"{path}: is not there: the {what} of a video")
 
 
-def test_windows_grow_as_specified() -> None:
+def test_windows_grow_as_specified():
     rng = random.Random(0)
     for _ in range(300):
         starts = sorted(round(rng.uniform(0, 60), 1) for _ in range(rng.randint(1, 9)))
@@ -252,25 +248,25 @@ def test_windows_grow_as_specified() -> None:
         assert (window.start, window.end, rows) == described_window(starts, ends, index, least)
 
 
-def test_previous_words_stand_behind_in_reference_and_in_order_in_robust() -> None:
+def test_previous_words_stand_behind_in_reference_and_in_order_in_robust():
     window = grown([0.0, 5.0, 10.0], [4.0, 9.0, 14.0], 1, min_time=12.0)
     assert window.ordered_captions("reference") == (1, 0, 2)
     assert window.ordered_captions("robust") == (0, 1, 2)
 
 
-def test_a_start_before_the_video_is_fixed_in_robust_only() -> None:
+def test_a_start_before_the_video_is_fixed_in_robust_only():
     for mode, start in (("reference", -3), ("robust", 0)):
         assert feature_slice(Clip(-3.0, 2.0, (0,)), rate=1.0, mode=mode) == slice(start, 3)
         assert feature_slice(Clip(2.5, 4.0, (0,)), rate=1.0, mode=mode) == slice(2, 5)
 
 
-def test_spectrogram_frames_are_those_that_librosa_gives() -> None:
+def test_spectrogram_frames_are_those_that_librosa_gives():
     times = np.concatenate([np.linspace(0, 0.05, 23), np.random.default_rng(0).uniform(0, 900, 99)])
     expected = librosa_core.time_to_frames(times, sr=16000, hop_length=160, n_fft=400)
     assert [frame_at(float(time)) for time in times] == expected.tolist()
 
 
-def test_audio_from_the_first_12_5_ms_on_is_lost_in_reference_and_kept_in_robust() -> None:
+def test_audio_from_the_first_12_5_ms_on_is_lost_in_reference_and_kept_in_robust():
     mel = np.zeros((40, 1500))
     for start, lost in ((0.0, True), (0.0124, True), (0.0126, False), (3.0, False)):
         window = Clip(start, 10.0, (0,))
@@ -288,13 +284,13 @@ ARRAYS = {
 }
 
 
-def captions_in(folder: Path, content: object) -> Path:
+def captions_in(folder, content):
     path = folder / "caption.pickle"
     path.write_bytes(pickle.dumps(content))
     return path
 
 
-def refusal(path: Path, video: str = "v") -> str:
+def refusal(path, video="v"):
     with pytest.raises(InputError) as caught:
         CaptionFile(path).of(video)
     (problem,) = caught.value.problems
@@ -302,7 +298,7 @@ def refusal(path: Path, video: str = "v") -> str:
     return str(problem)
 
 
-def test_lists_and_arrays_in_a_pickle_and_json_are_read(tmp_path: Path) -> None:
+def test_lists_and_arrays_in_a_pickle_and_json_are_read(tmp_path):
     path = tmp_path / "caption.json"
     path.write_text(json.dumps({"v": VALID}))
     expected = Captions(starts=(0, 2.5), ends=(2, 4), texts=("add", "stir"))
@@ -313,7 +309,7 @@ def test_lists_and_arrays_in_a_pickle_and_json_are_read(tmp_path: Path) -> None:
         assert file.of("v") == expected
 
 
-def test_frames_of_pandas_are_refused_with_what_to_write_instead(tmp_path: Path) -> None:
+def test_frames_of_pandas_are_refused_with_what_to_write_instead(tmp_path):
     pandas = pytest.importorskip("pandas")
     with pytest.raises(InputError, match=r"DataFrame, which is not opened.*its text as \.json"):
         CaptionFile(captions_in(tmp_path, {"v": pandas.DataFrame(VALID)}))
@@ -336,15 +332,13 @@ def test_frames_of_pandas_are_refused_with_what_to_write_instead(tmp_path: Path)
         ({"start": np.zeros((2, 2))}, "no list 'start'"),
     ],
 )
-def test_what_is_wrong_is_named_with_the_video(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_what_is_wrong_is_named_with_the_video(tmp_path, change, message):
     problem = refusal(captions_in(tmp_path, {"v": VALID | change}))
     assert "video 'v'" in problem
     assert message in problem
 
 
-def test_missing_videos_keys_and_files_are_named(tmp_path: Path) -> None:
+def test_missing_videos_keys_and_files_are_named(tmp_path):
     path = captions_in(tmp_path, {"v": {"start": [0], "end": [1]}, "w": 3})
     assert "has no 'text'" in refusal(path)
     assert "is a int" in refusal(path, "w")
@@ -356,7 +350,7 @@ def test_missing_videos_keys_and_files_are_named(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "no.json")
 
 
-def test_captions_that_python_2_pickled_as_bytes_are_utf_8(tmp_path: Path) -> None:
+def test_captions_that_python_2_pickled_as_bytes_are_utf_8(tmp_path):
     text = "don\u2019t".encode()
     path = tmp_path / "caption.pickle"
     times = b"U\x05start]K\x00aU\x03end]K\x02a"
@@ -366,9 +360,7 @@ def test_captions_that_python_2_pickled_as_bytes_are_utf_8(tmp_path: Path) -> No
     assert CaptionFile(path).of("v").texts == ("don\u2019t",)
 
 
-def test_a_broken_caption_is_left_out_without_its_video_where_such_are_skipped(
-    tmp_path: Path,
-) -> None:
+def test_a_broken_caption_is_left_out_without_its_video_where_such_are_skipped(tmp_path):
     captions = {
         "start": [0, float("nan"), 2, 3, 9, 5],
         "end": [1, 2, 3, 4, 8, 6],
@@ -384,9 +376,7 @@ def test_a_broken_caption_is_left_out_without_its_video_where_such_are_skipped(
         CaptionFile(tmp_path / "caption.pickle").of("v")
 
 
-def test_a_video_without_any_valid_caption_is_refused_even_where_such_are_skipped(
-    tmp_path: Path,
-) -> None:
+def test_a_video_without_any_valid_caption_is_refused_even_where_such_are_skipped(tmp_path):
     path = captions_in(tmp_path, {"v": VALID | {"text": [1, 2]}})
     with pytest.raises(InputError, match="no caption that can be read"):
         CaptionFile(path).of("v", Problems())

@@ -23,7 +23,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 CLIP = {"id": "a", "2d": np.zeros(3, np.float32), "audio": torch.zeros(2, 3), "n": np.float32(1)}
 
 
-def same(read: Any, written: Any) -> bool:
+def same(read, written):
     """Equal in type, shape and value."""
     if isinstance(written, torch.Tensor):
         return (
@@ -68,20 +68,20 @@ HONEST = [
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_honest_pickles_are_read_as_python_reads_them(opened: Opened, protocol: int) -> None:
+def test_honest_pickles_are_read_as_python_reads_them(opened, protocol):
     for thing in HONEST:
         assert same(opened(pickle.dumps(thing, protocol)), thing), thing
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_ordered_and_default_dicts_are_read_as_dicts(opened: Opened, protocol: int) -> None:
+def test_ordered_and_default_dicts_are_read_as_dicts(opened, protocol):
     for thing in (OrderedDict(b=1, a=2), collections.defaultdict(list, b=[1], a=[])):
         read = opened(pickle.dumps(thing, protocol))
         assert type(read) is dict
         assert list(read.items()) == list(thing.items())
 
 
-def test_what_is_shared_in_the_pickle_is_shared_in_the_result(opened: Opened) -> None:
+def test_what_is_shared_in_the_pickle_is_shared_in_the_result(opened):
     part: list[object] = [1]
     whole = [part, part]
     whole.append(whole)
@@ -90,7 +90,7 @@ def test_what_is_shared_in_the_pickle_is_shared_in_the_result(opened: Opened) ->
     assert read[2] is read
 
 
-def test_old_and_new_names_of_numpy_mean_the_same(forge: Any, opened: Opened) -> None:
+def test_old_and_new_names_of_numpy_mean_the_same(forge, opened):
     raw = struct.pack("<2f", 1.5, 2.0)
     for core in ("numpy.core", "numpy._core"):
         state = (1, (2,), forge.floats, False, raw)
@@ -100,7 +100,7 @@ def test_old_and_new_names_of_numpy_mean_the_same(forge: Any, opened: Opened) ->
         assert opened(forge(forge.Made(f"{core}.multiarray.scalar", forge.floats, raw[:4]))) == 1.5
 
 
-def test_pickles_of_python_2_are_read(opened: Opened) -> None:
+def test_pickles_of_python_2_are_read(opened):
     # What Python 2.7 writes for {"x": numpy.array([1.5, -2.]), u"é": "a\xff"}, by its rules.
     data = (
         b"(dp0\nS'x'\np1\ncnumpy.core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n"
@@ -117,13 +117,11 @@ def test_pickles_of_python_2_are_read(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("wrong", [b"S'a\n.", b"Sa\n.", b"S'\\q'\n.", b"S'\\777'\n.", b"S'a\\'\n."])
-def test_strings_that_python_2_would_not_have_written_are_refused(
-    refusal: Refusal, wrong: bytes
-) -> None:
+def test_strings_that_python_2_would_not_have_written_are_refused(refusal, wrong):
     assert "cannot be read" in refusal(wrong)
 
 
-def test_the_state_of_an_object_reaches_no_other_place_of_the_memo(opened: Opened) -> None:
+def test_the_state_of_an_object_reaches_no_other_place_of_the_memo(opened):
     # Place 1 has held the dtype before its state came, and then a text.
     dtype = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tRq\x01"
     state = b"(K\x03U\x01>NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"
@@ -132,9 +130,7 @@ def test_the_state_of_an_object_reaches_no_other_place_of_the_memo(opened: Opene
     assert str(found[0]) == ">f4"
 
 
-def test_every_beginning_of_a_pickle_is_refused_as_cut_short(
-    opened: Opened, refusal: Refusal
-) -> None:
+def test_every_beginning_of_a_pickle_is_refused_as_cut_short(opened, refusal):
     for protocol in (0, 2, 4):
         whole = pickle.dumps([CLIP], protocol)
         opened(whole)
@@ -142,7 +138,7 @@ def test_every_beginning_of_a_pickle_is_refused_as_cut_short(
             assert "cut short" in refusal(whole[:end])
 
 
-def test_missing_empty_and_other_files_are_one_clear_refusal_each(tmp_path: Path) -> None:
+def test_missing_empty_and_other_files_are_one_clear_refusal_each(tmp_path):
     empty, other, packed = tmp_path / "empty", tmp_path / "other", tmp_path / "packed.npz"
     empty.touch()
     other.write_text("path\nfood/abc\n")
@@ -162,7 +158,7 @@ def test_missing_empty_and_other_files_are_one_clear_refusal_each(tmp_path: Path
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_torch_saved_is_read(forge: Any, tmp_path: Path, zipped: bool) -> None:
+def test_what_torch_saved_is_read(forge, tmp_path, zipped):
     values = torch.arange(6.0).reshape(2, 3)
     dtypes = (torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)
     saved = {
@@ -197,9 +193,7 @@ WHOLE = tuple(pickle.dumps([CLIP], protocol) for protocol in (2, 0, 5))
     max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_damaged_files_are_read_or_refused_and_nothing_else(
-    forge: Any, opened: Opened, data: st.DataObject
-) -> None:
+def test_damaged_files_are_read_or_refused_and_nothing_else(forge, opened, data):
     saved = [forge.saved([CLIP], zipped=zipped) for zipped in (True, False)]
     damaged = bytearray(data.draw(st.sampled_from((*WHOLE, *saved))))
     # torch writes addresses into the older form, so that its length is not always the same.

@@ -8,7 +8,6 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 from gensim.models import KeyedVectors
 
 from continual_mm.preparation.formats.caption_vectors import trained
-from continual_mm.preparation.formats.recipe import Mode, Recipe
+from continual_mm.preparation.formats.recipe import Recipe
 from continual_mm.preparation.formats.word_vectors import (
     WordVectors,
     digest_of,
@@ -34,14 +33,14 @@ FINGERPRINT, DIGEST = "43039a7b043abb6082591feabeb7fab0", "1e4db956b9f3286cf663d
 """Of :data:`WORDS` with the numbers from 0 to 19, as stored data keep them."""
 
 
-def by_gensim(path: Path, *, binary: bool, values: np.ndarray = VALUES) -> Path:
+def by_gensim(path, *, binary, values=VALUES):
     vectors = KeyedVectors(4)
     vectors.add_vectors(WORDS, values)
     vectors.save_word2vec_format(str(path), binary=binary)
     return path
 
 
-def refusal(path: Path) -> str:
+def refusal(path):
     with pytest.raises(InputError) as caught:
         open_vectors(path)
     (problem,) = caught.value.problems
@@ -50,7 +49,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["vectors.bin", "vectors.txt"])
-def test_files_of_gensim_are_read_as_gensim_reads_them(tmp_path: Path, name: str) -> None:
+def test_files_of_gensim_are_read_as_gensim_reads_them(tmp_path, name):
     path = by_gensim(tmp_path / name, binary=name.endswith("bin"))
     vectors = open_vectors(path)
     expected = KeyedVectors.load_word2vec_format(str(path), binary=name.endswith("bin"))
@@ -59,7 +58,7 @@ def test_files_of_gensim_are_read_as_gensim_reads_them(tmp_path: Path, name: str
     assert vectors.features == 4
 
 
-def test_the_original_binary_form_with_newlines_and_gzip_is_read(tmp_path: Path) -> None:
+def test_the_original_binary_form_with_newlines_and_gzip_is_read(tmp_path):
     rows = [word.encode() + b" " + struct.pack("<2f", 1, n) + b"\n" for n, word in enumerate(WORDS)]
     path = tmp_path / "GoogleNews.bin.gz"
     path.write_bytes(gzip.compress(b"5 2\n" + b"".join(rows)))
@@ -68,7 +67,7 @@ def test_the_original_binary_form_with_newlines_and_gzip_is_read(tmp_path: Path)
     assert vectors.values.tolist() == [[1, n] for n in range(5)]
 
 
-def test_glove_without_a_first_line_and_with_spaces_in_words_is_read(tmp_path: Path) -> None:
+def test_glove_without_a_first_line_and_with_spaces_in_words_is_read(tmp_path):
     path = tmp_path / "glove.txt"
     path.write_text("salt 1 2.5\n. . . 3 4\nsalt 9 9\n", encoding="utf-8")
     vectors = open_vectors(path)
@@ -76,9 +75,7 @@ def test_glove_without_a_first_line_and_with_spaces_in_words_is_read(tmp_path: P
     assert vectors.values.tolist() == [[1, 2.5], [3, 4]]
 
 
-def test_the_second_opening_maps_the_table_and_reads_only_a_file_that_changed(
-    tmp_path: Path,
-) -> None:
+def test_the_second_opening_maps_the_table_and_reads_only_a_file_that_changed(tmp_path):
     path = by_gensim(tmp_path / "vectors.bin", binary=True)
     open_vectors(path)
     times = path.stat()
@@ -92,7 +89,7 @@ def test_the_second_opening_maps_the_table_and_reads_only_a_file_that_changed(
     np.testing.assert_array_equal(open_vectors(path).values, VALUES + 1)
 
 
-def test_a_damaged_table_is_made_anew_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_a_damaged_table_is_made_anew_and_nothing_else_is_left(tmp_path):
     path = by_gensim(tmp_path / "vectors.bin", binary=True)
     folder = tmp_path / "kept"
     open_vectors(path, folder)
@@ -106,7 +103,7 @@ def test_a_damaged_table_is_made_anew_and_nothing_else_is_left(tmp_path: Path) -
     assert json.loads((folder / "vectors.bin.vectors.json").read_text())["words"] == WORDS
 
 
-def test_every_truncation_of_a_binary_is_refused_as_cut_short(tmp_path: Path) -> None:
+def test_every_truncation_of_a_binary_is_refused_as_cut_short(tmp_path):
     whole = by_gensim(tmp_path / "whole.bin", binary=True).read_bytes()
     header = whole.index(b"\n") + 1
     path = tmp_path / "cut.bin"
@@ -123,15 +120,13 @@ def test_every_truncation_of_a_binary_is_refused_as_cut_short(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "claim", [b"99999999 300\n", b"3 9999999999\n", b"0 3\n", b"-1 3\n", b"hello\n", b""]
 )
-def test_a_header_that_claims_too_much_is_refused_before_memory_or_disk_is_taken(
-    tmp_path: Path, claim: bytes
-) -> None:
+def test_a_header_that_claims_too_much_is_refused_before_memory_or_disk_is_taken(tmp_path, claim):
     path = tmp_path / "claims.bin"
     path.write_bytes(claim + b"salt " + bytes(16))
     refusal(path)
 
 
-def test_vectors_that_are_no_numbers_or_not_finite_are_refused_by_word(tmp_path: Path) -> None:
+def test_vectors_that_are_no_numbers_or_not_finite_are_refused_by_word(tmp_path):
     path = tmp_path / "vectors.txt"
     for line, why in (
         ("stir 1 nan\n", "'stir'"),
@@ -143,7 +138,7 @@ def test_vectors_that_are_no_numbers_or_not_finite_are_refused_by_word(tmp_path:
     assert "No such file" in refusal(tmp_path / "missing.bin")
 
 
-def in_a_fork(work: Callable[[], object]) -> int:
+def in_a_fork(work):
     """The signal, or else the exit code, that a copy of this process ends with after some work."""
     child = os.fork()
     if not child:
@@ -156,13 +151,13 @@ def in_a_fork(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path):
     path = tmp_path / "vectors.bin"
     vectors = KeyedVectors(8)
     vectors.add_vectors([f"word{n}" for n in range(5000)], np.ones((5000, 8), np.float32))
     vectors.save_word2vec_format(str(path), binary=True)
 
-    def fill() -> None:
+    def fill():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         assert "cannot be converted: File too large; make room in" in refusal(path)
 
@@ -170,14 +165,14 @@ def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path: Path) -> 
     assert [each.name for each in tmp_path.iterdir()] == ["vectors.bin"]
 
 
-def test_what_a_killed_conversion_left_is_swept_by_the_next(tmp_path: Path) -> None:
+def test_what_a_killed_conversion_left_is_swept_by_the_next(tmp_path):
     path = by_gensim(tmp_path / "vectors.bin", binary=True)
 
-    def die(event: str, _arguments: object) -> None:
+    def die(event, _arguments):
         if event == "os.rename":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def work() -> None:
+    def work():
         sys.addaudithook(die)
         open_vectors(path)
 
@@ -187,9 +182,7 @@ def test_what_a_killed_conversion_left_is_swept_by_the_next(tmp_path: Path) -> N
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_a_folder_that_cannot_be_written_leads_to_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_leads_to_the_cache(tmp_path, monkeypatch):
     by_gensim(tmp_path / "vectors.bin", binary=True)
     (tmp_path / "cache").mkdir(mode=0o777)
     (tmp_path / "cache").chmod(0o777)
@@ -198,7 +191,7 @@ def test_a_folder_that_cannot_be_written_leads_to_the_cache(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CONTINUAL_MM_CACHE", "cache")
 
-    def work() -> None:
+    def work():
         if not os.geteuid():  # whom no permissions concern
             os.setuid(65534)
         for _ in range(2):
@@ -212,7 +205,7 @@ def test_a_folder_that_cannot_be_written_leads_to_the_cache(
         tmp_path.chmod(0o755)
 
 
-def test_a_table_that_was_converted_before_is_still_opened(tmp_path: Path) -> None:
+def test_a_table_that_was_converted_before_is_still_opened(tmp_path):
     """The files, the digests and the origin as version 0.1 wrote them; the vectors are not read."""
     path = tmp_path / "vectors.bin"
     path.write_bytes(b"x")
@@ -226,7 +219,7 @@ def test_a_table_that_was_converted_before_is_still_opened(tmp_path: Path) -> No
     np.testing.assert_array_equal(vectors.values, VALUES)
 
 
-def test_digests_are_of_words_and_vectors_and_as_they_always_were(tmp_path: Path) -> None:
+def test_digests_are_of_words_and_vectors_and_as_they_always_were(tmp_path):
     values = np.arange(20, dtype=np.float32).reshape(5, 4)
     found = [
         open_vectors(by_gensim(tmp_path / name, binary=name.endswith("bin"), values=values))
@@ -239,7 +232,7 @@ def test_digests_are_of_words_and_vectors_and_as_they_always_were(tmp_path: Path
     assert digest_of(other) != DIGEST
 
 
-def test_known_words_become_rows_and_reference_fills_up_with_zeros() -> None:
+def test_known_words_become_rows_and_reference_fills_up_with_zeros():
     vectors = WordVectors({word: row for row, word in enumerate(WORDS)}, VALUES)
     text = "Don't add THE salt"
     robust = vectors.of(text, Recipe(max_words=6))
@@ -255,7 +248,7 @@ def test_known_words_become_rows_and_reference_fills_up_with_zeros() -> None:
     assert not nothing.any()
 
 
-def test_words_are_runs_of_letters_digits_underscores_and_apostrophes() -> None:
+def test_words_are_runs_of_letters_digits_underscores_and_apostrophes():
     text = "don't stop, it's 20°C—OK_ay"
     assert tokens(text) == ["don't", "stop", "it's", "20", "C", "OK_ay"]
     assert tokens("") == tokens("... -- !") == []
@@ -270,18 +263,16 @@ def test_words_are_runs_of_letters_digits_underscores_and_apostrophes() -> None:
         ("reference", "the " * 30 + "add " * 25, [0] * 20),
     ],
 )
-def test_known_words_count_as_written_and_in_robust_in_lower_case(
-    mode: Mode, text: str, expected: list[int]
-) -> None:
+def test_known_words_count_as_written_and_in_robust_in_lower_case(mode, text, expected):
     vocabulary = {"add": 0, "Salt": 1, "stir": 2, "don't": 3}
     assert known_rows(text, vocabulary, max_words=20, mode=mode) == expected
 
 
-def test_a_long_text_is_read_no_further_than_its_first_known_words() -> None:
+def test_a_long_text_is_read_no_further_than_its_first_known_words():
     looked_up: list[str] = []
 
     class Vocabulary(dict[str, int]):
-        def get(self, word: str, default: object = None) -> object:  # type: ignore[override]
+        def get(self, word, default=None):  # type: ignore[override]
             looked_up.append(word)
             return super().get(word, default)
 
@@ -297,7 +288,7 @@ TRAIN = (
 )
 
 
-def test_training_gives_the_same_vectors_in_every_process() -> None:
+def test_training_gives_the_same_vectors_in_every_process():
     printed = [
         subprocess.run(
             [sys.executable, "-c", TRAIN],
@@ -313,7 +304,7 @@ def test_training_gives_the_same_vectors_in_every_process() -> None:
     assert "'stir'" in printed[0]
 
 
-def test_another_seed_gives_other_vectors_and_no_words_none() -> None:
+def test_another_seed_gives_other_vectors_and_no_words_none():
     texts = ["add the salt", "stir the salt"]
     first, second = (trained(texts, features=4, seed=seed) for seed in (0, 1))
     assert not np.array_equal(first.vectors, second.vectors)

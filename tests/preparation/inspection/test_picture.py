@@ -2,8 +2,6 @@
 
 import re
 import warnings
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,31 +9,31 @@ from PIL import Image
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.preparation.inspection.picture import Form, Style, draw, style_of
+from continual_mm.preparation.inspection.picture import Form, draw, style_of
 from continual_mm.system.errors import InputError
 
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 RNG = np.random.default_rng
 
 
-def dataset(split: list[int] = SPLIT, text: Any = None, lengths: Any = None, **given: Any):
+def dataset(split=SPLIT, text=None, lengths=None, **given):
     return Dataset.from_arrays(
         given, split=split, text=text, lengths=lengths, standardise=False, splits=()
     )
 
 
-def pixels(shown: Dataset, path: Path, items: int = 1) -> np.ndarray:
+def pixels(shown, path, items=1):
     draw(shown, path / "items.png", items=items)
     with Image.open(path / "items.png") as picture:
         return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def style(kind: Kind, *items: Any, shape: tuple[int, ...] | None = None) -> Style:
+def style(kind, *items, shape=None):
     values = [np.asarray(item, dtype=np.float32) for item in items]
     return style_of(Modality("it", kind, shape or values[0].shape), values)
 
 
-def test_the_picture_has_a_row_for_each_item_and_says_when_there_are_fewer(tmp_path: Path):
+def test_the_picture_has_a_row_for_each_item_and_says_when_there_are_fewer(tmp_path):
     shown = dataset(lips=np.arange(12 * 18.0).reshape(12, 3, 6), audio=np.eye(12))
     heights = [len(pixels(shown, tmp_path, items)) for items in (1, 2, 4, 9)]
     assert heights[2] - heights[1] == pytest.approx(2 * (heights[1] - heights[0]), abs=3)
@@ -45,7 +43,7 @@ def test_the_picture_has_a_row_for_each_item_and_says_when_there_are_fewer(tmp_p
     assert draw(alone, tmp_path / "items.png", items=2).items == 2
 
 
-def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path: Path):
+def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_path):
     clip = np.broadcast_to(np.arange(4.0)[:, None, None], (12, 4, 5, 8))
     grey = pixels(dataset(clip=clip), tmp_path)[..., 0]
     # Black, dark, bright; the last of the four is white as the page is.
@@ -58,7 +56,7 @@ def test_frames_that_are_pictures_are_shown_as_pictures_in_reading_order(tmp_pat
 
 
 @pytest.mark.parametrize("axis", [-1, -3])
-def test_frames_of_three_colours_are_shown_in_them(tmp_path: Path, axis: int):
+def test_frames_of_three_colours_are_shown_in_them(tmp_path, axis):
     clip = np.zeros((12, 2, 9, 9, 3), dtype=np.uint8)
     clip[:, 0, ..., 0], clip[:, 1, ..., 2] = 255, 255
     colours = pixels(dataset(clip=np.moveaxis(clip, -1, axis)), tmp_path).reshape(-1, 3)
@@ -105,11 +103,11 @@ SQUARE = RNG(0).uniform(size=(28, 28))
         (Form.TIME, Kind.FRAMES, np.ones((9, 5, 5, 5)), None),
     ],
 )
-def test_what_is_drawn_is_what_the_shape_suggests(form: Form, kind: Kind, item: Any, shape: Any):
+def test_what_is_drawn_is_what_the_shape_suggests(form, kind, item, shape):
     assert style(kind, item, shape=shape).form is form
 
 
-def test_time_is_to_scale(tmp_path: Path):
+def test_time_is_to_scale(tmp_path):
     values = np.ones((12, 20, 4)) * np.linspace(1, 2, 4)
     lengths = {"audio": [20] * 11 + [10]}
     picture = pixels(dataset(audio=values, lengths=lengths), tmp_path, items=4)
@@ -121,7 +119,7 @@ def test_time_is_to_scale(tmp_path: Path):
 ODD = "日本語の字幕 $x_1$ $\\frac{a}$ % & <b> \\alpha"
 
 
-def test_captions_are_no_mathematics_and_letters_without_a_font_are_reported(tmp_path: Path):
+def test_captions_are_no_mathematics_and_letters_without_a_font_are_reported(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn = draw(dataset(a=np.eye(12), text=[ODD] * 12), tmp_path / "items.svg")
@@ -131,13 +129,13 @@ def test_captions_are_no_mathematics_and_letters_without_a_font_are_reported(tmp
 
 
 @pytest.mark.parametrize("text", ["the quick brown fox " * 30, "字" * 300, "W" * 300])
-def test_captions_end_before_the_page_does(tmp_path: Path, text: str):
+def test_captions_end_before_the_page_does(tmp_path, text):
     for arrays in {"a": np.eye(12)}, {"a": np.eye(12), "b": np.eye(12), "c": np.eye(12)}:
         picture = pixels(dataset(**arrays, text=[text] * 12), tmp_path)
         assert (picture[:, -8:] > 250).all()
 
 
-def test_where_nothing_can_be_written_it_is_refused(tmp_path: Path):
+def test_where_nothing_can_be_written_it_is_refused(tmp_path):
     (tmp_path / "items.png").mkdir()
     with pytest.raises(InputError, match=re.escape(f"picture {tmp_path / 'items.png'}: cannot")):
         draw(dataset(a=np.eye(12)), tmp_path / "items.png")

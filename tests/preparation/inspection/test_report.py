@@ -1,7 +1,5 @@
 """What is in a dataset, from values that are known beforehand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,15 +13,15 @@ from continual_mm.system.errors import InputError
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 
 
-def noise(seed: int = 1, rows: int = 12) -> np.ndarray:
+def noise(seed=1, rows=12):
     return np.random.default_rng(seed).standard_normal((rows, 4))
 
 
-def plain(arrays: dict[str, object], split: object = SPLIT, **others: object) -> Dataset:
+def plain(arrays, split=SPLIT, **others):
     return Dataset.from_arrays(arrays, split=split, standardise=False, **others)
 
 
-def dataset(**columns: object) -> Dataset:
+def dataset(**columns):
     """Twelve items without anything to warn of, but for the columns that are given."""
     video = noise(0, 18).reshape(12, 3, 2)
     return plain({"video": video, "audio": noise(2), **columns})
@@ -49,16 +47,16 @@ def test_sizes_are_those_of_the_values():
     assert found.complete == 11
 
 
-def outlier() -> np.ndarray:
+def outlier():
     return np.where(np.arange(48).reshape(12, 4) == 22, 1e6, noise())
 
 
-def other_split(factor: float) -> np.ndarray:
+def other_split(factor):
     values = np.ones((12, 4)) + np.arange(12)[:, None] / 100
     return values * np.where(np.arange(12) < 8, 1, factor)[:, None]
 
 
-def other_items(factor: float) -> np.ndarray:
+def other_items(factor):
     values = np.sign(noise()) + noise() / 100
     return values * np.where(np.arange(12) % 4, 1, factor)[:, None]
 
@@ -74,7 +72,7 @@ def other_items(factor: float) -> np.ndarray:
         (other_items(1e-4), "3 items have less than a 100th of the usual norm of audio"),
     ],
 )
-def test_sizes_that_differ_by_a_hundred_are_warned_of_once(audio: np.ndarray, warning: str):
+def test_sizes_that_differ_by_a_hundred_are_warned_of_once(audio, warning):
     (found,) = inspect(dataset(audio=audio)).remarks
     assert found.startswith(warning)
     assert ("keep standardise = true" in found) is found.startswith("values")
@@ -110,7 +108,7 @@ def test_duplicates_in_every_modality_are_not_repeated_for_each():
 
 
 @pytest.mark.parametrize("gigabytes", [1.0, 1000 * 8 / 1e9])
-def test_of_a_large_dataset_some_items_are_compared_which_is_said(gigabytes: float):
+def test_of_a_large_dataset_some_items_are_compared_which_is_said(gigabytes):
     values = (1 + np.arange(4000.0) % 2000)[:, None]
     large = plain({"a": values, "b": values}, np.repeat([0, 1, 2], [2000, 100, 1900]))
     found = inspect(large, gigabytes=gigabytes)
@@ -135,9 +133,7 @@ def test_of_a_large_dataset_some_items_are_compared_which_is_said(gigabytes: flo
         ([""] * 12, None, None),
     ],
 )
-def test_repeated_captions_need_other_positives_than_pairs(
-    text: list[str], label: list[int] | None, warning: str | None
-):
+def test_repeated_captions_need_other_positives_than_pairs(text, label, warning):
     found = inspect(plain({"a": np.eye(12)}, text=text, label=label)).remarks
     assert len(found) == (warning is not None)
     assert all(str(warning) in one for one in found)
@@ -150,7 +146,7 @@ def test_repeated_captions_need_other_positives_than_pairs(
         (np.ones((120, 2)), "all 120 items have the same word"),
     ],
 )
-def test_one_value_for_many_items_is_a_class_and_no_leak(words: np.ndarray, warning: str):
+def test_one_value_for_many_items_is_a_class_and_no_leak(words, warning):
     found = inspect(plain({"a": np.arange(120.0)[:, None], "word": words}, SPLIT * 10))
     (about,) = (one for one in found.remarks if "word" in one and "never" not in one)
     assert about.startswith(warning)
@@ -177,7 +173,7 @@ def test_constant_features_and_empty_items_are_warned_of():
         (SPLIT, 0, None),
     ],
 )
-def test_a_group_in_two_splits_is_warned_of(group: list[int], straddling: int, warning: str | None):
+def test_a_group_in_two_splits_is_warned_of(group, straddling, warning):
     values = np.arange(12.0)[:, None]
     found = inspect(plain({"a": values, "b": values}, group=group))
     assert (found.groups, found.straddling) == (len(set(group)), straddling)
@@ -210,7 +206,7 @@ def test_a_modality_that_no_item_has_is_reported():
     assert "no test item has rare" in found.remarks
 
 
-def test_values_that_are_not_finite_are_warned_of_and_not_measured(tmp_path: Path):
+def test_values_that_are_not_finite_are_warned_of_and_not_measured(tmp_path):
     items = [{"ids": str(k), "split": k, "touch": np.full(50_000, k + 1.0)} for k in range(3)]
     layout = (Modality("touch", Kind.VECTOR, (50_000,)),)
     write_store(items, tmp_path / "store", layout=layout)
