@@ -5,9 +5,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,7 +42,6 @@ ARGUMENTS = (
     *("--videos", "videos_val.csv", "--features", "features", "--vectors", "words.txt"),
 )
 VECTORS = np.random.default_rng(9).normal(size=(len(WORDS), 5)).round(3)
-Convert = Callable[..., SimpleNamespace]
 
 
 def features_of(name):

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from continual_mm.cli.progress import ClipBar, RunProgress, counting
+from continual_mm.cli.progress import ClipBar, RunProgress
 
 
 def test_each_stage_and_each_run_that_is_found_finished_is_a_line(capsys):
@@ -43,16 +43,6 @@ def test_each_stage_and_each_run_that_is_found_finished_is_a_line(capsys):
     ]
 
 
-def test_a_run_of_stages_without_steps_is_not_called_finished_earlier(capsys):
-    with RunProgress(1) as progress:
-        run = progress.run_reporter("runs/a/naive/seed-0")
-        run.begins("runs/a/naive/seed-0", stages=1, steps=0)
-        run.scored(1, {"audio-video": 0.5})
-        run.ends(1.0)
-    line = "[1/1] runs/a/naive/seed-0 stage 1: R@1 audio-video 50.0"
-    assert capsys.readouterr().err.splitlines() == [line]
-
-
 def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
@@ -84,12 +74,6 @@ def test_a_terminal_shows_a_bar_for_each_run_in_progress_and_one_for_all():
         text = shown()
         assert "2/3 runs" in text
         assert "steps" not in text
-
-
-def test_things_pass_in_order_and_nothing_is_said_without_a_terminal(capsys):
-    with counting(iter("abc"), "letters") as letters:
-        assert list(letters) == ["a", "b", "c"]
-    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("every", [0, 60])

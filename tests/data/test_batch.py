@@ -71,25 +71,6 @@ def test_joining_keeps_every_modality_of_every_row():
         assert torch.equal(joined.rows[name], joined.rows[name].unique())
 
 
-def test_joining_pads_time_only_whatever_axes_follow():
-    def clip(time):
-        frames = torch.ones(1, time, 3, 4, 5)
-        zero = torch.zeros(1, dtype=torch.long)
-        return Batch({"v": frames}, {"v": torch.tensor([time])}, {"v": zero}, zero, zero)
-
-    joined = join([clip(2), clip(7)])
-    assert joined.features["v"].shape == (2, 7, 3, 4, 5)
-    assert joined.lengths["v"].tolist() == [2, 7]
-    assert joined.features["v"].sum() == (2 + 7) * 3 * 4 * 5
-
-
-def test_vectors_of_different_sizes_are_an_error_not_padded():
-    zero = torch.zeros(1, dtype=torch.long)
-    parts = [Batch({"v": torch.ones(1, n)}, {}, {"v": zero}, zero, zero) for n in (3, 4)]
-    with pytest.raises(RuntimeError, match="size"):
-        join(parts)
-
-
 def test_an_empty_batch_adds_nothing_and_no_batch_is_an_error():
     assert join([MIXED]) is MIXED
     assert contents(join([batch(0), MIXED, batch(0)])) == contents(MIXED)

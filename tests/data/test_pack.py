@@ -177,14 +177,6 @@ def test_an_unsound_pack_is_refused(changes, expected, saved):
     assert expected in refusal(saved(**changes))
 
 
-@pytest.mark.parametrize("split", ["training", "validation", "test"])
-def test_an_empty_split_is_refused_by_name_from_the_card_on(split, saved):
-    missing = ("training", "validation", "test").index(split)
-    path = saved(split=np.array([(missing + 1 + row % 2) % 3 for row in range(6)]))
-    with pytest.raises(InputError, match=f"column 'split': there is no {split} item"):
-        read_card(path)
-
-
 def test_a_pack_without_a_modality_says_what_it_has_instead(tmp_path, columns):
     path = tmp_path / "mine.npz"
     np.savez(path, ids=columns()["ids"], split=columns()["split"], table=np.ones((900, 8)))

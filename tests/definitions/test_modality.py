@@ -2,7 +2,7 @@
 
 import pytest
 
-from continual_mm.definitions.modality import DatasetCard, Kind, Modality, Pair, all_pairs, pair
+from continual_mm.definitions.modality import Kind, Modality, Pair, all_pairs, pair
 
 
 def test_the_order_within_a_pair_does_not_matter():
@@ -45,12 +45,3 @@ def test_n_modalities_make_n_choose_two_pairs_in_sorted_order(names, count):
 )
 def test_features_are_the_values_of_one_time_step(kind, shape, features):
     assert Modality("m", kind, shape).features == features
-
-
-def test_a_card_gives_its_modalities_by_name_in_its_own_order():
-    touch, smell = Modality("touch", Kind.VECTOR, (3,)), Modality("smell", Kind.TOKENS, (5, 2))
-    card = DatasetCard("senses", (touch, smell), (8, 1, 1), "0")
-    assert card.names == ("touch", "smell")
-    assert card["smell"] is smell
-    with pytest.raises(KeyError, match="taste"):
-        card["taste"]

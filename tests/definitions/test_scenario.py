@@ -70,18 +70,6 @@ def test_a_stage_may_have_no_step_where_its_towers_arrive_trained():
         Stage(add=("text",), steps=-1)
 
 
-@pytest.mark.parametrize(
-    ("model", "key", "value"),
-    [case for case in WRONG if case[0] is Training and case[1:] != ("steps", 0)],
-)
-def test_a_stage_may_override_only_with_what_training_allows(model, key, value):
-    if value is None:
-        assert Stage.model_validate({"add": ["text"], key: None}).training(Training()) == Training()
-        return
-    with pytest.raises(ValidationError):
-        Stage.model_validate({"add": ["text"], key: value})
-
-
 @pytest.mark.parametrize("model", [SpaceSettings, Training])
 def test_every_setting_was_tried_and_every_default_is_in_range(model):
     assert OUT_OF_RANGE[model].keys() == model.model_fields.keys()

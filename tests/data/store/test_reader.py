@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from continual_mm.data.batch import Items, Share, join
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.store import reader as column
-from continual_mm.data.store.reader import group_names, read_store, verify_store
+from continual_mm.data.store.reader import group_names, read_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.evaluation.pairs import query_groups
@@ -192,21 +192,3 @@ def test_items_without_training_can_only_be_standardised_by_another_dataset(fold
     values, _ = test.columns["touch"].take(torch.arange(3))
     expected = (1 - training.statistics["touch"].mean) * training.statistics["touch"].rate
     np.testing.assert_allclose(values[2].numpy(), expected, rtol=1e-6)
-
-
-def test_a_changed_byte_is_found_when_it_is_asked_for(folder, tmp_path):
-    verify_store(folder)
-    write_store(
-        ({"ids": str(k), "split": k, "touch": np.full(50_000, 0.5)} for k in range(3)),
-        tmp_path / "store",
-        layout=(Modality("touch", Kind.VECTOR, (50_000,)),),
-    )
-    shard = tmp_path / "store" / "items" / "data-00000.arrow"
-    content = bytearray(shard.read_bytes())
-    middle = len(content) // 4 * 2
-    assert content[middle : middle + 2] == np.float16(0.5).tobytes()
-    content[middle : middle + 2] = np.float16(0.25).tobytes()
-    shard.write_bytes(content)
-    read_store(tmp_path / "store")
-    with pytest.raises(InputError, match="holds other values than those of the fingerprint"):
-        verify_store(tmp_path / "store")

@@ -133,19 +133,6 @@ def test_a_faulty_record_is_refused_with_its_name(tmp_path, other, problem):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_faulty_records_are_told_at_once_or_left_out_and_listed(tmp_path):
-    given = records()
-    given[2]["touch"] = np.full(3, np.inf)
-    given[5]["split"] = -1
-    with pytest.raises(InputError) as caught:
-        write_store(given, tmp_path / "store", layout=LAYOUT)
-    assert len(caught.value.problems) == 2
-    left_out = []
-    card = write_store(given, tmp_path / "store", layout=LAYOUT, left_out=left_out)
-    assert card.items == (6, 1, 1)
-    assert ["'clip 2'" in left_out[0].place, "'clip 5'" in left_out[1].place] == [True, True]
-
-
 def test_ids_that_occur_twice_are_refused(tmp_path):
     for write, name in WRITERS:
         with pytest.raises(InputError, match="ids occur more than once: 'clip 3', 'clip 4'"):

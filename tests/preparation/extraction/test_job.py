@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -331,33 +329,6 @@ def test_a_job_that_is_killed_at_any_moment_resumes_to_the_same(tones, tmp_path,
     assert kills > 10
 
 
-def is_there(process):
-    with suppress(ProcessLookupError):
-        os.kill(process, 0)
-        return True
-    return False
-
-
-def test_processes_end_when_the_one_that_started_them_is_killed_and_nothing_is_lost(
-    tones, tmp_path, out
-):
-    given = sys.executable, "-c", SCRIPT, tones.folder, out, "1", "killed"
-    ended = subprocess.run(given, stdout=subprocess.PIPE, text=True, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    left = [int(number) for number in ended.stdout.split()]
-    assert len(left) == 2
-    for _ in range(1200):
-        if not any(map(is_there, left)):
-            break
-        time.sleep(0.05)
-    assert not any(map(is_there, left))
-    outcome, reported = extract(tones, out)
-    assert outcome == Outcome(3, 0)
-    assert 1 <= reported.left < 3  # the process may have had time for its second clip
-    extract(tones, tmp_path / "whole")
-    assert same(out, tmp_path / "whole")
-
-
 def kill_processes_at(*deadly):
     """Kills all processes when one of some clips is finished."""
 
@@ -385,17 +356,6 @@ def test_processes_give_the_same_bits_and_a_clip_that_ends_two_of_them_fails_alo
     assert extract(more, out, *recipes, retry=True)[0] == Outcome(4, 0)
     extract(more, tmp_path / "here", *recipes)
     assert same(out, tmp_path / "here") and same(again, out)
-
-
-def test_ctrl_c_ends_the_job_with_a_report_and_what_is_finished(tones, out):
-    def interrupt(clip):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract(tones, out, at_clip=interrupt)
-    assert report(out) == []
-    assert [each["ids"] for each in records(out)] == ["a"]
-    assert extract(tones, out)[0] == Outcome(3, 0)
 
 
 def test_a_folder_without_a_job_or_with_a_damaged_file_has_no_records(tones, out):

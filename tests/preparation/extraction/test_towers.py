@@ -16,7 +16,6 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from continual_mm.preparation.extraction.clip_towers import ImageTower, SentenceTower
 from continual_mm.preparation.extraction.manifest import Clip, Manifest
-from continual_mm.preparation.extraction.media import Notes, video_frames
 from continual_mm.preparation.extraction.torchvision_towers import (
     FrameTower,
     MotionTower,
@@ -24,19 +23,13 @@ from continual_mm.preparation.extraction.torchvision_towers import (
 )
 from continual_mm.preparation.extraction.towers import (
     TOWERS,
-    FrameSampling,
     Recipe,
     TowerChoice,
     build,
     check_recipes,
     probe,
 )
-from continual_mm.preparation.extraction.word_towers import (
-    Vectors,
-    WordTower,
-    corpus_vectors,
-    needed,
-)
+from continual_mm.preparation.extraction.word_towers import Vectors, corpus_vectors, needed
 from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError
 
@@ -110,23 +103,6 @@ def test_windows_have_the_features_that_torchvision_classifies(tmp_path):
 def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name, features):
     loaded, _ = load_network(family, name, "random", "cpu")
     assert loaded.network.features == features
-
-
-@pytest.mark.parametrize(
-    ("family", "tower"), [("ResNet18", FrameTower), ("S3D", MotionTower), ("MC3_18", MotionTower)]
-)
-def test_a_real_video_is_preprocessed_as_its_preset_does(test_data, family, tower):
-    owner = models if tower is FrameTower else models.video
-    preset = getattr(owner, f"{family}_Weights").DEFAULT.transforms()
-    made = tower(network=family.lower(), weights="random", rate=2)
-    path = test_data / "grid_raw60" / "bbaf2n.mpg"
-    both = [made.sampling, FrameSampling(rate=2)]
-    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for index, image in video_frames(path, 0.0, 2.0, both, Notes()):
-        found[index].append(image)
-    resized, original = (torch.from_numpy(np.stack(each)).permute(0, 3, 1, 2) for each in found)
-    assert len(resized) == len(original) == 4
-    assert torch.equal(made._transforms(resized), preset(original))
 
 
 def test_random_weights_are_named_so_and_the_same_whatever_the_process_and_its_threads():
@@ -204,16 +180,6 @@ def test_sizes_that_a_network_cannot_take_are_found_before_the_work():
     tower = build(TowerChoice.parse("frames:alexnet@random,side=16"), TABLE, "cpu")
     with pytest.raises(RuntimeError):
         probe(tower)
-
-
-def test_known_words_become_vectors_in_their_order():
-    text = "set the bin, Blue bin"
-    assert np.array_equal(WordTower(TABLE, mode="reference").encode(text), np.ones((3, 2)))
-    # The lower case of an unknown word will do, unless it is to be as published.
-    expected = [[1, 1], [1, 1], [0, 0], [1, 1]]
-    assert np.array_equal(WordTower(TABLE).encode(text), expected)
-    assert np.array_equal(WordTower(TABLE, max_words=1).encode("the blue bin"), np.zeros((1, 2)))
-    assert WordTower(TABLE).encode("nothing known") is None
 
 
 def test_only_words_that_occur_are_taken_along():

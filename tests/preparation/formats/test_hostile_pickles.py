@@ -10,10 +10,8 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from contextlib import suppress
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +19,6 @@ import torch
 
 from continual_mm.system.errors import InputError
 
-Opened = Callable[[bytes], Any]
-Refusal = Callable[[bytes], str]
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
@@ -42,28 +38,6 @@ def in_an_array(target):
     return array
 
 
-def by_numpy(f, target):
-    path = Path(target).with_suffix(".npy")
-    np.save(path, in_an_array(target), allow_pickle=True)
-    return f.Made("numpy.load", str(path), None, True)
-
-
-def by_pandas(f, target):
-    path = Path(target).with_suffix(".pickle")
-    path.write_bytes(pickle.dumps(Malicious(target)))
-    return f.Made("pandas.read_pickle", str(path))
-
-
-def by_getters(f, target):
-    getter = f.Made("operator.attrgetter", "path.os.mkdir")
-    return f.Made(f.Made(getter, f.Made("importlib.import_module", "os")), target)
-
-
-def by_a_chain(f, target):
-    caller = f.Made("operator.methodcaller", "mkdir", target)
-    return f.Made(caller, f.Made("importlib.import_module", "os"))
-
-
 def by_a_dotted_name(f, target):
     name = b"\x80\x04\x8c\x02os\x8c\x0dpath.os.mkdir\x93"
     return name + b"X" + struct.pack("<I", len(target)) + target.encode() + b"\x85R."
@@ -78,40 +52,23 @@ def in_a_tensor(f, target):
     return f.Made(rebuild, f.within(Malicious(target)), 0, (1,), (1,), False, {})
 
 
-def by_partial(f, target):
-    return f.Made(f.Made("functools.partial", f.Named("os.mkdir"), target))
-
-
-def by_reconstructor(f, target):
-    return f.Made("copyreg._reconstructor", f.Named("os.mkdir"), f.Named("os.mkdir"), target)
-
-
-ATTACKS: dict[str, Callable[[Any, str], Any]] = {
-    **{
-        f"call, protocol {one}": lambda f, t, p=one: pickle.dumps(Malicious(t), p)
-        for one in PROTOCOLS
-    },
+ATTACKS = {
+    **{f"call, protocol {one}": lambda f, t, p=one: pickle.dumps(Malicious(t), p)
+       for one in PROTOCOLS},
     "eval": by_eval("builtins"),
     "Python 2's name of eval": by_eval("__builtin__"),
     "INST": lambda f, t: f"(S{t!r}\nios\nmkdir\n.".encode(),
     "OBJ": lambda f, t: f"(cos\nmkdir\nS{t!r}\no.".encode(),
-    "chain of calls": by_a_chain,
-    "chain of getters": by_getters,
     "dotted name": by_a_dotted_name,
     "behind data": lambda f, t: pickle.dumps([{"id": "a", "2d": np.zeros(3)}, Malicious(t)]),
     "in an array": lambda f, t: pickle.dumps([{"audio": in_an_array(t)}]),
     "in a tensor": in_a_tensor,
     "in a file of torch": lambda f, t: f.saved(Malicious(t), zipped=True),
     "in an old file of torch": lambda f, t: f.saved(Malicious(t), zipped=False),
-    "numpy.load": by_numpy,
-    "pandas.read_pickle": by_pandas,
-    "functools.partial": by_partial,
-    "reconstructor": by_reconstructor,
-}
-CONTROLLED = sorted(set(ATTACKS) - {"reconstructor"})
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("attack", sorted(ATTACKS))
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_a_hostile_pickle_is_refused_and_never_run(forge, refusal, tmp_path, monkeypatch, attack):
     # A variable with which people make old programs run.
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
@@ -119,20 +76,12 @@ def test_a_hostile_pickle_is_refused_and_never_run(forge, refusal, tmp_path, mon
     hostile = forge.pickled(ATTACKS[attack](forge, str(target)))
     assert "which is not opened: it could run anything" in refusal(hostile)
     assert not target.exists()
-
-
-@pytest.mark.parametrize("attack", CONTROLLED)
-def test_the_same_pickle_runs_where_it_is_trusted(forge, tmp_path, attack):
-    """A control: the test above would see an attack that works."""
-    target = tmp_path / "was-run"
-    data = forge.pickled(ATTACKS[attack](forge, str(target)))
-    try:
+    # Where it is trusted it runs: the test would see an attack that works.
+    with suppress(Exception):
         if "file" in attack:
-            torch.load(io.BytesIO(data), weights_only=False)
+            torch.load(io.BytesIO(hostile), weights_only=False)
         else:
-            pickle.loads(data)
-    except Exception as error:  # noqa: BLE001 - what comes after the call does not matter
-        assert "pandas" not in str(error)
+            pickle.loads(hostile)
     assert target.exists()
 
 
@@ -150,40 +99,35 @@ def test_extension_codes_are_refused_even_if_a_program_registered_them(refusal, 
         copyreg.remove_extension(os.mkdir.__module__, "mkdir", 240)
 
 
-NAMES = (
-    *("os.system", "os.popen", "os.execv", "posix.system", "nt.system", "subprocess.Popen"),
-    *("subprocess.check_output", "pty.spawn", "builtins.eval", "builtins.exec"),
-    *("builtins.compile", "builtins.open", "builtins.getattr", "builtins.setattr"),
-    *("builtins.__import__", "builtins.type", "builtins.map", "builtins.object"),
-    *("builtins.memoryview", "builtins.breakpoint", "__builtin__.execfile", "__builtin__.apply"),
-    *("__builtin__.file", "importlib.import_module", "runpy.run_path", "timeit.timeit"),
-    *("code.InteractiveInterpreter", "pdb.run", "bdb.Bdb.run", "cProfile.run", "trace.Trace"),
-    *("doctest.debug_script", "ctypes.CDLL", "cffi.FFI", "types.FunctionType", "types.CodeType"),
-    *("marshal.loads", "pickle.loads", "_pickle.loads", "dill.loads", "cloudpickle.loads"),
-    *("joblib.load", "shelve.open", "operator.attrgetter", "operator.methodcaller"),
-    *("functools.partial", "functools.reduce", "itertools.starmap", "copyreg._reconstructor"),
-    *("copyreg.__newobj__", "copyreg.add_extension", "pkgutil.resolve_name", "pydoc.pipepager"),
-    *("pydoc.locate", "webbrowser.open", "shutil.rmtree", "pathlib.Path"),
-    *("tempfile.NamedTemporaryFile", "socket.create_connection", "urllib.request.urlopen"),
-    *("http.client.HTTPConnection", "logging.config.listen"),
-    *("multiprocessing.util.spawnv_passfds", "multiprocessing.reduction.DupFd"),
-    *("threading.Thread", "gc.get_objects", "sys.modules", "sys.settrace", "inspect.stack"),
-    *("collections.Counter", "collections.OrderedDict.fromkeys", "collections.namedtuple"),
-    *("datetime.datetime", "numpy.load", "numpy.fromfile", "numpy.memmap", "numpy.matrix"),
-    *("numpy.DataSource", "numpy.ndarray.__class__", "numpy.frombuffer"),
-    *("numpy.core.multiarray.fromfile", "numpy._core.multiarray.array"),
-    *("numpy.testing._private.utils.runstring", "numpy.ma.core._mareconstruct"),
-    *("numpy.random._pickle.__generator_ctor", "numpy.f2py.crackfortran.myeval", "torch.load"),
-    *("torch.serialization.load", "torch.hub.load", "torch.jit.load", "torch.zeros"),
-    *("torch.storage.UntypedStorage", "torch._utils._rebuild_wrapper_subclass"),
-    *("torch._utils._rebuild_sparse_tensor", "torch._tensor._rebuild_from_type_v2"),
-    *("torch.utils.collect_env.run", "torch._inductor.codecache.compile_file"),
-    *("torch.ops.load_library", "pandas.eval", "pandas.core.frame.DataFrame"),
-    *("pandas.core.frame.DataFrame.eval", "mine.Clip"),
-)
+NAMES = """
+os.system os.popen os.execv posix.system nt.system subprocess.Popen subprocess.check_output
+pty.spawn builtins.eval builtins.exec builtins.compile builtins.open builtins.getattr
+builtins.setattr builtins.__import__ builtins.type builtins.map builtins.object
+builtins.memoryview builtins.breakpoint __builtin__.execfile __builtin__.apply __builtin__.file
+importlib.import_module runpy.run_path timeit.timeit code.InteractiveInterpreter pdb.run
+bdb.Bdb.run cProfile.run trace.Trace doctest.debug_script ctypes.CDLL cffi.FFI
+types.FunctionType types.CodeType marshal.loads pickle.loads _pickle.loads dill.loads
+cloudpickle.loads joblib.load shelve.open operator.attrgetter operator.methodcaller
+functools.partial functools.reduce itertools.starmap copyreg._reconstructor copyreg.__newobj__
+copyreg.add_extension pkgutil.resolve_name pydoc.pipepager pydoc.locate webbrowser.open
+shutil.rmtree pathlib.Path tempfile.NamedTemporaryFile socket.create_connection
+urllib.request.urlopen http.client.HTTPConnection logging.config.listen
+multiprocessing.util.spawnv_passfds multiprocessing.reduction.DupFd threading.Thread
+gc.get_objects sys.modules sys.settrace inspect.stack collections.Counter
+collections.OrderedDict.fromkeys collections.namedtuple datetime.datetime numpy.load
+numpy.fromfile numpy.memmap numpy.matrix numpy.DataSource numpy.ndarray.__class__
+numpy.frombuffer numpy.core.multiarray.fromfile numpy._core.multiarray.array
+numpy.testing._private.utils.runstring numpy.ma.core._mareconstruct
+numpy.random._pickle.__generator_ctor numpy.f2py.crackfortran.myeval torch.load
+torch.serialization.load torch.hub.load torch.jit.load torch.zeros torch.storage.UntypedStorage
+torch._utils._rebuild_wrapper_subclass torch._utils._rebuild_sparse_tensor
+torch._tensor._rebuild_from_type_v2 torch.utils.collect_env.run
+torch._inductor.codecache.compile_file torch.ops.load_library pandas.eval
+pandas.core.frame.DataFrame pandas.core.frame.DataFrame.eval mine.Clip pandas.read_pickle
+"""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES.split())
 def test_what_is_not_allowed_is_refused_by_its_full_name(forge, refusal, name):
     message = f"names {name}, which is not opened"
     for module, _, rest in (name.rpartition("."), name.partition(".")):
@@ -220,19 +164,17 @@ def test_python_has_no_instruction_that_was_not_reviewed():
     assert len(pickletools.opcodes) == 68
 
 
-ALLOWED = (
-    *("builtins.bytes", "builtins.bytearray", "builtins.set", "builtins.frozenset"),
-    *("builtins.list", "builtins.dict", "builtins.int", "builtins.str", "_codecs.encode"),
-    *("collections.OrderedDict", "collections.defaultdict", "numpy.ndarray", "numpy.dtype"),
-    *("numpy.core.multiarray._reconstruct", "numpy._core.multiarray.scalar"),
-    *("numpy.core.numeric._frombuffer", "torch.Size", "torch.FloatStorage"),
-    *("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"),
-    "torch.storage._load_from_bytes",
-)
+ALLOWED = """
+builtins.bytes builtins.bytearray builtins.set builtins.frozenset builtins.list builtins.dict
+builtins.int builtins.str _codecs.encode collections.OrderedDict collections.defaultdict
+numpy.ndarray numpy.dtype numpy.core.multiarray._reconstruct numpy._core.multiarray.scalar
+numpy.core.numeric._frombuffer torch.Size torch.FloatStorage torch._utils._rebuild_tensor_v2
+torch._utils._rebuild_parameter torch.storage._load_from_bytes
+"""
 WRONG = (1, 2**40, -1, 2**70, 1.5, "os", b"os", [[1]], [2**70], {"a": 1}, (1, 2), {1}, True)
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("name", ALLOWED.split())
 def test_what_is_allowed_gives_plain_values_or_nothing_whatever_it_is_given(forge, opened, name):
     """One and two arguments of every kind, in each of the three ways to call."""
     plain = (bytes, bytearray, set, frozenset, dict, tuple)
@@ -301,23 +243,19 @@ FLOAT = b"\0" * 4
 MISUSES = {
     "structured dtype": lambda f: hidden(f, "V8", "|", 8, 1, 0),
     "flagged dtype": lambda f: hidden(f, "f8", "<", 8, 1, 0),
-    "flagged text": lambda f: hidden(f, "S8", "|", 8, 1, 0),
     "subarray dtype": lambda f: f.dtype("V8", 3, "|", (f.floats, (2,)), *f.numbers[1:]),
     "dates": lambda f: f.dtype("M8[ns]"),
     "names of fields": lambda f: f.dtype("f4,O"),
     "endless dtype": lambda f: f.dtype("U999999999"),
     "bytes as objects": lambda f: f.array((1,), f.objects, b"\0" * 8),
-    "text as objects": lambda f: f.array((1,), f.objects, "\0" * 8),
     "objects from a buffer": lambda f: f.Made(FROMBUFFER, b"\0" * 8, f.objects, (1,), "C"),
     "object as a scalar": lambda f: f.Made("numpy.core.multiarray.scalar", f.objects, b"\0" * 8),
     "another class": lambda f: f.Made(f.reconstruct, f.Named("builtins.list"), (0,), b"b"),
     "too little data": lambda f: f.array((1000,), f.floats, FLOAT),
     "too much data": lambda f: f.array((1,), f.floats, b"\0" * 8),
-    "numbers that are no bytes": lambda f: f.array((1,), f.floats, "\u0100" * 4),
     "a list for bytes": lambda f: f.array((1,), f.floats, [0] * 4),
     "negative shape": lambda f: f.array((-1, -1), f.floats, FLOAT),
     "shape of fractions": lambda f: f.array((1.0,), f.floats, FLOAT),
-    "shape of truth values": lambda f: f.array((True,), f.floats, FLOAT),
     "endless shape": lambda f: f.array((2**40, 2**40), f.floats, b""),
     "array of no values and all sizes": lambda f: f.array((0, 2**62, 2**62), f.floats, b""),
     "too many axes": lambda f: f.array((1,) * 70, f.floats, FLOAT),
@@ -327,13 +265,10 @@ MISUSES = {
     "axes that are not there": lambda f: f.Made(FROMBUFFER, b"\0" * 8, f.floats, (2,), "K", (7,)),
     "call of a class": lambda f: f.Made(f.ndarray, (2**40,)),
     "call of text": lambda f: f.Made("os.system", "true"),
-    "keywords of a class": lambda f: b"\x80\x04" + f(f.ndarray)[2:-1] + b")}K\x01K\x01s\x92.",
     "attributes of an array": lambda f: build(f, f.array((1,), f.floats, FLOAT), {"shape": 1}),
     "a second state": lambda f: build(f, f.array((1,), f.floats, FLOAT), (1, (1,), 2, False, b"")),
     "bytearray of a size": lambda f: f.Made("builtins.bytearray", 2**40),
-    "bytes of a size": lambda f: f.Made("builtins.bytes", 2**40),
     "other codec": lambda f: f.Made("_codecs.encode", "a", "rot13"),
-    "codec of modules": lambda f: f.Made("_codecs.encode", "a", "os"),
     "big tensor": lambda f: f.tensor((2**40,), (0,)),
     "tensor beyond its storage": lambda f: f.tensor((4,), (2,)),
     "tensor before its storage": lambda f: f.tensor((1,), (1,), offset=-1),
@@ -343,7 +278,6 @@ MISUSES = {
     "fewer strides than axes": lambda f: f.tensor((2, 2), (1,)),
     "zip in a tensor": lambda f: f.within(torch.zeros(1), zipped=True),
     "tensor for a storage": lambda f: f.within(torch.zeros(1)),
-    "list for a storage": lambda f: f.within([torch.zeros(1)]),
     "array for a storage": lambda f: f.within(np.zeros(2)),
     "storage in a storage": lambda f: f.within(f.within(torch.zeros(1))),
 }
@@ -369,7 +303,7 @@ def test_arrays_of_objects_within_each_other_are_refused(forge, opened, refusal)
 
 
 LONGDOUBLE = np.longdouble("1e400") if np.finfo(np.longdouble).max > 1e308 else None
-ALIKE: dict[str, Callable[[], Any]] = {
+ALIKE = {
     "multiples of the modulus": lambda: (k * (2**61 - 1) for k in range(100, 400)),
     "tuples of powers of two": lambda: product((2.0 ** (61 * k) for k in range(-8, 9)), repeat=2),
     "tuples of negative numbers": lambda: product((-1, -2), repeat=8),
@@ -432,7 +366,7 @@ NUMBERS = b"](" + b"".join(b"J" + struct.pack("<i", i) for i in range(2000)) + b
 PAIRS = b"](" + b"".join(b"J" + struct.pack("<i", i) + b"N\x86" for i in range(2000)) + b"e"
 TEXT = b"X" + struct.pack("<I", 20_000) + b"a" * 20_000
 
-BOMBS: dict[str, Callable[[Any], bytes]] = {
+BOMBS = {
     # A place in the memo for which Python's own machine reserves 32 GB.
     "memo": lambda f: b"\x80\x02Nr\xff\xff\xff\x7f.",
     "frame": lambda f: b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"N.",

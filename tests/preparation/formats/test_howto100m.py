@@ -17,7 +17,6 @@ from continual_mm.preparation.formats.howto100m import (
     CaptionFile,
     Captions,
     Clip,
-    audio_slice,
     feature_slice,
     frame_at,
     grown,
@@ -225,17 +224,6 @@ def test_recipes_that_make_no_sense_are_refused(wrong):
         Recipe(**wrong)
 
 
-@pytest.mark.parametrize("file", ["features/{}_2d", "features/{}_3d", "audio/{}_spec"])
-def test_a_missing_file_is_named_with_its_place_and_what_it_is(tmp_path, file):
-    write_dataset(tmp_path)
-    path = tmp_path / f"{file.format(f'{PATHS[1]}/bbbbbbbbbbb')}.npz"
-    path.unlink()
-    with pytest.raises(InputError) as caught:
-        read(tmp_path)
-    what = {"2d": "2D features", "3d": "3D features"}.get(file[-2:], "spectrogram")
-    assert str(caught.value).startswith(f"{path}: is not there: the {what} of a video")
-
-
 def test_windows_grow_as_specified():
     rng = random.Random(0)
     for _ in range(300):
@@ -264,16 +252,6 @@ def test_spectrogram_frames_are_those_that_librosa_gives():
     times = np.concatenate([np.linspace(0, 0.05, 23), np.random.default_rng(0).uniform(0, 900, 99)])
     expected = librosa_core.time_to_frames(times, sr=16000, hop_length=160, n_fft=400)
     assert [frame_at(float(time)) for time in times] == expected.tolist()
-
-
-def test_audio_from_the_first_12_5_ms_on_is_lost_in_reference_and_kept_in_robust():
-    mel = np.zeros((40, 1500))
-    for start, lost in ((0.0, True), (0.0124, True), (0.0126, False), (3.0, False)):
-        window = Clip(start, 10.0, (0,))
-        reference = mel[:, audio_slice(window, mode="reference")].shape[1]
-        robust = mel[:, audio_slice(window, mode="robust")].shape[1]
-        assert (reference == 0) is lost
-        assert robust == frame_at(10.0) - max(0, frame_at(start)) > 0
 
 
 VALID: dict[str, Any] = {"start": [0, 2.5], "end": [2.0, 4], "text": ["add", "stir"]}

@@ -4,9 +4,7 @@ import collections
 import pickle
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +15,6 @@ from hypothesis import strategies as st
 from continual_mm.preparation.formats.pickles import load_pickle
 from continual_mm.system.errors import InputError
 
-Opened = Callable[[bytes], Any]
-Refusal = Callable[[bytes], str]
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 CLIP = {"id": "a", "2d": np.zeros(3, np.float32), "audio": torch.zeros(2, 3), "n": np.float32(1)}
 
@@ -26,11 +22,8 @@ CLIP = {"id": "a", "2d": np.zeros(3, np.float32), "audio": torch.zeros(2, 3), "n
 def same(read, written):
     """Equal in type, shape and value."""
     if isinstance(written, torch.Tensor):
-        return (
-            isinstance(read, torch.Tensor)
-            and read.dtype == written.dtype
-            and torch.equal(read, written)
-        )
+        alike = isinstance(read, torch.Tensor) and read.dtype == written.dtype
+        return alike and torch.equal(read, written)
     if isinstance(written, np.ndarray):
         alike = type(read) is np.ndarray and read.dtype == written.dtype
         return alike and read.shape == written.shape and bool((read == written).all())
@@ -42,28 +35,13 @@ HONEST = [
     [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {1, 2}, frozenset({3}), set(), frozenset()],
     [b"", bytearray(), 70_000, 300, float("inf"), "x" * 300],
     {1: 1, None: 2, b"b": 3, 2.5: 4},
-    np.arange(6, dtype=np.float32).reshape(2, 3),
-    np.arange(6.0).reshape(2, 3).T,
-    np.zeros((2, 3, 4)).transpose(2, 0, 1),
-    np.arange(3, dtype=">f4"),
-    np.array([["a", "bcé"]]),
-    np.array([b"ab", b"c"]),
-    np.array(["x", None, [1, 2]], dtype=object),
-    np.array([True, False]),
-    np.zeros((0, 3), np.float16),
-    np.array(3.5),
-    np.float32(2.5),
-    np.int64(3),
-    np.str_("ab"),
-    np.str_(""),
-    np.bool_(True),
-    np.dtype("<f4"),
-    torch.arange(6.0).reshape(2, 3),
-    torch.arange(6.0).reshape(2, 3).T,
-    torch.arange(10)[3:5],
-    torch.zeros(2, dtype=torch.bfloat16),
-    torch.tensor(3),
-    torch.zeros(0, 3),
+    *(np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(6.0).reshape(2, 3).T),
+    *(np.zeros((2, 3, 4)).transpose(2, 0, 1), np.zeros((0, 3), np.float16), np.array(3.5)),
+    *(np.arange(3, dtype=">f4"), np.array([["a", "bcé"]]), np.array([b"ab", b"c"])),
+    *(np.array(["x", None, [1, 2]], dtype=object), np.array([True, False]), np.dtype("<f4")),
+    *(np.float32(2.5), np.int64(3), np.str_("ab"), np.str_(""), np.bool_(True)),
+    *(torch.arange(6.0).reshape(2, 3), torch.arange(6.0).reshape(2, 3).T, torch.tensor(3)),
+    *(torch.arange(10)[3:5], torch.zeros(2, dtype=torch.bfloat16), torch.zeros(0, 3)),
 ]
 
 

@@ -268,19 +268,6 @@ def test_known_words_count_as_written_and_in_robust_in_lower_case(mode, text, ex
     assert known_rows(text, vocabulary, max_words=20, mode=mode) == expected
 
 
-def test_a_long_text_is_read_no_further_than_its_first_known_words():
-    looked_up: list[str] = []
-
-    class Vocabulary(dict[str, int]):
-        def get(self, word, default=None):  # type: ignore[override]
-            looked_up.append(word)
-            return super().get(word, default)
-
-    text = "salt and " * 10_000
-    found = known_rows(text, Vocabulary(salt=3), max_words=2, mode="reference")
-    assert (found, looked_up) == ([3, 3], ["salt", "and", "salt"])
-
-
 TRAIN = (
     "from continual_mm.preparation.formats.caption_vectors import trained\n"
     "v = trained(['add the salt', 'add the oil', 'stir'] * 5, features=8, seed=3)\n"

@@ -64,20 +64,6 @@ def test_frames_of_three_colours_are_shown_in_them(tmp_path, axis):
         assert (colours == colour).all(axis=1).sum() > 5000
 
 
-def test_values_that_are_not_finite_leave_the_others_as_they_are():
-    whole = RNG(0).standard_normal((8, 5))
-    broken = np.where(np.arange(40).reshape(8, 5) == 12, np.nan, whole)
-    for kind in Kind.TOKENS, Kind.SPECTROGRAM:
-        one, damaged = style(kind, whole), style(kind, whole, broken)
-        assert (damaged.low, damaged.high) == pytest.approx((one.low, one.high), abs=0.5)
-        assert damaged.description == one.description
-    assert style(Kind.VECTOR, [np.nan] * 3).description == "vector 3"
-
-
-def test_a_few_outliers_do_not_darken_everything_else():
-    assert style(Kind.SPECTROGRAM, [[1e6], *RNG(0).uniform(size=(1999, 1))]).high < 1.01
-
-
 def test_the_middle_of_signed_features_is_zero_and_decibels_are_none():
     signed = style(Kind.TOKENS, RNG(0).standard_normal((20, 6)) + 0.2)
     assert (signed.low, signed.colours) == (-signed.high, "RdBu_r")

@@ -8,7 +8,6 @@ from continual_mm.data.store.reader import read_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.preparation.inspection.report import Inspection, inspect
-from continual_mm.system.errors import InputError
 
 SPLIT = [0] * 6 + [1] * 2 + [2] * 4
 
@@ -77,12 +76,6 @@ def test_sizes_that_differ_by_a_hundred_are_warned_of_once(audio, warning):
     assert found.startswith(warning)
     assert ("keep standardise = true" in found) is found.startswith("values")
     assert inspect(dataset()).remarks == ()
-
-
-def test_without_training_items_there_is_no_advice_to_standardise():
-    alone = plain({"a": noise(rows=3), "b": 1000 * noise(rows=3)}, [2] * 3, splits=["test"])
-    (found,) = (one for one in inspect(alone).remarks if "times as large" in one)
-    assert "standardise" not in found
 
 
 def test_duplicates_are_counted_and_leaks_between_splits_are_warned_of():
@@ -182,11 +175,6 @@ def test_a_group_in_two_splits_is_warned_of(group, straddling, warning):
     assert all(one.startswith(str(warning)) for one in about)
 
 
-def test_without_items_there_is_nothing_to_inspect():
-    with pytest.raises(InputError, match="nothing: has no items"):
-        plain({"a": np.empty((0, 4))}, None, name="nothing", splits=())
-
-
 def test_a_sample_of_a_large_dataset_has_items_of_every_split_and_modality():
     values, has = np.arange(1200.0)[:, None], np.zeros(1200, dtype=bool)
     has[[7, 613]] = True
@@ -196,13 +184,6 @@ def test_a_sample_of_a_large_dataset_has_items_of_every_split_and_modality():
     assert (found.looked_at, common.present, rare.present) == (60, (600, 200, 400), (1, 1, 0))
     assert (common.sizes.smallest, common.sizes.largest) == (0.0, 1199.0)
     assert (rare.sizes.smallest, rare.sizes.largest) == (7.0, 613.0)
-    assert "no test item has rare" in found.remarks
-
-
-def test_a_modality_that_no_item_has_is_reported():
-    arrays = {"common": np.ones((3, 1)), "rare": np.ones((3, 2, 1))}
-    found = inspect(plain(arrays, [2] * 3, present={"rare": [False] * 3}, splits=["test"]))
-    assert found.modalities[1].lengths == (0, 0, 0)
     assert "no test item has rare" in found.remarks
 
 
