@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import re
 import tomllib
 from pathlib import Path
@@ -14,9 +13,6 @@ from torch.nn.functional import adaptive_max_pool1d, normalize
 
 from continual_mm.data import registry
 from continual_mm.data.pack import write_pack
-from continual_mm.definitions.scenario import Protocol
-from continual_mm.evaluation.judges import Steps
-from continual_mm.metrics.localisation import placed, step_recall
 
 WORDS = ("add", "rice", "stir", "mixture", "pour", "water")
 TASKS = {
@@ -140,35 +136,6 @@ def test_every_second_and_every_step_is_an_item_as_published(convert, mode):
         np.testing.assert_array_equal(
             taken(dataset, "audio", row), audio_around(spectrogram, int(number))
         )
-
-
-def test_the_ground_truth_is_from_the_floor_of_the_start_to_the_ceiling_of_the_end(convert):
-    assert convert().code == 0
-    dataset = registry.load("store", standardise=False, splits=["test"])
-    protocol = Protocol(
-        name="p", kind="steps", dataset="store", query=("text",), gallery=("video", "audio")
-    )
-    judge = Steps(protocol, dataset, "p", annotations=Path("store.steps.csv"))
-    names = dataset.ids[np.arange(len(dataset))].tolist()
-    rng = np.random.default_rng(3)
-    table = rng.normal(size=(len(names), len(names)))
-
-    def similarity(queries, gallery):
-        return torch.from_numpy(table[np.ix_(queries.numpy(), gallery.numpy())])
-
-    recalls = judge.answers(similarity, reference=False)["videos"].values[0].tolist()
-    expected = {}
-    for (task, video), found in SHOWN.items():
-        count, length = len(TASKS[task][1]), SECONDS[video]
-        truth = np.zeros((length, count), bool)
-        for step, start, end in found:
-            for second in range(length):
-                truth[second, step - 1] |= math.floor(start) <= second < math.ceil(end)
-        asking = [names.index(f"{task}/{k + 1}") for k in range(count)]
-        answering = [names.index(f"{task}_{video}/{second}") for second in range(length)]
-        scores = table[np.ix_(asking, answering)].T
-        expected[f"{task}_{video}"] = step_recall(placed(scores), truth)
-    assert recalls == [expected[name] for name in sorted(expected)]
 
 
 def test_intervals_are_cut_where_the_features_end_and_listed_where_they_are_behind(convert):
@@ -345,21 +312,3 @@ def test_from_released_files_to_a_table(said):
         assert np.mean(by_task) == pytest.approx(score["measures"][name])
     assert "goes with --protocol" in said("compare", "runs0", "--by-task").err
     assert [(one["stage"], one["queries"]) for one in scores[0]] == [(2, 8)]
-
-
-def test_annotations_of_a_dataset_that_is_not_here_are_not_missed_before_it(said):
-    write_pack(Path("trained.npz"), {
-        "ids": np.array([f"{row}" for row in range(6)]), "split": np.arange(6) % 3,
-        "video": np.ones((6, 4096), np.float32), "audio": np.ones((6, 9, 40), np.float32),
-        "audio_kind": np.array("spectrogram"), "text": np.ones((6, 2, 300), np.float32),
-    })  # fmt: skip
-    table = ('[[protocol]]\nname = "c"\nkind = "steps"\ndataset = "crosstask"\n'
-             'query = ["text"]\ngallery = ["video"]\n')  # fmt: skip
-    Path("mine.toml").write_text(SCENARIO + table)
-    answer = said("validate", "mine.toml")
-    assert (answer.code, "convert the published files" in answer.out + answer.err) == (0, True)
-    answer = said("run", "mine.toml", "--strategy", "naive")
-    assert (answer.code, "dataset 'crosstask': is not in" in answer.err) == (2, True)
-    Path("mine.toml").write_text(SCENARIO + table.replace("crosstask", "trained.npz"))
-    answer = said("validate", "mine.toml")
-    assert (answer.code, "trained.npz.steps.csv: cannot be read" in answer.err) == (2, True)

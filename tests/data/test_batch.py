@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from continual_mm.data.batch import Batch, Items, Share, join
 from continual_mm.data.dataset import Dataset
@@ -158,22 +157,7 @@ def test_values_are_those_of_the_dataset_up_to_the_longest(dataset):
     )
 
 
-def test_changing_a_block_does_not_change_the_dataset(dataset):
-    items = Items(dataset, (Share(0, torch.arange(N), ("touch", "speech")),))
-    before = items.block((torch.arange(N),))
-    changed = items.block((torch.arange(N),))
-    for value in changed.features.values():
-        value.zero_()
-    assert contents(items.block((torch.arange(N),))) == contents(before)
-
-
 @pytest.mark.parametrize("position", [-1, 10, 11])
 def test_there_is_no_item_beyond_the_last(dataset, position):
     with pytest.raises(IndexError, match=f"item {position} of 10"):
         Items(dataset, SHARES)[position]
-
-
-def test_any_loader_may_read_them(dataset):
-    items = Items(dataset, SHARES)
-    batches = list(DataLoader(items, batch_size=4, collate_fn=join))
-    assert contents(join(batches)) == contents(join([items[k] for k in range(10)]))

@@ -46,12 +46,6 @@ def test_each_stage_knows_what_arrives_what_is_there_and_what_is_trained():
     assert third.seen == ("sight", "taste", "smell", "touch")
 
 
-def test_a_lone_first_modality_is_shown_though_no_pair_is_trained():
-    (first, *_) = plan(scenario(Stage(add=("sight",)), Stage(add=("smell",))), SENSES)
-    assert first.trained == ()
-    assert first.seen == ("sight",)
-
-
 def test_a_pair_is_born_when_both_its_modalities_are_there():
     born = births(plan(THREE, SENSES))
     assert born == {
@@ -101,20 +95,33 @@ def test_without_named_pairs_each_pair_is_trained_once_when_it_is_born(stage_of,
     assert len(roles(arrivals).emergent) == 0
 
 
-def test_a_modality_that_the_dataset_lacks_is_told_with_those_it_has():
-    assert told(Stage(add=("sight",)), Stage(add=("tast", "hearing"))) == [
-        "f, [[stage]] 2, add: no modality 'tast' in dataset 'senses'; did you mean 'taste'? "
-        "it has sight, smell, taste, touch",
-        "f, [[stage]] 2, add: no modality 'hearing' in dataset 'senses'; "
-        "it has sight, smell, taste, touch",
-    ]
+SECOND = "is added a second time; name it once, at stage"
 
 
-def test_a_modality_added_twice_is_told_within_a_stage_and_across_stages():
-    assert told(Stage(add=("sight", "sight")), Stage(add=("smell",)), Stage(add=("smell",))) == [
-        "f, [[stage]] 1, add: modality 'sight' is added a second time; name it once, at stage 1",
-        "f, [[stage]] 3, add: modality 'smell' is added a second time; name it once, at stage 2",
-    ]
+@pytest.mark.parametrize(
+    ("stages", "lines"),
+    [
+        (
+            (Stage(add=("sight",)), Stage(add=("tast", "hearing"))),
+            [
+                "2, add: no modality 'tast' in dataset 'senses'; did you mean 'taste'? "
+                "it has sight, smell, taste, touch",
+                "2, add: no modality 'hearing' in dataset 'senses'; "
+                "it has sight, smell, taste, touch",
+            ],
+        ),
+        (
+            (Stage(add=("sight", "sight")), Stage(add=("smell",)), Stage(add=("smell",))),
+            [f"1, add: modality 'sight' {SECOND} 1", f"3, add: modality 'smell' {SECOND} 2"],
+        ),
+        (
+            (Stage(add=("sight", "smell"), pairs=("sight-smell", "smell-sight")),),
+            ["1, pairs: pair 'smell-sight' is named twice; name each pair once"],
+        ),
+    ],
+)
+def test_modalities_and_pairs_that_are_not_there_or_named_twice_are_told(stages, lines):
+    assert told(*stages) == [f"f, [[stage]] {line}" for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +140,6 @@ def test_a_pair_that_cannot_be_trained_is_told_with_those_that_can(text, problem
     assert line.startswith("f, [[stage]] 1, pairs: ")
     assert problem in line
     assert line.endswith("; possible at this stage: sight-smell")
-
-
-def test_a_pair_named_twice_is_told_whichever_way_round():
-    (line,) = told(Stage(add=("sight", "smell"), pairs=("sight-smell", "smell-sight")))
-    assert line == ("f, [[stage]] 1, pairs: pair 'smell-sight' is named twice; name each pair once")
 
 
 def test_without_a_card_all_but_the_dataset_is_judged():

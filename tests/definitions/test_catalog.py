@@ -21,26 +21,23 @@ def test_what_is_shipped_is_found_by_name_and_by_path(kind):
         assert catalog.find_any(str(entry.path)) == entry
 
 
-@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.find_any])
+ASK = [lambda name: catalog.find("strategies", name), catalog.find_any]
+
+
+@pytest.mark.parametrize("ask", ASK)
 def test_an_unknown_name_is_refused_with_the_nearest(ask):
     with pytest.raises(InputError, match="no such definition") as caught:
         ask("repaly")
     assert "did you mean 'replay'?" in str(caught.value)
 
 
-@pytest.mark.parametrize("ask", [lambda n: catalog.find("strategies", n), catalog.find_any])
+@pytest.mark.parametrize("ask", ASK)
 @pytest.mark.parametrize("name", ["none.toml", "no/such/folder/none", "none.toml/none.toml"])
 def test_a_file_that_is_not_there_is_refused(ask, name, tmp_path):
     path = str(tmp_path / name)
     with pytest.raises(InputError, match="no such file") as caught:
         ask(path)
     assert str(caught.value).startswith(path)
-
-
-def test_a_folder_is_no_definition(tmp_path):
-    (tmp_path / "mine.toml").mkdir()
-    with pytest.raises(InputError, match="cannot be read"):
-        catalog.find_any(str(tmp_path / "mine.toml"))
 
 
 @pytest.mark.parametrize(
@@ -100,32 +97,23 @@ DOCUMENT = {
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "expected"),
+    ("path", "text", "changed"),
     [
-        ("dataset", "../y.npz", {**DOCUMENT, "dataset": "../y.npz"}),
-        ("dataset", "y", {**DOCUMENT, "dataset": "y"}),
-        ("dataset", '"3"', {**DOCUMENT, "dataset": "3"}),
-        ("training.steps", "50", {**DOCUMENT, "training": {"steps": 50}}),
-        ("training.rate", "1e-3", {**DOCUMENT, "training": {"steps": 5, "rate": 1e-3}}),
-        ("space.dim", "8", {**DOCUMENT, "space": {"dim": 8}}),
-        ("standardise", "false", {**DOCUMENT, "standardise": False}),
-        (
-            "stage.2.steps",
-            "10",
-            {**DOCUMENT, "stage": [{"add": ["a"]}, {"add": ["b"], "steps": 10}]},
-        ),
-        (
-            "stage.1.add",
-            '["c", "d"]',
-            {**DOCUMENT, "stage": [{"add": ["c", "d"]}, {"add": ["b"], "steps": 3}]},
-        ),
-        ("dataset", "1\nstage = 2", {**DOCUMENT, "dataset": "1\nstage = 2"}),
-        ("dataset", "", {**DOCUMENT, "dataset": ""}),
+        ("dataset", "../y.npz", {"dataset": "../y.npz"}),
+        ("dataset", '"3"', {"dataset": "3"}),
+        ("dataset", "1\nstage = 2", {"dataset": "1\nstage = 2"}),
+        ("dataset", "", {"dataset": ""}),
+        ("training.steps", "50", {"training": {"steps": 50}}),
+        ("training.rate", "1e-3", {"training": {"steps": 5, "rate": 1e-3}}),
+        ("space.dim", "8", {"space": {"dim": 8}}),
+        ("standardise", "false", {"standardise": False}),
+        ("stage.2.steps", "10", {"stage": [{"add": ["a"]}, {"add": ["b"], "steps": 10}]}),
+        ("stage.1.add", '["c", "d"]', {"stage": [{"add": ["c", "d"]}, {"add": ["b"], "steps": 3}]}),
     ],
 )
-def test_a_setting_changes_one_value(path, text, expected):
+def test_a_setting_changes_one_value(path, text, changed):
     before = repr(DOCUMENT)
-    assert catalog.overridden(DOCUMENT, [(path, text)]) == expected
+    assert catalog.overridden(DOCUMENT, [(path, text)]) == DOCUMENT | changed
     assert repr(DOCUMENT) == before
 
 
@@ -134,7 +122,6 @@ def test_a_setting_changes_one_value(path, text, expected):
     [
         ("stage.3.steps", "there is no number '3' in the list; write a number from 1 to 2"),
         ("stage.0.steps", "there is no number '0' in the list"),
-        ("stage.-1.steps", "there is no number '-1' in the list"),
         ("stage.²", "there is no number '²' in the list"),
         ("stage.steps", "there is no number 'steps' in the list"),
         ("training.steps.more", "'more' would be a key of 5, which is not a table"),

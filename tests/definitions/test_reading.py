@@ -155,23 +155,11 @@ def test_everything_wrong_with_a_scenario_is_told_at_once():
         add = ["touch"]
         pairs = 3
     """
-    places = [line.split(":")[0] for line in told(text)]
-    assert sorted(places) == sorted(
-        f"mine.toml, {place}"
-        for place in (
-            "colour",
-            "items",
-            "[spcae]",
-            "dataset",
-            "[space], dim",
-            "[space], hue",
-            "[training], steps",
-            "[[stage]] 1, add",
-            "[[stage]] 2, add",
-            "[[stage]] 2, stpes",
-            "[[stage]] 3, pairs",
-        )
-    )
+    expected = ["colour", "items", "[spcae]", "dataset", "[space], dim", "[space], hue"]
+    expected += ["[training], steps", "[[stage]] 1, add", "[[stage]] 2, add"]
+    expected += ["[[stage]] 2, stpes", "[[stage]] 3, pairs"]
+    found = [line.split(":")[0].removeprefix("mine.toml, ") for line in told(text)]
+    assert sorted(found) == sorted(expected)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,7 @@ class Reported(ExtractionReporter):
 
     def __init__(self, at_clip=lambda clip: None):
         self.at_clip, self.left = at_clip, -1
-        self.clips: list[str] = []
-        self.problems: dict[str, str] = {}
+        self.clips, self.problems = [], {}
 
     def begins(self, clips, left):
         self.left = left
@@ -226,27 +225,20 @@ def test_other_vectors_in_a_file_of_the_same_name_are_another_job(tones, tmp_pat
     assert same(out, tmp_path / "before")
 
 
-SCRIPT = """
-import multiprocessing, os, resource, signal, sys
-from multiprocessing import forkserver
+FULL_DISK = """
+import resource, sys
 from pathlib import Path
 from continual_mm.system.errors import InputError
-from continual_mm.preparation.extraction.job import ExtractionReporter, extract
+from continual_mm.preparation.extraction.job import extract
 from continual_mm.preparation.extraction.manifest import open_manifest
 from continual_mm.preparation.extraction.towers import Recipe
 
-class Killing(ExtractionReporter):
-    def finished(self, clip):
-        children = [child.pid for child in multiprocessing.active_children()]
-        print(*children, forkserver._forkserver._forkserver_pid, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-source, out, workers, fault = sys.argv[1:]
-if fault == "full":  # room for the settings and the list, and none for the features of a clip
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+source, out, workers = sys.argv[1:]
+# Room for the settings and the list, and none for the features of a clip.
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 try:
     extract(open_manifest(Path(source)), [Recipe.parse("audio=audio")], Path(out),
-            workers=int(workers), reporter=Killing())
+            workers=int(workers))
 except InputError as error:
     print(error)
 """
@@ -254,7 +246,7 @@ except InputError as error:
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_full_disk_stops_the_job_in_one_line_and_fails_no_clip(tones, out, workers):
-    given = sys.executable, "-c", SCRIPT, tones.folder, out, workers, "full"
+    given = sys.executable, "-c", FULL_DISK, tones.folder, out, workers
     ended = subprocess.run(given, capture_output=True, text=True, check=True)
     assert ended.stdout == (
         f"{out}: cannot be written: File too large; "

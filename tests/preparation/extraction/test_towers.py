@@ -94,10 +94,8 @@ def test_windows_have_the_features_that_torchvision_classifies(tmp_path):
     ("family", "name", "features"),
     [
         (models, "mobilenet_v3_small", 1024),
-        (models, "squeezenet1_1", 512),
         (models, "resnet152", 2048),
         (models.video, "s3d", 1024),
-        (models.video, "r3d_18", 512),
     ],
 )
 def test_any_network_of_torchvision_gives_what_its_last_layer_takes(family, name, features):
@@ -144,16 +142,12 @@ def test_weights_of_another_network_are_refused_in_a_few_words(resnet):
         ("frames:resnet18@gone.pth", r"gone\.pth: cannot be read as weights"),
         ("frames:squeezenet1_1@random,rates=2", "has no option 'rates'; did you mean 'rate'"),
         ("frames:squeezenet1_1@random,rate=0", "rate 0 is not above 0"),
-        ("motion:mc3_18@random,window=0", "window 0 is not at least 1"),
         ("frames:squeezenet1_1@random,rate=nan", "rate nan is not above 0"),
         ("frames:squeezenet1_1@random,count=1.5", "count 1.5 is not at least 1"),
-        ("frames:squeezenet1_1@random,side=0", "side 0 is not at least 1"),
         ("text,mode=loud", "no mode 'loud'"),
         ("audio,mode=loud", "no mode 'loud'"),
-        ("text,max_words=0", "max_words 0 is not at least 1"),
         ("open_clip_image:ViT-B-33@random", "open_clip has none; did you mean 'ViT-B-32'"),
         ("open_clip_text:ViT-B-32@laion", "no weights 'laion'"),
-        ("frames:squeezenet1_1@random on gpu", "correct its options, or the device"),
         ("frames:squeezenet1_1@random on cuda:7", "correct its options, or the device"),
     ],
 )

@@ -114,13 +114,6 @@ def test_captions_are_no_mathematics_and_letters_without_a_font_are_reported(tmp
     assert not plain.unwritten
 
 
-@pytest.mark.parametrize("text", ["the quick brown fox " * 30, "字" * 300, "W" * 300])
-def test_captions_end_before_the_page_does(tmp_path, text):
-    for arrays in {"a": np.eye(12)}, {"a": np.eye(12), "b": np.eye(12), "c": np.eye(12)}:
-        picture = pixels(dataset(**arrays, text=[text] * 12), tmp_path)
-        assert (picture[:, -8:] > 250).all()
-
-
 def test_where_nothing_can_be_written_it_is_refused(tmp_path):
     (tmp_path / "items.png").mkdir()
     with pytest.raises(InputError, match=re.escape(f"picture {tmp_path / 'items.png'}: cannot")):
