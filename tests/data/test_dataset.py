@@ -39,13 +39,6 @@ def test_without_a_split_a_tenth_each_goes_to_validation_and_test(items, sizes):
     assert (first.split == second.split).all()
 
 
-def test_the_global_seed_is_neither_used_nor_moved():
-    np.random.seed(5)
-    state = np.random.get_state()[1].copy()
-    Dataset.from_arrays({"a": draw(20, 2)})
-    assert (np.random.get_state()[1] == state).all()
-
-
 def test_values_stay_as_they_are_without_standardising_and_the_callers_always():
     values = draw(6, 4, 2)
     before = values.copy()

@@ -16,17 +16,6 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(3.0, 2.0, size=shape).astype(np.float32)
 
 
-def test_large_arrays_are_standardised_as_small_ones_are(monkeypatch):
-    values, lengths = draw(40, 7, 5), np.random.default_rng(2).integers(1, 8, size=40)
-    whole = Dataset.from_arrays({"a": values}, lengths={"a": lengths})
-    monkeypatch.setattr("continual_mm.data.statistics.BLOCK_VALUES", 36)
-    blocks = Dataset.from_arrays({"a": values}, lengths={"a": lengths})
-    np.testing.assert_allclose(blocks.columns["a"].values, whole.columns["a"].values, atol=1e-6)
-    values[33, 0, 4] = np.nan
-    with pytest.raises(InputError, match=r"not finite in float32 in 1 row: 33 "):
-        Dataset.from_arrays({"a": values}, lengths={"a": lengths})
-
-
 def test_float64_sums_keep_a_small_spread_on_a_large_mean():
     signal = np.random.default_rng(3).choice([-1.0, 1.0], size=(3000, 2))
     dataset = Dataset.from_arrays({"a": np.float32(signal * 0.5 + 20000.0)})

@@ -162,23 +162,6 @@ def test_everything_wrong_with_a_scenario_is_told_at_once():
     assert sorted(found) == sorted(expected)
 
 
-@pytest.mark.parametrize(
-    ("stage", "add", "pairs"),
-    [
-        ('add = "touch"', ("touch",), None),
-        ('add = ["touch", 3]\npairs = ["taste-touch", 3]', ("touch",), ("taste-touch",)),
-        ('add = ["touch"]\nsteps = -1\npairs = []', ("touch",), ()),
-        ('add = ["touch"]\npairs = 3', ("touch",), None),
-        ("add = []", (), None),
-    ],
-)
-def test_names_are_made_out_even_where_a_stage_is_faulty(stage, add, pairs):
-    found = draft(f'dataset = "senses.npz"\n[[stage]]\n{stage}')
-    assert found.problems
-    (read,) = found.scenario.stages
-    assert (read.add, read.pairs) == (add, pairs)
-
-
 def test_what_stands_at_the_top_of_a_scenario_is_known_in_one_place():
     tables = {"space", "training", "tower", "stage", "protocol"}
     assert ScenarioHead.model_fields.keys() | tables == SCENARIO_KEYS

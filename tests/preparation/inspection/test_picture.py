@@ -64,15 +64,6 @@ def test_frames_of_three_colours_are_shown_in_them(tmp_path, axis):
         assert (colours == colour).all(axis=1).sum() > 5000
 
 
-def test_the_middle_of_signed_features_is_zero_and_decibels_are_none():
-    signed = style(Kind.TOKENS, RNG(0).standard_normal((20, 6)) + 0.2)
-    assert (signed.low, signed.colours) == (-signed.high, "RdBu_r")
-    others = RNG(0).standard_normal((20, 6)) - 40, RNG(0).uniform(size=(20, 6))
-    found = [style(Kind.TOKENS, other) for other in others]
-    found.append(style(Kind.SPECTROGRAM, RNG(0).standard_normal((20, 6))))
-    assert [each.colours for each in found] == ["magma"] * 3
-
-
 SQUARE = RNG(0).uniform(size=(28, 28))
 
 
