@@ -1,6 +1,5 @@
 """Decoding: which frame belongs to which time, which sample to which, and files with faults."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,6 @@ from continual_mm.preparation.extraction.media import (
     video_frames,
 )
 from continual_mm.preparation.extraction.towers import FrameSampling
-
-Write = Callable[..., Path]
 
 
 @pytest.fixture
