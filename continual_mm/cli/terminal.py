@@ -39,14 +39,11 @@ def print_rows(headings: Sequence[str], rows: Iterable[_Row], *, title: str = ""
         table.add_column(heading, no_wrap=heading != headings[-1])
     for row in cells[1:]:
         table.add_row(*row)
-    fits = out.is_terminal and _narrowest(cells) <= out.width
-    _console(width=None if fits else UNLIMITED).print(table)
-
-
-def _narrowest(cells: Sequence[Sequence[str]]) -> int:
-    """Width below which more than the last column of a table would have to be broken."""
+    # More than the last column would have to be broken where a terminal is narrower.
     *widths, last = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
-    return sum(widths) + GAP * len(widths) + min(last, LAST)
+    narrowest = sum(widths) + GAP * len(widths) + min(last, LAST)
+    fits = out.is_terminal and narrowest <= out.width
+    _console(width=None if fits else UNLIMITED).print(table)
 
 
 def print_stages(arrivals: "Iterable[Arrival]") -> None:

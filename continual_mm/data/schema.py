@@ -96,7 +96,10 @@ def read_schema(
     modalities = tuple(modality for modality in found if modality is not None)
     if not modalities and findings.faulty <= ITEM_COLUMNS.keys():
         findings.about_source(*_nothing_to_learn_from(columns, rows))
-    return Schema(modalities, _used(columns, modalities, findings))
+    names = {modality.name for modality in modalities}
+    wanted = [*ITEM_COLUMNS, *(name + ending for name in names for ending in _ENDINGS), *names]
+    used = (name for name in columns if name in wanted and name not in findings.faulty)
+    return Schema(modalities, tuple(used))
 
 
 def split_ending(name: str) -> tuple[str, str] | None:
@@ -220,14 +223,6 @@ def _nothing_to_learn_from(columns: Mapping[str, Shaped], rows: int) -> tuple[st
     seen = f"; it has {first_few(others)}" if others else ""
     remedy = f"a modality is a float array with one row for each of the {rows} items"
     return f"has no modality{seen}", remedy
-
-
-def _used(
-    columns: Mapping[str, Shaped], modalities: tuple[Modality, ...], findings: Findings
-) -> tuple[str, ...]:
-    names = {modality.name for modality in modalities}
-    wanted = [*ITEM_COLUMNS, *(name + ending for name in names for ending in _ENDINGS), *names]
-    return tuple(name for name in columns if name in wanted and name not in findings.faulty)
 
 
 def check_ids(ids: NDArray[np.str_] | None, findings: Findings) -> None:

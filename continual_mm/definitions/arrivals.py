@@ -72,12 +72,16 @@ def plan(
     for number, stage in enumerate(scenario.stages):
         added = tuple(card[name] for name in stage.add)
         available = (*(arrivals[-1].available if arrivals else ()), *added)
+        complete = all_pairs(tuple(modality.name for modality in available))
+        trained = [pair for pair in complete if any(name in pair for name in stage.add)]
+        if stage.pairs is not None:
+            trained = sorted(Pair.parse(text) for text in stage.pairs)
         arrivals.append(
             Arrival(
                 stage=len(arrivals),
                 added=added,
                 available=available,
-                trained=_trained(stage, available),
+                trained=tuple(trained),
                 training=scenario.training_of(number),
             )
         )
@@ -111,14 +115,6 @@ def _start_arrival(start: Start, scenario: Scenario, card: DatasetCard) -> Arriv
         trained=tuple(p for p in start.trained if {p.first, p.second} <= names),
         training=scenario.training.model_copy(update={"steps": 0, "epochs": 0}),
     )
-
-
-def _trained(stage: Stage, available: Sequence[Modality]) -> tuple[Pair, ...]:
-    """The pairs that a stage names, or else all that its arrival completes, sorted."""
-    if stage.pairs is not None:
-        return tuple(sorted(Pair.parse(text) for text in stage.pairs))
-    complete = all_pairs(tuple(modality.name for modality in available))
-    return tuple(pair for pair in complete if any(name in pair for name in stage.add))
 
 
 def problems_of(

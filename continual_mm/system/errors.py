@@ -64,11 +64,7 @@ class Problems(list[Problem]):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says, in one line; its type if it says nothing.
-
-    >>> first_line(RuntimeError("out of memory")), first_line(KeyError())
-    ('out of memory', 'KeyError')
-    """
+    """What an error of a library says, in one line; its type if it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

@@ -145,7 +145,10 @@ class Pool(Generic[_Task]):
         try:
             process.start()  # waits for the server's imports
         except KeyboardInterrupt:
-            _end_server()
+            # The server would end after its imports only; Python has no public name for it.
+            server: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+            if server is not None:
+                os.kill(server, signal.SIGTERM)
             raise
         there.close()
         self._processes[here] = process
@@ -196,14 +199,6 @@ def _start_server(preload: list[str], threads: int) -> None:
         for name in _THREADS:
             del os.environ[name]
         os.environ.update(before)
-
-
-def _end_server() -> None:
-    """End the server in the middle of its imports; by itself it would end after them."""
-    # Python has no public name for it.
-    server: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
-    if server is not None:
-        os.kill(server, signal.SIGTERM)
 
 
 def _death(code: int | None) -> str:

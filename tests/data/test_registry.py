@@ -11,7 +11,7 @@ from continual_mm.comparison import exported
 from continual_mm.data import registry
 from continual_mm.data.pack import write_pack
 from continual_mm.data.recognise import recognised
-from continual_mm.preparation.extraction import job
+from continual_mm.preparation.extraction import clip_files
 from continual_mm.system.errors import InputError
 
 
@@ -99,7 +99,7 @@ def test_a_file_is_recognised_by_its_name(tmp_path, name):
 @pytest.mark.parametrize(
     ("files", "hint"),
     [
-        ((job.JOB, job.CLIP_LIST), "data convert clips {} --to mine.npz"),
+        ((clip_files.JOB, clip_files.CLIP_LIST), "data convert clips {} --to mine.npz"),
         ((exported.ROWS, exported.DEFINITIONS, exported.RANKS), "continual-mm compare {}"),
         (("av_t/naive/seed-0/definition.json",), "continual-mm compare {}"),
         (("deep/a.mkv",), "data extract {} --to"),

@@ -205,11 +205,7 @@ def measured(tables: Tables, modality: ModalityForm) -> Moments | None:
 
 
 def blocks_of(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
-    """Slices of rows whose sizes sum up to at most ``most``, or single rows that exceed it.
-
-    >>> list(blocks_of(np.array([3, 3, 9, 1, 1]), 6))
-    [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
-    """
+    """Slices of rows whose sizes sum up to at most ``most``, or single rows that exceed it."""
     ends, start = np.cumsum(sizes), 0
     while start < len(sizes):
         before = ends[start - 1] if start else 0

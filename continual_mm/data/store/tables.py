@@ -312,11 +312,7 @@ class StoredTable:
 def steps_of(
     starts: NDArray[np.int64], counts: NDArray[np.int64], stride: int = 1
 ) -> NDArray[np.int64]:
-    """Where every step of some runs begins, run after run.
-
-    >>> steps_of(np.array([10, 50]), np.array([3, 2]), 4).tolist()
-    [10, 14, 18, 50, 54]
-    """
+    """Where every step of some runs begins, run after run."""
     ends = np.cumsum(counts)
     within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
     found: NDArray[np.int64] = np.repeat(starts, counts) + within * stride

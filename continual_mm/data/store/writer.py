@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -268,20 +268,16 @@ class StoreWriter:
             }
         )
         tables = Tables(self._folder, form)
-        faults.about_ids(self._suspects(StoredTexts(tables.items, "ids")))
+        # Only ids whose hashes occur more than once are read.
+        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
+        ordered = np.sort(hashes)
+        suspects = np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]))
+        faults.about_ids(StoredTexts(tables.items, "ids")[suspects].tolist())
         modalities = tuple(self._measured(one, tables) for one in modalities)
         faults.refuse()
         form = StoreForm.model_validate(dict(form) | {"modalities": modalities})
         write_form(self._folder, form)
         return form.card
-
-    def _suspects(self, ids: StoredTexts) -> Iterable[str]:
-        """The ids whose hashes occur more than once."""
-        hashes = np.frombuffer(self._hashes, dtype=np.uint64)
-        ordered = np.sort(hashes)
-        again = ordered[1:][ordered[1:] == ordered[:-1]]
-        suspects: Sequence[str] = ids[np.flatnonzero(np.isin(hashes, again))].tolist()
-        return suspects
 
     def _measure(self, row: Mapping[str, Any]) -> None:
         """Take in a training item."""

@@ -44,6 +44,7 @@ def _split_number(value: object) -> object:
 
 
 _Text = Annotated[str, pydantic.AfterValidator(_valid_text)]
+_Number = Annotated[int, pydantic.BeforeValidator(_no_bool), pydantic.Field(ge=0, lt=2**63)]
 _Seconds = Annotated[pydantic.FiniteFloat, pydantic.BeforeValidator(_no_bool), pydantic.Field(ge=0)]
 
 
@@ -71,9 +72,7 @@ class Clip:
     words: tuple[Word, ...] = ()
     split: Annotated[int, pydantic.BeforeValidator(_split_number), pydantic.Field(ge=0, le=2)] = 0
     group: _Text | None = None  # a long video or a speaker that it belongs to
-    label: (
-        Annotated[int, pydantic.BeforeValidator(_no_bool), pydantic.Field(ge=0, lt=2**63)] | None
-    ) = None
+    label: _Number | None = None
     fault: str = ""
 
     @pydantic.field_validator("end")
@@ -304,12 +303,13 @@ class _Reading:
 
     def _without_path(self, clip: Clip, row: Row) -> Clip:
         found = self._by_stem.get(clip.id, []) if clip.id else []
+        named = "id" in row.values and self._by_ids  # as a file, not as text that belongs to none
         if len(found) == 1:
             return self._with_file(clip, row, "id", found[0])
         if found:
             problem = "is the name of several media files beside it"
             self.problems.add(row.number, "id", problem, "give 'path'", value=clip.id)
-        elif self._is_text(row):
+        elif "text" in row.values and row.values.keys().isdisjoint(_OF_FILES) and not named:
             return clip
         elif not clip.id:
             remedy = "give 'path', or 'id' if the file is called so, or 'text' alone"
@@ -335,11 +335,6 @@ class _Reading:
             return "" if real.is_file() else "names no file"
         except (OSError, RuntimeError):
             return "cannot be followed"
-
-    def _is_text(self, row: Row) -> bool:
-        """Whether a row without a file means text that belongs to none."""
-        named = "id" in row.values and self._by_ids
-        return "text" in row.values and not named and row.values.keys().isdisjoint(_OF_FILES)
 
 
 def open_manifest(path: Path) -> Manifest:

@@ -156,11 +156,7 @@ class TowerChoice:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``tower``, ``tower:network``, ``tower:network@weights``, ``...,option=value``.
-
-        >>> TowerChoice.parse("frames:resnet18@random,rate=2").options
-        {'network': 'resnet18', 'weights': 'random', 'rate': 2}
-        """
+        """Read ``tower``, ``tower:network``, ``tower:network@weights``, ``...,option=value``."""
         head, *settings = text.split(",")
         head, _, weights = head.partition("@")
         tower, _, network = head.partition(":")
@@ -184,12 +180,7 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``modality=tower``, ``modality=tower+tower/max``.
-
-        >>> recipe = Recipe.parse("video=frames+motion:s3d/max")
-        >>> recipe.modality, [choice.tower for choice in recipe.towers], recipe.pool
-        ('video', ['frames', 'motion'], 'max')
-        """
+        """Read ``modality=tower``, ``modality=tower+tower/max``."""
         modality, equals, rest = text.partition("=")
         body, slash, ending = rest.rpartition("/")
         pools = [each for each in _POOLS if slash and each == ending]

@@ -37,11 +37,7 @@ _BOUNDARY = re.compile(r"[_\s]+|(?<=[^A-Z_\s])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])
 
 
 def class_text(name: str, *, template: str = "{}") -> str:
-    """The words in a class's name, in lower case, put where the template has ``{}``.
-
-    >>> class_text("ApplyEyeMakeup"), class_text("brush_hair", template="a video of {}")
-    ('apply eye makeup', 'a video of brush hair')
-    """
+    """The words in a class's name, in lower case, put where the template has ``{}``."""
     words = [word for word in _BOUNDARY.split(name) if word]
     return template.format(" ".join(words).lower())
 
@@ -253,10 +249,14 @@ class ActionFile:
         for number, raw in enumerate(self.entries):
             with skipping(left_out):
                 entry = Entry.of(raw, number, self.path, seen, key="video")
-                split = self._split(entry)
-                if split is not None:
-                    record = self._record(entry, vectors, recipe) | {"split": split}
-                    yield record if split != _TEST else record | {"text": None}
+                training = entry.number("training")
+                if training not in (0, 1, 2):
+                    place = f"{entry.place}, key 'training'"
+                    raise _refusal(place, f"is {training}", "it is 0, 1 or 2")
+                if training in self.splits:
+                    record = self._record(entry, vectors, recipe)
+                    record |= {"split": self.splits[training]}
+                    yield record if record["split"] != _TEST else record | {"text": None}
         for label, name in enumerate(self.classes):
             text = class_text(name)
             words = vectors.of(text, recipe)
@@ -266,13 +266,6 @@ class ActionFile:
                     raise _refusal(f"class {name!r}", "no word of it is known", remedy)
                 record = {"ids": f"class/{name}", "split": _TEST, "label": label}
                 yield record | {"text_raw": text, "text": words}
-
-    def _split(self, entry: Entry) -> int | None:
-        """None if a clip is for neither training nor test."""
-        training = entry.number("training")
-        if training not in (0, 1, 2):
-            raise _refusal(f"{entry.place}, key 'training'", f"is {training}", "it is 0, 1 or 2")
-        return self.splits.get(training)
 
     def _record(self, entry: Entry, vectors: WordVectors, recipe: Recipe) -> Record:
         video = unit_halves(entry.array("2d_pooled", 1), entry.array("3d_pooled", 1))

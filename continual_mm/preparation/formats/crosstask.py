@@ -281,21 +281,17 @@ def _seconds(video: Video, number: int, frames: int) -> Iterator[Record]:
         for second in range(seconds):
             # As adaptive pooling has it: every row is in a second, and every second has a row.
             begin, end = second * rows // seconds, -(-(second + 1) * rows // seconds)
+            first = int((second + 0.5 - AUDIO_SECONDS / 2) * _RATE)
+            first = max(0, min(first, frames - AUDIO_SECONDS * _RATE))
+            around = (first, min(first + AUDIO_SECONDS * _RATE, frames))
             yield {
                 "ids": f"{name}/{second}",
                 "split": _TEST,
                 "group": name,
                 "text_raw": "",
                 "video": Window(number, ((second, second + 1), (begin, end))),
-                "audio": Window(number, (_around(second, frames),)),
+                "audio": Window(number, (around,)),
             }
-
-
-def _around(second: int, frames: int) -> tuple[int, int]:
-    """Frames around the middle of a second."""
-    begin = int((second + 0.5 - AUDIO_SECONDS / 2) * _RATE)
-    begin = max(0, min(begin, frames - AUDIO_SECONDS * _RATE))
-    return begin, min(begin + AUDIO_SECONDS * _RATE, frames)
 
 
 def _steps(task: str, steps: Steps, store: records.VideoStore) -> Iterator[Record]:

@@ -29,11 +29,7 @@ _WORD = re.compile(r"[\w']+")
 
 
 def tokens(text: str) -> list[str]:
-    """Split a text into runs of letters, digits, underscores and apostrophes, as they are written.
-
-    >>> tokens("don't stop, it's 20°C—OK_ay")
-    ["don't", 'stop', "it's", '20', 'C', 'OK_ay']
-    """
+    """The runs of letters, digits, underscores and apostrophes in a text, as they are written."""
     return _WORD.findall(text)
 
 
@@ -118,7 +114,9 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     counts words. The first time it is converted, row by row, to a ``.npy`` table and a JSON list of
     words in ``folder``, else beside the file or in the user's cache; afterwards it is mapped.
     """
-    folders = [path.parent, _cache_of(path)] if folder is None else [folder]
+    # Beside the file or, where nothing can be written there, in the user's cache folder.
+    name = blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
+    folders = [path.parent, cache_folder() / "vectors" / name] if folder is None else [folder]
     tables = [folder / f"{path.name}.vectors.npy" for folder in folders]
     try:
         status = path.stat()
@@ -135,12 +133,6 @@ def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     if found is None:
         raise InputError.at(path, "was changed while it was read", "try it again")
     return found
-
-
-def _cache_of(path: Path) -> Path:
-    """A folder for a file that lies where nothing can be written."""
-    name = blake2b(str(path.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return cache_folder() / "vectors" / name.hexdigest()
 
 
 _READ_ONLY = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))

@@ -137,7 +137,9 @@ def _show(ax: Axes, item: Values, style: Style) -> None:
         ax.set_xticks([len(item) - 0.5], [steps], fontsize=6, color=_FAINT, ha="right")
         ax.tick_params(axis="x", length=2, width=0.5, color=_FAINT, pad=1)
     elif style.form is Form.BLOCK:
-        _image(ax, _folded(item), style, aspect="auto")
+        width = int(np.ceil(np.sqrt(1.5 * len(item))))  # half as wide again as high
+        rows = np.pad(item, (0, -len(item) % width), constant_values=np.nan).reshape(-1, width)
+        _image(ax, rows, style, aspect="auto")
     else:
         _image(ax, item if style.form is Form.IMAGE else _mosaic(_frames(item, style)), style)
     if not np.isfinite(item).all():
@@ -161,12 +163,6 @@ def _annotate(ax: Axes, words: str, colour: str) -> None:
 def _image(ax: Axes, values: NDArray[Any], style: Style, **options: Any) -> None:
     colours = colormaps[style.colours].with_extremes(bad="white")
     ax.imshow(values, vmin=style.low, vmax=style.high, cmap=colours, **options)
-
-
-def _folded(vector: Values) -> Values:
-    """A long vector as rows, one below the other, half as wide again as high."""
-    width = int(np.ceil(np.sqrt(1.5 * len(vector))))
-    return np.pad(vector, (0, -len(vector) % width), constant_values=np.nan).reshape(-1, width)
 
 
 def _frames(item: Values, style: Style) -> Values:

@@ -118,7 +118,9 @@ def inspect(dataset: Dataset, *, most: int = MOST, gigabytes: float = GIGABYTES)
     if not len(dataset):
         raise InputError.at(f"dataset {dataset.card.name!r}", "has no items")
     columns = dataset.columns.values()
-    rows = _compared_rows(dataset, gigabytes)
+    size = 4 * sum(int(one.valid.sum()) * one.modality.features for one in columns)
+    share = min(1.0, gigabytes * 1e9 / max(size, 1))
+    rows = _spread(dataset.split, min(MOST_COMPARED, max(1, int(share * len(dataset)))))
     duplicates, whole = _duplicates(dataset, rows)
     captions, classes = _caption_duplicates(dataset, rows)
     groups, straddling = _groups(dataset)
@@ -150,13 +152,6 @@ def _spread(split: NDArray[np.integer[Any]], most: int) -> Rows:
         count = min(len(rows), -(-most * len(rows) // len(split)))
         chosen.append(rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)])
     return np.sort(np.concatenate(chosen))
-
-
-def _compared_rows(dataset: Dataset, gigabytes: float) -> Rows:
-    columns = dataset.columns.values()
-    size = 4 * sum(int(one.valid.sum()) * one.modality.features for one in columns)
-    share = min(1.0, gigabytes * 1e9 / max(size, 1))
-    return _spread(dataset.split, min(MOST_COMPARED, max(1, int(share * len(dataset)))))
 
 
 def _duplicates(dataset: Dataset, rows: Rows) -> tuple[list[Duplicates], Duplicates]:
