@@ -50,13 +50,10 @@ def youcook2(convert, clips, to="out.npz", *options):
 
 BROKEN = {
     "other clips": 3,
-    "no features": {"id": "a"},
     "an id of half a character": clip(3, id="a\ud800"),
     "keys that steer a terminal": {"id": "a", "\x1b[2J\ud800": 1},
-    "not finite": clip(3, **{"2d": np.full(6, np.nan, np.float32)}),
     "of another size": clip(3, **{"2d": np.ones(5, np.float32)}),
     "no array": clip(3, audio="loud"),
-    "said by an array of numbers": clip(3, caption=np.array(3)),
     "there already": clip(0),
 }
 
@@ -287,17 +284,10 @@ def test_a_store_without_validation_items_is_refused_with_the_options_that_help(
             registry.card(target)
 
 
-SMALL = {
-    "training.steps": 1,
-    "training.batch_size": 4,
-    "space.clips": 2,
-    "space.dim": 8,
-    "space.width": 4,
-    "space.depth": 1,
-    "space.reconstruction_width": 4,
-    "space.clusters": 2,
-    "space.queue_batches": 1,
-}
+SMALL = (
+    "training.steps=1 training.batch_size=4 space.clips=2 space.dim=8 space.width=4 space.depth=1 "
+    "space.reconstruction_width=4 space.clusters=2 space.queue_batches=1"
+)
 
 
 def test_the_original_experiment_runs_by_name_on_whatever_was_converted(said, convert, tmp_path):
@@ -319,7 +309,7 @@ def test_the_original_experiment_runs_by_name_on_whatever_was_converted(said, co
         clips = [clip(90 + number, **how) for number in range(6)]
         Path("clips.pkl").write_bytes(pickle.dumps(clips))
         assert convert(name, "--test", "clips.pkl", "--reference").code == 0
-    settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    settings = [part for setting in SMALL.split() for part in ("--set", setting)]
     run = said("run", "howto100m_av_t", "--no-board", *settings)
     assert run.code == 0, run.err
     for name, queries in {"youcook2": 3350, "msrvtt": 1000}.items():

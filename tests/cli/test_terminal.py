@@ -8,13 +8,6 @@ from continual_mm.cli import terminal
 from continual_mm.system.errors import InputError, Problem
 
 
-def test_columns_are_aligned_and_long_lines_are_not_broken(capsys):
-    long = "word " * 100 + "end"
-    terminal.print_rows(("name", "what"), [("a", long), ("longer", "b")])
-    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["name    what", f"a       {long}", "longer  b"]
-
-
 @pytest.mark.parametrize("columns", [24, 40, 70])
 def test_no_number_is_cut_on_a_terminal_of_any_width(columns, capsys, monkeypatch):
     for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": str(columns)}.items():

@@ -1,10 +1,9 @@
 """What scenarios and strategies may say."""
 
 import math
-from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from continual_mm.definitions.scenario import (
     MemorySettings,
@@ -16,38 +15,21 @@ from continual_mm.definitions.scenario import (
 )
 
 NO_NUMBERS = ["1", True, None, [1], math.nan, math.inf]
-OUT_OF_RANGE: dict[type[BaseModel], dict[str, list[Any]]] = {
+OUT_OF_RANGE = {
     SpaceSettings: {
-        "dim": [1, 0, 65537, 2.0],
-        "clusters": [-1, 0.5],
-        "cluster_weight": [-0.1],
-        "reconstruction_weight": [-0.1],
-        "reconstruction_width": [-1, 0.5],
-        "margin": [-0.1],
-        "scale": [0.9, 100.1],
-        "queue_batches": [-1, 1.5],
-        "refresh_every": [0],
-        "width": [0],
-        "depth": [0, 9],
-        "feature_dropout": [-0.1, 1.0],
-        "mode": ["published", ""],
-        "clips": [0, 1.5],
-        "cluster_mean": [0, "true"],
-        "bugs": ["two_over_three", ["surprise"]],
+        "dim": [1, 0, 65537, 2.0], "clusters": [-1, 0.5], "cluster_weight": [-0.1],
+        "reconstruction_weight": [-0.1], "reconstruction_width": [-1, 0.5], "margin": [-0.1],
+        "scale": [0.9, 100.1], "queue_batches": [-1, 1.5], "refresh_every": [0], "width": [0],
+        "depth": [0, 9], "feature_dropout": [-0.1, 1.0], "mode": ["published", ""],
+        "clips": [0, 1.5], "cluster_mean": [0, "true"], "bugs": ["two_over_three", ["surprise"]],
     },
     Training: {
-        "steps": [0, -1, 1.0],
-        "epochs": [-1, 1.5],
-        "batch_size": [1, 0],
-        "learning_rate": [0, -1e-3],
-        "schedule": ["linear", ""],
-        "warmup_steps": [-1],
-        "precision": ["float64", 32],
-        "evaluate_every": [-1],
-        "clip_norm": [-0.1],
+        "steps": [0, -1, 1.0], "epochs": [-1, 1.5], "batch_size": [1, 0], "warmup_steps": [-1],
+        "learning_rate": [0, -1e-3], "schedule": ["linear", ""], "precision": ["float64", 32],
+        "evaluate_every": [-1], "clip_norm": [-0.1],
     },
     MemorySettings: {"items": [0, -1, 1.5]},
-}
+}  # fmt: skip
 WRONG = [
     (model, key, value)
     for model, table in OUT_OF_RANGE.items()
@@ -113,16 +95,9 @@ def test_an_unknown_key_is_refused(model):
 
 def test_a_stage_may_override_all_of_training_and_nothing_else():
     assert Stage.model_fields.keys() - Training.model_fields.keys() == {"add", "pairs"}
-    special = Training(
-        steps=7,
-        batch_size=3,
-        learning_rate=0.5,
-        schedule="constant",
-        warmup_steps=2,
-        precision="bfloat16",
-        evaluate_every=4,
-        clip_norm=1.5,
-    )
+    numbers = {"steps": 7, "batch_size": 3, "learning_rate": 0.5, "clip_norm": 1.5}
+    others = {"warmup_steps": 2, "evaluate_every": 4, "precision": "bfloat16"}
+    special = Training(schedule="constant", **numbers, **others)
     stage = Stage(add=("text",), **special.model_dump())
     assert stage.training(Training()) == special
 

@@ -25,26 +25,14 @@ def folder(tmp_path_factory):
     """A model of two seconds' windows, with all that belongs to it."""
     path = tmp_path_factory.mktemp("clap") / "small"
     text = {
-        "vocab_size": len(WORDS),
-        "hidden_size": 8,
-        "intermediate_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 12,
-        "pad_token_id": 1,
-    }
+        "vocab_size": len(WORDS), "hidden_size": 8, "intermediate_size": 8, "pad_token_id": 1,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 12,
+    }  # fmt: skip
     audio = {
-        "num_mel_bins": 16,
-        "spec_size": 64,
-        "window_size": 4,
-        "patch_size": 4,
-        "patch_stride": [4, 4],
-        "patch_embeds_hidden_size": 8,
-        "hidden_size": 16,
-        "depths": [1, 1],
-        "num_attention_heads": [2, 2],
-        "num_hidden_layers": 2,
-    }
+        "num_mel_bins": 16, "spec_size": 64, "window_size": 4, "patch_size": 4, "hidden_size": 16,
+        "patch_stride": [4, 4], "patch_embeds_hidden_size": 8, "depths": [1, 1],
+        "num_attention_heads": [2, 2], "num_hidden_layers": 2,
+    }  # fmt: skip
     torch.manual_seed(1)
     config = ClapConfig(text_config=text, audio_config=audio, projection_dim=6)
     ClapModel(config).eval().save_pretrained(path)
