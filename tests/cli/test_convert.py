@@ -258,21 +258,6 @@ def test_howto100m_is_no_pack(convert):
     assert (answer.code, "name a folder" in answer.err) == (2, True)
 
 
-def test_of_few_videos_one_each_is_held_out_whole_and_named(convert):
-    howto100m(convert, "")
-    for name in ("ccc", "ddd"):
-        write_video(name)
-    shares = ("--validation", "0.001", "--test", "0.001")
-    answer = howto100m(convert, "aaa\nbbb\nccc\nddd\nnone", *shares, "--skip")
-    assert answer.code == 0
-    dataset = registry.load("out", standardise=False)
-    assert dataset.card.items == (4, 2, 2)
-    for split, name in enumerate(("training", "validation", "test")):
-        groups = {*dataset.group[dataset.split == split].tolist()}
-        assert len(groups) == (1 if split else 2)
-        assert (f"held out for {name}, so that there is one: " in answer.out) == bool(split)
-
-
 @pytest.mark.parametrize("load", [registry.card, registry.load])
 def test_a_store_without_validation_items_is_refused_with_the_options_that_help(convert, load):
     assert howto100m(convert, "aaa\nbbb").code == 0

@@ -117,14 +117,10 @@ def test_the_fingerprint_follows_the_content_and_only_the_content():
     ("arrays", "rest", "expected"),
     [
         ({"ids": draw(6, 2)}, {}, "'ids': is reserved"),
-        ({"a_length": draw(6, 2)}, {}, "'a_length': is reserved"),
         ({"a": draw(6)}, {}, "its items have no axis"),
         ({"a": draw(6, 0)}, {}, "its items are empty"),
         ({"a": np.ones((6, 2), dtype=np.complex64)}, {}, "a modality holds floats"),
-        ({"a": np.full((6, 2), 1e300)}, {}, "not finite in float32 in 6 rows"),
         ({"a": torch.ones(6, 2, requires_grad=True)}, {}, "is no array"),
-        ({"a": [{}] * 6}, {}, "holds Python objects"),
-        ({"a": [[1.0, 2.0]] * 5 + [[1.0]]}, {}, "inhomogeneous shape after 1 dimensions"),
         ({"a": [[1.0, 2.0]] * 5 + [[1.0]]}, {}, "pad ragged rows to one shape and give their"),
         ({}, {}, "has no modality"),
         ({"a": draw(6, 2)}, {"kinds": {"a": "tokens"}}, "have shape (2,), which is no tokens"),
@@ -133,7 +129,6 @@ def test_the_fingerprint_follows_the_content_and_only_the_content():
         ({"a": draw(6, 2, 2)}, {"kinds": {"a": Kind.VECTOR}}, "one has one axis"),
         ({"a": draw(6, 2)}, {"text": [None] * 6}, "'text_raw': holds Python objects"),
         ({"a": draw(6, 2)}, {"split": [0] * 6}, "there is no validation item"),
-        ({"a": draw(2, 2)}, {"split": None}, "there is no training item"),
     ],
 )
 def test_an_unusable_array_is_refused(arrays, rest, expected):

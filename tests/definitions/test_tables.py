@@ -6,7 +6,6 @@ import pytest
 from pydantic import Field
 
 from continual_mm.definitions.tables import LONGEST_SHOWN, Reader, Table, shown
-from continual_mm.system.errors import InputError
 
 
 class Engine(Table):
@@ -59,24 +58,6 @@ def test_an_unknown_key_or_table_is_told_with_what_was_probably_meant(key, value
     assert (told.place, told.message) == (f"car.toml, {place}", problem)
     assert told.remedy.startswith("did you mean 'fuel'? known are cylinders, fast, fuel")
     assert told.remedy.endswith("volume, wheels")
-
-
-@pytest.mark.parametrize("value", [3, "text", [1], None, [{"cylinders": 3}]])
-def test_what_is_no_table_is_told(value):
-    reader = Reader("car.toml")
-    assert reader.table(Engine, "[engine]", value).cylinders == 4
-    assert str(reader.problems[0]).startswith("car.toml, [engine]: ")
-    assert "is not a table" in reader.problems[0].message
-
-
-def test_all_mistakes_are_told_and_the_sound_keys_are_read():
-    reader = Reader("car.toml")
-    read = reader.table(Engine, "[engine]", {"cylinders": 6, "volume": 0, "fast": 1, "x": 2})
-    assert len(reader.problems) == 3
-    assert (read.cylinders, read.volume, read.fast) == (6, 1.5, False)
-    with pytest.raises(InputError) as caught:
-        reader.problems.check()
-    assert caught.value.problems == tuple(reader.problems)
 
 
 def test_long_values_are_cut():

@@ -237,9 +237,6 @@ def test_groups_may_be_whole_numbers_as_in_a_pack(tmp_path):
     names = group_names(tmp_path / "store")
     group = read_store(tmp_path / "store").group
     assert [int(each) for each in names[group]] == numbers
-    given[5]["group"] = True
-    with pytest.raises(InputError, match="column 'group': is bool, no text"):
-        write_store(given, tmp_path / "other", layout=LAYOUT)
     given[5]["group"] = 7.5
     with pytest.raises(InputError, match="column 'group': is float, no text"):
         write_store(given, tmp_path / "other", layout=LAYOUT)

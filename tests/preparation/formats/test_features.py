@@ -16,14 +16,6 @@ def test_a_clip_has_norm_root_two_and_each_half_norm_one_unless_it_is_zero():
     assert unit_halves(first * 0, second)[:7].tolist() == [0] * 7
 
 
-def test_reference_pads_with_0_db_and_cuts_behind_the_longest():
-    spectrogram = np.arange(-28.0, 0.0).reshape(4, 7)
-    for longest, padding in ((5, 0), (9, 2)):
-        found = frames(spectrogram, longest, mode="reference")
-        assert found.tolist() == [*spectrogram.T[:longest].tolist(), *[[0.0] * 4] * padding]
-        assert frames(spectrogram, longest, mode="robust").tolist() == found[:7].tolist()
-
-
 @pytest.mark.parametrize("steps", [0, 7])
 def test_no_frames_or_nothing_but_0_db_is_silence_in_robust_only(steps):
     """Decibels below a maximum of zero power are 0 everywhere, the loudest that there is."""
