@@ -22,18 +22,16 @@ def offline(tmp_path, monkeypatch):
 
 def frame(rows, start, **other):
     numbers = range(start, start + rows)
-    return pd.DataFrame(
-        {
-            "ids": [f"clip {k}" for k in numbers],
-            "video": [[float(k), 2.5, -1.0] for k in numbers],
-            "audio": [None if k % 3 == 1 else [[k / 2, 1.0]] * (k % 4 + 1) for k in numbers],
-            "audio_kind": "spectrogram",
-            "label": [k % 2 for k in numbers],
-            "text_raw": [f"wörd {k}" for k in numbers],
-            "seconds": [k / 7 for k in numbers],
-            **other,
-        }
-    )
+    each = {
+        "ids": lambda k: f"clip {k}",
+        "video": lambda k: [float(k), 2.5, -1.0],
+        "audio": lambda k: None if k % 3 == 1 else [[k / 2, 1.0]] * (k % 4 + 1),
+        "label": lambda k: k % 2,
+        "text_raw": lambda k: f"wörd {k}",
+        "seconds": lambda k: k / 7,
+    }
+    columns = {name: list(map(value, numbers)) for name, value in each.items()}
+    return pd.DataFrame({**columns, "audio_kind": "spectrogram", **other})
 
 
 def written(folder, **splits):

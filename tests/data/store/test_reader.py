@@ -107,25 +107,17 @@ def test_a_store_standardises_by_what_its_writer_measured(folder, arrays):
     assert store.statistics.keys() == memory.statistics.keys() == arrays.keys()
     for name, value in blocks(store).features.items():
         torch.testing.assert_close(value, blocks(memory).features[name], rtol=1e-6, atol=1e-6)
-    some = blocks(read_store(folder, standardise=["touch"])).features
-    assert torch.equal(some["touch"], blocks(store).features["touch"])
-    assert torch.equal(
-        some["speech"], blocks(read_store(folder, standardise=False)).features["speech"]
-    )
+    some, raw = (blocks(read_store(folder, standardise=which)) for which in (["touch"], False))
+    assert torch.equal(some.features["touch"], blocks(store).features["touch"])
+    assert torch.equal(some.features["speech"], raw.features["speech"])
 
 
-def test_rows_may_come_in_any_order_more_than_once_or_not_at_all(folder, arrays):
-    sight = read_store(folder, standardise=False).columns["sight"]
-    rows = np.array([39, 0, 39, 5, 20, 1])
-    values, lengths = sight.take(torch.from_numpy(rows))
-    assert np.array_equal(values.numpy(), arrays["sight"][rows])
-    assert lengths.tolist() == [4] * 6
-    nothing = torch.empty(0, dtype=torch.long)
-    assert sight.take(nothing)[0].shape == (0, 0, 2, 2)
-    touch = read_store(folder).columns["touch"]
-    assert touch.take(nothing)[0].shape == (0, 3)
+def test_no_rows_are_an_empty_array_and_rows_beyond_the_last_an_error(folder):
+    columns, nothing = read_store(folder).columns, torch.empty(0, dtype=torch.long)
+    assert columns["sight"].take(nothing)[0].shape == (0, 0, 2, 2)
+    assert columns["touch"].take(nothing)[0].shape == (0, 3)
     with pytest.raises(IndexError):
-        touch.take(torch.tensor([N]))
+        columns["touch"].take(torch.tensor([N]))
 
 
 def test_what_is_not_a_feature_is_there_as_well(folder):

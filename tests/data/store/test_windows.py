@@ -30,12 +30,9 @@ SPANS = [
 @pytest.fixture(scope="module")
 def recordings():
     rng = np.random.default_rng(0)
+    shapes = {"2d": (8, 4), "3d": (12, 3), "spec": (20, 2)}
     return [
-        {
-            "2d": rng.normal(size=(8, 4)).astype(np.float32),
-            "3d": rng.normal(size=(12, 3)).astype(np.float32),
-            "spec": rng.normal(size=(20, 2)).astype(np.float32),
-        }
+        {part: rng.normal(size=shape).astype(np.float32) for part, shape in shapes.items()}
         for _ in range(3)
     ]
 
@@ -46,16 +43,10 @@ def write(folder, recordings, **options):
             writer.recording(f"recording {k}", recording) for k, recording in enumerate(recordings)
         ]
         for row, (recording, video_spans, audio_span) in enumerate(SPANS):
+            video = Window(numbers[recording], video_spans)
             audio = None if audio_span is None else Window(numbers[recording], (audio_span,))
-            writer.item(
-                {
-                    "ids": str(row),
-                    "split": SPLIT[row],
-                    "video": Window(numbers[recording], video_spans),
-                    "audio": audio,
-                    "text": np.full(2, row / 4),
-                }
-            )
+            item = {"video": video, "audio": audio, "text": np.full(2, row / 4)}
+            writer.item({"ids": str(row), "split": SPLIT[row], **item})
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +128,10 @@ def test_recordings_are_part_of_the_fingerprint(folder, recordings, tmp_path):
 
 
 def test_a_recording_may_lack_a_part(recordings, tmp_path):
-    write(
-        tmp_path / "store",
-        [recordings[0], recordings[1], {"2d": recordings[2]["2d"], "spec": recordings[2]["spec"]}],
-    )
-    values, _ = (
-        read_store(tmp_path / "store", standardise=False).columns["video"].take(torch.tensor([5]))
-    )
+    first, second, third = recordings
+    write(tmp_path / "store", [first, second, {"2d": third["2d"], "spec": third["spec"]}])
+    store = read_store(tmp_path / "store", standardise=False)
+    values, _ = store.columns["video"].take(torch.tensor([5]))
     assert values[0, :4].any()
     assert not values[0, 4:].any()
 

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import resource
-import signal
 import struct
 import subprocess
 import sys
@@ -160,23 +159,6 @@ def test_a_full_disk_is_one_clear_refusal_and_leaves_nothing(tmp_path):
 
     assert in_a_fork(fill) == 0
     assert [each.name for each in tmp_path.iterdir()] == ["vectors.bin"]
-
-
-def test_what_a_killed_conversion_left_is_swept_by_the_next(tmp_path):
-    path = by_gensim(tmp_path / "vectors.bin", binary=True)
-
-    def die(event, _arguments):
-        if event == "os.rename":
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def work():
-        sys.addaudithook(die)
-        open_vectors(path)
-
-    assert in_a_fork(work) == -signal.SIGKILL
-    assert len(list(tmp_path.glob(".*"))) == 3
-    np.testing.assert_array_equal(open_vectors(path).values, VALUES)
-    assert list(tmp_path.glob(".*")) == []
 
 
 def test_a_folder_that_cannot_be_written_leads_to_the_cache(tmp_path, monkeypatch):

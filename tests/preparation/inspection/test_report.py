@@ -29,13 +29,9 @@ def dataset(**columns):
 def test_sizes_are_those_of_the_values():
     video = np.zeros((12, 2, 2), dtype=np.float32)
     video[:, 0] = (3.0, 4.0)
-    found = inspect(
-        plain(
-            {"video": video, "audio": np.full((12, 1), -2.0)},
-            lengths={"video": [1] * 11 + [2]},
-            present={"audio": [True] * 10 + [False, True]},
-        )
-    )
+    arrays = {"video": video, "audio": np.full((12, 1), -2.0)}
+    present = {"audio": [True] * 10 + [False, True]}
+    found = inspect(plain(arrays, lengths={"video": [1] * 11 + [2]}, present=present))
     video, audio = found.modalities
     assert (video.sizes.smallest, video.sizes.largest) == (0.0, 4.0)
     assert video.sizes.rms == pytest.approx(np.sqrt(25 * 12 / 26))
