@@ -268,14 +268,10 @@ add = ["text"]
 
 def test_from_released_files_to_a_table(said):
     rng = np.random.default_rng(0)
-    pack = {
-        "ids": np.array([f"{row}" for row in range(30)]),
-        "split": np.arange(30) % 3,
-        "video": rng.normal(size=(30, 10)).astype(np.float32),
-        "audio": rng.normal(size=(30, 90, 3)).astype(np.float32),
-        "audio_kind": np.array("spectrogram"),
-        "text": rng.normal(size=(30, 4, 5)).astype(np.float32),
-    }
+    shapes = {"video": (10,), "audio": (90, 3), "text": (4, 5)}
+    pack = {name: rng.normal(size=(30, *shape)) for name, shape in shapes.items()}
+    pack |= {"ids": np.arange(30).astype(str), "split": np.arange(30) % 3}
+    pack |= {"audio_kind": np.array("spectrogram")}
     write_pack(Path("trained.npz"), pack)
     scores = []
     for options in ((), ("--to", "elsewhere")):

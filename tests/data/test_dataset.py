@@ -69,26 +69,18 @@ def test_rows_that_lack_a_modality_may_hold_anything():
     values = draw(6, 3, 2)
     values[1] = np.nan
     values[0, 2] = np.inf
-    column = Dataset.from_arrays(
-        {"a": values},
-        split=SPLIT,
-        present={"a": [True, False, True, True, True, True]},
-        lengths={"a": [2, 99, 3, 3, 3, 3]},
-    ).columns["a"]
+    present, lengths = {"a": np.arange(6) != 1}, {"a": [2, 99, 3, 3, 3, 3]}
+    dataset = Dataset.from_arrays({"a": values}, split=SPLIT, present=present, lengths=lengths)
+    column = dataset.columns["a"]
     assert np.isfinite(column.values).all()
     assert not column.values[1].any()
     assert not column.values[0, 2].any()
 
 
 def test_describing_columns_are_kept():
-    dataset = Dataset.from_arrays(
-        {"a": draw(6, 2)},
-        split=SPLIT,
-        ids=list("uvwxyz"),
-        label=[1, 1, 2, 2, 3, 3],
-        group=np.arange(6, dtype=np.uint8),
-        text=np.array(["one"] * 6, dtype=object),
-    )
+    numbers = {"label": [1, 1, 2, 2, 3, 3], "group": np.arange(6, dtype=np.uint8)}
+    words = {"ids": list("uvwxyz"), "text": np.array(["one"] * 6, dtype=object)}
+    dataset = Dataset.from_arrays({"a": draw(6, 2)}, split=SPLIT, **numbers, **words)
     assert dataset.ids[3] == "x"
     assert dataset.label.tolist() == [1, 1, 2, 2, 3, 3]
     assert dataset.group.dtype == np.int64

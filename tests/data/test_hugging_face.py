@@ -92,13 +92,8 @@ def test_what_hugging_face_saved_is_a_dataset(tmp_path):
 
 
 def test_padded_columns_of_a_pack_are_understood(tmp_path):
-    table = {
-        "ids": list("abc"),
-        "split": [0, 1, 2],
-        "speech": [[[1.0], [2.0], [0.0]]] * 3,
-        "speech_length": [2, 1, 3],
-        "speech_present": [True, True, False],
-    }
+    speech = {"speech": [[[1.0], [2.0], [0.0]]] * 3, "speech_length": [2, 1, 3]}
+    table = {"ids": list("abc"), "split": [0, 1, 2], "speech_present": [True, True, False]} | speech
     dataset = registry.load(str(written(tmp_path / "padded", train=table)), standardise=False)
     assert dataset.columns["speech"].valid.tolist() == [2, 1, 0]
     assert dataset.card.items == (1, 1, 1)

@@ -58,12 +58,8 @@ def converted(tmp_path, monkeypatch, capsys):
         files = ("--train", "clips.pkl", "--validation", "0.3")
         Path("test.pkl").write_bytes(pickle.dumps([clip(500 + number) for number in range(3)]))
         with pytest.raises(SystemExit) as caught:
-            main(
-                (
-                    *("data", "convert", "youcook2", *files, "--test", "test.pkl"),
-                    *("--to", to, "--vectors", words, *options),
-                )
-            )
+            command = ("data", "convert", "youcook2", *files, "--test", "test.pkl", "--to", to)
+            main((*command, "--vectors", words, *options))
         assert caught.value.code == 0
         return card(to)
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,10 @@ def sound(tmp_path_factory):
         for name in ("motion", "tape", "disc"):
             writer.recording(name, {"frames": rng.normal(size=(40, 2))})
         for row in range(9):
-            writer.item(
-                {
-                    "ids": str(row),
-                    "split": max(0, row - 6),
-                    "touch": rng.normal(size=3),
-                    "speech": rng.normal(size=(1 + 20 * (row % 3), 2)),
-                    "text": np.arange(row % 3 + 1),
-                    "motion": Window(0, ((row % 3, 5),)),
-                }
-            )
+            speech = rng.normal(size=(1 + 20 * (row % 3), 2))
+            item = {"touch": rng.normal(size=3), "speech": speech, "text": np.arange(row % 3 + 1)}
+            item |= {"motion": Window(0, ((row % 3, 5),))}
+            writer.item({"ids": str(row), "split": max(0, row - 6), **item})
     return path
 
 
@@ -101,12 +96,8 @@ def test_a_shard_that_was_cut_or_overwritten_is_refused(store, shard):
 @pytest.mark.parametrize("alike", [False, True])
 def test_shards_that_changed_places_are_refused(store, alike):
     forms = json.loads((store / "store.json").read_text())["tables"]["items"]
-    first, second = next(
-        (first, second)
-        for second in range(len(forms))
-        for first in range(second)
-        if (forms[first] == forms[second]) is alike
-    )
+    pairs = combinations(range(len(forms)), 2)
+    first, second = next(pair for pair in pairs if (forms[pair[0]] == forms[pair[1]]) is alike)
     one, other = (store / "items" / f"data-{each:05d}.arrow" for each in (first, second))
     content = one.read_bytes(), other.read_bytes()
     one.write_bytes(content[1])

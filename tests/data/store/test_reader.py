@@ -1,6 +1,5 @@
 """Datasets whose features stay on the disk."""
 
-import multiprocessing
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,25 +60,17 @@ def folder(arrays, tmp_path_factory):
 
 
 def in_memory(arrays, **options):
-    return Dataset.from_arrays(
-        arrays,
-        split=SPLIT,
-        kinds={"speech": "spectrogram"},
-        lengths={"speech": LENGTHS},
-        present={"speech": PRESENT},
-        **options,
-    )
+    speech = {"kinds": "spectrogram", "lengths": LENGTHS, "present": PRESENT}
+    options |= {name: {"speech": value} for name, value in speech.items()}
+    return Dataset.from_arrays(arrays, split=SPLIT, **options)
 
 
 def same(first, second):
-    return all(
-        getattr(first, kind).keys() == getattr(second, kind).keys()
-        and all(
-            torch.equal(value, getattr(second, kind)[name])
-            for name, value in getattr(first, kind).items()
-        )
-        for kind in ("features", "lengths", "rows")
-    ) and torch.equal(first.index, second.index)
+    for kind in ("features", "lengths", "rows"):
+        one, other = getattr(first, kind), getattr(second, kind)
+        if one.keys() != other.keys() or not all(torch.equal(one[k], other[k]) for k in one):
+            return False
+    return torch.equal(first.index, second.index)
 
 
 def blocks(dataset):
@@ -140,13 +131,8 @@ def test_another_process_reads_the_same(folder):
     assert same(blocks(pickle.loads(pickle.dumps(dataset))), expected)
     items = Items(dataset, (Share(0, torch.arange(6), ("touch", "sight")),))
     for start in ("fork", "spawn"):
-        loader = DataLoader(
-            items,
-            batch_size=3,
-            collate_fn=join,
-            num_workers=1,
-            multiprocessing_context=multiprocessing.get_context(start),
-        )
+        options = {"num_workers": 1, "multiprocessing_context": start}
+        loader = DataLoader(items, batch_size=3, collate_fn=join, **options)
         assert same(join(loader), items.block((torch.arange(6),)))
 
 

@@ -151,16 +151,6 @@ def test_a_layout_that_means_nothing_is_refused(tmp_path, layout, problem):
         write_store(records(), tmp_path / "store", layout=layout)
 
 
-def test_an_error_while_records_are_read_leaves_nothing(tmp_path):
-    def broken():
-        yield from records()
-        raise OSError("the disk with the videos is gone")
-
-    with pytest.raises(OSError, match="is gone"):
-        write_store(broken(), tmp_path / "store", layout=LAYOUT, shard_bytes=50)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path):
     for size, told in (1e-5, "about .*"), (1e-9, "0 in all training items, or too small"):
         faint = [{**each, "touch": size * each["touch"]} for each in records()]

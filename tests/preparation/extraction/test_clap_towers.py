@@ -58,12 +58,8 @@ def test_audio_is_encoded_as_transformers_do_a_window_at_a_time(folder):
     model, prepare = (each.from_pretrained(folder) for each in (ClapModel, ClapFeatureExtractor))
     windows = [wave[: 2 * RATE], wave[2 * RATE : 4 * RATE], wave[4 * RATE :]]
     with torch.no_grad():
-        expected = [
-            model.eval().get_audio_features(
-                **prepare(each, sampling_rate=RATE, return_tensors="pt")
-            )
-            for each in windows
-        ]
+        given = [prepare(each, sampling_rate=RATE, return_tensors="pt") for each in windows]
+        expected = [model.eval().get_audio_features(**each) for each in given]
     found = tower.encode(wave)
     assert (tower.sample_rate, tower.features, found.shape) == (RATE, 6, (3, 6))
     assert np.allclose(found, torch.cat([each.pooler_output for each in expected]), atol=1e-5)

@@ -82,15 +82,8 @@ def described(clip, keys, frames):
     known = [WORDS[word] for word in re.findall(r"[\w']+", clip[keys[2]]) if word in WORDS]
     vectors = np.zeros((6, 5), np.float32)
     vectors[: len(known)] = VECTORS.values[known]
-    return {
-        "ids": clip["id"],
-        "video": torch.cat(halves).numpy(),
-        "audio": filled.T.numpy(),
-        "nframes": audio.shape[1],
-        "text": vectors,
-        "text_raw": clip[keys[2]],
-        "split": 2,
-    }
+    item = {"ids": clip["id"], "nframes": audio.shape[1], "text_raw": clip[keys[2]], "split": 2}
+    return item | {"video": torch.cat(halves).numpy(), "audio": filled.T.numpy(), "text": vectors}
 
 
 @pytest.mark.parametrize(
@@ -138,12 +131,10 @@ MISSING = object()
 BREAKS = {
     "no dict": ("", [1], "item 1: is a list"),
     "no id": ("id", MISSING, "item 1: has no 'id'"),
-    "id of a number": ("id", 3, "item 1: has no 'id'"),
     "id again": ("id", IDS[0], "item 1: is 'GLd3aX16zBg_0' like a clip before it"),
     "no features": ("2d", MISSING, "key '2d': is missing; the clip has id, 3d"),
     "text as features": ("2d", "salt", "key '2d': is a str"),
     "integers": ("2d", np.zeros(6, int), "key '2d': is no float array"),
-    "objects": ("2d", np.array([None]), "key '2d': is no float array"),
     "two axes": ("2d", np.zeros((2, 6)), "key '2d': has shape (2, 6)"),
     "nothing": ("3d", np.zeros(0), "key '3d': has shape (0,)"),
     "not finite": ("2d", np.array([1, np.inf, np.nan]), "key '2d': 2 of 3 values are not finite"),
@@ -231,7 +222,6 @@ def test_a_clip_without_audio_lacks_it_in_robust_and_has_zeros_in_reference(tmp_
         ({"training": 7}, "key 'training': is 7"),
         ({"training": "yes"}, "key 'training': is no whole number"),
         ({"class": 3}, "key 'class': is no text"),
-        ({"class": ["walk"]}, "key 'class': is no text"),
         ({"2d_pooled": None}, "key '2d_pooled': is a NoneType"),
         ({"video": ""}, "item 1: has no 'video'"),
         ({"has_audio": "no"}, "key 'has_audio': is no whole number"),

@@ -5,7 +5,6 @@ import math
 import pickle
 import random
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -67,15 +66,9 @@ def write_dataset(folder):
 
 
 def read(folder, left_out=None):
-    return list(
-        videos(
-            read_list(folder / "paths.csv"),
-            CaptionFile(folder / "caption.pickle"),
-            features=folder / "features",
-            audio=folder / "audio",
-            left_out=left_out,
-        )
-    )
+    listed, captions = read_list(folder / "paths.csv"), CaptionFile(folder / "caption.pickle")
+    places = {name: folder / name for name in ("features", "audio")}
+    return list(videos(listed, captions, **places, left_out=left_out))
 
 
 def stored(folder, recipe, name="store"):
@@ -85,7 +78,7 @@ def stored(folder, recipe, name="store"):
     dataset = read_store(store.folder, standardise=False, splits=())
     items = {}
     for row in range(len(dataset)):
-        item: dict[str, Any] = {"text_raw": dataset.text[np.array([row])][0]}
+        item = {"text_raw": dataset.text[np.array([row])][0]}
         for name, column in dataset.columns.items():
             if column.present[row]:
                 values, lengths = column.take(torch.tensor([row]))
@@ -236,12 +229,6 @@ def test_windows_grow_as_specified():
         assert (window.start, window.end, rows) == described_window(starts, ends, index, least)
 
 
-def test_previous_words_stand_behind_in_reference_and_in_order_in_robust():
-    window = grown([0.0, 5.0, 10.0], [4.0, 9.0, 14.0], 1, min_time=12.0)
-    assert window.ordered_captions("reference") == (1, 0, 2)
-    assert window.ordered_captions("robust") == (0, 1, 2)
-
-
 def test_a_start_before_the_video_is_fixed_in_robust_only():
     for mode, start in (("reference", -3), ("robust", 0)):
         assert feature_slice(Clip(-3.0, 2.0, (0,)), rate=1.0, mode=mode) == slice(start, 3)
@@ -254,7 +241,7 @@ def test_spectrogram_frames_are_those_that_librosa_gives():
     assert [frame_at(float(time)) for time in times] == expected.tolist()
 
 
-VALID: dict[str, Any] = {"start": [0, 2.5], "end": [2.0, 4], "text": ["add", "stir"]}
+VALID = {"start": [0, 2.5], "end": [2.0, 4], "text": ["add", "stir"]}
 ARRAYS = {
     "start": np.array([0, 2.5], np.float32),
     "end": np.array([2, 4]),
@@ -299,11 +286,9 @@ def test_frames_of_pandas_are_refused_with_what_to_write_instead(tmp_path):
         ({"end": [2.0]}, "2 starts, 1 ends and 2 texts"),
         ({"start": [], "end": [], "text": []}, "0 starts"),
         ({"start": [0, float("nan")]}, "captions 1: 'start' is no finite number of seconds"),
-        ({"start": [0, float("-inf")]}, "captions 1: 'start' is no finite number of seconds"),
         ({"start": [0, "2"]}, "'start' is no finite number"),
         ({"start": [0, True]}, "'start' is no finite number"),
         ({"start": [0, 10**5000]}, "'start' is no finite number"),
-        ({"start": [0, np.complex64(1)]}, "'start' is no finite number"),
         ({"end": [2.0, 2.4]}, "captions 1: they end before they start"),
         ({"text": ["add", None]}, "captions 1: 'text' is no text (NoneType)"),
         ({"text": "add"}, "no list 'text'"),
