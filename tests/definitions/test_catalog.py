@@ -25,13 +25,6 @@ ASK = [lambda name: catalog.find("strategies", name), catalog.find_any]
 
 
 @pytest.mark.parametrize("ask", ASK)
-def test_an_unknown_name_is_refused_with_the_nearest(ask):
-    with pytest.raises(InputError, match="no such definition") as caught:
-        ask("repaly")
-    assert "did you mean 'replay'?" in str(caught.value)
-
-
-@pytest.mark.parametrize("ask", ASK)
 @pytest.mark.parametrize("name", ["none.toml", "no/such/folder/none", "none.toml/none.toml"])
 def test_a_file_that_is_not_there_is_refused(ask, name, tmp_path):
     path = str(tmp_path / name)

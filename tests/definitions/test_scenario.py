@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from continual_mm.definitions.scenario import (
     MemorySettings,
     Protocol,
-    Scenario,
     SpaceSettings,
     Stage,
     Training,
@@ -93,22 +92,6 @@ def test_a_stage_may_override_all_of_training_and_nothing_else():
     special = Training(schedule="constant", **numbers, **others)
     stage = Stage(add=("text",), **special.model_dump())
     assert stage.training(Training()) == special
-
-
-def test_what_a_stage_does_not_say_is_as_in_training():
-    scenario = Scenario(
-        name="two",
-        training=Training(steps=100, batch_size=8, warmup_steps=5),
-        stages=(Stage(add=("a", "b")), Stage(add=("c",), steps=10, warmup_steps=0)),
-    )
-    assert scenario.training_of(0) == scenario.training
-    assert scenario.training_of(1) == Training(steps=10, batch_size=8, warmup_steps=0)
-
-
-@pytest.mark.parametrize("nothing", [{}, {"add": []}, {"add": ()}])
-def test_a_stage_that_adds_nothing_is_refused(nothing):
-    with pytest.raises(ValidationError, match="the stage adds nothing"):
-        Stage.model_validate(nothing)
 
 
 PROTOCOL = {"name": "one", "query": ["text"], "gallery": ["video", "audio"]}

@@ -35,11 +35,6 @@ def test_modules_below_a_renamed_one_are_found_too():
     assert Manifest is new.Manifest
 
 
-def test_what_never_was_is_not_found():
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("continual_mm.complaints")
-
-
 def test_the_old_attribute_of_an_error_warns():
     problem = Problem("here", "nothing")
     with pytest.warns(DeprecationWarning, match="problems"):

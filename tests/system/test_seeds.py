@@ -2,9 +2,6 @@
 
 from itertools import product
 
-import numpy as np
-import torch
-
 from continual_mm.system.seeds import seed_for
 
 
@@ -19,12 +16,3 @@ def test_purposes_and_runs_do_not_share_seeds():
         for seed, purpose, number in product(range(20), ("order", "memory", "draw"), range(20))
     ]
     assert len(set(seeds)) == 20 * 3 * 20
-
-
-def test_seeds_spread_over_all_that_generators_take():
-    seeds = [seed_for(number, "spread") for number in range(2000)]
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    quarters = np.bincount([seed >> 61 for seed in seeds], minlength=4)
-    assert quarters.min() > 400
-    torch.Generator().manual_seed(max(seeds))
-    np.random.default_rng(max(seeds))
