@@ -26,13 +26,21 @@ _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, re
 @click.option("--baseline", default="naive", help="Strategy that differences are taken to.")
 @click.option("--protocol", metavar="NAME", help="What a [[protocol]] found, stage by stage.")
 @click.option("--by-task", is_flag=True, help="With --protocol: tasks of steps one by one, too.")
+@click.option("--indexes", is_flag=True, help="One index for all modalities, and earlier ones.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table")
 def compare(
-    folders: tuple[Path, ...], baseline: str, protocol: str | None, by_task: bool, format_: str
+    folders: tuple[Path, ...],
+    baseline: str,
+    protocol: str | None,
+    by_task: bool,
+    indexes: bool,
+    format_: str,
 ) -> None:
     """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
     from continual_mm.comparison import tables
 
+    if indexes and protocol is not None:
+        raise InputError(Problem("--indexes", "does not go with --protocol", "ask one by one"))
     if protocol is not None:
         from continual_mm.comparison.protocols import compare_protocol
 
@@ -45,7 +53,8 @@ def compare(
         from continual_mm.comparison.compare import compare as compared
 
         comparison = compared(folders, baseline=baseline)
-        shown, notes = tables.scenario_tables(comparison), comparison.notes
+        lay_out = tables.index_tables if indexes else tables.scenario_tables
+        shown, notes = lay_out(comparison), comparison.notes
         as_json = partial(tables.as_json, comparison)
     if format_ == "json":
         sys.stdout.write(as_json() + "\n")

@@ -13,7 +13,7 @@ from continual_mm.comparison.estimates import (
     Floats,
     intransigence,
     measures,
-    stability_gap,
+    over_seeds,
 )
 from continual_mm.comparison.finished import FinishedRun, PairFacts
 
@@ -26,7 +26,9 @@ class Headline:
     first in it (new) or never (emergent). Retention is the share of what old pairs had learned
     above chance at birth that is left, forgetting what they lost from their best earlier stage,
     intransigence what new pairs lack of joint training. The stability gap, the fall of old pairs
-    inside the last stage, is each seed's own: its interval is over seeds alone.
+    inside the last stage, is each seed's own: its interval is over seeds alone. So are those of the
+    recalls of indexes: R@10 of all partners in an index of all modalities, and R@1 of old pairs in
+    an index that was filled before the last stage.
     """
 
     harmonic_mean: Estimate | None
@@ -37,6 +39,8 @@ class Headline:
     forgetting: Estimate | None
     intransigence: Estimate | None
     stability_gap: Estimate | None = None
+    mixed_recall: Estimate | None = None
+    earlier_recall: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,8 @@ class _Scenario:
             strategy,
             lambda own, joint: intransigence(own, joint, self._pairs),
         )
-        headline["stability_gap"] = Estimate.of(stability_gap(runs))
+        for name in ("stability_gap", "mixed_recall", "earlier_recall"):
+            headline[name] = Estimate.of(over_seeds([getattr(run, name) for run in runs]))
         return Row(
             strategy=strategy,
             joint=runs[0].joint,

@@ -108,14 +108,12 @@ def intransigence(recalls: Floats, joint: Floats, pairs: Mapping[str, PairFacts]
     return _mean(held, pairs, "new")
 
 
-def stability_gap(runs: Sequence[FinishedRun]) -> Floats:
-    """How far old pairs fell inside the last stage, mean over seeds, in every replicate.
+def over_seeds(values: Sequence[float]) -> Floats:
+    """The mean of a number that each seed's run has, in every replicate.
 
-    (1 + replicates,), constant for a single seed; NaN unless every run was evaluated inside its
-    last stage.
+    (1 + replicates,), constant for a single seed; NaN unless every run has one.
     """
-    gaps = np.array([run.stability_gap for run in runs])
-    mean: Floats = (seed_weights(len(runs)) * gaps).mean(axis=1)
+    mean: Floats = (seed_weights(len(values)) * np.array(values)).mean(axis=1)
     return mean
 
 

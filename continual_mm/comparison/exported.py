@@ -25,7 +25,7 @@ from continual_mm.comparison.finished import (
     ranked_of,
     ranked_stages,
 )
-from continual_mm.comparison.run_table import HEADINGS, table
+from continual_mm.comparison.run_table import EARLIER_HEADINGS, HEADINGS, table
 from continual_mm.metrics.answers import Answers
 from continual_mm.runs import records
 from continual_mm.system.errors import InputError, Problem, first_few
@@ -92,6 +92,8 @@ class RunRow(records.Record):
     seconds: records.Seconds
     step_seconds: Annotated[records.Seconds | None, _Blank]
     stability_gap: Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _Blank]
+    mixed_recall: Annotated[records.Fraction | None, _Blank] = None
+    earlier_recall: Annotated[records.Fraction | None, _Blank] = None
 
 
 def write_exported(groups: Groups, folder: Path) -> None:
@@ -243,7 +245,7 @@ def _rows(path: Path) -> list[RunRow]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             cells_by_name = csv.DictReader(stream, restkey="", restval="?", strict=True)
-            if tuple(cells_by_name.fieldnames or ()) != HEADINGS:
+            if tuple(cells_by_name.fieldnames or ()) not in (HEADINGS, EARLIER_HEADINGS):
                 raise ValueError("its first line does not name the columns of an export")
             for row in cells_by_name:
                 rows.append(RunRow.model_validate(row))
@@ -319,10 +321,16 @@ def _run(
             cell: ranked_of(each, part.reshape(2, -1))
             for cell, each, part in zip(stored, items, parts, strict=True)
         },
-        **row.model_dump(exclude={"stability_gap"}),
-        stability_gap=math.nan if row.stability_gap is None else row.stability_gap,
+        **row.model_dump(exclude={"stability_gap", "mixed_recall", "earlier_recall"}),
+        stability_gap=_or_nan(row.stability_gap),
+        mixed_recall=_or_nan(row.mixed_recall),
+        earlier_recall=_or_nan(row.earlier_recall),
         judged=_judged(row, task["scenario"], len(known.stages), seed, arrays),
     )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _judged(

@@ -57,7 +57,9 @@ class FinishedRun:
     ``protection`` the definition of the strategy. Pairs are sorted by name. A joint run is ranked
     at its last stage only. ``steps`` counts those that plugins made, too, ``step_seconds`` is the
     median of the last stage; they and ``memory_items`` are None in runs of earlier versions.
-    ``stability_gap`` is NaN without an evaluation inside the last stage.
+    ``stability_gap`` is NaN without an evaluation inside the last stage, ``mixed_recall`` (R@10 in
+    an index of all modalities) below three modalities, ``earlier_recall`` (R@1 of old pairs in an
+    index of the stage before) in joint training, and both in runs of earlier versions.
     """
 
     folder: Path
@@ -73,6 +75,8 @@ class FinishedRun:
     memory_bytes: int
     seconds: float
     stability_gap: float = math.nan
+    mixed_recall: float = math.nan
+    earlier_recall: float = math.nan
     cumulative: bool = False
     memory_items: int | None = None
     steps: int | None = None
@@ -155,8 +159,35 @@ def read_finished(folder: Path) -> FinishedRun:
             stages=len(scores.stages),
             split=records.SPLIT,
         ).gap,
+        mixed_recall=_mixed_recall(scores),
+        earlier_recall=_earlier_recall(scores),
         judged=judged,
     )
+
+
+def _mixed_recall(scores: records.Scores) -> float:
+    """R@10 of all partners in an index of all modalities, mean over query modalities."""
+    last = len(scores.stages)
+    found = [
+        one.measures["recall@10"]
+        for one in scores.indexes
+        if one.kind == "mixed" and one.stage == last
+    ]
+    return float(np.mean(found)) if found else math.nan
+
+
+def _earlier_recall(scores: records.Scores) -> float:
+    """R@1 of old pairs in an index of the stage before, mean over pairs and directions."""
+    last = len(scores.stages)
+    old = {name for name, known in scores.pairs.items() if known.role == "old"}
+    found = [
+        one.measures["recall@1"]
+        for one in scores.indexes
+        if one.kind == "earlier"
+        and one.stage == last
+        and str(Pair(*sorted((one.query, *one.gallery)))) in old
+    ]
+    return float(np.mean(found)) if found else math.nan
 
 
 def _chance(scores: records.Scores, path: Path) -> dict[str, float]:

@@ -22,14 +22,19 @@ HEADINGS = (
     *("scenario", "strategy", "seed"),
     *(f"{name}_percent" for name in MEASURES),
     *("stability_gap", "memory_items", "memory_bytes", "steps", "seconds", "step_seconds"),
+    *("mixed_recall", "earlier_recall"),
 )
+
+EARLIER_HEADINGS = HEADINGS[:-2]
+"""Those of exports that were written before there were scores of indexes."""
 
 
 def table(runs: Sequence[FinishedRun]) -> list[list[str]]:
     """A row of cells for each run, as :data:`HEADINGS` names them; empty where undefined.
 
     Intransigence is against the joint run of the same scenario and seed, of several the one that
-    is called so. The stability gap is a fraction; it, seconds and the whole numbers are exact.
+    is called so. The stability gap and the recalls of indexes are fractions; they, seconds and the
+    whole numbers are exact.
     """
     joint = {(run.scenario, run.seed): run for run in reversed(runs) if run.joint}
     joint |= {
@@ -38,13 +43,16 @@ def table(runs: Sequence[FinishedRun]) -> list[list[str]]:
     rows = []
     for run in runs:
         found = measured(run, joint.get((run.scenario, run.seed)))
-        gap = None if np.isnan(run.stability_gap) else run.stability_gap
+        gap, *recalls = (
+            None if np.isnan(value) else value
+            for value in (run.stability_gap, run.mixed_recall, run.earlier_recall)
+        )
         exact = (gap, run.memory_items, run.memory_bytes, run.steps, run.seconds, run.step_seconds)
         rows.append(
             [
                 *(run.scenario, run.strategy, str(run.seed)),
                 *(_percent(found.get(name, np.nan)) for name in MEASURES),
-                *("" if value is None else repr(value) for value in exact),
+                *("" if value is None else repr(value) for value in (*exact, *recalls)),
             ]
         )
     return rows

@@ -23,6 +23,12 @@ _ABOUT_PROTOCOL = (
     "Recalls and accuracies in %, ranks counted from 1: value and 95 % interval over queries and "
     "seeds. The difference is that of the first column, on the same queries and seeds."
 )
+_ABOUT_INDEXES = (
+    "R@10 in % of queries whose partners in all other modalities are among the first 10 of one "
+    "index, mean over query modalities; R@1 in % of old pairs in an index that was filled before "
+    "the last stage, and beside it in one that was filled after it. Means; intervals of the first "
+    "two are over seeds only."
+)
 _UNDEFINED = "-"
 _MEASURES = {
     "harmonic mean %": "harmonic_mean",
@@ -125,6 +131,27 @@ def _scenario_line(row: Row, *, gap: bool) -> Line:
     return Line(cells, values, None if row.bound else 0)
 
 
+def index_tables(comparison: Comparison) -> list[Table]:
+    """A table for each scenario: one index for all modalities, and one of the stage before."""
+    return [_index_table(scenario, report.rows) for scenario, report in comparison.reports.items()]
+
+
+def _index_table(scenario: str, rows: Sequence[Row]) -> Table:
+    what = ("mixed_recall", "earlier_recall")
+    headings = ("strategy", "seeds", "mixed index, R@10 %", "earlier index, R@1 %", "old %")
+    lines = []
+    for row in rows:
+        found = [getattr(row.headline, name) for name in (*what, "old_pairs")]
+        shown = [_half(each) for each in found]
+        if len(row.seeds) == 1:  # these intervals are over seeds
+            shown[:2] = [each.partition("±")[0] for each in shown[:2]]
+        values = {place: _printed(each) for place, each in enumerate(found, 2) if each is not None}
+        cells = (row.strategy, str(len(row.seeds)), *shown)
+        lines.append(Line(cells, values, None if row.bound else 0))
+    title = f"{scenario}: one index for all modalities, and an earlier one"
+    return Table(scenario, title, title, _ABOUT_INDEXES, "lrrrr", headings, tuple(lines))
+
+
 def protocol_tables(comparison: ProtocolComparison, *, tasks: bool = False) -> list[Table]:
     """A table for each scenario and series; with ``tasks`` also task by task."""
     tables = []
@@ -206,7 +233,8 @@ def as_json(comparison: Comparison) -> str:
     A row has ``scenario``, ``strategy``, the number of ``seeds``, the measures of
     :class:`~continual_mm.comparison.compare.Headline` as ``{"mean", "low", "high"}``, the
     ``difference`` as ``{"to", "mean", "low", "high"}``, ``memory_bytes`` and ``seconds``. The
-    interval of ``stability_gap`` is over seeds only, and its ends are the mean for a single one.
+    intervals of ``stability_gap``, ``mixed_recall`` and ``earlier_recall`` are over seeds only, and
+    their ends are the mean for a single one.
     """
     rows = [
         {

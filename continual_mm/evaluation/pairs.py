@@ -1,6 +1,6 @@
 """Score every pair seen so far on a fixed gallery."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -92,11 +92,14 @@ class Gallery:
         embeddings: Modality -> (n_m, D) float32, on the device.
         rows: Modality -> (n_m,) dataset rows, ascending.
         own: Pair -> modality -> (n_m, D), where the pair has a tower of its own for it.
+        factors: Modality -> what its embeddings are multiplied by beside others in one index, where
+            that is not 1.
     """
 
     embeddings: dict[str, Tensor]
     rows: dict[str, Tensor]
     own: dict[Pair, dict[str, Tensor]] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     def of_pair(self, pair: Pair) -> dict[str, Tensor]:
         """Modality -> (n_m, D) embeddings that the pair is scored with."""
@@ -132,7 +135,7 @@ class Gathering:
                     what = f"an embedding of the {split} items"
                     raise NotFiniteError(learner.stage, learner.step, what, (name,))
         rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
-        return Gallery(embeddings, rows, own)
+        return Gallery(embeddings, rows, own, learner.space.factors)
 
 
 Observer = Callable[[Evaluation, Gallery], None]

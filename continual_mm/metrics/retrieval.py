@@ -62,6 +62,25 @@ def ranks(
     return every if isinstance(similarity, Tensor) else every.double().numpy()
 
 
+def best_ranks(similarity: Tensor, right: Tensor) -> Tensor:
+    """Rank of the most similar right answer of every query, counted from 0, ties by their mean.
+
+    Args:
+        similarity: (N, M) of queries and items; higher is more similar.
+        right: (N, M) Boolean, which items are right; a row without any has the rank M.
+
+    Returns:
+        (N,) float32: wrong items that are more similar, plus half of those as similar.
+
+    >>> best_ranks(torch.tensor([[0.9, 0.8, 0.8, 0.1]]), torch.tensor([[False, True, False, True]]))
+    tensor([1.5000])
+    """
+    best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+    greater = ((similarity > best) & ~right).sum(1)
+    equal = ((similarity == best) & ~right).sum(1)
+    return greater + equal / 2
+
+
 def listed_ranks(similarity: Tensor) -> Tensor:
     """Every rank that the published evaluation lists, counted from 0; for comparison only.
 

@@ -18,8 +18,15 @@ from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.losses.transport import plan_distillation_from
 from continual_mm.losses.trust import trusted_plan
 from continual_mm.plugins.freeze import eval_frozen, freeze
-from continual_mm.plugins.gates import Choice, HeldOut, choose_old, choose_trained, layout
-from continual_mm.plugins.plugin import Plugin
+from continual_mm.plugins.gates import (
+    Choice,
+    HeldOut,
+    choose_old,
+    choose_trained,
+    layout,
+    mixing_factors,
+)
+from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
 from continual_mm.space.space import LARGEST_SCALE
 from continual_mm.space.subspaces import Block, Subspace
@@ -73,6 +80,8 @@ class Expand(Plugin):
             the subspace as well.
     """
 
+    saved = ("matched",)
+
     def __init__(
         self,
         *,
@@ -98,6 +107,7 @@ class Expand(Plugin):
         self._known: frozenset[Pair] = frozenset()
         self._items: Items | None = None
         self._choices: tuple[Choice, ...] = ()
+        self._matched: dict[str, Tensor] = {}
 
     @property
     def choices(self) -> tuple[dict[str, Any], ...]:
@@ -219,10 +229,13 @@ class Expand(Plugin):
             learner.add_term(f"expand/{trained}/plan", value, weight=self.plan)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Decide how much the subspace counts for each pair."""
-        if self._number is None:
-            return
-        subspace = strategy.space.grown[self._number]
+        """Decide how much the subspace counts for each pair, and bring pairs to one scale."""
+        if self._number is not None:
+            self._decide(strategy, self._number)
+        self._calibrate(strategy)
+
+    def _decide(self, strategy: Learner, number: int) -> None:
+        subspace = strategy.space.grown[number]
         for value in subspace.parameters():
             value.grad = None
             strategy.optimizer.state.pop(value, None)
@@ -241,6 +254,24 @@ class Expand(Plugin):
             gates[each] = share
         subspace.layout = self._layout(subspace, choice.weights, gates)
         self._choices = tuple(choices)
+
+    def _calibrate(self, learner: Learner) -> None:
+        """Note how similar items of the stage are that belong together, and set the factors."""
+        trained = {each for pairs in learner.pairs.values() for each in pairs}
+        for batch in stage_batches(learner, rows=MOST, seed=0):
+            with torch.no_grad(), learner.precision():
+                embedded = learner.space(batch.features, batch.lengths)
+            for each in sorted(trained):
+                rows = (batch.present(each.first) & batch.present(each.second)).nonzero().squeeze(1)
+                if not len(rows):
+                    continue
+                first, second = (
+                    learner.space.vectors(name, embedded[name])[batch.positions(name, rows)]
+                    for name in (each.first, each.second)
+                )
+                self._matched[str(each)] = (first * second).sum(1).mean().cpu()
+        known = {Pair.parse(name): float(mean) for name, mean in self._matched.items()}
+        learner.space.factors = mixing_factors(known)
 
     def _layout(
         self, subspace: Subspace, weights: Sequence[float], gates: Mapping[Pair, float]

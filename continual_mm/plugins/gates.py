@@ -134,6 +134,32 @@ def choose_old(pair: Pair, held_out: HeldOut, weights: Sequence[float], *, whole
     return choose([pair], {pair: held_out}, candidates, (0.0,) * len(weights))
 
 
+def mixing_factors(matched: Mapping[Pair, float]) -> dict[str, float]:
+    r"""One factor per modality with which similarities of different pairs have one scale.
+
+    Of a factor c for each modality such that :math:`c_a c_b m_{ab} = 1` for each pair; by least
+    squares of logarithms, the smallest where they are not determined.
+
+    Args:
+        matched: Pair -> mean similarity m of items that belong together; those that are not
+            positive are left out.
+
+    >>> {name: round(c, 3) for name, c in mixing_factors({Pair("a", "b"): 0.25}).items()}
+    {'a': 2.0, 'b': 2.0}
+    """
+    known = {each: mean for each, mean in sorted(matched.items()) if mean > 0}
+    names = sorted({name for each in known for name in (each.first, each.second)})
+    if not names:
+        return {}
+    equations = torch.zeros(len(known), len(names), dtype=torch.float64)
+    for place, each in enumerate(known):
+        equations[place, names.index(each.first)] = 1
+        equations[place, names.index(each.second)] = 1
+    wanted = -torch.tensor(list(known.values()), dtype=torch.float64).log()
+    found = torch.linalg.pinv(equations) @ wanted
+    return dict(zip(names, found.exp().tolist(), strict=True))
+
+
 def layout(
     old: Sequence[str],
     arriving: Sequence[str],

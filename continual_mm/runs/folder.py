@@ -101,6 +101,7 @@ class RunFolder:
         """Write ``scores.json``."""
         roles = history.roles.by_pair
         protocols = [score.as_json() for score in history.protocols]
+        indexes = [score.as_json() for score in history.indexes]
         write_json(
             self.path / "scores.json",
             {
@@ -113,6 +114,7 @@ class RunFolder:
                 "evaluations": [score.as_json() for score in history.scores],
                 "geometry": [geometry.as_json() for geometry in history.geometry],
                 **({"protocols": protocols} if protocols else {}),
+                **({"indexes": indexes} if indexes else {}),
                 **({"choices": history.choices} if history.choices else {}),
             },
         )

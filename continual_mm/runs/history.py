@@ -15,6 +15,7 @@ from continual_mm.runs import records
 
 if TYPE_CHECKING:
     from continual_mm.evaluation.drift import Geometry
+    from continual_mm.evaluation.indexes import IndexScore
     from continual_mm.evaluation.pairs import Evaluation
     from continual_mm.evaluation.scores import ProtocolScore
     from continual_mm.space.space import JointSpace
@@ -133,6 +134,7 @@ class History:
         geometry: How the space moved, at every evaluation of the test items.
         protocols: What the scenario's protocols found at stage ends.
         choices: What plugins decided at stage ends, and the figures behind it.
+        indexes: How queries fare in an index of all modalities, and in one of the stage before.
     """
 
     arrivals: Sequence[Arrival]
@@ -141,6 +143,7 @@ class History:
     geometry: "list[Geometry]" = field(default_factory=list)
     protocols: "list[ProtocolScore]" = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
+    indexes: "list[IndexScore]" = field(default_factory=list)
 
     @property
     def roles(self) -> Roles:

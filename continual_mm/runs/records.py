@@ -87,6 +87,16 @@ class ProtocolRecord(Record):
     stage: Annotated[int, Field(ge=1)]
 
 
+class IndexRecord(Record):
+    """Queries to an index at a stage's end; ``stage`` counts from 1."""
+
+    stage: Annotated[int, Field(ge=1)]
+    kind: Literal["mixed", "earlier"]
+    query: str
+    gallery: tuple[str, ...]
+    measures: dict[str, Annotated[float, Field(ge=0, le=1)]]
+
+
 class Choice(Record):
     """What a plugin decided at a stage's end; ``stage`` counts from 1."""
 
@@ -110,6 +120,7 @@ class Scores(Record):
     evaluations: tuple[Score, ...]
     protocols: tuple[ProtocolRecord, ...] = ()
     choices: tuple[Choice, ...] = ()
+    indexes: tuple[IndexRecord, ...] = ()
 
     @model_validator(mode="after")
     def _pairs_are_born(self) -> Self:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from continual_mm.evaluation.drift import Geometry
+from continual_mm.evaluation.indexes import IndexScore
 from continual_mm.evaluation.scores import ProtocolScore
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder
@@ -98,6 +99,7 @@ class Checkpointer:
         # Runs that an earlier version began have no such note.
         known = notes.get("protocols", [])
         history.protocols[:] = [ProtocolScore.from_json(entry) for entry in known]
+        history.indexes[:] = [IndexScore.from_json(entry) for entry in notes.get("indexes", [])]
         history.choices[:] = notes.get("choices", [])
         self._learned = int(notes["learned"])
         self._spent, self._begun = float(notes["seconds"]), time.monotonic()
@@ -128,6 +130,7 @@ class Checkpointer:
             "scores": [score.as_json() for score in self._session.history.scores],
             "geometry": [moment.as_json() for moment in self._session.history.geometry],
             "protocols": [score.as_json() for score in self._session.history.protocols],
+            "indexes": [score.as_json() for score in self._session.history.indexes],
             "choices": self._session.history.choices,
         }
         checkpoint.save(path, self._session.learner, self._session.keepers, notes)

@@ -13,6 +13,7 @@ from torch import nn
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import Arrival, births
 from continual_mm.evaluation.drift import Drift, Geometry
+from continual_mm.evaluation.indexes import Indexes
 from continual_mm.evaluation.judges import Judge
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer, evaluator, query_groups
 from continual_mm.evaluation.protocols import NO_DATASETS, Scored, judged, open_judges
@@ -52,7 +53,7 @@ def pairs_without_items(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterat
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
 
-DRIFT = "session.drift"
+DRIFT, INDEXES = "session.drift", "session.indexes"
 """A name that no plugin has: a bare key of TOML has no dot."""
 
 
@@ -90,6 +91,7 @@ class Session:
     history: History
     evaluations: list[Evaluation]
     drift: Drift
+    indexes: Indexes
     judges: Sequence[Judge] = ()
     judged: list[Judged] = field(default_factory=list)
 
@@ -101,7 +103,7 @@ class Session:
     @property
     def keepers(self) -> Mapping[str, Keeper]:
         """What a checkpoint must hold besides the learner, by name."""
-        return {**self.plugins, DRIFT: self.drift}
+        return {**self.plugins, DRIFT: self.drift, INDEXES: self.indexes}
 
     def learn(
         self, stage: int, *, step: int = 0, restore: Callable[[], None] | None = None
@@ -152,6 +154,7 @@ def open_session(
     def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
         return query_groups(dataset, query, rows, positives=scenario.positives)
 
+    indexes = Indexes(history.indexes.append, groups)
     memory = None
     if strategy.memory is not None:
         memory = Memory(strategy.memory.items, seed=seed_for(seed, "memory"))
@@ -162,6 +165,7 @@ def open_session(
         evaluator=evaluator(
             record,
             drift,
+            indexes,
             *watchers.observers,
             groups=groups,
             metrics=watchers.metrics,
@@ -186,5 +190,6 @@ def open_session(
         history=history,
         evaluations=evaluations,
         drift=drift,
+        indexes=indexes,
         judges=judges,
     )

@@ -105,6 +105,9 @@ class JointSpace(nn.Module):
             k-means fit.
         log_scale: Logarithm of the scale that similarities are multiplied by; in reference mode
             zero, and never trained.
+        factors: Modality -> what its vectors are to be multiplied by where items of several
+            modalities share an index, if that is not 1: similarities of all pairs then have one
+            scale.
         subspaces: Coordinates that later stages appended, see :meth:`append_subspace`.
     """
 
@@ -130,6 +133,7 @@ class JointSpace(nn.Module):
         self.log_scale = nn.Parameter(scale.log(), requires_grad=self.form.normalised)
         self.register_buffer("centroids", torch.zeros(settings.clusters, settings.dim))
         self.subspaces = nn.ModuleList()
+        self.factors: dict[str, float] = {}
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -402,6 +406,7 @@ class JointSpace(nn.Module):
                 for name, tower in self.towers.items()
                 if name in self
             },
+            **({"factors": dict(self.factors)} if self.factors else {}),
             **({"subspaces": [each.describe() for each in self.grown]} if self.grown else {}),
         }
 
@@ -412,6 +417,7 @@ class JointSpace(nn.Module):
             self.add_modality(Modality(modality["name"], kind, shape))
         for each in description.get("subspaces", ())[len(self.subspaces) :]:
             self.subspaces.append(Subspace.of(each).to(self.log_scale.device))
+        self.factors = dict(description.get("factors", {}))
         self._complete_subspaces()
 
     @classmethod

@@ -12,6 +12,7 @@ import pytest
 from continual_mm.comparison import tables as report
 from continual_mm.comparison.compare import Comparison, Headline, Row, ScenarioReport, compare
 from continual_mm.comparison.estimates import Estimate
+from continual_mm.comparison.export import export
 
 MEASURES = (
     "harmonic_mean",
@@ -22,7 +23,10 @@ MEASURES = (
     "forgetting",
     "intransigence",
     "stability_gap",
+    "mixed_recall",
+    "earlier_recall",
 )
+SEED_BY_SEED = MEASURES[-3:]
 
 
 def of(first, second=None, *, queries=4):
@@ -98,7 +102,7 @@ def test_every_measure_is_the_one_worked_out_by_hand(tmp_path, write):
     assert rows["joint"]["harmonic_mean"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert rows["joint"]["emergent_pairs"]["mean"] == 0.5
     undefined = [name for name in MEASURES if rows["joint"][name] is None]
-    assert undefined == ["retention", "forgetting", "intransigence", "stability_gap"]
+    assert undefined == ["retention", "forgetting", "intransigence", *SEED_BY_SEED]
     assert rows["joint"]["difference"]["to"] == "naive"
     assert rows["joint"]["difference"]["mean"] == pytest.approx(0.4)
     assert rows["naive"]["difference"] is None
@@ -114,10 +118,10 @@ def test_the_json_has_exactly_the_promised_keys(tmp_path, write):
     for row in value["rows"]:
         ends = ["difference", "memory_bytes", "seconds"]
         assert list(row) == ["scenario", "strategy", "seeds", *MEASURES, *ends]
-        for name in MEASURES[:-2]:
+        for name in MEASURES[:-4]:
             assert list(row[name]) == ["mean", "low", "high"]
             assert row[name]["low"] <= row[name]["mean"] <= row[name]["high"] <= 1
-        assert row["intransigence"] is row["stability_gap"] is None
+        assert {row[name] for name in ("intransigence", *SEED_BY_SEED)} == {None}
     ewc, naive = value["rows"]
     assert list(ewc["difference"]) == ["to", "mean", "low", "high"]
     assert (naive["scenario"], naive["seeds"]) == ("av_vt", 2)
@@ -249,6 +253,42 @@ def test_the_stability_gap_is_the_mean_over_seeds_of_each_seeds_own(tmp_path, wr
     text = markdown(comparison)
     assert "| stability gap |" in text
     assert "interval is over seeds only" in text
+
+
+def test_scores_of_indexes_have_a_table_of_their_own_and_survive_an_export(tmp_path, write):
+    def score(folder, stage, kind, query, gallery, **measures):
+        file = folder / "scores.json"
+        scores = json.loads(file.read_text())
+        found = {"stage": stage, "kind": kind, "query": query, "gallery": gallery}
+        found["measures"] = {f"recall@{key[1:]}": value for key, value in measures.items()}
+        scores.setdefault("indexes", []).append(found)
+        file.write_text(json.dumps(scores))
+
+    for seed, recall in enumerate((0.5, 0.7)):
+        folder = write(tmp_path / "runs", "naive", NAIVE, seed)
+        score(folder, 2, "mixed", "video", ["audio", "text"], k10=recall)
+        score(folder, 2, "mixed", "text", ["audio", "video"], k10=0.1)
+        score(folder, 1, "mixed", "text", ["audio", "video"], k10=1.0)  # not the last stage
+        score(folder, 2, "earlier", "video", ["audio"], k1=0.25)
+        score(folder, 2, "earlier", "text", ["video"], k1=1.0)  # not an old pair
+    export([tmp_path / "runs"], tmp_path / "kept")
+    for folder in ("runs", "kept"):
+        comparison = compare([tmp_path / folder])
+        (table,) = report.index_tables(comparison)
+        assert table.rows[0][:4] == ("naive", "2", "35.0±5.0", "25.0±0.0")
+    write(tmp_path / "alone", "naive", NAIVE)
+    (table,) = report.index_tables(compare([tmp_path / "alone"]))
+    assert table.rows[0][2:4] == ("-", "-")
+
+
+def test_an_export_from_before_there_were_scores_of_indexes_is_read(tmp_path, write):
+    write(tmp_path / "runs", "naive", NAIVE)
+    export([tmp_path / "runs"], tmp_path / "kept")
+    rows = tmp_path / "kept" / "runs.csv"
+    lines = [line.rsplit(",", 2)[0] for line in rows.read_text().splitlines()]
+    assert lines[0].endswith("step_seconds")
+    rows.write_text("\n".join(lines) + "\n")
+    assert rows_of(compare([tmp_path / "kept"])) == rows_of(compare([tmp_path / "runs"]))
 
 
 @pytest.mark.parametrize("inside", [[], [0.125]])

@@ -5,7 +5,13 @@ import torch
 from torch.nn.functional import normalize
 
 from continual_mm.definitions.modality import pair
-from continual_mm.plugins.gates import HeldOut, choose_old, choose_trained, layout
+from continual_mm.plugins.gates import (
+    HeldOut,
+    choose_old,
+    choose_trained,
+    layout,
+    mixing_factors,
+)
 
 OLD, NEW, OTHER = pair("audio", "video"), pair("text", "video"), pair("audio", "text")
 
@@ -75,3 +81,13 @@ def test_pairs_that_must_not_meet_have_blocks_of_their_own() -> None:
         ["audio", "text"],
         ["text", "video"],
     ]
+
+
+def test_mixing_factors_bring_all_pairs_to_one_scale() -> None:
+    matched = {OLD: 0.6, NEW: 2.4, OTHER: 1.5}
+    factors = mixing_factors(matched)
+    for each, mean in matched.items():
+        assert factors[each.first] * factors[each.second] * mean == pytest.approx(1)
+    two = mixing_factors({OLD: 0.6, NEW: 2.4})
+    assert two["audio"] * two["video"] * 0.6 == pytest.approx(two["text"] * two["video"] * 2.4)
+    assert mixing_factors({OLD: -0.1}) == {}

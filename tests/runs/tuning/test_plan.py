@@ -34,8 +34,8 @@ def test_every_number_is_searched_but_switches_and_those_that_cost_time():
         for name, known in BUILT_IN.items()
         for key in known.rule.parameters.keys() - known.search.keys()
     }
-    costly = {"rows", "batches", "steps", "items", "rank"}
-    switches = {"right_only", "trust", "online", "decay"}
+    costly = {"rows", "batches", "steps", "items", "rank", "size", "held_out"}
+    switches = {"right_only", "trust", "online", "decay", "old_pairs"}
     assert {path.split(".")[1] for path in left_out} == costly | switches
 
 

@@ -1,0 +1,201 @@
+"""What users of an index meet: items of all modalities in one, and one of an earlier stage."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from continual_mm.definitions.modality import Pair, all_pairs, pair
+from continual_mm.evaluation.pairs import Evaluation, Gallery, QueryGroups, score_pair
+from continual_mm.metrics.retrieval import best_ranks, recall_at
+
+SPLIT = "test"
+MIXED_RECALLS = (5, 10)
+EARLIER_RECALLS = (1, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexScore:
+    """Queries of one modality to an index at a stage's end.
+
+    Attributes:
+        stage: 1-based stage.
+        step: Optimiser steps over all stages until then.
+        kind: ``mixed``: the index holds the items of all other modalities, and a query is answered
+            if its partners in all of them are among the first k. ``earlier``: it holds vectors of
+            one modality that were computed at the end of the stage before.
+        query: Modality of the queries.
+        gallery: Modalities in the index.
+        queries: How many queries there were.
+        measures: ``recall@k`` as fractions.
+    """
+
+    stage: int
+    step: int
+    kind: Literal["mixed", "earlier"]
+    query: str
+    gallery: tuple[str, ...]
+    queries: int
+    measures: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The score as ``scores.json`` has it."""
+        return {**asdict(self), "gallery": list(self.gallery)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Read what :meth:`as_json` wrote."""
+        return cls(**{**record, "gallery": tuple(record["gallery"])})
+
+
+class Indexes:
+    """Scores indexes at each stage's end; an observer of evaluations, which changes nothing.
+
+    A space that has grown is compared with earlier vectors in the coordinates that these have.
+
+    Args:
+        callback: Called with each score.
+        groups: Which rows answer one another.
+        items: How many test items' vectors are kept until the next stage has ended, at most.
+    """
+
+    on_device = False
+
+    def __init__(
+        self, callback: Callable[[IndexScore], None], groups: QueryGroups, items: int = 2000
+    ) -> None:
+        self._callback = callback
+        self._groups = groups
+        self._items = items
+        self._kept = Gallery({}, {})
+
+    def __call__(self, evaluation: Evaluation, gallery: Gallery) -> None:
+        """Score the test items at the end of a stage, and keep their vectors."""
+        if evaluation.split != SPLIT or not evaluation.final:
+            return
+        for score in (*self._mixed(evaluation, gallery), *self._earlier(evaluation, gallery)):
+            self._callback(score)
+        self._keep(gallery)
+
+    def _mixed(self, evaluation: Evaluation, gallery: Gallery) -> Iterator[IndexScore]:
+        names = tuple(gallery.embeddings)
+        for query in names if len(names) > 2 else ():
+            worst = mixed_ranks(gallery, query, self._groups)
+            if len(worst):
+                yield IndexScore(
+                    stage=evaluation.stage + 1,
+                    step=evaluation.step,
+                    kind="mixed",
+                    query=query,
+                    gallery=tuple(name for name in names if name != query),
+                    queries=len(worst),
+                    measures={f"recall@{k}": recall_at(worst.numpy(), k) for k in MIXED_RECALLS},
+                )
+
+    def _earlier(self, evaluation: Evaluation, gallery: Gallery) -> Iterator[IndexScore]:
+        for each in all_pairs(tuple(gallery.embeddings)):
+            now, before = gallery.of_pair(each), self._kept.of_pair(each)
+            for query, answer in each.directions:
+                if answer not in before:
+                    continue
+                size = before[answer].shape[1]
+                found = score_pair(
+                    each,
+                    {query: now[query][:, :size], answer: before[answer].to(now[query].device)},
+                    {query: gallery.rows[query], answer: self._kept.rows[answer]},
+                    self._groups,
+                )
+                ranks = found.ranks[query, answer]
+                if len(ranks):
+                    yield IndexScore(
+                        stage=evaluation.stage + 1,
+                        step=evaluation.step,
+                        kind="earlier",
+                        query=query,
+                        gallery=(answer,),
+                        queries=len(ranks),
+                        measures={f"recall@{k}": recall_at(ranks, k) for k in EARLIER_RECALLS},
+                    )
+
+    def _keep(self, gallery: Gallery) -> None:
+        every = torch.unique(torch.cat(list(gallery.rows.values())))
+        count = min(len(every), self._items)
+        chosen = every[torch.arange(count) * len(every) // max(count, 1)]
+        where = {name: torch.isin(rows, chosen) for name, rows in gallery.rows.items()}
+
+        def kept(vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {
+                name: values.detach()[where[name].to(values.device)].cpu()
+                for name, values in vectors.items()
+            }
+
+        self._kept = Gallery(
+            kept(gallery.embeddings),
+            {name: rows[where[name]] for name, rows in gallery.rows.items()},
+            {each: kept(own) for each, own in gallery.own.items()},
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """The kept vectors and their dataset rows."""
+        own = {
+            f"own/{each}/{name}": values
+            for each, vectors in self._kept.own.items()
+            for name, values in vectors.items()
+        }
+        vectors = {f"vectors/{name}": values for name, values in self._kept.embeddings.items()}
+        return vectors | own | {f"rows/{name}": rows for name, rows in self._kept.rows.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore :meth:`state`."""
+        self._kept = Gallery({}, {})
+        for key, value in sorted(state.items()):
+            kind, _, name = key.partition("/")
+            if kind == "own":
+                each, _, modality = name.partition("/")
+                self._kept.own.setdefault(Pair.parse(each), {})[modality] = value.cpu()
+            else:
+                into = self._kept.embeddings if kind == "vectors" else self._kept.rows
+                into[name] = value.cpu()
+
+
+def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
+    """The worst rank of a query's partners in an index of all other modalities' items.
+
+    Args:
+        gallery: The embeddings.
+        query: Modality of the queries.
+        groups: Which rows answer one another.
+
+    Returns:
+        (n,) 0-based, of each query with partners in two modalities or more.
+    """
+    rows = gallery.rows[query]
+    answers = [name for name in gallery.embeddings if name != query]
+    partners = torch.stack([torch.isin(rows, gallery.rows[name]) for name in answers])
+    asked = (partners.sum(0) > 1).nonzero().squeeze(1)
+    same = groups(query, rows.numpy())
+    number = torch.arange(len(rows)) if same is None else torch.from_numpy(same)
+    similarities, right = [], []
+    for name in answers:
+        vectors = gallery.of_pair(pair(query, name))
+        asking = vectors[query][asked.to(vectors[query].device)]
+        similarities.append(asking @ (gallery.factors.get(name, 1.0) * vectors[name]).T)
+        # What is not known of a row that lacks the query's modality is a number of its own.
+        theirs = torch.full((len(gallery.rows[name]),), -1, dtype=torch.long)
+        known = torch.isin(gallery.rows[name], rows)
+        theirs[known] = number[torch.searchsorted(rows, gallery.rows[name][known])]
+        right.append(number[asked][:, None] == theirs[None, :])
+    whole = torch.cat(similarities, dim=1)
+    starts = [0]
+    for each in right:
+        starts.append(starts[-1] + each.shape[1])
+    worst = torch.zeros(len(asked))
+    for place, each in enumerate(right):
+        mask = torch.zeros(whole.shape, dtype=torch.bool, device=whole.device)
+        mask[:, starts[place] : starts[place + 1]] = each.to(whole.device)
+        found = best_ranks(whole, mask).cpu()
+        has = partners[place][asked]
+        worst[has] = worst[has].maximum(found[has])
+    return worst
