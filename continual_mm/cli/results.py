@@ -40,7 +40,7 @@ def compare(
     from continual_mm.comparison import tables
 
     if indexes and protocol is not None:
-        raise InputError(Problem("--indexes", "does not go with --protocol", "ask one by one"))
+        raise InputError.at("--indexes", "does not go with --protocol", "ask one by one")
     if protocol is not None:
         from continual_mm.comparison.protocols import compare_protocol
 

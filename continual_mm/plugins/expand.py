@@ -30,7 +30,7 @@ from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
 from continual_mm.space.space import LARGEST_SCALE
 from continual_mm.space.subspaces import Block, Subspace
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
 HEADS = 2
@@ -121,7 +121,7 @@ class Expand(Plugin):
         if space.settings.reference:
             message = "a space in reference mode cannot grow: its embeddings are no unit vectors"
             remedy = 'take another strategy, or mode = "robust"'
-            raise InputError(Problem("[expand]", message, remedy))
+            raise InputError.at("[expand]", message, remedy)
         if not space.modalities:
             return
         freeze(space.parameters())
@@ -184,7 +184,7 @@ class Expand(Plugin):
         """Set frozen modules to evaluation mode, which ``train()`` has just undone."""
         if strategy.own_towers:
             message = "pairs have towers of their own, so an item has no single vector"
-            raise InputError(Problem("[expand]", message, "take either expand or pair_lora"))
+            raise InputError.at("[expand]", message, "take either expand or pair_lora")
         eval_frozen(strategy.space)
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
