@@ -33,8 +33,7 @@ for room in (cli_definitions, cli_data, cli_training, cli_tuning, cli_results):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors that a user can mend are one line each, without traceback.
 
-    It exits with 0, 1 if something went wrong on the way, 2 if the input cannot be used, 130 after
-    Ctrl-C.
+    It exits with 0, 1 if something failed, 2 if the input cannot be used, 130 after Ctrl-C.
     """
     for backend in OTHER_BACKENDS:
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")

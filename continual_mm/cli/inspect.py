@@ -130,10 +130,10 @@ def inspect(
     if path is not None:
         from continual_mm.preparation.inspection.picture import draw
 
-        drawn = draw(loaded, path, items=items)
-        fewer = f" ({drawn.items} of {items} items: there are no more)"
-        terminal.err.print(f"picture: {drawn.path}{fewer if drawn.items < items else ''}")
-        if drawn.unwritten:
+        count, unwritten = draw(loaded, path, items=items)
+        fewer = f" ({count} of {items} items: there are no more)" if count < items else ""
+        terminal.err.print(f"picture: {path}{fewer}")
+        if unwritten:
             terminal.err.print("some letters of its captions are boxes: no font here has them")
 
 

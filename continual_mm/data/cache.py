@@ -27,8 +27,7 @@ def cached_pack(
 ) -> Path:
     """The feature pack of these modalities in the cache; made first where it is missing or damaged.
 
-    Processes that make it at once each put a whole file in place. The name, without its ending,
-    must change whenever a byte of the pack does.
+    The name, without its ending, must change whenever a byte of the pack does.
     """
     path = cache_folder() / f"{name}.npz"
     if not _is_whole(path, modalities):

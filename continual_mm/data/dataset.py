@@ -251,10 +251,7 @@ def assemble(
     splits: Collection[str] = SPLITS,
     provenance: Provenance | None = None,
 ) -> Dataset:
-    """Check sound columns row by row and make a dataset of them, or raise every problem.
-
-    Float32 arrays become the dataset's own and are changed in place.
-    """
+    """Make a dataset of sound columns, checked row by row; float32 arrays are changed in place."""
     sound = {key: columns[key] for key in schema.used if key in columns}
     check_ids(sound.get("ids"), findings)
     split = check_split(sound.get("split"), findings, needed=splits)

@@ -89,12 +89,10 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
 
 
 def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) -> None:
-    """Write columns as a feature pack, whole or not at all, and the same bytes each time.
-
-    Nothing is compressed: those bytes depend on the version of zlib, and features hardly shrink.
-    """
+    """Write columns as a feature pack, whole or not at all, and the same bytes each time."""
     with atomic_write(Path(path)) as temporary, ZipFile(temporary, "w") as archive:
         for name, values in arrays.items():
+            # Not compressed: those bytes depend on the version of zlib, and features hardly shrink.
             # A fresh ZipInfo is dated 1980, so that the clock does not enter the bytes.
             member = ZipInfo(f"{name}.npy")
             member.create_system, member.external_attr = _UNIX, _READABLE_BY_ALL

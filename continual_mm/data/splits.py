@@ -36,10 +36,9 @@ class HeldOut:
         return _TEST if place < self.validation + self.test else _TRAINING
 
     def among(self, videos: Collection[str], *, usable: Callable[[str], bool] = bool) -> "HeldOut":
-        """The same, with a video in each split whose share is not 0.
+        """The same, with a video in each split whose share is not 0, as long as there are enough.
 
-        Where hashes give a split none, it gets the ``usable`` training video of the lowest hash, as
-        long as another is left to train on.
+        Where hashes give a split none, it gets the ``usable`` training video of the lowest hash.
         """
         named: dict[str, int] = {}
         for split, share in ((_VALIDATION, self.validation), (_TEST, self.test)):

@@ -51,8 +51,7 @@ class Statistics:
     ) -> Self:
         """Measure the valid steps of the training rows in two passes, accumulated in float64.
 
-        (rows, time, features) are finite, zero where not ``valid``; a training row has a valid
-        step.
+        (rows, time, features) are finite, zero where not ``valid``; some training step is valid.
         """
         return cls.from_moments(*_moments(steps, np.where(training, valid, 0)))
 

@@ -62,10 +62,7 @@ class Roles:
 def plan(
     scenario: Scenario, card: DatasetCard, *, start: Start | None = None, file: str = ""
 ) -> tuple[Arrival, ...]:
-    """Work a scenario out on a dataset, or raise all that :func:`problems_of` finds.
-
-    A modality of the start that the dataset lacks keeps its tower and plays no part.
-    """
+    """Work a scenario out on a dataset, or raise all that :func:`problems_of` finds."""
     if problems := problems_of(scenario, card, start=start, file=file):
         raise InputError(problems)
     arrivals = [] if start is None else [_start_arrival(start, scenario, card)]

@@ -53,11 +53,7 @@ def optional_import(place: str) -> Iterator[None]:
 
 @contextmanager
 def in_parts(*packages: str) -> Iterator[None]:
-    """Import packages that collect names of many modules without modules that are not used.
-
-    Of an ``__init__`` only the statements run that give a name asked for, the others when theirs
-    are.
-    """
+    """Import packages whose ``__init__`` runs only the statements that give a name asked for."""
     finder = _Parts(packages)
     sys.meta_path.insert(0, finder)
     try:

@@ -97,11 +97,7 @@ class Pool(Generic[_Task]):
     def run(
         self, next_task: Callable[[], _Task | None]
     ) -> Iterator[tuple[_Task, Progress | Result | Died]]:
-        """Do tasks; ``next_task`` gives one or None whenever a process is free.
-
-        Yields what happens to each task, as it happens: any number of ``Progress``, then a
-        ``Result`` or ``Died``. An InputError that a worker raised is raised.
-        """
+        """Do tasks that ``next_task`` gives, None if there is none; yields all that happens."""
         while True:
             self._assign(next_task)
             if not self._busy:

@@ -103,10 +103,7 @@ def shard_name(number: int) -> str:
 
 
 class TableWriter:
-    """Writes the rows of a table, block after block, as ``datasets.load_from_disk`` opens it.
-
-    A shard ends with the block that brings it to ``shard_bytes``.
-    """
+    """Writes a table as ``datasets.load_from_disk`` opens it, in shards of some ``shard_bytes``."""
 
     def __init__(
         self, folder: Path, schema: pa.Schema, digest: Digest, *, shard_bytes: int
@@ -251,8 +248,7 @@ class StoredTable:
     ) -> NDArray[Any]:
         """(steps, width) the steps of some (n,) rows in any order, row after row.
 
-        A column's values are taken ``width`` at a time. A window is (n,) first steps, and how many;
-        without it all.
+        A window is (n,) first steps, of ``width`` values each, and how many; without it all.
         """
         file, start, count = self._located(column, rows)
         begin, steps = window or (np.zeros_like(count), count // width)

@@ -19,10 +19,7 @@ _UNREADABLE = (AttributeError, ImportError, LookupError, OSError, TypeError, Val
 
 
 class AudioTower:
-    """Windows of audio as vectors of length 1 in the space that they share with text.
-
-    The network is one of Hugging Face's, or a local folder that begins with ``./`` or ``/``.
-    """
+    """Windows of audio as vectors of length 1, by a model of Hugging Face's or a local folder's."""
 
     signal: Literal["audio"] = "audio"
     kind = Kind.FRAMES

@@ -58,11 +58,7 @@ class Word(NamedTuple):
 
 @checked_dataclass(frozen=True, slots=True, config=pydantic.ConfigDict(coerce_numbers_to_str=True))
 class Clip:
-    """Part of a media file, or all of it, from ``start`` to ``end`` seconds.
-
-    Without a path it is text that belongs to no file, such as the name of a class. A fault is why
-    the file is not to be opened. Splits are 0 training, 1 validation, 2 test.
-    """
+    """A media file from ``start`` to ``end`` seconds, or text that belongs to none."""
 
     id: _Text = ""
     path: _Text = ""  # relative to the manifest's folder, with forward slashes
@@ -73,7 +69,7 @@ class Clip:
     split: Annotated[int, pydantic.BeforeValidator(_split_number), pydantic.Field(ge=0, le=2)] = 0
     group: _Text | None = None  # a long video or a speaker that it belongs to
     label: _Number | None = None
-    fault: str = ""
+    fault: str = ""  # why the file is not to be opened
 
     @pydantic.field_validator("end")
     @classmethod

@@ -43,8 +43,7 @@ def load(
 ) -> Loaded:
     """A network of a library, created with random weights or downloaded with trained ones.
 
-    Weights are the path of a file, ``random`` (the same in every process), or a name that the
-    library knows.
+    Weights are the path of a file, ``random`` (the same everywhere), or a name of the library's.
     """
     with quiet():
         if is_file(weights) or weights == RANDOM:

@@ -27,10 +27,7 @@ _LAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 
 
 class FrameTower:
-    """Each frame by itself, as a classifier of ``torchvision.models`` encodes it.
-
-    ``side`` are the pixels of the square that the network is given, by default its weights'.
-    """
+    """Each frame in a ``torchvision.models`` classifier, ``side`` pixels or its weights' square."""
 
     signal: Literal["frames"] = "frames"
     kind = Kind.FRAMES

@@ -86,11 +86,7 @@ def check_count(name: str, value: object) -> None:
 
 
 class AnyTower(Protocol):
-    """What all towers have.
-
-    Features are so many values of a vector, or of each step of a sequence. The description says so
-    if weights are random. Settings are all that decides the features, as a job stores it.
-    """
+    """What all towers have; ``settings`` are all that decides the features, as a job stores it."""
 
     kind: Kind
     features: int

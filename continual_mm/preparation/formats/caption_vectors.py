@@ -50,8 +50,7 @@ def trained(
 ) -> KeyedVectors:
     """Train skip-gram vectors on the words of some texts: the same in every process.
 
-    Words that occur once count as well; words more frequent than ``sample`` are left out at times,
-    none if it is 0.
+    Words more frequent than ``sample`` are left out at times, none if it is 0.
     """
     sentences = [tokens(text) for text in texts]
     if not any(sentences):

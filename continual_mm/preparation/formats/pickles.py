@@ -349,10 +349,7 @@ def _dtype(code: str) -> np.dtype[Any]:
 
 
 def _ordered(dtype: np.dtype[Any], state: object) -> np.dtype[Any]:
-    """Give a dtype the byte order of its state.
-
-    What else a state can hold NumPy takes at its word, down to where objects lie in memory.
-    """
+    """Give a dtype the byte order of its state; NumPy would take the rest of it at its word."""
     match state:
         case (int(), "<" | ">" | "=" as order, None, None, None, int(), int(), int()):
             return dtype.newbyteorder(order)

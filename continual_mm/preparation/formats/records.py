@@ -129,8 +129,7 @@ class VideoStore:
     ) -> Iterator[tuple[StoreWriter, Iterator[tuple[_AnyVideo, int]]]]:
         """The writer of items, and each stored video with its recording's number.
 
-        Videos must have the feature sizes that are most frequent among the first of them. ``audio``
-        gives what is stored of their spectrograms, (frames, mels).
+        Videos must have the most frequent feature sizes; ``audio`` gives (frames, mels) to store.
         """
         given = iter(videos)
         first = list(islice(given, _COMPARED_VIDEOS))

@@ -67,13 +67,10 @@ class WordVectors:
         return int(self.values.shape[1])
 
     def of(self, text: str, recipe: Recipe) -> Array | None:
-        """(words, features) of a text's known words, see :func:`known_rows`; None if there is none.
-
-        In ``reference`` there are always ``max_words`` rows, zeros behind the last word.
-        """
+        """(words, features) of a text's known words, see :func:`known_rows`; None without any."""
         known = known_rows(text, self.rows, max_words=recipe.max_words, mode=recipe.mode)
         found: Array = np.array(self.values[known], dtype=np.float32)
-        if recipe.reference:
+        if recipe.reference:  # with zeros behind the last word
             return np.pad(found, ((0, recipe.max_words - len(known)), (0, 0)))
         return found if known else None
 
@@ -229,17 +226,14 @@ class _File:
         return file
 
     def rows(self) -> Iterator[tuple[str, Array]]:
-        """Every word and its vector, (features,), in the file's order.
-
-        Of words that are no UTF-8, of which GoogleNews has a few, what can be read is kept.
-        """
+        """Every word and its vector, (features,), in the file's order."""
         read = self._binary_row if _is_binary(self.path) else self._text_row
         with _stream(self.path) as stream:
             for _ in range(self.lines):
                 stream.readline()
             for row in range(self.words):
                 name, vector = read(stream, row)
-                word = name.decode("utf-8", "ignore")
+                word = name.decode("utf-8", "ignore")  # a few of GoogleNews' are no UTF-8
                 if not np.isfinite(vector).all():
                     problem = f"word {row} ({word!r}): its vector is not finite"
                     raise _damaged(self.path, problem)

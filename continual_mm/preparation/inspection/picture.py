@@ -187,20 +187,12 @@ def _mosaic(frames: Values) -> Values:
     return np.vstack(lines)[:-1, :-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A picture of so many items; ``unwritten`` are letters of captions that no font here has."""
-
-    path: Path
-    items: int
-    unwritten: bool
-
-
-def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> Drawn:
+def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> tuple[int, bool]:
     """Draw a row for each item and a column for each modality; thumbnails, if there are any, first.
 
     Items are evenly spread over those for testing, or over all. See :class:`Form`; a column has one
     range of values, from the 1st to the 99th percentile. The ending of the name gives the format.
+    Gives how many items there are, and whether no font here has some letters of their captions.
     """
     test = dataset.rows_of(Split.TEST)
     rows = test if len(test) else np.arange(len(dataset))
@@ -213,8 +205,7 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> D
         except OSError as error:
             problem = f"cannot be written: {error.strerror or error}"
             raise InputError.at(f"picture {path}", problem) from error
-    unwritten = any("missing from font" in str(one.message) for one in caught)
-    return Drawn(Path(path), len(rows), unwritten)
+    return len(rows), any("missing from font" in str(one.message) for one in caught)
 
 
 def _figure(dataset: Dataset, rows: NDArray[np.int64]) -> Figure:
