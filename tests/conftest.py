@@ -4,28 +4,20 @@ What trains is imported inside the fixtures, so that tests that train nothing ne
 """
 
 import os
-from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from continual_mm.data.batch import Batch
-    from continual_mm.data.dataset import Dataset
-    from continual_mm.definitions.scenario import Scenario
-    from continual_mm.learning.learner import Learner
-    from continual_mm.learning.stream import Benchmark
-    from continual_mm.plugins.plugin import Plugin
+    pass
 
 
 @pytest.fixture(scope="session")
-def test_data() -> Path:
+def test_data():
     """Folder of the real data; without it the test is skipped, or fails where it is required."""
     beside = Path(__file__).parents[2] / "shared" / "data"
     folder = Path(os.environ.get("CONTINUAL_MM_TEST_DATA") or beside)
@@ -38,26 +30,26 @@ def test_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def media_file() -> Callable[..., Path]:
+def media_file():
     """(path, frames and times, audio) -> a file of them, lossless unless the codec is not."""
     from fractions import Fraction
 
     import av
 
     def write(
-        path: Path,
-        frames: "np.ndarray | None" = None,
+        path,
+        frames=None,
         *,
-        times: "np.ndarray | None" = None,
-        codec: str = "ffv1",
-        pixel_format: str = "bgr0",
-        gop: int = 12,
-        audio: "np.ndarray | None" = None,
-        audio_start: float = 0.0,
-        audio_gap: tuple[int, int] = (0, 0),
-        audio_codec: str = "pcm_f32le",
-        sample_rate: int = 44_100,
-    ) -> Path:
+        times=None,
+        codec="ffv1",
+        pixel_format="bgr0",
+        gop=12,
+        audio=None,
+        audio_start=0.0,
+        audio_gap=(0, 0),
+        audio_codec="pcm_f32le",
+        sample_rate=44_100,
+    ):
         with av.open(str(path), "w") as out:
             if frames is not None:
                 ticks = 25 if times is None else 1000
@@ -92,7 +84,7 @@ def media_file() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def dataset() -> "Dataset":
+def dataset():
     """Four modalities with six numbers in common; items 0 to 79 are trained, 20 each score."""
     from continual_mm.data.dataset import Dataset
 
@@ -106,7 +98,7 @@ def dataset() -> "Dataset":
 
 
 @pytest.fixture(scope="module")
-def scenario() -> "Scenario":
+def scenario():
     """Three stages of twelve steps: video and audio, text with video alone, depth with all."""
     from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
 
@@ -123,10 +115,10 @@ def scenario() -> "Scenario":
 
 
 @pytest.fixture
-def changed() -> Callable[..., "Scenario"]:
+def changed():
     """(scenario, settings of training) -> the scenario, trained with these."""
 
-    def change(scenario: "Scenario", **training: object) -> "Scenario":
+    def change(scenario, **training):
         other = scenario.training.model_copy(update=training)
         return scenario.model_copy(update={"training": other})
 
@@ -134,7 +126,7 @@ def changed() -> Callable[..., "Scenario"]:
 
 
 @pytest.fixture
-def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Learner, Benchmark]"]:
+def begun(scenario, dataset):
     """(plugins; scenario, dataset, items) -> a learner and streams; with items it has a memory.
 
     ``joint=True`` or ``cumulative=True`` train what bounds what strategies can reach.
@@ -147,13 +139,7 @@ def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Lear
     from continual_mm.plugins.recollection import Recollection
     from continual_mm.space.space import JointSpace
 
-    def begin(
-        *plugins: "Plugin",
-        scenario: "Scenario" = scenario,
-        dataset: "Dataset" = dataset,
-        items: int | None = None,
-        **bound: bool,
-    ) -> "tuple[Learner, Benchmark]":
+    def begin(*plugins, scenario=scenario, dataset=dataset, items=None, **bound):
         streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0, **bound)
         memory = None if items is None else Memory(items)
         every = [*([] if memory is None else [Recollection(memory)]), *plugins]
@@ -166,10 +152,10 @@ def begun(scenario: "Scenario", dataset: "Dataset") -> Callable[..., "tuple[Lear
 
 
 @pytest.fixture
-def trained(begun: Callable[..., Any]) -> Callable[..., "Learner"]:
+def trained(begun):
     """(plugins; stages and what ``begun`` takes) -> a learner that has learned the stages."""
 
-    def train(*plugins: "Plugin", stages: int = 2, **options: Any) -> "Learner":
+    def train(*plugins, stages=2, **options):
         learner, streams = begun(*plugins, **options)
         for stage in range(stages):
             learner.learn(streams, stage)
@@ -178,14 +164,14 @@ def trained(begun: Callable[..., Any]) -> Callable[..., "Learner"]:
     return train
 
 
-def keepers(learner: "Learner") -> "dict[str, Plugin]":
+def keepers(learner):
     """What a checkpoint keeps beside the learner, by name."""
     from continual_mm.plugins.plugin import Plugin
 
     return {type(each).__name__: each for each in learner.plugins if isinstance(each, Plugin)}
 
 
-def everything(learner: "Learner") -> "dict[str, Tensor]":
+def everything(learner):
     """Copies of all tensors of a learner's space, clusters and plugins."""
     states = {name: each.state() for name, each in keepers(learner).items()}
     states |= {"space": learner.space.state_dict(), "clusters": learner.clusters.state()}
@@ -193,17 +179,15 @@ def everything(learner: "Learner") -> "dict[str, Tensor]":
 
 
 @pytest.fixture
-def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[str, Tensor]]"]:
+def ends(begun, tmp_path):
     """(makes plugins; a step, what ``begun`` takes) -> all that the stages come to, in three ways.
 
     Trained in one go; resumed behind the step of the second stage; resumed at that stage's end.
     """
     from continual_mm.runs.checkpoint import add_modalities, restore, save
 
-    def trained_in_all_ways(
-        make: "Callable[[], list[Plugin]]", at: int = 6, **options: Any
-    ) -> "list[dict[str, Tensor]]":
-        def keep() -> None:
+    def trained_in_all_ways(make, at=6, **options):
+        def keep():
             if (whole.stage, whole.step) == (1, at):
                 save(tmp_path / "inside", whole, keepers(whole), {})
 
@@ -229,13 +213,13 @@ def ends(begun: Callable[..., Any], tmp_path: Path) -> Callable[..., "list[dict[
 
 
 @pytest.fixture
-def values() -> Callable[..., "dict[str, Tensor]"]:
+def values():
     """(learner or history) -> a copy of its space's weights and buffers, by name."""
     return lambda learner: {k: value.clone() for k, value in learner.space.state_dict().items()}
 
 
 @pytest.fixture
-def weights() -> Callable[..., "dict[str, Tensor]"]:
+def weights():
     """(learner) -> a copy of its space's weights by canonical name."""
     from continual_mm.space.naming import named_parameters
 
@@ -243,34 +227,34 @@ def weights() -> Callable[..., "dict[str, Tensor]"]:
 
 
 @pytest.fixture
-def contained() -> Callable[..., bool]:
+def contained():
     """(first, second) -> whether all that is in the first is in the second, bit for bit."""
     import torch
 
-    def is_contained(first: "dict[str, Tensor]", second: "dict[str, Tensor]") -> bool:
+    def is_contained(first, second):
         return all(torch.equal(value, second[name]) for name, value in first.items())
 
     return is_contained
 
 
 @pytest.fixture
-def same(contained: Callable[..., bool]) -> Callable[..., bool]:
+def same(contained):
     """(first, second) -> whether both have the same names and under these the same bits."""
     return lambda first, second: first.keys() == second.keys() and contained(first, second)
 
 
 @pytest.fixture
-def terms_of() -> Callable[..., "dict[str, Tensor]"]:
+def terms_of():
     """(learner, start) -> its step's terms whose names begin so."""
     return lambda learner, start: {k: v for k, v in learner.terms.items() if k.startswith(start)}
 
 
 @pytest.fixture
-def remembered() -> Callable[..., "Batch"]:
+def remembered():
     """(learner) -> the remembered rows of its batch, as a batch of their own."""
     import torch
 
-    def rows(learner: "Learner") -> "Batch":
+    def rows(learner):
         part = learner.remembered
         assert len(part)
         return learner.batch.select(torch.arange(part.start, part.stop))
@@ -279,7 +263,7 @@ def remembered() -> Callable[..., "Batch"]:
 
 
 @pytest.fixture
-def looking() -> Callable[..., Any]:
+def looking():
     """(stage, function) -> a plugin that calls it in each of the stage's steps, and counts calls.
 
     The function is given the learner when all terms are there.
@@ -287,7 +271,7 @@ def looking() -> Callable[..., Any]:
     from continual_mm.plugins.plugin import Plugin
 
     class Look(Plugin):
-        def __init__(self, stage: int, function: Callable[..., object]) -> None:
+        def __init__(self, stage, function):
             super().__init__()
             self.stage, self.function, self.calls = stage, function, 0
 
@@ -300,10 +284,10 @@ def looking() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def watched(begun: Callable[..., Any], looking: Callable[..., Any]) -> Callable[..., "Learner"]:
+def watched(begun, looking):
     """A run that is looked at; the function is also told of the space before the stage."""
 
-    def watch(plugin, stage, function, **options) -> "Learner":
+    def watch(plugin, stage, function, **options):
         finished = []
         look = looking(stage, lambda learner: function(learner, finished[-1]))
         learner, streams = begun(plugin, look, **options)

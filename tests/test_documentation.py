@@ -5,16 +5,14 @@ from inspect import Parameter, signature
 from itertools import zip_longest
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
-from pydantic import BaseModel
 
 from continual_mm.cli import app as cli
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
 from continual_mm.definitions import catalog
 from continual_mm.definitions.modality import Kind
-from continual_mm.definitions.rules import Number
 from continual_mm.definitions.scenario import (
     PUBLISHED_SPACE,
     PUBLISHED_TRAINING,
@@ -54,13 +52,13 @@ STRATEGY_TABLES = {
 }
 
 
-def section(page: Path, heading: str) -> str:
+def section(page, heading):
     _, _, rest = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
     assert rest, f"{page} has no section {heading}"
     return rest.split("\n## ")[0]
 
 
-def rows(text: str) -> list[list[str]]:
+def rows(text):
     """The cells of every table row, headings and rules left out."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -68,12 +66,12 @@ def rows(text: str) -> list[list[str]]:
     return [row for row, next_row in below if "---" not in (row[0], next_row[0])]
 
 
-def told(page: Path, heading: str) -> dict[str, tuple[str, str]]:
+def told(page, heading):
     """Key -> (default, values) as a page tells them."""
     return {row[0].strip("`"): (row[1].strip("`"), row[2]) for row in rows(section(page, heading))}
 
 
-def allowed(schema: dict[str, Any]) -> str:
+def allowed(schema):
     """The words for the values that a JSON schema lets pass."""
     if "enum" in schema:
         return " or ".join(f'`"{value}"`' for value in schema["enum"])
@@ -89,16 +87,14 @@ def allowed(schema: dict[str, Any]) -> str:
     return f"{noun}, at least {low:g}" if high is None else f"{noun}, {low:g} to {high:g}"
 
 
-def allowed_number(number: Number) -> str:
+def allowed_number(number):
     noun = "whole number" if number.whole else "number"
     if number.most is not None:
         return f"{noun}, {number.least:g} to {number.most:g}"
     return f"{noun}, {'above' if number.above else 'at least'} {number.least:g}"
 
 
-def assert_model_is_told(
-    page: Path, heading: str, model: type[BaseModel], others: set[str]
-) -> None:
+def assert_model_is_told(page, heading, model, others):
     schemas = model.model_json_schema()["properties"]
     fields = {key: field for key, field in model.model_fields.items() if key not in others}
     page_says = told(page, heading)
@@ -112,17 +108,17 @@ def assert_model_is_told(
 
 
 @pytest.mark.parametrize("heading", SCENARIO_TABLES)
-def test_every_key_of_a_scenario_is_told_with_its_default_and_range(heading: str) -> None:
+def test_every_key_of_a_scenario_is_told_with_its_default_and_range(heading):
     assert_model_is_told(SCENARIOS, heading, *SCENARIO_TABLES[heading])
 
 
 @pytest.mark.parametrize("heading", STRATEGY_TABLES)
-def test_every_key_of_a_strategy_is_told_with_its_default_and_range(heading: str) -> None:
+def test_every_key_of_a_strategy_is_told_with_its_default_and_range(heading):
     assert_model_is_told(STRATEGIES, heading, *STRATEGY_TABLES[heading])
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_plugin_parameter_is_told_with_its_default_and_range(name: str) -> None:
+def test_every_plugin_parameter_is_told_with_its_default_and_range(name):
     accepted = signature(resolve_name(BUILT_IN[name].path)).parameters
     constructor = {key: p for key, p in accepted.items() if p.kind is Parameter.KEYWORD_ONLY}
     rule = BUILT_IN[name].rule
@@ -134,7 +130,7 @@ def test_every_plugin_parameter_is_told_with_its_default_and_range(name: str) ->
     assert rule.needs_memory == ("Needs `[memory]`." in section(STRATEGIES, f"`[{name}]`"))
 
 
-def test_every_range_of_tuning_is_told() -> None:
+def test_every_range_of_tuning_is_told():
     told_ranges = {
         row[0].strip("`"): (float(row[1]), float(row[2]), row[3])
         for row in rows(section(STRATEGIES, "Tuning"))
@@ -146,7 +142,7 @@ def test_every_range_of_tuning_is_told() -> None:
     }
 
 
-def test_every_published_value_and_every_mistake_to_repeat_is_told() -> None:
+def test_every_published_value_and_every_mistake_to_repeat_is_told():
     told_values = rows(section(SCENARIOS, "Reference mode"))
     for table, published in {"[space]": PUBLISHED_SPACE, "[training]": PUBLISHED_TRAINING}.items():
         cells = [row[1:] for row in told_values if row[0] == f"`{table}`"]
@@ -156,18 +152,18 @@ def test_every_published_value_and_every_mistake_to_repeat_is_told() -> None:
     assert mistakes == set(get_args(Bug))
 
 
-def test_every_column_of_a_feature_pack_is_told() -> None:
+def test_every_column_of_a_feature_pack_is_told():
     columns = section(SCENARIOS, "Feature packs")
     own = {f"<modality>{ending}" for ending in (KIND, LENGTH, PRESENT)}
     for name in {*ITEM_COLUMNS, *own, *Kind}:
         assert f"`{name}`" in columns
 
 
-def blocks(page: Path, language: str) -> list[str]:
+def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def accept(text: str, kind: catalog.DefinitionKind, folder: Path) -> None:
+def accept(text, kind, folder):
     file = folder / "told.toml"
     file.write_text(text, encoding="utf-8")
     entry = catalog.find(kind, str(file))
@@ -178,9 +174,7 @@ def accept(text: str, kind: catalog.DefinitionKind, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", catalog.DEFINITION_KINDS)
-def test_every_definition_on_a_page_is_accepted(
-    kind: catalog.DefinitionKind, tmp_path: Path
-) -> None:
+def test_every_definition_on_a_page_is_accepted(kind, tmp_path):
     documents = blocks(ROOT / kind / "README.md", "toml")
     definitions = [text for text in documents if text.startswith("description")]
     assert definitions
@@ -191,9 +185,7 @@ def test_every_definition_on_a_page_is_accepted(
 @pytest.mark.parametrize(
     ("kind", "key"), [("scenarios", "dataset"), ("scenarios", "add"), ("strategies", "items")]
 )
-def test_a_key_told_to_be_required_is_refused_if_missing(
-    kind: catalog.DefinitionKind, key: str, tmp_path: Path
-) -> None:
+def test_a_key_told_to_be_required_is_refused_if_missing(kind, key, tmp_path):
     page = ROOT / kind / "README.md"
     assert re.search(rf"^\| `{key}` \| {DEMANDED} ", page.read_text(encoding="utf-8"), re.MULTILINE)
     whole = blocks(page, "toml")[0]
@@ -204,9 +196,7 @@ def test_a_key_told_to_be_required_is_refused_if_missing(
 
 
 @pytest.mark.parametrize("page", [SCENARIOS, STRATEGIES], ids=["scenarios", "strategies"])
-def test_the_commands_of_a_page_run_one_after_another(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commands_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     assert lines
@@ -221,7 +211,7 @@ def test_the_commands_of_a_page_run_one_after_another(
             assert not end.code, line
 
 
-def test_every_dependency_has_its_reason() -> None:
+def test_every_dependency_has_its_reason():
     project = PROJECT["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     reasons = rows(section(CONTRIBUTING, "Dependencies"))
@@ -230,7 +220,7 @@ def test_every_dependency_has_its_reason() -> None:
     assert all(reason for _, reason in reasons)
 
 
-def test_every_module_has_a_room_and_every_room_is_there() -> None:
+def test_every_module_has_a_room_and_every_room_is_there():
     package = ROOT / "continual_mm"
     tree = section(CONTRIBUTING, "The house").split("```text\n")[1].split("```")[0]
     drawn, folders = set(), []
@@ -243,7 +233,7 @@ def test_every_module_has_a_room_and_every_room_is_there() -> None:
     assert drawn == {each.as_posix() for each in modules if each.name != "__init__"}
 
 
-def test_the_three_walks_name_what_there_is() -> None:
+def test_the_three_walks_name_what_there_is():
     walks = section(CONTRIBUTING, "The house").split("### Three walks")[1].split("### ")[0]
     names = [name for name in re.findall(r"`([a-z_.]+\.\w+)`", walks) if "/" not in name]
     assert len(names) > 30
@@ -252,7 +242,7 @@ def test_the_three_walks_name_what_there_is() -> None:
             assert resolve_name(f"continual_mm.{name}"), name
 
 
-def test_pins_are_names_and_versions_and_cover_every_direct_dependency() -> None:
+def test_pins_are_names_and_versions_and_cover_every_direct_dependency():
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     matches = [re.fullmatch(r"([a-z0-9-]+)==([\w.]+)( ; .+)?", pin) for pin in pins]
     assert all(matches), "a line is no pin"

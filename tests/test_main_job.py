@@ -29,7 +29,7 @@ pairs = ["{first}-{third}"]
 """
 
 
-def typed(*arguments: str) -> int:
+def typed(*arguments):
     """Type a command; gives its exit code."""
     with pytest.raises(SystemExit) as caught:
         cli.main(list(arguments))
@@ -37,7 +37,7 @@ def typed(*arguments: str) -> int:
 
 
 @pytest.fixture
-def scenario(tmp_path: Path) -> Path:
+def scenario(tmp_path):
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((90, 5))
     arrays = {name: shared @ rng.standard_normal((5, 6)) for name in ("depth", "touch", "smell")}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from continual_mm.data.narrated_shapes.card import CARD
@@ -18,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 REAL_DATA = (ROOT / "docs" / "real-data.md").read_text(encoding="utf-8")
 
 
-def block(language: str, after: str = "", page: str = README) -> str:
+def block(language, after="", page=README):
     start = page.index(after)
     found = re.search(rf"```{language}\n(.*?)```", page[start:], flags=re.DOTALL)
     assert found is not None
@@ -39,9 +38,7 @@ def test_the_python_example_runs_and_is_short():
     assert np.allclose(np.linalg.norm(names["vectors"].numpy(), axis=1), 1, atol=1e-5)
 
 
-def test_a_store_is_written_and_read_as_the_page_on_real_data_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_is_written_and_read_as_the_page_on_real_data_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     code = block("python", after="## Features of your own", page=REAL_DATA)

@@ -19,7 +19,7 @@ HURRY = {
 """What a page may take its time for and a test may not; the last of two settings counts."""
 
 
-def commands(text: str) -> list[list[str]]:
+def commands(text):
     """The commands of all blocks, without the program's name."""
     found = []
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
@@ -30,12 +30,7 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
-def test_the_example_goes_from_films_to_a_table(
-    test_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_example_goes_from_films_to_a_table(test_data, tmp_path, monkeypatch, capsys):
     (tmp_path / "grid_raw60").symlink_to(test_data / "grid_raw60")
     monkeypatch.chdir(tmp_path)
     example = commands(PAGE.partition(EXAMPLE)[2].partition("\n## ")[0])
@@ -62,9 +57,7 @@ def test_the_example_goes_from_films_to_a_table(
 
 
 @pytest.mark.parametrize("arguments", commands(PAGE), ids=" ".join)
-def test_every_command_is_one_that_there_is_with_options_that_there_are(
-    arguments: list[str],
-) -> None:
+def test_every_command_is_one_that_there_is_with_options_that_there_are(arguments):
     command: click.Command = cli.app
     rest = arguments
     with click.Context(command) as context:

@@ -1,7 +1,5 @@
 """Protocols that do not fit the scenario or its data are refused before anything is trained."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from continual_mm.data.pack import read_card, read_pack, write_pack
 from continual_mm.definitions import catalog
 from continual_mm.evaluation.annotations import Interval, read_annotations
 from continual_mm.runs.opening import open_scenario
-from continual_mm.runs.specification import OpenedScenario
 from continual_mm.system.errors import InputError
 
 HEAD = """
@@ -24,7 +21,7 @@ ONE = '[[protocol]]\nname = "one"\ndataset = "scored.npz"\n'
 BOTH = 'query = ["text"]\ngallery = ["video", "audio"]\n'
 
 
-def pack(path: Path, split: list[int], **sizes: int) -> Path:
+def pack(path, split, **sizes):
     rng = np.random.default_rng(0)
     columns = {name: rng.random((len(split), size)) for name, size in sizes.items()}
     ids = np.array([f"{row}" for row in range(len(split))])
@@ -33,25 +30,25 @@ def pack(path: Path, split: list[int], **sizes: int) -> Path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     pack(tmp_path / "trained.npz", [0, 0, 1, 2, 2], video=3, audio=2, text=4)
     pack(tmp_path / "scored.npz", [2, 2, 2], video=3, audio=2, text=4)
     return tmp_path
 
 
-def opened(folder: Path, text: str, *settings: tuple[str, str]) -> OpenedScenario:
+def opened(folder, text, *settings):
     file = folder / "mine.toml"
     file.write_text(HEAD + text, encoding="utf-8")
     return open_scenario(catalog.open_definition("scenarios", file), settings)
 
 
-def refusal(folder: Path, text: str) -> str:
+def refusal(folder, text):
     with pytest.raises(InputError) as caught:
         opened(folder, text)
     return str(caught.value).replace(str(folder), "here")
 
 
-def test_a_dataset_that_only_scores_needs_test_items_only(folder: Path) -> None:
+def test_a_dataset_that_only_scores_needs_test_items_only(folder):
     assert opened(folder, ONE + BOTH).scenario.protocols[0].dataset == "scored.npz"
     path = folder / "scored.npz"
     assert read_card(path, splits=["test"]).items == (0, 0, 3)
@@ -61,7 +58,7 @@ def test_a_dataset_that_only_scores_needs_test_items_only(folder: Path) -> None:
         read_card(pack(folder / "other.npz", [0, 1], video=3), splits=["test"])
 
 
-def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder: Path) -> None:
+def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder):
     trained = read_pack(folder / "trained.npz")
     scored = read_pack(
         folder / "scored.npz", standardise=trained.statistics, splits=["test"]
@@ -105,16 +102,12 @@ def test_items_that_only_score_are_standardised_as_those_that_are_trained(folder
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_with_place_and_remedy(
-    folder: Path, text: str, expected: str
-) -> None:
+def test_what_does_not_fit_is_refused_with_place_and_remedy(folder, text, expected):
     pack(folder / "wide.npz", [2], video=9, text=4)
     assert refusal(folder, text) == expected
 
 
-def test_a_file_given_as_a_setting_lies_where_the_user_stands(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_given_as_a_setting_lies_where_the_user_stands(folder, monkeypatch):
     away = folder / "away"
     away.mkdir()
     pack(away / "other.npz", [2], video=3, audio=2, text=4)
@@ -129,12 +122,12 @@ LINES = "video,task,step,start,end\nv1,tea,1,0.5,2\nv1,tea,2,2,4.5\n"
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path):
     """Where annotations are to be."""
     return tmp_path / "steps.csv"
 
 
-def test_annotations_are_an_interval_per_line(file: Path) -> None:
+def test_annotations_are_an_interval_per_line(file):
     file.write_text(LINES, encoding="utf-8")
     assert read_annotations(file) == (
         Interval("v1", "tea", 1, 0.5, 2.0),
@@ -142,7 +135,7 @@ def test_annotations_are_an_interval_per_line(file: Path) -> None:
     )
 
 
-def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(file: Path) -> None:
+def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(file):
     first, *rest = LINES.splitlines()
     file.write_text("\n".join(["", first, "  ", *rest, "", ""]), encoding="utf-8")
     assert [one.step for one in read_annotations(file)] == [1, 2]
@@ -165,7 +158,7 @@ def test_empty_lines_are_no_intervals_and_lines_keep_their_numbers(file: Path) -
         ("v1,rice,1,1,2", "line 4: video 'v1' shows task 'rice', but 'tea' further up"),
     ],
 )
-def test_a_line_that_is_no_interval_is_refused(file: Path, line: str, expected: str) -> None:
+def test_a_line_that_is_no_interval_is_refused(file, line, expected):
     file.write_text(f"{LINES}{line}\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read_annotations(file)
@@ -173,7 +166,7 @@ def test_a_line_that_is_no_interval_is_refused(file: Path, line: str, expected: 
 
 
 @pytest.mark.parametrize("text", ["", "video,task,step,start,end\n", "a,b\nv1,tea\n", "\xff"])
-def test_a_file_that_is_none_of_annotations_is_refused(file: Path, text: str) -> None:
+def test_a_file_that_is_none_of_annotations_is_refused(file, text):
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"first line is not|cannot be read"):
         read_annotations(file)

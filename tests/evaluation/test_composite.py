@@ -16,7 +16,7 @@ from continual_mm.learning.guard import NotFiniteError
 NAMES = ("audio", "depth", "text", "video")
 
 
-def gallery(*, own: bool) -> Gallery:
+def gallery(*, own):
     """Items 3 to 8 have everything; items 1 and 9 have all but text."""
     rng = torch.Generator().manual_seed(0)
     rows = {name: torch.tensor([1, 3, 4, 5, 6, 7, 8, 9]) for name in NAMES}
@@ -27,7 +27,7 @@ def gallery(*, own: bool) -> Gallery:
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_similarities_of_all_pairs_are_added(own: bool) -> None:
+def test_similarities_of_all_pairs_are_added(own):
     seen = gallery(own=own)
     queries, items = torch.tensor([4, 7]), torch.tensor([1, 5, 9])
     found = similarity(seen, ("text", "depth"), ("video", "audio"), queries, items)
@@ -43,7 +43,7 @@ def test_similarities_of_all_pairs_are_added(own: bool) -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_towers_of_a_pair_that_does_not_take_part_change_nothing() -> None:
+def test_towers_of_a_pair_that_does_not_take_part_change_nothing():
     queries, items = torch.tensor([4, 7]), torch.tensor([1, 5, 9])
     plain, own = (
         similarity(gallery(own=each), ("text",), ("video",), queries, items)
@@ -54,9 +54,7 @@ def test_towers_of_a_pair_that_does_not_take_part_change_nothing() -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("size", [64, 6144])
-def test_equal_embeddings_are_equally_similar_however_many_are_compared(
-    size: int, own: bool
-) -> None:
+def test_equal_embeddings_are_equally_similar_however_many_are_compared(size, own):
     """BLAS adds in another order for another shape; ties would depend on a video's length."""
     rng = torch.Generator().manual_seed(size)
     once = {name: torch.randn(1, size, generator=rng) for name in ("text", "video", "audio")}
@@ -70,7 +68,7 @@ def test_equal_embeddings_are_equally_similar_however_many_are_compared(
     assert len(found) == 1
 
 
-def test_similarities_are_the_same_in_whatever_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_similarities_are_the_same_in_whatever_blocks(monkeypatch):
     seen, every = gallery(own=True), torch.arange(3, 9)
     asked = ("text", "depth"), ("video", "audio"), every, every
     whole = similarity(seen, *asked)
@@ -78,7 +76,7 @@ def test_similarities_are_the_same_in_whatever_blocks(monkeypatch: pytest.Monkey
     assert torch.equal(similarity(seen, *asked), whole)
 
 
-def test_items_of_another_dataset_are_embedded_as_the_space_encodes_them(trained) -> None:
+def test_items_of_another_dataset_are_embedded_as_the_space_encodes_them(trained):
     learner = trained()
     rng = np.random.default_rng(2)
     present = np.array([True, False, True, True])
@@ -98,7 +96,7 @@ def test_items_of_another_dataset_are_embedded_as_the_space_encodes_them(trained
         assert not found.requires_grad
 
 
-def test_an_embedding_that_is_not_finite_is_told_with_its_dataset(trained) -> None:
+def test_an_embedding_that_is_not_finite_is_told_with_its_dataset(trained):
     learner = trained()
     with torch.no_grad():
         next(learner.space.tower("video").parameters()).fill_(torch.nan)

@@ -2,12 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
 
 from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
@@ -26,12 +24,12 @@ from continual_mm.space.space import JointSpace
 DIM = 6
 
 
-def unit(rows: int, seed: int) -> Tensor:
+def unit(rows, seed):
     values = torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(values, dim=1)
 
 
-def gallery(seed: int = 0, *names: str, rows: Mapping[str, Tensor] | None = None) -> Gallery:
+def gallery(seed=0, *names, rows=None):
     names = names or ("video", "audio")
     rows = rows or {name: torch.arange(10, 50) for name in names}
     return Gallery(
@@ -40,22 +38,22 @@ def gallery(seed: int = 0, *names: str, rows: Mapping[str, Tensor] | None = None
     )
 
 
-def moment(stage: int, step: int, *, final: bool = False, split: str = "test") -> Evaluation:
+def moment(stage, step, *, final=False, split="test"):
     return Evaluation(stage=stage, step=step, final=final, split=split, pairs=())
 
 
-def turned(source: Gallery, angle: float) -> Gallery:
+def turned(source, angle):
     block = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     spin = torch.block_diag(*[block] * (DIM // 2))
     return Gallery({name: e @ spin for name, e in source.embeddings.items()}, source.rows)
 
 
-def watched(**settings: int) -> tuple[Drift, list[Geometry]]:
+def watched(**settings):
     records: list[Geometry] = []
     return Drift(records.append, **settings), records
 
 
-def compared(first: Gallery, second: Gallery, **settings: int) -> list[Geometry]:
+def compared(first, second, **settings):
     """The records of a first stage's end and of a step of the second stage."""
     drift, records = watched(**settings)
     drift(moment(0, 5, final=True), first)
@@ -63,7 +61,7 @@ def compared(first: Gallery, second: Gallery, **settings: int) -> list[Geometry]
     return records
 
 
-def test_before_the_first_stage_has_ended_there_is_a_gap_and_nothing_to_compare_with() -> None:
+def test_before_the_first_stage_has_ended_there_is_a_gap_and_nothing_to_compare_with():
     drift, records = watched()
     here = gallery()
     drift(moment(0, 3), here)
@@ -78,7 +76,7 @@ def test_before_the_first_stage_has_ended_there_is_a_gap_and_nothing_to_compare_
     assert [(record.stage, record.step) for record in records] == [(1, 3), (1, 5)]
 
 
-def test_a_space_that_turns_as_one_keeps_its_plans() -> None:
+def test_a_space_that_turns_as_one_keeps_its_plans():
     _, found = compared(gallery(), turned(gallery(), 0.5))
     assert found.rotation == pytest.approx(0.5, abs=1e-5)
     assert found.moved == pytest.approx(dict.fromkeys(("audio", "video"), 2 * math.sin(0.25)))
@@ -86,7 +84,7 @@ def test_a_space_that_turns_as_one_keeps_its_plans() -> None:
     assert found.plan_drift["audio-video"] == pytest.approx(0, abs=1e-6)
 
 
-def test_one_modality_that_turns_alone_leaves_a_residual_and_changes_the_plan() -> None:
+def test_one_modality_that_turns_alone_leaves_a_residual_and_changes_the_plan():
     old = gallery()
     new = {**old.embeddings, "video": turned(old, 1.0).embeddings["video"]}
     _, found = compared(old, Gallery(new, old.rows))
@@ -99,7 +97,7 @@ def test_one_modality_that_turns_alone_leaves_a_residual_and_changes_the_plan() 
     assert found.plan_drift["audio-video"] == pytest.approx(divergence, rel=1e-3)
 
 
-def test_a_stages_end_is_compared_with_the_one_before_and_then_takes_its_place() -> None:
+def test_a_stages_end_is_compared_with_the_one_before_and_then_takes_its_place():
     drift, records = watched()
     first = gallery()
     drift(moment(0, 5, final=True), first)
@@ -110,7 +108,7 @@ def test_a_stages_end_is_compared_with_the_one_before_and_then_takes_its_place()
     assert angles == pytest.approx([0.2, 0.3, 0.4], abs=1e-5)
 
 
-def test_a_modality_that_has_just_arrived_is_not_old() -> None:
+def test_a_modality_that_has_just_arrived_is_not_old():
     drift, records = watched()
     drift(moment(0, 5, final=True), gallery())
     later = gallery(0, "video", "audio", "text")
@@ -123,7 +121,7 @@ def test_a_modality_that_has_just_arrived_is_not_old() -> None:
     assert set(records[2].plan_drift) == {"audio-video", "audio-text", "text-video"}
 
 
-def test_at_most_so_many_items_are_kept_and_they_are_spread_evenly() -> None:
+def test_at_most_so_many_items_are_kept_and_they_are_spread_evenly():
     drift, records = watched(items=8)
     here = gallery()
     drift(moment(0, 5, final=True), here)
@@ -139,7 +137,7 @@ def test_at_most_so_many_items_are_kept_and_they_are_spread_evenly() -> None:
     assert records[1].residual == pytest.approx(expected.residual, rel=1e-5)
 
 
-def test_items_that_lack_a_modality_are_left_to_the_others() -> None:
+def test_items_that_lack_a_modality_are_left_to_the_others():
     rows = {"video": torch.arange(0, 40), "audio": torch.arange(20, 60)}
     here = gallery(rows=rows)
     records = compared(here, turned(here, 0.3))
@@ -150,7 +148,7 @@ def test_items_that_lack_a_modality_are_left_to_the_others() -> None:
     assert records[1].plan_drift["audio-video"] == pytest.approx(0, abs=1e-6)
 
 
-def test_pairs_without_a_common_item_have_neither_gap_nor_plan() -> None:
+def test_pairs_without_a_common_item_have_neither_gap_nor_plan():
     apart = gallery(rows={"video": torch.arange(0, 20), "audio": torch.arange(20, 40)})
     _, found = compared(apart, turned(apart, 0.3))
     assert math.isnan(found.modality_gap["audio-video"])
@@ -158,7 +156,7 @@ def test_pairs_without_a_common_item_have_neither_gap_nor_plan() -> None:
     assert set(found.moved) == {"audio", "video"}
 
 
-def test_a_restored_drift_goes_on_to_the_same_bits() -> None:
+def test_a_restored_drift_goes_on_to_the_same_bits():
     drift, records = watched()
     drift(moment(0, 5, final=True), gallery())
     drift(moment(1, 7), gallery(1))
@@ -171,7 +169,7 @@ def test_a_restored_drift_goes_on_to_the_same_bits() -> None:
     assert others == records[2:]
 
 
-def test_numbers_that_are_not_finite_are_left_for_the_guard_to_name() -> None:
+def test_numbers_that_are_not_finite_are_left_for_the_guard_to_name():
     broken = gallery(1)
     broken.embeddings["video"][3] = math.nan
     _, found = compared(gallery(), broken)
@@ -181,7 +179,7 @@ def test_numbers_that_are_not_finite_are_left_for_the_guard_to_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def scenario() -> Scenario:
+def scenario():
     return Scenario(
         name="small",
         space=SpaceSettings(dim=8, clusters=3, refresh_every=4),
@@ -190,9 +188,7 @@ def scenario() -> Scenario:
     )
 
 
-def test_training_gives_the_same_weights_whether_drift_is_measured_or_not(
-    scenario, dataset, same
-) -> None:
+def test_training_gives_the_same_weights_whether_drift_is_measured_or_not(scenario, dataset, same):
     session = open_session(
         Specification(opened(scenario, dataset.card), Strategy(name="naive")), dataset, {}
     )
@@ -210,7 +206,7 @@ def test_training_gives_the_same_weights_whether_drift_is_measured_or_not(
 
 
 @pytest.fixture(scope="module")
-def folders(scenario, dataset, tmp_path_factory) -> dict[str, RunFolder]:
+def folders(scenario, dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     strategies = {
         "naive": Strategy(name="naive"),
@@ -222,11 +218,11 @@ def folders(scenario, dataset, tmp_path_factory) -> dict[str, RunFolder]:
     return {name: RunFolder(out / "small" / name / "seed-0") for name in strategies}
 
 
-def geometry_of(folder: RunFolder) -> list[dict]:
+def geometry_of(folder):
     return json.loads((folder.path / "scores.json").read_text(encoding="utf-8"))["geometry"]
 
 
-def test_a_run_writes_the_geometry_of_every_test_evaluation(folders) -> None:
+def test_a_run_writes_the_geometry_of_every_test_evaluation(folders):
     records = geometry_of(folders["naive"])
     assert [(record["stage"], record["step"], record["final"]) for record in records] == [
         (1, 4, False), (1, 8, False), (1, 9, True), (2, 13, False), (2, 17, False), (2, 18, True),
@@ -237,7 +233,7 @@ def test_a_run_writes_the_geometry_of_every_test_evaluation(folders) -> None:
     assert set(records[5]["modality_gap"]) == {"audio-video", "audio-text", "text-video"}
 
 
-def test_freezing_keeps_the_geometry_and_naive_training_does_not(folders) -> None:
+def test_freezing_keeps_the_geometry_and_naive_training_does_not(folders):
     for record in geometry_of(folders["freeze"])[3:]:
         assert record["moved"] == {"audio": 0.0, "video": 0.0}
         assert record["rotation"] == pytest.approx(0, abs=1e-6)
@@ -250,14 +246,14 @@ def test_freezing_keeps_the_geometry_and_naive_training_does_not(folders) -> Non
         assert record["plan_drift"]["audio-video"] > 1e-4
 
 
-def test_joint_training_has_no_earlier_space(folders) -> None:
+def test_joint_training_has_no_earlier_space(folders):
     for record in geometry_of(folders["joint"]):
         assert record["stage"] == 2
         assert record["rotation"] is None
         assert record["plan_drift"] == {}
 
 
-def test_the_board_shows_the_geometry_at_the_global_step(folders) -> None:
+def test_the_board_shows_the_geometry_at_the_global_step(folders):
     board = EventAccumulator(str(folders["naive"].events))
     board.Reload()
     tags = {tag for tag in board.Tags()["scalars"] if tag.startswith("geometry/")}

@@ -1,19 +1,16 @@
 """Judges: which items ask and answer, and what is counted, with embeddings known by hand."""
 
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import pair
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.composite import similarity
-from continual_mm.evaluation.judges import Classes, Judge, Retrieval, Steps, VideoRetrieval
+from continual_mm.evaluation.judges import Classes, Retrieval, Steps, VideoRetrieval
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.metrics.answers import SERIES, counted, summaries
 from continual_mm.system.errors import InputError
@@ -22,7 +19,7 @@ TEXT_TO_VIDEO = Protocol(name="p", query=("text",), gallery=("video",))
 RNG = np.random.default_rng(7)
 
 
-def items(**columns: Any) -> Dataset:
+def items(**columns):
     """Test items whose features are taken for embeddings."""
     given = {name: np.asarray(columns.pop(name)) for name in ("text", "video", "audio")
              if name in columns}  # fmt: skip
@@ -31,20 +28,20 @@ def items(**columns: Any) -> Dataset:
     return Dataset.from_arrays(given, **rest)
 
 
-def compared(judge: Judge) -> Any:
+def compared(judge):
     """Dot products of the features of either side, several modalities added."""
 
-    def side(names: tuple[str, ...], rows: Tensor) -> Tensor:
+    def side(names, rows):
         return sum(torch.from_numpy(judge.dataset.columns[n].values)[rows] for n in names)
 
-    def similarity(queries: Tensor, gallery: Tensor) -> Tensor:
+    def similarity(queries, gallery):
         protocol = judge.protocol
         return side(protocol.query, queries) @ side(protocol.gallery, gallery).T
 
     return similarity
 
 
-def measured(judge: Judge, *, reference: bool = False, listed: bool = False) -> dict[str, float]:
+def measured(judge, *, reference=False, listed=False):
     answers = judge.answers(compared(judge), reference=reference, listed=listed)
     kind = counted(judge.protocol.kind, ["ties_listed_each"] if listed else [])
     rows = {series.name: series.rows for series in SERIES[kind]}
@@ -52,7 +49,7 @@ def measured(judge: Judge, *, reference: bool = False, listed: bool = False) -> 
     return summaries(kind, answers)
 
 
-def test_the_published_list_of_ties_is_counted_only_by_the_mistake() -> None:
+def test_the_published_list_of_ties_is_counted_only_by_the_mistake():
     """All alike: the published script finds ten of ten for each of twelve queries."""
     alike = items(text=np.ones((12, 3)), video=np.ones((12, 3)))
     judge = Retrieval(TEXT_TO_VIDEO, alike, "p")
@@ -66,7 +63,7 @@ def test_the_published_list_of_ties_is_counted_only_by_the_mistake() -> None:
 
 
 @pytest.mark.parametrize("missing", [0, 3, 30])
-def test_missing_items_are_missed_and_in_reference_mode_in_no_median(missing: int) -> None:
+def test_missing_items_are_missed_and_in_reference_mode_in_no_median(missing):
     text, video = RNG.standard_normal((20, 4)), RNG.standard_normal((20, 4))
     protocol = TEXT_TO_VIDEO.model_copy(update={"expected": 20 + missing if missing else 0})
     judge = Retrieval(protocol, items(text=text, video=video), "p")
@@ -83,7 +80,7 @@ def test_missing_items_are_missed_and_in_reference_mode_in_no_median(missing: in
     assert measured(judge, reference=True, listed=True) == pytest.approx(reference)
 
 
-def test_the_gallery_adds_its_modalities_and_only_whole_items_take_part() -> None:
+def test_the_gallery_adds_its_modalities_and_only_whole_items_take_part():
     text, video, audio = (RNG.standard_normal((9, 4)) for _ in range(3))
     present = np.array([True] * 6 + [False] * 3)
     split = np.array([2, 2, 2, 2, 2, 1, 2, 2, 2])
@@ -97,7 +94,7 @@ def test_the_gallery_adds_its_modalities_and_only_whole_items_take_part() -> Non
     assert found.values[0].tolist() == [(row > row[i]).sum() for i, row in enumerate(similarity)]
 
 
-def test_clips_find_videos_in_all_published_ways() -> None:
+def test_clips_find_videos_in_all_published_ways():
     eye = np.eye(4)
     # Two clips of video 7, two of video 3. The second caption prefers the other clip of its video,
     # the third one a clip of the other video.
@@ -119,7 +116,7 @@ def test_clips_find_videos_in_all_published_ways() -> None:
     assert measured(judge, listed=True) == measured(judge)
 
 
-def test_classes_are_named_by_items_that_only_have_words() -> None:
+def test_classes_are_named_by_items_that_only_have_words():
     text = np.array([[2.0, 0], [0, 1], [0, 3], [9, 9], [9, 9], [9, 9]])
     video = np.array([[0.0, 0], [0, 0], [0, 0], [1, 0.5], [1, 1.5], [1, 0.9]])
     worded = np.array([True] * 3 + [False] * 3)
@@ -146,7 +143,7 @@ c,rice,1,1,2
 IDS = ["tea/2", "tea/1", "rice/1", "a/0", "a/1", "a/2", "b/1", "b/0", "c/0", "c/1", "d/0"]
 
 
-def steps(folder: Path, annotations: str = ANNOTATIONS, **changes: Any) -> Judge:
+def steps(folder, annotations=ANNOTATIONS, **changes):
     """Videos a, b of task tea (two steps), c of rice (one), d of neither."""
     file = folder / "steps.csv"
     file.write_text(annotations, encoding="utf-8")
@@ -164,7 +161,7 @@ def steps(folder: Path, annotations: str = ANNOTATIONS, **changes: Any) -> Judge
     return Steps(TEXT_TO_VIDEO.model_copy(update=changes), dataset, "p", annotations=file)
 
 
-def test_steps_are_placed_in_order_and_counted_by_video_and_task(tmp_path: Path) -> None:
+def test_steps_are_placed_in_order_and_counted_by_video_and_task(tmp_path):
     judge = steps(tmp_path)
     assert judge.queries == 4
     answers = judge.answers(compared(judge), reference=False)
@@ -180,7 +177,7 @@ def test_steps_are_placed_in_order_and_counted_by_video_and_task(tmp_path: Path)
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_collapsed_model_ranks_seconds_no_better_than_chance(tmp_path: Path, own: bool) -> None:
+def test_a_collapsed_model_ranks_seconds_no_better_than_chance(tmp_path, own):
     """Of every task's seconds as many show a step as chance says, whatever videos there are."""
     rng = np.random.default_rng(11)
     ids, lines, chances = [], ["video,task,step,start,end"], []
@@ -210,7 +207,7 @@ def test_a_collapsed_model_ranks_seconds_no_better_than_chance(tmp_path: Path, o
     np.testing.assert_allclose(found, chances, rtol=1e-12)
 
 
-def test_without_order_a_step_may_be_found_in_any_of_its_seconds(tmp_path: Path) -> None:
+def test_without_order_a_step_may_be_found_in_any_of_its_seconds(tmp_path):
     judge = steps(tmp_path, ordered=False)
     answers = judge.answers(compared(judge), reference=False)
     # a: seconds 0 and 2 go to step 1, second 1 to step 2; it is shown from floor(1.5) on.
@@ -232,9 +229,7 @@ def test_without_order_a_step_may_be_found_in_any_of_its_seconds(tmp_path: Path)
         ({"ids": [f"x/{row}" for row in range(11)]}, "items of 'x' leave a step out"),
     ],
 )
-def test_steps_that_cannot_be_scored_are_refused(
-    tmp_path: Path, changes: Any, expected: str
-) -> None:
+def test_steps_that_cannot_be_scored_are_refused(tmp_path, changes, expected):
     with pytest.raises(InputError) as caught:
         steps(tmp_path, **changes)
     assert expected in str(caught.value)
@@ -255,7 +250,7 @@ APART = {"present": {"text": np.arange(3) < 2, "video": np.arange(3) == 2}}
         (Retrieval, {}, APART, "no test item has text, video"),
     ],
 )
-def test_items_that_a_kind_needs_are_asked_for(kind, changes, given, expected) -> None:
+def test_items_that_a_kind_needs_are_asked_for(kind, changes, given, expected):
     dataset = items(text=np.ones((3, 2)), video=np.ones((3, 2)), **given)
     with pytest.raises(InputError, match=expected):
         kind(TEXT_TO_VIDEO.model_copy(update=changes), dataset, "p")

@@ -1,11 +1,9 @@
 """Which items answer a query equally well."""
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from continual_mm.data import columns
 from continual_mm.data.dataset import Dataset
@@ -17,7 +15,7 @@ WORDS = np.array(
 )
 
 
-def dataset(*, label: list[int] | None = None, text: list[str] | None = None) -> Dataset:
+def dataset(*, label=None, text=None):
     return Dataset.from_arrays(
         {
             "sight": np.array([[1.0, 2], [3, 4], [1, 2], [1, 3], [3, 4], [2, 1]]),
@@ -31,29 +29,27 @@ def dataset(*, label: list[int] | None = None, text: list[str] | None = None) ->
     )
 
 
-def sets(groups: NDArray[np.int64] | None, rows: NDArray[np.int64] = ROWS) -> set[frozenset[int]]:
+def sets(groups, rows=ROWS):
     assert groups is not None
     assert groups.shape == rows.shape
     return {frozenset(rows[groups == group].tolist()) for group in groups}
 
 
-def asked(
-    source: Dataset, modality: str, positives: Literal["paired", "label", "duplicates"]
-) -> NDArray[np.int64] | None:
+def asked(source, modality, positives):
     return query_groups(source, modality, ROWS, positives=positives)
 
 
-def test_paired_items_answer_only_themselves() -> None:
+def test_paired_items_answer_only_themselves():
     assert asked(dataset(label=[0] * 6), "sight", "paired") is None
 
 
 @pytest.mark.parametrize("modality", ["sight", "words", "text"])
-def test_items_of_a_label_answer_one_another_in_every_modality(modality: str) -> None:
+def test_items_of_a_label_answer_one_another_in_every_modality(modality):
     found = asked(dataset(label=[7, -3, 7, 7, -3, 0]), modality, "label")
     assert sets(found) == {frozenset({0, 2, 3}), frozenset({1, 4}), frozenset({5})}
 
 
-def test_labels_that_are_not_there_are_an_error() -> None:
+def test_labels_that_are_not_there_are_an_error():
     with pytest.raises(ValueError, match="dataset 'arrays' has no labels"):
         asked(dataset(), "sight", "label")
 
@@ -70,14 +66,12 @@ CAPTIONS = ["a ball", "a cube", "a ball", "a Ball", "a cube", "a ball "]
         ("text", None, [{0}, {1}, {2}, {3}, {4}, {5}]),
     ],
 )
-def test_items_that_show_the_same_answer_one_another(modality, text, expected) -> None:
+def test_items_that_show_the_same_answer_one_another(modality, text, expected):
     found = sets(asked(dataset(text=text), modality, "duplicates"))
     assert found == set(map(frozenset, expected))
 
 
-def test_items_are_the_same_whether_they_are_looked_at_at_once_or_one_by_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_items_are_the_same_whether_they_are_looked_at_at_once_or_one_by_one(monkeypatch):
     zeros = {"sight": np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 2.0]] * 2), "words": WORDS}
     source = Dataset.from_arrays(zeros, standardise=False, lengths={"words": [1, 2, 1, 2, 2, 2]})
     for most in (1 << 23, 1):
@@ -89,13 +83,13 @@ def test_items_are_the_same_whether_they_are_looked_at_at_once_or_one_by_one(
         assert frozenset({0, 2}) in sets(asked(source, "words", "duplicates"))
 
 
-def test_only_the_rows_asked_for_count_in_their_order() -> None:
+def test_only_the_rows_asked_for_count_in_their_order():
     rows = np.array([4, 2, 1])
     groups = query_groups(dataset(), "sight", rows, positives="duplicates")
     assert sets(groups, rows) == {frozenset({1, 4}), frozenset({2})}
 
 
-def test_no_rows_have_no_groups() -> None:
+def test_no_rows_have_no_groups():
     none = np.array([], dtype=np.int64)
     for modality in ("sight", "words", "text"):
         groups = query_groups(dataset(), modality, none, positives="duplicates")
@@ -103,16 +97,16 @@ def test_no_rows_have_no_groups() -> None:
         assert groups.shape == (0,)
 
 
-def test_captions_are_looked_at_some_at_a_time_and_never_all_as_long_as_the_longest() -> None:
+def test_captions_are_looked_at_some_at_a_time_and_never_all_as_long_as_the_longest():
     class Captions:
         """Texts for every item, which note how many characters were in one array."""
 
         most = 0
 
-        def __len__(self) -> int:
+        def __len__(self):
             return 1950
 
-        def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+        def __getitem__(self, rows):
             texts = ["x" * 200_000 if row == 7 else f"grüße {row % 900}" for row in rows.tolist()]
             found = np.array(texts)
             self.most = max(self.most, found.nbytes // 4)
@@ -128,6 +122,6 @@ def test_captions_are_looked_at_some_at_a_time_and_never_all_as_long_as_the_long
     assert captions.most <= 256 * 200_000
 
 
-def test_a_caption_of_half_a_character_is_a_caption() -> None:
+def test_a_caption_of_half_a_character_is_a_caption():
     source = dataset(text=["\ud83d", "b", "\ud83d", "c", "d", "e"])
     assert frozenset({0, 2}) in sets(asked(source, "text", "duplicates"))

@@ -2,8 +2,6 @@
 
 import json
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +39,7 @@ FULL = Protocol(
 OWN = Protocol(name="own", query=("audio",), gallery=("video",))
 
 
-def arrays(rows: int) -> dict[str, np.ndarray]:
+def arrays(rows):
     shared = RNG.standard_normal((rows, 6))
     return {name: (shared @ each).astype(np.float32) for name, each in MAPS.items()}
 
@@ -57,7 +55,7 @@ OTHER = Dataset.from_arrays(
 SCORED = {"both": OTHER, "full": OTHER}
 
 
-def scenario(*protocols: Protocol, **space: Any) -> Scenario:
+def scenario(*protocols, **space):
     settings = {"dim": 12, "clusters": 3, "feature_dropout": 0.2, **space}
     return Scenario(
         name="small",
@@ -72,26 +70,26 @@ THREE = scenario(BOTH, FULL, OWN)
 PLAIN = scenario()
 
 
-def ranks_of(similarity: np.ndarray) -> np.ndarray:
+def ranks_of(similarity):
     """Wrong answers that are more similar, and half of those exactly as similar."""
     own = np.diag(similarity)[:, None]
     return (similarity > own).sum(1) + ((similarity == own).sum(1) - 1) / 2
 
 
-def embedded(space: Any, dataset: Dataset) -> dict[str, np.ndarray]:
+def embedded(space, dataset):
     rows = dataset.rows_of(Split.TEST)
     return {name: space.encode(name, dataset.columns[name].values[rows]).numpy() for name in SIZES}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     run(THREE, NAIVE, DATASET, out, scored=SCORED, device="cpu")
     return out / "small" / "naive" / "seed-0"
 
 
 @pytest.mark.parametrize("mode", ["robust", "reference"])
-def test_protocols_change_no_bit_of_training(mode: str, same) -> None:
+def test_protocols_change_no_bit_of_training(mode, same):
     space = {"mode": mode} if mode == "robust" else {"mode": mode, "feature_dropout": 0.0}
     alone = train(scenario(**space), DATASET, device="cpu")
     watched = train(scenario(BOTH, FULL, OWN, **space), DATASET, scored=SCORED, device="cpu")
@@ -100,9 +98,7 @@ def test_protocols_change_no_bit_of_training(mode: str, same) -> None:
     assert alone.scores == watched.scores
 
 
-def test_a_protocol_is_scored_after_every_stage_at_which_its_modalities_are_there(
-    finished: Path,
-) -> None:
+def test_a_protocol_is_scored_after_every_stage_at_which_its_modalities_are_there(finished):
     scores = json.loads((finished / "scores.json").read_text())["protocols"]
     assert [(score["name"], score["stage"], score["step"]) for score in scores] == [
         ("own", 1, 5), ("both", 2, 10), ("full", 2, 10), ("own", 2, 10),
@@ -111,7 +107,7 @@ def test_a_protocol_is_scored_after_every_stage_at_which_its_modalities_are_ther
     assert counted == {"own": (15, 15), "both": (16, 20), "full": (16, 16)}
 
 
-def test_scores_are_those_of_the_space_that_the_run_leaves(finished: Path) -> None:
+def test_scores_are_those_of_the_space_that_the_run_leaves(finished):
     seen = embedded(open_run(finished), OTHER)
     similarity = seen["text"] @ (seen["video"] + seen["audio"]).T
     known = read_finished(finished).judged
@@ -126,7 +122,7 @@ def test_scores_are_those_of_the_space_that_the_run_leaves(finished: Path) -> No
     np.testing.assert_array_equal(known[1, "full", "clips"].values[0], ranks_of(swapped))
 
 
-def test_the_scenarios_own_items_give_the_ranks_of_the_pair(finished: Path) -> None:
+def test_the_scenarios_own_items_give_the_ranks_of_the_pair(finished):
     known = read_finished(finished)
     for stage in (0, 1):
         pair, found = known.ranked[stage, "audio-video"], known.judged[stage, "own", "items"]
@@ -134,7 +130,7 @@ def test_the_scenarios_own_items_give_the_ranks_of_the_pair(finished: Path) -> N
         np.testing.assert_array_equal(found.values[0], pair.ranks[0])
 
 
-def test_pairs_with_towers_of_their_own_are_compared_through_them(tmp_path: Path) -> None:
+def test_pairs_with_towers_of_their_own_are_compared_through_them(tmp_path):
     protocols = scenario(BOTH)
     several = protocols.model_copy(
         update={"stages": (Stage(add=("video", "audio")), Stage(add=("text",)))}
@@ -153,7 +149,7 @@ def test_pairs_with_towers_of_their_own_are_compared_through_them(tmp_path: Path
     assert np.abs(shared - similarity).max() > 1e-3
 
 
-def test_reference_mode_compares_raw_embeddings_and_leaves_the_missing_out() -> None:
+def test_reference_mode_compares_raw_embeddings_and_leaves_the_missing_out():
     published = scenario(BOTH, mode="reference", dim=12, feature_dropout=0.0)
     history = train(published, DATASET, scored={"both": OTHER}, device="cpu")
     seen = embedded(history.space, OTHER)
@@ -164,7 +160,7 @@ def test_reference_mode_compares_raw_embeddings_and_leaves_the_missing_out() -> 
     assert measures["recall@10"] == (ranks < 10).sum() / 20
 
 
-def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path: Path) -> None:
+def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path):
     twice = arrays(16)
     for values in twice.values():
         values[8:] = values[:8]
@@ -187,16 +183,16 @@ def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path: Path) -
 class StopAt(RunReporter):
     """Ends a run the way Ctrl-C does, after some optimiser steps."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps):
         self.left = steps
 
-    def steps(self, count: int) -> None:
+    def steps(self, count):
         self.left -= count
         if self.left == 0:
             raise KeyboardInterrupt
 
 
-def test_a_run_that_was_stopped_scores_nothing_twice(finished: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_scores_nothing_twice(finished, tmp_path):
     given = THREE, NAIVE, DATASET, tmp_path
     for steps in (3, 5):
         with pytest.raises(KeyboardInterrupt):
@@ -207,7 +203,7 @@ def test_a_run_that_was_stopped_scores_nothing_twice(finished: Path, tmp_path: P
         assert (parts / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path: Path) -> None:
+def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path):
     given = scenario(OWN, BOTH), NAIVE, DATASET, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(*given, scored={"both": OTHER}, device="cpu", reporter=StopAt(6))
@@ -218,7 +214,7 @@ def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path: Path
         run(*given, scored={"both": changed}, device="cpu")
 
 
-def test_runs_without_protocols_are_defined_as_they_were_before_there_were_any() -> None:
+def test_runs_without_protocols_are_defined_as_they_were_before_there_were_any():
     known = Specification(opened(PLAIN, DATASET.card), NAIVE).identity
     assert "protocols" not in known["scenario"]
     cards = {name: each.card for name, each in SCORED.items()}
@@ -229,7 +225,7 @@ def test_runs_without_protocols_are_defined_as_they_were_before_there_were_any()
     assert all("dataset" not in each for each in told)
 
 
-def test_tensorboard_shows_every_measure(finished: Path) -> None:
+def test_tensorboard_shows_every_measure(finished):
     events = EventAccumulator(str(finished / "events"))
     events.Reload()
     shown = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"] if "protocol/" in tag}
@@ -239,7 +235,7 @@ def test_tensorboard_shows_every_measure(finished: Path) -> None:
     assert [point.step for point in shown["protocol/own/recall@1"]] == [5, 10]
 
 
-def test_a_score_is_read_back_as_it_was_written() -> None:
+def test_a_score_is_read_back_as_it_was_written():
     score = ProtocolScore("one", "retrieval", 1, 9, 4, 5, {"recall@1": 0.2, "median_rank": 3.0})
     assert ProtocolScore.from_json(json.loads(json.dumps(score.as_json()))) == score
     steps = ProtocolScore(
@@ -253,7 +249,7 @@ def test_a_score_is_read_back_as_it_was_written() -> None:
     assert math.isnan(ProtocolScore.from_json(never.as_json()).measures["median_rank"])
 
 
-def test_what_is_given_for_no_protocol_or_does_not_fit_is_refused() -> None:
+def test_what_is_given_for_no_protocol_or_does_not_fit_is_refused():
     with pytest.raises(InputError, match="no protocol 'bot' in scenario 'small'; did you mean"):
         train(THREE, DATASET, scored={**SCORED, "bot": OTHER}, device="cpu")
     lacking = Dataset.from_arrays({"text": np.ones((3, 5))}, split=[2] * 3, splits=["test"],
@@ -262,7 +258,7 @@ def test_what_is_given_for_no_protocol_or_does_not_fit_is_refused() -> None:
         train(scenario(BOTH), DATASET, scored={"both": lacking}, device="cpu")
 
 
-def test_a_file_is_loaded_once_and_standardised_as_what_is_trained(tmp_path: Path) -> None:
+def test_a_file_is_loaded_once_and_standardised_as_what_is_trained(tmp_path):
     columns = arrays(9)
     ids = np.array([f"{row}" for row in range(9)])
     write_pack(tmp_path / "x", {**columns, "ids": ids, "split": np.full(9, 2)})
@@ -294,9 +290,7 @@ gallery = ["video"]
 """
 
 
-def test_from_a_file_to_a_table_with_commands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_a_file_to_a_table_with_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, rows, split in (("trained", 30, np.arange(30) % 3), ("scored", 9, np.full(9, 2))):
         columns = {key: each for key, each in arrays(rows).items() if key != "audio"}

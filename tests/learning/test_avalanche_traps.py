@@ -6,14 +6,13 @@ import torch
 from torch import nn
 
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.scenario import Scenario
 from continual_mm.plugins.ewc import EWC
 from continual_mm.plugins.replay import Replay
 from continual_mm.space.naming import trainable
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
+def dataset():
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((60, 6))
     arrays = {
@@ -25,7 +24,7 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def scenario(scenario: Scenario) -> Scenario:
+def scenario(scenario):
     """Two short stages."""
     training = scenario.training.model_copy(update={"steps": 6, "batch_size": 12})
     return scenario.model_copy(update={"training": training, "stages": scenario.stages[:2]})
@@ -34,7 +33,7 @@ def scenario(scenario: Scenario) -> Scenario:
 class Spy(EWC):
     """Notes what each step looks like."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(weight=0.0)
         self.batches = []
         self.remembered = []
@@ -102,7 +101,7 @@ def test_the_optimiser_holds_exactly_what_is_trained_after_growth(begun):
 class Renaming(nn.Module):
     """Stands for what adapters, compilation and data parallelism do to parameter names."""
 
-    def __init__(self, base_layer: nn.Module) -> None:
+    def __init__(self, base_layer):
         super().__init__()
         self.base_layer = base_layer
 

@@ -10,15 +10,13 @@ from continual_mm.learning.clusters import Clusters, PublishedClusters, Ring, cl
 from continual_mm.space.space import JointSpace
 
 
-def column(numbers: list[int]) -> torch.Tensor:
+def column(numbers):
     return torch.tensor(numbers, dtype=torch.float32)[:, None].expand(-1, 2)
 
 
 @given(st.integers(1, 4), st.lists(st.integers(1, 5), min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
-def test_it_keeps_the_latest_rows_in_the_order_in_which_they_came(
-    batches: int, sizes: list[int]
-) -> None:
+def test_it_keeps_the_latest_rows_in_the_order_in_which_they_came(batches, sizes):
     ring, known, room = Ring(batches), [], 0
     for number, size in enumerate(sizes):
         if size > room:
@@ -37,14 +35,14 @@ def test_it_keeps_the_latest_rows_in_the_order_in_which_they_came(
                 ring.latest_last()
 
 
-def test_a_ring_for_no_batches_keeps_nothing() -> None:
+def test_a_ring_for_no_batches_keeps_nothing():
     ring = Ring(0)
     ring.push(column([1, 2]))
     assert ring.filled() == ()
     assert not ring.full
 
 
-def test_what_is_pushed_is_copied_without_its_graph() -> None:
+def test_what_is_pushed_is_copied_without_its_graph():
     points = torch.ones(2, 2, requires_grad=True)
     ring = Ring(1)
     ring.push(points * 3)
@@ -65,7 +63,7 @@ def test_centroids_are_not_moved_by_a_modality_that_arrives_later():
     torch.testing.assert_close(both[0], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
 
 
-def clusters_with(**settings) -> PublishedClusters:
+def clusters_with(**settings):
     sizes = {"dim": 2, "clusters": 3, "queue_batches": 2, "refresh_every": 3, "clips": 4}
     space = JointSpace(SpaceSettings(mode="reference", **{**sizes, **settings}))
     clusters = clusters_of(space, seed=4)
@@ -73,11 +71,11 @@ def clusters_with(**settings) -> PublishedClusters:
     return clusters
 
 
-def points(step: int, count: int = 8) -> torch.Tensor:
+def points(step, count=8):
     return torch.randn(count, 2, generator=torch.Generator().manual_seed(step))
 
 
-def queued(clusters: Clusters) -> list[float]:
+def queued(clusters):
     return sorted(clusters.state()["queue"][:, 0].tolist())
 
 

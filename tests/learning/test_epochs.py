@@ -25,7 +25,7 @@ SPLIT = np.repeat([0, 1, 2], [50, 3, 3])
 GROUP = np.arange(56) % 17
 
 
-def arrays() -> dict[str, np.ndarray]:
+def arrays():
     rng = np.random.default_rng(0)
     names = ("video", "audio", "text", "depth")
     return {name: rng.standard_normal((56, 4)).astype(np.float32) for name in names}
@@ -34,9 +34,7 @@ def arrays() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("items", "clips", "rows"), product(["split", "shared"], [1, 3], [2, 7, 60])
 )
-def test_so_many_passes_are_as_many_steps_as_the_loader_takes(
-    items: str, clips: int, rows: int
-) -> None:
+def test_so_many_passes_are_as_many_steps_as_the_loader_takes(items, clips, rows):
     dataset = Dataset.from_arrays(arrays(), split=SPLIT, group=GROUP)
     scenario = Scenario(
         name="passes",
@@ -51,8 +49,8 @@ def test_so_many_passes_are_as_many_steps_as_the_loader_takes(
         assert stage.training.steps == 3 * loader.steps_per_pass
 
 
-def test_a_stage_may_count_otherwise_than_the_others() -> None:
-    def lengths(training: Training, **second: int) -> list[int]:
+def test_a_stage_may_count_otherwise_than_the_others():
+    def lengths(training, **second):
         stages = (STAGES[0], Stage(add=("text",), **second))
         card = DatasetCard("mine", tuple(map(vector, arrays())), (40, 1, 1), "0")
         scenario = Scenario(name="mine", items="shared", training=training, stages=stages)
@@ -66,17 +64,17 @@ def test_a_stage_may_count_otherwise_than_the_others() -> None:
     assert lengths(steps, epochs=3) == [9, 12]
 
 
-def vector(name: str) -> Modality:
+def vector(name):
     return Modality(name, Kind.VECTOR, (4,))
 
 
-def test_steps_and_epochs_at_once_are_refused_and_a_setting_replaces_either(tmp_path) -> None:
+def test_steps_and_epochs_at_once_are_refused_and_a_setting_replaces_either(tmp_path):
     columns = {"ids": np.array([f"{n}" for n in range(56)]), "split": SPLIT, **arrays()}
     write_pack(tmp_path / "mine.npz", columns)
     text = 'dataset = "mine.npz"\nitems = "shared"\n[training]\n{}\nbatch_size = 10\n'
     text += '[[stage]]\nadd = ["video", "audio"]\n[[stage]]\nadd = ["text"]\nepochs = 2\n'
 
-    def opened(length: str, *settings: tuple[str, str]) -> list[int]:
+    def opened(length, *settings):
         (tmp_path / "mine.toml").write_text(text.format(length), encoding="utf-8")
         entry = catalog.open_definition("scenarios", tmp_path / "mine.toml")
         return [one.training.steps for one in open_scenario(entry, settings).arrivals]
@@ -91,14 +89,14 @@ def test_steps_and_epochs_at_once_are_refused_and_a_setting_replaces_either(tmp_
     assert opened("epochs = 1", ("stage.2.steps", "4")) == [5, 4]
 
 
-def test_the_steps_of_a_dataset_that_is_missing_are_unknown() -> None:
+def test_the_steps_of_a_dataset_that_is_missing_are_unknown():
     card = DatasetCard("elsewhere", tuple(map(vector, arrays())), (0, 0, 0), "")
     scenario = Scenario(name="mine", training=Training(epochs=30), stages=STAGES)
     found = [arrival.training for arrival in plan(scenario, card)]
     assert [(one.steps, one.epochs) for one in found] == [(0, 30)] * 3
 
 
-def test_every_source_counts_the_groups_of_its_training_items(tmp_path) -> None:
+def test_every_source_counts_the_groups_of_its_training_items(tmp_path):
     given = arrays()
     ids = np.array([f"{n}" for n in range(56)])
     write_pack(tmp_path / "mine.npz", {"ids": ids, "split": SPLIT, "group": GROUP // 16, **given})
@@ -115,7 +113,7 @@ def test_every_source_counts_the_groups_of_its_training_items(tmp_path) -> None:
     assert Dataset.from_arrays(given, split=SPLIT).card.groups == 0
 
 
-def test_training_ends_after_so_many_passes() -> None:
+def test_training_ends_after_so_many_passes():
     dataset = Dataset.from_arrays(arrays(), split=SPLIT)
     scenario = Scenario(
         name="passes",

@@ -16,7 +16,7 @@ from continual_mm.learning.guard import NotFiniteError
 from continual_mm.learning.loader import StepLoader
 from continual_mm.learning.objective import Part, contrast, paired_rows
 from continual_mm.learning.optimisation import learning_rate
-from continual_mm.learning.stream import Benchmark, benchmark, divided
+from continual_mm.learning.stream import benchmark, divided
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.run import train
@@ -25,7 +25,7 @@ from continual_mm.space.space import JointSpace
 AV_VT = (Stage(add=("video", "audio")), Stage(add=("text",), pairs=("video-text",)))
 
 
-def dataset_of(sizes: dict[str, int], *, items: int = 120, scale: dict | None = None) -> Dataset:
+def dataset_of(sizes, *, items=120, scale=None):
     rng = np.random.default_rng(2)
     shared = rng.standard_normal((items, 8))
     arrays = {
@@ -39,7 +39,7 @@ def dataset_of(sizes: dict[str, int], *, items: int = 120, scale: dict | None = 
     return Dataset.from_arrays(arrays, split=split, standardise=scale is None)
 
 
-def scenario_of(stages=AV_VT, **training) -> Scenario:
+def scenario_of(stages=AV_VT, **training):
     settings = {"steps": 10, "batch_size": 16, "learning_rate": 1e-2, **training}
     return Scenario(
         name="learning",
@@ -52,7 +52,7 @@ def scenario_of(stages=AV_VT, **training) -> Scenario:
 THREE = {"video": 9, "audio": 8, "text": 6}
 
 
-def streams_of(scenario, *, dataset=None, seed=0, **options) -> Benchmark:
+def streams_of(scenario, *, dataset=None, seed=0, **options):
     data = dataset or dataset_of(THREE)
     return benchmark(scenario, plan(scenario, data.card), data, seed=seed, **options)
 

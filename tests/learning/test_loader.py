@@ -8,11 +8,11 @@ import torch
 
 from continual_mm.definitions.arrivals import plan
 from continual_mm.learning.loader import BlockLoader, GroupOrder, Order, StepLoader
-from continual_mm.learning.stream import Benchmark, benchmark
+from continual_mm.learning.stream import benchmark
 
 
 @pytest.fixture(scope="module")
-def streams(scenario, dataset) -> Benchmark:
+def streams(scenario, dataset):
     return benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
 
 
@@ -87,12 +87,12 @@ def test_a_pass_takes_as_many_steps_as_there_are_whole_batches(scenario, dataset
 GROUPS = torch.tensor([7, 3, 7, 7, 3, 9, 7, 3, 9, 5, 5, 5, 5, 5])
 
 
-def blocks(order: GroupOrder, step: int, each: int) -> torch.Tensor:
+def blocks(order, step, each):
     """(groups, each) positions of a step."""
     return order[step].view(-1, each)
 
 
-def test_rows_of_one_group_stand_side_by_side() -> None:
+def test_rows_of_one_group_stand_side_by_side():
     for replace in (False, True):
         order = GroupOrder(GROUPS, 6, each=2, replace=replace, seed=0)
         for step in range(20):
@@ -102,7 +102,7 @@ def test_rows_of_one_group_stand_side_by_side() -> None:
             assert len(set(of[:, 0].tolist())) == 3
 
 
-def test_every_group_is_shown_once_in_a_pass() -> None:
+def test_every_group_is_shown_once_in_a_pass():
     order = GroupOrder(GROUPS, 4, each=2, seed=1)
     assert order.steps_per_pass == 2
     for first in range(0, 10, 2):
@@ -110,7 +110,7 @@ def test_every_group_is_shown_once_in_a_pass() -> None:
         assert sorted(GROUPS[shown].unique().tolist()) == [3, 5, 7, 9]
 
 
-def test_dealt_members_differ_until_a_group_has_no_more() -> None:
+def test_dealt_members_differ_until_a_group_has_no_more():
     order = GroupOrder(GROUPS, 16, each=4, seed=2)
     for step in range(10):
         for shown in blocks(order, step, 4):
@@ -118,7 +118,7 @@ def test_dealt_members_differ_until_a_group_has_no_more() -> None:
             assert len(shown.unique()) == min(size, 4)
 
 
-def test_drawn_members_are_uniform_and_may_repeat() -> None:
+def test_drawn_members_are_uniform_and_may_repeat():
     order = GroupOrder(GROUPS, 4, each=4, replace=True, seed=3)
     counts, repeats = torch.zeros(len(GROUPS)), 0
     for step in range(4000):
@@ -131,7 +131,7 @@ def test_drawn_members_are_uniform_and_may_repeat() -> None:
     assert repeats > 2000
 
 
-def test_a_step_is_the_same_whatever_was_asked_before() -> None:
+def test_a_step_is_the_same_whatever_was_asked_before():
     first = GroupOrder(GROUPS, 4, each=2, seed=4)
     forward = [first[step].tolist() for step in range(8)]
     second = GroupOrder(GROUPS, 4, each=2, seed=4)
@@ -139,7 +139,7 @@ def test_a_step_is_the_same_whatever_was_asked_before() -> None:
     assert forward != [GroupOrder(GROUPS, 4, each=2, seed=5)[step].tolist() for step in range(8)]
 
 
-def test_a_batch_smaller_than_a_group_has_one_group() -> None:
+def test_a_batch_smaller_than_a_group_has_one_group():
     shown = GroupOrder(GROUPS, 3, each=32, seed=0)[0]
     assert len(shown) == 3
     assert len(GROUPS[shown].unique()) == 1

@@ -1,7 +1,6 @@
 """The bounded sample of past items."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from continual_mm.learning.memory import Memory, equal_shares
 
 
-def filled(items: int, sizes: Sequence[int], *, seed: int = 0) -> Memory:
+def filled(items, sizes, *, seed=0):
     """A memory after stages of so many items; the rows of stage s are 1000 s, 1000 s + 1, ..."""
     memory = Memory(items, seed=seed)
     for stage, size in enumerate(sizes):
@@ -19,7 +18,7 @@ def filled(items: int, sizes: Sequence[int], *, seed: int = 0) -> Memory:
     return memory
 
 
-def per_stage(memory: Memory) -> list[int]:
+def per_stage(memory):
     counts = Counter(memory.stage.tolist())
     return [counts[stage] for stage in sorted(counts)]
 
@@ -36,11 +35,11 @@ def per_stage(memory: Memory) -> list[int]:
         (12, [2, 50], [2, 10]),
     ],
 )
-def test_stages_share_the_memory_equally(items: int, sizes: list[int], kept: list[int]) -> None:
+def test_stages_share_the_memory_equally(items, sizes, kept):
     assert per_stage(filled(items, sizes)) == kept
 
 
-def test_the_memory_is_never_larger_than_promised_and_never_emptier_than_need_be() -> None:
+def test_the_memory_is_never_larger_than_promised_and_never_emptier_than_need_be():
     memory = Memory(7)
     seen = 0
     for stage, size in enumerate([3, 1, 50, 2, 50, 50, 50, 50, 50]):
@@ -49,14 +48,14 @@ def test_the_memory_is_never_larger_than_promised_and_never_emptier_than_need_be
         assert len(memory) == len(memory.stage) == min(7, seen)
 
 
-def test_kept_rows_are_rows_that_were_offered_each_at_most_once() -> None:
+def test_kept_rows_are_rows_that_were_offered_each_at_most_once():
     memory = filled(20, [30, 30, 30])
     assert len(set(memory.row.tolist())) == 20
     assert torch.equal(memory.row // 1000, memory.stage)
     assert int((memory.row % 1000).max()) < 30
 
 
-def test_what_offer_says_is_what_the_memory_holds_afterwards() -> None:
+def test_what_offer_says_is_what_the_memory_holds_afterwards():
     memory = filled(9, [20, 20])
     before, arriving = memory.row.clone(), 2000 + torch.arange(20)
     stays, enters = memory.offer(2, arriving)
@@ -65,7 +64,7 @@ def test_what_offer_says_is_what_the_memory_holds_afterwards() -> None:
         assert torch.equal(positions, positions.unique())
 
 
-def test_every_item_is_equally_likely_to_be_kept() -> None:
+def test_every_item_is_equally_likely_to_be_kept():
     # 600 memories of 6 items, 3 per stage: each of 2 x 10 items is kept 180 times, give or take.
     kept = Counter[int]()
     for seed in range(600):
@@ -78,7 +77,7 @@ def test_every_item_is_equally_likely_to_be_kept() -> None:
     assert chi_square < 43
 
 
-def test_every_kept_item_is_equally_likely_to_be_drawn() -> None:
+def test_every_kept_item_is_equally_likely_to_be_drawn():
     memory = filled(20, [50, 50])
     drawn = torch.stack([memory.draw(8) for _ in range(500)])
     counts = torch.bincount(drawn.reshape(-1), minlength=20).double()
@@ -86,7 +85,7 @@ def test_every_kept_item_is_equally_likely_to_be_drawn() -> None:
     assert float(((counts - 200) ** 2 / 200).sum()) < 43
 
 
-def test_draws_are_distinct_and_have_constant_counts_per_stage() -> None:
+def test_draws_are_distinct_and_have_constant_counts_per_stage():
     memory = filled(30, [50, 50, 4])
     draws = [memory.draw(14) for _ in range(50)]
     assert all(len(draw.unique()) == 14 for draw in draws)
@@ -95,17 +94,17 @@ def test_draws_are_distinct_and_have_constant_counts_per_stage() -> None:
 
 
 @pytest.mark.parametrize("rows", [30, 31, 1000])
-def test_a_draw_of_everything_is_everything(rows: int) -> None:
+def test_a_draw_of_everything_is_everything(rows):
     assert filled(30, [50, 50]).draw(rows).tolist() == list(range(30))
 
 
-def test_nothing_is_drawn_from_an_empty_memory() -> None:
+def test_nothing_is_drawn_from_an_empty_memory():
     assert Memory(5).draw(3).tolist() == []
     assert filled(5, [0]).draw(3).tolist() == []
     assert filled(1, [5, 5, 5]).draw(4).tolist() == [0]
 
 
-def test_the_global_rng_is_left_alone() -> None:
+def test_the_global_rng_is_left_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -113,7 +112,7 @@ def test_the_global_rng_is_left_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_memory_continues_from_its_state_as_if_nothing_had_happened() -> None:
+def test_a_memory_continues_from_its_state_as_if_nothing_had_happened():
     memory = filled(9, [20, 20], seed=3)
     memory.draw(4)
     state = {key: value.clone() for key, value in memory.state().items()}
@@ -127,7 +126,7 @@ def test_a_memory_continues_from_its_state_as_if_nothing_had_happened() -> None:
     assert memory.draw(4).tolist() == continued.draw(4).tolist()
 
 
-def test_a_state_is_not_changed_by_what_happens_later() -> None:
+def test_a_state_is_not_changed_by_what_happens_later():
     memory = filled(9, [20])
     state = memory.state()
     copies = {key: value.clone() for key, value in state.items()}
@@ -136,19 +135,19 @@ def test_a_state_is_not_changed_by_what_happens_later() -> None:
     assert all(torch.equal(state[key], copies[key]) for key in copies)
 
 
-def test_a_stage_is_offered_once() -> None:
+def test_a_stage_is_offered_once():
     with pytest.raises(ValueError, match="stage 1 is remembered already"):
         filled(9, [20, 20]).offer(1, torch.arange(5))
 
 
 @pytest.mark.parametrize("items", [0, -3])
-def test_a_memory_of_nothing_is_refused(items: int) -> None:
+def test_a_memory_of_nothing_is_refused(items):
     with pytest.raises(ValueError, match="give at least 1"):
         Memory(items)
 
 
 @given(st.integers(0, 60), st.lists(st.integers(0, 20), max_size=8))
-def test_shares_are_as_equal_as_wishes_allow(total: int, wishes: list[int]) -> None:
+def test_shares_are_as_equal_as_wishes_allow(total, wishes):
     shares = equal_shares(total, wishes)
     assert sum(shares) == min(total, sum(wishes))
     assert all(0 <= share <= wish for share, wish in zip(shares, wishes, strict=True))

@@ -13,7 +13,7 @@ from continual_mm.system.seeds import seed_for
 STAGES = 3
 
 
-def dataset(items: int) -> Dataset:
+def dataset(items):
     rng = np.random.default_rng(items)
     return Dataset.from_arrays(
         {name: rng.random((items, 2)) for name in ("video", "audio", "text", "touch")},
@@ -22,7 +22,7 @@ def dataset(items: int) -> Dataset:
     )
 
 
-def scenario(clips: int) -> Scenario:
+def scenario(clips):
     return Scenario(
         name="dealt",
         items="split",
@@ -32,7 +32,7 @@ def scenario(clips: int) -> Scenario:
     )
 
 
-def dealt_before(source: Dataset, seed: int, *, together: bool) -> list[torch.Tensor]:
+def dealt_before(source, seed, *, together):
     """The rows of each stage as they were dealt at first, by sets of numbers."""
     rows = torch.from_numpy(source.rows_of(Split.TRAIN))
     group = torch.from_numpy(source.group)[rows] if together else torch.arange(rows.shape[0])
@@ -44,7 +44,7 @@ def dealt_before(source: Dataset, seed: int, *, together: bool) -> list[torch.Te
 
 @pytest.mark.parametrize("clips", [1, 2])
 @pytest.mark.parametrize("items", [40, 101, 1000])
-def test_stages_get_the_same_items_as_ever(items: int, clips: int) -> None:
+def test_stages_get_the_same_items_as_ever(items, clips):
     source, definition = dataset(items), scenario(clips)
     for seed in (0, 7):
         streams = benchmark(definition, plan(definition, source.card), source, seed=seed)

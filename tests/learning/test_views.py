@@ -9,14 +9,14 @@ from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.learning.clusters import Clusters
 from continual_mm.learning.growth import Views, of_pair, own_of
 from continual_mm.learning.objective import Part, clustering, contrast, reconstruction
-from continual_mm.space.space import Embedded, JointSpace
+from continual_mm.space.space import JointSpace
 
 ROWS = 8
 VIDEO_TEXT, AUDIO_TEXT = pair("video", "text"), pair("audio", "text")
 
 
 @pytest.fixture
-def space() -> JointSpace:
+def space():
     space = JointSpace(SpaceSettings(dim=6, clusters=3, feature_dropout=0.0))
     for name in ("video", "audio", "text"):
         space.add_modality(Modality(name, Kind.VECTOR, (5,)))
@@ -25,7 +25,7 @@ def space() -> JointSpace:
 
 
 @pytest.fixture
-def batch() -> Batch:
+def batch():
     torch.manual_seed(0)
     names = ("video", "audio", "text")
     every = torch.arange(ROWS)
@@ -34,12 +34,12 @@ def batch() -> Batch:
     return Batch(features, {}, rows, every, torch.zeros(ROWS, dtype=torch.long))
 
 
-def other(space: JointSpace, batch: Batch, name: str) -> Embedded:
+def other(space, batch, name):
     """Another tower's idea of the same rows."""
     return space({name: torch.randn(ROWS, 5)}, {})[name]
 
 
-def clusters(space: JointSpace) -> Clusters:
+def clusters(space):
     made = Clusters(space, seed=0)
     made.fixed = True
     return made
@@ -73,7 +73,7 @@ def test_other_terms_are_means_over_the_pairs_that_see_a_modality_differently(sp
     views.own = {VIDEO_TEXT: {"text": first}, AUDIO_TEXT: {"text": second}}
     whole = Part(0, ROWS)
 
-    def terms(embedded) -> dict[str, torch.Tensor]:
+    def terms(embedded):
         # Video alone says where a row lies, so labels are the same whatever text is.
         made = clusters(space)
         made.established = frozenset({"video"})

@@ -1,7 +1,6 @@
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,22 +20,20 @@ KMEANS = [cosine_kmeans, spherical_kmeans]
 KMeans = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
+def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def blobs(clusters: int, each: int, spread: float = 0.1) -> torch.Tensor:
+def blobs(clusters, each, spread=0.1):
     centres = torch.eye(clusters, dtype=torch.float64).repeat_interleave(each, 0)
     return centres + spread * random(*centres.shape)
 
 
-def cosine(x: np.ndarray, y: np.ndarray) -> float:
+def cosine(x, y):
     return float(x @ y / max(np.linalg.norm(x), 1e-12) / max(np.linalg.norm(y), 1e-12))
 
 
-def published_kmeans(
-    points: np.ndarray, centroids: np.ndarray, iterations: int
-) -> tuple[list[int], np.ndarray]:
+def published_kmeans(points, centroids, iterations):
     labels: list[int] = []
     for _ in range(iterations):
         labels = [int(np.argmax([cosine(x, c) for c in centroids])) for x in points]
@@ -52,9 +49,7 @@ def published_kmeans(
 
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 4), st.integers(0, 999))
 @settings(max_examples=40, deadline=None)
-def test_the_published_form_agrees_with_a_loop_over_points(
-    count: int, clusters: int, iterations: int, seed: int
-) -> None:
+def test_the_published_form_agrees_with_a_loop_over_points(count, clusters, iterations, seed):
     points, start = 3 * random(count, 3, seed=seed), random(clusters, 3, seed=seed + 1)
     labels, centroids = cosine_kmeans(points, start, iterations=iterations)
     expected_labels, expected = published_kmeans(points.numpy(), start.numpy(), iterations)
@@ -62,7 +57,7 @@ def test_the_published_form_agrees_with_a_loop_over_points(
     np.testing.assert_allclose(centroids, expected, atol=1e-12)
 
 
-def test_the_published_form_stops_when_the_centroids_hardly_move() -> None:
+def test_the_published_form_stops_when_the_centroids_hardly_move():
     points, start = random(60, 4), random(4, 4, seed=50)
     rounds = [cosine_kmeans(points, start, iterations=count) for count in range(1, 13)]
     before = [start, *(centroids for _, centroids in rounds)]
@@ -78,12 +73,12 @@ def test_the_published_form_stops_when_the_centroids_hardly_move() -> None:
     assert torch.equal(centroids, rounds[1][1])
 
 
-def test_a_point_between_two_centroids_goes_to_the_lower_index() -> None:
+def test_a_point_between_two_centroids_goes_to_the_lower_index():
     start = torch.tensor([[0.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
     assert nearest_centroid(torch.tensor([[2.0, 2.0]]), start).tolist() == [1]
 
 
-def test_a_centroid_without_points_finds_the_blob_without_centroid() -> None:
+def test_a_centroid_without_points_finds_the_blob_without_centroid():
     points = blobs(clusters=6, each=20)
     start = torch.eye(6, dtype=torch.float64)
     start[3] = -1
@@ -95,7 +90,7 @@ def test_a_centroid_without_points_finds_the_blob_without_centroid() -> None:
     assert not centroids[3].any()
 
 
-def test_every_cluster_lives_even_when_all_start_at_one_place() -> None:
+def test_every_cluster_lives_even_when_all_start_at_one_place():
     points = blobs(clusters=6, each=20)
     labels, _ = spherical_kmeans(points, torch.ones(6, 6), iterations=10)
     assert labels.bincount(minlength=6).min() > 0
@@ -107,15 +102,15 @@ def test_every_cluster_lives_even_when_all_start_at_one_place() -> None:
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 4), st.integers(0, 999))
 @settings(max_examples=40, deadline=None)
 def test_spherical_labels_are_the_nearest_returned_centroids_of_length_one(
-    count: int, clusters: int, iterations: int, seed: int
-) -> None:
+    count, clusters, iterations, seed
+):
     points, start = random(count, 3, seed=seed), random(clusters, 3, seed=seed + 1)
     labels, centroids = spherical_kmeans(points, start, iterations=iterations)
     torch.testing.assert_close(centroids.norm(dim=1), torch.ones(clusters, dtype=torch.float64))
     assert torch.equal(labels, (points @ centroids.T).argmax(1))
 
 
-def test_more_rounds_never_lower_the_mean_cosine() -> None:
+def test_more_rounds_never_lower_the_mean_cosine():
     points, start = random(200, 8), random(10, 8, seed=1)
     directions = points / points.norm(dim=1, keepdim=True)
     closeness = [
@@ -126,7 +121,7 @@ def test_more_rounds_never_lower_the_mean_cosine() -> None:
     assert closeness == sorted(closeness)
 
 
-def test_a_scale_per_point_does_not_move_spherical_centroids() -> None:
+def test_a_scale_per_point_does_not_move_spherical_centroids():
     points, start = random(40, 5), random(4, 5, seed=1)
     scale = torch.logspace(-3, 3, 40, dtype=torch.float64)[:, None]
     plain = spherical_kmeans(points, start, iterations=5)
@@ -135,7 +130,7 @@ def test_a_scale_per_point_does_not_move_spherical_centroids() -> None:
     torch.testing.assert_close(plain[1], scaled[1])
 
 
-def test_empty_clusters_restart_at_the_farthest_points_each_at_its_own() -> None:
+def test_empty_clusters_restart_at_the_farthest_points_each_at_its_own():
     degrees = torch.tensor([0.0, 5.0, 10.0, 40.0, 60.0])
     points = torch.stack([degrees.deg2rad().cos(), degrees.deg2rad().sin()], dim=1)
     start = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, -1.0]])
@@ -146,26 +141,26 @@ def test_empty_clusters_restart_at_the_farthest_points_each_at_its_own() -> None
     torch.testing.assert_close(centroids[0], mean / mean.norm())
 
 
-def test_a_point_alone_in_its_cluster_is_not_taken_from_it() -> None:
+def test_a_point_alone_in_its_cluster_is_not_taken_from_it():
     points = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-0.6, 0.8]])
     start = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     labels, _ = spherical_kmeans(points, start, iterations=1)
     assert sorted(labels.tolist()) == [0, 1, 2]
 
 
-def test_a_centroid_for_which_no_point_can_be_spared_stays_where_it_is() -> None:
+def test_a_centroid_for_which_no_point_can_be_spared_stays_where_it_is():
     start = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -3.0]])
     _, centroids = spherical_kmeans(torch.eye(2), start, iterations=2)
     assert centroids.tolist() == [[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]
 
 
-def test_members_that_cancel_make_their_cluster_restart() -> None:
+def test_members_that_cancel_make_their_cluster_restart():
     points = torch.tensor([[0.0, 1.0], [0.0, -1.0]])
     _, centroids = spherical_kmeans(points, torch.tensor([[1.0, 0.0]]), iterations=1)
     assert centroids.tolist() == [[0.0, 1.0]]
 
 
-def test_fewer_points_than_clusters_end_up_each_in_a_cluster_of_its_own() -> None:
+def test_fewer_points_than_clusters_end_up_each_in_a_cluster_of_its_own():
     points = torch.eye(3)
     for rounds in (2, 3, 7):
         labels, centroids = spherical_kmeans(points, torch.ones(5, 3), iterations=rounds)
@@ -177,7 +172,7 @@ def test_fewer_points_than_clusters_end_up_each_in_a_cluster_of_its_own() -> Non
 
 
 @pytest.mark.parametrize("kmeans", KMEANS)
-def test_points_and_centroids_of_zero_make_no_nan(kmeans: KMeans) -> None:
+def test_points_and_centroids_of_zero_make_no_nan(kmeans):
     points = torch.zeros(6, 3)
     points[4:] = torch.eye(3)[:2]
     for start in (torch.zeros(4, 3), torch.eye(3), -torch.ones(4, 3)):
@@ -189,7 +184,7 @@ def test_points_and_centroids_of_zero_make_no_nan(kmeans: KMeans) -> None:
 
 
 @pytest.mark.parametrize("kmeans", KMEANS)
-def test_kmeans_repeats_itself_and_leaves_its_arguments_alone(kmeans: KMeans) -> None:
+def test_kmeans_repeats_itself_and_leaves_its_arguments_alone(kmeans):
     points, start = random(30, 4), random(5, 4, seed=1)
     before = points.clone(), start.clone()
     first, second = (kmeans(points, start, iterations=4) for _ in range(2))
@@ -200,7 +195,7 @@ def test_kmeans_repeats_itself_and_leaves_its_arguments_alone(kmeans: KMeans) ->
 
 
 @pytest.mark.parametrize("kmeans", KMEANS)
-def test_kmeans_keeps_single_precision_under_autocast(kmeans: KMeans) -> None:
+def test_kmeans_keeps_single_precision_under_autocast(kmeans):
     points, start = random(200, 64).float(), random(20, 64, seed=1).float()
     plain = kmeans(points, start, iterations=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -213,12 +208,12 @@ def test_kmeans_keeps_single_precision_under_autocast(kmeans: KMeans) -> None:
 class Waits(TorchDispatchMode):
     """Collects the operators for which a GPU has to report back to the host."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.found: list[str] = []
         self.seen = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         self.seen += 1
         if name in {"_local_scalar_dense", "nonzero", "bincount", "equal", "unique", "item"}:
@@ -227,7 +222,7 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kmeans", KMEANS)
-def test_kmeans_never_waits_for_the_device(kmeans: KMeans) -> None:
+def test_kmeans_never_waits_for_the_device(kmeans):
     points, start = random(20, 4), random(5, 4)
     with Waits() as waits:
         kmeans(points, start, iterations=2)
@@ -236,7 +231,7 @@ def test_kmeans_never_waits_for_the_device(kmeans: KMeans) -> None:
 
 
 @pytest.mark.parametrize("kmeans", KMEANS)
-def test_kmeans_refuses_what_it_cannot_cluster(kmeans: KMeans) -> None:
+def test_kmeans_refuses_what_it_cannot_cluster(kmeans):
     with pytest.raises(ValueError, match="0 iterations"):
         kmeans(torch.eye(3), torch.eye(3), iterations=0)
     with pytest.raises(ValueError, match=r"\(3, 3\).*\(2, 2\)"):
@@ -245,7 +240,7 @@ def test_kmeans_refuses_what_it_cannot_cluster(kmeans: KMeans) -> None:
         kmeans(torch.zeros(0, 3), torch.eye(3), iterations=1)
 
 
-def test_centroid_cross_entropy_is_a_log_softmax_picked_by_label() -> None:
+def test_centroid_cross_entropy_is_a_log_softmax_picked_by_label():
     embeddings, centroids = random(8, 5), random(4, 5, seed=1)
     labels = torch.tensor([0, 1, 2, 3, 3, 2, 1, 0])
     logits = embeddings.numpy() @ centroids.numpy().T
@@ -256,21 +251,21 @@ def test_centroid_cross_entropy_is_a_log_softmax_picked_by_label() -> None:
     assert loss.item() == pytest.approx(-np.log(own).mean())
 
 
-def test_clusters_that_all_look_alike_cost_the_logarithm_of_their_number() -> None:
+def test_clusters_that_all_look_alike_cost_the_logarithm_of_their_number():
     loss = centroid_cross_entropy(
         torch.ones(3, 2), torch.zeros(256, 2), torch.zeros(3, dtype=torch.int64), margin=0.0
     )
     assert loss.item() == pytest.approx(math.log(256))
 
 
-def test_centroids_get_no_gradient() -> None:
+def test_centroids_get_no_gradient():
     embeddings, centroids = random(4, 3).requires_grad_(), random(2, 3).requires_grad_()
     centroid_cross_entropy(embeddings, centroids, torch.tensor([0, 1, 0, 1])).backward()
     assert embeddings.grad is not None
     assert centroids.grad is None
 
 
-def test_centroid_cross_entropy_agrees_with_finite_differences() -> None:
+def test_centroid_cross_entropy_agrees_with_finite_differences():
     centroids, labels = random(3, 4, seed=1), torch.tensor([0, 1, 2, 1, 0])
     assert torch.autograd.gradcheck(
         lambda x: centroid_cross_entropy(x, centroids, labels, margin=0.2),
@@ -278,7 +273,7 @@ def test_centroid_cross_entropy_agrees_with_finite_differences() -> None:
     )
 
 
-def test_centroid_cross_entropy_multiplies_in_single_precision_under_autocast() -> None:
+def test_centroid_cross_entropy_multiplies_in_single_precision_under_autocast():
     embeddings, centroids = random(16, 512).half(), random(4, 512, seed=1).float()
     labels = torch.arange(16) % 4
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -33,7 +33,7 @@ def test_a_rotation_of_all_items_is_no_change_and_a_shear_is():
     assert float(relational_distance(items @ turn, items)) > 1e-4
 
 
-def divergence(new: torch.Tensor, old: torch.Tensor, temperature: float) -> torch.Tensor:
+def divergence(new, old, temperature):
     """By torch's own: mean over rows, one direction."""
     old, new = (each / temperature for each in (old, new))
     return kl_div(new.log_softmax(1), old.log_softmax(1), reduction="batchmean", log_target=True)
@@ -59,12 +59,12 @@ def test_queries_that_the_teacher_got_wrong_count_as_if_the_student_agreed():
     torch.testing.assert_close(row_divergence(new, old, temperature=0.2), expected)
 
 
-def units(*shape: int, seed: int = 0) -> torch.Tensor:
+def units(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
 
 
-def test_assignments_fill_the_prototypes_with_their_masses() -> None:
+def test_assignments_fill_the_prototypes_with_their_masses():
     rows, centroids = units(40, 6), units(3, 6, seed=1)
     masses = torch.tensor([0.7, 0.2, 0.1])
     biases = prototype_potentials(rows, centroids, masses, epsilon=0.1, tolerance=1e-6)
@@ -72,7 +72,7 @@ def test_assignments_fill_the_prototypes_with_their_masses() -> None:
     torch.testing.assert_close(shares.float(), masses, rtol=1e-3, atol=1e-4)
 
 
-def test_a_plan_with_masses_is_that_of_textbook_matrix_scaling() -> None:
+def test_a_plan_with_masses_is_that_of_textbook_matrix_scaling():
     cost = 1 - units(5, 4) @ units(3, 4, seed=1).T
     masses = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     kernel, right = (-cost / 0.1).exp(), torch.ones(3, dtype=torch.float64)
@@ -85,20 +85,20 @@ def test_a_plan_with_masses_is_that_of_textbook_matrix_scaling() -> None:
         log_transport_plan(cost.T, epsilon=0.1, column_masses=masses)
 
 
-def test_the_divergence_agrees_with_its_definition_and_with_finite_differences() -> None:
+def test_the_divergence_agrees_with_its_definition_and_with_finite_differences():
     teacher, student, centroids = units(6, 4), units(6, 4, seed=1), units(3, 4, seed=2)
     biases = torch.tensor([0.1, -0.2, 0.0], dtype=torch.float64)
     old, new = (((z @ centroids.T + biases) / 0.3).softmax(1) for z in (teacher, student))
     expected = (old * (old / new).log()).sum() / 6
 
-    def loss(rows: torch.Tensor) -> torch.Tensor:
+    def loss(rows):
         return prototype_divergence(rows, teacher, centroids, biases, epsilon=0.3)
 
     torch.testing.assert_close(loss(student), expected)
     assert torch.autograd.gradcheck(loss, (student.requires_grad_(),))
 
 
-def test_at_the_teacher_assignments_diverge_by_zero_and_pull_nowhere() -> None:
+def test_at_the_teacher_assignments_diverge_by_zero_and_pull_nowhere():
     rows = units(6, 4).requires_grad_()
     loss = prototype_divergence(rows, rows, units(3, 4, seed=2), torch.zeros(3), epsilon=0.1)
     loss.backward()

@@ -22,11 +22,11 @@ from continual_mm.losses.transport import (
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
+def random(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def aligned(count: int = 48, features: int = 16, seed: int = 0) -> Pair:
+def aligned(count=48, features=16, seed=0):
     """Two modalities of the same items: alike, but not the same."""
     generator = torch.Generator().manual_seed(seed)
     items, first, second = (
@@ -38,18 +38,18 @@ def aligned(count: int = 48, features: int = 16, seed: int = 0) -> Pair:
     )
 
 
-def cosine_cost(pair: Pair) -> torch.Tensor:
+def cosine_cost(pair):
     return 1 - pair[0] @ pair[1].T
 
 
-def rotation(features: int = 16, seed: int = 5) -> torch.Tensor:
+def rotation(features=16, seed=5):
     generator = torch.Generator().manual_seed(seed)
     return torch.linalg.qr(
         torch.randn(features, features, generator=generator, dtype=torch.float64)
     ).Q
 
 
-def textbook_plan(cost: torch.Tensor, epsilon: float, iterations: int = 400) -> torch.Tensor:
+def textbook_plan(cost, epsilon, iterations=400):
     """Sinkhorn by matrix scaling; every iteration is recorded for the gradient."""
     kernel = (-cost / epsilon).exp()
     rows, columns = cost.shape
@@ -60,11 +60,11 @@ def textbook_plan(cost: torch.Tensor, epsilon: float, iterations: int = 400) -> 
     return left[:, None] * kernel * right
 
 
-def divergence(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+def divergence(old, new):
     return (old * (old / new).log()).sum()
 
 
-def test_the_plan_is_the_one_of_textbook_matrix_scaling() -> None:
+def test_the_plan_is_the_one_of_textbook_matrix_scaling():
     cost = random(5, 9)
     plan = transport_plan(cost, epsilon=0.1)
     torch.testing.assert_close(plan, textbook_plan(cost, 0.1), rtol=1e-8, atol=0)
@@ -72,15 +72,15 @@ def test_the_plan_is_the_one_of_textbook_matrix_scaling() -> None:
     torch.testing.assert_close(plan.sum(0), torch.full((9,), 1 / 9, dtype=torch.float64))
 
 
-def test_a_plan_of_small_epsilon_costs_what_the_exact_plan_costs() -> None:
+def test_a_plan_of_small_epsilon_costs_what_the_exact_plan_costs():
     cost = random(12, 12)
     exact = ot.emd2(np.full(12, 1 / 12), np.full(12, 1 / 12), cost.numpy())
     plan = transport_plan(cost, epsilon=0.005, iterations=5000)
     assert (plan * cost).sum().item() == pytest.approx(exact, rel=1e-2)
 
 
-def test_the_divergence_of_two_items_by_hand() -> None:
-    def stays(epsilon: float, gap: float) -> float:
+def test_the_divergence_of_two_items_by_hand():
+    def stays(epsilon, gap):
         return 1 / (1 + math.exp(-gap / epsilon))
 
     old, new = stays(0.2, 1.0), stays(0.2, 0.4)
@@ -89,7 +89,7 @@ def test_the_divergence_of_two_items_by_hand() -> None:
     assert plan_distillation(swap, 0.4 * swap, epsilon=0.2).item() == pytest.approx(expected)
 
 
-def test_the_divergence_is_the_one_of_textbook_plans() -> None:
+def test_the_divergence_is_the_one_of_textbook_plans():
     teacher, cost = random(6, 8), random(6, 8, seed=1)
     expected = divergence(textbook_plan(teacher, 0.15), textbook_plan(cost, 0.15))
     torch.testing.assert_close(plan_distillation(teacher, cost, epsilon=0.15), expected)
@@ -97,16 +97,14 @@ def test_the_divergence_is_the_one_of_textbook_plans() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 5), (2, 4, 3)])
 @pytest.mark.parametrize("epsilon", [0.07, 0.5])
-def test_its_gradient_agrees_with_finite_differences(
-    shape: tuple[int, ...], epsilon: float
-) -> None:
+def test_its_gradient_agrees_with_finite_differences(shape, epsilon):
     teacher, cost = random(*shape), random(*shape, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda values: plan_distillation(teacher, values, epsilon=epsilon), (cost,)
     )
 
 
-def test_the_teacher_gets_no_gradient() -> None:
+def test_the_teacher_gets_no_gradient():
     teacher, cost = random(4, 4).requires_grad_(), random(4, 4, seed=1).requires_grad_()
     plan_distillation(teacher, cost, epsilon=0.1).backward()
     assert teacher.grad is None
@@ -115,7 +113,7 @@ def test_the_teacher_gets_no_gradient() -> None:
     assert log_plan.grad is None
 
 
-def test_an_unchanged_model_costs_nothing_and_is_not_moved() -> None:
+def test_an_unchanged_model_costs_nothing_and_is_not_moved():
     cost = cosine_cost(aligned()).requires_grad_()
     loss = plan_distillation(cost, cost, epsilon=0.2)
     loss.backward()
@@ -124,7 +122,7 @@ def test_an_unchanged_model_costs_nothing_and_is_not_moved() -> None:
     assert cost.grad.abs().max() < 1e-9
 
 
-def test_a_batch_of_costs_gives_what_each_gives_alone() -> None:
+def test_a_batch_of_costs_gives_what_each_gives_alone():
     teacher, cost = random(3, 4, 5), random(3, 4, 5, seed=1)
     together = cost.clone().requires_grad_()
     alone = cost.clone().requires_grad_()
@@ -140,7 +138,7 @@ def test_a_batch_of_costs_gives_what_each_gives_alone() -> None:
     torch.testing.assert_close(together.grad, alone.grad)
 
 
-def test_single_precision_resolves_a_divergence_of_a_billionth() -> None:
+def test_single_precision_resolves_a_divergence_of_a_billionth():
     pair = aligned(count=64)
     drift = 5e-5 * aligned(count=64, seed=9)[0]
     before = cosine_cost(pair).float()
@@ -158,7 +156,7 @@ def test_single_precision_resolves_a_divergence_of_a_billionth() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("epsilon", [1e-2, 1e-4, 1e-6])
-def test_a_tiny_epsilon_stays_finite(dtype: torch.dtype, epsilon: float) -> None:
+def test_a_tiny_epsilon_stays_finite(dtype, epsilon):
     teacher, cost = random(10, 10).to(dtype), random(10, 10, seed=1).to(dtype).requires_grad_()
     loss = plan_distillation(teacher, cost, epsilon=epsilon, iterations=100)
     assert loss.isfinite()
@@ -170,12 +168,12 @@ def test_a_tiny_epsilon_stays_finite(dtype: torch.dtype, epsilon: float) -> None
 
 
 @pytest.mark.parametrize("epsilon", [1e-1, 1e-4, 1e-9])
-def test_mass_and_columns_are_exact_however_tiny_epsilon_is(epsilon: float) -> None:
+def test_mass_and_columns_are_exact_however_tiny_epsilon_is(epsilon):
     plan = transport_plan(random(7, 10).float(), epsilon=epsilon, iterations=20)
     torch.testing.assert_close(plan.sum(0), torch.full((10,), 0.1))
 
 
-def test_a_huge_cost_common_to_all_does_not_drown_the_plan() -> None:
+def test_a_huge_cost_common_to_all_does_not_drown_the_plan():
     cost = random(8, 8).mul(1024).round().div(1024).float()
     torch.testing.assert_close(
         transport_plan(cost + 4096, epsilon=0.1), transport_plan(cost, epsilon=0.1)
@@ -183,7 +181,7 @@ def test_a_huge_cost_common_to_all_does_not_drown_the_plan() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_low_precision_is_solved_in_single_precision_under_autocast(dtype: torch.dtype) -> None:
+def test_low_precision_is_solved_in_single_precision_under_autocast(dtype):
     pair = aligned()
     moved = functional.normalize(pair[0] + 0.05 * rotation().repeat(3, 1), dim=1)
     teacher, cost = cosine_cost(pair).to(dtype), cosine_cost((moved, pair[1])).to(dtype)
@@ -203,14 +201,14 @@ def test_low_precision_is_solved_in_single_precision_under_autocast(dtype: torch
     assert error < 2 * torch.finfo(dtype).eps + 1e-3
 
 
-def test_the_potentials_are_the_plan() -> None:
+def test_the_potentials_are_the_plan():
     cost = random(2, 5, 7)
     log_plan, potentials = log_transport_plan(cost, epsilon=0.1)
     rebuilt = potentials.rows[:, :, None] + potentials.columns[:, None, :] - cost
     torch.testing.assert_close(log_plan, rebuilt / 0.1)
 
 
-def test_a_warm_start_changes_neither_value_nor_gradient() -> None:
+def test_a_warm_start_changes_neither_value_nor_gradient():
     teacher, cost = random(9, 9), random(9, 9, seed=1)
     log_plan, _ = log_transport_plan(teacher, epsilon=0.1)
     results = []
@@ -226,7 +224,7 @@ def test_a_warm_start_changes_neither_value_nor_gradient() -> None:
         torch.testing.assert_close(grad, results[0][1])
 
 
-def test_a_warm_start_from_the_step_before_is_nearer_after_the_same_work() -> None:
+def test_a_warm_start_from_the_step_before_is_nearer_after_the_same_work():
     pair = aligned(count=64)
     drift = 0.05 * aligned(count=64, seed=9)[0]
     before = cosine_cost(pair)
@@ -238,7 +236,7 @@ def test_a_warm_start_from_the_step_before_is_nearer_after_the_same_work() -> No
     assert (warm.exp() - exact).norm() < 0.2 * (cold.exp() - exact).norm()
 
 
-def test_a_thousand_warm_starts_in_single_precision_do_not_drift() -> None:
+def test_a_thousand_warm_starts_in_single_precision_do_not_drift():
     cost = random(8, 8).float()
     log_plan, potentials = log_transport_plan(cost, epsilon=0.1)
     start = potentials
@@ -250,7 +248,7 @@ def test_a_thousand_warm_starts_in_single_precision_do_not_drift() -> None:
     assert (potentials.rows - start.rows).abs().max() < 1e-3
 
 
-def test_one_broken_step_does_not_spoil_the_next() -> None:
+def test_one_broken_step_does_not_spoil_the_next():
     teacher, cost = random(6, 6), random(6, 6, seed=1)
     log_plan, _ = log_transport_plan(teacher, epsilon=0.2)
     broken, potentials = plan_distillation_from(
@@ -262,7 +260,7 @@ def test_one_broken_step_does_not_spoil_the_next() -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 7, 1000])
-def test_it_makes_the_iterations_that_pot_makes(iterations: int) -> None:
+def test_it_makes_the_iterations_that_pot_makes(iterations):
     costs = random(2, 5, 7)
     masses = torch.full((2, 7), 1 / 7, dtype=torch.float64)
     found = log_scalings(-costs / 0.1, masses, tolerance=1e-9, iterations=iterations)
@@ -274,14 +272,14 @@ def test_it_makes_the_iterations_that_pot_makes(iterations: int) -> None:
 
 
 @pytest.mark.parametrize("entry", [-800.0, 800.0, float("nan"), float("inf")])
-def test_a_kernel_that_floats_cannot_hold_is_left_to_others(entry: float) -> None:
+def test_a_kernel_that_floats_cannot_hold_is_left_to_others(entry):
     kernel = torch.zeros(1, 3, 3)
     kernel[0, 1] = entry
     masses = torch.full((1, 3), 1 / 3)
     assert log_scalings(kernel, masses, tolerance=1e-6, iterations=10) is None
 
 
-def test_a_plan_is_the_same_from_a_guess_that_is_too_far_off_for_it() -> None:
+def test_a_plan_is_the_same_from_a_guess_that_is_too_far_off_for_it():
     costs = random(6, 6)
     plan, guess = log_transport_plan(costs, epsilon=0.02)
     far = (guess.rows + 10 * random(6, seed=1), guess.columns)
@@ -290,7 +288,7 @@ def test_a_plan_is_the_same_from_a_guess_that_is_too_far_off_for_it() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.005, 0.01, 0.02, 0.05])
-def test_costs_that_lie_far_apart_have_the_plan_of_the_log_domain(epsilon: float) -> None:
+def test_costs_that_lie_far_apart_have_the_plan_of_the_log_domain(epsilon):
     costs = torch.tensor([[0.0, 2.0, 2.0], [0.0, 2.0, 2.0], [0.0, 0.0, 0.0]])
     plan, _ = log_transport_plan(costs, epsilon=epsilon, iterations=100_000)
     # One of two equal rows cannot have the first column; the third row has what is left.
@@ -298,7 +296,7 @@ def test_costs_that_lie_far_apart_have_the_plan_of_the_log_domain(epsilon: float
     torch.testing.assert_close(plan.exp(), expected, rtol=0, atol=1e-4)
 
 
-def test_only_the_relative_cost_in_units_of_epsilon_matters() -> None:
+def test_only_the_relative_cost_in_units_of_epsilon_matters():
     teacher, cost = random(6, 8), random(6, 8, seed=1)
     shifted = cost + 10 * random(6, 1, seed=2) - 10 * random(1, 8, seed=3)
     expected = plan_distillation(teacher, cost, epsilon=0.2)
@@ -306,7 +304,7 @@ def test_only_the_relative_cost_in_units_of_epsilon_matters() -> None:
     torch.testing.assert_close(plan_distillation(4 * teacher, 4 * cost, epsilon=0.8), expected)
 
 
-def test_rotating_both_modalities_costs_nothing_and_changing_one_of_them_much() -> None:
+def test_rotating_both_modalities_costs_nothing_and_changing_one_of_them_much():
     first, second = aligned()
     moved = [(first @ rotation(), second @ rotation()), (first @ rotation(), second)]
     moved.append((first.roll(1, 0), second))  # a permutation: the same cloud
@@ -334,11 +332,11 @@ def test_rotating_both_modalities_costs_nothing_and_changing_one_of_them_much() 
         (random(4, 3), {"epsilon": 0.1, "column_masses": torch.ones(4) / 4}, r"\(4,\) masses"),
     ],
 )
-def test_what_has_no_plan_is_refused(cost, options, message) -> None:
+def test_what_has_no_plan_is_refused(cost, options, message):
     with pytest.raises(ValueError, match=message):
         log_transport_plan(cost, **options)
 
 
-def test_teacher_and_cost_of_different_items_are_refused() -> None:
+def test_teacher_and_cost_of_different_items_are_refused():
     with pytest.raises(ValueError, match=r"\(3, 3\).*\(4, 4\).*same items"):
         plan_distillation(random(3, 3), random(4, 4), epsilon=0.1)

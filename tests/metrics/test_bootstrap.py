@@ -9,13 +9,13 @@ from continual_mm.metrics.bootstrap import interval, resample_weights, weighted_
 NAN = math.nan
 
 
-def draw(queries: int, seeds: int, replicates: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def draw(queries, seeds, replicates, seed=0):
     return resample_weights(
         queries, seeds, replicates=replicates, generator=np.random.default_rng(seed)
     )
 
 
-def test_weights_count_what_was_drawn() -> None:
+def test_weights_count_what_was_drawn():
     queries, seeds = draw(30, 5, 400)
     assert queries.shape == (400, 30)
     assert seeds.shape == (400, 5)
@@ -25,13 +25,13 @@ def test_weights_count_what_was_drawn() -> None:
         assert counts.var() == pytest.approx(1 - 1 / size, rel=0.1)
 
 
-def test_queries_and_seeds_are_drawn_independently() -> None:
+def test_queries_and_seeds_are_drawn_independently():
     queries, seeds = draw(8, 8, 4000)
     both = np.corrcoef(queries.T, seeds.T)[:8, 8:]
     assert np.abs(both).max() < 0.08
 
 
-def test_weights_follow_from_the_generator_alone() -> None:
+def test_weights_follow_from_the_generator_alone():
     state = np.random.get_state()[2]
     first, again, other = draw(20, 3, 10), draw(20, 3, 10), draw(20, 3, 10, seed=1)
     np.testing.assert_array_equal(first[0], again[0])
@@ -40,7 +40,7 @@ def test_weights_follow_from_the_generator_alone() -> None:
     assert np.random.get_state()[2] == state
 
 
-def test_a_replicate_is_the_recall_of_the_repeated_queries_and_seeds() -> None:
+def test_a_replicate_is_the_recall_of_the_repeated_queries_and_seeds():
     generator = np.random.default_rng(0)
     hits = generator.integers(2, size=(3, 4, 20)).astype(float)
     hits[:, 1, 15:] = NAN
@@ -53,13 +53,13 @@ def test_a_replicate_is_the_recall_of_the_repeated_queries_and_seeds() -> None:
         np.testing.assert_allclose(recall[replicate], np.nanmean(repeated, axis=(0, 2)))
 
 
-def test_a_seed_that_lacks_a_cell_is_left_out_of_it() -> None:
+def test_a_seed_that_lacks_a_cell_is_left_out_of_it():
     hits = np.array([[[1.0, 0.0]], [[NAN, NAN]]])
     recall = weighted_recall(hits, np.ones((2, 2)), np.array([[1.0, 1.0], [0.0, 2.0]]))
     np.testing.assert_array_equal(recall, [[0.5], [NAN]])
 
 
-def test_the_interval_of_a_proportion_has_its_binomial_width() -> None:
+def test_the_interval_of_a_proportion_has_its_binomial_width():
     hits = np.zeros((1, 1, 400))
     hits[..., :120] = 1
     recall = weighted_recall(hits, *draw(400, 1, 4000))
@@ -70,21 +70,21 @@ def test_the_interval_of_a_proportion_has_its_binomial_width() -> None:
     assert high == pytest.approx(0.3 + 1.96 * error, abs=0.006)
 
 
-def test_seeds_that_disagree_widen_the_interval_by_their_own_variance() -> None:
+def test_seeds_that_disagree_widen_the_interval_by_their_own_variance():
     hits = np.zeros((10, 1, 100))
     hits[:4] = 1
     recall = weighted_recall(hits, *draw(100, 10, 4000))
     assert recall.std() == pytest.approx(math.sqrt(0.4 * 0.6 / 10), rel=0.05)
 
 
-def test_three_seeds_show_two_thirds_of_their_variance_as_documented() -> None:
+def test_three_seeds_show_two_thirds_of_their_variance_as_documented():
     means = np.array([0.2, 0.5, 0.6])
     hits = means[:, None, None] * np.ones((3, 1, 10))
     recall = weighted_recall(hits, *draw(10, 3, 20_000))
     assert recall.var() == pytest.approx(2 / 3 * means.var(ddof=1) / 3, rel=0.05)
 
 
-def test_two_equal_strategies_differ_by_exactly_nothing() -> None:
+def test_two_equal_strategies_differ_by_exactly_nothing():
     generator = np.random.default_rng(0)
     hits = generator.integers(2, size=(5, 7, 333)).astype(float)
     hits[:, 2, 100:] = NAN
@@ -98,7 +98,7 @@ def test_two_equal_strategies_differ_by_exactly_nothing() -> None:
     assert not apart.any()
 
 
-def test_pairing_removes_what_both_strategies_find_hard() -> None:
+def test_pairing_removes_what_both_strategies_find_hard():
     generator = np.random.default_rng(0)
     baseline = (generator.random((1, 1, 1000)) < 0.5).astype(float)
     better = baseline.copy()
@@ -112,7 +112,7 @@ def test_pairing_removes_what_both_strategies_find_hard() -> None:
     assert (unpaired - first).std() > 4 * (second - first).std()
 
 
-def test_the_largest_planned_table_stays_within_its_memory() -> None:
+def test_the_largest_planned_table_stays_within_its_memory():
     hits = np.ones((10, 12, 4000))
     weights = draw(4000, 10, 500)
     tracemalloc.start()
@@ -122,7 +122,7 @@ def test_the_largest_planned_table_stays_within_its_memory() -> None:
     assert peak < 4 * hits.nbytes
 
 
-def test_an_interval_is_a_pair_of_percentiles_of_each_column() -> None:
+def test_an_interval_is_a_pair_of_percentiles_of_each_column():
     samples = np.stack([np.arange(101.0), 7 * np.ones(101), np.full(101, NAN)], axis=1)
     samples[::2, 1] = NAN
     low, high = interval(samples, level=0.5)
@@ -130,7 +130,7 @@ def test_an_interval_is_a_pair_of_percentiles_of_each_column() -> None:
     np.testing.assert_allclose(high, [75, 7, NAN])
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="seeds: 0"):
         draw(3, 0, 5)
     with pytest.raises(ValueError, match="replicates: 0"):

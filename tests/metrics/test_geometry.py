@@ -7,31 +7,30 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import orthogonal_procrustes
-from torch import Tensor
 
 from continual_mm.metrics.geometry import aligned, modality_gap, movement
 
 
-def unit(rows: int, dim: int, seed: int = 0) -> Tensor:
+def unit(rows, dim, seed=0):
     values = torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(values.double(), dim=1)
 
 
-def turn(dim: int, angle: float) -> Tensor:
+def turn(dim, angle):
     """Turns every vector of an even dimension by the angle."""
     cos, sin = math.cos(angle), math.sin(angle)
     plane = torch.tensor([[cos, sin], [-sin, cos]], dtype=torch.float64)
     return torch.block_diag(*[plane] * (dim // 2))
 
 
-def orthogonal(dim: int, seed: int = 0) -> Tensor:
+def orthogonal(dim, seed=0):
     square = torch.randn(dim, dim, generator=torch.Generator().manual_seed(seed)).double()
     return torch.linalg.qr(square).Q
 
 
 @pytest.mark.parametrize("angle", [1e-6, 0.3, 1.5, 3.0])
 @pytest.mark.parametrize("rows", [3, 40])
-def test_a_turned_copy_has_its_angle_and_no_residual(angle: float, rows: int) -> None:
+def test_a_turned_copy_has_its_angle_and_no_residual(angle, rows):
     before = {"video": unit(rows, 8), "audio": unit(rows, 8, seed=1)}
     after = {name: rows @ turn(8, angle) for name, rows in before.items()}
     found = movement(before, after)
@@ -42,7 +41,7 @@ def test_a_turned_copy_has_its_angle_and_no_residual(angle: float, rows: int) ->
 
 
 @pytest.mark.parametrize("dim", [5, 60])
-def test_any_orthogonal_map_even_a_reflection_is_found(dim: int) -> None:
+def test_any_orthogonal_map_even_a_reflection_is_found(dim):
     before, mirror = unit(20, dim), orthogonal(dim)
     mirror[:, 0] *= -torch.linalg.det(mirror).sign()
     assert torch.linalg.det(mirror) < 0
@@ -51,7 +50,7 @@ def test_any_orthogonal_map_even_a_reflection_is_found(dim: int) -> None:
     assert found.rotation > 0.5
 
 
-def test_what_stays_put_neither_turns_nor_moves() -> None:
+def test_what_stays_put_neither_turns_nor_moves():
     few = unit(6, 3).float() @ torch.randn(3, 20)
     for rows in (unit(30, 8).float(), unit(5, 40).float(), few):
         found = movement({"a": rows}, {"a": rows.clone()})
@@ -61,7 +60,7 @@ def test_what_stays_put_neither_turns_nor_moves() -> None:
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(50, 6), (12, 12), (7, 30)])
-def test_the_map_is_scipys(rows: int, dim: int) -> None:
+def test_the_map_is_scipys(rows, dim):
     before, after = unit(rows, dim), unit(rows, dim, seed=1)
     matrix, _ = orthogonal_procrustes(before.numpy(), after.numpy())
     np.testing.assert_allclose(aligned(before, after), before.numpy() @ matrix, atol=1e-9)
@@ -73,7 +72,7 @@ def test_the_map_is_scipys(rows: int, dim: int) -> None:
     assert found.rotation == pytest.approx(np.sqrt(np.mean(np.arccos(cosines) ** 2)))
 
 
-def test_modalities_that_turn_apart_leave_a_residual_that_a_lone_one_does_not() -> None:
+def test_modalities_that_turn_apart_leave_a_residual_that_a_lone_one_does_not():
     video, audio = unit(40, 8), unit(40, 8, seed=1)
     back, forth = turn(8, 0.4), turn(8, -0.4)
     alone = movement({"video": video}, {"video": video @ back})
@@ -85,7 +84,7 @@ def test_modalities_that_turn_apart_leave_a_residual_that_a_lone_one_does_not() 
     assert apart.rotation < 0.2
 
 
-def test_turning_both_moments_together_changes_nothing() -> None:
+def test_turning_both_moments_together_changes_nothing():
     before, after = unit(30, 6), unit(30, 6, seed=1)
     spin = orthogonal(6)
     once = movement({"a": before}, {"a": after})
@@ -95,7 +94,7 @@ def test_turning_both_moments_together_changes_nothing() -> None:
     assert spun.residual["a"] == pytest.approx(once.residual["a"])
 
 
-def test_a_shift_is_no_rotation() -> None:
+def test_a_shift_is_no_rotation():
     corners = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]).double()
     shifted = corners + torch.tensor([0.0, 0.0, 0.25])
     found = movement({"a": corners}, {"a": shifted})
@@ -103,7 +102,7 @@ def test_a_shift_is_no_rotation() -> None:
     assert found.moved["a"] == found.residual["a"] == pytest.approx(0.25)
 
 
-def test_thousands_of_dimensions_are_as_cheap_as_the_items_are_few() -> None:
+def test_thousands_of_dimensions_are_as_cheap_as_the_items_are_few():
     before, after = unit(60, 6144), unit(60, 6144, seed=1)
     movement({"a": before}, {"a": after})
     began = time.perf_counter()
@@ -112,7 +111,7 @@ def test_thousands_of_dimensions_are_as_cheap_as_the_items_are_few() -> None:
     assert time.perf_counter() - began < 1
 
 
-def test_a_number_that_is_not_finite_makes_all_unknown_and_stops_nothing() -> None:
+def test_a_number_that_is_not_finite_makes_all_unknown_and_stops_nothing():
     for bad in (math.nan, math.inf):
         after = unit(4, 3)
         after[1, 2] = bad
@@ -122,7 +121,7 @@ def test_a_number_that_is_not_finite_makes_all_unknown_and_stops_nothing() -> No
         assert all(math.isnan(value) for value in values)
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_what_cannot_be_compared_is_refused():
     rows = unit(4, 3)
     for after in ({"b": rows}, {"a": rows[:2]}, {"a": rows, "b": rows}):
         with pytest.raises(ValueError, match="the same items"):
@@ -131,7 +130,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         movement({}, {})
 
 
-def test_the_gap_is_the_distance_of_the_means() -> None:
+def test_the_gap_is_the_distance_of_the_means():
     first = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     second = torch.tensor([[-1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, 1.0]])
     assert modality_gap(first, second) == pytest.approx(1.0)

@@ -31,7 +31,7 @@ def test_without_a_conflict_the_gradient_stays_bit_for_bit():
 class Watch(Plugin):
     """Notes, in each step of a stage, the gradient without A-GEM, the reference's, and the last."""
 
-    def __init__(self, stage: int) -> None:
+    def __init__(self, stage):
         super().__init__()
         self.stage = stage
         self.steps: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []

@@ -3,23 +3,19 @@
 import pytest
 import torch
 
-from continual_mm.data.batch import Batch
-from continual_mm.learning.learner import Learner
-from continual_mm.learning.objective import Part
 from continual_mm.losses.distillation import row_divergence
 from continual_mm.plugins.distill import Distill
 from continual_mm.plugins.relational import Relational
 from continual_mm.plugins.row_kl import RowKL
-from continual_mm.space.space import JointSpace
 
 
-def teacher_of(space: JointSpace, strategy: Learner, name: str, part: Part) -> torch.Tensor:
+def teacher_of(space, strategy, name, part):
     """What a finished space makes of the part's rows, straight from the features."""
     batch = strategy.batch.select(torch.arange(part.start, part.stop))
     return space.encode(name, batch.features[name])
 
 
-def student_of(strategy: Learner, name: str, part: Part) -> torch.Tensor:
+def student_of(strategy, name, part):
     rows = strategy.batch.rows[name]
     return strategy.embedded[name].direction[(rows >= part.start) & (rows < part.stop)]
 
@@ -104,7 +100,7 @@ def test_the_terms_compare_each_old_modality_with_the_old_space(watched, terms_o
     watched(Relational(weight=6.0, rows=16), 2, check)
 
 
-def cosines(strategy: Learner, batch: Batch, old: JointSpace, first: str, second: str):
+def cosines(strategy, batch, old, first, second):
     """(present, old) cosines of the remembered rows that have both modalities."""
     part = strategy.remembered
     both = (batch.present(first) & batch.present(second)).nonzero().squeeze(1)
@@ -145,7 +141,7 @@ def test_the_terms_are_the_divergences_of_old_pairs_from_the_old_space(
 def test_similarities_of_old_items_change_less_with_it(
     make, other, scenario, dataset, changed, trained
 ):
-    def similarities(*plugins, **options) -> torch.Tensor:
+    def similarities(*plugins, **options):
         space = trained(*plugins, scenario=changed(scenario, steps=40), **options).space
         video, others = (
             space.encode(name, dataset.columns[name].values[:80]) for name in ("video", other)

@@ -1,13 +1,9 @@
 """Freeze, Rest, Slow, Warmup: which towers learn in a stage, when and at what rate."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor
 
-from continual_mm.definitions.scenario import Scenario, Stage
-from continual_mm.learning.learner import Learner
+from continual_mm.definitions.scenario import Stage
 from continual_mm.plugins.distill import Distill
 from continual_mm.plugins.ewc import EWC
 from continual_mm.plugins.freeze import Freeze, freeze
@@ -45,12 +41,12 @@ def test_frozen_modules_stay_in_evaluation_mode_while_the_new_tower_trains(train
 
 
 @pytest.fixture
-def weights_by_stage(scenario, begun) -> Callable[..., list[dict[str, Tensor]]]:
+def weights_by_stage(scenario, begun):
     """(plugins) -> the towers' weights at each stage's end, with a memory that is replayed."""
     stages = (*scenario.stages[:2], Stage(add=("depth",), pairs=("audio-depth",)))
     audio_again = scenario.model_copy(update={"stages": stages})
 
-    def by_stage(*plugins: Plugin) -> list[dict[str, Tensor]]:
+    def by_stage(*plugins):
         learner, streams = begun(Replay(), *plugins, scenario=audio_again)
         found = []
         for stage in range(3):
@@ -62,44 +58,42 @@ def weights_by_stage(scenario, begun) -> Callable[..., list[dict[str, Tensor]]]:
     return by_stage
 
 
-def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+def moved(before, after):
     """Modalities of which a weight has changed."""
     return {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_tower_whose_modality_is_absent_stays_bit_for_bit_and_learns_again_when_it_is_back(
-    weights_by_stage, order: int
-) -> None:
+    weights_by_stage, order
+):
     first, second, third = weights_by_stage(*[Rest(), Realign(steps=3)][::order])
     assert moved(first, second) == {"video"}
     assert moved(second, third) == {"audio"}
 
 
-def test_without_it_replay_moves_all_old_towers(weights_by_stage) -> None:
+def test_without_it_replay_moves_all_old_towers(weights_by_stage):
     first, second, third = weights_by_stage()
     assert moved(first, second) == {"video", "audio"}
     assert moved(second, third) == {"video", "audio", "text"}
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_beside_warmup_what_is_unfrozen_is_in_training_mode(
-    weights_by_stage, looking, order: int
-) -> None:
+def test_beside_warmup_what_is_unfrozen_is_in_training_mode(weights_by_stage, looking, order):
     modes: list[tuple[bool, ...]] = []
 
-    def look(strategy: Learner) -> None:
+    def look(strategy):
         modes.append(tuple(strategy.space.tower(name).training for name in ("video", "audio")))
 
     weights_by_stage(*[Rest(), Warmup(share=0.5)][::order], looking(1, look))
     assert modes == [(False, False)] * 6 + [(True, False)] * 6
 
 
-def test_at_a_stages_end_no_tower_is_frozen(weights_by_stage) -> None:
+def test_at_a_stages_end_no_tower_is_frozen(weights_by_stage):
     frozen: list[int] = []
 
     class Look(Plugin):
-        def after_training_exp(self, strategy: Learner, *args: object, **kwargs: object) -> None:
+        def after_training_exp(self, strategy, *args, **kwargs):
             parameters = strategy.space.encoders.parameters()
             frozen.append(sum(not parameter.requires_grad for parameter in parameters))
 
@@ -107,14 +101,14 @@ def test_at_a_stages_end_no_tower_is_frozen(weights_by_stage) -> None:
     assert frozen == [0, 0, 0]
 
 
-def brief(scenario: Scenario) -> Scenario:
+def brief(scenario):
     """The second stage takes one step, whose length is the rate times what Adam makes of it."""
     first, second, third = scenario.stages
     stages = (first, second.model_copy(update={"steps": 1}), third)
     return scenario.model_copy(update={"stages": stages})
 
 
-def names_by_scale(learner: Learner) -> dict[float, set[str]]:
+def names_by_scale(learner):
     names = {parameter: name for name, parameter in named_parameters(learner.space)}
     return {
         group["lr_scale"]: {names[parameter] for parameter in group["params"]}
@@ -199,7 +193,7 @@ OLD, NEW = "encoders.video.unit.fc.weight", "encoders.text.unit.fc.weight"
 class Diary(Plugin):
     """Notes at each step of the second stage what has changed since the step before."""
 
-    def __init__(self, values) -> None:
+    def __init__(self, values):
         super().__init__()
         self.values = values
         self.moved: dict[str, list[int]] = {OLD: [], NEW: [], "log_scale": [], "centroids": []}
@@ -287,7 +281,7 @@ def test_at_the_stages_end_other_plugins_find_everything_trainable(first, traine
 
 @pytest.mark.parametrize("step", [5, 6, 11])
 def test_a_run_resumed_before_or_behind_the_release_ends_with_the_same_bits(step, ends, same):
-    def make() -> list[Plugin]:
+    def make():
         others = [Transport(rows=16), Distill(rows=16, current=1.0), Slow(), Interpolate()]
         return [Warmup(share=0.5), *others]
 

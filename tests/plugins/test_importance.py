@@ -3,20 +3,17 @@
 import pytest
 import torch
 
-from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Training
 from continual_mm.learning.loader import StepLoader
 from continual_mm.learning.objective import Part, contrast
 from continual_mm.plugins.ewc import EWC
-from continual_mm.plugins.importance import WeightPenalty
 from continual_mm.plugins.mas import MAS
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.si import SI
 from continual_mm.space.naming import named_parameters, trainable
-from continual_mm.space.space import JointSpace
 
 
-def kept(plugin: WeightPenalty, kind: str = "importance") -> dict[str, torch.Tensor]:
+def kept(plugin, kind="importance"):
     """A kind of the plugin's state, by parameter name."""
     start = f"{kind}/"
     return {k.removeprefix(start): v for k, v in plugin.state().items() if k.startswith(start)}
@@ -48,7 +45,7 @@ def test_the_sum_of_parabolas_is_held_exactly():
     centres = [torch.tensor([0.0, 1.0, 2.0]), torch.tensor([4.0, -1.0, 5.0])]
 
     class Stub(torch.nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.w = torch.nn.Parameter(torch.zeros(3))
 
@@ -104,7 +101,7 @@ def test_online_ewc_pulls_to_the_last_stage_and_lets_older_importances_fade(begu
             assert torch.equal(last[f"centre/{name}"], weight)
 
 
-def energy(space: JointSpace, dataset: Dataset) -> float:
+def energy(space, dataset):
     """Mean squared norm of the rows of similarities between all training items."""
     video, audio = (
         space.encode(name, dataset.columns[name].values[:80]).double()
@@ -188,7 +185,7 @@ def test_the_paths_of_all_weights_add_up_to_what_the_loss_fell(scenario, trained
 class Integral(Plugin):
     """The path integral on its own: the loss without the penalty differentiated once more."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.paths: dict[int, dict[str, torch.Tensor]] = {}
         self.ends: dict[int, dict[str, torch.Tensor]] = {}

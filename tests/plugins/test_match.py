@@ -6,14 +6,12 @@ import pytest
 import torch
 
 import continual_mm as cm
-from continual_mm.definitions.scenario import Scenario
-from continual_mm.learning.learner import Learner
 from continual_mm.plugins.match import Match
 from continual_mm.system.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def scenario(scenario: Scenario) -> Scenario:
+def scenario(scenario):
     """Two stages only, so that each has more items."""
     return scenario.model_copy(update={"stages": scenario.stages[:2]})
 
@@ -31,10 +29,10 @@ BOTH = {"match/audio-video", "match/text-video"}
 )
 def test_it_begins_with_the_second_stage_and_joint_training_matches_every_pair(
     bound, expected, trained, looking, terms_of
-) -> None:
+):
     found: dict[int, set[str]] = {}
 
-    def look(learner: Learner) -> None:
+    def look(learner):
         found.setdefault(learner.stage, set()).update(terms_of(learner, "match/"))
 
     trained(Match(), looking(0, look), looking(1, look), stages=len(expected), items=None, **bound)
@@ -42,7 +40,7 @@ def test_it_begins_with_the_second_stage_and_joint_training_matches_every_pair(
 
 
 def test_the_term_is_what_sinkhorns_algorithm_leaves_to_the_right_partners(trained, looking):
-    def look(learner: Learner) -> None:
+    def look(learner):
         video, text = (learner.embedded[name].direction.detach() for name in ("video", "text"))
         kernel = ((video @ text.T).double() / 0.2).exp()
         for _ in range(2000):  # rows and columns in turn, until both have the mass 1/n
@@ -55,7 +53,7 @@ def test_the_term_is_what_sinkhorns_algorithm_leaves_to_the_right_partners(train
     trained(Match(weight=2.0, epsilon=0.2), looking(1, look), items=None)
 
 
-def test_two_items_have_the_plan_that_one_can_work_out_by_hand() -> None:
+def test_two_items_have_the_plan_that_one_can_work_out_by_hand():
     cost = torch.tensor([[0.0, 0.3], [0.1, 0.0]], dtype=torch.float64, requires_grad=True)
     value = Match(epsilon=0.1)._divergence(cost)
     # Doubly stochastic 2 x 2: the odds of staying are the square root of those of the costs.
@@ -63,7 +61,7 @@ def test_two_items_have_the_plan_that_one_can_work_out_by_hand() -> None:
     assert value.item() == pytest.approx(math.log(1 + 1 / odds), rel=1e-3)
 
 
-def test_its_gradient_is_that_of_finite_differences() -> None:
+def test_its_gradient_is_that_of_finite_differences():
     generator = torch.Generator().manual_seed(0)
     cost = torch.rand(5, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     match = Match(epsilon=0.3)
@@ -79,7 +77,7 @@ def test_its_gradient_is_that_of_finite_differences() -> None:
         assert found[row, column].item() == pytest.approx(slope, abs=2e-3)
 
 
-def test_joint_training_from_python_takes_it_and_nothing_that_protects(scenario, dataset) -> None:
+def test_joint_training_from_python_takes_it_and_nothing_that_protects(scenario, dataset):
     history = cm.train(scenario, dataset, plugins=[Match()], joint=True, device="cpu")
     assert history.space.modalities
     with pytest.raises(InputError, match="has nothing to protect"):

@@ -4,16 +4,9 @@ import json
 
 import pytest
 import torch
-from torch import Tensor
 
-from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import plan
-from continual_mm.definitions.scenario import (
-    MemorySettings,
-    Scenario,
-    Strategy,
-)
-from continual_mm.learning.learner import Learner
+from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.learning.objective import Part, contrast
 from continual_mm.learning.stream import benchmark
 from continual_mm.plugins.interpolate import Interpolate
@@ -59,7 +52,7 @@ def test_each_stage_goes_back_to_the_end_of_the_one_before_it(trained, values, c
     assert contained(second, third)
 
 
-def contrasts(learner: Learner, scenario: Scenario, dataset: Dataset) -> dict[str, float]:
+def contrasts(learner, scenario, dataset):
     """The contrastive terms of the first two stages' pairs, over all their items at once."""
     streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0)
     learner.space.eval()
@@ -121,7 +114,7 @@ def test_a_teacher_is_the_merged_space_whatever_the_order_of_the_plugins(order, 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_its_steps_leave_old_outputs_where_the_null_space_keeps_them(order, dataset, begun):
-    def outputs(learner: Learner) -> Tensor:
+    def outputs(learner):
         return learner.space.encode("video", dataset.columns["video"].values[:80])
 
     plugins = [Nullspace(keep=1.0, batches=4, rows=20), Realign(steps=20, rate=1.0)]

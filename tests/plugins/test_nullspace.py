@@ -1,16 +1,13 @@
 """Null space: whatever the optimiser does, old outputs stay where old inputs were looked at."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
-from continual_mm.learning.learner import Learner
 from continual_mm.plugins.nullspace import LayerInputs, Nullspace, leading_space, outside
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.warmup import Warmup
@@ -22,7 +19,7 @@ OLD = ("video", "audio")
 ALL = {"keep": 1.0, "batches": 4, "rows": 20}
 
 
-def arrays(rank: int) -> dict[str, np.ndarray]:
+def arrays(rank):
     rng = np.random.default_rng(1)
     shared = rng.standard_normal((120, rank))
     sizes = (("video", 12), ("audio", 10), ("text", 8), ("depth", 6))
@@ -33,12 +30,12 @@ def arrays(rank: int) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
+def dataset():
     return Dataset.from_arrays(arrays(3), split=np.repeat([0, 1, 2], [80, 20, 20]))
 
 
 @pytest.fixture(scope="module")
-def clips() -> Dataset:
+def clips():
     """A spectrogram beside a vector and tokens."""
     rng = np.random.default_rng(2)
     signals = {
@@ -50,7 +47,7 @@ def clips() -> Dataset:
     return Dataset.from_arrays(signals, kinds=kinds, split=np.repeat([0, 1, 2], [80, 20, 20]))
 
 
-def scenario_of(steps: int = 12, **space: object) -> Scenario:
+def scenario_of(steps=12, **space):
     settings = {"dim": 16, "clusters": 4, "feature_dropout": 0.0} | space
     return Scenario(
         name="nullspace",
@@ -62,7 +59,7 @@ def scenario_of(steps: int = 12, **space: object) -> Scenario:
 
 
 @pytest.fixture
-def scenario() -> Scenario:
+def scenario():
     return scenario_of()
 
 
@@ -93,7 +90,7 @@ class Gradients(Nullspace):
         pass
 
 
-def embeddings(learner: Learner, dataset: Dataset, names: Iterable[str] = OLD) -> dict[str, Tensor]:
+def embeddings(learner, dataset, names=OLD):
     """Raw embeddings of the first stage's items."""
     learner.space.eval()
     found = {}
@@ -115,7 +112,7 @@ def drift(begun):
     Relative to their size.
     """
 
-    def drift_of(scenario: Scenario, dataset: Dataset, *plugins: Plugin) -> float:
+    def drift_of(scenario, dataset, *plugins):
         learner, streams = begun(*plugins, scenario=scenario, dataset=dataset)
         learner.learn(streams, 0)
         before = embeddings(learner, dataset)
@@ -239,7 +236,7 @@ def test_the_fewest_directions_hold_the_energy_in_each_group():
     torch.testing.assert_close(first, torch.eye(4)[0])
 
 
-def gathered(module: nn.Module, *batches: Tensor) -> dict[str, Tensor]:
+def gathered(module, *batches):
     inputs = LayerInputs(dict(module.named_parameters()))
     with inputs:
         for batch in batches:
@@ -247,7 +244,7 @@ def gathered(module: nn.Module, *batches: Tensor) -> dict[str, Tensor]:
     return inputs.covariances()
 
 
-def rand(*shape: int) -> Tensor:
+def rand(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
@@ -306,11 +303,11 @@ def test_the_covariance_foretells_the_energy_of_the_outputs(layer):
 
 def test_a_weight_that_is_multiplied_without_its_module_is_found_without_the_bias():
     class Own(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.words = nn.Linear(3, 2)
 
-        def forward(self, values: Tensor) -> Tensor:
+        def forward(self, values):
             return functional.linear(values, self.words.weight).amax(1) + self.words.bias
 
     assert list(gathered(Own(), rand(4, 6, 3))) == ["words.weight"]
@@ -318,14 +315,14 @@ def test_a_weight_that_is_multiplied_without_its_module_is_found_without_the_bia
 
 def test_what_is_not_looked_for_or_not_multiplied_alone_is_left_out():
     class Tied(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.one, self.two, self.three = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
             self.two.bias = self.one.bias
             self.norm = nn.LayerNorm(3)
             self.recurrent = nn.GRU(3, 3)
 
-        def forward(self, values: Tensor) -> Tensor:
+        def forward(self, values):
             return self.norm(self.recurrent(self.three(self.two(self.one(values))))[0])
 
     assert list(gathered(Tied(), rand(4, 3))) == ["three.weight,three.bias"]

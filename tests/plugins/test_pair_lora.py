@@ -3,31 +3,22 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import continual_mm as cm
-from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Kind, Modality, pair
-from continual_mm.definitions.scenario import (
-    Scenario,
-    SpaceSettings,
-    Stage,
-    Strategy,
-)
-from continual_mm.learning.learner import Learner
+from continual_mm.definitions.scenario import SpaceSettings, Stage, Strategy
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.pair_lora import PairLora, adaptable, adapted, merge
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import defaults
 from continual_mm.plugins.replay import Replay
 from continual_mm.runs.run import open_run, run, train
-from continual_mm.runs.session import Session, open_session
+from continual_mm.runs.session import open_session
 from continual_mm.runs.specification import Specification, opened
-from continual_mm.space.encoders import Encoder
 from continual_mm.space.space import default_encoder
 from continual_mm.space.towers import Adapted
 from continual_mm.system.errors import InputError
@@ -41,33 +32,33 @@ SHAPES = {Kind.VECTOR: (9,), Kind.TOKENS: (6, 9), Kind.SPECTROGRAM: (16, 10)}
 class Attentive(nn.Module):
     """torch's own transformer, which has a fast path where it need not differentiate."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values):
         return self.layers(values).mean(1)
 
 
-def tower(kind: Kind) -> Encoder:
+def tower(kind):
     torch.manual_seed(0)
     return default_encoder(Modality("m", kind, SHAPES[kind]), SETTINGS).eval()
 
 
-def published() -> Encoder:
+def published():
     torch.manual_seed(0)
     settings = SpaceSettings(mode="reference", dim=12, clusters=0, width=4, reconstruction_width=4)
     encoder = default_encoder(Modality("m", Kind.SPECTROGRAM, (16, 40)), settings)
     return encoder.eval()
 
 
-def output(tower: nn.Module, values: Tensor, *, timed: bool) -> Tensor:
+def output(tower, values, *, timed):
     lengths = torch.tensor([values.shape[1], 5, 3]) if timed else None
     return tower(values, lengths)[1]
 
 
-def as_if_trained(tower: nn.Module) -> nn.Module:
+def as_if_trained(tower):
     """As if its adapters had learned something."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -77,12 +68,12 @@ def as_if_trained(tower: nn.Module) -> nn.Module:
     return tower
 
 
-def adapters_of(tower: nn.Module) -> dict[str, Tensor]:
+def adapters_of(tower):
     return {name: value for name, value in tower.named_parameters() if value.requires_grad}
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_at_first_it_gives_the_same_bits_and_later_others(kind: Kind) -> None:
+def test_at_first_it_gives_the_same_bits_and_later_others(kind):
     first, values = tower(kind), torch.randn(3, *SHAPES[kind])
     second = adapted(first, rank=2, scale=2.0, seed=0)
     timed = kind is not Kind.VECTOR
@@ -92,7 +83,7 @@ def test_at_first_it_gives_the_same_bits_and_later_others(kind: Kind) -> None:
     assert torch.equal(before, output(first, values, timed=timed))
 
 
-def test_weights_are_shared_and_only_adapters_take_a_gradient() -> None:
+def test_weights_are_shared_and_only_adapters_take_a_gradient():
     first = tower(Kind.TOKENS)
     names = set(first.state_dict())
     second = adapted(first, rank=2, scale=2.0, seed=0)
@@ -106,13 +97,13 @@ def test_weights_are_shared_and_only_adapters_take_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(5, 4), nn.Conv1d(5, 4, 3, stride=2, padding=1)])
-def test_an_adapter_is_its_scale_times_its_product(layer: nn.Module) -> None:
+def test_an_adapter_is_its_scale_times_its_product(layer):
     class One(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.layer = layer.eval()
 
-        def forward(self, values: Tensor) -> Tensor:
+        def forward(self, values):
             return self.layer(values)
 
     first = One()
@@ -129,7 +120,7 @@ def test_an_adapter_is_its_scale_times_its_product(layer: nn.Module) -> None:
         torch.testing.assert_close(second(values), expected)
 
 
-def test_no_adapter_has_a_higher_rank_than_the_weight_that_it_is_added_to() -> None:
+def test_no_adapter_has_a_higher_rank_than_the_weight_that_it_is_added_to():
     first = tower(Kind.VECTOR)
     whole = {name: tuple(value.shape) for name, value in first.named_parameters()}
     mine = adapters_of(as_if_trained(adapted(first, rank=10, scale=1.0, seed=0)))
@@ -142,7 +133,7 @@ def test_no_adapter_has_a_higher_rank_than_the_weight_that_it_is_added_to() -> N
 
 
 @pytest.mark.parametrize("make", [lambda: tower(Kind.SPECTROGRAM), published])
-def test_merged_adapters_give_what_unmerged_ones_give(make) -> None:
+def test_merged_adapters_give_what_unmerged_ones_give(make):
     first, features = make(), 10 if make is not published else 40
     values = torch.randn(3, 16, features)
     second = as_if_trained(adapted(first, rank=3, scale=2.0, seed=0))
@@ -156,7 +147,7 @@ def test_merged_adapters_give_what_unmerged_ones_give(make) -> None:
     assert not torch.allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_not_called_as_a_layer_gets_no_adapter() -> None:
+def test_what_is_not_called_as_a_layer_gets_no_adapter():
     module = nn.ModuleDict(
         {
             "attention": nn.MultiheadAttention(8, 2),
@@ -169,7 +160,7 @@ def test_what_is_not_called_as_a_layer_gets_no_adapter() -> None:
     assert adapted(nn.LayerNorm(4), rank=2, scale=2.0, seed=0) is None
 
 
-def test_a_transformer_of_torch_learns_through_its_adapters_despite_its_fast_path() -> None:
+def test_a_transformer_of_torch_learns_through_its_adapters_despite_its_fast_path():
     modality = Modality("m", Kind.TOKENS, (6, 8))
     first = Adapted(Attentive(), modality, SETTINGS).eval().requires_grad_(False)
     second = adapted(first, rank=2, scale=2.0, seed=0)
@@ -181,7 +172,7 @@ def test_a_transformer_of_torch_learns_through_its_adapters_despite_its_fast_pat
         assert not torch.allclose(before, output(as_if_trained(second), values, timed=True))
 
 
-def test_first_adapters_follow_from_the_seed_and_leave_the_global_generator_alone() -> None:
+def test_first_adapters_follow_from_the_seed_and_leave_the_global_generator_alone():
     first = tower(Kind.VECTOR)
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -193,7 +184,7 @@ def test_first_adapters_follow_from_the_seed_and_leave_the_global_generator_alon
 
 
 @pytest.fixture(scope="module")
-def scenario(scenario: Scenario) -> Scenario:
+def scenario(scenario):
     """Two stages; the new modality forms two pairs."""
     space = scenario.space.model_copy(update={"feature_dropout": 0.1})
     stages = (scenario.stages[0], Stage(add=("text",), pairs=("video-text", "audio-text")))
@@ -201,18 +192,18 @@ def scenario(scenario: Scenario) -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def longer(scenario: Scenario) -> Scenario:
+def longer(scenario):
     third = Stage(add=("depth",), pairs=("depth-text",))
     return scenario.model_copy(update={"name": "longer", "stages": (*scenario.stages, third)})
 
 
-def session(scenario: Scenario, dataset: Dataset) -> Session:
+def session(scenario, dataset):
     strategy = Strategy(name="plugins")
     specification = Specification(opened(scenario, dataset.card), strategy)
     return open_session(specification, dataset, {"0": PairLora()})
 
 
-def ranks(session: Session, *names: str) -> dict[tuple[str, str, tuple[str, str]], list[float]]:
+def ranks(session, *names):
     """What the last stage's evaluations found, query by query."""
     return {
         (evaluation.split, str(found.pair), direction): order.tolist()
@@ -226,7 +217,7 @@ def ranks(session: Session, *names: str) -> dict[tuple[str, str, tuple[str, str]
 class Watcher(Plugin):
     """Calls a function after each step of the second stage."""
 
-    def __init__(self, look: Callable[[Learner], None]) -> None:
+    def __init__(self, look):
         super().__init__()
         self.look = look
 
@@ -238,7 +229,7 @@ class Watcher(Plugin):
 def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(scenario, trained):
     steps = []
 
-    def look(learner: Learner) -> None:
+    def look(learner):
         own = learner.embedded.own
         steps.append(
             all(
@@ -260,7 +251,7 @@ def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(scenario,
 def test_every_adapter_and_the_new_tower_get_gradients_and_nothing_else_does(trained):
     found: list[dict[str, bool]] = []
 
-    def look(learner: Learner) -> None:
+    def look(learner):
         found.append(
             {
                 name: value.grad is not None and bool(value.grad.any())
@@ -305,7 +296,7 @@ def test_a_new_pair_is_learned_better_than_with_frozen_towers_alone(scenario, da
     longer = scenario.training.model_copy(update={"steps": 40})
     scenario = scenario.model_copy(update={"training": longer})
 
-    def recall(plugin: Plugin) -> float:
+    def recall(plugin):
         history = train(scenario, dataset, plugins=[plugin], device="cpu")
         assert history.recall("audio-video") == history.recall("audio-video", stage=1)
         return history.recall("video-text") + history.recall("audio-text")
@@ -355,11 +346,11 @@ def test_a_stage_without_steps_and_towers_without_layers_get_no_adapters(
     assert not trained(PairLora(), scenario=still).own_towers
 
     class Plain(nn.Module):
-        def __init__(self, size: int) -> None:
+        def __init__(self, size):
             super().__init__()
             self.map = nn.Parameter(torch.eye(size, 16))
 
-        def forward(self, values: Tensor) -> Tensor:
+        def forward(self, values):
             return values @ self.map
 
     towers = {"video": Plain(8), "audio": Plain(7)}

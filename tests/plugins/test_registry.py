@@ -1,7 +1,6 @@
 """Which plugins there are and what strategy files may say of them."""
 
 from inspect import Parameter, signature
-from pathlib import Path
 
 import pytest
 
@@ -46,7 +45,7 @@ replay = outside_plugins:Keep
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(tmp_path, monkeypatch):
     """An installed package that offers plugins."""
     info = tmp_path / "outside_plugins-1.0.dist-info"
     info.mkdir()
@@ -57,14 +56,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def opened(folder: Path, text: str) -> Strategy:
+def opened(folder, text):
     path = folder / "mine.toml"
     path.write_text(text)
     return open_strategy(open_definition("strategies", path))
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_file_may_say_what_the_constructor_takes(name: str) -> None:
+def test_a_file_may_say_what_the_constructor_takes(name):
     plugin = build(Strategy(name="x", plugins={name: {}}))[name]
     assert isinstance(plugin, Plugin)
     parameters = signature(type(plugin)).parameters
@@ -73,7 +72,7 @@ def test_a_file_may_say_what_the_constructor_takes(name: str) -> None:
     assert BUILT_IN[name].rule.needs_memory == (plugin.memory_rows > 0 or plugin.needs_memory)
 
 
-def test_plugins_keep_the_order_of_the_file_and_get_its_parameters(tmp_path: Path) -> None:
+def test_plugins_keep_the_order_of_the_file_and_get_its_parameters(tmp_path):
     text = "[memory]\nitems = 4\n[transport]\nweight = 2\nepsilon = 0.5\nrows = 9\n[ewc]\n[replay]"
     made = build(opened(tmp_path, text))
     assert list(made) == ["transport", "ewc", "replay"]
@@ -81,7 +80,7 @@ def test_plugins_keep_the_order_of_the_file_and_get_its_parameters(tmp_path: Pat
     assert (plugin.weight, plugin.epsilon, plugin.memory_rows) == (2.0, 0.5, 9)
 
 
-def test_an_installed_package_offers_plugins_by_name(package: Path) -> None:
+def test_an_installed_package_offers_plugins_by_name(package):
     assert {"hold", "keep", "gone"} <= outside().keys()
     assert outside()["hold"].value == "outside_plugins:Hold"
     strategy = opened(package, "[memory]\nitems = 4\n[hold]\ngrip = 2.5\n[keep]\nrows = 7")
@@ -91,12 +90,12 @@ def test_an_installed_package_offers_plugins_by_name(package: Path) -> None:
     assert made["keep"].memory_rows == 7
 
 
-def test_what_comes_from_outside_does_not_replace_what_is_built_in(package: Path) -> None:
+def test_what_comes_from_outside_does_not_replace_what_is_built_in(package):
     assert "replay" not in outside()
     assert type(build(Strategy(name="x", plugins={"replay": {}}))["replay"]).__name__ == "Replay"
 
 
-def test_a_plugin_from_outside_is_held_to_its_own_constructor(package: Path) -> None:
+def test_a_plugin_from_outside_is_held_to_its_own_constructor(package):
     assert rules(["hold", "keep"])["hold"].parameters.keys() == {"grip", "copy"}
     assert rules(["keep"])["keep"].needs_memory
     with pytest.raises(InputError, match=r"\[hold\], gripp: unknown key.*did you mean 'grip'"):
@@ -108,12 +107,12 @@ def test_a_plugin_from_outside_is_held_to_its_own_constructor(package: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["gone", "missing"])
-def test_a_plugin_that_cannot_be_imported_is_refused_by_name(name: str, package: Path) -> None:
+def test_a_plugin_that_cannot_be_imported_is_refused_by_name(name, package):
     with pytest.raises(InputError, match=rf"plugin '{name}' \(outside_.*cannot be imported"):
         opened(package, f"[{name}]")
 
 
-def test_a_plugin_that_no_package_offers_is_refused(tmp_path: Path) -> None:
+def test_a_plugin_that_no_package_offers_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"\[repaly\]: unknown table; did you mean 'replay'\?"):
         opened(tmp_path, "[repaly]")
     with pytest.raises(InputError, match="plugin 'repaly': is not installed"):

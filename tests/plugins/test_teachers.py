@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from continual_mm.definitions.scenario import Scenario, SpaceSettings
+from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.losses.transport import plan_distillation
 from continual_mm.plugins.distill import Distill
 from continual_mm.plugins.partners import Partners
@@ -18,7 +18,7 @@ from continual_mm.plugins.transport import Transport
 
 
 @pytest.fixture
-def scenario(scenario: Scenario) -> Scenario:
+def scenario(scenario):
     """Two stages only, so that each has more items."""
     return scenario.model_copy(update={"stages": scenario.stages[:2]})
 

@@ -7,19 +7,14 @@ import pytest
 import torch
 
 from continual_mm.definitions.modality import pair
-from continual_mm.definitions.scenario import Scenario
 from continual_mm.plugins import transport
-from continual_mm.plugins.transport import (
-    KeptPlans,
-    Multiplier,
-    Transport,
-)
+from continual_mm.plugins.transport import KeptPlans, Multiplier, Transport
 
 EPSILON = 0.5
 PAIRS = (pair("audio", "video"),)
 
 
-def kept(*, trust: float = 1.0, unbalanced: float = 0.0, right_only: bool = True) -> KeptPlans:
+def kept(*, trust=1.0, unbalanced=0.0, right_only=True):
     return KeptPlans(epsilon=EPSILON, trust=trust, unbalanced=unbalanced, right_only=right_only)
 
 
@@ -29,7 +24,7 @@ def exact(monkeypatch):
     monkeypatch.setattr(transport, "ITERATIONS", 20_000)
 
 
-def teacher() -> torch.Tensor:
+def teacher():
     """Items 0 and 2 find each other; 1 and 3 are mistaken for one another."""
     cost = torch.ones(1, 4, 4, dtype=torch.float64)
     for first, second in ((0, 0), (2, 2), (1, 3), (3, 1)):
@@ -37,7 +32,7 @@ def teacher() -> torch.Tensor:
     return cost
 
 
-def noise(seed: int = 0) -> torch.Tensor:
+def noise(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(1, 4, 4, generator=generator, dtype=torch.float64)
 
@@ -90,7 +85,7 @@ def test_a_teacher_that_gets_nothing_right_keeps_nothing(exact):
 
 @pytest.mark.parametrize("budget", [0.05, 0.5])
 @pytest.mark.parametrize("weight", [0.3, 30.0])
-def test_on_a_convex_problem_the_weight_is_that_of_the_lagrangian(budget, weight) -> None:
+def test_on_a_convex_problem_the_weight_is_that_of_the_lagrangian(budget, weight):
     """Minimise (x - 2)^2 with x^2 <= budget: x = sqrt(budget), multiplier = 2 / x - 1."""
     multiplier = Multiplier(weight, budget=budget)
     x = torch.tensor(0.0, requires_grad=True)
@@ -103,13 +98,13 @@ def test_on_a_convex_problem_the_weight_is_that_of_the_lagrangian(budget, weight
     assert float(multiplier.value) == pytest.approx(2 / math.sqrt(budget) - 1, rel=0.05)
 
 
-def test_below_a_budget_that_was_never_exceeded_there_is_no_force_at_all() -> None:
+def test_below_a_budget_that_was_never_exceeded_there_is_no_force_at_all():
     multiplier = Multiplier(3.0, budget=1.0)
     assert {float(multiplier.weigh([torch.tensor(d)])) for d in (0.0, 0.3, 0.9, 0.99)} == {0.0}
     assert float(multiplier.weigh([torch.tensor(1.5)])) > 0
 
 
-def test_what_a_stage_begins_with_is_not_counted_as_drift() -> None:
+def test_what_a_stage_begins_with_is_not_counted_as_drift():
     noisy, clean = Multiplier(3.0, budget=0.25), Multiplier(3.0, budget=0.25)
     for drift in (0.0, 0.5, 0.75, 0.125):
         found = noisy.weigh([torch.tensor(drift + 4.0)])
@@ -120,7 +115,7 @@ def test_what_a_stage_begins_with_is_not_counted_as_drift() -> None:
     assert float(noisy.weigh([torch.tensor(9.0)])) == 0.0
 
 
-def test_pairs_count_by_their_mean() -> None:
+def test_pairs_count_by_their_mean():
     one, two = Multiplier(3.0, budget=1.0), Multiplier(3.0, budget=1.0)
     for drift in (0.0, 2.0):
         mean = one.weigh([torch.tensor(drift)])
@@ -128,7 +123,7 @@ def test_pairs_count_by_their_mean() -> None:
 
 
 @pytest.mark.parametrize("excess", [-1.0, 0.0, 1.0])
-def test_a_step_changes_the_multiplier_by_a_fifth_and_bends_the_weight_further(excess) -> None:
+def test_a_step_changes_the_multiplier_by_a_fifth_and_bends_the_weight_further(excess):
     multiplier = Multiplier(1.0, budget=1.0)
     multiplier.load_state({"multiplier": torch.tensor(1.0), "first drift": torch.tensor(0.0)})
     found = multiplier.weigh([torch.tensor(1.0 + excess)])
@@ -137,14 +132,14 @@ def test_a_step_changes_the_multiplier_by_a_fifth_and_bends_the_weight_further(e
     assert float(found / kept) == pytest.approx(math.exp(3 * excess))
 
 
-def test_a_budget_that_no_weight_can_keep_ends_at_a_thousand_times_the_weight() -> None:
+def test_a_budget_that_no_weight_can_keep_ends_at_a_thousand_times_the_weight():
     multiplier = Multiplier(2.0, budget=1.0)
     for drift in [0.0] + [50.0] * 100 + [1.0]:
         multiplier.weigh([torch.tensor(drift)])
     assert float(multiplier.value) == pytest.approx(2000.0)
 
 
-def test_a_fresh_one_goes_on_from_a_state() -> None:
+def test_a_fresh_one_goes_on_from_a_state():
     first, fresh = Multiplier(3.0, budget=0.1), Multiplier(3.0, budget=0.1)
     for drift in (0.5, 0.7, 0.9):
         first.weigh([torch.tensor(drift)])
@@ -155,14 +150,14 @@ def test_a_fresh_one_goes_on_from_a_state() -> None:
         )
 
 
-def test_without_a_budget_it_is_the_number_given_and_remembers_nothing() -> None:
+def test_without_a_budget_it_is_the_number_given_and_remembers_nothing():
     multiplier = Multiplier(3.0, budget=0.0)
     assert multiplier.weigh([torch.tensor(5.0)]) == 3.0
     assert multiplier.state() == {}
 
 
 @pytest.fixture
-def scenario(scenario: Scenario) -> Scenario:
+def scenario(scenario):
     """Two stages only, so that each has more items."""
     return scenario.model_copy(update={"stages": scenario.stages[:2]})
 
@@ -192,7 +187,7 @@ def test_a_run_resumed_inside_a_stage_ends_with_the_same_bits(name, rows, ends, 
     assert same(whole, inside)
 
 
-def longer(scenario: Scenario, steps: int, **training: float) -> Scenario:
+def longer(scenario, steps, **training):
     """The second stage takes more steps, the first as many as before."""
     first, second = scenario.stages
     first = first.model_copy(update={"steps": scenario.training.steps})
@@ -204,7 +199,7 @@ def longer(scenario: Scenario, steps: int, **training: float) -> Scenario:
 def drift(scenario, trained):
     """(rate, options) -> divergence of the last steps of a long stage."""
 
-    def drift_at(rate: float, **options: float) -> float:
+    def drift_at(rate, **options):
         seen = []
 
         class Watched(Transport):

@@ -193,7 +193,7 @@ def cluster_loss(x, centroid, labels):
 # What is compared with it
 
 
-def senses() -> Dataset:
+def senses():
     rng = np.random.default_rng(5)
     topic = rng.standard_normal((ITEMS + 20, 4))
     arrays = {
@@ -212,7 +212,7 @@ def senses() -> Dataset:
     return Dataset.from_arrays(arrays, split=split, kinds=KINDS, lengths=lengths, standardise=False)
 
 
-def scenario_of(stages=None, *, space=None, **training) -> Scenario:
+def scenario_of(stages=None, *, space=None, **training):
     given = {"steps": 25, "batch_size": ROWS, "learning_rate": 1e-2, "warmup_steps": 4, **training}
     return Scenario(
         name="published",
@@ -223,7 +223,7 @@ def scenario_of(stages=None, *, space=None, **training) -> Scenario:
     )
 
 
-def space_of(**changes) -> JointSpace:
+def space_of(**changes):
     space = JointSpace(SpaceSettings(mode="reference", **{**SIZES, **changes}))
     for name, kind in KINDS.items():
         space.add_modality(Modality(name, kind, SHAPES[name]))
@@ -275,7 +275,7 @@ class Spy(Plugin):
         self.steps[-1]["rate"] = strategy.optimizer.param_groups[0]["lr"]
 
 
-def spied(dataset, scenario) -> list:
+def spied(dataset, scenario):
     spy = Spy()
     space = JointSpace(scenario.space, seed=1)
     learner = Learner(space=space, seed=1, evaluator=evaluator(), plugins=[spy])

@@ -14,13 +14,13 @@ from continual_mm.system.errors import InputError
 @pytest.mark.parametrize(
     ("frames", "expected"), [(800, 50), (1000, 63), (1024, 64), (3072, 192), (5120, 320)]
 )
-def test_the_time_is_halved_four_times_and_rounded_up(frames: int, expected: int) -> None:
+def test_the_time_is_halved_four_times_and_rounded_up(frames, expected):
     with torch.device("meta"):
         net = Davenet(40, width=128, depth=4)
         assert net(torch.empty(2, frames, 40)).shape == (2, expected, 1024)
 
 
-def test_each_part_has_the_published_number_of_weights() -> None:
+def test_each_part_has_the_published_number_of_weights():
     with torch.device("meta"):
         net = Davenet(40, width=128, depth=4)
     sizes = {
@@ -40,7 +40,7 @@ def test_each_part_has_the_published_number_of_weights() -> None:
     assert len(net.state_dict()) == 131
 
 
-def test_the_first_weights_have_the_published_spread() -> None:
+def test_the_first_weights_have_the_published_spread():
     torch.manual_seed(0)
     net = Davenet(40, width=64, depth=2)
     for convolution, area in (
@@ -57,7 +57,7 @@ def test_the_first_weights_have_the_published_spread() -> None:
     assert (net.bn1.momentum, net.bn1.eps) == (0.1, 1e-5)
 
 
-def test_nothing_goes_through_the_first_normalisation_and_nothing_is_negative() -> None:
+def test_nothing_goes_through_the_first_normalisation_and_nothing_is_negative():
     net = Davenet(5, width=4, depth=2)
     sounds = -80 * torch.rand(3, 20, 5, generator=torch.Generator().manual_seed(0))
     found = net(sounds)
@@ -75,7 +75,7 @@ SHAPES = {"video": (5,), "audio": (12, 3), "text": (4, 6)}
 KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
 
 
-def space_with(seed: int = 0, names: dict | None = None, **settings) -> JointSpace:
+def space_with(seed=0, names=None, **settings):
     sizes = {"dim": 8, "reconstruction_width": 7, "width": 2, "depth": 2, "clusters": 2}
     space = JointSpace(SpaceSettings(mode="reference", **{**sizes, **settings}), seed=seed)
     for name, shape in SHAPES.items():
@@ -83,11 +83,11 @@ def space_with(seed: int = 0, names: dict | None = None, **settings) -> JointSpa
     return space
 
 
-def same(one: dict, other: dict) -> bool:
+def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def refusal(published: dict, **options) -> str:
+def refusal(published, **options):
     space = space_with(seed=9)
     before = {name: value.clone() for name, value in space.state_dict().items()}
     with pytest.raises(InputError) as caught:

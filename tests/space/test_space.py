@@ -26,17 +26,17 @@ SHAPES = {
 }
 
 
-def modality(kind: Kind) -> Modality:
+def modality(kind):
     return Modality("some", kind, SHAPES[kind])
 
 
-def space_with(kind: Kind, seed: int = 0) -> JointSpace:
+def space_with(kind, seed=0):
     space = JointSpace(SETTINGS, seed=seed)
     space.add_modality(modality(kind))
     return space.eval()
 
 
-def signal(kind: Kind, rows: int = 5) -> torch.Tensor:
+def signal(kind, rows=5):
     return torch.randn(rows, *SHAPES[kind], generator=torch.Generator().manual_seed(1))
 
 
