@@ -114,22 +114,26 @@ def scenario():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def changed():
-    """(scenario, settings of training) -> the scenario, trained with these."""
+    """(scenario, settings) -> the scenario with these in its space, its training or itself."""
 
-    def change(scenario, **training):
-        other = scenario.training.model_copy(update=training)
-        return scenario.model_copy(update={"training": other})
+    def change(scenario, **settings):
+        for table in ("space", "training"):
+            old = getattr(scenario, table)
+            own = {k: settings.pop(k) for k in settings.keys() & type(old).model_fields.keys()}
+            settings.setdefault(table, old.model_copy(update=own))
+        return scenario.model_copy(update=settings)
 
     return change
 
 
 @pytest.fixture
-def begun(scenario, dataset):
+def begun(scenario, dataset, changed):
     """(plugins; scenario, dataset, items) -> a learner and streams; with items it has a memory.
 
-    ``joint=True`` or ``cumulative=True`` train what bounds what strategies can reach.
+    ``joint=True`` or ``cumulative=True`` train what bounds what strategies can reach; all other
+    options are settings that change the scenario.
     """
     from continual_mm.definitions.arrivals import plan
     from continual_mm.evaluation.pairs import evaluator
@@ -139,7 +143,11 @@ def begun(scenario, dataset):
     from continual_mm.plugins.recollection import Recollection
     from continual_mm.space.space import JointSpace
 
-    def begin(*plugins, scenario=scenario, dataset=dataset, items=None, **bound):
+    def begin(
+        *plugins, scenario=scenario, dataset=dataset, items=None,
+        joint=False, cumulative=False, **settings,
+    ):  # fmt: skip
+        scenario, bound = changed(scenario, **settings), {"joint": joint, "cumulative": cumulative}
         streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0, **bound)
         memory = None if items is None else Memory(items)
         every = [*([] if memory is None else [Recollection(memory)]), *plugins]

@@ -24,10 +24,9 @@ def dataset():
 
 
 @pytest.fixture(scope="module")
-def scenario(scenario):
+def scenario(scenario, changed):
     """Two short stages."""
-    training = scenario.training.model_copy(update={"steps": 6, "batch_size": 12})
-    return scenario.model_copy(update={"training": training, "stages": scenario.stages[:2]})
+    return changed(scenario, steps=6, batch_size=12, stages=scenario.stages[:2])
 
 
 class Spy(EWC):
@@ -47,14 +46,6 @@ class Spy(EWC):
         self.terms.append({name: float(value.detach()) for name, value in strategy.terms.items()})
 
 
-def test_training_batches_are_ours_and_not_made_by_the_default_collate(begun):
-    spy = Spy()
-    learner, streams = begun(spy)
-    learner.learn(streams, 0)
-    assert {type(batch).__name__ for batch in spy.batches} == {"Batch"}
-    assert {len(batch) for batch in spy.batches} == {12}
-
-
 def test_a_batch_keeps_a_modality_that_its_first_row_lacks(dataset, begun):
     _, streams = begun()
     rows = dataset.rows_of(2)
@@ -66,13 +57,13 @@ def test_a_batch_keeps_a_modality_that_its_first_row_lacks(dataset, begun):
     assert batch.present("text").tolist() == [False, True]
 
 
-def test_every_batch_of_a_later_stage_has_remembered_rows(begun):
+def test_batches_are_our_own_and_those_of_a_later_stage_have_remembered_rows(trained):
     spy = Spy()
-    learner, streams = begun(Replay(rows=64), spy, items=5)
-    learner.learn(streams, 0)
-    assert set(spy.remembered) == {0}
-    learner.learn(streams, 1)
-    assert spy.remembered[6:] == [5] * 6
+    trained(Replay(rows=64), spy, items=5)
+    assert spy.remembered == [0] * 6 + [5] * 6
+    assert {(type(batch).__name__, len(batch)) for batch in spy.batches} == {
+        ("Batch", 12), ("Batch", 17),
+    }  # fmt: skip
 
 
 def test_the_optimiser_holds_exactly_what_is_trained_after_growth(begun):
@@ -109,7 +100,7 @@ class Renaming(nn.Module):
         return self.base_layer(*values)
 
 
-def test_ewc_still_protects_weights_that_a_wrapper_renamed(weights, begun):
+def test_ewc_still_protects_weights_that_a_wrapper_renamed(weights, begun, trained):
     plugin = EWC(weight=1e4, batches=4, rows=8)
     learner, streams = begun(plugin)
     learner.learn(streams, 0)
@@ -120,11 +111,8 @@ def test_ewc_still_protects_weights_that_a_wrapper_renamed(weights, begun):
     penalised = set(plugin.state())
     assert f"importance/{name}" in penalised
     assert not any("base_layer" in name for name in penalised)
-    free, streams = begun()
-    free.learn(streams, 0)
-    free.learn(streams, 1)
-    moved, unprotected = ((weights(each)[name] - before).norm() for each in (learner, free))
-    assert moved < 0.7 * unprotected
+    moved, free = ((weights(each)[name] - before).norm() for each in (learner, trained()))
+    assert moved < 0.7 * free
 
 
 def test_evaluating_a_future_stage_grows_nothing_and_uses_no_rng(weights, same, begun):
@@ -138,31 +126,21 @@ def test_evaluating_a_future_stage_grows_nothing_and_uses_no_rng(weights, same, 
     assert same(before, weights(learner))
 
 
-def test_evaluating_often_leaves_the_weights_as_they_would_be(
-    weights, same, begun, changed, scenario
-):
-    seldom, streams = begun()
-    observed, frequent = begun(scenario=changed(scenario, evaluate_every=1))
-    for learner, on in ((seldom, streams), (observed, frequent)):
-        for stage in (0, 1):
-            learner.learn(on, stage)
-    assert same(weights(seldom), weights(observed))
+def test_evaluating_often_leaves_the_weights_as_they_would_be(weights, same, trained):
+    assert same(weights(trained()), weights(trained(evaluate_every=1)))
 
 
-def test_the_learning_rate_begins_anew_at_each_stage(begun, changed, scenario):
+def test_the_learning_rate_begins_anew_at_each_stage(trained):
     spy = Spy()
-    learner, streams = begun(spy, scenario=changed(scenario, warmup_steps=2))
-    learner.learn(streams, 0)
-    learner.learn(streams, 1)
+    trained(spy, warmup_steps=2)
     assert spy.rates[:6] == spy.rates[6:]
     assert spy.rates[0] == pytest.approx(0.005)
     assert spy.rates[5] < spy.rates[1] == pytest.approx(0.01)
 
 
-def test_joint_training_trains_the_pairs_of_every_stage_on_that_stages_rows(begun):
+def test_joint_training_trains_the_pairs_of_every_stage_on_that_stages_rows(trained):
     spy = Spy()
-    learner, streams = begun(spy, joint=True)
-    learner.learn(streams, 0)
+    trained(spy, stages=1, joint=True)
     assert len(spy.terms) == 12
     for terms, batch in zip(spy.terms, spy.batches, strict=True):
         pairs = {name for name in terms if name.startswith("contrast/")}

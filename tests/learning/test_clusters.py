@@ -79,10 +79,6 @@ def queued(clusters):
     return sorted(clusters.state()["queue"][:, 0].tolist())
 
 
-def test_the_mode_chooses_the_clustering():
-    assert type(clusters_of(JointSpace(SpaceSettings(dim=4)), seed=0)) is Clusters
-
-
 def test_the_first_half_of_each_group_of_clips_is_kept_and_of_a_last_smaller_one_too():
     for clips, count, kept in (
         (4, 8, [0, 1, 4, 5]),

@@ -36,13 +36,9 @@ def arrays():
 )
 def test_so_many_passes_are_as_many_steps_as_the_loader_takes(items, clips, rows):
     dataset = Dataset.from_arrays(arrays(), split=SPLIT, group=GROUP)
-    scenario = Scenario(
-        name="passes",
-        items=items,
-        space=SpaceSettings(clips=clips),
-        training=Training(epochs=3, batch_size=rows),
-        stages=STAGES,
-    )
+    training = Training(epochs=3, batch_size=rows)
+    space = SpaceSettings(clips=clips)
+    scenario = Scenario(name="s", items=items, space=space, training=training, stages=STAGES)
     arrivals = plan(scenario, dataset.card)
     for stage in benchmark(scenario, arrivals, dataset, seed=1).train:
         loader = StepLoader(stage.items, stage.rows_per_step, steps=1, seed=0)
@@ -115,12 +111,8 @@ def test_every_source_counts_the_groups_of_its_training_items(tmp_path):
 
 def test_training_ends_after_so_many_passes():
     dataset = Dataset.from_arrays(arrays(), split=SPLIT)
-    scenario = Scenario(
-        name="passes",
-        space=SpaceSettings(dim=4, clusters=0),
-        training=Training(epochs=2, batch_size=5),
-        stages=STAGES,
-    )
+    training, space = Training(epochs=2, batch_size=5), SpaceSettings(dim=4, clusters=0)
+    scenario = Scenario(name="passes", space=space, training=training, stages=STAGES)
     history = train(scenario, dataset, device="cpu")
     # 17, 17 and 16 items in each share.
     assert max(score.step for score in history.scores) == 2 * (3 + 3 + 3)

@@ -57,11 +57,9 @@ class Watch(Plugin):
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_in_training_conflicts_are_projected_away_and_nothing_else_is(precision, scenario, trained):
-    training = scenario.training.model_copy(update={"steps": 20, "precision": precision})
-    scenario = scenario.model_copy(update={"training": training})
+def test_in_training_conflicts_are_projected_away_and_nothing_else_is(precision, trained):
     watch = Watch(1)
-    trained(AGEM(rows=16), watch, scenario=scenario)
+    trained(AGEM(rows=16), watch, steps=20, precision=precision)
     conflicts = 0
     for gradient, reference, last in watch.steps:
         if not last.isfinite().all():

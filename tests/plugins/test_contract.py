@@ -84,28 +84,20 @@ def test_at_its_neutral_value_it_changes_no_bit_and_keeps_nothing(
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_run_resumed_inside_a_stage_or_at_its_end_ends_with_the_same_bits(
-    name, scenario, ends, same
-):
+def test_a_run_resumed_inside_a_stage_or_at_its_end_ends_with_the_same_bits(name, ends, same):
     """Features are dropped at random, so that the generators must be restored as well."""
-    space = scenario.space.model_copy(update={"feature_dropout": 0.2})
-    scenario = scenario.model_copy(update={"space": space})
-    whole, *resumed = ends(lambda: plugins(name), scenario=scenario)
+    whole, *resumed = ends(lambda: plugins(name), feature_dropout=0.2)
     for each in resumed:
         assert same(whole, each)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_in_bfloat16_all_terms_and_weights_stay_finite(
-    name, scenario, changed, trained, values, looking
-):
+def test_in_bfloat16_all_terms_and_weights_stay_finite(name, trained, values, looking):
     terms = []
     looks = [
         looking(stage, lambda learner: terms.extend(learner.terms.values())) for stage in (1, 2)
     ]
-    learner = trained(
-        *plugins(name), *looks, stages=3, scenario=changed(scenario, precision="bfloat16")
-    )
+    learner = trained(*plugins(name), *looks, stages=3, precision="bfloat16")
     found = [*terms, *values(learner).values()]
     assert all(bool(value.isfinite().all()) for value in found)
 
@@ -128,16 +120,12 @@ def test_together_they_add_all_their_terms(trained, looking):
 
 
 @pytest.mark.parametrize("name", FASTER)
-def test_embeddings_of_old_modalities_move_less_the_larger_the_weight(
-    name, scenario, dataset, changed, trained
-):
-    scenario = changed(scenario, steps=40)
+def test_embeddings_of_old_modalities_move_less_the_larger_the_weight(name, dataset, trained):
     video = dataset.columns["video"].values[80:]
-    before = trained(stages=1, scenario=scenario).space.encode("video", video)
+    before = trained(stages=1, steps=40).space.encode("video", video)
     moved = []
     for weight in (0.0, *FASTER[name]):
-        learner = trained(*plugins(name, weight=weight), scenario=scenario)
-        after = learner.space.encode("video", video)
+        after = trained(*plugins(name, weight=weight), steps=40).space.encode("video", video)
         moved.append(float((after - before).square().sum(1).mean()))
     assert moved[0] > moved[1] > moved[2]
 

@@ -14,8 +14,6 @@ from continual_mm.plugins.warmup import Warmup
 from continual_mm.space.naming import modality_of, named_parameters
 
 OLD = ("video", "audio")
-
-
 ALL = {"keep": 1.0, "batches": 4, "rows": 20}
 
 
@@ -56,6 +54,9 @@ def scenario_of(steps=12, **space):
         training=Training(steps=steps, batch_size=20, learning_rate=1e-2),
         stages=(Stage(add=OLD), Stage(add=("text",), pairs=("video-text", "audio-text"))),
     )
+
+
+PUBLISHED = {"mode": "reference", "width": 4, "depth": 1, "reconstruction_width": 8}
 
 
 @pytest.fixture
@@ -133,28 +134,24 @@ def test_old_outputs_stay_where_projected_gradients_let_them_drift(others, datas
 
 @pytest.mark.parametrize("mode", ["robust", "reference"])
 def test_towers_with_time_stay_too_in_both_modes(mode, clips, drift):
-    scenario = scenario_of(steps=10, mode=mode, width=4, depth=1, reconstruction_width=8)
+    scenario = scenario_of(steps=10, **{**PUBLISHED, "mode": mode})
     assert drift(scenario, clips) > 1e-2
     assert drift(scenario, clips, Nullspace(**ALL)) < 2e-6
 
 
 def test_published_towers_keep_their_batch_statistics_bit_for_bit(clips, begun):
-    scenario = scenario_of(steps=5, mode="reference", width=4, depth=1, reconstruction_width=8)
-    learner, streams = begun(Nullspace(), scenario=scenario, dataset=clips)
+    learner, streams = begun(Nullspace(), scenario=scenario_of(steps=5, **PUBLISHED), dataset=clips)
     learner.learn(streams, 0)
     audio = learner.space.tower("audio")
-    norms = [m for m in audio.modules() if isinstance(m, nn.BatchNorm1d)]
     before = {name: value.clone() for name, value in audio.named_buffers()}
-    assert any(norm.running_mean.any() for norm in norms)
+    assert any(value.any() for name, value in before.items() if name.endswith("running_mean"))
     learner.learn(streams, 1)
-    assert norms
     assert all(torch.equal(value, before[name]) for name, value in audio.named_buffers())
 
 
 def test_published_text_that_multiplies_by_itself_is_bound_and_its_bias_held(clips, begun, weights):
-    scenario = scenario_of(steps=5, mode="reference", width=4, depth=1, reconstruction_width=8)
     text_first = (Stage(add=("video", "text")), Stage(add=("audio",)))
-    scenario = scenario.model_copy(update={"stages": text_first})
+    scenario = scenario_of(steps=5, **PUBLISHED).model_copy(update={"stages": text_first})
     learner, streams = begun(Nullspace(**ALL), scenario=scenario, dataset=clips)
     learner.learn(streams, 0)
     before, held = embeddings(learner, clips, ["text"]), weights(learner)
@@ -246,14 +243,6 @@ def gathered(module, *batches):
 
 def rand(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-def test_a_linear_layer_is_given_its_inputs_and_a_constant_one():
-    first, second = rand(5, 3), rand(9, 3)
-    found = gathered(nn.Linear(3, 2), first, second)
-    vectors = torch.cat([torch.cat([first, second]), torch.ones(14, 1)], dim=1).double()
-    assert list(found) == ["weight,bias"]
-    torch.testing.assert_close(found["weight,bias"], (vectors.T @ vectors / 14)[None])
 
 
 def test_without_a_bias_there_is_no_constant_and_every_time_step_counts():

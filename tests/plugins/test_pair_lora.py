@@ -15,7 +15,6 @@ from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.pair_lora import PairLora, adaptable, adapted, merge
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import defaults
-from continual_mm.plugins.replay import Replay
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.runs.session import open_session
 from continual_mm.runs.specification import Specification, opened
@@ -24,8 +23,6 @@ from continual_mm.space.towers import Adapted
 from continual_mm.system.errors import InputError
 
 SETTINGS = SpaceSettings(dim=12, clusters=0)
-
-
 SHAPES = {Kind.VECTOR: (9,), Kind.TOKENS: (6, 9), Kind.SPECTROGRAM: (16, 10)}
 
 
@@ -184,22 +181,14 @@ def test_first_adapters_follow_from_the_seed_and_leave_the_global_generator_alon
 
 
 @pytest.fixture(scope="module")
-def scenario(scenario):
+def scenario(scenario, changed):
     """Two stages; the new modality forms two pairs."""
-    space = scenario.space.model_copy(update={"feature_dropout": 0.1})
     stages = (scenario.stages[0], Stage(add=("text",), pairs=("video-text", "audio-text")))
-    return scenario.model_copy(update={"items": "shared", "space": space, "stages": stages})
-
-
-@pytest.fixture(scope="module")
-def longer(scenario):
-    third = Stage(add=("depth",), pairs=("depth-text",))
-    return scenario.model_copy(update={"name": "longer", "stages": (*scenario.stages, third)})
+    return changed(scenario, items="shared", feature_dropout=0.1, stages=stages)
 
 
 def session(scenario, dataset):
-    strategy = Strategy(name="plugins")
-    specification = Specification(opened(scenario, dataset.card), strategy)
+    specification = Specification(opened(scenario, dataset.card), Strategy(name="plugins"))
     return open_session(specification, dataset, {"0": PairLora()})
 
 
@@ -214,57 +203,36 @@ def ranks(session, *names):
     }
 
 
-class Watcher(Plugin):
-    """Calls a function after each step of the second stage."""
-
-    def __init__(self, look):
-        super().__init__()
-        self.look = look
-
-    def after_backward(self, strategy, *args, **kwargs):
-        if strategy.stage == 1:
-            self.look(strategy)
-
-
-def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(scenario, trained):
+def test_before_its_first_step_a_pair_sees_the_bare_towers_bit_for_bit(looking, trained):
     steps = []
 
     def look(learner):
-        own = learner.embedded.own
-        steps.append(
-            all(
-                torch.equal(view.embedding, learner.embedded[name].embedding)
-                for views in own.values()
-                for name, view in views.items()
-            )
-        )
-        assert {str(p): sorted(views) for p, views in own.items()} == {
-            "audio-text": ["audio"],
-            "text-video": ["video"],
-        }
+        seen, own = learner.embedded, learner.embedded.own
+        views = [(name, view) for views in own.values() for name, view in views.items()]
+        steps.append(all(torch.equal(v.embedding, seen[name].embedding) for name, v in views))
+        names = {str(pair): sorted(views) for pair, views in own.items()}
+        assert names == {"audio-text": ["audio"], "text-video": ["video"]}
 
-    still = scenario.space.model_copy(update={"feature_dropout": 0.0})
-    trained(PairLora(), Watcher(look), scenario=scenario.model_copy(update={"space": still}))
+    trained(PairLora(), looking(1, look), feature_dropout=0.0)
     assert steps == [True] + [False] * 11
 
 
 def test_every_adapter_and_the_new_tower_get_gradients_and_nothing_else_does(trained):
-    found: list[dict[str, bool]] = []
+    found = []
 
-    def look(learner):
-        found.append(
-            {
-                name: value.grad is not None and bool(value.grad.any())
-                for name, value in learner.parameters().items()
-            }
-        )
+    class Gradients(Plugin):
+        def after_backward(self, strategy, *args, **kwargs):
+            if strategy.stage == 1:
+                slopes = {name: value.grad for name, value in strategy.parameters().items()}
+                found.append(
+                    {k for k, slope in slopes.items() if slope is not None and slope.any()}
+                )
 
-    trained(PairLora(rank=2), Watcher(look))
-    adapters = {name for name in found[0] if "lora_" in name}
+    learner = trained(PairLora(rank=2), Gradients())
+    adapters = {name for name in learner.parameters() if "lora_" in name}
     # Two layers of each of the two old towers, A and B.
     assert len(adapters) == 2 * 2 * 2
-    for step, gradients in enumerate(found):
-        having = {name for name, has in gradients.items() if has}
+    for step, having in enumerate(found):
         new = {name for name in having if ".text." in name}
         # While B is zero, nothing reaches A.
         expected = adapters if step else {name for name in adapters if "lora_B" in name}
@@ -273,9 +241,10 @@ def test_every_adapter_and_the_new_tower_get_gradients_and_nothing_else_does(tra
 
 
 def test_what_was_there_before_stays_bit_for_bit_and_so_do_old_pairs(
-    longer, dataset, values, contained
+    scenario, changed, dataset, values, contained
 ):
-    begun = session(longer, dataset)
+    third = Stage(add=("depth",), pairs=("depth-text",))
+    begun = session(changed(scenario, stages=(*scenario.stages, third)), dataset)
     begun.learn(0)
     first = values(begun.history), ranks(begun, "audio-video")
     begun.learn(1)
@@ -292,12 +261,10 @@ def test_what_was_there_before_stays_bit_for_bit_and_so_do_old_pairs(
     assert owned == {"audio-text", "text-video", "depth-text"}
 
 
-def test_a_new_pair_is_learned_better_than_with_frozen_towers_alone(scenario, dataset):
-    longer = scenario.training.model_copy(update={"steps": 40})
-    scenario = scenario.model_copy(update={"training": longer})
-
+def test_a_new_pair_is_learned_better_than_with_frozen_towers_alone(scenario, changed, dataset):
     def recall(plugin):
-        history = train(scenario, dataset, plugins=[plugin], device="cpu")
+        longer = changed(scenario, steps=40)
+        history = train(longer, dataset, plugins=[plugin], device="cpu")
         assert history.recall("audio-video") == history.recall("audio-video", stage=1)
         return history.recall("video-text") + history.recall("audio-text")
 
@@ -305,22 +272,19 @@ def test_a_new_pair_is_learned_better_than_with_frozen_towers_alone(scenario, da
 
 
 @pytest.mark.parametrize("idle", [PairLora(rate=0.0), PairLora(alpha=0.0)], ids=["rate", "alpha"])
-def test_adapters_that_do_not_learn_or_count_nothing_are_none(idle, scenario, values, trained):
+def test_adapters_that_do_not_learn_or_count_nothing_are_none(idle, values, trained):
     """Where no features are hidden from what learns, and no gradient shortens another."""
-    space = scenario.space.model_copy(update={"feature_dropout": 0.0})
-    free = scenario.training.model_copy(update={"clip_norm": 0.0})
-    scenario = scenario.model_copy(update={"space": space, "training": free})
-    learner = trained(idle, scenario=scenario)
+    free = {"feature_dropout": 0.0, "clip_norm": 0.0}
+    learner = trained(idle, **free)
     assert learner.own_towers
-    after, expected = values(learner), values(trained(Freeze(), scenario=scenario))
+    after, expected = values(learner), values(trained(Freeze(), **free))
     for name, value in after.items():
         torch.testing.assert_close(value, expected[name])
 
 
-def test_a_pair_that_is_trained_again_stays_as_it_is(scenario, dataset):
+def test_a_pair_that_is_trained_again_stays_as_it_is(scenario, changed, dataset):
     again = Stage(add=("text",), pairs=("video-text", "video-audio"))
-    scenario = scenario.model_copy(update={"stages": (scenario.stages[0], again)})
-    begun = session(scenario, dataset)
+    begun = session(changed(scenario, stages=(scenario.stages[0], again)), dataset)
     begun.learn(0)
     before = ranks(begun, "audio-video")
     begun.learn(1)
@@ -328,11 +292,10 @@ def test_a_pair_that_is_trained_again_stays_as_it_is(scenario, dataset):
     assert begun.learner.own_towers.keys() == {pair("text", "video")}
 
 
-def test_two_towers_that_were_both_there_are_both_adapted(scenario, trained):
+def test_two_towers_that_were_both_there_are_both_adapted(scenario, changed, trained):
     third = Stage(add=("depth",), pairs=("audio-depth", "video-text"))
     stages = (scenario.stages[0], Stage(add=("text",), pairs=("audio-text",)), third)
-    again = scenario.model_copy(update={"stages": stages})
-    learner = trained(PairLora(), scenario=again, stages=3)
+    learner = trained(PairLora(), scenario=changed(scenario, stages=stages), stages=3)
     own = {str(p): set(towers) for p, towers in learner.own_towers.items()}
     assert own["text-video"] == {"text", "video"}
     assert own["audio-depth"] == {"audio"}
@@ -357,13 +320,6 @@ def test_a_stage_without_steps_and_towers_without_layers_get_no_adapters(
     history = train(scenario, dataset, plugins=[PairLora()], towers=towers, device="cpu")
     frozen = train(scenario, dataset, plugins=[Freeze()], towers=towers, device="cpu")
     assert same(values(history), values(frozen))
-
-
-def test_remembered_items_are_trained_beside_it(longer, dataset):
-    plugins = [PairLora(), Replay(rows=8)]
-    history = train(longer, dataset, plugins=plugins, memory=24, device="cpu")
-    assert history.recall("audio-video") == history.recall("audio-video", stage=1)
-    assert history.recall("text-video") == history.recall("text-video", stage=2)
 
 
 def test_a_run_counts_the_adapters_bytes_and_opens_with_the_bare_towers(

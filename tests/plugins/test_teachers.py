@@ -5,7 +5,6 @@ from copy import deepcopy
 import pytest
 import torch
 
-from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.losses.transport import plan_distillation
 from continual_mm.plugins.distill import Distill
 from continual_mm.plugins.partners import Partners
@@ -71,11 +70,9 @@ def test_masses_are_the_shares_of_items_nearest_to_each_centroid(dataset, begun)
     torch.testing.assert_close(plugin.state()["centroids"], learner.space.centroids)
 
 
-def test_a_space_without_centroids_is_refused(scenario, begun):
-    space = SpaceSettings(dim=16, clusters=0)
-    learner, streams = begun(Prototypes(), scenario=scenario.model_copy(update={"space": space}))
+def test_a_space_without_centroids_is_refused(trained):
     with pytest.raises(ValueError, match=r"\[space\] clusters"):
-        learner.learn(streams, 0)
+        trained(Prototypes(), stages=1, clusters=0)
 
 
 def test_remembered_rows_are_copies_of_what_their_stage_showed(dataset, trained):
@@ -107,8 +104,6 @@ def test_the_largest_number_of_rows_counts_and_its_former_name_warns(trained, lo
 
 
 STARTS = ("distill", "partners", "prototypes", "relational", "row_kl", "transport")
-
-
 PLUGINS = {
     "distill": lambda: Distill(current=1.0, rows=16),
     "partners": Partners,
@@ -125,7 +120,7 @@ PLUGINS = {
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", PLUGINS)
-def test_at_a_stages_start_nothing_has_moved(name, precision, scenario, changed, trained, looking):
+def test_at_a_stages_start_nothing_has_moved(name, precision, trained, looking):
     """Embeddings are the teacher's to the last bit; plans are, but for the solver's last step."""
     found = {}
 
@@ -139,9 +134,7 @@ def test_at_a_stages_start_nothing_has_moved(name, precision, scenario, changed,
             slope = max(float(pull.abs().max()) for pull in pulls if pull is not None)
             found[term] = float(value), slope
 
-    learner = trained(
-        PLUGINS[name](), looking(1, look), scenario=changed(scenario, precision=precision)
-    )
+    learner = trained(PLUGINS[name](), looking(1, look), precision=precision)
     assert learner.training.precision == precision
     assert found
     for term, (value, slope) in found.items():

@@ -187,16 +187,16 @@ def test_a_run_resumed_inside_a_stage_ends_with_the_same_bits(name, rows, ends, 
     assert same(whole, inside)
 
 
-def longer(scenario, steps, **training):
-    """The second stage takes more steps, the first as many as before."""
+@pytest.fixture
+def longer(scenario, changed):
+    """(steps, settings) -> the second stage takes more steps, the first as many as before."""
     first, second = scenario.stages
-    first = first.model_copy(update={"steps": scenario.training.steps})
-    training = scenario.training.model_copy(update={"steps": steps, **training})
-    return scenario.model_copy(update={"training": training, "stages": (first, second)})
+    stages = (first.model_copy(update={"steps": scenario.training.steps}), second)
+    return lambda steps, **settings: changed(scenario, steps=steps, stages=stages, **settings)
 
 
 @pytest.fixture
-def drift(scenario, trained):
+def drift(longer, trained):
     """(rate, options) -> divergence of the last steps of a long stage."""
 
     def drift_at(rate, **options):
@@ -209,7 +209,7 @@ def drift(scenario, trained):
                 return found
 
         plugin = Watched(rows=24, **options)
-        trained(plugin, scenario=longer(scenario, 120, learning_rate=rate))
+        trained(plugin, scenario=longer(120, learning_rate=rate))
         return float(np.mean(seen[-10:]))
 
     return drift_at
@@ -224,7 +224,7 @@ def test_a_tight_budget_is_where_the_drift_ends_and_one_never_reached_is_naive(r
 
 
 def test_the_gauge_is_multiplied_along_with_the_weight_that_was_found(
-    scenario, trained, looking, terms_of
+    longer, trained, looking, terms_of
 ):
     free, weights = [], []
 
@@ -235,7 +235,7 @@ def test_the_gauge_is_multiplied_along_with_the_weight_that_was_found(
         free.append(float(gauge) / (0.5 * float(weight)) if weight else float(gauge + value))
 
     plugin = Transport(rows=24, budget=0.05, gauge=0.5)
-    trained(plugin, looking(1, watch), scenario=longer(scenario, 60))
+    trained(plugin, looking(1, watch), scenario=longer(60))
     assert weights[0] == free[0] == 0.0
     assert max(weights) > 0.1
     assert 1e-4 < free[-1] < 1.0  # a mean squared distance of unit vectors

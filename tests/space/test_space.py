@@ -16,8 +16,6 @@ from continual_mm.space.naming import canonical, modality_of, named_parameters
 from continual_mm.space.space import JointSpace
 
 SETTINGS = SpaceSettings(dim=16, clusters=4, width=8, depth=2)
-
-
 SHAPES = {
     Kind.VECTOR: (6,),
     Kind.TOKENS: (7, 6),
@@ -113,17 +111,14 @@ def test_embeddings_are_unit_vectors_in_float32_under_bfloat16_too():
 
 def test_initial_weights_depend_on_no_order_and_leave_the_global_generator_alone():
     generator = torch.random.get_rng_state()
-    early, late = JointSpace(SETTINGS, seed=3), JointSpace(SETTINGS, seed=3)
+    early, late, different = (JointSpace(SETTINGS, seed=seed) for seed in (3, 3, 4))
     one, other = Modality("one", Kind.VECTOR, (4,)), Modality("other", Kind.TOKENS, (5, 4))
-    for modality_ in (one, other):
-        early.add_modality(modality_)
-    for modality_ in (other, one):
-        late.add_modality(modality_)
+    for space, order in ((early, (one, other)), (late, (other, one)), (different, (one,))):
+        for added in order:
+            space.add_modality(added)
     assert torch.equal(generator, torch.random.get_rng_state())
     weights = dict(late.named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in early.named_parameters())
-    different = JointSpace(SETTINGS, seed=4)
-    different.add_modality(one)
     assert not torch.equal(different.tower("one").unit.fc.weight, early.tower("one").unit.fc.weight)
 
 

@@ -19,6 +19,7 @@ from continual_mm.definitions.scenario import (
     Training,
 )
 from continual_mm.runs.run import open_run, run, train
+from continual_mm.runs.start import towers_of
 from continual_mm.space.registry import BUILT_IN, build, tower_problem
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Adapted, encoder_of
@@ -165,33 +166,25 @@ def test_weights_come_from_a_file_of_the_module_or_of_a_whole_space(tmp_path, su
     alone = trained.tower("video").state_dict()
     for name, tensors in (("alone", alone), ("space", trained.state_dict())):
         path = tmp_path / f"{name}.{suffix}"
-        if suffix == "pt":
-            torch.save(tensors, path)
-        else:
-            save_file(tensors, path)
-        message = TowerSettings(weights=path.name)
-        scenario = scenario_of(towers={"video": message}, folder=str(tmp_path))
-        space = first(scenario, [VIDEO])
+        (torch.save if suffix == "pt" else save_file)(tensors, path)
+        space = first(tmp_path, path.name)
         for key, value in alone.items():
             assert torch.equal(space.tower("video").state_dict()[key], value), (name, key)
 
 
-def first(scenario, modalities):
-    from continual_mm.runs.start import towers_of
-
-    space = JointSpace(SETTINGS, towers=towers_of(scenario, modalities, {}))
-    for modality in modalities:
-        space.add_modality(modality)
+def first(folder, weights):
+    """A space whose video tower begins with the weights in a file of the folder."""
+    towers = {"video": TowerSettings(weights=weights)}
+    scenario = scenario_of(towers=towers, folder=str(folder))
+    space = JointSpace(SETTINGS, towers=towers_of(scenario, [VIDEO], {}))
+    space.add_modality(VIDEO)
     return space
 
 
 def test_weights_that_do_not_fit_are_refused_with_their_names(tmp_path):
     save_file({"unit.fc.weight": torch.zeros(2, 2)}, tmp_path / "w.safetensors")
-    scenario = scenario_of(
-        towers={"video": TowerSettings(weights="w.safetensors")}, folder=str(tmp_path)
-    )
     with pytest.raises(InputError, match=r"w\.safetensors: does not fit: .*unit"):
-        first(scenario, [VIDEO])
+        first(tmp_path, "w.safetensors")
 
 
 def test_code_in_a_file_of_weights_is_not_run(tmp_path):
@@ -200,9 +193,8 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
             return (print, ("run",))
 
     torch.save({"unit.fc.weight": Hostile()}, tmp_path / "w.pt")
-    scenario = scenario_of(towers={"video": TowerSettings(weights="w.pt")}, folder=str(tmp_path))
     with pytest.raises(InputError, match="cannot be read as weights"):
-        first(scenario, [VIDEO])
+        first(tmp_path, "w.pt")
 
 
 def test_a_run_with_towers_is_opened_again(dataset, tmp_path):
