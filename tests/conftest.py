@@ -7,6 +7,7 @@ import os
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,66 @@ def test_data():
     if os.environ.get("CONTINUAL_MM_REQUIRE_TEST_DATA") == "1":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def typed(capsys):
+    """(words of a command) -> its exit code and what it printed."""
+    from continual_mm.cli.app import main
+
+    def type_command(*words):
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        return SimpleNamespace(code=ended.value.code or 0, **capsys.readouterr()._asdict())
+
+    return type_command
+
+
+@pytest.fixture(scope="session")
+def features():
+    """(names, items) -> features of size 6 that have five numbers in common, by name."""
+
+    def draw(names=("video", "audio", "text"), items=90):
+        rng = np.random.default_rng(3)
+        shared = rng.standard_normal((items, 5))
+        return {name: shared @ rng.standard_normal((5, 6)) for name in names}
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def written(features):
+    """(path, names, arrays of 90 items) -> the path of a pack of them, a third in each split."""
+    from continual_mm.data.pack import write_pack
+
+    def write(path, names=("video", "audio", "text"), **arrays):
+        items = {"ids": np.arange(90).astype(str), "split": np.repeat([0, 1, 2], 30)}
+        write_pack(path, {**features(names), **arrays, **items})
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def stop_at():
+    """(steps) -> a reporter that ends the run after so many optimiser steps, as Ctrl-C does."""
+    from continual_mm.runs.reporter import RunReporter
+
+    class StopAt(RunReporter):
+        """Notes where the run resumed."""
+
+        def __init__(self, steps):
+            self.left, self.resumed = steps, (0, 0)
+
+        def resumes(self, stage, step):
+            self.resumed = (stage, step)
+
+        def steps(self, count):
+            self.left -= count
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+    return StopAt
 
 
 @pytest.fixture(scope="session")

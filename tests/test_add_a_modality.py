@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from continual_mm.cli import app as cli
 from continual_mm.data.pack import read_pack, write_pack
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.runs.run import run
@@ -47,28 +46,32 @@ def folder(tmp_path_factory):
     return folder
 
 
-def typed(command, capsys):
-    """Type a command, at a length that a test can wait for."""
-    words = shlex.split(command)
-    if words[1] == "run":
-        words = [w for w in words if w not in ("--seeds", "3")]
-        words += ["--set", "training.steps=4", "--set", "training.batch_size=16"]
-    with pytest.raises(SystemExit) as ended:
-        cli.main(words[1:])
-    assert not ended.value.code, capsys.readouterr().err
-    return capsys.readouterr().out
+@pytest.fixture
+def shown(typed):
+    """(command) -> what it shows, at a length that a test can wait for."""
+
+    def show(command):
+        _, *words = shlex.split(command)
+        if words[0] == "run":
+            words = [w for w in words if w not in ("--seeds", "3")]
+            words += ["--set", "training.steps=4", "--set", "training.batch_size=16"]
+        ended = typed(*words)
+        assert not ended.code, ended.err
+        return ended.out
+
+    return show
 
 
-def test_the_commands_of_the_recipe_train_and_compare(folder, monkeypatch, capsys):
+def test_the_commands_of_the_recipe_train_and_compare(folder, monkeypatch, shown):
     monkeypatch.chdir(folder)
     text = block("scenario: clips")
     Path("add_audio.toml").write_text(text)
     Path("moving.toml").write_text(text.replace('"identity"', '"linear"'))
     lines = block("commands: clips").splitlines()
-    shown = [typed(line, capsys) for line in lines if line.startswith("continual-mm")]
-    assert "fine, a scenario" in shown[0]
-    assert "add_audio: R@1" in shown[-1]
-    assert "moving: R@1" in shown[-1]
+    first, *_, last = (shown(line) for line in lines if line.startswith("continual-mm"))
+    assert "fine, a scenario" in first
+    assert "add_audio: R@1" in last
+    assert "moving: R@1" in last
     printed = []
     exec(block("python: run"), {"print": printed.append})
     assert printed == [(90, 90)]
@@ -82,7 +85,7 @@ def test_the_module_of_the_recipe_is_trained(folder, monkeypatch):
     assert printed[0]["old_pairs"] > 0.5
 
 
-def test_the_scenario_that_starts_from_a_run_goes_on_from_it(folder, monkeypatch, capsys):
+def test_the_scenario_that_starts_from_a_run_goes_on_from_it(folder, monkeypatch, shown):
     monkeypatch.chdir(folder)
     scenario = Scenario(
         name="video_text",
@@ -92,5 +95,5 @@ def test_the_scenario_that_starts_from_a_run_goes_on_from_it(folder, monkeypatch
     )
     run(scenario, Strategy(name="naive"), read_pack("clips.npz"), Path("runs"), device="cpu")
     Path("from_run.toml").write_text(block("scenario: run"))
-    typed("continual-mm run from_run.toml", capsys)
-    assert "from_run: R@1" in typed("continual-mm compare runs/from_run", capsys)
+    shown("continual-mm run from_run.toml")
+    assert "from_run: R@1" in shown("continual-mm compare runs/from_run")

@@ -14,7 +14,6 @@ from continual_mm.comparison.compare import compare
 from continual_mm.comparison.export import LOCK
 from continual_mm.comparison.exported import UNFINISHED
 from continual_mm.comparison.tables import as_json
-from continual_mm.data.pack import write_pack
 from continual_mm.definitions import catalog
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "evidence"
@@ -62,18 +61,14 @@ def harness():
 
 
 @pytest.fixture
-def tiny(tmp_path):
+def tiny(tmp_path, written):
     """A plan of its own with two scenarios, and the pack for them."""
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
     for order in ("abc", "bca"):
         text = SCENARIO.format(*order)
         (tmp_path / "scenarios" / f"tiny_{order}.toml").write_text(text, encoding="utf-8")
-    rng = np.random.default_rng(0)
-    shared = rng.standard_normal((90, 5))
-    arrays = {name: shared @ rng.standard_normal((5, 6)) for name in "abc"}
-    items = {"ids": np.arange(90).astype(str), "split": np.repeat([0, 1, 2], 30)}
-    write_pack(tmp_path / "tiny.npz", {**arrays, **items})
+    written(tmp_path / "tiny.npz", "abc")
     return tmp_path
 
 
@@ -82,6 +77,12 @@ def options(folder, *further):
         *("--plan", str(folder / "plan.toml"), "--data", str(folder), "--jobs", "1"),
         *("--out", str(folder / "out"), "--results", str(folder / "results"), *further),
     ]
+
+
+@pytest.fixture
+def ran(harness, tiny):
+    """(which runs, further options) -> the exit code of training these runs of the plan."""
+    return lambda only, *further: harness["run"].main(options(tiny, "--only", only, *further))
 
 
 def records(path):
@@ -127,13 +128,12 @@ def test_scenarios_on_real_recordings_have_the_stages_of_the_shipped_ones_and_no
             assert pairs[0] == pairs[1]
 
 
-def test_training_goes_on_where_it_stopped_even_without_its_folders(harness, tiny, capsys):
-    run = harness["run"]
-    assert run.main(options(tiny, "--only", "tiny_abc/naive")) == 0
+def test_training_goes_on_where_it_stopped_even_without_its_folders(ran, tiny, capsys):
+    assert ran("tiny_abc/naive") == 0
     first = records(tiny / "results" / "runs.csv")
     assert [row["seed"] for row in first] == ["0", "1"]
     (tiny / "out").rename(tiny / "gone")
-    assert run.main(options(tiny, "--only", "tiny_abc/(naive|replay)")) == 0
+    assert ran("tiny_abc/(naive|replay)") == 0
     assert "4 runs, 2 done, 2 to do" in capsys.readouterr().out
     assert not (tiny / "out" / "tiny_abc" / "naive").exists()
     after = records(tiny / "results" / "runs.csv")
@@ -142,16 +142,15 @@ def test_training_goes_on_where_it_stopped_even_without_its_folders(harness, tin
     assert kept == [row["seconds"] for row in first]
 
 
-def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(harness, tiny):
-    given = options(tiny, "--only", "tiny_abc/naive")
-    assert harness["run"].main(given) == 0
+def test_a_finished_run_that_was_not_exported_is_exported_and_not_trained_again(ran, tiny):
+    assert ran("tiny_abc/naive") == 0
     folder = tiny / "out" / "tiny_abc" / "naive" / "seed-0"
     assert (folder / "scores.json").exists()
     assert not (folder / "checkpoints").exists()
     before = {path.name: path.read_bytes() for path in (tiny / "results").iterdir()}
     for name in before:
         (tiny / "results" / name).unlink()
-    assert harness["run"].main(given) == 0
+    assert ran("tiny_abc/naive") == 0
     assert {path.name: path.read_bytes() for path in (tiny / "results").iterdir()} == before
 
 
@@ -161,8 +160,8 @@ def test_files_that_a_process_at_work_leaves_in_the_results_are_not_committed():
     assert {LOCK, UNFINISHED} <= set(ignored)
 
 
-def test_tables_have_the_numbers_of_compare_and_their_means(harness, tiny):
-    assert harness["run"].main(options(tiny, "--only", ".*/(naive|joint)")) == 0
+def test_tables_have_the_numbers_of_compare_and_their_means(harness, ran, tiny):
+    assert ran(".*/(naive|joint)") == 0
     results = tiny / "results"
     assert harness["table"].main([*options(tiny)[:2], "--results", str(results)]) == 0
     cells = {(row["scenario"], row["strategy"]): row for row in records(results / "summary.csv")}
@@ -188,8 +187,8 @@ def test_tables_have_the_numbers_of_compare_and_their_means(harness, tiny):
     assert "difference to naive" in page
 
 
-def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, tiny):
-    assert harness["run"].main(options(tiny, "--only", "tiny_abc/(naive|joint)")) == 0
+def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, ran, tiny):
+    assert ran("tiny_abc/(naive|joint)") == 0
     known = grouped(collect([tiny / "results"])[0])
     bench = harness["bench"].Bench(known["tiny_abc"])
     once, twice = (harness["bench"].lines([bench] * times, "naive") for times in (1, 2))
@@ -198,48 +197,40 @@ def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, tiny
     assert naive.estimates["difference"] is None
 
 
-def test_the_time_of_a_step_comes_from_a_process_that_takes_strategies_in_turn(harness, tiny):
-    assert harness["run"].main(options(tiny, "--only", "tiny_abc/naive")) == 0
+def test_the_time_of_a_step_comes_from_a_process_that_takes_strategies_in_turn(harness, ran, tiny):
+    assert ran("tiny_abc/naive") == 0
     given = ["--plan", str(tiny / "plan.toml"), "--results", str(tiny / "results")]
     short = ["--data", str(tiny), "--steps", "3", "--rounds", "2"]
     assert harness["step_time"].main([*given, *short]) == 0
     rows = records(tiny / "results" / "step_times.csv")
     assert len(rows) == 6
     assert {row["rounds"] for row in rows} == {"2"}
-    for row in rows:
-        alone = float(row["milliseconds"])
-        naive = next(
-            r for r in rows if r["strategy"] == "naive" and r["scenario"] == row["scenario"]
-        )
-        assert alone > 0
-        if row is naive:
-            assert row["multiple_of_naive"] == "1.000"
+    assert all(float(row["milliseconds"]) > 0 for row in rows)
+    naive = {row["multiple_of_naive"] for row in rows if row["strategy"] == "naive"}
+    assert naive == {"1.000"}
     assert harness["table"].main(given) == 0
     cells = {(r["scenario"], r["strategy"]): r for r in records(tiny / "results" / "summary.csv")}
     assert cells["tiny_abc", "naive"]["step_time"] == "1"
 
 
-def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(harness, tiny, capsys):
-    run = harness["run"]
-    only = ("--only", "tiny_abc/naive/seed-0")
-    assert run.main(options(tiny, *only)) == 0
+def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(ran, tiny, capsys):
+    only = "tiny_abc/naive/seed-0"
+    assert ran(only) == 0
     file = tiny / "scenarios" / "tiny_abc.toml"
     file.write_text(file.read_text(encoding="utf-8").replace("steps = 2", "steps = 3"))
     capsys.readouterr()
-    assert run.main(options(tiny, *only)) == 2
+    assert ran(only) == 2
     reason = "tiny_abc/naive/seed-0: was trained with another scenario.training.steps"
     assert reason in capsys.readouterr().out
-    assert run.main(options(tiny, *only, "--replace")) == 0
+    assert ran(only, "--replace") == 0
     (row,) = records(tiny / "results" / "runs.csv")
     assert row["steps"] == "6"
 
 
-def test_a_strategy_that_lacks_runs_is_shown_with_the_seeds_it_has(harness, tiny):
-    run, table = harness["run"], harness["table"]
-    only = r"tiny_abc/(naive|joint/seed-0)|tiny_bca/naive/seed-1"
-    assert run.main(options(tiny, "--only", only)) == 0
+def test_a_strategy_that_lacks_runs_is_shown_with_the_seeds_it_has(harness, ran, tiny):
+    assert ran(r"tiny_abc/(naive|joint/seed-0)|tiny_bca/naive/seed-1") == 0
     given = ["--plan", str(tiny / "plan.toml"), "--results", str(tiny / "results")]
-    assert table.main(given) == 0
+    assert harness["table"].main(given) == 0
     rows = {(r["scenario"], r["strategy"]): r for r in records(tiny / "results" / "summary.csv")}
     mean = "mean of tiny_abc, tiny_bca"
     assert {key: row["seeds"] for key, row in rows.items()} == {

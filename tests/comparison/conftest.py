@@ -24,20 +24,9 @@ def finished_run():
     """
 
     def write(
-        out,
-        strategy="naive",
-        seed=0,
-        *,
-        ranks,
-        rows=None,
-        answers=None,
-        scenario="av_vt",
-        stages=STAGES,
-        pairs=PAIRS,
-        settings=None,
-        protection=None,
-        **cost,
-    ):
+        out, strategy="naive", seed=0, *, ranks, rows=None, answers=None, scenario="av_vt",
+        stages=STAGES, pairs=PAIRS, settings=None, protection=None, **cost,
+    ):  # fmt: skip
         folder = out / scenario / strategy / f"seed-{seed}"
         (folder / "ranks").mkdir(parents=True)
         arrays = {}
@@ -55,16 +44,11 @@ def finished_run():
             arrays[stage] |= {f"{place}/{part}": value for part, value in parts.items()}
         for stage, found in arrays.items():
             np.savez(folder / "ranks" / f"stage-{stage}.npz", **found)
-        joint = strategy.startswith("joint")
+        bounds = {"joint": strategy.startswith("joint"), "cumulative": strategy == "cumulative"}
         files = {
             "definition": {
                 "scenario": {"name": scenario, **(settings or {})},
-                "strategy": {
-                    "name": strategy,
-                    "joint": joint,
-                    "cumulative": strategy == "cumulative",
-                    **(protection or {}),
-                },
+                "strategy": {"name": strategy, **bounds, **(protection or {})},
                 "data": {"name": "mine", "fingerprint": "f"},
                 "seed": seed,
             },

@@ -19,18 +19,12 @@ def write(finished_run):
 
     def write_run(out, strategy="naive", seed=0, *, steps=50, weight=1.0):
         return finished_run(
-            out,
-            strategy,
-            seed,
-            ranks={(1, "audio-video"): RANKS},
-            rows=[3, 5, 8],
-            scenario="av",
-            stages=[("video", "audio")],
+            out, strategy, seed, ranks={(1, "audio-video"): RANKS}, rows=[3, 5, 8],
+            scenario="av", stages=[("video", "audio")],
             pairs={"audio-video": {"birth": 1, "role": "new"}},
             settings={"training": {"steps": steps, "precision": "float32"}},
-            protection={"plugins": {"ewc": {"weight": weight}}},
-            memory_bytes=7,
-        )
+            protection={"plugins": {"ewc": {"weight": weight}}}, memory_bytes=7,
+        )  # fmt: skip
 
     return write_run
 

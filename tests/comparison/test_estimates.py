@@ -118,11 +118,6 @@ def test_intransigence_is_what_new_pairs_lack_after_the_last_stage():
     assert held[0] == pytest.approx((0.25 + 0.5) / 2)
 
 
-def test_the_same_runs_have_the_same_intervals():
-    runs = [seed_of({"a-b": OLD}, {(1, "a-b"): hits(np.arange(40) < 15)})]
-    np.testing.assert_array_equal(recall(runs), recall(runs))
-
-
 def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gives():
     rng = np.random.default_rng(1)
     pairs = {"a-b": OLD, "b-c": NEW}

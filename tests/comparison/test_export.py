@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from continual_mm.cli.app import main
 from continual_mm.comparison.collect import collect
 from continual_mm.comparison.compare import compare
 from continual_mm.comparison.export import LOCK, export
@@ -27,35 +26,18 @@ def write_run(finished_run):
     """Writes a finished run of two stages whose ranks, ties among them, are drawn."""
 
     def write(
-        out,
-        strategy="naive",
-        seed=0,
-        *,
-        scenario="av_vt",
-        queries=9,
-        luck=0,
-        steps=50,
-        weight=1.0,
-        seconds=1.25,
-        ranks=None,
-    ):
+        out, strategy="naive", seed=0, *, scenario="av_vt", queries=9, luck=0, ranks=None,
+        steps=50, weight=1.0, seconds=1.25,
+    ):  # fmt: skip
         rng = np.random.default_rng([seed, luck, *f"{scenario}/{strategy}".encode()])
         drawn = {cell: rng.integers(0, 2 * queries - 1, (2, queries)) / 2 for cell in CELLS}
         if strategy == "joint":
             drawn.pop((1, "audio-video"))
         return finished_run(
-            out,
-            strategy,
-            seed,
-            ranks=ranks or drawn,
-            scenario=scenario,
-            settings={"training": {"steps": steps}},
-            protection={"ewc": {"weight": weight}},
-            seconds=seconds,
-            memory_bytes=7,
-            memory_items=3,
-            steps=100,
-        )
+            out, strategy, seed, ranks=ranks or drawn, scenario=scenario,
+            settings={"training": {"steps": steps}}, protection={"ewc": {"weight": weight}},
+            seconds=seconds, memory_bytes=7, memory_items=3, steps=100,
+        )  # fmt: skip
 
     return write
 
@@ -145,14 +127,10 @@ def test_rows_have_recalls_in_percent_and_what_joint_training_has_more(tmp_path,
         rows = {row["strategy"]: row for row in csv.DictReader(stream)}
     percent = {k.removesuffix("_percent"): v for k, v in rows["naive"].items() if "percent" in k}
     assert percent == {
-        "harmonic_mean": "33.333",
-        "old_pairs": "25.000",
-        "new_pairs": "50.000",
-        "emergent_pairs": "0.000",
-        "forgetting": "75.000",
-        "retention": "0.000",
+        "harmonic_mean": "33.333", "old_pairs": "25.000", "new_pairs": "50.000",
+        "emergent_pairs": "0.000", "forgetting": "75.000", "retention": "0.000",
         "intransigence": "25.000",
-    }
+    }  # fmt: skip
     assert rows["joint"]["intransigence_percent"] == ""
     assert rows["joint"]["memory_bytes"] == "7"
 
@@ -366,12 +344,7 @@ def test_names_in_an_export_lead_to_no_other_folder(runs, tmp_path, name):
     assert after == before
 
 
-def test_the_command_says_how_many_runs_are_there_now(runs, tmp_path, capsys):
+def test_the_command_says_how_many_runs_are_there_now(runs, tmp_path, typed):
     small = tmp_path / "small"
-    for given in (["export", str(runs), "--to", str(small)], ["compare", str(small)]):
-        with pytest.raises(SystemExit) as caught:
-            main(given)
-        assert caught.value.code == 0
-    out = capsys.readouterr().out
-    assert "11 runs, 11 of them new" in out
-    assert "vt_at: R@1 in %" in out
+    assert "11 runs, 11 of them new" in typed("export", runs, "--to", small).out
+    assert "vt_at: R@1 in %" in typed("compare", small).out

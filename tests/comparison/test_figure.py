@@ -73,15 +73,6 @@ def test_a_line_has_a_point_per_stage_since_birth_in_percent():
     assert bar.tolist() == [[2, pytest.approx(35.0)], [2, pytest.approx(42.0)]]
 
 
-def test_strategies_stand_side_by_side_nearer_to_their_stage_than_to_the_next():
-    names = ["naive", "freeze", "replay", "ewc", "transport", "replay_transport"]
-    found = panels(comparison(*map(staged, names)))["audio-video"]
-    places = [line.get_xdata()[0] for line in found.lines]
-    assert len(set(places)) == len(names)
-    assert sum(places) / len(places) == pytest.approx(1)
-    assert all(0.7 < place < 1.3 for place in places)
-
-
 def test_joint_training_is_a_level_across_every_panel():
     for axes in panels(comparison(staged("naive"), JOINT)).values():
         (level,) = [line for line in axes.lines if line.get_linestyle() == "--"]

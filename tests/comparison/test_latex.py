@@ -139,12 +139,3 @@ def test_the_best_of_a_stage_is_bold_and_of_ranks_that_is_the_lowest():
         r"\bottomrule",
         r"\end{tabular}",
     ]
-
-
-def test_what_is_equal_as_printed_is_equally_good_and_what_is_undefined_is_not():
-    first, second = lines(
-        protocol_row("naive", 1, 0.5001, None), protocol_row("replay", 1, 0.5, 7.0)
-    )[5:7]
-    assert first.count("textbf") == second.count("textbf") == 3
-    assert first.split(" & ")[6] == "--"
-    assert second.split(" & ")[6] == "7.0 [6.0, inf]"

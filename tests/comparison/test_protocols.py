@@ -133,12 +133,6 @@ def test_a_median_whose_interval_reaches_the_missing_has_no_upper_end(tmp_path, 
     assert "inf]" in markdown(compared)
 
 
-def test_missing_items_of_reference_mode_are_in_no_median(tmp_path, write):
-    write(tmp_path, "naive", 0, {(2, "clips", "items"): [0, 1, 2, *[math.nan] * 5]})
-    (row,) = rows(tmp_path, "clips").values()
-    assert means(row) == [1 / 8, 3 / 8, 3 / 8, 2.0]
-
-
 def test_where_every_tie_is_listed_the_listed_ranks_are_compared(tmp_path, write):
     """Four queries and a missing one; the second lists ranks 0 to 5, the third 4 and 5."""
     items = [[0, 0, 4, 9, math.nan], [0, 5, 5, 9, math.nan]]

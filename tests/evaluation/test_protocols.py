@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from continual_mm.cli.app import main
 from continual_mm.comparison.finished import read_finished
 from continual_mm.comparison.protocols import compare_protocol
 from continual_mm.data.dataset import Dataset, Split
@@ -22,7 +21,6 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.evaluation.protocols import load_scored
 from continual_mm.evaluation.scores import ProtocolScore
-from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError
@@ -45,13 +43,15 @@ def arrays(rows):
 
 
 DATASET = Dataset.from_arrays(arrays(90), split=np.repeat([0, 1, 2], [60, 15, 15]))
-OTHER = Dataset.from_arrays(
-    arrays(16),
-    split=np.full(16, 2),
-    group=np.arange(16) // 4,
-    splits=["test"],
-    standardise=DATASET.statistics,
-)
+
+
+def only_scored(arrays, **options):
+    """Sixteen items that only score."""
+    options = {"standardise": DATASET.statistics, **options}
+    return Dataset.from_arrays(arrays, split=np.full(16, 2), splits=["test"], **options)
+
+
+OTHER = only_scored(arrays(16), group=np.arange(16) // 4)
 SCORED = {"both": OTHER, "full": OTHER}
 
 
@@ -131,12 +131,9 @@ def test_the_scenarios_own_items_give_the_ranks_of_the_pair(finished):
 
 
 def test_pairs_with_towers_of_their_own_are_compared_through_them(tmp_path):
-    protocols = scenario(BOTH)
-    several = protocols.model_copy(
-        update={"stages": (Stage(add=("video", "audio")), Stage(add=("text",)))}
-    )
-    scored = {"both": OTHER}
-    history = run(several, PAIR_LORA, DATASET, tmp_path, scored=scored, device="cpu")
+    stages = (Stage(add=("video", "audio")), Stage(add=("text",)))
+    several = scenario(BOTH).model_copy(update={"stages": stages})
+    history = run(several, PAIR_LORA, DATASET, tmp_path, scored={"both": OTHER}, device="cpu")
     folder = tmp_path / "small" / "pair_lora" / "seed-0"
     similarity = np.zeros((16, 16), np.float32)
     for name in ("video", "audio"):
@@ -164,9 +161,7 @@ def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path):
     twice = arrays(16)
     for values in twice.values():
         values[8:] = values[:8]
-    doubled = Dataset.from_arrays(
-        twice, split=np.full(16, 2), splits=["test"], standardise=DATASET.statistics
-    )
+    doubled = only_scored(twice)
     bugs = {"mode": "reference", "feature_dropout": 0.0, "bugs": ("ties_listed_each",)}
     run(scenario(BOTH, **bugs), NAIVE, DATASET, tmp_path, scored={"both": doubled}, device="cpu")
     folder = tmp_path / "small" / "naive" / "seed-0"
@@ -180,36 +175,22 @@ def test_a_comparison_has_the_listed_ties_that_the_scores_have(tmp_path):
     np.testing.assert_array_equal(ranks[1] - ranks[0], np.ones(16))
 
 
-class StopAt(RunReporter):
-    """Ends a run the way Ctrl-C does, after some optimiser steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def steps(self, count):
-        self.left -= count
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-def test_a_run_that_was_stopped_scores_nothing_twice(finished, tmp_path):
+def test_a_run_that_was_stopped_scores_nothing_twice(finished, tmp_path, stop_at):
     given = THREE, NAIVE, DATASET, tmp_path
     for steps in (3, 5):
         with pytest.raises(KeyboardInterrupt):
-            run(*given, scored=SCORED, device="cpu", checkpoint_every=1, reporter=StopAt(steps))
+            run(*given, scored=SCORED, device="cpu", checkpoint_every=1, reporter=stop_at(steps))
     run(*given, scored=SCORED, device="cpu")
     parts = tmp_path / "small" / "naive" / "seed-0"
     for name in ("scores.json", "ranks/stage-1.npz", "ranks/stage-2.npz"):
         assert (parts / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path):
+def test_a_run_goes_on_only_with_what_its_protocols_scored_before(tmp_path, stop_at):
     given = scenario(OWN, BOTH), NAIVE, DATASET, tmp_path
     with pytest.raises(KeyboardInterrupt):
-        run(*given, scored={"both": OTHER}, device="cpu", reporter=StopAt(6))
-    changed = Dataset.from_arrays(
-        arrays(16), split=np.full(16, 2), splits=["test"], standardise=DATASET.statistics
-    )
+        run(*given, scored={"both": OTHER}, device="cpu", reporter=stop_at(6))
+    changed = only_scored(arrays(16))
     with pytest.raises(InputError, match=r"protocols\[2\]\.data\.fingerprint"):
         run(*given, scored={"both": changed}, device="cpu")
 
@@ -290,29 +271,27 @@ gallery = ["video"]
 """
 
 
-def test_from_a_file_to_a_table_with_commands(tmp_path, monkeypatch, capsys):
+def test_from_a_file_to_a_table_with_commands(tmp_path, monkeypatch, typed):
     monkeypatch.chdir(tmp_path)
     for name, rows, split in (("trained", 30, np.arange(30) % 3), ("scored", 9, np.full(9, 2))):
         columns = {key: each for key, each in arrays(rows).items() if key != "audio"}
         ids = np.array([f"{row}" for row in range(rows)])
         write_pack(tmp_path / f"{name}.npz", {**columns, "ids": ids, "split": split})
     (tmp_path / "mine.toml").write_text(FILE, encoding="utf-8")
-    for command in (
-        "validate mine.toml",
-        "run mine.toml --strategy naive --strategy joint --device cpu --no-board",
-        "export runs --to small",
-        "compare runs --protocol elsewhere --format latex",
-        "compare runs --protocol elsewhere --format markdown",
-        "compare small --protocol elsewhere --format markdown",
-    ):
-        with pytest.raises(SystemExit) as end:
-            main(command.split())
-        assert not end.value.code
-    told = capsys.readouterr().out
-    assert r"1 & joint & 1 & " in told
-    table = "## mine, elsewhere: item to item, 9 queries"
-    first, second = (part.strip() for part in told.split(table)[1:])
+    *_, latex, first, second = (
+        typed(*command.split())
+        for command in (
+            "validate mine.toml",
+            "run mine.toml --strategy naive --strategy joint --device cpu --no-board",
+            "export runs --to small",
+            "compare runs --protocol elsewhere --format latex",
+            "compare runs --protocol elsewhere --format markdown",
+            "compare small --protocol elsewhere --format markdown",
+        )
+    )
+    assert r"1 & joint & 1 & " in latex.out
     assert first == second
+    first = first.out.partition("## mine, elsewhere: item to item, 9 queries")[2]
     assert "| 1 | naive | 1 |" in first
     assert "| 1 | joint | 1 |" in first
     assert "| R@1 % | R@5 % | R@10 % | MedR | difference to naive |" in first

@@ -184,12 +184,10 @@ def test_a_stage_in_which_nothing_can_be_learned_changes_nothing(precision, chan
         assert torch.equal(trained.state_dict()[name], value), name
 
 
-def test_items_that_lack_a_modality_train_the_pairs_they_have():
-    rng = np.random.default_rng(0)
-    shared = rng.standard_normal((90, 5))
-    arrays = {n: shared @ rng.standard_normal((5, 6)) for n in ("video", "audio", "text")}
+def test_items_that_lack_a_modality_train_the_pairs_they_have(features):
     present = {"audio": np.arange(90) % 2 == 0, "text": np.arange(90) % 3 == 0}
-    dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 30), present=present)
+    split = np.repeat([0, 1, 2], 30)
+    dataset = Dataset.from_arrays(features(), split=split, present=present)
     history = train(scenario_of((Stage(add=("video", "audio", "text")),)), dataset, device="cpu")
     queries = {score.pair: score.queries for score in history.scores if score.split == "test"}
     assert queries == {"audio-video": 15, "text-video": 10, "audio-text": 5}
@@ -197,11 +195,8 @@ def test_items_that_lack_a_modality_train_the_pairs_they_have():
 
 def test_four_modalities_with_names_of_their_own():
     sizes = {"depth": 5, "touch": 4, "smell": 6, "keys": 3}
-    stages = (
-        Stage(add=("depth", "touch")),
-        Stage(add=("smell",), pairs=("smell-touch",)),
-        Stage(add=("keys",)),
-    )
+    first, second = Stage(add=("depth", "touch")), Stage(add=("smell",), pairs=("smell-touch",))
+    stages = (first, second, Stage(add=("keys",)))
     history = train(scenario_of(stages), dataset_of(sizes), device="cpu")
     assert [str(p) for p in history.roles.old] == ["depth-touch", "smell-touch"]
     assert [str(p) for p in history.roles.new] == ["depth-keys", "keys-smell", "keys-touch"]

@@ -1,5 +1,3 @@
-import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +15,6 @@ from continual_mm.losses.clustering import (
 )
 
 KMEANS = [cosine_kmeans, spherical_kmeans]
-KMeans = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 def random(*shape, seed=0):
@@ -88,15 +85,6 @@ def test_a_centroid_without_points_finds_the_blob_without_centroid():
     torch.testing.assert_close(centroids, means / means.norm(dim=1, keepdim=True))
     labels, centroids = cosine_kmeans(points, start, iterations=3)
     assert not centroids[3].any()
-
-
-def test_every_cluster_lives_even_when_all_start_at_one_place():
-    points = blobs(clusters=6, each=20)
-    labels, _ = spherical_kmeans(points, torch.ones(6, 6), iterations=10)
-    assert labels.bincount(minlength=6).min() > 0
-    labels, _ = cosine_kmeans(points, torch.ones(6, 6), iterations=10)
-    # Rounding may tell equal centroids apart, differently on every machine; but most stay empty.
-    assert labels.bincount(minlength=6).min() == 0
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 4), st.integers(0, 999))
@@ -184,17 +172,6 @@ def test_points_and_centroids_of_zero_make_no_nan(kmeans):
 
 
 @pytest.mark.parametrize("kmeans", KMEANS)
-def test_kmeans_repeats_itself_and_leaves_its_arguments_alone(kmeans):
-    points, start = random(30, 4), random(5, 4, seed=1)
-    before = points.clone(), start.clone()
-    first, second = (kmeans(points, start, iterations=4) for _ in range(2))
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
-    assert torch.equal(points, before[0])
-    assert torch.equal(start, before[1])
-
-
-@pytest.mark.parametrize("kmeans", KMEANS)
 def test_kmeans_keeps_single_precision_under_autocast(kmeans):
     points, start = random(200, 64).float(), random(20, 64, seed=1).float()
     plain = kmeans(points, start, iterations=3)
@@ -249,13 +226,6 @@ def test_centroid_cross_entropy_is_a_log_softmax_picked_by_label():
     own = exponentials[np.arange(8), labels.numpy()] / exponentials.sum(1)
     loss = centroid_cross_entropy(embeddings, centroids, labels)
     assert loss.item() == pytest.approx(-np.log(own).mean())
-
-
-def test_clusters_that_all_look_alike_cost_the_logarithm_of_their_number():
-    loss = centroid_cross_entropy(
-        torch.ones(3, 2), torch.zeros(256, 2), torch.zeros(3, dtype=torch.int64), margin=0.0
-    )
-    assert loss.item() == pytest.approx(math.log(256))
 
 
 def test_centroids_get_no_gradient():

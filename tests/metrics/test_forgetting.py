@@ -34,26 +34,6 @@ def chaudhry(table):
     return float(np.mean([np.nanmax(table[:-1, i]) - table[-1, i] for i in range(len(table) - 1)]))
 
 
-def mammoth(table):
-    """Best of all rows, the last and zeros for the future included, minus last."""
-    padded = np.nan_to_num(table)
-    return float(np.mean([padded[:, i].max() - padded[-1, i] for i in range(len(table) - 1)]))
-
-
-def lib_continual(table):
-    """Equation 3 of its manual, counting from 1: sum over j <= T-2 of R[T-1, j] - R[j, j]."""
-    stages = len(table)
-    terms = [table[stages - 2, j - 1] - table[j - 1, j - 1] for j in range(1, stages - 1)]
-    return float(sum(terms) / (stages - 1))
-
-
-def test_one_table_has_four_forgettings():
-    assert avalanche(EXAMPLE) == 2.5
-    assert chaudhry(EXAMPLE) == 7.5
-    assert mammoth(EXAMPLE) == 7.5
-    assert lib_continual(EXAMPLE) == 5.0
-
-
 def test_ours_are_those_of_chaudhry_and_of_gem():
     np.testing.assert_array_equal(forgetting(EXAMPLE, BORN), [5, 10, NAN])
     np.testing.assert_array_equal(backward_transfer(EXAMPLE, BORN), [5, -10, NAN])
@@ -63,7 +43,6 @@ def test_ours_are_those_of_chaudhry_and_of_gem():
 
 def test_a_median_rank_must_change_its_sign_first():
     median_rank = np.array([[3.0, NAN], [20.0, 5.0]])
-    assert mammoth(median_rank) == 0
     assert forgetting(median_rank, [0, 1])[0] == -17
     assert forgetting(-median_rank, [0, 1])[0] == 17
     assert backward_transfer(-median_rank, [0, 1])[0] == -17

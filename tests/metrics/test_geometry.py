@@ -72,28 +72,6 @@ def test_the_map_is_scipys(rows, dim):
     assert found.rotation == pytest.approx(np.sqrt(np.mean(np.arccos(cosines) ** 2)))
 
 
-def test_modalities_that_turn_apart_leave_a_residual_that_a_lone_one_does_not():
-    video, audio = unit(40, 8), unit(40, 8, seed=1)
-    back, forth = turn(8, 0.4), turn(8, -0.4)
-    alone = movement({"video": video}, {"video": video @ back})
-    assert alone.residual["video"] == pytest.approx(0, abs=1e-12)
-    apart = movement(
-        {"video": video, "audio": audio}, {"video": video @ back, "audio": audio @ forth}
-    )
-    assert min(apart.residual.values()) > 0.2
-    assert apart.rotation < 0.2
-
-
-def test_turning_both_moments_together_changes_nothing():
-    before, after = unit(30, 6), unit(30, 6, seed=1)
-    spin = orthogonal(6)
-    once = movement({"a": before}, {"a": after})
-    spun = movement({"a": before @ spin}, {"a": after @ spin})
-    assert spun.rotation == pytest.approx(once.rotation)
-    assert spun.moved["a"] == pytest.approx(once.moved["a"])
-    assert spun.residual["a"] == pytest.approx(once.residual["a"])
-
-
 def test_a_shift_is_no_rotation():
     corners = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]).double()
     shifted = corners + torch.tensor([0.0, 0.0, 0.25])

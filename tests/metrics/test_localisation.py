@@ -26,12 +26,6 @@ def test_the_chosen_seconds_are_the_best_of_all_that_ascend(seconds, steps):
         assert tuple(ordered_seconds(scores)) == best
 
 
-def test_steps_keep_their_order_even_where_each_alone_would_be_elsewhere():
-    scores = np.array([[0.0, 5.0], [1.0, 0.0], [2.0, 1.0], [0.0, 0.0]])
-    assert ordered_seconds(scores).tolist() == [1, 2]
-    assert scores.argmax(axis=0).tolist() == [2, 0]
-
-
 def test_fewer_seconds_than_steps_cannot_show_them_in_order():
     scores = np.array([[0.1, 0.9, 0.5]])
     with pytest.raises(ValueError, match="1 seconds cannot show 3 steps"):

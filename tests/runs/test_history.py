@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from continual_mm.definitions.arrivals import plan
@@ -85,13 +84,6 @@ def history(scenario, dataset):
             )  # fmt: skip
             history.scores.append(score)
     return history
-
-
-def test_a_curve_shows_what_stage_ends_do_not(history):
-    steps, recalls = history.curve("video-audio")
-    assert steps.tolist() == [4, 6, 8]
-    np.testing.assert_allclose(recalls, [0.8, 0.2, 0.6])
-    assert history.recall("audio-video", stage=1) == pytest.approx(0.8)
 
 
 def test_a_stage_or_pair_that_the_run_does_not_have_is_refused(history):

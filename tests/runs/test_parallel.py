@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import continual_mm as cm
-from continual_mm.cli import app as cli
 from continual_mm.data.pack import write_pack
 from continual_mm.runs.parallel import Call, Task, run_many, share_of_cores
 from continual_mm.runs.reporter import Reporter, RunReporter
@@ -54,7 +53,7 @@ class RunRecorder(RunReporter):
 
     def __init__(self, recorder):
         self.recorder = recorder
-        self.events: list[str] = []
+        self.events = []
         self.made = 0
 
     def begins(self, run, stages, steps):
@@ -76,14 +75,9 @@ def pack(tmp_path, written):
     return written(tmp_path / "mine.npz")
 
 
-def scenario(pack, *, steps=6):
-    return cm.Scenario(
-        name="small",
-        dataset=str(pack),
-        space=cm.SpaceSettings(dim=8, clusters=3),
-        training=cm.Training(steps=steps, batch_size=8, learning_rate=1e-2),
-        stages=(cm.Stage(add=("video", "audio")), cm.Stage(add=("text",), pairs=("video-text",))),
-    )
+@pytest.fixture
+def small(brief, pack):
+    return brief(pack)
 
 
 def tasks(small, out, *strategies, seeds=1):
@@ -106,8 +100,8 @@ def gone(process):
     return False
 
 
-def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack, tmp_path):
-    small, turn, once = scenario(pack), tmp_path / "turn", tmp_path / "once"
+def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(small, tmp_path):
+    turn, once = tmp_path / "turn", tmp_path / "once"
     alone, many = Recorder(), Recorder()
     in_turn = run_many(tasks(small, turn, NAIVE, REPLAY, seeds=2), threads=1, reporter=alone)
     at_once = run_many(tasks(small, once, NAIVE, REPLAY, seeds=2), jobs=2, threads=1, reporter=many)
@@ -131,8 +125,8 @@ def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(pack, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_run_that_fails_is_reported_and_stops_no_other(pack, tmp_path, jobs):
-    small, out, recorder = scenario(pack), tmp_path / "runs", Recorder()
+def test_a_run_that_fails_is_reported_and_stops_no_other(small, tmp_path, jobs):
+    out, recorder = tmp_path / "runs", Recorder()
     blocked = out / "small" / "blocked"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("no folder can be here")
@@ -149,21 +143,14 @@ def test_a_run_that_fails_is_reported_and_stops_no_other(pack, tmp_path, jobs):
     assert not (naive.folder / "failure.json").exists()
 
 
-def test_a_refused_device_is_an_error_of_its_run(pack, tmp_path):
-    task = Task(specify(scenario(pack), NAIVE), tmp_path / "runs", {"device": "nonsense"})
-    for jobs in (1, 2):
-        (outcome,) = run_many([task], jobs=jobs)
-        assert outcome.refused
-        assert outcome.error.endswith("use auto or cpu")
-
-
-def test_a_process_that_is_killed_fails_its_run_only(pack, tmp_path):
+def test_a_process_that_is_killed_fails_its_run_only(small, changed, tmp_path):
     def kill_all():
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
 
     recorder = Recorder(at_first=kill_all)
-    three = tasks(scenario(pack, steps=60), tmp_path / "runs", NAIVE, REPLAY, cm.Strategy(name="c"))
+    long, last = changed(small, steps=60), cm.Strategy(name="c")
+    three = tasks(long, tmp_path / "runs", NAIVE, REPLAY, last)
     *killed, last = run_many(three, jobs=2, threads=1, reporter=recorder)
     for outcome in killed:
         assert outcome.error == "its process was killed by SIGKILL, perhaps for lack of memory"
@@ -172,14 +159,14 @@ def test_a_process_that_is_killed_fails_its_run_only(pack, tmp_path):
     assert all(map(gone, recorder.processes))
 
 
-def test_ctrl_c_is_handled_here_only_and_leaves_no_process(pack, tmp_path, capfd):
+def test_ctrl_c_is_handled_here_only_and_leaves_no_process(small, changed, tmp_path, capfd):
     def interrupt_the_whole_group():
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
     recorder = Recorder(at_first=interrupt_the_whole_group)
-    endless = tasks(scenario(pack, steps=1_000_000), tmp_path / "runs", NAIVE, REPLAY)
+    endless = tasks(changed(small, steps=1_000_000), tmp_path / "runs", NAIVE, REPLAY)
     with pytest.raises(KeyboardInterrupt):
         run_many(endless, jobs=2, threads=1, reporter=recorder)
     assert len(recorder.processes) == 2
@@ -189,8 +176,8 @@ def test_ctrl_c_is_handled_here_only_and_leaves_no_process(pack, tmp_path, capfd
     assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
-def test_finished_runs_are_skipped_without_a_process(pack, tmp_path):
-    (task,) = tasks(scenario(pack), tmp_path / "runs", NAIVE)
+def test_finished_runs_are_skipped_without_a_process(small, tmp_path):
+    (task,) = tasks(small, tmp_path / "runs", NAIVE)
     task.folder.mkdir(parents=True)
     (task.folder / "failure.json").write_text("{}")
     run_many([task])
@@ -205,12 +192,12 @@ def test_finished_runs_are_skipped_without_a_process(pack, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_what_cannot_be_used_is_refused_before_anything_is_trained(pack, tmp_path, jobs):
+def test_what_cannot_be_used_is_refused_before_anything_is_trained(small, changed, tmp_path, jobs):
     out, recorder = tmp_path / "runs", Recorder()
-    run_many(tasks(scenario(pack), out, NAIVE))
+    run_many(tasks(small, out, NAIVE))
     with pytest.raises(InputError) as caught:
-        changed = tasks(scenario(pack, steps=7), out, REPLAY, REPLAY, NAIVE)
-        run_many(changed, jobs=jobs, reporter=recorder)
+        other = tasks(changed(small, steps=7), out, REPLAY, REPLAY, NAIVE)
+        run_many(other, jobs=jobs, reporter=recorder)
     twice, other = map(str, caught.value.problems)
     assert "replay/seed-0: two of the runs would go into this folder" in twice
     assert "scenario.training.steps was 6, is 7" in other
@@ -219,10 +206,10 @@ def test_what_cannot_be_used_is_refused_before_anything_is_trained(pack, tmp_pat
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path, written, jobs):
+def test_a_dataset_with_bad_values_refuses_all_its_runs(tmp_path, written, brief, jobs):
     values = np.ones((90, 3))
     values[4, 1] = np.nan
-    small = scenario(written(tmp_path / "bad.npz", video=values))
+    small = brief(written(tmp_path / "bad.npz", video=values))
     with pytest.raises(InputError, match="video"):
         run_many(tasks(small, tmp_path / "runs", NAIVE, REPLAY), jobs=jobs)
     assert not multiprocessing.active_children()
@@ -238,31 +225,29 @@ def test_cores_are_divided_and_a_limit_is_kept(monkeypatch):
     assert share_of_cores(1) == 1
 
 
-def test_many_runs_are_typed_with_a_number_of_jobs(pack, scenario_text, tmp_path, capsys):
-    def typed(*more):
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["run", str(file), "--jobs", "2", "--threads", "1", "--out", str(out), *more])
-        return caught.value.code
-
+def test_many_runs_are_typed_with_a_number_of_jobs(pack, scenario_text, tmp_path, typed):
     file, out = tmp_path / "mine.toml", tmp_path / "runs"
     file.write_text(scenario_text)
-    both = ["--strategy", "naive", "--strategy", "freeze"]
+    several = ["run", file, "--jobs", "2", "--threads", "1", "--out", out]
+    both = [*several, "--strategy", "naive", "--strategy", "freeze"]
     (out / "mine").mkdir(parents=True)
     (out / "mine" / "freeze").write_text("no folder can be here")
-    assert typed(*both) == 1
-    shown = capsys.readouterr()
+    shown = typed(*both)
+    assert shown.code == 1
     freeze = out / "mine" / "freeze" / "seed-0"
     assert f"/2] {freeze}: failed: " in shown.err
     assert f"continual-mm: 1 of 2 runs failed ({freeze}); the same command" in shown.err
     assert "Traceback" not in shown.err
     assert shown.out == f"compare with: continual-mm compare {out}\n"
     (out / "mine" / "freeze").unlink()
-    assert typed(*both) == 0
-    shown = capsys.readouterr()
+    shown = typed(*both)
+    assert shown.code == 0
     assert f"[1/2] {out / 'mine' / 'naive' / 'seed-0'}: finished earlier" in shown.err
     assert f"[2/2] {freeze} stage 2: R@1 " in shown.err
-    assert typed("--device", "nonsense", "--seeds", "2") == 2
-    assert "device 'nonsense'" in capsys.readouterr().err
+    for jobs in ("1", "2"):
+        refused = typed(*several, "--jobs", jobs, "--device", "nonsense", "--seeds", "2")
+        assert refused.code == 2
+        assert "device 'nonsense'" in refused.err
 
 
 def test_many_runs_are_started_without_torch():
@@ -301,8 +286,10 @@ def test_every_call_is_forwarded_and_steps_are_summed():
     assert len(steps) < 100
 
 
-def test_data_that_change_while_a_run_waits_are_refused_and_not_recorded_as_before(pack, tmp_path):
-    waiting = tasks(scenario(pack), tmp_path / "runs", NAIVE)
+def test_data_that_change_while_a_run_waits_are_refused_and_not_recorded_as_before(
+    small, pack, tmp_path
+):
+    waiting = tasks(small, tmp_path / "runs", NAIVE)
     with np.load(pack) as arrays:
         write_pack(pack, {**arrays, "video": arrays["video"] + 1})
     (outcome,) = run_many(waiting)

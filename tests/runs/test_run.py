@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from continual_mm.data.dataset import Dataset, Split
-from continual_mm.definitions.scenario import MemorySettings, SpaceSettings, Strategy
+from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.plugins.registry import build
 from continual_mm.plugins.replay import Replay
@@ -127,7 +127,7 @@ def test_another_definition_in_the_same_folder_is_refused(
     with pytest.raises(InputError, match=r"memory\.items|strategy\.memory"):
         run(scenario, PROTECTED, dataset, tmp_path, device="cpu")
     # Descriptions and the place of the file are no part of the definition.
-    reworded = scenario.model_copy(update={"description": "other words", "folder": "elsewhere"})
+    reworded = changed(scenario, description="other words", folder="elsewhere")
     run(reworded, plain, dataset, tmp_path, device="cpu", reporter=stop_at(1))
 
 
@@ -189,12 +189,9 @@ def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_
 
 
 @pytest.fixture(scope="module")
-def adapted(scenario, dataset, tmp_path_factory):
+def adapted(scenario, changed, dataset, tmp_path_factory):
     """A run with adapters for the pair of video and text."""
-    training = scenario.training.model_copy(update={"steps": 25, "evaluate_every": 0})
-    longer = scenario.model_copy(
-        update={"training": training, "space": SpaceSettings(dim=16, clusters=0)}
-    )
+    longer = changed(scenario, steps=25, evaluate_every=0, dim=16, clusters=0)
     out = tmp_path_factory.mktemp("adapted")
     lora = Strategy(name="lora", plugins={"pair_lora": {"rank": 3, "alpha": 5.0}})
     run(longer, lora, dataset, out, device="cpu")
@@ -219,21 +216,16 @@ def test_a_pair_is_ranked_as_the_run_has_scored_it(adapted, dataset):
     assert pair.state_dict().keys() == bare.state_dict().keys()
 
 
-def test_a_pair_without_adapters_uses_the_shared_towers(adapted, same):
-    old, bare = open_run(adapted, pair="video-audio"), open_run(adapted)
-    assert same(old.state_dict(), bare.state_dict())
-
-
 @pytest.mark.parametrize(("wrong", "named"), [("smell-text", "smell"), ("video", "hyphen")])
 def test_what_is_no_pair_of_the_space_is_refused(wrong, named, adapted):
     with pytest.raises(InputError, match=rf"{named}.*video, audio, text"):
         open_run(adapted, pair=wrong)
 
 
-def test_without_peft_only_a_pair_with_adapters_is_refused(adapted, monkeypatch):
+def test_without_peft_only_a_pair_with_adapters_is_refused(adapted, monkeypatch, same):
     monkeypatch.delitem(sys.modules, "continual_mm.plugins.pair_lora", raising=False)
     monkeypatch.setitem(sys.modules, "peft", None)
-    open_run(adapted)
-    open_run(adapted, pair="video-audio")
+    old, bare = open_run(adapted, pair="video-audio"), open_run(adapted)
+    assert same(old.state_dict(), bare.state_dict())
     with pytest.raises(InputError, match=r"peft is not installed; pip install 'continual-mm\[l"):
         open_run(adapted, pair="video-text")

@@ -89,10 +89,9 @@ def test_curves_agree_with_the_scores(watched_run):
     assert values(found, "logit scale")[0] == pytest.approx(SCENARIO.space.scale)
 
 
-def test_the_weight_that_a_budget_led_to_is_a_curve_of_its_own(dataset, tmp_path):
+def test_the_weight_that_a_budget_led_to_is_a_curve_of_its_own(dataset, tmp_path, changed):
     held = Strategy(name="held", memory={"items": 12}, plugins={"transport": {"budget": 1e-4}})
-    still = SpaceSettings(dim=8, clusters=3, feature_dropout=0.0)
-    run(SCENARIO.model_copy(update={"space": still}), held, dataset, tmp_path, device="cpu")
+    run(changed(SCENARIO, feature_dropout=0.0), held, dataset, tmp_path, device="cpu")
     weight = values(events(tmp_path / "small" / "held" / "seed-0" / "events"), "transport/weight")
     assert list(weight) == [25, 35, 45]
     assert weight[25] == 0.0
@@ -120,13 +119,9 @@ def test_the_board_changes_neither_generators_nor_embeddings(dataset, tmp_path):
     board = Board(tmp_path, {}, dataset, schedule)
     rows = torch.from_numpy(dataset.rows_of(2))
     rng = torch.Generator().manual_seed(0)
-    gallery = Gallery(
-        {name: torch.randn(len(rows), 8, generator=rng) for name in NAMES},
-        dict.fromkeys(NAMES, rows),
-    )
-    found = score_pair(
-        pair("audio", "video"), gallery.embeddings, gallery.rows, lambda _query, _rows: None
-    )
+    drawn = {name: torch.randn(len(rows), 8, generator=rng) for name in NAMES}
+    gallery = Gallery(drawn, dict.fromkeys(NAMES, rows))
+    found = score_pair(pair("audio", "video"), drawn, gallery.rows, lambda _query, _rows: None)
     embeddings = {name: part.clone() for name, part in gallery.embeddings.items()}
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     board(Evaluation(1, 50, True, "test", (found,)), gallery)
@@ -137,13 +132,11 @@ def test_the_board_changes_neither_generators_nor_embeddings(dataset, tmp_path):
     assert (tmp_path / "projector_config.pbtxt").exists()
 
 
-def test_forgetting_is_from_the_best_stage_end_and_joint_training_has_none(dataset, tmp_path):
-    three = Scenario(
-        name="three",
-        space=SpaceSettings(dim=8, clusters=0),
-        training=Training(steps=3, batch_size=8),
-        stages=tuple(Stage(add=(name,)) for name in NAMES),
-    )
+def test_forgetting_is_from_the_best_stage_end_and_joint_training_has_none(
+    dataset, tmp_path, changed
+):
+    stages = tuple(Stage(add=(name,)) for name in NAMES)
+    three = changed(SCENARIO, name="three", stages=stages, steps=3, clusters=0, evaluate_every=0)
     history = run(three, NAIVE, dataset, tmp_path, device="cpu")
     found = events(tmp_path / "three" / "naive" / "seed-0" / "events")
     table = history.matrix()[:, [str(p) for p in history.births].index("audio-video")]

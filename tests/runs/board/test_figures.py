@@ -76,12 +76,6 @@ def test_a_plan_is_that_of_the_first_items_that_have_both_sides():
     assert plan_of(OLD, gallery("audio", "video")).shape == (ITEMS, ITEMS)
 
 
-def test_embeddings_that_agree_put_all_mass_on_the_diagonal():
-    same = torch.eye(8)
-    both = Gallery({"audio": same, "video": same}, {n: torch.arange(8) for n in ("audio", "video")})
-    assert np.trace(plan_of(OLD, both)) == pytest.approx(1, abs=1e-4)
-
-
 def test_old_pairs_only_and_the_plan_before_stands_first_even_for_a_run_that_goes_on(tmp_path):
     before = gallery("audio", "video")
     shown = save_plans(tmp_path, ARRIVALS, 0, before)

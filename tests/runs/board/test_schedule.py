@@ -66,11 +66,6 @@ def test_cumulative_training_keeps_the_stages_and_says_what_else_they_train():
     )
 
 
-def test_steps_until_a_stage_are_those_of_the_stages_before_and_its_own():
-    assert [schedule().steps_until(done) for done in (0, 1, 2)] == [0, 10, 17]
-    assert schedule(joint=True).steps_until(2) == 17
-
-
 def test_the_table_tells_what_arrives_and_what_is_trained_when():
     *_, first, second = schedule_table(schedule()).splitlines()
     assert [cell.strip() for cell in first.split("|")] == [

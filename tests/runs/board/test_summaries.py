@@ -92,17 +92,6 @@ def test_metrics_that_are_not_defined_are_left_out():
     }
 
 
-def test_tensorboard_reads_back_what_was_set():
-    begin = metadata.parse_session_start_info_plugin_data(
-        contents(metadata.SESSION_START_INFO_TAG)
-    ).hparams
-    back = {
-        name: value.string_value if value.HasField("string_value") else value.number_value
-        for name, value in begin.items()
-    }
-    assert back == VALUES
-
-
 def test_every_run_names_the_columns_of_all_strategies_since_the_page_asks_only_one():
     page = metadata.parse_experiment_plugin_data(contents(metadata.EXPERIMENT_TAG))
     names = [info.name for info in page.hparam_infos]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import continual_mm as cm
-from continual_mm.cli import app as cli
 from continual_mm.comparison.compare import compare
 from continual_mm.data import registry as datasets
 from continual_mm.runs.history import Score
@@ -41,24 +40,27 @@ def pack(tmp_path_factory, written):
     return written(tmp_path_factory.mktemp("pack") / "mine.npz")
 
 
-def scenario(pack, name="small", **given):
-    training = cm.Training(steps=6, batch_size=8, learning_rate=1e-2, evaluate_every=4)
-    made = cm.Scenario(
-        name=name,
-        dataset=str(pack),
-        space=cm.SpaceSettings(dim=8, clusters=3),
-        training=training.model_copy(update=given),
-        stages=(cm.Stage(add=("video", "audio")), cm.Stage(add=("text",), pairs=("video-text",))),
-    )
-    card = datasets.card(str(pack), folder=Path())
-    return opened(made, card)
+@pytest.fixture(scope="module")
+def scenario(brief):
+    """(pack, settings) -> an opened scenario on the pack."""
+
+    def make(pack, **settings):
+        card = datasets.card(str(pack), folder=Path())
+        return opened(brief(pack, evaluate_every=4, **settings), card)
+
+    return make
 
 
-def search(pack, out, strategy=REPLAY, **given):
-    options = {"trials": 3, "pruning": False, "options": {"device": "cpu"}, **given}
-    ranges = options.pop("ranges", ())
-    scenarios = options.pop("scenarios", (scenario(pack),))
-    return Plan(scenarios, strategy, searched(strategy, ranges), out, **options)
+@pytest.fixture(scope="module")
+def search(scenario, pack):
+    """(folder, strategy, settings of the plan) -> a plan of three trials on the pack."""
+
+    def make(out, strategy=REPLAY, *, ranges=(), scenarios=None, **given):
+        options = {"trials": 3, "pruning": False, "options": {"device": "cpu"}, **given}
+        scenarios = scenarios or (scenario(pack),)
+        return Plan(scenarios, strategy, searched(strategy, ranges), out, **options)
+
+    return make
 
 
 def scores(trial, tuned, seed=0, name="small"):
@@ -77,8 +79,7 @@ class Stopping(Reporter):
     """Ends a search the way Ctrl-C does, when a run begins or is given up."""
 
     def __init__(self, runs):
-        self.left = runs
-        self.begun: list[str] = []
+        self.left, self.begun = runs, []
 
     def run_reporter(self, run):
         self.begun.append(run)
@@ -98,14 +99,15 @@ def harmonic_means(tuned, trial, name, seeds):
     return means
 
 
-def two(pack):
+@pytest.fixture(scope="module")
+def two(scenario, pack):
     """Two scenarios that are evaluated at different moments."""
-    return scenario(pack), scenario(pack, "long", steps=9)
+    return scenario(pack), scenario(pack, name="long", steps=9)
 
 
-def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(pack, tmp_path):
+def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(search, two, tmp_path):
     given = {"seeds": 2, "trials": 2, "metric": "mean_reciprocal_rank"}
-    tuned, failed = tune(search(pack, tmp_path, scenarios=two(pack), **given), threads=1)
+    tuned, failed = tune(search(tmp_path, scenarios=two, **given), threads=1)
     assert not failed
     assert tuned.plan.folder == tmp_path / "small+long" / "replay"
     for trial in tuned.trials:
@@ -113,7 +115,7 @@ def test_the_value_on_two_scenarios_is_the_mean_of_what_each_alone_gives(pack, t
         assert trial.by_scenario == pytest.approx({"small": fmean(small), "long": fmean(long)})
         assert trial.value == pytest.approx((fmean(small) + fmean(long)) / 2)
     assert trial.by_scenario["small"] != trial.by_scenario["long"]
-    alone, _ = tune(search(pack, tmp_path, **given), threads=1)
+    alone, _ = tune(search(tmp_path, **given), threads=1)
     assert alone.plan.folder == tmp_path / "small" / "replay"
     assert [t.value for t in alone.trials] == [t.by_scenario["small"] for t in tuned.trials]
 
@@ -131,16 +133,16 @@ def journal(tuned):
     ]
 
 
-def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journal(pack, tmp_path):
-    def both(out, trials):
-        return search(pack, tmp_path / out, trials=trials, scenarios=two(pack))
-
-    whole, _ = tune(both("whole", 5), threads=1)
+def test_a_search_over_two_scenarios_that_was_stopped_goes_on_to_the_same_journal(
+    search, two, tmp_path
+):
+    once, again = (search(tmp_path / out, trials=5, scenarios=two) for out in ("once", "again"))
+    whole, _ = tune(once, threads=1)
     # After the first trial, and between the runs of the fifth, whose values a model chose.
     for run in (3, 8):
         with pytest.raises(KeyboardInterrupt):
-            tune(both("parts", 5), threads=1, reporter=Stopping(run))
-    parts, _ = tune(both("parts", 5), threads=1)
+            tune(again, threads=1, reporter=Stopping(run))
+    parts, _ = tune(again, threads=1)
     assert parts.trials == whole.trials
     assert [trial.number for trial in parts.trials] == list(range(5))
     assert journal(parts) == journal(whole)
@@ -176,9 +178,9 @@ def test_a_run_must_keep_the_mean_over_runs_at_the_median(trial_runs):
 
 
 @pytest.fixture(scope="module")
-def whole(pack, tmp_path_factory):
+def whole(search, tmp_path_factory):
     """A search of three trials that was not interrupted."""
-    return tune(search(pack, tmp_path_factory.mktemp("whole")), threads=1)[0]
+    return tune(search(tmp_path_factory.mktemp("whole")), threads=1)[0]
 
 
 def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole):
@@ -191,11 +193,11 @@ def test_the_first_trial_is_the_strategy_and_all_stay_in_range(whole):
     assert strategy["plugins"]["replay"] == {"rows": 8, "weight": others[1]}
 
 
-def test_test_items_decide_nothing(whole, tmp_path, features, written):
+def test_test_items_decide_nothing(whole, search, scenario, tmp_path, features, written):
     text = features()["text"]
     text[60:] = np.random.default_rng(0).permutation(text[60:])
-    other = written(tmp_path / "mixed.npz", text=text)
-    mixed, _ = tune(search(other, tmp_path, trials=3), threads=1)
+    other = scenario(written(tmp_path / "mixed.npz", text=text))
+    mixed, _ = tune(search(tmp_path, scenarios=(other,)), threads=1)
     assert mixed.trials == whole.trials
     tested = [
         final(scores(tuned.trials[0], tuned), "test", "text-video", "mean_reciprocal_rank")
@@ -204,36 +206,36 @@ def test_test_items_decide_nothing(whole, tmp_path, features, written):
     assert tested[0] != tested[1]
 
 
-def test_a_search_that_was_killed_goes_on_to_the_same_trials(pack, whole, tmp_path):
+def test_a_search_that_was_killed_goes_on_to_the_same_trials(search, whole, tmp_path):
     for runs in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            tune(search(pack, tmp_path), threads=1, reporter=Stopping(runs))
+            tune(search(tmp_path), threads=1, reporter=Stopping(runs))
     went_on = Stopping(99)
-    parts, _ = tune(search(pack, tmp_path, trials=2), threads=1, reporter=went_on)
+    parts, _ = tune(search(tmp_path, trials=2), threads=1, reporter=went_on)
     assert parts.trials == whole.trials[:2]
     assert [Path(run).parent.name for run in went_on.begun] == ["replay-001"]
-    tuned, _ = tune(search(pack, tmp_path), threads=1)
+    tuned, _ = tune(search(tmp_path), threads=1)
     assert tuned.trials == whole.trials
     fewer = Stopping(1)
-    assert tune(search(pack, tmp_path, trials=1), reporter=fewer)[0].trials == whole.trials[:1]
+    assert tune(search(tmp_path, trials=1), reporter=fewer)[0].trials == whole.trials[:1]
     written = json.loads((tuned.plan.folder / "tuning.json").read_text(encoding="utf-8"))
     assert (written["trials"], written["finished"], written["split"]) == (1, 1, "validation")
     with pytest.raises(InputError, match="another definition: seeds was 1, is 2"):
-        tune(search(pack, tmp_path, seeds=2))
+        tune(search(tmp_path, seeds=2))
 
 
 def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others(
-    pack, whole, tmp_path
+    search, whole, tmp_path
 ):
     # The first four are spread evenly, whatever earlier trials came to.
-    once, _ = tune(search(pack, tmp_path), jobs=2, threads=1)
+    once, _ = tune(search(tmp_path), jobs=2, threads=1)
     assert once.trials == whole.trials
 
 
-def test_a_trial_that_falls_behind_is_pruned_and_counted(pack, tmp_path):
+def test_a_trial_that_falls_behind_is_pruned_and_counted(search, tmp_path):
     slow = cm.Strategy(name="slow", plugins={"slow": {"ratio": 1.0}})
     given = {"pruning": True, "metric": "mean_reciprocal_rank", "ranges": ("slow.ratio=0:1",)}
-    tuned, _ = tune(search(pack, tmp_path, slow, trials=8, **given))
+    tuned, _ = tune(search(tmp_path, slow, trials=8, **given))
     assert [trial.number for trial in tuned.trials] == list(range(8))
     assert [trial.state for trial in tuned.trials[:5]] == ["finished"] * 5
     pruned = [trial for trial in tuned.trials if trial.state == "pruned"]
@@ -245,11 +247,9 @@ def test_a_trial_that_falls_behind_is_pruned_and_counted(pack, tmp_path):
     assert compare([tuned.plan.folder]).reports["small"].rows
 
 
-def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack, tmp_path):
+def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(search, tmp_path):
     ewc = cm.Strategy(name="ewc", plugins={"ewc": {"weight": 1e38, "batches": 1, "rows": 8}})
-    tuned, failed = tune(
-        search(pack, tmp_path, ewc, trials=2, ranges=("ewc.weight=1e-90:1e38:log",))
-    )
+    tuned, failed = tune(search(tmp_path, ewc, trials=2, ranges=("ewc.weight=1e-90:1e38:log",)))
     assert not failed
     first, second = tuned.trials
     assert (first.state, first.value) == ("diverged", None)
@@ -258,24 +258,19 @@ def test_a_value_that_leads_to_nan_is_a_trial_and_no_end(pack, tmp_path):
 
 
 @pytest.fixture
-def tune_command(tmp_path, monkeypatch, capsys, written, scenario_text):
+def tune_command(tmp_path, monkeypatch, typed, written, scenario_text):
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "mine.npz")
     Path("mine.toml").write_text(scenario_text)
-
-    def ask(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["tune", "mine.toml", "--trials", "2", "--device", "cpu", *arguments])
-        return (caught.value.code, *capsys.readouterr())
-
-    return ask
+    command = ("tune", "mine.toml", "--trials", "2", "--device", "cpu")
+    return lambda *arguments: typed(*command, *arguments)
 
 
 def test_the_command_prints_the_trials_and_writes_a_strategy(tune_command):
     transport = ["--strategy", "transport", "--set", "memory.items=9", "--write", "best.toml"]
-    code, out, _ = tune_command(*transport)
-    assert code == 0
-    assert "best of 2 trials" in out
+    shown = tune_command(*transport)
+    assert shown.code == 0
+    assert "best of 2 trials" in shown.out
     text = Path("best.toml").read_text(encoding="utf-8")
     assert text.startswith("# Tuned on mine: best of 2 trials of 1 seed each (2 finished), number")
     document = tomllib.loads(text)
@@ -287,10 +282,10 @@ def test_the_command_prints_the_trials_and_writes_a_strategy(tune_command):
     best = {f"transport.{key}": value for key, value in document["transport"].items()}
     assert best == written["best"]["values"]
     assert math.isclose(written["best"]["value"], max(t["value"] for t in written["tried"]))
-    code, _, err = tune_command(*transport)
-    assert code == 2
-    assert "best.toml: is there already; name another file, or add --force" in err
-    assert tune_command(*transport, "--force")[0] == 0
+    shown = tune_command(*transport)
+    assert shown.code == 2
+    assert "best.toml: is there already; name another file, or add --force" in shown.err
+    assert tune_command(*transport, "--force").code == 0
 
 
 @pytest.mark.parametrize(
@@ -303,9 +298,9 @@ def test_the_command_prints_the_trials_and_writes_a_strategy(tune_command):
     ],
 )
 def test_wrong_input_is_refused_in_a_line(tune_command, arguments, expected):
-    code, _, err = tune_command(*arguments)
-    assert code == 2
-    (line,) = err.splitlines()
+    shown = tune_command(*arguments)
+    assert shown.code == 2
+    (line,) = shown.err.splitlines()
     assert expected in line
 
 
