@@ -26,8 +26,7 @@ class Findings:
     def about(self, column: str, problem: str, remedy: str = "") -> None:
         """Add a problem about one column, which counts as faulty from here on."""
         self.faulty.add(column)
-        place = f"{self.source}, column {column!r}"
-        self._problems.append(Problem(place, problem, remedy))
+        self._problems.append(Problem(f"{self.source}, column {column!r}", problem, remedy))
 
     def about_rows(self, column: str, problem: str, rows: Iterable[int], remedy: str = "") -> None:
         """Add a problem about some rows of a column, if there are any."""

@@ -150,8 +150,7 @@ def _start_problems(start: Start, card: DatasetCard, place: str) -> Iterator[Pro
         offered = card[known.name]
         if (known.kind, known.features) != (offered.kind, offered.features):
             problem = f"the start's {_form(known)}, but dataset '{card.name}' has {_form(offered)}"
-            remedy = "extract the same features as for the start"
-            yield Problem(f"{place}, start", problem, remedy)
+            yield Problem(f"{place}, start", problem, "extract the same features as for the start")
 
 
 def _form(modality: Modality) -> str:

@@ -284,8 +284,7 @@ def _video(name: str, files: tuple[Path, Path, Path], captions: Captions) -> Vid
         if not _is_file(file):
             problem = f"is not there: the {what} of a video that is listed"
             remedy = "it lies in the folder that the list names, and is called after the video"
-            place = str(Path(*map(printable, file.parts)))
-            raise InputError.at(place, problem, remedy)
+            raise InputError.at(str(Path(*map(printable, file.parts))), problem, remedy)
     first, second = (read_array(one, "features") for one in files[:2])
     return Video(name, first, second, read_array(files[2], "arr_0", axis=0), captions)
 

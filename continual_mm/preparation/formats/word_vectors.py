@@ -235,8 +235,7 @@ class _File:
                 name, vector = read(stream, row)
                 word = name.decode("utf-8", "ignore")  # a few of GoogleNews' are no UTF-8
                 if not np.isfinite(vector).all():
-                    problem = f"word {row} ({word!r}): its vector is not finite"
-                    raise _damaged(self.path, problem)
+                    raise _damaged(self.path, f"word {row} ({word!r}): its vector is not finite")
                 yield word, vector
 
     def _binary_row(self, stream: IO[bytes], row: int) -> tuple[bytes, Array]:
