@@ -32,17 +32,13 @@ def folder(tmp_path_factory):
     arrays["text"] = arrays["video"] + 5 * rng.standard_normal((90, 512))
     rhythm = shared @ rng.standard_normal((12, 40))
     arrays["audio"] = rhythm[:, None] + rng.standard_normal((90, 16, 40)) - 40
-    write_pack(
-        folder / "clips.npz",
-        {
-            **{name: values.astype(np.float32) for name, values in arrays.items()},
-            "ids": np.array([f"clip {n}" for n in range(90)]),
-            "split": np.repeat([0, 1, 2], 30),
-            "text_raw": np.array(["a caption"] * 90),
-            "audio_length": rng.integers(8, 17, 90),
-            "audio_kind": np.array("spectrogram"),
-        },
-    )
+    columns = {name: values.astype(np.float32) for name, values in arrays.items()}
+    columns["ids"] = np.array([f"clip {n}" for n in range(90)])
+    columns["split"] = np.repeat([0, 1, 2], 30)
+    columns["text_raw"] = np.array(["a caption"] * 90)
+    columns["audio_length"] = rng.integers(8, 17, 90)
+    columns["audio_kind"] = np.array("spectrogram")
+    write_pack(folder / "clips.npz", columns)
     return folder
 
 

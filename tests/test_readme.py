@@ -3,7 +3,6 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +27,8 @@ def test_the_python_example_runs_and_is_short():
     code = block("python", after="<!-- python example -->")
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 25
-    printed: list[object] = []
-    names: dict[str, object] = {"print": lambda *values: printed.extend(values)}
+    printed = []
+    names = {"print": lambda *values: printed.extend(values)}
     exec(compile(code, "README.md", "exec"), names)
     headline, before, after = printed
     assert 0 < headline["harmonic_mean"] <= 1
@@ -40,7 +39,7 @@ def test_the_python_example_runs_and_is_short():
 
 def test_a_store_is_written_and_read_as_the_page_on_real_data_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    names = {}
     code = block("python", after="## Features of your own", page=REAL_DATA)
     exec(compile(code, "real-data.md", "exec"), names)
     dataset = names["dataset"]

@@ -53,7 +53,7 @@ def test_the_example_goes_from_media_to_a_table(test_data, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("arguments", commands(PAGE), ids=" ".join)
 def test_every_command_is_one_that_there_is_with_options_that_there_are(arguments):
-    command: click.Command = cli.app
+    command = cli.app
     rest = arguments
     with click.Context(command) as context:
         while isinstance(command, click.Group):

@@ -31,17 +31,11 @@ def write(finished_run):
             if groups and cell[1] == "tasks":
                 answers[cell]["groups"] = np.array(groups)
         protocols = [{"name": name, "kind": kind} for name, kind in KINDS.items()]
-        return finished_run(
-            out,
-            strategy,
-            seed,
-            scenario="s",
-            stages=[("a", "b"), ()],
-            pairs={"a-b": {"birth": 1, "role": "old"}},
-            ranks={(stage, "a-b"): np.zeros((2, 3)) for stage in (1, 2)},
-            answers=answers,
-            settings={"protocols": protocols, "space": {"bugs": bugs}},
-        )
+        settings = {"protocols": protocols, "space": {"bugs": bugs}}
+        pairs = {"a-b": {"birth": 1, "role": "old"}}
+        ranks = {(stage, "a-b"): np.zeros((2, 3)) for stage in (1, 2)}
+        own = {"scenario": "s", "stages": [("a", "b"), ()], "pairs": pairs, "settings": settings}
+        return finished_run(out, strategy, seed, ranks=ranks, answers=answers, **own)
 
     return write_run
 

@@ -15,16 +15,9 @@ from continual_mm.comparison.estimates import Estimate
 from continual_mm.comparison.export import export
 
 MEASURES = (
-    "harmonic_mean",
-    "old_pairs",
-    "new_pairs",
-    "emergent_pairs",
-    "retention",
-    "forgetting",
-    "intransigence",
-    "stability_gap",
-    "mixed_recall",
-    "earlier_recall",
+    *("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs"),
+    *("retention", "forgetting", "intransigence"),
+    *("stability_gap", "mixed_recall", "earlier_recall"),
 )
 SEED_BY_SEED = MEASURES[-3:]
 
@@ -307,19 +300,12 @@ def test_the_table_shows_percent_and_what_is_undefined(tmp_path, write):
     write(tmp_path, "joint", JOINT, seconds=1234.5)
     comparison = compare([tmp_path])
     headings, (joint, naive) = table_of(comparison)
-    assert dict(zip(headings, joint, strict=True)) == {
-        "strategy": "joint",
-        "seeds": "1",
-        "harmonic mean %": "100.0 [100.0, 100.0]",
-        "old %": "100.0±0.0",
-        "new %": "100.0±0.0",
-        "emergent %": joint[5],
-        "forgetting": "-",
-        "retention": "-",
-        "difference to naive": "+50.0 [0.0, 100.0]",
-        "memory": "0 B",
-        "seconds": "1234",
-    }
+    assert headings[:5] == ("strategy", "seeds", "harmonic mean %", "old %", "new %")
+    assert joint[:5] == ("joint", "1", "100.0 [100.0, 100.0]", "100.0±0.0", "100.0±0.0")
+    assert headings[5:8] == ("emergent %", "forgetting", "retention")
+    assert joint[6:8] == ("-", "-")
+    assert headings[8:] == ("difference to naive", "memory", "seconds")
+    assert joint[8:] == ("+50.0 [0.0, 100.0]", "0 B", "1234")
     assert naive[6:8] == ("0.0±0.0", "100.0±0.0")
     assert naive[8:] == ("-", "1.3 MB", "7.2")
 

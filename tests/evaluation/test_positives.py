@@ -16,17 +16,10 @@ WORDS = np.array(
 
 
 def dataset(*, label=None, text=None):
-    return Dataset.from_arrays(
-        {
-            "sight": np.array([[1.0, 2], [3, 4], [1, 2], [1, 3], [3, 4], [2, 1]]),
-            "words": WORDS,
-            "text": np.arange(6.0)[:, None],
-        },
-        lengths={"words": [1, 2, 1, 2, 2, 2]},
-        standardise=False,
-        label=label,
-        text=text,
-    )
+    sight = np.array([[1.0, 2], [3, 4], [1, 2], [1, 3], [3, 4], [2, 1]])
+    arrays = {"sight": sight, "words": WORDS, "text": np.arange(6.0)[:, None]}
+    lengths = {"words": [1, 2, 1, 2, 2, 2]}
+    return Dataset.from_arrays(arrays, lengths=lengths, standardise=False, label=label, text=text)
 
 
 def sets(groups, rows=ROWS):

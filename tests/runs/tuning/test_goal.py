@@ -22,16 +22,10 @@ def score(stage, step, pair, value, *, split="validation"):
 
 
 def test_the_value_is_a_harmonic_mean_where_there_are_old_and_new_pairs(goal):
-    found = goal.values(
-        [
-            score(1, 10, "audio-video", 0.2),
-            score(1, 10, "audio-video", 0.4),
-            score(1, 10, "audio-video", 0.9, split="test"),
-            score(2, 14, "audio-video", 0.75),
-            score(2, 14, "text-video", 0.25),
-            score(2, 14, "audio-text", 1.0),
-        ]
-    )
+    first = [score(1, 10, "audio-video", value) for value in (0.2, 0.4)]
+    tested = score(1, 10, "audio-video", 0.9, split="test")
+    last = {"audio-video": 0.75, "text-video": 0.25, "audio-text": 1.0}
+    found = goal.values([*first, tested, *(score(2, 14, *each) for each in last.items())])
     assert found == pytest.approx({(0, 10): 0.3, (1, 14): 0.375})
 
 
