@@ -109,15 +109,6 @@ def test_more_rounds_never_lower_the_mean_cosine():
     assert closeness == sorted(closeness)
 
 
-def test_a_scale_per_point_does_not_move_spherical_centroids():
-    points, start = random(40, 5), random(4, 5, seed=1)
-    scale = torch.logspace(-3, 3, 40, dtype=torch.float64)[:, None]
-    plain = spherical_kmeans(points, start, iterations=5)
-    scaled = spherical_kmeans(scale * points, 7 * start, iterations=5)
-    assert torch.equal(plain[0], scaled[0])
-    torch.testing.assert_close(plain[1], scaled[1])
-
-
 def test_empty_clusters_restart_at_the_farthest_points_each_at_its_own():
     degrees = torch.tensor([0.0, 5.0, 10.0, 40.0, 60.0])
     points = torch.stack([degrees.deg2rad().cos(), degrees.deg2rad().sin()], dim=1)

@@ -91,12 +91,8 @@ def test_a_dataset_that_is_not_there_hides_no_other_mistake(tmp_path):
 
 
 def test_settings_change_the_scenario_and_only_theirs(pack):
-    settings = [
-        ("training.steps", "7"),
-        ("stage.2.steps", "3"),
-        ("space.dim", "8"),
-        ("transport.weight", "2"),
-    ]
+    settings = {"training.steps": 7, "stage.2.steps": 3, "space.dim": 8, "transport.weight": 2}
+    settings = [(key, str(value)) for key, value in settings.items()]
     opened = open_scenario(entry(pack.parents[1], SENSES), settings)
     assert [arrival.training.steps for arrival in opened.arrivals] == [7, 3]
     assert opened.scenario.space.dim == 8
