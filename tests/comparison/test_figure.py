@@ -62,6 +62,17 @@ def test_every_pair_has_a_panel_that_names_its_role_old_ones_first():
     assert roles == ["old", "new", "emergent"]
 
 
+def test_panels_share_a_scale_from_zero_on_and_joint_training_is_a_level_across_them():
+    found = panels(comparison(staged("naive"), JOINT)).values()
+    ((bottom, top),) = {axes.get_ylim() for axes in found}
+    assert bottom == 0
+    assert 57 < top < 70
+    for axes in found:
+        (level,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+        assert list(level.get_ydata()) == pytest.approx([55.0, 55.0])
+        assert list(level.get_xdata()) == [0, 1]
+
+
 def test_a_line_has_a_point_per_stage_since_birth_in_percent():
     found = panels(comparison(staged("naive")))
     (old,) = found["audio-video"].lines
@@ -71,20 +82,6 @@ def test_a_line_has_a_point_per_stage_since_birth_in_percent():
     assert list(new.get_xdata()) == [2]
     ((bar,),) = [c.get_segments() for c in found["text-video"].collections]
     assert bar.tolist() == [[2, pytest.approx(35.0)], [2, pytest.approx(42.0)]]
-
-
-def test_joint_training_is_a_level_across_every_panel():
-    for axes in panels(comparison(staged("naive"), JOINT)).values():
-        (level,) = [line for line in axes.lines if line.get_linestyle() == "--"]
-        assert list(level.get_ydata()) == pytest.approx([55.0, 55.0])
-        assert list(level.get_xdata()) == [0, 1]
-
-
-def test_panels_share_a_scale_that_starts_at_zero_and_shows_everything():
-    found = panels(comparison(staged("naive"), JOINT)).values()
-    ((bottom, top),) = {axes.get_ylim() for axes in found}
-    assert bottom == 0
-    assert 57 < top < 70
 
 
 def test_forty_strategies_look_different_and_the_baseline_is_grey():

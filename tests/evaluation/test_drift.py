@@ -148,19 +148,6 @@ def test_pairs_without_a_common_item_have_neither_gap_nor_plan():
     assert set(found.moved) == {"audio", "video"}
 
 
-def test_a_restored_drift_goes_on_to_the_same_bits():
-    drift, records = watched()
-    drift(moment(0, 5, final=True), gallery())
-    drift(moment(1, 7), gallery(1))
-    other, others = watched()
-    other.load_state({key: value.clone() for key, value in drift.state().items()})
-    for each in (drift, other):
-        each(moment(1, 8), gallery(2))
-        each(moment(1, 9, final=True), gallery(3))
-        each(moment(2, 11), gallery(4))
-    assert others == records[2:]
-
-
 @pytest.fixture(scope="module")
 def scenario(scenario, changed):
     sizes = {"dim": 8, "clusters": 3, "refresh_every": 4, "stages": scenario.stages[:2]}

@@ -104,20 +104,6 @@ def test_nothing_is_drawn_from_an_empty_memory():
     assert filled(1, [5, 5, 5]).draw(4).tolist() == [0]
 
 
-def test_a_memory_continues_from_its_state_as_if_nothing_had_happened():
-    memory = filled(9, [20, 20], seed=3)
-    memory.draw(4)
-    state = {key: value.clone() for key, value in memory.state().items()}
-    continued = Memory(9, seed=3)
-    continued.load_state(state)
-    for each in (memory, continued):
-        each.draw(5)
-        each.offer(2, 2000 + torch.arange(20))
-    assert torch.equal(memory.row, continued.row)
-    assert torch.equal(memory.stage, continued.stage)
-    assert memory.draw(4).tolist() == continued.draw(4).tolist()
-
-
 def test_a_stage_is_offered_once():
     with pytest.raises(ValueError, match="stage 1 is remembered already"):
         filled(9, [20, 20]).offer(1, torch.arange(5))

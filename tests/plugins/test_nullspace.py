@@ -210,18 +210,6 @@ def test_the_space_is_that_of_all_stages_until_now(dataset, begun):
     torch.testing.assert_close(plugin.state()[layer], 2 * first)
 
 
-def test_a_projector_is_symmetric_idempotent_and_of_the_inputs_rank():
-    rng = torch.Generator().manual_seed(0)
-    vectors = (torch.randn(50, 4, generator=rng) @ torch.randn(4, 9, generator=rng)).double()
-    basis = leading_space((vectors.T @ vectors)[None], 1.0)
-    assert basis.shape == (1, 9, 4)
-    projector = outside(torch.eye(9)[None], basis)[0]
-    torch.testing.assert_close(projector, projector.T)
-    torch.testing.assert_close(projector @ projector, projector)
-    torch.testing.assert_close(vectors.float() @ projector, torch.zeros(50, 9), rtol=0, atol=1e-5)
-    assert torch.linalg.matrix_rank(projector) == 5
-
-
 def test_the_fewest_directions_hold_the_energy_in_each_group():
     energies = torch.tensor([[9.0, 0.7, 0.2, 0.1], [5.0, 5.0, 0.0, 0.0]], dtype=torch.float64)
     groups = torch.diag_embed(energies)
