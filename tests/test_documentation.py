@@ -9,7 +9,6 @@ from typing import get_args
 
 import pytest
 
-from continual_mm.cli import app as cli
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
 from continual_mm.definitions import catalog
 from continual_mm.definitions.modality import Kind
@@ -38,18 +37,17 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DEMANDED, WORKED_OUT = "required", "all completed"
 
 OWN_TABLES = {"space", "training", "towers", "stages", "protocols"}
-SCENARIO_TABLES = {
-    "Top of the file": (Scenario, {*OWN_TABLES, "name", "folder"}),
-    "`[space]`": (SpaceSettings, set()),
-    "`[training]`": (Training, set()),
-    "`[tower.<modality>]`": (TowerSettings, set()),
-    "`[[stage]]`": (Stage, set(Training.model_fields)),
-    "`[[protocol]]`": (Protocol, set()),
-}
-STRATEGY_TABLES = {
-    "Top of the file": (Strategy, {"name", "memory", "plugins"}),
-    "`[memory]`": (MemorySettings, set()),
-}
+TABLES = [
+    (SCENARIOS, "Top of the file", Scenario, {*OWN_TABLES, "name", "folder"}),
+    (SCENARIOS, "`[space]`", SpaceSettings, set()),
+    (SCENARIOS, "`[training]`", Training, set()),
+    (SCENARIOS, "`[tower.<modality>]`", TowerSettings, set()),
+    (SCENARIOS, "`[[stage]]`", Stage, set(Training.model_fields)),
+    (SCENARIOS, "`[[protocol]]`", Protocol, set()),
+    (STRATEGIES, "Top of the file", Strategy, {"name", "memory", "plugins"}),
+    (STRATEGIES, "`[memory]`", MemorySettings, set()),
+]
+"""Page, section, the table that it tells and the keys that it leaves to others."""
 
 
 def section(page, heading):
@@ -94,7 +92,8 @@ def allowed_number(number):
     return f"{noun}, {'above' if number.above else 'at least'} {number.least:g}"
 
 
-def assert_model_is_told(page, heading, model, others):
+@pytest.mark.parametrize(("page", "heading", "model", "others"), TABLES)
+def test_every_key_of_a_definition_is_told_with_its_default_and_range(page, heading, model, others):
     schemas = model.model_json_schema()["properties"]
     fields = {key: field for key, field in model.model_fields.items() if key not in others}
     page_says = told(page, heading)
@@ -105,16 +104,6 @@ def assert_model_is_told(page, heading, model, others):
             usual = fields[key].default
             usual = list(usual) if isinstance(usual, tuple) else usual
             assert tomllib.loads(f"value = {default}")["value"] == usual, key
-
-
-@pytest.mark.parametrize("heading", SCENARIO_TABLES)
-def test_every_key_of_a_scenario_is_told_with_its_default_and_range(heading):
-    assert_model_is_told(SCENARIOS, heading, *SCENARIO_TABLES[heading])
-
-
-@pytest.mark.parametrize("heading", STRATEGY_TABLES)
-def test_every_key_of_a_strategy_is_told_with_its_default_and_range(heading):
-    assert_model_is_told(STRATEGIES, heading, *STRATEGY_TABLES[heading])
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -196,7 +185,7 @@ def test_a_key_told_to_be_required_is_refused_if_missing(kind, key, tmp_path):
 
 
 @pytest.mark.parametrize("page", [SCENARIOS, STRATEGIES], ids=["scenarios", "strategies"])
-def test_the_commands_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
+def test_the_commands_of_a_page_run_one_after_another(page, tmp_path, monkeypatch, typed):
     monkeypatch.chdir(tmp_path)
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     assert lines
@@ -205,10 +194,7 @@ def test_the_commands_of_a_page_run_one_after_another(page, tmp_path, monkeypatc
         assert program == "continual-mm"
         # A page may train for minutes, a test may not; the last setting counts.
         hurry = ["--set", "training.steps=1"] if arguments[0] == "run" else []
-        try:
-            cli.main([*arguments, *hurry])
-        except SystemExit as end:
-            assert not end.code, line
+        assert not typed(*arguments, *hurry).code, line
 
 
 def test_every_dependency_has_its_reason():

@@ -40,20 +40,13 @@ def arrays():
     rng = np.random.default_rng(0)
     count = 52
     captions = [" ".join(rng.choice(WORDS, size=4)) for _ in range(count)]
-    return {
-        "video_kind": np.array("frames"),
-        "audio_kind": np.array("spectrogram"),
-        "text_kind": np.array("tokens"),
-        "video": rng.standard_normal((count, 3, 5)).astype(np.float32),
-        "video_length": rng.integers(1, 4, count),
-        "audio": rng.standard_normal((count, 4, 6)).astype(np.float32),
-        "audio_length": np.full(count, 4),
-        "text": rng.standard_normal((count, 4, 7)).astype(np.float32),
-        "text_length": np.full(count, 4),
-        "text_raw": np.array(captions),
-        "ids": np.array([f"clip{row}" for row in range(count)]),
-        "split": np.repeat([0, 1, 2], [40, 6, 6]),
-    }
+    ids, split = [f"clip{row}" for row in range(count)], np.repeat([0, 1, 2], [40, 6, 6])
+    found = {"ids": np.array(ids), "split": split, "text_raw": np.array(captions)}
+    kinds = {"video": "frames", "audio": "spectrogram", "text": "tokens"}
+    for (name, kind), shape in zip(kinds.items(), ((3, 5), (4, 6), (4, 7)), strict=True):
+        found[name] = rng.standard_normal((count, *shape)).astype(np.float32)
+        found[f"{name}_kind"], found[f"{name}_length"] = np.array(kind), np.full(count, 4)
+    return found | {"video_length": rng.integers(1, 4, count)}
 
 
 @pytest.fixture
