@@ -14,32 +14,21 @@ with in_parts(
     "avalanche.training.plugins",
     "avalanche.training.templates",
 ):
-    from avalanche.benchmarks import CLScenario, EagerCLStream
-    from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
-    from avalanche.benchmarks.utils import AvalancheDataset
-    from avalanche.core import BaseSGDPlugin
-    from avalanche.evaluation.metric_definitions import PluginMetric
-    from avalanche.evaluation.metric_results import MetricValue
-    from avalanche.logging import BaseLogger, TensorboardLogger
-    from avalanche.models import DynamicModule
-    from avalanche.training.plugins import EvaluationPlugin
-    from avalanche.training.templates.base_sgd import BaseSGDTemplate
-    from avalanche.training.templates.observation_type.batch_observation import BatchObservation
-    from avalanche.training.templates.update_type.sgd_update import SGDUpdate
-
-__all__ = [
-    "AvalancheDataset",
-    "BaseLogger",
-    "BaseSGDPlugin",
-    "BaseSGDTemplate",
-    "BatchObservation",
-    "CLScenario",
-    "DatasetExperience",
-    "DynamicModule",
-    "EagerCLStream",
-    "EvaluationPlugin",
-    "MetricValue",
-    "PluginMetric",
-    "SGDUpdate",
-    "TensorboardLogger",
-]
+    from avalanche.benchmarks import CLScenario as CLScenario
+    from avalanche.benchmarks import EagerCLStream as EagerCLStream
+    from avalanche.benchmarks.scenarios.dataset_scenario import (
+        DatasetExperience as DatasetExperience,
+    )
+    from avalanche.benchmarks.utils import AvalancheDataset as AvalancheDataset
+    from avalanche.core import BaseSGDPlugin as BaseSGDPlugin
+    from avalanche.evaluation.metric_definitions import PluginMetric as PluginMetric
+    from avalanche.evaluation.metric_results import MetricValue as MetricValue
+    from avalanche.logging import BaseLogger as BaseLogger
+    from avalanche.logging import TensorboardLogger as TensorboardLogger
+    from avalanche.models import DynamicModule as DynamicModule
+    from avalanche.training.plugins import EvaluationPlugin as EvaluationPlugin
+    from avalanche.training.templates.base_sgd import BaseSGDTemplate as BaseSGDTemplate
+    from avalanche.training.templates.observation_type.batch_observation import (
+        BatchObservation as BatchObservation,
+    )
+    from avalanche.training.templates.update_type.sgd_update import SGDUpdate as SGDUpdate

@@ -73,8 +73,8 @@ class Clusters:
     """Labels for a batch, from centroids that follow the embeddings slowly.
 
     ``established`` are the modalities of earlier stages. They alone say where a row lies, if it has
-    any of them: when one more modality joined the mean, every old centroid would stand for
-    something else. ``fixed``: the centroids stay as they are. Nothing here waits for the device.
+    any: with one more modality in the mean every old centroid would stand for something else.
+    ``fixed``: the centroids stay as they are. Nothing here waits for the device.
     """
 
     def __init__(self, space: JointSpace, *, seed: int) -> None:
@@ -113,17 +113,15 @@ class Clusters:
         """
         if refit:
             if not self.fixed and self._step % self._refresh_every == 0:
-                start = self._space.centroids if self._begun() else self._drawn(points)
+                # Earlier centroids, or those of an earlier run, if there are any.
+                begun = self._step > 0 or bool(self._space.centroids.any())
+                start = self._space.centroids if begun else self._drawn(points)
                 known = torch.cat([*self._queue.filled(), points])
                 # A new tensor: the losses of this step may still need the old one.
                 _, self._space.centroids = spherical_kmeans(known, start, iterations=KMEANS_ROUNDS)
             self._step += 1
         self._queue.push(points)
         return (points @ self._space.centroids.T).argmax(1)
-
-    def _begun(self) -> bool:
-        """Whether there are centroids to start from: earlier ones, or those of an earlier run."""
-        return self._step > 0 or bool(self._space.centroids.any())
 
     def _drawn(self, points: Tensor, *purpose: int) -> Tensor:
         """K of the points to start k-means from, the fewer there are the more often."""
@@ -184,13 +182,13 @@ class PublishedClusters(Clusters):
     def labels(self, points: Tensor, *, refit: bool = True) -> Tensor:
         """Give the cluster of each row, (n, D) -> (n,).
 
-        With ``refit`` these are the step's current rows, which may fit the centroids anew and enter
-        the queue. A step that fits gives the labels that made the centroids, found with those
-        before them.
+        With ``refit`` the rows may fit the centroids anew and enter the queue. A step that fits
+        gives the labels that made the centroids, found with those before them.
         """
         points = points.detach()
         if refit and not self.fixed and self._place % self._refresh_every == 0:
-            known = self._known(points)
+            queue = [self._queue.latest_last().flip(0)] if self._queue.full else []
+            known = torch.cat([*queue, points])
             cold = self._place == 0
             start = self._drawn(known, self._stage, self._step) if cold else self._space.centroids
             # A new tensor: the losses of this step may still need the old one.
@@ -205,12 +203,6 @@ class PublishedClusters(Clusters):
             kept = self._kept(points.shape[0]).to(points.device)
             self._queue.push(points[kept].flip(0))
         return labels
-
-    def _known(self, points: Tensor) -> Tensor:
-        """What k-means sees: the queue, if it is full, and the batch behind it."""
-        if not self._queue.full:
-            return points
-        return torch.cat([self._queue.latest_last().flip(0), points])
 
     def _kept(self, count: int) -> Tensor:
         """(kept,) rows of a batch that enter the queue: the first half of each group of clips."""

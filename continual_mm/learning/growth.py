@@ -14,11 +14,7 @@ from continual_mm.space.space import Embedded, JointSpace
 
 
 class Views(dict[str, Embedded]):
-    """What the space makes of a batch, by modality.
-
-    Attributes:
-        own: Pair -> modality -> what the pair's own tower makes of the same rows.
-    """
+    """What the space makes of a batch, by modality; ``own``, what pairs' own towers make of it."""
 
     def __init__(self, embedded: Mapping[str, Embedded]) -> None:
         super().__init__(embedded)
@@ -41,9 +37,8 @@ class GrowingSpace(DynamicModule):
     """Lets Avalanche grow a space: before a stage is trained, never while one is evaluated.
 
     ``pairs`` are, by stage, those that its rows train, of every stage met so far. ``own`` is pair
-    -> modality -> a tower that the pair sees it with, in the place of the space's; a plugin puts it
-    there. It is no part of the space, though it may share parameters with it, and the plugin sets
-    its training mode.
+    -> modality -> a tower that a plugin gives the pair in the place of the space's. It may share
+    parameters with the space, and the plugin sets its training mode.
     """
 
     def __init__(self, space: JointSpace, pairs: Mapping[int, tuple[Pair, ...]]) -> None:
@@ -58,19 +53,15 @@ class GrowingSpace(DynamicModule):
             for modality in experience.added:
                 self.space.add_modality(modality)
 
-    def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """By name what pairs' own towers have beside the space: ``own/pair/modality/name``."""
+    def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The space's by canonical name, and of pairs' towers as ``own/pair/modality/name``."""
+        yield from named_parameters(self.space)
         shared = set(self.space.parameters())
         for pair, towers in self.own.items():
             for modality, tower in towers.items():
                 for name, parameter in tower.named_parameters():
                     if parameter not in shared:
                         yield f"own/{pair}/{modality}/{canonical(name)}", parameter
-
-    def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The space's parameters by canonical name, and those of pairs' own towers."""
-        yield from named_parameters(self.space)
-        yield from self._own_parameters()
 
     def forward(self, batch: Batch) -> Views:
         """Embed a batch; towers that are trained see it with feature dropout."""
@@ -82,7 +73,7 @@ class GrowingSpace(DynamicModule):
                     tower,
                     batch.features[name],
                     batch.lengths.get(name),
-                    hiding=self.space.training and _learns(tower),
+                    hiding=self.space.training and any(p.requires_grad for p in tower.parameters()),
                 )
                 for name, tower in self.own[pair].items()
                 if name in views
@@ -97,7 +88,3 @@ class GrowingSpace(DynamicModule):
             pair for stage in set(batch.stage.tolist()) for pair in self._pairs.get(stage, ())
         }
         return [pair for pair in self.own if pair in trained]
-
-
-def _learns(tower: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in tower.parameters())

@@ -26,10 +26,9 @@ class NotFiniteError(FloatingPointError):
 
 
 class Guard:
-    """Watches the numbers of each step.
+    """Watches the numbers of each step, before the weights change.
 
-    On a CPU every step is checked before the weights change. On an accelerator that would wait for
-    the device at each step, so the values are kept there and looked at every
+    On an accelerator that would wait for the device, so values are kept there and checked every
     ``DEVICE_CHECK_EVERY`` steps; the first bad step is still the one that is named.
     """
 

@@ -1,7 +1,6 @@
 """Training a space stage by stage on Avalanche: the stage, and its training step."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from warnings import warn
 
@@ -39,18 +38,9 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     """Trains a space stage by stage; plugins add what keeps old pairs aligned.
 
-    Plugins are Avalanche plugins. In ``before_backward`` they call :meth:`add_term`; what they may
-    read is listed below.
-
-    Args:
-        space: What is trained.
-        seed: Fixes the order of the items.
-        evaluator: What is measured and logged, see
-            :func:`~continual_mm.evaluation.pairs.evaluator`.
-        plugins: Ways of not forgetting, in the order of their callbacks.
-        memory: The run's memory, if it has one.
-        device: Where to train.
-        workers: Threads that fetch batches ahead; they change nothing but the time it takes.
+    Plugins are Avalanche plugins, called in the order given. In ``before_backward`` they call
+    :meth:`add_term`; what they may read is listed below. ``seed`` fixes the order of the items;
+    ``workers`` are threads that fetch batches ahead and change nothing but the time it takes.
 
     Attributes:
         stage: 0-based stage of the training in progress or last finished.
@@ -58,10 +48,8 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         current: The current rows in the batch.
         remembered: The remembered rows in the batch; empty where nothing was recalled.
         terms: The step's loss terms by name, weighted.
-        training: Settings of the stage.
         lr_scale: Canonical parameter name -> factor on its learning rate, 1 where not named.
             Plugins set it in ``before_train_dataset_adaptation``; it stays until set anew.
-        clusters: Labels and centroids.
         split: What is being evaluated.
         inside_stage: Whether an evaluation interrupts a stage.
         after_step: Called when a step and the evaluation that may follow it are done, except after
@@ -121,9 +109,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     def own_towers(self) -> dict[Pair, dict[str, nn.Module]]:
         """Pair -> modality -> the tower that the pair sees it with, where it is not the space's.
 
-        Plugins put them here in ``before_train_dataset_adaptation``. A pair is trained and scored
-        through its own towers; what they have beside the space is trained where it takes a
-        gradient. Checkpoints keep the optimiser's state of it; its values are the plugin's to keep.
+        Plugins put them here in ``before_train_dataset_adaptation``. What they have beside the
+        space is trained where it takes a gradient; checkpoints keep the optimiser's state of it,
+        the plugin its values.
         """
         towers: dict[Pair, dict[str, nn.Module]] = self.model.own
         return towers
@@ -153,10 +141,9 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     ) -> None:
         """Train one stage from ``step`` on and evaluate; a NotFiniteError stops it.
 
-        A stage that was interrupted is begun like any other, so that whatever happens at a
-        beginning happens again; then ``restore`` sets the saved state, and the loop continues from
-        there. torch's global RNG is reseeded at the beginning and at every step and restored at
-        the end, so that modules which draw from it, such as dropout, can be resumed as well.
+        An interrupted stage is begun like any other; then ``restore`` sets the saved state, and the
+        loop continues from there. torch's global RNG is reseeded at the beginning and at every step
+        and restored at the end, so that modules which draw from it can be resumed as well.
         """
         self._benchmark, self._first_step, self._restore = benchmark, step, restore
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
@@ -291,30 +278,25 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     def forward(self) -> Views:
         """Embed the batch in the stage's precision; embeddings come out in float32."""
         if self.is_training:
-            self._before_embedding()
+            self.space.dropout.set_step(self.stage, self.step)
+            self.clusters.at(self.stage, self.step, self._steps_per_pass)
+            every = self.training.evaluate_every
+            if "stays_in_evaluation" in self.space.settings.bugs and 0 < every <= self.step:
+                self.space.eval()
         with self.precision():
             embedded: Views = self.model(self.mbatch)
         return embedded
 
-    def _before_embedding(self) -> None:
-        """Tell the space and the clusters which step is made; all of it follows from the step."""
-        self.space.dropout.set_step(self.stage, self.step)
-        self.clusters.at(self.stage, self.step, self._steps_per_pass)
-        every = self.training.evaluate_every
-        if "stays_in_evaluation" in self.space.settings.bugs and 0 < every <= self.step:
-            self.space.eval()
-
-    @contextmanager
-    def precision(self) -> Iterator[None]:
+    def precision(self) -> torch.autocast:
         """Autocast as the stage asks for it."""
         dtype = PRECISIONS[self.training.precision]
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            yield
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def criterion(self) -> Tensor:
         """The objective on the current rows; nothing while evaluating."""
         self.terms = self.objective(self.current) if self.is_training else {}
-        return self._total(self.terms)
+        nothing: Tensor = self._make_empty_loss()
+        return torch.stack(list(self.terms.values())).sum() if self.terms else nothing
 
     def objective(self, part: Part) -> Terms:
         """MCN's losses on a part of the batch: contrast, clustering, reconstruction."""
@@ -324,10 +306,6 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             **clustering(self.space, self.clusters, batch, embedded, part),
             **reconstruction(self.space, batch, embedded, part),
         }
-
-    def _total(self, terms: Terms) -> Tensor:
-        nothing: Tensor = self._make_empty_loss()
-        return torch.stack(list(terms.values())).sum() if terms else nothing
 
     def add_term(self, name: str, value: Tensor, *, weight: float | Tensor) -> None:
         """Add ``weight * value`` to the step's loss; for plugins, in ``before_backward``."""

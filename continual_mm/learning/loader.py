@@ -15,8 +15,7 @@ from continual_mm.system.seeds import seed_for
 class Order:
     """Shuffled passes over ``items`` items, ``rows`` at a time, none twice within a batch.
 
-    What remains at the end of a pass is left out of it and shuffled into the next. Any step can be
-    asked for without the steps before it.
+    What remains at the end of a pass is shuffled into the next. Any step can be asked for.
     """
 
     def __init__(self, items: int, rows: int, *, seed: int) -> None:
@@ -45,15 +44,11 @@ class Order:
 class GroupOrder:
     """Shuffled passes over groups of items (the videos that clips are of), some items of each.
 
-    Rows of one group stand side by side in a batch. What groups remain at the end of a pass are
-    left out of it.
-
-    Args:
-        groups: (items,) a number for each item, equal for those of one group.
-        rows: Of a step; ``rows // each`` groups, one at least.
-        each: Items of a group that are shown at once.
-        replace: Whether items are drawn independently, as the published reader does, so that one
-            can be there twice; else that happens only where a group has fewer than ``each``.
+    Rows of one group, of equal numbers in the (items,) ``groups``, stand side by side in a batch:
+    ``rows // each`` groups, one at least, with ``each`` items of every one. What groups remain at
+    the end of a pass are left out of it. With ``replace`` items are drawn independently, as the
+    published reader does, so that one can be there twice; else that happens only where a group has
+    fewer than ``each``.
     """
 
     def __init__(
@@ -105,9 +100,9 @@ class GroupOrder:
 class StepLoader:
     """As many batches as there are optimiser steps, each with rows of every share.
 
-    Of a share that is smaller than its ``rows_per_step`` all rows are shown. The steps are those
-    from ``first`` on, before ``steps``. With ``pin`` batches are put in page-locked memory. So many
-    ``workers``, threads, fetch ahead; the batches are the same with any number.
+    Of a share smaller than its ``rows_per_step`` all rows are shown. The steps are those from
+    ``first`` on, before ``steps``. With ``pin`` batches are put in page-locked memory. ``workers``
+    are threads that fetch ahead; the batches are the same with any number.
     """
 
     def __init__(
@@ -140,11 +135,9 @@ class StepLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         chosen = (tuple(order[step] for order in self._orders) for step in self.steps)
-        return (
-            _ahead(self._fetch, chosen, self._workers)
-            if self._workers
-            else map(self._fetch, chosen)
-        )
+        if not self._workers:
+            return map(self._fetch, chosen)
+        return _ahead(self._fetch, chosen, self._workers)
 
     def _fetch(self, rows: tuple[Tensor, ...]) -> Batch:
         batch = self.items.block(rows)

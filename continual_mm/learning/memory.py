@@ -9,12 +9,11 @@ from continual_mm.system.seeds import seed_for
 
 
 class Memory:
-    """At most ``items`` rows, shared equally by the stages met so far.
+    """At most ``items`` rows, shared equally by the stages met so far; see :func:`equal_shares`.
 
-    Every item of a stage is equally likely to be kept. When a stage arrives, the earlier ones give
-    up a random part of their rows, so what remains of them is a uniform sample still. A stage with
-    fewer items than its share leaves the rest to the others. ``stage`` and ``row`` are (n,): stage
-    and dataset row of each kept row.
+    When a stage arrives, the earlier ones give up a random part of their rows, so what remains of
+    each is a uniform sample of its items. ``stage`` and ``row`` are (n,): stage and dataset row of
+    each kept row.
     """
 
     def __init__(self, items: int, *, seed: int = 0) -> None:
@@ -32,8 +31,7 @@ class Memory:
     def offer(self, stage: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Take the share of a stage that ends from its (n,) dataset rows; once for each stage.
 
-        Returns the positions of the earlier rows that stay and the positions in ``rows`` that
-        enter, both ascending. The memory then holds the former followed by the latter.
+        Returns ascending positions of earlier rows that stay, and of those in ``rows`` that enter.
         """
         kept = self._by_stage()
         if stage in kept:

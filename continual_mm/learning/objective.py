@@ -47,10 +47,7 @@ def embeddings_at(
 
 
 def gathered(values: Tensor, where: Tensor) -> Tensor:
-    """``values[where]``; a view, which costs nothing forward and backward, where there is one.
-
-    ``where`` is ascending, none twice, on the CPU.
-    """
+    """``values[where]``, a view where possible; ``where`` ascends without repeats, on the CPU."""
     count = where.shape[0]
     if count and int(where[-1]) - int(where[0]) + 1 == count:
         return values[int(where[0]) : int(where[-1]) + 1]
@@ -73,10 +70,9 @@ def contrast(
     pairs: Mapping[int, tuple[Pair, ...]],
     part: Part,
 ) -> Terms:
-    """The contrastive term of every pair that rows of the part train.
+    """The contrastive term of every pair that rows of the part, by their stage, train.
 
-    ``pairs`` are, by stage of a row, those that it trains. All rows that train a pair, whatever
-    their stage, are one another's negatives.
+    All rows that train a pair, whatever their stage, are one another's negatives.
     """
     terms: Terms = {}
     for pair, stages in stages_of(pairs).items():
@@ -101,9 +97,8 @@ def clustering(
 ) -> Terms:
     """The clustering term of every modality in the part, all towards the row's one label.
 
-    The labels are the space's. Where pairs have towers of their own for a modality, its term is the
-    mean of theirs. With ``cluster_mean`` there is one term instead, that of the modalities' mean in
-    the space.
+    Where pairs have towers of their own for a modality, its term is the mean of theirs. With
+    ``cluster_mean`` there is one term instead, that of the modalities' mean in the space.
     """
     weight = space.settings.cluster_weight
     if not clusters.active or not weight or not len(part):
@@ -148,10 +143,7 @@ def clustering(
 def reconstruction(
     space: JointSpace, batch: Batch, embedded: Mapping[str, Embedded], part: Part
 ) -> Terms:
-    """The reconstruction term of every modality in the part.
-
-    Where pairs have towers of their own for it, the mean of theirs.
-    """
+    """The reconstruction term of every modality, over pairs' own towers as in clustering."""
     weight = space.settings.reconstruction_weight
     if not weight:
         return {}

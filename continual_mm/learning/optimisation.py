@@ -20,15 +20,11 @@ def update(
     look: Callable[[dict[str, Tensor]], None],
     trains: bool = True,
 ) -> None:
-    """Make the step that the gradients ask for.
+    """Make the step that the gradients ask for, at most ``clip_norm`` long (0: as they are).
 
-    Args:
-        optimizer: Whose parameters have their gradients.
-        scaler: What the loss was scaled with.
-        clip_norm: The largest length of the gradient; 0 leaves it as it is.
-        look: Is given ``the gradient``, its length before it was clipped, while an error can still
-            keep the weights as they are; nothing where the scaler itself skips steps that overflow.
-        trains: Whether the loss has a gradient; without one the scaler refuses a step.
+    ``look`` is given ``the gradient``, its length before it was clipped, while an error can still
+    keep the weights as they are; nothing where the scaler itself skips steps that overflow.
+    ``trains`` is whether the loss has a gradient; without one the scaler refuses a step.
     """
     if trains:
         scaler.unscale_(optimizer)
@@ -47,8 +43,7 @@ def adam(
 ) -> Adam:
     """Adam in one pass over all weights where the device can; otherwise a dozen per weight.
 
-    ``lr_scales`` are factors on the learning rate, 1 where none is given; each has a group, which
-    keeps it as ``lr_scale``.
+    ``lr_scales`` are factors on the learning rate; each has a group, which keeps its ``lr_scale``.
     """
     groups: dict[float, list[Parameter]] = {}
     for parameter in parameters:
@@ -82,8 +77,7 @@ def learning_rate(step: int, training: Training, *, from_zero: bool = False) -> 
 def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's global generators of the CPU and of a device.
 
-    ``torch.manual_seed`` would seed those of every kind of device, and where CUDA is not in use yet
-    it keeps a list of such calls, which grows with every step.
+    ``torch.manual_seed`` keeps a list of calls where CUDA is not in use yet, which grows each step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -24,15 +24,11 @@ SPLITS = {Split.VALIDATION: "validation", Split.TEST: "test"}
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StageExperience(DatasetExperience[AvalancheDataset[Batch]]):
-    """One stage as Avalanche sees it.
+    """One stage, 0-based, as Avalanche sees it.
 
-    It has no task labels on purpose: with them Avalanche would pick a loader for classes.
-
-    Attributes:
-        stage: 0-based stage at whose end the scores belong.
-        added: Modalities that are added to the space before training.
-        pairs: Stage of a row -> pairs that the row trains.
-        rows_per_step: Rows of each share in a batch.
+    It has no task labels on purpose: with them Avalanche would pick a loader for classes. ``added``
+    are modalities that are added to the space before training, ``pairs`` is stage of a row -> pairs
+    that the row trains, ``rows_per_step`` has the rows of each share in a batch.
     """
 
     stage: int
@@ -48,10 +44,7 @@ class StageExperience(DatasetExperience[AvalancheDataset[Batch]]):
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The streams of a scenario on a dataset: an experience per stage, one for held-out items.
-
-    Joint training has a single experience. ``scenario`` is the same as Avalanche holds it.
-    """
+    """The streams of a scenario: an experience per stage (one if joint), one for held-out items."""
 
     train: EagerCLStream[StageExperience]
     validation: EagerCLStream[StageExperience]
@@ -68,36 +61,22 @@ def benchmark(
     joint: bool = False,
     cumulative: bool = False,
 ) -> Benchmark:
-    """Build the streams.
+    """Build the streams; ``seed`` draws the stages' shares when ``items = "split"``.
 
-    Args:
-        scenario: The definition.
-        arrivals: The definition worked out on the dataset.
-        dataset: The items.
-        seed: Draws the stages' shares when ``items = "split"``.
-        joint: One experience that trains what all stages train, in the same number of steps; of
-            each stage it sees as many rows in all as the stage itself would.
-        cumulative: Each stage trains its items and those of all stages before it, see
-            :func:`divided`.
+    ``joint``: one experience trains what all stages train, in the same number of steps; of each
+    stage it sees as many rows in all as the stage itself would. ``cumulative``: each stage trains
+    its items and those of all stages before it, see :func:`divided`.
     """
+    drawn = _shares(scenario, len(arrivals), dataset, seed)
     shares = tuple(
         Share(arrival.stage, rows, arrival.seen)
-        for arrival, rows in zip(
-            arrivals, _shares(scenario, len(arrivals), dataset, seed), strict=True
-        )
+        for arrival, rows in zip(arrivals, drawn, strict=True)
     )
     if joint:
         stages = [_joint(scenario, arrivals, _items(scenario, dataset, shares))]
-    elif cumulative:
-        met = range(1, len(arrivals) + 1)
-        stages = [
-            _stage(arrivals[:count], _items(scenario, dataset, shares[:count])) for count in met
-        ]
     else:
-        stages = [
-            _stage((arrival,), _items(scenario, dataset, (share,)))
-            for arrival, share in zip(arrivals, shares, strict=True)
-        ]
+        met = [slice(0 if cumulative else end - 1, end) for end in range(1, len(arrivals) + 1)]
+        stages = [_stage(arrivals[part], _items(scenario, dataset, shares[part])) for part in met]
     train = EagerCLStream("train", stages)
     held_out = {
         split: EagerCLStream(name, [_held_out(arrivals, dataset, split)])
@@ -140,7 +119,7 @@ def _items(scenario: Scenario, dataset: Dataset, shares: tuple[Share, ...]) -> I
 def _joint(scenario: Scenario, arrivals: Sequence[Arrival], items: Items) -> StageExperience:
     """Everything at once: the stages' pairs, their steps together, their rows in proportion.
 
-    A stage of no steps, of towers that arrive trained, has as many rows as one of the usual length.
+    A stage of no steps, of towers that arrive trained, has as many rows as a usual one.
     """
     steps = sum(arrival.training.steps for arrival in arrivals)
     lengths = [arrival.training.steps or scenario.training.steps for arrival in arrivals]
@@ -159,10 +138,7 @@ def _joint(scenario: Scenario, arrivals: Sequence[Arrival], items: Items) -> Sta
 
 
 def _stage(arrivals: Sequence[Arrival], items: Items) -> StageExperience:
-    """The last of some stages, on the items of all of them, each with its own stage's pairs.
-
-    Steps, and rows of a step, are as many as the stage has alone.
-    """
+    """The last of some stages, on the items of all, each with the pairs of its own stage."""
     last = arrivals[-1]
     counts = [share.rows.shape[0] for share in items.shares]
     return StageExperience(
@@ -178,10 +154,9 @@ def _stage(arrivals: Sequence[Arrival], items: Items) -> StageExperience:
 def divided(rows: int, items: Sequence[int]) -> tuple[int, ...]:
     """Rows of a batch for each of some shares, in proportion to their items.
 
-    So every item is met equally often, as if all shares were one, and a stage that brought much
-    counts for much. What does not divide goes where most is lacking, to the later share among equal
-    ones. Each share has 2 rows at least, since one alone has no negatives; only where that
-    is more than the batch holds is the batch larger.
+    So every item is met equally often, as if all shares were one. What does not divide goes where
+    most is lacking, to the later share among equal ones. Each share has 2 rows at least, since one
+    alone has no negatives; only where that is more than the batch holds is the batch larger.
 
     >>> divided(16, [40, 40, 40]), divided(16, [300, 10]), divided(2, [5, 5])
     ((5, 5, 6), (14, 2), (2, 2))
@@ -189,10 +164,7 @@ def divided(rows: int, items: Sequence[int]) -> tuple[int, ...]:
     parts = [rows * count / max(sum(items), 1) for count in items]
     given = [2] * len(items)
     while sum(given) < rows:
-        lacking = [
-            (part - has, place) for place, (part, has) in enumerate(zip(parts, given, strict=True))
-        ]
-        _, place = max(lacking)
+        place = max(range(len(items)), key=lambda share: (parts[share] - given[share], share))
         given[place] += 1
     return tuple(given)
 
