@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import required_memory
+from continual_mm.plugins.recollection import FromMemory
 from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import trainable
 
 
-class AGEM(Plugin):
+class AGEM(FromMemory):
     """Averaged gradient episodic memory (Chaudhry et al., arXiv 1812.00420).
 
     The step's gradient, of all loss terms, is projected where it conflicts with the gradient of
@@ -29,22 +28,13 @@ class AGEM(Plugin):
         rows: Remembered rows in each batch; all that there are, if fewer.
     """
 
-    needs_memory = True
-
     def __init__(self, *, rows: int = 128) -> None:
         super().__init__()
         self.memory_rows = checked("agem.rows", rows)
         self._reference: dict[str, Tensor] = {}
 
-    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Refuse a run without a memory."""
-        required_memory(strategy, self)
-
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Find the gradient of the remembered rows' objective.
-
-        It is scaled as the loss will be, lest float16 rounds it to zero; that cancels out later.
-        """
+        """Find the gradient of the remembered rows' objective, scaled as the loss will be."""
         self._reference = {}
         terms = strategy.objective(strategy.remembered) if len(strategy.remembered) else {}
         if not terms:

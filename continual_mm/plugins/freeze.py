@@ -28,11 +28,7 @@ def eval_frozen(module: nn.Module) -> None:
 
 
 def unfreeze(module: nn.Module, frozen: Iterable[Parameter]) -> None:
-    """Undo :func:`freeze` for some parameters of a module, and set what they belong to to training.
-
-    Submodules of which all parameters are still frozen, by whichever plugin, stay in evaluation
-    mode.
-    """
+    """Undo :func:`freeze` for some parameters, and set modules that have one to training mode."""
     freed = set(frozen)
     for parameter in freed:
         parameter.requires_grad_(True)

@@ -38,11 +38,7 @@ class Interpolate(Plugin):
             self._old = numbers(strategy.space)
 
     def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Interpolate.
-
-        A stage is one epoch, and its end comes before ``after_training_exp``, in which other
-        plugins make the finished space their teacher, whatever the order of the plugins.
-        """
+        """Interpolate: before ``after_training_exp``, where plugins take the space as teacher."""
         move_back(strategy.space, self._old, self.towards_old)
 
 
@@ -52,10 +48,7 @@ def numbers(space: JointSpace) -> dict[str, Tensor]:
 
 
 def move_back(space: JointSpace, old: Mapping[str, Tensor], share: float) -> None:
-    """Move a space's numbers in place towards ``old`` ones, from :func:`numbers`.
-
-    They go a share of the way, in [0, 1]. What the space did not have then stays.
-    """
+    """Move a space's numbers a share, in [0, 1], of the way to ``old`` ones; new ones stay."""
     new = dict(_numbers(space))
     for name, value in old.items():
         before = value.to(new[name].device)

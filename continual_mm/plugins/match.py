@@ -12,10 +12,7 @@ from continual_mm.losses.transport import plan_distillation_from
 from continual_mm.losses.trust import trusted_plan
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
-
-# As in `transport`: the gradient of a divergence this large is exact to a thousandth.
-TOLERANCE = 1e-4
-ITERATIONS = 100
+from continual_mm.plugins.transport import ITERATIONS, TOLERANCE
 
 
 class Match(Plugin):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
@@ -25,9 +25,8 @@ class LayerInputs(TorchFunctionMode):
     """Inside it the covariance of the inputs of every linear map and convolution is gathered.
 
     ``parameters`` are the weights and biases that are looked for, by name. Calls are noticed, not
-    modules: a weight that its tower multiplies by itself is found as well. What is used in any
-    other way (a normalisation, a recurrent layer, an attention that multiplies by part of a weight)
-    is not found.
+    modules: a weight that its tower multiplies by itself is found as well. Any other use (a
+    normalisation, a recurrent layer, an attention that multiplies by part of a weight) is not.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
@@ -191,7 +190,8 @@ class Nullspace(Plugin):
         }
         towers = {modality_of(layer) for layer in self._bound}
         for name, module in strategy.space.named_modules():
-            if modality_of(name) in towers and _has_statistics(module):
+            # Buffers of a module's own are what training mode may move.
+            if modality_of(name) in towers and any(True for _ in module.buffers(recurse=False)):
                 module.training = False
 
     @torch.no_grad()
@@ -259,8 +259,3 @@ def _rows(values: Sequence[Tensor], groups: int) -> Tensor:
     """(groups, outputs of each, d): a layer's weight as a matrix, its bias as the last column."""
     matrix = torch.cat([values[0].flatten(1), *(bias[:, None] for bias in values[1:])], dim=1)
     return matrix.reshape(groups, -1, matrix.shape[1])
-
-
-def _has_statistics(module: nn.Module) -> bool:
-    """Whether a module keeps buffers of its own, which training mode may move."""
-    return next(module.buffers(recurse=False), None) is not None

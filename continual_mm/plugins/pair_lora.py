@@ -45,23 +45,21 @@ def adapted(tower: nn.Module, *, rank: int, scale: float, seed: int) -> nn.Modul
 
     A layer :math:`W x + b` becomes :math:`W x + b + s B A x` (Hu et al. 2021, arXiv 2106.09685,
     where s is written :math:`\alpha / r`), with :math:`A` of rank r drawn at random and
-    :math:`B = 0`, so that at first the two towers give the same bits. A layer with fewer inputs or
-    outputs than ``rank`` gets the rank that W can have: a larger one adds bytes and no function.
-    W and b are not copied: they are the same parameters, and take no gradient from now on. The new
-    tower is in evaluation mode.
+    :math:`B = 0`, so that at first the two towers give the same bits. The rank is at most the one
+    that W can have. W and b are the same parameters, not copies, and take no gradient from now on.
+    The new tower is in evaluation mode.
     """
     shared = {id(tensor): tensor for tensor in chain(tower.parameters(), tower.buffers())}
     second = deepcopy(tower, shared)
-    ranks = {name: min(rank, *_sides(second, name)) for name in adaptable(second)}
+    ranks = {}
+    for name in adaptable(second):
+        weight = second.get_submodule(name).get_parameter("weight")
+        ranks[name] = min(rank, weight[0].numel(), len(weight))
     return second if _attached(second, ranks, scale=scale, seed=seed) else None
 
 
 def merge(tower: nn.Module, adapters: dict[str, torch.Tensor], *, scale: float) -> None:
-    """Add adapters to a tower's own weights, which then are those that one pair sees.
-
-    ``adapters`` are values by the names that the parameters of :func:`adapted` have, ``scale``
-    is what they were trained with.
-    """
+    """Add adapters, by name and of a scale, to a tower's weights, which one pair then sees."""
     ranks = {
         name.split(FIRST)[0]: value.shape[0] for name, value in adapters.items() if FIRST in name
     }
@@ -73,12 +71,6 @@ def merge(tower: nn.Module, adapters: dict[str, torch.Tensor], *, scale: float) 
         for name, value in adapters.items():
             parameters[name].copy_(value)
     model.merge_and_unload()
-
-
-def _sides(tower: nn.Module, name: str) -> tuple[int, int]:
-    """How many numbers a layer's weight takes in for each number that it gives, and gives out."""
-    weight = tower.get_submodule(name).get_parameter("weight")
-    return weight[0].numel(), len(weight)
 
 
 def _attached(

@@ -10,9 +10,7 @@ from continual_mm.losses.transport import plan_distillation
 from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
 from continual_mm.plugins.teachers import OldTowers
-
-TOLERANCE = 1e-4
-ITERATIONS = 100
+from continual_mm.plugins.transport import ITERATIONS, TOLERANCE
 
 
 class Partners(Plugin):

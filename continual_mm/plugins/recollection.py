@@ -16,10 +16,9 @@ from continual_mm.plugins.plugin import Plugin, contents, extracted
 class Recollection(Plugin):
     """Copies of the memory's items, and rows of them in each batch.
 
-    Copies, because indices (as in Avalanche's buffers) would keep the whole old dataset alive, and
-    their number would say nothing about bytes. Of an item only the modalities of its stage are
-    kept. ``batch`` has the items, None before the first stage ends; ``drawn`` are the positions of
-    the step's remembered rows among them.
+    Copies, because indices (as in Avalanche's buffers) would keep the whole old dataset alive. Of
+    an item only the modalities of its stage are kept. ``batch`` has the items, None before the
+    first stage ends; ``drawn`` are the positions of the step's remembered rows among them.
     """
 
     on_device = False
@@ -47,9 +46,9 @@ class Recollection(Plugin):
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the stage's items; see :class:`Memory` for which of them and of earlier ones stay."""
         items = strategy.stage_experience().items
+        nothing = torch.empty(0, dtype=torch.long)
         for number, share in enumerate(items.shares):
             stays, enters = self.memory.offer(share.stage, share.rows)
-            nothing = torch.empty(0, dtype=torch.long)
             chosen = [nothing] * len(items.shares)
             chosen[number] = enters
             arrived = items.block(tuple(chosen))
@@ -78,6 +77,17 @@ class Recollection(Plugin):
             self.batch = _by_name(Batch(features, lengths, rows, state["index"], state["stage"]))
 
 
+class FromMemory(Plugin):
+    """Base of plugins that do nothing without a memory."""
+
+    needs_memory = True
+
+    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
+        """Refuse a run without a memory."""
+        if self.memory_rows:
+            required_memory(strategy, self)
+
+
 def recollection(learner: Learner) -> Recollection | None:
     """The learner's recollection, if the run has a memory."""
     return next((plugin for plugin in learner.plugins if isinstance(plugin, Recollection)), None)
@@ -102,10 +112,7 @@ def _rows_for(plugin: Plugin) -> int:
 
 
 def _by_name(batch: Batch) -> Batch:
-    """The batch with its modalities in order of name, as a file may give them in another.
-
-    Sums over modalities follow the batch's order; so a resumed run has the same last bits.
-    """
+    """The batch with modalities by name: sums follow their order, to the last bits when resumed."""
     features, lengths, rows = (
         dict(sorted(each.items())) for each in (batch.features, batch.lengths, batch.rows)
     )

@@ -3,12 +3,11 @@
 from typing import Any
 
 from continual_mm.learning.learner import Learner
-from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import required_memory
+from continual_mm.plugins.recollection import FromMemory
 from continual_mm.plugins.registry import checked
 
 
-class Replay(Plugin):
+class Replay(FromMemory):
     """MCN's losses on remembered rows beside those on the current ones.
 
     Remembered rows are each other's negatives, not the current rows': they come from another stage,
@@ -19,18 +18,11 @@ class Replay(Plugin):
         rows: Remembered rows in each batch; all that there are, if fewer.
     """
 
-    needs_memory = True
-
     def __init__(self, *, weight: float = 1.0, rows: int = 128) -> None:
         super().__init__()
         self.weight = checked("replay.weight", weight)
         rows = checked("replay.rows", rows)
         self.memory_rows = rows if self.weight else 0
-
-    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Refuse a run without a memory."""
-        if self.weight:
-            required_memory(strategy, self)
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Add the remembered rows' terms."""

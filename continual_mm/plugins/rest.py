@@ -28,11 +28,7 @@ class Rest(Plugin):
         self._frozen: tuple[Parameter, ...] = ()
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Freeze towers that no pair of the stage needs.
-
-        It comes before the callback in which :class:`~continual_mm.plugins.warmup.Warmup` freezes
-        others for a while.
-        """
+        """Freeze towers that no pair of the stage needs; before ``Warmup`` freezes others."""
         pairs = strategy.stage_experience().pairs.values()
         needed = {
             name for trained in pairs for pair in trained for name in (pair.first, pair.second)

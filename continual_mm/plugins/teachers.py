@@ -11,8 +11,7 @@ from continual_mm.data.batch import Batch
 from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.objective import Part, gathered
-from continual_mm.plugins.plugin import Plugin
-from continual_mm.plugins.recollection import recollection, required_memory
+from continual_mm.plugins.recollection import FromMemory, recollection
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace
 
@@ -40,14 +39,12 @@ class Compared:
         return Compared(self.rows[kept], self.old[where], self.new[where])
 
 
-class Distilled(Plugin):
+class Distilled(FromMemory):
     """Base of plugins that compare remembered rows with their embeddings of the last stage's end.
 
-    A subclass adds its terms in ``before_backward``, from :meth:`compared`. With a weight of 0 it
-    keeps no teacher and asks for no rows of the memory.
+    A subclass adds its terms from :meth:`compared`. With a weight of 0 nothing is kept.
     """
 
-    needs_memory = True
     saved: tuple[str, ...] = ("teacher",)
 
     def __init__(self, *, weight: float, rows: int) -> None:
@@ -55,11 +52,6 @@ class Distilled(Plugin):
         self.weight = weight
         self.memory_rows = rows if weight else 0
         self._teacher: dict[str, Tensor] = {}
-
-    def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Refuse a run without a memory."""
-        if self.weight:
-            required_memory(strategy, self)
 
     @torch.no_grad()
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -107,10 +99,9 @@ def places(batch: Batch, name: str, part: Part) -> Tensor:
 
 
 class OldTowers(dict[str, Tensor]):
-    """A frozen copy of the towers as they were before the stage, for a step's current rows.
+    """A frozen copy of the towers as they were before the stage; a dictionary of its weights.
 
-    It sees features before any are dropped, as the new towers do before their dropout. As a
-    dictionary it has the weights by name.
+    It embeds a step's current rows, without the dropout of features that the new towers have.
     """
 
     def __init__(self) -> None:
@@ -128,21 +119,16 @@ class OldTowers(dict[str, Tensor]):
         self._space = None
 
     def embed(self, learner: Learner) -> dict[str, tuple[Tensor, Tensor]]:
-        """Modality -> positions of its current rows in its features, and their old embeddings.
-
-        Positions are (n,), embeddings (n, D) unit vectors; only modalities with an old tower.
-        """
+        """Modality -> (n,) positions of current rows in its features, (n, D) old unit vectors."""
         if not self:
             return {}
         if self._space is None:
             self._space = _with_towers(learner.space, self)
-        batch, old = learner.batch, [modality.name for modality in self._space.modalities]
-        inside = {
-            name: places(batch, name, learner.current).to(learner.device)
-            for name in old
-            if name in batch.rows
-        }
-        inside = {name: where for name, where in inside.items() if where.shape[0]}
+        batch, inside = learner.batch, {}
+        for modality in self._space.modalities:
+            name = modality.name
+            if name in batch.rows and len(where := places(batch, name, learner.current)):
+                inside[name] = where.to(learner.device)
         features = {name: batch.features[name][where] for name, where in inside.items()}
         timed = inside.keys() & batch.lengths.keys()
         lengths = {name: batch.lengths[name][inside[name]] for name in timed}

@@ -33,9 +33,9 @@ ITERATIONS = 100
 class KeptPlan:
     """The teacher's plans of some pairs of the same n items.
 
-    ``log_plan`` is (B, n, n), one for each pair; ``potentials`` are those found last, from which
-    the next solution starts; ``offset``, (B,), is the divergence of the teacher itself from a plan
-    that is not wholly its own; ``right`` positions of the items that are compared, None for all.
+    ``log_plan`` is (B, n, n), a plan for each pair; the next solution starts from ``potentials``;
+    ``offset``, (B,), is the divergence of the teacher itself from a plan that is not wholly its
+    own; ``right`` positions of the items that are compared, None for all.
     """
 
     log_plan: Tensor
@@ -80,8 +80,7 @@ class KeptPlans:
     def divergence(self, pairs: Pairs, cost: Tensor) -> Tensor:
         """(B,) divergences of the costs' plans, (B, n, n), from those that are kept, in nats.
 
-        Of the right items alone, it counts as much as these are of all n: an item left out has no
-        divergence.
+        An item that is left out has no divergence.
         """
         kept, count = self._plans[pairs], cost.shape[-1]
         if kept.right is not None:

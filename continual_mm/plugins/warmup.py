@@ -30,11 +30,7 @@ class Warmup(Plugin):
         self._fixed = False
 
     def after_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Freeze the space before it grows, except what another plugin has frozen.
-
-        The callback comes after the one in which other plugins freeze, whatever their order: what
-        they freeze is not unfrozen here.
-        """
+        """Freeze the space before it grows, except what other plugins have frozen by now."""
         if self.share and strategy.space.modalities:
             self._frozen = freeze(strategy.space.parameters())
             self._fixed = strategy.clusters.fixed
