@@ -15,10 +15,7 @@ COLUMNS = ("video", "task", "step", "start", "end")
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A time at which a video shows a step of its one task.
-
-    Steps are counted from 1; ``start`` and ``end`` are in seconds.
-    """
+    """A time, in seconds, at which a video shows a step of its one task, counted from 1."""
 
     video: str
     task: str
@@ -28,9 +25,8 @@ class Interval:
 
 
 def annotations_of(protocol: Protocol, folder: str) -> Path:
-    """The file of annotations of a protocol of the kind ``steps``.
+    """The file of annotations of a protocol of the kind ``steps``, by default that of its dataset.
 
-    If it names no file, that beside its dataset is meant, as ``data convert crosstask`` writes it.
     Relative paths start in ``folder``, the scenario's.
     """
     if protocol.annotations:
@@ -41,10 +37,7 @@ def annotations_of(protocol: Protocol, folder: str) -> Path:
 
 
 def read_annotations(path: Path) -> tuple[Interval, ...]:
-    """Read a file whose first line is ``video,task,step,start,end``; empty lines are skipped.
-
-    An InputError has a problem for each wrong line.
-    """
+    """Read a file whose first line names :data:`COLUMNS`; a problem for each wrong line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.reader(stream, strict=True))
@@ -58,16 +51,15 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
         (number, cells) for number, cells in enumerate(lines, start=1) if any(map(str.strip, cells))
     ]
     if len(rows) < 2 or tuple(rows[0][1]) != COLUMNS:
-        problem = (
-            f"its first line is not {','.join(COLUMNS)}, with an interval on each that follows"
-        )
+        heading = ",".join(COLUMNS)
+        problem = f"its first line is not {heading}, with an interval on each that follows"
         raise InputError(Problem(str(path), problem))
     found: list[Interval] = []
     problems: list[Problem] = []
     tasks: dict[str, str] = {}
     for number, cells in rows[1:]:
         interval = _interval(cells)
-        faults = [*_faults(interval, tasks)]
+        faults = _faults(interval, tasks)
         problems += [Problem(f"{path}, line {number}", fault) for fault in faults]
         if interval is not None:
             tasks.setdefault(interval.video, interval.task)

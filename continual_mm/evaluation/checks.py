@@ -19,11 +19,7 @@ SCORED = ("test",)
 def cards_and_problems(
     scenario: Scenario, card: DatasetCard, modalities: Iterable[Modality], file: str
 ) -> tuple[dict[str, DatasetCard], list[Problem]]:
-    """The cards of protocols' datasets by protocol, and all problems that prevent scoring.
-
-    ``card`` is that of the scenario's dataset, ``modalities`` are all that arrive, ``file`` is what
-    to call the definition.
-    """
+    """Cards of protocols' datasets by protocol, and all problems; ``card`` is the scenario's."""
     known = tuple(modalities)
     cards: dict[str, DatasetCard] = {}
     problems = Problems()
@@ -58,8 +54,7 @@ def protocol_problems(
 ) -> Iterator[Problem]:
     """Problems with the modalities of a protocol, called ``place``.
 
-    ``card`` is that of the dataset that it scores, None if that is not known, ``trained`` that of
-    the dataset that is trained on, ``modalities`` are all that arrive.
+    ``card`` is that of the dataset scored, None if not known; ``modalities`` are all that arrive.
     """
     if card is not None and "text" in protocol.modalities:
         yield from _vector_problems(card, trained, place)

@@ -1,7 +1,7 @@
 """Judges: each scores one protocol of its kind, by comparing the items of a dataset."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,16 @@ from continual_mm.system.errors import InputError, Problem, first_few
 Rows = NDArray[np.int64]
 """(n,) rows of a dataset, ascending."""
 Similarity = Callable[[Tensor, Tensor], Tensor]
-"""(q,) and (g,) dataset rows -> (q, g) similarities."""
+"""(q,) and (g,) dataset rows -> (q, g) similarities of query sides with gallery sides."""
+Found = dict[str, Answers]
+"""Series -> the results of its queries."""
 
 
 class Judge(ABC):
     """Scores the queries of one protocol; made once, before training.
 
-    An InputError if items that the protocol needs are missing. ``place`` is what to call the
-    protocol in problems, ``rows`` are the items that are embedded, ``queries`` is how many queries
-    there are, ``expected`` how many the published protocol has.
+    An InputError, which calls the protocol ``place``, if items that it needs are missing. ``rows``
+    are the items that are embedded; ``expected`` is how many queries the published protocol has.
     """
 
     rows: Rows
@@ -43,14 +44,10 @@ class Judge(ABC):
         self.place = place
 
     @abstractmethod
-    def answers(
-        self, similarity: Similarity, *, reference: bool, listed: bool = False
-    ) -> dict[str, Answers]:
-        """Series -> the results of its queries.
+    def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
+        """The results, with ``reference`` counted as the published scripts do.
 
-        ``similarity`` compares the query side of some items with the gallery side of others. With
-        ``reference`` they are counted as the published scripts do, and with ``listed`` a retrieval
-        repeats their mistake of listing every tie.
+        With ``listed`` a retrieval repeats their mistake of listing every tie.
         """
 
     def refuse(self, problem: str, remedy: str = "") -> InputError:
@@ -90,8 +87,8 @@ def plain(values: Tensor) -> NDArray[np.float64]:
 class Retrieval(Judge):
     """Every item that has all modalities is a query, and all of them are the gallery.
 
-    Items of the published test set that are missing count as misses in every recall. In the median
-    they have an infinite rank; in reference mode it leaves them out.
+    Missing items of the published test set are misses in every recall; in the median they have an
+    infinite rank, or none in reference mode.
     """
 
     def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
@@ -105,9 +102,7 @@ class Retrieval(Judge):
             problem = f"expected = {self.expected}, but {self.queries} test items have everything"
             raise self.refuse(problem, "give the size of the published test set")
 
-    def answers(
-        self, similarity: Similarity, *, reference: bool, listed: bool = False
-    ) -> dict[str, Answers]:
+    def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Ranks of the items; with ``listed`` the first and the last rank of each."""
         rows = tensor(self.rows)
         compared = similarity(rows, rows)
@@ -138,9 +133,7 @@ class VideoRetrieval(Retrieval):
         self._videos, place_of = np.unique(dataset.group[self.rows], return_inverse=True)
         self._video: Rows = place_of.reshape(-1).astype(np.int64)
 
-    def answers(
-        self, similarity: Similarity, *, reference: bool, listed: bool = False
-    ) -> dict[str, Answers]:
+    def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Ranks of clips and captions, and of videos with shares of votes.
 
         The published script for videos sorts, so ``listed`` changes nothing.
@@ -169,10 +162,7 @@ def _share(answers: Tensor, video: Tensor, count: int, k: int) -> Tensor:
 
 
 class Classes(Judge):
-    """Test items that have the query's modalities alone are names of the class of their label.
-
-    Several names of a class, such as sentences with its name in them, count as their mean.
-    """
+    """Test items with the query's modalities alone, one or more for a label, name their class."""
 
     def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
         super().__init__(protocol, dataset, place)
@@ -190,9 +180,7 @@ class Classes(Judge):
             remedy = "add a test item with that label that has the query's modalities alone"
             raise self.refuse(f"no name of class {shown}", remedy)
 
-    def answers(
-        self, similarity: Similarity, *, reference: bool, listed: bool = False
-    ) -> dict[str, Answers]:
+    def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Whether each item is classified rightly, and its class."""
         compared = similarity(tensor(self._names), tensor(self._items)).T
         names = tensor(self._class_of_name).to(compared.device)
@@ -226,9 +214,7 @@ class Steps(Judge):
         shows = [len({one.step for one in found}) for found in self._intervals.values()]
         self.queries = self.expected = sum(shows)
 
-    def answers(
-        self, similarity: Similarity, *, reference: bool, listed: bool = False
-    ) -> dict[str, Answers]:
+    def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Recall of each video with its task and number of steps; average precision of tasks."""
         tasks = sorted({found[0].task for found in self._intervals.values()})
         lines: list[list[float]] = []
@@ -237,11 +223,10 @@ class Steps(Judge):
         for video, seconds in self._seconds.items():
             task = self._intervals[video][0].task
             table = plain(similarity(tensor(self._steps[task]), tensor(seconds)).T)
-            intervals = self._intervals[video]
-            limits = [(one.start, one.end) for one in intervals]
-            truth = shown(limits, [one.step - 1 for one in intervals], shape=table.shape)
-            predicted = placed(table, ordered=self.protocol.ordered)
-            recall = step_recall(predicted, truth)
+            limits = [(one.start, one.end) for one in self._intervals[video]]
+            steps = [one.step - 1 for one in self._intervals[video]]
+            truth = shown(limits, steps, shape=table.shape)
+            recall = step_recall(placed(table, ordered=self.protocol.ordered), truth)
             lines.append([recall, tasks.index(task), truth.any(axis=0).sum()])
             scores[task].append(table)
             truths[task].append(truth)
@@ -285,11 +270,17 @@ class Steps(Judge):
 
     def _check(self, seconds: Mapping[str, Rows]) -> None:
         """Check that annotated videos, tasks and steps exist, and intervals begin in the videos."""
-        absent = [repr(video) for video in self._intervals if video not in seconds]
         tasks = {one.task for found in self._intervals.values() for one in found}
-        unknown = [repr(task) for task in sorted(tasks) if task not in self._steps]
-        place = f"{self.place}, annotations"
-        problems = [*_lacking("video", absent, place), *_lacking("task", unknown, place)]
+        absent = {
+            "video": [repr(video) for video in self._intervals if video not in seconds],
+            "task": [repr(task) for task in sorted(tasks) if task not in self._steps],
+        }
+        place, remedy = f"{self.place}, annotations", "add its items, or remove its lines"
+        problems = [
+            Problem(place, f"no test item of {what} {first_few(names)}", remedy)
+            for what, names in absent.items()
+            if names
+        ]
         for video, found in self._intervals.items():
             for one in found:
                 steps = len(self._steps.get(one.task, ()))
@@ -301,12 +292,6 @@ class Steps(Judge):
                     problems.append(Problem(place, problem, "remove the line"))
         if problems:
             raise InputError(problems)
-
-
-def _lacking(what: str, names: list[str], place: str) -> Iterable[Problem]:
-    if names:
-        problem = f"no test item of {what} {first_few(names)}"
-        yield Problem(place, problem, "add its items, or remove its lines")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

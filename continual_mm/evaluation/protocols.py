@@ -29,11 +29,7 @@ NO_DATASETS: Scored = MappingProxyType({})
 def load_scored(
     scenario: Scenario, dataset: Dataset, given: Scored = NO_DATASETS
 ) -> dict[str, Dataset]:
-    """The dataset of every protocol, standardised like the training items.
-
-    Those ``given``, by protocol, are used as they are; an InputError if one is given for no
-    protocol.
-    """
+    """The dataset of every protocol, ``given`` or loaded, standardised like the training items."""
     known = [protocol.name for protocol in scenario.protocols]
     if unknown := [name for name in given if name not in known]:
         problem = f"no protocol {unknown[0]!r} in scenario '{scenario.name}'"
@@ -58,10 +54,9 @@ def load_scored(
 def open_judges(
     scenario: Scenario, dataset: Dataset, modalities: Iterable[Modality], scored: Scored
 ) -> tuple[Judge, ...]:
-    """A judge for each protocol of a scenario, or an InputError with all that prevents scoring.
+    """A judge for each protocol, or an InputError with all that prevents scoring.
 
-    ``dataset`` is what is trained on, ``modalities`` all that arrive, ``scored`` the dataset of
-    each protocol, see :func:`load_scored`.
+    ``dataset`` is what is trained on, ``modalities`` all that arrive, ``scored`` from load_scored.
     """
     known = tuple(modalities)
     judges: list[Judge] = []
@@ -69,11 +64,11 @@ def open_judges(
     for protocol in scenario.protocols:
         place = f"scenario '{scenario.name}', protocol '{protocol.name}'"
         items = scored[protocol.name]
-        with problems.collected():
-            Problems(
-                protocol_problems(protocol, items.card, known, place, trained=dataset.card)
-            ).check()
-            judges.append(_judge(scenario, protocol, items, place))
+        wrong = [*protocol_problems(protocol, items.card, known, place, trained=dataset.card)]
+        problems += wrong
+        if not wrong:
+            with problems.collected():
+                judges.append(_judge(scenario, protocol, items, place))
     problems.check()
     return tuple(judges)
 
@@ -87,10 +82,7 @@ def _judge(scenario: Scenario, protocol: Protocol, items: Dataset, place: str) -
 
 
 def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
-    """The results of the protocols whose modalities have all arrived, after a stage.
-
-    A NotFiniteError if an embedding is not finite.
-    """
+    """The results, after a stage, of the protocols whose modalities have all arrived."""
     arrived = {modality.name for modality in learner.space.modalities}
     ready = [judge for judge in judges if arrived.issuperset(judge.protocol.modalities)]
     # The items of one dataset are embedded once for all judges of it.

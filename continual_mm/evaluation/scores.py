@@ -10,16 +10,12 @@ from continual_mm.metrics.answers import Answers
 
 @dataclass(frozen=True, slots=True)
 class ProtocolScore:
-    """One protocol at the end of one stage.
+    """One protocol at the end of one 1-based stage.
 
-    Attributes:
-        stage: 1-based stage.
-        step: Optimiser steps over all stages until then.
-        queries: How many queries there were.
-        expected: How many the published protocol has; more, where items are missing.
-        measures: Name -> value: recalls and accuracies as fractions, ranks counted from 1; NaN or
-            infinite where undefined.
-        tasks: For ``steps``, task -> its recall and average precision.
+    ``step`` counts optimiser steps over all stages until then; ``expected`` is how many queries the
+    published protocol has, more where items are missing. ``measures`` are recalls and accuracies as
+    fractions and ranks from 1, NaN or infinite where undefined; for ``steps``, ``tasks`` has the
+    recall and average precision of each task.
     """
 
     name: str

@@ -16,12 +16,9 @@ from continual_mm.system.seeds import seed_for
 class FeatureDropout:
     """Hides features of an item at all its time steps, and scales up those that remain.
 
-    A mel band or a word-vector dimension is hidden for a whole item, as SpecAugment's frequency
-    masks do (Park et al. 2019). On a few thousand items this decides between learning what two
-    modalities share and memorising the items: the shipped ``joint_avt`` (seeds 0 and 1) reaches 26
-    / 31 / 58 % R@1 on audio-text, audio-video and text-video with a rate of 0, and 42 / 58 / 74 %
-    with 0.2.
-
+    As SpecAugment's frequency masks do (Park et al. 2019). On a few thousand items this decides
+    between learning and memorising: the shipped ``joint_avt`` (seeds 0 and 1) reaches 26 / 31 / 58
+    % R@1 on audio-text, audio-video and text-video with a rate of 0, and 42 / 58 / 74 % with 0.2.
     ``rate`` is the probability, in [0, 0.9]. The mask is a function of seed, step and modality, so
     that no other generator is advanced and a run that is resumed needs no state.
     """
@@ -78,10 +75,9 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def masked_max(values: Tensor, valid: Tensor) -> Tensor:
-    """Maximum over the valid steps: (n, time, c), (n, time) -> (n, c).
+    """Maximum over the valid steps, zeros without any: (n, time, c), (n, time) -> (n, c).
 
-    A row without any valid step gives zeros rather than minus infinity. ``max`` rather than
-    ``amax``, whose gradient costs twice as much.
+    The gradient of ``amax`` costs twice as much as that of ``max``.
     """
     lowest = torch.finfo(values.dtype).min
     largest = values.masked_fill(~valid[:, :, None], lowest).max(1).values
@@ -134,10 +130,9 @@ def stage_channels(width: int, depth: int) -> list[int]:
 class TemporalTrunk(nn.Module):
     """DAVEnet's shape (Harwath et al. 2018): a projection per step, then residual stages over time.
 
-    The first layer spans the whole feature axis, as DAVEnet's convolution over all mels does; each
-    stage after the first doubles the ``width`` channels, and shortens the time by the stride. The
-    kernel is odd. The normalisation after the first layer makes the trunk invariant to the input's
-    scale.
+    The first layer spans the whole feature axis, as DAVEnet's convolution over all mels does, and
+    is normalised, hence invariant to the input's scale; each stage after the first doubles the
+    ``width`` channels, and shortens the time by the stride. The kernel is odd.
     """
 
     def __init__(self, features: int, *, width: int, depth: int, kernel: int, stride: int) -> None:
@@ -166,13 +161,10 @@ class TemporalTrunk(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features of one modality -> (what the reconstruction aims at, the raw embedding).
-
-    Attributes:
-        pooled: Size of the first of the two.
-    """
+    """Features of one modality -> (what the reconstruction aims at, the raw embedding)."""
 
     pooled: int
+    """Size of the first of the two."""
 
     def forward(self, values: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """(n, ...) values and, for kinds with time, (n,) lengths -> (n, pooled), (n, D)."""
@@ -217,10 +209,9 @@ class TokenEncoder(Encoder):
 
 
 class FlatEncoder(Encoder):
-    """A linear layer over all time steps at once, each with weights of its own, then a gated unit.
+    """A linear layer over all time steps at once, then a gated unit.
 
-    For clips of one length whose time steps correspond, such as sentences of one pattern: it keeps
-    the order that pooling over time loses. Padding counts as zero.
+    For clips of one length whose time steps correspond: it keeps their order. Padding counts as 0.
     """
 
     def __init__(self, modality: Modality, settings: SpaceSettings) -> None:

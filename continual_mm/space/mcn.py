@@ -46,10 +46,9 @@ class DavenetBlock(nn.Module):
 class Davenet(nn.Module):
     """ResDAVEnet as AVLnet and MCN use it; modules are named as in their state dicts.
 
-    The published convolutions have two dimensions, of which one has length one; here they have one.
-    Published are a width of 128 channels and a depth of 4 stages. Each stage of two blocks halves
-    the time, rounded up, so depth 4 turns 1000 frames into 63, and each after the first doubles the
-    channels. ``batchnorm1`` is in the published state dicts, but it is never applied.
+    The published convolutions have a second dimension of length one. Published are a width of 128
+    channels and a depth of 4 stages. Each stage halves the time, rounded up, and each after the
+    first doubles the channels. ``batchnorm1`` is in the published state dicts, but never applied.
     """
 
     def __init__(self, mels: int, *, width: int, depth: int) -> None:
@@ -75,10 +74,7 @@ class Davenet(nn.Module):
 def _convolution(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, area: int = 0
 ) -> nn.Conv1d:
-    """Without bias, its weights normal with variance 2 / (area of the published kernel * outputs).
-
-    The first published kernel spans all mels, which here are its input channels.
-    """
+    """Without bias; weights normal, variance 2 / (area of the published kernel * outputs)."""
     convolution = nn.Conv1d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
     nn.init.normal_(convolution.weight, std=(2 / ((area or kernel) * outputs)) ** 0.5)
     return convolution
@@ -100,9 +96,9 @@ class PublishedFrames(VectorEncoder):
 class PublishedTokens(Encoder):
     """The text tower: sentence max-pool, in which padding counts, then a gated unit.
 
-    The published reader fills every caption up to one length with zero vectors, and such a vector
-    gives ``relu(bias)``. Here that length is the modality's; captions of that length have none.
-    ReLU and bias come after the maximum, which is the same (both are monotone) and cheaper.
+    The published reader fills every caption up to one length, here the modality's, with zero
+    vectors, each of which gives ``relu(bias)``. ReLU and bias come after the maximum, which is the
+    same (both are monotone) and cheaper.
     """
 
     def __init__(self, modality: Modality, settings: SpaceSettings) -> None:
@@ -124,9 +120,9 @@ class PublishedTokens(Encoder):
 class PublishedSpectrogram(Encoder):
     """The audio tower: DAVEnet, its mean over time, a gated unit, then a projection.
 
-    The published reader fills every spectrogram up to one length with zeros; here that length is
-    the modality's. In training the mean runs over all frames, those of padding included, in
-    evaluation over the first ``length // ratio``, at least one.
+    The published reader fills every spectrogram up to one length, here the modality's, with zeros.
+    In training the mean runs over all frames, in evaluation over the first ``length // ratio``, at
+    least one.
     """
 
     def __init__(self, modality: Modality, settings: SpaceSettings) -> None:

@@ -48,17 +48,16 @@ def published_tower(published: State, tower: str) -> dict[str, Tensor]:
     ``encoder.`` or ``reconstruction.``; DAVEnet's convolutions lack the axis of length one.
     """
     return {
-        ours: _in_one_dimension(ours, value)
+        ours: value.squeeze(_short_axis(ours)) if value.dim() == 4 else value
         for name, value in _bare(published).items()
         if (ours := _translated(name, PREFIXES[tower]))
     }
 
 
 def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> dict[str, Tensor]:
-    """A space's towers under the published names, so that the published program loads them.
+    """A space's towers, published tower -> modality, under the published names.
 
-    ``towers`` are published tower -> modality of the space. An InputError if the space is not in
-    reference mode, a KeyError if it lacks a modality.
+    An InputError if the space is not in reference mode, a KeyError if it lacks a modality.
     """
     if not space.settings.reference:
         remedy = 'give its [space] table mode = "reference"'
@@ -72,7 +71,7 @@ def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> di
                 problem = f"a modality of this kind has no {tower} tower"
                 remedy = "video is a vector or frames, audio a spectrogram, text tokens"
                 raise InputError(Problem(f"modality {modality!r}", problem, remedy))
-            found[name] = _in_two_dimensions(ours, value)
+            found[name] = value.unsqueeze(_short_axis(ours)) if value.dim() == 3 else value
     return found
 
 
@@ -82,22 +81,10 @@ def load_published(
 ) -> None:
     """Fill a space's towers with released weights, all or, where anything does not fit, none.
 
-    The space is in reference mode, with the modalities in it. Towers left out of ``towers``,
-    published tower -> modality, are ignored. ``source`` is what to call the weights in problems. A
-    KeyError if the space lacks a modality.
+    Towers left out of ``towers``, published tower -> modality, are ignored. ``source`` is what to
+    call the weights in problems. For the space see :func:`published_state`.
     """
     given, needed = _bare(published), published_state(space, towers)
-    problems = _differences(given, needed, towers, source)
-    if problems:
-        raise InputError(problems)
-    for tower, modality in towers.items():
-        _modules(space, modality).load_state_dict(published_tower(given, tower))
-
-
-def _differences(
-    given: State, needed: State, towers: Mapping[str, str], source: str
-) -> list[Problem]:
-    """One problem for the missing names, one for the unknown and one for the wrong shapes."""
     ignored = tuple(
         prefix for tower in PREFIXES if tower not in towers for prefix in PREFIXES[tower]
     )
@@ -113,11 +100,11 @@ def _differences(
         (unknown, "unknown", "give the weights of MCN's three towers and nothing else"),
         (misshapen, "of another shape", "set dim, reconstruction_width, width and depth to fit"),
     )
-    return [
-        Problem(source, f"{word}: {first_few(names)}", remedy)
-        for names, word, remedy in kinds
-        if names
-    ]
+    problems = [Problem(source, f"{word}: {first_few(n)}", fix) for n, word, fix in kinds if n]
+    if problems:
+        raise InputError(problems)
+    for tower, modality in towers.items():
+        _modules(space, modality).load_state_dict(published_tower(given, tower))
 
 
 def _modules(space: JointSpace, modality: str) -> nn.ModuleDict:
@@ -139,14 +126,6 @@ def _translated(name: str, prefixes: Mapping[str, str]) -> str | None:
     return None
 
 
-def _in_one_dimension(ours: str, value: Tensor) -> Tensor:
+def _short_axis(ours: str) -> int:
     """The first kernel lies across the mels, (out, 1, mels, 1); the others (out, in, 1, kernel)."""
-    if value.dim() != 4:
-        return value
-    return value.squeeze(1 if ours == "encoder.net.conv1.weight" else 2)
-
-
-def _in_two_dimensions(ours: str, value: Tensor) -> Tensor:
-    if value.dim() != 3:
-        return value
-    return value.unsqueeze(1 if ours == "encoder.net.conv1.weight" else 2)
+    return 1 if ours == "encoder.net.conv1.weight" else 2

@@ -13,19 +13,12 @@ if TYPE_CHECKING:
     from continual_mm.space.towers import Build
 
 ENTRY_POINTS = "continual_mm.towers"
-"""Entry-point group under which another package offers functions that build towers.
-
-Each takes a modality and the space's settings and gives a module, see ``space.towers.Build``.
-"""
+"""Entry-point group of functions of other packages that build towers, ``space.towers.Build``."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTower:
-    """A tower that scenario files may name.
-
-    ``path`` is ``module:function or class``, ``kinds`` are the kinds of signal that it reads, and
-    with ``same_size`` a feature vector must have the size of the space.
-    """
+    """A tower that files may name; with ``same_size`` it takes vectors of the space's size."""
 
     path: str
     summary: str
@@ -85,8 +78,8 @@ def tower_problem(kind: str, modality: Modality, dim: int) -> str:
     if modality.kind not in known.kinds:
         return f"does not read {modality.kind}, as {modality.name!r} is"
     if known.same_size and modality.features != dim:
-        has = f"it has {modality.features}"
-        return f"needs {modality.name!r} to have {dim} features, as space.dim says; {has}"
+        needed = f"needs {modality.name!r} to have {dim} features, as space.dim says"
+        return f"{needed}; it has {modality.features}"
     return ""
 
 

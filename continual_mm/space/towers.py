@@ -23,11 +23,8 @@ Build = Callable[[Modality, SpaceSettings], nn.Module]
 class Tower:
     """How a modality's encoder is built, where it is not the default one.
 
-    Attributes:
-        kind: A registered name, empty for the default encoder, or the class of a module.
-        trained: Whether training changes it.
-        weights: Initial weights, if they are not random: see :func:`fill`.
-        source: Where the weights come from, for problems.
+    ``kind`` is a registered name, empty for the default encoder, or the class of a module;
+    ``weights`` are initial ones, see :func:`fill`, and ``source`` their name in problems.
     """
 
     kind: str
@@ -143,9 +140,8 @@ def encoder_of(module: nn.Module, modality: Modality, settings: SpaceSettings) -
 def fill(encoder: Encoder, head: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Give an encoder its weights and, where there are some for it, its reconstruction head.
 
-    ``weights`` are, all of them, by their name in the encoder or in the module inside an
-    :class:`Adapted` one, or those of both encoder and head behind ``encoder.`` and
-    ``reconstruction.``. ``source`` is what to call them in problems.
+    ``weights``, called ``source`` in problems, are by their name in the encoder or in the module
+    inside an :class:`Adapted` one, or those of both behind ``encoder.`` and ``reconstruction.``.
     """
     parts = {"encoder": dict(weights)}
     if any(name.startswith("encoder.") for name in weights):
