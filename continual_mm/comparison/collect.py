@@ -14,8 +14,7 @@ from continual_mm.system.errors import InputError, Problem, Problems, first_few
 def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
     """Read every finished run at or below some folders, and list the folders of unfinished ones.
 
-    A folder may be one that ``export`` wrote. A run below several of them counts once; links to
-    other folders are not followed. Damaged files are refused with a problem for each run.
+    A folder may be one that ``export`` wrote. Runs count once; links to folders are not followed.
     """
     places = [Path(folder) for folder in folders]
     found = find_folders(places)
@@ -39,11 +38,7 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
 
 
 def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun]]]:
-    """Sort runs by scenario and strategy; seeds ascend.
-
-    Runs of one name with different definitions, or of one seed twice, are refused: to pool them
-    would be wrong, and to choose between them arbitrary.
-    """
+    """Sort runs by scenario, strategy and seed; those that do not belong together are refused."""
     groups: dict[str, dict[str, list[FinishedRun]]] = {}
     problems = Problems()
     for run in sorted(runs, key=lambda run: (run.scenario, run.strategy, run.seed)):

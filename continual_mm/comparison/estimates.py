@@ -55,10 +55,9 @@ class Draws:
     def recalls(self, runs: Sequence[FinishedRun]) -> Floats:
         """R@1 of every pair at every stage end, mean over both directions and the seeds given.
 
-        For equally many runs the same places are drawn, so strategies are compared by giving their
-        runs in the same order of seeds. The fractions are (1 + replicates, stages, pairs); NaN
-        before birth, where joint training has no score, and where a replicate drew none of a pair's
-        items.
+        For equally many runs the same places are drawn: give the runs of strategies in the same
+        order of seeds. The fractions are (1 + replicates, stages, pairs); NaN before birth, where
+        joint training has no score, and where a replicate drew none of a pair's items.
         """
         stages, pairs = len(runs[0].arrivals), list(runs[0].pairs)
         found = np.full((len(runs), stages, len(pairs), len(self.rows)), np.nan)
@@ -74,19 +73,16 @@ class Draws:
 def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Floats]:
     """The headline measures of a strategy in every replicate: name -> (1 + replicates,).
 
-    ``old_pairs``, ``new_pairs`` and ``emergent_pairs`` are mean R@1 after the last stage,
-    ``harmonic_mean`` is that of the first two; ``forgetting`` and ``retention`` are means over old
-    pairs. NaN where undefined. ``recalls`` are those of :meth:`Draws.recalls`, in the order of
-    ``pairs``.
+    Mean R@1 after the last stage by role, the harmonic mean of old and new ones, ``forgetting`` and
+    ``retention`` of old ones; NaN where undefined. ``recalls`` are in the order of ``pairs``.
     """
     old, new, emergent = (_mean(recalls[:, -1], pairs, r) for r in ("old", "new", "emergent"))
     both = zip(old.tolist(), new.tolist(), strict=True)
     chance = np.array([facts.chance for facts in pairs.values()])
     births = np.array([facts.birth for facts in pairs.values()], dtype=np.int64)
-    lost = _by_replicate(lambda s, b, _: forgetting.forgetting(s, b), recalls, births, chance)
-    kept = _by_replicate(
-        lambda s, b, c: forgetting.retention(s, b, chance=c), recalls, births, chance
-    )
+    given = recalls, births, chance
+    lost = _by_replicate(lambda s, b, _: forgetting.forgetting(s, b), *given)
+    kept = _by_replicate(lambda s, b, c: forgetting.retention(s, b, chance=c), *given)
     return {
         "harmonic_mean": np.array([forgetting.harmonic_mean(a, b) for a, b in both]),
         "old_pairs": old,
@@ -100,8 +96,7 @@ def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Float
 def intransigence(recalls: Floats, joint: Floats, pairs: Mapping[str, PairFacts]) -> Floats:
     """What learning late cost the new pairs, (1 + replicates,); positive means held back.
 
-    The mean over new pairs of joint minus learned after the last stage, over the same seeds: a new
-    pair may have been born earlier without having been trained.
+    It is the mean of joint minus learned after the last stage, over the same seeds.
     """
     births = np.zeros(len(pairs), dtype=np.int64)
     held = _by_replicate(forgetting.intransigence, recalls[:, -1:], births, joint[:, -1])
@@ -132,10 +127,9 @@ def _by_replicate(
     births: npt.NDArray[np.int64],
     other: Floats,
 ) -> Floats:
-    """Apply a measure of (stages, pairs) to all replicates at once, as if each were more pairs.
+    """(replicates, pairs) of a measure of (stages, pairs), as if each replicate were more pairs.
 
-    The measure takes scores, births and one more number per pair, which may differ by replicate.
-    The result is (replicates, pairs), NaN where a score after birth is missing.
+    The measure takes scores, births and one more number per pair. NaN where a score is missing.
     """
     replicates, stages, pairs = recalls.shape
     scores = recalls.transpose(1, 0, 2).reshape(stages, -1)

@@ -36,21 +36,13 @@ class Merged:
 
 
 def export(folders: Iterable[Path], to: Path, *, force: bool = False) -> Merged:
-    """Add every finished run at or below some folders to what was exported earlier.
-
-    Other files in the folder ``to`` stay. With ``force`` new runs replace those that do not go with
-    them; without it, a run that is there with another definition or other numbers is refused.
-    """
+    """Add finished runs at or below some folders to those in ``to``, as :func:`merge` does."""
     found, _ = collect(folders)
     return add(found, to, force=force)
 
 
 def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
-    """Add runs to those that are in a folder by now; what other processes add stays.
-
-    Besides what :func:`merge` refuses, damaged files are, and a folder that another process keeps
-    locked for longer than :data:`PATIENCE`.
-    """
+    """Add runs to those that are in a folder by now; what other processes add stays."""
     merge([], runs, force=force)  # runs that contradict each other leave no folder behind
     to.mkdir(parents=True, exist_ok=True)
     try:
@@ -75,9 +67,8 @@ def exported(to: Path) -> list[FinishedRun]:
 def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: bool) -> Merged:
     """Bring runs together; the same run may be on both sides.
 
-    With ``force``, whatever of ``kept`` does not go with ``new`` is left out: runs of the same
-    scenario or strategy with another definition, and of the same seed with other numbers. Without
-    it these are refused, as new runs always are that do not belong together.
+    With ``force``, runs of ``kept`` that have another definition or other numbers are left out;
+    without it they are refused, as new runs always are that do not belong together.
     """
     known = {_key(run): run for run in kept}
     added: dict[tuple[str, str, int], FinishedRun] = {}

@@ -51,9 +51,8 @@ class _Style:
 def draw(comparison: Comparison, scenario: str, path: Path) -> None:
     """Write a PNG, 1400 pixels wide, with one panel per pair, old pairs first.
 
-    Lines begin at a pair's birth. The strategies of a stage stand side by side, so that their 95 %
-    intervals can be distinguished; joint training has no stages and is a dashed line. A strategy
-    looks the same in all figures of one comparison.
+    The strategies of a stage stand side by side, so that their 95 % intervals can be distinguished;
+    joint training is a dashed line. A strategy looks the same in all figures of one comparison.
     """
     with atomic_write(path) as temporary:
         plot(comparison, scenario).savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
@@ -96,10 +95,8 @@ def _styles(comparison: Comparison, rows: Sequence[Row]) -> dict[str, _Style]:
     abreast = [row.strategy for row in rows if not row.joint]
     step = _SPREAD / max(len(abreast) - 1, 1)
     shifts = {name: (i - (len(abreast) - 1) / 2) * step for i, name in enumerate(abreast)}
-    return {
-        row.strategy: _Style(*drawn[row.strategy], shift=shifts.get(row.strategy, 0.0))
-        for row in rows
-    }
+    names = [row.strategy for row in rows]
+    return {name: _Style(*drawn[name], shift=shifts.get(name, 0.0)) for name in names}
 
 
 def _draw_strategy(axes: Axes, recalls: Sequence[Estimate | None], style: _Style) -> None:

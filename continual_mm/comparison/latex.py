@@ -20,9 +20,8 @@ _ESCAPED = str.maketrans(
 def as_latex(tables: Sequence[Table]) -> str:
     """A ``tabular`` each, for the package ``booktabs``; without float and caption.
 
-    The best value of each measure is bold, with all equal to it as printed, among the strategies
-    that learn stage by stage or after one stage of a protocol. Joint and cumulative training, the
-    upper bounds, are in italics and never bold.
+    The best values of each measure, as printed, are bold among strategies that learn stage by stage
+    or after one stage of a protocol. Upper bounds are in italics and never bold.
     """
     return "\n\n".join(map(_tabular, tables))
 

@@ -20,11 +20,10 @@ _NEVER = 1e100
 
 @dataclass(frozen=True, slots=True)
 class ProtocolRow:
-    """One strategy after one 1-based stage; None where undefined.
+    """One strategy after one 1-based stage: an estimate of each measure, None where undefined.
 
-    There is an estimate for each measure. The difference is the first one minus the baseline's,
-    over the same queries and seeds; ``groups`` has the first one of every named group of queries,
-    such as a task.
+    The difference is the first one minus the baseline's, over the same queries and seeds;
+    ``groups`` has the first one of every named group of queries, such as a task.
     """
 
     strategy: str
@@ -37,10 +36,7 @@ class ProtocolRow:
 
 @dataclass(frozen=True, slots=True)
 class SeriesReport:
-    """One series of the protocol in one scenario; rows by stage, the best first.
-
-    ``queries`` counts the missing ones too, items that the dataset lacks.
-    """
+    """One series in one scenario; rows by stage, best first; ``queries`` includes the missing."""
 
     scenario: str
     title: str
@@ -65,8 +61,7 @@ def compare_protocol(
 ) -> ProtocolComparison:
     """Compare what a protocol found of every finished run at or below some folders.
 
-    Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over the protocol's queries
-    and the seeds. Where videos or tasks are asked, these are resampled whole.
+    Intervals are 95 % ones of a paired bootstrap over seeds and queries (whole videos or tasks).
     """
     runs, unfinished = collect(folders)
     notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]

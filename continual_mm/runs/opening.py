@@ -21,10 +21,7 @@ from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 def tower_problems(
     scenario: Scenario, modalities: Iterable[Modality], begun: Iterable[Modality], file: str
 ) -> list[Problem]:
-    """One problem per tower that cannot be had, or that does not read its modality.
-
-    The towers of ``begun`` modalities come from the run that the scenario starts from.
-    """
+    """Towers that cannot be had or do not read their modality; those ``begun`` are the origin's."""
     own = {modality.name for modality in begun}
     arriving = {modality.name: modality for modality in modalities if modality.name not in own}
     problems = Problems()
@@ -47,9 +44,8 @@ def _about_kind(scenario: Scenario, modality: Modality, kind: str, place: str) -
         remedy = f"{suggestion(kind, known)}there are {', '.join(known)}"
         yield Problem(f"{place}, kind", f"there is no tower {kind!r}", remedy)
     elif problem := registry.tower_problem(kind, modality, scenario.space.dim):
-        fit = [
-            each for each in known if not registry.tower_problem(each, modality, scenario.space.dim)
-        ]
+        dim = scenario.space.dim
+        fit = [each for each in known if not registry.tower_problem(each, modality, dim)]
         yield Problem(f"{place}, kind", f"{kind!r} {problem}", f"these fit: {', '.join(fit)}")
     elif kind == "identity" and standardised:
         problem = "'identity' takes features as they are, but they are standardised"
@@ -62,7 +58,7 @@ Settings = Sequence[tuple[str, str]]
 
 
 def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """Take ``--set`` options apart, with a problem for each that is not ``table.key=value``.
+    """Take ``--set`` options apart; a problem for each that is not ``table.key=value``.
 
     >>> read_settings(["training.steps=50"])
     [('training.steps', '50')]
@@ -77,11 +73,7 @@ def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
-    """Check a scenario file, with settings applied, against what its dataset offers.
-
-    Every mistake in the file, in its dataset, or between them is a problem of the error. Settings
-    that are not a scenario's are passed over; :func:`open_strategies` judges those.
-    """
+    """Check a scenario file against its dataset; settings that are not a scenario's are ignored."""
     mine = [_from_here(*setting) for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
     file = _label(entry, mine)
     document = _one_length(catalog.overridden(entry.document, mine), mine)
@@ -185,7 +177,7 @@ def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[
 
 
 def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Problem]:
-    """Complain about settings whose table no strategy has."""
+    """Problems with settings whose table no strategy has."""
     tables = {key for entry in entries for key in entry.document} - SCENARIO_KEYS
     known = sorted(SCENARIO_KEYS | tables)
     names = ", ".join(entry.name for entry in entries) or "none"

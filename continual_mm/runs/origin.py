@@ -20,8 +20,7 @@ SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
 class Origin:
     """An earlier run as far as its last finished stage, whose checkpoint it names.
 
-    ``space`` is what the space says of itself, see ``JointSpace.describe``; ``fingerprint`` changes
-    with the weights.
+    ``space`` is from ``JointSpace.describe``; ``fingerprint`` changes with the weights.
     """
 
     checkpoint: Path

@@ -1,6 +1,7 @@
 """Many runs: one after another in this process, or several at once; imports no torch itself."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -23,8 +24,7 @@ WORKER = "continual_mm.runs.worker"
 class Task:
     """One run to do; its dataset is a registered name or a path.
 
-    ``options`` are further keyword arguments of :func:`continual_mm.runs.run.run_specified`, such
-    as ``{"device": "cpu"}``; they must change no number.
+    ``options`` are arguments of :func:`~continual_mm.runs.run.run_specified` that change no number.
     """
 
     specification: Specification
@@ -44,8 +44,8 @@ class Task:
 class Outcome:
     """How a run stands after :func:`run_many`; ``error`` is empty if it is finished.
 
-    ``refused`` is an input that cannot be used, ``diverged`` a number that was not finite, to which
-    training again would come again, and ``halted`` where an observer ended the run early.
+    ``refused`` is an input that cannot be used, ``diverged`` a number that was not finite, and
+    ``halted`` where an observer ended the run early.
     """
 
     folder: Path
@@ -56,12 +56,8 @@ class Outcome:
     halted: Halt | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a method of the :class:`~continual_mm.runs.reporter.RunReporter` of a run."""
-
-    method: str
-    arguments: tuple[Any, ...]
+Call = tuple[str, tuple[Any, ...]]
+"""Method of the :class:`~continual_mm.runs.reporter.RunReporter` of a run, and its arguments."""
 
 
 def run_many(
@@ -74,15 +70,12 @@ def run_many(
 ) -> list[Outcome]:
     """Do runs and say how each stands; one that fails is reported and does not stop the others.
 
-    A failure is a number that is not finite, lack of memory or disk, a process that was killed.
     Runs finished earlier are skipped, and if all are, nothing is loaded and no process is started.
-    With several jobs each run is done in one of so many processes, each of which does many runs and
-    loads a dataset once. They are forked from a process that has the modules, so a script must do
-    this below ``if __name__ == "__main__"``.
-
-    ``threads`` are CPU threads of each run: the same number gives the same bits, whatever the jobs.
-    If left out, torch decides where there is one job; else each has its share of the cores, at most
-    ``OMP_NUM_THREADS``. ``audience`` is the former name of ``reporter``.
+    With several jobs each run is done in one of so many processes, which load a dataset once. They
+    are forked, so a script must do this below ``if __name__ == "__main__"``. ``threads`` are CPU
+    threads of each run: the same number gives the same bits, whatever the jobs. If left out, torch
+    decides where there is one job; else see :func:`share_of_cores`. ``audience`` is the former name
+    of ``reporter``.
 
     Two runs for one folder, a folder with another definition's run and a package that is missing
     are refused before any run; a dataset that cannot be used is refused when it is loaded.
@@ -108,14 +101,12 @@ def run_many(
 
 def _check(tasks: Sequence[Task]) -> None:
     """Refuse, before anything is trained, what would be refused hours later."""
-    problems = Problems()
-    folders: set[Path] = set()
-    for task in tasks:
-        if task.folder in folders:
-            remedy = "name each strategy once; two of one name need two --out"
-            message = "two of the runs would go into this folder"
-            problems.append(Problem(str(task.folder), message, remedy))
-        folders.add(task.folder)
+    message = "two of the runs would go into this folder"
+    remedy = "name each strategy once; two of one name need two --out"
+    folders = Counter(task.folder for task in tasks)
+    problems = Problems(
+        Problem(str(folder), message, remedy) for folder, count in folders.items() if count > 1
+    )
     strategies = {task.specification.strategy.name: task.specification.strategy for task in tasks}
     for strategy in strategies.values():
         problems += missing(strategy)
@@ -162,21 +153,19 @@ def _at_once(
             run_reporters[task.folder] = reporter.run_reporter(str(task))
         return task
 
+    def is_sound(outcome: Outcome) -> bool:  # after a failure memory may be in any state
+        return not outcome.error or outcome.halted is not None
+
     worker = Worker(f"{WORKER}:trainer", (threads,))
-    with Pool[Task](worker, size=jobs, threads=threads, reusable=_is_sound) as pool:
+    with Pool[Task](worker, size=jobs, threads=threads, reusable=is_sound) as pool:
         for task, event in pool.run(next_task):
             if isinstance(event, Progress):
-                call: Call = event.value
-                getattr(run_reporters[task.folder], call.method)(*call.arguments)
+                method, arguments = event.value
+                getattr(run_reporters[task.folder], method)(*arguments)
             elif isinstance(event, Died):
                 yield Outcome(task.folder, event.reason)
             else:
                 yield event.value
-
-
-def _is_sound(outcome: Outcome) -> bool:
-    """Whether a process may do further runs: after a failure its memory may be in any state."""
-    return not outcome.error or outcome.halted is not None
 
 
 def share_of_cores(jobs: int) -> int:

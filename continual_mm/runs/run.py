@@ -187,10 +187,9 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
 ) -> History:
     """Train what is specified into its folder below ``out``, or resume it; see :func:`run`.
 
-    ``towers`` are the modules whose fingerprints the specification has, ``scored`` the dataset of
-    each protocol. ``checkpoint_every`` counts optimiser steps inside a stage, 0 for stage ends
-    only; ``workers`` are threads that fetch batches ahead. Observers are called with each
-    evaluation; an exception of theirs ends the run, which can be resumed.
+    ``checkpoint_every`` counts optimiser steps inside a stage, 0 for stage ends only; ``workers``
+    are threads that fetch batches ahead. Observers are called with each evaluation; an exception of
+    theirs ends the run, which can be resumed.
     """
     _check_unchanged(specification, dataset, scored)
     reporter = reporter or RunReporter()
@@ -218,9 +217,8 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
         _train_stages(session, checkpointer, progress, reporter, page, str(folder.path))
         if not folder.finished:
             if page is not None:
-                shown = settings(
-                    specification.scenario, specification.strategy, plugins, specification.seed
-                )
+                strategy, seed = specification.strategy, specification.seed
+                shown = settings(specification.scenario, strategy, seed=seed)
                 page.run_ends(session.history, shown, session.learner.clock.train_iterations)
             write_json(folder.path / COST, cost(session, checkpointer.seconds, chosen, meter))
     reporter.ends(checkpointer.seconds)
@@ -265,22 +263,16 @@ def _train_stages(
         checkpointer.stage_ends()
         if page is not None:
             page.stage_ends(session.history, session.learner.clock.train_iterations)
-        number = session.learner.stage + 1
-        reporter.scored(number, _recalls(session.history, number))
-
-
-def _recalls(history: History, stage: int) -> dict[str, float]:
-    names = [str(pair) for pair in history.births]
-    row = history.matrix()[stage - 1].tolist()
-    return {name: value for name, value in zip(names, row, strict=True) if value == value}
+        history, number = session.history, session.learner.stage
+        row = zip(map(str, history.births), history.matrix()[number].tolist(), strict=True)
+        reporter.scored(number + 1, {pair: value for pair, value in row if value == value})
 
 
 def _check_unchanged(specification: Specification, dataset: Dataset, scored: Scored) -> None:
     """Refuse data that are no longer those of the specification, which the run's folder records."""
     opened = specification.opened
-    cards = [(opened.card, dataset.card)]
-    cards += [(opened.scored[name], each.card) for name, each in scored.items()]
-    for expected, found in cards:
+    protocols = [(opened.scored[name], each.card) for name, each in scored.items()]
+    for expected, found in ((opened.card, dataset.card), *protocols):
         if expected.fingerprint != found.fingerprint:
             message = "was changed after the run was specified"
             raise InputError(Problem(f"dataset '{found.name}'", message, "run the command again"))

@@ -22,11 +22,7 @@ NO_CARDS: Cards = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class OpenedScenario:
-    """A scenario worked out on its dataset: what all of its runs have in common.
-
-    ``origin`` is the run that it starts from, if it starts from one; ``scored`` has the card of
-    each protocol's dataset.
-    """
+    """A scenario worked out on its dataset, with the cards of all protocols' datasets."""
 
     scenario: Scenario
     card: DatasetCard
@@ -52,11 +48,7 @@ def opened(scenario: Scenario, card: DatasetCard, scored: Cards = NO_CARDS) -> O
 
 @dataclass(frozen=True)
 class Specification:
-    """All that the numbers of one run follow from.
-
-    ``modules`` has a fingerprint of each module from Python that a tower begins with, see
-    :func:`~continual_mm.space.towers.fingerprint`.
-    """
+    """All that the numbers of one run follow from; ``modules`` are fingerprints of given towers."""
 
     opened: OpenedScenario
     strategy: Strategy
@@ -83,10 +75,7 @@ class Specification:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What ``definition.json`` holds: two runs of one identity come to the same numbers.
-
-        Descriptions and the places of files are no part of it, what is in the files is.
-        """
+        """What ``definition.json`` holds, whatever files are called: equal ones, equal numbers."""
         scenario, card, origin = self.scenario, self.opened.card, self.opened.origin
         towers = {name: _tower(scenario, said) for name, said in scenario.towers.items()}
         for name, fingerprint in self.modules.items():

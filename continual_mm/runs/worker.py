@@ -1,8 +1,7 @@
 """Trains runs one after another, here or in a process of a pool; imports torch and Avalanche."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,7 @@ _Key = tuple[str, str, bool | tuple[str, ...]]
 
 
 class Trainer:
-    """Trains runs; a dataset is loaded once, however many of them need it.
-
-    ``loads`` is called with the name of a dataset that is about to be loaded.
-    """
+    """Trains runs; each dataset is loaded once, and ``loads`` called with its name before."""
 
     def __init__(
         self, threads: int | None = None, loads: Callable[[str], None] = lambda _: None
@@ -45,17 +41,19 @@ class Trainer:
         """Train one run; a dataset that cannot be used is refused."""
         dataset, scored = self._loaded(task.specification.scenario)
         given = task.specification, dataset, task.out
+        before = torch.get_num_threads()
         try:
-            with _torch_threads(self._threads):
-                run_specified(*given, scored=scored, reporter=run_reporter, **task.options)
+            torch.set_num_threads(self._threads or before)
+            run_specified(*given, scored=scored, reporter=run_reporter, **task.options)
         except InputError as error:
             return Outcome(task.folder, "; ".join(map(str, error.problems)), refused=True)
         except HaltedError as error:
             return Outcome(task.folder, str(error), halted=error.halt)
         except FAILURES as error:
-            message = first_line(error)
             diverged = isinstance(error, FloatingPointError)
-            return Outcome(task.folder, message, diverged=diverged)
+            return Outcome(task.folder, first_line(error), diverged=diverged)
+        finally:
+            torch.set_num_threads(before)
         return Outcome(task.folder)
 
     def _loaded(self, scenario: Scenario) -> tuple[Dataset, Scored]:
@@ -70,16 +68,6 @@ class Trainer:
         if both not in self._scored:
             self._scored[both] = load_scored(scenario, dataset)
         return dataset, self._scored[both]
-
-
-@contextmanager
-def _torch_threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def trainer(threads: int) -> Callable[[Task, Callable[[Call], None]], Outcome]:
@@ -120,9 +108,9 @@ class Forwarder(RunReporter):
 
     def _forward(self, method: str, *arguments: Any) -> None:
         self._forward_steps()
-        self._report(Call(method, arguments))
+        self._report((method, arguments))
 
     def _forward_steps(self) -> None:
         if self._steps:
-            self._report(Call("steps", (self._steps,)))
+            self._report(("steps", (self._steps,)))
         self._steps, self._reported = 0, time.monotonic()

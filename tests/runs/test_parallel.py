@@ -14,7 +14,7 @@ import pytest
 
 import continual_mm as cm
 from continual_mm.data.pack import write_pack
-from continual_mm.runs.parallel import Call, Task, run_many, share_of_cores
+from continual_mm.runs.parallel import Task, run_many, share_of_cores
 from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import specify
 from continual_mm.runs.worker import Forwarder
@@ -270,18 +270,18 @@ def test_every_call_is_forwarded_and_steps_are_summed():
     methods = [name for name, _ in inspect.getmembers(RunReporter, inspect.isfunction)]
     assert set(methods) <= vars(Forwarder).keys()
     expected = [
-        Call("begins", ("runs/a", 2, 20)),
-        Call("resumes", (1, 5)),
-        Call("scored", (2, {"audio-video": 0.5})),
-        Call("ends", (1.5,)),
+        ("begins", ("runs/a", 2, 20)),
+        ("resumes", (1, 5)),
+        ("scored", (2, {"audio-video": 0.5})),
+        ("ends", (1.5,)),
     ]
     for call in expected:
-        getattr(forwarder, call.method)(*call.arguments)
+        getattr(forwarder, call[0])(*call[1])
         for _ in range(1000):
             forwarder.steps(1)
     forwarder.ends(2.0)
-    steps = [call.arguments[0] for call in calls if call.method == "steps"]
-    assert [call for call in calls if call.method != "steps"][:-1] == expected
+    steps = [arguments[0] for method, arguments in calls if method == "steps"]
+    assert [call for call in calls if call[0] != "steps"][:-1] == expected
     assert sum(steps) == 4000
     assert len(steps) < 100
 

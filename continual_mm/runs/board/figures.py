@@ -34,10 +34,9 @@ Plan = NDArray[np.float64]
 def save_plans(
     folder: Path, arrivals: Sequence[Arrival], stage: int, gallery: Gallery
 ) -> dict[Pair, list[tuple[str, Plan]]]:
-    """Save the plans of old pairs at the end of a 0-based stage.
+    """Save the plans of old pairs at the end of a 0-based stage; returns them, each with a name.
 
-    Returns for each pair measured now the plan at the end of the stage before, if there is one, and
-    the present one, each with a name. A resumed run finds the earlier ones in the folder.
+    Before each is the plan at the end of the stage before, if the folder has one.
     """
     old = sorted({pair for arrival in arrivals[:-1] for pair in arrival.trained})
     now = {pair: plan_of(pair, gallery) for pair in old if len(shared(pair, gallery))}
@@ -79,10 +78,10 @@ def shared(pair: Pair, gallery: Gallery) -> Tensor:
 def recall_matrix(
     table: NDArray[np.float64], births: Mapping[Pair, int], roles: Mapping[Pair, str]
 ) -> Figure:
-    """Recall at 1 of every pair after every stage, in percent; read a column downwards.
+    """Recall at 1, in percent, of every pair (column) after every stage (row).
 
-    The table is (stages, pairs) of fractions, NaN where a stage is not finished; births are
-    0-based, in the order of the columns. Cells before them stay empty.
+    The table is (stages, pairs) of fractions, NaN where a stage is not finished; births, 0-based,
+    are in the order of the columns. Cells before them stay empty.
     """
     stages, pairs = table.shape
     wide, high = 0.9 + 1.6 * pairs, 1.1 + 0.7 * stages
@@ -113,8 +112,7 @@ def recall_matrix(
 def transport_plans(pair: Pair, plans: Sequence[tuple[str, NDArray[np.float64]]]) -> Figure:
     """(n, n) plans of mass 1 of one pair side by side, each with a name, on one scale.
 
-    Rows are the first modality's items, columns the second's, both in the same order: what lies on
-    the diagonal is matched to itself.
+    Both sides have the same items in the same order: what is diagonal is matched to itself.
     """
     figure = Figure(figsize=(0.9 + 3.5 * len(plans), 4.3), dpi=_DOTS_PER_INCH)
     grid = figure.subplots(1, len(plans), squeeze=False)[0]

@@ -55,11 +55,7 @@ def points_of(gallery: Gallery) -> Points:
 
 
 def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
-    """Write the projector's files beside the event files; those of an earlier time are replaced.
-
-    The values are stored as the four bytes that they are, since as text they would be thrice as
-    large and slow to read.
-    """
+    """Write the projector's files beside the event files; as text, values would be slow to read."""
     home = folder / _FOLDER
     info = EmbeddingInfo(
         tensor_name=name,

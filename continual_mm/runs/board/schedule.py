@@ -31,12 +31,9 @@ class StageSchedule:
             last = len(arrivals) - 1
             training = common.model_copy(update={"steps": sum(steps)})
             return cls(tuple(arrivals), {last: training}, {last: 0})
-        return cls(
-            tuple(arrivals),
-            {stage: arrival.training for stage, arrival in enumerate(arrivals)},
-            {stage: sum(steps[:stage]) for stage in range(len(steps))},
-            cumulative,
-        )
+        trainings = {stage: arrival.training for stage, arrival in enumerate(arrivals)}
+        starts = {stage: sum(steps[:stage]) for stage in range(len(steps))}
+        return cls(tuple(arrivals), trainings, starts, cumulative)
 
     def steps_until(self, stage: int) -> int:
         """Optimiser steps until the end of a stage, counted from 1; none until that of stage 0."""
@@ -45,8 +42,7 @@ class StageSchedule:
     def marks(self, evaluation: Evaluation, height: float) -> dict[int, float]:
         """Points of a curve that is zero but for a line up to some height where a stage begins.
 
-        No point depends on earlier ones, no step is logged twice and steps ascend, so a resumed run
-        draws the same curve.
+        No point depends on earlier ones and steps ascend, so a resumed run draws the same curve.
         """
         stage, step = evaluation.stage, evaluation.step
         start, training = self.starts[stage], self.trainings[stage]

@@ -15,10 +15,7 @@ PAGE = "#custom_scalars&_smoothingWeight=0"
 
 
 def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str], None]) -> None:
-    """Serve the runs in a folder until interrupted; ``tell`` is called with a line on the address.
-
-    A port of None is a free one; one that does not exist or is in use is refused.
-    """
+    """Serve the runs in a folder until interrupted, at a free port if ``port`` is None."""
     server = program.TensorBoard()
     chosen = ["--port", str(port)] if port is not None else []
     server.configure(argv=["tensorboard", "--logdir", str(folder), *chosen])

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -33,7 +32,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 
 from continual_mm.definitions.modality import Pair
 from continual_mm.definitions.scenario import Scenario, Strategy
-from continual_mm.plugins.registry import BUILT_IN
+from continual_mm.plugins.registry import BUILT_IN, defaults
 
 _CONFIGURATION, _PLUGIN = "custom_scalars__config__", "custom_scalars"
 
@@ -132,13 +131,8 @@ def _exactly(tag: str) -> str:
     return f"^{re.escape(tag)}$"
 
 
-def settings(
-    scenario: Scenario, strategy: Strategy, plugins: Mapping[str, Any], seed: int
-) -> dict[str, Setting]:
-    """Every setting of a run that is one value, by ``table.key``; booleans are words.
-
-    Defaults are those of the constructors of the plugins.
-    """
+def settings(scenario: Scenario, strategy: Strategy, *, seed: int) -> dict[str, Setting]:
+    """Every setting of a run that is one value, plugins' defaults among them, by ``table.key``."""
     values: dict[str, Any] = {
         "scenario": scenario.name,
         "strategy": strategy.name,
@@ -147,9 +141,8 @@ def settings(
         "seed": str(seed),
         "memory.items": strategy.memory.items if strategy.memory else 0,
     }
-    for name, plugin in plugins.items():
-        given = {**_defaults(plugin), **strategy.plugins.get(name, {})}
-        values |= {f"{name}.{key}": value for key, value in given.items()}
+    for name, given in strategy.plugins.items():
+        values |= {f"{name}.{key}": value for key, value in {**defaults(name), **given}.items()}
     for key in ("dataset", "items", "positives", "standardise"):
         values[key] = getattr(scenario, key)
     for table in ("training", "space"):
@@ -178,8 +171,7 @@ def metrics(headline: Mapping[str, float]) -> dict[str, float]:
 def hyperparameter_summaries(values: Mapping[str, Setting]) -> tuple[Summary, ...]:
     """Settings and names of metrics, for an event file; the metrics themselves are scalars.
 
-    TensorBoard takes the columns of all runs from one of them. So each names all metrics, and the
-    parameters of all built-in plugins.
+    TensorBoard takes all columns from one run, so each names all metrics and plugins' parameters.
     """
     columns = dict.fromkeys(
         (f"{name}.{key}" for name, known in BUILT_IN.items() for key in known.rule.parameters), 0.0
@@ -215,8 +207,3 @@ def hyperparameter_summaries(values: Mapping[str, Setting]) -> tuple[Summary, ..
 def _summary(name: str, content: HParamsPluginData) -> Summary:
     about = metadata.create_summary_metadata(content)
     return Summary(value=[Summary.Value(tag=name, metadata=about, tensor=metadata.NULL_TENSOR)])
-
-
-def _defaults(plugin: Any) -> dict[str, Any]:
-    parameters = signature(type(plugin)).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -45,8 +45,7 @@ class Goal:
     def values(self, scores: Iterable[Score]) -> dict[Moment, float]:
         """Moment -> value, as if its stage were the last one, for moments with a trained pair.
 
-        Where there are no old pairs yet, or no new ones, it is the others' mean. Scores of other
-        splits than the validation split are ignored.
+        Without old or new pairs it is the others' mean. Scores of other splits are ignored.
         """
         moments: dict[Moment, dict[str, list[float]]] = {}
         for score in scores:

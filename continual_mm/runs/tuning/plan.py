@@ -34,12 +34,11 @@ class Searched:
 
 
 def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, ...]:
-    """What to search in a strategy, in the order of its file.
+    """What to search in a strategy, in the order of its file; refused if there is nothing.
 
-    The built-in ranges are those of the registry, widened to hold the file's value. A parameter
-    that the file has switched off, 0 where the range is logarithmic, stays off. ``texts`` are
-    ``--search`` options; they replace built-in ranges and add others. With nothing to search, and
-    with an option that cannot be used, it is refused.
+    The registry's ranges are widened to hold the file's value. A parameter that the file has
+    switched off, 0 where the range is logarithmic, stays off. ``texts`` are ``--search`` options;
+    they replace the registry's ranges and add others.
     """
     values: dict[str, float] = {
         f"{plugin}.{key}": value
@@ -133,10 +132,7 @@ def valued(strategy: Strategy, values: Mapping[str, float], name: str = "") -> S
 
 @dataclass(frozen=True, slots=True)
 class TrialRun:
-    """One of the runs that every trial consists of, and when it is evaluated.
-
-    ``offset`` counts the moments of the runs before it.
-    """
+    """One of the runs of every trial; ``offset`` counts the moments of the runs before it."""
 
     opened: OpenedScenario
     seed: int
@@ -157,13 +153,11 @@ class TrialRun:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A search.
+    """A search, whose first trial is the strategy as it is.
 
-    Scenarios count the same, and a trial goes through them in order. The strategy is the first
-    trial. ``trials`` are recorded at most, those of earlier calls among them, each of ``seeds``
-    runs on each scenario, with seeds from 0; ``seed`` is that of the search itself. ``metric`` is
-    one of :data:`~continual_mm.definitions.rules.METRICS`. With ``pruning`` a trial ends where it
-    falls below the median of earlier ones. ``options`` are keyword arguments of
+    ``trials`` are recorded at most, those of earlier calls among them, each of ``seeds`` runs on
+    each scenario, with seeds from 0; ``seed`` is that of the search itself. With ``pruning`` a
+    trial ends where it falls below the median of earlier ones. ``options`` are keyword arguments of
     :func:`continual_mm.runs.run.run_specified` that change no number.
     """
 

@@ -14,12 +14,10 @@ from continual_mm.runs.tuning.plan import Searched
 SPREAD = 4
 """Trials before a model of the others chooses, the strategy's own values among them.
 
-Optuna's usual sampler, TPE, draws its first ten trials at random, which is all that a search of 8
-has. On curves with one peak (round, lopsided or flat on top; 1, 2 and 3 parameters, each of less
-influence than the one before; noise of 0.02 of the peak) the best of 8 trials is this far below the
-peak on average: random 0.02, 0.17, 0.23; even spread 0.01, 0.08, 0.19; from the fifth trial on TPE
-0.02, 0.06, 0.16, or a Gaussian process 0.003, 0.03, 0.09. The order is the same with noise of 0.1,
-and three trials of spread do as well as four."""
+On noisy curves with one peak and 1, 2 or 3 parameters the best of 8 trials is this far below the
+peak on average: random, as Optuna's TPE draws its first ten, 0.02, 0.17, 0.23; even spread 0.01,
+0.08, 0.19; from the fifth trial on TPE 0.02, 0.06, 0.16, or a Gaussian process 0.003, 0.03, 0.09.
+"""
 
 CLOSE = 0.01
 """Part of every range within which two trials are as good as the same. Runs are
@@ -37,10 +35,9 @@ def proposal(
 ) -> dict[str, float]:
     """The values of the next trial: ``plugin.parameter`` -> value in its range.
 
-    The first are the strategy's own. Some spread evenly from there, the same for every seed; then a
-    Gaussian process proposes where it expects the largest improvement. Where it repeats an earlier
-    trial, the spread goes on instead. A trial that ended without a score, pruned or diverged,
-    counts as if it were the worst.
+    First the strategy's own, then a :func:`spread` from there, then a Gaussian process proposes
+    where it expects the largest improvement. Where it repeats an earlier trial, the spread goes on.
+    A trial that ended without a score, pruned or diverged, counts as if it were the worst.
     """
     number = len(ended) + len(under_way)
     finished = [score for _, score in ended if score is not None]
@@ -75,9 +72,8 @@ def spread(searched: Sequence[Searched], number: int) -> dict[str, float]:
     """The ``number``-th of points that fill the ranges evenly, however many of them are taken.
 
     Number 0 is where the strategy begins; each further one is a step onwards, wrapped at the ends
-    of the range. Of one parameter the step is the golden ratio's part of the range, of d the powers
-    of 1 / g with g ** (d + 1) = g + 1 (Roberts 2018, "The unreasonable effectiveness of quasirandom
-    sequences").
+    of the range. The steps of d parameters are the powers of 1 / g with g ** (d + 1) = g + 1
+    (Roberts 2018, "The unreasonable effectiveness of quasirandom sequences").
     """
     if not number:
         return {str(one): one.start for one in searched}

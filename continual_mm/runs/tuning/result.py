@@ -86,10 +86,9 @@ State = Literal["finished", "pruned", "diverged"]
 class Trial:
     """One set of values that was tried; number 0 is the strategy as its file has it.
 
-    It was ``pruned`` if it fell behind the median of earlier ones, ``diverged`` if a number became
-    NaN or infinite; the note says where. ``value`` is the harmonic mean of old and new pairs, mean
-    over scenarios and seeds, None unless finished. ``values`` are by ``plugin.parameter``, ``name``
-    is that of its strategy, under which its runs lie.
+    The note says where it fell behind the median of earlier ones, or diverged. ``value`` is the
+    harmonic mean of old and new pairs, mean over scenarios and seeds, None unless finished.
+    ``values`` are by ``plugin.parameter``; its runs lie under ``name``.
     """
 
     number: int
@@ -113,12 +112,6 @@ class Tuned:
         """The finished trial of the largest value, the earlier one among equal ones."""
         finished = [trial for trial in self.trials if trial.value is not None]
         return max(finished, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
-
-    @property
-    def best_strategy(self) -> Strategy:
-        """The strategy with the best trial's values; as it is, if no trial was finished."""
-        strategy = self.plan.strategy
-        return strategy if self.best is None else valued(strategy, self.best.values)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -159,14 +152,11 @@ class Tuned:
 
 
 def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str = "") -> None:
-    """Write the best values as a strategy file, with a line on their origin.
-
-    ``text`` is that of the strategy's own file, whose comments are kept; empty if there is none.
-    """
+    """Write the best values as a strategy file, keeping comments in its own ``text``, if any."""
     check_target(path, force=force)
     if tuned.best is None:
         raise InputError(Problem(str(tuned.plan.folder), "no trial was finished", "try more"))
-    best = tuned.best_strategy
+    best = valued(tuned.plan.strategy, tuned.best.values)
     strategy = rewritten(text, best) if text else as_toml(best)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{provenance(tuned, tuned.best)}\n{strategy}", encoding="utf-8")

@@ -38,8 +38,7 @@ Values = Mapping[Moment, float]
 def running_means(runs: Sequence[TrialRun], found: Sequence[Values]) -> dict[int, float]:
     """Position among all moments of all runs of a trial -> mean over the runs until then.
 
-    A value is averaged with those of earlier seeds at the same moment, and of earlier scenarios at
-    their end.
+    Of earlier seeds the same moment counts, of earlier scenarios their end.
     """
     means: dict[int, float] = {}
     for place, (run, values) in enumerate(zip(runs, found, strict=False)):
@@ -55,8 +54,7 @@ def required(
 ) -> dict[Moment, float]:
     """Least values of a trial's next run that keep the mean at the median of finished trials.
 
-    Values at the same moment are compared. Optuna's own pruner takes a trial's best value until
-    then instead, and here that is often the one before anything was forgotten.
+    Optuna's own pruner takes a trial's best value until then, often that before any forgetting.
     """
     run = runs[len(found)]
     least = {}
@@ -143,10 +141,7 @@ class Search:
         return [trial for trial in known if trial.number < self._plan.trials]
 
     def run(self, batch: Sequence[optuna.Trial]) -> list[Outcome]:
-        """Run a batch and record each of its trials when it ends.
-
-        Returns the runs that failed for other reasons than their values; their trials stay open.
-        """
+        """Run a batch, record trials that end, and return runs that failed, whose stay open."""
         failed: list[Outcome] = []
         left = list(batch)
         for place, run in enumerate(self._runs):
@@ -237,14 +232,13 @@ def _score(trial: FrozenTrial) -> float | None:
 def tune(
     plan: Plan, *, jobs: int = 1, threads: int | None = None, reporter: Reporter | None = None
 ) -> tuple[Tuned, list[Outcome]]:
-    """Try values until so many trials are recorded.
+    """Try values until so many trials are recorded; returns them, and runs that failed.
 
-    Trials are decided upon in batches of ``jobs``, without the scores of others in the batch, and a
-    batch is run scenario by scenario and seed by seed, in processes if there are several. So the
-    search follows from its seed and the number of jobs, not from which run was faster. A trial of a
-    killed search is resumed with its values, and so are its runs. Returned are the trials, and
-    runs that failed for other reasons than their values, such as lack of memory. Their trials are
-    not recorded, and nothing more is tried after them.
+    Trials are decided upon in batches of ``jobs``, without the scores of others in the batch, so
+    that the search follows from its seed and the number of jobs, not from which run was faster. A
+    trial of a killed search is resumed with its values, and so are its runs. Runs that failed for
+    other reasons than their values, such as lack of memory, end the search; their trials are not
+    recorded.
     """
     plan.check()
     # It warns of its own speed, which a search of hours does not notice.

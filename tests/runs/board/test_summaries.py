@@ -62,7 +62,7 @@ SCENARIO = Scenario(
 STRATEGY = Strategy(
     name="ours", memory=MemorySettings(items=12), plugins={"replay": {"rows": 8}, "ewc": {}}
 )
-VALUES = settings(SCENARIO, STRATEGY, build(STRATEGY), seed=3)
+VALUES = settings(SCENARIO, STRATEGY, seed=3)
 
 
 def contents(name):
