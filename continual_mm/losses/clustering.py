@@ -71,9 +71,6 @@ def cosine_kmeans(
     Returns:
         The labels (N,) that made the last update, and the centroids (K, features) it made.
 
-    Raises:
-        ValueError: If there is no iteration or no point, or features differ in number.
-
     >>> labels, centroids = cosine_kmeans(torch.eye(2), torch.eye(3)[:, :2], iterations=1)
     >>> labels, centroids
     (tensor([0, 1]), tensor([[1., 0.],
@@ -118,9 +115,6 @@ def spherical_kmeans(
     Returns:
         The labels (N,), each point's nearest among the returned centroids, and those centroids
         (K, features), of length one (a zero centroid to start from may stay if K exceeds N).
-
-    Raises:
-        ValueError: If there is no iteration or no point, or features differ in number.
 
     References:
         Dhillon and Modha, Concept decompositions for large sparse text data (2001).

@@ -40,9 +40,6 @@ def masked_margin_softmax(similarity: Tensor, *, margin: float = 0.001) -> Tenso
     Returns:
         The loss, a scalar in nats.
 
-    Raises:
-        ValueError: Unless the similarities are a square matrix that is not empty.
-
     References:
         Rouditchenko et al., AVLnet (arXiv 2006.09199); Chen et al., MCN (arXiv 2104.12671).
 

@@ -16,12 +16,7 @@ def squared_distance(embeddings: Tensor, teacher: Tensor) -> Tensor:
     Of unit vectors it is twice one minus the cosine: 0 is no change, 2 what unrelated vectors have,
     4 the opposite.
 
-    Args:
-        embeddings: z, (N, D).
-        teacher: t, (N, D).
-
-    Returns:
-        A scalar.
+    z and t, the embeddings and the teacher's, are (N, D).
 
     >>> import torch
     >>> float(squared_distance(torch.eye(2), torch.eye(2).flip(0)))
@@ -157,14 +152,11 @@ def prototype_divergence(
     so that a model which has not moved is not pulled.
 
     Args:
-        embeddings: (n, D) of the model that learns.
+        embeddings: z, (n, D), of the model that learns.
         teacher: (n, D) of the same rows; constant.
         centroids: C, (K, D); constant.
         biases: g, (K,), from :func:`prototype_potentials` of the teacher; constant.
         epsilon: Entropic temperature, in units of the cosine.
-
-    Returns:
-        A scalar in float32 or better.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         old, new = (

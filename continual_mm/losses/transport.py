@@ -108,9 +108,6 @@ def plan_distillation(
     Returns:
         A scalar, or (B,) for a batch of costs, in float32 or better.
 
-    Raises:
-        ValueError: If shapes differ or do not fit, or a number is not positive.
-
     >>> cost = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     >>> plan_distillation(cost, cost.flip(0), epsilon=0.1)
     tensor(9.9991)
@@ -168,9 +165,7 @@ def plan_distillation_from(
     return kl, solved
 
 
-def transport_plan(
-    cost: Tensor, *, epsilon: float, tolerance: float | None = None, iterations: int = 1000
-) -> Tensor:
+def transport_plan(cost: Tensor, *, epsilon: float, iterations: int = 1000) -> Tensor:
     """Entropic transport plans of total mass 1 between uniform weights, without gradient.
 
     Of the shape of ``cost``, (n, m) or (B, n, m): rows sum to 1/n, columns to 1/m. For the
@@ -180,9 +175,7 @@ def transport_plan(
     tensor([[0.1250, 0.1250, 0.1250, 0.1250],
             [0.1250, 0.1250, 0.1250, 0.1250]])
     """
-    log_plan, _ = log_transport_plan(
-        cost, epsilon=epsilon, tolerance=tolerance, iterations=iterations
-    )
+    log_plan, _ = log_transport_plan(cost, epsilon=epsilon, iterations=iterations)
     return log_plan.exp()
 
 

@@ -21,9 +21,6 @@ def trusted_plan(log_plan: Tensor, trust: float) -> Tensor:
         log_plan: (n, n) or (B, n, n); item i belongs with item i.
         trust: t, in [0, 1]: 1 leaves the plan as it is, 0 leaves nothing of it.
 
-    Raises:
-        ValueError: If the plan is not square, or t lies elsewhere.
-
     >>> trusted_plan(torch.full((2, 2), 0.25).log(), 0.5).exp()
     tensor([[0.3750, 0.1250],
             [0.1250, 0.3750]])
@@ -55,9 +52,6 @@ def right_items(log_plan: Tensor) -> Tensor:
 
     Returns:
         A mask, (n,) or (B, n). Ties with the right partner count as right.
-
-    Raises:
-        ValueError: If the plan is not square.
 
     >>> right_items(torch.tensor([[5.0, 0.0, 1.0], [0.0, 2.0, 3.0], [0.0, 1.0, 4.0]]))
     tensor([ True, False,  True])

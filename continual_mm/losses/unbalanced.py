@@ -40,9 +40,6 @@ def log_unbalanced_plan(
         The log plan, in float32 or better, and potentials f, g of the dual:
         :math:`P_{ij} = a_i b_j \exp((f_i + g_j - C_{ij}) / \varepsilon)`.
 
-    Raises:
-        ValueError: If epsilon or rho is not positive and finite, or the shape does not fit.
-
     References:
         Chizat et al., Scaling algorithms for unbalanced optimal transport (2018).
     """

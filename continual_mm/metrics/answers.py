@@ -152,20 +152,9 @@ class Series:
     group: int | None = None
 
 
-def _recall(values: Floats, weights: Floats, *, k: int) -> Floats:
-    return weighted_recall_at(values[0], weights, k)
-
-
-def _median(values: Floats, weights: Floats) -> Floats:
-    return weighted_median_rank(values[0], weights)
-
-
-def _listed_recall(values: Floats, weights: Floats, *, k: int) -> Floats:
-    return weighted_listed_recall_at(values[0], values[1], weights, k)
-
-
-def _listed_median(values: Floats, weights: Floats) -> Floats:
-    return weighted_listed_median_rank(values[0], values[1], weights)
+def _over_rows(measure: Callable[..., Floats], *settings: int) -> Summary:
+    """A measure that takes each row of the values, then weights and settings."""
+    return lambda values, weights: measure(*values, weights, *settings)
 
 
 def _mean(values: Floats, weights: Floats, *, row: int = 0) -> Floats:
@@ -180,16 +169,17 @@ def _pooled(values: Floats, weights: Floats) -> Floats:
     return weighted_mean(values[0], weights * values[2])
 
 
-def _ranked(prefix: str) -> tuple[Measure, ...]:
-    """Recalls and the median of ranks, which are the only row."""
-    recalls = (Measure(f"{prefix}recall@{k}", f"R@{k}", partial(_recall, k=k)) for k in RECALLS)
-    return (*recalls, Measure(f"{prefix}median_rank", "MedR", _median, share=False))
+def _ranked(
+    prefix: str = "",
+    recall: Callable[..., Floats] = weighted_recall_at,
+    median: Callable[..., Floats] = weighted_median_rank,
+) -> tuple[Measure, ...]:
+    """Recalls and the median of ranks."""
+    recalls = (Measure(f"{prefix}recall@{k}", f"R@{k}", _over_rows(recall, k)) for k in RECALLS)
+    return (*recalls, Measure(f"{prefix}median_rank", "MedR", _over_rows(median), share=False))
 
 
-def _listed() -> tuple[Measure, ...]:
-    """The same of all ranks that a query lists, from a first to a last one."""
-    recalls = (Measure(f"recall@{k}", f"R@{k}", partial(_listed_recall, k=k)) for k in RECALLS)
-    return (*recalls, Measure("median_rank", "MedR", _listed_median, share=False))
+_LISTED = _ranked("", weighted_listed_recall_at, weighted_listed_median_rank)
 
 
 def _voted(name: str, title: str) -> Series:
@@ -202,8 +192,8 @@ def _voted(name: str, title: str) -> Series:
 
 SERIES: Mapping[str, tuple[Series, ...]] = MappingProxyType(
     {
-        "retrieval": (Series("items", "item to item", 1, _ranked("")),),
-        LISTED: (Series("items", "item to item, every tie listed", 2, _listed()),),
+        "retrieval": (Series("items", "item to item", 1, _ranked()),),
+        LISTED: (Series("items", "item to item, every tie listed", 2, _LISTED),),
         "video_retrieval": (
             Series("clips", "caption to clip", 1, _ranked("clip_")),
             Series("captions", "caption to video", 1, _ranked("video_")),

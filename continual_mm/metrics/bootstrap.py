@@ -29,9 +29,6 @@ def resample_weights(
     Returns:
         The counts (replicates, queries) and (replicates, seeds).
 
-    Raises:
-        ValueError: If a number is not positive.
-
     >>> generator = np.random.default_rng(0)
     >>> query_weights, seed_weights = resample_weights(3, 1, replicates=2, generator=generator)
     >>> query_weights.sum(axis=1), seed_weights
@@ -61,9 +58,6 @@ def weighted_recall(hits: npt.ArrayLike, query_weights: Floats, seed_weights: Fl
     Returns:
         (replicates, cells), in [0, 1] for hits; NaN where a replicate drew none of a cell's
         queries.
-
-    Raises:
-        ValueError: If shapes do not fit.
 
     >>> hits = np.array([[[1, 0, np.nan], [0, 1, 1]]])
     >>> weighted_recall(hits, np.array([[1, 1, 1], [2, 0, 1]]), np.ones((2, 1)))
@@ -98,9 +92,6 @@ def interval(samples: npt.ArrayLike, *, level: float = 0.95) -> tuple[Floats, Fl
 
     Returns:
         The lower and the upper ends, (...); NaN where every replicate is.
-
-    Raises:
-        ValueError: If the level is not in (0, 1), or there is no replicate.
 
     >>> low, high = interval(np.arange(101.0), level=0.5)
     >>> float(low), float(high)

@@ -55,9 +55,6 @@ def movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Movem
     Returns:
         NaN everywhere if a number is not finite. The residual may exceed what moved in a single
         modality, but not over all of them.
-
-    Raises:
-        ValueError: If modalities or shapes differ.
     """
     shapes, others = (
         {name: tuple(rows.shape) for name, rows in m.items()} for m in (before, after)

@@ -21,9 +21,6 @@ def ordered_seconds(scores: npt.ArrayLike) -> npt.NDArray[np.int64]:
     Returns:
         (steps,) ascending.
 
-    Raises:
-        ValueError: If there are fewer seconds than steps, or a score is not finite.
-
     >>> ordered_seconds([[0.0, 9.0], [5.0, 1.0], [1.0, 2.0]]).tolist()
     [1, 2]
     """

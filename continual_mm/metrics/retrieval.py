@@ -99,17 +99,10 @@ def listed_ranks(similarity: Tensor) -> Tensor:
     return (place - (first - greater).repeat_interleave(equal)).float()
 
 
-def recall_at(ranks: npt.ArrayLike, k: int, *, total: int | None = None) -> float:
+def recall_at(ranks: npt.ArrayLike, k: int) -> float:
     """Fraction of queries whose partner is among the first ``k``, in [0, 1].
 
-    Args:
-        ranks: Counted from 0, as :func:`ranks` gives them.
-        k: Length of the list of answers.
-        total: Number of queries to divide by when some, lacking a modality, have no rank and
-            count as missed; by default the number of ranks.
-
-    Raises:
-        ValueError: If there is no rank, ``k`` is not positive, or the total is too small.
+    ``ranks``, at least one, are counted from 0, as :func:`ranks` gives them; k is positive.
 
     >>> recall_at([0, 3, 12], 10)
     0.6666666666666666
@@ -117,9 +110,7 @@ def recall_at(ranks: npt.ArrayLike, k: int, *, total: int | None = None) -> floa
     values = _values(ranks)
     if k < 1:
         raise ValueError(f"recall at {k}; the list of answers needs at least 1")
-    if total is not None and total < len(values):
-        raise ValueError(f"a total of {total} is fewer than the {len(values)} queries with a rank")
-    return int((values < k).sum()) / (total or len(values))
+    return int((values < k).sum()) / len(values)
 
 
 def median_rank(ranks: npt.ArrayLike) -> float:

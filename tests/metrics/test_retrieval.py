@@ -171,8 +171,6 @@ def test_summaries_refuse_what_has_no_answer():
             summary([])
     with pytest.raises(ValueError, match="recall at 0"):
         recall_at([1.0], 0)
-    with pytest.raises(ValueError, match=r"total of 1 .* 2 queries"):
-        recall_at([1.0, 2.0], 1, total=1)
 
 
 @given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 999))
@@ -256,6 +254,5 @@ def test_a_clip_may_vote_for_its_video_more_than_once():
 def test_summaries_by_hand():
     found = torch.tensor([0, 0.5, 1, 4, 5, 9.5, 10, 99])
     assert [recall_at(found, k) for k in (1, 5, 10)] == [2 / 8, 4 / 8, 6 / 8]
-    assert recall_at(torch.zeros(968), 1, total=1000) == 0.968  # without a rank, as published
     assert median_rank([0, 3, 20, 1]) == 3
     assert mean_reciprocal_rank([0, 1, 3]) == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
