@@ -48,8 +48,10 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         current: The current rows in the batch.
         remembered: The remembered rows in the batch; empty where nothing was recalled.
         terms: The step's loss terms by name, weighted.
+        training: Settings of the stage.
         lr_scale: Canonical parameter name -> factor on its learning rate, 1 where not named.
             Plugins set it in ``before_train_dataset_adaptation``; it stays until set anew.
+        clusters: Labels and centroids.
         split: What is being evaluated.
         inside_stage: Whether an evaluation interrupts a stage.
         after_step: Called when a step and the evaluation that may follow it are done, except after

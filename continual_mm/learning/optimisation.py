@@ -20,7 +20,7 @@ def update(
     look: Callable[[dict[str, Tensor]], None],
     trains: bool = True,
 ) -> None:
-    """Make the step that the gradients ask for, at most ``clip_norm`` long (0: as they are).
+    """Make the step that the gradients ask for, clipped to the length ``clip_norm`` unless it is 0.
 
     ``look`` is given ``the gradient``, its length before it was clipped, while an error can still
     keep the weights as they are; nothing where the scaler itself skips steps that overflow.
