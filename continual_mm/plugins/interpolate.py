@@ -38,7 +38,7 @@ class Interpolate(Plugin):
             self._old = numbers(strategy.space)
 
     def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
-        """Interpolate: before ``after_training_exp``, where plugins take the space as teacher."""
+        """Interpolate: before ``after_training_exp``, in which others take the space as teacher."""
         move_back(strategy.space, self._old, self.towards_old)
 
 

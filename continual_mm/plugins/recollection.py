@@ -112,7 +112,7 @@ def _rows_for(plugin: Plugin) -> int:
 
 
 def _by_name(batch: Batch) -> Batch:
-    """The batch with modalities by name: sums follow their order, to the last bits when resumed."""
+    """The batch with modalities in order of name, on which the last bits of sums depend."""
     features, lengths, rows = (
         dict(sorted(each.items())) for each in (batch.features, batch.lengths, batch.rows)
     )

@@ -75,7 +75,7 @@ class Specification:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What ``definition.json`` holds, whatever files are called: equal ones, equal numbers."""
+        """What ``definition.json`` holds: all that the numbers follow from, wherever files lie."""
         scenario, card, origin = self.scenario, self.opened.card, self.opened.origin
         towers = {name: _tower(scenario, said) for name, said in scenario.towers.items()}
         for name, fingerprint in self.modules.items():

@@ -36,7 +36,7 @@ def save_plans(
 ) -> dict[Pair, list[tuple[str, Plan]]]:
     """Save the plans of old pairs at the end of a 0-based stage; returns them, each with a name.
 
-    Before each is the plan at the end of the stage before, if the folder has one.
+    If the folder has a pair's plan of the end of the stage before, that one comes first.
     """
     old = sorted({pair for arrival in arrivals[:-1] for pair in arrival.trained})
     now = {pair: plan_of(pair, gallery) for pair in old if len(shared(pair, gallery))}

@@ -55,7 +55,7 @@ def points_of(gallery: Gallery) -> Points:
 
 
 def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
-    """Write the projector's files beside the event files; as text, values would be slow to read."""
+    """Write the projector's files beside the event files, values as the bytes that they are."""
     home = folder / _FOLDER
     info = EmbeddingInfo(
         tensor_name=name,

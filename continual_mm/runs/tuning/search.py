@@ -141,7 +141,7 @@ class Search:
         return [trial for trial in known if trial.number < self._plan.trials]
 
     def run(self, batch: Sequence[optuna.Trial]) -> list[Outcome]:
-        """Run a batch, record trials that end, and return runs that failed, whose stay open."""
+        """Run a batch, record trials that end; returns runs that failed, whose trials stay open."""
         failed: list[Outcome] = []
         left = list(batch)
         for place, run in enumerate(self._runs):
