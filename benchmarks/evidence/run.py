@@ -44,12 +44,14 @@ class Results:
     Args:
         folder: Of the export.
         slim: Whether what a comparison does not need is removed from an exported run's folder.
+        replace: Whether runs of another definition go where these come; else they are refused.
 
     Attributes:
         runs: Those that were there when the folder was last read.
     """
 
-    def __init__(self, folder: Path, *, slim: bool) -> None:
+    def __init__(self, folder: Path, *, slim: bool, replace: bool = False) -> None:
+        self._replace = replace
         self._folder = folder
         self._slim = slim
         self._queued: list[Path] = []
@@ -66,7 +68,7 @@ class Results:
         """Write the queued runs."""
         if self._queued:
             found = [read_finished(path) for path in self._queued]
-            self.runs = add(found, self._folder, force=True).runs
+            self.runs = add(found, self._folder, force=self._replace).runs
         if self._slim:
             for path in self._queued:
                 for heavy in ("checkpoints", "events"):
@@ -122,27 +124,41 @@ class _Exporter(RunReporter):
         self._results.add(self._folder)
 
 
-def differences(run: Specification, found: FinishedRun) -> list[str]:
-    """Keys in which a planned run is not what was trained under its name."""
+def task_differences(run: Specification, found: FinishedRun) -> list[str]:
+    """Keys in which the scenario of a planned run, or its data, are not those of a result."""
     wanted = run.identity
     task = {key: found.task[key] for key in ("scenario", "data")}
+    return list(differing({key: wanted[key] for key in task}, task))
+
+
+def differences(run: Specification, found: FinishedRun) -> list[str]:
+    """Keys in which a planned run is not what was trained under its name."""
     return [
-        *differing({key: wanted[key] for key in task}, task),
-        *differing(wanted["strategy"], found.protection),
+        *task_differences(run, found),
+        *differing(run.identity["strategy"], found.protection),
     ]
 
 
 def missing_runs(
     planned: Sequence[Specification], known: Sequence[FinishedRun]
 ) -> tuple[list[Specification], dict[str, list[str]]]:
-    """Missing runs, and those of them whose results are of another definition: name -> keys."""
+    """Missing runs, and what there are results of with another definition: name -> keys.
+
+    That may be a run, or a scenario: what is trained on it now does not go with its results.
+    """
     names = {f"{run.scenario}/{run.strategy}/seed-{run.seed}": run for run in known}
     stale = {
         f"{run}": keys
         for run in planned
         if f"{run}" in names and (keys := differences(run, names[f"{run}"]))
     }
-    return [run for run in planned if f"{run}" not in names or f"{run}" in stale], stale
+    todo = [run for run in planned if f"{run}" not in names or f"{run}" in stale]
+    of_scenario = {run.scenario: run for run in known}
+    for run in todo:
+        found = of_scenario.get(run.scenario.name)
+        if f"{run}" not in names and found and (keys := task_differences(run, found)):
+            stale[run.scenario.name] = keys
+    return todo, stale
 
 
 def show(planned: Sequence[Specification], todo: Sequence[Specification]) -> Iterator[str]:
@@ -225,7 +241,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     asked = arguments(given)
     planned = chosen(asked)
-    results = Results(asked.results, slim=asked.slim)
+    results = Results(asked.results, slim=asked.slim, replace=asked.replace)
     todo, stale = missing_runs(planned, results.runs)
     if asked.dry_run:
         print("\n".join(show(planned, todo)))

@@ -7,7 +7,9 @@ from typing import Any
 from continual_mm.comparison.exported import DEFINITIONS, read_exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder
+from continual_mm.runs.records import comparable
 from continual_mm.runs.status import find_folders
+from continual_mm.system import files
 from continual_mm.system.errors import InputError, Problem, Problems, first_few
 
 
@@ -64,11 +66,6 @@ def conflicts(
         yield f"seed {run.seed} of {names[1]} is also in {same[0].folder}", same
 
 
-def differing(first: Any, second: Any, where: str = "") -> Iterator[str]:
-    """Dotted keys below which two definitions differ; a missing key is as good as null."""
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        for key in dict.fromkeys((*first, *second)):
-            inner = f"{where}.{key}" if where else str(key)
-            yield from differing(first.get(key), second.get(key), inner)
-    elif first != second:
-        yield where
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    """Dotted keys below which two definitions differ."""
+    yield from (where for where, *_ in files.differing(comparable(first), comparable(second)))

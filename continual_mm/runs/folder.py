@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.arrivals import Arrival
+from continual_mm.runs.records import comparable
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import (
     LOCK,
     TEMPORARY,
     atomic_write,
-    differences,
     locked,
+    read_json,
     remove_temporary,
+    sentences,
     write_json,
 )
 
@@ -153,7 +155,7 @@ def holds(file: Path, definition: Mapping[str, Any]) -> bool:
     """Whether a file holds this definition, or is not there; another definition is refused."""
     if not file.exists():
         return False
-    if found := differences(file, definition):
+    if found := sentences(comparable(read_json(file)), comparable(definition)):
         remedy = "choose another --out, or remove the folder"
         problem = f"was begun with another definition: {'; '.join(found[:5])}"
         raise InputError(Problem(str(file.parent), problem, remedy))

@@ -135,24 +135,30 @@ def read_json(path: Path) -> Any:
 
 def differences(file: Path, value: Any) -> list[str]:
     """Where a value differs from the one in a JSON file, a sentence each."""
-    return list(_differences(read_json(file), _without_nan(value)))
+    return sentences(read_json(file), value)
 
 
-def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """Where two JSON values differ.
+def sentences(old: Any, new: Any) -> list[str]:
+    """Where two JSON values differ, a sentence each.
 
-    >>> list(_differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}))
+    >>> sentences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}})
     ['a.b[2] was 2, is 3']
     """
-    if isinstance(old, dict) and isinstance(new, dict):
+    found = differing(old, _without_nan(new))
+    return [f"{where} was {before!r}, is {now!r}" for where, before, now in found]
+
+
+def differing(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ, and both values; a missing key is as good as null."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             inner = f"{where}.{key}" if where else key
-            yield from _differences(old.get(key), new.get(key), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            yield from differing(old.get(key), new.get(key), inner)
+    elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
         for place, (before, now) in enumerate(zip(old, new, strict=True), start=1):
-            yield from _differences(before, now, f"{where}[{place}]")
+            yield from differing(before, now, f"{where}[{place}]")
     elif old != new:
-        yield f"{where} was {old!r}, is {new!r}"
+        yield where, old, new
 
 
 def checksum(path: Path) -> str:

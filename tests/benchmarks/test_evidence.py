@@ -227,6 +227,29 @@ def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(ran,
     assert row["steps"] == "6"
 
 
+def test_results_of_a_scenario_are_not_lost_to_runs_of_another_definition(ran, tiny, capsys):
+    assert ran("tiny_abc/naive") == 0
+    kept = records(tiny / "results" / "runs.csv")
+    file = tiny / "scenarios" / "tiny_abc.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace("steps = 2", "steps = 3"))
+    assert ran("tiny_abc/joint") == 2
+    assert "tiny_abc: was trained with another scenario.training.steps" in capsys.readouterr().out
+    assert records(tiny / "results" / "runs.csv") == kept
+
+
+def test_results_of_a_version_that_lacked_a_key_go_with_runs_in_which_it_is_off(ran, tiny):
+    assert ran("tiny_abc/naive/seed-0") == 0
+    file = tiny / "results" / "definitions.json"
+    text = file.read_text(encoding="utf-8")
+    definitions = json.loads(text)
+    scenario = definitions["scenarios"]["tiny_abc"]["scenario"]
+    for table in (scenario["training"], *scenario["stages"]):
+        del table["epochs"]
+    file.write_text(json.dumps(definitions), encoding="utf-8")
+    assert ran("tiny_abc/naive") == 0
+    assert len(records(tiny / "results" / "runs.csv")) == 2
+
+
 def test_a_strategy_that_lacks_runs_is_shown_with_the_seeds_it_has(harness, ran, tiny):
     assert ran(r"tiny_abc/(naive|joint/seed-0)|tiny_bca/naive/seed-1") == 0
     given = ["--plan", str(tiny / "plan.toml"), "--results", str(tiny / "results")]
