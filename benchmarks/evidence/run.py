@@ -118,6 +118,10 @@ class _Exporter(RunReporter):
         """Forward."""
         self._display.scored(stage, recalls)
 
+    def warns(self, text: str) -> None:
+        """Forward."""
+        self._display.warns(text)
+
     def ends(self, seconds: float) -> None:
         """The run is finished."""
         self._display.ends(seconds)

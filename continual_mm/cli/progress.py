@@ -130,6 +130,10 @@ class _RunBar(RunReporter):
         shown = "  ".join(f"{pair} {100 * value:.1f}" for pair, value in recalls.items())
         self._progress.say(f"{self._name} stage {stage}: R@1 {shown or 'no pair yet'}")
 
+    def warns(self, text: str) -> None:
+        """Say it."""
+        self._progress.say(f"{self._name} {text}", style="yellow")
+
     def ends(self, seconds: float) -> None:
         """Take the bar away; say so if nothing was left to do."""
         self._progress.end(self._name, "finished earlier" if self._idle else "")

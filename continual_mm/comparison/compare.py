@@ -134,6 +134,13 @@ class _Scenario:
         if cumulative := [name for name, runs in self._strategies.items() if runs[0].cumulative]:
             named = ", ".join(cumulative)
             self._note(f"{named}: every past item is trained again, which no memory above counts")
+        for name, runs in self._strategies.items():
+            for stage, pair in sorted({each for run in runs for each in run.near_chance}):
+                seeds = [str(run.seed) for run in runs if (stage, pair) in run.near_chance]
+                self._note(
+                    f"{name} trained {pair} in stage {stage} and left it near chance on validation "
+                    f"items (seed {', '.join(seeds)}): train longer, or look at the data"
+                )
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
         return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows))
 

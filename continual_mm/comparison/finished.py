@@ -17,7 +17,7 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.definitions.scenario import ProtocolKind
 from continual_mm.metrics.answers import SERIES, Answers, Series, counted
 from continual_mm.runs import records
-from continual_mm.runs.history import stability
+from continual_mm.runs.history import near_chance, stability
 from continual_mm.system.errors import InputError, Problem
 
 
@@ -60,6 +60,7 @@ class FinishedRun:
     ``stability_gap`` is NaN without an evaluation inside the last stage, ``mixed_recall`` (R@10 in
     an index of all modalities) below three modalities, ``earlier_recall`` (R@1 of old pairs in an
     index of the stage before) in joint training, and both in runs of earlier versions.
+    ``near_chance`` has each 1-based stage and pair that it trained without learning it.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class FinishedRun:
     stability_gap: float = math.nan
     mixed_recall: float = math.nan
     earlier_recall: float = math.nan
+    near_chance: tuple[tuple[int, str], ...] = ()
     cumulative: bool = False
     memory_items: int | None = None
     steps: int | None = None
@@ -161,6 +163,11 @@ def read_finished(folder: Path) -> FinishedRun:
         ).gap,
         mixed_recall=_mixed_recall(scores),
         earlier_recall=_earlier_recall(scores),
+        near_chance=tuple(
+            (stage, pair)
+            for stage, one in enumerate(scores.stages, start=1)
+            for pair in near_chance(scores.evaluations, one.trained, stage)
+        ),
         judged=judged,
     )
 

@@ -104,6 +104,28 @@ def stability(
     return Stability(float(worst_score(table).mean()), float(gap.mean()))
 
 
+NEAR_CHANCE = 0.4
+"""Share of the list behind which a median right answer counts as near chance, which is half."""
+
+FEWEST = 16
+"""Queries below which that says nothing."""
+
+
+def near_chance(scores: Iterable[Scored], pairs: Iterable[str], stage: int) -> dict[str, float]:
+    """Pairs that are near chance on validation items at the end of a 1-based stage.
+
+    With each comes where its median right answer stands, as a share of the list, both directions
+    averaged; 0.5 is chance.
+    """
+    places: dict[str, list[float]] = {pair: [] for pair in pairs}
+    for score in scores:
+        here = score.final and score.stage == stage and score.split == "validation"
+        if here and score.pair in places and score.queries >= FEWEST and score.median_rank:
+            places[score.pair].append((score.median_rank - 0.5) / score.queries)
+    means = {pair: float(np.mean(found)) for pair, found in places.items() if found}
+    return {pair: mean for pair, mean in means.items() if mean > NEAR_CHANCE}
+
+
 def scores_of(evaluation: "Evaluation") -> list[Score]:
     """The scores of an evaluation, pair by pair and direction by direction."""
     return [

@@ -76,9 +76,10 @@ class Definition(Record):
 
 
 class StageRecord(Record):
-    """A stage; ``added`` are names of modalities."""
+    """A stage; ``added`` are names of modalities, ``trained`` pairs."""
 
     added: tuple[str, ...]
+    trained: tuple[str, ...] = ()
 
 
 class PairRecord(Record):
@@ -98,6 +99,8 @@ class Score(Record):
     chance: Fraction
     step: int = 0
     recall_at_1: Annotated[float | None, Field(alias="recall@1", ge=0, le=1)] = None
+    median_rank: float | None = None
+    queries: int = 0
 
 
 class ProtocolRecord(Record):

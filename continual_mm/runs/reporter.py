@@ -45,6 +45,9 @@ class RunReporter:
     def scored(self, stage: int, recalls: dict[str, float]) -> None:
         """A 1-based stage ended with these R@1 per pair, as fractions."""
 
+    def warns(self, text: str) -> None:
+        """Something about the run that a user should know; it goes on."""
+
     def ends(self, seconds: float) -> None:
         """The run is finished."""
 

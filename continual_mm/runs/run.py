@@ -1,6 +1,6 @@
 """Scenario + strategy + seed -> stages, scores, checkpoints; a stopped run is resumed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.modality import DatasetCard
+from continual_mm.definitions.modality import DatasetCard, Kind, Pair
 from continual_mm.definitions.reading import BOUNDS
 from continual_mm.definitions.scenario import MemorySettings, Scenario, Strategy
 from continual_mm.evaluation.pairs import Observer
@@ -21,7 +21,7 @@ from continual_mm.runs.board.board import Board, watchers
 from continual_mm.runs.board.schedule import StageSchedule
 from continual_mm.runs.board.summaries import settings
 from continual_mm.runs.folder import COST, RunFolder
-from continual_mm.runs.history import History
+from continual_mm.runs.history import History, near_chance
 from continual_mm.runs.meters import Meter, cost
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.resuming import Checkpointer, Progress, progress_of
@@ -266,6 +266,34 @@ def _train_stages(
         history, number = session.history, session.learner.stage
         row = zip(map(str, history.births), history.matrix()[number].tolist(), strict=True)
         reporter.scored(number + 1, {pair: value for pair, value in row if value == value})
+        trained = {pair for pairs in streams[stage].pairs.values() for pair in pairs}
+        for text in _warnings(session, trained, number + 1):
+            reporter.warns(text)
+
+
+def _warnings(session: Session, trained: Iterable[Pair], stage: int) -> Iterator[str]:
+    """A line for each pair that was trained and is near chance, with what may help."""
+    kinds = {modality.name: modality.kind for modality in session.history.space.modalities}
+    pairs = {str(pair): pair for pair in sorted(trained)}
+    for name, place in near_chance(session.history.scores, pairs, stage).items():
+        unordered = [
+            modality
+            for modality in (pairs[name].first, pairs[name].second)
+            if kinds[modality] is Kind.TOKENS and modality not in session.history.space.towers
+        ]
+        reasons = [
+            "train longer (training.steps)",
+            "check that both modalities of an item belong together",
+            *(
+                f"if the rows of {modality} have an order, keep it: [tower.{modality}] "
+                'kind = "flat", or kind "frames" in the dataset'
+                for modality in unordered
+            ),
+        ]
+        yield (
+            f"stage {stage}: {name} is near chance on validation items: its median right answer "
+            f"stands at {100 * place:.0f} % of the list, chance at 50 %; {'; '.join(reasons)}"
+        )
 
 
 def _check_unchanged(specification: Specification, dataset: Dataset, scored: Scored) -> None:

@@ -102,6 +102,10 @@ class Forwarder(RunReporter):
         """Forward the call."""
         self._forward("scored", stage, recalls)
 
+    def warns(self, text: str) -> None:
+        """Forward the call."""
+        self._forward("warns", text)
+
     def ends(self, seconds: float) -> None:
         """Forward the call."""
         self._forward("ends", seconds)

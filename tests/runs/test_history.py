@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from continual_mm.evaluation.drift import Geometry
-from continual_mm.runs.history import Point, curve, stability
+from continual_mm.runs.history import Point, curve, near_chance, stability
 from continual_mm.runs.run import train
 
 
@@ -44,6 +44,25 @@ def test_a_curve_has_every_evaluation_once_with_the_mean_of_both_directions():
         Point(2, 15, False, 0.1875),
         Point(2, 20, True, 0.4375),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "expected"),
+    [
+        ((51, 51), {"a-b": 0.505}),  # the median of 100 places
+        ((31, 61), {"a-b": 0.455}),
+        ((31, 41), {}),
+        ((1, 2), {}),
+    ],
+)
+def test_a_pair_whose_answers_stand_anywhere_is_near_chance(ranks, expected):
+    known = {"stage": 2, "final": True, "split": "validation", "pair": "a-b", "queries": 100}
+    found = [SimpleNamespace(**known, median_rank=rank) for rank in ranks]
+    assert near_chance(found, ["a-b", "b-c"], 2) == pytest.approx(expected)
+    for other in ({"stage": 1}, {"final": False}, {"split": "test"}, {"queries": 10}):
+        elsewhere = [SimpleNamespace(**{**vars(one), **other}) for one in found]
+        assert near_chance(elsewhere, ["a-b"], 2) == {}
+    assert near_chance(found, ["b-c"], 2) == {}
 
 
 def test_the_fall_is_from_the_end_of_the_stage_before_to_the_worst_of_the_last():

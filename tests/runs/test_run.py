@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from continual_mm.comparison.compare import compare
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.scenario import MemorySettings, Strategy
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.plugins.registry import build
 from continual_mm.plugins.replay import Replay
+from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.system.errors import InputError
 
@@ -32,6 +34,29 @@ def protected(scenario, dataset, tmp_path_factory):
     """Where a finished run lies, and its history."""
     out = tmp_path_factory.mktemp("runs")
     return out, run(scenario, PROTECTED, dataset, out, device="cpu")
+
+
+def test_a_pair_that_is_not_learned_is_named_with_what_may_help(scenario, dataset, tmp_path):
+    class Warned(RunReporter):
+        def __init__(self):
+            self.texts = []
+
+        def warns(self, text):
+            self.texts.append(text)
+
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((300, 6, 4)) for name in ("video", "audio", "text")}
+    noise = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], 100))
+    warned = Warned()
+    strategy = Strategy(name="naive")
+    run(scenario, strategy, noise, tmp_path, reporter=warned)
+    assert [text.partition(" is near chance")[0] for text in warned.texts] == [
+        "stage 1: audio-video",
+        "stage 2: text-video",
+    ]
+    assert '[tower.audio] kind = "flat"' in warned.texts[0]
+    notes = compare([tmp_path]).notes
+    assert any("naive trained text-video in stage 2 and left it near chance" in n for n in notes)
 
 
 def test_a_run_leaves_everything_that_is_promised(protected):
