@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Items, Share
-from continual_mm.definitions.modality import Pair, pair
+from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.learner import EVALUATION_ROWS, Learner
 from continual_mm.learning.loader import BlockLoader
 from continual_mm.learning.objective import gathered, paired_rows
 from continual_mm.learning.stream import StageExperience
 from continual_mm.losses.contrastive import masked_margin_softmax
-from continual_mm.losses.transport import plan_distillation_from
-from continual_mm.losses.trust import trusted_plan
 from continual_mm.plugins.freeze import eval_frozen, freeze
 from continual_mm.plugins.gates import (
     Choice,
@@ -26,6 +23,7 @@ from continual_mm.plugins.gates import (
     layout,
     mixing_factors,
 )
+from continual_mm.plugins.match import matching_divergence
 from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
 from continual_mm.space.space import LARGEST_SCALE
@@ -38,10 +36,6 @@ HEADS = 2
 
 MOST = 512
 """Items that are held out of a stage at most."""
-
-# As in `match`.
-TOLERANCE = 1e-4
-ITERATIONS = 100
 
 
 class Expand(Plugin):
@@ -104,7 +98,7 @@ class Expand(Plugin):
         self._number: int | None = None
         self._old: tuple[str, ...] = ()
         self._trained: tuple[Pair, ...] = ()
-        self._known: frozenset[Pair] = frozenset()
+        self._known: tuple[Pair, ...] = ()
         self._items: Items | None = None
         self._choices: tuple[Choice, ...] = ()
         self._matched: dict[str, Tensor] = {}
@@ -132,11 +126,10 @@ class Expand(Plugin):
         if not experience.training.steps or not self._old:
             return
         self._trained = trained
-        self._known = frozenset(
-            pair(*two) for two in combinations(self._old, 2) if pair(*two) not in trained
-        )
-        for name in members.keys() - set(self._old):
-            self._join_earlier(strategy, name)
+        self._known = tuple(each for each in all_pairs(self._old) if each not in trained)
+        for name in members:
+            if name not in space:
+                self._join_earlier(strategy, name)
         self._number = len(space.subspaces)
         subspace = space.append_subspace(
             self.size or max(1, space.settings.dim // HEADS), members, heads=HEADS, rank=self.rank
@@ -191,7 +184,7 @@ class Expand(Plugin):
         """Add the terms of every pair that is trained in the subspace."""
         if self._number is None:
             return
-        for each in (*self._trained, *(sorted(self._known) if self.old_pairs else ())):
+        for each in (*self._trained, *(self._known if self.old_pairs else ())):
             rows = paired_rows(strategy.batch, each, strategy.pairs, strategy.current)
             if rows.shape[0] >= 2:  # a row without negatives says nothing
                 self._train_pair(strategy, each, rows)
@@ -225,7 +218,7 @@ class Expand(Plugin):
                 learner.add_term(f"expand/{trained}/{each + 1}-{head + 1}", value, weight=1.0)
         if number in units and self.plan:
             first, second = (unit[:, HEADS - 1] for unit in units[number])
-            value = _divergence(1 - first @ second.T, self.epsilon)
+            value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon)
             learner.add_term(f"expand/{trained}/plan", value, weight=self.plan)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -246,7 +239,7 @@ class Expand(Plugin):
         met = [{each.first, each.second} & set(self._old) for each in self._trained]
         whole = any(len(olds) != 1 for olds in met)
         choices, gates = [choice], {}
-        for each in sorted(self._known):
+        for each in self._known:
             if each in held_out:
                 found = choose_old(each, held_out[each], choice.weights, whole=whole)
                 choices.append(found)
@@ -339,12 +332,3 @@ def _evaluating(learner: Learner) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _divergence(cost: Tensor, epsilon: float) -> Tensor:
-    """Of the plan of a cost from the right matching, in nats."""
-    right = trusted_plan(torch.zeros_like(cost), 0.0)
-    divergence, _ = plan_distillation_from(
-        right, cost, epsilon=epsilon, tolerance=TOLERANCE, iterations=ITERATIONS
-    )
-    return divergence

@@ -64,12 +64,19 @@ class Match(Plugin):
                 gathered(seen[name].direction, strategy.batch.positions(name, rows))
                 for name in (pair.first, pair.second)
             )
-            value = self._divergence(1 - first @ second.T)
+            value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon)
             strategy.add_term(f"match/{pair}", value, weight=self.weight)
 
-    def _divergence(self, cost: Tensor) -> Tensor:
-        right = trusted_plan(torch.zeros_like(cost), 0.0)
-        divergence, _ = plan_distillation_from(
-            right, cost, epsilon=self.epsilon, tolerance=TOLERANCE, iterations=ITERATIONS
-        )
-        return divergence
+
+def matching_divergence(cost: Tensor, *, epsilon: float) -> Tensor:
+    """Divergence of the right matching from the transport plan of a cost, in nats.
+
+    Args:
+        cost: (n, n) of items of which row i and column i belong together.
+        epsilon: Entropic temperature of the plan.
+    """
+    right = trusted_plan(torch.zeros_like(cost), 0.0)
+    divergence, _ = plan_distillation_from(
+        right, cost, epsilon=epsilon, tolerance=TOLERANCE, iterations=ITERATIONS
+    )
+    return divergence
