@@ -99,20 +99,20 @@ class Drift:
     def _movement(self, gallery: Gallery) -> Movement:
         if not self._embeddings:
             return Movement(math.nan, {}, {})
-        return movement(self._embeddings, self._later(gallery).embeddings)
+        now = self._in_old_coordinates(gallery)
+        later = {name: _of(now, name, rows) for name, rows in self._rows.items()}
+        return movement(self._embeddings, later)
 
-    def _later(self, gallery: Gallery) -> Gallery:
-        """The kept items as they are by now, in the coordinates that they had."""
+    def _in_old_coordinates(self, gallery: Gallery) -> Gallery:
+        """The gallery in those coordinates that the kept embeddings have."""
         known = {
             name: gallery.embeddings[name][:, : kept.shape[1]]
             for name, kept in self._embeddings.items()
         }
-        later = Gallery(known, gallery.rows)
-        found = {name: _of(later, name, rows) for name, rows in self._rows.items()}
-        return Gallery(found, self._rows)
+        return Gallery(known, gallery.rows)
 
     def _plan_drift(self, gallery: Gallery) -> dict[str, float]:
-        drift, later = {}, self._later(gallery)
+        drift, now = {}, self._in_old_coordinates(gallery)
         for pair in all_pairs(tuple(self._rows)):
             shared = _shared(self._rows, pair)
             if not len(shared):
@@ -129,7 +129,7 @@ class Drift:
             plan, potentials = self._plans[pair]
             divergence, _ = plan_distillation_from(
                 plan,
-                _cost(later, pair, shared),
+                _cost(now, pair, shared),
                 epsilon=EPSILON,
                 potentials=potentials,
                 tolerance=TOLERANCE,
