@@ -26,7 +26,7 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
         shown = ", ".join(map(str, places)) or "no folder"
         problem = f"no finished run among {len(found)}" if found else "there is no run in it"
         remedy = "give a folder that continual-mm run wrote to; an unfinished run goes on with it"
-        raise InputError(Problem(shown, problem, remedy))
+        raise InputError.at(shown, problem, remedy)
     runs: list[FinishedRun] = []
     problems = Problems()
     for path in finished:

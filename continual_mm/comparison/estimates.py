@@ -19,8 +19,7 @@ from continual_mm.runs.records import Role
 Floats = npt.NDArray[np.float64]
 
 REPLICATES = 2000
-_SEED = 0
-"""Of the bootstrap; the same runs always have the same intervals."""
+_SEED = 0  # of the bootstrap; the same runs always have the same intervals
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,8 @@ from continual_mm.comparison.finished import FinishedRun
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import remove_temporary
 
-LOCK = "export.lock"
-"""The file in the folder that the process holds which adds to it."""
-PATIENCE = 60.0
-"""Seconds to wait for another process to be done with the folder; it needs few."""
+LOCK = "export.lock"  # the file in the folder that the process holds which adds to it
+PATIENCE = 60.0  # seconds to wait for another process to be done with the folder; it needs few
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +50,7 @@ def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:
             write_exported(grouped(merged.runs), to)
     except Timeout as error:
         problem = f"another process has been at work in it for {PATIENCE:.0f} seconds"
-        remedy = "wait for it, or export into another folder"
-        raise InputError(Problem(str(to), problem, remedy)) from error
+        raise InputError.at(to, problem, "wait for it, or export into another folder") from error
     return merged
 
 

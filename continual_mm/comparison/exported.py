@@ -28,7 +28,7 @@ from continual_mm.comparison.finished import (
 from continual_mm.comparison.run_table import EARLIER_HEADINGS, HEADINGS, table
 from continual_mm.metrics.answers import Answers
 from continual_mm.runs import records
-from continual_mm.system.errors import InputError, Problem, first_few
+from continual_mm.system.errors import InputError, first_few
 from continual_mm.system.files import atomic_write, write_json
 
 ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
@@ -39,8 +39,7 @@ REMEDY = "take the folder from where it was kept, or export the runs again into 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every member of the archive, so that equal runs give equal bytes."""
 
-Groups = Mapping[str, Mapping[str, Sequence[FinishedRun]]]
-"""Scenario -> strategy -> runs."""
+Groups = Mapping[str, Mapping[str, Sequence[FinishedRun]]]  # scenario -> strategy -> runs
 
 _Blank = BeforeValidator(lambda text: None if text == "" else text)
 
@@ -175,7 +174,7 @@ def _share(run: FinishedRun, first: FinishedRun, shared: dict[str, NDArray[Any]]
     if odd or run.judged.keys() != first.judged.keys():
         what = f"other test items or queries ({odd[0]})" if odd else "other scores of protocols"
         problem = f"has {what} than further runs of the scenario"
-        raise InputError(Problem(str(run.folder), problem, "export it by itself"))
+        raise InputError.at(run.folder, problem, "export it by itself")
 
 
 def cells(pairs: Mapping[str, PairFacts], stages: range) -> list[tuple[int, str]]:
@@ -257,7 +256,7 @@ def _rows(path: Path) -> list[RunRow]:
         problem = f"is damaged: {error}"
     else:
         return rows
-    raise InputError(Problem(str(path), problem, REMEDY))
+    raise InputError.at(path, problem, REMEDY)
 
 
 def _check_names(
@@ -280,7 +279,7 @@ def _check_names(
     more = set() if (folder / UNFINISHED).exists() else (held | defined) - named
     if differ := sorted((named - held - defined) | more):
         problem = f"is damaged: not all of {ROWS}, {DEFINITIONS} and {RANKS} have "
-        raise InputError(Problem(str(folder), problem + first_few(differ), REMEDY))
+        raise InputError.at(folder, problem + first_few(differ), REMEDY)
 
 
 def _run(

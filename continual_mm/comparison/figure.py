@@ -21,8 +21,7 @@ _WIDTH = 10.0
 _PANELS_A_ROW = 3
 _KEYS_A_ROW = 4
 _STAGES_WITH_NAMES = 4
-_SPREAD = 0.4
-"""Width over which the strategies of one stage stand side by side, in stages."""
+_SPREAD = 0.4  # width over which the strategies of one stage stand side by side, in stages
 
 _INK, _FAINT, _RULE = "#333333", "#6b6b6b", "#e3e3e3"
 _BASELINE = "#808080"

@@ -18,7 +18,7 @@ from continual_mm.definitions.scenario import ProtocolKind
 from continual_mm.metrics.answers import SERIES, Answers, Series, counted
 from continual_mm.runs import records
 from continual_mm.runs.history import near_chance, stability
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 
 class ProtocolRecord(records.Record):
@@ -209,7 +209,7 @@ def _chance(scores: records.Scores, path: Path) -> dict[str, float]:
         problem = (
             f"is damaged: no {records.SPLIT} score of {', '.join(lacking)} after the last stage"
         )
-        raise InputError(Problem(str(path), problem, records.REMEDY))
+        raise InputError.at(path, problem, records.REMEDY)
     return {name: float(np.mean(values)) for name, values in directions.items()}
 
 
@@ -238,9 +238,9 @@ def arrays_of(
     except InputError as error:
         raise InputError(replace(one, remedy=remedy) for one in error.problems) from error
     except KeyError as error:
-        raise InputError(Problem(str(path), f"is damaged: it lacks {error}", remedy)) from error
+        raise InputError.at(path, f"is damaged: it lacks {error}", remedy) from error
     except (IndexError, TypeError, ValueError) as error:
-        raise InputError(Problem(str(path), f"is damaged: {error}", remedy)) from error
+        raise InputError.at(path, f"is damaged: {error}", remedy) from error
 
 
 def ranked_of(rows: NDArray[Any], ranks: NDArray[Any]) -> Ranked:

@@ -10,12 +10,10 @@ from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.estimates import Estimate, Floats, query_weights, seed_weights
 from continual_mm.comparison.finished import FinishedRun
 from continual_mm.metrics.answers import Answers, Measure, Series, by_group
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import InputError, suggestion
 
-_SEED = 1
-"""Of the bootstrap; the same runs always have the same intervals."""
-_NEVER = 1e100
-"""Stands for an infinite rank, between which and others one may interpolate."""
+_SEED = 1  # of the bootstrap; the same runs always have the same intervals
+_NEVER = 1e100  # stands for an infinite rank, between which and others one may interpolate
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def compare_protocol(
     if not reports:
         known = dict.fromkeys(name for run in runs for name in run.protocols)
         remedy = f"{suggestion(protocol, known)}there are {', '.join(known) or 'none'}"
-        raise InputError(Problem(f"--protocol {protocol}", "no run was scored by it", remedy))
+        raise InputError.at(f"--protocol {protocol}", "no run was scored by it", remedy)
     rows = [row for report in reports for row in report.rows]
     if not any(row.strategy == baseline for row in rows):
         notes.append(f"no finished run of the baseline {baseline}, hence no differences")
@@ -103,7 +101,7 @@ def _report(
     units = every[0].units
     if not all(np.array_equal(units, answers.units) for answers in every):
         problem = f"runs of protocol '{protocol}' asked different queries"
-        raise InputError(Problem(f"scenario '{scenario}'", problem, "compare them separately"))
+        raise InputError.at(f"scenario '{scenario}'", problem, "compare them separately")
     weights = query_weights(len(units), _SEED, len(units))
     measured = {
         cell: {

@@ -43,17 +43,16 @@ def read_annotations(path: Path) -> tuple[Interval, ...]:
             lines = list(csv.reader(stream, strict=True))
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-        raise InputError(Problem(str(path), problem, "give the file's path")) from error
+        raise InputError.at(path, problem, "give the file's path") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        problem = f"cannot be read: {error}"
-        raise InputError(Problem(str(path), problem, "save it as CSV in UTF-8")) from error
+        raise InputError.at(path, f"cannot be read: {error}", "save it as CSV in UTF-8") from error
     rows = [
         (number, cells) for number, cells in enumerate(lines, start=1) if any(map(str.strip, cells))
     ]
     if len(rows) < 2 or tuple(rows[0][1]) != COLUMNS:
         heading = ",".join(COLUMNS)
         problem = f"its first line is not {heading}, with an interval on each that follows"
-        raise InputError(Problem(str(path), problem))
+        raise InputError.at(path, problem)
     found: list[Interval] = []
     problems: list[Problem] = []
     tasks: dict[str, str] = {}

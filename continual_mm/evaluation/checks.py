@@ -12,8 +12,7 @@ from continual_mm.evaluation.annotations import annotations_of, read_annotations
 from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 from continual_mm.system.files import checksum
 
-SCORED = ("test",)
-"""The only split needed of a dataset that is used by protocols alone."""
+SCORED = ("test",)  # the only split needed of a dataset that is used by protocols alone
 
 
 def cards_and_problems(
@@ -117,5 +116,5 @@ def identity_of(protocol: Protocol, scenario: Scenario, card: DatasetCard) -> di
             found["annotations"] = checksum(path)
         except OSError as error:
             problem = f"cannot be read: {error.strerror}"
-            raise InputError(Problem(str(path), problem, "give the file of annotations")) from error
+            raise InputError.at(path, problem, "give the file of annotations") from error
     return found

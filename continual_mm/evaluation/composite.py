@@ -14,8 +14,7 @@ from continual_mm.evaluation.pairs import Gallery, Gathering
 from continual_mm.learning.learner import EVALUATION_ROWS, Learner
 from continual_mm.learning.loader import BlockLoader
 
-_BLOCK_STEPS = 1 << 19
-"""Time steps in a padded block: 512 audio clips of ten seconds, as published."""
+_BLOCK_STEPS = 1 << 19  # time steps in a padded block: 512 audio clips of ten seconds, as published
 
 _VALUES_AT_ONCE = 1 << 26
 """Similarities that are computed in float64 at once, half a gigabyte of them."""

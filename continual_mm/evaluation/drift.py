@@ -27,26 +27,17 @@ class Geometry:
     """The geometry of the space; all but the gap is relative to the end of the stage before.
 
     Old modalities are those that the space had then. Before the first stage's end there are none.
-
-    Attributes:
-        stage: 1-based stage.
-        step: Optimiser steps over all stages until then.
-        final: Whether the stage was finished.
-        modality_gap: Pair -> distance of its modalities' mean embeddings, in [0, 2].
-        rotation: Angle in radians that the old modalities turned as one; NaN without any.
-        moved: Old modality -> root mean square distance that its items moved.
-        residual: Old modality -> what is left of it without the shared rotation.
-        plan_drift: Pair of old modalities -> divergence KL(P_old || P_new) of its entropic
-            transport plans, in nats.
     """
 
-    stage: int
-    step: int
-    final: bool
-    modality_gap: dict[str, float]
-    rotation: float
-    moved: dict[str, float]
-    residual: dict[str, float]
+    stage: int  # 1-based stage
+    step: int  # optimiser steps over all stages until then
+    final: bool  # whether the stage was finished
+    modality_gap: dict[str, float]  # pair -> distance of its modalities' mean embeddings, in [0, 2]
+    rotation: float  # angle in radians that the old modalities turned as one; NaN without any
+    moved: dict[str, float]  # old modality -> root mean square distance that its items moved
+    residual: dict[str, float]  # old modality -> what is left of it without the shared rotation
+    # Pair of old modalities -> divergence KL(P_old || P_new) of its entropic transport plans,
+    # in nats.
     plan_drift: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:

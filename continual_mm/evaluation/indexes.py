@@ -18,27 +18,18 @@ EARLIER_RECALLS = (1, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class IndexScore:
-    """Queries of one modality to an index at a stage's end.
+    """Queries of one modality to an index at a stage's end."""
 
-    Attributes:
-        stage: 1-based stage.
-        step: Optimiser steps over all stages until then.
-        kind: ``mixed``: the index holds the items of all other modalities, and a query is answered
-            if its partners in all of them are among the first k. ``earlier``: it holds vectors of
-            one modality that were computed at the end of the stage before.
-        query: Modality of the queries.
-        gallery: Modalities in the index.
-        queries: How many queries there were.
-        measures: ``recall@k`` as fractions.
-    """
-
-    stage: int
-    step: int
+    stage: int  # 1-based stage
+    step: int  # optimiser steps over all stages until then
+    # `mixed`: the index holds the items of all other modalities, and a query is answered if its
+    # partners in all of them are among the first k. `earlier`: it holds vectors of one modality
+    # that were computed at the end of the stage before.
     kind: Literal["mixed", "earlier"]
-    query: str
-    gallery: tuple[str, ...]
-    queries: int
-    measures: Mapping[str, float]
+    query: str  # modality of the queries
+    gallery: tuple[str, ...]  # modalities in the index
+    queries: int  # how many queries there were
+    measures: Mapping[str, float]  # `recall@k` as fractions
 
     def as_json(self) -> dict[str, Any]:
         """The score as ``scores.json`` has it."""

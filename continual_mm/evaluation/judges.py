@@ -19,12 +19,10 @@ from continual_mm.metrics.localisation import average_precision, placed, shown, 
 from continual_mm.metrics.retrieval import Ties, ranks
 from continual_mm.system.errors import InputError, Problem, first_few
 
-Rows = NDArray[np.int64]
-"""(n,) rows of a dataset, ascending."""
+Rows = NDArray[np.int64]  # (n,) rows of a dataset, ascending
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """(q,) and (g,) dataset rows -> (q, g) similarities of query sides with gallery sides."""
-Found = dict[str, Answers]
-"""Series -> the results of its queries."""
+Found = dict[str, Answers]  # series -> the results of its queries
 
 
 class Judge(ABC):
@@ -52,7 +50,7 @@ class Judge(ABC):
 
     def refuse(self, problem: str, remedy: str = "") -> InputError:
         """A problem about the protocol."""
-        return InputError(Problem(self.place, problem, remedy))
+        return InputError.at(self.place, problem, remedy)
 
     def having(self, modalities: Sequence[str]) -> NDArray[np.bool_]:
         """(items,) which test items have all of some modalities."""

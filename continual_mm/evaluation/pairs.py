@@ -31,28 +31,23 @@ if TYPE_CHECKING:
 
 
 RECALLS = (1, 5, 10)
-Direction = tuple[str, str]
-"""(query modality, gallery modality)."""
+Direction = tuple[str, str]  # (query modality, gallery modality)
 QueryGroups = Callable[[str, NDArray[np.int64]], NDArray[np.int64] | None]
 """(query modality, dataset rows) -> numbers equal for rows that answer one another, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairRanks:
-    """The ranks of one pair, query by query.
-
-    Attributes:
-        rows: (n,) dataset rows that have both modalities: queries and gallery of both directions.
-        ranks: Direction -> (n,) 0-based rank of each query's right answer.
-        chance: Direction -> recall at 1 of a random order.
-        listed: Direction -> the ranks that count instead, several for a query with ties; only with
-            the published mistake ``ties_listed_each``.
-    """
+    """The ranks of one pair, query by query."""
 
     pair: Pair
+    # (n,) dataset rows that have both modalities: queries and gallery of both directions.
     rows: NDArray[np.int64]
+    # Direction -> (n,) 0-based rank of each query's right answer.
     ranks: dict[Direction, NDArray[np.float64]]
-    chance: dict[Direction, float]
+    chance: dict[Direction, float]  # direction -> recall at 1 of a random order
+    # Direction -> the ranks that count instead, several for a query with ties; only with the
+    # published mistake `ties_listed_each`.
     listed: dict[Direction, NDArray[np.float64]] = field(default_factory=dict)
 
     def scores(self, direction: Direction) -> dict[str, float]:
@@ -86,19 +81,14 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Embeddings of one evaluation; an observer must copy those that it keeps.
+    """Embeddings of one evaluation; an observer must copy those that it keeps."""
 
-    Attributes:
-        embeddings: Modality -> (n_m, D) float32, on the device.
-        rows: Modality -> (n_m,) dataset rows, ascending.
-        own: Pair -> modality -> (n_m, D), where the pair has a tower of its own for it.
-        factors: Modality -> what its embeddings are multiplied by beside others in one index, where
-            that is not 1.
-    """
-
-    embeddings: dict[str, Tensor]
-    rows: dict[str, Tensor]
+    embeddings: dict[str, Tensor]  # modality -> (n_m, D) float32, on the device
+    rows: dict[str, Tensor]  # modality -> (n_m,) dataset rows, ascending
+    # Pair -> modality -> (n_m, D), where the pair has a tower of its own for it.
     own: dict[Pair, dict[str, Tensor]] = field(default_factory=dict)
+    # Modality -> what its embeddings are multiplied by beside others in one index, where that
+    # is not 1.
     factors: Mapping[str, float] = field(default_factory=dict)
 
     def of_pair(self, pair: Pair) -> dict[str, Tensor]:
@@ -257,8 +247,7 @@ def evaluator(
     return EvaluationPlugin(retrieval, *metrics, loggers=[*loggers, _Silent()])
 
 
-_TEXTS = 256
-"""Captions that are in memory at once."""
+_TEXTS = 256  # captions that are in memory at once
 
 
 def query_groups(

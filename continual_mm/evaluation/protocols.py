@@ -19,10 +19,9 @@ from continual_mm.evaluation.pairs import Gallery
 from continual_mm.evaluation.scores import Judged, ProtocolScore
 from continual_mm.learning.learner import Learner
 from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
-from continual_mm.system.errors import InputError, Problem, Problems, suggestion
+from continual_mm.system.errors import InputError, Problems, suggestion
 
-Scored = Mapping[str, Dataset]
-"""Name of a protocol -> the dataset whose test items it scores."""
+Scored = Mapping[str, Dataset]  # name of a protocol -> the dataset whose test items it scores
 NO_DATASETS: Scored = MappingProxyType({})
 
 
@@ -34,7 +33,7 @@ def load_scored(
     if unknown := [name for name in given if name not in known]:
         problem = f"no protocol {unknown[0]!r} in scenario '{scenario.name}'"
         remedy = f"{suggestion(unknown[0], known)}there are {', '.join(known) or 'none'}"
-        raise InputError(Problem("scored", problem, remedy))
+        raise InputError.at("scored", problem, remedy)
     found, folder = dict(given), Path(scenario.folder)
     for protocol in scenario.protocols:
         if protocol.name in found:

@@ -15,8 +15,7 @@ from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.losses.reconstruction import reconstruction_loss, squared_error
 from continual_mm.space.space import Embedded, JointSpace
 
-Terms = dict[str, Tensor]
-"""Name of a loss term -> its weighted value, a scalar."""
+Terms = dict[str, Tensor]  # name of a loss term -> its weighted value, a scalar
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from torch.nn import functional
 
 from continual_mm.losses.contrastive import unit
 
-CHECK_EVERY = 10
-"""Iterations of k-means on an accelerator between two checks of convergence."""
+CHECK_EVERY = 10  # iterations of k-means on an accelerator between two checks of convergence
 
 
 def centroid_cross_entropy(

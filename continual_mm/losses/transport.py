@@ -12,13 +12,11 @@ from continual_mm.system.imports import in_parts
 with in_parts("ot"):  # all of it takes scikit-learn, pandas and a second or two
     from ot.batch import solve_batch
 
-FARTHEST = 20.0
-"""How far the largest logarithm of a row or column of the kernel may lie from 0."""
+FARTHEST = 20.0  # how far the largest logarithm of a row or column of the kernel may lie from 0
 UNDERFLOW = 0.9
 """Part of the range of exponents that the kernel may use: below it an entry would count as zero,
 which a plan far from the kernel can need."""
-CHECK_EVERY = 10
-"""Iterations between two checks of convergence, as in POT."""
+CHECK_EVERY = 10  # iterations between two checks of convergence, as in POT
 
 
 @torch.no_grad()

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from continual_mm.losses.transport import Potentials, divergence_of_logs
 
-CHECK_EVERY = 10
-"""Iterations between two checks of convergence."""
+CHECK_EVERY = 10  # iterations between two checks of convergence
 
 
 @torch.no_grad()

@@ -13,18 +13,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """How the embeddings of the same items differ between two states of a space.
+    """How the embeddings of the same items differ between two states of a space."""
 
-    Attributes:
-        rotation: Angle in radians, in [0, pi], by which the shared orthogonal map turns the
-            earlier embeddings: root mean square over all items of all modalities.
-        moved: Modality -> distance between earlier and later embeddings, root mean square over
-            items; at most 2 for unit embeddings.
-        residual: Modality -> the same, once the earlier embeddings were turned by the shared map.
-    """
-
+    # Angle in radians, in [0, pi], by which the shared orthogonal map turns the earlier
+    # embeddings: root mean square over all items of all modalities.
     rotation: float
+    # Modality -> distance between earlier and later embeddings, root mean square over items; at
+    # most 2 for unit embeddings.
     moved: dict[str, float]
+    # Modality -> the same, once the earlier embeddings were turned by the shared map.
     residual: dict[str, float]
 
 

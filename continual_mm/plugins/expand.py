@@ -31,11 +31,8 @@ from continual_mm.space.subspaces import Block, Subspace
 from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
-HEADS = 2
-"""One is trained by its contrast alone, the other by its transport plan as well."""
-
-MOST = 512
-"""Items that are held out of a stage at most."""
+HEADS = 2  # one is trained by its contrast alone, the other by its transport plan as well
+MOST = 512  # items that are held out of a stage at most
 
 
 class Expand(Plugin):
@@ -114,8 +111,7 @@ class Expand(Plugin):
         self._number, self._items, self._choices = None, None, ()
         if space.settings.reference:
             message = "a space in reference mode cannot grow: its embeddings are no unit vectors"
-            remedy = 'take another strategy, or mode = "robust"'
-            raise InputError.at("[expand]", message, remedy)
+            raise InputError.at("[expand]", message, 'take another strategy, or mode = "robust"')
         if not space.modalities:
             return
         freeze(space.parameters())

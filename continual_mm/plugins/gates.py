@@ -26,15 +26,10 @@ FEWEST = 8
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Similarities of a pair's held-out items; item i of one side belongs to item i of the other.
+    """Similarities of a pair's held-out items; items i of both sides belong together."""
 
-    Attributes:
-        earlier: (n, n) in the coordinates of earlier stages.
-        heads: (heads, n, n) in those of the subspace.
-    """
-
-    earlier: Tensor
-    heads: Tensor
+    earlier: Tensor  # (n, n) in the coordinates of earlier stages
+    heads: Tensor  # (heads, n, n) in those of the subspace
 
     def log_likelihood(self, weights: Sequence[float]) -> Tensor:
         """(n,) of the right answers, with a weight for each head."""
@@ -44,24 +39,16 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One decision, and the figures that it was made by.
+    """One decision, and the figures that it was made by."""
 
-    Attributes:
-        pairs: For which pairs.
-        weights: What each head counts for them; 0 leaves it out.
-        default: What it would count without held-out items.
-        items: Held-out items.
-        gain: By how much the mean log-likelihood of the best weights, in nats, is above that of the
-            default.
-        error: Standard error of the gain.
-    """
-
-    pairs: tuple[str, ...]
-    weights: tuple[float, ...]
-    default: tuple[float, ...]
-    items: int
+    pairs: tuple[str, ...]  # for which pairs
+    weights: tuple[float, ...]  # what each head counts for them; 0 leaves it out
+    default: tuple[float, ...]  # what it would count without held-out items
+    items: int  # Held-out items
+    # By how much the mean log-likelihood of the best weights, in nats, is above that of the
+    # default.
     gain: float
-    error: float
+    error: float  # standard error of the gain
 
     def as_json(self) -> dict[str, Any]:
         """The choice as ``scores.json`` has it."""

@@ -17,8 +17,7 @@ from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import modality_of, named_parameters, trainable
 from continual_mm.system.seeds import seed_for
 
-Layer = str
-"""Name of a layer's weight and, behind a comma, of its bias where it learns one."""
+Layer = str  # name of a layer's weight and, behind a comma, of its bias where it learns one
 
 
 class LayerInputs(TorchFunctionMode):

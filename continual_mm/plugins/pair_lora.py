@@ -20,11 +20,8 @@ from continual_mm.plugins.registry import checked
 from continual_mm.space.naming import named_parameters
 from continual_mm.system.seeds import seed_for
 
-ADAPTER = "pair"
-"""What peft calls the only adapter of a tower."""
-
-FIRST = ".lora_A."
-"""What stands behind a layer's name in that of the adapter's first factor."""
+ADAPTER = "pair"  # what peft calls the only adapter of a tower
+FIRST = ".lora_A."  # what stands behind a layer's name in that of the adapter's first factor
 
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers that get one. Of just these types: what derives from them, such as the projection inside
@@ -103,8 +100,7 @@ def _notice(_module: nn.Module, _inputs: object) -> None:
 OWN = "own/"
 """Where the names of what pairs have of their own begin, see :meth:`Learner.parameters`."""
 
-SCALE = "scale"
-"""Name of the adapters' scale in the state, for code that opens a run."""
+SCALE = "scale"  # name of the adapters' scale in the state, for code that opens a run
 
 
 class PairLora(Plugin):

@@ -273,7 +273,7 @@ def checked(parameter: str, value: N) -> N:
     number = BUILT_IN[plugin].rule.parameters[key]
     switched = number == SWITCH and isinstance(value, bool)
     if remedy := "" if switched else number.remedy(value):
-        raise InputError(Problem(parameter, f"{value!r} cannot be used", remedy))
+        raise InputError.at(parameter, f"{value!r} cannot be used", remedy)
     return value
 
 
@@ -317,7 +317,7 @@ def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:
     try:
         return plugin(**parameters)
     except (TypeError, ValueError) as error:
-        raise InputError(Problem(place, str(error))) from error
+        raise InputError.at(place, str(error)) from error
 
 
 def _entry(name: str) -> EntryPoint:
@@ -326,7 +326,7 @@ def _entry(name: str) -> EntryPoint:
     offered = outside()
     if name not in offered:
         remedy = "continual-mm list plugins shows what there is"
-        raise InputError(Problem(f"plugin '{name}'", "is not installed", remedy))
+        raise InputError.at(f"plugin '{name}'", "is not installed", remedy)
     return offered[name]
 
 
@@ -336,4 +336,4 @@ def _loaded(entry: EntryPoint) -> Any:
     except (ImportError, AttributeError) as error:
         place = f"plugin '{entry.name}' ({entry.value})"
         remedy = "mend or remove the package that offers it"
-        raise InputError(Problem(place, f"cannot be imported: {error}", remedy)) from error
+        raise InputError.at(place, f"cannot be imported: {error}", remedy) from error

@@ -132,12 +132,9 @@ def _among(cost: Tensor, items: Tensor) -> Tensor:
     return cost[:, items][:, :, items]
 
 
-STEP = 0.2
-"""Largest change of the multiplier's logarithm in a step."""
-RESPONSE = 3.0
-"""Largest logarithm of the factor by which a step's own drift bends the weight."""
-REACH = 1e3
-"""How many times larger or smaller than at a budget of 0 the weight may become."""
+STEP = 0.2  # largest change of the multiplier's logarithm in a step
+RESPONSE = 3.0  # largest logarithm of the factor by which a step's own drift bends the weight
+REACH = 1e3  # how many times larger or smaller than at a budget of 0 the weight may become
 
 
 class Multiplier:

@@ -12,7 +12,7 @@ from torch import Tensor
 from continual_mm.learning.learner import Learner
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import atomic_folder, checksum, read_json, write_json
 
 FORMAT = 2
@@ -137,7 +137,7 @@ def fill(space: JointSpace, folder: Path) -> None:
         space.load_state_dict(_tensors(folder / SPACE))
     except RuntimeError as error:
         remedy = "it was made by another version; train again"
-        raise InputError(Problem(str(folder / SPACE), str(error), remedy)) from error
+        raise InputError.at(folder / SPACE, str(error), remedy) from error
 
 
 def verified(folder: Path) -> dict[str, Any]:
@@ -145,12 +145,12 @@ def verified(folder: Path) -> dict[str, Any]:
     contents: dict[str, Any] = read_json(folder / NOTES)
     if contents.get("format") != FORMAT:
         problem = f"format {contents.get('format')!r} is not {FORMAT}"
-        raise InputError(Problem(str(folder), problem, "train again with this version"))
+        raise InputError.at(folder, problem, "train again with this version")
     for name, expected in contents["sha256"].items():
         path = folder / Path(name).name
         if not path.is_file() or checksum(path) != expected:
             remedy = "remove this checkpoint's folder to go on from the one before"
-            raise InputError(Problem(str(path), "is missing or damaged", remedy))
+            raise InputError.at(path, "is missing or damaged", remedy)
     return contents
 
 
@@ -158,7 +158,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(Problem(str(path), f"is no safetensors file: {error}")) from error
+        raise InputError.at(path, f"is no safetensors file: {error}") from error
 
 
 def _under(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.runs.records import comparable
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import (
     LOCK,
     TEMPORARY,
@@ -156,9 +156,8 @@ def holds(file: Path, definition: Mapping[str, Any]) -> bool:
     if not file.exists():
         return False
     if found := sentences(comparable(read_json(file)), comparable(definition)):
-        remedy = "choose another --out, or remove the folder"
         problem = f"was begun with another definition: {'; '.join(found[:5])}"
-        raise InputError(Problem(str(file.parent), problem, remedy))
+        raise InputError.at(file.parent, problem, "choose another --out, or remove the folder")
     return True
 
 

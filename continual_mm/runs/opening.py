@@ -53,8 +53,7 @@ def _about_kind(scenario: Scenario, modality: Modality, kind: str, place: str) -
         yield Problem(place, problem, remedy)
 
 
-Settings = Sequence[tuple[str, str]]
-"""``--set`` options as (dotted path, text)."""
+Settings = Sequence[tuple[str, str]]  # `--set` options as (dotted path, text)
 
 
 def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:

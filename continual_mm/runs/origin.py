@@ -52,7 +52,7 @@ def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:
     """The file of a tower's weights; refused if there is none."""
     path = Path(scenario.folder) / Path(tower.weights).expanduser()
     if not path.is_file():
-        raise InputError(Problem(f"weights {tower.weights!r}", f"no file {path}"))
+        raise InputError.at(f"weights {tower.weights!r}", f"no file {path}")
     return path
 
 
@@ -65,13 +65,13 @@ def origin_of(scenario: Scenario) -> Origin | None:
     last = max(run.finished_stages(), default=0)
     if not last:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
-        raise InputError(Problem(place, f"no finished stage in {run.path}", remedy))
+        raise InputError.at(place, f"no finished stage in {run.path}", remedy)
     try:
         return _read(run, last)
     except (KeyError, TypeError, ValueError) as error:
         message = f"cannot be understood: {type(error).__name__}: {error}"
         remedy = "it was made by another version; train it again"
-        raise InputError(Problem(place, message, remedy)) from error
+        raise InputError.at(place, message, remedy) from error
 
 
 def _read(run: RunFolder, last: int) -> Origin:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from continual_mm.definitions.modality import Pair
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 Role = Literal["old", "new", "emergent"]
 """``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never."""
@@ -193,7 +193,7 @@ def read(kind: type[_AnyRecord], path: Path, remedy: str = REMEDY) -> _AnyRecord
         problem = f"cannot be read: {error.strerror}"
     except ValidationError as error:
         problem = f"is damaged: {first_fault(error)}"
-    raise InputError(Problem(str(path), problem, remedy))
+    raise InputError.at(path, problem, remedy)
 
 
 def first_fault(error: ValidationError) -> str:

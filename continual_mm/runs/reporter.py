@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-Moment = tuple[int, int]
-"""0-based stage, and optimiser steps over all stages until then."""
+Moment = tuple[int, int]  # 0-based stage, and optimiser steps over all stages until then
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         message = str(error).splitlines()[0]
-        raise InputError(Problem(f"device {name!r}", message, "use auto or cpu")) from error
+        raise InputError.at(f"device {name!r}", message, "use auto or cpu") from error
     return device
 
 
@@ -303,7 +303,7 @@ def _check_unchanged(specification: Specification, dataset: Dataset, scored: Sco
     for expected, found in ((opened.card, dataset.card), *protocols):
         if expected.fingerprint != found.fingerprint:
             message = "was changed after the run was specified"
-            raise InputError(Problem(f"dataset '{found.name}'", message, "run the command again"))
+            raise InputError.at(f"dataset '{found.name}'", message, "run the command again")
 
 
 def _cards(scored: Scored) -> dict[str, DatasetCard]:
@@ -334,7 +334,7 @@ def open_run(
     stages = run.finished_stages()
     if not stages:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
-        raise InputError(Problem(str(folder), "no finished stage in this folder", remedy))
+        raise InputError.at(folder, "no finished stage in this folder", remedy)
     last = run.checkpoint(stages[-1])
     space = checkpoint.load_space(last, {name: Tower.of(module) for name, module in towers.items()})
     if pair:

@@ -119,11 +119,11 @@ def _pair(space: JointSpace, name: str) -> Pair:
     try:
         pair = Pair.parse(name)
     except ValueError as error:
-        raise InputError(Problem("pair", str(error), f"the space has {names}")) from error
+        raise InputError.at("pair", str(error), f"the space has {names}") from error
     for modality in (pair.first, pair.second):
         if modality not in space:
             problem = f"no modality {modality!r} in this space"
-            raise InputError(Problem(f"pair {name!r}", problem, f"it has {names}"))
+            raise InputError.at(f"pair {name!r}", problem, f"it has {names}")
     return pair
 
 

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 from continual_mm.runs import records
 from continual_mm.runs.folder import COST, DEFINITION, FAILURE, RunFolder
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import LOCK, is_locked
 
 
@@ -28,8 +28,7 @@ def find_folders(folders: Iterable[Path], file: str = DEFINITION) -> list[Path]:
     found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
-            remedy = "give the folder that runs went into"
-            raise InputError(Problem(str(folder), "no such folder", remedy))
+            raise InputError.at(folder, "no such folder", "give the folder that runs went into")
         for here, below, files in os.walk(folder, onerror=_refuse_to_skip):
             below.sort()
             if DEFINITION in files or file in files:
@@ -40,8 +39,7 @@ def find_folders(folders: Iterable[Path], file: str = DEFINITION) -> list[Path]:
 
 
 def _refuse_to_skip(error: OSError) -> None:
-    problem = f"cannot be read: {error.strerror}"
-    raise InputError(Problem(str(error.filename), problem)) from error
+    raise InputError.at(error.filename, f"cannot be read: {error.strerror}") from error
 
 
 State = Literal["finished", "failed", "running", "stopped", "damaged"]

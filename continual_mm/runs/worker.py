@@ -19,11 +19,8 @@ from continual_mm.system.errors import InputError, first_line
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 """What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
 
-REPORT_EVERY = 0.1
-"""Seconds between two messages that only say how many steps were made."""
-
-_Key = tuple[str, str, bool | tuple[str, ...]]
-"""Name, folder and standardising of a dataset."""
+REPORT_EVERY = 0.1  # seconds between two messages that only say how many steps were made
+_Key = tuple[str, str, bool | tuple[str, ...]]  # name, folder and standardising of a dataset
 
 
 class Trainer:

@@ -10,8 +10,7 @@ from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace
 from continual_mm.system.errors import InputError, Problem, first_few
 
-State = Mapping[str, Tensor]
-"""Name -> tensor."""
+State = Mapping[str, Tensor]  # name -> tensor
 
 PREFIXES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -61,7 +60,7 @@ def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> di
     """
     if not space.settings.reference:
         remedy = 'give its [space] table mode = "reference"'
-        raise InputError(Problem("the space", "its towers are not the published ones", remedy))
+        raise InputError.at("the space", "its towers are not the published ones", remedy)
     found = {}
     for tower, modality in towers.items():
         prefixes = {ours: name for name, ours in PREFIXES[tower].items()}
@@ -70,7 +69,7 @@ def published_state(space: JointSpace, towers: Mapping[str, str] = TOWERS) -> di
             if name is None:
                 problem = f"a modality of this kind has no {tower} tower"
                 remedy = "video is a vector or frames, audio a spectrogram, text tokens"
-                raise InputError(Problem(f"modality {modality!r}", problem, remedy))
+                raise InputError.at(f"modality {modality!r}", problem, remedy)
             found[name] = value.unsqueeze(_short_axis(ours)) if value.dim() == 3 else value
     return found
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
     from continual_mm.space.towers import Build
@@ -89,11 +89,11 @@ def build(kind: str) -> "Build":
     entry = EntryPoint(kind, known.path, ENTRY_POINTS) if known else outside().get(kind)
     if entry is None:
         remedy = "continual-mm list towers shows what there is"
-        raise InputError(Problem(f"tower '{kind}'", "is not installed", remedy))
+        raise InputError.at(f"tower '{kind}'", "is not installed", remedy)
     try:
         found: Build = entry.load()
     except (ImportError, AttributeError) as error:
         place = f"tower '{kind}' ({entry.value})"
         remedy = "mend or remove the package that offers it"
-        raise InputError(Problem(place, f"cannot be imported: {error}", remedy)) from error
+        raise InputError.at(place, f"cannot be imported: {error}", remedy) from error
     return found

@@ -68,22 +68,16 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Embeddings of the rows that have one modality.
+    """Embeddings of the rows that have one modality."""
 
-    Attributes:
-        embedding: (n, D) float32: what similarities are taken of; unit vectors, in reference mode
-            the raw embedding.
-        direction: (n, D) float32: the embedding at length one.
-        pooled: (n, pooled) target of the reconstruction head.
-        norm: (n,) length of the raw embedding before it was normalised.
-        units: Number of a subspace -> (n, heads, size) unit vectors, where the modality has a part
-            in it.
-    """
-
+    # (n, D) float32: what similarities are taken of; unit vectors, in reference mode the raw
+    # embedding.
     embedding: Tensor
-    direction: Tensor
-    pooled: Tensor
-    norm: Tensor
+    direction: Tensor  # (n, D) float32: the embedding at length one
+    pooled: Tensor  # (n, pooled) target of the reconstruction head
+    norm: Tensor  # (n,) length of the raw embedding before it was normalised
+    # Number of a subspace -> (n, heads, size) unit vectors, where the modality has a part in
+    # it.
     units: Mapping[int, Tensor] = field(default_factory=dict)
 
 

@@ -97,14 +97,10 @@ class Part(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Coordinates that some modalities share: one head, each modality's with a factor.
+    """Coordinates that some modalities share: one head, each modality's with a factor."""
 
-    Attributes:
-        head: Which of the subspace's heads.
-        factors: Modality -> what its unit vector is multiplied by; others have zeros here.
-    """
-
-    head: int
+    head: int  # which of the subspace's heads
+    # Modality -> what its unit vector is multiplied by; others have zeros here.
     factors: Mapping[str, float]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.space.encoders import Encoder, GatedUnit
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 Build = Callable[[Modality, SpaceSettings], nn.Module]
 """Makes a tower: an :class:`Encoder`, or a module that maps (n, ...) values to (n, size)."""
@@ -163,4 +163,4 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None
     except RuntimeError as error:
         problem = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
         remedy = f"give the state dict of a {type(module).__name__} of these sizes"
-        raise InputError(Problem(source, f"does not fit: {problem}", remedy)) from error
+        raise InputError.at(source, f"does not fit: {problem}", remedy) from error

@@ -29,10 +29,8 @@ from continual_mm.runs.board.schedule import StageSchedule, schedule_table
 from continual_mm.runs.history import History
 from continual_mm.runs.session import Watchers
 
-EVERY = 10
-"""Optimiser steps between two points of a curve; each point waits for the device once."""
-FLUSH_SECONDS = 10
-"""How far the files of a run in progress may lag behind it."""
+EVERY = 10  # optimiser steps between two points of a curve; each point waits for the device once
+FLUSH_SECONDS = 10  # how far the files of a run in progress may lag behind it
 
 
 class Curves(PluginMetric[None]):

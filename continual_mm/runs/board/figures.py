@@ -18,15 +18,13 @@ from continual_mm.evaluation.pairs import Gallery
 from continual_mm.losses.transport import transport_plan
 from continual_mm.system.files import atomic_write
 
-ITEMS = 64
-"""Test items in a plan, the first ones that have both modalities."""
+ITEMS = 64  # test items in a plan, the first ones that have both modalities
 EPSILON = 0.07
 """Entropic temperature, in units of one minus the cosine; that of the shipped strategies."""
 
 _INK, _FAINT, _NOTHING = "#333333", "#6b6b6b", "#f2f2f2"
 _DOTS_PER_INCH = 100
-_DARK = 0.6
-"""Share of the scale from which on numbers are written in white."""
+_DARK = 0.6  # share of the scale from which on numbers are written in white
 
 Plan = NDArray[np.float64]
 

@@ -21,12 +21,10 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.system.files import atomic_write
 
-ITEMS = 1000
-"""Items of each modality at most, evenly spaced."""
+ITEMS = 1000  # items of each modality at most, evenly spaced
 VALUES = 1 << 23
 """Numbers in all at most, 32 MB: a browser has to hold them; fewer items where D is large."""
-SIDE = 64
-"""Pixels of a thumbnail's longer side at most; smaller images stay as they are."""
+SIDE = 64  # pixels of a thumbnail's longer side at most; smaller images stay as they are
 
 _CONFIGURATION, _FOLDER = "projector_config.pbtxt", "projector"
 _QUICKLY = {"compress_level": 1}  # noise shrinks no further, it only takes longer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tensorboard import program
 
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 
 PAGE = "#custom_scalars&_smoothingWeight=0"
 """The page of custom scalars; smoothed over a few evaluations, recalls would look wrong."""
@@ -23,7 +23,7 @@ def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str]
         address = server.launch()
     except program.TensorBoardServerException as error:
         remedy = "give another --port, or none for a free one"
-        raise InputError(Problem(f"port {port}", error.msg, remedy)) from error
+        raise InputError.at(f"port {port}", error.msg, remedy) from error
     page = f"{address}{PAGE}"
     tell(f"TensorBoard at {page}  (Ctrl-C ends it)")
     if browser:

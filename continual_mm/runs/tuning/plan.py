@@ -60,7 +60,7 @@ def searched(strategy: Strategy, texts: Iterable[str] = ()) -> tuple[Searched, .
         if values:
             message = "none of its numbers is searched by itself"
             remedy = f"name one with --search: there are {', '.join(values)}"
-        raise InputError(Problem(f"strategy '{strategy.name}'", message, remedy))
+        raise InputError.at(f"strategy '{strategy.name}'", message, remedy)
     return found
 
 
@@ -87,7 +87,7 @@ def _read(path: str, text: str, values: Mapping[str, float]) -> Range:
     place = f"--search {path}"
     if path not in values:
         remedy = f"{suggestion(path, values)}there are {', '.join(values) or 'none'}"
-        raise InputError(Problem(place, "the strategy has no such number", remedy))
+        raise InputError.at(place, "the strategy has no such number", remedy)
     low_text, _, rest = text.partition(":")
     high_text, _, scale = rest.partition(":")
     try:
@@ -96,10 +96,10 @@ def _read(path: str, text: str, values: Mapping[str, float]) -> Range:
     except ValueError:
         sound = False
     if not sound:
-        raise InputError(Problem(place, f"{text!r} is no range", SYNTAX))
+        raise InputError.at(place, f"{text!r} is no range", SYNTAX)
     found = Range(low, high, log=scale == "log")
     for message, remedy in _faults(path, found, values[path]):
-        raise InputError(Problem(place, message, remedy))
+        raise InputError.at(place, message, remedy)
     return found
 
 

@@ -13,7 +13,7 @@ from continual_mm.definitions.reading import BOUNDS
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.runs.tuning.goal import SPLIT
 from continual_mm.runs.tuning.plan import Plan, valued
-from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import atomic_write
 
 TUNED = "# Tuned on "
@@ -23,10 +23,9 @@ TUNED = "# Tuned on "
 def check_target(path: Path, *, force: bool) -> None:
     """Refuse a file that is no TOML file, or is there already where ``force`` is not given."""
     if path.suffix != ".toml":
-        raise InputError(Problem(str(path), "is no name of a strategy file", "end it in .toml"))
+        raise InputError.at(path, "is no name of a strategy file", "end it in .toml")
     if path.exists() and not force:
-        remedy = "name another file, or add --force"
-        raise InputError(Problem(str(path), "is there already", remedy))
+        raise InputError.at(path, "is there already", "name another file, or add --force")
 
 
 def rewritten(text: str, strategy: Strategy) -> str:
@@ -155,7 +154,7 @@ def write_strategy(tuned: Tuned, path: Path, *, force: bool = False, text: str =
     """Write the best values as a strategy file, keeping comments in its own ``text``, if any."""
     check_target(path, force=force)
     if tuned.best is None:
-        raise InputError(Problem(str(tuned.plan.folder), "no trial was finished", "try more"))
+        raise InputError.at(tuned.plan.folder, "no trial was finished", "try more")
     best = valued(tuned.plan.strategy, tuned.best.values)
     strategy = rewritten(text, best) if text else as_toml(best)
     with atomic_write(path) as temporary:

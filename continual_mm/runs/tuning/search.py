@@ -31,8 +31,7 @@ RECORDED: Mapping[TrialState, State] = {
     TrialState.FAIL: "diverged",
 }
 
-Values = Mapping[Moment, float]
-"""Moment of a run -> value of the goal."""
+Values = Mapping[Moment, float]  # moment of a run -> value of the goal
 
 
 def running_means(runs: Sequence[TrialRun], found: Sequence[Values]) -> dict[int, float]:
