@@ -134,15 +134,22 @@ class _Scenario:
         if cumulative := [name for name, runs in self._strategies.items() if runs[0].cumulative]:
             named = ", ".join(cumulative)
             self._note(f"{named}: every past item is trained again, which no memory above counts")
-        for name, runs in self._strategies.items():
-            for stage, pair in sorted({each for run in runs for each in run.near_chance}):
-                seeds = [str(run.seed) for run in runs if (stage, pair) in run.near_chance]
-                self._note(
-                    f"{name} trained {pair} in stage {stage} and left it near chance on validation "
-                    f"items (seed {', '.join(seeds)}): train longer, or look at the data"
-                )
+        self._note_near_chance()
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
         return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows))
+
+    def _note_near_chance(self) -> None:
+        """A line for each pair that some strategies trained without learning it."""
+        found: dict[tuple[int, str], list[str]] = {}
+        for name, runs in self._strategies.items():
+            for each in sorted({each for run in runs for each in run.near_chance}):
+                seeds = [run for run in runs if each in run.near_chance]
+                found.setdefault(each, []).append(f"{name} ({len(seeds)} of {len(runs)} seeds)")
+        for (stage, pair), names in sorted(found.items()):
+            self._note(
+                f"{pair}, trained in stage {stage}, ended it near chance on validation items in "
+                f"{', '.join(names)}: train longer, or look at the data"
+            )
 
     def _row(self, strategy: str) -> Row:
         runs = self._strategies[strategy]

@@ -56,7 +56,7 @@ def test_a_pair_that_is_not_learned_is_named_with_what_may_help(scenario, datase
     ]
     assert '[tower.audio] kind = "flat"' in warned.texts[0]
     notes = compare([tmp_path]).notes
-    assert any("naive trained text-video in stage 2 and left it near chance" in n for n in notes)
+    assert any("text-video, trained in stage 2, ended it near chance" in n for n in notes)
 
 
 def test_a_run_leaves_everything_that_is_promised(protected):
