@@ -12,7 +12,7 @@ from continual_mm.data.columns import Column, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.schema import count_splits
 from continual_mm.data.statistics import CONSTANT
-from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality
+from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality
 from continual_mm.system.errors import InputError
 
 MOST = 5000  # items whose sizes are measured; of larger datasets an even sample of each split
@@ -297,6 +297,7 @@ def _warnings(found: Inspection) -> Iterator[str]:
             if not count and split not in empty:
                 yield f"no {split} item has {one.modality.name}"
         yield from _on_sizes(one)
+        yield from _on_order(one)
     least = "at least " if found.compared < sum(found.card.items) else ""
     yield from _on_duplicates(found, least)
     yield from _on_captions(found, least)
@@ -320,6 +321,17 @@ def _on_magnitudes(modalities: Sequence[ModalityReport], *, trained: bool) -> It
         f"values of {large_name} are {large / small:,.0f} times as large as those of"
         f" {small_name} (usually {large:.3g} and {small:.3g}){advice}"
     )
+
+
+def _on_order(one: ModalityReport) -> Iterator[str]:
+    """What has as many rows in every item may be an image or a clip, and no sentence."""
+    name, steps = one.modality.name, one.modality.shape[0]
+    if one.modality.kind is Kind.TOKENS and one.lengths == (steps,) * 3 and steps > 1:
+        yield (
+            f"every item of {name} has {steps} rows, which are read without their order (kind "
+            f"tokens): if it is an image or a clip, give it the kind frames, or write "
+            f'[tower.{name}] kind = "flat"'
+        )
 
 
 def _on_sizes(one: ModalityReport) -> Iterator[str]:

@@ -23,7 +23,8 @@ def plain(arrays, split=SPLIT, **others):
 def dataset(**columns):
     """Twelve items without anything to warn of, but for the columns that are given."""
     video = noise(0, 18).reshape(12, 3, 2)
-    return plain({"video": video, "audio": noise(2), **columns})
+    arrays = {"video": video, "audio": noise(2), **columns}
+    return plain(arrays, kinds={"video": "frames"})
 
 
 def test_sizes_are_those_of_the_values():
@@ -151,6 +152,23 @@ def test_constant_features_and_empty_items_are_warned_of():
     )
     single = plain({"a": [[1.0, 2.0]]}, [2], splits=["test"])
     assert not any("change" in one for one in inspect(single).remarks)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lengths", "warned"),
+    [
+        ("tokens", None, True),
+        ("tokens", [4, 5] * 6, False),  # sentences
+        ("frames", None, False),
+    ],
+)
+def test_rows_that_would_be_read_without_order_are_named_if_all_items_have_as_many(
+    kind, lengths, warned
+):
+    image = noise(0, 45).reshape(12, 5, 3)
+    given = {} if lengths is None else {"lengths": {"image": lengths}}
+    remarks = inspect(plain({"image": image}, kinds={"image": kind}, **given)).remarks
+    assert any('[tower.image] kind = "flat"' in one for one in remarks) is warned
 
 
 @pytest.mark.parametrize(
