@@ -38,7 +38,7 @@ MOST = 512  # items that are held out of a stage at most
 class Expand(Plugin):
     r"""A space that grows: one vector per item, and nothing that was learned changes.
 
-    From the second stage on the space is frozen as by
+    Once a pair was trained, the space is frozen as by
     :class:`~continual_mm.plugins.freeze.Freeze`, and the new modality is aligned with what there
     is. Besides, the stage appends a subspace: old modalities get coordinates in it from their
     towers with low-rank adapters, new ones from one more tower. The vector of an item is what it
@@ -112,7 +112,7 @@ class Expand(Plugin):
         if space.settings.reference:
             message = "a space in reference mode cannot grow: its embeddings are no unit vectors"
             raise InputError.at("[expand]", message, 'take another strategy, or mode = "robust"')
-        if not space.modalities:
+        if not space.modalities or _nothing_aligned(strategy, experience):
             return
         freeze(space.parameters())
         strategy.clusters.fixed = True
@@ -296,6 +296,12 @@ class Expand(Plugin):
                 if len(shared) > 1:
                     found[each] = _held_out(each, where, shared, vectors, units)
         return found
+
+
+def _nothing_aligned(learner: Learner, experience: StageExperience) -> bool:
+    """Whether no stage before trained a pair: then there is nothing to keep yet."""
+    earlier = range(experience.stage)
+    return all(stage in learner.pairs and not learner.pairs[stage] for stage in earlier)
 
 
 def _held_out(

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import continual_mm as cm
 from continual_mm.definitions.modality import pair
-from continual_mm.definitions.scenario import Strategy
+from continual_mm.definitions.scenario import Stage, Strategy
 from continual_mm.plugins.expand import Expand
 from continual_mm.plugins.pair_lora import PairLora
 from continual_mm.runs.run import open_run, run
@@ -134,6 +134,20 @@ def test_where_nothing_old_is_trained_nothing_is_appended(trained, scenario) -> 
     )
     learner = trained(Expand(**SMALL), scenario=scenario.model_copy(update={"stages": stages}))
     assert learner.space.size == scenario.space.dim
+
+
+def test_before_any_pair_was_trained_there_is_nothing_to_keep(begun, scenario, values, same):
+    """One modality at a time: the second stage has the first pair."""
+    stages = tuple(Stage(add=(name,)) for name in ("video", "audio", "text"))
+    one_by_one = scenario.model_copy(update={"stages": stages})
+    alone, streams = begun(scenario=one_by_one)
+    growing, _ = begun(Expand(**SMALL), scenario=one_by_one)
+    for stage in range(2):
+        for learner in (alone, growing):
+            learner.learn(streams, stage)
+    assert same(values(alone), values(growing))
+    growing.learn(streams, 2)
+    assert len(growing.space.grown) == 1
 
 
 def test_beside_pair_lora_it_is_refused(begun) -> None:
