@@ -55,6 +55,8 @@ def compare(
         comparison = compared(folders, baseline=baseline)
         lay_out = tables.index_tables if indexes else tables.scenario_tables
         shown, notes = lay_out(comparison), comparison.notes
+        if not shown:
+            notes = (*notes, "no run has scores of indexes: train again with this version")
         as_json = partial(tables.as_json, comparison)
     if format_ == "json":
         sys.stdout.write(as_json() + "\n")

@@ -132,8 +132,15 @@ def _scenario_line(row: Row, *, gap: bool) -> Line:
 
 
 def index_tables(comparison: Comparison) -> list[Table]:
-    """A table for each scenario: one index for all modalities, and one of the stage before."""
-    return [_index_table(scenario, report.rows) for scenario, report in comparison.reports.items()]
+    """A table for each scenario with scores of one index for all modalities, or of an earlier one.
+
+    Runs of earlier versions have none.
+    """
+    return [
+        _index_table(scenario, report.rows)
+        for scenario, report in comparison.reports.items()
+        if any(row.headline.mixed_recall or row.headline.earlier_recall for row in report.rows)
+    ]
 
 
 def _index_table(scenario: str, rows: Sequence[Row]) -> Table:
