@@ -7,7 +7,6 @@ from typing import Any
 from continual_mm.comparison.exported import DEFINITIONS, read_exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder
-from continual_mm.runs.records import comparable
 from continual_mm.runs.status import find_folders
 from continual_mm.system import files
 from continual_mm.system.errors import InputError, Problem, Problems, first_few
@@ -68,4 +67,4 @@ def conflicts(
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """Dotted keys below which two definitions differ."""
-    yield from (where for where, *_ in files.differing(comparable(first), comparable(second)))
+    yield from (where for where, *_ in files.differing(first, second, off=("scenario",)))

@@ -166,7 +166,9 @@ def read_finished(folder: Path) -> FinishedRun:
         near_chance=tuple(
             (stage, pair)
             for stage, one in enumerate(scores.stages, start=1)
-            for pair in near_chance(scores.evaluations, one.trained, stage)
+            for pair in near_chance(
+                scores.evaluations, one.trained, len(scores.stages) if strategy.joint else stage
+            )
         ),
         judged=judged,
     )

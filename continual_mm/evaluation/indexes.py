@@ -12,6 +12,7 @@ from continual_mm.evaluation.pairs import Evaluation, Gallery, QueryGroups, scor
 from continual_mm.metrics.retrieval import best_ranks, recall_at
 
 SPLIT = "test"
+_ELEMENTS_AT_ONCE = 1 << 20  # similarities of a mixed index in one block
 MIXED_RECALLS = (5, 10)
 EARLIER_RECALLS = (1, 5, 10)
 
@@ -168,25 +169,33 @@ def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
     asked = (partners.sum(0) > 1).nonzero().squeeze(1)
     same = groups(query, rows.numpy())
     number = torch.arange(len(rows)) if same is None else torch.from_numpy(same)
-    similarities, right = [], []
-    for name in answers:
-        vectors = gallery.of_pair(pair(query, name))
-        asking = vectors[query][asked.to(vectors[query].device)]
-        similarities.append(asking @ (gallery.factors.get(name, 1.0) * vectors[name]).T)
-        # What is not known of a row that lacks the query's modality is a number of its own.
-        theirs = torch.full((len(gallery.rows[name]),), -1, dtype=torch.long)
-        known = torch.isin(gallery.rows[name], rows)
-        theirs[known] = number[torch.searchsorted(rows, gallery.rows[name][known])]
-        right.append(number[asked][:, None] == theirs[None, :])
-    whole = torch.cat(similarities, dim=1)
-    starts = [0]
-    for each in right:
-        starts.append(starts[-1] + each.shape[1])
+    items = [_numbered(gallery.rows[name], rows, number) for name in answers]
+    step = max(1, _ELEMENTS_AT_ONCE // max(1, sum(map(len, items))))
     worst = torch.zeros(len(asked))
-    for place, each in enumerate(right):
-        mask = torch.zeros(whole.shape, dtype=torch.bool, device=whole.device)
-        mask[:, starts[place] : starts[place + 1]] = each.to(whole.device)
-        found = best_ranks(whole, mask).cpu()
-        has = partners[place][asked]
-        worst[has] = worst[has].maximum(found[has])
+    for start in range(0, len(asked), step):
+        some = asked[start : start + step]
+        similarity = torch.cat([_similarity(gallery, query, name, some) for name in answers], dim=1)
+        column = 0
+        for has, theirs in zip(partners, items, strict=True):
+            right = torch.zeros(similarity.shape, dtype=torch.bool)
+            right[:, column : column + len(theirs)] = number[some][:, None] == theirs
+            column += len(theirs)
+            found = best_ranks(similarity, right.to(similarity.device)).cpu()
+            block = worst[start : start + step]
+            block[has[some]] = block[has[some]].maximum(found[has[some]])
     return worst
+
+
+def _numbered(theirs: Tensor, rows: Tensor, number: Tensor) -> Tensor:
+    """The numbers of some dataset rows; -1 where a row lacks the query's modality."""
+    found = torch.full((len(theirs),), -1, dtype=torch.long)
+    known = torch.isin(theirs, rows)
+    found[known] = number[torch.searchsorted(rows, theirs[known])]
+    return found
+
+
+def _similarity(gallery: Gallery, query: str, name: str, chosen: Tensor) -> Tensor:
+    """(chosen, items) of some queries and all items of a modality, on one scale for all."""
+    vectors = gallery.of_pair(pair(query, name))
+    asking = vectors[query][chosen.to(vectors[query].device)]
+    return asking @ (gallery.factors.get(name, 1.0) * vectors[name]).T

@@ -33,6 +33,7 @@ from continual_mm.system.seeds import seed_for
 
 HEADS = 2  # one is trained by its contrast alone, the other by its transport plan as well
 MOST = 512  # items that are held out of a stage at most
+GROUPS = 20  # groups, such as videos, from which on whole ones are held out
 
 
 class Expand(Plugin):
@@ -109,9 +110,14 @@ class Expand(Plugin):
         """Freeze the space before it grows, append a subspace, and hold items out."""
         space, experience = strategy.space, strategy.stage_experience()
         self._number, self._items, self._choices = None, None, ()
+        if any(getattr(plugin, "own_towers", False) for plugin in strategy.plugins):
+            message = "with towers of their own for pairs an item has no single vector"
+            raise InputError.at("[expand]", message, "take either expand or pair_lora")
         if space.settings.reference:
             message = "a space in reference mode cannot grow: its embeddings are no unit vectors"
             raise InputError.at("[expand]", message, 'take another strategy, or mode = "robust"')
+        if not space.modalities:
+            self._matched.clear()
         if not space.modalities or _nothing_aligned(strategy, experience):
             return
         freeze(space.parameters())
@@ -156,9 +162,11 @@ class Expand(Plugin):
             generator.manual_seed(seed_for(learner.space.seed, "held out", share.stage))
             count = len(share.rows)
             group = torch.arange(count)
-            if items.clips > 1 and items.dataset.group is not None:
+            if items.dataset.group is not None:
                 names = torch.from_numpy(items.dataset.group)[share.rows]
-                group = torch.unique(names, return_inverse=True)[1]
+                found = torch.unique(names, return_inverse=True)[1]
+                if items.clips > 1 or int(found.max()) + 1 >= GROUPS:
+                    group = found
             groups = int(group.max()) + 1 if count else 0
             wanted = min(int(self.held_out * groups), MOST * groups // max(count, 1))
             chosen = torch.isin(group, torch.randperm(groups, generator=generator)[:wanted])
@@ -171,9 +179,6 @@ class Expand(Plugin):
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Set frozen modules to evaluation mode, which ``train()`` has just undone."""
-        if strategy.own_towers:
-            message = "pairs have towers of their own, so an item has no single vector"
-            raise InputError.at("[expand]", message, "take either expand or pair_lora")
         eval_frozen(strategy.space)
 
     def before_backward(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -211,11 +216,11 @@ class Expand(Plugin):
                 if each == number:
                     logits = before + subspace.log_weights[head].exp() * logits
                 value = masked_margin_softmax(scale * logits, margin=margin)
-                learner.add_term(f"expand/{trained}/{each + 1}-{head + 1}", value, weight=1.0)
+                learner.add_term(f"expand/{each + 1}-{head + 1}/{trained}", value, weight=1.0)
         if number in units and self.plan:
             first, second = (unit[:, HEADS - 1] for unit in units[number])
             value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon)
-            learner.add_term(f"expand/{trained}/plan", value, weight=self.plan)
+            learner.add_term(f"expand/plan/{trained}", value, weight=self.plan)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Decide how much the subspace counts for each pair, and bring pairs to one scale."""
@@ -234,15 +239,13 @@ class Expand(Plugin):
         choice = choose_trained(self._trained, of_stage, learned)
         met = [{each.first, each.second} & set(self._old) for each in self._trained]
         whole = any(len(olds) != 1 for olds in met)
-        choices, gates = [choice], {}
-        for each in self._known:
-            if each in held_out:
-                found = choose_old(each, held_out[each], choice.weights, whole=whole)
-                choices.append(found)
-            share = max(found.weights) / max(choice.weights) if each in held_out else 0.0
-            gates[each] = share
+        known = {each: held_out[each] for each in self._known if each in held_out}
+        old = choose_old(known, choice.weights, whole=whole)
+        gates = dict.fromkeys(self._known, 0.0)
+        for each, found in zip(known, old, strict=True):
+            gates[each] = max(found.weights) / max(choice.weights)
         subspace.layout = self._layout(subspace, choice.weights, gates)
-        self._choices = tuple(choices)
+        self._choices = (choice, *old)
 
     def _calibrate(self, learner: Learner) -> None:
         """Note how similar items of the stage are that belong together, and set the factors."""
@@ -320,7 +323,7 @@ def _held_out(
         sides.append((torch.cat(vectors[name])[here], torch.cat(units[name])[here]))
     (first, first_units), (second, second_units) = sides
     heads = torch.einsum("ihd,jhd->hij", first_units, second_units)
-    return HeldOut((first @ second.T).cpu(), heads.cpu())
+    return HeldOut(shared, (first @ second.T).cpu(), heads.cpu())
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod, sqrt
+from math import sqrt
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ FEWEST = 8
 class HeldOut:
     """Similarities of a pair's held-out items; items i of both sides belong together."""
 
+    rows: Tensor  # (n,) of the dataset
     earlier: Tensor  # (n, n) in the coordinates of earlier stages
     heads: Tensor  # (heads, n, n) in those of the subspace
 
@@ -80,19 +81,27 @@ def choose(
         default: The weights without any evidence.
     """
     before = _log_likelihood(held_out, default)
+    rows = torch.cat([each.rows for each in held_out.values()] or [torch.empty(0)])
+    items, item = torch.unique(rows, return_inverse=True)
     best, above, error = default, 0.0, 0.0
-    for weights in candidates if len(before) >= FEWEST else ():
-        found = gain(_log_likelihood(held_out, weights), before)
+    for weights in candidates if len(items) >= FEWEST else ():
+        after = _log_likelihood(held_out, weights)
+        found = gain(_by_item(after, item, len(items)), _by_item(before, item, len(items)))
         if found[0] > above:
             best, (above, error) = weights, found
     chosen = best if above > error else default
-    return Choice(tuple(map(str, pairs)), chosen, default, len(before), above, error)
+    return Choice(tuple(map(str, pairs)), chosen, default, len(items), above, error)
 
 
 def _log_likelihood(held_out: Mapping[Pair, HeldOut], weights: Sequence[float]) -> Tensor:
-    return torch.cat(
-        [each.log_likelihood(weights) for each in held_out.values()] or [torch.empty(0)]
-    )
+    found = [each.log_likelihood(weights) for each in held_out.values()]
+    return torch.cat(found or [torch.empty(0)])
+
+
+def _by_item(values: Tensor, item: Tensor, items: int) -> Tensor:
+    """(items,) the mean over the pairs of each item, which are not independent of one another."""
+    total = torch.zeros(items, dtype=values.dtype).index_add_(0, item, values)
+    return total / torch.bincount(item, minlength=items)
 
 
 def choose_trained(
@@ -107,18 +116,32 @@ def choose_trained(
     return choose(pairs, held_out, candidates, tuple(learned))
 
 
-def choose_old(pair: Pair, held_out: HeldOut, weights: Sequence[float], *, whole: bool) -> Choice:
-    """How much the subspace counts for a pair of an earlier stage; not at all by default.
+def choose_old(
+    held_out: Mapping[Pair, HeldOut], weights: Sequence[float], *, whole: bool
+) -> tuple[Choice, ...]:
+    """How much the subspace counts for each pair of earlier stages; not at all by default.
+
+    Pairs that gain by it do so with one common weight, since in one block they cannot differ.
 
     Args:
-        pair: The pair.
-        held_out: Its similarities.
+        held_out: Similarities of each pair.
         weights: What each head counts for the pairs that the stage trained.
         whole: Whether it can count as much as for those only, or not at all.
     """
-    shares = (1.0,) if whole else OLD_WEIGHTS
-    candidates = (tuple(share * each for each in weights) for share in shares)
-    return choose([pair], {pair: held_out}, candidates, (0.0,) * len(weights))
+    none = (0.0,) * len(weights)
+    candidates = [
+        tuple(share * each for each in weights) for share in ((1.0,) if whole else OLD_WEIGHTS)
+    ]
+    while True:
+        choices = tuple(choose([k], {k: v}, candidates, none) for k, v in held_out.items())
+        gaining = {
+            each: held
+            for (each, held), found in zip(held_out.items(), choices, strict=True)
+            if found.weights != none
+        }
+        if len({found.weights for found in choices} - {none}) < 2:
+            return choices
+        candidates = [choose(gaining, gaining, candidates, none).weights]
 
 
 def mixing_factors(matched: Mapping[Pair, float]) -> dict[str, float]:
@@ -164,20 +187,20 @@ def layout(
         arriving: Members that arrived with the stage.
         trained: Pairs that the stage trained.
         weights: What each head counts for them.
-        gates: Old pair -> how much the subspace counts for it, relative to the trained pairs; 0
-            where it does not.
+        gates: Old pair -> how much the subspace counts for it, relative to the trained pairs: the
+            same for all, or 0.
     """
     edges = [(pair.first, pair.second) for pair in trained]
     edges += [(pair.first, pair.second) for pair, share in gates.items() if share]
     blocks = []
     for group in cliques([*old, *arriving], edges):
-        shares = [
+        shares = {
             share
             for pair, share in gates.items()
             if share and pair.first in group and pair.second in group
-        ]
+        }
         # The product of two old factors is the gate, that of an old and a new one stays 1.
-        old_factor = prod(shares) ** (0.5 / len(shares)) if shares else 1.0
+        old_factor = sqrt(shares.pop()) if shares else 1.0
         for head, weight in enumerate(weights):
             if weight:
                 factors = {

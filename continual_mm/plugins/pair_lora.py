@@ -121,6 +121,8 @@ class PairLora(Plugin):
         rate: Adapters' learning rate in terms of the stage's.
     """
 
+    own_towers = True
+
     def __init__(self, *, rank: int = 8, alpha: float = 16.0, rate: float = 3.0) -> None:
         super().__init__()
         self.rank = checked("pair_lora.rank", rank)

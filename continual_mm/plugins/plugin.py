@@ -25,6 +25,9 @@ class Plugin(BaseSGDPlugin[Any]):
     """Whether it changes how pairs are trained rather than how old ones are protected; joint and
     cumulative training, which protect nothing, accept such plugins too."""
 
+    own_towers: bool = False
+    """Whether it gives pairs towers of their own, so that an item has no single embedding."""
+
     on_device: bool = True
     """Whether the state is kept on the device where the space is trained."""
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.arrivals import Arrival
-from continual_mm.runs.records import comparable
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import (
     LOCK,
@@ -155,7 +154,7 @@ def holds(file: Path, definition: Mapping[str, Any]) -> bool:
     """Whether a file holds this definition, or is not there; another definition is refused."""
     if not file.exists():
         return False
-    if found := sentences(comparable(read_json(file)), comparable(definition)):
+    if found := sentences(read_json(file), definition, off=("scenario",)):
         problem = f"was begun with another definition: {'; '.join(found[:5])}"
         raise InputError.at(file.parent, problem, "choose another --out, or remove the folder")
     return True

@@ -1,6 +1,5 @@
 """The JSON files of a run's folder, as far as a comparison needs them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -21,25 +20,6 @@ REMEDY = "remove the run's folder and run it again"
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-def comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """A definition without those keys of its scenario that are off: null, zero, false or empty.
-
-    What an earlier version wrote lacks the keys that were added since, whose features were off.
-
-    >>> comparable({"scenario": {"training": {"steps": 5, "epochs": 0}}, "seed": 0})
-    {'scenario': {'training': {'steps': 5}}, 'seed': 0}
-    """
-
-    def without_off(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: found for k, v in value.items() if (found := without_off(v))}
-        return [without_off(each) for each in value] if isinstance(value, list | tuple) else value
-
-    scenario = definition.get("scenario")
-    known = {"scenario": without_off(scenario)} if isinstance(scenario, Mapping) else {}
-    return {**definition, **known}
 
 
 class Record(BaseModel):

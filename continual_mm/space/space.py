@@ -199,8 +199,8 @@ class JointSpace(nn.Module):
         """Append coordinates: similarities get a further term, vectors keep all that they have.
 
         A modality that the space has is mapped by its encoder with low-rank adapters of its own;
-        one that is added later by one more encoder, or, where its tower is not trained or has given
-        weights, by a head on the tower.
+        one that is added later by one more encoder, or, where its tower is not trained, has given
+        weights or has a size of its own, by a head on the tower.
 
         Args:
             size: Numbers of each head.
@@ -232,7 +232,7 @@ class JointSpace(nn.Module):
     def _complete_subspaces(self) -> None:
         """Give members of subspaces that the space has by now their parts."""
         for number, subspace in enumerate(self.grown):
-            for name, kind in subspace.kinds.items():
+            for name, kind in tuple(subspace.kinds.items()):
                 if name not in self or name in subspace:
                     continue
                 width = subspace.heads * subspace.size
@@ -242,7 +242,11 @@ class JointSpace(nn.Module):
                     encoder = self.tower(name)
                     if kind == "own":
                         settings = self.settings.model_copy(update={"dim": width})
-                        encoder = self._encoder(self._modalities[name], settings)
+                        further = self._encoder(self._modalities[name], settings)
+                        if _gives(further, self._modalities[name], width):
+                            encoder = further
+                        else:
+                            kind = subspace.kinds[name] = "head"
                     part = Part(kind, encoder, width=width, rank=subspace.rank, seed=seed)
                 part = part.to(self.log_scale.device).train(self.training)
                 subspace.parts[module_key(name)] = part
@@ -409,8 +413,12 @@ class JointSpace(nn.Module):
         for modality in description["modalities"]:
             kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
             self.add_modality(Modality(modality["name"], kind, shape))
-        for each in description.get("subspaces", ())[len(self.subspaces) :]:
-            self.subspaces.append(Subspace.of(each).to(self.log_scale.device))
+        described = [Subspace.of(each) for each in description.get("subspaces", ())]
+        # A space that goes on from a grown one has those already, as they were then.
+        for mine, each in zip(self.grown, described, strict=False):
+            mine.kinds, mine.layout = each.kinds, each.layout
+        for each in described[len(self.subspaces) :]:
+            self.subspaces.append(each.to(self.log_scale.device))
         self.factors = dict(description.get("factors", {}))
         self._complete_subspaces()
 
@@ -431,6 +439,18 @@ class JointSpace(nn.Module):
         space = cls(settings, seed=description["seed"], towers=built)
         space.restore(description)
         return space
+
+
+@torch.no_grad()
+def _gives(encoder: Encoder, modality: Modality, size: int) -> bool:
+    """Whether an encoder can be trained and gives embeddings of a size, found on two items."""
+    if not any(value.requires_grad for value in encoder.parameters()):
+        return False
+    steps = torch.full((2,), modality.shape[0]) if modality.kind.has_length else None
+    training = encoder.training
+    _, raw = encoder.eval()(torch.zeros(2, *modality.shape), steps)
+    encoder.train(training)
+    return bool(raw.shape[1] == size)
 
 
 def default_encoder(modality: Modality, settings: SpaceSettings) -> Encoder:

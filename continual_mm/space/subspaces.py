@@ -37,17 +37,21 @@ class Adapters(nn.Module):
     def __init__(self, tower: nn.Module, *, rank: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed % 2**63)
+        # A weight that another one makes, or that two layers share, is there once or not at all.
+        weights = dict(tower.named_parameters())
         self._names: list[str] = []
         self.down = nn.ParameterList()
         self.up = nn.ParameterList()
         for name, layer in tower.named_modules():
-            if type(layer) not in ADAPTABLE or getattr(layer, "groups", 1) != 1:
+            key = f"{name}.weight" if name else "weight"
+            adaptable = type(layer) in ADAPTABLE and getattr(layer, "groups", 1) == 1
+            if not adaptable or key not in weights:
                 continue
-            weight = layer.get_parameter("weight")
+            weight = weights[key]
             outputs, inputs = len(weight), weight[0].numel()
             size = min(rank, outputs, inputs)
             drawn = torch.rand(size, inputs, generator=generator) * 2 - 1
-            self._names.append(f"{name}.weight" if name else "weight")
+            self._names.append(key)
             self.down.append(Parameter(drawn / math.sqrt(inputs)))
             self.up.append(Parameter(torch.zeros(outputs, size)))
 
@@ -157,7 +161,7 @@ class Subspace(nn.Module):
 
     def units(self, raw: Tensor) -> Tensor:
         """(n, heads * size) raw coordinates -> (n, heads, size) unit vectors."""
-        return normalize(raw.float().view(-1, self.heads, self.size), dim=2)
+        return normalize(raw.float().reshape(len(raw), self.heads, self.size), dim=2)
 
     def coordinates(self, name: str, units: Tensor | None, like: Tensor) -> Tensor:
         """(n, width) what is appended to vectors.

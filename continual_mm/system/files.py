@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
@@ -138,27 +138,41 @@ def differences(file: Path, value: Any) -> list[str]:
     return sentences(read_json(file), value)
 
 
-def sentences(old: Any, new: Any) -> list[str]:
-    """Where two JSON values differ, a sentence each.
+def sentences(old: Any, new: Any, *, off: Collection[str] = ()) -> list[str]:
+    """Where two JSON values differ, a sentence each; ``off`` as for :func:`differing`.
 
     >>> sentences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}})
     ['a.b[2] was 2, is 3']
     """
-    found = differing(old, _without_nan(new))
+    found = differing(old, _without_nan(new), off=off)
     return [f"{where} was {before!r}, is {now!r}" for where, before, now in found]
 
 
-def differing(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values differ, and both values; a missing key is as good as null."""
+def differing(
+    old: Any, new: Any, where: str = "", *, off: Collection[str] = ()
+) -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values differ, and both values; a missing key is as good as null.
+
+    Below the top keys in ``off`` it is as good as zero, false or empty as well: what an earlier
+    version wrote lacks keys that were added since, the features of which were off.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             inner = f"{where}.{key}" if where else key
-            yield from differing(old.get(key), new.get(key), inner)
+            within = off if where else ("",) if key in off else ()
+            if key in old and key in new:
+                yield from differing(old[key], new[key], inner, off=within)
+            elif not _as_good_as_missing(old.get(key, new.get(key)), off=bool(within)):
+                yield inner, old.get(key), new.get(key)
     elif isinstance(old, list | tuple) and isinstance(new, list | tuple) and len(old) == len(new):
         for place, (before, now) in enumerate(zip(old, new, strict=True), start=1):
-            yield from differing(before, now, f"{where}[{place}]")
+            yield from differing(before, now, f"{where}[{place}]", off=off)
     elif old != new:
         yield where, old, new
+
+
+def _as_good_as_missing(value: Any, *, off: bool) -> bool:
+    return value is None or (off and not value)
 
 
 def checksum(path: Path) -> str:

@@ -133,3 +133,12 @@ def test_few_items_are_kept_and_restored() -> None:
 def test_a_score_is_read_as_it_was_written() -> None:
     score = IndexScore(2, 40, "mixed", "video", ("audio", "text"), 12, {"recall@10": math.pi / 4})
     assert IndexScore.from_json(score.as_json()) == score
+
+
+def test_a_mixed_index_is_searched_in_blocks_to_the_same_ranks(monkeypatch) -> None:
+    here = gallery(
+        {"audio": torch.arange(12), "text": torch.arange(3, 12), "video": torch.arange(10)}
+    )
+    whole = mixed_ranks(here, "video", each_alone)
+    monkeypatch.setattr("continual_mm.evaluation.indexes._ELEMENTS_AT_ONCE", 50)
+    assert torch.equal(mixed_ranks(here, "video", each_alone), whole)

@@ -152,9 +152,8 @@ def test_before_any_pair_was_trained_there_is_nothing_to_keep(begun, scenario, v
 
 def test_beside_pair_lora_it_is_refused(begun) -> None:
     learner, streams = begun(PairLora(rank=2), Expand(**SMALL))
-    learner.learn(streams, 0)
     with pytest.raises(InputError, match="take either expand or pair_lora"):
-        learner.learn(streams, 1)
+        learner.learn(streams, 0)
 
 
 def test_a_space_in_reference_mode_is_refused_before_the_first_step(begun, scenario) -> None:
@@ -186,19 +185,28 @@ def test_a_run_is_opened_as_one_space_and_tells_what_it_chose(scenario, dataset,
     assert "text-video" in text.tensor_proto.string_val[0].decode()
 
 
-def test_a_scenario_goes_on_from_a_grown_run(scenario, dataset, tmp_path) -> None:
+def test_a_scenario_goes_on_from_a_grown_run(scenario, dataset, tmp_path, same, values) -> None:
     strategy = Strategy(name="expand", plugins={"expand": SMALL})
     first = scenario.model_copy(update={"stages": scenario.stages[:2]})
     before = run(first, strategy, dataset, tmp_path).space
     start = str(tmp_path / "small" / "expand" / "seed-0")
     rest = scenario.model_copy(
-        update={"name": "rest", "stages": scenario.stages[2:], "start": start}
+        update={
+            "name": "rest",
+            # Depth joins the first subspace, in which text has coordinates.
+            "stages": (Stage(add=("depth",), pairs=("depth-text",)),),
+            "start": start,
+        }
     )
-    after = run(rest, strategy, dataset, tmp_path).space
+    history = run(rest, strategy, dataset, tmp_path)
+    after = history.space
+    assert after.grown[0].kinds["depth"] == "head"
     assert len(after.grown) == 2
     for name, old in vectors(before, dataset, ("video", "audio", "text")).items():
         new = after.encode(name, dataset.columns[name].values)
         assert torch.equal(new[:, : old.shape[1]], old)
+    again = run(rest, strategy, dataset, tmp_path)
+    assert same(values(history), values(again))
 
 
 def test_old_pairs_are_trained_in_the_subspace_where_that_is_asked_for(begun, looking) -> None:
@@ -208,4 +216,4 @@ def test_old_pairs_are_trained_in_the_subspace_where_that_is_asked_for(begun, lo
     )
     for stage in range(3):
         learner.learn(streams, stage)
-    assert f"expand/{pair('audio', 'video')}/2-1" in names
+    assert f"expand/2-1/{pair('audio', 'video')}" in names

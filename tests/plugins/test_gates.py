@@ -28,18 +28,19 @@ def held_out(count: int, *informative: bool, seed: int = 0) -> HeldOut:
         base @ units(count, 10 + number, near=base if good else None).T
         for number, good in enumerate(informative)
     ]
-    return HeldOut(base @ units(count, 5, near=base / 2).T, torch.stack(heads))
+    earlier = base @ units(count, 5, near=base / 2).T
+    return HeldOut(torch.arange(count), earlier, torch.stack(heads))
 
 
 def test_a_subspace_that_says_nothing_about_an_old_pair_does_not_count_for_it() -> None:
-    choice = choose_old(OLD, held_out(200, False, False), (1.0, 1.0), whole=False)
+    (choice,) = choose_old({OLD: held_out(200, False, False)}, (1.0, 1.0), whole=False)
     assert choice.weights == (0.0, 0.0)
     blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], (1.0, 1.0), {OLD: 0.0})
     assert not any({"audio", "video"} <= block.factors.keys() for block in blocks)
 
 
 def test_a_subspace_that_knows_an_old_pair_counts_for_it() -> None:
-    choice = choose_old(OLD, held_out(200, True, True), (1.0, 1.0), whole=False)
+    (choice,) = choose_old({OLD: held_out(200, True, True)}, (1.0, 1.0), whole=False)
     assert choice.weights[0] > 0
     assert choice.gain > choice.error > 0
 
@@ -91,3 +92,29 @@ def test_mixing_factors_bring_all_pairs_to_one_scale() -> None:
     two = mixing_factors({OLD: 0.6, NEW: 2.4})
     assert two["audio"] * two["video"] * 0.6 == pytest.approx(two["text"] * two["video"] * 2.4)
     assert mixing_factors({OLD: -0.1}) == {}
+
+
+def test_old_pairs_that_gain_do_so_with_one_weight_and_the_others_not_at_all() -> None:
+    found = {
+        OLD: held_out(200, True, True),
+        NEW: held_out(200, False, False, seed=1),
+        OTHER: held_out(200, True, True, seed=2),
+    }
+    # A head that says much about one pair and little about the other.
+    found[OTHER] = HeldOut(found[OTHER].rows, 6 * found[OTHER].earlier, found[OTHER].heads)
+    first, none, second = choose_old(found, (1.0, 1.0), whole=False)
+    assert first.weights == second.weights != (0.0, 0.0)
+    assert none.weights == (0.0, 0.0)
+
+
+def test_an_item_of_two_pairs_counts_once() -> None:
+    one = held_out(7, False, True)
+    choice = choose_trained([NEW, OTHER], {NEW: one, OTHER: one}, (1.0, 1.0))
+    assert choice.items == 7
+    assert choice.weights == choice.default
+    many = held_out(100, True, True)
+    alone, twice = (
+        choose_trained([NEW], dict.fromkeys(pairs, many), (0.1, 0.1))
+        for pairs in ([NEW], [NEW, OTHER])
+    )
+    assert (alone.gain, alone.error) == pytest.approx((twice.gain, twice.error))

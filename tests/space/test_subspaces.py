@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.definitions.scenario import SpaceSettings
+from continual_mm.space.encoders import Encoder
 from continual_mm.space.space import JointSpace, default_encoder
 from continual_mm.space.subspaces import Adapters, Block, cliques
 from continual_mm.space.towers import Tower
@@ -111,18 +112,47 @@ def test_a_space_is_rebuilt_from_its_description_and_its_weights(space) -> None:
         )
 
 
-def test_a_modality_that_arrives_gets_a_tower_of_its_own_or_a_head_on_one_that_is_not_trained() -> (
-    None
-):
-    own = nn.Sequential(nn.Flatten(), nn.Linear(30, 4))
-    space = JointSpace(SETTINGS, towers={"text": Tower.of(own, trained=False)})
+class Own(Encoder):
+    """Gives the size of the space, whatever is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pooled = 30
+        self.map = nn.Linear(30, 12)
+
+    def forward(self, values, lengths):
+        values = values.flatten(1)
+        return values, self.map(values)
+
+
+@pytest.mark.parametrize(
+    ("tower", "kind"),
+    [
+        (None, "own"),
+        (Tower.of(nn.Sequential(nn.Flatten(), nn.Linear(30, 4))), "own"),
+        (Tower.of(nn.Sequential(nn.Flatten(), nn.Linear(30, 4)), trained=False), "head"),
+        (Tower.of(Own()), "head"),
+    ],
+    ids=["default", "module", "not trained", "of a size of its own"],
+)
+def test_a_modality_that_arrives_gets_one_more_tower_or_a_head_on_its_own(tower, kind) -> None:
+    space = JointSpace(SETTINGS, towers={} if tower is None else {"text": tower})
     space.add_modality(VIDEO)
-    subspace = space.append_subspace(5, ["video", "text", "audio"])
+    subspace = space.append_subspace(5, ["video", "text"], heads=2)
     space.add_modality(TEXT)
-    space.add_modality(AUDIO)
-    assert subspace.kinds == {"video": "adapted", "text": "head", "audio": "own"}
+    assert subspace.kinds == {"video": "adapted", "text": kind}
     assert any(value.requires_grad for value in subspace.part("text").parameters())
-    assert not any(value.requires_grad for value in space.tower("text").parameters())
+    found = space({"text": items(TEXT)}, {})["text"]
+    assert found.units[0].shape == (7, 2, 5)
+
+
+def test_layers_whose_weight_is_not_theirs_alone_get_no_adapters_of_their_own() -> None:
+    shared = nn.Linear(9, 9)
+    twin = nn.Linear(9, 9)
+    twin.weight = shared.weight
+    made = nn.utils.spectral_norm(nn.Linear(9, 9))
+    adapters = Adapters(nn.Sequential(shared, twin, made), rank=2, seed=0)
+    assert len(adapters.down) == 1
 
 
 def test_in_training_only_what_is_trained_sees_hidden_features() -> None:

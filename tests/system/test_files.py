@@ -13,6 +13,7 @@ from continual_mm.system.errors import InputError
 from continual_mm.system.files import (
     atomic_folder,
     atomic_write,
+    differing,
     is_locked,
     locked,
     new_folder,
@@ -175,3 +176,23 @@ def test_json_keeps_its_order_and_has_null_for_nan(tmp_path):
     path.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read"):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "places"),
+    [
+        ({"steps": 5}, {"steps": 5, "epochs": 0}, []),  # what an earlier version did not know
+        ({"steps": 5}, {"steps": 5, "epochs": 3}, ["scenario.epochs"]),
+        ({"stages": [{}]}, {"stages": [{"epochs": 0, "pairs": []}]}, []),
+        ({"stages": [{"steps": None}]}, {"stages": [{"steps": 0}]}, ["scenario.stages[1].steps"]),
+        ({"stages": [{"pairs": []}]}, {"stages": [{"pairs": None}]}, ["scenario.stages[1].pairs"]),
+        ({"towers": {}}, {"towers": {"video": {"trained": False}}}, ["scenario.towers.video"]),
+        ({"dropout": 0.2}, {"dropout": 0.0}, ["scenario.dropout"]),
+    ],
+)
+def test_what_is_off_is_as_good_as_missing_only_where_it_is_missing(old, new, places):
+    for first, second in ((old, new), (new, old)):
+        found = differing({"scenario": first}, {"scenario": second}, off=("scenario",))
+        assert [where for where, *_ in found] == places
+    strategy = differing({"strategy": {}}, {"strategy": {"weight": 0}}, off=("scenario",))
+    assert [where for where, *_ in strategy] == ["strategy.weight"]
