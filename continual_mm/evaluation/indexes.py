@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.definitions.modality import Pair, all_pairs, pair
@@ -75,16 +76,9 @@ class Indexes:
         names = tuple(gallery.embeddings)
         for query in names if len(names) > 2 else ():
             worst = mixed_ranks(gallery, query, self._groups)
+            others = tuple(name for name in names if name != query)
             if len(worst):
-                yield IndexScore(
-                    stage=evaluation.stage + 1,
-                    step=evaluation.step,
-                    kind="mixed",
-                    query=query,
-                    gallery=tuple(name for name in names if name != query),
-                    queries=len(worst),
-                    measures={f"recall@{k}": recall_at(worst.numpy(), k) for k in MIXED_RECALLS},
-                )
+                yield _score(evaluation, "mixed", query, others, worst.numpy(), MIXED_RECALLS)
 
     def _earlier(self, evaluation: Evaluation, gallery: Gallery) -> Iterator[IndexScore]:
         for each in all_pairs(tuple(gallery.embeddings)):
@@ -101,15 +95,7 @@ class Indexes:
                 )
                 ranks = found.ranks[query, answer]
                 if len(ranks):
-                    yield IndexScore(
-                        stage=evaluation.stage + 1,
-                        step=evaluation.step,
-                        kind="earlier",
-                        query=query,
-                        gallery=(answer,),
-                        queries=len(ranks),
-                        measures={f"recall@{k}": recall_at(ranks, k) for k in EARLIER_RECALLS},
-                    )
+                    yield _score(evaluation, "earlier", query, (answer,), ranks, EARLIER_RECALLS)
 
     def _keep(self, gallery: Gallery) -> None:
         every = torch.unique(torch.cat(list(gallery.rows.values())))
@@ -150,6 +136,25 @@ class Indexes:
             else:
                 into = self._kept.embeddings if kind == "vectors" else self._kept.rows
                 into[name] = value.cpu()
+
+
+def _score(
+    evaluation: Evaluation,
+    kind: Literal["mixed", "earlier"],
+    query: str,
+    gallery: tuple[str, ...],
+    ranks: NDArray[Any],
+    recalls: tuple[int, ...],
+) -> IndexScore:
+    return IndexScore(
+        stage=evaluation.stage + 1,
+        step=evaluation.step,
+        kind=kind,
+        query=query,
+        gallery=gallery,
+        queries=len(ranks),
+        measures={f"recall@{k}": recall_at(ranks, k) for k in recalls},
+    )
 
 
 def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
