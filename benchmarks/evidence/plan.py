@@ -1,8 +1,9 @@
 """The plan as data: which strategy on which scenario with which seeds. Imports no torch."""
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from continual_mm.definitions.catalog import Entry
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.runs.opening import open_scenario, open_strategy, read_settings
 from continual_mm.runs.specification import OpenedScenario, Specification
+from continual_mm.runs.specification import opened as worked_out
 from continual_mm.system.errors import InputError, Problem
 
 HERE = Path(__file__).parent
@@ -27,6 +29,8 @@ class Group:
         files: Names of shipped scenarios, or of files beside the plan.
         suffix: What is added to a scenario's name, for a variant of it.
         settings: What the variant changes, as ``table.key=value``.
+        seeds: How many, if not as many as in other groups of the part.
+        total_dim: Numbers of an item's vector in the bounds; 0 trains no bound.
     """
 
     dataset: str
@@ -35,11 +39,42 @@ class Group:
     files: tuple[str, ...]
     suffix: str = ""
     settings: tuple[str, ...] = ()
+    seeds: int | None = None
+    total_dim: int = 0
 
     @property
     def scenarios(self) -> tuple[str, ...]:
         """Names of the scenarios, as runs have them."""
         return tuple(f"{name}{self.suffix}" for name in self.files)
+
+
+SEEDS_APART = 1000
+"""Seeds of a bound's members are so far apart, so that no two bounds share a member."""
+
+
+@dataclass(frozen=True)
+class Bound(Specification):
+    """A run made of others, its members: the vector of an item is theirs, one behind the other.
+
+    Attributes:
+        members: What is trained.
+        share: Of the scenario's steps that each member is trained for.
+    """
+
+    members: tuple[Specification, ...] = ()
+    share: float = 1.0
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """As of any run; beside the strategy stands what the members differ in."""
+        usual = super().identity
+        made_of = {
+            "members": len(self.members),
+            "member_dim": self.members[0].scenario.space.dim,
+            "member_share_of_steps": self.share,
+            "member_seeds_apart": SEEDS_APART,
+        }
+        return {**usual, "strategy": {**usual["strategy"], **made_of}}
 
 
 class Plan:
@@ -63,6 +98,8 @@ class Plan:
                 files=tuple(one["scenarios"]),
                 suffix=one.get("suffix", ""),
                 settings=tuple(one.get("set", ())),
+                seeds=one.get("seeds"),
+                total_dim=one.get("total_dim", 0),
             )
             for one in self._document["group"]
         )
@@ -84,15 +121,31 @@ class Plan:
         """
         strategies = {one.name: one for one in self._strategies()}
         missing = self.missing(data)
-        found = [
-            Specification(opened, strategies[name], seed)
+        groups = [
+            group
             for group in self.groups
             if part in (group.part, "all") and group.dataset not in missing
+        ]
+        found = [
+            Specification(opened, strategies[name], seed)
+            for group in groups
             for opened in self._opened(group, data)
             for name in self._named(group.part, list(strategies))
-            for seed in range(self._document["part"][group.part]["seeds"])
+            for seed in self._seeds(group)
+        ]
+        found += [
+            bound(opened, strategies[table["strategy"]], seed, name, table, group.total_dim)
+            for group in groups
+            for opened in self._opened(group, data)
+            for name, table in self._document.get("bound", {}).items()
+            for seed in self._seeds(group)
+            if group.total_dim
         ]
         return sorted(found, key=lambda run: run.seed)
+
+    def _seeds(self, group: Group) -> range:
+        usual = self._document["part"][group.part]["seeds"]
+        return range(usual if group.seeds is None else group.seeds)
 
     @property
     def strategies(self) -> list[str]:
@@ -156,3 +209,47 @@ class Plan:
         path = self._folder / "scenarios" / f"{file}.toml"
         entry = catalog.open_definition("scenarios", path)
         return replace(entry, path=(data or path.parent) / path.name)
+
+
+def bound(
+    opened: OpenedScenario,
+    strategy: Strategy,
+    seed: int,
+    name: str,
+    table: Mapping[str, Any],
+    total_dim: int,
+) -> Bound:
+    """A bound on a scenario.
+
+    Args:
+        opened: The scenario.
+        strategy: What the members are trained with.
+        seed: Of the first member.
+        name: Of the bound.
+        table: How many ``members`` it has, and which share of the scenario's ``steps`` each has.
+        total_dim: Numbers of a vector, those of all members.
+    """
+    count, share = table.get("members", 1), table.get("steps", 1.0)
+    usual = opened.scenario
+    space = usual.space.model_copy(update={"dim": total_dim // count})
+    stages = tuple(
+        stage.model_copy(update={"steps": stage.steps and shortened(stage.steps, share)})
+        for stage in usual.stages
+    )
+    training = usual.training.model_copy(
+        update={
+            "steps": shortened(usual.training.steps, share),
+            "warmup_steps": round(share * usual.training.warmup_steps),
+        }
+    )
+    changed = {"space": space, "stages": stages, "training": training}
+    smaller = worked_out(usual.model_copy(update=changed), opened.card)
+    members = tuple(
+        Specification(smaller, strategy, seed + number * SEEDS_APART) for number in range(count)
+    )
+    return Bound(opened, strategy.model_copy(update={"name": name}), seed, {}, members, share)
+
+
+def shortened(steps: int, share: float) -> int:
+    """A share of some steps, at least one."""
+    return max(1, round(share * steps))

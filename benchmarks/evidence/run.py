@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from plan import HERE, Plan
+from bounds import combine
+from plan import HERE, Bound, Plan
 
 from continual_mm.cli.progress import RunProgress
 from continual_mm.comparison.collect import differing
@@ -48,12 +49,13 @@ class Results:
 
     Attributes:
         runs: Those that were there when the folder was last read.
+        slim: As given.
     """
 
     def __init__(self, folder: Path, *, slim: bool, replace: bool = False) -> None:
         self._replace = replace
         self._folder = folder
-        self._slim = slim
+        self.slim = slim
         self._queued: list[Path] = []
         self._written = time.monotonic()
         self.runs = exported(folder)
@@ -69,7 +71,7 @@ class Results:
         if self._queued:
             found = [read_finished(path) for path in self._queued]
             self.runs = add(found, self._folder, force=self._replace).runs
-        if self._slim:
+        if self.slim:
             for path in self._queued:
                 for heavy in ("checkpoints", "events"):
                     shutil.rmtree(path / heavy, ignore_errors=True)
@@ -77,30 +79,81 @@ class Results:
         self._written = time.monotonic()
 
 
-class Reporter(RunProgress):
-    """Shows the progress of runs, and adds finished ones to the results."""
+class Work:
+    """What there is to train, and what becomes of it: a result, or a member of a bound.
 
-    def __init__(self, runs: int, results: Results) -> None:
-        super().__init__(runs)
+    Args:
+        todo: Missing runs.
+        out: Where runs lie; members of bounds are in ``members`` there until the bound is made.
+        results: Where finished runs are added.
+
+    Attributes:
+        tasks: What is trained, in the order of ``todo``.
+    """
+
+    def __init__(self, todo: Sequence[Specification], out: Path, results: Results) -> None:
+        self._out = out
         self._results = results
+        self._bounds: dict[Path, tuple[Bound, list[Path]]] = {}
+        self._made: list[Path] = []
+        self.tasks: list[Task] = []
+        for run in todo:
+            if not isinstance(run, Bound):
+                self.tasks.append(Task(run, out, OPTIONS))
+            elif RunFolder(out / run.path).finished:
+                self._made.append(out / run.path)
+            else:
+                place = out / "members" / run.strategy.name
+                members = [Task(one, place, OPTIONS) for one in run.members]
+                folders = [one.folder for one in members]
+                self._bounds |= dict.fromkeys(folders, (run, folders))
+                self.tasks += members
+
+    def begin(self) -> None:
+        """Add bounds that an interrupted process has made."""
+        for path in self._made:
+            self._results.add(path)
+
+    def finished(self, run: Path) -> None:
+        """A run was trained, now or by an interrupted process; a bound is made of its last one."""
+        if run not in self._bounds:
+            self._results.add(run)
+            return
+        bound, folders = self._bounds[run]
+        if not all(RunFolder(path).finished for path in folders):
+            return
+
+        combine(bound, folders, self._out / bound.path)
+        self._results.add(self._out / bound.path)
+        if self._results.slim:
+            for path in folders:
+                shutil.rmtree(path)
+
+
+class Reporter(RunProgress):
+    """Shows the progress of runs, and hands on finished ones."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(len(work.tasks))
+        self._work = work
 
     def run_reporter(self, run: str) -> RunReporter:
-        """The reporter of the display, which also adds the run to the results."""
-        return _Exporter(super().run_reporter(run), Path(run), self._results)
+        """The reporter of the display, which also hands on the run."""
+        return _Exporter(super().run_reporter(run), Path(run), self._work)
 
     def skips(self, run: str) -> None:
-        """Add a run that was finished but not exported by an interrupted process."""
+        """Hand on a run that was finished but not exported by an interrupted process."""
         super().skips(run)
-        self._results.add(Path(run))
+        self._work.finished(Path(run))
 
 
 class _Exporter(RunReporter):
-    """Forwards every event to the display, and adds the finished run to the results."""
+    """Forwards every event to the display, and hands on the finished run."""
 
-    def __init__(self, display: RunReporter, folder: Path, results: Results) -> None:
+    def __init__(self, display: RunReporter, folder: Path, work: Work) -> None:
         self._display = display
         self._folder = folder
-        self._results = results
+        self._work = work
 
     def begins(self, run: str, stages: int, steps: int) -> None:
         """Forward."""
@@ -125,7 +178,7 @@ class _Exporter(RunReporter):
     def ends(self, seconds: float) -> None:
         """The run is finished."""
         self._display.ends(seconds)
-        self._results.add(self._folder)
+        self._work.finished(self._folder)
 
 
 def task_differences(run: Specification, found: FinishedRun) -> list[str]:
@@ -177,21 +230,24 @@ def show(planned: Sequence[Specification], todo: Sequence[Specification]) -> Ite
         yield f"{scenario}/{strategy}: " + (f"to do {' '.join(seeds)}" if seeds else "done")
 
 
-def forget(tasks: Sequence[Task], planned: Sequence[Specification]) -> None:
+def forget(planned: Sequence[Specification], out: Path) -> None:
     """Remove run folders that hold another definition's run."""
-    for task, run in zip(tasks, planned, strict=True):
-        wanted = run.identity
-        try:
-            RunFolder(task.folder).check(wanted)
-        except InputError:
-            shutil.rmtree(task.folder)
+    for run in planned:
+        members = run.members if isinstance(run, Bound) else ()
+        place = out / "members" / run.strategy.name
+        for one, folder in ((run, out), *((each, place) for each in members)):
+            try:
+                RunFolder(folder / one.path).check(one.identity)
+            except InputError:
+                shutil.rmtree(folder / one.path)
 
 
-def train(tasks: Sequence[Task], results: Results, jobs: int) -> list[Outcome]:
+def train(work: Work, results: Results, jobs: int) -> list[Outcome]:
     """Train, and add finished runs to the results even when interrupted."""
     try:
-        with Reporter(len(tasks), results) as reporter:
-            return run_many(tasks, jobs=jobs, threads=1, reporter=reporter)
+        work.begin()
+        with Reporter(work) as reporter:
+            return run_many(work.tasks, jobs=jobs, threads=1, reporter=reporter)
     finally:
         results.write()
 
@@ -257,10 +313,10 @@ def main(given: Sequence[str] | None = None) -> int:
     if stale and not asked.replace:
         print("nothing is trained: --replace trains these anew")
         return 2
-    tasks = [Task(run, asked.out, OPTIONS) for run in todo]
     if asked.replace:
-        forget(tasks, todo)
-    failed = [outcome for outcome in train(tasks, results, asked.jobs) if outcome.error]
+        forget(todo, asked.out)
+    work = Work(todo, asked.out, results)
+    failed = [outcome for outcome in train(work, results, asked.jobs) if outcome.error]
     for outcome in failed:
         print(f"{outcome.folder}: {outcome.error}")
     return 1 if failed else 0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plan import HERE, Plan
+from plan import HERE, Bound, Plan
 
 from continual_mm.comparison.finished import read_finished
 from continual_mm.data import registry as datasets
@@ -98,8 +98,13 @@ def step_times(folder: Path) -> dict[tuple[str, str], float]:
 
 
 def chosen(plan: Plan, parts: Iterable[str], data: Path | None) -> list[Specification]:
-    """One run of each strategy on each scenario of some parts."""
-    return [one for part in parts for one in plan.runs(part, data) if one.seed == 0]
+    """One run of each strategy on each scenario of some parts, without bounds."""
+    return [
+        one
+        for part in parts
+        for one in plan.runs(part, data)
+        if one.seed == 0 and not isinstance(one, Bound)
+    ]
 
 
 def main(given: Sequence[str] | None = None) -> int:

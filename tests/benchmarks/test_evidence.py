@@ -2,13 +2,16 @@
 
 import csv
 import json
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import continual_mm as cm
 from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.compare import compare
 from continual_mm.comparison.export import LOCK
@@ -17,7 +20,7 @@ from continual_mm.comparison.tables import as_json
 from continual_mm.definitions import catalog
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "evidence"
-MODULES = ("plan", "run", "step_time", "bench", "table")
+MODULES = ("plan", "run", "step_time", "bench", "bounds", "table")
 PLAN = """
 memory = [4, 8]
 [left_out]
@@ -31,6 +34,16 @@ dataset = "tiny"
 title = "One new pair"
 part = "full"
 scenarios = ["tiny_abc", "tiny_bca"]
+"""
+BOUNDS = """
+total_dim = 8
+seeds = 1
+[bound.joint_again]
+strategy = "joint"
+[bound.joint_two]
+strategy = "joint"
+members = 2
+steps = 0.5
 """
 SCENARIO = """
 dataset = "tiny.npz"
@@ -72,6 +85,14 @@ def tiny(tmp_path, written):
     return tmp_path
 
 
+@pytest.fixture
+def bounded(tiny):
+    """The same plan with bounds and one seed."""
+    with (tiny / "plan.toml").open("a", encoding="utf-8") as stream:
+        stream.write(BOUNDS)
+    return tiny
+
+
 def options(folder, *further):
     return [
         *("--plan", str(folder / "plan.toml"), "--data", str(folder), "--jobs", "1"),
@@ -106,6 +127,8 @@ def test_the_plan_has_every_strategy_with_and_without_memory_but_those_left_out(
         if entry.name not in left_out
         for ending in (("_32", "_128") if "memory" in entry.document else ("",))
     }
+    bounds = ("joint_wide", "joint_two", "joint_two_twice")
+    wanted |= {f"{scenario}/{name}" for scenario in ("av_vt", "vt_at", "at_av") for name in bounds}
     assert set(cells) == wanted
     assert f"{5 * len(wanted)} runs, 0 done, {5 * len(wanted)} to do" in out
 
@@ -265,3 +288,64 @@ def test_a_strategy_that_lacks_runs_is_shown_with_the_seeds_it_has(harness, ran,
     }
     assert rows[mean, "naive"]["harmonic_mean_mean"]
     assert not rows[mean, "joint"]["harmonic_mean_mean"]
+
+
+def ranks_of(folder, scenario, strategy):
+    with np.load(folder / "results" / "ranks.npz") as arrays:
+        return arrays[f"ranks/{scenario}/{strategy}"] / 2
+
+
+def test_a_bound_of_one_member_of_the_usual_size_is_joint_training(ran, bounded):
+    assert ran("tiny_abc/joint(_again)?/") == 0
+    first, again = (ranks_of(bounded, "tiny_abc", name) for name in ("joint", "joint_again"))
+    assert np.array_equal(first, again)
+
+
+def test_a_bound_of_two_members_ranks_by_the_sum_of_their_similarities(ran, bounded):
+    assert ran("tiny_abc/joint_two", "--no-slim") == 0
+    place = bounded / "out" / "members" / "joint_two" / "tiny_abc" / "joint"
+    spaces = [cm.open_run(place / f"seed-{seed}") for seed in (0, 1000)]
+    assert {space.size for space in spaces} == {4}
+    data = cm.read_pack(bounded / "tiny.npz")
+    rows = torch.from_numpy(np.flatnonzero(data.split == 2))
+    expected = []
+    for first, second in ("ab", "ac", "bc"):
+        similarity = sum(
+            space.encode(first, data.columns[first].take(rows)[0])
+            @ space.encode(second, data.columns[second].take(rows)[0]).T
+            for space in spaces
+        ).numpy()
+        for each in (similarity, similarity.T):
+            expected.append((each > each.diagonal()[:, None]).sum(1))
+    assert np.array_equal(ranks_of(bounded, "tiny_abc", "joint_two")[0], np.concatenate(expected))
+    (row,) = records(bounded / "results" / "runs.csv")
+    assert row["steps"] == "4"  # joint training makes 4, and each of two members half of them
+    definitions = json.loads((bounded / "results" / "definitions.json").read_text())
+    (strategy,) = definitions["strategies"]
+    assert strategy["definition"]["member_dim"] == 4
+    assert definitions["scenarios"]["tiny_abc"]["scenario"]["space"]["dim"] == 8
+
+
+def test_a_bound_goes_on_with_the_members_it_has(ran, bounded, capsys):
+    only, out = "tiny_abc/joint_two", bounded / "out"
+    assert ran(only, "--no-slim") == 0
+    found = ranks_of(bounded, "tiny_abc", "joint_two")
+    members = out / "members" / "joint_two" / "tiny_abc" / "joint"
+    trained = (members / "seed-0" / "cost.json").stat().st_mtime_ns
+    for lost in (members / "seed-1000", out / "tiny_abc", bounded / "results"):
+        shutil.rmtree(lost)
+    assert ran(only, "--dry-run") == 0
+    assert f"{only}: to do 0" in capsys.readouterr().out
+    assert ran(only, "--no-slim") == 0
+    assert (members / "seed-0" / "cost.json").stat().st_mtime_ns == trained
+    assert np.array_equal(ranks_of(bounded, "tiny_abc", "joint_two"), found)
+
+
+def test_members_of_a_bound_that_is_made_are_removed_and_not_trained_again(ran, bounded):
+    only, members = "tiny_abc/joint_two", bounded / "out" / "members" / "joint_two" / "tiny_abc"
+    assert ran(only) == 0
+    found = ranks_of(bounded, "tiny_abc", "joint_two")
+    shutil.rmtree(bounded / "results")
+    assert ran(only) == 0
+    assert not list(members.rglob("*.json"))
+    assert np.array_equal(ranks_of(bounded, "tiny_abc", "joint_two"), found)
