@@ -16,6 +16,10 @@ from .definitions.scenario import Stage as Stage
 from .definitions.scenario import Strategy as Strategy
 from .definitions.scenario import TowerSettings as TowerSettings
 from .definitions.scenario import Training as Training
+from .integrations.export import export_sentence_transformer as export_sentence_transformer
+from .integrations.sentence_transformers import (
+    open_sentence_transformer as open_sentence_transformer,
+)
 from .plugins.agem import AGEM as AGEM
 from .plugins.distill import Distill as Distill
 from .plugins.ewc import EWC as EWC

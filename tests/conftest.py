@@ -144,6 +144,33 @@ def media_file():
     return write
 
 
+@pytest.fixture(scope="session")
+def colours():
+    """The words that the small encoder knows."""
+    return ("red", "blue", "green", "gold", "black", "white")
+
+
+@pytest.fixture(scope="session")
+def encoder(colours, tmp_path_factory):
+    """The folder of a SentenceTransformer that knows six colours, and gives six numbers."""
+    reason = "sentence-transformers is not installed: pip install 'continual-mm[st]'"
+    library = pytest.importorskip("sentence_transformers", reason=reason)
+    import torch
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(
+        models.WordLevel({word: n for n, word in enumerate(("?", *colours))}, unk_token="?")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    generator = torch.Generator().manual_seed(5)
+    weights = torch.randn(7, 6, generator=generator)
+    folder = tmp_path_factory.mktemp("encoder") / "colours"
+    module = StaticEmbedding(tokenizer, embedding_weights=weights)
+    library.SentenceTransformer(modules=[module], device="cpu").save(str(folder))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def dataset():
     """Four modalities with six numbers in common; items 0 to 79 are trained, 20 each score."""

@@ -4,18 +4,20 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_PATH
 from continual_mm.system.errors import InputError
+from continual_mm.system.imports import check_installed
 
 if TYPE_CHECKING:
     from continual_mm.comparison.tables import Table
 
 FORMATS = ("table", "json", "markdown", "latex")
+SENTENCE_TRANSFORMERS = "sentence-transformers"  # what --to may say instead of a folder
 
 
 _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
@@ -79,21 +81,58 @@ def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:
         terminal.out.print(note)
 
 
-@click.command(short_help="Write what compare needs into one small folder.")
+@click.command(short_help="Write runs for compare, or one for sentence-transformers.")
 @_folders
-@click.option("--to", type=A_PATH, required=True, help="Folder that the export is added to.")
+@click.option(
+    "--to",
+    type=A_PATH,
+    required=True,
+    help=f"Folder that the export is added to, or {SENTENCE_TRANSFORMERS}.",
+)
 @click.option("--force", is_flag=True, help="Replace runs there that do not go with the new ones.")
-def export(folders: tuple[Path, ...], to: Path, force: bool) -> None:
+@click.option("--out", type=A_PATH, help="New folder of the model; by default in the run's.")
+@click.option("--dataset", default="", help="The run's dataset, if it lies elsewhere now.")
+@click.option("--vectors", type=A_PATH, help="Word vectors that its texts were made of.")
+@click.option("--encoder", default="", help="SentenceTransformer that its texts were made of.")
+def export(folders: tuple[Path, ...], to: Path, force: bool, **model: Any) -> None:
     """Write what compare needs of the finished runs in folders into a small one, without weights.
 
     The files are runs.csv, definitions.json and ranks.npz; equal runs give equal bytes.
+
+    With --to sentence-transformers the space of one run becomes a model that SentenceTransformer
+    loads where continual_mm is installed. A folder that is called so is ./sentence-transformers.
     """
+    if str(to) == SENTENCE_TRANSFORMERS:
+        _export_model(folders, force, **model)
+        return
+    if given := [f"--{name}" for name, value in model.items() if value]:
+        remedy = f"write --to {SENTENCE_TRANSFORMERS}"
+        raise InputError.at(given[0], "is for a model, not for compare", remedy)
     from continual_mm.comparison.export import export
 
     merged = export(folders, to, force=force)
     replaced = f", {merged.replaced} replaced" if merged.replaced else ""
     terminal.out.print(f"{to}: {len(merged.runs)} runs, {merged.added} of them new{replaced}")
     terminal.out.print(f"compare with: continual-mm compare {to}")
+
+
+def _export_model(folders: tuple[Path, ...], force: bool, out: Path | None, **given: Any) -> None:
+    if len(folders) > 1 or force:
+        problem = "--force is for exports to compare" if force else f"{len(folders)} runs are given"
+        raise InputError.at(
+            f"--to {SENTENCE_TRANSFORMERS}", problem, "give one run, and a new --out"
+        )
+    check_installed("sentence_transformers", f"--to {SENTENCE_TRANSFORMERS}")
+    from continual_mm.integrations.export import export_sentence_transformer
+
+    run = folders[0]
+    folder = out or run / SENTENCE_TRANSFORMERS
+    found = export_sentence_transformer(run, folder, **given)
+    names = ", ".join(modality.name for modality in found.modalities)
+    terminal.out.print(f"{folder}: a model for {names}; {found.size} numbers, inner product")
+    for note in found.notes:
+        terminal.out.print(note)
+    terminal.out.print(f'load with: SentenceTransformer("{folder}", trust_remote_code=True)')
 
 
 @click.command(short_help="Say how far runs are.")

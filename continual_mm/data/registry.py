@@ -17,6 +17,9 @@ from continual_mm.system.errors import InputError, suggestion
 from continual_mm.system.imports import optional_import
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from continual_mm.data.dataset import Dataset, Standardise
 
 
@@ -25,6 +28,9 @@ REGISTERED: Mapping[str, str] = MappingProxyType(
 )
 """Datasets that come with the project -> the function of their package that gives the path of a
 pack, which it makes first if need be."""
+
+WORDS: Mapping[str, str] = MappingProxyType({"narrated_shapes": "generate:words"})
+"""Those of them whose texts are made of word vectors -> the function that gives these."""
 
 
 def card(
@@ -66,6 +72,14 @@ def load(
     # A run is checked against the registered card before the file is there, whose fingerprint may
     # differ from machine to machine in last bits.
     return replace(dataset, card=card(name_or_path)) if registered else dataset
+
+
+def words(name: str) -> "dict[str, NDArray[np.float32]] | None":
+    """Word -> its vector, of a registered dataset; None of one whose words are not known."""
+    if name not in WORDS:
+        return None
+    found: dict[str, NDArray[np.float32]] = _imported(f"{name}.{WORDS[name]}")()
+    return found
 
 
 def _imported(reference: str) -> Any:

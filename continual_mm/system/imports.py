@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "open_clip": "clip",
         "optuna": "tune",
         "peft": "lora",
+        "sentence_transformers": "st",
         "tomlkit": "tune",
         "transformers": "clap",
     }

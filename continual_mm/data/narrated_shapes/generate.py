@@ -78,6 +78,13 @@ def pack_path(*, seed: int = 0) -> Path:
     return cached_pack(name, CARD.names, lambda: generate(seed=seed))
 
 
+def words(*, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """The vector of every word that the pack's captions are made of."""
+    with np.load(pack_path(seed=seed), allow_pickle=False) as pack:
+        training = pack["text_raw"][pack["split"] == 0].tolist()
+    return word_vectors(training, seed=seed)
+
+
 def _media_columns(count: int, seed: int) -> tuple[dict[str, NDArray[np.generic]], list[str]]:
     """Columns of video, audio and thumbnails, and the captions, of the first items."""
     video = np.zeros((count, *CARD["video"].shape), dtype=np.float32)

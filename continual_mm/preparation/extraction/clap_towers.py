@@ -1,7 +1,6 @@
 """Audio and text through the two towers of a CLAP of transformers', into one space."""
 
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,13 @@ import transformers
 from numpy.typing import NDArray
 
 from continual_mm.definitions.modality import Kind
-from continual_mm.preparation.extraction.networks import Loaded, load, run, unknown_weights
+from continual_mm.preparation.extraction.networks import (
+    Loaded,
+    fingerprint,
+    load,
+    run,
+    unknown_weights,
+)
 from continual_mm.preparation.extraction.towers import RANDOM, Features
 from continual_mm.system.errors import InputError, first_line
 
@@ -85,7 +90,7 @@ def _load(name: str, weights: str, device: str) -> Loaded:
     loaded = load(name, weights, device, create=_create, download=_download)
     loaded.settings["network"] = Path(name).name
     if weights != RANDOM:
-        loaded.settings["weights"] = _fingerprint(loaded.network)
+        loaded.settings["weights"] = fingerprint(loaded.network)
     return loaded
 
 
@@ -108,14 +113,6 @@ def _from_pretrained(part: Any, name: str, **options: Any) -> Any:
         problem = f"its {part.__name__} is not available: {first_line(error)}"
         remedy = "download the model where there is a network, and give its folder (./mine)"
         raise InputError.at(f"network {name!r}", problem, remedy) from error
-
-
-def _fingerprint(model: Any) -> str:
-    digest = blake2b(digest_size=16)
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().view(-1).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _tensor(found: Any) -> Any:

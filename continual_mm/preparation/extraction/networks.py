@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,15 @@ def run_on_images(
     """The outputs of a network for images or windows of them, (..., height, width, 3) RGB."""
     batch = torch.from_numpy(images).movedim(-1, -3).to(device)
     return run(lambda: network(prepare(batch)), unit_length=unit_length)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A digest of the names and weights of a network."""
+    digest = blake2b(digest_size=16)
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def is_file(weights: str) -> bool:

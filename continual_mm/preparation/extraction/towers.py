@@ -239,6 +239,9 @@ TOWERS: Mapping[str, Registered] = MappingProxyType(
         "text": Registered("word_towers:WordTower", vectors=True, device=False, reads=True),
         "clap_audio": Registered("clap_towers:AudioTower", package="transformers"),
         "clap_text": Registered("clap_towers:SentenceTower", package="transformers", reads=True),
+        "sentence_transformer": Registered(
+            "sentence_towers:SentenceTower", package="sentence_transformers", reads=True
+        ),
         "open_clip_image": Registered("clip_towers:ImageTower", package="open_clip"),
         "open_clip_text": Registered("clip_towers:SentenceTower", package="open_clip", reads=True),
     }

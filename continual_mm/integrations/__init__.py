@@ -1,0 +1,1 @@
+"""The joint space in other libraries."""

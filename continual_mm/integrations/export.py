@@ -1,0 +1,169 @@
+"""A run as a folder that sentence-transformers loads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from continual_mm.data import registry as datasets
+from continual_mm.data.statistics import Statistics
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.integrations.sentence_transformers import TEXT, Preparation, Reader, Space
+from continual_mm.preparation.extraction.sentence_towers import open_encoder
+from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors
+from continual_mm.runs.folder import DEFINITION, RunFolder
+from continual_mm.runs.run import open_run
+from continual_mm.space.space import JointSpace
+from continual_mm.system.errors import InputError, first_line
+from continual_mm.system.files import new_folder, read_json
+
+CARD = """---
+library_name: sentence-transformers
+tags: [sentence-transformers, multimodal, continual-mm]
+---
+
+# A joint space of {modalities}
+
+Trained by continual_mm: scenario `{scenario}`, strategy `{strategy}`, seed {seed}. Vectors have
+{size} numbers; similarity is the inner product.
+
+```python
+import continual_mm as cm
+
+model = cm.open_sentence_transformer("folder")
+# or: SentenceTransformer("folder", trust_remote_code=True), with continual_mm installed
+vectors = model.encode([{{"{first}": features}}])
+```
+
+| modality | kind | one item |
+|:--|:--|:--|
+{rows}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written; ``notes`` say what the model cannot do, and why."""
+
+    modalities: tuple[Modality, ...]
+    size: int
+    notes: tuple[str, ...]
+
+
+def export_sentence_transformer(
+    run: str | Path,
+    folder: str | Path,
+    *,
+    dataset: str = "",
+    vectors: str | Path | None = None,
+    encoder: str = "",
+) -> Exported:
+    """Write the space of a run, as it is after the last finished stage, for sentence-transformers.
+
+    Args:
+        run: ``.../<scenario>/<strategy>/seed-<n>``.
+        folder: A new folder.
+        dataset: The run's dataset, by name or path, where it does not lie where the run found it;
+            what its features were standardised by goes into the folder.
+        vectors: The file of word vectors that the texts of the dataset were made of; those of a
+            built-in dataset are known.
+        encoder: The ``SentenceTransformer`` that its texts were made of, by folder or name.
+
+    Raises:
+        InputError: If the run, the folder or what is given cannot be used, or a tower of the space
+            is a module from Python.
+    """
+    run, folder = Path(run), Path(folder)
+    space = open_run(run)
+    definition = read_json(RunFolder(run).path / DEFINITION)
+    notes: list[str] = []
+    statistics = _statistics(definition, dataset, notes)
+    reader = _reader(space, definition, vectors, encoder, notes)
+    module = Space(space, Preparation(statistics, reader))
+    model = SentenceTransformer(modules=[module], similarity_fn_name="dot")
+    with new_folder(folder) as temporary:
+        model.save(str(temporary), create_model_card=False)
+        (temporary / "README.md").write_text(_card(space, definition), encoding="utf-8")
+    return Exported(space.modalities, space.size, tuple(notes))
+
+
+def _statistics(
+    definition: Mapping[str, Any], given: str, notes: list[str]
+) -> dict[str, Statistics]:
+    """What each modality of the run's dataset was standardised by; nothing changes the others."""
+    wanted = definition["scenario"].get("standardise", True)
+    untouched = {}
+    for name, (kind, shape) in definition["data"]["modalities"].items():
+        features = Modality(name, Kind(kind), tuple(shape)).features
+        untouched[name] = Statistics(np.zeros(features), np.ones(features))
+    if not wanted:
+        return untouched
+    name = given or definition["scenario"]["dataset"]
+    try:
+        _check_same(datasets.card(name), definition)
+        loaded = datasets.load(name, standardise=wanted)
+    except InputError as error:
+        if given:
+            raise
+        notes.append(f"{first_line(error)}: features have to be standardised, or give --dataset")
+        return {}
+    return untouched | dict(loaded.statistics)
+
+
+def _check_same(card: DatasetCard, definition: Mapping[str, Any]) -> None:
+    if card.fingerprint != definition["data"]["fingerprint"]:
+        problem = "is not the one that the run was trained on, or was changed since"
+        raise InputError.at(f"dataset '{card.name}'", problem, "give the run's with --dataset")
+
+
+def _reader(
+    space: JointSpace,
+    definition: Mapping[str, Any],
+    vectors: str | Path | None,
+    encoder: str,
+    notes: list[str],
+) -> Reader:
+    """How strings become features of the space's texts."""
+    text = {modality.name: modality for modality in space.modalities}.get(TEXT)
+    if vectors is None and not encoder:
+        words = datasets.words(definition["scenario"]["dataset"]) if text else None
+        if text and words is None:
+            notes.append("strings cannot be encoded: --vectors or --encoder gives what made text")
+        return Reader(words=_table(words) if words else None)
+    option, wanted = ("--encoder", Kind.VECTOR) if encoder else ("--vectors", Kind.TOKENS)
+    if text is None or text.kind is not wanted:
+        found = "there is none" if text is None else f"its text is {text.kind}"
+        raise InputError.at(option, f"is for a space with text of kind {wanted}; {found}")
+    if vectors is not None and encoder:
+        raise InputError.at("--encoder", "does not go with --vectors", "give what made the text")
+    if encoder:
+        reader = Reader(open_encoder(encoder))
+        size = reader.model.get_embedding_dimension() if reader.model else 0
+    else:
+        table = open_vectors(Path(vectors or ""))
+        size, reader = table.features, Reader(words=table)
+    if size != text.features:
+        problem = f"gives {size} numbers, the run's text has {text.features}"
+        raise InputError.at(f"{option} {encoder or vectors}", problem, "give what made the text")
+    return reader
+
+
+def _table(words: Mapping[str, NDArray[np.float32]]) -> WordVectors:
+    return WordVectors({word: row for row, word in enumerate(words)}, np.stack([*words.values()]))
+
+
+def _card(space: JointSpace, definition: Mapping[str, Any]) -> str:
+    rows = (f"| {one.name} | {one.kind} | {one.shape} |" for one in space.modalities)
+    return CARD.format(
+        modalities=", ".join(one.name for one in space.modalities),
+        scenario=definition["scenario"]["name"],
+        strategy=definition["strategy"]["name"],
+        seed=definition["seed"],
+        size=space.size,
+        first=space.modalities[0].name,
+        rows="\n".join(rows),
+    )

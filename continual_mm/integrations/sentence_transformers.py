@@ -1,0 +1,283 @@
+"""A joint space as the module of a ``SentenceTransformer``: written there, and loaded again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor
+
+from continual_mm.data.batch import padded
+from continual_mm.data.statistics import Statistics
+from continual_mm.definitions.modality import Modality
+from continual_mm.preparation.formats.recipe import Mode
+from continual_mm.preparation.formats.word_vectors import WordVectors, known_rows
+from continual_mm.space.space import JointSpace
+from continual_mm.system.errors import InputError
+from continual_mm.system.files import atomic_write, read_json, write_json
+
+FORMAT = 1
+DESCRIPTION, WEIGHTS = "space.json", "model.safetensors"
+WORDS, VECTORS, ENCODER = "words.json", "words.npy", "text"
+TEXT = "text"  # the modality that strings are of
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How strings become features of the modality ``text``: by a model, or by word vectors."""
+
+    model: SentenceTransformer | None = None
+    words: WordVectors | None = None
+    mode: Mode = "robust"  # of :func:`~continual_mm.preparation.formats.word_vectors.known_rows`
+
+    def read(self, texts: Sequence[str], longest: int) -> list[Array]:
+        """Features of texts, not standardised yet; of a text the first ``longest`` known words."""
+        if self.model is not None:
+            return list(self.model.encode(list(texts), show_progress_bar=False))
+        if self.words is not None:
+            return [_vectors(text, self.words, longest, self.mode) for text in texts]
+        remedy = "give features, {'text': array}, or export again with --vectors or --encoder"
+        raise InputError.at(TEXT, "this model does not know how strings became features", remedy)
+
+
+def _vectors(text: str, words: WordVectors, longest: int, mode: Mode) -> Array:
+    known = known_rows(text, words.rows, max_words=longest, mode=mode)
+    if not known:
+        raise InputError.at(f"text {text!r}", "has no known word", "write it in other words")
+    return np.array(words.values[known], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What happened to the features of the run's dataset before the space saw them.
+
+    ``statistics`` are of the modalities of which it is known by what they were standardised.
+    """
+
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    reader: Reader = field(default_factory=Reader)
+
+
+class Space(InputModule):
+    """The joint space as the one module of a ``SentenceTransformer``.
+
+    An input is one item's features, named by their modality: ``{"video": array}``. Arrays have the
+    shape of the dataset's items, of signals in time just the valid steps. Strings are of the
+    modality ``text``, where it is known how they became features. A batch has one modality.
+
+    Options of ``encode``: ``standardise=True`` takes features as an extractor gives them and
+    standardises them as the run's dataset was; otherwise they are standardised already, as for
+    :meth:`~continual_mm.space.space.JointSpace.encode`. ``one_index=True`` multiplies vectors by
+    the space's factors, for an index that items of several modalities share.
+
+    Args:
+        space: The space.
+        preparation: What happened to features before.
+    """
+
+    forward_kwargs = frozenset({"standardise", "one_index"})
+
+    def __init__(self, space: JointSpace, preparation: Preparation | None = None) -> None:
+        super().__init__()
+        self.space = space
+        self.preparation = preparation or Preparation()
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of all that the space has."""
+        return [modality.name for modality in self.space.modalities]
+
+    def get_embedding_dimension(self) -> int:
+        """Numbers of a vector."""
+        return self.space.size
+
+    def preprocess(
+        self,
+        inputs: Sequence[Any],
+        prompt: str | None = None,
+        *,
+        standardise: bool = False,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Make a batch of items of one modality; an InputError says what is no such item."""
+        names, values = zip(*(_named(one, self.modalities) for one in inputs), strict=True)
+        if len(set(names)) > 1:
+            problem = f"a batch has {' and '.join(sorted(set(names)))}"
+            raise InputError.at("inputs", problem, "encode one modality after another")
+        modality = {each.name: each for each in self.space.modalities}[names[0]]
+        if any(isinstance(value, str) for value in values):
+            values, standardise = self._read(values, prompt or "", modality), True
+        items = [_tensor(value, modality) for value in values]
+        if standardise:
+            items = [self._standardised(item, modality) for item in items]
+        lengths = None
+        if modality.kind.has_length:
+            lengths = torch.tensor([len(item) for item in items])
+            # As long as the dataset's items are, so that every tower sees what it saw there.
+            steps = max(modality.shape[0], *map(len, items))
+            items = [padded(item[None], steps)[0] for item in items]
+        return {"modality": modality.name, "values": torch.stack(items), "lengths": lengths}
+
+    def _read(self, values: Sequence[Any], prompt: str, modality: Modality) -> tuple[Any, ...]:
+        texts = [value for value in values if isinstance(value, str)]
+        if modality.name != TEXT or len(texts) < len(values):
+            problem = f"{texts[0]!r} is a string"
+            raise InputError.at(modality.name, problem, f"give features, {_form(modality)}")
+        return tuple(
+            self.preparation.reader.read([prompt + text for text in texts], modality.shape[0])
+        )
+
+    def _standardised(self, item: Tensor, modality: Modality) -> Tensor:
+        measured = self.preparation.statistics.get(modality.name)
+        if measured is None:
+            problem = "it is not known by what its features were standardised"
+            remedy = "standardise them yourself, or export again with --dataset"
+            raise InputError.at(modality.name, problem, remedy)
+        steps = item.cpu().double().reshape(-1, modality.features)
+        scaled = (steps - torch.from_numpy(measured.mean)) * torch.from_numpy(measured.rate)
+        return scaled.reshape(item.shape).to(item)
+
+    def forward(
+        self, features: dict[str, Any], *, one_index: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        """A batch with ``sentence_embedding``, (n, size of the space), beside what it had."""
+        name, lengths = features["modality"], features["lengths"]
+        embedded = self.space(
+            {name: features["values"]}, {} if lengths is None else {name: lengths}
+        )
+        vectors = self.space.vectors(name, embedded[name])
+        if one_index:
+            vectors = vectors * self.space.factors.get(name, 1.0)
+        return {**features, "sentence_embedding": vectors}
+
+    def save(self, output_path: str, *args: Any, **options: Any) -> None:
+        """Write tensors as safetensors and ``.npy``, all else as JSON."""
+        folder, reader = Path(output_path), self.preparation.reader
+        tensors = {key: value.detach().cpu() for key, value in self.space.state_dict().items()}
+        tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
+        with atomic_write(folder / WEIGHTS) as temporary:
+            save_file(tensors, temporary)
+        if reader.words is not None:
+            np.save(folder / VECTORS, reader.words.values, allow_pickle=False)
+            write_json(folder / WORDS, list(reader.words.rows))
+        if reader.model is not None:
+            reader.model.save(str(folder / ENCODER), create_model_card=False)
+        statistics = {
+            name: {"mean": each.mean.tolist(), "rate": each.rate.tolist()}
+            for name, each in self.preparation.statistics.items()
+        }
+        strings = "encoder" if reader.model else "words" if reader.words else ""
+        contents = {"format": FORMAT, "space": self.space.describe(), "statistics": statistics}
+        write_json(folder / DESCRIPTION, {**contents, "strings": strings, "mode": reader.mode})
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **options: Any) -> Self:
+        """Read what :meth:`save` wrote, in a folder or on the Hugging Face Hub; no code is run.
+
+        Raises:
+            InputError: If a file is missing or damaged, is of another version, or a tower of the
+                space is not installed.
+        """
+        where = {
+            key: options[key]
+            for key in ("token", "cache_folder", "revision", "local_files_only")
+            if key in options
+        }
+        fetch = partial(cls.load_file_path, model_name_or_path, subfolder=subfolder, **where)
+
+        def file(name: str) -> Path:
+            found = fetch(name)
+            if found is None:
+                remedy = "give a folder that continual-mm export --to sentence-transformers wrote"
+                raise InputError.at(model_name_or_path, f"has no {name}", remedy)
+            return Path(found)
+
+        contents = read_json(file(DESCRIPTION))
+        if not isinstance(contents, Mapping) or contents.get("format") != FORMAT:
+            problem = f"is not of format {FORMAT}"
+            raise InputError.at(file(DESCRIPTION), problem, "export the run with this version")
+        space = _space(contents["space"], file(WEIGHTS))
+        reader = Reader()
+        if contents["strings"] == "encoder":
+            folder = cls.load_dir_path(model_name_or_path, str(Path(subfolder, ENCODER)), **where)
+            reader = Reader(SentenceTransformer(str(folder), trust_remote_code=False))
+        elif contents["strings"] == "words":
+            rows = {word: row for row, word in enumerate(read_json(file(WORDS)))}
+            table = np.load(file(VECTORS), mmap_mode="r", allow_pickle=False)
+            reader = Reader(words=WordVectors(rows, table), mode=contents["mode"])
+        statistics = {
+            name: Statistics(np.array(each["mean"]), np.array(each["rate"]))
+            for name, each in contents["statistics"].items()
+        }
+        return cls(space, Preparation(statistics, reader))
+
+    def __repr__(self) -> str:
+        return f"Space({', '.join(self.modalities)}: {self.space.size})"
+
+
+def open_sentence_transformer(folder: str | Path) -> SentenceTransformer:
+    """An exported space as a ``SentenceTransformer``.
+
+    ``SentenceTransformer(folder, trust_remote_code=True)`` gives the same: the flag lets it import
+    the class that the folder names. Here it is always the one of this package.
+
+    Raises:
+        InputError: If the folder is no export, or is damaged.
+    """
+    return SentenceTransformer(
+        modules=[Space.load(str(folder), local_files_only=True)], similarity_fn_name="dot"
+    )
+
+
+def _named(one: Any, names: Sequence[str]) -> tuple[str, Any]:
+    """The modality of an input, and its value."""
+    if isinstance(one, str) and TEXT in names:
+        return TEXT, one
+    if isinstance(one, Mapping) and len(one) == 1 and next(iter(one)) in names:
+        return cast(tuple[str, Any], next(iter(one.items())))
+    keys = f" of {', '.join(map(repr, one)) or 'nothing'}" if isinstance(one, Mapping) else ""
+    problem = f"a {type(one).__name__}{keys} is no item"
+    raise InputError.at("inputs", problem, f"give {{modality: array}}, one of {', '.join(names)}")
+
+
+def _form(modality: Modality) -> str:
+    steps = ("steps", *modality.shape[1:]) if modality.kind.has_length else modality.shape
+    shape = ", ".join(map(str, steps)) + ("," if len(steps) == 1 else "")
+    return f"{{{modality.name!r}: array of shape ({shape})}}"
+
+
+def _tensor(value: Any, modality: Modality) -> Tensor:
+    """One item's features; an InputError if they are not of the modality."""
+    try:
+        item = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        problem = f"a {type(value).__name__} is no array"
+        raise InputError.at(modality.name, problem, f"give {_form(modality)}") from error
+    free = 1 if modality.kind.has_length else 0
+    fits = item.dim() == len(modality.shape) and item.shape[free:] == modality.shape[free:]
+    if not fits or not item.numel():
+        problem = f"an item of shape {tuple(item.shape)} does not fit"
+        raise InputError.at(modality.name, problem, f"give {_form(modality)}")
+    if not item.isfinite().all():
+        raise InputError.at(modality.name, "an item has a NaN or an infinity", "leave it out")
+    return item
+
+
+def _space(description: Mapping[str, Any], weights: Path) -> JointSpace:
+    space = JointSpace.rebuild(description)
+    try:
+        space.load_state_dict(load_file(weights))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        remedy = "export the run again"
+        raise InputError.at(weights, f"does not fit its description: {error}", remedy) from error
+    return space.eval()
