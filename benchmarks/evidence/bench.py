@@ -5,16 +5,35 @@ queries and seeds in every scenario and takes the mean over scenarios then. Scen
 have the same test items and seeds, so a replicate draws the same ones in all of them.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from continual_mm.comparison.estimates import Draws, Estimate, Floats, intransigence, measures
+from continual_mm.comparison.compare import mean_known
+from continual_mm.comparison.estimates import (
+    METRICS,
+    Draws,
+    Estimate,
+    Floats,
+    intransigence,
+    measures,
+    old_chance,
+    over_seeds,
+    start,
+)
 from continual_mm.comparison.finished import FinishedRun
 
 JOINT = "joint"
+
+FURTHER = {"recall@10": "_at_10", "mean_reciprocal_rank": "_mrr"}
+"""Metrics besides R@1, and what follows the names of measures that are taken of them."""
+
+OF_ROLES = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs")
+
+INDEXES = ("mixed_recall", "earlier_recall")
 
 NOT_MEASURED: Mapping[str, float] = MappingProxyType({})
 
@@ -30,6 +49,8 @@ class Line:
         memory_items: Kept of the past.
         memory_bytes: The same in bytes.
         step_time: As a multiple of naive's.
+        vector_size: Numbers of an item, in all vectors by which its pairs compare it.
+        chance: R@1 of old pairs in a random order.
     """
 
     strategy: str
@@ -38,6 +59,8 @@ class Line:
     memory_items: float | None = None
     memory_bytes: float | None = None
     step_time: float | None = None
+    vector_size: float | None = None
+    chance: float | None = None
 
 
 class Bench:
@@ -50,6 +73,7 @@ class Bench:
     Attributes:
         strategies: As given.
         step_times: As given.
+        chance: R@1 of old pairs in a random order; NaN without any.
     """
 
     def __init__(
@@ -63,10 +87,17 @@ class Bench:
         self._pairs = every[0].pairs
         self._draws = Draws(every)
         self._known: dict[tuple[str, tuple[int, ...]], Floats] = {}
+        self.chance = old_chance(start(every[:1]), self._pairs)
 
     def replicates(self, strategy: str, reference: str) -> dict[str, Floats]:
         """Measure -> (1 + replicates,), with the difference to a reference; NaN if undefined."""
-        found = measures(self._recalls(strategy, self._seeds(strategy)), self._pairs)
+        runs = self.strategies[strategy]
+        recalls = self._recalls(strategy, self._seeds(strategy))
+        found = measures(recalls, self._pairs, start(runs))
+        for name, ending in FURTHER.items():
+            scored = measures(self._draws.scores(runs, METRICS[name]), self._pairs)
+            found |= {f"{each}{ending}": scored[each] for each in OF_ROLES}
+        found |= {name: over_seeds([getattr(run, name) for run in runs]) for name in INDEXES}
         nothing = np.full_like(found["harmonic_mean"], np.nan)
         found |= {"intransigence": nothing, "difference": nothing}
         if strategy != JOINT and (seeds := self._shared(strategy, JOINT)):
@@ -86,6 +117,11 @@ class Bench:
         items = [np.nan if run.memory_items is None else run.memory_items for run in runs]
         return float(np.mean(items)), float(np.mean([run.memory_bytes for run in runs]))
 
+    def vector_size(self, strategy: str) -> float:
+        """Mean over seeds; NaN if it is not known."""
+        known = mean_known([vector_size(run) for run in self.strategies[strategy]])
+        return np.nan if known is None else known
+
     def _seeds(self, strategy: str) -> tuple[int, ...]:
         return tuple(run.seed for run in self.strategies.get(strategy, ()))
 
@@ -95,7 +131,7 @@ class Bench:
     def _recalls(self, strategy: str, seeds: tuple[int, ...]) -> Floats:
         if (strategy, seeds) not in self._known:
             runs = [run for run in self.strategies[strategy] if run.seed in seeds]
-            self._known[strategy, seeds] = self._draws.recalls(runs)
+            self._known[strategy, seeds] = self._draws.scores(runs)
         return self._known[strategy, seeds]
 
 
@@ -120,7 +156,34 @@ def _line(strategy: str, benches: Sequence[Bench], reference: str) -> Line:
     }
     items, size = np.mean([bench.memory(strategy) for bench in benches], axis=0)
     step_time = float(np.mean([bench.step_times.get(strategy, np.nan) for bench in benches]))
-    return Line(strategy, seeds, estimates, _known(items), _known(size), _known(step_time))
+    vector = float(np.mean([bench.vector_size(strategy) for bench in benches]))
+    chance = float(np.mean([bench.chance for bench in benches]))
+    further = map(_known, (items, size, step_time, vector, chance))
+    return Line(strategy, seeds, estimates, *further)
+
+
+def vector_size(run: FinishedRun) -> float | None:
+    """Numbers of an item, as the run says or as its definition does; None if neither can."""
+    plugins = run.protection["plugins"]
+    if run.vector_size is not None:
+        return run.vector_size
+    if "expand" in plugins:
+        return None  # it is decided in training
+    dim: int = run.task["scenario"]["space"]["dim"]
+    return dim * (vectors_of_pairs(run) if "pair_lora" in plugins else 1)
+
+
+def vectors_of_pairs(run: FinishedRun) -> int:
+    """Vectors of the item that has most, where pairs that a later stage trains have their own."""
+    own: Counter[str] = Counter()
+    there = set(run.arrivals[0])
+    for stage in range(1, len(run.arrivals)):
+        stated = run.task["scenario"]["stages"][stage].get("pairs")
+        completed = [name for name, facts in run.pairs.items() if facts.birth == stage]
+        for name in completed if stated is None else stated:
+            own.update(there & set(name.split("-")))
+        there |= set(run.arrivals[stage])
+    return max(own[name] + (own[name] < len(there) - 1) for name in there)
 
 
 def _known(value: float) -> float | None:

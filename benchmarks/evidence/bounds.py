@@ -62,7 +62,8 @@ def combine(bound: Bound, members: Sequence[Path], folder: Path) -> None:
     with run.claimed(bound.identity):
         run.write_ranks(last + 1, evaluations)
         run.write_scores(history, bound.identity)
-        write_json(folder / COST, dict(_cost(costs)))
+        size = sum(space.size for space in spaces)
+        write_json(folder / COST, {**dict(_cost(costs)), "vector_size": size})
 
 
 def _cost(costs: Sequence[records.Cost]) -> Iterator[tuple[str, float]]:

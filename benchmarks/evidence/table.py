@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench import Bench, Line, lines
+from bench import FURTHER, INDEXES, OF_ROLES, Bench, Line, lines
 from plan import HERE, Group, Plan
 from step_time import step_times
 
@@ -26,39 +26,66 @@ REFERENCES = ("recommended_128", "recommended", "recommended_32", "naive")
 
 PLAIN = "naive"
 
-SHOWN = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs", "retention", "intransigence")
+SHOWN = {
+    "harmonic_mean": "harmonic mean",
+    "harmonic_mean_at_10": "of R@10",
+    "harmonic_mean_mrr": "of MRR",
+    "old_pairs": "old",
+    "new_pairs": "new",
+    "emergent_pairs": "emergent",
+    "retention": "retention",
+}
+"""Measure -> heading."""
 
 ABOUT = """\
 Written by `benchmarks/evidence/table.py` from the runs beside it; `summary.csv` has the same
-numbers with all intervals. R@1 in % on the test split, mean of both directions; `±` is half the
-width of the 95 % interval of a paired bootstrap over queries and seeds. Retention is in %,
-intransigence (what new pairs lack of joint training) and differences of the harmonic mean are in
-percentage points, on the same queries and seeds. Memory is what is kept of the past, in items and
-bytes. Step time is that of the last stage as a multiple of naive's, from `step_times.csv`. Where
-seeds are given as 5/5/3, the scenarios have different numbers of runs, and where one of them has
-none there is no mean. The interval of a single seed covers the queries only."""
+numbers with all intervals, R@10 and MRR of old, new and emergent pairs too, intransigence (what new
+pairs lack of joint training), forgetting, and the items that are kept of the past.
+
+All is in % and of the test split, the mean of both directions. Old, new and emergent pairs have
+their R@1; beside the harmonic mean of old and new pairs' R@1 stand those of their R@10 and of their
+mean reciprocal rank. `±` is half the width of the 95 % interval of a paired bootstrap over queries
+and seeds. Differences are those of the harmonic mean of R@1, in percentage points, on the same
+queries and seeds. Retention is the share of what old pairs had learned above chance that is left;
+its heading has chance, R@1 in a random order. There is none where the first R@1 of an old pair is
+not above chance by 1.96 standard errors over test items. Where runs have them, *mixed* is R@10 of
+all partners in one index of all modalities, and *earlier* R@1 of old pairs in an index that was
+filled before the last stage; their intervals are over seeds only. Memory is what is kept of the
+past. Step time is that of the last stage as a multiple of naive's, from `step_times.csv`. *Size* is
+how many numbers an item has, in several vectors where pairs have their own. Where seeds are given
+as 5/5/3, the scenarios have different numbers of runs, and where one of them has none there is no
+mean. The interval of a single seed covers the queries only.
+
+`joint_wide`, `joint_two` and `joint_two_twice` are bounds of the size of a space that has grown,
+see [the evidence](../README.md#bounds-of-the-same-size)."""
 
 
-def as_markdown(title: str, found: Iterable[Line], reference: str) -> str:
-    """A heading and a table."""
+def as_markdown(title: str, found: Sequence[Line], reference: str) -> str:
+    """A heading and a table; with columns for indexes where a run has scores of them."""
+    indexes = [name for name in INDEXES if any(line.estimates.get(name) for line in found)]
+    chance = next((line.chance for line in found if line.chance is not None), None)
+    stated = "" if chance is None else f" (chance {100 * chance:.2f})"
     headings = (
-        *("strategy", "seeds", "harmonic mean %", "old %", "new %", "emergent %", "retention %"),
-        *("intransigence", f"difference to {reference}", "items", "memory", "step time"),
+        *("strategy", "seeds", *list(SHOWN.values())[:-1], f"{SHOWN['retention']}{stated}"),
+        f"difference to {reference}",
+        *(f"{name.removesuffix('_recall')}" for name in indexes),
+        *("memory", "step time", "size"),
     )
-    rows = [headings, (":--", *("--:" for _ in headings[1:])), *(_cells(line) for line in found)]
+    rows = [headings, (":--", *("--:" for _ in headings[1:])), *(_cells(e, indexes) for e in found)]
     return "\n".join([title, "", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: Line, indexes: Sequence[str]) -> tuple[str, ...]:
     same = len(set(line.seeds)) == 1
     return (
         line.strategy,
         str(line.seeds[0]) if same else "/".join(map(str, line.seeds)),
         *(_half(line.estimates.get(name)) for name in SHOWN),
         _range(line.estimates.get("difference")),
-        "-" if line.memory_items is None else f"{line.memory_items:.0f}",
+        *(_half(line.estimates.get(name)) for name in indexes),
         "-" if line.memory_bytes is None else f"{line.memory_bytes / 1000:.0f} kB",
         "-" if line.step_time is None else f"{line.step_time:.2f}",
+        "-" if line.vector_size is None else f"{line.vector_size:.0f}",
     )
 
 
@@ -75,11 +102,15 @@ def _range(estimate: Estimate | None) -> str:
     return f"{mean:+z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
-MEASURES = (*SHOWN, "forgetting", "difference")
+MEASURES = (
+    *(*OF_ROLES, "retention", "intransigence", "forgetting", "difference"),
+    *(f"{name}{ending}" for ending in FURTHER.values() for name in OF_ROLES),
+    *INDEXES,
+)
 HEADINGS = (
     *("dataset", "group", "scenario", "strategy", "seeds", "reference"),
     *(f"{name}_{end}" for name in MEASURES for end in ("mean", "low", "high")),
-    *("memory_items", "memory_bytes", "step_time"),
+    *("memory_items", "memory_bytes", "step_time", "vector_size", "chance"),
 )
 
 
@@ -93,7 +124,8 @@ def as_records(
             "/".join(map(str, line.seeds)),
             reference,
             *(end for name in MEASURES for end in _ends(line.estimates.get(name))),
-            *(_plain(value) for value in (line.memory_items, line.memory_bytes, line.step_time)),
+            *map(_plain, (line.memory_items, line.memory_bytes, line.step_time, line.vector_size)),
+            "" if line.chance is None else f"{100 * line.chance:z.3f}",
         ]
         for line in found
     ]

@@ -238,7 +238,7 @@ def compared(
     draws = Draws([run for runs in finished for run in runs])
     found: dict[str, dict[str, Floats]] = {}
     for each, runs in zip(chosen, finished, strict=True):
-        found[each.candidate.name] = measures(draws.recalls(runs), runs[0].pairs)
+        found[each.candidate.name] = measures(draws.scores(runs), runs[0].pairs)
     lines = []
     for each, runs in zip(chosen, finished, strict=True):
         own, other = found[each.candidate.name], found[rival]

@@ -1,7 +1,7 @@
 """Commands that look at runs which are there already: compare, export, status, board."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "markdown", "latex")
 SENTENCE_TRANSFORMERS = "sentence-transformers"  # what --to may say instead of a folder
+METRICS = ("recall@1", "recall@5", "recall@10", "mean_reciprocal_rank")
 
 
 _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
@@ -28,6 +29,7 @@ _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, re
 @click.option("--baseline", default="naive", help="Strategy that differences are taken to.")
 @click.option("--protocol", metavar="NAME", help="What a [[protocol]] found, stage by stage.")
 @click.option("--by-task", is_flag=True, help="With --protocol: tasks of steps one by one, too.")
+@click.option("--metric", type=click.Choice(METRICS), default=METRICS[0], help="What is compared.")
 @click.option("--indexes", is_flag=True, help="One index for all modalities, and earlier ones.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table")
 def compare(
@@ -35,26 +37,32 @@ def compare(
     baseline: str,
     protocol: str | None,
     by_task: bool,
+    metric: str,
     indexes: bool,
     format_: str,
 ) -> None:
     """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
     from continual_mm.comparison import tables
 
-    if indexes and protocol is not None:
-        raise InputError.at("--indexes", "does not go with --protocol", "ask one by one")
+    _check_one_question(
+        {
+            "--indexes": indexes,
+            "--protocol": protocol is not None,
+            "--metric": metric != METRICS[0],
+        }
+    )
+    if by_task and protocol is None:
+        raise InputError.at("--by-task", "goes with --protocol", "name a protocol")
     if protocol is not None:
         from continual_mm.comparison.protocols import compare_protocol
 
         of_protocol = compare_protocol(folders, protocol, baseline=baseline)
         shown, notes = tables.protocol_tables(of_protocol, tasks=by_task), of_protocol.notes
         as_json = partial(tables.protocol_json, of_protocol)
-    elif by_task:
-        raise InputError.at("--by-task", "goes with --protocol", "name a protocol")
     else:
         from continual_mm.comparison.compare import compare as compared
 
-        comparison = compared(folders, baseline=baseline)
+        comparison = compared(folders, baseline=baseline, metric=metric)
         lay_out = tables.index_tables if indexes else tables.scenario_tables
         shown, notes = lay_out(comparison), comparison.notes
         if not shown:
@@ -70,6 +78,13 @@ def compare(
         sys.stdout.write(as_latex(shown) + "\n")
     else:
         print_tables(shown, notes)
+
+
+def _check_one_question(given: Mapping[str, bool]) -> None:
+    """Refuse options that ask for different tables."""
+    first, *others = [name for name, wanted in given.items() if wanted] or [""]
+    if others:
+        raise InputError.at(first, f"does not go with {others[0]}", "ask one by one")
 
 
 def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:

@@ -8,12 +8,16 @@ import numpy as np
 
 from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.estimates import (
+    METRICS,
     Draws,
     Estimate,
     Floats,
+    Start,
     intransigence,
     measures,
+    old_chance,
     over_seeds,
+    start,
 )
 from continual_mm.comparison.finished import FinishedRun, PairFacts
 
@@ -22,11 +26,13 @@ from continual_mm.comparison.finished import FinishedRun, PairFacts
 class Headline:
     """What a strategy achieved, as fractions on the test split; None where undefined.
 
-    R@1 is that after the last stage, averaged over seeds first: of pairs trained before it (old),
-    first in it (new) or never (emergent). Retention is the share of what old pairs had learned
-    above chance at birth that is left, forgetting what they lost from their best earlier stage,
-    intransigence what new pairs lack of joint training. The stability gap, the fall of old pairs
-    inside the last stage, is each seed's own: its interval is over seeds alone. So are those of the
+    Scores, R@1 if nothing else was asked for, are those after the last stage, averaged over seeds
+    first: of pairs trained before it (old), first in it (new) or never (emergent). Retention is the
+    share of what old pairs had learned above chance at birth that is left, and undefined where the
+    first score of one is not above chance; forgetting is what they lost from their best earlier
+    stage, intransigence what new pairs lack of joint training. Whatever the scores are, the
+    stability gap, the fall of old pairs inside the last stage, is one of R@1; it is each seed's
+    own, and its interval is over seeds alone. So are those of the
     recalls of indexes: R@10 of all partners in an index of all modalities, and R@1 of old pairs in
     an index that was filled before the last stage.
     """
@@ -48,7 +54,8 @@ class Row:
     """One strategy on one scenario; memory and seconds are means over seeds.
 
     The difference is its harmonic mean minus the baseline's, over the same queries and seeds;
-    ``recalls`` has R@1 after each stage, both directions averaged, None before birth.
+    ``recalls`` has the score after each stage, both directions averaged, None before birth.
+    ``vector_size`` is how many numbers an item has, None where runs do not say so.
     """
 
     strategy: str
@@ -60,6 +67,7 @@ class Row:
     seconds: float
     recalls: Mapping[str, tuple[Estimate | None, ...]]
     cumulative: bool = False
+    vector_size: float | None = None
 
     @property
     def bound(self) -> bool:
@@ -69,24 +77,34 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioReport:
-    """The strategies of one scenario, best harmonic mean first, and its pairs by name."""
+    """The strategies of one scenario, best harmonic mean first, and its pairs by name.
+
+    ``chance`` is the mean score of old pairs in a random order, None without any.
+    """
 
     arrivals: tuple[tuple[str, ...], ...]
     pairs: Mapping[str, PairFacts]
     rows: tuple[Row, ...]
+    chance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All scenarios compared, sorted by name, and notes on the numbers, such as runs left out."""
+    """All scenarios compared, sorted by name, and notes on the numbers, such as runs left out.
+
+    ``metric`` is what was compared, one of :data:`~continual_mm.comparison.estimates.METRICS`.
+    """
 
     baseline: str
     reports: Mapping[str, ScenarioReport]
     notes: tuple[str, ...]
+    metric: str = "recall@1"
 
 
-def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
-    """Compare every finished run at or below some folders.
+def compare(
+    folders: Iterable[Path], *, baseline: str = "naive", metric: str = "recall@1"
+) -> Comparison:
+    """Compare every finished run at or below some folders, by one of the metrics.
 
     Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over test queries and seeds
     with a fixed seed of its own: the same runs give the same numbers. The interval of a single run
@@ -97,10 +115,10 @@ def compare(folders: Iterable[Path], *, baseline: str = "naive") -> Comparison:
     reports: dict[str, ScenarioReport] = {}
     for scenario, strategies in grouped(runs).items():
         if next(iter(strategies.values()))[0].pairs:
-            reports[scenario] = _Scenario(scenario, strategies, baseline, notes).report()
+            reports[scenario] = _Scenario(scenario, strategies, baseline, metric, notes).report()
         else:
             notes.append(f"{scenario}: left out, a single modality has no pair to compare")
-    return Comparison(baseline, reports, tuple(notes))
+    return Comparison(baseline, reports, tuple(notes), metric)
 
 
 class _Scenario:
@@ -111,11 +129,13 @@ class _Scenario:
         name: str,
         strategies: Mapping[str, Sequence[FinishedRun]],
         baseline: str,
+        metric: str,
         notes: list[str],
     ) -> None:
         self._name = name
         self._strategies = strategies
         self._baseline = baseline
+        self._metric = METRICS[metric]
         self._notes = notes
         every = [run for runs in strategies.values() for run in runs]
         self._first = every[0]
@@ -136,7 +156,9 @@ class _Scenario:
             self._note(f"{named}: every past item is trained again, which no memory above counts")
         self._note_near_chance()
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
-        return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows))
+        chance = old_chance(start([self._first], self._metric), self._pairs)
+        known = None if np.isnan(chance) else chance
+        return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows), known)
 
     def _note_near_chance(self) -> None:
         """A line for each pair that some strategies trained without learning it."""
@@ -155,7 +177,8 @@ class _Scenario:
         runs = self._strategies[strategy]
         seeds = tuple(run.seed for run in runs)
         recalls = self._recalls(strategy, seeds)
-        headline = {name: Estimate.of(v) for name, v in self._measures(recalls).items()}
+        begun = start(runs, self._metric)
+        headline = {name: Estimate.of(v) for name, v in self._measures(recalls, begun).items()}
         headline["intransigence"] = self._against(
             None if runs[0].joint else self._joint,
             strategy,
@@ -182,10 +205,11 @@ class _Scenario:
                 for place, pair in enumerate(self._pairs)
             },
             cumulative=runs[0].cumulative,
+            vector_size=mean_known([run.vector_size for run in runs]),
         )
 
-    def _measures(self, recalls: Floats) -> dict[str, Floats]:
-        return measures(recalls, self._pairs)
+    def _measures(self, recalls: Floats, begun: Start | None = None) -> dict[str, Floats]:
+        return measures(recalls, self._pairs, begun)
 
     def _against(
         self, other: str | None, strategy: str, measure: Callable[[Floats, Floats], Floats]
@@ -206,7 +230,7 @@ class _Scenario:
         """Recalls of a strategy over some of its seeds; computed once."""
         if (strategy, seeds) not in self._known:
             runs = [run for run in self._strategies[strategy] if run.seed in seeds]
-            self._known[strategy, seeds] = self._draws.recalls(runs)
+            self._known[strategy, seeds] = self._draws.scores(runs, self._metric)
         return self._known[strategy, seeds]
 
     def _choose_joint(self) -> str | None:
@@ -221,6 +245,12 @@ class _Scenario:
         note = f"{self._name}: {text}"
         if note not in self._notes:
             self._notes.append(note)
+
+
+def mean_known(values: Sequence[float | None]) -> float | None:
+    """The mean, None if one is not known."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def _order(row: Row) -> tuple[float, float, str]:

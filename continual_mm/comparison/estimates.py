@@ -6,6 +6,7 @@ seeds and give the interval. A measure is computed within each from means over s
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -14,12 +15,47 @@ import numpy.typing as npt
 from continual_mm.comparison.finished import FinishedRun, PairFacts
 from continual_mm.metrics import forgetting
 from continual_mm.metrics.bootstrap import interval, resample_weights, weighted_recall
+from continual_mm.metrics.chance import chance_recall_at, chance_reciprocal_rank
 from continual_mm.runs.records import Role
 
 Floats = npt.NDArray[np.float64]
 
 REPLICATES = 2000
 _SEED = 0  # of the bootstrap; the same runs always have the same intervals
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a query is worth by the 0-based rank of its partner, from 0 to 1.
+
+    ``heading`` is its name in tables, ``chance`` its mean in a random order of so many items, so
+    many of which are right.
+    """
+
+    heading: str
+    of: Callable[[Floats], npt.NDArray[np.float64] | npt.NDArray[np.bool_]]
+    chance: Callable[[int, float], float]
+
+
+def _recall(k: int) -> Metric:
+    return Metric(f"R@{k}", lambda ranks: ranks < k, lambda n, right: chance_recall_at(k, n, right))
+
+
+RECALL_AT_1 = _recall(1)
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "recall@1": RECALL_AT_1,
+        "recall@5": _recall(5),
+        "recall@10": _recall(10),
+        "mean_reciprocal_rank": Metric(
+            "MRR", lambda ranks: 1 / (ranks + 1), chance_reciprocal_rank
+        ),
+    }
+)
+"""By the names that ``scores.json`` has for them."""
+
+ABOVE_CHANCE = 1.96
+"""Standard errors over test items that a score must lie above chance to be called learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +87,8 @@ class Draws:
         self.rows = np.unique(np.concatenate(lists))
         self._queries = query_weights(len(self.rows), _SEED)
 
-    def recalls(self, runs: Sequence[FinishedRun]) -> Floats:
-        """R@1 of every pair at every stage end, mean over both directions and the seeds given.
+    def scores(self, runs: Sequence[FinishedRun], metric: Metric = RECALL_AT_1) -> Floats:
+        """A metric of every pair at every stage end, mean over both directions and the seeds given.
 
         For equally many runs the same places are drawn: give the runs of strategies in the same
         order of seeds. The fractions are (1 + replicates, stages, pairs); NaN before birth, where
@@ -63,25 +99,60 @@ class Draws:
         for place, run in enumerate(runs):
             for (stage, pair), ranked in run.ranked.items():
                 queries = np.searchsorted(self.rows, ranked.rows)
-                found[place, stage, pairs.index(pair), queries] = (ranked.ranks < 1).mean(axis=0)
+                values = metric.of(ranked.ranks).mean(axis=0)
+                found[place, stage, pairs.index(pair), queries] = values
         cells = found.reshape(len(runs), -1, len(self.rows))
         recall = weighted_recall(cells, self._queries, seed_weights(len(runs)))
         return recall.reshape(-1, stages, len(pairs))
 
 
-def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Floats]:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How the pairs of a scenario, in their order, begin.
+
+    ``chance`` has the score of a random order of each, ``learned`` whether its score at birth is
+    above that, by more than :data:`ABOVE_CHANCE` standard errors over test items.
+    """
+
+    chance: Floats
+    learned: npt.NDArray[np.bool_]
+
+
+def start(runs: Sequence[FinishedRun], metric: Metric = RECALL_AT_1) -> Start:
+    """How the pairs of some seeds of one strategy begin; a pair without a first score is none."""
+    pairs = runs[0].pairs
+    chance, learned = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=bool)
+    for place, (name, facts) in enumerate(pairs.items()):
+        last = len(runs[0].arrivals) - 1
+        items = len(runs[0].ranked[last, name].rows)
+        chance[place] = metric.chance(items, facts.chance * items)
+        born = [run.ranked[facts.birth, name] for run in runs if (facts.birth, name) in run.ranked]
+        if born and items > 1:
+            values = np.mean([metric.of(one.ranks).mean(axis=0) for one in born], axis=0)
+            error = values.std(ddof=1) / np.sqrt(items)
+            learned[place] = values.mean() - ABOVE_CHANCE * error > chance[place]
+    return Start(chance, learned)
+
+
+def measures(
+    scores: Floats, pairs: Mapping[str, PairFacts], begun: Start | None = None
+) -> dict[str, Floats]:
     """The headline measures of a strategy in every replicate: name -> (1 + replicates,).
 
-    Mean R@1 after the last stage by role, the harmonic mean of old and new ones, ``forgetting`` and
-    ``retention`` of old ones; NaN where undefined. ``recalls`` are in the order of ``pairs``.
+    The mean score after the last stage by role, the harmonic mean of old and new ones,
+    ``forgetting`` and ``retention`` of old ones; NaN where undefined, as retention is where an old
+    pair had learned nothing. ``scores`` are in the order of ``pairs``; without ``begun`` they are
+    R@1, and each pair has learned something.
     """
-    old, new, emergent = (_mean(recalls[:, -1], pairs, r) for r in ("old", "new", "emergent"))
+    old, new, emergent = (_mean(scores[:, -1], pairs, r) for r in ("old", "new", "emergent"))
     both = zip(old.tolist(), new.tolist(), strict=True)
     chance = np.array([facts.chance for facts in pairs.values()])
     births = np.array([facts.birth for facts in pairs.values()], dtype=np.int64)
-    given = recalls, births, chance
+    given = scores, births, chance if begun is None else begun.chance
     lost = _by_replicate(lambda s, b, _: forgetting.forgetting(s, b), *given)
     kept = _by_replicate(lambda s, b, c: forgetting.retention(s, b, chance=c), *given)
+    if begun is not None:
+        kept[:, ~begun.learned] = np.nan
     return {
         "harmonic_mean": np.array([forgetting.harmonic_mean(a, b) for a, b in both]),
         "old_pairs": old,
@@ -92,13 +163,18 @@ def measures(recalls: Floats, pairs: Mapping[str, PairFacts]) -> dict[str, Float
     }
 
 
-def intransigence(recalls: Floats, joint: Floats, pairs: Mapping[str, PairFacts]) -> Floats:
+def old_chance(begun: Start, pairs: Mapping[str, PairFacts]) -> float:
+    """Mean score of old pairs in a random order; NaN if there is no old pair."""
+    return float(_mean(begun.chance[None], pairs, "old")[0])
+
+
+def intransigence(scores: Floats, joint: Floats, pairs: Mapping[str, PairFacts]) -> Floats:
     """What learning late cost the new pairs, (1 + replicates,); positive means held back.
 
     It is the mean of joint minus learned after the last stage, over the same seeds.
     """
     births = np.zeros(len(pairs), dtype=np.int64)
-    held = _by_replicate(forgetting.intransigence, recalls[:, -1:], births, joint[:, -1])
+    held = _by_replicate(forgetting.intransigence, scores[:, -1:], births, joint[:, -1])
     return _mean(held, pairs, "new")
 
 

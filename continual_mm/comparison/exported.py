@@ -93,6 +93,7 @@ class RunRow(records.Record):
     stability_gap: Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _Blank]
     mixed_recall: Annotated[records.Fraction | None, _Blank] = None
     earlier_recall: Annotated[records.Fraction | None, _Blank] = None
+    vector_size: Annotated[records.Count | None, _Blank] = None
 
 
 def write_exported(groups: Groups, folder: Path) -> None:
@@ -244,7 +245,7 @@ def _rows(path: Path) -> list[RunRow]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             cells_by_name = csv.DictReader(stream, restkey="", restval="?", strict=True)
-            if tuple(cells_by_name.fieldnames or ()) not in (HEADINGS, EARLIER_HEADINGS):
+            if tuple(cells_by_name.fieldnames or ()) not in (HEADINGS, *EARLIER_HEADINGS):
                 raise ValueError("its first line does not name the columns of an export")
             for row in cells_by_name:
                 rows.append(RunRow.model_validate(row))

@@ -60,6 +60,7 @@ class FinishedRun:
     ``stability_gap`` is NaN without an evaluation inside the last stage, ``mixed_recall`` (R@10 in
     an index of all modalities) below three modalities, ``earlier_recall`` (R@1 of old pairs in an
     index of the stage before) in joint training, and both in runs of earlier versions.
+    ``vector_size`` is how many numbers an item has, None in runs of earlier versions.
     ``near_chance`` has each 1-based stage and pair that it trained without learning it.
     """
 
@@ -83,6 +84,7 @@ class FinishedRun:
     memory_items: int | None = None
     steps: int | None = None
     step_seconds: float | None = None
+    vector_size: int | None = None
     judged: Mapping[tuple[int, str, str], Answers] = field(default_factory=dict)
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from continual_mm.comparison.estimates import Floats, intransigence, measures
+from continual_mm.comparison.estimates import Floats, intransigence, measures, start
 from continual_mm.comparison.finished import FinishedRun
 
 MEASURES = (
@@ -22,11 +22,11 @@ HEADINGS = (
     *("scenario", "strategy", "seed"),
     *(f"{name}_percent" for name in MEASURES),
     *("stability_gap", "memory_items", "memory_bytes", "steps", "seconds", "step_seconds"),
-    *("mixed_recall", "earlier_recall"),
+    *("mixed_recall", "earlier_recall", "vector_size"),
 )
 
-EARLIER_HEADINGS = HEADINGS[:-2]
-"""Those of exports that were written before there were scores of indexes."""
+EARLIER_HEADINGS = (HEADINGS[:-1], HEADINGS[:-3])
+"""Those of exports that were written before there were vector sizes, or scores of indexes."""
 
 
 def table(runs: Sequence[FinishedRun]) -> list[list[str]]:
@@ -52,7 +52,7 @@ def table(runs: Sequence[FinishedRun]) -> list[list[str]]:
             [
                 *(run.scenario, run.strategy, str(run.seed)),
                 *(_percent(found.get(name, np.nan)) for name in MEASURES),
-                *("" if value is None else repr(value) for value in (*exact, *recalls)),
+                *("" if v is None else repr(v) for v in (*exact, *recalls, run.vector_size)),
             ]
         )
     return rows
@@ -66,7 +66,8 @@ def measured(run: FinishedRun, joint: FinishedRun | None) -> Mapping[str, float]
     if not run.pairs:
         return {}
     recalls = _recalls(run)
-    found = {name: float(values[0]) for name, values in measures(recalls, run.pairs).items()}
+    known = measures(recalls, run.pairs, start([run]))
+    found = {name: float(values[0]) for name, values in known.items()}
     if joint is not None and not run.joint:
         found["intransigence"] = float(intransigence(recalls, _recalls(joint), run.pairs)[0])
     return found

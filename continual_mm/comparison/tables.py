@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from continual_mm.comparison.compare import Comparison, Row
-from continual_mm.comparison.estimates import Estimate
+from continual_mm.comparison.estimates import METRICS, Estimate
 from continual_mm.comparison.protocols import ProtocolComparison, ProtocolRow, SeriesReport
 
 _ABOUT = (
-    "R@1 in % on the test split, mean of both directions: mean and 95 % interval over queries and "
+    "{} in % on the test split, mean of both directions: mean and 95 % interval over queries and "
     "seeds, `±` half its width. Forgetting and differences are in percentage points, retention in "
     "%; the difference is that of the harmonic means, on the same queries and seeds."
+)
+_ABOUT_CHANCE = (
+    " In a random order old pairs have {:.2f} %; there is no retention where the first score of "
+    "one is not above chance by 1.96 standard errors over test items."
 )
 _ABOUT_GAP = (
     " The stability gap is what old pairs lost inside the last stage, at their worst; its interval "
@@ -27,7 +31,8 @@ _ABOUT_INDEXES = (
     "R@10 in % of queries whose partners in all other modalities are among the first 10 of one "
     "index, mean over query modalities; R@1 in % of old pairs in an index that was filled before "
     "the last stage, and beside it in one that was filled after it. Means; intervals of the first "
-    "two are over seeds only."
+    "two are over seeds only. The size of a vector is how many numbers an item has, in several "
+    "vectors where pairs have their own."
 )
 _UNDEFINED = "-"
 _MEASURES = {
@@ -87,8 +92,14 @@ def scenario_tables(comparison: Comparison) -> list[Table]:
 
 
 def _scenario_table(comparison: Comparison, scenario: str) -> Table:
-    rows = comparison.reports[scenario].rows
-    gap = any(row.headline.stability_gap for row in rows)
+    report, metric = comparison.reports[scenario], METRICS[comparison.metric].heading
+    rows = report.rows
+    gap = metric == "R@1" and any(row.headline.stability_gap for row in rows)
+    about = _ABOUT.format(metric) + (_ABOUT_GAP if gap else "")
+    chance = ""
+    if report.chance is not None:
+        about += _ABOUT_CHANCE.format(100 * report.chance)
+        chance = f", chance of old pairs {100 * report.chance:.2f}"
     headings = (
         "strategy",
         "seeds",
@@ -100,9 +111,9 @@ def _scenario_table(comparison: Comparison, scenario: str) -> Table:
     )
     return Table(
         name=scenario,
-        title=f"{scenario}: R@1 in %, mean and 95 % interval",
-        caption=f"{scenario}: R@1 on the test split, mean and 95 % interval",
-        about=_ABOUT + (_ABOUT_GAP if gap else ""),
+        title=f"{scenario}: {metric} in %, mean and 95 % interval{chance}",
+        caption=f"{scenario}: {metric} on the test split, mean and 95 % interval",
+        about=about,
         alignment="l" + "r" * (len(headings) - 1),
         headings=headings,
         lines=tuple(_scenario_line(row, gap=gap) for row in rows),
@@ -145,7 +156,7 @@ def index_tables(comparison: Comparison) -> list[Table]:
 
 def _index_table(scenario: str, rows: Sequence[Row]) -> Table:
     what = ("mixed_recall", "earlier_recall")
-    headings = ("strategy", "seeds", "mixed index, R@10 %", "earlier index, R@1 %", "old %")
+    headings = ("strategy", "seeds", "mixed index, R@10 %", "earlier index, R@1 %", "old %", "size")
     lines = []
     for row in rows:
         found = [getattr(row.headline, name) for name in (*what, "old_pairs")]
@@ -153,10 +164,11 @@ def _index_table(scenario: str, rows: Sequence[Row]) -> Table:
         if len(row.seeds) == 1:  # these intervals are over seeds
             shown[:2] = [each.partition("±")[0] for each in shown[:2]]
         values = {place: _printed(each) for place, each in enumerate(found, 2) if each is not None}
-        cells = (row.strategy, str(len(row.seeds)), *shown)
+        size = _UNDEFINED if row.vector_size is None else f"{row.vector_size:.0f}"
+        cells = (row.strategy, str(len(row.seeds)), *shown, size)
         lines.append(Line(cells, values, None if row.bound else 0))
     title = f"{scenario}: one index for all modalities, and an earlier one"
-    return Table(scenario, title, title, _ABOUT_INDEXES, "lrrrr", headings, tuple(lines))
+    return Table(scenario, title, title, _ABOUT_INDEXES, "lrrrrr", headings, tuple(lines))
 
 
 def protocol_tables(comparison: ProtocolComparison, *, tasks: bool = False) -> list[Table]:
@@ -235,13 +247,14 @@ def _piped(cells: Sequence[str]) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """``{"rows": [...], "baseline": ..., "notes": [...]}``; fractions, null where undefined.
+    """``{"rows": [...], "metric": ..., "baseline": ..., "notes": [...]}``; null where undefined.
 
     A row has ``scenario``, ``strategy``, the number of ``seeds``, the measures of
     :class:`~continual_mm.comparison.compare.Headline` as ``{"mean", "low", "high"}``, the
-    ``difference`` as ``{"to", "mean", "low", "high"}``, ``memory_bytes`` and ``seconds``. The
-    intervals of ``stability_gap``, ``mixed_recall`` and ``earlier_recall`` are over seeds only, and
-    their ends are the mean for a single one.
+    ``difference`` as ``{"to", "mean", "low", "high"}``, the score of old pairs in a random order as
+    ``chance``, ``memory_bytes``, ``seconds`` and ``vector_size``. All but the last three are
+    fractions. The intervals of ``stability_gap``, ``mixed_recall`` and ``earlier_recall`` are over
+    seeds only, and their ends are the mean for a single one.
     """
     rows = [
         {
@@ -250,13 +263,15 @@ def as_json(comparison: Comparison) -> str:
             "seeds": len(row.seeds),
             **asdict(row.headline),
             "difference": row.difference and {"to": comparison.baseline, **asdict(row.difference)},
+            "chance": report.chance,
             "memory_bytes": row.memory_bytes,
             "seconds": row.seconds,
+            "vector_size": row.vector_size,
         }
         for scenario, report in comparison.reports.items()
         for row in report.rows
     ]
-    return _dumped({"rows": rows}, comparison)
+    return _dumped({"rows": rows, "metric": comparison.metric}, comparison)
 
 
 def protocol_json(comparison: ProtocolComparison) -> str:

@@ -84,7 +84,23 @@ def cost(session: Session, seconds: float, device: torch.device, meter: Meter) -
         "peak_memory_bytes": _peak_memory(device),
         "device": str(device),
         "step_seconds": meter.step_seconds,
+        "vector_size": vector_size(learner),
     }
+
+
+def vector_size(learner: Learner) -> int:
+    """Numbers that an item has, in all vectors by which the pairs of its modality compare it.
+
+    Of the modality that has most: where pairs have towers of their own, each gives one more.
+    """
+    space = learner.space
+    names = [modality.name for modality in space.modalities]
+    sizes = [0]
+    for name in names:
+        own = sum(name in towers for towers in learner.own_towers.values())
+        shared = space.size if own < max(len(names) - 1, 1) else 0
+        sizes.append(shared + own * space.settings.dim)
+    return max(sizes)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -142,6 +142,7 @@ class Cost(Record):
     memory_items: Count | None = None
     steps: Count | None = None
     step_seconds: Seconds | None = None
+    vector_size: Count | None = None
 
 
 class Failure(Record):

@@ -4,7 +4,9 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from importlib import import_module
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.compare import compare
 from continual_mm.comparison.export import LOCK
 from continual_mm.comparison.exported import UNFINISHED
+from continual_mm.comparison.finished import FinishedRun, PairFacts
 from continual_mm.comparison.tables import as_json
 from continual_mm.definitions import catalog
 
@@ -210,6 +213,23 @@ def test_tables_have_the_numbers_of_compare_and_their_means(harness, ran, tiny):
     assert "difference to naive" in page
 
 
+def test_tables_have_finer_scores_chance_sizes_and_indexes(harness, ran, tiny):
+    assert ran("tiny_abc/(naive|joint)") == 0
+    results = tiny / "results"
+    assert harness["table"].main([*options(tiny)[:2], "--results", str(results)]) == 0
+    cells = {row["strategy"]: row for row in records(results / "summary.csv")}
+    for metric, ending in (("recall@10", "at_10"), ("mean_reciprocal_rank", "mrr")):
+        for row in json.loads(as_json(compare([results], metric=metric)))["rows"]:
+            own = cells[row["strategy"]]
+            for name in ("harmonic_mean", "old_pairs"):
+                assert own[f"{name}_{ending}_low"] == f"{100 * row[name]['low']:z.3f}"
+    naive = cells["naive"]
+    assert (naive["vector_size"], naive["chance"]) == ("8", "3.333")
+    assert naive["earlier_recall_mean"]
+    page = (results / "README.md").read_text(encoding="utf-8")
+    assert "| retention (chance 3.33) | difference to naive | mixed | earlier | memory |" in page
+
+
 def test_an_interval_of_a_mean_over_equal_scenarios_is_that_of_one(harness, ran, tiny):
     assert ran("tiny_abc/(naive|joint)") == 0
     known = grouped(collect([tiny / "results"])[0])
@@ -349,3 +369,33 @@ def test_members_of_a_bound_that_is_made_are_removed_and_not_trained_again(ran, 
     assert ran(only) == 0
     assert not list(members.rglob("*.json"))
     assert np.array_equal(ranks_of(bounded, "tiny_abc", "joint_two"), found)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "stages", "pairs", "size"),
+    [
+        ({}, ("ab", "c"), None, 8),
+        ({"freeze": {}}, ("ab", "c"), None, 8),
+        ({"pair_lora": {}}, ("ab", "c"), ["b-c"], 16),  # b: by its own vector and that with c
+        ({"pair_lora": {}}, ("a", "b", "c"), None, 16),  # a: with b, and with c
+        ({"pair_lora": {}}, ("ab", "c", "d"), None, 24),  # a: by its own, with c, with d
+        ({"expand": {}}, ("ab", "c"), None, None),  # training decides it
+    ],
+)
+def test_the_size_of_vectors_of_earlier_runs_follows_from_their_definition(
+    harness, plugins, stages, pairs, size
+):
+    there, facts = "", {}
+    for stage, added in enumerate(stages):
+        before, there = there, there + added
+        for first, second in combinations(sorted(there), 2):
+            if not {first, second} <= set(before):
+                facts[f"{first}-{second}"] = PairFacts(stage, "new", 0.1)
+    said = [{"add": list(added)} for added in stages]
+    said[-1]["pairs"] = pairs
+    run = FinishedRun(
+        Path(), "", "", 0, False, {"scenario": {"space": {"dim": 8}, "stages": said}},
+        {"plugins": plugins}, tuple(map(tuple, stages)), facts, {}, 0, 0.0,
+    )  # fmt: skip
+    assert harness["bench"].vector_size(run) == size
+    assert harness["bench"].vector_size(replace(run, vector_size=40)) == 40

@@ -118,6 +118,10 @@ def test_a_copy_is_the_same_file_and_overwrites_nothing(said, to, file):
         (["run", "av_vt", "--set", "dataset=no.npz"], "no file"),
         (["demo", "--set", "space.dim=1"], "[space], dim: 1 cannot be used; give at least 2"),
         (["board", "nowhere"], "nowhere: no such folder"),
+        (
+            ["compare", "runs", "--metric", "recall@10", "--indexes"],
+            "--indexes: does not go with --metric",
+        ),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(said, arguments, problem):
@@ -125,7 +129,12 @@ def test_wrong_input_is_refused_in_one_line(said, arguments, problem):
 
 
 USAGE = ("no-such-command", "list planets", "validate", "run", "run av_vt --no-such-option")
-NUMBERS = ("run av_vt --seeds 0", "run av_vt --seeds many", "compare runs --format yaml")
+NUMBERS = (
+    "run av_vt --seeds 0",
+    "run av_vt --seeds many",
+    "compare runs --format yaml",
+    "compare runs --metric map",
+)
 
 
 @pytest.mark.parametrize("command", [*USAGE, *NUMBERS])

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from continual_mm.comparison.estimates import Draws, Estimate, intransigence, measures
+from continual_mm.comparison.estimates import (
+    METRICS,
+    Draws,
+    Estimate,
+    intransigence,
+    measures,
+    old_chance,
+    start,
+)
 from continual_mm.comparison.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.metrics.retrieval import recall_at
 
@@ -26,7 +34,7 @@ def hits(values, first_row=0):
 
 
 def recall(runs):
-    return Draws(runs).recalls(runs)
+    return Draws(runs).scores(runs)
 
 
 def test_the_first_replicate_is_the_recall_at_one_of_both_directions():
@@ -80,6 +88,36 @@ def test_items_that_a_pair_lacks_are_neither_hits_nor_misses():
     assert estimate == Estimate(0.75, 0.5, 1.0)
 
 
+@pytest.mark.parametrize(("name", "worth"), [("recall@10", 0.75), ("mean_reciprocal_rank", 0.4)])
+def test_a_metric_is_the_mean_of_what_ranks_are_worth_in_both_directions(name, worth):
+    ranks = np.array([[0.0, 9.0], [1.0, 10.0]])
+    ranks[1, 1] = {"recall@10": 10.0, "mean_reciprocal_rank": math.inf}[name]
+    run = seed_of({"a-b": OLD}, {(0, "a-b"): Ranked(np.arange(2), ranks)}, stages=1)
+    assert Draws([run]).scores([run], METRICS[name])[0, 0, 0] == pytest.approx(worth)
+
+
+@pytest.mark.parametrize(("found", "learned"), [(5, False), (7, True), (400, True), (0, False)])
+def test_a_pair_is_learned_where_its_first_score_is_above_chance_by_the_interval(found, learned):
+    # Of 400 items chance finds 1. The interval of 5 / 400 reaches down to 5 - 1.96 sqrt(5) = 0.6
+    # items, that of 7 / 400 to 7 - 1.96 sqrt(7) = 1.8.
+    pairs = {"a-b": PairFacts(0, "old", 1 / 400), "b-c": PairFacts(1, "new", 1 / 400)}
+    first = hits(np.arange(400) < found)
+    run = seed_of(pairs, {(0, "a-b"): first, (1, "a-b"): first, (1, "b-c"): hits(np.ones(400))})
+    begun = start([run])
+    assert begun.learned.tolist() == [learned, True]
+    kept = measures(recall([run]), pairs, begun)["retention"]
+    assert Estimate.of(kept) == (Estimate(1.0, 1.0, 1.0) if learned else None)
+
+
+def test_chance_is_that_of_the_metric():
+    pairs = {"a-b": PairFacts(0, "old", 2 / 40), "a-c": PairFacts(0, "old", 1 / 40)}
+    run = seed_of(pairs, {(0, name): hits(np.ones(40)) for name in pairs}, stages=1)
+    # Ten of 40 answers, two of which are right: 1 - 38/40 * 37/39 * ... * 29/31.
+    of_two = 1 - (30 * 29) / (40 * 39)
+    assert start([run], METRICS["recall@10"]).chance == pytest.approx([of_two, 0.25])
+    assert old_chance(start([run]), pairs) == pytest.approx(1.5 / 40)
+
+
 def test_measures_are_taken_of_the_mean_over_seeds():
     pairs = {"a-b": OLD, "b-c": NEW}
     always, never = np.ones(4), np.zeros(4)
@@ -114,7 +152,7 @@ def test_intransigence_is_what_new_pairs_lack_after_the_last_stage():
     joint = {(1, name): hits([True, True, True, False]) for name in pairs}
     own, bound = seed_of(pairs, ranked), seed_of(pairs, joint)
     draws = Draws([own, bound])
-    held = intransigence(draws.recalls([own]), draws.recalls([bound]), pairs)
+    held = intransigence(draws.scores([own]), draws.scores([bound]), pairs)
     assert held[0] == pytest.approx((0.25 + 0.5) / 2)
 
 
@@ -131,7 +169,7 @@ def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gi
         for strategy in found
     ]
     draws = Draws([run for runs in strategies for run in runs])
-    first, second = (measures(draws.recalls(runs), pairs)["harmonic_mean"] for runs in strategies)
+    first, second = (measures(draws.scores(runs), pairs)["harmonic_mean"] for runs in strategies)
     estimate = Estimate.of(second - first)
     by_hand = []
     for _ in range(4000):

@@ -1,5 +1,6 @@
 """From run folders to tables, Markdown and JSON, with numbers known by hand."""
 
+import csv
 import json
 import math
 import subprocess
@@ -106,10 +107,10 @@ def test_the_json_has_exactly_the_promised_keys(tmp_path, write):
     write(tmp_path, "naive", NAIVE, 1, memory_bytes=6, seconds=3.0)
     write(tmp_path, "ewc", NAIVE)
     value = json.loads(report.as_json(compare([tmp_path])))
-    assert list(value) == ["rows", "baseline", "notes"]
-    assert value["baseline"] == "naive"
+    assert list(value) == ["rows", "metric", "baseline", "notes"]
+    assert (value["metric"], value["baseline"]) == ("recall@1", "naive")
     for row in value["rows"]:
-        ends = ["difference", "memory_bytes", "seconds"]
+        ends = ["difference", "chance", "memory_bytes", "seconds", "vector_size"]
         assert list(row) == ["scenario", "strategy", "seeds", *MEASURES, *ends]
         for name in MEASURES[:-4]:
             assert list(row[name]) == ["mean", "low", "high"]
@@ -119,6 +120,49 @@ def test_the_json_has_exactly_the_promised_keys(tmp_path, write):
     assert list(ewc["difference"]) == ["to", "mean", "low", "high"]
     assert (naive["scenario"], naive["seeds"]) == ("av_vt", 2)
     assert (naive["memory_bytes"], naive["seconds"]) == (6, 2.5)
+
+
+def test_a_comparison_by_another_metric_is_of_its_scores_and_its_chance(tmp_path, finished_run):
+    found = [np.repeat([0.0, 9.0, 30.0], [10, 20, 10])] * 2
+    ranks = dict.fromkeys(NAIVE, found)
+    finished_run(tmp_path, "naive", ranks=ranks)
+    comparison = compare([tmp_path], metric="recall@10")
+    row = rows_of(comparison)["naive"]
+    assert row["old_pairs"]["mean"] == 0.75
+    assert row["chance"] == pytest.approx(10 / 40)
+    (table,) = report.scenario_tables(comparison)
+    assert table.title == "av_vt: R@10 in %, mean and 95 % interval, chance of old pairs 25.00"
+    expected = 0.25 + 0.5 / 10 + 0.25 / 31
+    row = rows_of(compare([tmp_path], metric="mean_reciprocal_rank"))["naive"]
+    assert row["new_pairs"]["mean"] == pytest.approx(expected)
+
+
+def test_there_is_no_retention_of_a_pair_that_had_learned_nothing(tmp_path, write):
+    few = {cell: of(2, queries=40) for cell in NAIVE}
+    write(tmp_path, "naive", few)
+    write(tmp_path, "ewc", {**few, (1, "audio-video"): of(20, queries=40)})
+    rows = rows_of(compare([tmp_path]))
+    assert rows["naive"]["retention"] is None
+    assert rows["ewc"]["retention"]["mean"] == pytest.approx((2 - 1) / (20 - 1))
+    export([tmp_path], tmp_path / "kept")
+    with (tmp_path / "kept" / "runs.csv").open(newline="") as stream:
+        cells = {row["strategy"]: row["retention_percent"] for row in csv.DictReader(stream)}
+    assert cells == {"naive": "", "ewc": "5.263"}
+
+
+def test_the_size_of_vectors_is_kept_and_shown_beside_indexes(tmp_path, write):
+    folder = write(tmp_path / "runs", "expand", NAIVE, vector_size=512)
+    write(tmp_path / "runs", "naive", NAIVE)
+    scores = json.loads((folder / "scores.json").read_text())
+    index = {"stage": 2, "kind": "mixed", "query": "video", "gallery": ["audio", "text"]}
+    scores["indexes"] = [{**index, "measures": {"recall@10": 0.5}}]
+    (folder / "scores.json").write_text(json.dumps(scores))
+    export([tmp_path / "runs"], tmp_path / "kept")
+    comparison = compare([tmp_path / "kept"])
+    sizes = {name: row["vector_size"] for name, row in rows_of(comparison).items()}
+    assert sizes == {"expand": 512, "naive": None}
+    (table,) = report.index_tables(comparison)
+    assert {row[0]: row[-1] for row in table.rows} == {"expand": "512", "naive": "-"}
 
 
 def test_a_strategy_equal_to_the_baseline_differs_by_exactly_nothing(tmp_path, write):
@@ -277,7 +321,7 @@ def test_an_export_from_before_there_were_scores_of_indexes_is_read(tmp_path, wr
     write(tmp_path / "runs", "naive", NAIVE)
     export([tmp_path / "runs"], tmp_path / "kept")
     rows = tmp_path / "kept" / "runs.csv"
-    lines = [line.rsplit(",", 2)[0] for line in rows.read_text().splitlines()]
+    lines = [line.rsplit(",", 3)[0] for line in rows.read_text().splitlines()]
     assert lines[0].endswith("step_seconds")
     rows.write_text("\n".join(lines) + "\n")
     assert rows_of(compare([tmp_path / "kept"])) == rows_of(compare([tmp_path / "runs"]))
@@ -295,8 +339,9 @@ def test_without_evaluations_inside_the_last_stage_of_all_seeds_there_is_no_gap(
 
 
 def test_the_table_shows_percent_and_what_is_undefined(tmp_path, write):
-    write(tmp_path, "naive", {cell: of(2) for cell in NAIVE}, memory_bytes=1_260_000, seconds=7.25)
-    write(tmp_path, "joint", JOINT, seconds=1234.5)
+    half = {cell: of(20, queries=40) for cell in NAIVE}
+    write(tmp_path, "naive", half, memory_bytes=1_260_000, seconds=7.25)
+    write(tmp_path, "joint", {cell: of(40, queries=40) for cell in JOINT}, seconds=1234.5)
     comparison = compare([tmp_path])
     headings, (joint, naive) = table_of(comparison)
     assert headings[:5] == ("strategy", "seeds", "harmonic mean %", "old %", "new %")
@@ -304,7 +349,8 @@ def test_the_table_shows_percent_and_what_is_undefined(tmp_path, write):
     assert headings[5:8] == ("emergent %", "forgetting", "retention")
     assert joint[6:8] == ("-", "-")
     assert headings[8:] == ("difference to naive", "memory", "seconds")
-    assert joint[8:] == ("+50.0 [0.0, 100.0]", "0 B", "1234")
+    assert joint[8].startswith("+50.0 [")
+    assert joint[9:] == ("0 B", "1234")
     assert naive[6:8] == ("0.0±0.0", "100.0±0.0")
     assert naive[8:] == ("-", "1.3 MB", "7.2")
 

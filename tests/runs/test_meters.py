@@ -40,6 +40,25 @@ def test_step_time_is_the_median_of_the_last_stage_if_that_has_two_steps(timed):
     assert timed([0.0, 1.0], []) is None
 
 
+@pytest.mark.parametrize(
+    ("plugins", "size"),
+    [({}, 8), ({"pair_lora": {"rank": 2}}, 16), ({"expand": {"size": 3}}, 8 + 2 * 3)],
+)
+def test_the_size_of_vectors_is_that_of_all_which_an_item_is_compared_by(
+    scenario, tmp_path, plugins, size
+):
+    # Pair LoRA: a video has one vector for the sound and one for the caption, of 8 numbers each.
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}
+    dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [20, 10, 10]))
+    strategy = Strategy(name="s", plugins=plugins)
+    history = run(scenario, strategy, dataset, tmp_path, device="cpu", board=False)
+    cost = json.loads((tmp_path / "small" / "s" / "seed-0" / "cost.json").read_text())
+    assert cost["vector_size"] == size
+    if "pair_lora" not in plugins:
+        assert history.space.encode("video", arrays["video"][:1]).shape == (1, size)
+
+
 def test_memory_is_measured_with_the_items_that_the_last_stage_was_trained_with(scenario, tmp_path):
     rng = np.random.default_rng(0)
     arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}

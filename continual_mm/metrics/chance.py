@@ -1,0 +1,30 @@
+"""What a random order of answers scores in retrieval."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def chance_recall_at(k: int, items: int, right: float = 1.0) -> float:
+    """Recall at ``k`` of a random order of some items, of which ``right`` are right on average.
+
+    >>> chance_recall_at(10, 400)
+    0.025
+    """
+    return float(1 - _wrong_first(items, right)[min(k, items)])
+
+
+def chance_reciprocal_rank(items: int, right: float = 1.0) -> float:
+    """Mean reciprocal rank of a random order; arguments as of :func:`chance_recall_at`.
+
+    >>> chance_reciprocal_rank(2)
+    0.75
+    """
+    at_least = _wrong_first(items, right)
+    return float(((at_least[:-1] - at_least[1:]) / np.arange(1, items + 1)).sum())
+
+
+def _wrong_first(items: int, right: float) -> npt.NDArray[np.float64]:
+    """(1 + items,) probability that the first r answers of a random order are all wrong."""
+    drawn = np.arange(items)
+    left = np.clip((items - right - drawn) / (items - drawn), 0.0, 1.0)
+    return np.concatenate([[1.0], np.cumprod(left)])
