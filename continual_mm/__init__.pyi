@@ -42,6 +42,7 @@ from .plugins.si import SI as SI
 from .plugins.slow import Slow as Slow
 from .plugins.transport import Transport as Transport
 from .plugins.warmup import Warmup as Warmup
+from .runs.consolidation import consolidate as consolidate
 from .runs.history import History as History
 from .runs.run import open_run as open_run
 from .runs.run import run as run

@@ -1,4 +1,4 @@
-"""Commands that look at runs which are there already: compare, export, status, board."""
+"""Commands on runs that are there already: compare, export, status, consolidate, board."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH
+from continual_mm.cli.options import A_COUNT, A_PATH
 from continual_mm.system.errors import InputError
 from continual_mm.system.imports import check_installed
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from continual_mm.comparison.tables import Table
 
 FORMATS = ("table", "json", "markdown", "latex")
@@ -166,6 +168,45 @@ def status(folders: tuple[Path, ...], format_: str) -> None:
             terminal.out.print(line)
 
 
+@click.command(short_help="Give a grown space vectors of fewer numbers.")
+@click.argument("run", metavar="DIR", type=A_PATH)
+@click.option("--dim", type=A_COUNT, required=True, help="Numbers of a vector.")
+@click.option("--to", type=A_PATH, help="New folder; beside the run, if left out.")
+@click.option("--dataset", metavar="PATH", help="Where the run's dataset lies, or its name.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the order of items.")
+@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 and so on.")
+@click.option("--format", "format_", type=click.Choice(FORMATS[:2]), default="table")
+def consolidate(run: Path, format_: str, **options: Any) -> None:
+    """Give the space of the finished run in DIR vectors of fewer numbers, and say what that costs.
+
+    The run stays as it is. What is written opens as a run does: open_run(...).encode(...).
+    """
+    from continual_mm.cli.progress import bars
+    from continual_mm.runs import consolidation
+
+    with bars() as shown:
+        known: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, of: int) -> None:
+            if what not in known:
+                known[what] = shown.add_task(what, total=of, unit="")
+            shown.update(known[what], completed=done)
+
+        found = consolidation.consolidate(run, tell=tell, **options)
+    if format_ == "json":
+        sys.stdout.write(consolidation.as_json(found) + "\n")
+        return
+    for split in consolidation.SCORED:
+        title = f"{found.run}: R@1 in %, {split} items"
+        terminal.print_rows(*consolidation.as_rows(found, split), title=title)
+        terminal.out.print()
+    moved = ", ".join(f"{kind} {value:.2g}" for kind, value in found.divergence.items())
+    terminal.out.print(
+        f"map: {found.kept}; transport plans of validation items move by (nats): {moved}"
+    )
+    terminal.out.print(f"open with: open_run({str(found.folder)!r})")
+
+
 @click.command()
 @click.argument("folder", metavar="[DIR]", type=A_PATH, default="runs")
 @click.option("--port", type=int, help="A free one, if left out.")
@@ -179,4 +220,4 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
     serve(folder, port=port, browser=browser, tell=terminal.out.print)
 
 
-COMMANDS = (compare, export, status, board)
+COMMANDS = (compare, export, status, consolidate, board)

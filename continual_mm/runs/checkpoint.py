@@ -64,6 +64,20 @@ def save(
     verified(folder)
 
 
+def save_space(folder: Path, space: JointSpace, *, stage: int) -> None:
+    """Write a space for use alone: no training goes on from it. ``stage`` is 1-based."""
+    with atomic_folder(folder) as temporary:
+        _save(temporary / SPACE, space.state_dict())
+        contents = {
+            "format": FORMAT,
+            "stage": stage,
+            "space": space.describe(),
+            "sha256": {SPACE: checksum(temporary / SPACE)},
+        }
+        write_json(temporary / NOTES, contents)
+    verified(folder)
+
+
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file(
         {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, path
@@ -127,8 +141,9 @@ def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSp
 
 
 def remembered(folder: Path) -> dict[str, Tensor]:
-    """What plugins remember in a checkpoint: ``plugin/key`` by name."""
-    return _under("plugins", _tensors(folder / STATE))
+    """What plugins remember in a checkpoint: ``plugin/key`` by name; nothing in a space alone."""
+    state = _tensors(folder / STATE) if (folder / STATE).exists() else {}
+    return _under("plugins", state)
 
 
 def fill(space: JointSpace, folder: Path) -> None:

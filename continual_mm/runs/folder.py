@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 DEFINITION, COST, FAILURE = "definition.json", "cost.json", "failure.json"
+CONSOLIDATION = "consolidation.json"  # in a folder whose space has reduced vectors
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 

@@ -103,9 +103,11 @@ class JointSpace(nn.Module):
             modalities share an index, if that is not 1: similarities of all pairs then have one
             scale.
         subspaces: Coordinates that later stages appended, see :meth:`append_subspace`.
+        projection: (numbers, fewer) what vectors are multiplied by, see :meth:`reduce`; or None.
     """
 
     centroids: Tensor
+    projection: Tensor | None
 
     def __init__(
         self,
@@ -127,6 +129,7 @@ class JointSpace(nn.Module):
         self.log_scale = nn.Parameter(scale.log(), requires_grad=self.form.normalised)
         self.register_buffer("centroids", torch.zeros(settings.clusters, settings.dim))
         self.subspaces = nn.ModuleList()
+        self.register_buffer("projection", None)
         self.factors: dict[str, float] = {}
 
     @property
@@ -146,7 +149,9 @@ class JointSpace(nn.Module):
 
     @property
     def size(self) -> int:
-        """Numbers of a vector: D, and what each subspace adds."""
+        """Numbers of a vector: D, and what each subspace adds; fewer where it was reduced."""
+        if self.projection is not None:
+            return self.projection.shape[1]
         return self.settings.dim + sum(each.width for each in self.grown)
 
     def __contains__(self, name: object) -> bool:
@@ -166,6 +171,8 @@ class JointSpace(nn.Module):
             InputError: If a tower's weights do not fit it.
         """
         known = self._modalities.get(modality.name)
+        if known is None and self.projection is not None:
+            raise ValueError(f"{modality} cannot be added: the space's vectors were reduced")
         if known is not None:
             if (known.kind, known.features) != (modality.kind, modality.features):
                 raise ValueError(f"{modality} cannot be added: the space already has {known}")
@@ -212,10 +219,13 @@ class JointSpace(nn.Module):
             The subspace; everything in it takes a gradient.
 
         Raises:
-            ValueError: In reference mode, whose vectors have no length to weigh them by.
+            ValueError: In reference mode, whose vectors have no length to weigh them by, or if the
+                space's vectors were reduced.
         """
         if not self.form.normalised:
             raise ValueError("a space in reference mode cannot grow: its embeddings are no units")
+        if self.projection is not None:
+            raise ValueError("a space whose vectors were reduced cannot grow")
         subspace = Subspace(size, heads=heads, rank=rank)
         with torch.no_grad():
             subspace.log_scale.copy_(self.log_scale)
@@ -224,6 +234,22 @@ class JointSpace(nn.Module):
         self.subspaces.append(subspace.to(self.log_scale.device))
         self._complete_subspaces()
         return subspace
+
+    def reduce(self, projection: Tensor) -> None:
+        """Multiply vectors by a matrix from now on; the space can no longer grow then.
+
+        Args:
+            projection: (:attr:`size`, fewer), the same for all modalities.
+
+        Raises:
+            ValueError: If it does not fit, or vectors were reduced before.
+        """
+        shape = tuple(projection.shape)
+        if self.projection is not None:
+            raise ValueError(f"vectors were reduced before, to {self.size} numbers")
+        if len(shape) != 2 or shape[0] != self.size or not 0 < shape[1] <= self.size:
+            raise ValueError(f"{shape} does not reduce vectors of {self.size} numbers")
+        self.projection = projection.detach().clone().to(self.log_scale)
 
     def _arriving(self, name: str) -> PartKind:
         tower = self.towers.get(name)
@@ -307,16 +333,16 @@ class JointSpace(nn.Module):
         Args:
             name: The modality.
             embedded: What :meth:`forward` made of the items.
-            until: Only so many subspaces; all, if left out.
+            until: Only so many subspaces, and not reduced; all, if left out.
         """
-        subspaces = self.grown[:until]
-        if not subspaces:
-            return embedded.embedding
-        appended = (
-            subspace.coordinates(name, embedded.units.get(number), embedded.embedding)
-            for number, subspace in enumerate(subspaces)
-        )
-        return torch.cat([embedded.embedding, *appended], dim=1)
+        subspaces, found = self.grown[:until], embedded.embedding
+        if subspaces:
+            appended = (
+                subspace.coordinates(name, embedded.units.get(number), embedded.embedding)
+                for number, subspace in enumerate(subspaces)
+            )
+            found = torch.cat([found, *appended], dim=1)
+        return found if self.projection is None or until is not None else found @ self.projection
 
     def embed(
         self, name: str, tower: nn.Module, values: Tensor, lengths: Tensor | None, *, hiding: bool
@@ -354,7 +380,7 @@ class JointSpace(nn.Module):
         Returns:
             (n, :attr:`size`) float32, (size,) for one item; similarity is the inner product. Unit
             vectors, in reference mode raw embeddings; where the space has grown, unit vectors with
-            further coordinates behind them.
+            further coordinates behind them; where vectors were reduced, of any length.
 
         Raises:
             KeyError: If there is no such modality.
@@ -406,6 +432,7 @@ class JointSpace(nn.Module):
             },
             **({"factors": dict(self.factors)} if self.factors else {}),
             **({"subspaces": [each.describe() for each in self.grown]} if self.grown else {}),
+            **({} if self.projection is None else {"reduced": self.size}),
         }
 
     def restore(self, description: Mapping[str, Any]) -> None:
@@ -421,6 +448,8 @@ class JointSpace(nn.Module):
             self.subspaces.append(each.to(self.log_scale.device))
         self.factors = dict(description.get("factors", {}))
         self._complete_subspaces()
+        if size := description.get("reduced"):
+            self.reduce(torch.zeros(self.size, size))
 
     @classmethod
     def rebuild(

@@ -120,7 +120,7 @@ def write_errors(target: str) -> Iterator[None]:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON with keys in the order given, NaN as null."""
     with atomic_write(path) as temporary:
-        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -144,7 +144,7 @@ def sentences(old: Any, new: Any, *, off: Collection[str] = ()) -> list[str]:
     >>> sentences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}})
     ['a.b[2] was 2, is 3']
     """
-    found = differing(old, _without_nan(new), off=off)
+    found = differing(old, without_nan(new), off=off)
     return [f"{where} was {before!r}, is {now!r}" for where, before, now in found]
 
 
@@ -224,9 +224,10 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """A JSON value with null in the place of NaN."""
     if isinstance(value, float) and value != value:
         return None
     if isinstance(value, Mapping):
-        return {str(key): _without_nan(inner) for key, inner in value.items()}
-    return [_without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {str(key): without_nan(inner) for key, inner in value.items()}
+    return [without_nan(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -152,7 +152,7 @@ def test_every_command_explains_itself(said):
     listed = said("--help").out
     for group in ((), ("data",), ("data", "convert")):
         assert "..." not in said(*group, "--help").out.partition("Commands:")[2]
-    for command in (*COMMANDS, "status", "data"):
+    for command in (*COMMANDS, "status", "consolidate", "data"):
         assert command in listed
         answer = said(command, "--help")
         assert answer.code == 0
