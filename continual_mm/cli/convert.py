@@ -60,6 +60,12 @@ validation_option = click.option(
     default=0.1,
     help="Share of the training videos that is held out for validation.",
 )
+test_option = click.option(
+    "--test",
+    type=A_SHARE,
+    default=0.1,
+    help="Share of the training items that is held out to test.",
+)
 
 
 def published(command: _Command) -> _Command:
@@ -420,7 +426,102 @@ def _actions(name: str) -> click.Command:
     return command
 
 
+def _hsa(name: str) -> click.Command:
+    """The command of Hub-Spectral Activation's features of one backbone."""
+    backbone = name.removeprefix("hsa_")
+    described = {"languagebind": "LanguageBind", "imagebind": "ImageBind"}[backbone]
+    text = (
+        f"{described}'s features of pairs (UCF101, NYUv2, VGGSound, MSR-VTT and others). SOURCE is"
+        " the folder of Rowance/HSA-features, which is downloaded if left out; its licences are"
+        " those of the datasets, most of them non-commercial. Training rows pair every modality"
+        " with the hub, and shares of them are held out. Test rows pair two others, which are never"
+        " trained together; a share of them is held out for validation."
+    )
+
+    @click.command(name, help=text, short_help=text.split(". ")[0] + ".")
+    @click.argument("source", default="hf:Rowance/HSA-features")
+    @click.option("--relation", multiple=True, help="As image-video; all, if left out.")
+    @validation_option
+    @test_option
+    @to_data_folder_option
+    @dtype_option
+    def command(
+        source: str,
+        relation: tuple[str, ...],
+        target: Path | None,
+        validation: float,
+        test: float,
+        dtype: "DType",
+    ) -> None:
+        from continual_mm.preparation.formats import hsa
+        from continual_mm.preparation.formats.hub import fetched
+
+        with converting(target or published_folder(name), dtype=dtype, skip=False) as conversion:
+            folder = fetched(source, hsa.patterns(backbone, relation))
+            found = hsa.relations(folder, backbone, relation)
+            kinds = dict.fromkeys(hsa.modalities(found), Kind.VECTOR)
+            conversion.write(hsa.records(found, validation=validation, test=test), kinds)
+        conversion.finish(*(f"{one.name}: {one.path}" for one in found))
+
+    return command
+
+
+def _arrays(name: str, source: str, modalities: tuple[str, ...], text: str) -> click.Command:
+    """The command of features that lie in a file for each item; ``name`` is the dataset's."""
+
+    @click.command(name, help=text, short_help=text.split(". ")[0] + ".")
+    @click.argument("source", default=source or None, required=not source)
+    @click.option("--modality", multiple=True, default=modalities, required=not modalities)
+    @validation_option
+    @test_option
+    @(to_data_folder_option if source else to_option)
+    @dtype_option
+    @skip_option
+    def command(
+        source: str,
+        modality: tuple[str, ...],
+        target: Path | None,
+        validation: float,
+        test: float,
+        **how: Any,
+    ) -> None:
+        from continual_mm.data.splits import HeldOut
+        from continual_mm.preparation.formats import arrays
+        from continual_mm.preparation.formats.hub import fetched
+
+        with converting(target or published_folder(name), **how) as conversion:
+            folder = fetched(source, arrays.patterns(modality))
+            items = arrays.files(folder, modality)
+            split_of = arrays.splits(items, folder)
+            given = set(split_of.values())
+            shares = HeldOut(
+                validation=0.0 if 1 in given else validation, test=0.0 if 2 in given else test
+            ).among([item for item, split in split_of.items() if split == 0])
+            records = arrays.records(items, split_of, conversion.left_out)
+            conversion.write(shares.assigned(records), arrays.kinds(items, modality))
+        conversion.finish()
+
+    return command
+
+
 for _command in (
+    _hsa("hsa_languagebind"),
+    _hsa("hsa_imagebind"),
+    _arrays(
+        "msrvtt_imagebind",
+        "hf:RichyHu999/msrvtt-imagebind-features",
+        ("video", "audio"),
+        "ImageBind's features of MSR-VTT's clips. SOURCE is the folder of"
+        " RichyHu999/msrvtt-imagebind-features, which is downloaded if left out. It is read as by"
+        " `arrays`, which is an assumption: its layout could not be looked up.",
+    ),
+    _arrays(
+        "arrays",
+        "",
+        (),
+        "A folder for each modality, an .npy for each item. SOURCE holds MODALITY/ITEM.npy, at any"
+        " depth, or is hf:owner/name. Folders that are called train, val or test are splits.",
+    ),
     _clips(
         "youcook2",
         *("YOUCOOK2", "YOUCOOK2"),

@@ -28,6 +28,12 @@ def _card(name: str, frames: int, *, classes: bool = False) -> DatasetCard:
     return DatasetCard(name, modalities, (0, 0, 0), f"{name}, not here", classes)
 
 
+def _embeddings(name: str, size: int, *names: str, classes: bool = False) -> DatasetCard:
+    """The card of frozen embeddings of one size."""
+    modalities = tuple(Modality(each, Kind.VECTOR, (size,)) for each in names)
+    return DatasetCard(name, modalities, (0, 0, 0), f"{name}, not here", classes)
+
+
 PUBLISHED: Mapping[str, DatasetCard] = MappingProxyType(
     {
         "howto100m": _card("howto100m", 1000),
@@ -37,9 +43,27 @@ PUBLISHED: Mapping[str, DatasetCard] = MappingProxyType(
         "crosstask": _card("crosstask", 1024),
         "ucf101": _card("ucf101", 1000, classes=True),
         "hmdb51": _card("hmdb51", 1000, classes=True),
+        "hsa_languagebind": _embeddings(
+            *("hsa_languagebind", 768, "text", "image", "video", "depth", "audio", "thermal"),
+            classes=True,
+        ),
+        "hsa_imagebind": _embeddings(
+            *("hsa_imagebind", 1024, "image", "text", "audio", "depth", "thermal", "imu"),
+            classes=True,
+        ),
+        "msrvtt_imagebind": _embeddings("msrvtt_imagebind", 1024, "video", "audio"),
     }
 )
 """Their cards as published, which count as long as they are not there; items are not known then."""
+
+
+ON_THE_HUB: Mapping[str, str] = MappingProxyType(
+    {
+        "Rowance/HSA-features": "hsa_languagebind",
+        "RichyHu999/msrvtt-imagebind-features": "msrvtt_imagebind",
+    }
+)
+"""Repositories of the Hugging Face Hub whose files are no tables -> what converts them."""
 
 
 def published_folder(name: str) -> Path:

@@ -20,7 +20,7 @@ from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # re-
 from numpy.typing import NDArray
 
 from continual_mm.data.cache import cache_folder, no_cache
-from continual_mm.data.cards import FORM
+from continual_mm.data.cards import FORM, ON_THE_HUB
 from continual_mm.data.schema import KIND, LENGTH, PRESENT, is_taken, natural_kind
 from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import read_form
@@ -237,6 +237,9 @@ def cached_store(text: str, folder: Path | None = None) -> Path:
     paths start in ``folder``, or else in the working folder.
     """
     reference = Reference.parse(text, folder)
+    if name := ON_THE_HUB.get(reference.path):
+        remedy = f"convert it: continual-mm data convert {name}, and name dataset {name!r}"
+        raise InputError.at(reference.source, "consists of arrays, not of tables", remedy)
     store = cache_folder() / reference.key
     there = store.exists()
     if not _is_whole(store):

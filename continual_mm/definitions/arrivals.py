@@ -132,6 +132,11 @@ def problems_of(
             added.setdefault(name, number)
         problems += _pair_problems(stage, card, added, f"{where}, pairs")
     problems += _idle_names(scenario, added, place)
+    if scenario.items == "paired" and any(
+        scenario.training_of(number).epochs for number in range(len(scenario.stages))
+    ):
+        problem = "'paired' does not say how many items a pass over them has"
+        problems.append(Problem(f"{place}, items", problem, "give steps instead of epochs"))
     if scenario.positives == "label" and card is not None and not card.has_labels:
         remedy = "use 'paired' or 'duplicates'"
         problem = f"'label' asks for labels, but dataset '{card.name}' has none"

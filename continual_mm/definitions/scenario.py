@@ -321,7 +321,7 @@ class ScenarioHead(Table):
 
     description: str = ""
     dataset: str = ""
-    items: Literal["split", "shared"] = "split"
+    items: Literal["split", "shared", "paired"] = "split"
     positives: Literal["paired", "label", "duplicates"] = "paired"
     standardise: Annotated[bool | tuple[str, ...], BeforeValidator(_yes_no_or_names)] = True
     start: str = ""
@@ -335,7 +335,7 @@ class Scenario(ScenarioHead):
         dataset: A registered name, or the path of a feature pack relative to ``folder``.
         folder: Where relative dataset paths start; the definition file's own folder.
         items: ``split``: each stage sees its own share of the training items, drawn by the seed;
-            ``shared``: every stage sees all of them.
+            ``shared``: every stage sees all of them; ``paired``: those that have a pair of it.
         positives: Which further items answer a query correctly: none (``paired``), those of its
             ``label``, or those whose query side is the same (``duplicates``).
         standardise: Whether features are standardised on the training split, or names of the

@@ -17,6 +17,7 @@ from continual_mm.learning.avalanche import (
     DatasetExperience,
     EagerCLStream,
 )
+from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
 SPLITS = {Split.VALIDATION: "validation", Split.TEST: "test"}
@@ -67,7 +68,7 @@ def benchmark(
     stage it sees as many rows in all as the stage itself would. ``cumulative``: each stage trains
     its items and those of all stages before it, see :func:`divided`.
     """
-    drawn = _shares(scenario, len(arrivals), dataset, seed)
+    drawn = _shares(scenario, arrivals, dataset, seed)
     shares = tuple(
         Share(arrival.stage, rows, arrival.seen)
         for arrival, rows in zip(arrivals, drawn, strict=True)
@@ -88,10 +89,14 @@ def benchmark(
     return Benchmark(train, held_out[Split.VALIDATION], held_out[Split.TEST], whole)
 
 
-def _shares(scenario: Scenario, stages: int, dataset: Dataset, seed: int) -> Sequence[Tensor]:
-    rows = torch.from_numpy(dataset.rows_of(Split.TRAIN))
+def _shares(
+    scenario: Scenario, arrivals: Sequence[Arrival], dataset: Dataset, seed: int
+) -> Sequence[Tensor]:
+    rows, stages = torch.from_numpy(dataset.rows_of(Split.TRAIN)), len(arrivals)
     if scenario.items == "shared":
         return [rows] * stages
+    if scenario.items == "paired":
+        return [_with_a_pair(arrival, rows, dataset) for arrival in arrivals]
     generator = torch.Generator().manual_seed(seed_for(seed, "shares"))
     # Where clips of a group are shown together, groups are dealt out and stay whole.
     if scenario.space.clips > 1 and dataset.group is not None:
@@ -100,6 +105,19 @@ def _shares(scenario: Scenario, stages: int, dataset: Dataset, seed: int) -> Seq
     else:
         stage = _dealt(rows.shape[0], stages, generator)
     return [rows[stage == each] for each in range(stages)]
+
+
+def _with_a_pair(arrival: Arrival, rows: Tensor, dataset: Dataset) -> Tensor:
+    """The rows that have both modalities of a pair of the stage; all where it trains none."""
+    present = {name: torch.from_numpy(dataset.columns[name].present)[rows] for name in arrival.seen}
+    pairs = [present[pair.first] & present[pair.second] for pair in arrival.trained]
+    found = rows[torch.stack(pairs).any(0)] if pairs else rows
+    if not len(found):
+        names = " or ".join(map(str, arrival.trained))
+        problem = f"no training item of dataset '{dataset.card.name}' has {names}"
+        remedy = "train other pairs there, or items = 'shared'"
+        raise InputError.at(f"stage {arrival.stage + 1}", problem, remedy)
+    return found
 
 
 def _dealt(count: int, stages: int, generator: torch.Generator) -> Tensor:

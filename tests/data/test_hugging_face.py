@@ -237,3 +237,8 @@ def test_a_folder_of_everything_is_not_read_to_its_end(parquet, monkeypatch):
     monkeypatch.setattr(hub, "_MOST_FILES", 3)
     with pytest.raises(InputError, match="has more than 3 files in it; name the folder"):
         registry.load(str(parquet))
+
+
+def test_a_repository_of_arrays_is_refused_with_the_command_that_converts_it():
+    with pytest.raises(InputError, match="continual-mm data convert hsa_languagebind"):
+        registry.card("hf:Rowance/HSA-features")

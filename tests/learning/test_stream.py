@@ -8,6 +8,7 @@ from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Training
 from continual_mm.learning.stream import benchmark
+from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
 STAGES = 3
@@ -51,3 +52,27 @@ def test_stages_get_the_same_items_as_ever(items, clips):
         expected = dealt_before(source, seed, together=clips > 1)
         for stage, rows in zip(streams.train, expected, strict=True):
             assert torch.equal(stage.items.shares[0].rows, rows)
+
+
+def test_with_paired_items_a_stage_sees_those_that_have_a_pair_of_it(scenario, changed):
+    present = {
+        name: np.arange(120) % 3 != lacking
+        for name, lacking in (("video", 0), ("audio", 1), ("text", 2), ("depth", 3))
+    }
+    rng = np.random.default_rng(2)
+    arrays = {name: rng.normal(size=(120, 4)) for name in present}
+    split = np.repeat([0, 1, 2], [80, 20, 20])
+    dataset = Dataset.from_arrays(arrays, split=split, present=present)
+    paired = changed(scenario, items="paired")
+    found = benchmark(paired, plan(paired, dataset.card), dataset, seed=0).train
+    rows = [each.items.shares[0].rows.numpy() for each in found]
+    training = np.arange(80)
+    assert np.array_equal(rows[0], training[training % 3 == 2])  # video and audio
+    assert np.array_equal(rows[1], training[training % 3 == 1])  # video and text
+    assert np.array_equal(rows[2], training)  # depth, which all have, and one more
+    with pytest.raises(InputError, match="give steps instead of epochs"):
+        plan(changed(paired, epochs=1), dataset.card)
+    none = present | {"text": present["video"] ^ True}
+    lacking = Dataset.from_arrays(arrays, split=split, present=none)
+    with pytest.raises(InputError, match=r"stage 2: no training item .* has text-video"):
+        benchmark(paired, plan(paired, lacking.card), lacking, seed=0)

@@ -1,0 +1,95 @@
+"""A folder for each modality with a file for each item becomes a dataset."""
+
+import numpy as np
+import pytest
+import torch
+
+from continual_mm.data.registry import load
+from continual_mm.definitions.modality import Kind
+from continual_mm.preparation.formats import arrays
+from continual_mm.system.errors import InputError
+
+
+def write(path, shape=(6,), seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng([seed, len(path.stem)]).normal(size=shape).astype(np.float32)
+    np.save(path, values)
+    return values
+
+
+@pytest.fixture
+def msrvtt(tmp_path):
+    """Clips of all splits of MSR-VTT; the last has no sound."""
+    folder, numbers = tmp_path / "features", (0, 1, 6512, 6513, 7009, 7010, 9999)
+    sights = {n: write(folder / "msrvtt_video" / f"video{n}.npy", (1, 6), n) for n in numbers}
+    sounds = {n: write(folder / "audio" / f"video{n}.npy", (6,), n + 1) for n in numbers[:-1]}
+    return folder, sights, sounds
+
+
+def test_clips_of_msrvtt_have_its_splits_and_what_is_there_of_them(msrvtt, tmp_path, typed):
+    folder, sights, sounds = msrvtt
+    pack = tmp_path / "clips.npz"
+    ended = typed("data", "convert", "msrvtt_imagebind", folder, "--to", pack, "--dtype", "float32")
+    assert not ended.code, ended.err
+    dataset = load(str(pack), standardise=False)
+    split = dict(zip((str(name) for name in dataset.ids), dataset.split.tolist(), strict=True))
+    assert split == {
+        **dict.fromkeys(("video0", "video1", "video6512"), 0),
+        **dict.fromkeys(("video6513", "video7009"), 1),
+        **dict.fromkeys(("video7010", "video9999"), 2),
+    }
+    rows = [int(str(name).removeprefix("video")) for name in dataset.ids]
+    assert np.array_equal(dataset.columns["video"].values, [sights[n][0] for n in rows])
+    present = dataset.columns["audio"].present
+    assert [n for n, there in zip(rows, present, strict=True) if not there] == [9999]
+    expected = [sounds[n] for n in rows if n in sounds]
+    assert np.array_equal(dataset.columns["audio"].values[present], expected)
+
+
+def test_any_names_will_do_and_shares_are_held_out_where_no_folder_says_so(tmp_path, typed):
+    for n in range(40):
+        write(tmp_path / "in" / "touch" / f"{n:02d}.npy")
+        write(tmp_path / "in" / "smells" / f"{n:02d}.npy", (n % 5 + 2, 3))
+    words = ("--modality", "touch", "--modality", "smell", "--to", tmp_path / "out")
+    ended = typed("data", "convert", "arrays", tmp_path / "in", *words, "--test", 0.2)
+    assert not ended.code, ended.err
+    dataset = load(str(tmp_path / "out"), standardise=False)
+    assert len(dataset) == 40
+    assert set(dataset.split) == {0, 1, 2}
+    kinds = {one.name: one.kind for one in dataset.card.modalities}
+    assert kinds == {"touch": Kind.VECTOR, "smell": Kind.FRAMES}
+    _, lengths = dataset.columns["smell"].take(torch.arange(40))
+    assert sorted(set(lengths.tolist())) == [2, 3, 4, 5, 6]
+
+
+def test_folders_that_are_called_as_splits_are_those(tmp_path):
+    for split, n in (("train", 0), ("val", 1), ("test", 2)):
+        write(tmp_path / split / "video" / f"{n}.npy")
+    items = arrays.files(tmp_path, ["video"])
+    assert arrays.splits(items, tmp_path) == {"0": 0, "1": 1, "2": 2}
+
+
+def test_what_cannot_be_told_apart_is_refused(tmp_path):
+    write(tmp_path / "video" / "a.npy")
+    with pytest.raises(InputError, match=r"has no audio/<item>\.npy"):
+        arrays.files(tmp_path, ["video", "audio"])
+    write(tmp_path / "video" / "more" / "a.npy")
+    with pytest.raises(InputError, match="video of item 'a' is there twice"):
+        arrays.files(tmp_path, ["video"])
+    write(tmp_path / "both" / "video-audio" / "b.npy")
+    with pytest.raises(InputError, match="is in a folder of video and audio"):
+        arrays.files(tmp_path / "both", ["video", "audio"])
+
+
+def test_pickles_and_what_is_not_finite_are_refused_or_left_out(tmp_path, typed):
+    for n in range(60):
+        write(tmp_path / "in" / "video" / f"{n}.npy")
+    np.save(tmp_path / "in" / "video" / "x.npy", np.array([{}]), allow_pickle=True)
+    np.save(tmp_path / "in" / "video" / "y.npy", np.full(6, np.nan))
+    words = ("data", "convert", "arrays", tmp_path / "in", "--modality", "video", "--to")
+    ended = typed(*words, tmp_path / "out.npz")
+    assert ended.code == 2
+    assert "x.npy: cannot be read" in ended.err.replace("\n", "")
+    assert not (tmp_path / "out.npz").exists()
+    assert not typed(*words, tmp_path / "out.npz", "--skip").code
+    assert len(load(str(tmp_path / "out.npz"), standardise=False)) == 60
