@@ -160,6 +160,8 @@ def _score(
 def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
     """The worst rank of a query's partners in an index of all other modalities' items.
 
+    Of several partners in one modality, such as all items of a class, the best one counts.
+
     Args:
         gallery: The embeddings.
         query: Modality of the queries.
@@ -168,13 +170,14 @@ def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
     Returns:
         (n,) 0-based, of each query with partners in two modalities or more.
     """
-    rows = gallery.rows[query]
     answers = [name for name in gallery.embeddings if name != query]
-    partners = torch.stack([torch.isin(rows, gallery.rows[name]) for name in answers])
-    asked = (partners.sum(0) > 1).nonzero().squeeze(1)
+    rows = torch.unique(torch.cat(list(gallery.rows.values())))
     same = groups(query, rows.numpy())
-    number = torch.arange(len(rows)) if same is None else torch.from_numpy(same)
-    items = [_numbered(gallery.rows[name], rows, number) for name in answers]
+    every = torch.arange(len(rows)) if same is None else torch.from_numpy(same)
+    numbers = {name: every[torch.searchsorted(rows, own)] for name, own in gallery.rows.items()}
+    number, items = numbers[query], [numbers[name] for name in answers]
+    partners = torch.stack([torch.isin(number, theirs) for theirs in items])
+    asked = (partners.sum(0) > 1).nonzero().squeeze(1)
     step = max(1, _ELEMENTS_AT_ONCE // max(1, sum(map(len, items))))
     worst = torch.zeros(len(asked))
     for start in range(0, len(asked), step):
@@ -189,14 +192,6 @@ def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
             block = worst[start : start + step]
             block[has[some]] = block[has[some]].maximum(found[has[some]])
     return worst
-
-
-def _numbered(theirs: Tensor, rows: Tensor, number: Tensor) -> Tensor:
-    """The numbers of some dataset rows; -1 where a row lacks the query's modality."""
-    found = torch.full((len(theirs),), -1, dtype=torch.long)
-    known = torch.isin(theirs, rows)
-    found[known] = number[torch.searchsorted(rows, theirs[known])]
-    return found
 
 
 def _similarity(gallery: Gallery, query: str, name: str, chosen: Tensor) -> Tensor:

@@ -262,7 +262,7 @@ def query_groups(
     ``rows`` are queries and gallery at once. ``paired``: every item answers itself only, and None
     is returned. ``label`` groups by class (a ValueError if there are no labels), ``duplicates`` by
     what the query shows: the caption where the modality is ``text`` and captions are known, else
-    the features themselves.
+    the features themselves; a row that lacks the modality is alone in its group.
     """
     if positives == "paired":
         return None
@@ -270,12 +270,15 @@ def query_groups(
         if dataset.label is None:
             raise ValueError(f"dataset '{dataset.card.name}' has no labels")
         return np.unique(dataset.label[rows], return_inverse=True)[1].astype(np.int64)
+    column = dataset.columns[modality]
+    known = column.present[rows]
     if modality == "text" and dataset.text is not None:
-        shown = list(_captions(dataset.text, rows))
+        shown = list(_captions(dataset.text, rows[known]))
     else:
-        column = dataset.columns[modality]
-        shown = [one for block in blocks(column, rows) for one in digests(*block)]
-    return np.unique(np.array(shown, np.bytes_), return_inverse=True)[1].astype(np.int64)
+        shown = [one for block in blocks(column, rows[known]) for one in digests(*block)]
+    found = len(rows) + np.arange(len(rows), dtype=np.int64)
+    found[known] = np.unique(np.array(shown, np.bytes_), return_inverse=True)[1]
+    return found
 
 
 def _captions(texts: Texts, rows: NDArray[np.int64]) -> Iterator[bytes]:

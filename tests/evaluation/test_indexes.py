@@ -67,6 +67,26 @@ def test_in_a_mixed_index_any_item_of_the_querys_group_is_an_answer() -> None:
     assert (together < alone).any()
 
 
+def test_in_a_mixed_index_items_of_the_class_are_right_even_if_their_rows_lack_the_query() -> None:
+    # Rows 0 and 2 are of one class, row 1 of another; row 2 has no video.
+    rows = {"video": torch.tensor([0, 1]), "audio": torch.arange(3), "text": torch.arange(3)}
+    side, up = [1.0, 0.0], [0.0, 1.0]
+    here = Gallery(
+        {
+            "video": torch.tensor([side, up]),
+            "audio": torch.tensor([[0.0, -1.0], up, [0.9, 0.0]]),
+            "text": torch.tensor([[0.5, 0.0], [0.0, 0.7], [0.8, 0.0]]),
+        },
+        rows,
+    )
+    label = np.array([4, 5, 4])
+    found = mixed_ranks(here, "video", lambda _query, asked: label[asked])
+    # In front are sound and caption of row 2 for the first query, and its own for the second.
+    assert found.tolist() == [1, 1]
+    # Without classes row 0's sound stands behind 0.9, 0.8 and 0.5, and level with two more.
+    assert mixed_ranks(here, "video", each_alone).tolist() == [4, 1]
+
+
 def test_with_two_modalities_there_is_no_mixed_index() -> None:
     indexes, scores = watched()
     indexes(evaluation(0), gallery({name: torch.arange(5) for name in ("audio", "video")}))

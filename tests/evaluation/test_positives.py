@@ -106,7 +106,8 @@ def test_captions_are_looked_at_some_at_a_time_and_never_all_as_long_as_the_long
             return found
 
     rows, captions = np.arange(1950), Captions()
-    source = replace(dataset(), text=captions)
+    whole = Dataset.from_arrays({"text": np.zeros((1950, 1))}, standardise=False)
+    source = replace(whole, text=captions)
     groups = query_groups(source, "text", rows, positives="duplicates")
     assert sets(groups, rows) == {
         frozenset({7}),
@@ -118,3 +119,14 @@ def test_captions_are_looked_at_some_at_a_time_and_never_all_as_long_as_the_long
 def test_a_caption_of_half_a_character_is_a_caption():
     source = dataset(text=["\ud83d", "b", "\ud83d", "c", "d", "e"])
     assert frozenset({0, 2}) in sets(asked(source, "text", "duplicates"))
+
+
+def test_rows_that_lack_the_modality_repeat_nothing():
+    ones, here = np.ones((4, 1)), [True, True, False, False]
+    for text in (None, ["a", "a", "", ""]):
+        name = "sight" if text is None else "text"
+        source = Dataset.from_arrays(
+            {name: ones}, standardise=False, text=text, present={name: here}, split=[0, 0, 1, 2]
+        )
+        found = query_groups(source, name, np.arange(4), positives="duplicates")
+        assert sets(found, np.arange(4)) == {frozenset({0, 1}), frozenset({2}), frozenset({3})}
