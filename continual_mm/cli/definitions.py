@@ -94,7 +94,7 @@ def _opened_scenario(entry: catalog.Entry) -> "OpenedScenario | None":
 @click.pass_context
 def validate(context: click.Context, files: tuple[str, ...]) -> None:
     """Check definitions without training anything."""
-    from continual_mm.evaluation.checks import mode_mismatches
+    from continual_mm.evaluation.checks import mode_mismatches, unordered
 
     wrong = False
     for name in files:
@@ -109,8 +109,12 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
             if opened:
                 for problem in missing_published(opened.scenario.datasets):
                     terminal.out.print(f"  before it can run: {problem}")
-                for mismatch in mode_mismatches(opened.scenario, opened.cards):
-                    terminal.out.print(f"  note: {mismatch}")
+                arriving = [one.name for stage in opened.arrivals for one in stage.added]
+                for note in (
+                    *mode_mismatches(opened.scenario, opened.cards),
+                    *unordered(opened.scenario, opened.card, arriving),
+                ):
+                    terminal.out.print(f"  note: {note}")
     if wrong:
         context.exit(2)
 

@@ -237,6 +237,7 @@ def make_card(
         "label" in schema.used,
         groups,
         provenance,
+        schema.all_rows,
     )
 
 

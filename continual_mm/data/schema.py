@@ -62,6 +62,17 @@ class Schema:
     modalities: tuple[Modality, ...]
     used: tuple[str, ...]
 
+    @property
+    def all_rows(self) -> tuple[str, ...]:
+        """Names of tokens without a kind or lengths of their own: all items have all rows."""
+        return tuple(
+            one.name
+            for one in self.modalities
+            if one.kind is Kind.TOKENS
+            and one.shape[0] > 1
+            and not {one.name + KIND, one.name + LENGTH} & set(self.used)
+        )
+
 
 def read_schema(
     columns: Mapping[str, Shaped],

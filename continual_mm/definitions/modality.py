@@ -52,6 +52,15 @@ class Modality:
         """Values per item (vectors) or per time step (everything else)."""
         return prod(self.shape[1:] if self.kind.has_length else self.shape)
 
+    @property
+    def about_order(self) -> str:
+        """A sentence for tokens of which every item has as many rows: it may be an image."""
+        return (
+            f"every item of {self.name} has {self.shape[0]} rows, which are read without their "
+            f"order (kind tokens): if it is an image or a clip, give it the kind frames, or write "
+            f'[tower.{self.name}] kind = "flat"'
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
@@ -86,6 +95,9 @@ class DatasetCard:
     has_labels: bool = False  # whether items carry a class label (for `positives = "label"`)
     groups: int = 0  # groups among the training items, such as videos; 0 where items have none
     provenance: Provenance | None = None  # how it was converted, where it was and that is known
+    # Modalities that are tokens because nothing says otherwise, and of which all items have as many
+    # rows, as far as that is known without reading them.
+    all_rows: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

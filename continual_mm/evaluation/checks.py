@@ -7,7 +7,7 @@ from typing import Any
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import missing_published
 from continual_mm.definitions.modality import DatasetCard, Modality
-from continual_mm.definitions.scenario import Protocol, Scenario
+from continual_mm.definitions.scenario import Protocol, Scenario, TowerSettings
 from continual_mm.evaluation.annotations import annotations_of, read_annotations
 from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 from continual_mm.system.files import checksum
@@ -104,6 +104,13 @@ def mode_mismatches(scenario: Scenario, cards: Iterable[DatasetCard]) -> Iterato
                 f"dataset '{one.name}' was read in {one.provenance.mode} mode, but the space of"
                 f" '{scenario.name}' is in {mode} mode; {_REMEDIES[mode]}"
             )
+
+
+def unordered(scenario: Scenario, card: DatasetCard, names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each of some modalities whose rows, as many in every item, have no order."""
+    for name in names:
+        if name in card.all_rows and not scenario.towers.get(name, TowerSettings()).kind:
+            yield card[name].about_order
 
 
 def identity_of(protocol: Protocol, scenario: Scenario, card: DatasetCard) -> dict[str, Any]:

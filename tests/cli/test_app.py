@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from continual_mm.cli import train as cli_training
@@ -61,6 +62,29 @@ def test_all_that_is_shipped_is_valid(said):
     lines = answer.out.splitlines()
     lacking = [line for line in lines if line.startswith("  before it can run: dataset ")]
     assert len(lines) - len(lacking) == len(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("further", "tower", "noted"),
+    [
+        ({}, "", True),
+        ({}, '[tower.image]\nkind = "flat"\n', False),
+        ({"image_kind": np.array("tokens")}, "", False),
+        ({"image_length": np.repeat([3, 4], 45)}, "", False),
+    ],
+)
+def test_validate_notes_an_image_that_would_be_read_as_a_bag_of_rows(
+    said, written, further, tower, noted
+):
+    written(Path("mine.npz"), ("text",), image=np.ones((90, 4, 5)), **further)
+    Path("mine.toml").write_text(
+        f'dataset = "mine.npz"\n{tower}[[stage]]\nadd = ["text", "image"]\n'
+    )
+    answer = said("validate", "mine.toml")
+    note = (
+        "  note: every item of image has 4 rows, which are read without their order (kind tokens)"
+    )
+    assert (answer.code, note in answer.out) == (0, noted), answer.err
 
 
 def test_validate_reports_everything_about_every_file_and_goes_on(said):

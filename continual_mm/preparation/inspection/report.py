@@ -325,13 +325,9 @@ def _on_magnitudes(modalities: Sequence[ModalityReport], *, trained: bool) -> It
 
 def _on_order(one: ModalityReport) -> Iterator[str]:
     """What has as many rows in every item may be an image or a clip, and no sentence."""
-    name, steps = one.modality.name, one.modality.shape[0]
+    steps = one.modality.shape[0]
     if one.modality.kind is Kind.TOKENS and one.lengths == (steps,) * 3 and steps > 1:
-        yield (
-            f"every item of {name} has {steps} rows, which are read without their order (kind "
-            f"tokens): if it is an image or a clip, give it the kind frames, or write "
-            f'[tower.{name}] kind = "flat"'
-        )
+        yield one.modality.about_order
 
 
 def _on_sizes(one: ModalityReport) -> Iterator[str]:
