@@ -11,15 +11,16 @@ from sentence_transformers import SentenceTransformer
 
 from continual_mm.data import registry as datasets
 from continual_mm.data.statistics import Statistics
-from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.integrations.sentence_transformers import TEXT, Preparation, Reader, Space
 from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors
-from continual_mm.runs.folder import DEFINITION, RunFolder
+from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.run import open_run
+from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
 from continual_mm.system.errors import InputError, first_line
-from continual_mm.system.files import new_folder, read_json
+from continual_mm.system.files import new_folder
 
 CARD = """---
 library_name: sentence-transformers
@@ -79,7 +80,7 @@ def export_sentence_transformer(
     """
     run, folder = Path(run), Path(folder)
     space = open_run(run)
-    definition = read_json(RunFolder(run).path / DEFINITION)
+    definition = RunFolder(run).definition
     notes: list[str] = []
     statistics = _statistics(definition, dataset, notes)
     reader = _reader(space, definition, vectors, encoder, notes)
@@ -102,22 +103,14 @@ def _statistics(
         untouched[name] = Statistics(np.zeros(features), np.ones(features))
     if not wanted:
         return untouched
-    name = given or definition["scenario"]["dataset"]
     try:
-        _check_same(datasets.card(name), definition)
-        loaded = datasets.load(name, standardise=wanted)
+        loaded = dataset_of(definition, given)
     except InputError as error:
         if given:
             raise
-        notes.append(f"{first_line(error)}: features have to be standardised, or give --dataset")
+        notes.append(f"{first_line(error)}; else features have to be standardised")
         return {}
     return untouched | dict(loaded.statistics)
-
-
-def _check_same(card: DatasetCard, definition: Mapping[str, Any]) -> None:
-    if card.fingerprint != definition["data"]["fingerprint"]:
-        problem = "is not the one that the run was trained on, or was changed since"
-        raise InputError.at(f"dataset '{card.name}'", problem, "give the run's with --dataset")
 
 
 def _reader(

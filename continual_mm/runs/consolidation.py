@@ -12,11 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from continual_mm.data import registry
 from continual_mm.data.batch import Items, Share
-from continual_mm.data.cards import missing_published
 from continual_mm.data.dataset import Dataset, Split
-from continual_mm.definitions.modality import DatasetCard, Pair
+from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import query_groups
 from continual_mm.evaluation.reduced import Form, Measured, measured
 from continual_mm.learning.learner import EVALUATION_ROWS
@@ -32,10 +30,11 @@ from continual_mm.learning.projection import (
 )
 from continual_mm.plugins.gates import mixing_factors
 from continual_mm.runs import checkpoint, records
-from continual_mm.runs.folder import CONSOLIDATION, DEFINITION, RunFolder
+from continual_mm.runs.folder import CONSOLIDATION, RunFolder
 from continual_mm.runs.run import choose_device, open_run
 from continual_mm.runs.session import NO_MODULES
 from continual_mm.runs.start import PLUGIN
+from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import new_folder, without_nan, write_json
@@ -123,12 +122,13 @@ def consolidate(
     source = RunFolder(Path(run))
     target = source.path.with_name(f"{source.path.name}-dim-{dim}") if to is None else Path(to)
     space = _opened(source, dim, towers).to(choose_device(device))
-    definition = records.read(records.Definition, source.path / DEFINITION)
+    definition = source.definition
     scores = records.read(records.Scores, source.path / "scores.json")
     roles = {Pair.parse(name): known.role for name, known in scores.pairs.items()}
+    positives = definition["scenario"].get("positives", "paired")
     with new_folder(target) as temporary:
-        data = _dataset(definition, dataset)
-        moments, sample = _training_vectors(space, data, seed, tell)
+        data = dataset_of(definition, dataset)
+        moments, sample = training_vectors(space, data, seed=seed, tell=tell)
         held_out = {name: _held_out(space, data, split) for name, split in SCORED.items()}
         axes = moments.principal_axes(dim, space.factors)
         learned = _learned(sample, axes, seed, tell)
@@ -144,12 +144,11 @@ def consolidate(
         }
 
         def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-            said = definition.scenario.model_extra or {}
-            return query_groups(data, query, rows, positives=said.get("positives", "paired"))
+            return query_groups(data, query, rows, positives=positives)
 
         found = Consolidation(
             target,
-            str(Path(definition.scenario.name, definition.strategy.name, source.path.name)),
+            _name(definition),
             dim,
             seed,
             kept,
@@ -160,14 +159,19 @@ def consolidate(
         space.factors = dict(forms[CONSOLIDATED].factors)
         last = source.finished_stages()[-1]
         checkpoint.save_space(RunFolder(temporary).checkpoint(last), space, stage=last)
-        write_json(temporary / CONSOLIDATION, found.as_json())
+        write_json(temporary / CONSOLIDATION, {**found.as_json(), "definition": definition})
     return found
+
+
+def _name(definition: Mapping[str, Any]) -> str:
+    scenario, strategy = definition["scenario"]["name"], definition["strategy"]["name"]
+    return f"{scenario}/{strategy}/seed-{definition['seed']}"
 
 
 def _opened(source: RunFolder, dim: int, towers: Mapping[str, nn.Module]) -> JointSpace:
     """The space of a run that can be consolidated."""
     place = source.path
-    if (place / CONSOLIDATION).exists():
+    if source.consolidated:
         raise InputError.at(place, "is consolidated already", "give the run that it was made of")
     if not source.finished:
         remedy = "give the folder of a finished seed, such as runs/av_vt/expand/seed-0"
@@ -187,40 +191,6 @@ def _opened(source: RunFolder, dim: int, towers: Mapping[str, nn.Module]) -> Joi
         message = "has one modality, and so no pair to keep"
         raise InputError.at(place, message, "take a run of two modalities or more")
     return space
-
-
-def _dataset(definition: records.Definition, given: Dataset | str | Path | None) -> Dataset:
-    """What a run was trained on; another dataset is refused."""
-    if isinstance(given, Dataset):
-        _check_same(definition, given.card)
-        return given
-    said = definition.scenario.model_extra or {}
-    name = str(given or said.get("dataset") or "")
-    if lacking := missing_published([name]):
-        raise InputError(lacking)
-    try:
-        card = registry.card(name)
-    except InputError as error:
-        if given:
-            raise
-        message = "what the run was trained on is not found from here"
-        raise InputError.at(f"dataset {name!r}", message, "give --dataset PATH") from error
-    _check_same(definition, card)
-    standardise = said.get("standardise", True)
-    by = standardise if isinstance(standardise, bool) else tuple(standardise)
-    return registry.load(name, standardise=by)
-
-
-def _check_same(definition: records.Definition, card: DatasetCard) -> None:
-    expected = str(definition.data.get("fingerprint"))
-    if card.fingerprint != expected:
-        trained = f"{definition.data.get('name')!r} ({expected[:SHORT]})"
-        message = f"is not what the run was trained on, {trained}"
-        place = f"dataset {card.name!r} ({card.fingerprint[:SHORT]})"
-        raise InputError.at(place, message, "give --dataset PATH of the same data")
-
-
-SHORT = 16  # characters of a fingerprint that are shown
 
 
 def _embedded(space: JointSpace, data: Dataset, rows: Tensor) -> Iterator[tuple[int, Vectors]]:
@@ -244,8 +214,8 @@ def _joined(blocks: Sequence[Vectors]) -> Vectors:
     )
 
 
-def _training_vectors(
-    space: JointSpace, data: Dataset, seed: int, tell: Tell
+def training_vectors(
+    space: JointSpace, data: Dataset, *, seed: int, tell: Tell
 ) -> tuple[Moments, Vectors]:
     """The moments of all training items' vectors, and the vectors of a sample of the items."""
     rows = torch.from_numpy(data.rows_of(Split.TRAIN))

@@ -82,6 +82,20 @@ class RunFolder:
             remove_temporary(unfinished.parent)
 
     @property
+    def definition(self) -> dict[str, Any]:
+        """What was run; in a folder of consolidated vectors, in the run that they were made of."""
+        if self.consolidated:
+            found: dict[str, Any] = read_json(self.path / CONSOLIDATION)["definition"]
+        else:
+            found = read_json(self.path / DEFINITION)
+        return found
+
+    @property
+    def consolidated(self) -> bool:
+        """Whether this is the space of a run with reduced vectors, not a run."""
+        return (self.path / CONSOLIDATION).is_file()
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end; its cost is written last."""
         return (self.path / COST).is_file()

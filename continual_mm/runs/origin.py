@@ -8,7 +8,7 @@ from typing import Any
 from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.modality import Kind, Modality, Pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSettings
-from continual_mm.runs.folder import CONSOLIDATION, RunFolder
+from continual_mm.runs.folder import RunFolder
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
 
@@ -66,7 +66,7 @@ def origin_of(scenario: Scenario) -> Origin | None:
     if not last:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"
         raise InputError.at(place, f"no finished stage in {run.path}", remedy)
-    if (run.path / CONSOLIDATION).exists():
+    if run.consolidated:
         message = f"{run.path} has consolidated vectors, which cannot learn more"
         raise InputError.at(place, message, "start from the run that they were made of")
     try:

@@ -45,6 +45,15 @@ def test_a_run_is_exported_by_a_command_and_loads_as_it_says(finished, tmp_path,
     assert "open_sentence_transformer" in card and "| audio | spectrogram | (8, 4) |" in card
 
 
+def test_what_a_run_was_consolidated_to_is_exported_as_a_run_is(finished, tmp_path):
+    small = cm.consolidate(finished, 3, to=tmp_path / "small", device="cpu").folder
+    assert cm.export_sentence_transformer(small, tmp_path / "model").size == 3
+    model = cm.open_sentence_transformer(tmp_path / "model")
+    video = {"video": np.ones(6, np.float32)}
+    expected = cm.open_run(small).encode("video", video["video"]).numpy()
+    assert np.allclose(model.encode(video), expected)
+
+
 def test_the_default_folder_is_the_runs_own_and_is_not_written_twice(trained_on, pack, typed):
     run = trained_on(pack)
     assert not typed("export", run, *TO).code
@@ -116,7 +125,7 @@ def test_without_its_dataset_features_have_to_be_standardised_by_the_user(
 
 
 def test_another_dataset_than_the_runs_is_refused(finished, narrated, tmp_path):
-    with pytest.raises(InputError, match="is not the one that the run was trained on"):
+    with pytest.raises(InputError, match="is not what the run was trained on"):
         cm.export_sentence_transformer(finished, tmp_path / "model", dataset=str(narrated))
     assert not (tmp_path / "model").exists()
 

@@ -153,6 +153,49 @@ def test_a_dataset_that_is_gone_is_asked_for(trained, tmp_path):
         cm.consolidate(run, 3, to=tmp_path / "new")
 
 
+def test_of_many_items_only_a_sample_is_kept_while_all_count(grown, pack, monkeypatch):
+    monkeypatch.setattr(consolidation, "SAMPLE", 30)
+    monkeypatch.setattr(consolidation, "EVALUATION_ROWS", 32)
+    space, data, done = cm.open_run(grown), cm.read_pack(pack), []
+    moments, sample = consolidation.training_vectors(
+        space, data, seed=0, tell=lambda _, *counts: done.append(counts)
+    )
+    assert done == [(32, 80), (64, 80), (80, 80)]
+    assert len(sample.items) == len(sample.of["video"]) == 30
+    training = [
+        space.encode(
+            name, data.columns[name].values[(data.split == 0) & data.columns[name].present]
+        )
+        for name in ("video", "audio", "text")
+    ]
+    second = sum(each.double().T @ each.double() / len(each) for each in training)
+    largest = torch.linalg.eigvalsh(second)[-3:].sum()
+    axes = moments.principal_axes(3, {}).double()
+    assert torch.trace(axes.T @ second @ axes) == pytest.approx(float(largest))
+
+
+def test_a_dataset_may_lack_a_modality_that_the_run_started_with(trained, tmp_path, pack):
+    first = trained(NAIVE, name="first", stages=(cm.Stage(add=("video", "text")),))
+    whole = cm.read_pack(pack)
+    path = tmp_path / "without.npz"
+    arrays = {name: whole.columns[name].values for name in ("video", "audio")}
+    write_pack(path, {**arrays, "ids": whole.ids, "split": whole.split})
+    stages = (cm.Stage(add=("audio",), pairs=("audio-video",)),)
+    further = cm.Scenario(
+        name="further",
+        dataset=str(path),
+        start=str(first),
+        space=cm.SpaceSettings(dim=8, clusters=3),
+        training=cm.Training(steps=6, batch_size=8),
+        stages=stages,
+    )
+    cm.run(further, EXPAND, cm.read_pack(path), tmp_path, device="cpu", board=False)
+    run = tmp_path / "further" / "expand" / "seed-0"
+    found = cm.consolidate(run, 4, device="cpu")
+    assert set(found.measured[0].scores["test"].pairs) == {"audio-video"}
+    assert cm.open_run(found.folder).encode("text", np.zeros((2, 6))).shape == (2, 4)
+
+
 def test_a_consolidated_space_neither_grows_nor_is_started_from(grown, pack, tmp_path):
     folder = cm.consolidate(grown, 3, to=tmp_path / "three", device="cpu").folder
     space = cm.open_run(folder)

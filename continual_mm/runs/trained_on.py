@@ -1,0 +1,52 @@
+"""The dataset that a finished run was trained on, found again and checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from continual_mm.data import registry
+from continual_mm.data.cards import missing_published
+from continual_mm.data.dataset import Dataset
+from continual_mm.definitions.modality import DatasetCard
+from continual_mm.system.errors import InputError
+
+SHOWN = 16  # characters of a fingerprint
+
+
+def dataset_of(definition: Mapping[str, Any], given: Dataset | str | Path | None = None) -> Dataset:
+    """Load what a run was trained on, standardised as it was there.
+
+    A run does not record in which folder a file lay; a relative path starts where the user stands.
+
+    Args:
+        definition: What is in the run's ``definition.json``.
+        given: The dataset, or where it lies; what the run names, if left out.
+
+    Raises:
+        InputError: If it is not there, or another dataset than the run's.
+    """
+    if isinstance(given, Dataset):
+        _check_same(given.card, definition)
+        return given
+    scenario = definition["scenario"]
+    name = str(given or scenario.get("dataset") or "")
+    if lacking := missing_published([name]):
+        raise InputError(lacking)
+    try:
+        card = registry.card(name)
+    except InputError as error:
+        if given:
+            raise
+        message = "no file or folder of this name here, and the run was trained on it"
+        raise InputError.at(f"dataset {name!r}", message, "give --dataset PATH") from error
+    _check_same(card, definition)
+    wanted = scenario.get("standardise", True)
+    return registry.load(name, standardise=wanted if isinstance(wanted, bool) else tuple(wanted))
+
+
+def _check_same(card: DatasetCard, definition: Mapping[str, Any]) -> None:
+    name, expected = definition["data"]["name"], definition["data"]["fingerprint"]
+    if card.fingerprint != expected:
+        place = f"dataset {card.name!r} ({card.fingerprint[:SHOWN]})"
+        message = f"is not what the run was trained on, {name!r} ({expected[:SHOWN]})"
+        raise InputError.at(place, message, "give --dataset PATH of the same data")
