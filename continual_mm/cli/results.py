@@ -111,6 +111,7 @@ def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:
 @click.option("--dataset", default="", help="The run's dataset, if it lies elsewhere now.")
 @click.option("--vectors", type=A_PATH, help="Word vectors that its texts were made of.")
 @click.option("--encoder", default="", help="SentenceTransformer that its texts were made of.")
+@click.option("--pair", default="", help="A pair whose own adapters the model has, as video-text.")
 def export(folders: tuple[Path, ...], to: Path, force: bool, **model: Any) -> None:
     """Write what compare needs of the finished runs in folders into a small one, without weights.
 

@@ -62,6 +62,7 @@ def export_sentence_transformer(
     dataset: str = "",
     vectors: str | Path | None = None,
     encoder: str = "",
+    pair: str = "",
 ) -> Exported:
     """Write the space of a run, as it is after the last finished stage, for sentence-transformers.
 
@@ -73,15 +74,18 @@ def export_sentence_transformer(
         vectors: The file of word vectors that the texts of the dataset were made of; those of a
             built-in dataset are known.
         encoder: The ``SentenceTransformer`` that its texts were made of, by folder or name.
+        pair: A pair to see the space as, as for :func:`~continual_mm.runs.run.open_run`.
 
     Raises:
         InputError: If the run, the folder or what is given cannot be used, or a tower of the space
             is a module from Python.
     """
     run, folder = Path(run), Path(folder)
-    space = open_run(run)
+    space = open_run(run, pair=pair)
     definition = RunFolder(run).definition
     notes: list[str] = []
+    if "pair_lora" in definition["strategy"].get("plugins", ()) and not pair:
+        notes.append("pairs have adapters of their own, which are not in it: --pair has one pair's")
     statistics = _statistics(definition, dataset, notes)
     reader = _reader(space, definition, vectors, encoder, notes)
     module = Space(space, Preparation(statistics, reader))

@@ -18,10 +18,11 @@ from torch import Tensor
 from continual_mm.data.batch import padded
 from continual_mm.data.statistics import Statistics
 from continual_mm.definitions.modality import Modality
+from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.recipe import Mode
 from continual_mm.preparation.formats.word_vectors import WordVectors, known_rows
 from continual_mm.space.space import JointSpace
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, first_line
 from continual_mm.system.files import atomic_write, read_json, write_json
 
 FORMAT = 1
@@ -30,6 +31,9 @@ WORDS, VECTORS, ENCODER = "words.json", "words.npy", "text"
 TEXT = "text"  # the modality that strings are of
 
 Array = NDArray[np.float32]
+
+_DAMAGED = (AttributeError, LookupError, OSError, TypeError, ValueError)
+"""What is raised where a description is not as :meth:`Space.save` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,9 @@ class Space(InputModule):
         with atomic_write(folder / WEIGHTS) as temporary:
             save_file(tensors, temporary)
         if reader.words is not None:
-            np.save(folder / VECTORS, reader.words.values, allow_pickle=False)
+            # The table may be mapped from the file that is written.
+            with atomic_write(folder / VECTORS) as temporary, temporary.open("wb") as stream:
+                np.save(stream, reader.words.values, allow_pickle=False)
             write_json(folder / WORDS, list(reader.words.rows))
         if reader.model is not None:
             reader.model.save(str(folder / ENCODER), create_model_card=False)
@@ -206,19 +212,26 @@ class Space(InputModule):
         if not isinstance(contents, Mapping) or contents.get("format") != FORMAT:
             problem = f"is not of format {FORMAT}"
             raise InputError.at(file(DESCRIPTION), problem, "export the run with this version")
-        space = _space(contents["space"], file(WEIGHTS))
         reader = Reader()
+        try:
+            space = _space(contents["space"], file(WEIGHTS))
+            sizes = {modality.name: modality.features for modality in space.modalities}
+            statistics = {
+                name: _statistics(each, sizes[name])
+                for name, each in contents["statistics"].items()
+                if name in sizes
+            }
+            if contents["strings"] == "words":
+                table = _words(file(WORDS), file(VECTORS), sizes[TEXT])
+                reader = Reader(words=table, mode=contents["mode"])
+        except _DAMAGED as error:
+            if isinstance(error, InputError):
+                raise
+            problem = f"is damaged ({type(error).__name__}: {first_line(error)})"
+            raise InputError.at(file(DESCRIPTION), problem, "export the run again") from error
         if contents["strings"] == "encoder":
             folder = cls.load_dir_path(model_name_or_path, str(Path(subfolder, ENCODER)), **where)
-            reader = Reader(SentenceTransformer(str(folder), trust_remote_code=False))
-        elif contents["strings"] == "words":
-            rows = {word: row for row, word in enumerate(read_json(file(WORDS)))}
-            table = np.load(file(VECTORS), mmap_mode="r", allow_pickle=False)
-            reader = Reader(words=WordVectors(rows, table), mode=contents["mode"])
-        statistics = {
-            name: Statistics(np.array(each["mean"]), np.array(each["rate"]))
-            for name, each in contents["statistics"].items()
-        }
+            reader = Reader(open_encoder(str(folder), device=None))
         return cls(space, Preparation(statistics, reader))
 
     def __repr__(self) -> str:
@@ -271,6 +284,21 @@ def _tensor(value: Any, modality: Modality) -> Tensor:
     if not item.isfinite().all():
         raise InputError.at(modality.name, "an item has a NaN or an infinity", "leave it out")
     return item
+
+
+def _statistics(described: Mapping[str, Any], size: int) -> Statistics:
+    mean, rate = (np.array(described[key], dtype=np.float64) for key in ("mean", "rate"))
+    if mean.shape != (size,) or rate.shape != (size,):
+        raise ValueError(f"{size} features have statistics of shapes {mean.shape}, {rate.shape}")
+    return Statistics(mean, rate)
+
+
+def _words(names: Path, vectors: Path, size: int) -> WordVectors:
+    rows = {word: row for row, word in enumerate(read_json(names))}
+    table = np.load(vectors, mmap_mode="r", allow_pickle=False)
+    if table.shape != (len(rows), size):
+        raise ValueError(f"{len(rows)} words have vectors of shape {table.shape}")
+    return WordVectors(rows, table)
 
 
 def _space(description: Mapping[str, Any], weights: Path) -> JointSpace:

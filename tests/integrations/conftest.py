@@ -5,6 +5,8 @@ import pytest
 
 import continual_mm as cm
 
+GROWN = {"expand": {"size": 4, "rank": 2}}
+
 
 @pytest.fixture(scope="session")
 def pack(tmp_path_factory):
@@ -31,9 +33,9 @@ def pack(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained_on(tmp_path_factory):
-    """(pack, settings of the scenario) -> the folder of a finished run whose space has grown."""
+    """(pack, plugins; settings of the scenario) -> a finished run, by default of a grown space."""
 
-    def train(pack, **settings):
+    def train(pack, plugins=GROWN, **settings):
         scenario = cm.Scenario(
             name="small",
             dataset=str(pack),
@@ -42,7 +44,7 @@ def trained_on(tmp_path_factory):
             stages=(cm.Stage(add=("video", "audio")), cm.Stage(add=("text",))),
             **settings,
         )
-        strategy = cm.Strategy(name="grown", plugins={"expand": {"size": 4, "rank": 2}})
+        strategy = cm.Strategy(name="grown", plugins=plugins)
         out = tmp_path_factory.mktemp("runs")
         wanted = scenario.standardise
         cm.run(scenario, strategy, cm.read_pack(pack, standardise=wanted), out, board=False)

@@ -94,6 +94,13 @@ def test_a_sentence_goes_through_the_word_vectors_that_the_texts_were_made_of(
     assert np.allclose(model.encode(list(dataset.text)), expected, atol=1e-5)
     with pytest.raises(InputError, match="'qqq': has no known word"):
         model.encode(["qqq"])
+    # Its table of words is mapped from the folder that it is saved to.
+    model.save(str(tmp_path / "model"))
+    again = cm.open_sentence_transformer(tmp_path / "model")
+    assert np.array_equal(again.encode(list(dataset.text)), model.encode(list(dataset.text)))
+    np.save(tmp_path / "model" / "words.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(InputError, match="is damaged"):
+        cm.open_sentence_transformer(tmp_path / "model")
 
 
 def test_the_words_of_the_built_in_clips_are_those_that_their_texts_consist_of(
@@ -136,6 +143,23 @@ def test_features_that_the_run_did_not_standardise_stay_as_they_are(pack, traine
     model = cm.open_sentence_transformer(tmp_path / "model")
     one = {"video": np.arange(6, dtype=np.float32)}
     assert np.array_equal(model.encode(one, standardise=True), model.encode(one))
+
+
+def test_a_pairs_own_adapters_are_in_the_model_of_that_pair(pack, trained_on, tmp_path):
+    pytest.importorskip("peft", reason="peft is not installed: pip install 'continual-mm[lora]'")
+    run = trained_on(pack, {"pair_lora": {"rank": 2}})
+    shared = cm.export_sentence_transformer(run, tmp_path / "shared")
+    assert any("--pair" in note for note in shared.notes)
+    own = cm.export_sentence_transformer(run, tmp_path / "own", pair="video-text")
+    assert not any("--pair" in note for note in own.notes)
+    clips = cm.read_pack(pack).columns["video"].values[:5]
+    found = [
+        cm.open_sentence_transformer(tmp_path / name).encode([{"video": clip} for clip in clips])
+        for name in ("shared", "own")
+    ]
+    expected = [cm.open_run(run, pair=pair).encode("video", clips) for pair in ("", "text-video")]
+    assert np.allclose(found, np.stack(expected), atol=1e-6)
+    assert not np.allclose(found[0], found[1], atol=1e-4)
 
 
 def test_a_space_with_a_module_of_the_users_is_refused(pack, tmp_path):

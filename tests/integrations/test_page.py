@@ -45,6 +45,11 @@ def test_a_run_becomes_a_model_that_encodes_clips_and_sentences(run_block):
     clips = [rng.standard_normal((steps, 54)) for steps in (6, 12)]
     exec(BLOCKS["python: use"], {"print": printed.append, "clips": clips})
     assert printed == [(2, 2)]
+    names = {"log_mel": lambda wave: np.resize(wave, (31, 40))}
+    exec(BLOCKS["python: encoder"], names)
+    sounds = [{"array": rng.standard_normal(9), "sampling_rate": 16_000} for _ in range(3)]
+    found = names["encoder"].encode([{"audio": sounds[:2]}, {"audio": sounds[2:]}])
+    assert found.shape == (3, 512)
 
 
 def test_a_model_becomes_the_text_of_a_space_and_encodes_it_as_before(

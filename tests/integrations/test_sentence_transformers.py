@@ -199,3 +199,22 @@ def test_damaged_weights_and_other_formats_are_refused(copied):
     (copied / "space.json").write_text('{"format": 0}')
     with pytest.raises(InputError, match="is not of format 1"):
         cm.open_sentence_transformer(copied)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("space", {"settings": {}}),
+        ("statistics", {"video": {"mean": [0.0], "rate": [1.0]}}),
+        ("statistics", []),
+        ("space", None),
+    ],
+)
+def test_a_description_that_was_changed_is_refused_in_a_line(copied, key, value):
+    described = json.loads((copied / "space.json").read_text())
+    (copied / "space.json").write_text(json.dumps({**described, key: value}))
+    with pytest.raises(
+        InputError, match=r"space.json: is damaged \(.*export the run again"
+    ) as error:
+        cm.open_sentence_transformer(copied)
+    assert "\n" not in str(error.value)

@@ -42,8 +42,10 @@ class SentenceTower:
         )
 
 
-def open_encoder(network: str, *, device: str = "cpu") -> SentenceTransformer:
+def open_encoder(network: str, *, device: str | None = "cpu") -> SentenceTransformer:
     """A model for text, from a folder or by a name; code and pickles that it brings are not run.
+
+    Without a ``device``, sentence-transformers chooses one.
 
     Raises:
         InputError: If it is not there, brings code, or does not encode text to vectors.
