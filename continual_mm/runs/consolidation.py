@@ -140,7 +140,8 @@ def consolidate(
             RANDOM: random_axes(space.size, dim, seed=seed),
         }
         forms = {GROWN: Form(space.size, space.factors)} | {
-            name: Form(dim, _factors(sample, roles, each), each) for name, each in maps.items()
+            name: Form(dim, _factors(held_out["validation"], roles, each), each)
+            for name, each in maps.items()
         }
 
         def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
