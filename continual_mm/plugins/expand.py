@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import sqrt
 from typing import Any
 
 import torch
@@ -27,12 +28,13 @@ from continual_mm.plugins.match import matching_divergence
 from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
 from continual_mm.space.space import LARGEST_SCALE
-from continual_mm.space.subspaces import Block, Subspace
+from continual_mm.space.subspaces import Block, Subspace, cliques
 from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
-HEADS = 2  # one is trained by its contrast alone, the other by its transport plan as well
+HEADS = 2  # of the stage's pairs: one has their contrast alone, the other their plan as well
 MOST = 512  # items that are held out of a stage at most
+NOISE = 1.5  # length of the noise that mapped embeddings get, in terms of their own
 GROUPS = 20  # groups, such as videos, from which on whole ones are held out
 
 
@@ -54,12 +56,26 @@ class Expand(Plugin):
     class-incremental learning; that vectors of earlier stages can be compared with later ones is
     backward compatibility (Shen et al. 2020, arXiv 2003.11942).
 
-    Each subspace has two heads. Both learn the contrast of the sum of earlier similarities, which
-    take no gradient, and of their own; the second is trained by its transport plan as well, as
-    :class:`~continual_mm.plugins.match.Match` does. At the end of the stage, items that were held
-    out of it decide by their likelihood (:mod:`~continual_mm.plugins.gates`) how much each head
-    counts for the pairs of the stage, and whether an old pair, both modalities of which have
-    coordinates in the subspace, gains by them; else it does not see them.
+    Each subspace has two heads for the stage's pairs. Both learn the contrast of the sum of earlier
+    similarities, which take no gradient, and of their own; the second is trained by its transport
+    plan as well, as
+    :class:`~continual_mm.plugins.match.Match` does. Old pairs that the stage's items have as well
+    learn a third head, for themselves. At the end of the stage, items that were held out of it
+    decide by their likelihood (:mod:`~continual_mm.plugins.gates`) how much each head counts for
+    the pairs of the stage, and whether an old pair, both modalities of which have coordinates in
+    the subspace, gains by them; else it does not see them.
+
+    A new modality never meets those old ones with which no pair is given. They are aligned with
+    its partners, so a map that is learned for these serves them as well: :math:`g`, of embeddings
+    in the first coordinates, which noise keeps from relying on what only the partners have there,
+
+    .. math::
+        s(x, y) \mathrel{+}= w \, \langle g(x^0), y^g\rangle , \qquad
+        \text{learned on} \quad \langle g(p^0 + \sigma n), y^g\rangle
+
+    with a head :math:`y^g` of the new modality's first tower and items p of its partners. The noise
+    stands for what separates modalities that were aligned by their contrast (Nukrai et al. 2022,
+    arXiv 2211.00575, who train a decoder of texts so and give it images).
 
     Args:
         size: Numbers of each head; 0 takes half of the space's dimension.
@@ -69,7 +85,9 @@ class Expand(Plugin):
         epsilon: Entropic temperature of the plan, in units of one minus the cosine.
         held_out: Share of a stage's items that are not trained on, at most 512 items.
         old_pairs: Whether old pairs of which the stage's items have both modalities are trained in
-            the subspace as well.
+            the subspace as well, whether or not the stage names them.
+        emergent: w, how much mapped embeddings count for pairs that are never trained; 0 appends
+            none.
     """
 
     saved = ("matched",)
@@ -83,7 +101,8 @@ class Expand(Plugin):
         plan: float = 3.0,
         epsilon: float = 0.05,
         held_out: float = 0.1,
-        old_pairs: int | bool = 0,
+        old_pairs: int | bool = 1,
+        emergent: float = 2.0,
     ) -> None:
         super().__init__()
         self.size = checked("expand.size", size)
@@ -93,6 +112,7 @@ class Expand(Plugin):
         self.epsilon = checked("expand.epsilon", epsilon)
         self.held_out = checked("expand.held_out", held_out)
         self.old_pairs = bool(checked("expand.old_pairs", old_pairs))
+        self.emergent = checked("expand.emergent", emergent)
         self._number: int | None = None
         self._old: tuple[str, ...] = ()
         self._trained: tuple[Pair, ...] = ()
@@ -134,25 +154,58 @@ class Expand(Plugin):
                 self._join_earlier(strategy, name)
         self._number = len(space.subspaces)
         subspace = space.append_subspace(
-            self.size or max(1, space.settings.dim // HEADS), members, heads=HEADS, rank=self.rank
+            self.size or max(1, space.settings.dim // HEADS),
+            members,
+            heads=HEADS + self._has_own_head,
+            rank=self.rank,
         )
         # Until held-out items have decided, old pairs do not see it.
-        subspace.layout = self._layout(subspace, (1.0,) * HEADS, {})
+        subspace.layout = self._layout(subspace, (1.0,) * HEADS, {}, {})
         slow = {id(value) for name in self._old for value in subspace.part(name).parameters()}
         names = [name for name, value in strategy.parameters().items() if id(value) in slow]
         strategy.lr_scale |= dict.fromkeys(names, self.rate)
+        self._append_map(strategy)
         self._hold_out(strategy, experience)
+
+    @property
+    def _has_own_head(self) -> bool:
+        return self.old_pairs and bool(self._known)
 
     def _join_earlier(self, learner: Learner, name: str) -> None:
         """Give a modality that arrives coordinates in the earlier subspaces of its partners."""
         for subspace in learner.space.grown:
-            partners = {
-                {each.first, each.second}.difference({name}).pop()
-                for each in self._trained
-                if name in (each.first, each.second)
-            }
-            if any(partner in subspace for partner in partners):
+            partners = self._partners(name)
+            if subspace.meets(partners):
                 subspace.join(name, "head", partners)
+
+    def _partners(self, name: str) -> set[str]:
+        return {
+            partner
+            for each in self._trained
+            for partner in (each.first, each.second)
+            if name in (each.first, each.second) and partner != name
+        }
+
+    def _append_map(self, learner: Learner) -> None:
+        """Append coordinates that old modalities share with new ones which they never meet."""
+        space = learner.space
+        aligned = _aligned(learner)
+        emergent: list[tuple[str, str]] = []
+        members: dict[str, None] = {}
+        for name in {one: None for each in self._trained for one in (each.first, each.second)}:
+            partners = self._partners(name) & set(self._old)
+            others = [old for old in aligned if old not in partners and aligned[old] & partners]
+            if name not in space and partners and others:
+                emergent += [(old, name) for old in others]
+                members |= dict.fromkeys([*sorted(partners), *others, name])
+        if not emergent or not self.emergent:
+            return
+        size = max(1, space.settings.dim // 4)
+        subspace = space.append_subspace(size, members, mapped=True, noise=NOISE)
+        factor = sqrt(self.emergent)
+        subspace.layout = tuple(
+            Block(0, dict.fromkeys(group, factor)) for group in cliques([*members], emergent)
+        )
 
     def _hold_out(self, learner: Learner, experience: StageExperience) -> None:
         """Leave some of the stage's items to its end; clips shown together stay together."""
@@ -211,16 +264,23 @@ class Expand(Plugin):
             subspace = space.grown[each]
             similarity = torch.einsum("ihd,jhd->hij", first, second)
             scale = subspace.log_scale.exp().clamp(1.0, LARGEST_SCALE)
-            for head in range(subspace.heads):
+            for head in self._heads(subspace, each, trained):
                 logits = similarity[head]
                 if each == number:
                     logits = before + subspace.log_weights[head].exp() * logits
                 value = masked_margin_softmax(scale * logits, margin=margin)
                 learner.add_term(f"expand/{each + 1}-{head + 1}/{trained}", value, weight=1.0)
         if number in units and self.plan:
-            first, second = (unit[:, HEADS - 1] for unit in units[number])
+            planned = HEADS if trained in self._known else HEADS - 1
+            first, second = (unit[:, planned] for unit in units[number])
             value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon)
             learner.add_term(f"expand/plan/{trained}", value, weight=self.plan)
+
+    def _heads(self, subspace: Subspace, number: int, trained: Pair) -> Sequence[int]:
+        """Heads of a subspace that learn a pair; of earlier ones, old pairs have what they have."""
+        if number != self._number:
+            return () if trained in self._known else range(subspace.heads)
+        return (HEADS,) if trained in self._known else range(HEADS)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Decide how much the subspace counts for each pair, and bring pairs to one scale."""
@@ -234,17 +294,18 @@ class Expand(Plugin):
             value.grad = None
             strategy.optimizer.state.pop(value, None)
         held_out = self._similarities(strategy)
-        learned = tuple(float(each) for each in subspace.log_weights.detach().exp())
+        learned = tuple(float(each) for each in subspace.log_weights.detach().exp())[:HEADS]
         of_stage = {each: held_out[each] for each in self._trained if each in held_out}
         choice = choose_trained(self._trained, of_stage, learned)
         met = [{each.first, each.second} & set(self._old) for each in self._trained]
         whole = any(len(olds) != 1 for olds in met)
         known = {each: held_out[each] for each in self._known if each in held_out}
-        old = choose_old(known, choice.weights, whole=whole)
-        gates = dict.fromkeys(self._known, 0.0)
+        old = choose_old(known, choice.weights, whole=whole, own=self._has_own_head)
+        gates, own = dict.fromkeys(self._known, 0.0), dict.fromkeys(self._known, 0.0)
         for each, found in zip(known, old, strict=True):
-            gates[each] = max(found.weights) / max(choice.weights)
-        subspace.layout = self._layout(subspace, choice.weights, gates)
+            gates[each] = max(found.weights[:HEADS]) / max(choice.weights)
+            own[each] = sum(found.weights[HEADS:])
+        subspace.layout = self._layout(subspace, choice.weights, gates, own)
         self._choices = (choice, *old)
 
     def _calibrate(self, learner: Learner) -> None:
@@ -266,10 +327,14 @@ class Expand(Plugin):
         learner.space.factors = mixing_factors(known)
 
     def _layout(
-        self, subspace: Subspace, weights: Sequence[float], gates: Mapping[Pair, float]
+        self,
+        subspace: Subspace,
+        weights: Sequence[float],
+        gates: Mapping[Pair, float],
+        own: Mapping[Pair, float],
     ) -> tuple[Block, ...]:
         arriving = [name for name in subspace.kinds if name not in self._old]
-        return layout(self._old, arriving, self._trained, weights, gates)
+        return layout(self._old, arriving, self._trained, weights, gates, own)
 
     def _similarities(self, learner: Learner) -> dict[Pair, HeldOut]:
         """Of the held-out items of each pair that has two members, if there are any."""
@@ -305,6 +370,23 @@ def _nothing_aligned(learner: Learner, experience: StageExperience) -> bool:
     """Whether no stage before trained a pair: then there is nothing to keep yet."""
     earlier = range(experience.stage)
     return all(stage in learner.pairs and not learner.pairs[stage] for stage in earlier)
+
+
+def _aligned(learner: Learner) -> dict[str, set[str]]:
+    """Old modality -> those that pairs of earlier stages connect it with, itself among them.
+
+    Of stages that are not known, because another run trained them, all may have been connected.
+    """
+    names = [modality.name for modality in learner.space.modalities]
+    earlier = range(learner.stage_experience().stage)
+    if any(stage not in learner.pairs for stage in earlier):
+        return {name: set(names) for name in names}
+    found = {name: {name} for name in names}
+    for each in (one for stage in earlier for one in learner.pairs[stage]):
+        if each.first in found and each.second in found:
+            joined = found[each.first] | found[each.second]
+            found |= dict.fromkeys(joined, joined)
+    return found
 
 
 def _held_out(

@@ -19,6 +19,8 @@ FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)
 OLD_WEIGHTS = (0.125, 0.25, 0.5, 1.0, 2.0)
 """How much the subspace may count for a pair of earlier stages, relative to the stage's pairs."""
 
+OWN_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""What the head that such pairs have for themselves may count."""
 
 FEWEST = 8
 """Held-out items that decide anything: of fewer the standard error itself is hardly known."""
@@ -33,9 +35,10 @@ class HeldOut:
     heads: Tensor  # (heads, n, n) in those of the subspace
 
     def log_likelihood(self, weights: Sequence[float]) -> Tensor:
-        """(n,) of the right answers, with a weight for each head."""
+        """(n,) of the right answers, with a weight for each of the first heads."""
         factors = self.heads.new_tensor(weights)[:, None, None]
-        return fitted_log_likelihood(self.earlier + (factors * self.heads).sum(0))
+        heads = self.heads[: len(weights)]
+        return fitted_log_likelihood(self.earlier + (factors * heads).sum(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,31 +120,40 @@ def choose_trained(
 
 
 def choose_old(
-    held_out: Mapping[Pair, HeldOut], weights: Sequence[float], *, whole: bool
+    held_out: Mapping[Pair, HeldOut], weights: Sequence[float], *, whole: bool, own: bool = False
 ) -> tuple[Choice, ...]:
     """How much the subspace counts for each pair of earlier stages; not at all by default.
 
-    Pairs that gain by it do so with one common weight, since in one block they cannot differ.
+    Pairs that gain by the heads of the stage's pairs do so with one common share, since in one
+    block they cannot differ.
 
     Args:
         held_out: Similarities of each pair.
         weights: What each head counts for the pairs that the stage trained.
         whole: Whether it can count as much as for those only, or not at all.
+        own: Whether there is one more head, for such pairs alone; its weight comes last.
     """
-    none = (0.0,) * len(weights)
-    candidates = [
-        tuple(share * each for each in weights) for share in ((1.0,) if whole else OLD_WEIGHTS)
-    ]
+    none = (0.0,) * (len(weights) + own)
+    shares: tuple[float, ...] = (1.0,) if whole else OLD_WEIGHTS
     while True:
+        candidates = _old_candidates(weights, (0.0, *shares), OWN_WEIGHTS if own else ())
         choices = tuple(choose([k], {k: v}, candidates, none) for k, v in held_out.items())
         gaining = {
             each: held
             for (each, held), found in zip(held_out.items(), choices, strict=True)
-            if found.weights != none
+            if any(found.weights[: len(weights)])
         }
-        if len({found.weights for found in choices} - {none}) < 2:
+        if len({found.weights[: len(weights)] for found in choices} - {none[: len(weights)]}) < 2:
             return choices
-        candidates = [choose(gaining, gaining, candidates, none).weights]
+        common = choose(gaining, gaining, _old_candidates(weights, shares, (0.0,) * own), none)
+        shares = (max(common.weights) / max(weights),) if any(common.weights) else ()
+
+
+def _old_candidates(
+    weights: Sequence[float], shares: Sequence[float], own: Sequence[float]
+) -> list[tuple[float, ...]]:
+    found = [tuple(share * each for each in weights) for share in shares]
+    return [(*one, more) for one in found for more in own] if own else found
 
 
 def mixing_factors(matched: Mapping[Pair, float]) -> dict[str, float]:
@@ -176,6 +188,7 @@ def layout(
     trained: Iterable[Pair],
     weights: Sequence[float],
     gates: Mapping[Pair, float],
+    own: Mapping[Pair, float],
 ) -> tuple[Block, ...]:
     """Blocks in which trained pairs count with their weights, and old ones as their gates say.
 
@@ -189,6 +202,7 @@ def layout(
         weights: What each head counts for them.
         gates: Old pair -> how much the subspace counts for it, relative to the trained pairs: the
             same for all, or 0.
+        own: Old pair -> what the head counts that follows those of the trained pairs.
     """
     edges = [(pair.first, pair.second) for pair in trained]
     edges += [(pair.first, pair.second) for pair, share in gates.items() if share]
@@ -208,4 +222,9 @@ def layout(
                     for name in group
                 }
                 blocks.append(Block(head, factors))
+    blocks += [
+        Block(len(weights), dict.fromkeys((pair.first, pair.second), sqrt(weight)))
+        for pair, weight in own.items()
+        if weight
+    ]
     return tuple(blocks)

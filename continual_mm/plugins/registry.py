@@ -102,6 +102,7 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
                 "epsilon": POSITIVE.tuned(0.01, 0.3),
                 "held_out": Number(least=0, most=0.5),
                 "old_pairs": SWITCH,
+                "emergent": WEIGHT,
             },
         ),
         "freeze": Known(

@@ -37,11 +37,15 @@ class FeatureDropout:
         """(n, ...) -> same; one mask per item, shared by its time steps if it has ``time``."""
         if not self.rate:
             return values
-        generator = self._generators.setdefault(values.device, torch.Generator(values.device))
-        generator.manual_seed(seed_for(self._seed, "dropout", *self._step, name))
+        generator = self.generator(values.device, "dropout", name)
         shape = (values.shape[0], 1, *values.shape[2:]) if time else values.shape
         kept = torch.rand(shape, generator=generator, device=values.device) >= self.rate
         return values * (kept / (1 - self.rate)).to(values.dtype)
+
+    def generator(self, device: torch.device, purpose: str, name: str) -> torch.Generator:
+        """Of what is drawn for a modality at this step, seeded anew at each call."""
+        generator = self._generators.setdefault(device, torch.Generator(device))
+        return generator.manual_seed(seed_for(self._seed, purpose, *self._step, name))
 
 
 class GatedUnit(nn.Module):

@@ -17,7 +17,7 @@ from continual_mm.space.encoders import ENCODERS, Encoder, FeatureDropout, Vecto
 from continual_mm.space.mcn import PublishedFrames, PublishedSpectrogram, PublishedTokens
 from continual_mm.space.naming import module_key
 from continual_mm.space.registry import build
-from continual_mm.space.subspaces import Part, PartKind, Subspace
+from continual_mm.space.subspaces import Part, PartKind, Subspace, embedding_map
 from continual_mm.space.towers import Tower, encoder_of, fill
 from continual_mm.system.seeds import seed_for
 
@@ -201,19 +201,30 @@ class JointSpace(nn.Module):
         return encoder if tower.trained else encoder.requires_grad_(False)
 
     def append_subspace(
-        self, size: int, members: Iterable[str], *, heads: int = 1, rank: int = 8
+        self,
+        size: int,
+        members: Iterable[str],
+        *,
+        heads: int = 1,
+        rank: int = 8,
+        mapped: bool = False,
+        noise: float = 0.0,
     ) -> Subspace:
         """Append coordinates: similarities get a further term, vectors keep all that they have.
 
         A modality that the space has is mapped by its encoder with low-rank adapters of its own;
         one that is added later by one more encoder, or, where its tower is not trained, has given
-        weights or has a size of its own, by a head on the tower.
+        weights or has a size of its own, by a head on the tower. ``mapped``: all that the space has
+        are mapped by one map of their embeddings instead, so that modalities which never meet the
+        added ones share coordinates with them, and what is added later by a head.
 
         Args:
             size: Numbers of each head.
             members: Modalities that have coordinates in it, those among them that are added next.
             heads: Unit vectors of each part.
             rank: Of the adapters.
+            mapped: Whether embeddings are mapped rather than features.
+            noise: Length of the noise that embeddings get before they are mapped in training.
 
         Returns:
             The subspace; everything in it takes a gradient.
@@ -226,11 +237,14 @@ class JointSpace(nn.Module):
             raise ValueError("a space in reference mode cannot grow: its embeddings are no units")
         if self.projection is not None:
             raise ValueError("a space whose vectors were reduced cannot grow")
-        subspace = Subspace(size, heads=heads, rank=rank)
+        subspace = Subspace(size, heads=heads, rank=rank, noise=noise)
         with torch.no_grad():
             subspace.log_scale.copy_(self.log_scale)
         for name in members:
-            subspace.join(name, "adapted" if name in self else self._arriving(name))
+            if name in self:
+                subspace.join(name, "mapped" if mapped else "adapted")
+            else:
+                subspace.join(name, "head" if mapped else self._arriving(name))
         self.subspaces.append(subspace.to(self.log_scale.device))
         self._complete_subspaces()
         return subspace
@@ -261,21 +275,31 @@ class JointSpace(nn.Module):
             for name, kind in tuple(subspace.kinds.items()):
                 if name not in self or name in subspace:
                     continue
-                width = subspace.heads * subspace.size
-                seed = seed_for(self.seed, "subspace", number, name)
+                of = "map" if kind == "mapped" else name
+                seed = seed_for(self.seed, "subspace", number, of)
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(seed % 2**31)
-                    encoder = self.tower(name)
-                    if kind == "own":
-                        settings = self.settings.model_copy(update={"dim": width})
-                        further = self._encoder(self._modalities[name], settings)
-                        if _gives(further, self._modalities[name], width):
-                            encoder = further
-                        else:
-                            kind = subspace.kinds[name] = "head"
-                    part = Part(kind, encoder, width=width, rank=subspace.rank, seed=seed)
+                    part = self._part(subspace, name, seed)
                 part = part.to(self.log_scale.device).train(self.training)
-                subspace.parts[module_key(name)] = part
+                if kind == "mapped":
+                    subspace.map = part
+                else:
+                    subspace.parts[module_key(name)] = part
+
+    def _part(self, subspace: Subspace, name: str, seed: int) -> nn.Module:
+        """A new part of a modality; where its tower cannot be built anew, a head becomes of it."""
+        width, kind = subspace.heads * subspace.size, subspace.kinds[name]
+        encoder = self.tower(name)
+        if kind == "mapped":
+            return embedding_map(self.settings.dim, width)
+        if kind == "own":
+            settings = self.settings.model_copy(update={"dim": width})
+            further = self._encoder(self._modalities[name], settings)
+            if _gives(further, self._modalities[name], width):
+                encoder = further
+            else:
+                kind = subspace.kinds[name] = "head"
+        return Part(kind, encoder, width=width, rank=subspace.rank, seed=seed)
 
     def train(self, mode: bool = True) -> Self:
         """Go into training mode, or out of it; towers that are not trained stay out of it."""
@@ -307,13 +331,13 @@ class JointSpace(nn.Module):
                 hiding = tower.training
                 found = self.embed(name, tower, values, lengths.get(name), hiding=hiding)
                 if self.subspaces:
-                    units = self._units(name, values, lengths.get(name), found.pooled)
+                    units = self._units(name, values, lengths.get(name), found)
                     found = replace(found, units=units)
                 embedded[name] = found
         return embedded
 
     def _units(
-        self, name: str, values: Tensor, lengths: Tensor | None, pooled: Tensor
+        self, name: str, values: Tensor, lengths: Tensor | None, embedded: Embedded
     ) -> dict[int, Tensor]:
         """Number of a subspace -> (n, heads, size), of those in which the modality has a part."""
         found = {}
@@ -321,11 +345,24 @@ class JointSpace(nn.Module):
             if name not in subspace:
                 continue
             part, seen = subspace.part(name), values
+            if not isinstance(part, Part):
+                mapped = part(self._noisy(name, subspace, embedded.embedding))
+                found[number] = subspace.units(mapped)
+                continue
             if part.training:
                 time = self._modalities[name].kind.has_length
                 seen = self.dropout(name, values, time=time)
-            found[number] = subspace.units(part(self.tower(name), seen, lengths, pooled))
+            found[number] = subspace.units(part(self.tower(name), seen, lengths, embedded.pooled))
         return found
+
+    def _noisy(self, name: str, subspace: Subspace, embedding: Tensor) -> Tensor:
+        """Embeddings as the map of a subspace sees them: in training, with noise."""
+        if subspace.map is None or not (subspace.map.training and subspace.noise):
+            return embedding
+        generator = self.dropout.generator(embedding.device, "noise", name)
+        drawn = torch.randn(embedding.shape, generator=generator, device=embedding.device)
+        length = subspace.noise / embedding.shape[1] ** 0.5
+        return normalize(embedding + length * drawn, dim=1)
 
     def vectors(self, name: str, embedded: Embedded, *, until: int | None = None) -> Tensor:
         """(n, :attr:`size`) what items are compared by: embeddings, and their subspaces behind.

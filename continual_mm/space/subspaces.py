@@ -14,8 +14,9 @@ from torch.nn.functional import normalize
 from continual_mm.space.encoders import Encoder, GatedUnit
 from continual_mm.space.naming import module_key
 
-PartKind = Literal["adapted", "own", "head"]
-"""How a modality is mapped: by its encoder with adapters, by one more encoder, or by a head."""
+PartKind = Literal["adapted", "own", "head", "mapped"]
+"""How a modality is mapped: by its encoder with adapters, by one more encoder, by a head, or by the
+subspace's map of embeddings, which all such modalities share."""
 
 ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Layers that get adapters. Of just these types: what derives from them may do something else."""
@@ -118,35 +119,46 @@ class Subspace(nn.Module):
         size: Numbers of one head.
         heads: How many heads there are.
         rank: Of adapters.
+        noise: Length of the Gaussian noise that is added to embeddings, which have length one,
+            before they are mapped in training.
 
     Attributes:
         kinds: Modality -> how it is mapped; it has a part as soon as the space has the modality.
-        parts: Modality (as a module key) -> what maps it.
+        parts: Modality (as a module key) -> what maps it, unless the map does.
+        map: (n, D) embeddings -> (n, heads * size), where a member has it.
         log_scale: Logarithm of the scale of its similarities in training.
         log_weights: (heads,) logarithm of how much each head counts beside earlier coordinates.
         layout: The blocks.
     """
 
-    def __init__(self, size: int, *, heads: int, rank: int) -> None:
+    map: nn.Module | None
+
+    def __init__(self, size: int, *, heads: int, rank: int, noise: float = 0.0) -> None:
         super().__init__()
-        self.size, self.heads, self.rank = size, heads, rank
+        self.size, self.heads, self.rank, self.noise = size, heads, rank, noise
         self.kinds: dict[str, PartKind] = {}
         self.parts = nn.ModuleDict()
+        self.map = None
         self.log_scale = Parameter(torch.zeros(()))
         self.log_weights = Parameter(torch.zeros(heads))
         self.layout: tuple[Block, ...] = tuple(Block(head, {}) for head in range(heads))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and module_key(name) in self.parts
+        if not isinstance(name, str):
+            return False
+        mapped = self.map is not None and self.kinds.get(name) == "mapped"
+        return mapped or module_key(name) in self.parts
 
     @property
     def width(self) -> int:
         """Numbers that it adds to every vector."""
         return self.size * len(self.layout)
 
-    def part(self, name: str) -> Part:
-        """What maps a modality."""
-        return cast(Part, self.parts[module_key(name)])
+    def part(self, name: str) -> nn.Module:
+        """What maps a modality: a :class:`Part`, or the map."""
+        if self.kinds[name] == "mapped" and self.map is not None:
+            return self.map
+        return self.parts[module_key(name)]
 
     def join(self, name: str, kind: PartKind, partners: Iterable[str] | None = None) -> None:
         """Make a modality a member, with the factor 1 in the blocks of some members, or in all."""
@@ -158,6 +170,11 @@ class Subspace(nn.Module):
             else one
             for one in self.layout
         )
+
+    def meets(self, partners: Iterable[str]) -> bool:
+        """Whether one of some modalities has coordinates that another may share."""
+        wanted = set(partners)
+        return any(wanted & one.factors.keys() for one in self.layout)
 
     def units(self, raw: Tensor) -> Tensor:
         """(n, heads * size) raw coordinates -> (n, heads, size) unit vectors."""
@@ -184,6 +201,7 @@ class Subspace(nn.Module):
             "size": self.size,
             "heads": self.heads,
             "rank": self.rank,
+            **({"noise": self.noise} if self.noise else {}),
             "kinds": dict(self.kinds),
             "layout": [{"head": one.head, "factors": dict(one.factors)} for one in self.layout],
         }
@@ -191,12 +209,22 @@ class Subspace(nn.Module):
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Self:
         """A subspace of the described sizes, kinds and layout, without parts."""
-        found = cls(description["size"], heads=description["heads"], rank=description["rank"])
+        found = cls(
+            description["size"],
+            heads=description["heads"],
+            rank=description["rank"],
+            noise=description.get("noise", 0.0),
+        )
         found.kinds = dict(description["kinds"])
         found.layout = tuple(
             Block(one["head"], dict(one["factors"])) for one in description["layout"]
         )
         return found
+
+
+def embedding_map(dim: int, width: int) -> nn.Sequential:
+    """(n, dim) embeddings -> (n, width) raw coordinates."""
+    return nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, width))
 
 
 def cliques(

@@ -35,7 +35,7 @@ def held_out(count: int, *informative: bool, seed: int = 0) -> HeldOut:
 def test_a_subspace_that_says_nothing_about_an_old_pair_does_not_count_for_it() -> None:
     (choice,) = choose_old({OLD: held_out(200, False, False)}, (1.0, 1.0), whole=False)
     assert choice.weights == (0.0, 0.0)
-    blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], (1.0, 1.0), {OLD: 0.0})
+    blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], (1.0, 1.0), {OLD: 0.0}, {})
     assert not any({"audio", "video"} <= block.factors.keys() for block in blocks)
 
 
@@ -61,7 +61,7 @@ def test_with_few_items_the_default_stays(items) -> None:
 @pytest.mark.parametrize("gate", [0.25, 1.0, 2.0])
 def test_in_its_blocks_trained_pairs_have_their_weights_and_old_ones_their_gate(gate) -> None:
     weights = (0.5, 3.0)
-    blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], weights, {OLD: gate})
+    blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], weights, {OLD: gate}, {})
     assert len(blocks) == 2
     for block, weight in zip(blocks, weights, strict=True):
         factors = block.factors
@@ -72,12 +72,12 @@ def test_in_its_blocks_trained_pairs_have_their_weights_and_old_ones_their_gate(
 
 
 def test_a_head_without_weight_takes_no_coordinates() -> None:
-    (block,) = layout(["video"], ["text"], [NEW], (0.0, 2.0), {})
+    (block,) = layout(["video"], ["text"], [NEW], (0.0, 2.0), {}, {})
     assert block.head == 1
 
 
 def test_pairs_that_must_not_meet_have_blocks_of_their_own() -> None:
-    blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], (1.0,), {OLD: 0.0})
+    blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], (1.0,), {OLD: 0.0}, {})
     assert sorted(sorted(block.factors) for block in blocks) == [
         ["audio", "text"],
         ["text", "video"],
