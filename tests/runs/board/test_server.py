@@ -2,14 +2,17 @@
 
 import json
 import socket
+import subprocess
 import threading
 import time
 from queue import Queue
+from types import SimpleNamespace
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 import pytest
+from tensorboard.data import server_ingester
 
 import continual_mm as cm
 from continual_mm.runs.board.server import PAGE, serve
@@ -33,6 +36,25 @@ def runs(tmp_path_factory, features, brief):
     out = tmp_path_factory.mktemp("runs")
     run(brief("", clusters=0, steps=4, evaluate_every=2), strategy, dataset, out, device="cpu")
     return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _data_servers():
+    """Ends the processes that read the files for TensorBoard, which live as long as their input."""
+    started = []
+
+    def start(*arguments, **options):
+        started.append(subprocess.Popen(*arguments, **options))
+        return started[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            server_ingester, "subprocess", SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+        )
+        yield
+    for process in started:
+        process.stdin.close()
+        process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
