@@ -201,9 +201,9 @@ def consolidate(run: Path, format_: str, **options: Any) -> None:
         title = f"{found.run}: R@1 in %, {split} items"
         terminal.print_rows(*consolidation.as_rows(found, split), title=title)
         terminal.out.print()
-    moved = ", ".join(f"{kind} {value:.2g}" for kind, value in found.divergence.items())
+    changes = ", ".join(f"{kind} {value:.2g}" for kind, value in found.divergences.items())
     terminal.out.print(
-        f"map: {found.kept}; transport plans of validation items move by (nats): {moved}"
+        f"map: {found.kept}; it changes choices of validation items by (nats): {changes}"
     )
     terminal.out.print(f"open with: open_run({str(found.folder)!r})")
 

@@ -1,4 +1,4 @@
-"""A linear map of vectors to fewer numbers, under which items stay matched as they are."""
+"""A linear map of vectors to fewer numbers, under which items answer one another as they did."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from continual_mm.definitions.modality import Pair, all_pairs
-from continual_mm.losses.transport import log_transport_plan, plan_distillation_from
+from continual_mm.losses.distillation import row_divergence
 from continual_mm.system.seeds import seed_for
-
-TOLERANCE, ITERATIONS = 1e-4, 100  # of the solver, as in training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +19,14 @@ class Distillation:
         steps: Steps of Adam.
         items: Items in a step.
         rate: Learning rate at first; it falls to zero along a cosine.
-        epsilon: Entropic temperature of a pair's plans, in units of the standard deviation of its
-            similarities.
+        temperature: Of the softmax over a pair's similarities, in units of their standard
+            deviation.
     """
 
     steps: int = 300
     items: int = 256
     rate: float = 0.003
-    epsilon: float = 0.5
+    temperature: float = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +96,16 @@ def distilled_projection(
     seed: int,
     tell: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    r"""One map of all modalities under which the transport plans of all pairs stay what they are.
+    r"""One map of all modalities under which queries of all pairs choose as they did.
 
     .. math::
-        \min_{W} \sum_{a < b} \mathrm{KL}\big(P(-X_a X_b^\top) \,\|\,
-        P(-X_a W (X_b W)^\top)\big)
+        \min_{W} \sum_{a < b} \frac1n \sum_i \mathrm{KL}\big(\mathrm{softmax}(X_a X_b^\top / \tau)_i
+        \,\|\, \mathrm{softmax}(X_a W (X_b W)^\top / \tau)_i\big) + \text{the other direction}
 
-    with P the entropic plan of a cost, of the vectors X of some items, drawn anew at each step. A
-    plan is a relation, for which the number of coordinates does not matter, and pairs that were
-    never trained have one like all others.
+    of the vectors X of some items, drawn anew at each step
+    (:func:`~continual_mm.losses.distillation.row_divergence`). It is a relation of items, for which
+    the number of coordinates does not matter, and pairs that were never trained have one like all
+    others.
 
     Args:
         vectors: Those of some items.
@@ -118,12 +117,12 @@ def distilled_projection(
     Returns:
         W, (size, dim).
     """
-    temperatures = temperatures_of(vectors, settings.epsilon)
+    temperatures = temperatures_of(vectors, settings.temperature)
     projection = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([projection], lr=settings.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, settings.steps))
     for some in _drawn(vectors, settings, seed):
-        loss = plan_divergence(some, projection, temperatures)
+        loss = divergence(some, projection, temperatures)
         optimizer.zero_grad()
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
@@ -133,10 +132,10 @@ def distilled_projection(
     return projection.detach()
 
 
-def temperatures_of(vectors: Vectors, epsilon: float) -> dict[Pair, float]:
-    """The temperature of each pair's plans, ``epsilon`` times the spread of its similarities."""
+def temperatures_of(vectors: Vectors, factor: float) -> dict[Pair, float]:
+    """A temperature for each pair, ``factor`` times the spread of its similarities."""
     return {
-        each: epsilon * spread(vectors.of[each.first], vectors.of[each.second])
+        each: factor * spread(vectors.of[each.first], vectors.of[each.second])
         for each in all_pairs(tuple(vectors.of))
     }
 
@@ -150,30 +149,16 @@ def _drawn(vectors: Vectors, settings: Distillation, seed: int) -> Iterator[Vect
         yield vectors.select(rows[chosen])
 
 
-def plan_divergence(
-    some: Vectors, projection: Tensor, temperatures: Mapping[Pair, float]
-) -> Tensor:
-    """How far a map moves the transport plans of some items: the sum over pairs, in nats."""
+def divergence(some: Vectors, projection: Tensor, temperatures: Mapping[Pair, float]) -> Tensor:
+    """How differently queries of some items choose under a map, in nats: the sum over pairs."""
     mapped = {name: each @ projection for name, each in some.of.items()}
     total = projection.new_zeros(())
     for each, temperature in temperatures.items():
-        if not temperature or not {each.first, each.second} <= some.of.keys():
-            continue
-        first, second = some.of[each.first], some.of[each.second]
-        if min(len(first), len(second)) < 2:  # a plan of one row is no relation
-            continue
-        log_plan, potentials = log_transport_plan(
-            -first @ second.T, epsilon=temperature, tolerance=TOLERANCE, iterations=ITERATIONS
-        )
-        divergence, _ = plan_distillation_from(
-            log_plan,
-            -mapped[each.first] @ mapped[each.second].T,
-            epsilon=temperature,
-            potentials=potentials,
-            tolerance=TOLERANCE,
-            iterations=ITERATIONS,
-        )
-        total = total + divergence
+        names = each.first, each.second
+        # Among fewer than two items there is nothing to choose.
+        if temperature and all(len(some.of.get(name, ())) > 1 for name in names):
+            before, after = (of[each.first] @ of[each.second].T for of in (some.of, mapped))
+            total = total + row_divergence(after, before, temperature=temperature, right_only=False)
     return total
 
 

@@ -40,8 +40,9 @@ def row_divergence(
     is 1 throughout.
 
     Args:
-        similarity: S, (N, N), the student's; row i and column i belong to one item.
-        teacher: T, (N, N).
+        similarity: S, (N, N), the student's; row i and column i belong to one item. Without
+            ``right_only`` it may be (N, M) of any items.
+        teacher: T, of the same shape.
         temperature: :math:`\tau`, in units of similarity.
         right_only: Leave out queries that the teacher answers wrongly.
 

@@ -24,7 +24,7 @@ from continual_mm.learning.projection import (
     Moments,
     Vectors,
     distilled_projection,
-    plan_divergence,
+    divergence,
     random_axes,
     temperatures_of,
 )
@@ -43,7 +43,7 @@ from continual_mm.system.seeds import seed_for
 SAMPLE = 8192
 """Training items whose vectors are kept to learn the map on, at most; of all, only moments are."""
 
-JUDGED = 1024  # validation items whose plans decide, at most
+JUDGED = 1024  # validation items that decide, at most
 SETTINGS = Distillation()
 GROWN, CONSOLIDATED = "as they were", "consolidated"
 LEARNED, AXES, RANDOM = "learned", "principal axes", "random axes"
@@ -63,8 +63,8 @@ class Consolidation:
         numbers: Of a vector.
         seed: Of the order of items, and of the random axes.
         kept: What the map is: ``learned``, or the ``principal axes`` that it started from.
-        divergence: How far either moves the transport plans of validation items, in nats; the
-            smaller one was kept.
+        divergences: How differently queries of validation items choose under either, in nats;
+            where they do least, that one was kept.
         measured: Recalls of the vectors as they were and of three maps to so many numbers.
     """
 
@@ -73,13 +73,14 @@ class Consolidation:
     numbers: int
     seed: int
     kept: str
-    divergence: dict[str, float]
+    divergences: dict[str, float]
     measured: tuple[Measured, ...]
 
     def as_json(self) -> dict[str, Any]:
         """All of it but the folder, as JSON values; null where nothing could be recalled."""
-        values: dict[str, Any] = without_nan(asdict(self) | {"folder": None})
-        return {key: value for key, value in values.items() if key != "folder"}
+        values = {key: value for key, value in asdict(self).items() if key != "folder"}
+        found: dict[str, Any] = without_nan(values)
+        return found
 
 
 def consolidate(
@@ -96,9 +97,9 @@ def consolidate(
     """Give the space of a finished run vectors of ``dim`` numbers; the run stays as it is.
 
     One linear map of all modalities starts at the principal axes of the training items' vectors
-    and learns to hold the transport plans of all pairs, those that were never trained as well
-    (:func:`~continual_mm.learning.projection.distilled_projection`). If that moves the plans of
-    validation items more than the principal axes do, these are taken.
+    and learns to hold what queries of all pairs choose, those that were never trained as well
+    (:func:`~continual_mm.learning.projection.distilled_projection`). If the
+    principal axes change the choices of validation items less, these are taken.
 
     Args:
         run: The folder of a seed, ``.../<scenario>/<strategy>/seed-<n>``.
@@ -132,8 +133,8 @@ def consolidate(
         held_out = {name: _held_out(space, data, split) for name, split in SCORED.items()}
         axes = moments.principal_axes(dim, space.factors)
         learned = _learned(sample, axes, seed, tell)
-        divergence = _divergences(sample, held_out["validation"], {LEARNED: learned, AXES: axes})
-        kept = min(divergence, key=divergence.__getitem__)
+        divergences = _divergences(sample, held_out["validation"], {LEARNED: learned, AXES: axes})
+        kept = min(divergences, key=divergences.__getitem__)
         maps = {
             CONSOLIDATED: learned if kept == LEARNED else axes,
             AXES: axes,
@@ -153,7 +154,7 @@ def consolidate(
             dim,
             seed,
             kept,
-            divergence,
+            divergences,
             tuple(measured(forms, held_out, roles, groups)),
         )
         space.reduce(maps[CONSOLIDATED])
@@ -251,11 +252,11 @@ def _learned(sample: Vectors, axes: Tensor, seed: int, tell: Tell) -> Tensor:
 def _divergences(
     sample: Vectors, held_out: Vectors, maps: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """How far each map moves the plans of items that it was not learned on."""
+    """How differently queries of items choose that a map was not learned on."""
     items = held_out.items
     judged = held_out.select(items[:: max(1, math.ceil(len(items) / JUDGED))])
-    temperatures = temperatures_of(sample, SETTINGS.epsilon)
-    return {name: float(plan_divergence(judged, each, temperatures)) for name, each in maps.items()}
+    temperatures = temperatures_of(sample, SETTINGS.temperature)
+    return {name: float(divergence(judged, each, temperatures)) for name, each in maps.items()}
 
 
 def _factors(vectors: Vectors, roles: Mapping[Pair, str], projection: Tensor) -> dict[str, float]:

@@ -124,10 +124,10 @@ def test_its_scores_are_those_of_the_vectors_that_it_gives(grown, pack, tmp_path
     assert found.measured[0].scores["test"].new == pytest.approx(mean)
 
 
-def test_the_map_that_moves_the_plans_of_validation_items_less_is_kept(grown, tmp_path):
+def test_the_map_that_changes_choices_of_validation_items_less_is_kept(grown, tmp_path):
     found = cm.consolidate(grown, 2, to=tmp_path / "two", device="cpu")
-    assert found.divergence[found.kept] == min(found.divergence.values())
-    assert set(found.divergence) == {"learned", "principal axes"}
+    assert found.divergences[found.kept] == min(found.divergences.values())
+    assert set(found.divergences) == {"learned", "principal axes"}
 
 
 def test_the_same_seed_writes_the_same_bytes(grown, tmp_path):
