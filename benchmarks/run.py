@@ -29,7 +29,7 @@ from continual_mm.runs.specification import Specification, opened
 
 STEPS = 60
 TIMED = (
-    *("naive", "recommended", "pair_lora", "partners", "partners_match", "ewc"),
+    *("naive", "recommended", "pair_lora_match", "pair_lora", "partners", "partners_match", "ewc"),
     *("replay", "transport", "replay_transport"),
 )
 

@@ -131,12 +131,13 @@ def choose_old(
         held_out: Similarities of each pair.
         weights: What each head counts for the pairs that the stage trained.
         whole: Whether it can count as much as for those only, or not at all.
-        own: Whether there is one more head, for such pairs alone; its weight comes last.
+        own: Whether there is one more head, for such pairs alone; its weight comes last. It counts
+            beside the others only: without them, these would need coordinates for each pair.
     """
     none = (0.0,) * (len(weights) + own)
     shares: tuple[float, ...] = (1.0,) if whole else OLD_WEIGHTS
     while True:
-        candidates = _old_candidates(weights, (0.0, *shares), OWN_WEIGHTS if own else ())
+        candidates = _old_candidates(weights, shares, OWN_WEIGHTS if own else ())
         choices = tuple(choose([k], {k: v}, candidates, none) for k, v in held_out.items())
         gaining = {
             each: held

@@ -176,7 +176,7 @@ def _opened(source: RunFolder, dim: int, towers: Mapping[str, nn.Module]) -> Joi
     if source.consolidated:
         raise InputError.at(place, "is consolidated already", "give the run that it was made of")
     if not source.finished:
-        remedy = "give the folder of a finished seed, such as runs/av_vt/expand/seed-0"
+        remedy = "give the folder of a finished seed, such as runs/av_vt/recommended/seed-0"
         raise InputError.at(place, "no finished run in this folder", remedy)
     space = open_run(place, towers=towers)
     if space.settings.reference:
@@ -185,7 +185,7 @@ def _opened(source: RunFolder, dim: int, towers: Mapping[str, nn.Module]) -> Joi
     own = checkpoint.remembered(source.checkpoint(source.finished_stages()[-1]))
     if any(key.startswith(f"{PLUGIN}/own/") for key in own):
         message = "an item has a vector for each pair, not one that could be consolidated"
-        raise InputError.at(place, message, "take a run of expand or another strategy")
+        raise InputError.at(place, message, "take a run of recommended or another strategy")
     if dim >= space.size:
         message = f"{dim} is not less than the {space.size} numbers of the run's vectors"
         raise InputError.at("dim", message, "give fewer")

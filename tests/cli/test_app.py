@@ -185,12 +185,13 @@ def test_every_command_explains_itself(said):
 
 
 def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(monkeypatch, capsys):
-    _, chosen = cli_training.definitions([], cli_training.DEMO_STRATEGIES, [])
+    names = (*cli_training.DEMO_STRATEGIES, "pair_lora")
+    _, chosen = cli_training.definitions([], names, [])
     assert list(cli_training.ready(chosen)) == list(chosen)
     monkeypatch.setitem(sys.modules, "peft", None)
     left = {strategy.name for strategy in cli_training.ready(chosen)}
-    assert left == {*cli_training.DEMO_STRATEGIES} - {"recommended"}
-    assert "'recommended', [pair_lora]: peft is not installed; pip" in capsys.readouterr().err
+    assert left == {*cli_training.DEMO_STRATEGIES}
+    assert "'pair_lora', [pair_lora]: peft is not installed; pip" in capsys.readouterr().err
 
 
 def test_an_error_of_the_file_system_is_one_line_without_traceback(said):
