@@ -82,7 +82,7 @@ def test_what_is_written_opens_as_a_run_does_and_the_run_stays_as_it_was(grown, 
     found = cm.consolidate(grown, 6, to=tmp_path / "six", device="cpu")
     assert contents(grown) == before
     space, reduced = cm.open_run(grown), cm.open_run(found.folder)
-    assert (space.size, reduced.size) == (16, 6)
+    assert reduced.size == 6 < space.size
     for name in ("video", "audio", "text"):
         values = cm.read_pack(pack).columns[name].values[1:5]
         vectors = reduced.encode(name, values)
@@ -229,8 +229,9 @@ def test_runs_that_give_no_single_vector_per_item_are_refused(trained, tmp_path)
 def test_a_run_that_has_not_grown_is_consolidated_too(trained, tmp_path, grown):
     found = cm.consolidate(trained(NAIVE), 3, to=tmp_path / "naive", device="cpu")
     assert cm.open_run(found.folder).size == 3
-    with pytest.raises(InputError, match="dim: 16 is not less than the 16 numbers"):
-        cm.consolidate(grown, 16)
+    size = cm.open_run(grown).size
+    with pytest.raises(InputError, match=f"dim: {size} is not less than the {size} numbers"):
+        cm.consolidate(grown, size)
     with pytest.raises(InputError, match="is there already"):
         cm.consolidate(grown, 3, to=found.folder)
 
