@@ -42,7 +42,11 @@ def test_step_time_is_the_median_of_the_last_stage_if_that_has_two_steps(timed):
 
 @pytest.mark.parametrize(
     ("plugins", "size"),
-    [({}, 8), ({"pair_lora": {"rank": 2}}, 16), ({"expand": {"size": 3}}, 8 + 2 * 3)],
+    [
+        ({}, 8),
+        ({"pair_lora": {"rank": 2}}, 16),
+        ({"expand": {"size": 3, "old_pairs": 0, "emergent": 0.0}}, 8 + 2 * 3),
+    ],
 )
 def test_the_size_of_vectors_is_that_of_all_which_an_item_is_compared_by(
     scenario, tmp_path, plugins, size
