@@ -84,8 +84,8 @@ class Expand(Plugin):
         plan: Weight of the plan's divergence in the second head.
         epsilon: Entropic temperature of the plan, in units of one minus the cosine.
         held_out: Share of a stage's items that are not trained on, at most 512 items.
-        old_pairs: Whether old pairs of which the stage's items have both modalities are trained in
-            the subspace as well, whether or not the stage names them.
+        old_pairs: Whether pairs of earlier stages of which the stage's items have both modalities
+            are trained in the subspace as well, whether or not the stage names them.
         emergent: w, how much mapped embeddings count for pairs that are never trained; 0 appends
             none.
     """
@@ -117,6 +117,7 @@ class Expand(Plugin):
         self._old: tuple[str, ...] = ()
         self._trained: tuple[Pair, ...] = ()
         self._known: tuple[Pair, ...] = ()
+        self._again: tuple[Pair, ...] = ()
         self._items: Items | None = None
         self._choices: tuple[Choice, ...] = ()
         self._matched: dict[str, Tensor] = {}
@@ -149,6 +150,10 @@ class Expand(Plugin):
             return
         self._trained = trained
         self._known = tuple(each for each in all_pairs(self._old) if each not in trained)
+        earlier = _earlier_pairs(strategy)
+        self._again = tuple(
+            each for each in self._known if self.old_pairs and (earlier is None or each in earlier)
+        )
         for name in members:
             if name not in space:
                 self._join_earlier(strategy, name)
@@ -156,7 +161,7 @@ class Expand(Plugin):
         subspace = space.append_subspace(
             self.size or max(1, space.settings.dim // HEADS),
             members,
-            heads=HEADS + self._has_own_head,
+            heads=HEADS + bool(self._again),
             rank=self.rank,
         )
         # Until held-out items have decided, old pairs do not see it.
@@ -166,10 +171,6 @@ class Expand(Plugin):
         strategy.lr_scale |= dict.fromkeys(names, self.rate)
         self._append_map(strategy)
         self._hold_out(strategy, experience)
-
-    @property
-    def _has_own_head(self) -> bool:
-        return self.old_pairs and bool(self._known)
 
     def _join_earlier(self, learner: Learner, name: str) -> None:
         """Give a modality that arrives coordinates in the earlier subspaces of its partners."""
@@ -238,7 +239,7 @@ class Expand(Plugin):
         """Add the terms of every pair that is trained in the subspace."""
         if self._number is None:
             return
-        for each in (*self._trained, *(self._known if self.old_pairs else ())):
+        for each in (*self._trained, *self._again):
             rows = paired_rows(strategy.batch, each, strategy.pairs, strategy.current)
             if rows.shape[0] >= 2:  # a row without negatives says nothing
                 self._train_pair(strategy, each, rows)
@@ -271,7 +272,7 @@ class Expand(Plugin):
                 value = masked_margin_softmax(scale * logits, margin=margin)
                 learner.add_term(f"expand/{each + 1}-{head + 1}/{trained}", value, weight=1.0)
         if number in units and self.plan:
-            planned = HEADS if trained in self._known else HEADS - 1
+            planned = HEADS if trained in self._again else HEADS - 1
             first, second = (unit[:, planned] for unit in units[number])
             value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon)
             learner.add_term(f"expand/plan/{trained}", value, weight=self.plan)
@@ -279,8 +280,8 @@ class Expand(Plugin):
     def _heads(self, subspace: Subspace, number: int, trained: Pair) -> Sequence[int]:
         """Heads of a subspace that learn a pair; of earlier ones, old pairs have what they have."""
         if number != self._number:
-            return () if trained in self._known else range(subspace.heads)
-        return (HEADS,) if trained in self._known else range(HEADS)
+            return () if trained in self._again else range(subspace.heads)
+        return (HEADS,) if trained in self._again else range(HEADS)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Decide how much the subspace counts for each pair, and bring pairs to one scale."""
@@ -300,7 +301,7 @@ class Expand(Plugin):
         met = [{each.first, each.second} & set(self._old) for each in self._trained]
         whole = any(len(olds) != 1 for olds in met)
         known = {each: held_out[each] for each in self._known if each in held_out}
-        old = choose_old(known, choice.weights, whole=whole, own=self._has_own_head)
+        old = choose_old(known, choice.weights, whole=whole, own=bool(self._again))
         gates, own = dict.fromkeys(self._known, 0.0), dict.fromkeys(self._known, 0.0)
         for each, found in zip(known, old, strict=True):
             gates[each] = max(found.weights[:HEADS]) / max(choice.weights)
@@ -372,20 +373,27 @@ def _nothing_aligned(learner: Learner, experience: StageExperience) -> bool:
     return all(stage in learner.pairs and not learner.pairs[stage] for stage in earlier)
 
 
+def _earlier_pairs(learner: Learner) -> set[Pair] | None:
+    """Pairs that earlier stages trained; None if another run trained some of these stages."""
+    earlier = range(learner.stage_experience().stage)
+    if any(stage not in learner.pairs for stage in earlier):
+        return None
+    return {each for stage in earlier for each in learner.pairs[stage]}
+
+
 def _aligned(learner: Learner) -> dict[str, set[str]]:
     """Old modality -> those that pairs of earlier stages connect it with, itself among them.
 
-    Of stages that are not known, because another run trained them, all may have been connected.
+    Of stages that are not known, all may have been connected.
     """
     names = [modality.name for modality in learner.space.modalities]
-    earlier = range(learner.stage_experience().stage)
-    if any(stage not in learner.pairs for stage in earlier):
+    earlier = _earlier_pairs(learner)
+    if earlier is None:
         return {name: set(names) for name in names}
     found = {name: {name} for name in names}
-    for each in (one for stage in earlier for one in learner.pairs[stage]):
-        if each.first in found and each.second in found:
-            joined = found[each.first] | found[each.second]
-            found |= dict.fromkeys(joined, joined)
+    for each in earlier:
+        joined = found[each.first] | found[each.second]
+        found |= dict.fromkeys(joined, joined)
     return found
 
 

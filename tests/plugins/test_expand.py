@@ -117,8 +117,9 @@ def test_until_the_end_of_a_stage_old_pairs_do_not_see_its_subspace(begun, looki
 
 def test_a_newcomer_has_coordinates_in_the_subspaces_of_its_partners(trained) -> None:
     learner = trained(Expand(**SMALL), stages=3)
-    first, second = learner.space.grown
+    first, mapped, second = learner.space.grown
     assert first.kinds == {"text": "own", "video": "adapted", "depth": "head"}
+    assert mapped.kinds == {"video": "mapped", "audio": "mapped", "text": "head", "depth": "head"}
     assert second.kinds == {
         "audio": "adapted",
         "depth": "own",
@@ -201,7 +202,8 @@ def test_a_scenario_goes_on_from_a_grown_run(scenario, dataset, tmp_path, same, 
     history = run(rest, strategy, dataset, tmp_path)
     after = history.space
     assert after.grown[0].kinds["depth"] == "head"
-    assert len(after.grown) == 2
+    # Each stage appended coordinates of its own and, for audio which it never meets, mapped ones.
+    assert len(after.grown) == 2 + len(before.grown) == 4
     for name, old in vectors(before, dataset, ("video", "audio", "text")).items():
         new = after.encode(name, dataset.columns[name].values)
         assert torch.equal(new[:, : old.shape[1]], old)
@@ -209,11 +211,63 @@ def test_a_scenario_goes_on_from_a_grown_run(scenario, dataset, tmp_path, same, 
     assert same(values(history), values(again))
 
 
-def test_old_pairs_are_trained_in_the_subspace_where_that_is_asked_for(begun, looking) -> None:
-    names: set[str] = set()
+@pytest.mark.parametrize("asked", [True, False])
+def test_old_pairs_learn_a_head_of_their_own_unless_that_is_switched_off(
+    begun, looking, asked
+) -> None:
+    heads: set[str] = set()
     learner, streams = begun(
-        Expand(old_pairs=True, **SMALL), looking(2, lambda learner: names.update(learner.terms))
+        Expand(old_pairs=asked, **SMALL), looking(2, lambda learner: heads.update(learner.terms))
     )
     for stage in range(3):
         learner.learn(streams, stage)
-    assert f"expand/2-1/{pair('audio', 'video')}" in names
+    own = {name for name in heads if name.startswith("expand/") and "-3/" in name}
+    # Audio and text meet in this stage as well, but no stage trains them.
+    assert own == (
+        {f"expand/3-3/{pair('audio', 'video')}", f"expand/3-3/{pair('text', 'video')}"}
+        if asked
+        else set()
+    )
+
+
+def test_pairs_that_never_meet_share_what_is_learned_of_a_common_partner(
+    trained, dataset, longer
+) -> None:
+    """Audio and text meet through video: better with its map than by first coordinates alone."""
+    rows = dataset.split == 2
+
+    def recall(learner) -> float:
+        audio, text = (
+            learner.space.encode(name, dataset.columns[name].values[rows])
+            for name in ("audio", "text")
+        )
+        order = (audio @ text.T).argsort(dim=1, descending=True)[:, :3]
+        return float((order == torch.arange(rows.sum())[:, None]).any(1).float().mean())
+
+    found = {
+        each: np.mean(
+            [
+                recall(trained(Expand(emergent=each, **SMALL), scenario=longer, seed=seed))
+                for seed in range(3)
+            ]
+        )
+        for each in (0.0, 2.0)
+    }
+    assert found[2.0] > found[0.0]
+
+
+def test_a_map_serves_those_that_earlier_pairs_connect_and_no_others(begun, scenario) -> None:
+    stages = (
+        Stage(add=("video", "audio")),
+        Stage(add=("depth",), pairs=()),
+        Stage(add=("text",), pairs=("video-text",)),
+    )
+    learner, streams = begun(
+        Expand(**SMALL), scenario=scenario.model_copy(update={"stages": stages})
+    )
+    for stage in range(3):
+        learner.learn(streams, stage)
+    (mapped,) = (each for each in learner.space.grown if each.map is not None)
+    assert mapped.kinds == {"video": "mapped", "audio": "mapped", "text": "head"}
+    # Video has its own coordinates with text, and its similarity to audio stays what it was.
+    assert [sorted(block.factors) for block in mapped.layout] == [["audio", "text"]]

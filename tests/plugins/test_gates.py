@@ -45,6 +45,17 @@ def test_a_subspace_that_knows_an_old_pair_counts_for_it() -> None:
     assert choice.gain > choice.error > 0
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_old_pair_gains_by_a_head_of_its_own_if_that_knows_it(known) -> None:
+    held = held_out(200, False, False, known)
+    (choice,) = choose_old({OLD: held}, (1.0, 1.0), whole=False, own=True)
+    assert (choice.weights[2] > choice.weights[0]) == known
+    own = {OLD: choice.weights[2]}
+    blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], (1.0, 1.0), {OLD: 0.5}, own)
+    met = [block.factors for block in blocks if block.head == 2]
+    assert [each["audio"] * each["video"] for each in met] == pytest.approx([own[OLD]] * known)
+
+
 def test_of_two_heads_the_one_that_says_nothing_is_left_out() -> None:
     choice = choose_trained([NEW], {NEW: held_out(300, True, False)}, (1.0, 1.0))
     assert choice.weights[0] > 4 * choice.weights[1]

@@ -167,6 +167,53 @@ def test_in_training_only_what_is_trained_sees_hidden_features() -> None:
     assert not torch.allclose(seen.units[0], whole.units[0])
 
 
+@pytest.fixture
+def mapping() -> JointSpace:
+    """Video and audio are mapped, text has a head; text shares coordinates with audio alone."""
+    space = JointSpace(SETTINGS, seed=1)
+    space.add_modality(VIDEO)
+    space.add_modality(AUDIO)
+    subspace = space.append_subspace(5, ["video", "audio", "text"], mapped=True, noise=1.5)
+    space.add_modality(TEXT)
+    subspace.layout = (Block(0, {"audio": 2.0, "text": 2.0}),)
+    moved(subspace)
+    return space.eval()
+
+
+def test_old_modalities_share_one_map_of_their_embeddings(mapping) -> None:
+    subspace = mapping.grown[0]
+    assert subspace.kinds == {"video": "mapped", "audio": "mapped", "text": "head"}
+    for each in (VIDEO, AUDIO):
+        found = mapping({each.name: items(each)}, {})[each.name]
+        torch.testing.assert_close(
+            found.units[0][:, 0], nn.functional.normalize(subspace.map(found.embedding), dim=1)
+        )
+    assert not mapping.encode("video", items(VIDEO))[:, 12:].any()
+
+
+def test_only_in_training_a_map_sees_noise_which_the_step_alone_decides(mapping) -> None:
+    def units(step: int) -> Tensor:
+        mapping.dropout.set_step(0, step)
+        return mapping({"video": items(VIDEO)}, {})["video"].units[0]
+
+    quiet = units(0)
+    assert torch.equal(units(1), quiet)
+    mapping.train()
+    assert torch.equal(units(0), units(0))
+    assert not torch.allclose(units(0), units(1))
+    assert not torch.allclose(units(0), quiet)
+
+
+def test_a_mapped_subspace_is_rebuilt_from_its_description_and_its_weights(mapping) -> None:
+    again = JointSpace.rebuild(mapping.describe())
+    again.load_state_dict(mapping.state_dict())
+    assert again.grown[0].noise == 1.5
+    for each in (VIDEO, AUDIO, TEXT):
+        assert torch.equal(
+            again.encode(each.name, items(each)), mapping.encode(each.name, items(each))
+        )
+
+
 def test_a_space_in_reference_mode_does_not_grow() -> None:
     space = JointSpace(SpaceSettings(mode="reference", dim=12, clusters=0))
     with pytest.raises(ValueError, match="reference mode cannot grow"):
