@@ -78,7 +78,8 @@ REFUSED = {
     ],
     ONE.replace("scored", "absent") + BOTH: [
         "dataset 'absent.npz': not registered (registered: narrated_shapes, digits, howto100m, "
-        "youcook2, msrvtt, lsmdc, crosstask, ucf101, hmdb51, hsa_languagebind, hsa_imagebind, msrvtt_imagebind) and no file here/absent.npz; "
+        "youcook2, msrvtt, lsmdc, crosstask, ucf101, hmdb51, hsa_languagebind, hsa_imagebind, "
+        "msrvtt_imagebind) and no file here/absent.npz; "
         "give a registered name, an .npz file, a store, or hf:owner/name"
     ],
     ONE.replace("scored", "wide") + BOTH: [
