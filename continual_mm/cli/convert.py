@@ -1,7 +1,7 @@
 """Commands that turn published files, and extracted clips, into packs and stores."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +13,7 @@ import click
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_PATH
 from continual_mm.data.cards import published_folder, steps_of
-from continual_mm.definitions.modality import SPLITS, Kind, Provenance
+from continual_mm.definitions.modality import SPLITS, Kind, Modality, Provenance
 from continual_mm.system.errors import SHOWN, InputError, Problems, printable
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Conversion:
     def write(
         self,
         records: "Iterable[Record]",
-        kinds: Mapping[str, Kind],
+        expected: Mapping[str, Kind] | Sequence[Modality],
         *,
         validation: float = 0.0,
         frames: int = 1,
@@ -135,7 +135,7 @@ class Conversion:
             write(
                 counted,
                 self.target,
-                kinds,
+                expected,
                 dtype=self.dtype,
                 left_out=self.left_out,
                 audio_frames=frames if self.mode == "reference" else 1,
@@ -459,8 +459,8 @@ def _hsa(name: str) -> click.Command:
         with converting(target or published_folder(name), dtype=dtype, skip=False) as conversion:
             folder = fetched(source, hsa.patterns(backbone, relation))
             found = hsa.relations(folder, backbone, relation)
-            kinds = dict.fromkeys(hsa.modalities(found), Kind.VECTOR)
-            conversion.write(hsa.records(found, validation=validation, test=test), kinds)
+            records = hsa.records(found, validation=validation, test=test)
+            conversion.write(records, hsa.layout(found))
         conversion.finish(*(f"{one.name}: {one.path}" for one in found))
 
     return command
@@ -489,16 +489,18 @@ def _arrays(name: str, source: str, modalities: tuple[str, ...], text: str) -> c
         from continual_mm.preparation.formats import arrays
         from continual_mm.preparation.formats.hub import fetched
 
+        modality = tuple(dict.fromkeys(modality))
         with converting(target or published_folder(name), **how) as conversion:
             folder = fetched(source, arrays.patterns(modality))
             items = arrays.files(folder, modality)
-            split_of = arrays.splits(items, folder)
+            split_of = arrays.splits(items, folder, msrvtt=name == "msrvtt_imagebind")
             given = set(split_of.values())
             shares = HeldOut(
                 validation=0.0 if 1 in given else validation, test=0.0 if 2 in given else test
             ).among([item for item, split in split_of.items() if split == 0])
-            records = arrays.records(items, split_of, conversion.left_out)
-            conversion.write(shares.assigned(records), arrays.kinds(items, modality))
+            layout = arrays.layout(items, modality)
+            records = arrays.records(items, split_of, layout, conversion.left_out)
+            conversion.write(shares.assigned(records), layout)
         conversion.finish()
 
     return command

@@ -7,7 +7,7 @@ LanguageBind, the image for ImageBind), and test rows of A and B, which are neve
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
 from continual_mm.data.schema import Record
 from continual_mm.data.splits import HeldOut
+from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.system.errors import InputError, suggestion
 
 REPOSITORY = "Rowance/HSA-features"
@@ -58,14 +59,18 @@ def relations(folder: Path, backbone: str, wanted: Sequence[str] = ()) -> list[R
     """The relations of a backbone below a folder, in the order of their names.
 
     Raises:
-        InputError: If there is none, or one of ``wanted`` is not there.
+        InputError: If there is none, one of ``wanted`` is not there, or one is there twice or does
+            not relate two modalities besides the hub.
     """
-    found = {}
+    found: dict[str, Relation] = {}
     for path in sorted(folder.rglob("*.npz")):
         inside = path.relative_to(folder).parts[:-1]
         names = _STEM.fullmatch(path.stem)
         if backbone in inside and "classification" not in inside and names:
-            found[path.stem] = Relation(path, names[1], names[2], HUBS[backbone])
+            one = Relation(path, names[1], names[2], HUBS[backbone])
+            if (other := found.setdefault(path.stem, one)) != one:
+                remedy = "give a folder with one archive of each relation"
+                raise InputError.at(path, f"is there twice, as {other.path} too", remedy)
     if not found:
         problem = f"holds no retrieval/{backbone}/<relation>.npz"
         raise InputError.at(folder, problem, f"download {REPOSITORY} and give its folder")
@@ -73,18 +78,30 @@ def relations(folder: Path, backbone: str, wanted: Sequence[str] = ()) -> list[R
         if name not in found:
             remedy = f"{suggestion(name, found)}there are {', '.join(found)}"
             raise InputError.at(folder, f"has no relation {name!r}", remedy)
-    return [found[name] for name in wanted or found]
+    return [_besides_hub(found[name]) for name in dict.fromkeys(wanted or found)]
 
 
-def modalities(these: Iterable[Relation]) -> list[str]:
-    """All that some relations have, the hubs first."""
-    names: dict[str, None] = {}
+def _besides_hub(one: Relation) -> Relation:
+    if len({one.first, one.second, one.hub}) < 3:
+        problem = f"does not relate two modalities besides the hub, {one.hub}"
+        raise InputError.at(one.path, problem, "name others with --relation")
+    return one
+
+
+def layout(these: Sequence[Relation]) -> tuple[Modality, ...]:
+    """All that some relations have, the hubs first, as large as in the first archive that has it.
+
+    Raises:
+        InputError: If an archive is damaged or of another form.
+    """
+    sizes = dict.fromkeys((one.hub for one in these), 0)
     for one in these:
-        names.setdefault(one.hub)
-    for one in these:
-        names.setdefault(one.first)
-        names.setdefault(one.second)
-    return list(names)
+        findings = Findings(str(one.path))
+        with Archive(one.path, findings) as archive:
+            shapes = _shapes(archive, findings)
+        for name, key in ((one.hub, "h_a_train"), (one.first, "a_train"), (one.second, "b_train")):
+            sizes[name] = sizes.get(name) or shapes[key][1]
+    return tuple(Modality(name, Kind.VECTOR, (size,)) for name, size in sizes.items())
 
 
 def records(these: Sequence[Relation], *, validation: float, test: float) -> Iterator[Record]:
@@ -123,25 +140,31 @@ def records(these: Sequence[Relation], *, validation: float, test: float) -> Ite
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive, checked to be matrices with corresponding rows."""
+    """The arrays of an archive."""
     findings = Findings(str(path))
     with Archive(path, findings) as archive:
-        shapes = {key: archive.headers[key].shape for key in _ARRAYS if key in archive.headers}
-        for key in _ARRAYS:
-            if key not in shapes and key not in findings.faulty:
-                findings.about(key, "is missing", f"a relation has {', '.join(_ARRAYS)}")
-            elif key in shapes and len(shapes[key]) != 2:
-                findings.about(key, f"has shape {shapes[key]}", "a matrix is needed")
-        findings.refuse()
-        for one, other in zip(_ARRAYS[::2], _ARRAYS[1::2], strict=True):
-            if shapes[one][0] != shapes[other][0]:
-                problem = f"has {shapes[one][0]} rows, {other!r} has {shapes[other][0]}"
-                findings.about(one, problem, "rows must correspond")
-        groups = archive.headers.get(_GROUPS)
-        if groups is not None and groups.shape != shapes["a_test"][:1]:
-            findings.about(_GROUPS, f"has shape {groups.shape}", "one for each test row is needed")
-        findings.refuse()
-        wanted = [*_ARRAYS, *([_GROUPS] if groups is not None else [])]
+        _shapes(archive, findings)
+        wanted = [*_ARRAYS, *([_GROUPS] if _GROUPS in archive.headers else [])]
         found = {key: archive.read(key) for key in wanted}
     findings.refuse()
     return {key: np.asarray(array) for key, array in found.items()}
+
+
+def _shapes(archive: Archive, findings: Findings) -> dict[str, tuple[int, ...]]:
+    """The shapes of an archive's arrays, checked to be matrices with corresponding rows."""
+    shapes = {key: archive.headers[key].shape for key in _ARRAYS if key in archive.headers}
+    for key in _ARRAYS:
+        if key not in shapes and key not in findings.faulty:
+            findings.about(key, "is missing", f"a relation has {', '.join(_ARRAYS)}")
+        elif key in shapes and len(shapes[key]) != 2:
+            findings.about(key, f"has shape {shapes[key]}", "a matrix is needed")
+    findings.refuse()
+    for one, other in zip(_ARRAYS[::2], _ARRAYS[1::2], strict=True):
+        if shapes[one][0] != shapes[other][0]:
+            problem = f"has {shapes[one][0]} rows, {other!r} has {shapes[other][0]}"
+            findings.about(one, problem, "rows must correspond")
+    groups = archive.headers.get(_GROUPS)
+    if groups is not None and groups.shape != shapes["a_test"][:1]:
+        findings.about(_GROUPS, f"has shape {groups.shape}", "one for each test row is needed")
+    findings.refuse()
+    return shapes

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -30,7 +30,7 @@ _COMPARED = 100  # records whose sizes are compared, so that no odd one decides 
 def write(
     records: Iterable[Record],
     target: Path,
-    kinds: Mapping[str, Kind],
+    expected: Mapping[str, Kind] | Sequence[Modality],
     *,
     dtype: DType,
     left_out: Problems | None,
@@ -39,11 +39,25 @@ def write(
 ) -> None:
     """Write records as a new pack, in memory, if the target ends in ``.npz``, else as a store.
 
-    Features must have the sizes that are most frequent among the first records, of which up to a
-    thousand are in memory. ``left_out`` takes faulty ones. Spectrograms get ``audio_frames`` at
-    least.
+    What is ``expected`` by its kind alone has the sizes that are most frequent among the first
+    records, of which up to a thousand are in memory, and is left out if none of them has it.
+    ``left_out`` takes faulty ones. Spectrograms get ``audio_frames`` at least.
     """
-    given = map(_without_padding, records)
+    given: Iterator[Record] = map(_without_padding, records)
+    if isinstance(expected, Mapping):
+        layout, given = _sized(given, expected, target, audio_frames)
+    else:
+        layout = tuple(expected)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_all: Callable[..., object] = write_pack_from if target.suffix == ".npz" else write_store
+    how = {"dtype": dtype, "left_out": left_out, "provenance": provenance}
+    write_all(given, target, layout=layout, **how)
+
+
+def _sized(
+    given: Iterator[Record], kinds: Mapping[str, Kind], target: Path, audio_frames: int
+) -> tuple[tuple[Modality, ...], Iterator[Record]]:
+    """What the first records have, and all records with nothing else."""
     first: list[Record] = []
     shapes: dict[str, Counter[tuple[int, ...]]] = {name: Counter() for name in kinds}
     for record in given:
@@ -66,10 +80,7 @@ def write(
         {key: value for key, value in record.items() if key not in unknown}
         for record in chain(first, given)
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_all: Callable[..., object] = write_pack_from if target.suffix == ".npz" else write_store
-    how = {"dtype": dtype, "left_out": left_out, "provenance": provenance}
-    write_all(kept, target, layout=tuple(layout), **how)
+    return tuple(layout), kept
 
 
 def _without_padding(record: Record) -> Record:

@@ -69,6 +69,33 @@ def test_folders_that_are_called_as_splits_are_those(tmp_path):
     assert arrays.splits(items, tmp_path) == {"0": 0, "1": 1, "2": 2}
 
 
+def test_splits_of_msrvtt_are_those_of_msrvtt_only(tmp_path):
+    for n in (0, 6513, 7010):
+        write(tmp_path / "video" / f"video{n}.npy")
+    items = arrays.files(tmp_path, ["video"])
+    assert set(arrays.splits(items, tmp_path).values()) == {0}
+    assert list(arrays.splits(items, tmp_path, msrvtt=True).values()) == [0, 1, 2]
+
+
+def test_a_folder_may_be_called_as_any_modality_may(tmp_path):
+    write(tmp_path / "optical_flow2" / "0.npy")
+    write(tmp_path / "RGB" / "0.npy")
+    items = arrays.files(tmp_path, ["optical_flow2", "RGB"])
+    assert set(items["0"]) == {"optical_flow2", "RGB"}
+
+
+def test_a_clip_of_one_frame_is_a_clip(tmp_path, typed):
+    for n in range(40):
+        write(tmp_path / "in" / "sight" / f"{n:02d}.npy", (n % 3 + 1, 4))
+    words = ("data", "convert", "arrays", tmp_path / "in", "--modality", "sight", "--to")
+    ended = typed(*words, tmp_path / "out")
+    assert not ended.code, ended.err
+    dataset = load(str(tmp_path / "out"), standardise=False)
+    assert dataset.card.modalities[0].kind is Kind.FRAMES
+    _, lengths = dataset.columns["sight"].take(torch.arange(40))
+    assert lengths.tolist() == [n % 3 + 1 for n in range(40)]
+
+
 def test_what_cannot_be_told_apart_is_refused(tmp_path):
     write(tmp_path / "video" / "a.npy")
     with pytest.raises(InputError, match=r"has no audio/<item>\.npy"):
@@ -85,11 +112,13 @@ def test_pickles_and_what_is_not_finite_are_refused_or_left_out(tmp_path, typed)
     for n in range(60):
         write(tmp_path / "in" / "video" / f"{n}.npy")
     np.save(tmp_path / "in" / "video" / "x.npy", np.array([{}]), allow_pickle=True)
-    np.save(tmp_path / "in" / "video" / "y.npy", np.full(6, np.nan))
+    np.save(tmp_path / "in" / "video" / "0.npy", np.full(6, np.nan))
+    np.savez(tmp_path / "archive.npz", np.ones(6))
+    (tmp_path / "archive.npz").rename(tmp_path / "in" / "video" / "y.npy")
     words = ("data", "convert", "arrays", tmp_path / "in", "--modality", "video", "--to")
     ended = typed(*words, tmp_path / "out.npz")
     assert ended.code == 2
-    assert "x.npy: cannot be read" in ended.err.replace("\n", "")
+    assert "0.npy: 6 of 6 values are not finite" in ended.err.replace("\n", " ")
     assert not (tmp_path / "out.npz").exists()
     assert not typed(*words, tmp_path / "out.npz", "--skip").code
-    assert len(load(str(tmp_path / "out.npz"), standardise=False)) == 60
+    assert len(load(str(tmp_path / "out.npz"), standardise=False)) == 59

@@ -6,7 +6,7 @@ import pytest
 import continual_mm as cm
 from continual_mm.data.registry import load
 from continual_mm.definitions import catalog
-from continual_mm.definitions.modality import Pair
+from continual_mm.definitions.modality import Kind, Modality, Pair
 from continual_mm.preparation.formats import hsa
 from continual_mm.preparation.formats.hub import fetched
 from continual_mm.runs.opening import open_scenario
@@ -45,7 +45,9 @@ def folder(tmp_path):
 
 def test_every_row_is_an_item_of_the_two_modalities_that_it_pairs(folder):
     (relation,) = hsa.relations(folder, "languagebind", ["image-audio"])
-    assert hsa.modalities([relation]) == ["text", "image", "audio"]
+    assert hsa.layout([relation]) == tuple(
+        Modality(name, Kind.VECTOR, (6,)) for name in ("text", "image", "audio")
+    )
     found = list(hsa.records([relation], validation=0.2, test=0.2))
     expected = np.load(relation.path)
     for one, other, key, beside in (
@@ -100,6 +102,35 @@ def test_a_folder_without_archives_and_unknown_relations_are_refused(folder, tmp
         hsa.relations(folder, "imagebind")
     with pytest.raises(InputError, match="did you mean 'image-video'"):
         hsa.relations(folder, "languagebind", ["image-vidio"])
+
+
+def test_a_relation_that_is_there_twice_or_with_the_hub_is_refused(tmp_path):
+    write(tmp_path / "one", "image-video")
+    write(tmp_path, "text-video")
+    with pytest.raises(InputError, match=r"text-video.*besides the hub, text"):
+        hsa.relations(tmp_path, "languagebind")
+    chosen = hsa.relations(tmp_path, "languagebind", ["image-video", "image-video"])
+    assert [one.name for one in chosen] == ["image-video"]
+    write(tmp_path / "two", "image-video")
+    with pytest.raises(InputError, match=r"two.*image-video\.npz: is there twice, as .*one"):
+        hsa.relations(tmp_path, "languagebind")
+
+
+def test_modalities_that_come_after_many_rows_are_converted_too(tmp_path, typed):
+    many = {key: np.ones((1100, 6), np.float32) for key in ROWS if "train" in key}
+    write(tmp_path / "in", "depth-audio", **many)
+    write(tmp_path / "in", "image-video")
+    words = ("data", "convert", "hsa_languagebind", tmp_path / "in", "--to", tmp_path / "out")
+    ended = typed(*words)
+    assert not ended.code, ended.err
+    dataset = load(str(tmp_path / "out"), standardise=False)
+    assert {name: int(column.present.sum()) for name, column in dataset.columns.items()} == {
+        "text": 2 * 1100 + 12 + 11,
+        "depth": 1100 + 9,
+        "audio": 1100 + 9,
+        "image": 12 + 9,
+        "video": 11 + 9,
+    }
 
 
 def test_without_a_network_a_line_says_what_to_do(tmp_path, monkeypatch):
