@@ -11,10 +11,6 @@ from continual_mm.preparation.extraction.towers import Features, Setting
 from continual_mm.system.errors import InputError, first_line
 
 _NETWORK = "sentence-transformers/all-MiniLM-L6-v2"
-_UNREADABLE = (
-    *(AttributeError, ImportError, LookupError, OSError),
-    *(RuntimeError, TypeError, ValueError),
-)
 
 
 class SentenceTower:
@@ -59,7 +55,7 @@ def open_encoder(network: str, *, device: str | None = "cpu") -> SentenceTransfo
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-    except _UNREADABLE as error:
+    except Exception as error:
         problem = f"is not available to sentence-transformers: {first_line(error)}"
         remedy = "download the model where there is a network, and give its folder (./mine)"
         raise InputError.at(place, problem, remedy) from error

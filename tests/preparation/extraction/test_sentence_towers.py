@@ -59,6 +59,15 @@ def test_what_is_no_model_is_refused(tmp_path):
         tower(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "modules.json"])
+def test_a_damaged_file_is_refused_in_a_line(encoder, tmp_path, name):
+    folder = shutil.copytree(encoder, tmp_path / "damaged")
+    (folder / name).write_text("{}")
+    with pytest.raises(InputError, match="is not available to sentence-transformers") as error:
+        tower(folder)
+    assert "\n" not in str(error.value)
+
+
 def test_sentences_alone_become_a_pack_by_two_commands(encoder, colours, tmp_path, typed):
     sentences = [f"{one} {two}" for one in colours for two in colours]
     lines = [f"{n},{text},{'train' if n % 3 else 'test'}" for n, text in enumerate(sentences)]
