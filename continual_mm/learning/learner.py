@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from continual_mm.data.batch import Batch, join
+from continual_mm.data.batch import Batch, Items, join
 from continual_mm.definitions.modality import Pair
 from continual_mm.definitions.scenario import Training
 from continual_mm.learning.avalanche import (
@@ -152,6 +152,18 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             seed_torch(seed_for(self._seed, "stage", stage), self.device)
             self.train(benchmark.train[stage], eval_streams=[])
             self.evaluate(benchmark)
+
+    @property
+    def validation_items(self) -> Items:
+        """Items of the validation split; no plugin may train on them.
+
+        Raises:
+            RuntimeError: If no stage has been begun.
+        """
+        if self._benchmark is None:
+            raise RuntimeError("no stage has been begun")
+        items: Items = self._benchmark.validation[0].items
+        return items
 
     def pass_over(self, benchmark: Benchmark, stages: int) -> None:
         """Take the first stages as trained already; for a run that is resumed."""

@@ -25,7 +25,7 @@ from continual_mm.plugins.gates import (
     mixing_factors,
 )
 from continual_mm.plugins.match import matching_divergence
-from continual_mm.plugins.plugin import Plugin, stage_batches
+from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
 from continual_mm.space.space import LARGEST_SCALE
 from continual_mm.space.subspaces import Block, Subspace, cliques
@@ -90,8 +90,6 @@ class Expand(Plugin):
             none.
     """
 
-    saved = ("matched",)
-
     def __init__(
         self,
         *,
@@ -120,7 +118,6 @@ class Expand(Plugin):
         self._again: tuple[Pair, ...] = ()
         self._items: Items | None = None
         self._choices: tuple[Choice, ...] = ()
-        self._matched: dict[str, Tensor] = {}
 
     @property
     def choices(self) -> tuple[dict[str, Any], ...]:
@@ -137,8 +134,6 @@ class Expand(Plugin):
         if space.settings.reference:
             message = "a space in reference mode cannot grow: its embeddings are no unit vectors"
             raise InputError.at("[expand]", message, 'take another strategy, or mode = "robust"')
-        if not space.modalities:
-            self._matched.clear()
         if not space.modalities or _nothing_aligned(strategy, experience):
             return
         freeze(space.parameters())
@@ -310,22 +305,32 @@ class Expand(Plugin):
         self._choices = (choice, *old)
 
     def _calibrate(self, learner: Learner) -> None:
-        """Note how similar items of the stage are that belong together, and set the factors."""
-        trained = {each for pairs in learner.pairs.values() for each in pairs}
-        for batch in stage_batches(learner, rows=MOST, seed=0):
-            with torch.no_grad(), learner.precision():
-                embedded = learner.space(batch.features, batch.lengths)
-            for each in sorted(trained):
-                rows = (batch.present(each.first) & batch.present(each.second)).nonzero().squeeze(1)
-                if not len(rows):
-                    continue
-                first, second = (
-                    learner.space.vectors(name, embedded[name])[batch.positions(name, rows)]
-                    for name in (each.first, each.second)
-                )
-                self._matched[str(each)] = (first * second).sum(1).mean().cpu()
-        known = {Pair.parse(name): float(mean) for name, mean in self._matched.items()}
-        learner.space.factors = mixing_factors(known)
+        """Set the factors by how similar validation items are that belong together.
+
+        Items that a stage trained on are more similar than any that come later.
+        """
+        trained = sorted({each for pairs in learner.pairs.values() for each in pairs})
+        total, count = dict.fromkeys(trained, 0.0), dict.fromkeys(trained, 0)
+        with _evaluating(learner):
+            for block in BlockLoader(_first_of(learner.validation_items), rows=EVALUATION_ROWS):
+                batch = block.to(learner.device)
+                with learner.precision():
+                    embedded = learner.space(batch.features, batch.lengths)
+                for each in trained:
+                    if not {each.first, each.second} <= embedded.keys():
+                        continue
+                    rows = batch.present(each.first) & batch.present(each.second)
+                    first, second = (
+                        learner.space.vectors(name, embedded[name])[
+                            batch.positions(name, rows.nonzero().squeeze(1))
+                        ]
+                        for name in (each.first, each.second)
+                    )
+                    total[each] += float((first * second).sum())
+                    count[each] += len(first)
+        learner.space.factors = mixing_factors(
+            {each: total[each] / count[each] for each in trained if count[each]}
+        )
 
     def _layout(
         self,
@@ -365,6 +370,12 @@ class Expand(Plugin):
                 if len(shared) > 1:
                     found[each] = _held_out(each, where, shared, vectors, units)
         return found
+
+
+def _first_of(items: Items) -> Items:
+    """Of each share at most so many items as are held out of a stage."""
+    shares = (Share(one.stage, one.rows[:MOST], one.modalities) for one in items.shares)
+    return Items(items.dataset, tuple(shares))
 
 
 def _nothing_aligned(learner: Learner, experience: StageExperience) -> bool:
