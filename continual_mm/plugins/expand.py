@@ -28,7 +28,7 @@ from continual_mm.plugins.match import matching_divergence
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
 from continual_mm.space.space import LARGEST_SCALE
-from continual_mm.space.subspaces import Block, Subspace, cliques
+from continual_mm.space.subspaces import Block, Subspace, cliques, connected
 from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
@@ -145,7 +145,7 @@ class Expand(Plugin):
             return
         self._trained = trained
         self._known = tuple(each for each in all_pairs(self._old) if each not in trained)
-        earlier = _earlier_pairs(strategy)
+        earlier = _pairs_until(strategy, experience.stage)
         self._again = tuple(
             each for each in self._known if self.old_pairs and (earlier is None or each in earlier)
         )
@@ -185,7 +185,7 @@ class Expand(Plugin):
     def _append_map(self, learner: Learner) -> None:
         """Append coordinates that old modalities share with new ones which they never meet."""
         space = learner.space
-        aligned = _aligned(learner)
+        aligned = _aligned(learner, until=learner.stage_experience().stage)
         emergent: list[tuple[str, str]] = []
         members: dict[str, None] = {}
         for name in {one: None for each in self._trained for one in (each.first, each.second)}:
@@ -305,31 +305,19 @@ class Expand(Plugin):
         self._choices = (choice, *old)
 
     def _calibrate(self, learner: Learner) -> None:
-        """Set the factors by how similar validation items are that belong together.
-
-        Items that a stage trained on are more similar than any that come later.
-        """
-        trained = sorted({each for pairs in learner.pairs.values() for each in pairs})
-        total, count = dict.fromkeys(trained, 0.0), dict.fromkeys(trained, 0)
+        """Set the factors by the levels of validation items: those trained on have others."""
+        vectors: dict[str, list[Tensor]] = {}
         with _evaluating(learner):
             for block in BlockLoader(_first_of(learner.validation_items), rows=EVALUATION_ROWS):
                 batch = block.to(learner.device)
                 with learner.precision():
                     embedded = learner.space(batch.features, batch.lengths)
-                for each in trained:
-                    if not {each.first, each.second} <= embedded.keys():
-                        continue
-                    rows = batch.present(each.first) & batch.present(each.second)
-                    first, second = (
-                        learner.space.vectors(name, embedded[name])[
-                            batch.positions(name, rows.nonzero().squeeze(1))
-                        ]
-                        for name in (each.first, each.second)
-                    )
-                    total[each] += float((first * second).sum())
-                    count[each] += len(first)
+                for name, found in embedded.items():
+                    vectors.setdefault(name, []).append(learner.space.vectors(name, found).cpu())
+        aligned = _aligned(learner, until=learner.stage + 1)
         learner.space.factors = mixing_factors(
-            {each: total[each] / count[each] for each in trained if count[each]}
+            {name: torch.cat(each) for name, each in vectors.items()},
+            (each for each in all_pairs(tuple(vectors)) if each.second in aligned[each.first]),
         )
 
     def _layout(
@@ -384,28 +372,21 @@ def _nothing_aligned(learner: Learner, experience: StageExperience) -> bool:
     return all(stage in learner.pairs and not learner.pairs[stage] for stage in earlier)
 
 
-def _earlier_pairs(learner: Learner) -> set[Pair] | None:
-    """Pairs that earlier stages trained; None if another run trained some of these stages."""
-    earlier = range(learner.stage_experience().stage)
-    if any(stage not in learner.pairs for stage in earlier):
+def _pairs_until(learner: Learner, stage: int) -> set[Pair] | None:
+    """Pairs of the stages before one; None if another run trained some of these stages."""
+    if any(each not in learner.pairs for each in range(stage)):
         return None
-    return {each for stage in earlier for each in learner.pairs[stage]}
+    return {each for earlier in range(stage) for each in learner.pairs[earlier]}
 
 
-def _aligned(learner: Learner) -> dict[str, set[str]]:
-    """Old modality -> those that pairs of earlier stages connect it with, itself among them.
+def _aligned(learner: Learner, *, until: int) -> dict[str, set[str]]:
+    """Modality of the space -> those that pairs of the stages before one connect it with.
 
     Of stages that are not known, all may have been connected.
     """
-    names = [modality.name for modality in learner.space.modalities]
-    earlier = _earlier_pairs(learner)
-    if earlier is None:
-        return {name: set(names) for name in names}
-    found = {name: {name} for name in names}
-    for each in earlier:
-        joined = found[each.first] | found[each.second]
-        found |= dict.fromkeys(joined, joined)
-    return found
+    names = tuple(modality.name for modality in learner.space.modalities)
+    known = _pairs_until(learner, until)
+    return connected(names, all_pairs(names) if known is None else known)
 
 
 def _held_out(

@@ -22,6 +22,9 @@ OLD_WEIGHTS = (0.125, 0.25, 0.5, 1.0, 2.0)
 OWN_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 """What the head that such pairs have for themselves may count."""
 
+ABOVE = 0.005
+"""Share of a pair's similarities that exceed its level: one in two hundred."""
+
 FEWEST = 8
 """Held-out items that decide anything: of fewer the standard error itself is hardly known."""
 
@@ -157,20 +160,29 @@ def _old_candidates(
     return [(*one, more) for one in found for more in own] if own else found
 
 
-def mixing_factors(matched: Mapping[Pair, float]) -> dict[str, float]:
+def mixing_factors(vectors: Mapping[str, Tensor], pairs: Iterable[Pair]) -> dict[str, float]:
     r"""One factor per modality with which similarities of different pairs have one scale.
 
-    Of a factor c for each modality such that :math:`c_a c_b m_{ab} = 1` for each pair; by least
-    squares of logarithms, the smallest where they are not determined.
+    The level m of a pair is the similarity that :data:`ABOVE` of all its similarities exceed, so
+    where items of several modalities share an index each has as many among the first answers. No
+    item needs a partner. The factors c are such that :math:`c_a c_b m_{ab} = 1` for each pair; by
+    least squares of logarithms, the smallest where they are not determined.
 
     Args:
-        matched: Pair -> mean similarity m of items that belong together; those that are not
-            positive are left out.
+        vectors: Modality -> (n, size) of items that no stage trained on.
+        pairs: Which are to be comparable; those whose level is not positive are left out.
 
-    >>> {name: round(c, 3) for name, c in mixing_factors({Pair("a", "b"): 0.25}).items()}
+    >>> vectors = {"a": torch.eye(2), "b": torch.full((3, 2), 0.25)}
+    >>> {name: round(c, 3) for name, c in mixing_factors(vectors, [Pair("a", "b")]).items()}
     {'a': 2.0, 'b': 2.0}
     """
-    known = {each: mean for each, mean in sorted(matched.items()) if mean > 0}
+    known = {}
+    for each in sorted(set(pairs)):
+        if not all(len(vectors.get(name, ())) for name in (each.first, each.second)):
+            continue
+        level = _level(vectors[each.first] @ vectors[each.second].T)
+        if level > 0:
+            known[each] = level
     names = sorted({name for each in known for name in (each.first, each.second)})
     if not names:
         return {}
@@ -181,6 +193,11 @@ def mixing_factors(matched: Mapping[Pair, float]) -> dict[str, float]:
     wanted = -torch.tensor(list(known.values()), dtype=torch.float64).log()
     found = torch.linalg.pinv(equations) @ wanted
     return dict(zip(names, found.exp().tolist(), strict=True))
+
+
+def _level(similarities: Tensor) -> float:
+    above = max(1, round(ABOVE * similarities.numel()))
+    return float(similarities.flatten().topk(above).values[-1])
 
 
 def layout(

@@ -36,6 +36,7 @@ from continual_mm.runs.session import NO_MODULES
 from continual_mm.runs.start import PLUGIN
 from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
+from continual_mm.space.subspaces import connected
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import new_folder, without_nan, write_json
 from continual_mm.system.seeds import seed_for
@@ -43,6 +44,7 @@ from continual_mm.system.seeds import seed_for
 SAMPLE = 8192
 """Training items whose vectors are kept to learn the map on, at most; of all, only moments are."""
 
+FACTORED = 512  # validation items of a modality that its factor is set by, at most
 JUDGED = 1024  # validation items that decide, at most
 SETTINGS = Distillation()
 GROWN, CONSOLIDATED = "as they were", "consolidated"
@@ -260,18 +262,11 @@ def _divergences(
 
 
 def _factors(vectors: Vectors, roles: Mapping[Pair, str], projection: Tensor) -> dict[str, float]:
-    """What brings trained pairs to one scale, by items that belong together."""
-    matched = {}
-    for each, role in roles.items():
-        names = each.first, each.second
-        if role == "emergent" or not set(names) <= vectors.of.keys():
-            continue
-        first, second = (vectors.rows[name] for name in names)
-        both = vectors.select(first[torch.isin(first, second)])
-        one, two = (both.of[name] @ projection for name in names)
-        if len(one):
-            matched[each] = float((one * two).sum(1).mean())
-    return mixing_factors(matched)
+    """What brings similarities of pairs to one scale that are trained, or have trained partners."""
+    mapped = {name: each[:FACTORED] @ projection for name, each in vectors.of.items()}
+    known = [each for each in roles if {each.first, each.second} <= mapped.keys()]
+    aligned = connected(mapped, (each for each in known if roles[each] != "emergent"))
+    return mixing_factors(mapped, (each for each in known if each.second in aligned[each.first]))
 
 
 def as_json(found: Consolidation) -> str:

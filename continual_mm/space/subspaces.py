@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn import Parameter
 from torch.nn.functional import normalize
 
+from continual_mm.definitions.modality import Pair
 from continual_mm.space.encoders import Encoder, GatedUnit
 from continual_mm.space.naming import module_key
 
@@ -225,6 +226,20 @@ class Subspace(nn.Module):
 def embedding_map(dim: int, width: int) -> nn.Sequential:
     """(n, dim) embeddings -> (n, width) raw coordinates."""
     return nn.Sequential(nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, width))
+
+
+def connected(names: Iterable[str], pairs: Iterable[Pair]) -> dict[str, set[str]]:
+    """Modality -> those that a chain of pairs connects it with, itself among them.
+
+    >>> known = connected(["a", "b", "c", "d"], [Pair("a", "b"), Pair("b", "c")])
+    >>> sorted(known["a"]), sorted(known["d"])
+    (['a', 'b', 'c'], ['d'])
+    """
+    found = {name: {name} for name in names}
+    for each in pairs:
+        joined = found[each.first] | found[each.second]
+        found |= dict.fromkeys(joined, joined)
+    return found
 
 
 def cliques(

@@ -96,13 +96,20 @@ def test_pairs_that_must_not_meet_have_blocks_of_their_own() -> None:
 
 
 def test_mixing_factors_bring_all_pairs_to_one_scale() -> None:
-    matched = {OLD: 0.6, NEW: 2.4, OTHER: 1.5}
-    factors = mixing_factors(matched)
-    for each, mean in matched.items():
-        assert factors[each.first] * factors[each.second] * mean == pytest.approx(1)
-    two = mixing_factors({OLD: 0.6, NEW: 2.4})
-    assert two["audio"] * two["video"] * 0.6 == pytest.approx(two["text"] * two["video"] * 2.4)
-    assert mixing_factors({OLD: -0.1}) == {}
+    vectors = {
+        name: scale * units(300, seed)
+        for seed, (name, scale) in enumerate((("audio", 0.2), ("text", 3.0), ("video", 1.0)))
+    }
+    factors = mixing_factors(vectors, [OLD, NEW, OTHER])
+    for each in (OLD, NEW, OTHER):
+        first, second = (factors[name] * vectors[name] for name in (each.first, each.second))
+        # One in two hundred is above one.
+        assert (first @ second.T > 1).float().mean() == pytest.approx(0.005, rel=0.1)
+    two = mixing_factors(vectors, [OLD, NEW])
+    assert two["audio"] * two["video"] == pytest.approx(factors["audio"] * factors["video"])
+    assert mixing_factors({"audio": units(3, 0), "video": -units(3, 0)}, []) == {}
+    opposite = {"audio": torch.eye(2), "video": -torch.eye(2) - 1}
+    assert mixing_factors(opposite, [OLD]) == {}
 
 
 def test_old_pairs_that_gain_do_so_with_one_weight_and_the_others_not_at_all() -> None:
