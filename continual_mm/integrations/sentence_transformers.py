@@ -15,6 +15,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 
+from continual_mm.data.archive import UNREADABLE
 from continual_mm.data.batch import padded
 from continual_mm.data.statistics import Statistics
 from continual_mm.definitions.modality import Modality
@@ -22,7 +23,7 @@ from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.recipe import Mode
 from continual_mm.preparation.formats.word_vectors import WordVectors, known_rows
 from continual_mm.space.space import JointSpace
-from continual_mm.system.errors import InputError, first_line
+from continual_mm.system.errors import InputError, first_line, printable
 from continual_mm.system.files import atomic_write, read_json, write_json
 
 FORMAT = 1
@@ -32,7 +33,7 @@ TEXT = "text"  # the modality that strings are of
 
 Array = NDArray[np.float32]
 
-_DAMAGED = (AttributeError, LookupError, OSError, TypeError, ValueError)
+_DAMAGED = (AttributeError, *UNREADABLE)
 """What is raised where a description is not as :meth:`Space.save` writes it."""
 
 
@@ -231,7 +232,11 @@ class Space(InputModule):
             raise InputError.at(file(DESCRIPTION), problem, "export the run again") from error
         if contents["strings"] == "encoder":
             folder = cls.load_dir_path(model_name_or_path, str(Path(subfolder, ENCODER)), **where)
-            reader = Reader(open_encoder(str(folder), device=None))
+            if folder is None or not Path(folder).is_dir():
+                raise InputError.at(
+                    model_name_or_path, f"has no {ENCODER}/", "export the run again"
+                )
+            reader = Reader(open_encoder(folder, device=None))
         return cls(space, Preparation(statistics, reader))
 
     def __repr__(self) -> str:
@@ -272,9 +277,14 @@ def _form(modality: Modality) -> str:
 def _tensor(value: Any, modality: Modality) -> Tensor:
     """One item's features; an InputError if they are not of the modality."""
     try:
-        item = torch.as_tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
-        problem = f"a {type(value).__name__} is no array"
+        if not isinstance(value, Tensor):
+            # Made anew: an array may be read-only, or of another order of bytes or strides.
+            with np.errstate(over="ignore"):
+                value = np.asarray(value).astype(np.float32, order="C", casting="same_kind")
+            value = torch.from_numpy(value)
+        item = value.detach().to(torch.float32)
+    except (TypeError, ValueError) as error:
+        problem = f"a {type(value).__name__} is no array of real numbers"
         raise InputError.at(modality.name, problem, f"give {_form(modality)}") from error
     free = 1 if modality.kind.has_length else 0
     fits = item.dim() == len(modality.shape) and item.shape[free:] == modality.shape[free:]
@@ -290,6 +300,8 @@ def _statistics(described: Mapping[str, Any], size: int) -> Statistics:
     mean, rate = (np.array(described[key], dtype=np.float64) for key in ("mean", "rate"))
     if mean.shape != (size,) or rate.shape != (size,):
         raise ValueError(f"{size} features have statistics of shapes {mean.shape}, {rate.shape}")
+    if not np.isfinite([mean, rate]).all():
+        raise ValueError("statistics are not finite")
     return Statistics(mean, rate)
 
 
@@ -301,11 +313,17 @@ def _words(names: Path, vectors: Path, size: int) -> WordVectors:
     return WordVectors(rows, table)
 
 
+def _encoder(folder: str | None, place: str) -> SentenceTransformer:
+    if folder is None or not Path(folder).is_dir():
+        raise InputError.at(place, f"has no {ENCODER}/", "export the run again")
+    return open_encoder(folder, device=None)
+
+
 def _space(description: Mapping[str, Any], weights: Path) -> JointSpace:
     space = JointSpace.rebuild(description)
     try:
         space.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, SafetensorError) as error:
-        remedy = "export the run again"
-        raise InputError.at(weights, f"does not fit its description: {error}", remedy) from error
+        problem = f"does not fit its description: {printable(' '.join(str(error).split()))}"
+        raise InputError.at(weights, problem, "export the run again") from error
     return space.eval()

@@ -483,7 +483,8 @@ class JointSpace(nn.Module):
             mine.kinds, mine.layout = each.kinds, each.layout
         for each in described[len(self.subspaces) :]:
             self.subspaces.append(each.to(self.log_scale.device))
-        self.factors = dict(description.get("factors", {}))
+        factors = description.get("factors", {})
+        self.factors = {name: float(factor) for name, factor in factors.items()}
         self._complete_subspaces()
         if size := description.get("reduced"):
             self.reduce(torch.zeros(self.size, size))

@@ -128,7 +128,7 @@ def read_json(path: Path) -> Any:
     """Read JSON; a file that is missing or damaged is an InputError."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         remedy = "choose another folder, or remove this one to begin anew"
         raise InputError.at(path, f"cannot be read: {error}", remedy) from error
 

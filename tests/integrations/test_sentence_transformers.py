@@ -167,7 +167,8 @@ def test_it_is_not_loaded_unless_the_user_trusts_the_class(folder):
         ),
         ({"audio": np.zeros((0, 4))}, r"give {'audio': array of shape \(steps, 4\)}"),
         ({"video": "clip.mp4"}, "'clip.mp4' is a string; give features"),
-        ({"video": object()}, "a object is no array"),
+        ({"video": object()}, "a object is no array of real numbers"),
+        ({"video": np.ones(6) * 1j}, "a ndarray is no array of real numbers"),
         ({"video": [np.nan] * 6}, "an item has a NaN"),
         ("a red ball", "does not know how strings became features; give features"),
     ],
@@ -175,6 +176,16 @@ def test_it_is_not_loaded_unless_the_user_trusts_the_class(folder):
 def test_what_is_no_item_is_refused_with_what_one_is(model, given, problem):
     with pytest.raises(InputError, match=problem):
         model.encode([given])
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_of_any_layout_in_memory_are_items(model):
+    values = np.arange(6, dtype=np.float32)
+    fixed = values.copy()
+    fixed.flags.writeable = False
+    expected = model.encode([{"video": values}])
+    for same in (values.tolist(), fixed, values.astype(">f4"), values[::-1].copy()[::-1]):
+        assert np.array_equal(model.encode([{"video": same}]), expected)
 
 
 def test_two_modalities_in_a_batch_are_refused(model):
@@ -207,14 +218,29 @@ def test_damaged_weights_and_other_formats_are_refused(copied):
         ("space", {"settings": {}}),
         ("statistics", {"video": {"mean": [0.0], "rate": [1.0]}}),
         ("statistics", []),
+        ("statistics", {"video": {"mean": [0.0] * 6, "rate": [None] * 6}}),
         ("space", None),
+        ("space", lambda space: space["modalities"][0].update(shape=[10**13])),
+        ("space", lambda space: space["subspaces"][0].update(rank=-3)),
+        ("space", lambda space: space.update(factors={"video": "x"})),
     ],
 )
 def test_a_description_that_was_changed_is_refused_in_a_line(copied, key, value):
     described = json.loads((copied / "space.json").read_text())
-    (copied / "space.json").write_text(json.dumps({**described, key: value}))
+    if callable(value):
+        value(described[key])
+    else:
+        described[key] = value
+    (copied / "space.json").write_text(json.dumps(described))
     with pytest.raises(
         InputError, match=r"space.json: is damaged \(.*export the run again"
     ) as error:
         cm.open_sentence_transformer(copied)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_the_encoder_that_it_names_is_refused(copied):
+    described = json.loads((copied / "space.json").read_text())
+    (copied / "space.json").write_text(json.dumps({**described, "strings": "encoder"}))
+    with pytest.raises(InputError, match="has no text/; export the run again"):
+        cm.open_sentence_transformer(copied)

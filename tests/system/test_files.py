@@ -196,3 +196,10 @@ def test_what_is_off_is_as_good_as_missing_only_where_it_is_missing(old, new, pl
         assert [where for where, *_ in found] == places
     strategy = differing({"strategy": {}}, {"strategy": {"weight": 0}}, off=("scenario",))
     assert [where for where, *_ in strategy] == ["strategy.weight"]
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 5000])
+def test_json_that_cannot_be_read_is_refused(tmp_path, text):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(InputError, match=r"file\.json: cannot be read"):
+        read_json(tmp_path / "file.json")
