@@ -27,7 +27,7 @@ from continual_mm.plugins.gates import (
 from continual_mm.plugins.match import matching_divergence
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
-from continual_mm.space.space import LARGEST_SCALE
+from continual_mm.space.space import LARGEST_SCALE, JointSpace
 from continual_mm.space.subspaces import Block, Subspace, cliques, connected
 from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
@@ -59,15 +59,16 @@ class Expand(Plugin):
     Each subspace has two heads for the stage's pairs. Both learn the contrast of the sum of earlier
     similarities, which take no gradient, and of their own; the second is trained by its transport
     plan as well, as
-    :class:`~continual_mm.plugins.match.Match` does. Old pairs that the stage's items have as well
-    learn a third head, for themselves. At the end of the stage, items that were held out of it
-    decide by their likelihood (:mod:`~continual_mm.plugins.gates`) how much each head counts for
-    the pairs of the stage, and whether an old pair, both modalities of which have coordinates in
-    the subspace, gains by them; else it does not see them.
+    :class:`~continual_mm.plugins.match.Match` does. Old pairs that the stage does not name, though
+    pairs that it names have both modalities, learn a third head, for themselves. At the end of the
+    stage, items that were held out of it decide by their likelihood
+    (:mod:`~continual_mm.plugins.gates`) how much each head counts for the pairs of the stage, and
+    whether an old pair, both modalities of which have coordinates in the subspace, gains by them;
+    else it does not see them.
 
-    A new modality never meets those old ones with which no pair is given. They are aligned with
-    its partners, so a map that is learned for these serves them as well: :math:`g`, of embeddings
-    in the first coordinates, which noise keeps from relying on what only the partners have there,
+    A new modality never meets those old ones with which no pair is given. Where their first
+    coordinates are aligned with those of its partners, a map that is learned for these serves them
+    as well: :math:`g`, which noise keeps from relying on what only the partners have there,
 
     .. math::
         s(x, y) \mathrel{+}= w \, \langle g(x^0), y^g\rangle , \qquad
@@ -84,8 +85,8 @@ class Expand(Plugin):
         plan: Weight of the plan's divergence in the second head.
         epsilon: Entropic temperature of the plan, in units of one minus the cosine.
         held_out: Share of a stage's items that are not trained on, at most 512 items.
-        old_pairs: Whether pairs of earlier stages of which the stage's items have both modalities
-            are trained in the subspace as well, whether or not the stage names them.
+        old_pairs: Whether pairs of earlier stages, both modalities of which are in pairs of the
+            stage, are trained in the subspace as well where the stage does not name them.
         emergent: w, how much mapped embeddings count for pairs that are never trained; 0 appends
             none.
     """
@@ -134,21 +135,19 @@ class Expand(Plugin):
         if space.settings.reference:
             message = "a space in reference mode cannot grow: its embeddings are no unit vectors"
             raise InputError.at("[expand]", message, 'take another strategy, or mode = "robust"')
-        if not space.modalities or _nothing_aligned(strategy, experience):
+        earlier = _pairs(*_earlier(experience))
+        if not space.modalities or not earlier:  # there is nothing to keep yet
             return
         freeze(space.parameters())
         strategy.clusters.fixed = True
-        trained = tuple(sorted({each for some in experience.pairs.values() for each in some}))
+        trained = tuple(sorted(_pairs(experience)))
         members = dict.fromkeys(name for each in trained for name in (each.first, each.second))
         self._old = tuple(name for name in members if name in space)
         if not experience.training.steps or not self._old:
             return
         self._trained = trained
         self._known = tuple(each for each in all_pairs(self._old) if each not in trained)
-        earlier = _pairs_until(strategy, experience.stage)
-        self._again = tuple(
-            each for each in self._known if self.old_pairs and (earlier is None or each in earlier)
-        )
+        self._again = tuple(each for each in self._known if self.old_pairs and each in earlier)
         for name in members:
             if name not in space:
                 self._join_earlier(strategy, name)
@@ -185,7 +184,7 @@ class Expand(Plugin):
     def _append_map(self, learner: Learner) -> None:
         """Append coordinates that old modalities share with new ones which they never meet."""
         space = learner.space
-        aligned = _aligned(learner, until=learner.stage_experience().stage)
+        aligned = connected(_names(space), _first_aligned(learner.stage_experience()))
         emergent: list[tuple[str, str]] = []
         members: dict[str, None] = {}
         for name in {one: None for each in self._trained for one in (each.first, each.second)}:
@@ -273,9 +272,10 @@ class Expand(Plugin):
             learner.add_term(f"expand/plan/{trained}", value, weight=self.plan)
 
     def _heads(self, subspace: Subspace, number: int, trained: Pair) -> Sequence[int]:
-        """Heads of a subspace that learn a pair; of earlier ones, old pairs have what they have."""
+        """Heads of a subspace that learn a pair; other subspaces learn what arrives alone."""
         if number != self._number:
-            return () if trained in self._again else range(subspace.heads)
+            old = {trained.first, trained.second} <= set(self._old)
+            return () if old else range(subspace.heads)
         return (HEADS,) if trained in self._again else range(HEADS)
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -286,7 +286,7 @@ class Expand(Plugin):
 
     def _decide(self, strategy: Learner, number: int) -> None:
         subspace = strategy.space.grown[number]
-        for value in subspace.parameters():
+        for value in strategy.space.subspaces.parameters():  # frozen from now on
             value.grad = None
             strategy.optimizer.state.pop(value, None)
         held_out = self._similarities(strategy)
@@ -314,7 +314,9 @@ class Expand(Plugin):
                     embedded = learner.space(batch.features, batch.lengths)
                 for name, found in embedded.items():
                     vectors.setdefault(name, []).append(learner.space.vectors(name, found).cpu())
-        aligned = _aligned(learner, until=learner.stage + 1)
+        experience = learner.stage_experience()
+        trained = _pairs(*_earlier(experience), experience)
+        aligned = connected(_names(learner.space), trained)
         learner.space.factors = mixing_factors(
             {name: torch.cat(each) for name, each in vectors.items()},
             (each for each in all_pairs(tuple(vectors)) if each.second in aligned[each.first]),
@@ -366,27 +368,34 @@ def _first_of(items: Items) -> Items:
     return Items(items.dataset, tuple(shares))
 
 
-def _nothing_aligned(learner: Learner, experience: StageExperience) -> bool:
-    """Whether no stage before trained a pair: then there is nothing to keep yet."""
-    earlier = range(experience.stage)
-    return all(stage in learner.pairs and not learner.pairs[stage] for stage in earlier)
+def _names(space: JointSpace) -> list[str]:
+    return [modality.name for modality in space.modalities]
 
 
-def _pairs_until(learner: Learner, stage: int) -> set[Pair] | None:
-    """Pairs of the stages before one; None if another run trained some of these stages."""
-    if any(each not in learner.pairs for each in range(stage)):
-        return None
-    return {each for earlier in range(stage) for each in learner.pairs[earlier]}
+def _earlier(experience: StageExperience) -> list[StageExperience]:
+    """The stages before one; where another run trained some, they are one stage."""
+    return [each for each in experience.origin_stream if each.stage < experience.stage]
 
 
-def _aligned(learner: Learner, *, until: int) -> dict[str, set[str]]:
-    """Modality of the space -> those that pairs of the stages before one connect it with.
+def _pairs(*stages: StageExperience) -> set[Pair]:
+    """What some stages train."""
+    return {each for stage in stages for some in stage.pairs.values() for each in some}
 
-    Of stages that are not known, all may have been connected.
+
+def _first_aligned(experience: StageExperience) -> set[Pair]:
+    """Pairs of earlier stages that align first coordinates.
+
+    A pair of two that were frozen already learned in appended coordinates alone.
     """
-    names = tuple(modality.name for modality in learner.space.modalities)
-    known = _pairs_until(learner, until)
-    return connected(names, all_pairs(names) if known is None else known)
+    found: set[Pair] = set()
+    there: set[str] = set()
+    frozen: set[str] = set()
+    for stage in _earlier(experience):
+        there |= {modality.name for modality in stage.added}
+        found |= {each for each in _pairs(stage) if not {each.first, each.second} <= frozen}
+        if found:
+            frozen = set(there)
+    return found
 
 
 def _held_out(

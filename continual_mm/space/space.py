@@ -346,8 +346,9 @@ class JointSpace(nn.Module):
                 continue
             part, seen = subspace.part(name), values
             if not isinstance(part, Part):
-                mapped = part(self._noisy(name, subspace, embedded.embedding))
-                found[number] = subspace.units(mapped)
+                noise = subspace.noise if part.training else 0.0
+                noisy = self._noisy(name, embedded.embedding, noise)
+                found[number] = subspace.units(part(noisy))
                 continue
             if part.training:
                 time = self._modalities[name].kind.has_length
@@ -355,14 +356,13 @@ class JointSpace(nn.Module):
             found[number] = subspace.units(part(self.tower(name), seen, lengths, embedded.pooled))
         return found
 
-    def _noisy(self, name: str, subspace: Subspace, embedding: Tensor) -> Tensor:
-        """Embeddings as the map of a subspace sees them: in training, with noise."""
-        if subspace.map is None or not (subspace.map.training and subspace.noise):
+    def _noisy(self, name: str, embedding: Tensor, noise: float) -> Tensor:
+        """Embeddings with Gaussian noise of a length, as the map of a subspace learns them."""
+        if not noise:
             return embedding
         generator = self.dropout.generator(embedding.device, "noise", name)
         drawn = torch.randn(embedding.shape, generator=generator, device=embedding.device)
-        length = subspace.noise / embedding.shape[1] ** 0.5
-        return normalize(embedding + length * drawn, dim=1)
+        return normalize(embedding + noise / embedding.shape[1] ** 0.5 * drawn, dim=1)
 
     def vectors(self, name: str, embedded: Embedded, *, until: int | None = None) -> Tensor:
         """(n, :attr:`size`) what items are compared by: embeddings, and their subspaces behind.

@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import continual_mm as cm
+from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import pair
 from continual_mm.definitions.scenario import Stage, Strategy
 from continual_mm.plugins.expand import Expand
@@ -271,3 +272,51 @@ def test_a_map_serves_those_that_earlier_pairs_connect_and_no_others(begun, scen
     assert mapped.kinds == {"video": "mapped", "audio": "mapped", "text": "head"}
     # Video has its own coordinates with text, and its similarity to audio stays what it was.
     assert [sorted(block.factors) for block in mapped.layout] == [["audio", "text"]]
+
+
+def test_a_map_leaves_out_what_met_its_partners_only_when_both_were_frozen(
+    begun, features, scenario
+) -> None:
+    """Then they are aligned in appended coordinates, and first ones say nothing of each other."""
+    names = ("video", "audio", "text", "depth", "infrared", "touch")
+    stages = (
+        Stage(add=("video", "audio")),
+        Stage(add=("text", "depth"), pairs=("depth-text",)),
+        Stage(add=("infrared",), pairs=("text-video", "infrared-video")),
+        Stage(add=("touch",), pairs=("touch-video",)),
+    )
+    six = Dataset.from_arrays(
+        {name: values.astype(np.float32) for name, values in features(names).items()},
+        split=np.repeat([0, 1, 2], 30),
+    )
+    learner, streams = begun(
+        Expand(**SMALL), scenario=scenario.model_copy(update={"stages": stages}), dataset=six
+    )
+    for stage in range(4):
+        learner.learn(streams, stage)
+    mapped = [set(each.kinds) for each in learner.space.grown if each.map is not None]
+    assert mapped == [{"video", "audio", "infrared"}, {"video", "audio", "infrared", "touch"}]
+
+
+def test_a_map_is_learned_by_pairs_of_what_arrives_alone(begun, looking, scenario) -> None:
+    """An old pair that the stage names is trained in the stage's subspace, and not in the map."""
+    stages = (
+        Stage(add=("video", "audio")),
+        Stage(add=("text",), pairs=("audio-video", "text-video")),
+    )
+    terms: set[str] = set()
+    learner, streams = begun(
+        Expand(**SMALL),
+        looking(1, lambda learner: terms.update(learner.terms)),
+        scenario=scenario.model_copy(update={"stages": stages}),
+    )
+    for stage in range(2):
+        learner.learn(streams, stage)
+    assert {name for name in terms if name.startswith("expand/2-")} == {"expand/2-1/text-video"}
+    assert "expand/1-1/audio-video" in terms
+
+
+def test_after_its_stage_a_subspace_leaves_nothing_with_the_optimiser(trained) -> None:
+    """Its moments would be in all checkpoints that follow, and are never used again."""
+    learner = trained(Expand(**SMALL), stages=3)
+    assert not set(learner.space.subspaces.parameters()) & set(learner.optimizer.state)
