@@ -20,6 +20,7 @@ from continual_mm.comparison.estimates import (
     start,
 )
 from continual_mm.comparison.finished import FinishedRun, PairFacts
+from continual_mm.system.errors import InputError, suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,13 @@ def compare(
     Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over test queries and seeds
     with a fixed seed of its own: the same runs give the same numbers. The interval of a single run
     covers the queries only.
+
+    Raises:
+        InputError: If there is no run, runs do not go together, or there is no such metric.
     """
+    if metric not in METRICS:
+        remedy = f"{suggestion(metric, METRICS)}there are {', '.join(METRICS)}"
+        raise InputError.at("metric", f"{metric!r} is unknown", remedy)
     runs, unfinished = collect(folders)
     notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]
     reports: dict[str, ScenarioReport] = {}

@@ -232,11 +232,7 @@ class Space(InputModule):
             raise InputError.at(file(DESCRIPTION), problem, "export the run again") from error
         if contents["strings"] == "encoder":
             folder = cls.load_dir_path(model_name_or_path, str(Path(subfolder, ENCODER)), **where)
-            if folder is None or not Path(folder).is_dir():
-                raise InputError.at(
-                    model_name_or_path, f"has no {ENCODER}/", "export the run again"
-                )
-            reader = Reader(open_encoder(folder, device=None))
+            reader = Reader(_encoder(folder, model_name_or_path))
         return cls(space, Preparation(statistics, reader))
 
     def __repr__(self) -> str:
@@ -282,7 +278,7 @@ def _tensor(value: Any, modality: Modality) -> Tensor:
             with np.errstate(over="ignore"):
                 value = np.asarray(value).astype(np.float32, order="C", casting="same_kind")
             value = torch.from_numpy(value)
-        item = value.detach().to(torch.float32)
+        item: Tensor = value.detach().to(torch.float32)
     except (TypeError, ValueError) as error:
         problem = f"a {type(value).__name__} is no array of real numbers"
         raise InputError.at(modality.name, problem, f"give {_form(modality)}") from error

@@ -14,6 +14,7 @@ from continual_mm.comparison import tables as report
 from continual_mm.comparison.compare import Comparison, Headline, Row, ScenarioReport, compare
 from continual_mm.comparison.estimates import Estimate
 from continual_mm.comparison.export import export
+from continual_mm.system.errors import InputError
 
 MEASURES = (
     *("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs"),
@@ -135,6 +136,8 @@ def test_a_comparison_by_another_metric_is_of_its_scores_and_its_chance(tmp_path
     expected = 0.25 + 0.5 / 10 + 0.25 / 31
     row = rows_of(compare([tmp_path], metric="mean_reciprocal_rank"))["naive"]
     assert row["new_pairs"]["mean"] == pytest.approx(expected)
+    with pytest.raises(InputError, match=r"'recal@1' is unknown; did you mean 'recall@1'"):
+        compare([tmp_path], metric="recal@1")
 
 
 def test_there_is_no_retention_of_a_pair_that_had_learned_nothing(tmp_path, write):

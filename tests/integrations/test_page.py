@@ -49,7 +49,7 @@ def test_a_run_becomes_a_model_that_encodes_clips_and_sentences(run_block):
     exec(BLOCKS["python: encoder"], names)
     sounds = [{"array": rng.standard_normal(9), "sampling_rate": 16_000} for _ in range(3)]
     found = names["encoder"].encode([{"audio": sounds[:2]}, {"audio": sounds[2:]}])
-    assert found.shape == (3, 512)
+    assert found.shape == (3, names["encoder"].model.get_embedding_dimension())
 
 
 def test_a_model_becomes_the_text_of_a_space_and_encodes_it_as_before(
