@@ -120,7 +120,8 @@ def consolidate(
 
     Raises:
         InputError: If there is no finished run, it has no single vector per item or vectors of no
-            more numbers, the dataset is missing or another one, or the folder is there already.
+            more numbers, ``dim`` is below 1, the dataset is missing or another one, or the folder
+            is there already.
     """
     source = RunFolder(Path(run))
     target = source.path.with_name(f"{source.path.name}-dim-{dim}") if to is None else Path(to)
@@ -191,6 +192,8 @@ def _opened(source: RunFolder, dim: int, towers: Mapping[str, nn.Module]) -> Joi
     if dim >= space.size:
         message = f"{dim} is not less than the {space.size} numbers of the run's vectors"
         raise InputError.at("dim", message, "give fewer")
+    if dim < 1:
+        raise InputError.at("dim", f"{dim} is no number of coordinates", "give 1 or more")
     if len(space.modalities) < 2:
         message = "has one modality, and so no pair to keep"
         raise InputError.at(place, message, "take a run of two modalities or more")

@@ -30,6 +30,10 @@ def dataset_of(definition: Mapping[str, Any], given: Dataset | str | Path | None
         return given
     scenario = definition["scenario"]
     name = str(given or scenario.get("dataset") or "")
+    if not name:
+        place = f"dataset {definition['data']['name']!r}"
+        message = "was given to the run as an object, so that the run does not know where it lies"
+        raise InputError.at(place, message, "give the dataset, from Python, or --dataset PATH")
     if lacking := missing_published([name]):
         raise InputError(lacking)
     try:

@@ -153,6 +153,13 @@ def test_a_dataset_that_is_gone_is_asked_for(trained, tmp_path):
         cm.consolidate(run, 3, to=tmp_path / "new")
 
 
+def test_a_dataset_that_was_given_to_the_run_as_an_object_is_asked_for(trained, tmp_path, pack):
+    run = trained(name="unnamed", dataset="")
+    with pytest.raises(InputError, match="was given to the run as an object"):
+        cm.consolidate(run, 3, to=tmp_path / "new")
+    assert cm.consolidate(run, 3, to=tmp_path / "new", dataset=pack).numbers == 3
+
+
 def test_of_many_items_only_a_sample_is_kept_while_all_count(grown, pack, monkeypatch):
     monkeypatch.setattr(consolidation, "SAMPLE", 30)
     monkeypatch.setattr(consolidation, "EVALUATION_ROWS", 32)
@@ -224,6 +231,13 @@ def test_runs_that_give_no_single_vector_per_item_are_refused(trained, tmp_path)
         cm.consolidate(trained(NAIVE, name="published", space=published), 3)
     with pytest.raises(InputError, match="no finished run in this folder"):
         cm.consolidate(tmp_path, 3)
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_fewer_numbers_than_one_are_refused(trained, tmp_path, dim):
+    with pytest.raises(InputError, match=f"dim: {dim} is no number of coordinates"):
+        cm.consolidate(trained(NAIVE), dim, to=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_run_that_has_not_grown_is_consolidated_too(trained, tmp_path, grown):
