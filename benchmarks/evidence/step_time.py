@@ -85,6 +85,18 @@ def as_csv(times: Times) -> str:
     return text.getvalue()
 
 
+def beside(text: str, kept: str) -> str:
+    """Rows of the file as measured now, and those kept that are of other strategies."""
+    rows = list(csv.reader(io.StringIO(text)))
+    fresh = {(row[0], row[1]): row for row in rows[1:]}
+    old = {(row[0], row[1]): row for row in list(csv.reader(io.StringIO(kept)))[1:]}
+    # Naive is what the others of its round were divided by.
+    new = {key: row for key, row in fresh.items() if key[1] != PLAIN or key not in old}
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows([rows[0], *(old | new).values()])
+    return written.getvalue()
+
+
 def step_times(folder: Path) -> dict[tuple[str, str], float]:
     """Scenario and strategy -> multiple of naive's, as written; empty if nothing was measured."""
     path = folder / NAME
@@ -116,16 +128,23 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--steps", type=int, default=40, help="steps of each stage (40)")
     parser.add_argument("--rounds", type=int, default=3, help="times that all are measured (3)")
+    parser.add_argument(
+        "--only", nargs="+", default=(), help="strategies to measure; the others' rows are kept"
+    )
     asked = parser.parse_args(given)
     torch.set_num_threads(1)
     planned = [
         shorter(one, asked.steps)
         for one in chosen(Plan(asked.plan), ("full", "elsewhere"), asked.data)
+        if not asked.only or one.strategy.name in {PLAIN, *asked.only}
     ]
     text = as_csv(measured(planned, asked.rounds))
-    with atomic_write(asked.results / NAME) as temporary:
+    path = asked.results / NAME
+    if asked.only and path.is_file():
+        text = beside(text, path.read_text(encoding="utf-8"))
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"written: {asked.results / NAME}")
+    print(f"written: {path}")
     return 0
 
 

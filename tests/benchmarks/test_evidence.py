@@ -256,6 +256,16 @@ def test_the_time_of_a_step_comes_from_a_process_that_takes_strategies_in_turn(h
     assert cells["tiny_abc", "naive"]["step_time"] == "1"
 
 
+def test_times_of_some_strategies_go_where_they_were_and_the_others_stay(harness):
+    kept = "scenario,strategy,rounds,milliseconds,multiple_of_naive\n" + "".join(
+        f"s,{name},1,{time},{time}\n" for name, time in (("naive", 1), ("ewc", 2), ("agem", 3))
+    )
+    now = kept.replace("ewc,1,2,2", "ewc,3,5,5").replace("naive,1,1,1", "naive,3,9,1")
+    now = "".join(line for line in now.splitlines(keepends=True) if "agem" not in line)
+    found = harness["step_time"].beside(now, kept)
+    assert found == kept.replace("ewc,1,2,2", "ewc,3,5,5")
+
+
 def test_what_has_another_definition_by_now_is_trained_anew_only_when_asked(ran, tiny, capsys):
     only = "tiny_abc/naive/seed-0"
     assert ran(only) == 0
