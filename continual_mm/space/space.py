@@ -353,7 +353,9 @@ class JointSpace(nn.Module):
             if part.training:
                 time = self._modalities[name].kind.has_length
                 seen = self.dropout(name, values, time=time)
-            found[number] = subspace.units(part(self.tower(name), seen, lengths, embedded.pooled))
+            # What the map is learned with must not change first coordinates.
+            pooled = embedded.pooled if subspace.map is None else embedded.pooled.detach()
+            found[number] = subspace.units(part(self.tower(name), seen, lengths, pooled))
         return found
 
     def _noisy(self, name: str, embedding: Tensor, noise: float) -> Tensor:

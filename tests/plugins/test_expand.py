@@ -257,6 +257,21 @@ def test_pairs_that_never_meet_share_what_is_learned_of_a_common_partner(
     assert found[2.0] > found[0.0]
 
 
+def test_a_map_changes_nothing_for_pairs_that_are_trained(
+    trained, dataset, scenario, changed
+) -> None:
+    free = changed(scenario, clip_norm=0.0)  # one gradient is clipped with all others
+    with_map, without = (
+        trained(Expand(emergent=each, **SMALL), scenario=free).space for each in (2.0, 0.0)
+    )
+    for name in ("video", "text"):
+        features = dataset.columns[name].values
+        kept = without.size
+        assert torch.equal(
+            with_map.encode(name, features)[:, :kept], without.encode(name, features)
+        )
+
+
 def test_a_map_serves_those_that_earlier_pairs_connect_and_no_others(begun, scenario) -> None:
     stages = (
         Stage(add=("video", "audio")),
