@@ -130,7 +130,7 @@ def _reader(
         words = datasets.words(definition["scenario"]["dataset"]) if text else None
         if text and words is None:
             notes.append("strings cannot be encoded: --vectors or --encoder gives what made text")
-        return Reader(words=_table(words) if words else None)
+        return Reader(words=_table(words) if words else None, mode=space.settings.mode)
     option, wanted = ("--encoder", Kind.VECTOR) if encoder else ("--vectors", Kind.TOKENS)
     if text is None or text.kind is not wanted:
         found = "there is none" if text is None else f"its text is {text.kind}"
@@ -142,7 +142,7 @@ def _reader(
         size = reader.model.get_embedding_dimension() if reader.model else 0
     else:
         table = open_vectors(Path(vectors or ""))
-        size, reader = table.features, Reader(words=table)
+        size, reader = table.features, Reader(words=table, mode=space.settings.mode)
     if size != text.features:
         problem = f"gives {size} numbers, the run's text has {text.features}"
         raise InputError.at(f"{option} {encoder or vectors}", problem, "give what made the text")

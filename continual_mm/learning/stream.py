@@ -115,8 +115,7 @@ def _with_a_pair(arrival: Arrival, rows: Tensor, dataset: Dataset) -> Tensor:
     if not len(found):
         names = " or ".join(map(str, arrival.trained))
         problem = f"no training item of dataset '{dataset.card.name}' has {names}"
-        remedy = "train other pairs there, or items = 'shared'"
-        raise InputError.at(f"stage {arrival.stage + 1}", problem, remedy)
+        raise InputError.at(f"stage {arrival.stage + 1}", problem, "train other pairs there")
     return found
 
 

@@ -103,6 +103,34 @@ def test_a_sentence_goes_through_the_word_vectors_that_the_texts_were_made_of(
         cm.open_sentence_transformer(tmp_path / "model")
 
 
+def test_capitals_are_words_of_their_own_in_a_run_in_reference_mode(narrated, tmp_path):
+    arrays = dict(np.load(narrated))
+    words = generate.word_vectors(arrays["text_raw"][:60].tolist(), seed=3)
+    write_words(tmp_path / "words.txt", words)
+    known = next(word for word in words if word.upper() not in words)
+    kept = {key: value for key, value in arrays.items() if not key.startswith(("audio", "video"))}
+    clips = np.random.default_rng(0).standard_normal((len(arrays["split"]), 6))
+    np.savez(tmp_path / "texts.npz", **kept, video=clips.astype(np.float32))
+    scenario = cm.Scenario(
+        name="published",
+        dataset=str(tmp_path / "texts.npz"),
+        space=cm.SpaceSettings(dim=8, clusters=0, mode="reference"),
+        training=cm.Training(steps=1, batch_size=8),
+        stages=(cm.Stage(add=("video", "text")),),
+    )
+    dataset = cm.read_pack(tmp_path / "texts.npz")
+    cm.run(scenario, cm.Strategy(name="naive"), dataset, tmp_path, board=False)
+    run, vectors = tmp_path / "published" / "naive" / "seed-0", tmp_path / "words.txt"
+    cm.export_sentence_transformer(run, tmp_path / "model", vectors=vectors)
+    model = cm.open_sentence_transformer(tmp_path / "model")
+    text = dataset.columns["text"]
+    expected = cm.open_run(run).encode("text", text.values, text.lengths)
+    assert np.allclose(model.encode(list(dataset.text)), expected, atol=1e-5)
+    assert model.encode([known]).shape == (1, 8)
+    with pytest.raises(InputError, match="has no known word"):
+        model.encode([known.upper()])
+
+
 def test_the_words_of_the_built_in_clips_are_those_that_their_texts_consist_of(
     narrated, monkeypatch
 ):
