@@ -14,6 +14,7 @@ from continual_mm.cli import terminal
 from continual_mm.cli import train as cli_training
 from continual_mm.cli import tune as cli_tuning
 from continual_mm.system.errors import InputError
+from continual_mm.system.imports import optional_import
 
 OTHER_BACKENDS = ("JAX", "CUPY", "TENSORFLOW")
 """Array libraries that POT imports if they are installed; here it works on those of torch."""
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
     code: int | None = None
     try:
-        code = app.main(arguments, prog_name="continual-mm", standalone_mode=False)
+        with optional_import("this command"):
+            code = app.main(arguments, prog_name="continual-mm", standalone_mode=False)
     except InputError as error:
         terminal.print_refusal(error)
         code = 2

@@ -17,7 +17,7 @@ from continual_mm.system.errors import InputError, Problem
 
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("av", "datasets", "pandas", "pyarrow"), "data"),
+        **dict.fromkeys(("av", "datasets", "huggingface_hub", "pandas", "pyarrow"), "data"),
         "open_clip": "clip",
         "optuna": "tune",
         "peft": "lora",

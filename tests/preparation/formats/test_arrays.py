@@ -1,5 +1,7 @@
 """A folder for each modality with a file for each item becomes a dataset."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -122,3 +124,17 @@ def test_pickles_and_what_is_not_finite_are_refused_or_left_out(tmp_path, typed)
     assert not (tmp_path / "out.npz").exists()
     assert not typed(*words, tmp_path / "out.npz", "--skip").code
     assert len(load(str(tmp_path / "out.npz"), standardise=False)) == 59
+
+
+def test_the_extra_that_conversions_need_is_named_where_it_is_not_installed(
+    tmp_path, typed, monkeypatch
+):
+    write(tmp_path / "in" / "touch" / "0.npy")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for name in ("continual_mm.preparation.formats.hub", "continual_mm.data.hugging_face"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    words = ("--modality", "touch", "--to", tmp_path / "out")
+    ended = typed("data", "convert", "arrays", tmp_path / "in", *words)
+    assert ended.code == 2
+    line = "datasets is not installed; pip install 'continual-mm[data]'"
+    assert line in ended.err.replace("\n", " ")
