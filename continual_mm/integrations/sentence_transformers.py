@@ -58,7 +58,8 @@ class Reader:
 def _vectors(text: str, words: WordVectors, longest: int, mode: Mode) -> Array:
     known = known_rows(text, words.rows, max_words=longest, mode=mode)
     if not known:
-        raise InputError.at(f"text {text!r}", "has no known word", "write it in other words")
+        place = f"text '{printable(text)}'"
+        raise InputError.at(place, "has no known word", "write it in other words")
     return np.array(words.values[known], dtype=np.float32)
 
 
@@ -136,7 +137,7 @@ class Space(InputModule):
     def _read(self, values: Sequence[Any], prompt: str, modality: Modality) -> tuple[Any, ...]:
         texts = [value for value in values if isinstance(value, str)]
         if modality.name != TEXT or len(texts) < len(values):
-            problem = f"{texts[0]!r} is a string"
+            problem = f"'{printable(texts[0])}' is a string"
             raise InputError.at(modality.name, problem, f"give features, {_form(modality)}")
         return tuple(
             self.preparation.reader.read([prompt + text for text in texts], modality.shape[0])

@@ -94,6 +94,10 @@ def test_a_sentence_goes_through_the_word_vectors_that_the_texts_were_made_of(
     assert np.allclose(model.encode(list(dataset.text)), expected, atol=1e-5)
     with pytest.raises(InputError, match="'qqq': has no known word"):
         model.encode(["qqq"])
+    with pytest.raises(InputError) as long:
+        model.encode(["qqq\n" * 1000])
+    assert len(str(long.value)) < 400
+    assert "\n" not in str(long.value)
     # Its table of words is mapped from the folder that it is saved to.
     model.save(str(tmp_path / "model"))
     again = cm.open_sentence_transformer(tmp_path / "model")
