@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFINITION, COST, FAILURE = "definition.json", "cost.json", "failure.json"
 CONSOLIDATION = "consolidation.json"  # in a folder whose space has reduced vectors
+_DEFINED = {"scenario", "strategy", "seed", "data"}
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 
@@ -84,10 +85,13 @@ class RunFolder:
     @property
     def definition(self) -> dict[str, Any]:
         """What was run; in a folder of consolidated vectors, in the run that they were made of."""
-        if self.consolidated:
-            found: dict[str, Any] = read_json(self.path / CONSOLIDATION)["definition"]
-        else:
-            found = read_json(self.path / DEFINITION)
+        path = self.path / (CONSOLIDATION if self.consolidated else DEFINITION)
+        found = read_json(path)
+        if self.consolidated and isinstance(found, dict):
+            found = found.get("definition")
+        if not isinstance(found, dict) or not found.keys() >= _DEFINED:
+            problem = "does not say what was run"
+            raise InputError.at(path, problem, "take the folder from where it was kept")
         return found
 
     @property

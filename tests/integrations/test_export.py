@@ -169,6 +169,14 @@ def test_another_dataset_than_the_runs_is_refused(finished, narrated, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("text", ["[]", "{}"])
+def test_a_run_that_does_not_say_what_was_run_is_refused(finished, tmp_path, text):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "definition.json").write_text(text)
+    with pytest.raises(InputError, match=r"definition\.json: does not say what was run"):
+        cm.export_sentence_transformer(run, tmp_path / "model")
+
+
 def test_features_that_the_run_did_not_standardise_stay_as_they_are(pack, trained_on, tmp_path):
     run = trained_on(pack, standardise=("audio",))
     cm.export_sentence_transformer(run, tmp_path / "model")
