@@ -7,7 +7,7 @@ import numpy.typing as npt
 def chance_recall_at(k: int, items: int, right: float = 1.0) -> float:
     """Recall at ``k`` of a random order of some items, of which ``right`` are right on average.
 
-    >>> chance_recall_at(10, 400)
+    >>> round(chance_recall_at(10, 400), 6)
     0.025
     """
     return float(1 - _wrong_first(items, right)[min(k, items)])
@@ -16,7 +16,7 @@ def chance_recall_at(k: int, items: int, right: float = 1.0) -> float:
 def chance_reciprocal_rank(items: int, right: float = 1.0) -> float:
     """Mean reciprocal rank of a random order; arguments as of :func:`chance_recall_at`.
 
-    >>> chance_reciprocal_rank(2)
+    >>> round(chance_reciprocal_rank(2), 6)
     0.75
     """
     at_least = _wrong_first(items, right)
