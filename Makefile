@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # What is installed into VENV; .ci/run installs a wheel into another one.
 PACKAGE ?= --editable '.[dev]'
-# Further arguments of demo, test, bench and board: make test ARGS="-k replay"
+# Further arguments of demo, test, bench, torture and board: make test ARGS="-k replay"
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -22,10 +22,10 @@ MAKE_VENV := $(PYTHON) -m venv $(VENV)
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: help demo test check fix bench board wheel pins clean
+.PHONY: help demo test check fix bench torture board wheel pins clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED)  ## run the main job into runs/ and compare
 	$(BIN)/continual-mm demo $(ARGS)
@@ -47,6 +47,9 @@ fix: $(INSTALLED)  ## format, and mend what can be mended
 bench: $(INSTALLED)  ## run the benchmarks
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/store.py $(ARGS)
+
+torture: $(INSTALLED)  ## hostile inputs, kills, full disks; counts what must not happen
+	$(BIN)/python benchmarks/torture $(ARGS)
 
 board: $(INSTALLED)  ## open TensorBoard on runs/
 	$(BIN)/continual-mm board runs $(ARGS)
