@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import proxy
 
 import torch
 from torch import Tensor
@@ -85,7 +86,10 @@ def benchmark(
     }
     whole = CLScenario([train, *held_out.values()])
     for stream in (train, *held_out.values()):
-        stream.benchmark = whole
+        # References in a ring would keep the data until Python looks for rings, which is rarely.
+        stream.benchmark, stream.exps_iter = proxy(whole), proxy(stream)
+        for experience in stream:
+            experience.origin_stream = proxy(stream)
     return Benchmark(train, held_out[Split.VALIDATION], held_out[Split.TEST], whole)
 
 

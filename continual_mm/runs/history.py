@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from continual_mm.space.space import JointSpace
 
 Floats = NDArray[np.float64]
+Cost = dict[str, float | int | str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,11 @@ class History:
         protocols: What the scenario's protocols found at stage ends.
         choices: What plugins decided at stage ends, and the figures behind it.
         indexes: How queries fare in an index of all modalities, and in one of the stage before.
+        cost: What the run has taken, as ``cost.json`` has it: ``seconds`` of all processes,
+            ``steps``, ``step_seconds`` (median of the last stage), ``memory_items`` and
+            ``memory_bytes`` kept of the past, ``recalled_rows`` trained again, ``parameters``,
+            ``peak_memory_bytes`` of the process or accelerator while it was at the run, None where
+            the system does not tell it, ``device``, and ``vector_size``, the numbers of an item.
     """
 
     arrivals: Sequence[Arrival]
@@ -166,6 +172,7 @@ class History:
     protocols: "list[ProtocolScore]" = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
     indexes: "list[IndexScore]" = field(default_factory=list)
+    cost: Cost = field(default_factory=dict)
 
     @property
     def roles(self) -> Roles:

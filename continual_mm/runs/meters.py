@@ -1,8 +1,7 @@
 """What a run has taken: time, steps, memory."""
 
-import resource
-import sys
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -13,23 +12,63 @@ from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import recollection
+from continual_mm.runs.history import Cost
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.session import Session
+from continual_mm.system.memory import PeakMemory
 
 
 class Meter(BaseSGDPlugin[Any]):
-    """Reports steps, and measures the last stage trained by this process, which has old pairs.
+    """Reports steps, and measures a run from when this is made, and its last stage's steps.
 
-    ``held`` are the bytes that plugins keep at its last step; None before a stage was trained. At
-    the run's end it would be another number: by then the memory has been divided anew, and there
-    are teachers and importances for a stage that does not exist.
+    That stage is the one which has old pairs. What plugins keep is measured at its last step: at
+    the run's end it would be another number, for by then the memory has been divided anew, and
+    there are teachers and importances for a stage that does not exist.
     """
 
-    def __init__(self, reporter: RunReporter) -> None:
+    def __init__(self, reporter: RunReporter, device: torch.device) -> None:
         super().__init__()
         self._reporter = reporter
+        self._device = device
         self._times: list[float] = []
-        self.held: int | None = None
+        self._memory = PeakMemory()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self._began = time.monotonic()
+        self._before: Mapping[str, Any] = {}
+        self.memory_bytes = 0
+        self.recalled_rows = 0
+
+    def goes_on(self, notes: Mapping[str, Any]) -> None:
+        """Count what other processes noted of the run in a checkpoint."""
+        self._before, self._began = notes, time.monotonic()
+        self.memory_bytes = int(notes.get("memory_bytes", 0))
+        self.recalled_rows = int(notes.get("recalled_rows", 0))
+
+    @property
+    def notes(self) -> dict[str, float | int | None]:
+        """What :meth:`goes_on` takes; those of an earlier version had ``seconds`` only."""
+        return {
+            "seconds": self.seconds,
+            "step_seconds": self.step_seconds,
+            "memory_bytes": self.memory_bytes,
+            "recalled_rows": self.recalled_rows,
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run by all processes."""
+        return float(self._before.get("seconds", 0.0)) + time.monotonic() - self._began
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """Most bytes on the accelerator, else of a whole process, while it was at the run."""
+        if self._device.type == "cuda":
+            own: int | None = torch.cuda.max_memory_allocated(self._device)
+        else:
+            own = self._memory.bytes
+        return None if own is None else max(own, self._before.get("peak_memory_bytes") or 0)
 
     @property
     def step_seconds(self) -> float | None:
@@ -39,7 +78,7 @@ class Meter(BaseSGDPlugin[Any]):
         processes.
         """
         passed = [later - earlier for earlier, later in pairwise(self._times)]
-        return median(passed) if passed else None
+        return median(passed) if passed else self._before.get("step_seconds")
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """A stage begins."""
@@ -52,7 +91,9 @@ class Meter(BaseSGDPlugin[Any]):
 
     def after_training_epoch(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """A stage, which is an epoch, has made its last step."""
-        self.held = held_bytes(strategy)
+        memory = recollection(strategy)
+        self.memory_bytes = held_bytes(strategy)
+        self.recalled_rows = 0 if memory is None else len(memory.drawn)
 
 
 def held_bytes(learner: Learner) -> int:
@@ -63,26 +104,19 @@ def held_bytes(learner: Learner) -> int:
     return sum(tensor.nbytes for tensor in (*tensors, *grown))
 
 
-Cost = dict[str, float | int | str | None]
-
-
-def cost(session: Session, seconds: float, device: torch.device, meter: Meter) -> Cost:
-    """What goes into a run's ``cost.json``; ``seconds`` are those of all processes.
-
-    What is kept is counted at the run's end if another process trained the last stage.
-    """
+def cost(session: Session, meter: Meter) -> Cost:
+    """What a run has taken, as :class:`~continual_mm.runs.history.History` has it."""
     learner, plugins = session.learner, session.plugins
     steps = sum(experience.training.steps for experience in session.benchmark.train)
-    memory = recollection(learner)
     return {
-        "seconds": seconds,
+        "seconds": meter.seconds,
         "steps": steps + sum(plugin.extra_steps for plugin in plugins.values()),
         "memory_items": 0 if learner.memory is None else len(learner.memory),
-        "memory_bytes": held_bytes(learner) if meter.held is None else meter.held,
-        "recalled_rows": 0 if memory is None else len(memory.drawn),
+        "memory_bytes": meter.memory_bytes,
+        "recalled_rows": meter.recalled_rows,
         "parameters": sum(p.numel() for p in learner.parameters().values()),
-        "peak_memory_bytes": _peak_memory(device),
-        "device": str(device),
+        "peak_memory_bytes": meter.peak_memory_bytes,
+        "device": str(learner.device),
         "step_seconds": meter.step_seconds,
         "vector_size": vector_size(learner),
     }
@@ -101,11 +135,3 @@ def vector_size(learner: Learner) -> int:
         shared = space.size if own < max(len(names) - 1, 1) else 0
         sizes.append(shared + own * space.settings.dim)
     return max(sizes)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Most bytes on the accelerator, else of this whole process since it began."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,11 +1,11 @@
 """How far a run is: saved while it trains, and restored after it was stopped or killed."""
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from weakref import proxy
 
 from continual_mm.evaluation.drift import Geometry
 from continual_mm.evaluation.indexes import IndexScore
@@ -13,6 +13,7 @@ from continual_mm.evaluation.scores import ProtocolScore
 from continual_mm.runs import checkpoint
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.history import Score
+from continual_mm.runs.meters import Meter
 from continual_mm.runs.session import Session
 from continual_mm.runs.specification import Specification
 from continual_mm.system.errors import InputError
@@ -58,25 +59,26 @@ class Checkpointer:
     """
 
     def __init__(
-        self, folder: RunFolder, session: Session, specification: Specification, *, every: int
+        self,
+        folder: RunFolder,
+        session: Session,
+        specification: Specification,
+        meter: Meter,
+        *,
+        every: int,
     ) -> None:
         self._folder = folder
         self._session = session
+        self._meter = meter
         self._names = {
             "scenario": specification.scenario.name,
             "strategy": specification.strategy.name,
             "seed": specification.seed,
         }
         self._learned = 0
-        self._spent = 0.0
-        self._begun = time.monotonic()
         if every:
-            session.learner.after_step = lambda: self._every_so_often(every)
-
-    @property
-    def seconds(self) -> float:
-        """Time spent on the run, the stages trained earlier included."""
-        return self._spent + time.monotonic() - self._begun
+            own = proxy(self)  # the learner must not keep what keeps it
+            session.learner.after_step = lambda: own._every_so_often(every)
 
     def resume(self, at: Progress) -> tuple[int, Callable[[], None] | None]:
         """Put the session where the run stands; a damaged checkpoint of the last stage is refused.
@@ -102,7 +104,7 @@ class Checkpointer:
         history.indexes[:] = [IndexScore.from_json(entry) for entry in notes.get("indexes", [])]
         history.choices[:] = notes.get("choices", [])
         self._learned = int(notes["learned"])
-        self._spent, self._begun = float(notes["seconds"]), time.monotonic()
+        self._meter.goes_on(notes)
 
     def _every_so_often(self, every: int) -> None:
         learner = self._session.learner
@@ -125,7 +127,7 @@ class Checkpointer:
 
     def _save(self, path: Path) -> None:
         notes = {
-            "seconds": self.seconds,
+            **self._meter.notes,
             "learned": self._learned,
             "scores": [score.as_json() for score in self._session.history.scores],
             "geometry": [moment.as_json() for moment in self._session.history.geometry],

@@ -31,7 +31,7 @@ from continual_mm.runs.start import add_adapters
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
 from continual_mm.system.errors import InputError, Problem
-from continual_mm.system.files import write_json
+from continual_mm.system.files import read_json, write_json
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""
@@ -80,7 +80,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         device: ``auto``, ``cpu``, ``cuda`` and so on.
 
     Returns:
-        The scores, and the trained space as ``history.space``.
+        The scores, what they took, and the trained space as ``history.space``.
 
     Raises:
         InputError: If the scenario does not fit the dataset, or a plugin would do nothing.
@@ -95,16 +95,20 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         memory=None if memory is None else MemorySettings(items=memory),
     )
     scored = load_scored(scenario, dataset, scored)
+    chosen = choose_device(device)
+    meter = Meter(RunReporter(), chosen)
     session = open_session(
         Specification(opened(scenario, dataset.card, _cards(scored)), strategy, seed),
         dataset,
         {str(number): plugin for number, plugin in enumerate(plugins)},
-        device=choose_device(device),
+        device=chosen,
         towers=towers,
         scored=scored,
+        watchers=watchers(None, (), [meter]),
     )
     for stage in range(session.stages):
         session.learn(stage)
+    session.history.cost = cost(session, meter)
     session.history.space.eval()
     return session.history
 
@@ -200,7 +204,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
         folder.clear_unfinished()
         progress = progress_of(folder)
         page = _board(folder, specification, dataset, progress) if board else None
-        meter = Meter(reporter)
+        meter = Meter(reporter, chosen)
         session = open_session(
             specification,
             dataset,
@@ -213,17 +217,21 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
         )
         if page is not None:
             page.follow(session.history)
-        checkpointer = Checkpointer(folder, session, specification, every=checkpoint_every)
+        checkpointer = Checkpointer(folder, session, specification, meter, every=checkpoint_every)
         _train_stages(session, checkpointer, progress, reporter, page, str(folder.path))
-        if not folder.finished:
+        history, costs = session.history, folder.path / COST
+        if folder.finished:
+            history.cost = read_json(costs)
+        else:
+            history.cost = cost(session, meter)
             if page is not None:
                 strategy, seed = specification.strategy, specification.seed
                 shown = settings(specification.scenario, strategy, seed=seed)
-                page.run_ends(session.history, shown, session.learner.clock.train_iterations)
-            write_json(folder.path / COST, cost(session, checkpointer.seconds, chosen, meter))
-    reporter.ends(checkpointer.seconds)
-    session.history.space.eval()
-    return session.history
+                page.run_ends(history, shown, session.learner.clock.train_iterations)
+            write_json(costs, history.cost)
+    reporter.ends(meter.seconds)
+    history.space.eval()
+    return history
 
 
 def _board(

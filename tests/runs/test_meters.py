@@ -1,16 +1,21 @@
 """Step times and memory that a run reports as its cost."""
 
+import gc
 import json
 import time
 
 import numpy as np
 import pytest
+import torch
 
+from continual_mm.data.batch import Items
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import MemorySettings, Strategy
+from continual_mm.learning.learner import Learner
+from continual_mm.plugins.replay import Replay
 from continual_mm.runs.meters import Meter
 from continual_mm.runs.reporter import RunReporter
-from continual_mm.runs.run import run
+from continual_mm.runs.run import run, train
 
 SIZES = {"video": 800, "audio": 700, "text": 5}
 FLOAT, INDEX = 4, 8
@@ -22,7 +27,7 @@ def timed(monkeypatch):
 
     def step_seconds(*stages):
         learner = None
-        meter = Meter(RunReporter())
+        meter = Meter(RunReporter(), torch.device("cpu"))
         for ends in stages:
             meter.before_training_exp(learner)
             for end in ends:
@@ -74,3 +79,60 @@ def test_memory_is_measured_with_the_items_that_the_last_stage_was_trained_with(
     # At the end half of the items would be of the second stage, which has no audio.
     assert features < cost["memory_bytes"] < features + 6 * 16 * INDEX
     assert cost["memory_items"] == 6
+
+
+def test_what_a_run_took_is_told_to_python_as_in_its_folder(scenario, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}
+    dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [20, 10, 10]))
+    replay = Strategy(name="r", memory=MemorySettings(items=6), plugins={"replay": {}})
+
+    def trained():
+        return run(scenario, replay, dataset, tmp_path, device="cpu", board=False).cost
+
+    file = tmp_path / "small" / "r" / "seed-0" / "cost.json"
+    first = trained()
+    assert first == json.loads(file.read_text())
+    assert first["steps"] == sum(
+        stage.steps or scenario.training.steps for stage in scenario.stages
+    )
+    assert first["peak_memory_bytes"] > first["memory_bytes"] > 0
+    assert trained() == first  # it was finished earlier
+    # A process that finds nothing left to train knows what those before it measured.
+    file.unlink()
+    kept = ("memory_bytes", "recalled_rows", "memory_items", "step_seconds")
+    assert {key: trained()[key] for key in kept} == {key: first[key] for key in kept}
+
+    alone = train(scenario, dataset, plugins=[Replay(weight=1.0)], memory=6, device="cpu").cost
+    same = ("steps", "parameters", "memory_bytes", "recalled_rows", "memory_items", "device")
+    assert {key: alone[key] for key in same} == {key: first[key] for key in same}
+    assert alone["seconds"] > 0
+
+
+def test_a_run_leaves_nothing_in_memory_that_only_the_collector_of_rings_would_free(
+    scenario, tmp_path
+):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}
+    dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [20, 10, 10]))
+    plugins = {"replay": {"rows": 4}, "transport": {"rows": 4}, "ewc": {}}
+    strategy = Strategy(name="s", memory=MemorySettings(items=6), plugins=plugins)
+    gc.collect()
+    gc.disable()
+    try:
+        run(scenario, strategy, dataset, tmp_path, device="cpu")
+        left = {type(each) for each in gc.get_objects() if type(each) in (Learner, Items)}
+    finally:
+        gc.enable()
+    assert not left
+
+
+def test_peak_memory_is_that_of_the_run_not_of_earlier_ones(scenario):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.standard_normal((40, size)) for name, size in SIZES.items()}
+    dataset = Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [20, 10, 10]))
+    first = train(scenario, dataset, device="cpu").cost["peak_memory_bytes"]
+    much = 1 << 28
+    np.ones(much, np.uint8)
+    second = train(scenario, dataset, device="cpu").cost["peak_memory_bytes"]
+    assert abs(second - first) < much / 4
