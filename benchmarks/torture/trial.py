@@ -5,6 +5,7 @@ they need, so that a trial takes hundredths of a second and not the seconds of i
 """
 
 import os
+import re
 import resource
 import signal
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 from continual_mm.cli.app import main
+from continual_mm.system.reading import UNEXPECTED
 
 FAULTS = ("tracebacks", "hangs", "memory", "output", "code run", "lost")
 """What must not happen: an error that nobody thought of, a command that does not end, more memory
@@ -27,6 +29,7 @@ MEMORY = 1 << 30  # bytes that a command may take beyond what it imports
 OUTPUT = 64 << 10  # bytes that a command may print
 EXIT_CODES = (0, 1, 2, 130)  # that commands end with, as `continual_mm.cli.app.main` says
 _CRASHED = 70  # exit code of an exception that left `main`
+_CRASH = re.compile(rf"Traceback \(most recent call|\b{UNEXPECTED} [A-Z]\w+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Place:
         faults = []
         if not ended and kill_after is None:
             faults.append("hangs")
-        elif ended and (status not in EXIT_CODES or "Traceback (most recent call" in text):
+        elif ended and (status not in EXIT_CODES or _CRASH.search(text)):
             faults.append("tracebacks")
         if peak > MEMORY:
             faults.append("memory")

@@ -15,6 +15,7 @@ from continual_mm.cli import train as cli_training
 from continual_mm.cli import tune as cli_tuning
 from continual_mm.system.errors import InputError
 from continual_mm.system.imports import optional_import
+from continual_mm.system.reading import unforeseen
 
 OTHER_BACKENDS = ("JAX", "CUPY", "TENSORFLOW")
 """Array libraries that POT imports if they are installed; here it works on those of torch."""
@@ -32,31 +33,39 @@ for room in (cli_definitions, cli_data, cli_training, cli_tuning, cli_results):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors that a user can mend are one line each, without traceback.
+    """Run the command line; every error is a line, without traceback.
 
     It exits with 0, 1 if something failed, 2 if the input cannot be used, 130 after Ctrl-C.
     """
     for backend in OTHER_BACKENDS:
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
     code: int | None = None
+    terminal.write_anything()
     try:
         with optional_import("this command"):
             code = app.main(arguments, prog_name="continual-mm", standalone_mode=False)
-    except InputError as error:
-        terminal.print_refusal(error)
-        code = 2
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except terminal.EndedError as error:
-        terminal.err.print(f"continual-mm: {error}")
-        code = error.code
-    except (FloatingPointError, OSError) as error:
-        terminal.err.print(f"continual-mm: {error}")
-        code = 1
     except click.Abort:
-        terminal.err.print(
-            "continual-mm: stopped; finished stages are kept, the same command goes on from there"
-        )
+        terminal.say("stopped")
         code = terminal.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a user is never shown a traceback
+        code = _told(error, sys.argv[1:] if arguments is None else arguments)
     sys.exit(code or 0)
+
+
+def _told(error: Exception, arguments: Sequence[str]) -> int:
+    """Say what went wrong, in a line; the exit code."""
+    if isinstance(error, InputError):
+        terminal.print_refusal(error)
+        return 2
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, FloatingPointError | OSError | terminal.EndedError):
+        terminal.say(str(error))
+        return error.code if isinstance(error, terminal.EndedError) else 1
+    if isinstance(error, MemoryError):
+        terminal.say("this needs more memory than there is")
+        return 1
+    problem, remedy = unforeseen(error)
+    terminal.say(f"{' '.join(map(str, arguments))}: {problem}; {remedy}")
+    return 1

@@ -184,11 +184,10 @@ def converting(
         raise InputError.at("--to", f"'{target}' names nothing new", "give a name")
     _check_new(target)
     left_out = Problems() if skip else None
+    mode: Mode = "reference" if reference else "robust"
     try:
-        yield Conversion(target, dtype, left_out, vectors, "reference" if reference else "robust")
-    except KeyboardInterrupt as error:
-        message = f"stopped; nothing is left of {target}"
-        raise terminal.EndedError(message, terminal.INTERRUPTED) from error
+        with terminal.stoppable(f"nothing is left of {target}"):
+            yield Conversion(target, dtype, left_out, vectors, mode)
     except OSError as error:
         place = str(error.filename or target)
         problem = f"cannot be read or written: {error.strerror or error}"

@@ -57,21 +57,18 @@ def extract(
     made = tuple(Recipe.parse(text) for text in recipes or RECIPES)
     check_recipes(made)
     words = file_vectors(vectors) if vectors else None
-    try:
-        with ClipBar() as bar:
-            outcome = extract(
-                manifest,
-                made,
-                target,
-                vectors=words,
-                workers=workers,
-                device=device,
-                retry=retry,
-                reporter=bar,
-            )
-    except KeyboardInterrupt as error:
-        kept = f"finished clips are kept in {target}, the same command goes on from there"
-        raise terminal.EndedError(f"stopped; {kept}", terminal.INTERRUPTED) from error
+    kept = f"finished clips are kept in {target}, the same command goes on from there"
+    with terminal.stoppable(kept), ClipBar() as bar:
+        outcome = extract(
+            manifest,
+            made,
+            target,
+            vectors=words,
+            workers=workers,
+            device=device,
+            retry=retry,
+            reporter=bar,
+        )
     terminal.out.print(f"{target}: {outcome.finished:,} clips have features")
     if outcome.failed:
         report = target / "report.csv"

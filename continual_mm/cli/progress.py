@@ -35,7 +35,8 @@ def bars(console: Console = err) -> Progress:
 @contextmanager
 def counting(things: Iterable[_Thing], unit: str) -> Iterator[Iterable[_Thing]]:
     """Count things as they are taken, on standard error; ``unit`` is what they are called."""
-    columns = (SpinnerColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+    spinner = SpinnerColumn("dots" if err.encoding.startswith("utf") else "line")
+    columns = (spinner, MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
     with _shown(err, *columns) as shown:
         yield shown.track(things, total=None, description="")
 

@@ -1,14 +1,18 @@
 """How things look on a terminal, and as plain lines where there is none."""
 
-from collections.abc import Iterable, Sequence
+import codecs
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, printable
 
 if TYPE_CHECKING:
     from continual_mm.definitions.arrivals import Arrival
@@ -23,6 +27,9 @@ UNLIMITED = 10_000  # width of what no terminal shows: a line for a program is n
 GAP = 2  # spaces between two columns
 LAST = 20  # width that the last column of a table has at least, if there is so much in it
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ended
+MOST_PROBLEMS = 50  # lines of a refusal
+LONGEST = 2000  # characters of a line
+_SPELT = "continual-mm"  # the name of what writes characters that an encoding lacks
 
 _Row = TypeVar("_Row", bound=Sequence[str])
 
@@ -33,7 +40,8 @@ def print_rows(headings: Sequence[str], rows: Iterable[_Row], *, title: str = ""
     On a terminal the last column is broken where it is long. Where the others alone are too wide,
     the terminal breaks the lines: half a number would be a wrong one.
     """
-    cells = [tuple(headings), *map(tuple, rows)]
+    lines: list[Sequence[str]] = [headings, *rows]
+    cells = [tuple(printable(cell, LONGEST) for cell in row) for row in lines]
     table = Table(box=None, title=title or None, title_justify="left", pad_edge=False)
     for heading in headings:
         table.add_column(heading, no_wrap=heading != headings[-1])
@@ -69,9 +77,40 @@ def _length(training: "Training") -> str:
 
 
 def print_refusal(error: InputError) -> None:
-    """Everything that was found wrong, a line each, on standard error."""
-    for problem in error.problems:
-        err.print(f"continual-mm: {' '.join(str(problem).splitlines())}")
+    """What was found wrong, a line each, on standard error; of very many the first, and a count."""
+    for problem in error.problems[:MOST_PROBLEMS]:
+        say(" ".join(str(problem).splitlines()))
+    if len(error.problems) > MOST_PROBLEMS:
+        more = len(error.problems) - MOST_PROBLEMS
+        say(f"and {more:,} more; they may have one cause")
+
+
+def say(sentence: str) -> None:
+    """One line on standard error, cut where it is endless, and nothing that steers a terminal."""
+    err.print(f"continual-mm: {printable(sentence, LONGEST)}")
+
+
+def write_anything() -> None:
+    """Let standard output and error write what their encoding lacks in another way."""
+    codecs.register_error(_SPELT, _spelt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_SPELT)
+
+
+def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] == "\N{PLUS-MINUS SIGN}":
+        return "+-", error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+@contextmanager
+def stoppable(kept: str) -> Iterator[None]:
+    """A block that Ctrl-C ends with a line that says what is ``kept``."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise EndedError(f"stopped; {kept}", INTERRUPTED) from error
 
 
 class EndedError(Exception):

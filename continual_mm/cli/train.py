@@ -23,6 +23,8 @@ DEMO_STRATEGIES = (
     "joint",
 )
 DEMO_SEEDS = 2
+KEPT = "finished stages are kept, the same command goes on from there"
+"""What Ctrl-C leaves of training."""
 
 
 @click.command(short_help="Train a scenario with strategies and seeds.")
@@ -97,7 +99,7 @@ def _train(
         for seed in range(seeds)
         for strategy in strategies
     ]
-    with RunProgress(len(tasks)) as progress:
+    with terminal.stoppable(KEPT), RunProgress(len(tasks)) as progress:
         return run_many(tasks, jobs=jobs, threads=threads, reporter=progress)
 
 

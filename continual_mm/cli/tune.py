@@ -7,7 +7,7 @@ import click
 
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_COUNT, A_PATH, training_options
-from continual_mm.cli.train import definitions, end_after
+from continual_mm.cli.train import KEPT, definitions, end_after
 from continual_mm.definitions import catalog
 from continual_mm.definitions.rules import METRICS
 from continual_mm.system.imports import optional_import
@@ -73,7 +73,7 @@ def tune(
     opened, (chosen,) = definitions(scenarios, [strategy], settings)
     own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
     plan = Plan(tuple(opened), chosen, searched(chosen, search), **own, options=options)
-    with RunProgress(plan.runs) as progress:
+    with terminal.stoppable(KEPT), RunProgress(plan.runs) as progress:
         found, failed = tuned(plan, jobs=jobs, threads=threads, reporter=progress)
     _show_tuned(found)
     if write is not None and not failed:

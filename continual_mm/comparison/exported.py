@@ -30,6 +30,7 @@ from continual_mm.metrics.answers import Answers
 from continual_mm.runs import records
 from continual_mm.system.errors import InputError, first_few
 from continual_mm.system.files import atomic_write, write_json
+from continual_mm.system.reading import reads
 
 ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
 UNFINISHED = "export.unfinished"
@@ -215,6 +216,7 @@ def _npy(array: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
+@reads
 def read_exported(folder: Path) -> list[FinishedRun]:
     """Read exported runs, also while another process adds to them."""
     before = _state(folder)

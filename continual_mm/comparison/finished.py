@@ -19,6 +19,7 @@ from continual_mm.metrics.answers import SERIES, Answers, Series, counted
 from continual_mm.runs import records
 from continual_mm.runs.history import near_chance, stability
 from continual_mm.system.errors import InputError
+from continual_mm.system.reading import reads
 
 
 class ProtocolRecord(records.Record):
@@ -109,6 +110,7 @@ def ranked_stages(count: int, *, joint: bool) -> range:
     return range(count - 1 if joint else 0, count)
 
 
+@reads
 def read_finished(folder: Path) -> FinishedRun:
     """Read a finished run; missing or damaged files are refused."""
     definition = records.read(records.Definition, folder / "definition.json")

@@ -29,6 +29,7 @@ from continual_mm.data.store.tables import shard_name
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.system.errors import InputError, first_few, first_line
+from continual_mm.system.reading import user_path
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), 0),
@@ -167,7 +168,7 @@ class Reference:
     def parse(cls, text: str, folder: Path | None = None) -> "Reference":
         """Read a name, with or without :data:`PREFIX`, or the path of a folder that is there."""
         plain, _, config = text.removeprefix(PREFIX).partition("#")
-        path = (folder or Path()) / Path(plain).expanduser()
+        path = user_path(plain, folder or "")
         if plain and path.is_dir():
             return cls(text, str(path.resolve()), None, config or None)
         if match := _NAME.fullmatch(text.removeprefix(PREFIX)):

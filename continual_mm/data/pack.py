@@ -20,6 +20,7 @@ from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.schema import KIND, SPLIT_NUMBERS, Schema, check_split, read_schema
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
 from continual_mm.system.files import atomic_write
+from continual_mm.system.reading import reads
 
 PROVENANCE = "provenance"
 """The column, of one text in JSON, that says how published files were converted into a pack."""
@@ -29,6 +30,7 @@ _LONGEST_PROVENANCE = 4096  # bytes of that column
 _UNIX, _READABLE_BY_ALL = 3, 0o644 << 16
 
 
+@reads
 def read_pack(
     path: str | os.PathLike[str],
     *,
@@ -67,6 +69,7 @@ def read_pack(
     )
 
 
+@reads
 def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS) -> DatasetCard:
     """A pack's card, from its headers, kinds, split and groups alone, in a few milliseconds."""
     findings = Findings(str(path))

@@ -15,6 +15,7 @@ from continual_mm.data.recognise import recognised
 from continual_mm.definitions.modality import SPLITS, DatasetCard
 from continual_mm.system.errors import InputError, suggestion
 from continual_mm.system.imports import optional_import
+from continual_mm.system.reading import reads, user_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,7 @@ WORDS: Mapping[str, str] = MappingProxyType({"narrated_shapes": "generate:words"
 """Those of them whose texts are made of word vectors -> the function that gives these."""
 
 
+@reads
 def card(
     name_or_path: str, *, folder: Path | None = None, splits: Collection[str] = SPLITS
 ) -> DatasetCard:
@@ -53,6 +55,7 @@ def card(
     return read_card(path, splits=splits)
 
 
+@reads
 def load(
     name_or_path: str,
     *,
@@ -91,7 +94,7 @@ def _existing(name_or_path: str, folder: Path | None) -> Path:
     """The file or folder of a dataset; of what is neither pack nor store, a store is made first."""
     if name_or_path in PUBLISHED:
         return converted_store(name_or_path)
-    path = (folder or Path()) / Path(name_or_path).expanduser()
+    path = user_path(name_or_path, folder or "")
     foreign = path.is_dir() and not (path / FORM).exists()
     if (foreign or path.is_file()) and (problem := recognised(path)):
         raise InputError(problem)

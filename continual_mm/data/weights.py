@@ -13,6 +13,7 @@ from torch import Tensor
 
 from continual_mm.data.archive import UNREADABLE as UNREADABLE_ARCHIVES
 from continual_mm.system.errors import InputError
+from continual_mm.system.reading import reads
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -24,6 +25,7 @@ UNREADABLE = (
 """Errors that torch and safetensors raise on files that hold anything else."""
 
 
+@reads
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a safetensors file, or else in one that ``torch.save`` wrote, on the CPU.
 

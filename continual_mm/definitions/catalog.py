@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from continual_mm.system.errors import InputError, Problem, suggestion
+from continual_mm.system.errors import SHOWN, InputError, Problem, printable, suggestion
+from continual_mm.system.reading import read_text, user_path
 
 DefinitionKind = Literal["scenarios", "strategies"]
 DEFINITION_KINDS: tuple[DefinitionKind, ...] = ("scenarios", "strategies")
@@ -25,6 +27,16 @@ SCENARIO_KEYS = frozenset(
 )
 """What may stand at the top of a scenario file; all else is a strategy's."""
 
+LARGEST = 1 << 20
+"""Bytes of a definition file; those that ship have a thousandth of it."""
+
+DEEPEST = 16
+"""Tables and lists that may lie in one another; definitions need three."""
+
+_LISTED = "continual-mm list shows what there is by name"
+_TOO_DEEP = f"not valid: tables and lists lie in one another more than {DEEPEST} deep"
+_TOO_LARGE = "not valid TOML: a whole number is beyond 64 bits"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -34,6 +46,9 @@ class Entry:
     name: str
     path: Path
     document: dict[str, Any]
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @property
     def description(self) -> str:
@@ -56,31 +71,31 @@ def shipped(kind: DefinitionKind) -> Iterator[Entry]:
 
 def find(kind: DefinitionKind, name: str) -> Entry:
     """A definition by the name it is shipped under or by the path of a file, or an InputError."""
-    if _is_path(name):
-        entry = open_definition(kind, Path(name))
+    if path := _path_of(name, _names(kind)):
+        entry = open_definition(kind, path)
         if (found := kind_of(entry.document) or kind) != kind:
             problem = f"this is a {ONE_OF[found]}, where a {ONE_OF[kind]} is needed"
             raise InputError.at(entry.path, problem, f"see continual-mm list {kind}")
         return entry
     inside = definitions_folder(kind) / f"{name}.toml"
-    if inside.is_file():
+    if name in _names(kind):
         return open_definition(kind, inside)
     known = _names(kind)
     remedy = f"{suggestion(name, known)}there are {', '.join(known)}; for a file, give its path"
-    raise InputError.at(f"{ONE_OF[kind]} {name!r}", "no such definition", remedy)
+    raise InputError.at(f"{ONE_OF[kind]} {printable(name)!r}", "no such definition", remedy)
 
 
 def find_any(name: str) -> Entry:
     """The definition of a name whichever its kind; the kind of a file follows from its contents."""
-    if _is_path(name):
-        entry = open_definition("strategies", Path(name))
+    if path := _path_of(name, [known for kind in DEFINITION_KINDS for known in _names(kind)]):
+        entry = open_definition("strategies", path)
         return replace(entry, kind=kind_of(entry.document) or entry.kind)
     for kind in DEFINITION_KINDS:
         if name in _names(kind):
             return find(kind, name)
     hint = suggestion(name, [known for kind in DEFINITION_KINDS for known in _names(kind)])
     remedy = f"{hint}continual-mm list shows what there is; for a file, give its path"
-    raise InputError.at(repr(name), "no such definition", remedy)
+    raise InputError.at(f"{printable(name)!r}", "no such definition", remedy)
 
 
 def kind_of(document: Mapping[str, Any]) -> DefinitionKind | None:
@@ -96,8 +111,23 @@ def kind_of(document: Mapping[str, Any]) -> DefinitionKind | None:
     return "scenarios" if document.keys() - {"description"} else None
 
 
-def _is_path(name: str) -> bool:
-    return Path(name).suffix == ".toml" or len(Path(name).parts) > 1
+def _path_of(name: str, shipped: Iterable[str]) -> Path | None:
+    """The file that a name means, with or without its ending; None if it is that of a shipped one.
+
+    What is no definition by its ending is refused.
+    """
+    path = user_path(name)
+    if path.suffix == ".toml":
+        return path
+    if name in shipped:
+        return None
+    beside = path.with_name(f"{path.name}.toml") if path.name else path
+    if beside.is_file():
+        return beside
+    if path.exists() or len(path.parts) > 1:
+        problem = "is no definition, which is a file that ends in .toml"
+        raise InputError.at(path, problem if path.exists() else "no such file", _LISTED)
+    return None
 
 
 def _names(kind: DefinitionKind) -> list[str]:
@@ -106,23 +136,47 @@ def _names(kind: DefinitionKind) -> list[str]:
 
 def open_definition(kind: DefinitionKind, path: Path) -> Entry:
     """Parse one TOML file; an InputError with the parser's line if it is none."""
+    # Windows editors may put a byte order mark in front, which is not TOML.
+    text = read_text(path, _LISTED, most=LARGEST)
     try:
-        # Windows editors may put a byte order mark in front, which is not TOML.
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        remedy = "continual-mm list shows what there is by name"
-        raise InputError.at(path, "no such file", remedy) from error
-    except OSError as error:
-        raise InputError.at(path, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        problem = f"not valid TOML: byte {error.start} is not UTF-8"
-        raise InputError.at(path, problem, "save it as UTF-8") from error
-    try:
-        return Entry(kind, path.stem, path, tomllib.loads(text))
+        document = _parsed(text, str(path))
     except tomllib.TOMLDecodeError as error:
         end = f"at line {len(text.splitlines())}, the end of the file"
         problem = f"not valid TOML: {error}".replace("at end of document", end)
         raise InputError.at(path, problem) from error
+    return Entry(kind, path.stem, path, document)
+
+
+def _parsed(text: str, place: str) -> dict[str, Any]:
+    """A TOML text's values, all of which can be used; a TOMLDecodeError if it is no TOML."""
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise InputError.at(place, _TOO_DEEP) from error
+    except ValueError as error:  # of int(), which reads no more than thousands of digits
+        raise InputError.at(place, _TOO_LARGE) from error
+    if problems := [*islice(_useless(found, place), SHOWN)]:
+        raise InputError(problems)
+    return found
+
+
+def _useless(value: Any, place: str, depth: int = 0) -> Iterator[Problem]:
+    """A problem for each value that TOML does not have, or no definition."""
+    if isinstance(value, Mapping | list):
+        if depth == DEEPEST:
+            yield Problem(place, _TOO_DEEP)
+            return
+        items = value.items() if isinstance(value, Mapping) else enumerate(value, start=1)
+        for key, inner in items:
+            if "\0" in str(key):
+                yield Problem(place, "a key contains a NUL character", "remove it")
+            yield from _useless(inner, f"{place}, {printable(str(key))}", depth + 1)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        yield Problem(place, _TOO_LARGE)
+    elif isinstance(value, str) and "\0" in value:
+        yield Problem(place, "the text contains a NUL character", "remove it")
 
 
 def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -138,7 +192,7 @@ def overridden(document: dict[str, Any], settings: Iterable[tuple[str, str]]) ->
             table = _entered(table, step, path)
         if not isinstance(table, dict):
             raise InputError(_no_table(table, key, path))
-        table[key] = _value(text)
+        table[key] = _value(text, f"--set {path}")
     return changed
 
 
@@ -159,9 +213,11 @@ def _no_table(found: Any, step: str, path: str) -> Problem:
     return Problem(place, f"there is no number {step!r} in the list", f"write {numbers}")
 
 
-def _value(text: str) -> Any:
+def _value(text: str, place: str) -> Any:
     try:
-        read = tomllib.loads(f"value = {text}")
+        read = _parsed(f"value = {text}", place)
     except tomllib.TOMLDecodeError:
+        if "\0" in text:
+            raise InputError.at(place, "the text contains a NUL character", "remove it") from None
         return text
     return read["value"] if len(read) == 1 else text

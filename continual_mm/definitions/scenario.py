@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from continual_mm.definitions.tables import Table, refusal, shown
+from continual_mm.system.reading import user_path
 
 ProtocolKind = Literal["retrieval", "video_retrieval", "steps", "classes"]
 """``scenarios/README.md`` explains them."""
@@ -87,7 +88,7 @@ class Protocol(Table):
 
     def annotations_file(self, folder: str) -> Path:
         """Where the annotations are."""
-        return Path(folder) / Path(self.annotations).expanduser()
+        return user_path(self.annotations, folder)
 
 
 PUBLISHED_SPACE: Mapping[str, Any] = MappingProxyType(

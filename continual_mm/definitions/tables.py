@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from continual_mm.system.errors import Problem, Problems, suggestion
 
+MOST_UNKNOWN = 20  # unknown keys of a file that a problem each is about
 LONGEST_SHOWN = 60  # characters of a wrong value that a problem repeats
 
 _REMEDIES: Mapping[str, str] = MappingProxyType(
@@ -46,6 +47,8 @@ class Reader:
 
     file: str
     problems: Problems = field(default_factory=Problems)
+    _unknown: int = 0
+    _rest: int = 0  # which problem counts the unknown keys that have none of their own
 
     def refuse(self, where: str, problem: str, remedy: str = "") -> None:
         """Add a problem at a place in the file."""
@@ -78,7 +81,18 @@ class Reader:
         return model.model_construct(**{k: v for k, v in values.items() if k not in faulty})
 
     def unknown(self, where: str, key: str, value: Any, known: Iterable[str]) -> None:
-        """Add the problem of a key that a table does not have; an empty ``where`` is the top."""
+        """Add the problem of a key that a table does not have; an empty ``where`` is the top.
+
+        From the :data:`MOST_UNKNOWN`-th on they share one.
+        """
+        self._unknown += 1
+        if self._unknown > MOST_UNKNOWN:
+            if self._unknown == MOST_UNKNOWN + 1:
+                self._rest = len(self.problems)
+                self.problems.append(Problem(self.file, ""))
+            count = self._unknown - MOST_UNKNOWN
+            self.problems[self._rest] = Problem(self.file, f"{count:,} more unknown keys or tables")
+            return
         remedy = f"{suggestion(key, known)}known are {', '.join(sorted(known)) or 'none'}"
         problem = "unknown table"
         if isinstance(value, Mapping):

@@ -4,13 +4,16 @@ import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from continual_mm.data.cards import PUBLISHED, published_folder, steps_of
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.reading import read_text, reads, user_path
 
 COLUMNS = ("video", "task", "step", "start", "end")
+LARGEST = 64 << 20  # bytes; CrossTask's have less than one
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,16 @@ def annotations_of(protocol: Protocol, folder: str) -> Path:
         return protocol.annotations_file(folder)
     name = protocol.dataset
     known = name in PUBLISHED
-    return steps_of(published_folder(name) if known else Path(folder) / Path(name).expanduser())
+    return steps_of(published_folder(name) if known else user_path(name, folder))
 
 
+@reads
 def read_annotations(path: Path) -> tuple[Interval, ...]:
     """Read a file whose first line names :data:`COLUMNS`; a problem for each wrong line."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv.reader(stream, strict=True))
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-        raise InputError.at(path, problem, "give the file's path") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path, "give the file's path", most=LARGEST)
+        lines = list(csv.reader(StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
         raise InputError.at(path, f"cannot be read: {error}", "save it as CSV in UTF-8") from error
     rows = [
         (number, cells) for number, cells in enumerate(lines, start=1) if any(map(str.strip, cells))

@@ -16,6 +16,7 @@ from continual_mm.runs.origin import Origin, origin_of, weights_file
 from continual_mm.runs.specification import OpenedScenario
 from continual_mm.space import registry
 from continual_mm.system.errors import InputError, Problem, Problems, suggestion
+from continual_mm.system.reading import reads
 
 
 def tower_problems(
@@ -71,6 +72,7 @@ def read_settings(texts: Iterable[str]) -> list[tuple[str, str]]:
     return [(path.strip(), value.strip()) for _, path, _, value in parts]
 
 
+@reads
 def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     """Check a scenario file against its dataset; settings that are not a scenario's are ignored."""
     mine = [_from_here(*setting) for setting in settings if _top(setting[0]) in SCENARIO_KEYS]
@@ -191,6 +193,7 @@ def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Problem]:
     ]
 
 
+@reads
 def open_strategy(entry: Entry, settings: Settings = ()) -> Strategy:
     """Check one strategy file with settings applied."""
     document = catalog.overridden(entry.document, settings)

@@ -11,6 +11,7 @@ from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSett
 from continual_mm.runs.folder import RunFolder
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
+from continual_mm.system.reading import user_path
 
 SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
 """What cannot be changed once there are weights."""
@@ -50,7 +51,7 @@ class Origin:
 
 def weights_file(scenario: Scenario, tower: TowerSettings) -> Path:
     """The file of a tower's weights; refused if there is none."""
-    path = Path(scenario.folder) / Path(tower.weights).expanduser()
+    path = user_path(tower.weights, scenario.folder)
     if not path.is_file():
         raise InputError.at(f"weights {tower.weights!r}", f"no file {path}")
     return path
@@ -61,7 +62,7 @@ def origin_of(scenario: Scenario) -> Origin | None:
     if not scenario.start:
         return None
     place = f"start {scenario.start!r}"
-    run = RunFolder(Path(scenario.folder) / Path(scenario.start).expanduser())
+    run = RunFolder(user_path(scenario.start, scenario.folder))
     last = max(run.finished_stages(), default=0)
     if not last:
         remedy = "give the folder of a seed, such as runs/av_vt/naive/seed-0"

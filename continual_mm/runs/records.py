@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from continual_mm.definitions.modality import Pair
 from continual_mm.system.errors import InputError
+from continual_mm.system.reading import LARGEST_TEXT, check_regular
 
 Role = Literal["old", "new", "emergent"]
 """``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never."""
@@ -168,6 +169,7 @@ _AnyRecord = TypeVar("_AnyRecord", bound=Record)
 
 def read(kind: type[_AnyRecord], path: Path, remedy: str = REMEDY) -> _AnyRecord:
     """Read a file; refused if it is missing, damaged, or lacks something."""
+    check_regular(path, remedy, most=LARGEST_TEXT)
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -32,6 +32,7 @@ from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json, write_json
+from continual_mm.system.reading import reads
 
 CHECKPOINT_EVERY = 500
 """Optimiser steps between checkpoints inside a stage, if nothing else is said."""
@@ -318,6 +319,7 @@ def _cards(scored: Scored) -> dict[str, DatasetCard]:
     return {name: dataset.card for name, dataset in scored.items()}
 
 
+@reads
 def open_run(
     folder: str | Path, *, towers: Mapping[str, nn.Module] = NO_MODULES, pair: str = ""
 ) -> JointSpace:

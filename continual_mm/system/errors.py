@@ -86,11 +86,11 @@ def first_few(names: Sequence[str]) -> str:
 _SHOWN = 200
 
 
-def printable(name: str) -> str:
+def printable(name: str, most: int = _SHOWN) -> str:
     r"""A name out of a file on one line, cut, and without what could steer a terminal.
 
     >>> print(printable("red: \x1b[31m\n"))
     red: \x1b[31m\n
     """
-    plain = (one if one.isprintable() else ascii(one)[1:-1] for one in name[:_SHOWN])
-    return "".join(plain) + ("..." if len(name) > _SHOWN else "")
+    plain = (one if one.isprintable() else ascii(one)[1:-1] for one in name[:most])
+    return "".join(plain) + ("..." if len(name) > most else "")

@@ -13,6 +13,7 @@ from uuid import uuid4
 from filelock import lock_descriptor
 
 from continual_mm.system.errors import InputError
+from continual_mm.system.reading import read_text
 
 LOCK = "run.lock"  # the file in a run's folder that the process at work locks
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
@@ -126,10 +127,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read JSON; a file that is missing or damaged is an InputError."""
+    remedy = "choose another folder, or remove this one to begin anew"
+    text = read_text(path, remedy)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, RecursionError, ValueError) as error:
-        remedy = "choose another folder, or remove this one to begin anew"
+        return json.loads(text)
+    except (RecursionError, ValueError) as error:
         raise InputError.at(path, f"cannot be read: {error}", remedy) from error
 
 

@@ -1,5 +1,6 @@
 """The command line, as a user meets it; training has tests of its own."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from continual_mm.cli import train as cli_training
 from continual_mm.definitions import catalog
+from continual_mm.runs import parallel
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [str(entry.path) for kind in catalog.DEFINITION_KINDS for entry in catalog.shipped(kind)]
@@ -203,14 +205,70 @@ def test_an_error_of_the_file_system_is_one_line_without_traceback(said):
     assert "file" in line
 
 
-def test_ctrl_c_says_what_is_kept(said, monkeypatch):
-    def interrupted(*_):
+def test_ctrl_c_says_what_is_kept_where_something_was_made(said, monkeypatch):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "copyfile", interrupted)
+    monkeypatch.setattr(parallel, "run_many", interrupted)
+    looked, trained = said("copy", "replay"), said("run", "av_vt")
+    assert (looked.code, trained.code) == (130, 130)
+    assert looked.err.strip() == "continual-mm: stopped"
+    kept = "finished stages are kept, the same command goes on from there"
+    assert trained.err.strip() == f"continual-mm: stopped; {kept}"
+
+
+def test_an_error_that_nobody_thought_of_is_one_line_and_its_traceback_a_file(
+    said, monkeypatch, tmp_path
+):
+    def mistaken(*_):
+        raise KeyError("no such thing\n\x1b[31m")
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(shutil, "copyfile", mistaken)
     answer = said("copy", "replay")
-    assert answer.code == 130
-    assert "finished stages are kept" in answer.err
+    assert answer.code == 1
+    (line,) = answer.err.splitlines()
+    assert line.startswith("continual-mm: copy replay: unexpected KeyError: 'no such thing")
+    assert "\x1b" not in line
+    (log,) = (tmp_path / "state").rglob("*.log")
+    assert str(log) in line
+    assert "in mistaken" in log.read_text()
+
+
+def test_a_file_with_another_ending_is_told_so_and_one_beside_is_found_by_its_stem(said):
+    Path("README.md").write_text("# Mine\n")
+    refused(said("validate", "README.md"), "README.md: is no definition, which is a file that ends")
+    refused(said("validate", "nowhere/mine"), "nowhere/mine: no such file")
+    refused(said("validate", "mine"), "'mine': no such definition")
+    Path("mine.toml").write_text("[freeze]\n")
+    assert said("validate", "mine").out == "mine.toml: fine, a strategy\n"
+
+
+def test_a_million_mistakes_are_few_lines(said):
+    keys = "\n".join(f"key_{number} = 1" for number in range(20_000))
+    Path("mine.toml").write_text(f"[space]\n{keys}\n")
+    answer = said("validate", "mine.toml")
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) < 60
+    assert "19,980 more unknown keys" in answer.err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_every_terminal_can_be_written_to(encoding, tmp_path):
+    (tmp_path / "caf\u00e9 \u2603.toml").write_text("[freeze]\n# \u2603 \u00b1\n", encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-m", "continual_mm", "show", "caf\u00e9 \u2603.toml"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    shown = ended.stdout.decode(encoding)
+    assert ("\u2603 \u00b1" if encoding == "utf-8" else "\\u2603") in shown
+    assert ("+-" in shown) == (encoding == "ascii")
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ LEFT_OUT = [
     ("99,ccccccccccc", "no word of it is known"),
     ("7,ccccccccccc", "video 'ccccccccccc' of task '7': the task is not known"),
     ("113766,ccccccccccc", "is in the list more than once"),
-    ("23521,ccccccccccc", "23521_ccccccccccc.csv: cannot be read: No such file"),
+    ("23521,ccccccccccc", "23521_ccccccccccc.csv: no such file"),
     ("23521,ddd", "features/ddd_2d.npz"),
     ("23521,../../x", "does not name a file below it"),
     ("23521,odd", "recording 'odd'"),

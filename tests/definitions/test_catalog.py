@@ -1,5 +1,7 @@
 """Finding definitions and changing them from the command line."""
 
+from pathlib import Path
+
 import pytest
 
 from continual_mm.definitions import catalog
@@ -39,7 +41,7 @@ def test_a_file_that_is_not_there_is_refused(ask, name, tmp_path):
         (b'dataset = "x"\n\n[space\ndim = 3\n', r"not valid TOML: .*line 3"),
         (b'dataset = "x"\n[[stage]]\nadd = [\n', "at line 3, the end of the file"),
         (b"[space]\ndim = 3\ndim = 4\n", "line 3"),
-        (b'description = "caf\xe9"\n', "byte 18 is not UTF-8"),
+        (b'description = "caf\xe9"\n', "is not UTF-8: byte 0xe9 in line 1"),
     ],
 )
 def test_what_is_not_toml_is_refused_with_file_and_line(tmp_path, text, problem):
@@ -125,3 +127,38 @@ def test_a_setting_that_leads_nowhere_is_refused(path, told):
     with pytest.raises(InputError) as caught:
         catalog.overridden(DOCUMENT, [(path, "1")])
     assert str(caught.value).startswith(f"--set {path}: {told}")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a = " + "[" * 900 + "]" * 900, "lie in one another more than 16 deep"),
+        ("a = " + "[" * 10_000 + "]" * 10_000, "lie in one another more than 16 deep"),
+        ("a = " + "{a = " * 300 + "1" + "}" * 300, "lie in one another more than 16 deep"),
+        (f"[space]\ndim = {'9' * 5000}", "a whole number is beyond 64 bits"),
+        (f"[space]\ndim = 0x{'f' * 9000}", "space, dim: not valid TOML: a whole number"),
+        (f"[space]\ndim = {2**63}", "space, dim: not valid TOML: a whole number"),
+        ('dataset = "a\\u0000b"', "dataset: the text contains a NUL character"),
+        ('"a\\u0000" = 1', "a key contains a NUL character"),
+        ("# " + "x" * (1 << 20), "what is read here has at most 1,048,576"),
+    ],
+)
+def test_what_no_definition_needs_is_refused_in_a_line(tmp_path, text, problem):
+    path = written(tmp_path, text.encode())
+    with pytest.raises(InputError, match=problem) as caught:
+        catalog.open_definition("scenarios", Path(path))
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", ["[" * 900 + "]" * 900, "9" * 5000, "0x" + "f" * 9000, "a\0"])
+def test_a_setting_is_held_to_the_same(value):
+    with pytest.raises(InputError, match=r"^--set space\.dim"):
+        catalog.overridden({"space": {}}, [("space.dim", value)])
+
+
+def test_the_largest_whole_number_of_toml_is_read(tmp_path):
+    entry = catalog.open_definition(
+        "scenarios", Path(written(tmp_path, f"a = {2**63 - 1}".encode()))
+    )
+    assert entry.document == {"a": 2**63 - 1}

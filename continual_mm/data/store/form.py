@@ -18,6 +18,7 @@ from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 from continual_mm.definitions.tables import Table
 from continual_mm.system.errors import InputError, Problem, Problems
 from continual_mm.system.files import atomic_write
+from continual_mm.system.reading import reads
 
 OptionalColumn = Literal["label", "group", "text_raw"]  # what all items have or none
 TableName = Literal["items", "recordings", "groups"]  # the tables, each in a folder of this name
@@ -158,6 +159,7 @@ class StoreForm(Table):
         return self
 
 
+@reads
 def read_store_card(folder: str | os.PathLike[str], *, splits: Collection[str] = ()) -> DatasetCard:
     """Read what a store contains, from ``store.json`` alone; ``splits`` must have items."""
     form = read_form(Path(folder))

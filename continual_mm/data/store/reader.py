@@ -20,6 +20,7 @@ from continual_mm.data.store import sources
 from continual_mm.data.store.form import DAMAGED, ModalityForm, read_form
 from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
 from continual_mm.definitions.modality import SPLITS, Modality
+from continual_mm.system.reading import reads
 
 _LAST_BITS = 1e-9  # of a feature's root mean square; sums in another order differ by less
 
@@ -83,6 +84,7 @@ class StoredColumn:
         return standardised
 
 
+@reads
 def read_store(
     folder: str | os.PathLike[str],
     *,

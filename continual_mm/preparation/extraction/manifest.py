@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from continual_mm.data.recognise import MEDIA_ENDINGS
 from continual_mm.system.errors import InputError, Problem, first_few, suggestion
+from continual_mm.system.reading import read_text, reads
 
 SPLITS: Mapping[str, int] = MappingProxyType(
     {"train": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2}
@@ -172,14 +173,7 @@ def read_rows(path: Path) -> list[Row]:
     if reader is None:
         remedy = f"the endings are {', '.join(_READERS)}; a folder of media files needs none"
         raise InputError.at(path, f"is no manifest: it ends with {path.suffix!r}", remedy)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError.at(path, f"cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        problem = f"is not UTF-8: byte 0x{error.object[error.start]:02x} in line {line}"
-        raise InputError.at(path, problem, "save it as UTF-8") from error
+    text = read_text(path)
     rows = [
         Row(number, {name: v for name, v in values.items() if v is not None and v != ""})
         for number, values in reader(text, str(path))
@@ -333,6 +327,7 @@ class _Reading:
             return "cannot be followed"
 
 
+@reads
 def open_manifest(path: Path) -> Manifest:
     """The clips that a manifest file lists, or the media files in a folder, one clip each.
 

@@ -7,10 +7,10 @@ from gensim.models import KeyedVectors, Word2Vec
 
 from continual_mm.data import registry
 from continual_mm.data.dataset import Split
-from continual_mm.preparation.formats.features import read_text
 from continual_mm.preparation.formats.howto100m import CaptionFile
 from continual_mm.preparation.formats.word_vectors import tokens
 from continual_mm.system.errors import InputError
+from continual_mm.system.reading import read_text
 
 _CAPTIONS = (".json", ".pickle", ".pkl")
 _BLOCK = 10_000  # captions of a dataset that are read at once

@@ -21,12 +21,12 @@ from continual_mm.preparation.formats.features import (
     Floats,
     inside,
     read_array,
-    read_text,
 )
 from continual_mm.preparation.formats.howto100m import HOP, SAMPLE_RATE
 from continual_mm.preparation.formats.pickles import clean_text
 from continual_mm.preparation.formats.recipe import Recipe, skipping
 from continual_mm.system.errors import InputError, Problem, Problems
+from continual_mm.system.reading import read_text
 
 Line = tuple[str, Sequence[str]]  # place and cells of a line of a file
 Steps = tuple[str, ...]  # what the steps of a task are called, in their order

@@ -88,15 +88,6 @@ def finite(array: NDArray[Any] | None, place: str) -> Floats:
     return array
 
 
-def read_text(path: Path, remedy: str = "") -> str:
-    """A text in UTF-8, with or without the mark that spreadsheets put first."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError.at(path, f"cannot be read: {reason}", remedy) from error
-
-
 def inside(folder: Path, relative: str) -> Path:
     """A file below a folder; an InputError if its path goes up, is absolute or leaves by a link."""
     parts = PurePosixPath(relative)

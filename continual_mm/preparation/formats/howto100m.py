@@ -16,11 +16,12 @@ from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import Window
 from continual_mm.definitions.modality import DatasetCard
 from continual_mm.preparation.formats import records
-from continual_mm.preparation.formats.features import Floats, inside, read_array, read_text
+from continual_mm.preparation.formats.features import Floats, inside, read_array
 from continual_mm.preparation.formats.pickles import clean_text, load_pickle
 from continual_mm.preparation.formats.recipe import Mode, Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError, Problems, first_few, printable
+from continual_mm.system.reading import read_text
 
 _LATEST = 1e9  # seconds that no video has; NaN is not below it either
 
@@ -108,7 +109,7 @@ class CaptionFile:
 
 
 def _json(path: Path) -> object:
-    text = read_text(path)
+    text = read_text(path, most=None)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -22,6 +22,7 @@ from continual_mm.data.cache import cache_folder
 from continual_mm.preparation.formats.recipe import Mode, Recipe
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import write_lock
+from continual_mm.system.reading import reads
 
 Array = NDArray[np.float32]
 
@@ -104,6 +105,7 @@ def digest_of(vectors: WordVectors) -> str:
     return digest.hexdigest()
 
 
+@reads
 def open_vectors(path: Path, folder: Path | None = None) -> WordVectors:
     """Open word vectors of the word2vec program, of GloVe, or that gensim wrote in these forms.
 

@@ -205,7 +205,7 @@ def test_original_lists_name_videos_by_their_id(tmp_path):
     listed.write_text("name\nbbb\n")
     with pytest.raises(InputError, match="has the columns name"):
         read_list(listed)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         read_list(tmp_path / "missing.csv")
 
 
@@ -310,7 +310,7 @@ def test_missing_videos_keys_and_files_are_named(tmp_path):
     broken = tmp_path / "caption.json"
     broken.write_text('{"v": ')
     assert "is no JSON" in refusal(broken)
-    assert "No such file" in refusal(tmp_path / "no.json")
+    assert "no such file" in refusal(tmp_path / "no.json")
 
 
 def test_captions_that_python_2_pickled_as_bytes_are_utf_8(tmp_path):
