@@ -14,14 +14,17 @@ from continual_mm.data.findings import Findings
 from continual_mm.data.schema import (
     KIND,
     LENGTH,
+    NOT_GIVEN,
     PICTURE,
     PRESENT,
     Schema,
     check_ids,
     check_split,
     count_splits,
+    is_given,
     is_taken,
     read_schema,
+    with_own_groups,
 )
 from continual_mm.data.statistics import Statistics, blank, rows_not_finite, standardise
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality, Provenance
@@ -85,7 +88,7 @@ def _array(name: str, values: ArrayLike, findings: Findings) -> NDArray[Any] | N
     """A copy as an array without Python objects; None, and a problem, if there is none."""
     problem = "holds Python objects"
     try:
-        column = np.asarray(values).copy()
+        column = _filled(name, np.asarray(values).copy())
         # Numbers, and strings in an array of objects, as pandas keeps them.
         if name in ("ids", "text_raw") and (
             column.dtype.kind in "iu" or all(isinstance(word, str) for word in column.flat)
@@ -93,11 +96,28 @@ def _array(name: str, values: ArrayLike, findings: Findings) -> NDArray[Any] | N
             column = column.astype(np.str_)
         if not column.dtype.hasobject:
             return column
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError, RuntimeError) as error:
         problem = f"is no array ({error})"
     remedy = "give numbers or strings; pad ragged rows to one shape and give their lengths"
     findings.about(name, problem, remedy)
     return None
+
+
+def _filled(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """The column with what packs have where an item has no label, group or text."""
+    if name not in ("label", "group", "text_raw") or column.dtype.kind not in "Of":
+        return column
+    there = np.array([is_given(value) for value in column.flat], dtype=np.bool_)
+    if there.all() or column.ndim != 1:
+        return column
+    if name == "text_raw":
+        return np.where(there, column, "")
+    given: list[Any] = column[there].tolist()
+    if not all(isinstance(one, int) or one.is_integer() for one in given):
+        return column
+    found = np.full(len(column), NOT_GIVEN)
+    found[there] = given
+    return found
 
 
 Standardise = bool | Collection[str] | Mapping[str, Statistics]
@@ -122,9 +142,10 @@ class Dataset:
         columns: By modality, in the order of the card.
         ids: (items,) unique names.
         split: (items,) a :class:`Split` each.
-        label: (items,) class of each item, if there are classes.
-        group: (items,) what an item belongs to (a speaker, a long video), if known.
-        text: (items,) the caption or transcript to show to people, if there is one.
+        label: (items,) class of each item, if there are classes; -1 of an item without one.
+        group: (items,) what an item belongs to (a speaker, a long video), if known; an item of
+            which it is not known is a group by itself.
+        text: (items,) the caption or transcript to show to people, if there is one, else empty.
         picture: (items, height, width) grey or (items, height, width, 3) RGB thumbnails to show to
             people, if there are any.
         statistics: Of the modalities that were standardised, by what.
@@ -181,9 +202,9 @@ class Dataset:
             lengths: By modality, (items,) valid time steps; without one all steps are valid.
             present: By modality, (items,) whether an item has it; rows that lack it may hold
                 anything.
-            label: (items,) integers.
-            group: (items,) integers.
-            text: (items,) strings.
+            label: (items,) integers; -1, None or NaN for an item without one.
+            group: (items,) integers; the same.
+            text: (items,) strings; empty, None or NaN for an item without one.
             picture: (items, height, width) grey or (items, height, width, 3) RGB, uint8.
             name: The dataset's name on its card and in problems.
             standardise: Whether each feature gets mean 0 and standard deviation 1 over the
@@ -228,7 +249,7 @@ def make_card(
     provenance: Provenance | None,
 ) -> DatasetCard:
     """The card of a source without problems."""
-    groups = 0 if group is None else len(np.unique(group[split == Split.TRAIN]))
+    groups = 0 if group is None else len(np.unique(with_own_groups(group)[split == Split.TRAIN]))
     return DatasetCard(
         name,
         schema.modalities,
@@ -279,7 +300,7 @@ def assemble(
         findings.about_rows(modality, problem, rows_not_finite(column.steps))
     findings.refuse()
     whole = {key: sound[key].astype(np.int64) for key in ("label", "group") if key in sound}
-    group = whole.get("group")
+    group = with_own_groups(whole["group"]) if "group" in whole else None
     return Dataset(
         make_card(schema, split, group, name=name, fingerprint=fingerprint, provenance=provenance),
         made,

@@ -27,11 +27,15 @@ KIND, LENGTH, PRESENT = "_kind", "_length", "_present"
 SPLIT_NUMBERS = "0 is training, 1 validation, 2 test"
 """The remedy where the split column holds another number, or a split has no item."""
 
+NOT_GIVEN = -1
+"""The number in ``label`` and ``group`` of an item that has none; a text is then empty."""
+
 PICTURE = "picture"
 """The items' thumbnails: (items, height, width) grey, or (items, height, width, 3) RGB, uint8."""
 
 _WORDS, _WHOLE_NUMBERS, _TRUTHS = ("U",), ("i", "u"), ("b",)
 _DTYPE_NAMES = {_WORDS: "unicode", _WHOLE_NUMBERS: "integers", _TRUTHS: "bool"}
+_NULLABLE = ("group", "label")  # columns of numbers that an item may lack
 
 ITEM_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -126,6 +130,22 @@ def is_taken(name: str) -> bool:
     return name in ITEM_COLUMNS or split_ending(name) is not None
 
 
+def is_given(value: object) -> bool:
+    """Whether a cell holds anything: not None, nor NaN, which tables of numbers have instead."""
+    return value is not None and not (isinstance(value, float | np.floating) and np.isnan(value))
+
+
+def with_own_groups(group: NDArray[np.signedinteger[Any]]) -> NDArray[np.int64]:
+    """(items,) groups, where each item without one is a group by itself.
+
+    >>> with_own_groups(np.array([-1, 4, 4, -1])).tolist()
+    [5, 4, 4, 6]
+    """
+    found, alone = group.astype(np.int64), group == NOT_GIVEN
+    found[alone] = found.max(initial=NOT_GIVEN) + 1 + np.arange(alone.sum())
+    return found
+
+
 def natural_kind(axes: int) -> Kind:
     """The kind of an item with so many axes where nothing says otherwise."""
     return {1: Kind.VECTOR, 2: Kind.TOKENS}.get(axes, Kind.FRAMES)
@@ -152,7 +172,10 @@ def _check_item_columns(columns: Mapping[str, Shaped], rows: int, findings: Find
             _check_pictures(column, rows, findings)
         elif column.dtype.kind not in expected or column.shape != shape:
             problem = f"is {column.dtype} of shape {column.shape}"
-            findings.about(name, problem, f"store {_DTYPE_NAMES[expected]} of shape {shape}")
+            lacking = f", {NOT_GIVEN} for an item that has none" * (name in _NULLABLE)
+            findings.about(
+                name, problem, f"store {_DTYPE_NAMES[expected]} of shape {shape}{lacking}"
+            )
 
 
 def _check_pictures(column: Shaped, rows: int, findings: Findings) -> None:

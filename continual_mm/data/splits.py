@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 
-from continual_mm.data.schema import Record
+from continual_mm.data.schema import Record, is_given
 from continual_mm.system.errors import InputError
 
 _TRAINING, _VALIDATION, _TEST = range(3)
@@ -58,7 +58,9 @@ class HeldOut:
             if record["split"] != _TRAINING:
                 yield record
             else:
-                yield record | {"split": self.split(str(record.get("group", record["ids"])))}
+                name = record.get("group")
+                name = name if is_given(name) else record["ids"]
+                yield record | {"split": self.split(str(name))}
 
 
 def _place(name: str) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.schema import NOT_GIVEN
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.annotations import Interval, read_annotations
 from continual_mm.metrics import retrieval as videos
@@ -160,15 +161,21 @@ def _share(answers: Tensor, video: Tensor, count: int, k: int) -> Tensor:
 
 
 class Classes(Judge):
-    """Test items with the query's modalities alone, one or more for a label, name their class."""
+    """Test items with the query's modalities alone, one or more for a label, name their class.
+
+    Items without a label are left out.
+    """
 
     def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
         super().__init__(protocol, dataset, place)
-        self._names, self._items = self.names_and_items()
-        self.rows = np.union1d(self._names, self._items)
-        self.queries = self.expected = len(self._items)
+        both = self.names_and_items()
         if dataset.label is None:
             raise self.refuse(f"dataset '{dataset.card.name}' has no labels", "label its items")
+        self._names, self._items = (rows[dataset.label[rows] != NOT_GIVEN] for rows in both)
+        if not len(self._items):
+            raise self.refuse("no test item of the gallery has a label", "label its items")
+        self.rows = np.union1d(self._names, self._items)
+        self.queries = self.expected = len(self._items)
         self._classes, class_of = np.unique(dataset.label[self._names], return_inverse=True)
         self._class_of_name = class_of.reshape(-1).astype(np.int64)
         self._labels = dataset.label[self._items]

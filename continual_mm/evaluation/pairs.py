@@ -13,6 +13,7 @@ from torch import Tensor
 from continual_mm.data.batch import Batch
 from continual_mm.data.columns import Texts, blocks, digests
 from continual_mm.data.dataset import Dataset
+from continual_mm.data.schema import with_own_groups
 from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.avalanche import BaseLogger, EvaluationPlugin, MetricValue, PluginMetric
 from continual_mm.learning.growth import Views
@@ -248,6 +249,7 @@ def evaluator(
 
 
 _TEXTS = 256  # captions that are in memory at once
+_NO_CAPTION = blake2b(b"", digest_size=16).digest()
 
 
 def query_groups(
@@ -261,23 +263,28 @@ def query_groups(
 
     ``rows`` are queries and gallery at once. ``paired``: every item answers itself only, and None
     is returned. ``label`` groups by class (a ValueError if there are no labels), ``duplicates`` by
-    what the query shows: the caption where the modality is ``text`` and captions are known, else
-    the features themselves; a row that lacks the modality is alone in its group.
+    what the query shows: the caption where the modality is ``text`` and it is known, else the
+    features themselves; a row that lacks the label or the modality is alone in its group.
     """
     if positives == "paired":
         return None
     if positives == "label":
         if dataset.label is None:
             raise ValueError(f"dataset '{dataset.card.name}' has no labels")
-        return np.unique(dataset.label[rows], return_inverse=True)[1].astype(np.int64)
+        return with_own_groups(dataset.label[rows])
     column = dataset.columns[modality]
     known = column.present[rows]
+    shown = np.zeros(len(rows), dtype="S16")
+    written = np.zeros(len(rows), dtype=np.bool_)
     if modality == "text" and dataset.text is not None:
-        shown = list(_captions(dataset.text, rows[known]))
-    else:
-        shown = [one for block in blocks(column, rows[known]) for one in digests(*block)]
+        captions = np.array(list(_captions(dataset.text, rows)), "S16")
+        written = known & (captions != _NO_CAPTION)
+        shown[written] = captions[written]
+    unwritten = known & ~written
+    features = (one for block in blocks(column, rows[unwritten]) for one in digests(*block))
+    shown[unwritten] = np.array(list(features), "S16")
     found = len(rows) + np.arange(len(rows), dtype=np.int64)
-    found[known] = np.unique(np.array(shown, np.bytes_), return_inverse=True)[1]
+    found[known] = np.unique(shown[known], return_inverse=True)[1]
     return found
 
 

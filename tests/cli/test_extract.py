@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from continual_mm.cli.progress import ClipBar
+from continual_mm.data import registry
 from continual_mm.preparation.formats.word_vectors import open_vectors
 
 
@@ -35,6 +37,31 @@ def test_raw_clips_become_a_store_that_a_scenario_takes(said, media_file, tmp_pa
         '[[stage]]\nadd = ["audio", "text"]\n'
     )
     assert said("run", "mine.toml", "--no-board").code == 0
+
+
+@pytest.mark.parametrize("target", ["store", "pack.npz"])
+def test_clips_of_which_some_have_a_caption_a_label_and_a_group_become_a_dataset(
+    said, media_file, tmp_path, target
+):
+    for name in "abcd":
+        write_clip(media_file, tmp_path / f"{name}.wav", seed=ord(name))
+    said_in = {"a": [["sil", 0, 0.5]], "b": [["hi", 0, 0.5]], "d": []}  # of a, no more than silence
+    rows = [{"path": f"{name}.wav", "words": words} for name, words in said_in.items()]
+    rows[0] |= {"label": 3, "split": "test"}
+    rows[1] |= {"group": "v", "split": "train"}
+    rows[2] |= {"split": "train"}
+    rows.append({"path": "c.wav", "text": "hi ", "split": "test"})
+    Path("some.json").write_text(json.dumps(rows))
+    making = ("--make", "audio=audio", "--make", "text=text", "--workers", "0")
+    assert said("data", "extract", "some.json", "--to", "made", *making).code == 0
+    assert said("data", "convert", "clips", "made", "--to", target).code == 0
+    dataset = registry.load(target, standardise=False, splits=())
+    order = np.argsort(dataset.ids[np.arange(4)])  # a, b, c, d
+    assert dataset.columns["audio"].present.all()
+    assert dataset.columns["text"].present[order].tolist() == [False, True, True, False]
+    assert dataset.text[order].tolist() == ["", "hi", "hi ", ""]
+    assert dataset.label[order].tolist() == [3, -1, -1, -1]
+    assert len(set(dataset.group.tolist())) == 4
 
 
 def test_ctrl_c_keeps_finished_clips_and_a_reserved_name_is_refused_at_once(

@@ -89,6 +89,22 @@ def test_describing_columns_are_kept():
     assert not Dataset.from_arrays({"a": draw(6, 2)}, split=SPLIT).card.has_labels
 
 
+def test_what_only_some_items_have_may_be_none_or_nan():
+    dataset = Dataset.from_arrays(
+        {"a": draw(6, 2)},
+        split=SPLIT,
+        label=[0.0, float("nan"), 2.0, 1.0, float("nan"), 2.0],
+        group=np.array([None, 3, 3, None, 0, 0], dtype=object),
+        text=np.array(["one", None, "", "two", float("nan"), " "], dtype=object),
+    )
+    assert dataset.label.tolist() == [0, -1, 2, 1, -1, 2]
+    assert dataset.group.tolist() == [4, 3, 3, 5, 0, 0]
+    assert dataset.text.tolist() == ["one", "", "", "two", "", " "]
+    # What is not missing is not rounded.
+    with pytest.raises(InputError, match=r"'label': is float64.*, -1 for an item that has none"):
+        Dataset.from_arrays({"a": draw(6, 2)}, split=SPLIT, label=[0.5, float("nan"), *[1] * 4])
+
+
 def test_the_fingerprint_follows_the_content_and_only_the_content():
     def fingerprint(values, **rest):
         return Dataset.from_arrays({"a": values}, split=SPLIT, **rest).card.fingerprint
@@ -119,7 +135,7 @@ def test_the_fingerprint_follows_the_content_and_only_the_content():
         ({"a": draw(6, 2, 2, 2)}, {"kinds": {"a": "spectrogram"}}, "one has two axes"),
         ({"a": draw(6, 2)}, {"kinds": {"a": Kind.FRAMES}}, "one has two or more axes"),
         ({"a": draw(6, 2, 2)}, {"kinds": {"a": Kind.VECTOR}}, "one has one axis"),
-        ({"a": draw(6, 2)}, {"text": [None] * 6}, "'text_raw': holds Python objects"),
+        ({"a": draw(6, 2)}, {"text": [None, 3] * 3}, "'text_raw': holds Python objects"),
         ({"a": draw(6, 2)}, {"split": [0] * 6}, "there is no validation item"),
     ],
 )

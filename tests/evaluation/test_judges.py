@@ -132,6 +132,17 @@ def test_classes_are_named_by_items_that_only_have_words():
     assert measured(judge) == {"accuracy": pytest.approx(1 / 3), "mean_class_accuracy": 0.25}
 
 
+def test_an_item_without_a_label_is_neither_asked_for_nor_the_name_of_a_class():
+    text = np.array([[2.0, 0], [0, 1], [5, 5], [9, 9], [9, 9]])
+    video = np.array([[0.0, 0], [0, 0], [0, 0], [1, 0.5], [1, 1.5]])
+    worded = np.array([True] * 3 + [False] * 2)
+    both = {"text": worded, "video": ~worded}
+    dataset = items(text=text, video=video, label=[4, 8, -1, 4, -1], present=both)
+    judge = Classes(TEXT_TO_VIDEO.model_copy(update={"kind": "classes"}), dataset, "p")
+    assert judge.queries == 1
+    assert measured(judge) == {"accuracy": 1.0, "mean_class_accuracy": 1.0}
+
+
 ANNOTATIONS = """video,task,step,start,end
 a,tea,1,0,1
 a,tea,2,1.5,3

@@ -42,6 +42,16 @@ def test_items_of_a_label_answer_one_another_in_every_modality(modality):
     assert sets(found) == {frozenset({0, 2, 3}), frozenset({1, 4}), frozenset({5})}
 
 
+def test_an_item_without_a_label_or_a_caption_is_like_no_other_for_that():
+    found = asked(dataset(label=[7, -1, 7, -1, 0, -1]), "sight", "label")
+    assert sets(found) == {frozenset({0, 2}), *(frozenset({row}) for row in (1, 3, 4, 5))}
+    # Without captions, what the modality itself shows decides.
+    source = dataset(text=["a", "a", "", "", "", ""])
+    assert sets(asked(source, "text", "duplicates")) == {
+        frozenset({0, 1}), *(frozenset({row}) for row in (2, 3, 4, 5))
+    }  # fmt: skip
+
+
 def test_labels_that_are_not_there_are_an_error():
     with pytest.raises(ValueError, match="dataset 'arrays' has no labels"):
         asked(dataset(), "sight", "label")

@@ -20,7 +20,7 @@ from continual_mm.system.errors import InputError, Problem, Problems
 from continual_mm.system.files import atomic_write
 from continual_mm.system.reading import reads
 
-OptionalColumn = Literal["label", "group", "text_raw"]  # what all items have or none
+OptionalColumn = Literal["label", "group", "text_raw"]  # null in items that have none
 TableName = Literal["items", "recordings", "groups"]  # the tables, each in a folder of this name
 DType = Literal["float16", "float32"]  # in which features are stored
 LARGEST_FORM = 64 << 20  # bytes; means and deviations of a million features take less
@@ -115,7 +115,7 @@ class StoreForm(Table):
     dtype: DType  # in which features are stored
     items: tuple[_Count, _Count, _Count]  # per split
     training_groups: _Count = 0  # groups of the training items; 0 if items have none
-    columns: tuple[OptionalColumn, ...]  # what items have besides their features
+    columns: tuple[OptionalColumn, ...]  # what some items have besides their features
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
     tables: dict[TableName, tuple[ShardForm, ...]]  # shards by the folder that they lie in
     notes: tuple[str, ...] = ()  # what users of the store should know, in sentences

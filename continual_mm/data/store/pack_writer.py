@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.findings import FaultError
 from continual_mm.data.pack import machine_memory, provenance_column, write_pack
-from continual_mm.data.schema import KIND, LENGTH, PRESENT
+from continual_mm.data.schema import KIND, LENGTH, NOT_GIVEN, PRESENT
 from continual_mm.data.store.form import DType, ModalityForm, described
 from continual_mm.data.store.records import Faults, RowMaker
 from continual_mm.definitions.modality import Modality, Provenance
@@ -62,9 +62,11 @@ def write_pack_from(
         faults.about_ids(row["ids"] for row in rows)
     faults.refuse()
     arrays: dict[str, NDArray[Any]] = {
-        column: np.array([row[column] for row in rows])
-        for column in ("ids", "split", *(maker.columns or ()))
+        column: np.array([row[column] for row in rows]) for column in ("ids", "split")
     }
+    for column in maker.columns:
+        absent = "" if column == "text_raw" else NOT_GIVEN
+        arrays[column] = np.array([absent if row[column] is None else row[column] for row in rows])
     for modality in maker.forms():
         arrays |= _padded(modality, [row[modality.name] for row in rows], dtype)
     with write_errors(str(path)):

@@ -14,7 +14,7 @@ from torch import Tensor
 from continual_mm.data.cards import FORM
 from continual_mm.data.dataset import Dataset, Standardise, statistics_by
 from continual_mm.data.findings import Findings
-from continual_mm.data.schema import count_splits
+from continual_mm.data.schema import NOT_GIVEN, count_splits, with_own_groups
 from continual_mm.data.statistics import BLOCK_VALUES, Moments, Statistics
 from continual_mm.data.store import sources
 from continual_mm.data.store.form import DAMAGED, ModalityForm, read_form
@@ -131,13 +131,15 @@ def read_store(
         for modality in form.modalities
     }
     scalars = {
-        name: tables.items.column(name) for name in ("label", "group") if name in form.columns
+        name: tables.items.column(name, null=NOT_GIVEN)
+        for name in ("label", "group")
+        if name in form.columns
     }
     for modality in form.modalities:
         if problem := _fault(modality, columns[modality.name], tables):
             findings.about(modality.name, problem, DAMAGED)
     group = scalars.get("group")
-    if group is not None and not 0 <= group.min() <= group.max() < len(tables.groups):
+    if group is not None and not NOT_GIVEN <= group.min() <= group.max() < len(tables.groups):
         findings.about("group", "leads to groups that are not there", DAMAGED)
     findings.refuse()
     return Dataset(
@@ -146,7 +148,7 @@ def read_store(
         StoredTexts(tables.items, "ids"),
         split,
         scalars.get("label"),
-        scalars.get("group"),
+        None if group is None else with_own_groups(group),
         StoredTexts(tables.items, "text_raw") if "text_raw" in form.columns else None,
         None,
         statistics,
@@ -155,7 +157,10 @@ def read_store(
 
 
 def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
-    """The names of the groups that ``Dataset.group`` numbers; None if there are no groups."""
+    """The names of the groups that ``Dataset.group`` numbers; None if there are no groups.
+
+    Higher numbers are of items by themselves, of which no group is known.
+    """
     path = Path(folder)
     form = read_form(path)
     return (

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.data.findings import FaultError, Findings, sound_text
+from continual_mm.data.schema import is_given
 from continual_mm.data.store.form import ModalityForm, OptionalColumn, Window
 from continual_mm.definitions.modality import SPLITS
 from continual_mm.system.errors import Problem, first_few
@@ -207,7 +208,7 @@ class RowMaker:
     def __init__(self, modalities: Sequence[ModalityForm], dtype: str) -> None:
         self._modalities = modalities
         self._dtype = dtype
-        self.columns: tuple[OptionalColumn, ...] | None = None  # as the first record has them
+        self._seen: set[str] = set()  # optional columns that some record has
         self.groups: dict[str, int] = {}  # name -> number
         self.items = [0] * len(SPLITS)  # per split
         self.times = dict.fromkeys((one.name for one in modalities), 0)  # the longest so far
@@ -230,13 +231,17 @@ class RowMaker:
         for one in self._modalities:
             columns, times[one.name] = self._columns(one, record.get(one.name))
             row |= zip(one.columns, columns, strict=True)
-        if self.columns is None:
-            self.columns = tuple(column for column in OPTIONAL if column in row)
-        if "group" in row:
+        self._seen |= {column for column in OPTIONAL if row[column] is not None}
+        if row["group"] is not None:
             row["group"] = self.groups.setdefault(row["group"], len(self.groups))
         self.items[row["split"]] += 1
         self.times = {name: max(time, times[name]) for name, time in self.times.items()}
         return row
+
+    @property
+    def columns(self) -> tuple[OptionalColumn, ...]:
+        """The optional columns that some item had so far."""
+        return tuple(column for column in OPTIONAL if column in self._seen)
 
     def forms(self) -> tuple[ModalityForm, ...]:
         """The modalities with the longest times so far, or their least, if that is more."""
@@ -260,12 +265,11 @@ class RowMaker:
             faults.about_source(f"no item has the modality {name!r}", "leave it out of the layout")
 
     def _optional(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        given = {column for column in OPTIONAL if record.get(column) is not None}
-        expected = given if self.columns is None else set(self.columns)
-        for column in sorted(given ^ expected):
-            problem = "is missing" if column in expected else "is not in the items before"
-            raise FaultError(column, problem, "all items have it or none")
-        return {column: _SOUND[column](column, record[column]) for column in given}
+        given = ((column, record.get(column)) for column in OPTIONAL)
+        return {
+            column: _SOUND[column](column, value) if is_given(value) else None
+            for column, value in given
+        }
 
     def _columns(self, modality: ModalityForm, value: Any) -> tuple[Sequence[Any], int]:
         """The modality's columns of a row, and its steps; 0 if the item lacks it."""

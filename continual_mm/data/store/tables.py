@@ -75,13 +75,20 @@ class Digest:
         """Take in the next rows of an array that lies beside the tables."""
         self._update(f"{name} {values.dtype.str} {values.shape[1:]}", values)
 
-    def fingerprint(self, modalities: Iterable[ModalityForm]) -> str:
-        """Of all that was taken in, and of what it means."""
+    def fingerprint(
+        self, modalities: Iterable[ModalityForm], *, without: Iterable[str] = ()
+    ) -> str:
+        """Of all that was taken in, and of what it means; some columns of tables left out."""
+        left_out = tuple(f"{column} " for column in without)
         meaning = (
             f"{one.name} {one.kind} {one.shape} {one.source} {dict(one.parts)} {one.reduce}"
             for one in modalities
         )
-        lines = sorted(f"{name} {stream.hexdigest()}" for name, stream in self._streams.items())
+        lines = sorted(
+            f"{name} {stream.hexdigest()}"
+            for name, stream in self._streams.items()
+            if not name.startswith(left_out)
+        )
         return hashlib.sha256("\n".join([*meaning, *lines]).encode()).hexdigest()
 
     def _update(self, name: str, values: NDArray[Any]) -> None:
@@ -226,9 +233,9 @@ class StoredTable:
     def __len__(self) -> int:
         return self._rows
 
-    def column(self, column: str) -> NDArray[Any]:
-        """(rows,) all values of a column without lists, in memory."""
-        chunks = [block.column(column).fill_null(0) for block in self.blocks()]
+    def column(self, column: str, *, null: int = 0) -> NDArray[Any]:
+        """(rows,) all values of a column without lists, in memory, with a number for nulls."""
+        chunks = [block.column(column).fill_null(null) for block in self.blocks()]
         return np.concatenate([_array(chunk) for chunk in chunks])
 
     def present(self, column: str) -> NDArray[np.bool_]:

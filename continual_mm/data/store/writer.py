@@ -25,7 +25,14 @@ from continual_mm.data.store.form import (
     described,
     write_form,
 )
-from continual_mm.data.store.records import Faults, RowMaker, sound_id, sound_part, sound_values
+from continual_mm.data.store.records import (
+    OPTIONAL,
+    Faults,
+    RowMaker,
+    sound_id,
+    sound_part,
+    sound_values,
+)
 from continual_mm.data.store.sources import Tables, WordRows, add_words, measured, word_file
 from continual_mm.data.store.tables import Digest, StoredTexts, TableWriter, schemas_of
 from continual_mm.definitions.modality import DatasetCard, Provenance
@@ -53,10 +60,10 @@ def write_store(  # noqa: PLR0913 - what is written, and by name how
     """Write records as a store; they are never all in memory.
 
     Args:
-        records: Items by column: ``ids`` (text), ``split`` (0, 1 or 2), for all or none ``label``
-            (a whole number), ``group`` (a text or a whole number) and ``text_raw`` (a text), and
-            for each modality its features, (time, ...) or for vectors (features,); None, or no such
-            key, in an item that lacks it.
+        records: Items by column: ``ids`` (text), ``split`` (0, 1 or 2), ``label`` (a whole number),
+            ``group`` (a text or a whole number), ``text_raw`` (a text), and for each modality its
+            features, (time, ...) or for vectors (features,). None, NaN in place of a label, group
+            or text, or no such key, in an item that lacks it.
         folder: Where to; it must not be there, and is not there unless all went well.
         layout: What the items have.
         name: The dataset's name; without one, the folder's.
@@ -140,6 +147,7 @@ class StoreWriter:
         self._card: DatasetCard | None = None
         self._hashes = array("Q")
         self._training_groups: set[int] = set()
+        self._without_group = 0  # training items, each of which is a group by itself
         self._parts = {part: n for one in draft.modalities for part, n in one.parts.items()}
         self._rows = RowMaker(draft.modalities, draft.dtype)
         # Windows are measured at the end.
@@ -223,7 +231,7 @@ class StoreWriter:
             modalities, dtype = self._draft.modalities, self._draft.dtype
             self._tables[name] = TableWriter(
                 self._folder / name,
-                schemas_of(self._rows.columns or (), modalities, dtype)[name],
+                schemas_of(OPTIONAL, modalities, dtype)[name],
                 self._digest,
                 shard_bytes=self._shard_bytes,
             )
@@ -257,12 +265,15 @@ class StoreWriter:
         faults.refuse()
         modalities = rows.forms()
         training, validation, test = rows.items
+        groups = len(self._training_groups) + self._without_group
+        # A column that no item has is all null in the shards, and no part of the store.
+        nowhere = [f"items {one}" for one in OPTIONAL if one not in rows.columns]
         form = self._draft.model_copy(
             update={
-                "fingerprint": self._digest.fingerprint(modalities),
+                "fingerprint": self._digest.fingerprint(modalities, without=nowhere),
                 "items": (training, validation, test),
-                "training_groups": len(self._training_groups),
-                "columns": rows.columns or (),
+                "training_groups": groups if "group" in rows.columns else 0,
+                "columns": rows.columns,
                 "modalities": modalities,
                 "tables": shards,
             }
@@ -287,7 +298,9 @@ class StoreWriter:
         for name, counts in self._words.items():
             if row[name] is not None:
                 np.add.at(counts, row[name], 1)
-        if "group" in row:
+        if row["group"] is None:
+            self._without_group += 1
+        else:
             self._training_groups.add(row["group"])
 
     def _measured(self, modality: ModalityForm, tables: Tables) -> ModalityForm:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.columns import Column
 from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.schema import NOT_GIVEN
 from continual_mm.definitions.modality import SPLITS, Kind, Modality
 from continual_mm.system.errors import InputError
 
@@ -293,7 +294,7 @@ def _captions(dataset: Dataset, rows: NDArray[np.int64], inches: float) -> list[
     captions = []
     for row, name, text in zip(rows.tolist(), dataset.ids[rows], texts, strict=True):
         words = [str(name), SPLITS[int(dataset.split[row])]]
-        if dataset.label is not None:
+        if dataset.label is not None and dataset.label[row] != NOT_GIVEN:
             words.append(f"label {dataset.label[row]}")
         lines = [_fitted(", ".join(words), inches, lines=1), _fitted(str(text), inches)]
         captions.append("\n".join(line for line in lines if line))

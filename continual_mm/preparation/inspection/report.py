@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.columns import Column, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
-from continual_mm.data.schema import count_splits
+from continual_mm.data.schema import NOT_GIVEN, count_splits
 from continual_mm.data.statistics import CONSTANT
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality
 from continual_mm.system.errors import InputError
@@ -198,9 +198,10 @@ def _caption_duplicates(dataset: Dataset, rows: Rows) -> tuple[Duplicates | None
     duplicates = Duplicates.among(captions, dataset.split[rows][filled])
     if label is None or not len(captions):
         return duplicates, False
-    both = np.stack([captions, label[rows][filled].view(np.uint64)])
+    label = label[rows][filled]
+    both = np.stack([captions, label.view(np.uint64)])[:, label != NOT_GIVEN]
     names, classes, pairs = (len(np.unique(each, axis=-1).T) for each in (*both, both))
-    return duplicates, names == classes == pairs < len(captions)
+    return duplicates, 0 < names == classes == pairs < both.shape[1]
 
 
 def _groups(dataset: Dataset) -> tuple[int | None, int]:

@@ -18,6 +18,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import (
 from torch.nn.functional import interpolate
 
 from continual_mm.data.dataset import Dataset
+from continual_mm.data.schema import NOT_GIVEN
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.system.files import atomic_write
 
@@ -77,13 +78,17 @@ def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def _shown(label: NDArray[np.int64]) -> NDArray[np.str_]:
+    return np.where(label == NOT_GIVEN, "", label.astype(np.str_))
+
+
 def metadata(points: Points, dataset: Dataset) -> str:
     """A line of columns per point below their names: modality, item, caption, label."""
     columns: Mapping[str, NDArray[np.generic] | None] = {
         "modality": points.modality,
         "item": dataset.ids[points.rows],
         "caption": None if dataset.text is None else dataset.text[points.rows],
-        "label": None if dataset.label is None else dataset.label[points.rows],
+        "label": None if dataset.label is None else _shown(dataset.label[points.rows]),
     }
     known = {name: column for name, column in columns.items() if column is not None}
     lines = ["\t".join(known)]

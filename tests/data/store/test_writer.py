@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from continual_mm.data import registry
 from continual_mm.data.pack import read_pack
 from continual_mm.data.store.form import Layout, read_store_card
 from continual_mm.data.store.pack_writer import write_pack_from
-from continual_mm.data.store.reader import group_names, read_store
+from continual_mm.data.store.reader import group_names, read_store, verify_store
 from continual_mm.data.store.writer import write_store
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.system.errors import InputError, Problem
@@ -103,7 +104,6 @@ def test_the_fingerprint_is_the_content_however_it_is_divided(tmp_path):
         ({"touch": np.array([1, np.nan, 3])}, "column 'touch': is not finite"),
         ({"touch": np.array([1.0, -7e4, 3])}, '70000 is beyond float16; write dtype="float32"'),
         ({"smell": np.zeros(3)}, "column 'smell': is in no layout"),
-        ({"label": 2}, "column 'label': is not in the items before; all items have it or none"),
     ],
 )
 def test_a_faulty_record_is_refused_with_its_name(tmp_path, other, problem):
@@ -113,6 +113,54 @@ def test_a_faulty_record_is_refused_with_its_name(tmp_path, other, problem):
         write_store(given, tmp_path / "store", layout=LAYOUT)
     assert f"item {given[4]['ids']!r}" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+SOME = {
+    "label": [None, 7, 7, None, float("nan"), 0, None, None, None, 7],
+    "group": [None, "v", "v", None, None, 3, None, None, None, "w"],
+    "text_raw": [None, "one", "", None, None, " two ", None, None, None, None],
+}
+
+
+def test_what_only_some_items_have_is_written_and_read_back(tmp_path):
+    cells = [dict(zip(SOME, row, strict=True)) for row in zip(*SOME.values(), strict=True)]
+    given = [each | cell for each, cell in zip(records(), cells, strict=True)]
+    fingerprints = []
+    for write, name in WRITERS:
+        write(given, tmp_path / name, layout=LAYOUT)
+        dataset = registry.load(str(tmp_path / name), standardise=False)
+        assert dataset.label.tolist() == [-1, 7, 7, -1, -1, 0, -1, -1, -1, 7]
+        assert dataset.text[np.arange(10)].tolist() == ["", "one", "", "", "", " two ", *[""] * 4]
+        group = dataset.group.tolist()
+        assert group[1] == group[2]
+        assert len(set(group)) == 9, "an item without a group is one by itself"
+        assert dataset.card.groups == 7
+        fingerprints.append(dataset.card.fingerprint)
+    assert registry.load(str(tmp_path / "store")).card.fingerprint == fingerprints[0]
+    verify_store(tmp_path / "store")
+    items = datasets.load_from_disk(str(tmp_path / "store" / "items"))
+    assert items["text_raw"][:3] == [None, "one", ""]
+    assert items["label"][:2] == [None, 7]
+
+
+def test_a_column_that_the_last_item_alone_has_is_there(tmp_path):
+    given = [record(number) for number in range(9)] + [record(9, label=4)]
+    write_store(given, tmp_path / "store", layout=LAYOUT, shard_bytes=100)
+    assert read_store(tmp_path / "store").label.tolist() == [-1] * 9 + [4]
+    verify_store(tmp_path / "store")
+
+
+def test_a_column_that_no_item_has_changes_nothing(tmp_path):
+    empty = [record(number, label=None, group=float("nan")) for number in range(10)]
+    cards = [
+        write_store(given, tmp_path / name, layout=LAYOUT, name="same")
+        for name, given in (("with", empty), ("without", records()))
+    ]
+    assert cards[0] == cards[1]
+    assert not cards[0].has_labels
+    dataset = read_store(tmp_path / "with")
+    assert (dataset.label, dataset.group, dataset.text) == (None, None, None)
+    verify_store(tmp_path / "with")
 
 
 def test_ids_that_occur_twice_are_refused(tmp_path):
