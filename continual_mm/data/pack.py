@@ -103,6 +103,29 @@ def write_pack(path: str | os.PathLike[str], arrays: Mapping[str, ArrayLike]) ->
                 npy.write_array(part, np.asarray(values, order="C"), allow_pickle=False)
 
 
+def write_pack_rows(source: Path, target: Path, rows: NDArray[np.int64]) -> None:
+    """Write some items of a pack, given by their rows, as another; all columns as they are.
+
+    Raises:
+        InputError: If the source is no pack, or is damaged.
+    """
+    findings = Findings(str(source))
+    with Archive(source, findings) as archive:
+        _schema(archive, findings)
+        findings.refuse()
+        items = archive.headers["ids"].shape
+        columns = {name: archive.read(name) for name in archive.headers}
+    findings.refuse()
+    write_pack(
+        target,
+        {
+            name: column[rows] if column.shape[:1] == items else column
+            for name, column in columns.items()
+            if column is not None
+        },
+    )
+
+
 def provenance_column(provenance: Provenance | None) -> dict[str, NDArray[Any]]:
     """The column that keeps it in a pack; none of nothing."""
     form = ProvenanceForm.of(provenance)

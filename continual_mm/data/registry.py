@@ -64,17 +64,21 @@ def load(
     splits: Collection[str] = SPLITS,
 ) -> "Dataset":
     """Load a dataset, as :func:`card` takes it; a store stays on the disk."""
-    registered = name_or_path in REGISTERED
-    if registered:
-        path = _imported(f"{name_or_path}.{REGISTERED[name_or_path]}")()
-    else:
-        path = _existing(name_or_path, folder)
+    path = located(name_or_path, folder=folder)
     source = "store.reader:read_store" if path.is_dir() else "pack:read_pack"
     read: Callable[..., Dataset] = _imported(source)
     dataset = read(path, standardise=standardise, splits=splits)
     # A run is checked against the registered card before the file is there, whose fingerprint may
     # differ from machine to machine in last bits.
-    return replace(dataset, card=card(name_or_path)) if registered else dataset
+    return replace(dataset, card=card(name_or_path)) if name_or_path in REGISTERED else dataset
+
+
+def located(name_or_path: str, *, folder: Path | None = None) -> Path:
+    """The pack or store of a dataset, as :func:`card` takes it; made first where need be."""
+    if name_or_path in REGISTERED:
+        made: Path = _imported(f"{name_or_path}.{REGISTERED[name_or_path]}")()
+        return made
+    return _existing(name_or_path, folder)
 
 
 def words(name: str) -> "dict[str, NDArray[np.float32]] | None":
