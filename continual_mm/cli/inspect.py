@@ -11,6 +11,7 @@ import click
 
 from continual_mm.cli import convert as cli_convert
 from continual_mm.cli import extract as cli_extract
+from continual_mm.cli import filter as cli_filter
 from continual_mm.cli import terminal
 from continual_mm.cli.options import A_COUNT, A_PATH
 from continual_mm.system.errors import InputError
@@ -152,7 +153,12 @@ def _checked(picture: Path) -> Path:
     return path
 
 
-for _command in (cli_extract.extract, cli_convert.convert, cli_extract.vectors):
+for _command in (
+    cli_extract.extract,
+    cli_convert.convert,
+    cli_extract.vectors,
+    cli_filter.filter_,
+):
     data.add_command(_command)
 
 COMMANDS = (data,)
