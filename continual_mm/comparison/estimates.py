@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from continual_mm.comparison.finished import FinishedRun, PairFacts
 from continual_mm.metrics import forgetting
-from continual_mm.metrics.bootstrap import interval, resample_weights, weighted_recall
+from continual_mm.metrics.bootstrap import Counts, interval, resample_weights, weighted_recall
 from continual_mm.metrics.chance import chance_recall_at, chance_reciprocal_rank
 from continual_mm.runs.records import Role
 
@@ -216,7 +216,7 @@ def _by_replicate(
     return found.reshape(replicates, pairs)
 
 
-def query_weights(queries: int, *seed: int) -> Floats:
+def query_weights(queries: int, *seed: int) -> Counts:
     """(1 + replicates, queries), those of the data as they are first."""
     return _weights(queries, 1, seed)[0]
 
@@ -226,8 +226,10 @@ def seed_weights(seeds: int) -> Floats:
     return _weights(1, seeds, (_SEED, seeds))[1]
 
 
-def _weights(queries: int, seeds: int, seed: tuple[int, ...]) -> tuple[Floats, Floats]:
+def _weights(queries: int, seeds: int, seed: tuple[int, ...]) -> tuple[Counts, Floats]:
     generator = np.random.default_rng(seed)
-    drawn = resample_weights(queries, seeds, replicates=REPLICATES, generator=generator)
-    first, second = (np.concatenate([np.ones((1, w.shape[1])), w]) for w in drawn)
-    return first, second
+    first, second = resample_weights(queries, seeds, replicates=REPLICATES, generator=generator)
+    return (
+        np.concatenate([np.ones((1, queries), first.dtype), first]),
+        np.concatenate([np.ones((1, seeds)), second]),
+    )

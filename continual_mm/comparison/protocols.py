@@ -10,6 +10,7 @@ from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.estimates import Estimate, Floats, query_weights, seed_weights
 from continual_mm.comparison.finished import FinishedRun
 from continual_mm.metrics.answers import Answers, Measure, Series, by_group
+from continual_mm.metrics.bootstrap import Counts, blocks
 from continual_mm.system.errors import InputError, suggestion
 
 _SEED = 1  # of the bootstrap; the same runs always have the same intervals
@@ -105,7 +106,7 @@ def _report(
     weights = query_weights(len(units), _SEED, len(units))
     measured = {
         cell: {
-            seed: np.stack([measure.of(answers.values, weights) for measure in series.measures])
+            seed: np.stack([_measured(measure, answers, weights) for measure in series.measures])
             for seed, answers in by_seed.items()
         }
         for cell, by_seed in found.items()
@@ -134,6 +135,12 @@ def _report(
     return [SeriesReport(scenario, series.title, len(units), series.measures, tuple(rows), missing)]
 
 
+def _measured(measure: Measure, answers: Answers, weights: Counts) -> Floats:
+    """(1 + replicates,)."""
+    found = [measure.of(answers.values, weights[some].astype(float)) for some in blocks(weights)]
+    return np.concatenate(found)
+
+
 def _over_seeds(by_seed: Mapping[int, Floats], seeds: Iterable[int]) -> Floats:
     """(measures, 1 + replicates) the mean over drawn seeds."""
     values = np.stack([by_seed[seed] for seed in seeds])
@@ -142,10 +149,13 @@ def _over_seeds(by_seed: Mapping[int, Floats], seeds: Iterable[int]) -> Floats:
 
 
 def _groups(
-    series: Series, by_seed: Mapping[int, Answers], weights: Floats
+    series: Series, by_seed: Mapping[int, Answers], weights: Counts
 ) -> dict[str, Estimate | None]:
     """Of every group; replicates that drew none of its queries are left out."""
-    each = {seed: by_group(series, answers, weights) for seed, answers in by_seed.items()}
+    each = {
+        seed: by_group(series, answers, weights.astype(float)) if answers.groups else {}
+        for seed, answers in by_seed.items()
+    }
     estimates: dict[str, Estimate | None] = {}
     for name in next(iter(each.values())):
         if all(name in groups for groups in each.values()):

@@ -16,9 +16,6 @@ from continual_mm.learning.loader import BlockLoader
 
 _BLOCK_STEPS = 1 << 19  # time steps in a padded block: 512 audio clips of ten seconds, as published
 
-_VALUES_AT_ONCE = 1 << 26
-"""Similarities that are computed in float64 at once, half a gigabyte of them."""
-
 
 def embed(learner: Learner, dataset: Dataset, rows: Tensor, modalities: Sequence[str]) -> Gallery:
     """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
@@ -74,21 +71,12 @@ def similarity(
 
 
 def _products(sides: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """(q, g) float32 sum of products of (q, D) and (g, D), some rows at a time."""
-    left, right = sides[0]
-    found = torch.empty(len(left), len(right), device=left.device)
-    transposed = [other.double().T for _, other in sides]
-    step = max(1, _VALUES_AT_ONCE // max(len(right), 1))
-    for start in range(0, len(left), step):
-        rows = slice(start, start + step)
-        parts = (
-            one[rows].double() @ other for (one, _), other in zip(sides, transposed, strict=True)
-        )
-        total = next(parts)
-        for part in parts:
-            total += part
-        found[rows] = total
-    return found
+    """(q, g) float32 sum of products of (q, D) and (g, D)."""
+    products = (left.double() @ right.double().T for left, right in sides)
+    total = next(products)
+    for each in products:
+        total += each
+    return total.float()
 
 
 def _sum(embedded: Gallery, names: Sequence[str], rows: Tensor) -> Tensor:

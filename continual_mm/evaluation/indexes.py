@@ -10,10 +10,11 @@ from torch import Tensor
 
 from continual_mm.definitions.modality import Pair, all_pairs, pair
 from continual_mm.evaluation.pairs import Evaluation, Gallery, QueryGroups, score_pair
+from continual_mm.metrics.ranking import spans
 from continual_mm.metrics.retrieval import best_ranks, recall_at
 
 SPLIT = "test"
-_ELEMENTS_AT_ONCE = 1 << 20  # similarities of a mixed index in one block
+_ELEMENTS_AT_ONCE = 1 << 22  # similarities of a mixed index in one block
 MIXED_RECALLS = (5, 10)
 EARLIER_RECALLS = (1, 5, 10)
 
@@ -178,24 +179,26 @@ def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
     number, items = numbers[query], [numbers[name] for name in answers]
     partners = torch.stack([torch.isin(number, theirs) for theirs in items])
     asked = (partners.sum(0) > 1).nonzero().squeeze(1)
-    step = max(1, _ELEMENTS_AT_ONCE // max(1, sum(map(len, items))))
+    pairs = [gallery.of_pair(pair(query, name)) for name in answers]
+    sides = [
+        (of[query], _scaled(gallery, of, name)) for of, name in zip(pairs, answers, strict=True)
+    ]
     worst = torch.zeros(len(asked))
-    for start in range(0, len(asked), step):
-        some = asked[start : start + step]
-        similarity = torch.cat([_similarity(gallery, query, name, some) for name in answers], dim=1)
+    for span in spans(len(asked), _ELEMENTS_AT_ONCE // max(1, sum(map(len, items)))):
+        some = asked[span]
+        similarity = torch.cat([own[some.to(own.device)] @ index.T for own, index in sides], dim=1)
         column = 0
         for has, theirs in zip(partners, items, strict=True):
             right = torch.zeros(similarity.shape, dtype=torch.bool)
             right[:, column : column + len(theirs)] = number[some][:, None] == theirs
             column += len(theirs)
             found = best_ranks(similarity, right.to(similarity.device)).cpu()
-            block = worst[start : start + step]
+            block = worst[span]
             block[has[some]] = block[has[some]].maximum(found[has[some]])
     return worst
 
 
-def _similarity(gallery: Gallery, query: str, name: str, chosen: Tensor) -> Tensor:
-    """(chosen, items) of some queries and all items of a modality, on one scale for all."""
-    vectors = gallery.of_pair(pair(query, name))
-    asking = vectors[query][chosen.to(vectors[query].device)]
-    return asking @ (gallery.factors.get(name, 1.0) * vectors[name]).T
+def _scaled(gallery: Gallery, vectors: Mapping[str, Tensor], name: str) -> Tensor:
+    """(n, D) vectors of a modality on the scale that all share in one index."""
+    factor = gallery.factors.get(name, 1.0)
+    return vectors[name] if factor == 1.0 else factor * vectors[name]

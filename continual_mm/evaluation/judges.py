@@ -1,7 +1,8 @@
 """Judges: each scores one protocol of its kind, by comparing the items of a dataset."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ from continual_mm.metrics import retrieval as videos
 from continual_mm.metrics.answers import RECALLS, Answers
 from continual_mm.metrics.classification import correctly_classified, mean_by_class
 from continual_mm.metrics.localisation import average_precision, placed, shown, step_recall
-from continual_mm.metrics.retrieval import Ties, ranks
+from continual_mm.metrics.ranking import Question, Ties, counted, same, spans
+from continual_mm.metrics.retrieval import best_ranks
 from continual_mm.system.errors import InputError, Problem, first_few
 
 Rows = NDArray[np.int64]  # (n,) rows of a dataset, ascending
 Similarity = Callable[[Tensor, Tensor], Tensor]
 """(q,) and (g,) dataset rows -> (q, g) similarities of query sides with gallery sides."""
+_ELEMENTS_AT_ONCE = 1 << 23  # similarities in one block: 32 MB
 Found = dict[str, Answers]  # series -> the results of its queries
 
 
@@ -103,10 +106,15 @@ class Retrieval(Judge):
 
     def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Ranks of the items; with ``listed`` the first and the last rank of each."""
-        rows = tensor(self.rows)
-        compared = similarity(rows, rows)
+        rows, own = tensor(self.rows), torch.arange(self.queries)
+
+        def block(some: slice, others: slice) -> Tensor:
+            return similarity(rows[some], rows[others])
+
+        device = block(slice(0), slice(0)).device
+        (before,) = counted(block, (len(own), len(own)), [Question(same(own, own, device))])
         ties: tuple[Ties, ...] = ("optimistic", "pessimistic") if listed else ("mean",)
-        found = np.stack([plain(ranks(compared, ties=each)) for each in ties])
+        found = np.stack([plain(before.ranks(each)) for each in ties])
         return {"items": self._whole(found, reference=reference)}
 
     def _whole(self, found: NDArray[np.float64], *, reference: bool) -> Answers:
@@ -137,27 +145,43 @@ class VideoRetrieval(Retrieval):
 
         The published script for videos sorts, so ``listed`` changes nothing.
         """
-        rows = tensor(self.rows)
-        compared = similarity(rows, rows)
-        video, count = tensor(self._video).to(compared.device), len(self._videos)
-        best = videos.best_clips(compared, video, count)
-        of_caption = ranks(compared, positives=video[:, None] == video[None, :])
-        of_video = ranks(videos.mean_over_captions(best, video))
-        for_videos = [_share(videos.first_answers(best, k), video, count, k) for k in RECALLS]
-        for_clips = [
-            _share(video[videos.first_answers(compared, k)], video, count, k) for k in RECALLS
-        ]
+        clips, captions = np.empty(self.queries), np.empty(self.queries)
+        of_videos = np.empty(len(self._videos))
+        shares = np.empty((2, len(RECALLS), len(self._videos)))
+        for span, asked in self._blocks():
+            compared = similarity(tensor(self.rows[asked]), tensor(self.rows))
+            video, some = (tensor(one).to(compared.device) for one in (self._video, asked))
+            own = torch.arange(span.start, span.stop, device=compared.device)[:, None]
+            clip = some[:, None] == torch.arange(self.queries, device=compared.device)
+            clips[asked] = plain(best_ranks(compared, clip))
+            captions[asked] = plain(best_ranks(compared, video[some][:, None] == video))
+            best, local = videos.best_clips(compared, video, len(of_videos)), video[some] - own[0]
+            mean = videos.mean_over_captions(best, local)
+            right = own == torch.arange(len(of_videos), device=compared.device)
+            of_videos[span] = plain(best_ranks(mean, right))
+            first = (
+                videos.first_answers(best, max(RECALLS)),
+                video[videos.first_answers(compared, max(RECALLS))],
+            )
+            for (way, answers), (place, k) in product(enumerate(first), enumerate(RECALLS)):
+                votes = videos.votes(answers[:, :k], local, len(of_videos))
+                shares[way, place, span] = plain(videos.voted_among(votes, k, span.start))
         return {
-            "clips": self._whole(plain(ranks(compared))[None], reference=reference),
-            "captions": self._whole(plain(of_caption)[None], reference=reference),
-            "videos": Answers(self._videos, plain(of_video)[None]),
-            "video_votes": Answers(self._videos, plain(torch.stack(for_videos))),
-            "clip_votes": Answers(self._videos, plain(torch.stack(for_clips))),
+            "clips": self._whole(clips[None], reference=reference),
+            "captions": self._whole(captions[None], reference=reference),
+            "videos": Answers(self._videos, of_videos[None]),
+            "video_votes": Answers(self._videos, shares[0]),
+            "clip_votes": Answers(self._videos, shares[1]),
         }
 
-
-def _share(answers: Tensor, video: Tensor, count: int, k: int) -> Tensor:
-    return videos.voted_among(videos.votes(answers, video, count), k)
+    def _blocks(self) -> Iterator[tuple[slice, Rows]]:
+        """Some videos at a time, one at least, and the places of all of their captions."""
+        order, ends = np.argsort(self._video, kind="stable"), np.bincount(self._video).cumsum()
+        most, first, begin = _ELEMENTS_AT_ONCE // self.queries, 0, 0
+        while first < len(ends):
+            last = max(first + 1, int(np.searchsorted(ends, begin + most, side="right")))
+            yield slice(first, last), order[begin : ends[last - 1]]
+            first, begin = last, int(ends[last - 1])
 
 
 class Classes(Judge):
@@ -187,12 +211,14 @@ class Classes(Judge):
 
     def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Whether each item is classified rightly, and its class."""
-        compared = similarity(tensor(self._names), tensor(self._items)).T
-        names = tensor(self._class_of_name).to(compared.device)
-        own = tensor(np.searchsorted(self._classes, self._labels)).to(compared.device)
-        right = correctly_classified(mean_by_class(compared, names, len(self._classes)), own)
-        values = np.stack([plain(right), self._labels.astype(np.float64)])
-        return {"items": Answers(self._items, values)}
+        right = np.empty(len(self._items))
+        for span in spans(len(right), _ELEMENTS_AT_ONCE // len(self._names)):
+            compared = similarity(tensor(self._names), tensor(self._items[span])).T
+            names = tensor(self._class_of_name).to(compared.device)
+            own = tensor(np.searchsorted(self._classes, self._labels[span])).to(compared.device)
+            means = mean_by_class(compared, names, len(self._classes))
+            right[span] = plain(correctly_classified(means, own))
+        return {"items": Answers(self._items, np.stack([right, self._labels.astype(np.float64)]))}
 
 
 class Steps(Judge):

@@ -18,13 +18,8 @@ from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.avalanche import BaseLogger, EvaluationPlugin, MetricValue, PluginMetric
 from continual_mm.learning.growth import Views
 from continual_mm.learning.guard import NotFiniteError
-from continual_mm.metrics.retrieval import (
-    listed_ranks,
-    mean_reciprocal_rank,
-    median_rank,
-    ranks,
-    recall_at,
-)
+from continual_mm.metrics.ranking import Question, counted, same
+from continual_mm.metrics.retrieval import mean_reciprocal_rank, median_rank, recall_at
 from continual_mm.space.space import JointSpace
 
 if TYPE_CHECKING:
@@ -152,22 +147,46 @@ def score_pair(
         name: embeddings[name][torch.searchsorted(rows[name], shared).to(embeddings[name].device)]
         for name in (pair.first, pair.second)
     }
+    first, second = sides[pair.first], sides[pair.second]
+
+    def block(some: slice, others: slice) -> Tensor:
+        return first[some] @ second[others].T
+
     items = shared.numpy()
-    found, chance, listed = {}, {}, {}
-    for query, gallery in pair.directions:
-        similarity = sides[query] @ sides[gallery].T
-        same = groups(query, items)
-        positives = None
-        if same is not None:
-            group = torch.from_numpy(same).to(similarity.device)
-            positives = group[:, None] == group[None, :]
-        ranked = ranks(similarity, positives=positives)
-        found[query, gallery] = ranked.double().cpu().numpy()
-        if listing_ties:
-            listed[query, gallery] = listed_ranks(similarity).double().cpu().numpy()
-        answers = 1.0 if positives is None else float(positives.sum(1, dtype=torch.float64).mean())
-        chance[query, gallery] = answers / max(len(items), 1)
-    return PairRanks(pair, items, found, chance, listed)
+    each = torch.arange(len(items))
+    numbers = {direction: _numbers(groups, direction[0], items) for direction in pair.directions}
+    ways: list[Literal["rows", "columns"]] = ["rows", "columns"]
+    questions = [
+        Question(same(number, number, first.device), way)
+        for number, way in zip(numbers.values(), ways, strict=True)
+    ]
+    if listing_ties:
+        questions += [Question(same(each, each, first.device), way) for way in ways]
+    found = counted(block, (len(items), len(items)), questions)
+    listed = [_plain(one.listed()) for one in found[len(ways) :]]
+    return PairRanks(
+        pair,
+        items,
+        {way: _plain(one.ranks()) for way, one in zip(pair.directions, found, strict=False)},
+        {way: _right_answers(number) / max(len(items), 1) for way, number in numbers.items()},
+        dict(zip(pair.directions, listed, strict=False)),
+    )
+
+
+def _numbers(groups: QueryGroups, query: str, rows: NDArray[np.int64]) -> Tensor:
+    found = groups(query, rows)
+    return torch.arange(len(rows)) if found is None else torch.from_numpy(found)
+
+
+def _right_answers(number: Tensor) -> float:
+    """How many right answers a query has on average, where equal numbers answer one another."""
+    _, which, counts = torch.unique(number, return_inverse=True, return_counts=True)
+    return float(counts[which].double().mean())
+
+
+def _plain(values: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = values.double().cpu().numpy()
+    return found
 
 
 class RetrievalMetric(PluginMetric[None]):

@@ -4,15 +4,23 @@ Draw the weights once and apply them to every strategy: the difference of two st
 taken over the same queries and seeds, so that what is hard for both cancels.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.uint16]
+"""(replicates, queries) how often each query occurs: about once, and never 65,536 times."""
+
+_VALUES_AT_ONCE = 1 << 22
+"""Weights that are in float64 at once: 32 MB of them."""
 
 
 def resample_weights(
     queries: int, seeds: int, *, replicates: int, generator: np.random.Generator
-) -> tuple[Floats, Floats]:
+) -> tuple[Counts, Floats]:
     """Draw how often each query, and each seed, occurs in each replicate.
 
     Both are drawn with replacement, independently of each other, as many as there are; so counts
@@ -31,17 +39,29 @@ def resample_weights(
 
     >>> generator = np.random.default_rng(0)
     >>> query_weights, seed_weights = resample_weights(3, 1, replicates=2, generator=generator)
-    >>> query_weights.sum(axis=1), seed_weights
-    (array([3., 3.]), array([[1.],
-           [1.]]))
+    >>> query_weights.sum(axis=1).tolist(), seed_weights.tolist()
+    ([3, 3], [[1.0], [1.0]])
     """
     for name, number in (("queries", queries), ("seeds", seeds), ("replicates", replicates)):
         if number < 1:
             raise ValueError(f"{name}: {number}; at least 1 is needed")
-    return _counts(queries, replicates, generator), _counts(seeds, replicates, generator)
+    drawn = np.empty((replicates, queries), dtype=np.uint16)
+    for some in blocks(drawn):
+        drawn[some] = _counts(queries, some.stop - some.start, generator)
+    return drawn, _counts(seeds, replicates, generator).astype(np.float64)
 
 
-def weighted_recall(hits: npt.ArrayLike, query_weights: Floats, seed_weights: Floats) -> Floats:
+def blocks(weights: Counts | Floats) -> Iterator[slice]:
+    """Replicates that are computed at once, so that few weights are in float64."""
+    replicates, queries = weights.shape
+    step = max(1, _VALUES_AT_ONCE // max(1, queries))
+    ends = (*range(0, replicates, step), replicates)
+    return (slice(*both) for both in pairwise(ends))
+
+
+def weighted_recall(
+    hits: npt.ArrayLike, query_weights: Counts | Floats, seed_weights: Floats
+) -> Floats:
     """Recall of every cell in every replicate.
 
     The weighted mean of the hits a cell has. All seeds normally share a cell's queries, and this
@@ -108,17 +128,18 @@ def interval(samples: npt.ArrayLike, *, level: float = 0.95) -> tuple[Floats, Fl
     return low, high
 
 
-def _counts(size: int, replicates: int, generator: np.random.Generator) -> Floats:
-    return generator.multinomial(size, np.full(size, 1 / size), size=replicates).astype(np.float64)
+def _counts(size: int, replicates: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    return generator.multinomial(size, np.full(size, 1 / size), size=replicates)
 
 
-def _weighted_sum(table: Floats, query_weights: Floats, seed_weights: Floats) -> Floats:
+def _weighted_sum(table: Floats, query_weights: Counts | Floats, seed_weights: Floats) -> Floats:
     """Sum (seeds, cells, queries) over queries and seeds into (replicates, cells).
 
-    Queries go first and in one matrix product, so that nothing larger than the weights and
+    Queries go first and in matrix products, so that nothing larger than the weights and
     (replicates, seeds, cells) is ever held.
     """
     seeds, cells, queries = table.shape
-    over_queries = query_weights @ table.reshape(seeds * cells, queries).T
-    per_seed = over_queries.reshape(-1, seeds, cells)
+    flat = table.reshape(seeds * cells, queries).T
+    over_queries = [query_weights[some].astype(np.float64) @ flat for some in blocks(query_weights)]
+    per_seed = np.concatenate(over_queries).reshape(-1, seeds, cells)
     return np.asarray(np.einsum("rs,rsc->rc", seed_weights, per_seed))

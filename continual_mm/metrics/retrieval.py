@@ -1,6 +1,6 @@
 """Retrieval: at which rank every query finds its partner, and the usual summaries of ranks."""
 
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-Ties: TypeAlias = Literal["optimistic", "pessimistic", "mean"]
-Array = TypeVar("Array", npt.NDArray[Any], Tensor)
+from continual_mm.metrics.ranking import Question, Ties, counted, same
 
-_ELEMENTS_AT_ONCE = 2**20
-"""Similarities compared in one block, which then stays in the processor's cache."""
+Array = TypeVar("Array", npt.NDArray[Any], Tensor)
 
 
 def ranks(
@@ -47,18 +45,22 @@ def ranks(
     array([0. , 0.5, 2. ])
     """
     _check(similarity, ties, positives)
-    queries = len(similarity)
-    step = max(1, _ELEMENTS_AT_ONCE // max(1, queries))
-    found = [
-        _block_ranks(
-            _tensor(similarity[start : start + step]),
-            None if positives is None else _tensor(positives[start : start + step]),
-            start,
-            ties,
-        )
-        for start in range(0, queries, step)
-    ]
-    every = torch.cat(found) if found else torch.empty(0)
+    device = similarity.device if isinstance(similarity, Tensor) else "cpu"
+    each = torch.arange(len(similarity))
+    own = same(each, each, device)
+
+    def right(rows: slice, columns: slice) -> Tensor | None:
+        partners = own(rows, columns)
+        if positives is None:
+            return partners
+        given = _tensor(positives[rows, columns]).to(device)
+        return given if partners is None else given | partners
+
+    def block(rows: slice, columns: slice) -> Tensor:
+        return _tensor(similarity[rows, columns])
+
+    (found,) = counted(block, (len(each), len(each)), [Question(right)])
+    every = found.ranks(ties)
     return every if isinstance(similarity, Tensor) else every.double().numpy()
 
 
@@ -79,24 +81,6 @@ def best_ranks(similarity: Tensor, right: Tensor) -> Tensor:
     greater = ((similarity > best) & ~right).sum(1)
     equal = ((similarity == best) & ~right).sum(1)
     return greater + equal / 2
-
-
-def listed_ranks(similarity: Tensor) -> Tensor:
-    """Every rank that the published evaluation lists, counted from 0; for comparison only.
-
-    It looks up where the partner's similarity stands in the sorted row of the (N, N) similarities,
-    and an answer exactly as similar stands there as well. A query with t such answers thus lists 1
-    + t ranks, (N or more,) query by query, and recalls, which are divided by the number of queries,
-    can exceed 1. Without ties it is :func:`ranks`.
-
-    >>> listed_ranks(torch.tensor([[0.5, 0.9, 0.5], [0.1, 0.2, 0.1], [0.1, 0.2, 0.3]]))
-    tensor([1., 2., 0., 0.])
-    """
-    partners = similarity.diagonal()[:, None]
-    greater, equal = (similarity > partners).sum(1), (similarity == partners).sum(1)
-    first = equal.cumsum(0) - equal
-    place = torch.arange(int(equal.sum()), device=similarity.device)
-    return (place - (first - greater).repeat_interleave(equal)).float()
 
 
 def recall_at(ranks: npt.ArrayLike, k: int) -> float:
@@ -149,33 +133,6 @@ def _tensor(rows: npt.NDArray[Any] | Tensor) -> Tensor:
     )
 
 
-def _block_ranks(block: Tensor, positives: Tensor | None, start: int, ties: Ties) -> Tensor:
-    """Rank some consecutive queries, the first of which is query ``start``."""
-    bad = block.amax(dim=1).isnan().nonzero()
-    if len(bad):
-        raise ValueError(
-            f"similarities, row {start + int(bad[0])}: NaN cannot be ranked; look for an "
-            "embedding that is not finite"
-        )
-    partners = block.diagonal(start)
-    if positives is None:
-        greater = _count(block > partners[:, None])
-        equal = _count(block == partners[:, None]) - 1
-    else:
-        correct = positives.to(block.device, copy=True)
-        correct.diagonal(start).fill_(True)
-        best = torch.where(correct, block, partners[:, None]).amax(1, keepdim=True)
-        greater = _count((block > best) & ~correct)
-        equal = _count((block == best) & ~correct)
-    share = {"optimistic": 0.0, "mean": 0.5, "pessimistic": 1.0}[ties]
-    return greater.float() + share * equal.float()
-
-
-def _count(true: Tensor) -> Tensor:
-    """Number of true entries per row; adding in 32 bits takes half the time of 64."""
-    return true.sum(dim=1, dtype=torch.int32)
-
-
 def _values(ranks: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Ranks as an array, from a sequence, an array or a tensor on any device."""
     plain = ranks.detach().cpu() if isinstance(ranks, Tensor) else ranks
@@ -198,25 +155,25 @@ def best_clips(similarity: Tensor, video: Tensor, videos: int) -> Tensor:
 
 
 def mean_over_captions(best: Tensor, video: Tensor) -> Tensor:
-    """(videos, videos) float64 mean similarity of all captions of a video to each video.
+    """(some, videos) float64 mean similarity of all captions of some videos to each video.
 
-    ``best``, (captions, videos), is from :func:`best_clips`; ``video``, (captions,), is the video
-    that each caption is from; each video has one.
+    ``best``, (captions, videos), is from :func:`best_clips`; ``video``, (captions,), is which of
+    the first videos each caption is from; each of these has one.
     """
     # A product gives the same bits each time; adding row by row does not on every device. Float64
     # adds float32 without loss: what is equally similar stays so, however many captions there are.
-    member = one_hot(video, best.shape[1]).double()
+    member = one_hot(video).double()
     return (member.T @ best.double()) / member.sum(0)[:, None]
 
 
 def votes(answers: Tensor, video: Tensor, videos: int) -> Tensor:
-    """(videos, videos) how often the captions of a video answer with each video.
+    """(some, videos) how often the captions of some videos answer with each video.
 
     ``answers``, (captions, k), are videos that each caption answers with, one perhaps repeatedly;
-    ``video``, (captions,), is the one that each caption is from.
+    ``video``, (captions,), is which of some consecutive videos each caption is from.
     """
-    cells = video[:, None] * videos + answers
-    return torch.bincount(cells.flatten(), minlength=videos * videos).reshape(videos, videos)
+    cells, some = video[:, None] * videos + answers, int(video.max()) + 1
+    return torch.bincount(cells.flatten(), minlength=some * videos).reshape(some, videos)
 
 
 def first_answers(similarity: Tensor, k: int) -> Tensor:
@@ -228,17 +185,18 @@ def first_answers(similarity: Tensor, k: int) -> Tensor:
     return similarity.argsort(dim=1, descending=True, stable=True)[:, :k]
 
 
-def voted_among(votes: Tensor, k: int) -> Tensor:
-    """(videos,) probability that a video is among the k with most votes of its own captions.
+def voted_among(votes: Tensor, k: int, first: int = 0) -> Tensor:
+    """(some,) probability that a video is among the k with most votes of its own captions.
 
     Where videos have equally many :func:`votes`, those that are counted among the k are drawn: two
     videos with most votes each are the first with probability one half. A video without votes is no
-    answer. (The published script leaves it to an unstable sort which of them is counted.)
+    answer. (The published script leaves it to an unstable sort which of them is counted.) The votes
+    are (some, videos), of videos from the ``first`` on.
 
     >>> voted_among(torch.tensor([[3, 1, 0], [2, 2, 0], [1, 0, 0]]), 1)
     tensor([1.0000, 0.5000, 0.0000], dtype=torch.float64)
     """
-    own = votes.diagonal()[:, None]
+    own = votes.diagonal(first)[:, None]
     more, equal = (votes > own).sum(1), (votes == own).sum(1)
     share = ((k - more).double() / equal).clamp(0.0, 1.0)
     return torch.where(own.squeeze(1) > 0, share, torch.zeros_like(share))

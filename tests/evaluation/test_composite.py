@@ -8,7 +8,6 @@ import torch
 
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import pair
-from continual_mm.evaluation import composite
 from continual_mm.evaluation.composite import embed, similarity
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.learning.guard import NotFiniteError
@@ -57,14 +56,6 @@ def test_equal_embeddings_are_equally_similar_however_many_are_compared(size, ow
         rows = torch.arange(steps), torch.arange(seconds)
         found |= {*similarity(seen, ("text",), ("video", "audio"), *rows).flatten().tolist()}
     assert len(found) == 1
-
-
-def test_similarities_are_the_same_in_whatever_blocks(monkeypatch):
-    seen, every = gallery(own=True), torch.arange(3, 9)
-    asked = ("text", "depth"), ("video", "audio"), every, every
-    whole = similarity(seen, *asked)
-    monkeypatch.setattr(composite, "_VALUES_AT_ONCE", 13)
-    assert torch.equal(similarity(seen, *asked), whole)
 
 
 def test_items_of_another_dataset_are_embedded_as_the_space_encodes_them(trained):
