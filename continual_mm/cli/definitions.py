@@ -1,5 +1,6 @@
 """Commands that look at definitions: list, show, validate, copy."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,6 +18,7 @@ from continual_mm.definitions import catalog
 from continual_mm.plugins import registry as plugins
 from continual_mm.space import registry as towers
 from continual_mm.system.errors import InputError
+from continual_mm.system.files import atomic_write
 
 if TYPE_CHECKING:
     from continual_mm.runs.specification import OpenedScenario
@@ -129,10 +131,10 @@ def copy(name: str, to: Path) -> None:
     """
     entry = catalog.find_any(name)
     target = to if to.suffix == ".toml" and not to.is_dir() else to / entry.path.name
-    if target.exists():
+    if os.path.lexists(target):
         raise InputError.at(target, "is there already", "name another file")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(entry.path, target)
+    with atomic_write(target) as temporary:
+        shutil.copyfile(entry.path, temporary)
     use = f"{target}" if entry.kind == "scenarios" else f"{DEMO_SCENARIO} --strategy {target}"
     terminal.out.print(f"{target}  (use it with: continual-mm run {use})")
 

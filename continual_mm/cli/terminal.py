@@ -3,10 +3,10 @@
 import codecs
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from continual_mm.definitions.arrivals import Arrival
     from continual_mm.definitions.scenario import Training
 
+
+class _Notes(Console):
+    """What is told beside results; where it cannot be written, the work goes on without."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, if that is possible."""
+        with suppress(OSError):
+            super().print(*objects, **options)
+
+
 # Names and files are shown as they are: [space] is no markup and :key: no picture of a key.
-_console = partial(Console, markup=False, emoji=False, highlight=False)
+_plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+_console = partial(Console, **_plain)
 out = _console(soft_wrap=True)
-err = _console(soft_wrap=True, stderr=True)
+err = _Notes(soft_wrap=True, stderr=True, **_plain)
 
 UNLIMITED = 10_000  # width of what no terminal shows: a line for a program is never broken
 GAP = 2  # spaces between two columns

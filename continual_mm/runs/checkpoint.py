@@ -13,7 +13,7 @@ from continual_mm.learning.learner import Learner
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
 from continual_mm.system.errors import InputError
-from continual_mm.system.files import atomic_folder, checksum, read_json, write_json
+from continual_mm.system.files import atomic_folder, checksum, read_json, write_json, writing
 
 FORMAT = 2
 SPACE, STATE, NOTES = "space.safetensors", "state.safetensors", "state.json"
@@ -79,9 +79,9 @@ def save_space(folder: Path, space: JointSpace, *, stage: int) -> None:
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file(
-        {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, path
-    )
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with writing(path):
+        save_file(plain, path)
 
 
 def _state(learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Tensor]:

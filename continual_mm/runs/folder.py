@@ -7,20 +7,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.arrivals import Arrival
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, first_line
 from continual_mm.system.files import (
     LOCK,
     TEMPORARY,
+    WriteError,
     atomic_write,
     locked,
     read_json,
     remove_temporary,
     sentences,
     write_json,
+    writing,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ DEFINITION, COST, FAILURE = "definition.json", "cost.json", "failure.json"
 CONSOLIDATION = "consolidation.json"  # in a folder whose space has reduced vectors
 _DEFINED = {"scenario", "strategy", "seed", "data"}
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
+RESERVED = 4096  # bytes kept free for the note of a failure, which may be for lack of room
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 
 
@@ -77,6 +81,12 @@ class RunFolder:
             if found := CHECKPOINT.fullmatch(path.name):
                 yield int(found["stage"]), int(found["step"] or 0), path
 
+    def last_checkpoint(self) -> tuple[int, int | None, Path | None]:
+        """Stage, step if it is inside the stage, and path of the newest one; stage 0 if none."""
+        found = [(stage, step or inf, path) for stage, step, path in self.checkpoints()]
+        stage, step, path = max(found, default=(0, inf, None))
+        return stage, None if step == inf else int(step), path
+
     def clear_unfinished(self) -> None:
         """Remove what a killed process had begun to write."""
         for unfinished in list(self.path.rglob(f"{TEMPORARY}*")):
@@ -108,10 +118,52 @@ class RunFolder:
     def claimed(self, definition: Mapping[str, Any]) -> Iterator[None]:
         """Have the folder for this definition, and for this process alone, during a block."""
         with locked(self.path / LOCK):
-            if not self.check(definition):
-                write_json(self.path / "versions.json", versions())
-                write_json(self.path / DEFINITION, definition)
+            self.clear_unfinished()
+            known = self.check(definition)
+            with self._failure_noted():
+                if not known:
+                    write_json(self.path / "versions.json", versions())
+                    write_json(self.path / DEFINITION, definition)
+                yield
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        """Note why the block fails, for which room is kept, and forget why an earlier one did."""
+        reserve = self.path / f"{TEMPORARY}reserve"
+        with writing(self.path, reserve):
+            reserve.write_bytes(bytes(RESERVED))
+        (self.path / FAILURE).unlink(missing_ok=True)
+        try:
             yield
+        except Exception as error:
+            reserve.unlink()
+            self._note(self.reason(error))
+            raise
+        finally:
+            reserve.unlink(missing_ok=True)
+
+    def note_failure(self, error: str) -> None:
+        """Note why a run failed whose process could not, unless another one is at work by now."""
+        if self.path.is_dir():
+            with suppress(InputError, OSError), locked(self.path / LOCK):
+                self._note(error)
+
+    def _note(self, error: str) -> None:
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError):  # the failure itself is reported, too
+            write_json(self.path / FAILURE, {"error": error, "when": when})
+
+    def reason(self, error: BaseException) -> str:
+        """Why the run ended, in one line, and what is kept where a file could not be written."""
+        if isinstance(error, InputError):
+            return "; ".join(map(str, error.problems))
+        if not isinstance(error, WriteError):
+            return first_line(error)
+        stage, step, _ = self.last_checkpoint()
+        if not stage:
+            return f"{error}; nothing of the run is kept yet"
+        until = "the end" if step is None else f"step {step}"
+        return f"{error}; the same command goes on from {until} of stage {stage}, which is kept"
 
     def check(self, definition: Mapping[str, Any]) -> bool:
         """Whether this definition was run here, or none; another one is refused."""
@@ -197,20 +249,3 @@ def _stage(arrival: Arrival) -> dict[str, Any]:
         "available": [modality.name for modality in arrival.available],
         "trained": [str(pair) for pair in arrival.trained],
     }
-
-
-def note_failure(folder: Path, error: str) -> None:
-    """Write down why a run failed and when, if it has come as far as to have a folder.
-
-    What cannot be written, such as on a full disk, is left out: the failure itself is reported too.
-    """
-    if folder.is_dir():
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        with suppress(OSError):
-            write_json(folder / FAILURE, {"error": error, "when": when})
-
-
-def remove_failure(folder: Path) -> None:
-    """Remove the note, since the run continues; an error here would show again in the run."""
-    with suppress(OSError):
-        (folder / FAILURE).unlink(missing_ok=True)

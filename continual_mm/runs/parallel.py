@@ -10,7 +10,7 @@ from typing import Any
 from warnings import warn
 
 from continual_mm.plugins.registry import missing
-from continual_mm.runs.folder import RunFolder, note_failure, remove_failure
+from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.reporter import Halt, Reporter, RunReporter
 from continual_mm.runs.specification import Specification
 from continual_mm.system.errors import Problem, Problems
@@ -93,7 +93,6 @@ def run_many(
     for outcome in ended:
         outcomes[outcome.folder] = outcome
         if outcome.error:
-            note_failure(outcome.folder, outcome.error)
             report = reporter.halts if outcome.halted else reporter.fails
             report(str(outcome.folder), outcome.error)
     return [outcomes[task.folder] for task in tasks]
@@ -125,7 +124,6 @@ def _unfinished(
             reporter.skips(str(task))
             outcomes[task.folder] = Outcome(task.folder, skipped=True)
         else:
-            remove_failure(task.folder)
             yield task
 
 
@@ -163,6 +161,7 @@ def _at_once(
                 method, arguments = event.value
                 getattr(run_reporters[task.folder], method)(*arguments)
             elif isinstance(event, Died):
+                RunFolder(task.folder).note_failure(event.reason)
                 yield Outcome(task.folder, event.reason)
             else:
                 yield event.value

@@ -202,7 +202,6 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
     plugins = build(specification.strategy)
     chosen = choose_device(device)
     with folder.claimed(specification.identity):
-        folder.clear_unfinished()
         progress = progress_of(folder)
         page = _board(folder, specification, dataset, progress) if board else None
         meter = Meter(reporter, chosen)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from statistics import fmean, harmonic_mean
 from typing import Literal, TypeVar
@@ -97,7 +96,7 @@ class _Reader:
         definition = self._read(records.Definition, DEFINITION)
         scores = self._scores(finished)
         recalls, harmonic = self._recalls(scores, finished)
-        stage, step, checkpoint = self._last_checkpoint()
+        stage, step, checkpoint = RunFolder(self._folder).last_checkpoint()
         failed = None if finished else self._read_if_there(records.Failure, FAILURE)
         seconds = self._seconds(finished, checkpoint)
         state: State = "running" if is_locked(self._folder / LOCK) else "stopped"
@@ -159,23 +158,14 @@ class _Reader:
             return recalls, None
         return recalls, harmonic_mean([fmean(old), fmean(new)])
 
-    def _last_checkpoint(self) -> tuple[int, int | None, str | None]:
-        """Stage, step if it is inside the stage, and folder of the newest checkpoint."""
-        found = [
-            (stage, step or inf, path.name)
-            for stage, step, path in RunFolder(self._folder).checkpoints()
-        ]
-        stage, step, name = max(found, default=(0, inf, None))
-        return stage, None if step == inf else int(step), name
-
-    def _seconds(self, finished: bool, checkpoint: str | None) -> float | None:
+    def _seconds(self, finished: bool, checkpoint: Path | None) -> float | None:
         if finished:
             cost = self._read(records.Cost, COST)
             return cost.seconds if cost else None
         if checkpoint is None:
             return None
         # A checkpoint inside a stage goes when the next one is there.
-        state = self._read_if_there(records.Checkpoint, f"checkpoints/{checkpoint}/state.json")
+        state = self._read_if_there(records.Checkpoint, f"checkpoints/{checkpoint.name}/state.json")
         return state.notes.seconds if state else None
 
 

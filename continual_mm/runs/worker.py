@@ -11,10 +11,11 @@ from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.protocols import Scored, load_scored
+from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.parallel import Call, Outcome, Task
 from continual_mm.runs.reporter import HaltedError, RunReporter
 from continual_mm.runs.run import run_specified
-from continual_mm.system.errors import InputError, first_line
+from continual_mm.system.errors import InputError
 
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 """What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
@@ -42,13 +43,14 @@ class Trainer:
         try:
             torch.set_num_threads(self._threads or before)
             run_specified(*given, scored=scored, reporter=run_reporter, **task.options)
-        except InputError as error:
-            return Outcome(task.folder, "; ".join(map(str, error.problems)), refused=True)
-        except HaltedError as error:
-            return Outcome(task.folder, str(error), halted=error.halt)
-        except FAILURES as error:
-            diverged = isinstance(error, FloatingPointError)
-            return Outcome(task.folder, first_line(error), diverged=diverged)
+        except (InputError, *FAILURES) as error:
+            return Outcome(
+                task.folder,
+                RunFolder(task.folder).reason(error),
+                refused=isinstance(error, InputError),
+                diverged=isinstance(error, FloatingPointError),
+                halted=error.halt if isinstance(error, HaltedError) else None,
+            )
         finally:
             torch.set_num_threads(before)
         return Outcome(task.folder)

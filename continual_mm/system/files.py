@@ -2,51 +2,105 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from errno import ENOSPC
 from hashlib import file_digest
 from pathlib import Path
+from time import sleep
 from typing import IO, Any
 from uuid import uuid4
 
 from filelock import lock_descriptor
+from safetensors import SafetensorError
 
 from continual_mm.system.errors import InputError
 from continual_mm.system.reading import read_text
 
 LOCK = "run.lock"  # the file in a run's folder that the process at work locks
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
+_UNWRITTEN = re.compile(r"\d+ requested and \d+ written")
+
+
+class WriteError(OSError):
+    """A file or folder cannot be written; its text is one line that names it and says why."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot be written: {self.strerror}"
+
+
+@contextmanager
+def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Raise errors of writing ``path``, or first ``temporary``, in the block as a WriteError.
+
+    What cannot be read meanwhile stays the error that it is.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number, place = _number(error), _place(error, path, temporary)
+        if number is None or place is None:
+            raise
+        raise WriteError(number, os.strerror(number), str(place)) from error
+
+
+def _number(error: OSError | SafetensorError) -> int | None:
+    """Of an error of the operating system; None if it comes from elsewhere."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    # numpy counts what it could not write, and leaves out why: mostly there is no room.
+    return int(found[1]) if found else ENOSPC if _UNWRITTEN.fullmatch(str(error)) else None
+
+
+def _place(error: Exception, path: Path, temporary: Path | None) -> Path | None:
+    """What could not be written; None if the error is about anything but ``path``."""
+    name = getattr(error, "filename", None)
+    found = path if name is None else Path(str(name))
+    if temporary is not None and found.is_relative_to(temporary):
+        return path / found.relative_to(temporary)
+    return path if path.is_relative_to(found) else None
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary file beside ``path`` that takes its place when the block ends without error.
+
+    A link at ``path`` is replaced, not followed. Errors of writing are a :class:`WriteError`.
+    """
     temporary = _temporary_beside(path)
-    try:
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
-        yield temporary
-        # Some writers make the file anew, for its owner only.
-        temporary.chmod(mode)
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
+            yield temporary
+            # Some writers make the file anew, for its owner only.
+            temporary.chmod(mode)
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place when the block ends without error."""
+    """A temporary folder beside ``path`` that takes its place when the block ends without error.
+
+    Errors of writing are a :class:`WriteError`.
+    """
     temporary = _temporary_beside(path)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        _replace_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path, temporary):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            _replace_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -57,11 +111,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         # The process that held the lock before may have finished just now.
         _check_absent(path)
         temporary = path.with_name(f".{path.name}.unfinished")
-        shutil.rmtree(temporary, ignore_errors=True)
         try:
             with write_errors(str(path)):
+                _remove(temporary)
                 temporary.mkdir()
-            yield temporary
+            with writing(path, temporary):
+                yield temporary
             with write_errors(str(path)):
                 _replace_folder(temporary, path)
         finally:
@@ -71,17 +126,21 @@ def new_folder(path: Path) -> Iterator[Path]:
 def remove_temporary(folder: Path) -> None:
     """Remove what killed processes left incomplete in a folder."""
     for path in folder.glob(f"{TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        _remove(path)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only process in the block, by the lock file ``path``, or raise an InputError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock_file(path, path.parent):
+    """Be the only process in the block that writes into the folder of the lock file ``path``.
+
+    It is an InputError if another one does, or if there is a link in the folder, at any depth:
+    what is written there would go elsewhere.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock_file(path, path.parent)
+    with file:
+        _check_no_links(path.parent)
         yield
 
 
@@ -102,9 +161,9 @@ def write_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether a process is inside a block that :func:`locked` guards; nothing is written."""
     try:
-        with path.open("r") as file:
+        with os.fdopen(_opened(path, os.O_RDONLY)) as file:
             return not lock_descriptor(file.fileno(), blocking=False)
-    except FileNotFoundError:
+    except OSError:  # it is not there, or is a link, which no process locks
         return False
 
 
@@ -187,17 +246,48 @@ def _temporary_beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{uuid4().hex}")
 
 
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _check_absent(path: Path) -> None:
     # A dangling link exists, too.
     if os.path.lexists(path):
         raise InputError.at(path, "is there already", "remove it, or choose another folder")
 
 
+def _opened(path: Path, flags: int) -> int:
+    """Open a file, but through no link, and without waiting for the other end of a pipe."""
+    return os.open(path, flags | _NO_FOLLOW, 0o666)
+
+
+def _check_no_links(folder: Path) -> None:
+    if found := next(_links(folder), None):
+        remedy = "put in its place what it leads to, or link the whole folder"
+        raise InputError.at(found, "is a link, through which nothing is written", remedy)
+
+
+def _links(folder: str | Path) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield entry.path
+            elif entry.is_dir():
+                yield from _links(entry.path)
+
+
 def _lock_file(lock: Path, subject: Path, *, wait: bool = False) -> IO[str]:
     """A lock's file, opened and locked until it is closed."""
     while True:
-        file = lock.open("w")
-        if not lock_descriptor(file.fileno(), blocking=wait):
+        if lock.is_symlink():
+            problem = "is a link, through which nothing is written"
+            raise InputError.at(lock, problem, "remove it")
+        file = os.fdopen(_opened(lock, os.O_WRONLY | os.O_CREAT), "w")
+        if not _is_ours(file, wait=wait):
             file.close()
             problem = "is being written by another process"
             raise InputError.at(subject, problem, "wait for it, or choose another place")
@@ -206,6 +296,15 @@ def _lock_file(lock: Path, subject: Path, *, wait: bool = False) -> IO[str]:
             if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
                 return file
         file.close()
+
+
+def _is_ours(file: IO[str], *, wait: bool) -> bool:
+    """Lock a file; whoever asks :func:`is_locked` has it for a moment, which is waited for."""
+    for pause in (0.0, 0.05, 0.1, 0.2):
+        sleep(pause)
+        if lock_descriptor(file.fileno(), blocking=wait):
+            return True
+    return False
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:

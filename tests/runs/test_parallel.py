@@ -14,9 +14,11 @@ import pytest
 
 import continual_mm as cm
 from continual_mm.data.pack import write_pack
+from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.parallel import Task, run_many, share_of_cores
 from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import specify
+from continual_mm.runs.status import statuses
 from continual_mm.runs.worker import Forwarder
 from continual_mm.system.errors import InputError
 
@@ -141,6 +143,76 @@ def test_a_run_that_fails_is_reported_and_stops_no_other(small, tmp_path, jobs):
     note = late.folder / "failure.json"
     assert json.loads(note.read_text())["error"] == late.error
     assert not (naive.folder / "failure.json").exists()
+
+
+LITTLE_ROOM = """
+import json, resource, sys
+from pathlib import Path
+import continual_mm as cm
+from continual_mm.runs.parallel import Task, run_many
+from continual_mm.runs.specification import specify
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15))
+    scenario, out, jobs, board = json.loads(sys.argv[1])
+    small = cm.Scenario.model_validate_json(scenario)
+    options = {"device": "cpu", "board": board}
+    strategies = (
+        cm.Strategy(name="ewc", plugins={"ewc": {"weight": 1.0, "batches": 1, "rows": 8}}),
+        cm.Strategy(name="naive"),
+    )
+    tasks = [Task(specify(small, one), Path(out), options) for one in strategies]
+    outcomes = run_many(tasks, jobs=jobs, threads=1)
+    print(json.dumps([one.error for one in outcomes]))
+"""
+
+
+@pytest.fixture
+def with_little_room(small, tmp_path):
+    """(jobs, board) -> why runs of ewc and naive failed where a file may have 32 KiB."""
+
+    def train(jobs, board):
+        (tmp_path / "train.py").write_text(LITTLE_ROOM)
+        given = small.model_dump_json(), str(tmp_path / "runs"), jobs, board
+        command = [sys.executable, tmp_path / "train.py", json.dumps(given)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return json.loads(done.stdout)
+
+    return train
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_without_room_says_what_is_kept_and_stops_no_other(jobs, with_little_room, tmp_path):
+    # Importances fill the checkpoint of the second stage, 37 KB; the others are of 26 KB at most.
+    ewc, naive = with_little_room(jobs, board=False)
+    folder = tmp_path / "runs" / "small" / "ewc" / "seed-0"
+    assert ewc == (
+        f"{folder}/checkpoints/stage-2/state.safetensors: cannot be written: File too large; "
+        "the same command goes on from the end of stage 1, which is kept"
+    )
+    assert naive == ""
+    (told,) = statuses([folder])
+    assert (told.state, told.stage, told.error) == ("failed", 1, ewc)
+
+
+def test_a_board_without_room_fails_its_run_in_one_line_as_any_other_file(with_little_room):
+    for error in with_little_room(1, board=True):
+        assert "/events/events.out.tfevents." in error
+        assert ": cannot be written: File too large; " in error
+
+
+def test_a_second_process_is_refused_and_leaves_no_note_on_the_run(small, tmp_path):
+    (task,) = tasks(small, tmp_path / "runs", NAIVE)
+    with RunFolder(task.folder).claimed(task.specification.identity):
+        before = {path: path.read_bytes() for path in task.folder.iterdir()}
+        (outcome,) = run_many([task])
+        assert outcome.refused
+        assert "is being written by another process" in outcome.error
+        assert {path: path.read_bytes() for path in task.folder.iterdir()} == before
+        (found,) = statuses([task.folder])
+        assert (found.state, found.error) == ("running", "")
+    assert not run_many([task])[0].error
 
 
 def test_a_process_that_is_killed_fails_its_run_only(small, changed, tmp_path):

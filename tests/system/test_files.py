@@ -3,14 +3,20 @@
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import (
+    WriteError,
     atomic_folder,
     atomic_write,
     differing,
@@ -40,6 +46,45 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, write):
         assert temporary.parent == tmp_path
         raise KeyError
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def little_room():
+    """No file may become larger than 64 KiB, as if the disk were full behind that."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+ZEROS = np.zeros(1 << 16)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(ZEROS.tobytes()),
+        lambda path: ZEROS.tofile(path),
+        lambda path: save_file({"zeros": ZEROS}, path),
+    ],
+    ids=["python", "numpy", "safetensors"],
+)
+def test_whoever_writes_a_file_that_has_no_room_is_named_with_it(tmp_path, little_room, write):
+    with pytest.raises(WriteError) as caught, atomic_write(tmp_path / "new") as temporary:
+        write(temporary)
+    assert str(caught.value).startswith(f"{tmp_path / 'new'}: cannot be written: ")
+    with pytest.raises(WriteError) as caught, atomic_folder(tmp_path / "folder") as temporary:
+        write_json(temporary / "a.json", ["x" * (1 << 17)])
+    text = f"{tmp_path / 'folder' / 'a.json'}: cannot be written: File too large"
+    assert str(caught.value) == text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_read_while_a_file_is_written_stays_the_error_that_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "new") as temporary:
+        temporary.write_bytes((tmp_path / "missing").read_bytes())
+    assert not isinstance(caught.value, WriteError)
+    assert caught.value.filename == str(tmp_path / "missing")
 
 
 def test_a_file_or_folder_is_replaced_at_the_end_of_the_block_only(tmp_path):
@@ -128,6 +173,64 @@ def test_a_lock_goes_with_its_process_even_if_that_is_killed(tmp_path):
     with locked(path):
         assert is_locked(path)
     assert path.exists()
+
+
+def test_asking_whether_a_run_is_locked_keeps_none_from_beginning(tmp_path):
+    path, ended = tmp_path / "run.lock", threading.Event()
+
+    def ask():
+        while not ended.is_set():
+            is_locked(path)
+            time.sleep(0.001)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(200):
+            with locked(path):
+                pass
+    finally:
+        ended.set()
+        asking.join()
+
+
+@pytest.mark.parametrize("lock", [lambda path: locked(path), lambda path: new_folder(path)])
+def test_a_link_in_the_place_of_a_lock_is_refused_and_where_it_leads_stays(tmp_path, lock):
+    precious = tmp_path / "precious"
+    precious.write_text("thesis")
+    for name in ("folder", ".folder.lock"):
+        (tmp_path / name).symlink_to(precious)
+    assert not is_locked(tmp_path / "folder")
+    with pytest.raises(InputError), lock(tmp_path / "folder"):
+        pass
+    (tmp_path / "folder").unlink()
+    with pytest.raises(InputError, match="is a link"), new_folder(tmp_path / "folder"):
+        pass
+    assert precious.read_text() == "thesis"
+
+
+@pytest.mark.parametrize("place", ["scores.json", "checkpoints", "checkpoints/stage-1/state.json"])
+def test_nothing_is_written_in_a_folder_with_a_link_in_it(tmp_path, place):
+    link = tmp_path / "run" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path)
+    with pytest.raises(InputError) as caught, locked(tmp_path / "run" / "run.lock"):
+        pass
+    assert str(caught.value).startswith(f"{link}: is a link")
+
+
+def test_a_folder_that_is_reached_through_a_link_is_like_any_other(tmp_path):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "large")
+    with locked(tmp_path / "run" / "run.lock"):
+        assert (tmp_path / "large" / "run.lock").exists()
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "run.lock")
+    assert not is_locked(tmp_path / "run.lock")
+    with pytest.raises(WriteError, match="cannot be written"), locked(tmp_path / "run.lock"):
+        pass
 
 
 def test_earlier_versions_and_this_one_exclude_each_other(tmp_path):

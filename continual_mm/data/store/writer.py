@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import ArrayLike
 
 from continual_mm.data.findings import FaultError
@@ -247,16 +247,21 @@ class StoreWriter:
         dtype, height = self._draft.dtype, max(1, BLOCK_VALUES // features)
         with write_errors(self._faults.source):
             path = self._folder / word_file(name)
-            kept = open_memmap(path, "w+", np.dtype(dtype), (words.count, features))
-            try:
-                for start in range(0, len(vectors), height):
-                    rows = slice(start, min(start + height, len(vectors)))
-                    kept[rows] = sound_values(name, np.asarray(vectors[rows]), dtype)
-            except FaultError as fault:
-                problem = f"word vectors of {name!r}: {fault.problem}"
-                self._faults.about_source(problem, fault.remedy)
-            kept.flush()
-        add_words(self._digest, name, kept)
+            shape, descr = (words.count, features), np.dtype(dtype).str
+            header = {"descr": descr, "fortran_order": False, "shape": shape}
+            # Written, not mapped: a full disk is then an error, and ends no process.
+            with path.open("xb") as file:
+                write_array_header_1_0(file, header)
+                try:
+                    for start in range(0, len(vectors), height):
+                        block = np.asarray(vectors[start : start + height])
+                        file.write(sound_values(name, block, dtype).tobytes())
+                except FaultError as fault:
+                    problem = f"word vectors of {name!r}: {fault.problem}"
+                    self._faults.about_source(problem, fault.remedy)
+                    return
+                file.write(bytes(words.blank * features * np.dtype(dtype).itemsize))
+        add_words(self._digest, name, np.load(path, mmap_mode="r", allow_pickle=False))
 
     def _finished(self) -> DatasetCard:
         rows, faults = self._rows, self._faults

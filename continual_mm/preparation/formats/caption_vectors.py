@@ -1,5 +1,6 @@
 """Word vectors trained on captions and saved to a file, for conversions that use them."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from continual_mm.data.dataset import Split
 from continual_mm.preparation.formats.howto100m import CaptionFile
 from continual_mm.preparation.formats.word_vectors import tokens
 from continual_mm.system.errors import InputError
+from continual_mm.system.files import atomic_write
 from continual_mm.system.reading import read_text
 
 _CAPTIONS = (".json", ".pickle", ".pkl")
@@ -37,11 +39,11 @@ def texts_of(source: str) -> Iterator[str]:
 
 def train(texts: Iterable[str], path: Path, *, features: int, seed: int) -> int:
     """Train vectors on texts and write them in word2vec's form; the number of words."""
-    if path.exists():
+    if os.path.lexists(path):
         raise InputError.at(path, "is there already", "remove it, or choose another name")
     vectors = trained(texts, features=features, seed=seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    vectors.save_word2vec_format(str(path), binary=path.suffix == ".bin")
+    with atomic_write(path) as temporary:
+        vectors.save_word2vec_format(str(temporary), binary=path.suffix == ".bin")
     return len(vectors)
 
 

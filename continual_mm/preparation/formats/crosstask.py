@@ -257,7 +257,7 @@ def write_step_videos(
                 for record in _steps(task, tasks[task], store):
                     writer.item(record)
             card = writer.finish()
-            with annotations.open("w", encoding="utf-8", newline="") as stream:
+            with annotations.open("x", encoding="utf-8", newline="") as stream:
                 csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *lines])
     except BaseException:
         annotations.unlink(missing_ok=True)

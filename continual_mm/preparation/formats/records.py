@@ -20,6 +20,7 @@ from continual_mm.preparation.formats.features import Floats
 from continual_mm.preparation.formats.recipe import Recipe, skipping
 from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.system.errors import InputError, Problem, Problems
+from continual_mm.system.files import atomic_write
 
 DType = Literal["float16", "float32"]
 
@@ -97,7 +98,10 @@ _COLUMNS = ("place", "problem", "remedy")
 
 def write_left_out(problems: Iterable[Problem], path: Path) -> None:
     """Write a CSV with a row for each thing left out: where it was, what is wrong, what to do."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
         writer = csv.writer(stream)
         writer.writerow(_COLUMNS)
         writer.writerows((one.place, one.message, one.remedy) for one in problems)

@@ -167,15 +167,16 @@ def _convert(path: Path, table: Path, origin: Mapping[str, Any]) -> None:
         if _converted(table, origin) is not None:
             return
         targets = (table, table.with_suffix(".json"))
-        # What a killed process left is written over.
         unfinished = [target.with_name(f".{target.name}.unfinished") for target in targets]
+        for temporary in unfinished:  # what a killed process left
+            temporary.unlink(missing_ok=True)
         try:
             # Written, not mapped: a full disk is then an error, and ends no process.
-            with unfinished[0].open("wb", buffering=1 << 20) as file:
+            with unfinished[0].open("xb", buffering=1 << 20) as file:
                 words, fingerprint = _write_table(_File.of(path), file)
                 _flush(file)
             content = {"origin": dict(origin), "fingerprint": fingerprint, "words": words}
-            with unfinished[1].open("wb") as file:
+            with unfinished[1].open("xb") as file:
                 file.write(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass"))
                 _flush(file)
             # The list names the file that both were made of, so it comes last.

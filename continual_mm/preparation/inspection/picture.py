@@ -23,7 +23,7 @@ from continual_mm.data.columns import Column
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.schema import NOT_GIVEN
 from continual_mm.definitions.modality import SPLITS, Kind, Modality
-from continual_mm.system.errors import InputError
+from continual_mm.system.files import atomic_write, write_errors
 
 _INK, _FAINT, _RULE, _ALARM = "#333333", "#6b6b6b", "#d6d6d6", "#b3261e"
 _SQUARE = 0.6  # width of a column of square images, as a share of the width of others
@@ -201,11 +201,9 @@ def draw(dataset: Dataset, path: str | os.PathLike[str], *, items: int = 4) -> t
     figure = _figure(dataset, rows)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            figure.savefig(Path(path), dpi=_DOTS_PER_INCH)
-        except OSError as error:
-            problem = f"cannot be written: {error.strerror or error}"
-            raise InputError.at(f"picture {path}", problem) from error
+        with write_errors(f"picture {path}"), atomic_write(Path(path)) as temporary:
+            form = Path(path).suffix.removeprefix(".") or None
+            figure.savefig(temporary, format=form, dpi=_DOTS_PER_INCH)
     return len(rows), any("missing from font" in str(one.message) for one in caught)
 
 

@@ -3,11 +3,11 @@
 import json
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import roles
@@ -25,12 +25,13 @@ from continual_mm.learning.optimisation import learning_rate
 from continual_mm.metrics.forgetting import forgetting
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.runs.board import figures, projector, summaries
+from continual_mm.runs.board.events import EventWriter
 from continual_mm.runs.board.schedule import StageSchedule, schedule_table
 from continual_mm.runs.history import History
 from continual_mm.runs.session import Watchers
+from continual_mm.system.files import writing
 
 EVERY = 10  # optimiser steps between two points of a curve; each point waits for the device once
-FLUSH_SECONDS = 10  # how far the files of a run in progress may lag behind it
 
 
 class Curves(PluginMetric[None]):
@@ -84,7 +85,8 @@ class Board(TensorboardLogger):
         purge_step: int | None = None,
     ) -> None:
         self._purge_step = purge_step
-        super().__init__(folder)
+        with writing(folder):
+            super().__init__(folder)
         self._folder = folder
         self._dataset = dataset
         self._schedule = schedule
@@ -97,15 +99,10 @@ class Board(TensorboardLogger):
         self.writer.add_text("arrivals", schedule_table(schedule), global_step=0)
         self.writer.file_writer.add_summary(summaries.layout_summary(page), 0)
 
-    def _make_writer(self, tb_log_dir: Path, filename_suffix: str) -> SummaryWriter:
+    def _make_writer(self, tb_log_dir: Path, filename_suffix: str) -> EventWriter:
         """Make the writer, as Avalanche does, but hide what a killed process wrote."""
-        writer = SummaryWriter(
-            tb_log_dir,
-            purge_step=self._purge_step,
-            flush_secs=FLUSH_SECONDS,
-            filename_suffix=filename_suffix,
-        )
-        weakref.finalize(self, SummaryWriter.close, writer)
+        writer = EventWriter(tb_log_dir, self._purge_step)
+        weakref.finalize(self, _close, writer)
         return writer
 
     def follow(self, history: History) -> None:
@@ -181,6 +178,12 @@ class Board(TensorboardLogger):
         for summary in summaries.hyperparameter_summaries(settings):
             self.writer.file_writer.add_summary(summary, step)
         self.writer.close()
+
+
+def _close(writer: EventWriter) -> None:
+    """Close what a run left open that failed, perhaps because it could not be written."""
+    with suppress(OSError):
+        writer.close()
 
 
 def watchers(
