@@ -311,6 +311,7 @@ def assemble(
         sound.get("text_raw"),
         sound.get(PICTURE),
         statistics,
+        schema.notes,
     )
 
 

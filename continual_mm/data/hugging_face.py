@@ -4,7 +4,8 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -13,30 +14,34 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import load_dataset_builder
+import pyarrow.parquet as pq
+from datasets import Features, load_dataset_builder
 from datasets.exceptions import DatasetsError
+from datasets.features.features import get_nested_type
 from datasets.utils import logging as datasets_logging
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # re-exported by it
 from numpy.typing import NDArray
 
 from continual_mm.data.cache import cache_folder, no_cache
 from continual_mm.data.cards import FORM, ON_THE_HUB
-from continual_mm.data.schema import KIND, LENGTH, PRESENT, is_taken, natural_kind
+from continual_mm.data.schema import (
+    CAPTIONS,
+    KIND,
+    LENGTH,
+    PRESENT,
+    is_given,
+    is_taken,
+    natural_kind,
+)
 from continual_mm.data.splits import HeldOut
 from continual_mm.data.store.form import read_form
 from continual_mm.data.store.records import OPTIONAL
 from continual_mm.data.store.tables import shard_name
 from continual_mm.data.store.writer import write_store
+from continual_mm.data.table_files import SPLIT_NAMES, TableFiles
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.system.errors import InputError, first_few, first_line
 from continual_mm.system.reading import user_path
-
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), 0),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), 1),
-    "test": 2,
-}
-"""Names of splits -> the number of the split."""
 
 PREFIX = "hf:"  # how names of Hugging Face datasets begin: `hf:owner/name@revision#configuration`
 
@@ -46,8 +51,9 @@ READABLE = ("arrow", "csv", "json", "parquet")
 HELD_OUT = 0.1  # share of the training items that stands in for a split that is not there
 
 _LOOKED_AT = 1000  # rows of which at least one must have a modality, so that its size is known
-_FORMAT = "2"  # changes whenever something else is made of the same rows
+_FORMAT = "3"  # changes whenever something else is made of the same rows
 _MOST_FILES = 100_000  # in a folder; one that holds more is a home directory and no dataset
+_CAPTIONS = ("text", *CAPTIONS)
 _MEDIA = ("audiofolder", "imagefolder", "videofolder")
 _NAME = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(#(?P<config>[\w.-]+))?")
 _UNREADABLE = (
@@ -66,38 +72,16 @@ class Roles:
     """What the columns of a dataset mean."""
 
     modalities: tuple[Modality, ...]  # columns of floats, or of uint8, with at least one axis
-    described: frozenset[str]  # the other columns that items have in a store
-    ignored: tuple[str, ...]  # the rest
-
-    @classmethod
-    def of(cls, rows: Iterable[Row], source: str) -> "Roles":
-        """Conclude them from the first rows."""
-        seen: dict[str, Any] = {}
-        for row in rows:
-            seen |= {key: value for key, value in row.items() if seen.get(key) is None}
-        modalities = tuple(
-            Modality(name, _kind(name, array.ndim, seen, source), array.shape)
-            for name, array in ((name, features_of(value)) for name, value in seen.items())
-            if array is not None and not is_taken(name)
-        )
-        if not modalities:
-            problem = f"has no modality; its columns are {', '.join(map(str, seen)) or 'none'}"
-            remedy = f"a modality is a column of floats that one of the first {_LOOKED_AT} rows has"
-            raise InputError.at(source, problem, remedy)
-        columns = ("ids", "split", *OPTIONAL)
-        described = frozenset(name for name in columns if seen.get(name) is not None)
-        names = [one.name for one in modalities]
-        own = {name + end for name in names for end in ("", KIND, LENGTH, PRESENT)}
-        ignored = tuple(name for name in seen if name not in described | own)
-        return cls(modalities, described, ignored)
+    described: Mapping[str, str]  # what else items have in a store, and its column
+    ignored: Mapping[str, str]  # the rest, and why
 
     def records(self, rows: Iterable[Row], split_name: str) -> Iterator[dict[str, Any]]:
         """Rows of one split as records; items without ids are named by split and row."""
         for number, row in enumerate(rows):
             record: dict[str, Any] = {"ids": f"{split_name}-{number}", "split": split_name}
-            record |= {column: row[column] for column in self.described}
-            for column in {"ids", "group"} & self.described:
-                record[column] = str(row[column])
+            for name, column in self.described.items():
+                if is_given(row.get(column)):
+                    record[name] = _cell(name, row[column])
             record["split"] = SPLIT_NAMES.get(record["split"], record["split"])
             for one in self.modalities:
                 record[one.name] = _valid_steps(one.name, row, record["ids"])
@@ -112,8 +96,83 @@ class Roles:
                 f"of the training split, {' and '.join(named)} were held out by hashes of the"
                 f" {what}' names: there are no such splits"
             )
+        others = [
+            f"{column} is read as {name}"
+            for name, column in self.described.items()
+            if name != column
+        ]
+        if others:
+            yield ", ".join(others)
         if self.ignored:
-            yield f"columns that are no modality were left out: {', '.join(self.ignored)}"
+            ignored = [f"{name} ({reason})" for name, reason in self.ignored.items()]
+            yield f"columns that are no modality were left out: {first_few(ignored)}"
+
+
+class _Seen:
+    """What rows hold, so that no single one decides what a column is."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, Counter[tuple[int, ...]]] = {}  # of features, by column
+        self.values: dict[str, Any] = {}  # the first that is no features; None if there is none
+
+    def add(self, row: Row) -> None:
+        for name, value in row.items():
+            self.values.setdefault(name, None)
+            if (found := features_of(value)) is not None:
+                self.shapes.setdefault(name, Counter())[found.shape] += 1
+            elif self.values[name] is None and is_given(value) and np.size(value):
+                self.values[name] = value
+
+    def roles(self, source: str) -> Roles:
+        """What the columns mean; an InputError if none is a modality."""
+        modalities = tuple(
+            Modality(name, _kind(name, len(shape), self.values, source), shape)
+            for name in self.values
+            if name in self.shapes and not is_taken(name)
+            for shape in (_usual(self.shapes[name]),)
+        )
+        if not modalities:
+            listed = [f"{name} ({self._reason(name)})" for name in self.values]
+            problem = f"has no modality; its columns are {first_few(listed) or 'none'}"
+            raise InputError.at(source, problem, "a modality is a column of lists of floats")
+        there = {name for name, value in self.values.items() if value is not None}
+        described = {name: name for name in ("ids", "split", *OPTIONAL) if name in there}
+        captions = (name for name in _CAPTIONS if isinstance(self.values.get(name), str))
+        if "text_raw" not in described and (caption := next(captions, None)):
+            described["text_raw"] = caption
+        own = {one.name + end for one in modalities for end in ("", KIND, LENGTH, PRESENT)}
+        ignored = {
+            name: self._reason(name)
+            for name in self.values
+            if name not in own and name not in described.values()
+        }
+        return Roles(modalities, described, ignored)
+
+    def _reason(self, name: str) -> str:
+        """What a column is that is no modality."""
+        value = self.values[name]
+        if value is None:
+            return "reserved" if name in self.shapes else "empty in every row"
+        if isinstance(value, str | Mapping):
+            return "text" if isinstance(value, str) else "objects"
+        array = np.asarray(value)
+        return "single numbers" if array.ndim == 0 else f"lists of {array.dtype}, not of floats"
+
+
+def _usual(shapes: Counter[tuple[int, ...]]) -> tuple[int, ...]:
+    """The most frequent shape of items, of which the first axis may be the time."""
+    steps: Counter[tuple[int, ...]] = Counter()
+    for shape, count in shapes.items():
+        steps[(len(shape), *shape[len(shape) > 1 :])] += count
+    axes, *features = steps.most_common(1)[0][0]
+    return next(one for one in shapes if (len(one), *one[axes > 1 :]) == (axes, *features))
+
+
+def _cell(name: str, value: Any) -> Any:
+    """A value as records have it; pandas writes numbers as floats where some are missing."""
+    if isinstance(value, float | np.floating) and value == int(value):
+        value = int(value)
+    return str(value) if name in ("ids", "group") else value
 
 
 def features_of(value: Any) -> NDArray[Any] | None:
@@ -129,7 +188,7 @@ def features_of(value: Any) -> NDArray[Any] | None:
 
 
 def _kind(name: str, axes: int, seen: Row, source: str) -> Kind:
-    text = str(seen.get(name + KIND, natural_kind(axes)))
+    text = str(seen.get(name + KIND) or natural_kind(axes))
     if text not in list(Kind):
         remedy = f"the kinds of signal are {', '.join(Kind)}"
         raise InputError.at(f"{source}, column {name + KIND!r}", f"{text!r}", remedy)
@@ -264,14 +323,14 @@ def _is_whole(store: Path) -> bool:
 
 
 def _make(reference: Reference, store: Path) -> None:
-    source, streams = reference.source, _opened(reference)
-    first = chain.from_iterable(islice(rows, _LOOKED_AT) for rows in streams.values())
-    roles = Roles.of(reference.refusing(first), source)
+    source, opened = reference.source, _opened(reference)
+    streams = opened.streams
+    roles = _looked_at(reference, streams).roles(source)
     held_out, there = HeldOut(), {SPLIT_NAMES[name] for name in streams}
     if "split" not in roles.described and 0 in there:
         validation, test = (0.0 if split in there else HELD_OUT for split in (1, 2))
         held_out = HeldOut(validation=validation, test=test)
-    notes = tuple(roles.notes(held_out))
+    notes = (*roles.notes(held_out), *opened.notes(by_name="split" not in roles.described))
     records = chain.from_iterable(roles.records(rows, name) for name, rows in streams.items())
     assigned = held_out.assigned(reference.refusing(records))
     try:
@@ -287,6 +346,35 @@ def _make(reference: Reference, store: Path) -> None:
         _log.warning("%s: %s", source, note)
 
 
+def _looked_at(reference: Reference, streams: Mapping[str, Any]) -> _Seen:
+    """The first rows of every split; more as long as a column of lists of floats is empty."""
+    seen = _Seen()
+    first = chain.from_iterable(islice(rows, _LOOKED_AT) for rows in streams.values())
+    for row in reference.refusing(first):
+        seen.add(row)
+    lists = {
+        name
+        for rows in streams.values()
+        for name, feature in (rows.features or {}).items()
+        if _holds_floats(feature) and not is_taken(name)
+    }
+    if empty := lists - seen.shapes.keys():
+        for row in reference.refusing(chain.from_iterable(streams.values())):
+            seen.add({name: row.get(name) for name in empty})
+            if empty <= seen.shapes.keys():
+                break
+    return seen
+
+
+def _holds_floats(feature: Any) -> bool:
+    """Whether a column holds lists of floats, at any depth, by its type."""
+    kind, depth = get_nested_type(feature), 0
+    while hasattr(kind, "value_type") or isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
+        depth += 1
+    return depth > 0 and pa.types.is_floating(kind)
+
+
 def _kept(reference: Reference, store: Path) -> str:
     """Where the copy is, and those of former states of the same folder."""
     size = sum(file.stat().st_size for file in store.rglob("*")) / 1e6
@@ -297,27 +385,82 @@ def _kept(reference: Reference, store: Path) -> str:
     return text
 
 
-def _opened(reference: Reference) -> dict[str, Any]:
-    """Rows by the name of their split, not read yet."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Rows by the name of their split, not read yet, and of a folder the files they are in."""
+
+    streams: Mapping[str, Any]
+    folder: TableFiles | None
+    read: Mapping[str, Sequence[str]]  # files by the name of their split
+
+    def notes(self, *, by_name: bool) -> Iterator[str]:
+        """Which files are read for what, where that may not be expected."""
+        if self.folder is not None:
+            yield from self.folder.notes(self.read, by_name=by_name)
+            return
+        for split, files in self.read.items():
+            yield f"read for {split}: {first_few(files)}"
+
+
+def _opened(reference: Reference) -> _Opened:
     if (Path(reference.path) / "items" / shard_name(0)).exists():
         problem = f"is a store without its {FORM}"
         raise InputError.at(reference.source, problem, "copy the store whole")
-    # It also prints the errors that it raises.
-    verbosity = datasets_logging.get_verbosity()
+    # They also print the errors that they raise, and that a README.md describes no data.
+    verbosity, hub = datasets_logging.get_verbosity(), logging.getLogger("huggingface_hub")
+    level = hub.level
     datasets_logging.set_verbosity(datasets_logging.CRITICAL)
+    hub.setLevel(logging.CRITICAL)
     try:
         with reference.refusals():
+            path = Path(reference.path)
+            folder = TableFiles.of(path) if path.is_dir() else None
+            chosen = folder is not None and not reference.config and folder.by_split()
             builder = load_dataset_builder(
-                reference.path, name=reference.config, revision=reference.revision
+                reference.path,
+                name=reference.config,
+                revision=reference.revision,
+                data_files=chosen or None,
+                features=_features(path, folder) if folder and chosen else None,
             )
             _check_kind(type(builder).__module__, reference)
             streams = builder.as_streaming_dataset()
     finally:
         datasets_logging.set_verbosity(verbosity)
+        hub.setLevel(level)
     if unknown := sorted(set(streams) - SPLIT_NAMES.keys()):
         remedy = f"splits are called {', '.join(SPLIT_NAMES)}"
         raise InputError.at(reference.source, f"has the splits {', '.join(unknown)}", remedy)
-    return {name: rows.with_format("numpy") for name, rows in streams.items()}
+    rows = {name: rows.with_format("numpy") for name, rows in streams.items()}
+    return _Opened(rows, folder, _read(builder, path if folder else None))
+
+
+def _read(builder: Any, folder: Path | None) -> dict[str, list[str]]:
+    """The files of every split: relative to their folder, or the end of an address."""
+    found = {}
+    for split, files in (builder.config.data_files or {}).items():
+        names = [str(file) for file in files]
+        found[str(split)] = [
+            Path(name).relative_to(folder).as_posix() if folder else name.partition("@")[2] or name
+            for name in names
+        ]
+    return found
+
+
+def _features(folder: Path, files: TableFiles) -> Features | None:
+    """The columns of Parquet files that differ, all together; None if they have the same."""
+    names = [name for name, kind in files.tables.items() if kind == files.kind == "Parquet"]
+    schemas = [pq.read_schema(folder / name) for name in names]
+    if len({(*zip(one.names, one.types, strict=True),) for one in schemas}) < 2:
+        return None
+    whole = schemas[0]
+    for name, schema in zip(names, schemas, strict=True):
+        try:
+            whole = pa.unify_schemas([whole, schema], promote_options="permissive")
+        except pa.ArrowException as error:
+            problem = f"does not fit {names[0]}: {first_line(error)}"
+            raise InputError.at(folder / name, problem, "save it with the same types") from error
+    return Features.from_arrow_schema(whole.remove_metadata())
 
 
 def _check_kind(module: str, reference: Reference) -> None:

@@ -151,7 +151,12 @@ def _schema(archive: Archive, findings: Findings) -> Schema:
         if name.endswith(KIND) and header.dtype.kind == "U" and header.shape == ()
     }
     texts = {name: str(kind) for name, kind in kinds.items() if kind is not None}
-    return read_schema(archive.headers, texts, findings)
+    columns = {
+        name: header
+        for name, header in archive.headers.items()
+        if name != PROVENANCE or header.shape != ()
+    }
+    return read_schema(columns, texts, findings)
 
 
 def _provenance(archive: Archive, findings: Findings) -> ProvenanceForm | None:

@@ -5,7 +5,7 @@ What they mean is concluded from names, dtypes and shapes, so that a card needs 
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +29,9 @@ SPLIT_NUMBERS = "0 is training, 1 validation, 2 test"
 
 NOT_GIVEN = -1
 """The number in ``label`` and ``group`` of an item that has none; a text is then empty."""
+
+CAPTIONS = ("caption", "sentence", "description", "transcript")
+"""What columns of captions are called elsewhere."""
 
 PICTURE = "picture"
 """The items' thumbnails: (items, height, width) grey, or (items, height, width, 3) RGB, uint8."""
@@ -65,6 +68,13 @@ class Schema:
 
     modalities: tuple[Modality, ...]
     used: tuple[str, ...]
+    ignored: Mapping[str, str] = field(default_factory=dict)  # other columns, and why
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What nobody may expect of the columns."""
+        ignored = [f"{name} ({reason})" for name, reason in self.ignored.items()]
+        return (f"columns that are not used: {first_few(ignored)}",) if ignored else ()
 
     @property
     def all_rows(self) -> tuple[str, ...]:
@@ -114,7 +124,12 @@ def read_schema(
     names = {modality.name for modality in modalities}
     wanted = [*ITEM_COLUMNS, *(name + ending for name in names for ending in _ENDINGS), *names]
     used = (name for name in columns if name in wanted and name not in findings.faulty)
-    return Schema(modalities, tuple(used))
+    ignored = {
+        name: _why_ignored(column, rows)
+        for name, column in columns.items()
+        if name not in wanted and name not in findings.faulty
+    }
+    return Schema(modalities, tuple(used), ignored)
 
 
 def split_ending(name: str) -> tuple[str, str] | None:
@@ -208,6 +223,16 @@ def _modality(
     if kind is Kind.VECTOR and name + LENGTH in columns:
         findings.about(name + LENGTH, f"{name!r} is a vector, which has no length", "remove it")
     return None if kind is None else Modality(name, kind, shape)
+
+
+def _why_ignored(column: Shaped, rows: int) -> str:
+    """Why a column is no modality, of those that nothing announces."""
+    shape = column.shape
+    if not _is_signal(column.dtype):
+        return f"{column.dtype}, no floats"
+    if len(shape) < 2:
+        return "one number for each item" if shape == (rows,) else f"of shape {shape}"
+    return f"{shape[0]} rows, but there are {rows} items"
 
 
 def _is_signal(dtype: np.dtype[Any]) -> bool:

@@ -102,7 +102,7 @@ def test_padded_columns_of_a_pack_are_understood(tmp_path):
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ({"ids": ["a", "b"], "label": [1, 2]}, "has no modality; its columns are ids, label"),
+        ({"ids": ["a", "b"], "label": [1, 2]}, r"its columns are ids \(text\), label \(single num"),
         ({"x": [[1.0, 2.0], [1.0]]}, "item 'train-1', column 'x': has shape"),
         ({"x": [[1.0], [float("nan")]]}, "item 'train-1', column 'x': is not finite"),
         ({"x": [[1.0], [2.0]], "x_kind": ["smell"] * 2}, "'smell'; the kinds of signal are"),
@@ -174,7 +174,7 @@ def test_without_other_splits_items_are_held_out_by_name_which_is_logged(tmp_pat
     )
     assert [expected in dataset.notes[0] for dataset in (few, more)] == [True, True]
     assert f"dataset {str(tmp_path / 'few')!r}: {expected} the items' names" in caplog.text
-    assert few.notes[1] == "columns that are no modality were left out: seconds"
+    assert few.notes[1] == "columns that are no modality were left out: seconds (single numbers)"
 
 
 def test_groups_are_held_out_whole(tmp_path):
@@ -204,6 +204,103 @@ def test_a_column_of_splits_decides_by_numbers_or_names(tmp_path):
         assert len(dataset.notes) == 1
 
 
+def loaded(folder):
+    return registry.load(str(folder), standardise=False, splits=())
+
+
+def test_no_file_of_a_folder_is_left_unread_and_names_that_decide_are_told(tmp_path):
+    files = {
+        "clips_test_features": frame(3, 0),
+        "clips_features": frame(4, 3),
+        "train": frame(5, 7),
+    }
+    dataset = loaded(written(tmp_path / "video_test", **files))
+    assert set(dataset.ids[dataset.split == 2]) == {"clip 0", "clip 1", "clip 2"}
+    assert len(dataset) == 12
+    assert dataset.notes[-2:] == (
+        "taken for test by a word in the name: clips_test_features.parquet",
+        "taken for training, since the name has no split in it: clips_features.parquet",
+    )
+    # Where every item says its split, names decide nothing.
+    given = {name: table.assign(split="dev") for name, table in files.items()}
+    dataset = loaded(written(tmp_path / "given", **given))
+    assert dataset.split.tolist() == [1] * 12
+    assert dataset.notes == (
+        "columns that are no modality were left out: seconds (single numbers)",
+    )
+
+
+def test_files_that_are_not_read_are_named_with_the_reason(tmp_path):
+    folder = written(tmp_path / "mixed", train=frame(9, 0), other=frame(1, 9))
+    (folder / "[odd]").mkdir()
+    (folder / "train.parquet").rename(folder / "[odd]" / "train [1].parquet")
+    (folder / "list.csv").write_text("a,b\n1,2\n")
+    (folder / "notes.txt").write_text("x")
+    (folder / ".hidden").write_text("x")
+    assert len(loaded(folder)) == 10
+    assert loaded(folder).notes[2:] == (
+        "taken for training by a word in the name: [odd]/train [1].parquet",
+        "taken for training, since the name has no split in it: other.parquet",
+        "not read, since the tables are Parquet files: list.csv",
+        "not read, since they are no tables: notes.txt",
+    )
+    # A folder that describes itself is read as it says.
+    lines = (
+        "configs:",
+        "- config_name: a",
+        "  data_files:",
+        "  - {split: train, path: other.parquet}",
+    )
+    (folder / "README.md").write_text("\n".join(("---", *lines, "---", "")))
+    dataset = loaded(folder)
+    assert dataset.ids[np.arange(len(dataset))].tolist() == ["clip 9"]
+    unread = "no part of what the folder's README.md or the configuration lists"
+    assert f"not read, since {unread}: [odd]/train [1].parquet" in dataset.notes
+
+
+@pytest.mark.parametrize("first", [None, []])
+def test_a_modality_that_first_items_lack_is_there(tmp_path, first, monkeypatch):
+    splits = {"split": ["train", "test"] * 10}
+    table = frame(20, 0, **splits, touch=[first] * 18 + [[1.0, 2.0]] * 2, never=[[0.5][:0]] * 20)
+    for looked_at in (1000, 2):
+        monkeypatch.setattr(hub, "_LOOKED_AT", looked_at)
+        dataset = loaded(written(tmp_path / f"{looked_at}", train=table))
+        assert dataset.card["touch"].shape == (2,)
+        assert dataset.columns["touch"].present.tolist() == [False] * 18 + [True] * 2
+        assert "never (empty in every row)" in dataset.notes[0]
+
+
+def test_what_most_items_have_is_right_whatever_the_first_one_has(tmp_path):
+    table = frame(9, 0, touch=[[1.0, 2.0]] + [[1.0, 2.0, 3.0]] * 8)
+    with pytest.raises(
+        InputError, match=r"'clip 0', column 'touch': has shape \(2,\); its .*\(3,\)"
+    ):
+        loaded(written(tmp_path / "odd", train=table))
+
+
+def test_cells_that_some_items_lack_are_empty(tmp_path):
+    names = [None, *(f"clip {k}" for k in range(1, 4))]
+    cells = {"label": [None, 2, None, 0], "group": ["v", None, None, "v"]}
+    table = frame(4, 0, ids=names, text_raw=[None, "one", None, " two "], **cells)
+    more = {"ids": ["x"], "video": [[0.0, 1.0, 2.0]]}  # a file that lacks these columns
+    dataset = loaded(written(tmp_path / "some", train=table, test=more))
+    everything = dataset.ids[np.arange(5)].tolist()
+    assert everything == ["train-0", *names[1:], "x"]
+    assert dataset.label.tolist() == [-1, 2, -1, 0, -1]
+    assert dataset.text[np.arange(5)].tolist() == ["", "one", "", " two ", ""]
+    group = dataset.group.tolist()
+    assert group[0] == group[3]
+    assert len(set(group)) == 4
+
+
+def test_captions_under_another_name_are_found_and_told(tmp_path):
+    table = frame(3, 0).rename(columns={"text_raw": "caption"}).assign(text=[[1.0, 2.0]] * 3)
+    dataset = loaded(written(tmp_path / "captions", train=table))
+    assert dataset.text[np.arange(3)].tolist() == ["wörd 0", "wörd 1", "wörd 2"]
+    assert dataset.notes[1] == "caption is read as text_raw"
+    assert dataset.card.names == ("video", "audio", "text")
+
+
 def test_a_cached_store_of_which_files_were_lost_is_made_anew(parquet):
     store = cached_store(str(parquet))
     expected = registry.load(str(parquet)).card
@@ -229,7 +326,8 @@ def test_a_folder_of_videos_needs_features_first(tmp_path):
 
 def test_files_of_other_types_are_refused(parquet):
     frame(3, 10, video=["words"] * 3).to_parquet(parquet / "test.parquet")
-    with pytest.raises(InputError, match=r"clips': cannot be loaded .*have the same columns"):
+    problem = r"train-00000-of-00002\.parquet: does not fit test\.parquet: .*video has incompatible"
+    with pytest.raises(InputError, match=problem):
         registry.load(str(parquet))
 
 

@@ -9,8 +9,8 @@ import pytest
 from continual_mm.data.archive import Header
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.findings import Findings
-from continual_mm.data.pack import check_fits, read_card, read_pack, write_pack
-from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.data.pack import check_fits, provenance_column, read_card, read_pack, write_pack
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality, Provenance
 from continual_mm.system.errors import InputError
 
 
@@ -73,7 +73,18 @@ def test_other_columns_are_ignored(saved):
     others = {"vocab": np.array(["one", "two"]), "word_vectors": np.full((40, 8), np.nan)}
     path = saved(temperature=np.float32(0.5), duration=np.ones(6), **numbers, **others)
     assert read_card(path).names == ("video", "text")
-    assert tuple(read_pack(path).columns) == ("video", "text")
+    dataset = read_pack(path)
+    assert tuple(dataset.columns) == ("video", "text")
+    assert dataset.notes == (
+        "columns that are not used: temperature (of shape ()), duration (one number for each item),"
+        " text_ids (int64, no floats), split_mixed (int64, no floats), vocab (<U3, no floats)"
+        " and 1 more",
+    )
+
+
+def test_what_says_how_a_pack_was_converted_is_no_column_of_no_use(saved):
+    converted = Provenance(reader="lsmdc", mode="robust", vectors="a" * 32, max_words=20)
+    assert read_pack(saved(**provenance_column(converted))).notes == ()
 
 
 def test_bytes_and_fingerprint_follow_from_the_content(tmp_path, columns):

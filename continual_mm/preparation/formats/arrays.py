@@ -11,8 +11,8 @@ import numpy.lib.format as npy
 from numpy.typing import NDArray
 
 from continual_mm.data.archive import UNREADABLE
-from continual_mm.data.hugging_face import SPLIT_NAMES
 from continual_mm.data.schema import Record
+from continual_mm.data.table_files import SPLIT_NAMES
 from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.preparation.formats.features import Floats, finite
 from continual_mm.preparation.formats.recipe import skipping
