@@ -45,6 +45,12 @@ _WITHOUT_DURATION = frozenset(
 )
 """Formats that do not store a duration; FFmpeg guesses it from the first bits per second."""
 
+_STATING_THE_END = frozenset(("asf", "matroska", "nut", "ogg", "webm"))
+"""Formats that store when a file ends, and not how long it lasts.
+
+They differ in what was cut out of a longer recording with its times (``-copyts``, segments).
+"""
+
 _SECOND = 1_000_000  # of a container's clock
 _LONGEST = 1e7  # seconds that are spelled out, a third of a year
 _USUAL_RATE = 25  # frames per second, where a file says nothing
@@ -82,9 +88,11 @@ def opened(path: Path) -> Iterator[InputContainer]:
 def stated_duration(path: Path) -> float:
     """Seconds that a file lasts as it says itself; 0 if it does not."""
     with opened(path) as container:
-        if _WITHOUT_DURATION.intersection(container.format.name.split(",")):
+        names = container.format.name.split(",")
+        if _WITHOUT_DURATION.intersection(names):
             return 0.0
-        return max(0.0, (container.duration or 0) / _SECOND)
+        before = _origin(container) if _STATING_THE_END.intersection(names) else 0.0
+        return max(0.0, (container.duration or 0) / _SECOND - before)
 
 
 def last_packet_end(path: Path) -> float:

@@ -214,6 +214,39 @@ def test_a_file_that_was_cut_short_is_refused_unless_the_clip_is_in_what_is_left
     assert len(frames(path, 0.0, 1.0, FrameSampling(rate=25))) == 25
 
 
+@pytest.mark.parametrize("begin", [0.0, 8.0, 3600.0])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        *(("a.mkv", "pcm_f32le"), ("a.nut", "pcm_s16le"), ("a.asf", "pcm_s16le")),
+        *(("a.mov", "pcm_s16le"), ("a.ts", "mp2"), ("a.flv", "pcm_s16le"), ("a.opus", "libopus")),
+    ],
+)
+def test_times_are_those_since_the_beginning_whatever_the_file_calls_it(write, name, codec, begin):
+    rate = 48_000 if codec == "libopus" else 44_100
+    loud = np.concatenate([np.zeros(2 * rate), sine(1.0, rate), np.zeros(3 * rate)])[None]
+    path = write(name, audio=loud, audio_start=begin, audio_codec=codec, sample_rate=rate)
+    notes = Notes()
+    start, end = span(Clip("a", name), path, notes)
+    assert (start, end) == (0.0, pytest.approx(6.0, abs=0.1))
+    wave = np.abs(audio_wave(path, start, end, notes))
+    second = wave[: 6 * SAMPLE_RATE // 100 * 100].reshape(-1, 100).mean(1) > 0.1
+    assert np.flatnonzero(second) == pytest.approx(np.arange(320, 480), abs=12)
+    assert audio_wave(path, 2.1, 2.9, notes).std() == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert notes.all() == ()
+
+
+def test_a_file_that_begins_late_and_was_cut_short_is_refused_too(write):
+    noise = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
+    path = write("a.mkv", noise, times=np.arange(100) / 25 + 8)
+    contents = path.read_bytes()
+    path.write_bytes(contents[: len(contents) // 2])
+    with pytest.raises(
+        MediaError, match=r"cut short: it says it lasts 4\.0\d s, but ends after [12]"
+    ):
+        frames(path, 0.0, 4.0, FrameSampling())
+
+
 def test_a_stream_that_ends_before_the_file_is_noted(write):
     path, notes = write("a.mkv", greys(25), audio=sine(4.0, 44_100)[None]), Notes()
     assert numbers(frames(path, 0.0, 4.0, FrameSampling(rate=1), notes)) == [12]
