@@ -247,7 +247,9 @@ def bound(
     members = tuple(
         Specification(smaller, strategy, seed + number * SEEDS_APART) for number in range(count)
     )
-    return Bound(opened, strategy.model_copy(update={"name": name}), seed, {}, members, share)
+    return Bound(
+        opened, strategy.model_copy(update={"name": name}), seed, members=members, share=share
+    )
 
 
 def shortened(steps: int, share: float) -> int:

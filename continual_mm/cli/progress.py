@@ -20,6 +20,7 @@ from rich.progress import (
 
 from continual_mm.cli.terminal import err
 from continual_mm.preparation.extraction.job import ExtractionReporter
+from continual_mm.runs.history import percent
 from continual_mm.runs.reporter import Reporter, RunReporter
 
 _Thing = TypeVar("_Thing")
@@ -46,11 +47,15 @@ def _shown(console: Console, *columns: ProgressColumn) -> Progress:
 
 
 class RunProgress(Reporter):
-    """One display for many runs: a bar for each in progress, and one for all of them."""
+    """One display for many runs: a bar for each in progress, and one for all of them.
 
-    def __init__(self, runs: int, console: Console = err) -> None:
+    ``split`` is whose scores the runs report.
+    """
+
+    def __init__(self, runs: int, console: Console = err, *, split: str = "test") -> None:
         self.bars = bars(console)
         self.say = console.print
+        self.score = "R@1" if split == "test" else f"{split} R@1"
         self._runs = runs
         self._loaded: set[str] = set()
         self._names: dict[str, str] = {}
@@ -128,8 +133,10 @@ class _RunBar(RunReporter):
     def scored(self, stage: int, recalls: dict[str, float]) -> None:
         """Say what the stage came to."""
         self._idle = False
-        shown = "  ".join(f"{pair} {100 * value:.1f}" for pair, value in recalls.items())
-        self._progress.say(f"{self._name} stage {stage}: R@1 {shown or 'no pair yet'}")
+        shown = "  ".join(f"{pair} {percent(value)}" for pair, value in recalls.items())
+        self._progress.say(
+            f"{self._name} stage {stage}: {self._progress.score} {shown or 'no pair yet'}"
+        )
 
     def warns(self, text: str) -> None:
         """Say it."""

@@ -73,7 +73,7 @@ def tune(
     opened, (chosen,) = definitions(scenarios, [strategy], settings)
     own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
     plan = Plan(tuple(opened), chosen, searched(chosen, search), **own, options=options)
-    with terminal.stoppable(KEPT), RunProgress(plan.runs) as progress:
+    with terminal.stoppable(KEPT), RunProgress(plan.runs, split="validation") as progress:
         found, failed = tuned(plan, jobs=jobs, threads=threads, reporter=progress)
     _show_tuned(found)
     if write is not None and not failed:

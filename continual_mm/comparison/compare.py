@@ -20,12 +20,13 @@ from continual_mm.comparison.estimates import (
     start,
 )
 from continual_mm.comparison.finished import FinishedRun, PairFacts
+from continual_mm.runs import records
 from continual_mm.system.errors import InputError, suggestion
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """What a strategy achieved, as fractions on the test split; None where undefined.
+    """What a strategy achieved, as fractions; None where undefined.
 
     Scores, R@1 if nothing else was asked for, are those after the last stage, averaged over seeds
     first: of pairs trained before it (old), first in it (new) or never (emergent). Retention is the
@@ -80,13 +81,15 @@ class Row:
 class ScenarioReport:
     """The strategies of one scenario, best harmonic mean first, and its pairs by name.
 
-    ``chance`` is the mean score of old pairs in a random order, None without any.
+    ``chance`` is the mean score of old pairs in a random order, None without any; ``split`` is
+    whose items were ranked, ``validation`` for trials of a search.
     """
 
     arrivals: tuple[tuple[str, ...], ...]
     pairs: Mapping[str, PairFacts]
     rows: tuple[Row, ...]
     chance: float | None = None
+    split: records.Split = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,9 @@ class _Scenario:
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
         chance = old_chance(start([self._first], self._metric), self._pairs)
         known = None if np.isnan(chance) else chance
-        return ScenarioReport(self._first.arrivals, self._pairs, tuple(rows), known)
+        return ScenarioReport(
+            self._first.arrivals, self._pairs, tuple(rows), known, self._first.split
+        )
 
     def _note_near_chance(self) -> None:
         """A line for each pair that some strategies trained without learning it."""

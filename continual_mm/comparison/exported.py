@@ -58,6 +58,7 @@ class ScenarioDefinition(records.Record):
     data: dict[str, Any]
     pairs: dict[str, PairDefinition]
     stages: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
+    split: Literal["validation"] | None = None
 
 
 class StrategyDefinition(records.Record):
@@ -311,6 +312,8 @@ def _run(
     if len(parts.pop()):
         raise ValueError(f"'ranks/{place}' holds more ranks than there are queries")
     task = known.model_dump(exclude={"stages": True, "pairs": {"__all__": {"chance"}}})
+    if known.split is None:
+        del task["split"]
     return FinishedRun(
         folder=folder / row.scenario / row.strategy / f"seed-{row.seed}",
         task=task,

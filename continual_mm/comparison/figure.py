@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from continual_mm.comparison.compare import Comparison, Row, ScenarioReport
-from continual_mm.comparison.estimates import Estimate
+from continual_mm.comparison.estimates import METRICS, Estimate
 from continual_mm.runs.records import Role
 from continual_mm.system.files import atomic_write
 
@@ -59,7 +59,7 @@ def draw(comparison: Comparison, scenario: str, path: Path) -> None:
 
 def plot(comparison: Comparison, scenario: str) -> Figure:
     """The figure that :func:`draw` writes."""
-    report = comparison.reports[scenario]
+    report, metric = comparison.reports[scenario], METRICS[comparison.metric].heading
     styles = _styles(comparison, report.rows)
     order = list(_ROLES)
     pairs = sorted(report.pairs, key=lambda name: order.index(report.pairs[name].role))
@@ -74,9 +74,10 @@ def plot(comparison: Comparison, scenario: str) -> Figure:
             _draw_strategy(axes, row.recalls[pair], styles[row.strategy])
         _format_axes(axes, pair, report)
     for axes in grid[:, 0]:
-        axes.set_ylabel("R@1 in %, mean of directions", fontsize=9, color=_FAINT)
+        axes.set_ylabel(f"{metric} in %, mean of directions", fontsize=9, color=_FAINT)
     grid[0, 0].set_ylim(0, 1.04 * grid[0, 0].get_ylim()[1])
-    _add_title_and_legend(figure, scenario, report.rows, styles)
+    title = f"{scenario}: {metric} of every pair after each stage, {report.split} split"
+    _add_title_and_legend(figure, title, report.rows, styles)
     return figure
 
 
@@ -159,14 +160,13 @@ def _stage_labels(arrivals: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _add_title_and_legend(
-    figure: Figure, scenario: str, rows: Sequence[Row], styles: dict[str, _Style]
+    figure: Figure, title: str, rows: Sequence[Row], styles: dict[str, _Style]
 ) -> None:
     """Title and legend; strategies are listed best first, as in the table."""
     counts = [len(row.seeds) for row in rows]
     fewest, most = min(counts), max(counts)
     seeds = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
-    title = f"{scenario}: recall at 1 of every pair after each stage, test split, {seeds}"
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(f"{title}, {seeds}", fontsize=13, fontweight="bold", color=_INK)
     keys = [
         Line2D([], [], color=style.colour, ls=style.line, marker=style.marker, ms=7, label=name)
         for name, style in ((row.strategy, styles[row.strategy]) for row in rows)

@@ -89,6 +89,12 @@ class FinishedRun:
     judged: Mapping[tuple[int, str, str], Answers] = field(default_factory=dict)
 
     @property
+    def split(self) -> records.Split:
+        """Whose items were ranked: ``validation`` for a trial of a search, else ``test``."""
+        split: records.Split = self.task.get("split", "test")
+        return split
+
+    @property
     def protocols(self) -> dict[str, tuple[Series, ...]]:
         """Name -> series of the protocols of the scenario."""
         return protocols_of(self.task["scenario"])
@@ -117,7 +123,8 @@ def read_finished(folder: Path) -> FinishedRun:
     cost = records.read(records.Cost, folder / "cost.json")
     scores = records.read(records.Scores, folder / "scores.json")
     strategy, scenario = definition.strategy, definition.scenario.model_dump()
-    chance = _chance(scores, folder / "scores.json")
+    split = definition.split
+    chance = _chance(scores, folder / "scores.json", split)
     pairs = {
         name: PairFacts(known.birth - 1, known.role, chance[name])
         for name, known in sorted(scores.pairs.items())
@@ -131,8 +138,8 @@ def read_finished(folder: Path) -> FinishedRun:
         if not (born or scored):
             continue
         path = folder / "ranks" / f"stage-{stage + 1}.npz"
-        with arrays_of(path, (f"{records.SPLIT}/", "protocol/"), records.REMEDY) as arrays:
-            ranked |= {(stage, pair): _ranked(arrays, pair) for pair in born}
+        with arrays_of(path, (f"{split}/", "protocol/"), records.REMEDY) as arrays:
+            ranked |= {(stage, pair): _ranked(arrays, f"{split}/{pair}") for pair in born}
             for name in scored:
                 for series in protocols.get(name, ()):
                     place = f"protocol/{name}/{series.name}"
@@ -153,6 +160,7 @@ def read_finished(folder: Path) -> FinishedRun:
             "scenario": scenario,
             "data": definition.data,
             "pairs": scores.model_dump(include={"pairs"})["pairs"],
+            **({} if split == "test" else {"split": split}),
         },
         protection=strategy.model_dump(),
         arrivals=tuple(stage.added for stage in scores.stages),
@@ -163,7 +171,7 @@ def read_finished(folder: Path) -> FinishedRun:
             scores.evaluations,
             [name for name, facts in pairs.items() if facts.role == "old"],
             stages=len(scores.stages),
-            split=records.SPLIT,
+            split=split,
         ).gap,
         mixed_recall=_mixed_recall(scores),
         earlier_recall=_earlier_recall(scores),
@@ -203,25 +211,23 @@ def _earlier_recall(scores: records.Scores) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
-def _chance(scores: records.Scores, path: Path) -> dict[str, float]:
+def _chance(scores: records.Scores, path: Path, split: str) -> dict[str, float]:
     """Pair -> chance at the end of the last stage, directions averaged."""
     directions: dict[str, list[float]] = {name: [] for name in scores.pairs}
     for score in scores.evaluations:
         last = score.final and score.stage == len(scores.stages)
-        if last and score.split == records.SPLIT and score.pair in directions:
+        if last and score.split == split and score.pair in directions:
             directions[score.pair].append(score.chance)
     lacking = [name for name, values in directions.items() if not values]
     if lacking:
-        problem = (
-            f"is damaged: no {records.SPLIT} score of {', '.join(lacking)} after the last stage"
-        )
+        problem = f"is damaged: no {split} score of {', '.join(lacking)} after the last stage"
         raise InputError.at(path, problem, records.REMEDY)
     return {name: float(np.mean(values)) for name, values in directions.items()}
 
 
-def _ranked(arrays: Mapping[str, NDArray[Any]], pair: str) -> Ranked:
-    place = f"{records.SPLIT}/{pair}"
-    directions = [f"{place}/{first} to {second}" for first, second in Pair.parse(pair).directions]
+def _ranked(arrays: Mapping[str, NDArray[Any]], place: str) -> Ranked:
+    ways = Pair.parse(place.rpartition("/")[2]).directions
+    directions = [f"{place}/{first} to {second}" for first, second in ways]
     return ranked_of(arrays[f"{place}/rows"], np.stack([arrays[name] for name in directions]))
 
 

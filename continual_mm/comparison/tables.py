@@ -11,13 +11,13 @@ from continual_mm.comparison.estimates import METRICS, Estimate
 from continual_mm.comparison.protocols import ProtocolComparison, ProtocolRow, SeriesReport
 
 _ABOUT = (
-    "{} in % on the test split, mean of both directions: mean and 95 % interval over queries and "
+    "{} in % on the {} split, mean of both directions: mean and 95 % interval over queries and "
     "seeds, `±` half its width. Forgetting and differences are in percentage points, retention in "
     "%; the difference is that of the harmonic means, on the same queries and seeds."
 )
 _ABOUT_CHANCE = (
     " In a random order old pairs have {:.2f} %; there is no retention where the first score of "
-    "one is not above chance by 1.96 standard errors over test items."
+    "one is not above chance by 1.96 standard errors over the items."
 )
 _ABOUT_GAP = (
     " The stability gap is what old pairs lost inside the last stage, at their worst; its interval "
@@ -95,7 +95,7 @@ def _scenario_table(comparison: Comparison, scenario: str) -> Table:
     report, metric = comparison.reports[scenario], METRICS[comparison.metric].heading
     rows = report.rows
     gap = metric == "R@1" and any(row.headline.stability_gap for row in rows)
-    about = _ABOUT.format(metric) + (_ABOUT_GAP if gap else "")
+    about = _ABOUT.format(metric, report.split) + (_ABOUT_GAP if gap else "")
     chance = ""
     if report.chance is not None:
         about += _ABOUT_CHANCE.format(100 * report.chance)
@@ -111,8 +111,8 @@ def _scenario_table(comparison: Comparison, scenario: str) -> Table:
     )
     return Table(
         name=scenario,
-        title=f"{scenario}: {metric} in %, mean and 95 % interval{chance}",
-        caption=f"{scenario}: {metric} on the test split, mean and 95 % interval",
+        title=f"{scenario}: {metric} in % on {report.split} items, mean and 95 % interval{chance}",
+        caption=f"{scenario}: {metric} on the {report.split} split, mean and 95 % interval",
         about=about,
         alignment="l" + "r" * (len(headings) - 1),
         headings=headings,

@@ -14,7 +14,6 @@ from continual_mm.losses.contrastive import unit
 from continual_mm.losses.transport import Potentials, log_transport_plan, plan_distillation_from
 from continual_mm.metrics.geometry import Movement, modality_gap, movement
 
-SPLIT = "test"
 EPSILON = 0.07
 # Plans in float32 to this tolerance: from 1e-3 nats on the divergence is off by less than 0.1 %,
 # around 3e-5 by 1.5 %, and by less than a tenth further down, where next to nothing has moved.
@@ -51,17 +50,20 @@ class Geometry:
 
 
 class Drift:
-    """Measures the geometry at every test evaluation; an observer of evaluations.
+    """Measures the geometry at every evaluation of one split; an observer of evaluations.
 
-    At a stage's end it keeps the embeddings of at most ``items`` evenly spaced test items, and
-    compares later embeddings of these items with them until the next stage has ended. It uses no
-    RNG. The callbacks are called with each record.
+    At a stage's end it keeps the embeddings of at most ``items`` evenly spaced items, and compares
+    later embeddings of these items with them until the next stage has ended. It uses no RNG. The
+    callbacks are called with each record.
     """
 
     on_device = False
 
-    def __init__(self, *callbacks: Callable[[Geometry], None], items: int = 96) -> None:
+    def __init__(
+        self, *callbacks: Callable[[Geometry], None], split: str = "test", items: int = 96
+    ) -> None:
         self._callbacks = callbacks
+        self._split = split
         self._items = items
         self._embeddings: dict[str, Tensor] = {}
         self._rows: dict[str, Tensor] = {}
@@ -69,7 +71,7 @@ class Drift:
 
     def __call__(self, evaluation: Evaluation, gallery: Gallery) -> None:
         """Measure; at a stage's end, keep the embeddings to compare the next stage with."""
-        if evaluation.split != SPLIT:
+        if evaluation.split != self._split:
             return
         moved = self._movement(gallery)
         geometry = Geometry(

@@ -13,7 +13,6 @@ from continual_mm.evaluation.pairs import Evaluation, Gallery, QueryGroups, scor
 from continual_mm.metrics.ranking import spans
 from continual_mm.metrics.retrieval import best_ranks, recall_at
 
-SPLIT = "test"
 _ELEMENTS_AT_ONCE = 1 << 22  # similarities of a mixed index in one block
 MIXED_RECALLS = (5, 10)
 EARLIER_RECALLS = (1, 5, 10)
@@ -52,22 +51,29 @@ class Indexes:
     Args:
         callback: Called with each score.
         groups: Which rows answer one another.
-        items: How many test items' vectors are kept until the next stage has ended, at most.
+        split: Whose items are scored.
+        items: How many items' vectors are kept until the next stage has ended, at most.
     """
 
     on_device = False
 
     def __init__(
-        self, callback: Callable[[IndexScore], None], groups: QueryGroups, items: int = 2000
+        self,
+        callback: Callable[[IndexScore], None],
+        groups: QueryGroups,
+        *,
+        split: str = "test",
+        items: int = 2000,
     ) -> None:
         self._callback = callback
         self._groups = groups
+        self._split = split
         self._items = items
         self._kept = Gallery({}, {})
 
     def __call__(self, evaluation: Evaluation, gallery: Gallery) -> None:
-        """Score the test items at the end of a stage, and keep their vectors."""
-        if evaluation.split != SPLIT or not evaluation.final:
+        """Score the items at the end of a stage, and keep their vectors."""
+        if evaluation.split != self._split or not evaluation.final:
             return
         for score in (*self._mixed(evaluation, gallery), *self._earlier(evaluation, gallery)):
             self._callback(score)

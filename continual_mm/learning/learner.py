@@ -172,8 +172,8 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
             self.pairs |= experience.pairs
 
     def evaluate(self, benchmark: Benchmark) -> None:
-        """Score every pair on the validation and the test items; training is not disturbed."""
-        for stream in (benchmark.validation, benchmark.test):
+        """Score every pair on the held-out items; training is not disturbed."""
+        for stream in benchmark.scored:
             self.split = stream.name
             self.eval(stream)
 

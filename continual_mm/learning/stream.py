@@ -46,12 +46,19 @@ class StageExperience(DatasetExperience[AvalancheDataset[Batch]]):
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The streams of a scenario: an experience per stage (one if joint), one for held-out items."""
+    """The streams of a scenario: an experience per stage (one if joint), one for held-out items.
+
+    ``scored`` are the streams that the space is evaluated on, ``validation`` the first of them.
+    """
 
     train: EagerCLStream[StageExperience]
-    validation: EagerCLStream[StageExperience]
-    test: EagerCLStream[StageExperience]
+    scored: tuple[EagerCLStream[StageExperience], ...]
     scenario: CLScenario[EagerCLStream[StageExperience]]
+
+    @property
+    def validation(self) -> EagerCLStream[StageExperience]:
+        """The items by which numbers are chosen."""
+        return self.scored[0]
 
 
 def benchmark(
@@ -62,8 +69,11 @@ def benchmark(
     seed: int,
     joint: bool = False,
     cumulative: bool = False,
+    split: str = "test",
 ) -> Benchmark:
     """Build the streams; ``seed`` draws the stages' shares when ``items = "split"``.
+
+    Besides validation items those of ``split`` are scored, the one that results are of.
 
     ``joint``: one experience trains what all stages train, in the same number of steps; of each
     stage it sees as many rows in all as the stage itself would. ``cumulative``: each stage trains
@@ -80,17 +90,22 @@ def benchmark(
         met = [slice(0 if cumulative else end - 1, end) for end in range(1, len(arrivals) + 1)]
         stages = [_stage(arrivals[part], _items(scenario, dataset, shares[part])) for part in met]
     train = EagerCLStream("train", stages)
-    held_out = {
-        split: EagerCLStream(name, [_held_out(arrivals, dataset, split)])
-        for split, name in SPLITS.items()
-    }
-    whole = CLScenario([train, *held_out.values()])
-    for stream in (train, *held_out.values()):
+    scored = tuple(
+        EagerCLStream(name, [_held_out(arrivals, dataset, which)])
+        for which, name in scored_splits(split).items()
+    )
+    whole = CLScenario([train, *scored])
+    for stream in (train, *scored):
         # References in a ring would keep the data until Python looks for rings, which is rarely.
         stream.benchmark, stream.exps_iter = proxy(whole), proxy(stream)
         for experience in stream:
             experience.origin_stream = proxy(stream)
-    return Benchmark(train, held_out[Split.VALIDATION], held_out[Split.TEST], whole)
+    return Benchmark(train, scored, whole)
+
+
+def scored_splits(split: str) -> dict[Split, str]:
+    """The splits that are scored where results are of one: it, and validation before it."""
+    return {which: name for which, name in SPLITS.items() if name in ("validation", split)}
 
 
 def _shares(

@@ -31,6 +31,7 @@ from continual_mm.learning.projection import (
 from continual_mm.plugins.gates import mixing_factors
 from continual_mm.runs import checkpoint, records
 from continual_mm.runs.folder import CONSOLIDATION, RunFolder
+from continual_mm.runs.history import percent
 from continual_mm.runs.run import choose_device, open_run
 from continual_mm.runs.session import NO_MODULES
 from continual_mm.runs.start import PLUGIN
@@ -289,11 +290,7 @@ def as_rows(found: Consolidation, split: str) -> tuple[tuple[str, ...], list[tup
             each.vectors,
             str(each.numbers),
             str(each.bytes),
-            *map(_percent, (one.old, one.new, one.emergent, one.harmonic_mean, one.one_index)),
+            *map(percent, (one.old, one.new, one.emergent, one.harmonic_mean, one.one_index)),
         )
         for each, one in rows
     ]
-
-
-def _percent(fraction: float) -> str:
-    return "-" if math.isnan(fraction) else f"{100 * fraction:.1f}"

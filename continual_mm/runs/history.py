@@ -1,5 +1,6 @@
 """What a run measured: scores by stage and pair, and what follows from them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,6 +82,18 @@ class Stability(NamedTuple):
     gap: float
 
 
+def percent(fraction: float) -> str:
+    """A score in percent as people read it; below 1 with two digits, and a dash for NaN.
+
+    >>> percent(0.3333), percent(0.0033333), percent(0.0), percent(float("nan"))
+    ('33.3', '0.33', '0.0', '-')
+    """
+    value = 100 * fraction
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2g}" if 0 < abs(value) < 0.995 else f"{value:.1f}"
+
+
 def curve(scores: Iterable[Scored], pair: str, *, split: str) -> list[Point]:
     """A pair at every evaluation, in order of time."""
     found: dict[tuple[int, int, bool], list[float]] = {}
@@ -154,7 +167,9 @@ class History:
         arrivals: The stages.
         space: The trained space.
         scores: Every evaluation, in order of time.
-        geometry: How the space moved, at every evaluation of the test items.
+        split: Whose scores the results are, ``test``; in a search, which must not look at test
+            items, ``validation``. The methods below take it if none is named.
+        geometry: How the space moved, at every evaluation of these items.
         protocols: What the scenario's protocols found at stage ends.
         choices: What plugins decided at stage ends, and the figures behind it.
         indexes: How queries fare in an index of all modalities, and in one of the stage before.
@@ -168,6 +183,7 @@ class History:
     arrivals: Sequence[Arrival]
     space: "JointSpace"
     scores: list[Score] = field(default_factory=list)
+    split: str = "test"
     geometry: "list[Geometry]" = field(default_factory=list)
     protocols: "list[ProtocolScore]" = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
@@ -184,7 +200,7 @@ class History:
         """Pair -> 0-based stage at which both its modalities were there."""
         return births(self.arrivals)
 
-    def matrix(self, *, split: str = "test", metric: str = "recall_at_1") -> Floats:
+    def matrix(self, *, split: str = "", metric: str = "recall_at_1") -> Floats:
         """(stages, pairs) a score at stage ends, directions averaged; NaN where there is none.
 
         Pairs are in the order of :attr:`births`.
@@ -192,7 +208,7 @@ class History:
         columns = {str(pair): column for column, pair in enumerate(self.births)}
         both: dict[tuple[int, int], list[float]] = {}
         for score in self.scores:
-            if score.final and score.split == split and score.pair in columns:
+            if score.final and score.split == (split or self.split) and score.pair in columns:
                 cell = (score.stage - 1, columns[score.pair])
                 both.setdefault(cell, []).append(getattr(score, metric))
         table = np.full((len(self.arrivals), len(columns)), np.nan)
@@ -200,7 +216,7 @@ class History:
             table[cell] = np.mean(values)
         return table
 
-    def recall(self, pair: str, *, stage: int | None = None, split: str = "test") -> float:
+    def recall(self, pair: str, *, stage: int | None = None, split: str = "") -> float:
         """R@1 of a pair as a fraction after a 1-based stage, the last one if left out.
 
         Raises:
@@ -214,14 +230,14 @@ class History:
             raise IndexError(f"no stage {number} in this run; it has stages 1 to {last}")
         return float(self.matrix(split=split)[number - 1, column])
 
-    def curve(self, pair: str, *, split: str = "test") -> tuple[NDArray[np.int64], Floats]:
+    def curve(self, pair: str, *, split: str = "") -> tuple[NDArray[np.int64], Floats]:
         """R@1 of a pair, both directions averaged, at every evaluation.
 
         Returns:
             (moments,) optimiser steps over all stages until then, ascending, and (moments,)
             fractions.
         """
-        points = curve(self.scores, str(self._known(pair)), split=split)
+        points = curve(self.scores, str(self._known(pair)), split=split or self.split)
         steps = np.array([point.step for point in points], dtype=np.int64)
         return steps, np.array([point.recall for point in points], dtype=np.float64)
 
@@ -237,7 +253,7 @@ class History:
             raise KeyError(f"no pair {pair!r} in this run; it has {names}")
         return wanted
 
-    def headline(self, *, split: str = "test") -> dict[str, float]:
+    def headline(self, *, split: str = "") -> dict[str, float]:
         """Old, new and emergent pairs' mean R@1 after the last stage, and what follows.
 
         ``worst_old_pairs`` is the old pairs' lowest R@1 in the last stage, ``stability_gap`` how
@@ -258,7 +274,10 @@ class History:
             lost = forgetting.forgetting(table, birth)
         old, new = mean(known.old, table[-1]), mean(known.new, table[-1])
         fall = stability(
-            self.scores, [str(pair) for pair in known.old], stages=len(self.arrivals), split=split
+            self.scores,
+            [str(pair) for pair in known.old],
+            stages=len(self.arrivals),
+            split=split or self.split,
         )
         return {
             "old_pairs": old,

@@ -12,8 +12,8 @@ from continual_mm.system.reading import LARGEST_TEXT, check_regular
 Role = Literal["old", "new", "emergent"]
 """``old`` was trained before the last stage, ``new`` first in it, ``emergent`` never."""
 
-SPLIT = "test"
-"""Comparisons are made on this split; the other one is for choosing numbers of a strategy."""
+Split = Literal["test", "validation"]
+"""Whose scores are a run's results. Those of trials of a search are of validation items alone."""
 
 REMEDY = "remove the run's folder and run it again"
 
@@ -54,6 +54,7 @@ class Definition(Record):
     strategy: StrategyRecord
     data: dict[str, Any]
     seed: int
+    split: Split = "test"
 
 
 class StageRecord(Record):

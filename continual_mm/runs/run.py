@@ -246,7 +246,14 @@ def _board(
         common=specification.scenario.training,
     )
     done = schedule.steps_until(progress.stage) + progress.step
-    return Board(folder.events, specification.identity, dataset, schedule, purge_step=done + 1)
+    return Board(
+        folder.events,
+        specification.identity,
+        dataset,
+        schedule,
+        split=specification.split,
+        purge_step=done + 1,
+    )
 
 
 def _train_stages(

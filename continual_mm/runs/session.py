@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from continual_mm.data.dataset import Dataset, Split
+from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import Arrival, births
 from continual_mm.evaluation.drift import Drift, Geometry
 from continual_mm.evaluation.indexes import Indexes
@@ -21,7 +21,7 @@ from continual_mm.evaluation.scores import Judged
 from continual_mm.learning.avalanche import BaseLogger, BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.memory import Memory
-from continual_mm.learning.stream import Benchmark, benchmark
+from continual_mm.learning.stream import Benchmark, benchmark, scored_splits
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.checkpoint import Keeper
@@ -31,12 +31,15 @@ from continual_mm.runs.start import first_space
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.seeds import seed_for
 
-_SCORED = {Split.VALIDATION: "validation", Split.TEST: "test"}
 
+def pairs_without_items(
+    dataset: Dataset, arrivals: Sequence[Arrival], results: str
+) -> Iterator[Problem]:
+    """A problem for each pair, trained or not, that no scored item has both modalities of.
 
-def pairs_without_items(dataset: Dataset, arrivals: Sequence[Arrival]) -> Iterator[Problem]:
-    """A problem for each pair, trained or not, that no scored item has both modalities of."""
-    for split, name in _SCORED.items():
+    ``results`` is the split that results are of.
+    """
+    for split, name in scored_splits(results).items():
         rows = dataset.rows_of(split)
         present = {
             modality.name: dataset.columns[modality.name].present[rows]
@@ -62,7 +65,7 @@ class Watchers:
     """What observes a run; none of it changes a number.
 
     Avalanche's metrics, loggers and plugins, observers that are called with each evaluation, and
-    functions called with the drift of the space after each evaluation of the test items.
+    functions called with the drift of the space after each evaluation that results are of.
     """
 
     metrics: Sequence[Any] = ()
@@ -139,12 +142,12 @@ def open_session(
     """
     scenario, arrivals = specification.scenario, specification.arrivals
     strategy, seed = specification.strategy, specification.seed
-    if problems := list(pairs_without_items(dataset, arrivals)):
+    if problems := list(pairs_without_items(dataset, arrivals, specification.split)):
         raise InputError(problems)
     space = first_space(specification.opened, towers, seed=seed)
     judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
-    history = History(arrivals=arrivals, space=space)
-    drift = Drift(history.geometry.append, *watchers.geometry)
+    history = History(arrivals=arrivals, space=space, split=specification.split)
+    drift = Drift(history.geometry.append, *watchers.geometry, split=history.split)
     evaluations: list[Evaluation] = []
 
     def record(evaluation: Evaluation, _gallery: Gallery) -> None:
@@ -154,7 +157,7 @@ def open_session(
     def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
         return query_groups(dataset, query, rows, positives=scenario.positives)
 
-    indexes = Indexes(history.indexes.append, groups)
+    indexes = Indexes(history.indexes.append, groups, split=history.split)
     memory = None
     if strategy.memory is not None:
         memory = Memory(strategy.memory.items, seed=seed_for(seed, "memory"))
@@ -184,6 +187,7 @@ def open_session(
             seed=seed,
             joint=strategy.joint,
             cumulative=strategy.cumulative,
+            split=history.split,
         ),
         learner=learner,
         plugins={name: each for name, each in plugins.items() if isinstance(each, Plugin)},

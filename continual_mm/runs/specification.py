@@ -13,6 +13,7 @@ from continual_mm.definitions.modality import DatasetCard
 from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
 from continual_mm.evaluation.checks import card_of, identity_of
 from continual_mm.runs.origin import Origin, origin_of, weights_file
+from continual_mm.runs.records import Split
 from continual_mm.system.files import checksum
 
 Cards = Mapping[str, DatasetCard]
@@ -48,12 +49,17 @@ def opened(scenario: Scenario, card: DatasetCard, scored: Cards = NO_CARDS) -> O
 
 @dataclass(frozen=True)
 class Specification:
-    """All that the numbers of one run follow from; ``modules`` are fingerprints of given towers."""
+    """All that the numbers of one run follow from.
+
+    ``modules`` are fingerprints of given towers. ``split`` is whose scores are its results; where
+    that is ``validation``, as in a search, test items are not looked at.
+    """
 
     opened: OpenedScenario
     strategy: Strategy
     seed: int = 0
     modules: Mapping[str, str] = field(default_factory=dict)
+    split: Split = "test"
 
     @property
     def scenario(self) -> Scenario:
@@ -99,6 +105,7 @@ class Specification:
                 "modalities": {m.name: [str(m.kind), list(m.shape)] for m in card.modalities},
             },
             "seed": self.seed,
+            **({} if self.split == "test" else {"split": self.split}),
         }
 
 

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 from continual_mm.runs import records
 from continual_mm.runs.folder import COST, DEFINITION, FAILURE, RunFolder
+from continual_mm.runs.history import percent
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import LOCK, is_locked
 
@@ -53,8 +54,8 @@ class Status:
     ``running`` is a run whose folder a process holds, ``stopped`` one that is neither running,
     finished nor failed. ``stage`` is the last one with a checkpoint, from 1, or 0; ``step`` is
     given if that was made inside the stage. ``recalls`` are R@1 by pair at the end of the last
-    stage that was scored, as fractions; ``seconds`` is training time until the last checkpoint,
-    ``written`` when a file was last written, since 1970.
+    stage that was scored, as fractions, on items of ``split``; ``seconds`` is training time until
+    the last checkpoint, ``written`` when a file was last written, since 1970.
     """
 
     folder: Path
@@ -71,6 +72,7 @@ class Status:
     harmonic_mean: float | None = None
     seconds: float | None = None
     choices: tuple[records.Choice, ...] = ()
+    split: records.Split = "test"
 
 
 def statuses(folders: Iterable[Path]) -> list[Status]:
@@ -95,7 +97,8 @@ class _Reader:
         written = _last_written(self._folder)
         definition = self._read(records.Definition, DEFINITION)
         scores = self._scores(finished)
-        recalls, harmonic = self._recalls(scores, finished)
+        split = definition.split if definition else "test"
+        recalls, harmonic = self._recalls(scores, finished, split)
         stage, step, checkpoint = RunFolder(self._folder).last_checkpoint()
         failed = None if finished else self._read_if_there(records.Failure, FAILURE)
         seconds = self._seconds(finished, checkpoint)
@@ -114,6 +117,7 @@ class _Reader:
             stage=stage,
             step=step,
             stages=_count(definition.scenario) if definition else None,
+            split=split,
             error="; ".join([*self._damage, *([failed.error] if failed else [])]),
             recalls=recalls,
             harmonic_mean=harmonic,
@@ -138,12 +142,12 @@ class _Reader:
 
     @staticmethod
     def _recalls(
-        scores: records.Scores | None, finished: bool
+        scores: records.Scores | None, finished: bool, split: records.Split
     ) -> tuple[dict[str, float], float | None]:
         """R@1 per pair at the end of the last scored stage; the harmonic mean of a finished run."""
         if scores is None:
             return {}, None
-        final = [one for one in scores.evaluations if one.final and one.split == records.SPLIT]
+        final = [one for one in scores.evaluations if one.final and one.split == split]
         last = max((one.stage for one in final), default=0)
         both: dict[str, list[float]] = {}
         for one in final:
@@ -229,10 +233,12 @@ def as_rows(found: Iterable[Status]) -> tuple[tuple[str, ...], list[tuple[str, .
 
 
 def _shown_recalls(status: Status) -> str:
+    if not status.recalls:
+        return "-"
+    on = "" if status.split == "test" else f"{status.split} "
     if status.harmonic_mean is not None:
-        return f"harmonic mean {100 * status.harmonic_mean:.1f}"
-    shown = (f"{pair} {100 * value:.1f}" for pair, value in status.recalls.items())
-    return ", ".join(shown) or "-"
+        return f"{on}harmonic mean {percent(status.harmonic_mean)}"
+    return on + ", ".join(f"{pair} {percent(value)}" for pair, value in status.recalls.items())
 
 
 def _shown_state(status: Status) -> str:

@@ -132,7 +132,10 @@ def test_a_comparison_by_another_metric_is_of_its_scores_and_its_chance(tmp_path
     assert row["old_pairs"]["mean"] == 0.75
     assert row["chance"] == pytest.approx(10 / 40)
     (table,) = report.scenario_tables(comparison)
-    assert table.title == "av_vt: R@10 in %, mean and 95 % interval, chance of old pairs 25.00"
+    assert (
+        table.title
+        == "av_vt: R@10 in % on test items, mean and 95 % interval, chance of old pairs 25.00"
+    )
     expected = 0.25 + 0.5 / 10 + 0.25 / 31
     row = rows_of(compare([tmp_path], metric="mean_reciprocal_rank"))["naive"]
     assert row["new_pairs"]["mean"] == pytest.approx(expected)

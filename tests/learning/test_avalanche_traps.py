@@ -51,7 +51,7 @@ def test_a_batch_keeps_a_modality_that_its_first_row_lacks(dataset, begun):
     rows = dataset.rows_of(2)
     lacking = next(k for k, row in enumerate(rows) if row % 5 == 0)
     having = next(k for k, row in enumerate(rows) if row % 5)
-    items = streams.test[0].dataset
+    items = streams.scored[1][0].dataset
     batch = items.collate_fn([items[lacking], items[having]])
     assert set(batch.modalities) == {"video", "audio", "text"}
     assert batch.present("text").tolist() == [False, True]

@@ -32,7 +32,7 @@ def test_a_loader_gives_as_many_batches_as_steps_and_evaluation_sees_everything_
 ):
     batches = list(StepLoader(streams.train[0].items, (16,), steps=7, seed=0))
     assert [len(batch) for batch in batches] == [16] * 7
-    blocks = list(BlockLoader(streams.test[0].items, rows=9))
+    blocks = list(BlockLoader(streams.scored[1][0].items, rows=9))
     rows = torch.cat([block.index for block in blocks]).tolist()
     assert rows == dataset.rows_of(2).tolist()
 

@@ -72,7 +72,8 @@ class Board(TensorboardLogger):
     """Avalanche's TensorBoard logger, with texts, figures and a layout; an observer of evaluations.
 
     ``purge_step`` is the first step whose events, written by an earlier process that was killed,
-    are hidden. For a run resumed after n steps it is n + 1: the scores at n still count.
+    are hidden. For a run resumed after n steps it is n + 1: the scores at n still count. ``split``
+    is whose scores the charts show.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Board(TensorboardLogger):
         dataset: Dataset,
         schedule: StageSchedule,
         *,
+        split: str = "test",
         purge_step: int | None = None,
     ) -> None:
+        self._split = split
         self._purge_step = purge_step
         with writing(folder):
             super().__init__(folder)
@@ -93,7 +96,7 @@ class Board(TensorboardLogger):
         self._history: History | None = None
         self._roles = roles(schedule.arrivals).by_pair
         available = schedule.arrivals[-1].available
-        page = summaries.layout(self._roles, [modality.name for modality in available])
+        page = summaries.layout(self._roles, [modality.name for modality in available], split=split)
         text = json.dumps(definition, indent=2)
         self.writer.add_text("definition", f"```json\n{text}\n```", global_step=0)
         self.writer.add_text("arrivals", schedule_table(schedule), global_step=0)
@@ -118,7 +121,7 @@ class Board(TensorboardLogger):
         for pair, mean in means.items():
             tag = summaries.mean_tag(evaluation.split, pair)
             self.log_single_metric(tag, mean, evaluation.step)
-        if evaluation.split != "test":
+        if evaluation.split != self._split:
             return
         for pair in self._roles:
             # A pair that is not born yet has no recall to draw a line up to.
@@ -145,11 +148,11 @@ class Board(TensorboardLogger):
         """Transport plans at a stage's end; all embeddings at the end of the last one."""
         folder, arrivals = self._folder / "plans", self._schedule.arrivals
         for pair, plans in figures.save_plans(folder, arrivals, evaluation.stage, gallery).items():
-            figure = figures.transport_plans(pair, plans)
+            figure = figures.transport_plans(pair, plans, split=self._split)
             self.log_single_metric(f"transport plans/{pair}", figure, evaluation.step)
         if evaluation.stage == len(arrivals) - 1:
             points = projector.points_of(gallery)
-            name = f"test items after stage {evaluation.stage + 1}"
+            name = f"{self._split} items after stage {evaluation.stage + 1}"
             projector.write(self._folder, points, self._dataset, name=name)
 
     def stage_ends(self, history: History, step: int) -> None:
@@ -157,8 +160,8 @@ class Board(TensorboardLogger):
         births, table = history.births, history.matrix()
         columns = [list(births).index(pair) for pair in self._roles]
         born = {pair: births[pair] for pair in self._roles}
-        figure = figures.recall_matrix(table[:, columns], born, self._roles)
-        self.log_single_metric("recall matrix/test recall@1", figure, step)
+        figure = figures.recall_matrix(table[:, columns], born, self._roles, split=self._split)
+        self.log_single_metric(f"recall matrix/{self._split} recall@1", figure, step)
         for score in history.protocols:
             if score.step == step:
                 for name, value in score.measures.items():

@@ -16,9 +16,10 @@ from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.losses.transport import transport_plan
+from continual_mm.runs.history import percent
 from continual_mm.system.files import atomic_write
 
-ITEMS = 64  # test items in a plan, the first ones that have both modalities
+ITEMS = 64  # scored items in a plan, the first ones that have both modalities
 EPSILON = 0.07
 """Entropic temperature, in units of one minus the cosine; that of the shipped strategies."""
 
@@ -74,7 +75,11 @@ def shared(pair: Pair, gallery: Gallery) -> Tensor:
 
 
 def recall_matrix(
-    table: NDArray[np.float64], births: Mapping[Pair, int], roles: Mapping[Pair, str]
+    table: NDArray[np.float64],
+    births: Mapping[Pair, int],
+    roles: Mapping[Pair, str],
+    *,
+    split: str = "test",
 ) -> Figure:
     """Recall at 1, in percent, of every pair (column) after every stage (row).
 
@@ -96,18 +101,22 @@ def recall_matrix(
             )
             continue
         ink = "white" if value > _DARK * most else _INK
-        axes.text(column, stage, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=12)
+        axes.text(
+            column, stage, percent(value / 100), ha="center", va="center", color=ink, fontsize=12
+        )
     names = [f"{pair}\n{roles[pair]}, since stage {birth + 1}" for pair, birth in births.items()]
     axes.set_xticks(range(pairs), names, fontsize=10, color=_INK)
     axes.set_yticks(range(stages), [f"stage {n}" for n in range(1, stages + 1)], color=_INK)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.suptitle("R@1 in % on the test split after each stage", fontsize=13, color=_INK)
+    figure.suptitle(f"R@1 in % on the {split} split after each stage", fontsize=13, color=_INK)
     return figure
 
 
-def transport_plans(pair: Pair, plans: Sequence[tuple[str, NDArray[np.float64]]]) -> Figure:
+def transport_plans(
+    pair: Pair, plans: Sequence[tuple[str, NDArray[np.float64]]], *, split: str = "test"
+) -> Figure:
     """(n, n) plans of mass 1 of one pair side by side, each with a name, on one scale.
 
     Both sides have the same items in the same order: what is diagonal is matched to itself.
@@ -119,7 +128,7 @@ def transport_plans(pair: Pair, plans: Sequence[tuple[str, NDArray[np.float64]]]
     for axes, (name, plan) in zip(grid, plans, strict=True):
         seen = axes.imshow(plan * len(plan), cmap="Blues", norm=scale, aspect="equal")
         axes.set_title(f"{name}\n{100 * np.trace(plan):.1f} % on the diagonal", fontsize=14)
-        axes.set_xlabel(f"{pair.second} of {len(plan)} test items", color=_FAINT, fontsize=11)
+        axes.set_xlabel(f"{pair.second} of {len(plan)} {split} items", color=_FAINT, fontsize=11)
         axes.set_ylabel(f"{pair.first} of the same items", color=_FAINT, fontsize=11)
         axes.set_xticks([])
         axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""Embeddings of the test items for TensorBoard's projector, with captions and thumbnails."""
+"""Embeddings of the scored items for TensorBoard's projector, with captions and thumbnails."""
 
 import math
 from collections.abc import Mapping

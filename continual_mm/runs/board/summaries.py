@@ -59,15 +59,15 @@ def forgetting_tag(pair: Pair) -> str:
     return f"forgetting/{pair}"
 
 
-def layout(roles: Mapping[Pair, str], modalities: Sequence[str]) -> Layout:
+def layout(roles: Mapping[Pair, str], modalities: Sequence[str], *, split: str = "test") -> Layout:
     """The layout of the charts: recalls first, then forgetting, then training."""
     titles = {pair: f"{pair} ({role})" for pair, role in roles.items()}
     means = {
-        title: [_exactly(mean_tag("test", pair)), _exactly(mark_tag(pair))]
+        title: [_exactly(mean_tag(split, pair)), _exactly(mark_tag(pair))]
         for pair, title in titles.items()
     }
     ways = {
-        f"{first} to {second}": [_exactly(f"test/recall@1/{pair}/{first} to {second}")]
+        f"{first} to {second}": [_exactly(f"{split}/recall@1/{pair}/{first} to {second}")]
         for pair in roles
         for first, second in pair.directions
     }
@@ -91,13 +91,13 @@ def layout(roles: Mapping[Pair, str], modalities: Sequence[str]) -> Layout:
     }
     rest = {name: [_exactly(name)] for name in ("learning rate", "logit scale")}
     categories = (
-        ("Recall at 1 on the test split, mean of both directions", means, False),
+        (f"Recall at 1 on the {split} split, mean of both directions", means, False),
         ("Forgetting: the best recall at 1 at an earlier stage's end minus today's", lost, False),
         ("Loss", losses, False),
         ("Mean norm of embeddings before they are scaled to length 1", norms, False),
         ("How the space has moved since the end of the stage before", geometry, True),
         ("Learning rate and logit scale", rest, True),
-        ("Recall at 1 on the test split, one direction", ways, True),
+        (f"Recall at 1 on the {split} split, one direction", ways, True),
     )
     return Layout(
         category=[

@@ -6,7 +6,7 @@ Imports no torch: a task carries its pruner from process to process.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from continual_mm.definitions.arrivals import Arrival, roles
 from continual_mm.metrics.forgetting import harmonic_mean
@@ -16,7 +16,7 @@ from continual_mm.runs.reporter import Halt, HaltedError, Moment
 if TYPE_CHECKING:
     from continual_mm.evaluation.pairs import Evaluation
 
-SPLIT = "validation"
+SPLIT: Final = "validation"
 """The only items that choose numbers; those of the test split are for comparisons."""
 
 

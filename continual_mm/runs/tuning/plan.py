@@ -11,7 +11,7 @@ from continual_mm.plugins.registry import BUILT_IN, defaults
 from continual_mm.runs.parallel import Task
 from continual_mm.runs.reporter import Moment
 from continual_mm.runs.specification import OpenedScenario, Specification
-from continual_mm.runs.tuning.goal import Goal, Pruner, moments
+from continual_mm.runs.tuning.goal import SPLIT, Goal, Pruner, moments
 from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 
 SYNTAX = (
@@ -209,10 +209,11 @@ class Plan:
         """One run of a trial, which ends where its goal is below ``least``."""
         strategy = valued(self.strategy, values, name)
         options = {**self.options, "observers": (Pruner(run.goal, least or {}),)}
-        # Protocols are scored on test items, which a search must not use.
+        # A search must not use test items, nor what is scored on them.
         scenario = run.opened.scenario.model_copy(update={"protocols": ()})
         opened = replace(run.opened, scenario=scenario, scored={})
-        return Task(Specification(opened, strategy, run.seed), self.folder / "trials", options)
+        specification = Specification(opened, strategy, run.seed, split=SPLIT)
+        return Task(specification, self.folder / "trials", options)
 
     def identity(self) -> dict[str, Any]:
         """All that the search's numbers follow from, save how many trials there are."""

@@ -136,7 +136,14 @@ class Tuned:
         """Headings and cells of a table of the trials."""
         names = list(self.trials[0].values) if self.trials else []
         each = self.plan.names if len(self.plan.names) > 1 else ()
-        headings = ["trial", "state", f"{SPLIT} {self.plan.metric}", *each, *names, "note"]
+        headings = [
+            "trial",
+            "state",
+            f"harmonic mean, {SPLIT} {self.plan.metric}",
+            *each,
+            *names,
+            "note",
+        ]
         return headings, [
             [
                 str(trial.number),

@@ -10,13 +10,16 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import continual_mm as cm
 from continual_mm.comparison.compare import compare
+from continual_mm.comparison.tables import scenario_tables
 from continual_mm.data import registry as datasets
 from continual_mm.runs.history import Score
 from continual_mm.runs.reporter import Reporter, RunReporter
 from continual_mm.runs.specification import opened
+from continual_mm.runs.status import as_rows, statuses
 from continual_mm.runs.tuning.plan import Plan, searched
 from continual_mm.runs.tuning.search import (
     ROUNDING,
@@ -73,6 +76,19 @@ def final(found, split, pair, metric="recall_at_1"):
     chosen = [s for s in found if (s.split, s.pair, s.stage, s.final) == (split, pair, 2, True)]
     assert len(chosen) == 2
     return sum(getattr(score, metric) for score in chosen) / 2
+
+
+def tuned_files(tuned):
+    """The scores and ranks of all trials, in order."""
+    patterns = ("scores.json", "ranks/*.npz")
+    return sorted(path for one in patterns for path in (tuned.plan.folder / "trials").rglob(one))
+
+
+def tags(tuned, trial):
+    """Everything that is on the board of a trial."""
+    folder = tuned.plan.folder / "trials" / "small" / trial.name / "seed-0" / "events"
+    events = EventAccumulator(str(folder)).Reload()
+    return [tag for kind in events.Tags().values() if isinstance(kind, list) for tag in kind]
 
 
 class Stopping(Reporter):
@@ -199,11 +215,29 @@ def test_test_items_decide_nothing(whole, search, scenario, tmp_path, features, 
     other = scenario(written(tmp_path / "mixed.npz", text=text))
     mixed, _ = tune(search(tmp_path, scenarios=(other,)), threads=1)
     assert mixed.trials == whole.trials
-    tested = [
-        final(scores(tuned.trials[0], tuned), "test", "text-video", "mean_reciprocal_rank")
-        for tuned in (whole, mixed)
-    ]
-    assert tested[0] != tested[1]
+    # Nor are they looked at: the trials are to the bit what they are on other test items.
+    for mine, other in zip(tuned_files(whole), tuned_files(mixed), strict=True):
+        assert mine.read_bytes() == other.read_bytes()
+        if mine.suffix == ".npz":
+            assert {name.split("/")[0] for name in np.load(mine)} == {"validation"}
+    first = whole.trials[0]
+    assert {score.split for score in scores(first, whole)} == {"validation"}
+    assert not [tag for tag in tags(whole, first) if "test" in tag]
+
+
+def test_what_reads_the_runs_of_a_search_says_that_they_are_of_validation_items(whole):
+    comparison = compare([whole.plan.folder])
+    (report,) = comparison.reports.values()
+    (table,) = scenario_tables(comparison)
+    assert report.split == "validation"
+    assert "on validation items" in table.title
+    assert "on the validation split" in table.about
+    (row,) = (row for row in report.rows if row.strategy == whole.trials[0].name)
+    found = scores(whole.trials[0], whole)
+    assert row.headline.old_pairs.mean == final(found, "validation", "audio-video")
+    assert row.headline.new_pairs.mean == final(found, "validation", "text-video")
+    rows = as_rows(statuses([whole.plan.folder]))[1]
+    assert all(cells[3].startswith("validation harmonic mean") for cells in rows)
 
 
 def test_a_search_that_was_killed_goes_on_to_the_same_trials(search, whole, tmp_path):
