@@ -12,6 +12,7 @@ import pytest
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
 from continual_mm.definitions import catalog
 from continual_mm.definitions.modality import Kind
+from continual_mm.definitions.rules import amount
 from continual_mm.definitions.scenario import (
     PUBLISHED_SPACE,
     PUBLISHED_TRAINING,
@@ -79,17 +80,16 @@ def allowed(schema):
     if schema["type"] in kinds:
         return kinds[schema["type"]]
     noun = {"integer": "whole number", "number": "number"}[schema["type"]]
-    low, high = schema.get("minimum"), schema.get("maximum")
+    high = amount(schema["maximum"])
     if "exclusiveMinimum" in schema:
-        return f"{noun}, above {schema['exclusiveMinimum']:g}"
-    return f"{noun}, at least {low:g}" if high is None else f"{noun}, {low:g} to {high:g}"
+        return f"{noun}, above {amount(schema['exclusiveMinimum'])}, at most {high}"
+    return f"{noun}, {amount(schema['minimum'])} to {high}"
 
 
 def allowed_number(number):
     noun = "whole number" if number.whole else "number"
-    if number.most is not None:
-        return f"{noun}, {number.least:g} to {number.most:g}"
-    return f"{noun}, {'above' if number.above else 'at least'} {number.least:g}"
+    low, high = amount(number.least), amount(number.most)
+    return f"{noun}, above {low}, at most {high}" if number.above else f"{noun}, {low} to {high}"
 
 
 @pytest.mark.parametrize(("page", "heading", "model", "others"), TABLES)

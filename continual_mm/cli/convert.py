@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH
+from continual_mm.cli.options import A_PATH, FiniteRange
 from continual_mm.data.cards import published_folder, steps_of
 from continual_mm.definitions.modality import SPLITS, Kind, Modality, Provenance
 from continual_mm.system.errors import SHOWN, InputError, Problems, printable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from continual_mm.preparation.formats.word_vectors import WordVectors
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-A_SHARE = click.FloatRange(min=0.0, max=1.0, max_open=True)
+A_SHARE = FiniteRange(min=0.0, max=1.0, max_open=True)
 KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
 """The kinds of signal in published clips."""
 
@@ -255,7 +255,7 @@ def convert() -> None:
 @click.option("--audio", type=A_PATH, help="Folder of PATH/ID_spec.npz, if another.")
 @click.option(
     "--min-time",
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0, max=1e6),
     default=10.0,
     help="Seconds up to which a clip takes in the captions around its own.",
 )

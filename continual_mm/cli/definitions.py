@@ -109,6 +109,9 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
         else:
             terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.kind]}")
             if opened:
+                from continual_mm.runs.estimate import estimate
+
+                terminal.out.print(f"  a run takes {estimate(opened)}")
                 for problem in missing_published(opened.scenario.datasets):
                     terminal.out.print(f"  before it can run: {problem}")
                 arriving = [one.name for stage in opened.arrivals for one in stage.added]

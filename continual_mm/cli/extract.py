@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, A_PATH
+from continual_mm.cli.options import A_PATH, A_SEED, UNITS
 
 RECIPES = (
     "video=frames:resnet152+motion:r3d_18/max",
@@ -27,7 +27,7 @@ RECIPES = (
     + ", ".join(RECIPES),
 )
 @click.option("--vectors", type=A_PATH, help="Word vectors; trained on the captions, if left out.")
-@click.option("--workers", type=click.IntRange(min=0), default=1, help="Processes.")
+@click.option("--workers", type=click.IntRange(min=0, max=1024), default=1, help="Processes.")
 @click.option("--device", default="cpu", help="Where networks run.")
 @click.option("--retry", is_flag=True, help="Try clips again that failed.")
 def extract(
@@ -82,8 +82,8 @@ def extract(
 @click.command(short_help="Train word vectors on captions.")
 @click.argument("source")
 @click.option("--to", "target", type=A_PATH, required=True, help="A word2vec file, .bin.")
-@click.option("--features", type=A_COUNT, default=300, help="Numbers per word.")
-@click.option("--seed", type=int, default=0)
+@click.option("--features", type=UNITS, default=300, help="Numbers per word.")
+@click.option("--seed", type=A_SEED, default=0)
 def vectors(source: str, target: Path, features: int, seed: int) -> None:
     """Train word vectors on the training captions of SOURCE, and write them as word2vec does.
 

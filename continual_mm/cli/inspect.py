@@ -13,7 +13,7 @@ from continual_mm.cli import convert as cli_convert
 from continual_mm.cli import extract as cli_extract
 from continual_mm.cli import filter as cli_filter
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, A_PATH
+from continual_mm.cli.options import A_COUNT, A_PATH, FiniteRange
 from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def data() -> None:
 @click.option(
     "--repeats",
     "gigabytes",
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0, max=1e6),
     default=4.0,
     help="Gigabytes of values that are searched for repeats, some seconds each; of larger datasets"
     " every so many-th item.",

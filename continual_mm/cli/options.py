@@ -6,8 +6,29 @@ from typing import Any, TypeVar
 
 import click
 
+from continual_mm.definitions.rules import MOST_ROWS, MOST_STEPS, MOST_UNITS, UNASKED_STEPS
+
 A_PATH = click.Path(path_type=Path)
-A_COUNT = click.IntRange(min=1)
+A_COUNT = click.IntRange(min=1, max=MOST_ROWS)
+A_SEED = click.IntRange(min=0, max=(1 << 63) - 1)
+UNITS = click.IntRange(min=1, max=MOST_UNITS)
+SEEDS = click.IntRange(min=1, max=1000)
+THREADS = click.IntRange(min=1, max=4096)
+PROCESSES = click.IntRange(min=1, max=1024)
+
+
+class FiniteRange(click.FloatRange):
+    """A number between two others, not NaN, which is neither smaller nor larger than any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it, or refuse it."""
+        found: float = super().convert(value, param, ctx)
+        if found != found:
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return found
+
 
 DEMO_SCENARIO = "av_vt"  # the main job, and an example in hints
 
@@ -19,27 +40,32 @@ out_option = click.option(
 _device = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 and so on.")
 _jobs = click.option(
     "--jobs",
-    type=A_COUNT,
+    type=PROCESSES,
     default=1,
     help="Runs at the same time, each in a process of its own if more than 1.",
 )
 _threads = click.option(
     "--threads",
-    type=A_COUNT,
+    type=THREADS,
     help="CPU threads of each run; the same number gives the same bits, whatever the jobs. If left "
     "out: what torch chooses, or with several jobs the cores divided by the jobs.",
 )
 _checkpoint = click.option(
     "--checkpoint-every",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=MOST_STEPS),
     default=500,
     help="Steps between checkpoints inside a stage; 0: at stage ends only.",
 )
 _workers = click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=0, max=256),
     default=0,
     help="Threads per run that fetch batches ahead. No number depends on it.",
+)
+_yes = click.option(
+    "--yes",
+    is_flag=True,
+    help=f"Train even what needs more memory than there is, or more than {UNASKED_STEPS:,} steps.",
 )
 _board = click.option(
     "--board/--no-board", default=True, help="Write TensorBoard's files. No number depends on it."
@@ -55,6 +81,6 @@ _set = click.option(
 
 def training_options(command: _Command) -> _Command:
     """Options of every command that trains, in the order of its help."""
-    for option in (_device, _checkpoint, _board, _workers, _threads, _jobs, _set):
+    for option in (_yes, _device, _checkpoint, _board, _workers, _threads, _jobs, _set):
         command = option(command)
     return command

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, A_PATH
+from continual_mm.cli.options import A_PATH, A_SEED, UNITS
 from continual_mm.system.errors import InputError
 from continual_mm.system.imports import check_installed
 
@@ -171,10 +171,10 @@ def status(folders: tuple[Path, ...], format_: str) -> None:
 
 @click.command(short_help="Give a grown space vectors of fewer numbers.")
 @click.argument("run", metavar="DIR", type=A_PATH)
-@click.option("--dim", type=A_COUNT, required=True, help="Numbers of a vector.")
+@click.option("--dim", type=UNITS, required=True, help="Numbers of a vector.")
 @click.option("--to", type=A_PATH, help="New folder; beside the run, if left out.")
 @click.option("--dataset", metavar="PATH", help="Where the run's dataset lies, or its name.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the order of items.")
+@click.option("--seed", type=A_SEED, default=0, help="Of the order of items.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 and so on.")
 @click.option("--format", "format_", type=click.Choice(FORMATS[:2]), default="table")
 def consolidate(run: Path, format_: str, **options: Any) -> None:
@@ -210,7 +210,7 @@ def consolidate(run: Path, format_: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", type=A_PATH, default="runs")
-@click.option("--port", type=int, help="A free one, if left out.")
+@click.option("--port", type=click.IntRange(min=1, max=65535), help="A free one, if left out.")
 @click.option("--browser/--no-browser", default=True, help="Open a browser.")
 def board(folder: Path, port: int | None, browser: bool) -> None:
     """Open TensorBoard on the runs in a folder."""

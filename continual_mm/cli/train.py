@@ -8,7 +8,7 @@ import click
 
 from continual_mm.cli import results as cli_results
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, DEMO_SCENARIO, out_option, training_options
+from continual_mm.cli.options import DEMO_SCENARIO, SEEDS, out_option, training_options
 from continual_mm.data.cards import missing_published
 from continual_mm.definitions import catalog
 from continual_mm.system.errors import InputError
@@ -30,7 +30,7 @@ KEPT = "finished stages are kept, the same command goes on from there"
 @click.command(short_help="Train a scenario with strategies and seeds.")
 @click.argument("scenario")
 @click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
-@click.option("--seeds", type=A_COUNT, default=1, help="Seeds 0 to N-1.")
+@click.option("--seeds", type=SEEDS, default=1, help="Seeds 0 to N-1.")
 @out_option
 @training_options
 def run(
@@ -79,6 +79,29 @@ def ready(strategies: "Sequence[Strategy]") -> "Sequence[Strategy]":
     return [strategy for strategy in strategies if not lacking[strategy.name]]
 
 
+def check_affordable(
+    wanted: "Sequence[tuple[OpenedScenario, Strategy]]", *, seeds: int, jobs: int, device: str
+) -> None:
+    """Refuse what needs more memory than there is, or very many steps."""
+    from continual_mm.runs.estimate import excesses
+
+    accelerator = None
+    if device != "cpu" and (device != "auto" or excesses(wanted, seeds=seeds, jobs=jobs)):
+        accelerator = _accelerator_memory(device)
+    if problems := excesses(wanted, seeds=seeds, jobs=jobs, accelerator=accelerator):
+        raise InputError(problems)
+
+
+def _accelerator_memory(device: str) -> int | None:
+    """Bytes of memory of the device that trains; None where that is the CPU."""
+    import torch
+
+    from continual_mm.runs.run import choose_device
+
+    chosen = choose_device(device)
+    return torch.cuda.get_device_properties(chosen).total_memory if chosen.type == "cuda" else None
+
+
 def _train(
     opened: "OpenedScenario",
     strategies: "Sequence[Strategy]",
@@ -87,6 +110,7 @@ def _train(
     *,
     jobs: int,
     threads: int | None,
+    yes: bool,
     **options: Any,
 ) -> "Sequence[Outcome]":
     """Train every strategy with every seed; ``options`` are those of ``runs.run.run``."""
@@ -94,6 +118,9 @@ def _train(
     from continual_mm.runs.parallel import Task, run_many
     from continual_mm.runs.specification import Specification
 
+    if not yes:
+        wanted = [(opened, strategy) for strategy in strategies]
+        check_affordable(wanted, seeds=seeds, jobs=jobs, device=options["device"])
     tasks = [
         Task(Specification(opened, strategy, seed), out, options)
         for seed in range(seeds)
@@ -117,7 +144,7 @@ def end_after(outcomes: "Sequence[Outcome]") -> None:
 
 @click.command(short_help="Train the main job with eight strategies; compare.")
 @out_option
-@click.option("--seeds", type=A_COUNT, default=DEMO_SEEDS)
+@click.option("--seeds", type=SEEDS, default=DEMO_SEEDS)
 @training_options
 def demo(out: Path, seeds: int, settings: tuple[str, ...], **options: Any) -> None:
     """Run the main job: add text to a video-audio space with eight strategies, and compare."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, A_PATH, training_options
-from continual_mm.cli.train import KEPT, definitions, end_after
+from continual_mm.cli.options import A_COUNT, A_PATH, A_SEED, SEEDS, training_options
+from continual_mm.cli.train import KEPT, check_affordable, definitions, end_after
 from continual_mm.definitions import catalog
 from continual_mm.definitions.rules import METRICS
 from continual_mm.system.imports import optional_import
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trials", type=A_COUNT, required=True, help="Trials at most, earlier ones included."
 )
-@click.option("--seeds", type=A_COUNT, default=1, help="Runs of each trial on each scenario.")
+@click.option("--seeds", type=SEEDS, default=1, help="Runs of each trial on each scenario.")
 @click.option(
     "--search",
     multiple=True,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     default=True,
     help="End trials that fall behind the median of earlier ones.",
 )
-@click.option("--seed", type=int, default=0, help="Of the search itself.")
+@click.option("--seed", type=A_SEED, default=0, help="Of the search itself.")
 @click.option("--write", type=A_PATH, help="A file for the strategy with the best values.")
 @click.option("--force", is_flag=True, help="Let --write overwrite.")
 @click.option("--out", type=A_PATH, default="tuning", help="Folder for the trials.")
@@ -51,10 +51,9 @@ def tune(
     strategy: str,
     settings: tuple[str, ...],
     search: tuple[str, ...],
-    jobs: int,
-    threads: int | None,
     write: Path | None,
     force: bool,
+    yes: bool,
     **options: Any,
 ) -> None:
     """Search the numbers of a strategy on validation items; goes on where it stopped.
@@ -72,9 +71,13 @@ def tune(
     text = catalog.find("strategies", strategy).path.read_text(encoding="utf-8-sig")
     opened, (chosen,) = definitions(scenarios, [strategy], settings)
     own = {key: options.pop(key) for key in ("out", "trials", "seeds", "metric", "pruning", "seed")}
+    how = {key: options.pop(key) for key in ("jobs", "threads")}
+    if not yes:
+        wanted, runs = [(one, chosen) for one in opened], own["trials"] * own["seeds"]
+        check_affordable(wanted, seeds=runs, jobs=how["jobs"], device=options["device"])
     plan = Plan(tuple(opened), chosen, searched(chosen, search), **own, options=options)
     with terminal.stoppable(KEPT), RunProgress(plan.runs, split="validation") as progress:
-        found, failed = tuned(plan, jobs=jobs, threads=threads, reporter=progress)
+        found, failed = tuned(plan, **how, reporter=progress)
     _show_tuned(found)
     if write is not None and not failed:
         result.write_strategy(found, write, force=force, text=text)

@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.schema import KIND, SPLIT_NUMBERS, Schema, check_split, read_schema
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
 from continual_mm.system.files import atomic_write
+from continual_mm.system.memory import gigabytes, machine_memory
 from continual_mm.system.reading import reads
 
 PROVENANCE = "provenance"
@@ -137,7 +137,7 @@ def check_fits(headers: Iterable[Header], memory: int, findings: Findings) -> No
     needed = sum(math.prod(header.shape) * max(header.dtype.itemsize, 4) for header in headers)
     if needed > memory:
         findings.about_source(
-            f"needs {needed / 1e9:.1f} GB in memory, which is more than the {memory / 1e9:.1f} GB"
+            f"needs {gigabytes(needed)} in memory, which is more than the {gigabytes(memory)}"
             " that there are",
             "make its arrays smaller",
         )
@@ -172,10 +172,3 @@ def _provenance(archive: Archive, findings: Findings) -> ProvenanceForm | None:
         problem = "does not say how the pack was converted, as it should"
         findings.about(PROVENANCE, problem, "convert it again, or take the column out")
         return None
-
-
-def machine_memory() -> int:
-    """Bytes of memory this machine has; where that cannot be known, more than any machine has."""
-    if not hasattr(os, "sysconf"):
-        return sys.maxsize
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

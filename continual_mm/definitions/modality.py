@@ -1,6 +1,6 @@
 """The words for what a dataset offers: modalities, kinds of signal, pairs, the card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import combinations
 from math import prod
@@ -98,6 +98,8 @@ class DatasetCard:
     # Modalities that are tokens because nothing says otherwise, and of which all items have as many
     # rows, as far as that is known without reading them.
     all_rows: tuple[str, ...] = ()
+    # Whether features are read from the disk as they are needed; else all of them are in memory.
+    on_disk: bool = field(default=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:

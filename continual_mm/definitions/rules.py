@@ -9,6 +9,22 @@ from typing import Any
 METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank")
 """What tuning may make large, the usual one first."""
 
+MOST_STEPS = 100_000_000  # more than any training takes
+UNASKED_STEPS = 10_000_000  # that a command does without --yes: at 100 a second, 28 hours
+MOST_ROWS = 1_000_000  # items of a batch, or that a plugin holds
+MOST_UNITS = 65_536  # numbers of a vector, a layer, a table of centroids
+MOST_WEIGHT = 1e9  # of a loss; beyond it float32 sees nothing else
+
+
+def amount(number: float) -> str:
+    """A number as it is told to people.
+
+    >>> amount(1e8), amount(0.5), amount(2)
+    ('100,000,000', '0.5', '2')
+    """
+    whole = isfinite(number) and number == int(number) and abs(number) < 1e15
+    return f"{int(number):,}" if whole else f"{number:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -35,9 +51,9 @@ class Number:
         if not isfinite(value):
             return "give a finite number"
         if value < self.least or (self.above and value == self.least):
-            return f"give {'more than' if self.above else 'at least'} {self.least:g}"
+            return f"give {'more than' if self.above else 'at least'} {amount(self.least)}"
         if self.most is not None and value > self.most:
-            return f"give at most {self.most:g}"
+            return f"give at most {amount(self.most)}"
         return ""
 
     def _has_type(self, value: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from continual_mm.definitions.rules import MOST_ROWS, MOST_STEPS, MOST_UNITS, MOST_WEIGHT
 from continual_mm.definitions.tables import Table, refusal, shown
 from continual_mm.system.reading import user_path
 
@@ -75,7 +76,7 @@ class Protocol(Table):
     gallery: Annotated[Names, AfterValidator(_a_set), AfterValidator(_others)] = Field(
         strict=False, examples=['["video", "audio"]']
     )
-    expected: Annotated[int, Field(ge=0), _only_for("retrieval", "video_retrieval")] = 0
+    expected: Annotated[int, Field(ge=0, le=10**9), _only_for("retrieval", "video_retrieval")] = 0
     annotations: Annotated[str, _only_for("steps"), AfterValidator(_needed_for_steps)] = Field(
         default="", validate_default=True
     )
@@ -122,11 +123,13 @@ PUBLISHED_TRAINING: Mapping[str, Any] = MappingProxyType(
 """What ``[training]`` means in reference mode where it says nothing."""
 
 
-NonNegative = Annotated[float, Field(ge=0.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Rows = Annotated[int, Field(ge=2)]  # rows of a batch; a contrast needs at least two
+Weight = Annotated[float, Field(ge=0.0, le=MOST_WEIGHT)]
+LearningRate = Annotated[float, Field(gt=0.0, le=1000.0)]
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+StepsOrZero = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+Epochs = Annotated[int, Field(ge=0, le=1_000_000)]
+Units = Annotated[int, Field(ge=0, le=MOST_UNITS)]
+Rows = Annotated[int, Field(ge=2, le=MOST_ROWS)]  # of a batch; a contrast needs at least two
 
 Bug = Literal["stays_in_evaluation", "ties_listed_each", "two_over_three"]
 """A mistake of the published program that changes numbers; ``scenarios/README.md`` explains it."""
@@ -177,18 +180,18 @@ class SpaceSettings(Table):
 
     mode: Literal["robust", "reference"] = "robust"
     dim: Annotated[int, Field(ge=2, le=65536)] = 256
-    clusters: CountOrZero = 64
-    cluster_weight: NonNegative = 0.1
-    reconstruction_weight: NonNegative = 0.1
-    reconstruction_width: CountOrZero = 0
-    margin: NonNegative = 0.001
+    clusters: Units = 64
+    cluster_weight: Weight = 0.1
+    reconstruction_weight: Weight = 0.1
+    reconstruction_width: Units = 0
+    margin: Weight = 0.001
     scale: Annotated[float, Field(ge=1.0, le=100.0), AfterValidator(_robust_only)] = 8.0
-    queue_batches: CountOrZero = 8
-    refresh_every: Count = 20
-    width: Count = 32
+    queue_batches: Annotated[int, Field(ge=0, le=10_000)] = 8
+    refresh_every: Steps = 20
+    width: Annotated[int, Field(ge=1, le=4096)] = 32
     depth: Annotated[int, Field(ge=1, le=8)] = 1
     feature_dropout: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
-    clips: Count = 1
+    clips: Annotated[int, Field(ge=1, le=MOST_ROWS)] = 1
     cluster_mean: Annotated[bool, AfterValidator(_reference_only)] = False
     bugs: Annotated[tuple[Bug, ...], AfterValidator(_reference_only)] = Field(
         default=(), strict=False, examples=['["two_over_three"]']
@@ -235,15 +238,15 @@ class Training(Table):
         clip_norm: Longest gradient that is not shortened; 0 shortens none.
     """
 
-    steps: Count = 400
-    epochs: Annotated[CountOrZero, AfterValidator(_instead_of_steps)] = 0
+    steps: Steps = 400
+    epochs: Annotated[Epochs, AfterValidator(_instead_of_steps)] = 0
     batch_size: Rows = 256
-    learning_rate: Positive = 1e-3
+    learning_rate: LearningRate = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: CountOrZero = 0
+    warmup_steps: StepsOrZero = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    evaluate_every: CountOrZero = 0
-    clip_norm: NonNegative = 5.0
+    evaluate_every: StepsOrZero = 0
+    clip_norm: Weight = 5.0
 
     @classmethod
     def published(cls, **given: Any) -> Self:
@@ -275,15 +278,15 @@ class Stage(Table):
         default=(), strict=False, validate_default=True, examples=['["video", "audio"]']
     )
     pairs: tuple[str, ...] | None = Field(default=None, strict=False, examples=['["video-text"]'])
-    steps: CountOrZero | None = None
-    epochs: CountOrZero | None = None
+    steps: StepsOrZero | None = None
+    epochs: Epochs | None = None
     batch_size: Rows | None = None
-    learning_rate: Positive | None = None
+    learning_rate: LearningRate | None = None
     schedule: Literal["cosine", "constant"] | None = None
-    warmup_steps: CountOrZero | None = None
+    warmup_steps: StepsOrZero | None = None
     precision: Literal["float32", "bfloat16", "float16"] | None = None
-    evaluate_every: CountOrZero | None = None
-    clip_norm: NonNegative | None = None
+    evaluate_every: StepsOrZero | None = None
+    clip_norm: Weight | None = None
 
     def training(self, common: Training) -> Training:
         """The scenario's training settings with this stage's overrides."""
@@ -372,7 +375,7 @@ class Scenario(ScenarioHead):
 class MemorySettings(Table):
     """The ``[memory]`` table: how many items a run may keep of past stages."""
 
-    items: Count = Field(examples=["128"])
+    items: int = Field(ge=1, le=10**9, examples=["128"])
 
 
 class Strategy(Table):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
+from continual_mm.definitions.rules import amount
 from continual_mm.system.errors import Problem, Problems, suggestion
 
 MOST_UNKNOWN = 20  # unknown keys of a file that a problem each is about
@@ -18,10 +19,10 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "bool_type": "give true or false",
         "finite_number": "give a finite number",
         "float_type": "give a number",
-        "greater_than": "give more than {gt:g}",
-        "greater_than_equal": "give at least {ge:g}",
+        "greater_than": "give more than {gt}",
+        "greater_than_equal": "give at least {ge}",
         "int_type": "give a whole number",
-        "less_than_equal": "give at most {le:g}",
+        "less_than_equal": "give at most {le}",
         "literal_error": "give {expected}",
         "missing": "add {key} = {example}",
         "string_pattern_mismatch": "use letters, digits, _ and -, a letter or digit first",
@@ -128,8 +129,9 @@ def _explained(mistake: Any, **words: str) -> tuple[str, str]:
     context = mistake.get("ctx", {})
     if "remedy" in context:
         return mistake["msg"], context["remedy"]
+    numbers = {key: amount(value) for key, value in context.items() if key in ("gt", "ge", "le")}
     problem = "the key is missing"
     if mistake["type"] != "missing":
         problem = f"{shown(mistake['input'])} cannot be used"
     remedy = _REMEDIES.get(mistake["type"], mistake["msg"])
-    return problem, remedy.format(**context, **words)
+    return problem, remedy.format(**{**context, **numbers}, **words)

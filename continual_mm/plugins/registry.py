@@ -8,7 +8,14 @@ from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from continual_mm.definitions.rules import Number, PluginRule, Range
+from continual_mm.definitions.rules import (
+    MOST_ROWS,
+    MOST_UNITS,
+    MOST_WEIGHT,
+    Number,
+    PluginRule,
+    Range,
+)
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.imports import not_installed
 
@@ -18,10 +25,12 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", int, float)
 
-WEIGHT = Number(least=0)
-POSITIVE = Number(least=0, above=True)
-COUNT = Number(least=1, whole=True)
-ROWS = Number(least=2, whole=True)
+WEIGHT = Number(least=0, most=MOST_WEIGHT)
+PENALTY = Number(least=0, most=1e38)  # of squared changes times importances, both of which are tiny
+POSITIVE = Number(least=0, above=True, most=MOST_WEIGHT)
+COUNT = Number(least=1, whole=True, most=MOST_ROWS)
+ROWS = Number(least=2, whole=True, most=MOST_ROWS)
+UNITS = Number(least=1, whole=True, most=MOST_UNITS)
 FRACTION = Number(least=0, most=1)
 SWITCH = Number(least=0, most=1, whole=True)
 
@@ -84,7 +93,7 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "ewc:EWC",
             "pulls weights towards those of finished stages, by Fisher information",
             {
-                "weight": WEIGHT.tuned(10.0, 10000000.0),
+                "weight": PENALTY.tuned(10.0, 10000000.0),
                 "batches": COUNT,
                 "rows": ROWS,
                 "online": SWITCH,
@@ -95,8 +104,8 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "expand:Expand",
             "appends coordinates at each stage; an item keeps one vector, and old ones stay valid",
             {
-                "size": Number(least=0, whole=True),
-                "rank": COUNT,
+                "size": Number(least=0, whole=True, most=MOST_UNITS),
+                "rank": UNITS,
                 "rate": WEIGHT.tuned(0.3, 30.0),
                 "plan": WEIGHT.tuned(0.1, 30.0),
                 "epsilon": POSITIVE.tuned(0.01, 0.3),
@@ -118,12 +127,12 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
         "mas": Known(
             "mas:MAS",
             "pulls weights back that the similarities of finished stages depend on",
-            {"weight": WEIGHT.tuned(1.0, 100000.0), "batches": COUNT, "rows": ROWS},
+            {"weight": PENALTY.tuned(1.0, 100000.0), "batches": COUNT, "rows": ROWS},
         ),
         "pair_lora": Known(
             "pair_lora:PairLora",
             "lets each new pair learn small adapters of its own on frozen old towers",
-            {"rank": COUNT, "alpha": WEIGHT.tuned(1.0, 256.0), "rate": WEIGHT.tuned(0.3, 30.0)},
+            {"rank": UNITS, "alpha": WEIGHT.tuned(1.0, 256.0), "rate": WEIGHT.tuned(0.3, 30.0)},
             package="peft",
         ),
         "match": Known(
@@ -197,7 +206,7 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
         "si": Known(
             "si:SI",
             "pulls weights back that brought the loss of finished stages down",
-            {"weight": WEIGHT.tuned(0.01, 10000.0), "damping": POSITIVE.tuned(0.0001, 1.0)},
+            {"weight": PENALTY.tuned(0.01, 10000.0), "damping": POSITIVE.tuned(0.0001, 1.0)},
         ),
         "slow": Known(
             "slow:Slow",

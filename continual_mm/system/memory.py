@@ -1,5 +1,6 @@
-"""How much memory this process has held at most, from a moment on."""
+"""How much memory there is, and how much this process has held at most, from a moment on."""
 
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -43,3 +44,37 @@ def _most_since_start() -> int:
     # Of a program that another one started it may be that one's, but there is no other number.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+_GROUP_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+"""Where a container's limit stands, in the two forms of control groups."""
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine, or the container that this runs in, has.
+
+    More than any machine has, where that cannot be known.
+    """
+    found = [sys.maxsize]
+    if hasattr(os, "sysconf"):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in map(Path, _GROUP_LIMITS):
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text.isdecimal():
+            found.append(int(text))
+    return min(found)
+
+
+def gigabytes(count: float) -> str:
+    """A number of bytes as it is told to people.
+
+    >>> gigabytes(1_500_000_000), gigabytes(20_000_000), gigabytes(26e9)
+    ('1.5 GB', '0.02 GB', '26 GB')
+    """
+    return f"{count / 1e9:.2g} GB" if count < 1e10 else f"{count / 1e9:,.0f} GB"

@@ -16,18 +16,21 @@ from continual_mm.definitions.scenario import (
 NO_NUMBERS = ["1", True, None, [1], math.nan, math.inf]
 OUT_OF_RANGE = {
     SpaceSettings: {
-        "dim": [1, 0, 65537, 2.0], "clusters": [-1, 0.5], "cluster_weight": [-0.1],
-        "reconstruction_weight": [-0.1], "reconstruction_width": [-1, 0.5], "margin": [-0.1],
-        "scale": [0.9, 100.1], "queue_batches": [-1, 1.5], "refresh_every": [0], "width": [0],
+        "dim": [1, 0, 65537, 2.0], "clusters": [-1, 0.5, 2**63], "cluster_weight": [-0.1, 1e10],
+        "reconstruction_weight": [-0.1, 1e10], "reconstruction_width": [-1, 0.5, 10**30],
+        "margin": [-0.1, 1e10], "scale": [0.9, 100.1], "queue_batches": [-1, 1.5, 2**63],
+        "refresh_every": [0, 2**63], "width": [0, 2**63],
         "depth": [0, 9], "feature_dropout": [-0.1, 1.0], "mode": ["published", ""],
-        "clips": [0, 1.5], "cluster_mean": [0, "true"], "bugs": ["two_over_three", ["surprise"]],
+        "clips": [0, 1.5, 2**63], "cluster_mean": [0, "true"],
+        "bugs": ["two_over_three", ["surprise"]],
     },
     Training: {
-        "steps": [0, -1, 1.0], "epochs": [-1, 1.5], "batch_size": [1, 0], "warmup_steps": [-1],
-        "learning_rate": [0, -1e-3], "schedule": ["linear", ""], "precision": ["float64", 32],
-        "evaluate_every": [-1], "clip_norm": [-0.1],
+        "steps": [0, -1, 1.0, 10**30], "epochs": [-1, 1.5, 2**63], "batch_size": [1, 0, 2**63],
+        "warmup_steps": [-1, 2**63], "learning_rate": [0, -1e-3, 1e308],
+        "schedule": ["linear", ""], "precision": ["float64", 32],
+        "evaluate_every": [-1, 2**63], "clip_norm": [-0.1, 1e308],
     },
-    MemorySettings: {"items": [0, -1, 1.5]},
+    MemorySettings: {"items": [0, -1, 1.5, 2**63]},
 }  # fmt: skip
 WRONG = [
     (model, key, value)

@@ -132,6 +132,7 @@ class StoreForm(Table):
             "label" in self.columns,
             self.training_groups,
             provenance=self.provenance.provenance if self.provenance else None,
+            on_disk=True,
         )
 
     def check_splits(self, findings: Findings, *, needed: Collection[str]) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.data.findings import FaultError
-from continual_mm.data.pack import machine_memory, provenance_column, write_pack
+from continual_mm.data.pack import provenance_column, write_pack
 from continual_mm.data.schema import KIND, LENGTH, NOT_GIVEN, PRESENT
 from continual_mm.data.store.form import DType, ModalityForm, described
 from continual_mm.data.store.records import Faults, RowMaker
 from continual_mm.definitions.modality import Modality, Provenance
 from continual_mm.system.errors import Problem
 from continual_mm.system.files import write_errors
+from continual_mm.system.memory import machine_memory
 
 
 def write_pack_from(
