@@ -12,7 +12,7 @@ import pytest
 from continual_mm.data.schema import ITEM_COLUMNS, KIND, LENGTH, PRESENT
 from continual_mm.definitions import catalog
 from continual_mm.definitions.modality import Kind
-from continual_mm.definitions.rules import amount
+from continual_mm.definitions.rules import Words, amount
 from continual_mm.definitions.scenario import (
     PUBLISHED_SPACE,
     PUBLISHED_TRAINING,
@@ -87,6 +87,8 @@ def allowed(schema):
 
 
 def allowed_number(number):
+    if isinstance(number, Words):
+        return " or ".join(f'`"{word}"`' for word in number.known)
     noun = "whole number" if number.whole else "number"
     low, high = amount(number.least), amount(number.most)
     return f"{noun}, above {low}, at most {high}" if number.above else f"{noun}, {low} to {high}"

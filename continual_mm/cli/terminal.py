@@ -70,7 +70,7 @@ def print_stages(arrivals: "Iterable[Arrival]") -> None:
     rows = [
         (
             str(arrival.stage + 1),
-            ", ".join(modality.name for modality in arrival.added),
+            ", ".join(modality.name for modality in arrival.added) or "nothing",
             ", ".join(map(str, arrival.trained)) or "no pair",
             _length(arrival.training),
         )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, create_model
 
-from continual_mm.definitions.rules import Number, PluginRule
+from continual_mm.definitions.rules import Number, PluginRule, Words
 from continual_mm.definitions.scenario import (
     PUBLISHED_TRAINING,
     MemorySettings,
@@ -185,12 +185,14 @@ def _plugin(
 
 
 def _type_of(kind: Any) -> Any:
-    if not isinstance(kind, Number):
+    if not isinstance(kind, Number | Words):
         return kind
 
-    def within(value: Any) -> float:
+    def within(value: Any) -> float | str:
         if remedy := kind.remedy(value):
             raise refusal(f"{shown(value)} cannot be used", remedy)
+        if isinstance(kind, Words):
+            return str(value)
         return int(value) if kind.whole else float(value)
 
     return Annotated[Any, PlainValidator(within)]

@@ -1,5 +1,6 @@
 """What may be said of plugins and of tuning; without pydantic, so that listing need not wait."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -61,6 +62,23 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """One of some words."""
+
+    known: tuple[str, ...]
+
+    def remedy(self, value: Any) -> str:
+        """What to give instead of a value; empty if it is one of the words.
+
+        >>> Words(("left", "right")).remedy("up")
+        'give "left" or "right"'
+        """
+        if isinstance(value, str) and value in self.known:
+            return ""
+        return f"give {' or '.join(json.dumps(word) for word in self.known)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Range:
     """Where a parameter's best value is looked for; with ``log``, equal factors are equally far."""
 
@@ -73,7 +91,7 @@ class Range:
 class PluginRule:
     """What a strategy file may say of a plugin, known without importing it."""
 
-    # Each parameter's `Number`, or a type as pydantic understands it. Defaults live in
+    # Each parameter's `Number` or `Words`, or a type as pydantic understands it. Defaults live in
     # the plugin's constructor.
     parameters: Mapping[str, Any]
     needs_memory: bool = False  # whether the strategy must have a `[memory]` table

@@ -258,9 +258,11 @@ class Training(Table):
         return cls(**{**PUBLISHED_TRAINING, **given})
 
 
-def _something(add: tuple[str, ...]) -> tuple[str, ...]:
-    if not add:
-        raise refusal("the stage adds nothing", 'name what arrives, such as add = ["text"]')
+def _something(add: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    # A faulty list of pairs is a problem of its own.
+    if not add and not info.data.get("pairs", True):
+        remedy = 'name what arrives, such as add = ["text"], or pairs to train further'
+        raise refusal("the stage adds nothing", remedy)
     return add
 
 
@@ -268,16 +270,16 @@ class Stage(Table):
     """One ``[[stage]]``; what it does not override is as in ``[training]``.
 
     Attributes:
-        add: Modalities that arrive; at least one.
         pairs: Pairs trained, such as ``"video-text"``; None trains all that the arrival completes.
+        add: Modalities that arrive; none where pairs that are there are named and trained further.
         steps: Optimiser steps; none for towers that arrive trained.
         epochs: Passes over the stage's training items, instead of steps.
     """
 
+    pairs: tuple[str, ...] | None = Field(default=None, strict=False, examples=['["video-text"]'])
     add: Annotated[tuple[str, ...], AfterValidator(_something)] = Field(
         default=(), strict=False, validate_default=True, examples=['["video", "audio"]']
     )
-    pairs: tuple[str, ...] | None = Field(default=None, strict=False, examples=['["video-text"]'])
     steps: StepsOrZero | None = None
     epochs: Epochs | None = None
     batch_size: Rows | None = None

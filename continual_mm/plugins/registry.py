@@ -15,6 +15,7 @@ from continual_mm.definitions.rules import (
     Number,
     PluginRule,
     Range,
+    Words,
 )
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.imports import not_installed
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from continual_mm.definitions.scenario import Strategy
 
 
-N = TypeVar("N", int, float)
+N = TypeVar("N", bound=float | str)
 
 WEIGHT = Number(least=0, most=MOST_WEIGHT)
 PENALTY = Number(least=0, most=1e38)  # of squared changes times importances, both of which are tiny
@@ -48,7 +49,7 @@ class Known:
 
     source: str
     summary: str
-    parameters: Mapping[str, Number]
+    parameters: Mapping[str, Number | Words]
     needs_memory: bool = False
     unless: str = ""
     for_bounds: bool = False
@@ -67,7 +68,8 @@ class Known:
     @property
     def search(self) -> dict[str, Range]:
         """Parameter -> where tuning looks for its value; those that are not tuned are left out."""
-        return {key: each.search for key, each in self.parameters.items() if each.search}
+        numbers = {key: n for key, n in self.parameters.items() if isinstance(n, Number)}
+        return {key: each.search for key, each in numbers.items() if each.search}
 
 
 BUILT_IN: Mapping[str, Known] = MappingProxyType(
@@ -134,6 +136,15 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "lets each new pair learn small adapters of its own on frozen old towers",
             {"rank": UNITS, "alpha": WEIGHT.tuned(1.0, 256.0), "rate": WEIGHT.tuned(0.3, 30.0)},
             package="peft",
+        ),
+        "merge": Known(
+            "merge:Merge",
+            "trains a stage apart, as another run would, and merges the two spaces at its end",
+            {
+                "align": Words(("procrustes", "transport", "none")),
+                "shared": Words(("keep-a", "keep-both", "average")),
+                "same_start": SWITCH,
+            },
         ),
         "match": Known(
             "match:Match",
@@ -280,9 +291,9 @@ def checked(parameter: str, value: N) -> N:
     0.5
     """
     plugin, _, key = parameter.partition(".")
-    number = BUILT_IN[plugin].rule.parameters[key]
-    switched = number == SWITCH and isinstance(value, bool)
-    if remedy := "" if switched else number.remedy(value):
+    rule = BUILT_IN[plugin].rule.parameters[key]
+    switched = rule == SWITCH and isinstance(value, bool)
+    if remedy := "" if switched else rule.remedy(value):
         raise InputError.at(parameter, f"{value!r} cannot be used", remedy)
     return value
 

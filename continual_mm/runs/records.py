@@ -115,6 +115,7 @@ class Choice(Record):
     items: int = 0
     gain: float = 0.0
     error: float | None = None
+    note: str = ""
 
 
 class Scores(Record):

@@ -205,8 +205,11 @@ def as_json(found: Iterable[Status]) -> str:
 
 
 def as_choices(status: Status) -> Iterator[str]:
-    """A line for each choice that the run's strategy made by held-out items."""
+    """A line for each choice that the run's strategy made, and the figures behind it."""
     for one in status.choices:
+        if one.note:
+            yield f"stage {one.stage}, {one.plugin}: {one.note}"
+            continue
         counts = ", ".join(f"{weight:.2g}" for weight in one.weights)
         error = "?" if one.error is None else f"{one.error:.2g}"
         reason = f"{one.gain:+.2g} ± {error} nats on {one.items} held-out items"

@@ -15,6 +15,7 @@ from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.space.encoders import ENCODERS, Encoder, FeatureDropout, VectorEncoder
 from continual_mm.space.mcn import PublishedFrames, PublishedSpectrogram, PublishedTokens
+from continual_mm.space.merged import Merged
 from continual_mm.space.naming import module_key
 from continual_mm.space.registry import build
 from continual_mm.space.subspaces import Part, PartKind, Subspace, embedding_map
@@ -177,17 +178,11 @@ class JointSpace(nn.Module):
             if (known.kind, known.features) != (modality.kind, modality.features):
                 raise ValueError(f"{modality} cannot be added: the space already has {known}")
             return
-        device = self.log_scale.device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(self.seed, "weights", modality.name) % 2**31)
-            encoder = self._encoder(modality)
-            units = self.settings.reconstruction_units
-            head = self.form.head(self.settings.dim, units, encoder.pooled)
-        tower = self.towers.get(modality.name)
-        if tower is not None and tower.weights is not None:
-            fill(encoder, head, tower.weights, tower.source)
-        self.encoders[module_key(modality.name)] = encoder.to(device).train(self.training)
-        self.reconstructions[module_key(modality.name)] = head.to(device).train(self.training)
+        encoder, head = self.new_encoder(
+            modality, seed=seed_for(self.seed, "weights", modality.name)
+        )
+        self.encoders[module_key(modality.name)] = encoder
+        self.reconstructions[module_key(modality.name)] = head
         self._modalities[modality.name] = modality
         self._complete_subspaces()
         self.train(self.training)
@@ -199,6 +194,31 @@ class JointSpace(nn.Module):
             return default_encoder(modality, settings)
         encoder = encoder_of(tower.build(modality, settings), modality, settings)
         return encoder if tower.trained else encoder.requires_grad_(False)
+
+    def new_encoder(self, modality: Modality, *, seed: int) -> tuple[Encoder, nn.Module]:
+        """An encoder and a reconstruction head for a modality, with initial weights of a seed."""
+        device = self.log_scale.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed % 2**31)
+            encoder = self._encoder(modality)
+            head = self.form.head(
+                self.settings.dim, self.settings.reconstruction_units, encoder.pooled
+            )
+        tower = self.towers.get(modality.name)
+        if tower is not None and tower.weights is not None:
+            fill(encoder, head, tower.weights, tower.source)
+        return encoder.to(device).train(self.training), head.to(device).train(self.training)
+
+    def head(self, name: str) -> nn.Module:
+        """The reconstruction head of a modality."""
+        return self.reconstructions[module_key(name)]
+
+    def replace_encoder(self, name: str, encoder: Encoder, head: nn.Module) -> None:
+        """Give a modality another encoder and another reconstruction head."""
+        self.tower(name)
+        self.encoders[module_key(name)] = encoder
+        self.reconstructions[module_key(name)] = head
+        self.train(self.training)
 
     def append_subspace(
         self,
@@ -469,9 +489,17 @@ class JointSpace(nn.Module):
                 for name, tower in self.towers.items()
                 if name in self
             },
+            **({"merged": merged} if (merged := self._merged()) else {}),
             **({"factors": dict(self.factors)} if self.factors else {}),
             **({"subspaces": [each.describe() for each in self.grown]} if self.grown else {}),
             **({} if self.projection is None else {"reduced": self.size}),
+        }
+
+    def _merged(self) -> dict[str, int]:
+        """Modality -> its encoders, where these were trained in several spaces."""
+        towers = {name: self.tower(name) for name in self._modalities}
+        return {
+            name: len(tower.encoders) for name, tower in towers.items() if isinstance(tower, Merged)
         }
 
     def restore(self, description: Mapping[str, Any]) -> None:
@@ -479,6 +507,10 @@ class JointSpace(nn.Module):
         for modality in description["modalities"]:
             kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
             self.add_modality(Modality(modality["name"], kind, shape))
+        known = self._merged()
+        for name, count in description.get("merged", {}).items():
+            if known.get(name) != count:
+                self._restore_merged(name, count)
         described = [Subspace.of(each) for each in description.get("subspaces", ())]
         # A space that goes on from a grown one has those already, as they were then.
         for mine, each in zip(self.grown, described, strict=False):
@@ -490,6 +522,16 @@ class JointSpace(nn.Module):
         self._complete_subspaces()
         if size := description.get("reduced"):
             self.reduce(torch.zeros(self.size, size))
+
+    def _restore_merged(self, name: str, count: int) -> None:
+        modality = self._modalities[name]
+        new = [self.new_encoder(modality, seed=self.seed + number) for number in range(count)]
+        merged = Merged.blank(
+            [encoder for encoder, _ in new],
+            self.settings.dim,
+            normalised=self.form.normalised,
+        )
+        self.replace_encoder(name, merged.to(self.log_scale.device), new[0][1])
 
     @classmethod
     def rebuild(

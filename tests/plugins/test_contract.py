@@ -3,6 +3,7 @@
 import pytest
 
 from continual_mm.definitions.catalog import open_definition
+from continual_mm.definitions.rules import Number, Words
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.plugins.freeze import Freeze
 from continual_mm.plugins.registry import BUILT_IN, build
@@ -35,7 +36,7 @@ NEUTRAL = {
     "realign": {"towards_old": 0.0, "rate": 0.0},
     "slow": {"ratio": 1.0},
     "warmup": {"share": 0.0},
-    **dict.fromkeys(("agem", "expand", "freeze", "pair_lora", "rest"), None),
+    **dict.fromkeys(("agem", "expand", "freeze", "merge", "pair_lora", "rest"), None),
     **{
         name: {"weight": 0.0}
         for name, known in BUILT_IN.items()
@@ -137,9 +138,26 @@ def test_without_a_memory_it_is_refused_at_the_start(name, begun):
         learner.learn(streams, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "key"), [(name, key) for name in BUILT_IN for key in BUILT_IN[name].rule.parameters]
-)
+def parameters(kind):
+    """Plugin and key of each parameter of a kind."""
+    rules = {name: known.rule.parameters for name, known in BUILT_IN.items()}
+    return [
+        (name, key) for name in rules for key, rule in rules[name].items() if type(rule) is kind
+    ]
+
+
+@pytest.mark.parametrize(("name", "key"), parameters(Words))
+def test_a_word_that_is_not_known_is_refused_alike_in_a_file_and_in_python(name, key, tmp_path):
+    known = BUILT_IN[name].rule.parameters[key].known
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[{name}]\n{key} = "{known[0]}x"')
+    with pytest.raises(InputError, match=f'{known[0]}x\' cannot be used; give "{known[0]}" or'):
+        open_strategy(open_definition("strategies", path))
+    with pytest.raises(InputError, match=f"{name}.{key}: '{known[0]}x' cannot be used"):
+        build(Strategy(name="mine", plugins={name: {key: f"{known[0]}x"}}))
+
+
+@pytest.mark.parametrize(("name", "key"), parameters(Number))
 def test_a_number_out_of_range_is_refused_alike_in_a_file_and_in_python(name, key, tmp_path):
     number = BUILT_IN[name].rule.parameters[key]
     step = 1 if number.whole else 0.25
@@ -158,7 +176,7 @@ def test_a_number_out_of_range_is_refused_alike_in_a_file_and_in_python(name, ke
         assert from_file(right)
         assert from_python(right)
     wrong = [smallest - step, float("nan"), float("inf"), -float("inf"), "1"]
-    wrong += [] if number.most is None else [number.most + step]
+    wrong += [] if number.most is None else [number.most + max(step, int(number.most) // 8)]
     wrong += [1.5] if number.whole else []
     for value in wrong:
         with pytest.raises(InputError) as refused:

@@ -67,7 +67,7 @@ def schedule_table(schedule: StageSchedule) -> str:
     for arrival in schedule.arrivals:
         stage = len(schedule.arrivals) - 1 if joint else arrival.stage
         steps = "together" if joint else str(schedule.trainings[stage].steps)
-        added = ", ".join(modality.name for modality in arrival.added)
+        added = ", ".join(modality.name for modality in arrival.added) or "nothing"
         trained = ", ".join(map(str, arrival.trained)) or "none yet"
         start = schedule.starts[stage]
         lines.append(f"| {arrival.stage + 1} | {start} | {steps} | {added} | {trained} |")

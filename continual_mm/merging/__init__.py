@@ -1,0 +1,1 @@
+"""Two spaces that were trained apart become one: maps, tied units, fused encoders."""
