@@ -1,13 +1,13 @@
 """Writes some items of a store as another store, their values and columns as they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from continual_mm.data.store.form import ModalityForm, Window, Windows, Words, read_form
+from continual_mm.data.store.form import ModalityForm, StoreForm, Window, Windows, Words, read_form
 from continual_mm.data.store.sources import Tables, WindowSteps, WordRows, blocks_of
 from continual_mm.data.store.tables import StoredTexts
 from continual_mm.data.store.writer import StoreWriter, store_writer
@@ -46,9 +46,9 @@ def write_subset(
         notes=(*form.notes, note) if note else form.notes,
         provenance=form.provenance.provenance if form.provenance else None,
     ) as writer:
-        items = _Items(tables, form.modalities, _recordings(tables, rows, writer))
+        items = _Items(tables, form, _recordings(tables, rows, writer))
         for start in range(0, len(rows), _BLOCK):
-            for record in items.records(rows[start : start + _BLOCK], form.columns):
+            for record in items.records(rows[start : start + _BLOCK]):
                 writer.item(record)
         return writer.finish()
 
@@ -82,43 +82,40 @@ def _recordings(tables: Tables, rows: NDArray[np.int64], writer: StoreWriter) ->
 class _Items:
     """Records of a store's items, as its writer takes them."""
 
-    def __init__(
-        self, tables: Tables, modalities: tuple[ModalityForm, ...], recordings: dict[int, int]
-    ) -> None:
-        self._tables, self._modalities, self._recordings = tables, modalities, recordings
-        self._present = {one.name: tables.items.present(one.columns[0]) for one in modalities}
-        self._whole: dict[str, NDArray[Any]] = {}
+    def __init__(self, tables: Tables, form: StoreForm, recordings: dict[int, int]) -> None:
+        self._tables, self._form, self._recordings = tables, form, recordings
+        first = {one.name: one.columns[0] for one in form.modalities}
+        first |= {name: name for name in form.columns}
+        self._present = {name: tables.items.present(column) for name, column in first.items()}
+        numbers = {"split", *form.columns} - {"text_raw"}
+        self._numbers = {name: tables.items.column(name) for name in numbers}
 
-    def records(
-        self, rows: NDArray[np.int64], optional: tuple[str, ...]
-    ) -> Iterator[dict[str, Any]]:
-        """A record of each row, in order."""
-        columns = {name: self._column(name, rows) for name in ("ids", "split", *optional)}
-        for name, values in columns.items():
-            if name == "group":
-                columns[name] = StoredTexts(self._tables.groups, "ids")[values]
-        modalities = {one.name: self._of(one, rows) for one in self._modalities}
-        for place, _ in enumerate(rows):
-            record: dict[str, Any] = {
-                name: values[place].item() for name, values in columns.items()
-            }
-            yield record | {name: next(values) for name, values in modalities.items()}
+    def records(self, rows: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+        """A record of each row, in order; None for what an item lacks."""
+        columns: dict[str, Iterable[Any]] = {
+            "ids": StoredTexts(self._tables.items, "ids")[rows].tolist(),
+            "split": self._numbers["split"][rows].tolist(),
+        }
+        for name, having in self._present.items():
+            present = having[rows]
+            columns[name] = _spread(present, self._values(name, rows[present]))
+        for values in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
 
-    def _column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        if name in ("ids", "text_raw"):
-            return StoredTexts(self._tables.items, name)[rows]
-        if name not in self._whole:
-            self._whole[name] = self._tables.items.column(name)
-        return self._whole[name][rows]
+    def _values(self, name: str, rows: NDArray[np.int64]) -> Iterator[Any]:
+        """What each of some rows, all of which have the column, has in it."""
+        if name == "text_raw":
+            return iter(StoredTexts(self._tables.items, name)[rows].tolist())
+        if name == "group":
+            names = StoredTexts(self._tables.groups, "ids")
+            return iter(names[self._numbers[name][rows]].tolist())
+        if name in self._numbers:
+            return iter(self._numbers[name][rows].tolist())
+        (one,) = (each for each in self._form.modalities if each.name == name)
+        return self._features(one, rows)
 
-    def _of(self, one: ModalityForm, rows: NDArray[np.int64]) -> Iterator[Any]:
-        """What each row has of a modality; None where it lacks it."""
-        present = self._present[one.name][rows]
-        found = self._values(one, rows[present])
-        return (next(found) if has else None for has in present)
-
-    def _values(self, one: ModalityForm, rows: NDArray[np.int64]) -> Iterator[Any]:
-        """The same of rows that have it: features, words, or a window."""
+    def _features(self, one: ModalityForm, rows: NDArray[np.int64]) -> Iterator[Any]:
+        """Features of each row, its words, or its window."""
         items, source = self._tables.items, self._tables.sources[one.name]
         if isinstance(source, WindowSteps):
             recordings, begin, count = source.bounds(rows)
@@ -135,3 +132,8 @@ class _Items:
             for steps in np.split(values, np.cumsum(counts[block])[:-1]):
                 outer = steps.shape[:1] if one.kind.has_length else ()
                 yield steps.reshape(*outer, *inner)
+
+
+def _spread(present: NDArray[np.bool_], values: Iterator[Any]) -> Iterator[Any]:
+    """The values, each in the next place that is present; None in the others."""
+    return (next(values) if has else None for has in present)
