@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
+from tempfile import TemporaryFile
 from typing import Literal
 
 import numpy as np
@@ -166,12 +167,17 @@ def _ordered(how: PairFilter, of: DatasetCard, source: str) -> tuple[str, str]:
 
 
 def _check_target(target: Path, path: Path) -> None:
+    """Find out before minutes of training that nothing can be written."""
     if target.exists() or target.is_symlink():
         raise InputError.at(target, "is there already", "remove it, or choose another place")
-    if path.is_dir() == (target.suffix == ".npz"):
-        what = "a store is filtered into a folder" if path.is_dir() else "a pack into an .npz file"
-        remedy = f"name it {target.with_suffix('' if path.is_dir() else '.npz')}"
-        raise InputError.at(target, what, remedy)
+    kind, ending = ("store", "") if path.is_dir() else ("pack", ".npz")
+    if (target.suffix == ".npz") != bool(ending):
+        remedy = f"name it {target.with_suffix(ending)}"
+        raise InputError.at(target, f"{path} is a {kind}, and is filtered into one", remedy)
+    with write_errors(str(target)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=target.parent):
+            pass
 
 
 def _hype_columns(names: Sequence[str]) -> tuple[str, ...]:

@@ -223,10 +223,12 @@ def test_a_target_that_is_there_or_of_another_kind_is_refused_before_training(
     pack, store, tmp_path
 ):
     (tmp_path / "there.npz").touch()
+    (tmp_path / "file").touch()
     for source, target, problem in (
         (pack, "there.npz", "is there already"),
-        (pack, "kept", "a pack into an .npz file; name it"),
-        (store, "kept.npz", "a store is filtered into a folder; name it"),
+        (pack, "file/kept.npz", "kept.npz: cannot be written"),
+        (pack, "kept", "is a pack, and is filtered into one; name it .*kept.npz"),
+        (store, "kept.npz", "is a store, and is filtered into one; name it .*kept$"),
     ):
         with pytest.raises(InputError, match=problem):
             filter_pairs(str(source), tmp_path / target, asked(scorer=None))
