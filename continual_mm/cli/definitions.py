@@ -96,8 +96,6 @@ def _opened_scenario(entry: catalog.Entry) -> "OpenedScenario | None":
 @click.pass_context
 def validate(context: click.Context, files: tuple[str, ...]) -> None:
     """Check definitions without training anything."""
-    from continual_mm.evaluation.checks import mode_mismatches, unordered
-
     wrong = False
     for name in files:
         try:
@@ -112,16 +110,28 @@ def validate(context: click.Context, files: tuple[str, ...]) -> None:
                 from continual_mm.runs.estimate import estimate
 
                 terminal.out.print(f"  a run takes {estimate(opened)}")
-                for problem in missing_published(opened.scenario.datasets):
-                    terminal.out.print(f"  before it can run: {problem}")
-                arriving = [one.name for stage in opened.arrivals for one in stage.added]
-                for note in (
-                    *mode_mismatches(opened.scenario, opened.cards),
-                    *unordered(opened.scenario, opened.card, arriving),
-                ):
-                    terminal.out.print(f"  note: {note}")
+                _print_items_and_notes(opened)
     if wrong:
         context.exit(2)
+
+
+def _print_items_and_notes(opened: "OpenedScenario") -> None:
+    """How many items each pair has, and what is worth knowing of a sound scenario."""
+    from continual_mm.definitions.coverage import HEADINGS, coverage_notes
+    from continual_mm.evaluation.checks import mode_mismatches, unordered
+
+    for problem in missing_published(opened.scenario.datasets):
+        terminal.out.print(f"  before it can run: {problem}")
+    found = opened.coverage
+    if found:
+        terminal.print_rows(HEADINGS, [one.cells for one in found])
+    arriving = [one.name for stage in opened.arrivals for one in stage.added]
+    for note in (
+        *coverage_notes(found),
+        *mode_mismatches(opened.scenario, opened.cards),
+        *unordered(opened.scenario, opened.card, arriving),
+    ):
+        terminal.out.print(f"  note: {note}")
 
 
 @click.command(short_help="Copy a shipped definition, to change it.")

@@ -115,12 +115,15 @@ def _train(
 ) -> "Sequence[Outcome]":
     """Train every strategy with every seed; ``options`` are those of ``runs.run.run``."""
     from continual_mm.cli.progress import RunProgress
+    from continual_mm.definitions.coverage import coverage_notes
     from continual_mm.runs.parallel import Task, run_many
     from continual_mm.runs.specification import Specification
 
     if not yes:
         wanted = [(opened, strategy) for strategy in strategies]
         check_affordable(wanted, seeds=seeds, jobs=jobs, device=options["device"])
+    for note in coverage_notes(opened.coverage):
+        terminal.err.print(f"continual-mm: note: {note}")
     tasks = [
         Task(Specification(opened, strategy, seed), out, options)
         for seed in range(seeds)

@@ -19,7 +19,8 @@ from continual_mm.comparison.estimates import (
     over_seeds,
     start,
 )
-from continual_mm.comparison.finished import FinishedRun, PairFacts
+from continual_mm.comparison.finished import FinishedRun, PairFacts, fewest
+from continual_mm.definitions.coverage import HANDFUL, few_items
 from continual_mm.runs import records
 from continual_mm.system.errors import InputError, suggestion
 
@@ -82,7 +83,8 @@ class ScenarioReport:
     """The strategies of one scenario, best harmonic mean first, and its pairs by name.
 
     ``chance`` is the mean score of old pairs in a random order, None without any; ``split`` is
-    whose items were ranked, ``validation`` for trials of a search.
+    whose items were ranked, ``validation`` for trials of a search; ``few`` are roles with a pair
+    that a handful of items were trained on or score.
     """
 
     arrivals: tuple[tuple[str, ...], ...]
@@ -90,6 +92,7 @@ class ScenarioReport:
     rows: tuple[Row, ...]
     chance: float | None = None
     split: records.Split = "test"
+    few: tuple[records.Role, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +168,12 @@ class _Scenario:
             named = ", ".join(cumulative)
             self._note(f"{named}: every past item is trained again, which no memory above counts")
         self._note_near_chance()
+        few = self._note_few()
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
         chance = old_chance(start([self._first], self._metric), self._pairs)
         known = None if np.isnan(chance) else chance
         return ScenarioReport(
-            self._first.arrivals, self._pairs, tuple(rows), known, self._first.split
+            self._first.arrivals, self._pairs, tuple(rows), known, self._first.split, few
         )
 
     def _note_near_chance(self) -> None:
@@ -184,6 +188,23 @@ class _Scenario:
                 f"{pair}, trained in stage {stage}, ended it near chance on validation items in "
                 f"{', '.join(names)}: train longer, or look at the data"
             )
+
+    def _note_few(self) -> tuple[records.Role, ...]:
+        """A line for each pair that is not scored or of a handful of items; roles of the latter."""
+        split = self._first.split
+        for pair in self._first.unscored:
+            self._note(f"{pair}: not scored; no stage trains it, and no {split} item has both")
+        last = len(self._first.arrivals) - 1
+        tested = {pair: len(self._first.ranked[last, pair].rows) for pair in self._pairs}
+        found = [
+            (pair, few_items(items, split)) for pair, items in tested.items() if items < HANDFUL
+        ]
+        every = [run for runs in self._strategies.values() for run in runs]
+        for (stage, pair), items in sorted(fewest(every).items()):
+            found.append((pair, f"stage {stage} trained it on {items} items, or as few"))
+        for pair, text in found:
+            self._note(f"* {pair} ({self._pairs[pair].role}): {text}")
+        return tuple({self._pairs[pair].role: None for pair, _ in found})
 
     def _row(self, strategy: str) -> Row:
         runs = self._strategies[strategy]

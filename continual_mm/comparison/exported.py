@@ -8,6 +8,7 @@ import io
 import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from continual_mm.comparison.finished import (
     PairFacts,
     answers_of,
     arrays_of,
+    fewest,
     protocols_of,
     ranked_of,
     ranked_stages,
@@ -59,6 +61,10 @@ class ScenarioDefinition(records.Record):
     pairs: dict[str, PairDefinition]
     stages: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
     split: Literal["validation"] | None = None
+    # Pairs that are not scored, and 1-based stage -> pair that it trains on a handful of items ->
+    # the least number of them in any run.
+    unscored: tuple[str, ...] = ()
+    handful: dict[str, dict[str, records.Count]] = Field(default_factory=dict)
 
 
 class StrategyDefinition(records.Record):
@@ -128,7 +134,12 @@ def _definitions(groups: Groups) -> dict[str, Any]:
             name: {"birth": facts.birth + 1, "role": facts.role, "chance": facts.chance}
             for name, facts in first.pairs.items()
         }
-        scenarios[scenario] = {**first.task, "pairs": pairs, "stages": first.arrivals}
+        scenarios[scenario] = {
+            **first.task,
+            "pairs": pairs,
+            "stages": first.arrivals,
+            **_few(list(chain.from_iterable(known.values()))),
+        }
         for runs in known.values():
             definition = runs[0].protection
             same = [each for each in strategies if each["definition"] == definition]
@@ -138,6 +149,15 @@ def _definitions(groups: Groups) -> dict[str, Any]:
             same[0]["scenarios"].append(scenario)
     strategies.sort(key=lambda each: (each["definition"]["name"], each["scenarios"]))
     return {"format": FORMAT, "scenarios": scenarios, "strategies": strategies}
+
+
+def _few(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+    """Pairs of a scenario that are not scored, or trained on a handful of items, if any are."""
+    handful: dict[str, dict[str, int]] = {}
+    for (stage, pair), items in sorted(fewest(runs).items()):
+        handful.setdefault(str(stage), {})[pair] = items
+    found = {"unscored": runs[0].unscored, "handful": handful}
+    return {key: value for key, value in found.items() if value}
 
 
 def arrays_in(groups: Groups) -> Iterator[tuple[str, bytes]]:
@@ -311,7 +331,8 @@ def _run(
     parts = np.split(ranks, ends)
     if len(parts.pop()):
         raise ValueError(f"'ranks/{place}' holds more ranks than there are queries")
-    task = known.model_dump(exclude={"stages": True, "pairs": {"__all__": {"chance"}}})
+    apart = {"stages": True, "unscored": True, "handful": True}
+    task = known.model_dump(exclude={**apart, "pairs": {"__all__": {"chance"}}})
     if known.split is None:
         del task["split"]
     return FinishedRun(
@@ -330,6 +351,12 @@ def _run(
         stability_gap=_or_nan(row.stability_gap),
         mixed_recall=_or_nan(row.mixed_recall),
         earlier_recall=_or_nan(row.earlier_recall),
+        handful={
+            (int(stage), pair): items
+            for stage, some in known.handful.items()
+            for pair, items in some.items()
+        },
+        unscored=known.unscored,
         judged=_judged(row, task["scenario"], len(known.stages), seed, arrays),
     )
 

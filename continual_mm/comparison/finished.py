@@ -1,7 +1,7 @@
 """What a finished run measured, read from its folder; needs neither torch nor Avalanche."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from continual_mm.data.archive import Archive
 from continual_mm.data.findings import Findings
+from continual_mm.definitions.coverage import HANDFUL
 from continual_mm.definitions.modality import Pair
 from continual_mm.definitions.scenario import ProtocolKind
 from continual_mm.metrics.answers import SERIES, Answers, Series, counted
@@ -62,7 +63,9 @@ class FinishedRun:
     an index of all modalities) below three modalities, ``earlier_recall`` (R@1 of old pairs in an
     index of the stage before) in joint training, and both in runs of earlier versions.
     ``vector_size`` is how many numbers an item has, None in runs of earlier versions.
-    ``near_chance`` has each 1-based stage and pair that it trained without learning it.
+    ``near_chance`` has each 1-based stage and pair that it trained without learning it, ``handful``
+    those that it trained on so few items, and how many; ``unscored`` are pairs that no stage trains
+    and no test item has.
     """
 
     folder: Path
@@ -81,6 +84,8 @@ class FinishedRun:
     mixed_recall: float = math.nan
     earlier_recall: float = math.nan
     near_chance: tuple[tuple[int, str], ...] = ()
+    handful: Mapping[tuple[int, str], int] = field(default_factory=dict)
+    unscored: tuple[str, ...] = ()
     cumulative: bool = False
     memory_items: int | None = None
     steps: int | None = None
@@ -98,6 +103,15 @@ class FinishedRun:
     def protocols(self) -> dict[str, tuple[Series, ...]]:
         """Name -> series of the protocols of the scenario."""
         return protocols_of(self.task["scenario"])
+
+
+def fewest(runs: Iterable[FinishedRun]) -> dict[tuple[int, str], int]:
+    """1-based stage and pair -> the least items that any of some runs trained it on, if few."""
+    found: dict[tuple[int, str], int] = {}
+    for run in runs:
+        for cell, items in run.handful.items():
+            found[cell] = min(items, found.get(cell, items))
+    return found
 
 
 def protocols_of(scenario: Mapping[str, Any]) -> dict[str, tuple[Series, ...]]:
@@ -182,6 +196,13 @@ def read_finished(folder: Path) -> FinishedRun:
                 scores.evaluations, one.trained, len(scores.stages) if strategy.joint else stage
             )
         ),
+        handful={
+            (stage, pair): items
+            for stage, one in enumerate(scores.stages, start=1)
+            for pair, items in one.items.items()
+            if items < HANDFUL and pair in pairs
+        },
+        unscored=scores.unscored,
         judged=judged,
     )
 

@@ -103,7 +103,7 @@ def _scenario_table(comparison: Comparison, scenario: str) -> Table:
     headings = (
         "strategy",
         "seeds",
-        *_MEASURES,
+        *(f"{heading}{_mark(heading, report.few)}" for heading in _MEASURES),
         *(["stability gap"] if gap else []),
         f"difference to {comparison.baseline}",
         "memory",
@@ -118,6 +118,11 @@ def _scenario_table(comparison: Comparison, scenario: str) -> Table:
         headings=headings,
         lines=tuple(_scenario_line(row, gap=gap) for row in rows),
     )
+
+
+def _mark(heading: str, few: Sequence[str]) -> str:
+    """A star behind a role with a pair of a handful of items; a note says which."""
+    return "*" if heading.removesuffix(" %") in few else ""
 
 
 def _scenario_line(row: Row, *, gap: bool) -> Line:

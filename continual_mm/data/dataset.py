@@ -23,6 +23,7 @@ from continual_mm.data.schema import (
     count_splits,
     is_given,
     is_taken,
+    presence_of,
     read_schema,
     with_own_groups,
 )
@@ -243,12 +244,15 @@ def make_card(
     schema: Schema,
     split: NDArray[np.int64],
     group: NDArray[np.int64] | None,
+    present: Mapping[str, NDArray[np.bool_]],
     *,
     name: str,
     fingerprint: str,
     provenance: Provenance | None,
 ) -> DatasetCard:
-    """The card of a source without problems."""
+    """The card of a source without problems; ``present`` says which items have a modality."""
+    every = np.ones(len(split), dtype=np.bool_)
+    having = {one.name: present.get(one.name, every) for one in schema.modalities}
     groups = 0 if group is None else len(np.unique(with_own_groups(group)[split == Split.TRAIN]))
     return DatasetCard(
         name,
@@ -259,6 +263,7 @@ def make_card(
         groups,
         provenance,
         schema.all_rows,
+        presence=presence_of(split, having),
     )
 
 
@@ -301,8 +306,14 @@ def assemble(
     findings.refuse()
     whole = {key: sound[key].astype(np.int64) for key in ("label", "group") if key in sound}
     group = with_own_groups(whole["group"]) if "group" in whole else None
+    present = {modality: column.present for modality, column in made.items()}
     return Dataset(
-        make_card(schema, split, group, name=name, fingerprint=fingerprint, provenance=provenance),
+        make_card(
+            *(schema, split, group, present),
+            name=name,
+            fingerprint=fingerprint,
+            provenance=provenance,
+        ),
         made,
         sound["ids"],
         split,

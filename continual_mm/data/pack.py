@@ -16,7 +16,7 @@ from continual_mm.data.archive import Archive, Header
 from continual_mm.data.dataset import Dataset, Standardise, assemble, make_card
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
-from continual_mm.data.schema import KIND, SPLIT_NUMBERS, Schema, check_split, read_schema
+from continual_mm.data.schema import KIND, PRESENT, SPLIT_NUMBERS, Schema, check_split, read_schema
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
 from continual_mm.system.files import atomic_write
 from continual_mm.system.memory import gigabytes, machine_memory
@@ -78,6 +78,12 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
         provenance = _provenance(archive, findings)
         column = archive.read("split") if "split" in schema.used else None
         group = archive.read("group") if "group" in schema.used else None
+        present = {
+            one.name: found
+            for one in schema.modalities
+            if one.name + PRESENT in schema.used
+            and (found := archive.read(one.name + PRESENT)) is not None
+        }
     remedy = provenance.remedy if provenance else SPLIT_NUMBERS
     split = check_split(column, findings, needed=splits, remedy=remedy)
     findings.refuse()
@@ -85,6 +91,7 @@ def read_card(path: str | os.PathLike[str], *, splits: Collection[str] = SPLITS)
         schema,
         split,
         group,
+        present,
         name=Path(path).stem,
         fingerprint=archive.fingerprint,
         provenance=provenance.provenance if provenance else None,

@@ -52,7 +52,10 @@ def card(
     path = _existing(name_or_path, folder)
     source = "store.form:read_store_card" if path.is_dir() else "pack:read_card"
     read_card: Callable[..., DatasetCard] = _imported(source)
-    return read_card(path, splits=splits)
+    found = read_card(path, splits=splits)
+    if found.presence is None:
+        found = replace(found, presence=_imported("store.reader:store_presence")(path))
+    return found
 
 
 @reads

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.archive import Header
 from continual_mm.data.findings import Findings
-from continual_mm.definitions.modality import SPLITS, Kind, Modality
+from continual_mm.definitions.modality import SPLITS, Kind, Modality, Presence
 from continual_mm.system.errors import first_few
 
 Record = dict[str, object]
@@ -336,3 +336,21 @@ def count_splits(split: NDArray[np.int64]) -> tuple[int, int, int]:
     """Items per split: training, validation, test."""
     training, validation, test = (int((split == value).sum()) for value in range(len(SPLITS)))
     return training, validation, test
+
+
+def presence_of(split: NDArray[np.int64], present: Mapping[str, NDArray[np.bool_]]) -> Presence:
+    """What items have, of (items,) splits and whether each has a modality.
+
+    >>> presence_of(np.array([0, 0, 2]), {"a": np.ones(3, bool), "b": np.arange(3) != 1})
+    ((('a',), (1, 0, 0)), (('a', 'b'), (1, 0, 1)))
+    """
+    if all(each.all() for each in present.values()):
+        return ()
+    codes = np.zeros(len(split), dtype=np.int64)
+    for bit, each in enumerate(present.values()):
+        codes |= each.astype(np.int64) << bit
+    found = {
+        tuple(name for bit, name in enumerate(present) if int(code) >> bit & 1): codes == code
+        for code in np.unique(codes)
+    }
+    return tuple((names, count_splits(split[rows])) for names, rows in sorted(found.items()))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from continual_mm.definitions.modality import DatasetCard, Modality, Pair, all_pairs
+from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality, Pair, all_pairs
 from continual_mm.definitions.scenario import Scenario, Stage, Training
 from continual_mm.system.errors import InputError, Problem, suggestion
 
@@ -33,6 +33,14 @@ class Arrival:
     # Optimisation settings, the stage's overrides applied, and steps worked out where epochs
     # are given; none, as long as the dataset is not there.
     training: Training
+    # Pairs of the scenario that no stage trains and no item scored has both modalities of.
+    unscored: tuple[Pair, ...] = ()
+    dataset: str = ""  # which of several datasets the stage is trained on
+
+    @property
+    def trains(self) -> bool:
+        """Whether it changes the space; a stage of no steps does not."""
+        return bool(self.training.steps or self.training.epochs)
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -82,7 +90,19 @@ def plan(
                 training=scenario.training_of(number),
             )
         )
-    return tuple(_with_steps(arrival, scenario, card, len(arrivals)) for arrival in arrivals)
+    return scored_on(
+        "test", [_with_steps(arrival, scenario, card, len(arrivals)) for arrival in arrivals], card
+    )
+
+
+def scored_on(split: str, arrivals: Sequence[Arrival], card: DatasetCard) -> tuple[Arrival, ...]:
+    """The stages, with the pairs that are not scored where results are of a split."""
+    trained = {pair for arrival in arrivals if arrival.trains for pair in arrival.trained}
+    others = (pair for pair in births(arrivals, all_of_them=True) if pair not in trained)
+    counted = ((pair, card.having(pair.first, pair.second)) for pair in others)
+    place = SPLITS.index(split)
+    unscored = tuple(pair for pair, items in counted if items is not None and not items[place])
+    return tuple(replace(arrival, unscored=unscored) for arrival in arrivals)
 
 
 def _with_steps(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages: int) -> Arrival:
@@ -213,12 +233,16 @@ def _pair_problems(
         named.add(pair)
 
 
-def births(arrivals: Sequence[Arrival]) -> dict[Pair, int]:
-    """The stage (0-based) at which each pair first has both its modalities, sorted by pair."""
+def births(arrivals: Sequence[Arrival], *, all_of_them: bool = False) -> dict[Pair, int]:
+    """The stage (0-based) at which each pair first has both its modalities, sorted by pair.
+
+    Pairs that are not scored are left out, unless ``all_of_them`` are asked for.
+    """
     born: dict[Pair, int] = {}
     for arrival in arrivals:
         for pair in all_pairs(tuple(modality.name for modality in arrival.available)):
-            born.setdefault(pair, arrival.stage)
+            if all_of_them or pair not in arrival.unscored:
+                born.setdefault(pair, arrival.stage)
     return dict(sorted(born.items()))
 
 

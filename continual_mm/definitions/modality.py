@@ -83,6 +83,10 @@ class Provenance:
         )
 
 
+Presence = tuple[tuple[tuple[str, ...], tuple[int, int, int]], ...]
+"""(modalities, items per split that have just these), of every combination that occurs."""
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetCard:
     """What a dataset contains, known without loading its arrays or importing torch."""
@@ -100,6 +104,29 @@ class DatasetCard:
     all_rows: tuple[str, ...] = ()
     # Whether features are read from the disk as they are needed; else all of them are in memory.
     on_disk: bool = field(default=False, compare=False)
+    # What items have; empty where every item has every modality, None where that is not known.
+    presence: Presence | None = ()
+    # Name -> card of the datasets that it was put together of, if it was.
+    corpora: tuple[tuple[str, "DatasetCard"], ...] = ()
+
+    def corpus(self, name: str) -> "DatasetCard":
+        """One of the datasets that it was put together of; itself, where it was not."""
+        return dict(self.corpora).get(name, self)
+
+    def having(self, *names: str) -> tuple[int, int, int] | None:
+        """Items per split that have all of some modalities; None where that is not known.
+
+        >>> seen = ((("a",), (5, 1, 1)), (("a", "b"), (2, 0, 3)))
+        >>> DatasetCard("ab", (), (7, 1, 4), "", presence=seen).having("a", "b")
+        (2, 0, 3)
+        """
+        if self.presence is None or not any(self.items):
+            return None
+        if not self.presence:
+            return self.items
+        found = [items for own, items in self.presence if set(names) <= set(own)]
+        training, validation, test = (sum(each) for each in zip((0, 0, 0), *found, strict=True))
+        return training, validation, test
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class Evaluation:
 
     ``stage`` is the 0-based stage during or after which the space was evaluated (``final``: after),
     ``step`` counts optimiser steps over all stages, ``split`` is ``validation`` or ``test``.
-    ``pairs`` has every pair whose modalities have both arrived.
+    ``pairs`` has every pair whose modalities have both arrived and that items have both of.
     """
 
     stage: int
@@ -217,17 +217,18 @@ class RetrievalMetric(PluginMetric[None]):
         """Score the pairs."""
         gallery = self._gathering.gallery(strategy, strategy.split)
         listing = "ties_listed_each" in strategy.space.settings.bugs
+        ranked = (
+            score_pair(
+                pair, gallery.of_pair(pair), gallery.rows, self._groups, listing_ties=listing
+            )
+            for pair in all_pairs(tuple(gallery.embeddings))
+        )
         evaluation = Evaluation(
             stage=strategy.stage,
             step=strategy.clock.train_iterations,
             final=not strategy.inside_stage,
             split=strategy.split,
-            pairs=tuple(
-                score_pair(
-                    pair, gallery.of_pair(pair), gallery.rows, self._groups, listing_ties=listing
-                )
-                for pair in all_pairs(tuple(gallery.embeddings))
-            ),
+            pairs=tuple(found for found in ranked if len(found.rows)),
         )
         for observer in self._observers:
             observer(evaluation, gallery)

@@ -78,8 +78,11 @@ def _scores(gallery: Gallery, roles: Mapping[Pair, str], groups: QueryGroups) ->
     of_role: dict[str, list[float]] = {role: [] for role in ROLES}
     for each, role in roles.items():
         if {each.first, each.second} <= gallery.embeddings.keys():
-            ranks = score_pair(each, gallery.embeddings, gallery.rows, groups).ranks.values()
-            pairs[str(each)] = float(np.mean([recall_at(ranked, 1) for ranked in ranks]))
+            found = score_pair(each, gallery.embeddings, gallery.rows, groups)
+            if not len(found.rows):  # never trained, and of a split without such items
+                continue
+            recalls = [recall_at(ranked, 1) for ranked in found.ranks.values()]
+            pairs[str(each)] = float(np.mean(recalls))
             of_role[role].append(pairs[str(each)])
     old, new, emergent = (_mean(of_role[role]) for role in ROLES)
     return Scores(old, new, emergent, harmonic_mean(old, new), _one_index(gallery, groups), pairs)

@@ -18,7 +18,6 @@ from continual_mm.learning.avalanche import (
     DatasetExperience,
     EagerCLStream,
 )
-from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
 SPLITS = {Split.VALIDATION: "validation", Split.TEST: "test"}
@@ -127,14 +126,24 @@ def _shares(
 
 
 def _with_a_pair(arrival: Arrival, rows: Tensor, dataset: Dataset) -> Tensor:
-    """The rows that have both modalities of a pair of the stage; all where it trains none."""
+    """The rows that have both modalities of a pair of the stage; all where it has none of them."""
     present = {name: torch.from_numpy(dataset.columns[name].present)[rows] for name in arrival.seen}
     pairs = [present[pair.first] & present[pair.second] for pair in arrival.trained]
     found = rows[torch.stack(pairs).any(0)] if pairs else rows
-    if not len(found):
-        names = " or ".join(map(str, arrival.trained))
-        problem = f"no training item of dataset '{dataset.card.name}' has {names}"
-        raise InputError.at(f"stage {arrival.stage + 1}", problem, "train other pairs there")
+    return found if len(found) else rows
+
+
+def pair_items(streams: Benchmark) -> dict[int, dict[Pair, int]]:
+    """0-based stage -> pair that it trains -> its training items that have both modalities."""
+    found: dict[int, dict[Pair, int]] = {}
+    for experience in streams.train:
+        for share in experience.items.shares:
+            columns = experience.items.dataset.columns
+            present = {name: columns[name].present[share.rows.numpy()] for name in share.modalities}
+            found[share.stage] = {
+                pair: int((present[pair.first] & present[pair.second]).sum())
+                for pair in experience.pairs[share.stage]
+            }
     return found
 
 

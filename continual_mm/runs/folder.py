@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.arrivals import Arrival
+from continual_mm.definitions.modality import Pair
 from continual_mm.system.errors import InputError, first_line
 from continual_mm.system.files import (
     LOCK,
@@ -178,11 +179,19 @@ class RunFolder:
             self.path / "scores.json",
             {
                 **identity,
-                "stages": [_stage(arrival) for arrival in history.arrivals],
+                "stages": [
+                    _stage(arrival, history.items.get(arrival.stage, {}))
+                    for arrival in history.arrivals
+                ],
                 "pairs": {
                     str(pair): {"birth": birth + 1, "role": roles[pair]}
                     for pair, birth in history.births.items()
                 },
+                **(
+                    {"unscored": [str(pair) for pair in history.unscored]}
+                    if history.unscored
+                    else {}
+                ),
                 "evaluations": [score.as_json() for score in history.scores],
                 "geometry": [geometry.as_json() for geometry in history.geometry],
                 **({"protocols": protocols} if protocols else {}),
@@ -242,10 +251,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _stage(arrival: Arrival) -> dict[str, Any]:
+def _stage(arrival: Arrival, items: Mapping[Pair, int]) -> dict[str, Any]:
     return {
         "stage": arrival.stage + 1,
         "added": [modality.name for modality in arrival.added],
         "available": [modality.name for modality in arrival.available],
         "trained": [str(pair) for pair in arrival.trained],
+        "items": {str(pair): count for pair, count in items.items()},
     }

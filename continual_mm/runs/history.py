@@ -1,7 +1,7 @@
 """What a run measured: scores by stage and pair, and what follows from them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continual_mm.definitions.arrivals import Arrival, Roles, births, roles
+from continual_mm.definitions.coverage import HANDFUL
 from continual_mm.definitions.modality import Pair
 from continual_mm.metrics import forgetting
 from continual_mm.metrics.forgetting import stability_gap, worst_score
@@ -121,9 +122,6 @@ def stability(
 NEAR_CHANCE = 0.4
 """Share of the list behind which a median right answer counts as near chance, which is half."""
 
-FEWEST = 16
-"""Queries below which that says nothing."""
-
 
 def near_chance(scores: Iterable[Scored], pairs: Iterable[str], stage: int) -> dict[str, float]:
     """Pairs that are near chance on validation items at the end of a 1-based stage.
@@ -134,7 +132,7 @@ def near_chance(scores: Iterable[Scored], pairs: Iterable[str], stage: int) -> d
     places: dict[str, list[float]] = {pair: [] for pair in pairs}
     for score in scores:
         here = score.final and score.stage == stage and score.split == "validation"
-        if here and score.pair in places and score.queries >= FEWEST and score.median_rank:
+        if here and score.pair in places and score.queries >= HANDFUL and score.median_rank:
             places[score.pair].append((score.median_rank - 0.5) / score.queries)
     means = {pair: float(np.mean(found)) for pair, found in places.items() if found}
     return {pair: mean for pair, mean in means.items() if mean > NEAR_CHANCE}
@@ -178,6 +176,7 @@ class History:
             ``memory_bytes`` kept of the past, ``recalled_rows`` trained again, ``parameters``,
             ``peak_memory_bytes`` of the process or accelerator while it was at the run, None where
             the system does not tell it, ``device``, and ``vector_size``, the numbers of an item.
+        items: 0-based stage -> pair that it trains -> its training items that have both modalities.
     """
 
     arrivals: Sequence[Arrival]
@@ -189,6 +188,12 @@ class History:
     choices: list[dict[str, Any]] = field(default_factory=list)
     indexes: "list[IndexScore]" = field(default_factory=list)
     cost: Cost = field(default_factory=dict)
+    items: Mapping[int, Mapping[Pair, int]] = field(default_factory=dict)
+
+    @property
+    def unscored(self) -> tuple[Pair, ...]:
+        """Pairs that no stage trains and no item scored has both modalities of."""
+        return self.arrivals[-1].unscored
 
     @property
     def roles(self) -> Roles:
@@ -265,13 +270,16 @@ class History:
         birth = np.array(list(self.births.values()))
 
         def mean(some: Iterable[Pair], values: Floats) -> float:
-            chosen = [values[pairs.index(pair)] for pair in some]
-            return float(np.mean(chosen)) if chosen else float("nan")
+            chosen = np.array([values[pairs.index(pair)] for pair in some])
+            # Pairs that are never trained may have items of one split only.
+            chosen = chosen[~np.isnan(table[-1, [pairs.index(pair) for pair in some]])]
+            return float(np.mean(chosen)) if len(chosen) else float("nan")
 
         known = self.roles
         lost = np.full(len(pairs), np.nan)
-        if not np.isnan(table[birth, np.arange(len(pairs))]).any():
-            lost = forgetting.forgetting(table, birth)
+        whole = ~np.isnan(table[birth, np.arange(len(pairs))])
+        if whole.any():
+            lost[whole] = forgetting.forgetting(table[:, whole], birth[whole])
         old, new = mean(known.old, table[-1]), mean(known.new, table[-1])
         fall = stability(
             self.scores,

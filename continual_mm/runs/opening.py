@@ -7,6 +7,7 @@ from typing import Any
 from continual_mm.data import registry as datasets
 from continual_mm.definitions import arrivals, catalog
 from continual_mm.definitions.catalog import SCENARIO_KEYS, Entry
+from continual_mm.definitions.coverage import coverage_problems
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.reading import draft_scenario, read_strategy
 from continual_mm.definitions.scenario import Scenario, Strategy
@@ -104,6 +105,7 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     stages = arrivals.plan(scenario, card, start=start, file=file)
     arriving = stages[-1].available
     problems += tower_problems(scenario, arriving, start.modalities if start else (), file)
+    problems += coverage_problems(scenario, stages, card, file)
     scored, wrong = cards_and_problems(scenario, card, arriving, file)
     problems += wrong
     problems.check()

@@ -58,10 +58,14 @@ class Definition(Record):
 
 
 class StageRecord(Record):
-    """A stage; ``added`` are names of modalities, ``trained`` pairs."""
+    """A stage; ``added`` are names of modalities, ``trained`` pairs.
+
+    ``items`` has the training items of each of them; earlier versions did not say.
+    """
 
     added: tuple[str, ...]
     trained: tuple[str, ...] = ()
+    items: dict[str, Count] = Field(default_factory=dict)
 
 
 class PairRecord(Record):
@@ -123,6 +127,7 @@ class Scores(Record):
 
     stages: Annotated[tuple[StageRecord, ...], Field(min_length=1)]
     pairs: dict[str, PairRecord]
+    unscored: tuple[str, ...] = ()
     evaluations: tuple[Score, ...]
     protocols: tuple[ProtocolRecord, ...] = ()
     choices: tuple[Choice, ...] = ()

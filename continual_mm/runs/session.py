@@ -1,6 +1,6 @@
 """A learner put together with its streams, plugins and memory, ready for its stages."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.arrivals import Arrival, births
+from continual_mm.definitions.arrivals import Arrival
+from continual_mm.definitions.coverage import FEWEST, coverage_problems
+from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.drift import Drift, Geometry
 from continual_mm.evaluation.indexes import Indexes
 from continual_mm.evaluation.judges import Judge
@@ -21,7 +23,7 @@ from continual_mm.evaluation.scores import Judged
 from continual_mm.learning.avalanche import BaseLogger, BaseSGDPlugin
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.memory import Memory
-from continual_mm.learning.stream import Benchmark, benchmark, scored_splits
+from continual_mm.learning.stream import Benchmark, benchmark, pair_items
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.recollection import Recollection
 from continual_mm.runs.checkpoint import Keeper
@@ -30,29 +32,6 @@ from continual_mm.runs.specification import Specification
 from continual_mm.runs.start import first_space
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.seeds import seed_for
-
-
-def pairs_without_items(
-    dataset: Dataset, arrivals: Sequence[Arrival], results: str
-) -> Iterator[Problem]:
-    """A problem for each pair, trained or not, that no scored item has both modalities of.
-
-    ``results`` is the split that results are of.
-    """
-    for split, name in scored_splits(results).items():
-        rows = dataset.rows_of(split)
-        present = {
-            modality.name: dataset.columns[modality.name].present[rows]
-            for modality in arrivals[-1].available
-        }
-        for pair in births(arrivals):
-            if not np.any(present[pair.first] & present[pair.second]):
-                yield Problem(
-                    f"dataset '{dataset.card.name}'",
-                    f"no {name} item has both {pair.first} and {pair.second}",
-                    f"give {name} items with both, or leave one of them out of the scenario",
-                )
-
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
 
@@ -142,11 +121,25 @@ def open_session(
     """
     scenario, arrivals = specification.scenario, specification.arrivals
     strategy, seed = specification.strategy, specification.seed
-    if problems := list(pairs_without_items(dataset, arrivals, specification.split)):
+    place = f"scenario '{scenario.name}'"
+    if problems := list(
+        coverage_problems(scenario, arrivals, dataset.card, place, only=specification.split)
+    ):
         raise InputError(problems)
+    streams = benchmark(
+        scenario,
+        arrivals,
+        dataset,
+        seed=seed,
+        joint=strategy.joint,
+        cumulative=strategy.cumulative,
+        split=specification.split,
+    )
+    items = pair_items(streams)
+    _check_shares(arrivals, items, f"{place}, seed {seed}")
     space = first_space(specification.opened, towers, seed=seed)
     judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
-    history = History(arrivals=arrivals, space=space, split=specification.split)
+    history = History(arrivals=arrivals, space=space, items=items, split=specification.split)
     drift = Drift(history.geometry.append, *watchers.geometry, split=history.split)
     evaluations: list[Evaluation] = []
 
@@ -180,15 +173,7 @@ def open_session(
         workers=workers,
     )
     return Session(
-        benchmark=benchmark(
-            scenario,
-            arrivals,
-            dataset,
-            seed=seed,
-            joint=strategy.joint,
-            cumulative=strategy.cumulative,
-            split=history.split,
-        ),
+        benchmark=streams,
         learner=learner,
         plugins={name: each for name, each in plugins.items() if isinstance(each, Plugin)},
         history=history,
@@ -197,3 +182,22 @@ def open_session(
         indexes=indexes,
         judges=judges,
     )
+
+
+def _check_shares(
+    arrivals: Sequence[Arrival], items: Mapping[int, Mapping[Pair, int]], place: str
+) -> None:
+    """Refuse a share of the training items of which a pair of its stage learns nothing."""
+    problems = [
+        Problem(
+            f"{place}, stage {arrival.stage + 1}",
+            f"{count or 'none'} of its share of the training items has both {pair.first} and "
+            f"{pair.second}",
+            'give more such items, or write items = "shared" or items = "paired"',
+        )
+        for arrival in arrivals
+        for pair, count in items.get(arrival.stage, {}).items()
+        if arrival.trains and count < FEWEST
+    ]
+    if problems:
+        raise InputError(problems)

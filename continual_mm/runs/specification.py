@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from continual_mm.data import registry as datasets
-from continual_mm.definitions.arrivals import Arrival, plan
+from continual_mm.definitions.arrivals import Arrival, plan, scored_on
+from continual_mm.definitions.coverage import Coverage, coverage
 from continual_mm.definitions.modality import DatasetCard
 from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
 from continual_mm.evaluation.checks import card_of, identity_of
@@ -30,6 +31,11 @@ class OpenedScenario:
     arrivals: tuple[Arrival, ...]
     origin: Origin | None = None
     scored: Cards = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> tuple[Coverage, ...]:
+        """How many items have both modalities of each pair; nothing while that is not known."""
+        return coverage(self.scenario, self.arrivals, self.card)
 
     @property
     def cards(self) -> tuple[DatasetCard, ...]:
@@ -66,10 +72,10 @@ class Specification:
         """The definition."""
         return self.opened.scenario
 
-    @property
+    @cached_property
     def arrivals(self) -> tuple[Arrival, ...]:
         """The stages."""
-        return self.opened.arrivals
+        return scored_on(self.split, self.opened.arrivals, self.opened.card)
 
     def __str__(self) -> str:
         return f"{self.scenario.name}/{self.strategy.name}/seed-{self.seed}"

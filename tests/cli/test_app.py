@@ -63,8 +63,12 @@ def test_all_that_is_shipped_is_valid(said):
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()
     lacking = [line for line in lines if line.startswith("  before it can run: dataset ")]
-    taken = [line for line in lines if line.startswith("  a run takes ")]
-    assert len(lines) - len(lacking) - len(taken) == len(SHIPPED)
+    fine = [line for line in lines if ": fine, a " in line]
+    assert len(fine) == len(SHIPPED)
+    # Of what is here, a table says how many items each pair has; there is nothing to remark on.
+    assert not [line for line in lines if line.startswith("  note:")]
+    assert lines.count("pair   trained in stage  training items     validation  test") == 1
+    assert len(lacking) == 13
 
 
 @pytest.mark.parametrize(

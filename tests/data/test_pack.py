@@ -55,7 +55,10 @@ def test_the_card_says_without_arrays_what_the_dataset_says_with_them(saved):
     card = read_card(path)
     assert card == read_pack(path).card
     expected = (Modality("video", Kind.SPECTROGRAM, (4, 3)), Modality("text", Kind.VECTOR, (5,)))
-    assert card == DatasetCard("mine", expected, (4, 1, 1), card.fingerprint, has_labels=True)
+    seen = ((("video",), (1, 0, 0)), (("video", "text"), (3, 1, 1)))
+    assert card == DatasetCard(
+        "mine", expected, (4, 1, 1), card.fingerprint, has_labels=True, presence=seen
+    )
 
 
 def test_the_card_is_read_without_the_arrays(tmp_path, columns):

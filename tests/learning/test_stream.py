@@ -72,7 +72,3 @@ def test_with_paired_items_a_stage_sees_those_that_have_a_pair_of_it(scenario, c
     assert np.array_equal(rows[2], training)  # depth, which all have, and one more
     with pytest.raises(InputError, match="give steps instead of epochs"):
         plan(changed(paired, epochs=1), dataset.card)
-    none = present | {"text": present["video"] ^ True}
-    lacking = Dataset.from_arrays(arrays, split=split, present=none)
-    with pytest.raises(InputError, match=r"stage 2: no training item .* has text-video"):
-        benchmark(paired, plan(paired, lacking.card), lacking, seed=0)

@@ -202,10 +202,8 @@ def test_a_pair_that_no_test_item_has_is_refused_and_one_that_a_single_item_has_
     with pytest.raises(InputError) as caught:
         train(scenario, dataset(), device="cpu")
     assert [one.message for one in caught.value.problems] == [
-        "no validation item has both audio and text",
-        "no validation item has both text and video",
-        "no test item has both audio and text",
-        "no test item has both audio and video",
+        "no test item has both audio and video, a pair that is trained",
+        "no validation item has both text and video, a pair that is trained",
     ]
     has_audio[24] = True
     first = scenario.model_copy(update={"stages": scenario.stages[:1]})

@@ -14,7 +14,7 @@ from continual_mm.data.cards import FORM
 from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.schema import SPLIT_NUMBERS, check_counts, is_taken
-from continual_mm.definitions.modality import DatasetCard, Kind, Modality
+from continual_mm.definitions.modality import DatasetCard, Kind, Modality, Presence
 from continual_mm.definitions.tables import Table
 from continual_mm.system.errors import InputError, Problem, Problems
 from continual_mm.system.files import atomic_write
@@ -118,6 +118,7 @@ class StoreForm(Table):
     columns: tuple[OptionalColumn, ...]  # what some items have besides their features
     modalities: Annotated[tuple[ModalityForm, ...], Field(min_length=1)]
     tables: dict[TableName, tuple[ShardForm, ...]]  # shards by the folder that they lie in
+    presence: Presence | None = None  # what items have; stores of earlier versions do not say
     notes: tuple[str, ...] = ()  # what users of the store should know, in sentences
     provenance: ProvenanceForm | None = None
 
@@ -133,6 +134,7 @@ class StoreForm(Table):
             self.training_groups,
             provenance=self.provenance.provenance if self.provenance else None,
             on_disk=True,
+            presence=self.presence,
         )
 
     def check_splits(self, findings: Findings, *, needed: Collection[str]) -> None:

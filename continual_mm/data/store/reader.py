@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from continual_mm.data.cards import FORM
 from continual_mm.data.dataset import Dataset, Standardise, statistics_by
 from continual_mm.data.findings import Findings
-from continual_mm.data.schema import NOT_GIVEN, count_splits, with_own_groups
+from continual_mm.data.schema import NOT_GIVEN, count_splits, presence_of, with_own_groups
 from continual_mm.data.statistics import BLOCK_VALUES, Moments, Statistics
 from continual_mm.data.store import sources
 from continual_mm.data.store.form import DAMAGED, ModalityForm, read_form
 from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
-from continual_mm.definitions.modality import SPLITS, Modality
+from continual_mm.definitions.modality import SPLITS, Modality, Presence
 from continual_mm.system.reading import reads
 
 _LAST_BITS = 1e-9  # of a feature's root mean square; sums in another order differ by less
@@ -135,6 +135,9 @@ def read_store(
         for name in ("label", "group")
         if name in form.columns
     }
+    presence = presence_of(split, {name: each.present for name, each in columns.items()})
+    if form.presence not in (None, presence):
+        findings.about_source(f"items lack other modalities than {FORM} says", DAMAGED)
     for modality in form.modalities:
         if problem := _fault(modality, columns[modality.name], tables):
             findings.about(modality.name, problem, DAMAGED)
@@ -143,7 +146,7 @@ def read_store(
         findings.about("group", "leads to groups that are not there", DAMAGED)
     findings.refuse()
     return Dataset(
-        form.card,
+        replace(form.card, presence=presence),
         columns,
         StoredTexts(tables.items, "ids"),
         split,
@@ -154,6 +157,14 @@ def read_store(
         statistics,
         form.notes,
     )
+
+
+def store_presence(folder: Path) -> Presence:
+    """What the items of a store have, counted: stores of earlier versions do not say."""
+    form = read_form(folder)
+    items = sources.Tables(folder, form).items
+    present = {each.name: items.present(each.columns[0]) for each in form.modalities}
+    return presence_of(items.column("split"), present)
 
 
 def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:

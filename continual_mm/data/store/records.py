@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from continual_mm.data.findings import FaultError, Findings, sound_text
 from continual_mm.data.schema import is_given
 from continual_mm.data.store.form import ModalityForm, OptionalColumn, Window
-from continual_mm.definitions.modality import SPLITS
+from continual_mm.definitions.modality import SPLITS, Presence
 from continual_mm.system.errors import Problem, first_few
 
 OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
@@ -211,6 +211,8 @@ class RowMaker:
         self._seen: set[str] = set()  # optional columns that some record has
         self.groups: dict[str, int] = {}  # name -> number
         self.items = [0] * len(SPLITS)  # per split
+        # Modalities -> items per split that have just these.
+        self._presence: dict[tuple[str, ...], list[int]] = {}
         self.times = dict.fromkeys((one.name for one in modalities), 0)  # the longest so far
         # Steps of each recording so far.
         self.lengths = {part: array("q") for one in modalities for part in one.parts}
@@ -235,6 +237,8 @@ class RowMaker:
         if row["group"] is not None:
             row["group"] = self.groups.setdefault(row["group"], len(self.groups))
         self.items[row["split"]] += 1
+        having = tuple(name for name, time in times.items() if time)
+        self._presence.setdefault(having, [0] * len(SPLITS))[row["split"]] += 1
         self.times = {name: max(time, times[name]) for name, time in self.times.items()}
         return row
 
@@ -253,6 +257,13 @@ class RowMaker:
             else one
             for one in self._modalities
         )
+
+    @property
+    def presence(self) -> Presence:
+        """What the items so far have."""
+        if set(self._presence) == {tuple(self.times)}:
+            return ()
+        return tuple((names, (a, b, c)) for names, (a, b, c) in sorted(self._presence.items()))
 
     def check_occurrence(self, faults: Faults) -> None:
         """Find that there are no items, or modalities that none has."""

@@ -277,6 +277,7 @@ class StoreWriter:
             update={
                 "fingerprint": self._digest.fingerprint(modalities, without=nowhere),
                 "items": (training, validation, test),
+                "presence": rows.presence,
                 "training_groups": groups if "group" in rows.columns else 0,
                 "columns": rows.columns,
                 "modalities": modalities,

@@ -1,5 +1,6 @@
 """Records written as a store, and looked at with other libraries."""
 
+import json
 import re
 import subprocess
 import sys
@@ -295,6 +296,24 @@ def test_a_pack_and_a_store_of_the_same_records_hold_the_same(tmp_path):
         rows = torch.from_numpy(np.flatnonzero(column.present))
         for one, other in zip(column.take(rows), store.columns[name].take(rows), strict=True):
             assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_the_card_says_what_items_have_also_of_a_store_that_did_not_count(tmp_path):
+    # Items 0 and 5 of ten lack speech; both are training items.
+    seen = ((("touch", "frames"), (2, 0, 0)), (("touch", "speech", "frames"), (6, 1, 1)))
+    card = write_store(records(), tmp_path / "store", layout=LAYOUT)
+    assert card.presence == seen
+    assert (card.having("touch", "speech"), card.having("touch")) == ((6, 1, 1), (8, 1, 1))
+    path = tmp_path / "store" / "store.json"
+    form = json.loads(path.read_text())
+    earlier = {key: value for key, value in form.items() if key != "presence"}
+    path.write_text(json.dumps(earlier))
+    assert read_store_card(tmp_path / "store").having("touch", "speech") is None
+    for known in (registry.card(str(tmp_path / "store")), read_store(tmp_path / "store").card):
+        assert known == card
+    path.write_text(json.dumps({**earlier, "presence": []}))
+    with pytest.raises(InputError, match=r"items lack other modalities than store\.json says"):
+        read_store(tmp_path / "store")
 
 
 def test_a_time_that_is_given_is_the_least_and_a_longer_item_raises_it(tmp_path):
