@@ -28,6 +28,7 @@ from .plugins.freeze import Freeze as Freeze
 from .plugins.interpolate import Interpolate as Interpolate
 from .plugins.mas import MAS as MAS
 from .plugins.match import Match as Match
+from .plugins.merge import Merge as Merge
 from .plugins.nullspace import Nullspace as Nullspace
 from .plugins.pair_lora import PairLora as PairLora
 from .plugins.partners import Partners as Partners
@@ -44,6 +45,7 @@ from .plugins.transport import Transport as Transport
 from .plugins.warmup import Warmup as Warmup
 from .runs.consolidation import consolidate as consolidate
 from .runs.history import History as History
+from .runs.merge import merge as merge
 from .runs.run import open_run as open_run
 from .runs.run import run as run
 from .runs.run import train as train

@@ -9,6 +9,7 @@ import click
 from continual_mm import __version__
 from continual_mm.cli import definitions as cli_definitions
 from continual_mm.cli import inspect as cli_data
+from continual_mm.cli import merge as cli_merging
 from continual_mm.cli import results as cli_results
 from continual_mm.cli import terminal
 from continual_mm.cli import train as cli_training
@@ -27,7 +28,7 @@ def app() -> None:
     """Add modalities to a joint embedding space one after another; measure what is forgotten."""
 
 
-for room in (cli_definitions, cli_data, cli_training, cli_tuning, cli_results):
+for room in (cli_definitions, cli_data, cli_training, cli_tuning, cli_results, cli_merging):
     for command in room.COMMANDS:
         app.add_command(command)
 

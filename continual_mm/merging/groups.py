@@ -62,7 +62,7 @@ def groups_of(encoder: Encoder) -> tuple[Group, ...]:
         if isinstance(encoder, kind):
             known = found
     if known is None:
-        raise ValueError(f"which units of a {type(encoder).__name__} are tied is not known")
+        raise ValueError(f"units of a {type(encoder).__name__} cannot be told, so not averaged")
     names = encoder.state_dict().keys()
     return tuple(
         Group(

@@ -164,7 +164,7 @@ def test_activations_are_seen_for_each_hidden_group(name):
 
 def test_a_module_of_unknown_parts_has_no_groups():
     given = Adapted(torch.nn.Linear(6, 5), Modality("m", Kind.VECTOR, (6,)), SETTINGS)
-    with pytest.raises(ValueError, match="Adapted are tied is not known"):
+    with pytest.raises(ValueError, match="Adapted cannot be told"):
         groups_of(given)
 
 

@@ -172,7 +172,7 @@ def test_what_has_no_place_in_a_stage_trained_apart_is_refused(trained):
 def test_a_tower_of_unknown_units_cannot_be_averaged(scenario, dataset):
     from continual_mm.runs.run import train
 
-    with pytest.raises(InputError, match="Adapted are tied is not known"):
+    with pytest.raises(InputError, match="Adapted cannot be told"):
         train(
             scenario,
             dataset,
