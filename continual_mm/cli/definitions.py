@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,7 @@ from continual_mm.data.cards import PUBLISHED, is_converted, missing_published, 
 from continual_mm.definitions import catalog
 from continual_mm.plugins import registry as plugins
 from continual_mm.space import registry as towers
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, Problems
 from continual_mm.system.files import atomic_write
 
 if TYPE_CHECKING:
@@ -93,33 +93,48 @@ def _opened_scenario(entry: catalog.Entry) -> "OpenedScenario | None":
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--quick", is_flag=True, help="Definitions alone: leave items of datasets unread.")
 @click.pass_context
-def validate(context: click.Context, files: tuple[str, ...]) -> None:
-    """Check definitions without training anything."""
+def validate(context: click.Context, files: tuple[str, ...], quick: bool) -> None:
+    """Check definitions, and the items that they are about, without training anything."""
     wrong = False
     for name in files:
         try:
             entry = catalog.find_any(name)
-            opened = _opened_scenario(entry)
+            opened, notes = _checked(entry, quick=quick)
         except InputError as error:
             terminal.print_refusal(error)
             wrong = True
         else:
             terminal.out.print(f"{entry.path}: fine, a {catalog.ONE_OF[entry.kind]}")
             if opened:
-                from continual_mm.runs.estimate import estimate
-
-                terminal.out.print(f"  a run takes {estimate(opened)}")
-                _print_items_and_notes(opened)
+                _print_items_and_notes(opened, notes)
     if wrong:
         context.exit(2)
 
 
-def _print_items_and_notes(opened: "OpenedScenario") -> None:
+def _checked(entry: catalog.Entry, *, quick: bool) -> "tuple[OpenedScenario | None, list[str]]":
+    """A sound scenario, if it is one, and a note for each dataset too large to be read."""
+    from continual_mm.runs.data_checks import data_problems, named_data_problems
+
+    problems, notes, opened = Problems(), list[str](), None
+    with problems.collected():
+        opened = _opened_scenario(entry)
+    if not quick and entry.kind == "scenarios":
+        found, notes = data_problems(opened) if opened else (named_data_problems(entry), [])
+        # What is wrong with a card is wrong with its items, too.
+        problems += [one for one in found if one not in problems]
+    problems.check()
+    return opened, notes
+
+
+def _print_items_and_notes(opened: "OpenedScenario", notes: Iterable[str]) -> None:
     """How many items each pair has, and what is worth knowing of a sound scenario."""
     from continual_mm.definitions.coverage import HEADINGS, coverage_notes
     from continual_mm.evaluation.checks import mode_mismatches, unordered
+    from continual_mm.runs.estimate import estimate
 
+    terminal.out.print(f"  a run takes {estimate(opened)}")
     for problem in missing_published(opened.scenario.datasets):
         terminal.out.print(f"  before it can run: {problem}")
     found = opened.coverage
@@ -127,6 +142,7 @@ def _print_items_and_notes(opened: "OpenedScenario") -> None:
         terminal.print_rows(HEADINGS, [one.cells for one in found])
     arriving = [one.name for stage in opened.arrivals for one in stage.added]
     for note in (
+        *notes,
         *coverage_notes(found),
         *mode_mismatches(opened.scenario, opened.cards),
         *unordered(opened.scenario, opened.card, arriving),

@@ -1,17 +1,21 @@
-"""What a dataset keeps of each modality: in memory, or wherever rows can be taken from."""
+"""What a dataset keeps of each modality: in memory, or wherever rows can be taken from.
+
+torch is imported when rows are taken: items are checked without it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import prod
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from continual_mm.definitions.modality import Modality
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BLOCK_VALUES = 1 << 23  # values of items that are in memory at once where all are looked at: 32 MB
 
@@ -31,7 +35,7 @@ class Column(Protocol):
     def valid(self) -> NDArray[np.int64]:
         """(items,) steps that carry signal; 0 for an item that lacks the modality."""
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def take(self, rows: "Tensor") -> "tuple[Tensor, Tensor | None]":
         """Features of (n,) rows, all of which have the modality, and (n,) valid steps.
 
         They are (n, ...) float32, cut behind the longest; a vector has no steps, which are None.
@@ -70,8 +74,10 @@ class MemoryColumn:
         """(items,) steps that carry signal; 0 for an item that lacks the modality."""
         return self.present.astype(np.int64) if self.lengths is None else self.lengths
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def take(self, rows: "Tensor") -> "tuple[Tensor, Tensor | None]":
         """Features of some rows, as :meth:`Column.take` says."""
+        import torch  # noqa: PLC0415 - see above
+
         # NumPy copies rows twice as fast as torch, and without torch's threads, which would fight
         # over the cores with those of a step that is computed meanwhile.
         chosen = rows.numpy()
@@ -86,6 +92,8 @@ def blocks(
     column: Column, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """(n, time, features) and (n,) valid steps of items that have the modality, block by block."""
+    import torch  # noqa: PLC0415 - see above
+
     height = max(1, _BLOCK_VALUES // prod(column.modality.shape))
     for start in range(0, len(rows), height):
         values, lengths = column.take(torch.from_numpy(rows[start : start + height]))

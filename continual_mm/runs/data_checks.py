@@ -1,0 +1,77 @@
+"""What is wrong with the items that a scenario uses, all of which are read for it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from continual_mm.data import registry as datasets
+from continual_mm.data.cards import missing_published
+from continual_mm.definitions.catalog import Entry
+from continual_mm.evaluation.checks import SCORED
+from continual_mm.runs.specification import OpenedScenario
+from continual_mm.system.errors import InputError, Problem, Problems
+from continual_mm.system.memory import gigabytes
+
+LARGEST_STORE = 20_000_000_000
+"""Bytes of a store that are read to check it: some minutes' worth."""
+
+
+def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
+    """What is wrong with a scenario's items, and a note for each dataset that was not read.
+
+    Datasets that come with the project are sound, and those that are not here cannot be read. torch
+    is imported for stores, and for protocols, which are opened as a run opens them.
+    """
+    scenario, problems, notes = opened.scenario, Problems(), list[str]()
+    folder = Path(scenario.folder)
+    absent = set(datasets.REGISTERED) | {
+        name for name in scenario.datasets if missing_published([name])
+    }
+    if scenario.dataset in absent:
+        # What protocols score is standardised as the training items are.
+        return problems, notes
+    with problems.collected():
+        dataset = datasets.load(scenario.dataset, folder=folder, standardise=scenario.standardise)
+    for name in scenario.datasets:
+        if name in absent:
+            continue
+        with problems.collected():
+            notes += _verified(name, folder)
+        if name != scenario.dataset:
+            with problems.collected():
+                datasets.load(name, folder=folder, standardise=False, splits=SCORED)
+    if problems or not scenario.protocols or absent & set(scenario.datasets):
+        return problems, notes
+    from continual_mm.evaluation.protocols import load_scored, open_judges  # noqa: PLC0415 - torch
+
+    with problems.collected():
+        scored = load_scored(scenario, dataset)
+        open_judges(scenario, dataset, opened.arrivals[-1].available, scored)
+    return problems, notes
+
+
+def named_data_problems(entry: Entry) -> list[Problem]:
+    """What is wrong with the items of the dataset that a scenario file names, itself sound or not.
+
+    Nothing, where it names none that can be found, which is a problem of the file.
+    """
+    name, problems = entry.document.get("dataset"), Problems()
+    if isinstance(name, str) and name not in datasets.REGISTERED:
+        with suppress(InputError):
+            datasets.located(name, folder=entry.path.parent)
+            with problems.collected(str(entry)):
+                datasets.load(name, folder=entry.path.parent, standardise=False)
+    return problems
+
+
+def _verified(name: str, folder: Path) -> list[str]:
+    """Compare a store with its fingerprint; a note where it is too large for that."""
+    path = datasets.located(name, folder=folder)
+    if not path.is_dir():
+        return []
+    size = sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+    if size > LARGEST_STORE:
+        return [f"'{name}' has {gigabytes(size)}, of which the features were not read"]
+    from continual_mm.data.store.reader import verify_store  # noqa: PLC0415 - torch
+
+    verify_store(path)
+    return []
