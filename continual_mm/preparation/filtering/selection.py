@@ -63,7 +63,6 @@ def best(by: By, count: int, *, hype: Scores | None, cosine: Scores) -> NDArray[
         kept[best_first(hype)[:count]] = True
     elif by == "cascade":
         first = best_first(hype)[: math.ceil(math.sqrt(count * len(hype)))]
-        first.sort()
         kept[first[best_first(cosine[first])[:count]]] = True
     else:
         places = ranks(hype), ranks(cosine)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.losses.entailment import entailment_loss, hyperbolic_contrast
 from continual_mm.preparation.filtering.scorers import (
     CosineScorer,
     HyperbolicScorer,
@@ -76,6 +77,18 @@ def test_scalars_stay_in_their_ranges_whatever_the_gradient_asks_for():
         assert scorer.curvature.item() <= 10 * (1 + 1e-6)
         assert scorer.log_lengths.max() <= 0
         assert scorer.log_scale.exp().item() <= 100 * (1 + 1e-6)
+
+
+def test_beside_the_contrast_a_pair_costs_what_its_general_item_does_not_entail():
+    scorer = HyperbolicScorer(KINDS["text"], KINDS["image"], SMALL)
+    batch = sides("text", "image")
+    texts, images = scorer.embed(batch)
+    how = {"scale": scorer.log_scale.exp(), "curvature": scorer.curvature}
+    entailment = scorer.loss(batch) - hyperbolic_contrast(texts, images, **how)
+    right = 0.2 * entailment_loss(texts, images, curvature=1.0)
+    wrong = 0.2 * entailment_loss(images, texts, curvature=1.0)
+    assert entailment.item() == pytest.approx(right.item(), abs=1e-5)
+    assert abs(right.item() - wrong.item()) > 1e-3
 
 
 def test_how_long_a_feature_is_tells_how_far_from_the_root_an_item_lies():
