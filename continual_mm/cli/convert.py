@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH, FiniteRange
+from continual_mm.cli.options import A_PATH, NEW_PATH, FiniteRange
 from continual_mm.data.cards import published_folder, steps_of
 from continual_mm.definitions.modality import SPLITS, Kind, Modality, Provenance
 from continual_mm.system.errors import SHOWN, InputError, Problems, printable
+from continual_mm.system.files import check_target
 
 if TYPE_CHECKING:
     from continual_mm.data.schema import Record
@@ -29,11 +30,11 @@ KINDS = {"video": Kind.VECTOR, "audio": Kind.SPECTROGRAM, "text": Kind.TOKENS}
 
 _NEW = "A new folder for a store, or an .npz file for a pack."
 
-to_option = click.option("--to", "target", type=A_PATH, required=True, help=_NEW)
+to_option = click.option("--to", "target", type=NEW_PATH, required=True, help=_NEW)
 to_data_folder_option = click.option(
     "--to",
     "target",
-    type=A_PATH,
+    type=NEW_PATH,
     help=f"{_NEW} If left out: where scenarios look for the dataset by its name.",
 )
 skip_option = click.option(
@@ -198,6 +199,7 @@ def converting(
 
 
 def _check_new(target: Path) -> None:
+    check_target(target)
     if target.exists() or target.is_symlink():
         raise InputError.at(target, "is there already", "remove it, or choose another name")
 

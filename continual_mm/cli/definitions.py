@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH, DEMO_SCENARIO
+from continual_mm.cli.options import DEMO_SCENARIO, NEW_PATH
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import PUBLISHED, is_converted, missing_published, published_folder
 from continual_mm.definitions import catalog
@@ -91,7 +91,7 @@ def _opened_scenario(entry: catalog.Entry) -> "OpenedScenario | None":
     return None
 
 
-@click.command()
+@click.command(short_help="Check definitions and their data; train nothing.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--quick", is_flag=True, help="Definitions alone: leave items of datasets unread.")
 @click.pass_context
@@ -152,7 +152,7 @@ def _print_items_and_notes(opened: "OpenedScenario", notes: Iterable[str]) -> No
 
 @click.command(short_help="Copy a shipped definition, to change it.")
 @click.argument("name")
-@click.argument("to", type=A_PATH, default=".")
+@click.argument("to", type=NEW_PATH, default=".")
 def copy(name: str, to: Path) -> None:
     """Copy the shipped definition NAME, to change it.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH, A_SEED, UNITS
+from continual_mm.cli.options import A_PATH, A_SEED, NEW_FILE, NEW_FOLDER, UNITS
 
 RECIPES = (
     "video=frames:resnet152+motion:r3d_18/max",
@@ -17,7 +17,9 @@ RECIPES = (
 
 @click.command(short_help="Make features of a folder of clips.")
 @click.argument("source", type=A_PATH)
-@click.option("--to", "target", type=A_PATH, required=True, help="Folder of the clips' features.")
+@click.option(
+    "--to", "target", type=NEW_FOLDER, required=True, help="Folder of the clips' features."
+)
 @click.option(
     "--make",
     "recipes",
@@ -81,7 +83,7 @@ def extract(
 
 @click.command(short_help="Train word vectors on captions.")
 @click.argument("source")
-@click.option("--to", "target", type=A_PATH, required=True, help="A word2vec file, .bin.")
+@click.option("--to", "target", type=NEW_FILE, required=True, help="A word2vec file, .bin.")
 @click.option("--features", type=UNITS, default=300, help="Numbers per word.")
 @click.option("--seed", type=A_SEED, default=0)
 def vectors(source: str, target: Path, features: int, seed: int) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, A_PATH
+from continual_mm.cli.options import A_COUNT, A_PATH, A_SEED, NEW_PATH, FiniteRange
 from continual_mm.definitions.modality import Pair
+from continual_mm.definitions.rules import MOST_ROWS
 from continual_mm.system.errors import InputError
 
 BY = ("hype", "cosine", "union", "intersection", "cascade")
@@ -15,7 +16,7 @@ BY = ("hype", "cosine", "union", "intersection", "cascade")
 
 @click.command("filter", short_help="Leave out training pairs that are wrong or say little.")
 @click.argument("source")
-@click.option("--to", "target", type=A_PATH, required=True, help="As SOURCE: a pack or a store.")
+@click.option("--to", "target", type=NEW_PATH, required=True, help="As SOURCE: a pack or a store.")
 @click.option("--pair", required=True, metavar="A-B", help="Two modalities, such as image-text.")
 @click.option(
     "--by",
@@ -24,8 +25,14 @@ BY = ("hype", "cosine", "union", "intersection", "cascade")
     help="hype: agreement, and how specific both items are; cosine: agreement alone; or by both: "
     "the best by either, the best by each, or the best by cosine of the best by hype.",
 )
-@click.option("--keep", type=float, help="Share of the pairs that is kept, such as 0.3.")
-@click.option("--threshold", type=float, help="Or the least score that is kept.")
+@click.option(
+    "--keep",
+    type=FiniteRange(min=0.0, max=1.0),
+    help="Share of the pairs that is kept, such as 0.3.",
+)
+@click.option(
+    "--threshold", type=FiniteRange(min=-1e9, max=1e9), help="Or the least score that is kept."
+)
 @click.option(
     "--generic",
     metavar="MODALITY",
@@ -42,9 +49,12 @@ BY = ("hype", "cosine", "union", "intersection", "cascade")
 )
 @click.option("--steps", type=A_COUNT, default=500, help="Training steps of each scorer.")
 @click.option(
-    "--references", type=click.IntRange(min=2), default=1000, help="Pairs to compare with."
+    "--references",
+    type=click.IntRange(min=2, max=MOST_ROWS),
+    default=1000,
+    help="Pairs to compare with.",
 )
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=A_SEED, default=0)
 @click.option("--device", default="cpu", help="Where scorers are trained.")
 def filter_(
     source: str,

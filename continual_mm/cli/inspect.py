@@ -13,7 +13,7 @@ from continual_mm.cli import convert as cli_convert
 from continual_mm.cli import extract as cli_extract
 from continual_mm.cli import filter as cli_filter
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, A_PATH, FiniteRange
+from continual_mm.cli.options import A_COUNT, NEW_PATH, FiniteRange
 from continual_mm.system.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def data() -> None:
 
 @data.command(short_help="Say what is in a dataset, and what deserves a thought.")
 @click.argument("dataset")
-@click.option("--picture", type=A_PATH, help="A picture of a few items: .png, .pdf or .svg.")
+@click.option("--picture", type=NEW_PATH, help="A picture of a few items: .png, .pdf or .svg.")
 @click.option("--items", type=A_COUNT, default=4, help="Items in the picture.")
 @click.option(
     "--values",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH
+from continual_mm.cli.options import A_PATH, NEW_FOLDER
 
 ALIGN = ("procrustes", "transport", "none")
 SHARED = ("keep-a", "keep-both", "average")
@@ -17,7 +17,7 @@ SHARED = ("keep-a", "keep-both", "average")
 @click.command(short_help="Merge two runs that share a modality.")
 @click.argument("first", metavar="RUN_A", type=A_PATH)
 @click.argument("second", metavar="RUN_B", type=A_PATH)
-@click.option("--to", type=A_PATH, required=True, help="New folder of the merged run.")
+@click.option("--to", type=NEW_FOLDER, required=True, help="New folder of the merged run.")
 @click.option(
     "--align",
     type=click.Choice(ALIGN),

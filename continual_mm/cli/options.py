@@ -7,8 +7,29 @@ from typing import Any, TypeVar
 import click
 
 from continual_mm.definitions.rules import MOST_ROWS, MOST_STEPS, MOST_UNITS, UNASKED_STEPS
+from continual_mm.system.files import check_target
 
 A_PATH = click.Path(path_type=Path)
+
+
+class Target(click.Path):
+    """A path that is written; one that cannot be is refused before any work is done.
+
+    ``folder`` as for :func:`~continual_mm.system.files.check_target`.
+    """
+
+    def __init__(self, *, folder: bool | None = None) -> None:
+        super().__init__(path_type=Path)
+        self._folder = folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        path = Path(str(value))
+        check_target(path, folder=self._folder)
+        return path
+
+
+NEW_FILE, NEW_FOLDER, NEW_PATH = Target(folder=False), Target(folder=True), Target()
 A_COUNT = click.IntRange(min=1, max=MOST_ROWS)
 A_SEED = click.IntRange(min=0, max=(1 << 63) - 1)
 UNITS = click.IntRange(min=1, max=MOST_UNITS)
@@ -35,7 +56,7 @@ DEMO_SCENARIO = "av_vt"  # the main job, and an example in hints
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 out_option = click.option(
-    "--out", type=A_PATH, default="runs", help="Folder that the runs go into."
+    "--out", type=NEW_FOLDER, default="runs", help="Folder that the runs go into."
 )
 _device = click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 and so on.")
 _jobs = click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH, A_SEED, UNITS
+from continual_mm.cli.options import A_PATH, A_SEED, NEW_FOLDER, UNITS
 from continual_mm.system.errors import InputError
 from continual_mm.system.imports import check_installed
 
@@ -102,12 +102,12 @@ def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:
 @_folders
 @click.option(
     "--to",
-    type=A_PATH,
+    type=NEW_FOLDER,
     required=True,
     help=f"Folder that the export is added to, or {SENTENCE_TRANSFORMERS}.",
 )
 @click.option("--force", is_flag=True, help="Replace runs there that do not go with the new ones.")
-@click.option("--out", type=A_PATH, help="New folder of the model; by default in the run's.")
+@click.option("--out", type=NEW_FOLDER, help="New folder of the model; by default in the run's.")
 @click.option("--dataset", default="", help="The run's dataset, if it lies elsewhere now.")
 @click.option("--vectors", type=A_PATH, help="Word vectors that its texts were made of.")
 @click.option("--encoder", default="", help="SentenceTransformer that its texts were made of.")
@@ -172,7 +172,7 @@ def status(folders: tuple[Path, ...], format_: str) -> None:
 @click.command(short_help="Give a grown space vectors of fewer numbers.")
 @click.argument("run", metavar="DIR", type=A_PATH)
 @click.option("--dim", type=UNITS, required=True, help="Numbers of a vector.")
-@click.option("--to", type=A_PATH, help="New folder; beside the run, if left out.")
+@click.option("--to", type=NEW_FOLDER, help="New folder; beside the run, if left out.")
 @click.option("--dataset", metavar="PATH", help="Where the run's dataset lies, or its name.")
 @click.option("--seed", type=A_SEED, default=0, help="Of the order of items.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 and so on.")
@@ -208,7 +208,7 @@ def consolidate(run: Path, format_: str, **options: Any) -> None:
     terminal.out.print(f"open with: open_run({str(found.folder)!r})")
 
 
-@click.command()
+@click.command(short_help="Open TensorBoard on the runs in a folder.")
 @click.argument("folder", metavar="[DIR]", type=A_PATH, default="runs")
 @click.option("--port", type=click.IntRange(min=1, max=65535), help="A free one, if left out.")
 @click.option("--browser/--no-browser", default=True, help="Open a browser.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_COUNT, A_PATH, A_SEED, SEEDS, training_options
+from continual_mm.cli.options import A_COUNT, A_SEED, NEW_FILE, NEW_FOLDER, SEEDS, training_options
 from continual_mm.cli.train import KEPT, check_affordable, definitions, end_after
 from continual_mm.definitions import catalog
 from continual_mm.definitions.rules import METRICS
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     help="End trials that fall behind the median of earlier ones.",
 )
 @click.option("--seed", type=A_SEED, default=0, help="Of the search itself.")
-@click.option("--write", type=A_PATH, help="A file for the strategy with the best values.")
+@click.option("--write", type=NEW_FILE, help="A file for the strategy with the best values.")
 @click.option("--force", is_flag=True, help="Let --write overwrite.")
-@click.option("--out", type=A_PATH, default="tuning", help="Folder for the trials.")
+@click.option("--out", type=NEW_FOLDER, default="tuning", help="Folder for the trials.")
 @training_options
 def tune(
     scenarios: tuple[str, ...],

@@ -14,6 +14,7 @@ from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.reporter import Halt, Reporter, RunReporter
 from continual_mm.runs.specification import Specification
 from continual_mm.system.errors import Problem, Problems
+from continual_mm.system.files import check_target
 from continual_mm.system.processes import Died, Pool, Progress, Worker
 
 WORKER = "continual_mm.runs.worker"
@@ -111,6 +112,7 @@ def _check(tasks: Sequence[Task]) -> None:
         problems += missing(strategy)
     for task in tasks:
         with problems.collected():
+            check_target(task.folder, folder=True)
             RunFolder(task.folder).check(task.specification.identity)
     problems.check()
 

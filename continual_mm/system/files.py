@@ -4,11 +4,13 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import ENOSPC
 from hashlib import file_digest
 from pathlib import Path
+from tempfile import TemporaryFile
 from time import sleep
 from typing import IO, Any
 from uuid import uuid4
@@ -16,7 +18,7 @@ from uuid import uuid4
 from filelock import lock_descriptor
 from safetensors import SafetensorError
 
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, printable
 from continual_mm.system.reading import read_text
 
 LOCK = "run.lock"  # the file in a run's folder that the process at work locks
@@ -121,6 +123,48 @@ def new_folder(path: Path) -> Iterator[Path]:
                 _replace_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_target(path: Path, *, folder: bool | None = None) -> None:
+    """Refuse a path at which nothing can be written, before hours of work that is to be kept there.
+
+    ``folder`` says whether it is to be one, None that either will do. Nothing stays there.
+    """
+    there = path
+    try:
+        while not _is_there(there):
+            there = there.parent
+        if not folder and there == path and there.is_symlink():
+            there = there.parent  # a file takes the place of a link
+        mode = there.stat().st_mode
+        problem = _unfit(mode, True if there != path else folder)
+        if not problem:
+            # Permissions do not say whether a disk can be written.
+            with TemporaryFile(dir=there if stat.S_ISDIR(mode) else there.parent):
+                pass
+    except OSError as error:
+        dangling = isinstance(error, FileNotFoundError) and there.is_symlink()
+        reason = "its link leads nowhere" if dangling else error.strerror or error
+        problem = f"cannot be written: {reason}"
+    if problem:
+        raise InputError.at(printable(str(there)), problem, "choose another place")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path == path.parent
+    return True
+
+
+def _unfit(mode: int, folder: bool | None) -> str:
+    """Why what is there cannot be written; empty if it can."""
+    if stat.S_ISDIR(mode):
+        return "is a folder, where a file is needed" if folder is False else ""
+    if folder:
+        return "is no folder, which is needed there"
+    return "" if stat.S_ISREG(mode) else "is no regular file"
 
 
 def remove_temporary(folder: Path) -> None:

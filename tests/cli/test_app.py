@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from continual_mm.cli import train as cli_training
+from continual_mm.cli.app import app
+from continual_mm.cli.options import Target
+from continual_mm.data.store.writer import write_store
 from continual_mm.definitions import catalog
+from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.runs import parallel
 
 ROOT = Path(__file__).parents[2]
@@ -201,13 +205,14 @@ def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(monkeypatch,
     assert "'pair_lora', [pair_lora]: peft is not installed; pip" in capsys.readouterr().err
 
 
-def test_an_error_of_the_file_system_is_one_line_without_traceback(said):
-    Path("file").write_text("")
-    answer = said("copy", "replay", "file/replay.toml")
+def test_an_error_of_the_file_system_is_one_line_without_traceback(said, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error", "file")
+
+    monkeypatch.setattr(shutil, "copyfile", broken)
+    answer = said("copy", "replay")
     assert answer.code == 1
-    (line,) = answer.err.splitlines()
-    assert line.startswith("continual-mm: ")
-    assert "file" in line
+    assert answer.err == "continual-mm: [Errno 5] Input/output error: 'file'\n"
 
 
 def test_ctrl_c_says_what_is_kept_where_something_was_made(said, monkeypatch):
@@ -250,6 +255,120 @@ def test_a_file_with_another_ending_is_told_so_and_one_beside_is_found_by_its_st
     assert said("validate", "mine").out == "mine.toml: fine, a strategy\n"
 
 
+OUTPUTS = [
+    ("run", "av_vt", "--out", "{}"),
+    ("demo", "--out", "{}"),
+    ("tune", "av_vt", "--strategy", "replay", "--trials", "1", "--out", "{}"),
+    ("tune", "av_vt", "--strategy", "replay", "--trials", "1", "--write", "{}/best.toml"),
+    ("copy", "av_vt", "{}/mine.toml"),
+    ("export", "runs", "--to", "{}"),
+    ("export", "runs", "--to", "sentence-transformers", "--out", "{}"),
+    ("consolidate", "runs", "--dim", "4", "--to", "{}"),
+    ("data", "inspect", "digits", "--picture", "{}/a.png"),
+    ("data", "extract", "clips", "--to", "{}"),
+    ("data", "vectors", "digits", "--to", "{}/a.bin"),
+    ("data", "filter", "digits", "--to", "{}/a.npz", "--pair", "a-b"),
+    ("data", "convert", "clips", "clips", "--to", "{}/a.npz"),
+    ("data", "convert", "ucf101", "a.pkl", "--vectors", "w", "--to", "{}/a.npz"),
+]
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=lambda each: "_".join(each[:3]))
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(said, arguments):
+    Path("file.npz").write_text("mine")
+    Path("dangling").symlink_to("nowhere")
+    for place, problem in {
+        "file.npz": "file.npz: is no folder, which is needed there",
+        "dangling/x": "dangling: cannot be written: its link leads nowhere",
+        "x" * 300: "cannot be written: File name too long",
+    }.items():
+        refused(said(*(each.format(place) for each in arguments)), problem)
+    assert Path("file.npz").read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["dangling", "file.npz"]
+
+
+def test_every_option_for_an_output_is_checked():
+    """What is written is named by an option of these names, or the argument of copy."""
+
+    def commands(group, words=()):
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from commands(command, (*words, name))
+            else:
+                yield (*words, name), command
+
+    found = {
+        (words, option.name)
+        for words, command in commands(app)
+        for option in command.params
+        if {"--to", "--out", "--write", "--picture"} & {*option.opts} or option.name == "to"
+    }
+    assert len(found) > 15
+    for words, command in commands(app):
+        for option in command.params:
+            if (words, option.name) in found:
+                assert isinstance(option.type, Target), (words, option.name)
+
+
+@pytest.fixture
+def pack_arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "video": rng.normal(size=(30, 4)),
+        "text": rng.normal(size=(30, 3, 5)),
+        "text_length": np.full(30, 2),
+        "ids": np.array([f"clip {number}" for number in range(30)]),
+        "split": np.repeat([0, 1, 2], 10),
+    }
+
+
+SCENARIO = 'dataset = "mine.npz"\n[[stage]]\nadd = ["video", "text"]\n'
+
+
+def test_validate_reads_the_items_and_tells_all_that_is_wrong_at_once(said, pack_arrays):
+    Path("mine.toml").write_text(SCENARIO)
+    np.savez("mine.npz", **pack_arrays)
+    assert said("validate", "mine.toml").code == 0
+    pack_arrays["video"][3] = np.nan
+    pack_arrays["ids"][5] = "clip 4"
+    pack_arrays["text_length"][0] = 4
+    np.savez("mine.npz", **pack_arrays)
+    faults = (
+        "mine.npz, column 'ids': 1 id occurs more than once: 'clip 4' (rows 4, 5)",
+        "mine.npz, column 'text_length': not within 1..3 in 1 row: 0 ('clip 0')",
+        "mine.npz, column 'video': not finite in float32 in 1 row: 3 ('clip 3')",
+    )
+    refused(said("validate", "mine.toml"), *faults)
+    assert said("validate", "--quick", "mine.toml").code == 0
+    Path("mine.toml").write_text(f"{SCENARIO}[space]\ndmi = 4\n")
+    refused(said("validate", "mine.toml"), "mine.toml, [space], dmi: unknown key", *faults)
+
+
+def test_validate_reads_a_store_to_the_last_byte(said, pack_arrays):
+    layout = (Modality("video", Kind.VECTOR, (4,)), Modality("text", Kind.TOKENS, (0, 5)))
+    names = ("video", "text", "ids", "split")
+    rows = zip(*(pack_arrays[name] for name in names), strict=True)
+    records = [dict(zip(names, row, strict=True)) for row in rows]
+    write_store([{**one, "ids": str(one["ids"])} for one in records], "mine", layout=layout)
+    Path("mine.toml").write_text(SCENARIO.replace("mine.npz", "mine"))
+    assert said("validate", "mine.toml").code == 0
+    values = np.float16(pack_arrays["video"][3]).tobytes()
+    shards = [*Path("mine/items").iterdir()]
+    (shard,) = (one for one in shards if values in one.read_bytes())
+    content = bytearray(shard.read_bytes())
+    content[content.index(values)] ^= 1
+    shard.write_bytes(content)
+    assert said("validate", "--quick", "mine.toml").code == 0
+    refused(said("validate", "mine.toml"), "mine: holds other values than those of the fingerprint")
+
+
+def test_validate_opens_protocols_as_a_run_does(said, pack_arrays):
+    protocol = '[[protocol]]\nname = "p"\nkind = "video_retrieval"\n'
+    Path("mine.toml").write_text(f'{SCENARIO}{protocol}query = ["text"]\ngallery = ["video"]\n')
+    np.savez("mine.npz", **pack_arrays)
+    refused(said("validate", "mine.toml"), "scenario 'mine', protocol 'p': ")
+
+
 def test_a_million_mistakes_are_few_lines(said):
     keys = "\n".join(f"key_{number} = 1" for number in range(20_000))
     Path("mine.toml").write_text(f"[space]\n{keys}\n")
@@ -283,9 +402,12 @@ def test_every_terminal_can_be_written_to(encoding, tmp_path):
         (["show", "av_vt"], ["torch", "numpy", "avalanche", "rich.progress"]),
         (["validate", *SHIPPED], ["torch", "numpy", "avalanche", "rich.progress"]),
         (["run", "av_vt", "--strategy", "repaly"], ["torch", "numpy", "avalanche"]),
+        (["validate", "mine.toml"], ["torch", "avalanche", "pyarrow", "rich.progress"]),
     ],
 )
-def test_what_trains_nothing_does_not_wait_for_torch(arguments, heavy):
+def test_what_trains_nothing_does_not_wait_for_torch(arguments, heavy, tmp_path, pack_arrays):
+    np.savez(tmp_path / "mine.npz", **pack_arrays)
+    (tmp_path / "mine.toml").write_text(SCENARIO)
     code = f"""
 import sys
 from continual_mm.cli.app import main
@@ -295,7 +417,9 @@ except SystemExit:
     loaded = sorted(set({heavy!r}) & sys.modules.keys())
     sys.exit(f"loaded {{loaded}}" if loaded else 0)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True)
 
 
 def test_the_package_runs_as_a_module():

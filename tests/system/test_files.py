@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from continual_mm.system.files import (
     WriteError,
     atomic_folder,
     atomic_write,
+    check_target,
     differing,
     is_locked,
     locked,
@@ -306,3 +308,30 @@ def test_json_that_cannot_be_read_is_refused(tmp_path, text):
     (tmp_path / "file.json").write_text(text)
     with pytest.raises(InputError, match=r"file\.json: cannot be read"):
         read_json(tmp_path / "file.json")
+
+
+def test_a_target_is_refused_where_nothing_can_be_made_and_stays_unmade(tmp_path):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for path, folder, problem in (
+        (tmp_path / "file", True, "is no folder"),
+        (tmp_path / "file" / "deeper" / "x", None, "file: is no folder"),
+        (tmp_path, False, "is a folder, where a file is needed"),
+        (tmp_path / "pipe", False, "is no regular file"),
+        (tmp_path / "dangling" / "x", True, "dangling: cannot be written: its link leads nowhere"),
+        (tmp_path / ("x" * 300), None, "cannot be written: File name too long"),
+        (Path("/proc/nowhere"), True, "cannot be written"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            check_target(path, folder=folder)
+    for path, folder in (
+        (tmp_path / "a" / "b", True),
+        (tmp_path / "a.toml", False),
+        (tmp_path / "file", False),
+        (tmp_path, True),
+        (tmp_path / "file", None),
+        (tmp_path / "dangling", False),
+    ):
+        check_target(path, folder=folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file", "pipe"]
