@@ -1,11 +1,20 @@
 """Commands that make features: of raw media, and of words."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH, A_SEED, NEW_FILE, NEW_FOLDER, UNITS
+from continual_mm.cli.options import (
+    A_PATH,
+    A_SEED,
+    NEW_FILE,
+    NEW_FOLDER,
+    UNITS,
+    column_option,
+    columns_of,
+)
 
 RECIPES = (
     "video=frames:resnet152+motion:r3d_18/max",
@@ -32,20 +41,24 @@ RECIPES = (
 @click.option("--workers", type=click.IntRange(min=0, max=1024), default=1, help="Processes.")
 @click.option("--device", default="cpu", help="Where networks run.")
 @click.option("--retry", is_flag=True, help="Try clips again that failed.")
+@column_option
+@click.option("--verbose", is_flag=True, help="A line for every clip that fails.")
 def extract(
     source: Path,
     target: Path,
     recipes: tuple[str, ...],
     vectors: Path | None,
-    workers: int,
-    device: str,
-    retry: bool,
+    columns: tuple[str, ...],
+    verbose: bool,
+    **how: Any,
 ) -> None:
     """Make features of the clips in SOURCE, a manifest or a folder of videos and audio files.
 
     A manifest is .csv, .tsv, .json or .jsonl with the columns path, id, start, end, text, split,
-    group and label, of which a path or an id is enough. The job goes on where it stopped; clips
-    that cannot be decoded are listed in report.csv. Then: continual-mm data convert clips FOLDER.
+    group and label, of which a path or an id is enough. Lists of Clotho, AudioCaps, ESC-50,
+    MSR-VTT, MSVD, VATEX, VGGSound, Kinetics, MUSIC and UCF101 are read as they are. The job goes on
+    where it stopped; clips that cannot be decoded are listed in report.csv. Then: continual-mm data
+    convert clips FOLDER.
     """
     from continual_mm.cli.progress import ClipBar
     from continual_mm.preparation.extraction.job import extract
@@ -53,23 +66,21 @@ def extract(
     from continual_mm.preparation.extraction.towers import Recipe, check_recipes
     from continual_mm.preparation.extraction.word_towers import file_vectors
 
-    manifest = with_validation(open_manifest(source))
+    manifest = with_validation(open_manifest(source, columns_of(columns)))
     for warning in manifest.warnings:
         terminal.err.print(f"continual-mm: {warning}")
     made = tuple(Recipe.parse(text) for text in recipes or RECIPES)
     check_recipes(made)
     words = file_vectors(vectors) if vectors else None
     kept = f"finished clips are kept in {target}, the same command goes on from there"
-    with terminal.stoppable(kept), ClipBar() as bar:
+    with terminal.stoppable(kept), ClipBar(verbose=verbose) as bar:
         outcome = extract(
             manifest,
             made,
             target,
             vectors=words,
-            workers=workers,
-            device=device,
-            retry=retry,
             reporter=bar,
+            **how,
         )
     terminal.out.print(f"{target}: {outcome.finished:,} clips have features")
     if outcome.failed:

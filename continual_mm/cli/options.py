@@ -1,12 +1,13 @@
 """What several commands share: options, and the scenario that stands for all in examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from continual_mm.definitions.rules import MOST_ROWS, MOST_STEPS, MOST_UNITS, UNASKED_STEPS
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import check_target
 
 A_PATH = click.Path(path_type=Path)
@@ -98,6 +99,30 @@ _set = click.option(
     metavar="TABLE.KEY=VALUE",
     help="Change the scenario (training.steps=50) or a strategy (transport.weight=1).",
 )
+
+
+column_option = click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Read a column of the list as ours, such as path=fname; as nothing: start=.",
+)
+
+
+def columns_of(given: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of a list by ours, of texts such as ``path=fname``; none where nothing follows.
+
+    >>> columns_of(["text=caption_1", "text=caption_2", "start="])
+    {'text': ['caption_1', 'caption_2'], 'start': []}
+    """
+    found: dict[str, list[str]] = {}
+    for text in given:
+        ours, equals, theirs = text.partition("=")
+        if not equals or not ours:
+            raise InputError.at(f"--column {text}", "is no OURS=THEIRS", "write path=fname")
+        found.setdefault(ours, []).extend([theirs] if theirs else [])
+    return found
 
 
 def training_options(command: _Command) -> _Command:

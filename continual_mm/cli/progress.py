@@ -1,5 +1,7 @@
 """How far runs are: a bar for each on a terminal, a plain line per stage where there is none."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -22,8 +24,12 @@ from continual_mm.cli.terminal import err
 from continual_mm.preparation.extraction.job import ExtractionReporter
 from continual_mm.runs.history import percent
 from continual_mm.runs.reporter import Reporter, RunReporter
+from continual_mm.system.errors import SHOWN
 
 _Thing = TypeVar("_Thing")
+
+_DIFFERING = re.compile(r"'.*'|^.*?\.\w{2,5}(?= )|\d[\d.,]*")
+"""What differs between what is said of two clips for one cause: names, texts and numbers."""
 
 
 def bars(console: Console = err) -> Progress:
@@ -148,10 +154,16 @@ class _RunBar(RunReporter):
 
 
 class ClipBar(ExtractionReporter):
-    """Shows the clips that are done, and those that fail; a line at times without a terminal."""
+    """Shows the clips that are done, and those that fail; a line at times without a terminal.
 
-    def __init__(self, *, every: float = 30.0) -> None:
+    Of those that fail for one cause the first few have a line, unless it is ``verbose``.
+    """
+
+    def __init__(self, *, every: float = 30.0, verbose: bool = False) -> None:
         self._bars = bars()
+        self._verbose = verbose
+        self._causes = Counter[str]()
+        self._first: dict[str, str] = {}  # what was said first, by cause
         self._bar: TaskID | None = None
         self._every = every
         self._clips = self._done = 0
@@ -163,6 +175,9 @@ class ClipBar(ExtractionReporter):
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+        for cause, count in self._causes.items():
+            if count > SHOWN and not self._verbose:
+                err.print(f"{count - SHOWN:,} more failed like {self._first[cause]}")
 
     def prepares(self, workers: int) -> None:
         """Say that it takes a while, and why."""
@@ -184,7 +199,11 @@ class ClipBar(ExtractionReporter):
 
     def failed(self, clip: str, problem: str) -> None:
         """Say why."""
-        err.print(f"{clip}: {problem}")
+        cause = _DIFFERING.sub("", problem.replace(clip, ""))
+        self._causes[cause] += 1
+        self._first.setdefault(cause, f"{clip}: {problem}")
+        if self._verbose or self._causes[cause] <= SHOWN:
+            err.print(f"{clip}: {problem}")
         self._advance()
 
     def ends(self, finished: int, failed: int) -> None:

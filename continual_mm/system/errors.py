@@ -77,10 +77,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 SHOWN = 5  # rows or ids that a problem spells out before it only counts the rest
 
 
-def first_few(names: Sequence[str]) -> str:
-    """Join names with commas, at most :data:`SHOWN` of them, as in ``a, b, c, d, e and 2 more``."""
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+def first_few(names: Sequence[str], shown: int = SHOWN) -> str:
+    """Join names with commas, by default at most five of them, as in ``a, b, c and 2 more``."""
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 _SHOWN = 200

@@ -64,6 +64,45 @@ def test_clips_of_which_some_have_a_caption_a_label_and_a_group_become_a_dataset
     assert len(set(dataset.group.tolist())) == 4
 
 
+def test_of_clips_that_fail_for_one_cause_the_first_few_are_named(said, media_file, tmp_path):
+    write_clip(media_file, tmp_path / "a.wav")
+    rows = [f"a.wav,{number + 2}.5,clip {number}" for number in range(40)]
+    Path("late.csv").write_text(
+        "\n".join(["wav,from,name", *rows, "a.wav,0,whole", "x.wav,0,gone"])
+    )
+    command = ["data", "extract", "late.csv", "--to", "made", "--make", "audio=audio"]
+    command += ["--workers", "0", "--column", "start=from", "--column", "id=name"]
+    answer = said(*command)
+    assert "late.csv: reads from as start, name as id, wav as path;" in answer.err
+    lines = [line for line in answer.err.splitlines() if line.startswith(("clip", "35", "gone"))]
+    late = "before the clip begins at 2.50 s; if it was cut out already, give it no start"
+    assert lines[0] == f"clip 0: a.wav ends at 0.50 s, {late}"
+    assert lines[5:] == ["gone: x.wav names no file", f"35 more failed like {lines[0]}"]
+    assert "41 have none" in answer.out
+    assert len(Path("made/report.csv").read_text().splitlines()) == 42
+    again = said(*command, "--retry", "--verbose")
+    assert sum(line.startswith("clip ") for line in again.err.splitlines()) == 40
+    answer = said(*command[:-1], "name")
+    assert (answer.code, "--column name: is no OURS=THEIRS; write path=fname" in answer.err) == (
+        2,
+        True,
+    )
+
+
+def test_what_no_clip_has_is_refused_before_the_work(said, media_file, tmp_path):
+    write_clip(media_file, tmp_path / "a.wav")
+    Path("list.csv").write_text("sound,text\n1,one\n")
+    making = ("--to", "made", "--make", "audio=audio", "--make", "text=text")
+    answer = said("data", "extract", "list.csv", *making)
+    assert answer.code == 2
+    problem = "modality 'audio': no clip has a file that it could be made of; if one column"
+    assert f"{problem} of the list has it: --column path=NAME" in answer.err
+    assert "columns that are not used: sound;" in answer.err
+    Path("list.csv").write_text("path,satz\na.wav,one\n")
+    answer = said("data", "extract", "list.csv", *making)
+    assert (answer.code, "'text': no clip has a text that it" in answer.err) == (2, True)
+
+
 def test_ctrl_c_keeps_finished_clips_and_a_reserved_name_is_refused_at_once(
     said, media_file, tmp_path, monkeypatch
 ):

@@ -162,9 +162,8 @@ def span(clip: Clip, path: Path, notes: media.Notes) -> tuple[float, float]:
         raise media.MediaError("has no length: nothing in it can be played")
     if clip.start >= seconds:
         begin = media.shown(clip.start)
-        raise media.MediaError(
-            f"ends at {media.shown(seconds)} s, before the clip begins at {begin} s"
-        )
+        problem = f"ends at {media.shown(seconds)} s, before the clip begins at {begin} s"
+        raise media.MediaError(f"{problem}; if it was cut out already, give it no start")
     if clip.end is None:
         return clip.start, seconds
     if clip.end > seconds + media.TOLERANCE:

@@ -103,6 +103,7 @@ def extract(
     ``vectors`` these are trained on the captions of the training clips.
     """
     check_recipes(tuple(recipes))
+    _check_signals(manifest, recipes)
     check_installed("av", "extraction")
     reporter = reporter or ExtractionReporter()
     with write_errors(str(out)), locked(out / _LOCK):
@@ -114,6 +115,27 @@ def extract(
             known = words.needed(vectors or words.corpus_vectors(manifest), captions)
         job = Job(tuple(recipes), known, device, manifest.folder, out)
         return _Extraction(job, manifest, reporter).run(workers, retry)
+
+
+def _check_signals(manifest: Manifest, recipes: Sequence[Recipe]) -> None:
+    """Refuse to make modalities of what no clip has, before hours of work on the others."""
+    there = {
+        "media": any(clip.path for clip in manifest.clips),
+        "text": any(clip.caption for clip in manifest.clips),
+    }
+    column = {"media": ("file", "path"), "text": ("text", "text")}
+    problems = [
+        Problem(
+            f"modality {recipe.modality!r}",
+            f"no clip has a {column[signal][0]} that it could be made of",
+            f"if one column of the list has it: --column {column[signal][1]}=NAME",
+        )
+        for recipe in recipes
+        for signal, known in there.items()
+        if not known and clip_files.part_of(recipe) in (signal, "both")
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 class _Extraction:

@@ -1,13 +1,11 @@
 """Manifests of clips, read and checked as a whole: all mistakes are reported at once."""
 
-import csv
-import json
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property
 from hashlib import blake2b
-from io import StringIO
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -16,11 +14,13 @@ import pydantic
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from continual_mm.data.recognise import MEDIA_ENDINGS
-from continual_mm.system.errors import InputError, Problem, first_few, suggestion
-from continual_mm.system.reading import read_text, reads
+from continual_mm.preparation.extraction.published import COLUMNS, Columns
+from continual_mm.preparation.extraction.rows import Row, read_rows
+from continual_mm.system.errors import InputError, Problem, first_few, printable
+from continual_mm.system.reading import reads
 
 SPLITS: Mapping[str, int] = MappingProxyType(
-    {"train": 0, "validation": 1, "val": 1, "valid": 1, "dev": 1, "test": 2}
+    {"train": 0} | dict.fromkeys(("validation", "val", "valid", "validate", "dev"), 1) | {"test": 2}
 )
 """Names of splits and the numbers that packs use for them."""
 
@@ -41,7 +41,7 @@ def _no_bool(value: object) -> object:
 
 
 def _split_number(value: object) -> object:
-    return SPLITS.get(str(value).lower(), _no_bool(value))
+    return SPLITS.get(str(value).strip().lower(), _no_bool(value))
 
 
 _Text = Annotated[str, pydantic.AfterValidator(_valid_text)]
@@ -114,9 +114,7 @@ def hashed_split(key: str) -> int:
     return 0 if share < 0.8 else 1 if share < 0.9 else 2
 
 
-COLUMNS = ("id", "path", "start", "end", "text", "words", "split", "group", "label")
-"""Columns of a manifest, as :class:`Clip` has them; ``id``, ``path`` or ``text`` is enough."""
-
+_NO_FILE = "names no file"
 _OF_FILES = ("start", "end", "words")  # what is said of a clip that has a file
 _TIME = "is no time", "give seconds from the file's beginning, such as 61.5 for 1:01.5"
 _TEXT = "is no valid text", "give a string without NUL characters and lone surrogates"
@@ -131,28 +129,38 @@ _EXPECTED: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Of each column, what is said of a value that is not valid, and the remedy."""
 
+_LOOKED_AT = 1000  # rows by which a column of unknown name may be found to name files
+
 _CLIP = pydantic.TypeAdapter(Clip)
 
 
 class RowProblems:
     """What is wrong, by column; rows with the same problem share one message."""
 
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self, source: str, shown: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._source, self._shown = source, shown  # what columns are called where not as here
         self._rows: dict[tuple[str, str, str], list[str]] = defaultdict(list)
 
     def add(
-        self, number: int, column: str, problem: str, remedy: str = "", *, value: object = None
+        self,
+        number: int,
+        column: str,
+        problem: str,
+        remedy: str = "",
+        *,
+        value: object = None,
+        there: str = "",
     ) -> None:
-        """Something is wrong with the value in a column of a row."""
-        shown = "" if value is None else f" ({str(value)[:60]!r})"
+        """Something is wrong with the value in a column of a row; what is ``there`` is near it."""
+        near = f", but {there!r} is there" if there else ""
+        shown = "" if value is None else f" ({str(value)[:60]!r}{near})"
         self._rows[column, problem, remedy].append(f"{number}{shown}")
 
     def all(self) -> list[Problem]:
         """Everything that was added."""
         return [
             Problem(
-                f"{self._source}, column {column!r}",
+                f"{self._source}, column {self._shown.get(column, column)!r}",
                 f"{problem} in {'row' if len(rows) == 1 else 'rows'} {first_few(rows)}",
                 remedy,
             )
@@ -160,97 +168,56 @@ class RowProblems:
         ]
 
 
-class Row(NamedTuple):
-    """A clip as written: the line or entry, from 1 on, and its values without empty ones."""
+class MediaFiles:
+    """The media files below a folder, looked up by name; it is searched when first needed."""
 
-    number: int
-    values: Mapping[str, Any]
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
+    def called(self, name: str) -> list[str]:
+        """Those of a name, with or without the ending; those in the folder itself, if any are."""
+        found = self._by_name.get(name, [])
+        return [path for path in found if "/" not in path] or found
 
-def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a manifest: ``.csv``, ``.tsv``, ``.json`` or ``.jsonl``, in UTF-8."""
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        remedy = f"the endings are {', '.join(_READERS)}; a folder of media files needs none"
-        raise InputError.at(path, f"is no manifest: it ends with {path.suffix!r}", remedy)
-    text = read_text(path)
-    rows = [
-        Row(number, {name: v for name, v in values.items() if v is not None and v != ""})
-        for number, values in reader(text, str(path))
-    ]
-    if not rows:
-        raise InputError.at(path, "lists no clip", "give one row for each clip")
-    return rows
+    def like(self, name: str) -> str:
+        """The one that differs in spaces, case or Unicode's form alone; empty if there is none."""
+        found = self._by_form.get(_form(PurePosixPath(name).name), [])
+        return found[0] if len(found) == 1 else ""
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for path in sorted(self._folder.rglob("*")):
+            name = path.relative_to(self._folder)
+            if path.suffix.lower() in MEDIA_ENDINGS and not any(p[0] == "." for p in name.parts):
+                for key in {path.name, path.stem}:
+                    found[key].append(name.as_posix())
+        return found
 
-def _table(text: str, source: str, *, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = csv.DictReader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        lines.fieldnames = header = [name.strip() for name in lines.fieldnames or ()]
-        _check_header(header, source, delimiter)
-        for cells in lines:
-            if None in cells:
-                problem = f"line {lines.line_num} has more cells than the {len(header)} columns"
-                raise InputError.at(source, problem, "quote cells that hold a comma")
-            yield lines.line_num, {name: (cell or "").strip() for name, cell in cells.items()}
-    except csv.Error as error:
-        problem = f"line {lines.line_num} is no row of a table: {error}"
-        raise InputError.at(source, problem) from error
+    @cached_property
+    def _by_form(self) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name, paths in self._by_name.items():
+            found[_form(name)] += paths
+        return found
 
 
-def _check_header(header: Sequence[str], source: str, delimiter: str) -> None:
-    others = [each for each in ",;\t|" if each != delimiter and each in "".join(header)]
-    twice = [name for name, times in Counter(header).items() if times > 1]
-    if len(header) == 1 and others:
-        problem = f"its cells are separated by {others[0]!r}, not by {delimiter!r}"
-        remedy = "separate them by commas in a .csv, by tabs in a .tsv"
-    elif twice:
-        problem = f"its first line names {', '.join(map(repr, twice))} more than once"
-        remedy = "name every column once"
-    else:
-        return
-    raise InputError.at(source, problem, remedy)
-
-
-def _objects(text: str, source: str, *, by_line: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    if by_line:
-        lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
-        entries = ((n, _parsed(line, f"{source}, line {n}")) for n, line in lines)
-    else:
-        parsed = _parsed(text, source)
-        if not isinstance(parsed, list):
-            remedy = "a manifest is a list of objects, one for each clip"
-            raise InputError.at(source, "holds no list", remedy)
-        entries = ((n, entry) for n, entry in enumerate(parsed, 1))
-    for number, entry in entries:
-        if not isinstance(entry, dict):
-            place = f"{source}, {'line' if by_line else 'entry'} {number}"
-            problem = f"is {type(entry).__name__}, not an object with the columns of a clip"
-            raise InputError.at(place, problem)
-        yield number, entry
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError.at(place, f"is no JSON: {error}") from error
-
-
-_READERS: Mapping[str, Callable[[str, str], Iterator[tuple[int, dict[str, Any]]]]] = {
-    ".csv": partial(_table, delimiter=","),
-    ".tsv": partial(_table, delimiter="\t"),
-    ".json": partial(_objects, by_line=False),
-    ".jsonl": partial(_objects, by_line=True),
-}
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
 
 
 class _Reading:
     """Rows of a manifest as clips; ``problems`` refuse it, ``absent`` ones fail their clips."""
 
-    def __init__(self, source: str, folder: Path, rows: Sequence[Row]) -> None:
-        self.problems, self.absent = RowProblems(source), RowProblems(source)
+    def __init__(
+        self, source: str, folder: Path, rows: Sequence[Row], columns: Columns | None
+    ) -> None:
+        shown = columns.shown if columns else {}
+        self.problems, self.absent = RowProblems(source, shown), RowProblems(source, shown)
+        self.below, self.cut = list[str](), list[str]()  # files found in folders, and of clips
         self._folder = folder.resolve()
+        self._files = MediaFiles(folder)
+        self._names_videos = columns is not None and columns.names_videos
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() in MEDIA_ENDINGS:
@@ -271,8 +238,38 @@ class _Reading:
                 problem, remedy = "leaves the manifest's folder", "give files in it, relative to it"
                 self.problems.add(row.number, "path", problem, remedy, value=clip.path)
                 return clip
-            return self._with_file(clip, row, "path", path.as_posix())
+            return self._with_path(replace(clip, path=path.as_posix()), row)
         return clip if wrong & {"id", "path"} else self._without_path(clip, row)
+
+    def _with_path(self, clip: Clip, row: Row) -> Clip:
+        """The clip with the file that its path names, if need be in a folder below."""
+        for name in self._names_of_clip(clip):
+            if len(found := self._files.called(name)) == 1:
+                self.cut += found
+                return self._with_file(replace(clip, start=0.0, end=None), row, "path", found[0])
+        if self._fault(clip.path) == _NO_FILE and "/" not in clip.path:
+            names = (clip.path, f"Y{clip.path}") if self._names_videos else (clip.path,)
+            found = next(filter(None, map(self._files.called, names)), [])
+            if len(found) > 1:
+                problem = "is the name of several media files below it"
+                self.problems.add(
+                    row.number, "path", problem, "give their folders", value=clip.path
+                )
+                return clip
+            self.below += [name for name in found if "/" in name]
+            return self._with_file(clip, row, "path", found[0] if found else clip.path)
+        return self._with_file(clip, row, "path", clip.path)
+
+    def _names_of_clip(self, clip: Clip) -> Iterator[str]:
+        """What the file of a clip alone is called, of a video that is known by its name.
+
+        By Kinetics, VGGSound, and MSVD or AudioSet.
+        """
+        if self._names_videos and "/" not in clip.path and (clip.start or clip.end):
+            start, end = f"{clip.start:.10g}", f"{clip.end or 0.0:.10g}"
+            yield f"{clip.path}_{int(clip.start):06d}_{int(clip.end or 0):06d}"
+            yield f"{clip.path}_{int(clip.start):06d}"
+            yield f"{clip.path}_{start}_{end}"
 
     def _checked(self, row: Row) -> tuple[Clip, set[str]]:
         """A clip of the values that are valid, and the names of columns with others."""
@@ -305,15 +302,16 @@ class _Reading:
             remedy = "give 'path', or 'id' if the file is called so, or 'text' alone"
             self.problems.add(row.number, "path", "is missing", remedy)
         else:
-            problem = "is the name of no media file beside it"
-            self.absent.add(row.number, "id", problem, "give 'path'", value=clip.id)
+            problem, there = "is the name of no media file beside it", self._files.like(clip.id)
+            self.absent.add(row.number, "id", problem, "give 'path'", value=clip.id, there=there)
             return replace(clip, path=clip.id, fault="names no media file beside the manifest")
         return clip
 
     def _with_file(self, clip: Clip, row: Row, column: str, path: str) -> Clip:
         fault = self._fault(path)
         if fault:
-            self.absent.add(row.number, column, fault, value=row.values[column])
+            there = self._files.like(path) if fault == _NO_FILE else ""
+            self.absent.add(row.number, column, fault, value=row.values[column], there=there)
         return replace(clip, path=path, fault=fault)
 
     def _uncached_fault(self, path: str) -> str:
@@ -322,29 +320,58 @@ class _Reading:
             real = (self._folder / path).resolve()
             if not real.is_relative_to(self._folder):
                 return "leaves the manifest's folder through a link"
-            return "" if real.is_file() else "names no file"
+            return "" if real.is_file() else _NO_FILE
         except (OSError, RuntimeError):
             return "cannot be followed"
 
 
 @reads
-def open_manifest(path: Path) -> Manifest:
+def open_manifest(path: Path, columns: Mapping[str, Sequence[str]] | None = None) -> Manifest:
     """The clips that a manifest file lists, or the media files in a folder, one clip each.
 
     ``path`` is relative to the file's folder, by default that of the one media file beside it that
-    is called as the ``id``; an id is by default the path without ending, with the times if the file
-    has several clips. Those are a group where none is given, so that clips of one video never lie
-    in two splits. Where no row has a ``split``, the hash of the group or id decides.
+    is called as the ``id``; a name without folder or ending may be that of one file below. An id is
+    by default the path without ending, with the times if the file has several clips, and with a
+    number if a clip has several rows, one for each caption. Rows of one file are a group where none
+    is given, so that they never lie in two splits. Where no row has a ``split``, the hash of the
+    group or id decides.
+
+    Of published lists columns of other names are read, and a warning says which; ``columns``
+    (ours -> theirs, none for what is not to be read) decides otherwise. Classes that have names are
+    numbered in their order, and named by the text where there is no other.
 
     A row of ``text`` alone is a clip without a file, such as the name of a class. A file that is
     not there makes a clip that fails, and a warning; an InputError only if all are missing.
     """
     if path.is_dir():
-        folder, (rows, warnings) = path, _media_rows(path)
-    else:
-        folder, rows, warnings = path.parent, read_rows(path), []
-    reading = _Reading(str(path), folder, rows)
-    clips = _named([reading.clip(row) for row in rows])
+        rows, warnings = _media_rows(path)
+        return _opened(path, path, rows, warnings)
+    listed, names = read_rows(path)
+    files = MediaFiles(path.parent)
+    chosen = _with_path_column(Columns.of(names, columns or {}, path), listed, files)
+    rows = [
+        Row(row.number, values, number)
+        for row in listed
+        for number, values in _counted(chosen.rows(row.values))
+    ]
+    warnings = [*chosen.remarks(path), *_number_classes(path, rows)]
+    try:
+        return _opened(path, path.parent, rows, warnings, chosen)
+    except InputError as error:
+        if chosen.is_plain:
+            raise
+        raise InputError([*error.problems, chosen.problem(path)]) from error
+
+
+def _opened(
+    path: Path,
+    folder: Path,
+    rows: Sequence[Row],
+    warnings: list[str],
+    columns: Columns | None = None,
+) -> Manifest:
+    reading = _Reading(str(path), folder, rows, columns)
+    clips = _named([reading.clip(row) for row in rows], rows)
     problems = reading.problems
     _check_ids(clips, rows, problems)
     if any("split" in row.values for row in rows):
@@ -358,13 +385,61 @@ def open_manifest(path: Path) -> Manifest:
     absent, lacks_all = reading.absent.all(), bool(faults) and all(faults)
     if problems.all() or lacks_all:
         raise InputError([*problems.all(), *(absent if lacks_all else [])])
-    warnings += _ignored(path, rows)
     warnings += [f"{problem.place}: {problem.message}" for problem in absent]
+    for what, found in (
+        ("found in folders below", reading.below),
+        ("files of one clip, whose times are left out", reading.cut),
+    ):
+        if different := list(dict.fromkeys(found)):
+            warnings.append(f"{path}: {what}: {first_few(different)}")
     alone = [row for clip, row in zip(clips, rows, strict=True) if not clip.path]
     if any("id" in row.values for row in alone):  # which may have been meant to have files
         some = "1 row is" if len(alone) == 1 else f"{len(alone):,} rows are"
         warnings.append(f"{path}: {some} text alone, without video and audio")
     return Manifest(folder, tuple(clips), tuple(warnings))
+
+
+def _counted(captions: Iterator[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows for each caption of one, numbered from 1 if there are several."""
+    listed = list(captions)
+    yield from enumerate(listed, 1) if len(listed) > 1 else ((0, one) for one in listed)
+
+
+def _with_path_column(columns: Columns, rows: Sequence[Row], files: MediaFiles) -> Columns:
+    """The columns; where neither path nor id name files, one whose values do is the path."""
+
+    def names_files(column: str) -> bool:
+        values = [row.values[column] for row in rows[:_LOOKED_AT] if column in row.values]
+        found = sum(isinstance(one, str) and len(files.called(one)) == 1 for one in values)
+        return found * 2 > len(values)
+
+    if "path" in columns.read or any(map(names_files, columns.read.get("id", ()))):
+        return columns
+    for name in filter(names_files, columns.unused):
+        return replace(columns, read={**columns.read, "path": (name,)})
+    return columns
+
+
+def _number_classes(path: Path, rows: list[Row]) -> list[str]:
+    """Put numbers in place of names of classes, if all labels are names; say so."""
+    labels = [row.values["label"] for row in rows if "label" in row.values]
+    if not labels or not all(isinstance(label, str) and not _is_number(label) for label in labels):
+        return []
+    numbers = {name: number for number, name in enumerate(sorted(set(labels)))}
+    untold = not any("text" in row.values for row in rows)
+    for place, row in enumerate(rows):
+        if name := row.values.get("label"):
+            values = {**row.values, "label": numbers[name]} | ({"text": name} if untold else {})
+            rows[place] = row._replace(values=values)
+    also = ", which are the text" if untold else ""
+    return [f"{path}: classes are numbered from 0 to {len(numbers) - 1} by their names{also}"]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text)) or True
+    except ValueError:
+        return False
 
 
 def with_validation(manifest: Manifest) -> Manifest:
@@ -382,18 +457,20 @@ def with_validation(manifest: Manifest) -> Manifest:
 
 def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
     """All media files below a folder but hidden ones, and warnings about what is left out."""
-    paths, warnings = [], []
+    paths, links, unsound, others = [], list[str](), list[str](), list[str]()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if any(part[0] == "." for part in name.split("/")):
             continue
         if path.is_symlink() and path.is_dir():
-            warnings.append(f"{path} is a link to a folder and is not searched")
+            links.append(str(path))
         elif path.suffix.lower() in MEDIA_ENDINGS and (path.is_file() or path.is_symlink()):
             try:
                 paths.append(_valid_text(name))
             except ValueError:
-                warnings.append(f"{str(path)!r} is ignored: its name is no UTF-8; rename it")
+                unsound.append(repr(str(path)))
+        elif path.is_file():
+            others.append(printable(name))
     if not paths:
         remedy = "give a folder of videos or audio files, or a manifest (.csv, .tsv, .json, .jsonl)"
         raise InputError.at(folder, "holds no media file", remedy)
@@ -401,30 +478,53 @@ def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
     ids = [path if stems[_without_ending(path)] > 1 else _without_ending(path) for path in paths]
     pairs = zip(ids, paths, strict=True)
     rows = [Row(number, {"id": name, "path": path}) for number, (name, path) in enumerate(pairs, 1)]
+    reasons = (
+        (unsound, "ignored, since the name is no UTF-8; rename it"),
+        (links, "not searched, since they are links to folders"),
+        (others, "no video or audio files; a list of clips is read if it is named"),
+    )
+    warnings = [f"{folder}: {reason}: {first_few(names)}" for names, reason in reasons if names]
     return rows, warnings
-
-
-def _ignored(path: Path, rows: Sequence[Row]) -> Iterator[str]:
-    for name in sorted({name for row in rows for name in row.values} - set(COLUMNS)):
-        known = f"{suggestion(name, COLUMNS)}the columns are {', '.join(COLUMNS)}"
-        yield f"{path}: column {name!r} is ignored; {known}"
 
 
 def _without_ending(path: str) -> str:
     return PurePosixPath(path).with_suffix("").as_posix() if path else ""
 
 
-def _named(clips: Sequence[Clip]) -> list[Clip]:
-    """Give ids and groups to clips that have none."""
-    times = Counter(clip.path for clip in clips if clip.path)
-    named = []
+def _named(clips: Sequence[Clip], rows: Sequence[Row]) -> list[Clip]:
+    """Give ids to clips that have none, numbers to captions, and groups to rows of a file."""
+    same_file = Counter(clip.path for clip in clips if clip.path)
+    times: dict[str, set[tuple[float, float | None]]] = defaultdict(set)
     for clip in clips:
-        name, group = _without_ending(clip.path) or clip.text or "", clip.group
-        if times[clip.path] > 1:
+        times[clip.path].add((clip.start, clip.end))
+    names = []
+    for clip in clips:
+        name = clip.id or _without_ending(clip.path) or clip.text or ""
+        if not clip.id and clip.path and len(times[clip.path]) > 1:
             name += f"_{clip.start:.10g}-{'' if clip.end is None else f'{clip.end:.10g}'}"
+        names.append(name)
+    same_name = Counter(
+        name for name, clip, row in zip(names, clips, rows, strict=True) if _is_caption(clip, row)
+    )
+    seen = Counter[str]()
+    named = []
+    for name, clip, row in zip(names, clips, rows, strict=True):
+        own = name
+        if _is_caption(clip, row) and same_name[name] > 1:
+            seen[name] += 1
+            own = f"{name}#{seen[name]}"
+        group = clip.group
+        if clip.path and same_file[clip.path] > 1:
             group = group or clip.path
-        named.append(replace(clip, id=clip.id or name, group=group))
+        elif row.caption:
+            group = group or name
+        named.append(replace(clip, id=own, group=group))
     return named
+
+
+def _is_caption(clip: Clip, row: Row) -> bool:
+    """Whether a row may be one of several for the same clip, whose ids need a number."""
+    return row.caption > 0 or (bool(clip.path) and not clip.id)
 
 
 def _check_ids(clips: Sequence[Clip], rows: Sequence[Row], problems: RowProblems) -> None:
@@ -432,5 +532,5 @@ def _check_ids(clips: Sequence[Clip], rows: Sequence[Row], problems: RowProblems
     for clip, row in zip(clips, rows, strict=True):
         before = first.setdefault(clip.id, row.number)
         if clip.id and before != row.number:
-            problem = f"is that of row {before} already"
-            problems.add(row.number, "id", problem, "give unique ids", value=clip.id)
+            problem, remedy = "is that of an earlier row", "give unique ids, or none"
+            problems.add(row.number, "id", problem, remedy, value=clip.id)

@@ -102,13 +102,13 @@ four,/etc/passwd,nan,1,,1
     assert refusals(path) == [
         ", column 'end': is not after 'start' in row 2 ('1'); both are seconds of the file",
         ", column 'split': is no split in row 3 ('training'); "
-        "the splits are train, validation, val, valid, dev, test, 0, 1, 2",
+        "the splits are train, validation, val, valid, validate, dev, test, 0, 1, 2",
         ", column 'start': is no time in rows 4 ('-1'), 5 ('nan'); "
         "give seconds from the file's beginning, such as 61.5 for 1:01.5",
         ", column 'label': is no whole number in row 4 ('x'); number the classes from 0",
         ", column 'path': leaves the manifest's folder in rows 4 ('../secret.mp4'), "
         "5 ('/etc/passwd'); give files in it, relative to it",
-        ", column 'id': is that of row 2 already in row 3 ('one'); give unique ids",
+        ", column 'id': is that of an earlier row in row 3 ('one'); give unique ids, or none",
         ", column 'split': is missing in row 5; give a split for every clip or for none",
     ]
 
@@ -133,8 +133,9 @@ four,/etc/passwd,nan,1,,1
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused(folder, row, problem):
-    (refusal,) = refusals(written(folder, [row]))
+    refusal, *columns = refusals(written(folder, [row]))
     assert problem in refusal
+    assert not columns or "its columns are label;" in columns[0]
 
 
 LEAVES = "leaves the manifest's folder through a link"
@@ -153,7 +154,7 @@ def test_links_that_leave_the_folder_are_clips_that_fail(folder):
     found = open_manifest(folder)
     faults = {clip.path: clip.fault for clip in found.clips if clip.fault}
     assert faults == {"link.mp4": LEAVES, "dead.mp4": "names no file"}
-    assert len(found.warnings) == 2
+    assert len(found.warnings) == 3
     (message,) = refusals(written(folder, [{"path": "link.mp4"}]))
     assert message == f", column 'path': {LEAVES} in row 1 ('link.mp4')"
 
@@ -164,9 +165,12 @@ def test_links_to_folders_and_names_that_are_no_text_are_ignored_with_a_warning(
     (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
     found = open_manifest(folder)
     assert len(found.clips) == 6
-    unsound, link = found.warnings
-    assert unsound.endswith("/caf\\udce9.mp4' is ignored: its name is no UTF-8; rename it")
-    assert link == f"{folder / 'more'} is a link to a folder and is not searched"
+    unsound, link, others = found.warnings
+    reason = "ignored, since the name is no UTF-8; rename it"
+    assert unsound == f"{folder}: {reason}: {str(folder)!r}/caf\\udce9.mp4'".replace("'/c", "/c")
+    reason = "not searched, since they are links to folders"
+    assert link == f"{folder}: {reason}: {folder / 'more'}"
+    assert others.endswith("a list of clips is read if it is named: notes.txt")
 
 
 def test_files_that_are_missing_make_clips_that_fail_unless_all_are(folder):
@@ -217,7 +221,8 @@ def test_text_alone_is_a_clip_without_a_file(folder):
         ("m.json", b"[" * 100_000, "is no JSON"),
         ("m.jsonl", b'{"path": "a.mp4"}\n{', "line 2: is no JSON"),
         ("m.jsonl", b'{"label": ' + b"9" * 5000 + b"}", "line 1: is no JSON: Exceeds the limit"),
-        ("m.txt", b"a.mp4", "is no manifest: it ends with '.txt'"),
+        ("m.txt", b"a.mp4", "line 1: is 'a.mp4'; a .txt is read as UCF101 has them"),
+        ("m.xml", b"a.mp4", "is no manifest: it ends with '.xml'"),
     ],
 )
 def test_what_is_no_manifest_is_refused(folder, name, contents, problem):
@@ -234,7 +239,7 @@ def test_a_folder_without_media_and_a_missing_file_are_refused(tmp_path, name, p
 
 def test_unknown_columns_are_ignored_with_a_warning(folder):
     (warning,) = open_manifest(written(folder, [{"path": "a.mp4", "txt": "hello"}])).warnings
-    assert "column 'txt' is ignored; did you mean 'text'?" in warning
+    assert "columns that are not used: txt (did you mean 'text'?); the columns of a" in warning
 
 
 def test_clips_of_one_video_are_a_group_and_never_straddle_splits(folder):
