@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from continual_mm.data.pack import read_pack, write_pack
+from continual_mm.data.store.writer import write_store
+from continual_mm.definitions.modality import Kind, Modality
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, Stage, Strategy, Training
 from continual_mm.runs.run import run
 
@@ -71,6 +73,31 @@ def test_the_commands_of_the_recipe_train_and_compare(folder, monkeypatch, shown
     printed = []
     exec(block("python: run"), {"print": printed.append})
     assert printed == [(90, 90)]
+
+
+def test_a_pack_and_a_store_of_other_clips_are_bound_by_the_video_of_both(
+    folder, monkeypatch, shown, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    sounds = dict(np.load(folder / "clips.npz"))
+    del sounds["text"], sounds["text_raw"]
+    write_pack(Path("sounds.npz"), sounds)
+    clips = np.load(folder / "clips.npz")
+    given = (
+        {"ids": f"clip {n}", "split": n // 30, "video": clips["video"][n], "text": clips["text"][n]}
+        for n in range(90)
+    )
+    layout = tuple(Modality(name, Kind.VECTOR, (512,)) for name in ("video", "text"))
+    write_store(given, Path("captions"), layout=layout)
+    Path("two_sources.toml").write_text(block("scenario: two"))
+    first, _, last = map(shown, block("commands: two").splitlines())
+    counted = [line.split() for line in first.splitlines() if "-" in line and ":" not in line]
+    assert counted == [
+        ["audio-text", "none", "0", "0", "not", "scored"],
+        ["audio-video", "1", "30", "30", "30"],
+        ["text-video", "2", "30", "30", "30"],
+    ]
+    assert "two_sources: audio-text: not scored" in last
 
 
 def test_the_module_of_the_recipe_is_trained(folder, monkeypatch):

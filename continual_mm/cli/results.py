@@ -108,7 +108,7 @@ def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:
 )
 @click.option("--force", is_flag=True, help="Replace runs there that do not go with the new ones.")
 @click.option("--out", type=NEW_FOLDER, help="New folder of the model; by default in the run's.")
-@click.option("--dataset", default="", help="The run's dataset, if it lies elsewhere now.")
+@click.option("--dataset", multiple=True, help="The run's dataset, if it lies elsewhere now.")
 @click.option("--vectors", type=A_PATH, help="Word vectors that its texts were made of.")
 @click.option("--encoder", default="", help="SentenceTransformer that its texts were made of.")
 @click.option("--pair", default="", help="A pair whose own adapters the model has, as video-text.")
@@ -173,7 +173,12 @@ def status(folders: tuple[Path, ...], format_: str) -> None:
 @click.argument("run", metavar="DIR", type=A_PATH)
 @click.option("--dim", type=UNITS, required=True, help="Numbers of a vector.")
 @click.option("--to", type=NEW_FOLDER, help="New folder; beside the run, if left out.")
-@click.option("--dataset", metavar="PATH", help="Where the run's dataset lies, or its name.")
+@click.option(
+    "--dataset",
+    metavar="PATH",
+    multiple=True,
+    help="Where the run's dataset lies, or its name.",
+)
 @click.option("--seed", type=A_SEED, default=0, help="Of the order of items.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1 and so on.")
 @click.option("--format", "format_", type=click.Choice(FORMATS[:2]), default="table")

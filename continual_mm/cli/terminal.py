@@ -70,13 +70,16 @@ def print_stages(arrivals: "Iterable[Arrival]") -> None:
     rows = [
         (
             str(arrival.stage + 1),
-            ", ".join(modality.name for modality in arrival.added) or "nothing",
+            ", ".join(modality.name for modality in arrival.added),
             ", ".join(map(str, arrival.trained)) or "no pair",
             _length(arrival.training),
+            arrival.dataset,
         )
         for arrival in arrivals
     ]
-    print_rows(("stage", "arrives", "trains", "steps"), rows)
+    headings = ("stage", "arrives", "trains", "steps", "dataset")
+    shown = len(headings) if len({row[-1] for row in rows}) > 1 else len(headings) - 1
+    print_rows(headings[:shown], [row[:shown] for row in rows])
 
 
 def _length(training: "Training") -> str:

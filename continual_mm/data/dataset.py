@@ -121,9 +121,9 @@ def _filled(name: str, column: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-Standardise = bool | Collection[str] | Mapping[str, Statistics]
+Standardise = bool | Collection[str] | Mapping[str, Statistics | bool]
 """Whether features are standardised on the training items, or the names of the modalities whose
-features are, or by what was measured on another dataset."""
+features are, or by what was measured on another dataset; True there measures a modality here."""
 
 
 class Split(IntEnum):
@@ -167,9 +167,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows_of(self, split: Split) -> NDArray[np.int64]:
-        """The items of one split, ascending."""
-        return np.flatnonzero(self.split == split)
+    def rows_of(self, split: Split, corpus: str = "") -> NDArray[np.int64]:
+        """The items of one split, ascending; of several datasets those of all, or of one."""
+        rows, begin = np.flatnonzero(self.split == split), 0
+        for name, card in self.card.corpora:
+            end = begin + sum(card.items)
+            if name == corpus:
+                return rows[(rows >= begin) & (rows < end)]
+            begin = end
+        return rows
 
     @classmethod
     def from_arrays(  # noqa: PLR0913 - one argument per column of a pack, all but one by name
@@ -337,14 +343,17 @@ def statistics_by(
     ``measure`` gives the statistics of the training items; None if no training item has the
     modality, which is a problem, as are unknown names and statistics that do not fit.
     """
-    if isinstance(wanted, Mapping):
-        return _fitting(wanted, modalities, findings)
     names = [one.name for one in modalities]
-    chosen = set(names if wanted is True else wanted or ())
+    found: dict[str, Statistics] = {}
+    if isinstance(wanted, Mapping):
+        given = {name: each for name, each in wanted.items() if isinstance(each, Statistics)}
+        found = _fitting(given, modalities, findings)
+        chosen = {name for name, each in wanted.items() if each is True}
+    else:
+        chosen = set(names if wanted is True else wanted or ())
     for unknown in sorted(chosen.difference(names)):
         remedy = f"what can be standardised is {', '.join(names)}"
         findings.about(unknown, "cannot be standardised: there is no such modality", remedy)
-    found = {}
     for name in (name for name in names if name in chosen):
         if measured := measure(name):
             found[name] = measured

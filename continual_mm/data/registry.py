@@ -24,13 +24,23 @@ if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset, Standardise
 
 
-REGISTERED: Mapping[str, str] = MappingProxyType(
-    {"narrated_shapes": "generate:pack_path", "digits": "pack:pack_path"}
+REGISTERED: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "narrated_shapes": ("narrated_shapes.card:CARD", "narrated_shapes.generate:pack_path"),
+        "shapes_with_sound": ("narrated_shapes.card:SOUND", "narrated_shapes.halves:sound"),
+        "shapes_with_captions": (
+            "narrated_shapes.card:CAPTIONS",
+            "narrated_shapes.halves:captions",
+        ),
+        "digits": ("digits.card:CARD", "digits.pack:pack_path"),
+    }
 )
-"""Datasets that come with the project -> the function of their package that gives the path of a
-pack, which it makes first if need be."""
+"""Datasets that come with the project -> the card, and the function that gives the path of a pack,
+which it makes first if need be."""
 
-WORDS: Mapping[str, str] = MappingProxyType({"narrated_shapes": "generate:words"})
+WORDS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("narrated_shapes", "shapes_with_captions"), "narrated_shapes.generate:words")
+)
 """Those of them whose texts are made of word vectors -> the function that gives these."""
 
 
@@ -45,7 +55,7 @@ def card(
     Relative paths start in ``folder``; ``splits`` must have items.
     """
     if name_or_path in REGISTERED:
-        known: DatasetCard = _imported(f"{name_or_path}.card:CARD")
+        known: DatasetCard = _imported(REGISTERED[name_or_path][0])
         return known
     if name_or_path in PUBLISHED and not is_converted(name_or_path):
         return PUBLISHED[name_or_path]
@@ -79,7 +89,7 @@ def load(
 def located(name_or_path: str, *, folder: Path | None = None) -> Path:
     """The pack or store of a dataset, as :func:`card` takes it; made first where need be."""
     if name_or_path in REGISTERED:
-        made: Path = _imported(f"{name_or_path}.{REGISTERED[name_or_path]}")()
+        made: Path = _imported(REGISTERED[name_or_path][1])()
         return made
     return _existing(name_or_path, folder)
 
@@ -88,7 +98,7 @@ def words(name: str) -> "dict[str, NDArray[np.float32]] | None":
     """Word -> its vector, of a registered dataset; None of one whose words are not known."""
     if name not in WORDS:
         return None
-    found: dict[str, NDArray[np.float32]] = _imported(f"{name}.{WORDS[name]}")()
+    found: dict[str, NDArray[np.float32]] = _imported(WORDS[name])()
     return found
 
 

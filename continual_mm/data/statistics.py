@@ -61,6 +61,14 @@ class Statistics:
         constant = spread <= CONSTANT * np.hypot(mean, spread)
         return cls(mean, np.divide(1.0, spread, out=np.zeros_like(spread), where=~constant))
 
+    def same(self, other: "Statistics") -> bool:
+        """Whether it is what others were measured to be, but for last bits."""
+        pairs = (self.mean, other.mean), (self.rate, other.rate)
+        return all(
+            one.shape == two.shape and np.allclose(one, two, rtol=1e-6, atol=0)
+            for one, two in pairs
+        )
+
 
 class RunningStatistics:
     """Mean and standard deviation, in float64, of values that arrive a few at a time.

@@ -88,10 +88,11 @@ def plan(
                 available=available,
                 trained=tuple(trained),
                 training=scenario.training_of(number),
+                dataset=stage.dataset or scenario.dataset,
             )
         )
     return scored_on(
-        "test", [_with_steps(arrival, scenario, card, len(arrivals)) for arrival in arrivals], card
+        "test", [_with_steps(arrival, scenario, card, arrivals) for arrival in arrivals], card
     )
 
 
@@ -105,9 +106,11 @@ def scored_on(split: str, arrivals: Sequence[Arrival], card: DatasetCard) -> tup
     return tuple(replace(arrival, unscored=unscored) for arrival in arrivals)
 
 
-def _with_steps(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages: int) -> Arrival:
+def _with_steps(
+    arrival: Arrival, scenario: Scenario, card: DatasetCard, arrivals: Sequence[Arrival]
+) -> Arrival:
     """The arrival with epochs converted to steps; 0 while the number of items is unknown."""
-    training, clips = arrival.training, scenario.space.clips
+    training, clips, card = arrival.training, scenario.space.clips, card.corpus(arrival.dataset)
     if not training.epochs:
         return arrival
     together = clips > 1 and card.groups > 0
@@ -115,7 +118,9 @@ def _with_steps(arrival: Arrival, scenario: Scenario, card: DatasetCard, stages:
     rows = training.batch_size // min(clips, training.batch_size) if together else None
     if scenario.items == "split":
         # As the stream splits them: the remainder goes to the first stages.
-        shown = shown // stages + (arrival.stage < shown % stages)
+        sharing = [each.stage for each in arrivals if each.dataset == arrival.dataset]
+        share, rest = divmod(shown, len(sharing))
+        shown = share + (sharing.index(arrival.stage) < rest)
     # What remains at the end of a pass is left out of it.
     steps = training.epochs * max(1, shown // (rows or training.batch_size)) if shown else 0
     return replace(arrival, training=training.model_copy(update={"steps": steps}))
@@ -131,6 +136,7 @@ def _start_arrival(start: Start, scenario: Scenario, card: DatasetCard) -> Arriv
         available=known,
         trained=tuple(p for p in start.trained if {p.first, p.second} <= names),
         training=scenario.training.model_copy(update={"steps": 0, "epochs": 0}),
+        dataset=next(iter(scenario.corpora), ""),
     )
 
 
@@ -152,6 +158,7 @@ def problems_of(
             added.setdefault(name, number)
         problems += _pair_problems(stage, card, added, f"{where}, pairs")
     problems += _idle_names(scenario, added, place)
+    problems += _dataset_problems(scenario, card, place)
     if scenario.items == "paired" and any(
         scenario.training_of(number).epochs for number in range(len(scenario.stages))
     ):
@@ -162,6 +169,25 @@ def problems_of(
         problem = f"'label' asks for labels, but dataset '{card.name}' has none"
         problems.append(Problem(f"{place}, positives", problem, remedy))
     return tuple(problems)
+
+
+def _dataset_problems(
+    scenario: Scenario, card: DatasetCard | None, place: str
+) -> Iterator[Problem]:
+    """Problems with the datasets that stages name, and with what is given instead of them."""
+    names = scenario.corpora
+    for number, stage in enumerate(scenario.stages, start=1):
+        if names and not (stage.dataset or scenario.dataset):
+            where = f"{place}, [[stage]] {number}, dataset"
+            yield Problem(where, "no dataset is named", "name one here, or at the top for all")
+        elif card is not None and any(card.items) and not card.corpus(stage.dataset).items[0]:
+            problem = f"dataset '{card.corpus(stage.dataset).name}' has no training item"
+            yield Problem(f"{place}, [[stage]] {number}", problem, "name another dataset")
+    given = [name for name, _ in card.corpora] if card is not None else []
+    if card is not None and (given or len(names) > 1) and set(given) != set(names):
+        named = f"stages name {', '.join(names) or 'no dataset'}"
+        problem = f"{named}, but given is {', '.join(given) or card.name}"
+        yield Problem(place, problem, "give each dataset that a stage names, {name: dataset}")
 
 
 def _start_problems(start: Start, card: DatasetCard, place: str) -> Iterator[Problem]:

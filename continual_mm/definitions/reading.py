@@ -43,7 +43,7 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
     document = _with_published(document)
     outer = {key: value for key, value in document.items() if key not in inner}
     head = reader.table(ScenarioHead, "", outer, tables=inner)
-    if document.get("dataset", "") == "":
+    if document.get("dataset", "") == "" and not _each_stage_names_one(document.get("stage")):
         remedy = 'add dataset = "narrated_shapes", or the path of a feature pack'
         reader.refuse("dataset", "no dataset is named", remedy)
     parts = {
@@ -59,6 +59,14 @@ def draft_scenario(document: Document, *, name: str, folder: str, file: str) -> 
     if reader.problems:
         return ScenarioDraft(Scenario.model_construct(**parts), tuple(reader.problems))
     return ScenarioDraft(Scenario.model_validate(parts), ())
+
+
+def _each_stage_names_one(stages: Any) -> bool:
+    return (
+        isinstance(stages, list)
+        and bool(stages)
+        and all(isinstance(one, Mapping) and one.get("dataset") for one in stages)
+    )
 
 
 def _towers(reader: Reader, tables: Any) -> dict[str, TowerSettings]:

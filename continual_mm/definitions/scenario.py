@@ -272,6 +272,7 @@ class Stage(Table):
     Attributes:
         pairs: Pairs trained, such as ``"video-text"``; None trains all that the arrival completes.
         add: Modalities that arrive; none where pairs that are there are named and trained further.
+        dataset: What the stage is trained on, where not the scenario's dataset.
         steps: Optimiser steps; none for towers that arrive trained.
         epochs: Passes over the stage's training items, instead of steps.
     """
@@ -280,6 +281,7 @@ class Stage(Table):
     add: Annotated[tuple[str, ...], AfterValidator(_something)] = Field(
         default=(), strict=False, validate_default=True, examples=['["video", "audio"]']
     )
+    dataset: str = ""
     steps: StepsOrZero | None = None
     epochs: Epochs | None = None
     batch_size: Rows | None = None
@@ -366,7 +368,13 @@ class Scenario(ScenarioHead):
     @property
     def datasets(self) -> tuple[str, ...]:
         """Every dataset that it names: what is trained on, and what protocols score."""
-        named = (self.dataset, *(protocol.dataset for protocol in self.protocols))
+        named = (*self.corpora, *(protocol.dataset for protocol in self.protocols))
+        return tuple(dict.fromkeys(name for name in named if name))
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The datasets that are trained on: one, unless stages name their own."""
+        named = (self.dataset, *(stage.dataset for stage in self.stages))
         return tuple(dict.fromkeys(name for name in named if name))
 
     def training_of(self, stage: int) -> Training:

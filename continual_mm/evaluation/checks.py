@@ -6,6 +6,7 @@ from typing import Any
 
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import missing_published
+from continual_mm.data.corpora import other_vectors
 from continual_mm.definitions.modality import DatasetCard, Modality
 from continual_mm.definitions.scenario import Protocol, Scenario, TowerSettings
 from continual_mm.evaluation.annotations import annotations_of, read_annotations
@@ -39,6 +40,9 @@ def cards_and_problems(
 def card_of(protocol: Protocol, scenario: Scenario, own: DatasetCard) -> DatasetCard:
     """The card of the dataset that a protocol scores; an InputError if it has no test item."""
     if not protocol.dataset:
+        if protocol.kind == "steps" and own.corpora:
+            problem = "of several datasets it is not said which one's items are steps"
+            raise InputError.at("dataset", problem, "name the one that it scores")
         return own
     return datasets.card(protocol.dataset, folder=Path(scenario.folder), splits=SCORED)
 
@@ -56,7 +60,7 @@ def protocol_problems(
     ``card`` is that of the dataset scored, None if not known; ``modalities`` are all that arrive.
     """
     if card is not None and "text" in protocol.modalities:
-        yield from _vector_problems(card, trained, place)
+        yield from other_vectors(card, trained, f"{place}, dataset")
     arriving = {modality.name: modality for modality in modalities}
     for key in ("query", "gallery"):
         for name in getattr(protocol, key):
@@ -71,18 +75,6 @@ def protocol_problems(
                 problem = f"dataset '{card.name}' has {_form(card[name])}"
                 remedy = f"the scenario trains {_form(arriving[name])}: extract the same features"
                 yield Problem(where, problem, remedy)
-
-
-def _vector_problems(card: DatasetCard, trained: DatasetCard, place: str) -> Iterator[Problem]:
-    """Texts that are scored need the word vectors of those that were trained on."""
-    scored, learnt = card.provenance, trained.provenance
-    if scored and learnt and scored.vectors != learnt.vectors:
-        problem = (
-            f"texts of '{card.name}' are made of other word vectors ({scored.vectors[:8]}) than"
-            f" those of '{trained.name}' ({learnt.vectors[:8]})"
-        )
-        remedy = "convert both with the same --vectors"
-        yield Problem(f"{place}, dataset", problem, remedy)
 
 
 def _form(modality: Modality) -> str:

@@ -1,6 +1,6 @@
 """A run as a folder that sentence-transformers loads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.run import open_run
-from continual_mm.runs.trained_on import dataset_of
+from continual_mm.runs.trained_on import dataset_of, named_datasets
 from continual_mm.space.space import JointSpace
 from continual_mm.system.errors import InputError, first_line
 from continual_mm.system.files import new_folder
@@ -59,7 +59,7 @@ def export_sentence_transformer(
     run: str | Path,
     folder: str | Path,
     *,
-    dataset: str = "",
+    dataset: str | Sequence[str] = "",
     vectors: str | Path | None = None,
     encoder: str = "",
     pair: str = "",
@@ -97,7 +97,7 @@ def export_sentence_transformer(
 
 
 def _statistics(
-    definition: Mapping[str, Any], given: str, notes: list[str]
+    definition: Mapping[str, Any], given: str | Sequence[str], notes: list[str]
 ) -> dict[str, Statistics]:
     """What each modality of the run's dataset was standardised by; nothing changes the others."""
     wanted = definition["scenario"].get("standardise", True)
@@ -127,7 +127,8 @@ def _reader(
     """How strings become features of the space's texts."""
     text = {modality.name: modality for modality in space.modalities}.get(TEXT)
     if vectors is None and not encoder:
-        words = datasets.words(definition["scenario"]["dataset"]) if text else None
+        known = map(datasets.words, named_datasets(definition["scenario"]) if text else ())
+        words = next(filter(None, known), None)
         if text and words is None:
             notes.append("strings cannot be encoded: --vectors or --encoder gives what made text")
         return Reader(words=_table(words) if words else None, mode=space.settings.mode)

@@ -110,7 +110,20 @@ def scored_splits(split: str) -> dict[Split, str]:
 def _shares(
     scenario: Scenario, arrivals: Sequence[Arrival], dataset: Dataset, seed: int
 ) -> Sequence[Tensor]:
-    rows, stages = torch.from_numpy(dataset.rows_of(Split.TRAIN)), len(arrivals)
+    """The rows of each stage, of the dataset that it is trained on."""
+    found: dict[int, Tensor] = {}
+    for name in dict.fromkeys(arrival.dataset for arrival in arrivals):
+        some = [arrival for arrival in arrivals if arrival.dataset == name]
+        rows = torch.from_numpy(dataset.rows_of(Split.TRAIN, name))
+        drawn = _drawn(scenario, some, rows, dataset, seed)
+        found |= {arrival.stage: share for arrival, share in zip(some, drawn, strict=True)}
+    return [found[arrival.stage] for arrival in arrivals]
+
+
+def _drawn(
+    scenario: Scenario, arrivals: Sequence[Arrival], rows: Tensor, dataset: Dataset, seed: int
+) -> Sequence[Tensor]:
+    stages = len(arrivals)
     if scenario.items == "shared":
         return [rows] * stages
     if scenario.items == "paired":

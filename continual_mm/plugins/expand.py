@@ -308,7 +308,7 @@ class Expand(Plugin):
         """Set the factors by the levels of validation items: those trained on have others."""
         vectors: dict[str, list[Tensor]] = {}
         with _evaluating(learner):
-            for block in BlockLoader(_first_of(learner.validation_items), rows=EVALUATION_ROWS):
+            for block in BlockLoader(_some_of(learner.validation_items), rows=EVALUATION_ROWS):
                 batch = block.to(learner.device)
                 with learner.precision():
                     embedded = learner.space(batch.features, batch.lengths)
@@ -362,9 +362,14 @@ class Expand(Plugin):
         return found
 
 
-def _first_of(items: Items) -> Items:
-    """Of each share at most so many items as are held out of a stage."""
-    shares = (Share(one.stage, one.rows[:MOST], one.modalities) for one in items.shares)
+def _some_of(items: Items) -> Items:
+    """Of each share at most so many items as are held out of a stage, evenly spaced."""
+    shares = []
+    for one in items.shares:
+        # Of several datasets put together, and of relations in one, the first are of one only.
+        kept = min(len(one.rows), MOST)
+        chosen = torch.arange(kept) * len(one.rows) // max(kept, 1)
+        shares.append(Share(one.stage, one.rows[chosen], one.modalities))
     return Items(items.dataset, tuple(shares))
 
 

@@ -90,7 +90,7 @@ def consolidate(
     run: str | Path,
     dim: int,
     *,
-    dataset: Dataset | str | Path | None = None,
+    dataset: Dataset | str | Path | Sequence[str | Path] | None = None,
     to: str | Path | None = None,
     towers: Mapping[str, nn.Module] = NO_MODULES,
     seed: int = 0,
@@ -107,7 +107,8 @@ def consolidate(
     Args:
         run: The folder of a seed, ``.../<scenario>/<strategy>/seed-<n>``.
         dim: Numbers that a vector shall have.
-        dataset: What the run was trained on, or where it lies; by default what the run names.
+        dataset: What the run was trained on, or where it lies, of several datasets each in the
+            order in which the scenario names them; by default what the run names.
         to: New folder for :func:`continual_mm.open_run`; ``seed-<n>-dim-<dim>`` beside the run, if
             left out.
         towers: The modules that were given to the run.

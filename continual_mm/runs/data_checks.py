@@ -1,11 +1,14 @@
 """What is wrong with the items that a scenario uses, all of which are read for it."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from continual_mm.data import corpora
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import missing_published
 from continual_mm.definitions.catalog import Entry
+from continual_mm.definitions.modality import SPLITS
 from continual_mm.evaluation.checks import SCORED
 from continual_mm.runs.specification import OpenedScenario
 from continual_mm.system.errors import InputError, Problem, Problems
@@ -23,20 +26,19 @@ def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
     """
     scenario, problems, notes = opened.scenario, Problems(), list[str]()
     folder = Path(scenario.folder)
-    absent = set(datasets.REGISTERED) | {
-        name for name in scenario.datasets if missing_published([name])
-    }
-    if scenario.dataset in absent:
+    missing = {name for name in scenario.datasets if missing_published([name])}
+    absent, trained = missing | set(datasets.REGISTERED), set(scenario.corpora)
+    if trained <= absent or trained & missing:
         # What protocols score is standardised as the training items are.
         return problems, notes
     with problems.collected():
-        dataset = datasets.load(scenario.dataset, folder=folder, standardise=scenario.standardise)
+        dataset = corpora.load(scenario.corpora, folder=folder, standardise=scenario.standardise)
     for name in scenario.datasets:
         if name in absent:
             continue
         with problems.collected():
             notes += _verified(name, folder)
-        if name != scenario.dataset:
+        if name not in trained:
             with problems.collected():
                 datasets.load(name, folder=folder, standardise=False, splits=SCORED)
     if problems or not scenario.protocols or absent & set(scenario.datasets):
@@ -50,16 +52,22 @@ def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
 
 
 def named_data_problems(entry: Entry) -> list[Problem]:
-    """What is wrong with the items of the dataset that a scenario file names, itself sound or not.
+    """What is wrong with the items of datasets that a scenario file names, itself sound or not.
 
     Nothing, where it names none that can be found, which is a problem of the file.
     """
-    name, problems = entry.document.get("dataset"), Problems()
-    if isinstance(name, str) and name not in datasets.REGISTERED:
+    problems, stages = Problems(), entry.document.get("stage")
+    tables = [entry.document, *(stages if isinstance(stages, list) else ())]
+    named = [table.get("dataset") for table in tables if isinstance(table, Mapping)]
+    names = dict.fromkeys(name for name in named if isinstance(name, str) and name)
+    needed = SPLITS if len(names) == 1 else ()
+    for name in names:
+        if name in datasets.REGISTERED:
+            continue
         with suppress(InputError):
             datasets.located(name, folder=entry.path.parent)
             with problems.collected(str(entry)):
-                datasets.load(name, folder=entry.path.parent, standardise=False)
+                datasets.load(name, folder=entry.path.parent, standardise=False, splits=needed)
     return problems
 
 

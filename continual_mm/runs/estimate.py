@@ -50,7 +50,9 @@ def estimate(opened: OpenedScenario, strategy: Strategy | None = None) -> Estima
     tested = sum(card.items[2] for card in opened.cards)
     return Estimate(
         steps=sum(one.training.steps for one in opened.arrivals),
-        data=sum(_in_memory(card) for card in {one.name: one for one in opened.cards}.values()),
+        data=sum(
+            _in_memory(card) for card in {one.fingerprint: one for one in opened.cards}.values()
+        ),
         space=_BYTES
         * (
             _COPIES * sum(size.weights for size in sizes.values())

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from continual_mm.data import registry as datasets
+from continual_mm.data import corpora
 from continual_mm.definitions import arrivals, catalog
 from continual_mm.definitions.catalog import SCENARIO_KEYS, Entry
 from continual_mm.definitions.coverage import coverage_problems
@@ -88,9 +88,9 @@ def open_scenario(entry: Entry, settings: Settings = ()) -> OpenedScenario:
     if scenario.start:
         with problems.collected(file):
             origin = origin_of(scenario)
-    if scenario.dataset:
+    if scenario.corpora:
         with problems.collected(file):
-            card = datasets.card(scenario.dataset, folder=folder)
+            card = corpora.card(scenario.corpora, folder=folder)
     start = origin.start if origin else None
     if origin or not scenario.start:
         problems += arrivals.problems_of(scenario, card, start=start, file=file)
@@ -132,8 +132,8 @@ def _from_here(path: str, text: str) -> tuple[str, str]:
     """A setting; a file or run that it names is looked for where the user stands."""
     ends = _top(path), path.rpartition(".")[2]
     file = path == "start" or ends in (("tower", "weights"), ("protocol", "annotations"))
-    # What a protocol scores may be a name as well.
-    there = ends == ("protocol", "dataset") and (Path.cwd() / text).exists()
+    # What a protocol scores, or a stage is trained on, may be a name as well.
+    there = ends in (("protocol", "dataset"), ("stage", "dataset")) and (Path.cwd() / text).exists()
     return path, str(Path.cwd() / text) if text and (file or there) else text
 
 

@@ -8,6 +8,7 @@ from warnings import warn
 import torch
 from torch import nn
 
+from continual_mm.data.corpora import together
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import DatasetCard, Kind, Pair
 from continual_mm.definitions.reading import BOUNDS
@@ -53,7 +54,7 @@ def choose_device(name: str) -> torch.device:
 
 def train(  # noqa: PLR0913 - what is trained, and by name how
     scenario: Scenario,
-    dataset: Dataset,
+    dataset: Dataset | Mapping[str, Dataset],
     *,
     plugins: Sequence[BaseSGDPlugin[Any]] = (),
     memory: int | None = None,
@@ -68,7 +69,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
 
     Args:
         scenario: The definition.
-        dataset: The items.
+        dataset: The items; of several datasets each by the name that stages call it.
         plugins: What keeps old pairs aligned; none is naive training.
         memory: Items that the run may keep of past stages; replay and transport need some.
         joint: Everything at once, the upper bound.
@@ -95,6 +96,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         cumulative=cumulative,
         memory=None if memory is None else MemorySettings(items=memory),
     )
+    dataset = dataset if isinstance(dataset, Dataset) else together(dataset)
     scored = load_scored(scenario, dataset, scored)
     chosen = choose_device(device)
     meter = Meter(RunReporter(), chosen)
@@ -136,7 +138,7 @@ def _idle(
 def run(
     scenario: Scenario,
     strategy: Strategy,
-    dataset: Dataset,
+    dataset: Dataset | Mapping[str, Dataset],
     out: Path,
     *,
     seed: int = 0,
@@ -149,7 +151,7 @@ def run(
     Args:
         scenario: The definition.
         strategy: What protects old pairs.
-        dataset: The items.
+        dataset: The items; of several datasets each by the name that stages call it.
         out: The run lies in ``out/<scenario>/<strategy>/seed-<seed>``.
         seed: Weights, order, shares and memory follow from it.
         towers: Modality -> a module to begin its tower with, see :func:`train`. To resume a
@@ -166,6 +168,7 @@ def run(
     if "listener" in options:
         warn("run(listener=...) is now run(reporter=...)", DeprecationWarning, stacklevel=2)
         options["reporter"] = options.pop("listener")
+    dataset = dataset if isinstance(dataset, Dataset) else together(dataset)
     scored = load_scored(scenario, dataset, scored)
     specification = Specification(
         opened(scenario, dataset.card, _cards(scored)),

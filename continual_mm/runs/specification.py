@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from continual_mm.data import registry as datasets
+from continual_mm.data import corpora
 from continual_mm.definitions.arrivals import Arrival, plan, scored_on
 from continual_mm.definitions.coverage import Coverage, coverage
 from continual_mm.definitions.modality import DatasetCard
@@ -40,7 +40,12 @@ class OpenedScenario:
     @property
     def cards(self) -> tuple[DatasetCard, ...]:
         """Of every dataset that it uses."""
-        return (self.card, *self.scored.values())
+        return (*self.corpora, *self.scored.values())
+
+    @property
+    def corpora(self) -> tuple[DatasetCard, ...]:
+        """Of each dataset that is trained on."""
+        return tuple(dict(self.card.corpora).values()) or (self.card,)
 
 
 def opened(scenario: Scenario, card: DatasetCard, scored: Cards = NO_CARDS) -> OpenedScenario:
@@ -117,7 +122,7 @@ class Specification:
 
 def specify(scenario: Scenario, strategy: Strategy, *, seed: int = 0) -> Specification:
     """A run on the dataset that a scenario names."""
-    card = datasets.card(scenario.dataset, folder=Path(scenario.folder))
+    card = corpora.card(scenario.corpora, folder=Path(scenario.folder))
     return Specification(opened(scenario, card), strategy, seed)
 
 

@@ -1,10 +1,10 @@
 """The dataset that a finished run was trained on, found again and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from continual_mm.data import registry
+from continual_mm.data import corpora
 from continual_mm.data.cards import missing_published
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import DatasetCard
@@ -12,15 +12,21 @@ from continual_mm.system.errors import InputError
 
 SHOWN = 16  # characters of a fingerprint
 
+_REMEDY = "give --dataset PATH, of several datasets once for each"
 
-def dataset_of(definition: Mapping[str, Any], given: Dataset | str | Path | None = None) -> Dataset:
+
+def dataset_of(
+    definition: Mapping[str, Any],
+    given: Dataset | str | Path | Sequence[str | Path] | None = None,
+) -> Dataset:
     """Load what a run was trained on, standardised as it was there.
 
     A run does not record in which folder a file lay; a relative path starts where the user stands.
 
     Args:
         definition: What is in the run's ``definition.json``.
-        given: The dataset, or where it lies; what the run names, if left out.
+        given: The dataset, or where it lies, of several each in the order in which the scenario
+            names them; what the run names, if left out.
 
     Raises:
         InputError: If it is not there, or another dataset than the run's.
@@ -29,23 +35,30 @@ def dataset_of(definition: Mapping[str, Any], given: Dataset | str | Path | None
         _check_same(given.card, definition)
         return given
     scenario = definition["scenario"]
-    name = str(given or scenario.get("dataset") or "")
-    if not name:
+    places = [given] if isinstance(given, str | Path) else [*(given or ())]
+    names = [str(place) for place in places if str(place)] or named_datasets(scenario)
+    if not names:
         place = f"dataset {definition['data']['name']!r}"
         message = "was given to the run as an object, so that the run does not know where it lies"
         raise InputError.at(place, message, "give the dataset, from Python, or --dataset PATH")
-    if lacking := missing_published([name]):
+    if lacking := missing_published(names):
         raise InputError(lacking)
     try:
-        card = registry.card(name)
+        card = corpora.card(names)
     except InputError as error:
         if given:
             raise
         message = "no file or folder of this name here, and the run was trained on it"
-        raise InputError.at(f"dataset {name!r}", message, "give --dataset PATH") from error
+        raise InputError.at(f"dataset {', '.join(map(repr, names))}", message, _REMEDY) from error
     _check_same(card, definition)
     wanted = scenario.get("standardise", True)
-    return registry.load(name, standardise=wanted if isinstance(wanted, bool) else tuple(wanted))
+    return corpora.load(names, standardise=wanted if isinstance(wanted, bool) else tuple(wanted))
+
+
+def named_datasets(scenario: Mapping[str, Any]) -> list[str]:
+    """The datasets that a scenario was trained on, as it names them."""
+    stages = (stage.get("dataset") for stage in scenario.get("stages", ()))
+    return [name for name in dict.fromkeys((scenario.get("dataset"), *stages)) if name]
 
 
 def _check_same(card: DatasetCard, definition: Mapping[str, Any]) -> None:

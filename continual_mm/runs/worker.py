@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from continual_mm.data import registry as datasets
+from continual_mm.data import corpora
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.protocols import Scored, load_scored
@@ -21,7 +21,7 @@ FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 """What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
 
 REPORT_EVERY = 0.1  # seconds between two messages that only say how many steps were made
-_Key = tuple[str, str, bool | tuple[str, ...]]  # name, folder and standardising of a dataset
+_Key = tuple[tuple[str, ...], str, bool | tuple[str, ...]]  # names, folder and standardising
 
 
 class Trainer:
@@ -57,11 +57,11 @@ class Trainer:
 
     def _loaded(self, scenario: Scenario) -> tuple[Dataset, Scored]:
         """What is trained on, and what protocols score."""
-        key = scenario.dataset, scenario.folder, scenario.standardise
+        key = scenario.corpora, scenario.folder, scenario.standardise
         if key not in self._datasets:
-            self._loads(f"dataset {scenario.dataset}")
-            self._datasets[key] = datasets.load(
-                scenario.dataset, folder=Path(scenario.folder), standardise=scenario.standardise
+            self._loads(f"dataset {', '.join(scenario.corpora)}")
+            self._datasets[key] = corpora.load(
+                scenario.corpora, folder=Path(scenario.folder), standardise=scenario.standardise
             )
         dataset, both = self._datasets[key], (key, scenario.protocols)
         if both not in self._scored:

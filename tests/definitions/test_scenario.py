@@ -89,7 +89,7 @@ def test_a_key_that_means_nothing_in_its_mode_is_refused(mode, key, value):
 
 
 def test_a_stage_may_override_all_of_training_and_nothing_else():
-    assert Stage.model_fields.keys() - Training.model_fields.keys() == {"add", "pairs"}
+    assert Stage.model_fields.keys() - Training.model_fields.keys() == {"add", "pairs", "dataset"}
     numbers = {"steps": 7, "batch_size": 3, "learning_rate": 0.5, "clip_norm": 1.5}
     others = {"warmup_steps": 2, "evaluate_every": 4, "precision": "bfloat16"}
     special = Training(schedule="constant", **numbers, **others)

@@ -1,4 +1,4 @@
-"""What the dataset contains, known without generating it and without numpy."""
+"""What the dataset and its halves contain, known without generating it and without numpy."""
 
 from continual_mm.definitions.modality import DatasetCard, Kind, Modality
 
@@ -14,3 +14,18 @@ CARD = DatasetCard(
     items=(2000, 200, 400),
     fingerprint=f"narrated_shapes-v{VERSION}-seed0",
 )
+
+
+def _half(name: str, *modalities: str) -> DatasetCard:
+    training, validation, test = (count // 2 for count in CARD.items)
+    return DatasetCard(
+        name=name,
+        modalities=tuple(CARD[modality] for modality in modalities),
+        items=(training, validation, test),
+        fingerprint=f"{name}-v{VERSION}-seed0",
+    )
+
+
+SOUND = _half("shapes_with_sound", "video", "audio")
+CAPTIONS = _half("shapes_with_captions", "video", "text")
+"""Two datasets that share no item: every other clip without its caption, the others silent."""
