@@ -84,11 +84,16 @@ def filter_(
 
         asked["device"] = choose_device(device)
     how = PairFilter(pair=named, scorer=ScorerSettings(steps=steps, seed=seed), **asked)
-    with bars() as shown:
-        bar = shown.add_task("scorers", total=steps * how.scorers, unit="steps")
-        found = filter_pairs(
-            source, target, how, terms=terms, after_step=lambda: shown.advance(bar)
-        )
+    try:
+        with bars() as shown:
+            bar = shown.add_task("scorers", total=steps * how.scorers, unit="steps")
+            found = filter_pairs(
+                source, target, how, terms=terms, after_step=lambda: shown.advance(bar)
+            )
+    except KeyboardInterrupt as error:
+        raise terminal.EndedError(
+            f"stopped; {target} is not there", terminal.INTERRUPTED
+        ) from error
     terminal.out.print(f"{target}: {found.kept:,} of {found.pairs:,} training pairs, by {how.by}")
     if found.without_pair:
         what = "kept" if how.without_pair == "keep" else "left out"

@@ -1,5 +1,8 @@
 """`continual-mm data filter`, as it is typed."""
 
+import signal
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -50,6 +53,27 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(pack, typed, words, 
     assert said.code == 2
     (line,) = said.err.splitlines()
     assert problem in line
+    assert [path.name for path in pack.parent.iterdir()] == ["all.npz"]
+
+
+def test_ctrl_c_leaves_nothing_and_says_so(pack, typed):
+    import_module("continual_mm.preparation.filtering.filter")  # which takes seconds
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    target, before = pack.with_name("kept.npz"), signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 1.5)
+    try:
+        said = typed(
+            "data", "filter", pack, "--pair", "image-text", "--keep", 0.3, "--steps", 10**6,
+            "--to", target,
+        )  # fmt: skip
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert said.code == 130
+    assert said.err == f"continual-mm: stopped; {target} is not there\n"
     assert [path.name for path in pack.parent.iterdir()] == ["all.npz"]
 
 

@@ -217,6 +217,9 @@ def _scored(
         values = (found.general, found.other, found.distance, cosine, found.score)
         columns = dict(zip(_hype_columns(pool.names), values, strict=True))
         settings |= {"curvature": curvature, "references": len(references)}
+    for name, column in columns.items():
+        if not bool(column.isfinite().all()):
+            raise FloatingPointError(f"the {name} of some pairs is not finite: a scorer diverged")
     return {name: values.cpu().numpy() for name, values in columns.items()}, settings
 
 
