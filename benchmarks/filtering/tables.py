@@ -1,4 +1,4 @@
-"""The tables of docs/filtering.md: python benchmarks/filtering/tables.py results.csv."""
+"""The tables of docs/filtering.md: python benchmarks/filtering/tables.py FOLDER."""
 
 import csv
 import sys
@@ -58,6 +58,18 @@ def recalls(values: Values) -> str:
     return _markdown([*rows, ["all pairs", *whole]])
 
 
+def mismatched(path: Path) -> str:
+    """Pairs in % of the best 30 % that were not mismatched on purpose; means and ranges."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with path.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            found[row["data"], row["pair"]][row["by"]].append(float(row["good"]))
+    rows = [["data", "pair", "cosine", "distance", "HYPE"]]
+    for (data, pair), by in found.items():
+        rows.append([f"`{data}`", pair, *(_range(by[each]) for each in ("cosine", "-d", "hype"))])
+    return _markdown(rows)
+
+
 def _mean(values: Sequence[float]) -> float:
     return 100 * sum(values) / len(values)
 
@@ -74,5 +86,6 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    found = read(Path(sys.argv[1]))
-    print(precisions(found), recalls(found), sep="\n\n")
+    folder = Path(sys.argv[1])
+    values = read(folder / "results.csv")
+    print(precisions(values), recalls(values), mismatched(folder / "mismatched.csv"), sep="\n\n")

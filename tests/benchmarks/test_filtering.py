@@ -33,6 +33,7 @@ def test_the_tables_of_the_page_are_those_of_the_figures(code):
     assert {len(each) for each in values.values()} == {3}
     assert code.tables.precisions(values) in PAGE
     assert code.tables.recalls(values) in PAGE
+    assert code.tables.mismatched(FOLDER / "mismatched.csv") in PAGE
 
 
 def test_what_the_page_concludes_is_in_the_figures(code):
