@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from tempfile import TemporaryFile
 from typing import Literal
 
 import numpy as np
@@ -33,7 +32,7 @@ from continual_mm.preparation.filtering.terms_file import (
     write_terms,
 )
 from continual_mm.system.errors import InputError, suggestion
-from continual_mm.system.files import write_errors
+from continual_mm.system.files import check_target, write_errors
 from continual_mm.system.seeds import seed_for
 
 WithoutPair = Literal["keep", "drop"]
@@ -174,10 +173,7 @@ def _check_target(target: Path, path: Path) -> None:
     if (target.suffix == ".npz") != bool(ending):
         remedy = f"name it {target.with_suffix(ending)}"
         raise InputError.at(target, f"{path} is a {kind}, and is filtered into one", remedy)
-    with write_errors(str(target)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=target.parent):
-            pass
+    check_target(target)
 
 
 def _hype_columns(names: Sequence[str]) -> tuple[str, ...]:

@@ -226,7 +226,7 @@ def test_a_target_that_is_there_or_of_another_kind_is_refused_before_training(
     (tmp_path / "file").touch()
     for source, target, problem in (
         (pack, "there.npz", "is there already"),
-        (pack, "file/kept.npz", "kept.npz: cannot be written"),
+        (pack, "file/kept.npz", "file: is no folder"),
         (pack, "kept", "is a pack, and is filtered into one; name it .*kept.npz"),
         (store, "kept.npz", "is a store, and is filtered into one; name it .*kept$"),
     ):
