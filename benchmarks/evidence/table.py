@@ -48,7 +48,7 @@ mean reciprocal rank. `±` is half the width of the 95 % interval of a paired bo
 and seeds. Differences are those of the harmonic mean of R@1, in percentage points, on the same
 queries and seeds. Retention is the share of what old pairs had learned above chance that is left;
 its heading has chance, R@1 in a random order. There is none where the first R@1 of an old pair is
-not above chance by 1.96 standard errors over test items. Where runs have them, *mixed* is R@10 of
+not above chance by 4 standard errors over items. Where runs have them, *mixed* is R@10 of
 all partners in one index of all modalities, and *earlier* R@1 of old pairs in an index that was
 filled before the last stage; their intervals are over seeds only. Memory is what is kept of the
 past. Step time is that of the last stage as a multiple of naive's, from `step_times.csv`. *Size* is

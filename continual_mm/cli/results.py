@@ -77,7 +77,7 @@ def compare(
     elif format_ == "latex":
         from continual_mm.comparison.latex import as_latex
 
-        sys.stdout.write(as_latex(shown) + "\n")
+        sys.stdout.write(as_latex(shown, notes) + "\n")
     else:
         print_tables(shown, notes)
 

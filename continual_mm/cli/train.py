@@ -31,18 +31,24 @@ KEPT = "finished stages are kept, the same command goes on from there"
 @click.argument("scenario")
 @click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
 @click.option("--seeds", type=SEEDS, default=1, help="Seeds 0 to N-1.")
+@click.option("--name", default="", help="Another name for the strategy, of its folder and rows.")
 @out_option
 @training_options
 def run(
     scenario: str,
     strategy: tuple[str, ...],
     seeds: int,
+    name: str,
     out: Path,
     settings: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
+    from continual_mm.runs import opening
+
     (opened,), chosen = definitions([scenario], strategy, settings)
+    if name:
+        chosen = opening.renamed(chosen, name)
     outcomes = _train(opened, chosen, seeds, out, **options)
     if not all(outcome.error for outcome in outcomes):
         terminal.out.print(f"compare with: continual-mm compare {out}")

@@ -1,14 +1,13 @@
 """Read finished runs below some folders, and see that those compared belong together."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from continual_mm.comparison.exported import DEFINITIONS, read_exported
 from continual_mm.comparison.finished import FinishedRun, read_finished
+from continual_mm.comparison.variants import definition_of, differing, named_apart, same_numbers
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.status import find_folders
-from continual_mm.system import files
 from continual_mm.system.errors import InputError, Problem, Problems, first_few
 
 
@@ -39,14 +38,22 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
 
 
 def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun]]]:
-    """Sort runs by scenario, strategy and seed; those that do not belong together are refused."""
+    """Sort runs by scenario, strategy and seed, named apart by what differs in their definitions.
+
+    See :func:`~continual_mm.comparison.variants.named_apart`. A run that lies in several folders
+    counts once; those that cannot be compared are refused.
+    """
     groups: dict[str, dict[str, list[FinishedRun]]] = {}
     problems = Problems()
-    for run in sorted(runs, key=lambda run: (run.scenario, run.strategy, run.seed)):
-        strategies = groups.setdefault(run.scenario, {})
-        for message, _ in conflicts(run, [one for peers in strategies.values() for one in peers]):
-            problems.append(Problem(str(run.folder), message, "compare them separately"))
-        strategies.setdefault(run.strategy, []).append(run)
+    named = named_apart(list(runs))
+    for run in sorted(named, key=lambda run: (run.scenario, run.strategy, run.seed)):
+        peers = groups.setdefault(run.scenario, {}).setdefault(run.strategy, [])
+        same = next((other for other in peers if other.seed == run.seed), None)
+        if same is None:
+            peers.append(run)
+        elif not same_numbers(same, run):
+            remedy = "compare them separately"
+            problems.append(Problem(str(run.folder), _of_one_seed(run, same), remedy))
     problems.check()
     return groups
 
@@ -54,17 +61,20 @@ def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun
 def conflicts(
     run: FinishedRun, others: Sequence[FinishedRun]
 ) -> Iterator[tuple[str, list[FinishedRun]]]:
-    """Why a run does not go with others, which go with each other, and with which of them."""
+    """Why a run would not go under its name with others, and with which of them."""
     scenario = [other for other in others if other.scenario == run.scenario]
     strategy = [other for other in scenario if other.strategy == run.strategy]
     names = f"scenario '{run.scenario}'", f"strategy '{run.strategy}'"
     for name, peers, part in zip(names, (scenario, strategy), ("task", "protection"), strict=True):
-        if peers and (keys := list(differing(getattr(peers[0], part), getattr(run, part)))):
-            yield f"{name} is not that of {peers[0].folder}: {first_few(keys)} differ", peers
-    if same := [other for other in strategy if other.seed == run.seed]:
-        yield f"seed {run.seed} of {names[1]} is also in {same[0].folder}", same
+        changes = [list(differing(getattr(peer, part), getattr(run, part))) for peer in peers]
+        if peers and all(changes):
+            problem = f"{name} is not that of {peers[0].folder}: {first_few(changes[0])} differ"
+            yield problem, peers
+    alike = [other for other in strategy if definition_of(other) == definition_of(run)]
+    if same := [other for other in alike if other.seed == run.seed]:
+        yield _of_one_seed(run, same[0]), same
 
 
-def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
-    """Dotted keys below which two definitions differ."""
-    yield from (where for where, *_ in files.differing(first, second, off=("scenario",)))
+def _of_one_seed(run: FinishedRun, other: FinishedRun) -> str:
+    where = f"is also in {other.folder}, with other numbers"
+    return f"seed {run.seed} of strategy '{run.strategy}' {where}"

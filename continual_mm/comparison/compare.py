@@ -1,6 +1,6 @@
 """Strategies of a scenario side by side: means, intervals, differences to a baseline."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.estimates import (
+    ABOVE_CHANCE,
     METRICS,
     Draws,
     Estimate,
@@ -22,7 +23,7 @@ from continual_mm.comparison.estimates import (
 from continual_mm.comparison.finished import FinishedRun, PairFacts, fewest
 from continual_mm.definitions.coverage import HANDFUL, few_items
 from continual_mm.runs import records
-from continual_mm.system.errors import InputError, suggestion
+from continual_mm.system.errors import InputError, first_few, suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Headline:
 
     Scores, R@1 if nothing else was asked for, are those after the last stage, averaged over seeds
     first: of pairs trained before it (old), first in it (new) or never (emergent). Retention is the
-    share of what old pairs had learned above chance at birth that is left, and undefined where the
-    first score of one is not above chance; forgetting is what they lost from their best earlier
+    share of what old pairs had learned above chance at birth that is left, and undefined where one
+    begins near chance; forgetting is what they lost from their best earlier
     stage, intransigence what new pairs lack of joint training. Whatever the scores are, the
     stability gap, the fall of old pairs inside the last stage, is one of R@1; it is each seed's
     own, and its interval is over seeds alone. So are those of the
@@ -124,32 +125,30 @@ def compare(
         remedy = f"{suggestion(metric, METRICS)}there are {', '.join(METRICS)}"
         raise InputError.at("metric", f"{metric!r} is unknown", remedy)
     runs, unfinished = collect(folders)
-    notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]
     reports: dict[str, ScenarioReport] = {}
+    notes: dict[str, list[str]] = {}
     for scenario, strategies in grouped(runs).items():
         if next(iter(strategies.values()))[0].pairs:
-            reports[scenario] = _Scenario(scenario, strategies, baseline, metric, notes).report()
+            one = _Scenario(strategies, baseline, metric)
+            reports[scenario], found = one.report(), one.notes
         else:
-            notes.append(f"{scenario}: left out, a single modality has no pair to compare")
-    return Comparison(baseline, reports, tuple(notes), metric)
+            found = ["left out, a single modality has no pair to compare"]
+        for text in found:
+            notes.setdefault(text, []).append(scenario)
+    told = [f"{first_few(names)}: {text}" for text, names in notes.items()]
+    return Comparison(baseline, reports, (*left_out(unfinished), *told), metric)
 
 
 class _Scenario:
-    """Computes the rows of one scenario; remarks on them go to the notes."""
+    """Computes the rows of one scenario, and notes on them."""
 
     def __init__(
-        self,
-        name: str,
-        strategies: Mapping[str, Sequence[FinishedRun]],
-        baseline: str,
-        metric: str,
-        notes: list[str],
+        self, strategies: Mapping[str, Sequence[FinishedRun]], baseline: str, metric: str
     ) -> None:
-        self._name = name
         self._strategies = strategies
         self._baseline = baseline
         self._metric = METRICS[metric]
-        self._notes = notes
+        self.notes: list[str] = []
         every = [run for runs in strategies.values() for run in runs]
         self._first = every[0]
         self._pairs = self._first.pairs
@@ -160,15 +159,21 @@ class _Scenario:
     def report(self) -> ScenarioReport:
         """The scenario's rows, sorted."""
         if self._baseline not in self._strategies:
-            self._note(f"no finished run of the baseline {self._baseline}, hence no differences")
+            self.notes.append(no_baseline(self._baseline, self._strategies))
         if single := [name for name, runs in self._strategies.items() if len(runs) == 1]:
             named = ", ".join(single)
-            self._note(f"only one seed of {named}; intervals then cover queries, not seeds")
+            self.notes.append(f"only one seed of {named}; intervals then cover queries, not seeds")
         if cumulative := [name for name, runs in self._strategies.items() if runs[0].cumulative]:
             named = ", ".join(cumulative)
-            self._note(f"{named}: every past item is trained again, which no memory above counts")
+            self.notes.append(
+                f"{named}: every past item is trained again, which no memory above counts"
+            )
+        self.notes += unequal_seeds(
+            {name: [run.seed for run in runs] for name, runs in self._strategies.items()}
+        )
         self._note_near_chance()
         few = self._note_few()
+        self._note_no_retention()
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
         chance = old_chance(start([self._first], self._metric), self._pairs)
         known = None if np.isnan(chance) else chance
@@ -184,7 +189,7 @@ class _Scenario:
                 seeds = [run for run in runs if each in run.near_chance]
                 found.setdefault(each, []).append(f"{name} ({len(seeds)} of {len(runs)} seeds)")
         for (stage, pair), names in sorted(found.items()):
-            self._note(
+            self.notes.append(
                 f"{pair}, trained in stage {stage}, ended it near chance on validation items in "
                 f"{', '.join(names)}: train longer, or look at the data"
             )
@@ -193,7 +198,9 @@ class _Scenario:
         """A line for each pair that is not scored or of a handful of items; roles of the latter."""
         split = self._first.split
         for pair in self._first.unscored:
-            self._note(f"{pair}: not scored; no stage trains it, and no {split} item has both")
+            self.notes.append(
+                f"{pair}: not scored; no stage trains it, and no {split} item has both"
+            )
         last = len(self._first.arrivals) - 1
         tested = {pair: len(self._first.ranked[last, pair].rows) for pair in self._pairs}
         found = [
@@ -203,8 +210,26 @@ class _Scenario:
         for (stage, pair), items in sorted(fewest(every).items()):
             found.append((pair, f"stage {stage} trained it on {items} items, or as few"))
         for pair, text in found:
-            self._note(f"* {pair} ({self._pairs[pair].role}): {text}")
+            self.notes.append(f"* {pair} ({self._pairs[pair].role}): {text}")
         return tuple({self._pairs[pair].role: None for pair, _ in found})
+
+    def _note_no_retention(self) -> None:
+        """A line for the strategies whose first score of an old pair says nothing."""
+        old = [place for place, facts in enumerate(self._pairs.values()) if facts.role == "old"]
+        names: list[str] = []
+        pairs: dict[str, None] = {}
+        for name, runs in self._strategies.items():
+            if runs[0].joint:
+                continue
+            learned = start(runs, self._metric).learned
+            if lacking := [list(self._pairs)[place] for place in old if not learned[place]]:
+                names.append(name)
+                pairs |= dict.fromkeys(lacking)
+        if names:
+            self.notes.append(
+                f"no retention of {', '.join(names)}: the first score of {', '.join(pairs)} is not "
+                f"above chance by {ABOVE_CHANCE:g} standard errors over items"
+            )
 
     def _row(self, strategy: str) -> Row:
         runs = self._strategies[strategy]
@@ -252,9 +277,6 @@ class _Scenario:
             return None
         first, second = self._strategies[strategy], self._strategies[other]
         seeds = tuple(sorted({run.seed for run in first} & {run.seed for run in second}))
-        if len(seeds) < max(len(first), len(second)):
-            over = f"over seeds {', '.join(map(str, seeds))} only" if seeds else "nowhere"
-            self._note(f"{strategy} and {other} have different seeds: compared {over}")
         if not seeds:
             return None
         return Estimate.of(measure(self._recalls(strategy, seeds), self._recalls(other, seeds)))
@@ -270,14 +292,39 @@ class _Scenario:
         """The strategy that intransigence is taken to."""
         joint = [name for name, runs in self._strategies.items() if runs[0].joint]
         if len(joint) > 1 and "joint" not in joint:
-            self._note(f"several joint strategies, {', '.join(joint)}: no intransigence")
+            self.notes.append(f"several joint strategies, {', '.join(joint)}: no intransigence")
             return None
         return "joint" if "joint" in joint else next(iter(joint), None)
 
-    def _note(self, text: str) -> None:
-        note = f"{self._name}: {text}"
-        if note not in self._notes:
-            self._notes.append(note)
+
+def no_baseline(baseline: str, strategies: Iterable[str]) -> str:
+    """Why nothing is compared with a baseline that is none of the strategies."""
+    if several := [name for name in strategies if name.startswith(f"{baseline} ")]:
+        return f"the baseline {baseline} has several definitions: name one of {', '.join(several)}"
+    return f"no finished run of the baseline {baseline}, hence no differences"
+
+
+def unequal_seeds(seeds: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """A line if strategies have different seeds, and which; most have those that come first."""
+    names: dict[str, list[str]] = {}
+    for name, known in seeds.items():
+        names.setdefault(", ".join(map(str, sorted(known))), []).append(name)
+    if len(names) > 1:
+        most, *others = sorted(names, key=lambda each: -len(names[each]))
+        lists = [f"{', '.join(names[each])}: {each}" for each in others]
+        lists.append(f"{'all others' if len(names[most]) > 1 else names[most][0]}: {most}")
+        yield (
+            f"seeds differ ({'; '.join(lists)}): a difference is over the seeds that both "
+            "strategies have, and there is none without any"
+        )
+
+
+def left_out(unfinished: Sequence[Path]) -> Iterator[str]:
+    """A line on runs that are not finished, if there are any."""
+    if unfinished:
+        runs = "run is" if len(unfinished) == 1 else "runs are"
+        named = first_few([str(folder) for folder in unfinished])
+        yield f"{len(unfinished)} {runs} not finished and left out: {named}"
 
 
 def mean_known(values: Sequence[float | None]) -> float | None:

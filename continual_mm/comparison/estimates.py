@@ -54,8 +54,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 """By the names that ``scores.json`` has for them."""
 
-ABOVE_CHANCE = 1.96
-"""Standard errors over test items that a score must lie above chance to be called learned."""
+ABOVE_CHANCE = 4.0
+"""Standard errors over items that a score must lie above chance to be called learned.
+
+It is then known to about half of what lies above chance; a share of less is any number.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class Start:
     """How the pairs of a scenario, in their order, begin.
 
     ``chance`` has the score of a random order of each, ``learned`` whether its score at birth is
-    above that, by more than :data:`ABOVE_CHANCE` standard errors over test items.
+    above that, by more than :data:`ABOVE_CHANCE` standard errors over items.
     """
 
     chance: Floats

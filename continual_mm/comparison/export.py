@@ -6,17 +6,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from continual_mm.comparison.collect import collect, conflicts, differing, grouped
+from continual_mm.comparison.collect import collect, conflicts, grouped
 from continual_mm.comparison.exported import (
     DEFINITIONS,
     RANKS,
     ROWS,
     UNFINISHED,
-    arrays_in,
     read_exported,
     write_exported,
 )
 from continual_mm.comparison.finished import FinishedRun
+from continual_mm.comparison.variants import definition_of, same_numbers
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import remove_temporary
 
@@ -68,35 +68,31 @@ def merge(kept: Sequence[FinishedRun], new: Iterable[FinishedRun], *, force: boo
     without it they are refused, as new runs always are that do not belong together.
     """
     known = {_key(run): run for run in kept}
-    added: dict[tuple[str, str, int], FinishedRun] = {}
-    twice = []
+    added: dict[_Key, FinishedRun] = {}
+    together, twice = set(), []
     for run in new:
+        together.add(_key(run))
         earlier = added.get(_key(run)) or known.get(_key(run))
-        if earlier is None or not _same(earlier, run):
-            twice += [run] if _key(run) in added else []
+        if earlier is None or not same_numbers(earlier, run):
+            twice += [added[_key(run)]] if _key(run) in added else []
             added[_key(run)] = run
-    grouped([*added.values(), *twice])
-    clashes = {_key(run): found for run in added.values() if (found := list(conflicts(run, kept)))}
+    grouped([*added.values(), *twice, *(known[key] for key in together - added.keys())])
+    apart = [run for key, run in known.items() if key in added or key not in together]
+    clashes = {_key(run): found for run in added.values() if (found := list(conflicts(run, apart)))}
     if clashes and not force:
-        remedy = "use --force to replace it, or export into another folder"
+        remedy = "use --force to replace it, or export both folders at once, or into another one"
         raise InputError(
             Problem(str(added[key].folder), found[0][0], remedy) for key, found in clashes.items()
         )
     stale = {_key(old) for found in clashes.values() for _, olds in found for old in olds}
     runs = {key: run for key, run in known.items() if key not in stale} | added
-    return Merged([runs[key] for key in sorted(runs)], len(added.keys() - known.keys()), len(stale))
+    taken = {key[:3] for key in stale}
+    fresh = [key for key in added.keys() - known.keys() if key[:3] not in taken]
+    return Merged([runs[key] for key in sorted(runs)], len(fresh), len(stale))
 
 
-def _key(run: FinishedRun) -> tuple[str, str, int]:
-    return run.scenario, run.strategy, run.seed
+_Key = tuple[str, str, int, tuple[str, str]]
 
 
-def _same(first: FinishedRun, second: FinishedRun) -> bool:
-    """Whether two runs of one name are equal in all but times."""
-    stored = [dict(arrays_in({run.scenario: {run.strategy: [run]}})) for run in (first, second)]
-    return (
-        not any(differing(first.task, second.task))
-        and not any(differing(first.protection, second.protection))
-        and first.memory_bytes == second.memory_bytes
-        and stored[0] == stored[1]
-    )
+def _key(run: FinishedRun) -> _Key:
+    return run.scenario, run.strategy, run.seed, definition_of(run)

@@ -54,7 +54,10 @@ class PairDefinition(records.PairRecord):
 
 
 class ScenarioDefinition(records.Record):
-    """What all runs of a scenario have in common; ``stages`` are names of what each adds."""
+    """What all runs of a scenario have in common; ``stages`` are names of what each adds.
+
+    ``label`` is its name in rows, where several definitions have one name.
+    """
 
     scenario: records.ScenarioRecord
     data: dict[str, Any]
@@ -65,13 +68,28 @@ class ScenarioDefinition(records.Record):
     # the least number of them in any run.
     unscored: tuple[str, ...] = ()
     handful: dict[str, dict[str, records.Count]] = Field(default_factory=dict)
+    label: str | None = None
+
+    @property
+    def row(self) -> str:
+        """Its name in rows."""
+        return self.label or self.scenario.name
 
 
 class StrategyDefinition(records.Record):
-    """A strategy, and names of the scenarios in which it was defined like this."""
+    """A strategy, and names of the scenarios in which it was defined like this.
+
+    ``label`` is its name in rows, where several definitions have one name.
+    """
 
     scenarios: tuple[str, ...]
     definition: records.StrategyRecord
+    label: str | None = None
+
+    @property
+    def row(self) -> str:
+        """Its name in rows."""
+        return self.label or self.definition.name
 
 
 class Definitions(records.Record):
@@ -139,12 +157,18 @@ def _definitions(groups: Groups) -> dict[str, Any]:
             "pairs": pairs,
             "stages": first.arrivals,
             **_few(list(chain.from_iterable(known.values()))),
+            **_labelled(scenario, first.task["scenario"]),
         }
-        for runs in known.values():
+        for label, runs in known.items():
             definition = runs[0].protection
-            same = [each for each in strategies if each["definition"] == definition]
+            entry = {"definition": definition, **_labelled(label, definition)}
+            same = [
+                each
+                for each in strategies
+                if {**each, "scenarios": []} == {**entry, "scenarios": []}
+            ]
             if not same:
-                same = [{"scenarios": [], "definition": definition}]
+                same = [{"scenarios": [], **entry}]
                 strategies += same
             same[0]["scenarios"].append(scenario)
     strategies.sort(key=lambda each: (each["definition"]["name"], each["scenarios"]))
@@ -158,6 +182,11 @@ def _few(runs: Sequence[FinishedRun]) -> dict[str, Any]:
         handful.setdefault(str(stage), {})[pair] = items
     found = {"unscored": runs[0].unscored, "handful": handful}
     return {key: value for key, value in found.items() if value}
+
+
+def _labelled(label: str, definition: Mapping[str, Any]) -> dict[str, str]:
+    """What says that rows have another name than the definition, where they have."""
+    return {} if label == definition["name"] else {"label": label}
 
 
 def arrays_in(groups: Groups) -> Iterator[tuple[str, bytes]]:
@@ -296,7 +325,7 @@ def _check_names(
         for seed in seeds
     }
     defined = {
-        f"{definitions.scenarios[scenario].scenario.name}/{each.definition.name}"
+        f"{definitions.scenarios[scenario].row}/{each.row}"
         for each in definitions.strategies
         for scenario in each.scenarios
     }
@@ -314,7 +343,7 @@ def _run(
     strategy = next(
         each.definition
         for each in definitions.strategies
-        if each.definition.name == row.strategy and row.scenario in each.scenarios
+        if each.row == row.strategy and row.scenario in each.scenarios
     )
     pairs = {
         name: PairFacts(facts.birth - 1, facts.role, facts.chance)
@@ -331,7 +360,7 @@ def _run(
     parts = np.split(ranks, ends)
     if len(parts.pop()):
         raise ValueError(f"'ranks/{place}' holds more ranks than there are queries")
-    apart = {"stages": True, "unscored": True, "handful": True}
+    apart = {"stages": True, "unscored": True, "handful": True, "label": True}
     task = known.model_dump(exclude={**apart, "pairs": {"__all__": {"chance"}}})
     if known.split is None:
         del task["split"]
@@ -347,7 +376,11 @@ def _run(
             cell: ranked_of(each, part.reshape(2, -1))
             for cell, each, part in zip(stored, items, parts, strict=True)
         },
-        **row.model_dump(exclude={"stability_gap", "mixed_recall", "earlier_recall"}),
+        **row.model_dump(
+            exclude={"scenario", "strategy", "stability_gap", "mixed_recall", "earlier_recall"}
+        ),
+        scenario=known.scenario.name,
+        strategy=strategy.name,
         stability_gap=_or_nan(row.stability_gap),
         mixed_recall=_or_nan(row.mixed_recall),
         earlier_recall=_or_nan(row.earlier_recall),

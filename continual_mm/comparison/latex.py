@@ -17,13 +17,15 @@ _ESCAPED = str.maketrans(
 )
 
 
-def as_latex(tables: Sequence[Table]) -> str:
+def as_latex(tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
     """A ``tabular`` each, for the package ``booktabs``; without float and caption.
 
+    Captions and notes are comments.
     The best values of each measure, as printed, are bold among strategies that learn stage by stage
     or after one stage of a protocol. Upper bounds are in italics and never bold.
     """
-    return "\n\n".join(map(_tabular, tables))
+    remarks = "\n".join(f"% {' '.join(note.split())}" for note in notes)
+    return "\n\n".join([*map(_tabular, tables), *([remarks] if remarks else [])])
 
 
 def _tabular(table: Table) -> str:

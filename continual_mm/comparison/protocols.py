@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from continual_mm.comparison.collect import collect, grouped
+from continual_mm.comparison.compare import left_out, no_baseline, unequal_seeds
 from continual_mm.comparison.estimates import Estimate, Floats, query_weights, seed_weights
 from continual_mm.comparison.finished import FinishedRun
 from continual_mm.metrics.answers import Answers, Measure, Series, by_group
@@ -63,7 +64,7 @@ def compare_protocol(
     Intervals are 95 % ones of a paired bootstrap over seeds and queries (whole videos or tasks).
     """
     runs, unfinished = collect(folders)
-    notes = [f"{folder}: left out, the run is not finished" for folder in unfinished]
+    notes = list(left_out(unfinished))
     reports: list[SeriesReport] = []
     for scenario, strategies in grouped(runs).items():
         first = next(iter(strategies.values()))[0]
@@ -75,7 +76,11 @@ def compare_protocol(
         raise InputError.at(f"--protocol {protocol}", "no run was scored by it", remedy)
     rows = [row for report in reports for row in report.rows]
     if not any(row.strategy == baseline for row in rows):
-        notes.append(f"no finished run of the baseline {baseline}, hence no differences")
+        notes.append(no_baseline(baseline, dict.fromkeys(row.strategy for row in rows)))
+    seeds: dict[str, Sequence[int]] = {}
+    for row in rows:
+        seeds[row.strategy] = max(seeds.get(row.strategy, ()), row.seeds, key=len)
+    notes += unequal_seeds(seeds)
     if single := dict.fromkeys(row.strategy for row in rows if len(row.seeds) == 1):
         named = ", ".join(single)
         notes.append(f"only one seed of {named}; intervals then cover queries, not seeds")

@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from continual_mm.comparison.compare import Comparison, Row
-from continual_mm.comparison.estimates import METRICS, Estimate
-from continual_mm.comparison.protocols import ProtocolComparison, ProtocolRow, SeriesReport
+from continual_mm.comparison.estimates import ABOVE_CHANCE, METRICS, Estimate
+from continual_mm.comparison.protocols import ProtocolComparison, SeriesReport
+from continual_mm.runs.history import percent
 
 _ABOUT = (
     "{} in % on the {} split, mean of both directions: mean and 95 % interval over queries and "
@@ -16,8 +17,8 @@ _ABOUT = (
     "%; the difference is that of the harmonic means, on the same queries and seeds."
 )
 _ABOUT_CHANCE = (
-    " In a random order old pairs have {:.2f} %; there is no retention where the first score of "
-    "one is not above chance by 1.96 standard errors over the items."
+    " In a random order old pairs have {} %; there is no retention where the first score of "
+    f"one is not above chance by {ABOVE_CHANCE:g} standard errors over items."
 )
 _ABOUT_GAP = (
     " The stability gap is what old pairs lost inside the last stage, at their worst; its interval "
@@ -98,8 +99,8 @@ def _scenario_table(comparison: Comparison, scenario: str) -> Table:
     about = _ABOUT.format(metric, report.split) + (_ABOUT_GAP if gap else "")
     chance = ""
     if report.chance is not None:
-        about += _ABOUT_CHANCE.format(100 * report.chance)
-        chance = f", chance of old pairs {100 * report.chance:.2f}"
+        about += _ABOUT_CHANCE.format(percent(report.chance))
+        chance = f", chance of old pairs {percent(report.chance)}"
     headings = (
         "strategy",
         "seeds",
@@ -116,7 +117,7 @@ def _scenario_table(comparison: Comparison, scenario: str) -> Table:
         about=about,
         alignment="l" + "r" * (len(headings) - 1),
         headings=headings,
-        lines=tuple(_scenario_line(row, gap=gap) for row in rows),
+        lines=tuple(_scenario_lines(rows, gap=gap)),
     )
 
 
@@ -125,26 +126,32 @@ def _mark(heading: str, few: Sequence[str]) -> str:
     return "*" if heading.removesuffix(" %") in few else ""
 
 
-def _scenario_line(row: Row, *, gap: bool) -> Line:
-    found = {heading: getattr(row.headline, name) for heading, name in _MEASURES.items()}
-    harmonic_mean, *others = found.values()
-    fall = _half(row.headline.stability_gap)
-    cells = (
-        row.strategy,
-        str(len(row.seeds)),
-        _range(harmonic_mean),
-        *map(_half, others),
-        *([fall.partition("±")[0] if len(row.seeds) == 1 else fall] if gap else []),
-        _range(row.difference, sign="+"),
-        _bytes(row.memory_bytes),
-        f"{row.seconds:.{0 if row.seconds >= 100 else 1}f}",
-    )
-    known = dict(enumerate(found.values(), start=2)) | {len(cells) - 3: row.difference}
-    values = {column: _printed(each) for column, each in known.items() if each is not None}
-    forgetting = 2 + list(found).index("forgetting")
-    if forgetting in values:
-        values[forgetting] *= -1
-    return Line(cells, values, None if row.bound else 0)
+def _scenario_lines(rows: Sequence[Row], *, gap: bool) -> Iterator[Line]:
+    names = [*_MEASURES.values(), *(["stability_gap"] if gap else [])]
+    columns = [[getattr(row.headline, name) for row in rows] for name in names]
+    columns.append([row.difference for row in rows])
+    places = [decimals(column) for column in columns]
+    for row, *found in zip(rows, *columns, strict=True):
+        harmonic_mean, *others, difference = map(_Cell, found, places)
+        halves = [cell.half() for cell in others]
+        if gap and len(row.seeds) == 1:  # its interval is over seeds
+            halves[-1] = halves[-1].partition("±")[0]
+        cells = (
+            row.strategy,
+            str(len(row.seeds)),
+            harmonic_mean.range(),
+            *halves,
+            difference.range("+"),
+            _bytes(row.memory_bytes),
+            f"{row.seconds:.{0 if row.seconds >= 100 else 1}f}",
+        )
+        known = [*zip(names, (harmonic_mean, *others), strict=True), ("difference", difference)]
+        values = {
+            column: -cell.printed if name == "forgetting" else cell.printed
+            for column, (name, cell) in enumerate(known, start=2)
+            if cell.estimate is not None and name != "stability_gap"
+        }
+        yield Line(cells, values, None if row.bound else 0)
 
 
 def index_tables(comparison: Comparison) -> list[Table]:
@@ -163,15 +170,22 @@ def _index_table(scenario: str, rows: Sequence[Row]) -> Table:
     what = ("mixed_recall", "earlier_recall")
     headings = ("strategy", "seeds", "mixed index, R@10 %", "earlier index, R@1 %", "old %", "size")
     lines = []
-    for row in rows:
-        found = [getattr(row.headline, name) for name in (*what, "old_pairs")]
-        shown = [_half(each) for each in found]
+    columns = [[getattr(row.headline, name) for row in rows] for name in (*what, "old_pairs")]
+    places = [decimals(column) for column in columns]
+    for row, *found in zip(rows, *columns, strict=True):
+        cells = [_Cell(each, digits) for each, digits in zip(found, places, strict=True)]
+        shown = [cell.half() for cell in cells]
         if len(row.seeds) == 1:  # these intervals are over seeds
             shown[:2] = [each.partition("±")[0] for each in shown[:2]]
-        values = {place: _printed(each) for place, each in enumerate(found, 2) if each is not None}
+        values = {
+            place: cell.printed for place, cell in enumerate(cells, 2) if cell.estimate is not None
+        }
         size = _UNDEFINED if row.vector_size is None else f"{row.vector_size:.0f}"
-        cells = (row.strategy, str(len(row.seeds)), *shown, size)
-        lines.append(Line(cells, values, None if row.bound else 0))
+        lines.append(
+            Line(
+                (row.strategy, str(len(row.seeds)), *shown, size), values, None if row.bound else 0
+            )
+        )
     title = f"{scenario}: one index for all modalities, and an earlier one"
     return Table(scenario, title, title, _ABOUT_INDEXES, "lrrrrr", headings, tuple(lines))
 
@@ -192,28 +206,33 @@ def _series_table(comparison: ProtocolComparison, report: SeriesReport) -> Table
     name = f"{report.scenario}, {comparison.protocol}: {asked}"
     measures = [f"{one.short} %" if one.share else one.short for one in report.measures]
     headings = ("stage", "strategy", "seeds", *measures, f"difference to {comparison.baseline}")
-    lines = tuple(_protocol_line(report, row) for row in report.rows)
+    lines = tuple(_protocol_lines(report))
     alignment = "rl" + "r" * (len(headings) - 2)
     caption = f"{name}: value and 95 % interval"
     return Table(name, name, caption, _ABOUT_PROTOCOL, alignment, headings, lines)
 
 
-def _protocol_line(report: SeriesReport, row: ProtocolRow) -> Line:
+def _protocol_lines(report: SeriesReport) -> Iterator[Line]:
     shares = [measure.share for measure in report.measures]
-    found = list(zip(row.estimates, shares, strict=True))
-    cells = (
-        str(row.stage),
-        row.strategy,
-        str(len(row.seeds)),
-        *(_range(each, share=share) for each, share in found),
-        _range(row.difference, share=shares[0], sign="+"),
-    )
-    values = {
-        column: _printed(each) if share else -round(each.mean, 1)
-        for column, (each, share) in enumerate(found, start=3)
-        if each is not None
-    }
-    return Line(cells, values, row.stage)
+    columns = [*zip(*(row.estimates for row in report.rows), strict=True)]
+    columns.append(tuple(row.difference for row in report.rows))
+    scales = [100 if share else 1 for share in (*shares, shares[0])]
+    places = [decimals(each, scale) for each, scale in zip(columns, scales, strict=True)]
+    for row, *found in zip(report.rows, *columns, strict=True):
+        *measured, difference = map(_Cell, found, places, scales)
+        values = {
+            column: cell.printed if share else -cell.printed
+            for column, (cell, share) in enumerate(zip(measured, shares, strict=True), start=3)
+            if cell.estimate is not None
+        }
+        cells = (
+            str(row.stage),
+            row.strategy,
+            str(len(row.seeds)),
+            *(cell.range() for cell in measured),
+            difference.range("+"),
+        )
+        yield Line(cells, values, row.stage)
 
 
 def _task_tables(comparison: ProtocolComparison, report: SeriesReport) -> list[Table]:
@@ -226,8 +245,10 @@ def _task_tables(comparison: ProtocolComparison, report: SeriesReport) -> list[T
     measure = report.measures[0]
     name = f"{report.scenario}, {comparison.protocol}: {measure.name} in %, stage {last}"
     headings = ("task", *(row.strategy for row in rows))
+    scale = 100 if measure.share else 1
+    digits = decimals([each for row in rows for each in row.groups.values()], scale)
     lines = tuple(
-        Line((task, *(_range(row.groups.get(task), share=measure.share) for row in rows)))
+        Line((task, *(_Cell(row.groups.get(task), digits, scale).range() for row in rows)))
         for task in tasks
     )
     caption = f"{name}: value and 95 % interval"
@@ -318,24 +339,55 @@ def _ends(estimate: Estimate) -> dict[str, float | None]:
     return {key: v if math.isfinite(v) else None for key, v in asdict(estimate).items()}
 
 
-def _printed(estimate: Estimate) -> float:
-    return round(100 * estimate.mean, 1)
+def decimals(estimates: Iterable[Estimate | None], scale: float = 100) -> int:
+    """Decimals of a column, 1 to 3, so that the widest interval has two digits or more.
+
+    >>> [decimals([Estimate(0.3, 0.3 - half, 0.3 + half)]) for half in (0.02, 0.002, 0.0002, 0.0)]
+    [1, 2, 3, 1]
+    """
+    halves = [scale * abs(each.high - each.low) / 2 for each in estimates if each is not None]
+    widest = max((half for half in halves if math.isfinite(half)), default=0.0)
+    return 1 if widest >= 1 or not widest else 2 if widest >= 0.1 else 3
 
 
-def _range(estimate: Estimate | None, *, share: bool = True, sign: str = "") -> str:
-    """``53.1 [51.0, 55.2]``, in percent if it is a share."""
-    if estimate is None:
-        return _UNDEFINED
-    by = 100 if share else 1
-    ends = f"[{by * estimate.low:z.1f}, {by * estimate.high:z.1f}]"
-    return f"{by * estimate.mean:{sign}z.1f} {ends}"
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """An estimate as a table shows it; a dash where there is none."""
 
+    estimate: Estimate | None
+    decimals: int
+    scale: float = 100
 
-def _half(estimate: Estimate | None) -> str:
-    """``53.1±2.1``, half the interval's width."""
-    if estimate is None:
-        return _UNDEFINED
-    return f"{100 * estimate.mean:z.1f}±{50 * (estimate.high - estimate.low):.1f}"
+    @property
+    def printed(self) -> float:
+        """The mean, rounded as it is shown."""
+        return (
+            math.nan
+            if self.estimate is None
+            else round(self._scaled(self.estimate.mean), self.decimals)
+        )
+
+    def range(self, sign: str = "") -> str:
+        """``53.1 [51.0, 55.2]``."""
+        if self.estimate is None:
+            return _UNDEFINED
+        ends = [
+            f"{self._scaled(end):z.{self.decimals}f}"
+            for end in (self.estimate.low, self.estimate.high)
+        ]
+        return f"{self._scaled(self.estimate.mean):{sign}z.{self.decimals}f} [{', '.join(ends)}]"
+
+    def half(self) -> str:
+        """``53.1±2.1``, half the interval's width."""
+        if self.estimate is None:
+            return _UNDEFINED
+        width = self._scaled(self.estimate.high - self.estimate.low)
+        return (
+            f"{self._scaled(self.estimate.mean):z.{self.decimals}f}±{width / 2:.{self.decimals}f}"
+        )
+
+    def _scaled(self, value: float) -> float:
+        return self.scale * value
 
 
 def _bytes(count: float) -> str:

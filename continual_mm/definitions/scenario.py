@@ -15,7 +15,28 @@ ProtocolKind = Literal["retrieval", "video_retrieval", "steps", "classes"]
 """``scenarios/README.md`` explains them."""
 
 Names = tuple[str, ...]
+LONGEST_NAME = 100
+"""Characters of the name of a scenario or strategy, which is that of a folder."""
 _Value = TypeVar("_Value")
+
+
+def name_problem(name: str) -> str:
+    """Why something cannot be the name of a scenario or strategy; empty if it can."""
+    if not name or len(name) > LONGEST_NAME:
+        return f"a name has 1 to {LONGEST_NAME} characters"
+    if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        return f"{shown(name)} cannot be the name of a folder"
+    return ""
+
+
+def _a_name(name: str) -> str:
+    if problem := name_problem(name):
+        raise refusal(problem, NAME_REMEDY)
+    return name
+
+
+NAME_REMEDY = "take letters, digits, _ and -"
+Name = Annotated[str, AfterValidator(_a_name)]
 
 
 def _a_set(names: Names) -> Names:
@@ -357,7 +378,7 @@ class Scenario(ScenarioHead):
         protocols: How else the space is scored at stage ends.
     """
 
-    name: str
+    name: Name
     folder: str = "."
     space: SpaceSettings = SpaceSettings()
     training: Training = Training()
@@ -399,7 +420,7 @@ class Strategy(Table):
         plugins: Plugin name -> the parameters that the file gives.
     """
 
-    name: str
+    name: Name
     description: str = ""
     joint: bool = False
     cumulative: bool = False

@@ -168,7 +168,7 @@ class RunFolder:
 
     def check(self, definition: Mapping[str, Any]) -> bool:
         """Whether this definition was run here, or none; another one is refused."""
-        return holds(self.path / DEFINITION, definition)
+        return holds(self.path / DEFINITION, definition, "another --out or --name")
 
     def write_scores(self, history: "History", identity: Mapping[str, Any]) -> None:
         """Write ``scores.json``."""
@@ -230,13 +230,16 @@ class RunFolder:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
-def holds(file: Path, definition: Mapping[str, Any]) -> bool:
-    """Whether a file holds this definition, or is not there; another definition is refused."""
+def holds(file: Path, definition: Mapping[str, Any], other: str = "another --out") -> bool:
+    """Whether a file holds this definition, or is not there; another definition is refused.
+
+    ``other`` is what one may choose for that.
+    """
     if not file.exists():
         return False
     if found := sentences(read_json(file), definition, off=("scenario",)):
         problem = f"was begun with another definition: {'; '.join(found[:5])}"
-        raise InputError.at(file.parent, problem, "choose another --out, or remove the folder")
+        raise InputError.at(file.parent, problem, f"choose {other}, or remove it")
     return True
 
 

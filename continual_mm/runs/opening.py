@@ -10,7 +10,7 @@ from continual_mm.definitions.catalog import SCENARIO_KEYS, Entry
 from continual_mm.definitions.coverage import coverage_problems
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.reading import draft_scenario, read_strategy
-from continual_mm.definitions.scenario import Scenario, Strategy
+from continual_mm.definitions.scenario import NAME_REMEDY, Scenario, Strategy, name_problem
 from continual_mm.evaluation.checks import cards_and_problems
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.origin import Origin, origin_of, weights_file
@@ -177,6 +177,16 @@ def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[
             strategies.append(open_strategy(entry, fitting))
     problems.check()
     return tuple(strategies)
+
+
+def renamed(strategies: Sequence[Strategy], name: str) -> tuple[Strategy, ...]:
+    """The only one of some strategies under another name, that of its folder and its rows."""
+    if len(strategies) != 1:
+        problem = f"names one strategy, but {len(strategies)} are given"
+        raise InputError.at(f"--name {name}", problem, "run them one by one")
+    if problem := name_problem(name):
+        raise InputError.at("--name", problem, NAME_REMEDY)
+    return (strategies[0].model_copy(update={"name": name}),)
 
 
 def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Problem]:

@@ -149,6 +149,11 @@ def test_a_copy_is_the_same_file_and_overwrites_nothing(said, to, file):
         (["run", "replay"], "scenario 'replay': no such definition"),
         (["run", "av_vt", "--set", "training.steps"], "--set training.steps: no key and value"),
         (["run", "av_vt", "--set", "training.steps=0"], "[training], steps: 0 cannot be used"),
+        (
+            ["run", "av_vt", *2 * ["--strategy", "ewc"], "--name", "e"],
+            "--name e: names one strategy",
+        ),
+        (["run", "av_vt", "--name", "../e"], "--name: '../e' cannot be the name of a folder"),
         (["run", "av_vt", "--set", "stage.9.steps=1"], "--set stage.9.steps: there is no number"),
         (["run", "av_vt", "--set", "trainig.steps=1"], "--set trainig.steps: there is no"),
         (["run", "av_vt", "--set", "transport.weight=1"], "there is no 'transport' in"),

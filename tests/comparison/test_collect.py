@@ -177,17 +177,56 @@ def test_seeds_of_a_strategy_are_sorted_into_it(tmp_path, write):
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
-        ({"strategy": "ewc", "steps": 60}, "scenario.training.steps differ"),
-        ({"seed": 1, "weight": 2.0}, "plugins.ewc.weight differ"),
-        ({"seed": 0}, "seed 0 of strategy 'naive' is also in"),
+        ({"steps": 60}, {"av training.steps=50": {"ewc"}, "av training.steps=60": {"ewc"}}),
+        ({"weight": 2.5}, {"av": {"ewc weight=1", "ewc weight=2.5"}}),
+        ({"seed": 1, "weight": 2.5}, {"av": {"ewc weight=1", "ewc weight=2.5"}}),
+        ({"seed": 1}, {"av": {"ewc"}}),
+        ({}, {"av": {"ewc"}}),
     ],
 )
-def test_runs_that_do_not_belong_together_are_not_pooled(tmp_path, write, second, expected):
-    folders = [write(tmp_path / "first"), write(tmp_path / "second", **second)]
+def test_runs_of_one_name_are_named_by_what_differs_in_their_definitions(
+    tmp_path, write, second, expected
+):
+    folders = [write(tmp_path / "first", "ewc"), write(tmp_path / "second", "ewc", **second)]
+    for places in (folders, folders[::-1]):
+        groups = grouped(collect(places)[0])
+        assert {name: set(strategies) for name, strategies in groups.items()} == expected
+    runs = [run for strategies in groups.values() for each in strategies.values() for run in each]
+    assert len(runs) == (2 if second else 1)  # the same run in two folders counts once
+
+
+def test_a_name_says_which_plugins_are_there_and_what_a_file_leaves_out(tmp_path, write):
+    plugins = {
+        "one": {"ewc": {"weight": 1.0}},
+        "two": {"ewc": {}, "rest": {}},
+        "three": {"ewc": {"weight": 1.0}, "replay": {"rows": 8}},
+    }
+    for place, given in plugins.items():
+        change(write(tmp_path / place, "mine"), "definition", "strategy", "plugins", to=given)
+    groups = grouped(collect([tmp_path])[0])
+    assert set(groups["av"]) == {
+        "mine ewc.weight=1 without replay without rest",
+        "mine ewc.weight=default without replay with rest",
+        "mine ewc.weight=1 with replay replay.rows=8 without rest",
+    }
+
+
+def test_definitions_that_differ_in_too_much_for_a_name_are_named_by_their_folders(tmp_path, write):
+    for number in (0, 1):
+        many = {"ewc": {f"key{place}": number for place in range(9)}}
+        change(write(tmp_path / f"{number}", "mine"), "definition", "strategy", "plugins", to=many)
+    assert set(grouped(collect([tmp_path])[0])["av"]) == {
+        f"mine ({tmp_path / number / 'av' / 'mine'})" for number in ("0", "1")
+    }
+
+
+def test_one_seed_with_other_numbers_is_no_other_run(tmp_path, write, replace_array):
+    folders = [write(tmp_path / "first"), write(tmp_path / "second")]
+    path = folders[1] / "ranks" / "stage-1.npz"
+    replace_array(path, "test/audio-video/audio to video", np.array([2.0, 2.0, 2.0]))
     message = refusal(*folders)
+    assert "seed 0 of strategy 'naive' is also in" in message
     assert all(str(folder) in message for folder in folders)
-    assert expected in message
-    assert "precision" not in message
 
 
 def test_runs_on_other_data_are_not_pooled(tmp_path, write):

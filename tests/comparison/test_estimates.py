@@ -96,10 +96,10 @@ def test_a_metric_is_the_mean_of_what_ranks_are_worth_in_both_directions(name, w
     assert Draws([run]).scores([run], METRICS[name])[0, 0, 0] == pytest.approx(worth)
 
 
-@pytest.mark.parametrize(("found", "learned"), [(5, False), (7, True), (400, True), (0, False)])
-def test_a_pair_is_learned_where_its_first_score_is_above_chance_by_the_interval(found, learned):
-    # Of 400 items chance finds 1. The interval of 5 / 400 reaches down to 5 - 1.96 sqrt(5) = 0.6
-    # items, that of 7 / 400 to 7 - 1.96 sqrt(7) = 1.8.
+@pytest.mark.parametrize(("found", "learned"), [(17, False), (19, True), (400, True), (0, False)])
+def test_a_pair_is_learned_where_its_first_score_is_clearly_above_chance(found, learned):
+    # Of 400 items chance finds 1. Four standard errors below 17 are 17 - 4 sqrt(17 (1 - 17/400)),
+    # which is 0.9 items, and 1.97 below 19.
     pairs = {"a-b": PairFacts(0, "old", 1 / 400), "b-c": PairFacts(1, "new", 1 / 400)}
     first = hits(np.arange(400) < found)
     run = seed_of(pairs, {(0, "a-b"): first, (1, "a-b"): first, (1, "b-c"): hits(np.ones(400))})

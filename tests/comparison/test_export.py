@@ -1,6 +1,7 @@
 """Many runs as one small folder: nothing is lost, equal runs give equal bytes."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -348,3 +349,44 @@ def test_the_command_says_how_many_runs_are_there_now(runs, tmp_path, typed):
     small = tmp_path / "small"
     assert "11 runs, 11 of them new" in typed("export", runs, "--to", small).out
     assert "vt_at: R@1 in %" in typed("compare", small).out
+
+
+def test_two_values_of_a_number_are_two_rows_wherever_they_are_written(tmp_path, write_run, typed):
+    for weight in (1.0, 10.0):
+        out = tmp_path / f"{weight:g}"
+        for seed in range(2):
+            write_run(out, "ewc", seed, weight=weight, luck=int(weight))
+            write_run(out, "naive", seed)
+    both, small = (tmp_path / "1", tmp_path / "10"), tmp_path / "small"
+    names = {"naive", "ewc weight=1", "ewc weight=10"}
+    rows = json.loads(table(*both))["rows"]
+    assert {row["strategy"] for row in rows} == names
+    assert {row["seeds"] for row in rows} == {2}
+    assert all(name in typed("compare", *both, "--format", "latex").out for name in names)
+    export(both, small)
+    assert table(small) == table(*both)
+    with (small / ROWS).open(encoding="utf-8", newline="") as stream:
+        assert {row["strategy"] for row in csv.DictReader(stream)} == names
+    export([small], tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(small)
+    # A difference is to the one that is named.
+    (compared,) = compare(both, baseline="ewc weight=1").reports.values()
+    differences = {row.strategy: row.difference is not None for row in compared.rows}
+    assert differences == {name: name != "ewc weight=1" for name in names}
+    note = next(note for note in compare(both, baseline="ewc").notes if "baseline" in note)
+    assert "name one of ewc weight=1, ewc weight=10" in note
+
+
+def test_a_second_value_is_added_to_an_export_together_with_the_first(tmp_path, write_run):
+    one, ten, small = tmp_path / "one", tmp_path / "ten", tmp_path / "small"
+    write_run(one, "ewc", weight=1.0)
+    write_run(ten, "ewc", weight=10.0, luck=1)
+    export([one], small)
+    assert "or export both folders at once" in refusal(ten, to=small)
+    merged = export([small, ten], small)
+    assert (len(merged.runs), merged.added, merged.replaced) == (2, 1, 0)
+    merged = export([ten], small, force=True)
+    assert (len(merged.runs), merged.added, merged.replaced) == (2, 0, 0)
+    write_run(tmp_path / "three", "ewc", weight=3.0, luck=3)
+    merged = export([tmp_path / "three"], small, force=True)
+    assert (len(merged.runs), merged.replaced) == (1, 2)

@@ -231,7 +231,8 @@ def test_runs_that_were_asked_otherwise_are_not_compared(runs, write, tmp_path):
 def test_a_single_seed_says_nothing_of_others_and_that_is_told(runs, write):
     assert compare_protocol([runs], "clips").notes == ()
     write(runs, "alone", 3, found())
-    (note,) = compare_protocol([runs], "clips").notes
+    seeds, note = compare_protocol([runs], "clips").notes
+    assert seeds.startswith("seeds differ (alone: 3; ")
     assert note == "only one seed of alone; intervals then cover queries, not seeds"
 
 
