@@ -1,7 +1,6 @@
 """Make a bound of its trained members: their vectors side by side, scored as those of any run."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,8 @@ from continual_mm.data.batch import Items, Share
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import births
 from continual_mm.evaluation.indexes import Indexes
-from continual_mm.evaluation.pairs import Evaluation, Gallery, query_groups, score_pair
+from continual_mm.evaluation.pairs import Evaluation, Gallery, score_pair
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.learning.learner import EVALUATION_ROWS
 from continual_mm.learning.loader import BlockLoader
 from continual_mm.learning.stream import SPLITS
@@ -40,8 +40,8 @@ def combine(bound: Bound, members: Sequence[Path], folder: Path) -> None:
     spaces = [open_run(path).eval() for path in members]
     costs = [records.read(records.Cost, path / COST) for path in members]
     history = History(arrivals=bound.arrivals, space=spaces[0])
-    groups = partial(query_groups, dataset, positives=scenario.positives)
-    indexes = Indexes(history.indexes.append, groups)
+    relevance = Relevance(dataset, positives=scenario.positives)
+    indexes = Indexes(history.indexes.append, relevance)
     evaluations = []
     for split, name in SPLITS.items():
         gallery = gallery_of(spaces, dataset, split)
@@ -51,7 +51,7 @@ def combine(bound: Bound, members: Sequence[Path], folder: Path) -> None:
             final=True,
             split=name,
             pairs=tuple(
-                score_pair(pair, gallery.embeddings, gallery.rows, groups)
+                score_pair(pair, gallery.embeddings, gallery.rows, relevance)
                 for pair in births(bound.arrivals)
             ),
         )

@@ -12,11 +12,18 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from continual_mm.comparison.finished import FinishedRun, PairFacts
+from continual_mm.comparison.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.metrics import forgetting
-from continual_mm.metrics.bootstrap import Counts, interval, resample_weights, weighted_recall
+from continual_mm.metrics.bootstrap import (
+    Counts,
+    interval,
+    joined,
+    resample_weights,
+    weighted_recall,
+)
 from continual_mm.metrics.chance import chance_recall_at, chance_reciprocal_rank
 from continual_mm.runs.records import Role
+from continual_mm.system.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,6 +42,10 @@ class Metric:
     heading: str
     of: Callable[[Floats], npt.NDArray[np.float64] | npt.NDArray[np.bool_]]
     chance: Callable[[int, float], float]
+
+    def values(self, ranks: Floats) -> Floats:
+        """What each query is worth; NaN where there is no rank."""
+        return np.where(np.isnan(ranks), np.nan, self.of(ranks))
 
 
 def _recall(k: int) -> Metric:
@@ -81,14 +92,23 @@ class Estimate:
 class Draws:
     """The resampled queries and seeds of a scenario, the same for all its strategies.
 
-    ``rows`` are the (queries,) dataset rows of the test items of any pair, ascending.
+    ``rows`` are the (queries,) dataset rows of the test items of any pair, ascending. Those that
+    share a recording are drawn together, since they are found or missed together.
     """
 
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
         """Draw for all runs of the scenario, which has a pair; pairs may have different items."""
         lists = [ranked.rows for run in runs for ranked in run.ranked.values()]
         self.rows = np.unique(np.concatenate(lists))
-        self._queries = query_weights(len(self.rows), _SEED)
+        drawn = np.arange(len(self.rows))
+        for ranked in _alike(runs).values():
+            if ranked.recordings is not None:
+                own = -1 - np.arange(len(self.rows))
+                own[np.searchsorted(self.rows, ranked.rows)] = ranked.recordings
+                drawn = joined(drawn, own)
+        units, place = np.unique(drawn, return_inverse=True)
+        weights = query_weights(len(units), _SEED)
+        self._queries = weights if len(units) == len(self.rows) else weights[:, place]
 
     def scores(self, runs: Sequence[FinishedRun], metric: Metric = RECALL_AT_1) -> Floats:
         """A metric of every pair at every stage end, mean over both directions and the seeds given.
@@ -98,15 +118,32 @@ class Draws:
         joint training has no score, and where a replicate drew none of a pair's items.
         """
         stages, pairs = len(runs[0].arrivals), list(runs[0].pairs)
-        found = np.full((len(runs), stages, len(pairs), len(self.rows)), np.nan)
+        every = [ranked.ranks for run in runs for ranked in run.ranked.values()]
+        # Where both directions have the same queries, one mean over both is taken.
+        ways = 2 if any(np.isnan(ranks).any() for ranks in every) else 1
+        found = np.full((len(runs), stages, len(pairs), ways, len(self.rows)), np.nan)
         for place, run in enumerate(runs):
             for (stage, pair), ranked in run.ranked.items():
                 queries = np.searchsorted(self.rows, ranked.rows)
-                values = metric.of(ranked.ranks).mean(axis=0)
-                found[place, stage, pairs.index(pair), queries] = values
+                values = metric.values(ranked.ranks)
+                values = values.mean(axis=0, keepdims=True) if ways == 1 else values
+                found[place, stage, pairs.index(pair)][:, queries] = values
         cells = found.reshape(len(runs), -1, len(self.rows))
         recall = weighted_recall(cells, self._queries, seed_weights(len(runs)))
-        return recall.reshape(-1, stages, len(pairs))
+        mean: Floats = recall.reshape(-1, stages, len(pairs), ways).mean(axis=-1)
+        return mean
+
+
+def _alike(runs: Sequence[FinishedRun]) -> dict[tuple[int, str], Ranked]:
+    """Cell -> its first run's ranks; runs in which other rows share recordings are refused."""
+    found: dict[tuple[int, str], Ranked] = {}
+    for run in runs:
+        for cell, ranked in run.ranked.items():
+            first = found.setdefault(cell, ranked)
+            if (first.recordings is None) != (ranked.recordings is None):
+                problem = "copies of a recording were counted as wrong answers, in others as one"
+                raise InputError.at(run.folder, problem, "run what is older again")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +165,37 @@ def start(runs: Sequence[FinishedRun], metric: Metric = RECALL_AT_1) -> Start:
     for place, (name, facts) in enumerate(pairs.items()):
         last = len(runs[0].arrivals) - 1
         items = len(runs[0].ranked[last, name].rows)
-        chance[place] = metric.chance(items, facts.chance * items)
+        galleries = facts.galleries or (items,)
+        chance[place] = np.mean([metric.chance(size, facts.chance * size) for size in galleries])
         born = [run.ranked[facts.birth, name] for run in runs if (facts.birth, name) in run.ranked]
         if born and items > 1:
-            values = np.mean([metric.of(one.ranks).mean(axis=0) for one in born], axis=0)
-            error = values.std(ddof=1) / np.sqrt(items)
-            learned[place] = values.mean() - ABOVE_CHANCE * error > chance[place]
+            mean, error = _mean_and_error(born, metric)
+            learned[place] = mean - ABOVE_CHANCE * error > chance[place]
     return Start(chance, learned)
+
+
+def _mean_and_error(seeds: Sequence[Ranked], metric: Metric) -> tuple[float, float]:
+    """Mean of a pair over directions and seeds, and its standard error over recordings."""
+    values = np.mean([metric.values(one.ranks) for one in seeds], axis=0)
+    apart = seeds[0].rows if seeds[0].recordings is None else seeds[0].recordings
+    _, unit = np.unique(apart, return_inverse=True)
+    # In each of the directions, some of which may not ask about a recording.
+    each = [_mean_of_units(way, unit) for way in values]
+    spread = np.nanmean(each, axis=0).std(ddof=1) if len(each[0]) > 1 else np.inf
+    return float(np.nanmean(values, axis=1).mean()), float(spread / np.sqrt(len(each[0])))
+
+
+def _mean_of_units(values: Floats, unit: npt.NDArray[np.intp]) -> Floats:
+    """(units,) mean of the (n,) values of each unit, 0..units-1, without NaN; NaN if it has none.
+
+    >>> _mean_of_units(np.array([1.0, 0.0, np.nan]), np.array([0, 0, 1])).tolist()
+    [0.5, nan]
+    """
+    known = ~np.isnan(values)
+    count = np.bincount(unit, known)
+    found = np.full(len(count), np.nan)
+    np.divide(np.bincount(unit, np.where(known, values, 0.0)), count, out=found, where=count > 0)
+    return found
 
 
 def measures(

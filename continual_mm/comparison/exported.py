@@ -38,6 +38,8 @@ ROWS, DEFINITIONS, RANKS = "runs.csv", "definitions.json", "ranks.npz"
 UNFINISHED = "export.unfinished"
 """A file in the folder while the others are written; it stays if that is interrupted."""
 FORMAT = 1
+KINDS = ("seeds/", "ranks/", "rows/", "recordings/", "protocol-")
+"""How names of arrays begin."""
 REMEDY = "take the folder from where it was kept, or export the runs again into another one"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every member of the archive, so that equal runs give equal bytes."""
@@ -51,6 +53,7 @@ class PairDefinition(records.PairRecord):
     """A pair; ``chance`` is recall at 1 of a random order, both directions averaged."""
 
     chance: records.Fraction
+    galleries: tuple[int, ...] = ()  # answers in each direction, where not as many as items
 
 
 class ScenarioDefinition(records.Record):
@@ -150,6 +153,7 @@ def _definitions(groups: Groups) -> dict[str, Any]:
         first = next(iter(known.values()))[0]
         pairs = {
             name: {"birth": facts.birth + 1, "role": facts.role, "chance": facts.chance}
+            | ({"galleries": facts.galleries} if facts.galleries else {})
             for name, facts in first.pairs.items()
         }
         scenarios[scenario] = {
@@ -215,11 +219,15 @@ def _share(run: FinishedRun, first: FinishedRun, shared: dict[str, NDArray[Any]]
     found: dict[str, NDArray[Any]] = {}
     for (_, pair), ranked in run.ranked.items():
         found[f"rows/{run.scenario}/{pair}"] = _small(ranked.rows)
+        if ranked.recordings is not None:
+            found[f"recordings/{run.scenario}/{pair}"] = _small(ranked.recordings)
     for (_, protocol, series), answers in run.judged.items():
         place = f"{run.scenario}/{protocol}/{series}"
         found[f"protocol-units/{place}"] = answers.units
         if answers.groups:
             found[f"protocol-groups/{place}"] = np.array(answers.groups)
+        if answers.recordings is not None:
+            found[f"protocol-recordings/{place}"] = answers.recordings
     odd = [
         k for k, array in found.items() if not np.array_equal(shared.setdefault(k, array), array)
     ]
@@ -287,7 +295,7 @@ def _state(folder: Path) -> list[tuple[int, int]]:
 def _read(folder: Path) -> list[FinishedRun]:
     definitions = records.read(Definitions, folder / DEFINITIONS, REMEDY)
     rows = _rows(folder / ROWS)
-    with arrays_of(folder / RANKS, ("seeds/", "ranks/", "rows/", "protocol-"), REMEDY) as arrays:
+    with arrays_of(folder / RANKS, KINDS, REMEDY) as arrays:
         _check_names(folder, rows, definitions, arrays)
         return [_run(folder, row, definitions, arrays) for row in rows]
 
@@ -346,7 +354,7 @@ def _run(
         if each.row == row.strategy and row.scenario in each.scenarios
     )
     pairs = {
-        name: PairFacts(facts.birth - 1, facts.role, facts.chance)
+        name: PairFacts(facts.birth - 1, facts.role, facts.chance, facts.galleries)
         for name, facts in sorted(known.pairs.items())
     }
     place = f"{row.scenario}/{row.strategy}"
@@ -361,7 +369,7 @@ def _run(
     if len(parts.pop()):
         raise ValueError(f"'ranks/{place}' holds more ranks than there are queries")
     apart = {"stages": True, "unscored": True, "handful": True, "label": True}
-    task = known.model_dump(exclude={**apart, "pairs": {"__all__": {"chance"}}})
+    task = known.model_dump(exclude={**apart, "pairs": {"__all__": {"chance", "galleries"}}})
     if known.split is None:
         del task["split"]
     return FinishedRun(
@@ -373,7 +381,11 @@ def _run(
         arrivals=known.stages,
         pairs=pairs,
         ranked={
-            cell: ranked_of(each, part.reshape(2, -1))
+            cell: ranked_of(
+                each,
+                part.reshape(2, -1),
+                arrays.get(f"recordings/{row.scenario}/{cell[1]}"),
+            )
             for cell, each, part in zip(stored, items, parts, strict=True)
         },
         **row.model_dump(
@@ -419,5 +431,6 @@ def _judged(
                         arrays[f"protocol-units/{shared}"],
                         arrays[name][seed],
                         arrays.get(f"protocol-groups/{shared}"),
+                        arrays.get(f"protocol-recordings/{shared}"),
                     )
     return found

@@ -35,20 +35,27 @@ class PairFacts:
     """What a pair is to its scenario.
 
     ``birth`` is the 0-based stage at which both modalities were there, ``chance`` recall at 1 of a
-    random order with directions averaged.
+    random order with directions averaged, ``galleries`` how many answers there are in each
+    direction; none where as many as items.
     """
 
     birth: int
     role: records.Role
     chance: float
+    galleries: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """The test queries of a pair after a stage: (n,) ascending rows and (2, n) 0-based ranks."""
+    """The test queries of a pair after a stage: (n,) ascending rows and (2, n) 0-based ranks.
+
+    A rank is NaN where another row has asked the query already. ``recordings``, (n,), are numbers,
+    equal for rows that share a recording; None where none do.
+    """
 
     rows: NDArray[np.int64]
     ranks: NDArray[np.float64]
+    recordings: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ def read_finished(folder: Path) -> FinishedRun:
     split = definition.split
     chance = _chance(scores, folder / "scores.json", split)
     pairs = {
-        name: PairFacts(known.birth - 1, known.role, chance[name])
+        name: PairFacts(known.birth - 1, known.role, *chance[name])
         for name, known in sorted(scores.pairs.items())
     }
     protocols = protocols_of(scenario)
@@ -162,6 +169,7 @@ def read_finished(folder: Path) -> FinishedRun:
                         arrays[f"{place}/units"],
                         arrays[f"{place}/values"],
                         arrays.get(f"{place}/groups"),
+                        arrays.get(f"{place}/recordings"),
                     )
     return FinishedRun(
         folder=folder,
@@ -232,24 +240,36 @@ def _earlier_recall(scores: records.Scores) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
-def _chance(scores: records.Scores, path: Path, split: str) -> dict[str, float]:
-    """Pair -> chance at the end of the last stage, directions averaged."""
-    directions: dict[str, list[float]] = {name: [] for name in scores.pairs}
+def _chance(
+    scores: records.Scores, path: Path, split: str
+) -> dict[str, tuple[float, tuple[int, ...]]]:
+    """Pair -> chance at the end of the last stage, directions averaged, and their galleries."""
+    directions: dict[str, list[tuple[float, int]]] = {name: [] for name in scores.pairs}
     for score in scores.evaluations:
         last = score.final and score.stage == len(scores.stages)
         if last and score.split == split and score.pair in directions:
-            directions[score.pair].append(score.chance)
+            directions[score.pair].append((score.chance, score.gallery))
     lacking = [name for name, values in directions.items() if not values]
     if lacking:
         problem = f"is damaged: no {split} score of {', '.join(lacking)} after the last stage"
         raise InputError.at(path, problem, records.REMEDY)
-    return {name: float(np.mean(values)) for name, values in directions.items()}
+    return {
+        name: (
+            float(np.mean([chance for chance, _ in values])),
+            tuple(gallery for _, gallery in values if gallery),
+        )
+        for name, values in directions.items()
+    }
 
 
 def _ranked(arrays: Mapping[str, NDArray[Any]], place: str) -> Ranked:
     ways = Pair.parse(place.rpartition("/")[2]).directions
     directions = [f"{place}/{first} to {second}" for first, second in ways]
-    return ranked_of(arrays[f"{place}/rows"], np.stack([arrays[name] for name in directions]))
+    return ranked_of(
+        arrays[f"{place}/rows"],
+        np.stack([arrays[name] for name in directions]),
+        arrays.get(f"{place}/recordings"),
+    )
 
 
 @contextmanager
@@ -276,25 +296,38 @@ def arrays_of(
         raise InputError.at(path, f"is damaged: {error}", remedy) from error
 
 
-def ranked_of(rows: NDArray[Any], ranks: NDArray[Any]) -> Ranked:
-    """The ranks of a pair; a ValueError if there is not one for each row in either direction."""
+def ranked_of(
+    rows: NDArray[Any], ranks: NDArray[Any], recordings: NDArray[Any] | None = None
+) -> Ranked:
+    """The ranks of a pair; a ValueError if there are not those of each row and direction."""
     found = Ranked(
-        rows.astype(np.int64, casting="same_kind"), ranks.astype(np.float64, casting="same_kind")
+        rows.astype(np.int64, casting="same_kind"),
+        ranks.astype(np.float64, casting="same_kind"),
+        None if recordings is None else recordings.astype(np.int64, casting="same_kind"),
     )
-    inside = ((found.ranks >= 0) & (found.ranks < rows.size)).all()  # false for NaN
-    if found.ranks.shape != (2, rows.size) or not inside:
+    asked = ~np.isnan(found.ranks)
+    inside = ((found.ranks[asked] >= 0) & (found.ranks[asked] < rows.size)).all()
+    fits = asked.all() if recordings is None else recordings.shape == rows.shape
+    if found.ranks.shape != (2, rows.size) or not (inside and fits and asked.any(axis=1).all()):
         raise ValueError("there is not one rank for each row")
     return found
 
 
 def answers_of(
-    series: Series, units: NDArray[Any], values: NDArray[Any], groups: NDArray[Any] | None
+    series: Series,
+    units: NDArray[Any],
+    values: NDArray[Any],
+    groups: NDArray[Any] | None,
+    recordings: NDArray[Any] | None = None,
 ) -> Answers:
     """The answers of a protocol's series, checked to be numbers of the series' shape."""
     if values.shape != (series.rows, units.size):
         raise ValueError(f"'{series.name}' is not of shape {(series.rows, units.size)}")
+    if recordings is not None and recordings.shape != units.shape:
+        raise ValueError(f"'{series.name}' has not a recording for each of {units.size} queries")
     return Answers(
         units.astype(np.int64, casting="same_kind"),
         values.astype(np.float64, casting="same_kind"),
         () if groups is None else tuple(groups.tolist()),
+        None if recordings is None else recordings.astype(np.int64, casting="same_kind"),
     )

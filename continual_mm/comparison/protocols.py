@@ -108,7 +108,7 @@ def _report(
     if not all(np.array_equal(units, answers.units) for answers in every):
         problem = f"runs of protocol '{protocol}' asked different queries"
         raise InputError.at(f"scenario '{scenario}'", problem, "compare them separately")
-    weights = query_weights(len(units), _SEED, len(units))
+    weights = _weights(every)
     measured = {
         cell: {
             seed: np.stack([_measured(measure, answers, weights) for measure in series.measures])
@@ -138,6 +138,15 @@ def _report(
     )
     missing = int((~np.isfinite(every[0].values[0])).sum())
     return [SeriesReport(scenario, series.title, len(units), series.measures, tuple(rows), missing)]
+
+
+def _weights(every: Sequence[Answers]) -> Counts:
+    """(1 + replicates, queries); those that share a recording are drawn together."""
+    units = every[0].units
+    if (recordings := every[0].recordings) is not None:
+        units, place = np.unique(recordings, return_inverse=True)
+        return query_weights(len(units), _SEED, len(units))[:, place]
+    return query_weights(len(units), _SEED, len(units))
 
 
 def _measured(measure: Measure, answers: Answers, weights: Counts) -> Floats:

@@ -4,7 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from continual_mm.comparison.estimates import Floats, intransigence, measures, start
+from continual_mm.comparison.estimates import (
+    RECALL_AT_1,
+    Floats,
+    intransigence,
+    measures,
+    start,
+)
 from continual_mm.comparison.finished import FinishedRun
 
 MEASURES = (
@@ -78,7 +84,8 @@ def _recalls(run: FinishedRun) -> Floats:
     pairs = list(run.pairs)
     recalls = np.full((1, len(run.arrivals), len(pairs)), np.nan)
     for (stage, pair), ranked in run.ranked.items():
-        recalls[0, stage, pairs.index(pair)] = (ranked.ranks < 1).mean()
+        values = RECALL_AT_1.values(ranked.ranks)
+        recalls[0, stage, pairs.index(pair)] = np.nanmean(values, axis=1).mean()
     return recalls
 
 

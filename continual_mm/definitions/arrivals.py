@@ -164,10 +164,13 @@ def problems_of(
     ):
         problem = "'paired' does not say how many items a pass over them has"
         problems.append(Problem(f"{place}, items", problem, "give steps instead of epochs"))
-    if scenario.positives == "label" and card is not None and not card.has_labels:
-        remedy = "use 'paired' or 'duplicates'"
-        problem = f"'label' asks for labels, but dataset '{card.name}' has none"
-        problems.append(Problem(f"{place}, positives", problem, remedy))
+    if card is not None:
+        known = {"label": card.has_labels, "group": card.groups > 0}
+        if not known.get(scenario.positives, True):
+            asked = scenario.positives
+            problem = f"'{asked}' asks for {asked}s, but dataset '{card.name}' has none"
+            remedy = "use 'paired' or 'duplicates'"
+            problems.append(Problem(f"{place}, positives", problem, remedy))
     return tuple(problems)
 
 

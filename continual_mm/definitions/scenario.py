@@ -351,7 +351,7 @@ class ScenarioHead(Table):
     description: str = ""
     dataset: str = ""
     items: Literal["split", "shared", "paired"] = "split"
-    positives: Literal["paired", "label", "duplicates"] = "paired"
+    positives: Literal["paired", "label", "group", "duplicates"] = "paired"
     standardise: Annotated[bool | tuple[str, ...], BeforeValidator(_yes_no_or_names)] = True
     start: str = ""
 
@@ -365,8 +365,9 @@ class Scenario(ScenarioHead):
         folder: Where relative dataset paths start; the definition file's own folder.
         items: ``split``: each stage sees its own share of the training items, drawn by the seed;
             ``shared``: every stage sees all of them; ``paired``: those that have a pair of it.
-        positives: Which further items answer a query correctly: none (``paired``), those of its
-            ``label``, or those whose query side is the same (``duplicates``).
+        positives: Which items answer a query correctly besides those that it occurs with, where
+            items with the same features are one: none (``paired``), those of its ``label`` or its
+            ``group``, or those of the same caption, whatever its features are (``duplicates``).
         standardise: Whether features are standardised on the training split, or names of the
             modalities whose features are. A file in reference mode that does not say so means
             that none are.

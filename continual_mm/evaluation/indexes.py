@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.definitions.modality import Pair, all_pairs, pair
-from continual_mm.evaluation.pairs import Evaluation, Gallery, QueryGroups, score_pair
+from continual_mm.evaluation.pairs import Evaluation, Gallery, score_pair
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.metrics.ranking import spans
 from continual_mm.metrics.retrieval import best_ranks, recall_at
 
@@ -50,7 +51,7 @@ class Indexes:
 
     Args:
         callback: Called with each score.
-        groups: Which rows answer one another.
+        relevance: Which rows answer one another.
         split: Whose items are scored.
         items: How many items' vectors are kept until the next stage has ended, at most.
     """
@@ -60,13 +61,13 @@ class Indexes:
     def __init__(
         self,
         callback: Callable[[IndexScore], None],
-        groups: QueryGroups,
+        relevance: Relevance,
         *,
         split: str = "test",
         items: int = 2000,
     ) -> None:
         self._callback = callback
-        self._groups = groups
+        self._relevance = relevance
         self._split = split
         self._items = items
         self._kept = Gallery({}, {})
@@ -82,7 +83,7 @@ class Indexes:
     def _mixed(self, evaluation: Evaluation, gallery: Gallery) -> Iterator[IndexScore]:
         names = tuple(gallery.embeddings)
         for query in names if len(names) > 2 else ():
-            worst = mixed_ranks(gallery, query, self._groups)
+            worst = mixed_ranks(gallery, query, self._relevance)
             others = tuple(name for name in names if name != query)
             if len(worst):
                 yield _score(evaluation, "mixed", query, others, worst.numpy(), MIXED_RECALLS)
@@ -98,9 +99,9 @@ class Indexes:
                     each,
                     {query: now[query][:, :size], answer: before[answer].to(now[query].device)},
                     {query: gallery.rows[query], answer: self._kept.rows[answer]},
-                    self._groups,
+                    self._relevance,
                 )
-                ranks = found.ranks[query, answer]
+                ranks = found.asked((query, answer))
                 if len(ranks):
                     yield _score(evaluation, "earlier", query, (answer,), ranks, EARLIER_RECALLS)
 
@@ -164,47 +165,45 @@ def _score(
     )
 
 
-def mixed_ranks(gallery: Gallery, query: str, groups: QueryGroups) -> Tensor:
+def mixed_ranks(gallery: Gallery, query: str, relevance: Relevance) -> Tensor:
     """The worst rank of a query's partners in an index of all other modalities' items.
 
-    Of several partners in one modality, such as all items of a class, the best one counts.
+    Of several partners in one modality, such as all captions of a recording, the best one counts.
 
     Args:
         gallery: The embeddings.
         query: Modality of the queries.
-        groups: Which rows answer one another.
+        relevance: Which rows answer one another.
 
     Returns:
         (n,) 0-based, of each query with partners in two modalities or more.
     """
-    answers = [name for name in gallery.embeddings if name != query]
-    rows = torch.unique(torch.cat(list(gallery.rows.values())))
-    same = groups(query, rows.numpy())
-    every = torch.arange(len(rows)) if same is None else torch.from_numpy(same)
-    numbers = {name: every[torch.searchsorted(rows, own)] for name, own in gallery.rows.items()}
-    number, items = numbers[query], [numbers[name] for name in answers]
-    partners = torch.stack([torch.isin(number, theirs) for theirs in items])
-    asked = (partners.sum(0) > 1).nonzero().squeeze(1)
-    pairs = [gallery.of_pair(pair(query, name)) for name in answers]
-    sides = [
-        (of[query], _scaled(gallery, of, name)) for of, name in zip(pairs, answers, strict=True)
-    ]
+    rows = {name: own.numpy() for name, own in gallery.rows.items()}
+    names = [name for name in gallery.embeddings if name != query]
+    matched = [relevance.matching((query,), (name,), rows[query], rows[name]) for name in names]
+    sides, relations = [], []
+    for name, each in zip(names, matched, strict=True):
+        vectors = gallery.of_pair(pair(query, name))
+        own, index = (
+            vectors[of][torch.from_numpy(some).to(vectors[of].device)]
+            for of, some in ((query, each.first), (name, each.second))
+        )
+        factor = gallery.factors.get(name, 1.0)
+        sides.append((own, index if factor == 1.0 else factor * index))
+        relations.append((each.right(index.device), slice(0, len(index))))
+    partners = torch.stack([torch.from_numpy(each.answers[0] > 0) for each in matched])
+    asked = partners.sum(0) > 1
     worst = torch.zeros(len(asked))
-    for span in spans(len(asked), _ELEMENTS_AT_ONCE // max(1, sum(map(len, items)))):
-        some = asked[span]
-        similarity = torch.cat([own[some.to(own.device)] @ index.T for own, index in sides], dim=1)
+    most = _ELEMENTS_AT_ONCE // max(1, sum(len(index) for _, index in sides))
+    for span in spans(len(asked), most):
+        similarity = torch.cat([own[span] @ index.T for own, index in sides], dim=1)
         column = 0
-        for has, theirs in zip(partners, items, strict=True):
-            right = torch.zeros(similarity.shape, dtype=torch.bool)
-            right[:, column : column + len(theirs)] = number[some][:, None] == theirs
-            column += len(theirs)
-            found = best_ranks(similarity, right.to(similarity.device)).cpu()
-            block = worst[span]
-            block[has[some]] = block[has[some]].maximum(found[has[some]])
-    return worst
-
-
-def _scaled(gallery: Gallery, vectors: Mapping[str, Tensor], name: str) -> Tensor:
-    """(n, D) vectors of a modality on the scale that all share in one index."""
-    factor = gallery.factors.get(name, 1.0)
-    return vectors[name] if factor == 1.0 else factor * vectors[name]
+        for has, (relation, every) in zip(partners, relations, strict=True):
+            right = torch.zeros(similarity.shape, dtype=torch.bool, device=similarity.device)
+            theirs = relation(span, every)
+            if theirs is not None:
+                right[:, column : column + every.stop] = theirs
+            column += every.stop
+            found = best_ranks(similarity, right).cpu()
+            worst[span] = worst[span].maximum(found.where(has[span], 0.0))
+    return worst[asked]

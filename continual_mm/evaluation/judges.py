@@ -14,11 +14,12 @@ from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.schema import NOT_GIVEN
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.annotations import Interval, read_annotations
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.metrics import retrieval as videos
 from continual_mm.metrics.answers import RECALLS, Answers
 from continual_mm.metrics.classification import correctly_classified, mean_by_class
 from continual_mm.metrics.localisation import average_precision, placed, shown, step_recall
-from continual_mm.metrics.ranking import Question, Ties, counted, same, spans
+from continual_mm.metrics.ranking import Question, Ties, counted, spans
 from continual_mm.metrics.retrieval import best_ranks
 from continual_mm.system.errors import InputError, Problem, first_few
 
@@ -89,86 +90,114 @@ def plain(values: Tensor) -> NDArray[np.float64]:
 class Retrieval(Judge):
     """Every item that has all modalities is a query, and all of them are the gallery.
 
-    Missing items of the published test set are misses in every recall; in the median they have an
-    infinite rank, or none in reference mode.
+    Items with the same features of a side are one query or one answer, such as the captions of one
+    recording; with ``merged`` false each item is answered by itself alone, as published scripts
+    count. Missing items of the published test set are misses in every recall; in the median they
+    have an infinite rank, or none in reference mode.
     """
 
-    def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
+    def __init__(
+        self, protocol: Protocol, dataset: Dataset, place: str, *, merged: bool = True
+    ) -> None:
         super().__init__(protocol, dataset, place)
         self.rows = np.flatnonzero(self.having(protocol.modalities))
-        self.queries = len(self.rows)
-        self.expected = protocol.expected or self.queries
-        if not self.queries:
+        items = len(self.rows)
+        if not items:
             raise self.refuse(f"no test item has {', '.join(protocol.modalities)}")
-        if self.expected < self.queries:
-            problem = f"expected = {self.expected}, but {self.queries} test items have everything"
+        if 0 < protocol.expected < items:
+            problem = f"expected = {protocol.expected}, but {items} test items have everything"
             raise self.refuse(problem, "give the size of the published test set")
+        self.relevance = Relevance(dataset if merged else None)
+        self._matching = self.relevance.matching(
+            protocol.query, protocol.gallery, self.rows, self.rows
+        )
+        self.queries = len(self._matching.first)
+        self.expected = self.queries + max(0, protocol.expected - items)
 
     def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Ranks of the items; with ``listed`` the first and the last rank of each."""
-        rows, own = tensor(self.rows), torch.arange(self.queries)
+        queries, gallery = (
+            tensor(self.rows[some]) for some in (self._matching.first, self._matching.second)
+        )
 
         def block(some: slice, others: slice) -> Tensor:
-            return similarity(rows[some], rows[others])
+            return similarity(queries[some], gallery[others])
 
-        device = block(slice(0), slice(0)).device
-        (before,) = counted(block, (len(own), len(own)), [Question(same(own, own, device))])
+        right = self._matching.right(block(slice(0), slice(0)).device)
+        (before,) = counted(block, (len(queries), len(gallery)), [Question(right)])
         ties: tuple[Ties, ...] = ("optimistic", "pessimistic") if listed else ("mean",)
         found = np.stack([plain(before.ranks(each)) for each in ties])
-        return {"items": self._whole(found, reference=reference)}
+        return {"items": self._whole(found, self._matching.first, reference=reference)}
 
-    def _whole(self, found: NDArray[np.float64], *, reference: bool) -> Answers:
-        """(rows, items) ranks of the items that exist, followed by those of the missing ones."""
+    def _whole(self, found: NDArray[np.float64], asked: Rows, *, reference: bool) -> Answers:
+        """(rows, queries) ranks of the items that ask, followed by those of the missing ones."""
         missing = self.expected - self.queries
-        units = np.concatenate([self.rows, len(self.dataset) + np.arange(missing)])
+        further = len(self.dataset) + np.arange(missing)
         absent = np.full((len(found), missing), np.nan if reference else np.inf)
-        return Answers(units, np.concatenate([found, absent], axis=1))
+        recordings = self.relevance.recordings(self.protocol.modalities, self.rows)
+        return Answers(
+            np.concatenate([self.rows[asked], further]),
+            np.concatenate([found, absent], axis=1),
+            recordings=None if recordings is None else np.concatenate([recordings[asked], further]),
+        )
 
 
 class VideoRetrieval(Retrieval):
     """Items are clips of longer videos, given by their ``group``.
 
     A caption retrieves its clip and its video; all captions of a video retrieve it together, by
-    mean similarity or by votes. Missing items are missing captions; no video is missing.
+    mean similarity or by votes. Each item asks; clips of a video with the same features are one.
+    Missing items are missing captions; no video is missing.
     """
 
-    def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
-        super().__init__(protocol, dataset, place)
+    def __init__(
+        self, protocol: Protocol, dataset: Dataset, place: str, *, merged: bool = True
+    ) -> None:
+        super().__init__(protocol, dataset, place, merged=merged)
+        self.queries = len(self.rows)
+        self.expected = protocol.expected or self.queries
         if dataset.group is None:
             problem = f"dataset '{dataset.card.name}' does not say which video a clip is from"
             raise self.refuse(problem, "give its items a group")
         self._videos, place_of = np.unique(dataset.group[self.rows], return_inverse=True)
         self._video: Rows = place_of.reshape(-1).astype(np.int64)
+        self._shown = self.relevance.entries(protocol.gallery, self.rows)
+        both = np.stack([self._video, self._shown])
+        self._clips = np.sort(np.unique(both, axis=1, return_index=True)[1])
 
     def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Ranks of clips and captions, and of videos with shares of votes.
 
         The published script for videos sorts, so ``listed`` changes nothing.
         """
-        clips, captions = np.empty(self.queries), np.empty(self.queries)
+        of_clips, of_captions = np.empty(self.queries), np.empty(self.queries)
         of_videos = np.empty(len(self._videos))
         shares = np.empty((2, len(RECALLS), len(self._videos)))
         for span, asked in self._blocks():
-            compared = similarity(tensor(self.rows[asked]), tensor(self.rows))
-            video, some = (tensor(one).to(compared.device) for one in (self._video, asked))
+            compared = similarity(tensor(self.rows[asked]), tensor(self.rows[self._clips]))
+            video, shown, some, clips = (
+                tensor(one).to(compared.device)
+                for one in (self._video, self._shown, asked, self._clips)
+            )
             own = torch.arange(span.start, span.stop, device=compared.device)[:, None]
-            clip = some[:, None] == torch.arange(self.queries, device=compared.device)
-            clips[asked] = plain(best_ranks(compared, clip))
-            captions[asked] = plain(best_ranks(compared, video[some][:, None] == video))
-            best, local = videos.best_clips(compared, video, len(of_videos)), video[some] - own[0]
+            for of, number in ((of_clips, shown), (of_captions, video)):
+                of[asked] = plain(best_ranks(compared, number[some][:, None] == number[clips]))
+            best = videos.best_clips(compared, video[clips], len(of_videos))
+            local = video[some] - own[0]
             mean = videos.mean_over_captions(best, local)
             right = own == torch.arange(len(of_videos), device=compared.device)
             of_videos[span] = plain(best_ranks(mean, right))
             first = (
                 videos.first_answers(best, max(RECALLS)),
-                video[videos.first_answers(compared, max(RECALLS))],
+                video[clips][videos.first_answers(compared, max(RECALLS))],
             )
             for (way, answers), (place, k) in product(enumerate(first), enumerate(RECALLS)):
                 votes = videos.votes(answers[:, :k], local, len(of_videos))
                 shares[way, place, span] = plain(videos.voted_among(votes, k, span.start))
+        every = np.arange(self.queries)
         return {
-            "clips": self._whole(clips[None], reference=reference),
-            "captions": self._whole(captions[None], reference=reference),
+            "clips": self._whole(of_clips[None], every, reference=reference),
+            "captions": self._whole(of_captions[None], every, reference=reference),
             "videos": Answers(self._videos, of_videos[None]),
             "video_votes": Answers(self._videos, shares[0]),
             "clip_votes": Answers(self._videos, shares[1]),

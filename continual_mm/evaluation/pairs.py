@@ -1,8 +1,7 @@
 """Score every pair seen so far on a fixed gallery."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,14 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from continual_mm.data.batch import Batch
-from continual_mm.data.columns import Texts, blocks, digests
-from continual_mm.data.dataset import Dataset
-from continual_mm.data.schema import with_own_groups
 from continual_mm.definitions.modality import Pair, all_pairs
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.learning.avalanche import BaseLogger, EvaluationPlugin, MetricValue, PluginMetric
 from continual_mm.learning.growth import Views
 from continual_mm.learning.guard import NotFiniteError
-from continual_mm.metrics.ranking import Question, counted, same
+from continual_mm.metrics.ranking import Question, counted
 from continual_mm.metrics.retrieval import mean_reciprocal_rank, median_rank, recall_at
 from continual_mm.space.space import JointSpace
 
@@ -28,8 +25,8 @@ if TYPE_CHECKING:
 
 RECALLS = (1, 5, 10)
 Direction = tuple[str, str]  # (query modality, gallery modality)
-QueryGroups = Callable[[str, NDArray[np.int64]], NDArray[np.int64] | None]
-"""(query modality, dataset rows) -> numbers equal for rows that answer one another, or None."""
+OWN = Relevance()
+"""Every row answers itself alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +36,26 @@ class PairRanks:
     pair: Pair
     # (n,) dataset rows that have both modalities: queries and gallery of both directions.
     rows: NDArray[np.int64]
-    # Direction -> (n,) 0-based rank of each query's right answer.
+    # Direction -> (n,) 0-based rank of each query's best right answer; NaN for a row whose query
+    # an earlier row has asked already.
     ranks: dict[Direction, NDArray[np.float64]]
     chance: dict[Direction, float]  # direction -> recall at 1 of a random order
     # Direction -> the ranks that count instead, several for a query with ties; only with the
     # published mistake `ties_listed_each`.
     listed: dict[Direction, NDArray[np.float64]] = field(default_factory=dict)
+    # Direction -> how many answers there are, where that or the number of queries is not n.
+    gallery: dict[Direction, int] = field(default_factory=dict)
+    # (n,) the same number for rows that share a recording; None where all queries differ.
+    recordings: NDArray[np.int64] | None = None
+
+    def asked(self, direction: Direction) -> NDArray[np.float64]:
+        """(queries,) the ranks of queries, each once."""
+        ranks = self.ranks[direction]
+        return ranks[~np.isnan(ranks)]
 
     def scores(self, direction: Direction) -> dict[str, float]:
         """Recalls as fractions, the median rank (1-based) and the mean reciprocal rank."""
-        found = self.ranks[direction]
+        found = self.asked(direction)
         listed = self.listed.get(direction, found)
         share = len(listed) / max(len(found), 1)
         recalls = {f"recall@{k}": share * recall_at(listed, k) for k in RECALLS}
@@ -132,7 +139,7 @@ def score_pair(
     pair: Pair,
     embeddings: dict[str, Tensor],
     rows: dict[str, Tensor],
-    groups: QueryGroups,
+    relevance: Relevance = OWN,
     *,
     listing_ties: bool = False,
 ) -> PairRanks:
@@ -143,45 +150,37 @@ def score_pair(
     answered by its own partner only.
     """
     shared = rows[pair.first][torch.isin(rows[pair.first], rows[pair.second])]
-    sides = {
-        name: embeddings[name][torch.searchsorted(rows[name], shared).to(embeddings[name].device)]
-        for name in (pair.first, pair.second)
-    }
-    first, second = sides[pair.first], sides[pair.second]
+    items, names = shared.numpy(), (pair.first, pair.second)
+    matching = relevance.matching(names[:1], names[1:], items, items)
+    places = (matching.first, matching.second)
+    first, second = (
+        embeddings[name][torch.searchsorted(rows[name], shared[some]).to(embeddings[name].device)]
+        for name, some in zip(names, places, strict=True)
+    )
 
     def block(some: slice, others: slice) -> Tensor:
         return first[some] @ second[others].T
 
-    items = shared.numpy()
-    each = torch.arange(len(items))
-    numbers = {direction: _numbers(groups, direction[0], items) for direction in pair.directions}
-    ways: list[Literal["rows", "columns"]] = ["rows", "columns"]
-    questions = [
-        Question(same(number, number, first.device), way)
-        for number, way in zip(numbers.values(), ways, strict=True)
-    ]
+    ways: tuple[Literal["rows", "columns"], ...] = ("rows", "columns")
+    questions = [Question(matching.right(first.device), way) for way in ways]
     if listing_ties:
-        questions += [Question(same(each, each, first.device), way) for way in ways]
-    found = counted(block, (len(items), len(items)), questions)
-    listed = [_plain(one.listed()) for one in found[len(ways) :]]
+        own = OWN.matching(names[:1], names[1:], items, items).right(first.device)
+        questions += [Question(own, way) for way in ways]
+    found = counted(block, (len(first), len(second)), questions)
+    ranks = [np.full(len(items), np.nan) for _ in ways]
+    for each, some, one in zip(ranks, places, found, strict=False):
+        each[some] = _plain(one.ranks())
+    sizes = dict(zip(pair.directions, map(len, reversed(places)), strict=True))
+    repeated = min(sizes.values()) < len(items)
     return PairRanks(
         pair,
         items,
-        {way: _plain(one.ranks()) for way, one in zip(pair.directions, found, strict=False)},
-        {way: _right_answers(number) / max(len(items), 1) for way, number in numbers.items()},
-        dict(zip(pair.directions, listed, strict=False)),
+        dict(zip(pair.directions, ranks, strict=True)),
+        dict(zip(pair.directions, matching.chances, strict=True)),
+        dict(zip(pair.directions, (_plain(one.listed()) for one in found[2:]), strict=False)),
+        sizes if repeated else {},
+        relevance.recordings(names, items) if repeated else None,
     )
-
-
-def _numbers(groups: QueryGroups, query: str, rows: NDArray[np.int64]) -> Tensor:
-    found = groups(query, rows)
-    return torch.arange(len(rows)) if found is None else torch.from_numpy(found)
-
-
-def _right_answers(number: Tensor) -> float:
-    """How many right answers a query has on average, where equal numbers answer one another."""
-    _, which, counts = torch.unique(number, return_inverse=True, return_counts=True)
-    return float(counts[which].double().mean())
 
 
 def _plain(values: Tensor) -> NDArray[np.float64]:
@@ -192,9 +191,9 @@ def _plain(values: Tensor) -> NDArray[np.float64]:
 class RetrievalMetric(PluginMetric[None]):
     """Avalanche's view of :func:`score_pair`: gathers embeddings, then publishes the recalls."""
 
-    def __init__(self, groups: QueryGroups, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, relevance: Relevance, observers: Sequence[Observer] = ()) -> None:
         super().__init__()
-        self._groups = groups
+        self._relevance = relevance
         self._observers = tuple(observers)
         self._gathering = Gathering()
 
@@ -219,7 +218,7 @@ class RetrievalMetric(PluginMetric[None]):
         listing = "ties_listed_each" in strategy.space.settings.bugs
         ranked = (
             score_pair(
-                pair, gallery.of_pair(pair), gallery.rows, self._groups, listing_ties=listing
+                pair, gallery.of_pair(pair), gallery.rows, self._relevance, listing_ties=listing
             )
             for pair in all_pairs(tuple(gallery.embeddings))
         )
@@ -255,62 +254,14 @@ class _Silent(BaseLogger):
 
 def evaluator(
     *observers: Observer,
-    groups: QueryGroups = lambda _query, _rows: None,
+    relevance: Relevance = OWN,
     metrics: Sequence[PluginMetric[Any]] = (),
     loggers: Sequence[BaseLogger] = (),
 ) -> EvaluationPlugin:
     """Avalanche's evaluation plugin with the retrieval metric in it.
 
-    ``observers`` are called with each evaluation, in this order; without ``groups`` an item
+    ``observers`` are called with each evaluation, in this order; without ``relevance`` an item
     answers only itself; ``metrics`` are measured besides.
     """
-    retrieval = RetrievalMetric(groups, observers)
+    retrieval = RetrievalMetric(relevance, observers)
     return EvaluationPlugin(retrieval, *metrics, loggers=[*loggers, _Silent()])
-
-
-_TEXTS = 256  # captions that are in memory at once
-_NO_CAPTION = blake2b(b"", digest_size=16).digest()
-
-
-def query_groups(
-    dataset: Dataset,
-    modality: str,
-    rows: NDArray[np.int64],
-    *,
-    positives: Literal["paired", "label", "duplicates"],
-) -> NDArray[np.int64] | None:
-    """(n,) a number per row, equal for rows that are correct answers of one another.
-
-    ``rows`` are queries and gallery at once. ``paired``: every item answers itself only, and None
-    is returned. ``label`` groups by class (a ValueError if there are no labels), ``duplicates`` by
-    what the query shows: the caption where the modality is ``text`` and it is known, else the
-    features themselves; a row that lacks the label or the modality is alone in its group.
-    """
-    if positives == "paired":
-        return None
-    if positives == "label":
-        if dataset.label is None:
-            raise ValueError(f"dataset '{dataset.card.name}' has no labels")
-        return with_own_groups(dataset.label[rows])
-    column = dataset.columns[modality]
-    known = column.present[rows]
-    shown = np.zeros(len(rows), dtype="S16")
-    written = np.zeros(len(rows), dtype=np.bool_)
-    if modality == "text" and dataset.text is not None:
-        captions = np.array(list(_captions(dataset.text, rows)), "S16")
-        written = known & (captions != _NO_CAPTION)
-        shown[written] = captions[written]
-    unwritten = known & ~written
-    features = (one for block in blocks(column, rows[unwritten]) for one in digests(*block))
-    shown[unwritten] = np.array(list(features), "S16")
-    found = len(rows) + np.arange(len(rows), dtype=np.int64)
-    found[known] = np.unique(shown[known], return_inverse=True)[1]
-    return found
-
-
-def _captions(texts: Texts, rows: NDArray[np.int64]) -> Iterator[bytes]:
-    """16 bytes for each caption; in an array of all, each would be as long as the longest."""
-    for start in range(0, len(rows), _TEXTS):
-        some = texts[rows[start : start + _TEXTS]].tolist()
-        written = (text.encode("utf-8", "surrogatepass") for text in some)
-        yield from (blake2b(text, digest_size=16).digest() for text in written)

@@ -76,8 +76,10 @@ def _judge(scenario: Scenario, protocol: Protocol, items: Dataset, place: str) -
     if protocol.kind == "steps":
         annotations = annotations_of(protocol, scenario.folder)
         return Steps(protocol, items, place, annotations=annotations)
-    kinds = {"retrieval": Retrieval, "video_retrieval": VideoRetrieval, "classes": Classes}
-    return kinds[protocol.kind](protocol, items, place)
+    if protocol.kind == "classes":
+        return Classes(protocol, items, place)
+    kind = VideoRetrieval if protocol.kind == "video_retrieval" else Retrieval
+    return kind(protocol, items, place, merged=not scenario.space.reference)
 
 
 def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:

@@ -9,7 +9,8 @@ from torch import Tensor
 from continual_mm.definitions.arrivals import ROLES
 from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.indexes import mixed_ranks
-from continual_mm.evaluation.pairs import Gallery, QueryGroups, score_pair
+from continual_mm.evaluation.pairs import Gallery, score_pair
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.learning.projection import Vectors
 from continual_mm.metrics.forgetting import harmonic_mean
 from continual_mm.metrics.retrieval import recall_at
@@ -62,35 +63,37 @@ def measured(
     forms: Mapping[str, Form],
     held_out: Mapping[str, Vectors],
     roles: Mapping[Pair, str],
-    groups: QueryGroups,
+    relevance: Relevance,
 ) -> Iterator[Measured]:
     """Score vectors of each split's items in each form; ``roles`` are those of the pairs."""
     for name, form in forms.items():
         scores = {
-            split: _scores(form.gallery(vectors), roles, groups)
+            split: _scores(form.gallery(vectors), roles, relevance)
             for split, vectors in held_out.items()
         }
         yield Measured(name, form.numbers, BYTES * form.numbers, scores)
 
 
-def _scores(gallery: Gallery, roles: Mapping[Pair, str], groups: QueryGroups) -> Scores:
+def _scores(gallery: Gallery, roles: Mapping[Pair, str], relevance: Relevance) -> Scores:
     pairs: dict[str, float] = {}
     of_role: dict[str, list[float]] = {role: [] for role in ROLES}
     for each, role in roles.items():
         if {each.first, each.second} <= gallery.embeddings.keys():
-            found = score_pair(each, gallery.embeddings, gallery.rows, groups)
+            found = score_pair(each, gallery.embeddings, gallery.rows, relevance)
             if not len(found.rows):  # never trained, and of a split without such items
                 continue
-            recalls = [recall_at(ranked, 1) for ranked in found.ranks.values()]
+            recalls = [recall_at(found.asked(direction), 1) for direction in each.directions]
             pairs[str(each)] = float(np.mean(recalls))
             of_role[role].append(pairs[str(each)])
     old, new, emergent = (_mean(of_role[role]) for role in ROLES)
-    return Scores(old, new, emergent, harmonic_mean(old, new), _one_index(gallery, groups), pairs)
+    return Scores(
+        old, new, emergent, harmonic_mean(old, new), _one_index(gallery, relevance), pairs
+    )
 
 
-def _one_index(gallery: Gallery, groups: QueryGroups) -> float:
+def _one_index(gallery: Gallery, relevance: Relevance) -> float:
     names = list(gallery.embeddings) if len(gallery.embeddings) > 2 else []
-    worst = [mixed_ranks(gallery, name, groups).numpy() for name in names]
+    worst = [mixed_ranks(gallery, name, relevance).numpy() for name in names]
     return _mean([recall_at(each, MIXED_RANK) for each in worst if len(each)])
 
 

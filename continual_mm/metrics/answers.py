@@ -114,12 +114,14 @@ class Answers:
     ``units``, (queries,), is a number for each query, ascending: a row of the dataset, a video, a
     task. ``values``, (rows, queries): the :class:`Series` says what a row is. The rank of a missing
     item is infinity; NaN is a rank that medians leave out. ``groups`` are names of groups of
-    queries, such as tasks; a group's number is its place in here.
+    queries, such as tasks; a group's number is its place in here. ``recordings``, (queries,), are
+    numbers, equal for queries that share a recording; None where none do.
     """
 
     units: npt.NDArray[np.int64]
     values: Floats
     groups: tuple[str, ...] = ()
+    recordings: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

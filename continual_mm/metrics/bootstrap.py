@@ -59,6 +59,24 @@ def blocks(weights: Counts | Floats) -> Iterator[slice]:
     return (slice(*both) for both in pairwise(ends))
 
 
+def joined(found: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(n,) the lowest place of all that are joined: those joined already, and those of one number.
+
+    >>> joined(np.array([0, 0, 2, 3, 4]), np.array([7, 8, 8, 9, 9])).tolist()
+    [0, 0, 0, 3, 3]
+    """
+    which = np.unique(numbers, return_inverse=True)[1].reshape(-1)
+    while True:
+        lowest = np.full(int(which.max(initial=-1)) + 1, len(found))
+        np.minimum.at(lowest, which, found)
+        least = found.copy()
+        np.minimum.at(least, found, lowest[which])
+        together: npt.NDArray[np.int64] = least[found]
+        if np.array_equal(together, found):
+            return together
+        found = together
+
+
 def weighted_recall(
     hits: npt.ArrayLike, query_weights: Counts | Floats, seed_weights: Floats
 ) -> Floats:

@@ -88,6 +88,22 @@ def same(rows: Tensor, columns: Tensor, device: torch.device | str = "cpu") -> R
     return right
 
 
+def paired(rows: Tensor, columns: Tensor, device: torch.device | str = "cpu") -> Right:
+    """Row ``rows[i]`` and column ``columns[i]`` are right answers; rows ascend, on the CPU."""
+
+    def right(some: slice, others: slice) -> Tensor | None:
+        first, last = torch.searchsorted(rows, torch.tensor([some.start, some.stop])).tolist()
+        inside = columns[first:last]
+        here = (inside >= others.start) & (inside < others.stop)
+        if not here.any():
+            return None
+        found = torch.zeros(some.stop - some.start, others.stop - others.start, dtype=torch.bool)
+        found[rows[first:last][here] - some.start, inside[here] - others.start] = True
+        return found.to(device)
+
+    return right
+
+
 def counted(
     block: Block, shape: tuple[int, int], questions: Iterable[Question], *, side: int = SIDE
 ) -> tuple[Counted, ...]:

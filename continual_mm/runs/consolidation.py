@@ -7,16 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from continual_mm.data.batch import Items, Share
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import Pair
-from continual_mm.evaluation.pairs import query_groups
 from continual_mm.evaluation.reduced import Form, Measured, measured
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.learning.learner import EVALUATION_ROWS
 from continual_mm.learning.loader import BlockLoader
 from continual_mm.learning.projection import (
@@ -150,9 +148,6 @@ def consolidate(
             for name, each in maps.items()
         }
 
-        def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-            return query_groups(data, query, rows, positives=positives)
-
         found = Consolidation(
             target,
             _name(definition),
@@ -160,7 +155,7 @@ def consolidate(
             seed,
             kept,
             divergences,
-            tuple(measured(forms, held_out, roles, groups)),
+            tuple(measured(forms, held_out, roles, Relevance(data, positives=positives))),
         )
         space.reduce(maps[CONSOLIDATED])
         space.factors = dict(forms[CONSOLIDATED].factors)

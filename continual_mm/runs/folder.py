@@ -205,9 +205,11 @@ class RunFolder:
     ) -> None:
         """Write the rank of every query at the end of a 1-based stage.
 
-        Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``;
-        for a protocol ``protocol/<name>/<series>/units`` and ``protocol/<name>/<series>/values``,
-        and ``groups`` where groups of queries have names.
+        Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``,
+        NaN in rows whose query an earlier row has asked; for a protocol
+        ``protocol/<name>/<series>/units`` and ``protocol/<name>/<series>/values``, and ``groups``
+        where groups of queries have names. Where rows share recordings, ``recordings`` of a pair or
+        a series has a number for each row, equal for those that do.
         """
         import numpy as np  # noqa: PLC0415 - checking a scenario need not wait for it
 
@@ -218,13 +220,18 @@ class RunFolder:
                 arrays[f"{start}/rows"] = found.rows
                 for direction, ranks in found.ranks.items():
                     arrays[f"{start}/{' to '.join(direction)}"] = ranks
+                if found.recordings is not None:
+                    arrays[f"{start}/recordings"] = found.recordings
         for one in judged:
             for series, answers in one.answers.items():
+                known = {
+                    "units": answers.units,
+                    "values": answers.values,
+                    "groups": np.array(answers.groups) if answers.groups else None,
+                    "recordings": answers.recordings,
+                }
                 place = f"protocol/{one.score.name}/{series}"
-                arrays[f"{place}/units"] = answers.units
-                arrays[f"{place}/values"] = answers.values
-                if answers.groups:
-                    arrays[f"{place}/groups"] = np.array(answers.groups)
+                arrays |= {f"{place}/{k}": each for k, each in known.items() if each is not None}
         path = self.path / "ranks" / f"stage-{stage}.npz"
         with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ class Score:
 
     ``stage`` and ``median_rank`` count from 1, ``step`` over all stages; ``final`` says that the
     stage was finished. ``split`` is ``validation`` or ``test``, ``pair`` ``audio-video``,
-    ``direction`` ``audio to video`` (query, gallery), ``queries`` also the size of the gallery,
+    ``direction`` ``audio to video`` (query, gallery); ``gallery`` is how many answers there are,
     ``chance`` R@1 of a random order.
     """
 
@@ -49,10 +49,12 @@ class Score:
     recall_at_10: float
     median_rank: float
     mean_reciprocal_rank: float
+    gallery: int = 0  # 0 where it is as large as there are queries
 
     def as_json(self) -> dict[str, Any]:
         """The score as ``scores.json`` has it: ``recall@1`` and so on."""
-        return {key.replace("recall_at_", "recall@"): value for key, value in asdict(self).items()}
+        record = {key.replace("recall_at_", "recall@"): v for key, v in asdict(self).items()}
+        return record if self.gallery else {k: v for k, v in record.items() if k != "gallery"}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Score":
@@ -127,13 +129,18 @@ def near_chance(scores: Iterable[Scored], pairs: Iterable[str], stage: int) -> d
     """Pairs that are near chance on validation items at the end of a 1-based stage.
 
     With each comes where its median right answer stands, as a share of the list, both directions
-    averaged; 0.5 is chance.
+    averaged; 0.5 is chance, also where a query has several right answers.
     """
     places: dict[str, list[float]] = {pair: [] for pair in pairs}
     for score in scores:
         here = score.final and score.stage == stage and score.split == "validation"
         if here and score.pair in places and score.queries >= HANDFUL and score.median_rank:
-            places[score.pair].append((score.median_rank - 0.5) / score.queries)
+            listed = score.gallery or score.queries
+            # Of r right answers in a random order the best one stands before this share of the
+            # list in half of all cases.
+            right = max(1.0, round(score.chance * listed, 6))
+            half = 1 - 0.5 ** (1 / right)
+            places[score.pair].append((score.median_rank - 0.5) / listed * (0.5 / half))
     means = {pair: float(np.mean(found)) for pair, found in places.items() if found}
     return {pair: mean for pair, mean in means.items() if mean > NEAR_CHANCE}
 
@@ -148,7 +155,8 @@ def scores_of(evaluation: "Evaluation") -> list[Score]:
             split=evaluation.split,
             pair=str(found.pair),
             direction=" to ".join(direction),
-            queries=len(found.rows),
+            queries=len(found.asked(direction)),
+            gallery=found.gallery.get(direction, 0),
             chance=found.chance[direction],
             **{k.replace("@", "_at_"): v for k, v in found.scores(direction).items()},
         )

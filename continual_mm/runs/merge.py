@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from continual_mm.data.batch import Batch, Items, Share
@@ -18,12 +17,8 @@ from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Modality, Pair, all_pairs
 from continual_mm.definitions.scenario import Training
-from continual_mm.evaluation.pairs import (
-    Evaluation,
-    PairRanks,
-    query_groups,
-    score_pair,
-)
+from continual_mm.evaluation.pairs import Evaluation, PairRanks, score_pair
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.learning.learner import EVALUATION_ROWS
 from continual_mm.learning.loader import BlockLoader
 from continual_mm.merging.spaces import (
@@ -352,7 +347,8 @@ class _Scorer:
     def __init__(self, one: _Run, two: _Run) -> None:
         self._runs = one, two
         self._data = [one.data] if one.data is two.data else [one.data, two.data]
-        self._positives = one.definition["scenario"].get("positives", "paired")
+        positives = one.definition["scenario"].get("positives", "paired")
+        self._relevance = [Relevance(data, positives=positives) for data in self._data]
         self._dim = one.space.settings.dim
         first = one.space.modalities
         second = tuple(m for m in two.space.modalities if m.name not in one.space)
@@ -412,10 +408,7 @@ class _Scorer:
             embeddings = {name: each[:, : self._dim] for name, each in embeddings.items()}
         rows = {name: side.rows[name] for name, side in sides.items()}
 
-        def groups(query: str, items: NDArray[np.int64]) -> NDArray[np.int64] | None:
-            return query_groups(self._data[place], query, items, positives=self._positives)
-
-        return score_pair(pair, embeddings, rows, groups)
+        return score_pair(pair, embeddings, rows, self._relevance[place])
 
 
 def _definition(

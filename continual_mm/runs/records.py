@@ -87,6 +87,7 @@ class Score(Record):
     recall_at_1: Annotated[float | None, Field(alias="recall@1", ge=0, le=1)] = None
     median_rank: float | None = None
     queries: int = 0
+    gallery: int = 0  # 0 where it is as large as there are queries
 
 
 class ProtocolRecord(Record):

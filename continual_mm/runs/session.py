@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from continual_mm.data.dataset import Dataset
@@ -17,8 +15,9 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.drift import Drift, Geometry
 from continual_mm.evaluation.indexes import Indexes
 from continual_mm.evaluation.judges import Judge
-from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer, evaluator, query_groups
+from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer, evaluator
 from continual_mm.evaluation.protocols import NO_DATASETS, Scored, judged, open_judges
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.evaluation.scores import Judged
 from continual_mm.learning.avalanche import BaseLogger, BaseSGDPlugin
 from continual_mm.learning.learner import Learner
@@ -147,10 +146,12 @@ def open_session(
         evaluations.append(evaluation)
         history.scores.extend(scores_of(evaluation))
 
-    def groups(query: str, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        return query_groups(dataset, query, rows, positives=scenario.positives)
-
-    indexes = Indexes(history.indexes.append, groups, split=history.split)
+    # What a published program counts is repeated as it is.
+    relevance = Relevance(
+        None if scenario.space.reference and scenario.positives == "paired" else dataset,
+        positives=scenario.positives,
+    )
+    indexes = Indexes(history.indexes.append, relevance, split=history.split)
     memory = None
     if strategy.memory is not None:
         memory = Memory(strategy.memory.items, seed=seed_for(seed, "memory"))
@@ -163,7 +164,7 @@ def open_session(
             drift,
             indexes,
             *watchers.observers,
-            groups=groups,
+            relevance=relevance,
             metrics=watchers.metrics,
             loggers=watchers.loggers,
         ),

@@ -17,6 +17,7 @@ from continual_mm.comparison.estimates import (
 )
 from continual_mm.comparison.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.metrics.retrieval import recall_at
+from continual_mm.system.errors import InputError
 
 OLD, NEW = PairFacts(0, "old", 0.0), PairFacts(1, "new", 0.0)
 
@@ -181,3 +182,53 @@ def test_a_difference_has_the_interval_that_redrawing_items_and_seeds_by_hand_gi
     assert estimate is not None
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.015)
     assert high - low > 0.1
+
+
+def captioned(found_to_text, found_to_sound, *, per=5):
+    """Sounds with some captions each; whether sounds find a caption, and captions their sound."""
+    sounds = len(found_to_text)
+    rows, recordings = np.arange(sounds * per), np.repeat(np.arange(sounds) * per, per)
+    to_text = np.full(sounds * per, np.nan)
+    to_text[::per] = np.where(found_to_text, 0.0, 7.0)
+    to_sound = np.where(np.asarray(found_to_sound).reshape(-1), 0.0, 7.0)
+    return Ranked(rows, np.stack([to_text, to_sound]), recordings)
+
+
+SHARED = PairFacts(0, "old", 1 / 30, (150, 30))
+
+
+def test_directions_count_alike_however_many_queries_they_have():
+    found = captioned([True] * 15 + [False] * 15, np.arange(150) < 30)
+    run = seed_of({"a-b": SHARED}, {(0, "a-b"): found}, stages=1)
+    assert recall([run])[0, 0, 0] == pytest.approx((0.5 + 0.2) / 2)
+
+
+def test_captions_of_a_recording_are_drawn_together():
+    """As many recordings as there are, not as captions, say how far a score could be off."""
+    luck = np.random.default_rng(0).random(200) < 0.5
+    together = captioned(luck, np.repeat(luck, 5))
+    alone = Ranked(np.arange(1000), np.stack([np.where(np.repeat(luck, 5), 0.0, 7.0)] * 2))
+    widths = []
+    for ranked in (together, alone):
+        run = seed_of({"a-b": SHARED}, {(0, "a-b"): ranked}, stages=1)
+        estimate = Estimate.of(recall([run])[:, 0, 0])
+        widths.append(estimate.high - estimate.low)
+    assert widths[0] == pytest.approx(2 * 1.96 * math.sqrt(0.25 / 200), rel=0.1)
+    assert widths[0] / widths[1] == pytest.approx(math.sqrt(5), rel=0.1)
+
+
+@pytest.mark.parametrize(("metric", "k"), [("recall@1", 1), ("recall@10", 10)])
+def test_chance_is_that_of_each_directions_gallery(metric, k):
+    run = seed_of({"a-b": SHARED}, {(0, "a-b"): captioned([True] * 30, [True] * 150)}, stages=1)
+    begun = start([run], METRICS[metric])
+    none_of_five = math.prod((145 - place) / (150 - place) for place in range(k))
+    assert begun.chance[0] == pytest.approx(((1 - none_of_five) + k / 30) / 2)
+    assert begun.learned.tolist() == [True]
+
+
+def test_runs_that_counted_copies_as_wrong_do_not_go_with_others():
+    found = captioned([True] * 30, [True] * 150)
+    older = Ranked(found.rows, np.zeros((2, 150)))
+    runs = [seed_of({"a-b": SHARED}, {(0, "a-b"): each}, stages=1) for each in (found, older)]
+    with pytest.raises(InputError, match="copies of a recording"):
+        Draws(runs)

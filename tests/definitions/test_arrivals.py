@@ -10,9 +10,9 @@ from continual_mm.definitions.scenario import Scenario, Stage, Training
 from continual_mm.system.errors import InputError
 
 
-def card(*names, has_labels=False):
+def card(*names, has_labels=False, groups=0):
     modalities = tuple(Modality(name, Kind.VECTOR, (3,)) for name in names)
-    return DatasetCard("senses", modalities, (8, 1, 1), "0", has_labels)
+    return DatasetCard("senses", modalities, (8, 1, 1), "0", has_labels, groups)
 
 
 def scenario(*stages, **others):
@@ -154,6 +154,9 @@ def test_labels_are_asked_for_only_where_there_are_some():
     assert line.startswith("f, positives: 'label' asks for labels, but dataset 'senses' has none")
     assert told(*stages, on=card("sight", "smell", has_labels=True), positives="label") == []
     assert told(*stages, positives="duplicates") == []
+    (line,) = told(*stages, positives="group")
+    assert line.startswith("f, positives: 'group' asks for groups, but dataset 'senses' has none")
+    assert told(*stages, on=card("sight", "smell", groups=3), positives="group") == []
 
 
 def test_a_plan_is_refused_with_everything_and_the_name_of_the_scenario():

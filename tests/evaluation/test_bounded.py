@@ -15,6 +15,7 @@ from continual_mm.evaluation.composite import similarity
 from continual_mm.evaluation.indexes import mixed_ranks
 from continual_mm.evaluation.judges import Classes, Retrieval, VideoRetrieval
 from continual_mm.evaluation.pairs import Gallery, score_pair
+from continual_mm.evaluation.relevance import Relevance
 
 ITEMS = 2600
 NAMES = ("audio", "text", "video")
@@ -40,21 +41,19 @@ def gallery(seed=0):
     return Gallery(found, rows)
 
 
-def paired(_query, _rows):
-    return None
+def by_class():
+    features = {name: np.arange(2.0 * ITEMS).reshape(ITEMS, 2) for name in NAMES}
+    items = Dataset.from_arrays(features, label=np.arange(ITEMS) % 40, standardise=False)
+    return Relevance(items, positives="label")
 
 
-def by_class(_query, rows):
-    return rows % 40
-
-
-@pytest.mark.parametrize("groups", [paired, by_class])
-def test_a_pair_is_scored_in_blocks_to_the_numbers_of_the_whole(groups):
-    seen = gallery()
+@pytest.mark.parametrize("classes", [False, True])
+def test_a_pair_is_scored_in_blocks_to_the_numbers_of_the_whole(classes):
+    seen, relevance = gallery(), by_class() if classes else Relevance()
     with Largest() as largest:
-        found = score_pair(pair("audio", "video"), seen.embeddings, seen.rows, groups)
+        found = score_pair(pair("audio", "video"), seen.embeddings, seen.rows, relevance)
     assert largest.elements <= 1 << 20
-    label = np.arange(ITEMS) if groups is paired else np.arange(ITEMS) % 40
+    label = np.arange(ITEMS) % 40 if classes else np.arange(ITEMS)
     whole = (seen.embeddings["audio"] @ seen.embeddings["video"].T).numpy()
     for query in (0, 866, 867, 2000, ITEMS - 1):
         right = label == label[query]
@@ -62,12 +61,12 @@ def test_a_pair_is_scored_in_blocks_to_the_numbers_of_the_whole(groups):
             best = row[right].max()
             expected = (row[~right] > best).sum() + (row[~right] == best).sum() / 2
             assert found.ranks[direction][query] == expected
-    assert set(found.chance.values()) == {(1 if groups is paired else ITEMS / 40) / ITEMS}
+    assert set(found.chance.values()) == {(ITEMS / 40 if classes else 1) / ITEMS}
 
 
 def test_published_lists_of_ties_are_counted_in_blocks():
     seen = gallery()
-    found = score_pair(pair("audio", "video"), seen.embeddings, seen.rows, by_class,
+    found = score_pair(pair("audio", "video"), seen.embeddings, seen.rows, by_class(),
                        listing_ties=True)  # fmt: skip
     whole = seen.embeddings["audio"] @ seen.embeddings["video"].T
     partner = whole.diagonal()
@@ -84,7 +83,7 @@ def test_protocols_are_scored_in_blocks(kind, monkeypatch):
     named = np.arange(ITEMS) < 900
     classes = {"present": {"text": named, "video": ~named}, "label": np.arange(ITEMS) % 900}
     items = Dataset.from_arrays(
-        {name: np.zeros((ITEMS, 1)) for name in ("text", "video")},
+        {name: np.arange(ITEMS)[:, None] / 8 for name in ("text", "video")},
         split=np.full(ITEMS, 2), splits=["test"], standardise=False, group=np.arange(ITEMS) // 3,
         **(classes if kind == "classes" else {}),
     )  # fmt: skip
@@ -99,5 +98,5 @@ def test_protocols_are_scored_in_blocks(kind, monkeypatch):
 def test_an_index_of_all_modalities_is_searched_in_blocks(monkeypatch):
     monkeypatch.setattr(indexes, "_ELEMENTS_AT_ONCE", 1 << 19)
     with Largest() as largest:
-        mixed_ranks(gallery(), "video", paired)
+        mixed_ranks(gallery(), "video", Relevance())
     assert largest.elements <= 1 << 19

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import pair
 from continual_mm.evaluation.indexes import Indexes, IndexScore, mixed_ranks
 from continual_mm.evaluation.pairs import Evaluation, Gallery
+from continual_mm.evaluation.relevance import Relevance
 
 NAMES = ("audio", "text", "video")
 
@@ -30,20 +32,27 @@ def evaluation(stage: int, *, final: bool = True, split: str = "test") -> Evalua
     return Evaluation(stage, 10 * stage, final, split, ())
 
 
-def each_alone(_query, _rows):
-    return None
+def each_alone() -> Relevance:
+    return Relevance()
 
 
-def watched(groups=each_alone, **options) -> tuple[Indexes, list[IndexScore]]:
+def of_classes(label) -> Relevance:
+    features = {name: np.arange(float(len(label)))[:, None] for name in NAMES}
+    split = [0, 1, 2] + [2] * (len(label) - 3)
+    items = Dataset.from_arrays(features, label=label, split=split, standardise=False)
+    return Relevance(items, positives="label")
+
+
+def watched(**options) -> tuple[Indexes, list[IndexScore]]:
     scores: list[IndexScore] = []
-    return Indexes(scores.append, groups, **options), scores
+    return Indexes(scores.append, each_alone(), **options), scores
 
 
 def test_a_mixed_index_is_searched_as_one_list_of_all_other_modalities() -> None:
     rows = {"audio": torch.arange(12), "text": torch.arange(3, 12), "video": torch.arange(10)}
     factors = {"audio": 0.5, "text": 2.0}
     here = gallery(rows, factors=factors)
-    found = mixed_ranks(here, "video", each_alone)
+    found = mixed_ranks(here, "video", each_alone())
     expected = []
     for place, row in enumerate(range(10)):
         listed = [
@@ -59,10 +68,8 @@ def test_a_mixed_index_is_searched_as_one_list_of_all_other_modalities() -> None
 
 
 def test_in_a_mixed_index_any_item_of_the_querys_group_is_an_answer() -> None:
-    def by_two(_query, rows):
-        return np.asarray(rows) // 2
-
-    alone, together = (mixed_ranks(gallery(), "video", by) for by in (each_alone, by_two))
+    by_two = of_classes(np.arange(12) // 2)
+    alone, together = (mixed_ranks(gallery(), "video", by) for by in (each_alone(), by_two))
     assert (together <= alone).all()
     assert (together < alone).any()
 
@@ -80,11 +87,11 @@ def test_in_a_mixed_index_items_of_the_class_are_right_even_if_their_rows_lack_t
         rows,
     )
     label = np.array([4, 5, 4])
-    found = mixed_ranks(here, "video", lambda _query, asked: label[asked])
+    found = mixed_ranks(here, "video", of_classes(label))
     # In front are sound and caption of row 2 for the first query, and its own for the second.
     assert found.tolist() == [1, 1]
     # Without classes row 0's sound stands behind 0.9, 0.8 and 0.5, and level with two more.
-    assert mixed_ranks(here, "video", each_alone).tolist() == [4, 1]
+    assert mixed_ranks(here, "video", each_alone()).tolist() == [4, 1]
 
 
 def test_with_two_modalities_there_is_no_mixed_index() -> None:
@@ -114,8 +121,8 @@ def test_an_earlier_index_has_the_vectors_that_were_there_and_their_coordinates(
 def test_pairs_with_towers_of_their_own_are_searched_with_these() -> None:
     own = {pair("audio", "video"): {"video": vectors(12, 7)}}
     here = gallery(own=own)
-    found = mixed_ranks(here, "video", each_alone)
-    assert not torch.equal(found, mixed_ranks(gallery(), "video", each_alone))
+    found = mixed_ranks(here, "video", each_alone())
+    assert not torch.equal(found, mixed_ranks(gallery(), "video", each_alone()))
     indexes, scores = watched()
     indexes(evaluation(0), here)
     indexes(evaluation(1), here)
@@ -159,6 +166,6 @@ def test_a_mixed_index_is_searched_in_blocks_to_the_same_ranks(monkeypatch) -> N
     here = gallery(
         {"audio": torch.arange(12), "text": torch.arange(3, 12), "video": torch.arange(10)}
     )
-    whole = mixed_ranks(here, "video", each_alone)
+    whole = mixed_ranks(here, "video", each_alone())
     monkeypatch.setattr("continual_mm.evaluation.indexes._ELEMENTS_AT_ONCE", 50)
-    assert torch.equal(mixed_ranks(here, "video", each_alone), whole)
+    assert torch.equal(mixed_ranks(here, "video", each_alone()), whole)

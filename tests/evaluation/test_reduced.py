@@ -6,6 +6,7 @@ import torch
 
 from continual_mm.definitions.modality import pair
 from continual_mm.evaluation.reduced import Form, measured
+from continual_mm.evaluation.relevance import Relevance
 from continual_mm.learning.projection import Vectors
 
 ROLES = {
@@ -22,7 +23,7 @@ SWAPPED = Vectors(
 
 
 def scored(form, vectors=SWAPPED):
-    (found,) = measured({"some": form}, {"test": vectors}, ROLES, lambda *_: None)
+    (found,) = measured({"some": form}, {"test": vectors}, ROLES, Relevance())
     return found
 
 

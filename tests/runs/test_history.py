@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from continual_mm.evaluation.drift import Geometry
@@ -56,7 +57,8 @@ def test_a_curve_has_every_evaluation_once_with_the_mean_of_both_directions():
     ],
 )
 def test_a_pair_whose_answers_stand_anywhere_is_near_chance(ranks, expected):
-    known = {"stage": 2, "final": True, "split": "validation", "pair": "a-b", "queries": 100}
+    known = {"stage": 2, "final": True, "split": "validation", "pair": "a-b", "queries": 100,
+             "gallery": 0, "chance": 1 / 100}  # fmt: skip
     found = [SimpleNamespace(**known, median_rank=rank) for rank in ranks]
     assert near_chance(found, ["a-b", "b-c"], 2) == pytest.approx(expected)
     for other in ({"stage": 1}, {"final": False}, {"split": "test"}, {"queries": 10}):
@@ -118,3 +120,14 @@ def test_geometry_comes_back_as_it_was_written():
     unknown = Geometry.from_json({**geometry.as_json(), "rotation": None, "moved": {"a": None}})
     assert math.isnan(unknown.rotation)
     assert math.isnan(unknown.moved["a"])
+
+
+@pytest.mark.parametrize("right", [1, 5, 20])
+def test_of_several_right_answers_the_best_is_near_chance_where_it_would_be_drawn(right):
+    order = np.random.default_rng(right).random((4001, 200)).argsort(axis=1)
+    median = 1 + float(np.median((order < right).argmax(axis=1)))
+    known = {"stage": 2, "final": True, "split": "validation", "pair": "a-b", "queries": 40,
+             "gallery": 200, "chance": right / 200, "median_rank": median}  # fmt: skip
+    assert near_chance([SimpleNamespace(**known)], ["a-b"], 2) == pytest.approx(
+        {"a-b": 0.5}, abs=0.06
+    )

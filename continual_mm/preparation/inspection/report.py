@@ -385,6 +385,9 @@ def _on_duplicates(found: Inspection, least: str) -> Iterator[str]:
         yield from _on_modality(found, one, whole, least)
 
 
+_ONCE = ": what is the same is asked and listed once, and all items that have it answer"
+
+
 def _on_modality(
     found: Inspection, one: ModalityReport, whole: Duplicates, least: str
 ) -> Iterator[str]:
@@ -397,13 +400,11 @@ def _on_modality(
         if own.different == 1:
             yield f"all {items} have the same {name}"
         elif not of_captions:
-            positives = "label" if found.card.has_labels else "duplicates"
-            values = f"{name} has only {own.different:,} different values in {items}"
-            yield f'{values}: as a query, set positives = "{positives}"'
+            yield f"{name} has only {own.different:,} different values in {items}{_ONCE}"
     elif (own.leaked, own.crossed) != (whole.leaked, whole.crossed):
         yield from _on_leaks(own, ("has", "have"), f"the {name} of", "", least)
     elif own.repeated > whole.repeated and not of_captions:
-        yield f"{least}{_have(own.repeated)} the {name} of another item"
+        yield f"{least}{_have(own.repeated)} the {name} of another item{_ONCE}"
 
 
 def _on_leaks(
@@ -426,13 +427,14 @@ def _on_captions(found: Inspection, least: str) -> Iterator[str]:
     elif found.classes:
         yield (
             f"captions are the names of {captions.different:,} classes, one for each label: set"
-            ' positives = "label", or most right answers count as wrong'
+            ' positives = "label" if all items of a class answer one another'
         )
     else:
-        yield (
-            f"{least}{_have(captions.repeated)} the caption of another"
-            ' item: set positives = "duplicates", or right answers count as wrong'
-        )
+        features = next((m.repeats for m in found.modalities if m.modality.name == "text"), None)
+        advice = _ONCE
+        if features is not None and features.repeated < captions.repeated:
+            advice = ' and other features: set positives = "duplicates", or they count as different'
+        yield f"{least}{_have(captions.repeated)} the caption of another item{advice}"
 
 
 def _have(items: int) -> str:

@@ -116,14 +116,14 @@ def test_of_a_large_dataset_some_items_are_compared_which_is_said(gigabytes):
     ("text", "label", "warning"),
     [
         (["cat", "dog"] * 6, [0, 1] * 6, 'of 2 classes, one for each label: set positives = "la'),
-        (["cat", "dog"] * 6, None, 'items have the caption of another item: set positives = "du'),
-        (["cat", "dog"] * 6, [0, 1, 2] * 4, '"duplicates"'),
+        (["cat", "dog"] * 6, None, "12 items have the caption of another item: what is the same"),
+        (["cat", "dog"] * 6, [0, 1, 2] * 4, "is asked and listed once, and all items that have it"),
         (["it"] * 12, None, "all 12 items have the same caption"),
         ([str(k) for k in range(12)], None, None),
         ([""] * 12, None, None),
     ],
 )
-def test_repeated_captions_need_other_positives_than_pairs(text, label, warning):
+def test_repeated_captions_are_told_with_what_becomes_of_them(text, label, warning):
     found = inspect(plain({"a": np.eye(12)}, text=text, label=label)).remarks
     assert len(found) == (warning is not None)
     assert all(str(warning) in one for one in found)

@@ -121,7 +121,7 @@ def test_the_board_changes_neither_generators_nor_embeddings(dataset, tmp_path):
     rng = torch.Generator().manual_seed(0)
     drawn = {name: torch.randn(len(rows), 8, generator=rng) for name in NAMES}
     gallery = Gallery(drawn, dict.fromkeys(NAMES, rows))
-    found = score_pair(pair("audio", "video"), drawn, gallery.rows, lambda _query, _rows: None)
+    found = score_pair(pair("audio", "video"), drawn, gallery.rows)
     embeddings = {name: part.clone() for name, part in gallery.embeddings.items()}
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     board(Evaluation(1, 50, True, "test", (found,)), gallery)
