@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH, NEW_PATH, FiniteRange
+from continual_mm.cli.options import A_PATH, NEW_PATH, FiniteRange, column_option, columns_of
 from continual_mm.data.cards import published_folder, steps_of
 from continual_mm.definitions.modality import SPLITS, Kind, Modality, Provenance
 from continual_mm.system.errors import SHOWN, InputError, Problems, printable
@@ -263,6 +263,7 @@ def convert() -> None:
 )
 @click.option("--validation", type=A_SHARE, default=0.001)
 @click.option("--test", type=A_SHARE, default=0.001)
+@column_option
 @published
 def howto100m(
     paths: Path,
@@ -271,6 +272,7 @@ def howto100m(
     audio: Path | None,
     target: Path | None,
     min_time: float,
+    columns: tuple[str, ...],
     **how: Any,
 ) -> None:
     """HowTo100M: PATHS lists the videos. Always a store: an item for every caption.
@@ -285,7 +287,7 @@ def howto100m(
     _check_folder(target, "HowTo100M")
     shares = HeldOut(validation=how.pop("validation"), test=how.pop("test"))
     with converting(target, **how) as conversion:
-        listed = howto100m.read_list(paths)
+        listed = howto100m.read_list(paths, columns_of(columns))
         texts = howto100m.CaptionFile(captions)
         folders = {"features": features, "audio": audio or features}
         by_name = {PurePosixPath(path).name: path for path in listed}
@@ -502,7 +504,7 @@ def _arrays(name: str, source: str, modalities: tuple[str, ...], text: str) -> c
             layout = arrays.layout(items, modality)
             records = arrays.records(items, split_of, layout, conversion.left_out)
             conversion.write(shares.assigned(records), layout)
-        conversion.finish()
+        conversion.finish(*arrays.notes(folder, modality, split_of))
 
     return command
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from continual_mm.data.archive import UNREADABLE
 from continual_mm.data.schema import Record
 from continual_mm.data.table_files import SPLIT_NAMES
-from continual_mm.definitions.modality import Kind, Modality
+from continual_mm.definitions.modality import SPLITS, Kind, Modality
 from continual_mm.preparation.formats.features import Floats, finite
 from continual_mm.preparation.formats.recipe import skipping
-from continual_mm.system.errors import InputError, Problems, first_line
+from continual_mm.system.errors import InputError, Problems, first_few, first_line
 
 MSRVTT_IMAGEBIND = "RichyHu999/msrvtt-imagebind-features"
 """ImageBind's vectors of the sights and sounds of MSR-VTT's clips, on the Hugging Face Hub."""
@@ -59,6 +59,26 @@ def files(folder: Path, modalities: Sequence[str]) -> dict[str, dict[str, Path]]
             remedy = "lay the files of each modality into a folder that is called so"
             raise InputError.at(folder, problem, remedy)
     return found
+
+
+def notes(folder: Path, modalities: Sequence[str], split_of: Mapping[str, int]) -> Iterator[str]:
+    """What nobody may expect: files that are not read, and splits by a word within a name."""
+    unread, guessed = list[str](), dict[str, None]()
+    for path in sorted(folder.rglob("*.npy")):
+        place = path.relative_to(folder)
+        words = _words(path, folder)
+        if not any({name, f"{name}s"} & words for name in modalities):
+            unread.append(place.as_posix())
+        elif path.stem in split_of and words & SPLIT_NAMES.keys() and not _is_called(place):
+            guessed[f"{place.parent.as_posix()} ({SPLITS[split_of[path.stem]]})"] = None
+    if unread:
+        yield f"not read, since no folder is called as a modality: {first_few(unread)}"
+    if guessed:
+        yield f"taken for a split by a word in a folder's name: {first_few([*guessed])}"
+
+
+def _is_called(place: Path) -> bool:
+    return any(part.lower() in SPLIT_NAMES for part in place.parts[:-1])
 
 
 def layout(items: Files, modalities: Sequence[str]) -> tuple[Modality, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 from math import floor
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TypeGuard
 
 import numpy as np
@@ -30,27 +31,35 @@ _CAPTIONS = "it holds start, end and text, lists of one length: seconds, seconds
 _NO_CATEGORY = "None/"  # what the published list puts before the paths of videos without a category
 
 
-def read_list(path: Path) -> tuple[str, ...]:
+def read_list(
+    path: Path, columns: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> tuple[str, ...]:
     """The videos of a path list, as paths below the folder of features.
 
-    Either the column ``path`` names them, or ``video_id`` below its folder, as in HowTo100M's csv.
+    Either the column ``path`` names them, or ``video_id`` below its folder, as in HowTo100M's csv;
+    ``columns`` says how these are called in the list, if otherwise.
     """
     reader = csv.DictReader(StringIO(read_text(path)))
+    theirs = {ours: next(iter(columns.get(ours, (ours,))), "") for ours in ("path", "video_id")}
+    if unknown := sorted(columns.keys() - theirs.keys()):
+        remedy = "the list has path and video_id"
+        raise InputError.at(path, f"nothing is read as {first_few(unknown)}", remedy)
     try:
-        columns = reader.fieldnames or ()
-        rows = list(reader) if {"path", "video_id"} & set(columns) else []
+        names = reader.fieldnames or ()
+        rows = list(reader) if set(names).intersection(theirs.values()) else []
     except csv.Error as error:
         raise InputError.at(path, f"cannot be read: {error}") from error
-    if not {"path", "video_id"} & set(columns):
-        named = first_few([printable(column) for column in columns]) or "(none)"
+    if not set(names).intersection(theirs.values()):
+        named = first_few([printable(column) for column in names]) or "(none)"
         problem = f"has the columns {named}"
-        raise InputError.at(path, problem, "one of them must be path or video_id")
-    return tuple(listed for row in rows if (listed := _listed(row)))
+        remedy = "one of them must be path or video_id, or be named by --column path=NAME"
+        raise InputError.at(path, problem, remedy)
+    found = (_listed(row.get(theirs["path"]), row.get(theirs["video_id"])) for row in rows)
+    return tuple(filter(str.strip, found))
 
 
-def _listed(row: dict[str, str]) -> str:
-    path = (row.get("path") or "").strip().removeprefix(_NO_CATEGORY)
-    video = (row.get("video_id") or "").strip()
+def _listed(path: str | None, video: str | None) -> str:
+    path = (path or "").removeprefix(_NO_CATEGORY)
     if not video or PurePosixPath(path).name in (video, f"{video}.mp4"):
         return str(PurePosixPath(path).with_name(video)) if video else path
     return str(PurePosixPath(path) / video) if path else video

@@ -64,6 +64,18 @@ def test_any_names_will_do_and_shares_are_held_out_where_no_folder_says_so(tmp_p
     assert sorted(set(lengths.tolist())) == [2, 3, 4, 5, 6]
 
 
+def test_what_is_not_read_and_what_decides_a_split_by_a_word_is_told(tmp_path, typed):
+    for n in range(30):
+        write(tmp_path / "in" / "video" / f"{n:02d}.npy")
+    write(tmp_path / "in" / "video_test_new" / "x.npy")
+    write(tmp_path / "in" / "sounds" / "00.npy")
+    words = ("--modality", "video", "--to", tmp_path / "out.npz")
+    ended = typed("data", "convert", "arrays", tmp_path / "in", *words)
+    assert "not read, since no folder is called as a modality: sounds/00.npy" in ended.out
+    told = "taken for a split by a word in a folder's name: video_test_new (test)"
+    assert told in ended.out
+
+
 def test_folders_that_are_called_as_splits_are_those(tmp_path):
     for split, n in (("train", 0), ("val", 1), ("test", 2)):
         write(tmp_path / split / "video" / f"{n}.npy")

@@ -203,8 +203,11 @@ def test_original_lists_name_videos_by_their_id(tmp_path):
     listed.write_text("video_id\nbbb\n\n")
     assert read_list(listed) == ("bbb",)
     listed.write_text("name\nbbb\n")
-    with pytest.raises(InputError, match="has the columns name"):
+    with pytest.raises(InputError, match="has the columns name; .* named by --column path=NAME"):
         read_list(listed)
+    assert read_list(listed, {"path": ["name"]}) == ("bbb",)
+    listed.write_text("path\n a/b \n   \n")
+    assert read_list(listed) == (" a/b ",)
     with pytest.raises(InputError, match="no such file"):
         read_list(tmp_path / "missing.csv")
 
