@@ -61,7 +61,7 @@ def extract(
     convert clips FOLDER.
     """
     from continual_mm.cli.progress import ClipBar
-    from continual_mm.preparation.extraction.job import extract
+    from continual_mm.preparation.extraction.job import extract, without_text
     from continual_mm.preparation.extraction.manifest import open_manifest, with_validation
     from continual_mm.preparation.extraction.towers import Recipe, check_recipes
     from continual_mm.preparation.extraction.word_towers import file_vectors
@@ -71,6 +71,12 @@ def extract(
         terminal.err.print(f"continual-mm: {warning}")
     made = tuple(Recipe.parse(text) for text in recipes or RECIPES)
     check_recipes(made)
+    if lacking := without_text(manifest, made):
+        remedy = "if a column has it: --column text=NAME"
+        terminal.err.print(
+            f"continual-mm: no clip has a text, so that there will be no {', '.join(lacking)};"
+            f" {remedy}"
+        )
     words = file_vectors(vectors) if vectors else None
     kept = f"finished clips are kept in {target}, the same command goes on from there"
     with terminal.stoppable(kept), ClipBar(verbose=verbose) as bar:

@@ -103,7 +103,7 @@ def extract(
     ``vectors`` these are trained on the captions of the training clips.
     """
     check_recipes(tuple(recipes))
-    _check_signals(manifest, recipes)
+    _check_files(manifest, recipes)
     check_installed("av", "extraction")
     reporter = reporter or ExtractionReporter()
     with write_errors(str(out)), locked(out / _LOCK):
@@ -117,25 +117,22 @@ def extract(
         return _Extraction(job, manifest, reporter).run(workers, retry)
 
 
-def _check_signals(manifest: Manifest, recipes: Sequence[Recipe]) -> None:
-    """Refuse to make modalities of what no clip has, before hours of work on the others."""
-    there = {
-        "media": any(clip.path for clip in manifest.clips),
-        "text": any(clip.caption for clip in manifest.clips),
-    }
-    column = {"media": ("file", "path"), "text": ("text", "text")}
-    problems = [
-        Problem(
-            f"modality {recipe.modality!r}",
-            f"no clip has a {column[signal][0]} that it could be made of",
-            f"if one column of the list has it: --column {column[signal][1]}=NAME",
+def _check_files(manifest: Manifest, recipes: Sequence[Recipe]) -> None:
+    """Refuse to make modalities of files where no clip has one, before the work on the others."""
+    if not any(clip.path for clip in manifest.clips):
+        remedy = "name the column of the files: --column path=NAME, or make nothing of them"
+        places = (
+            f"modality {one.modality!r}" for one in recipes if clip_files.part_of(one) != "text"
         )
-        for recipe in recipes
-        for signal, known in there.items()
-        if not known and clip_files.part_of(recipe) in (signal, "both")
-    ]
-    if problems:
-        raise InputError(problems)
+        if problems := [Problem(place, "no clip has a file", remedy) for place in places]:
+            raise InputError(problems)
+
+
+def without_text(manifest: Manifest, recipes: Sequence[Recipe]) -> list[str]:
+    """The modalities that would be made of text, where no clip has any."""
+    if any(clip.caption for clip in manifest.clips):
+        return []
+    return [one.modality for one in recipes if clip_files.part_of(one) != "media"]
 
 
 class _Extraction:

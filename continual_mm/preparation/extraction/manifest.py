@@ -139,7 +139,7 @@ class RowProblems:
 
     def __init__(self, source: str, shown: Mapping[str, str] = MappingProxyType({})) -> None:
         self._source, self._shown = source, shown  # what columns are called where not as here
-        self._rows: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        self._rows: dict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
 
     def add(
         self,
@@ -154,14 +154,15 @@ class RowProblems:
         """Something is wrong with the value in a column of a row; what is ``there`` is near it."""
         near = f", but {there!r} is there" if there else ""
         shown = "" if value is None else f" ({str(value)[:60]!r}{near})"
-        self._rows[column, problem, remedy].append(f"{number}{shown}")
+        # Several captions of a row have one value in common.
+        self._rows[column, problem, remedy][f"{number}{shown}"] = None
 
     def all(self) -> list[Problem]:
         """Everything that was added."""
         return [
             Problem(
                 f"{self._source}, column {self._shown.get(column, column)!r}",
-                f"{problem} in {'row' if len(rows) == 1 else 'rows'} {first_few(rows)}",
+                f"{problem} in {'row' if len(rows) == 1 else 'rows'} {first_few([*rows])}",
                 remedy,
             )
             for (column, problem, remedy), rows in self._rows.items()

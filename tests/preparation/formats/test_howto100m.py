@@ -203,7 +203,7 @@ def test_original_lists_name_videos_by_their_id(tmp_path):
     listed.write_text("video_id\nbbb\n\n")
     assert read_list(listed) == ("bbb",)
     listed.write_text("name\nbbb\n")
-    with pytest.raises(InputError, match="has the columns name; .* named by --column path=NAME"):
+    with pytest.raises(InputError, match=r"has the columns name; .* named by --column path=NAME"):
         read_list(listed)
     assert read_list(listed, {"path": ["name"]}) == ("bbb",)
     listed.write_text("path\n a/b \n   \n")
