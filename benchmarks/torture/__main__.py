@@ -16,16 +16,32 @@ from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
+import dataset_files
 import definition_files
+import manifest_files
+import option_values
 from trial import FAULTS, Trial, Verdict, judged
 
 KINDS: Mapping[str, tuple[Trial, float]] = {
     "definitions": (definition_files.trial, 0.3),
+    "options": (option_values.trial, 0.1),
+    "packs": (dataset_files.pack_trial, 0.15),
+    "stores": (dataset_files.store_trial, 0.15),
+    "pickles": (dataset_files.pickle_trial, 0.1),
+    "manifests": (manifest_files.trial, 0.2),
 }
 """Kind of trial -> what carries one out, and its share of ``--trials``. Add a kind by a line."""
 
 TRIALS = 1000
-WARM = ("continual_mm.runs.worker", "continual_mm.runs.opening", "continual_mm.data.pack")
+WARM = (
+    *("continual_mm.runs.worker", "continual_mm.runs.data_checks", "continual_mm.runs.estimate"),
+    *("continual_mm.data.pack", "continual_mm.data.store.reader", "continual_mm.runs.status"),
+    *(
+        "continual_mm.preparation.extraction.clip_features",
+        "continual_mm.preparation.inspection.report",
+    ),
+    *("continual_mm.preparation.formats.clip_pickles", "continual_mm.comparison.compare"),
+)
 """Modules that are imported before the first trial, for all of them."""
 
 SHOWN = 20  # trials with a fault that are told
@@ -69,6 +85,7 @@ def carried_out(
     # Caches and logs of the commands go there; no command waits for a network.
     os.environ.update(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"), HF_HUB_OFFLINE="1")
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    os.chdir(home)
     for module in WARM:
         import_module(module)
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:

@@ -55,6 +55,19 @@ def toml_value(rng: Random, depth: int = 0) -> str:
     return "{a = " * levels + "1" + "}" * levels
 
 
+def like(value: str, rng: Random) -> str:
+    """Another value of the same type, as TOML spells them, which may well be sound."""
+    if value.startswith('"'):
+        return json.dumps(rng.choice((*TEXTS, "video", "shared", "paired", "label", "reference")))
+    if value.startswith("["):
+        names = ("video", "audio", "text", "smell", "video-text", "audio-text", "text-text", "")
+        return json.dumps(rng.sample(names, rng.randrange(4)))
+    if value in ("true", "false"):
+        return rng.choice(("true", "false", "0", '"true"'))
+    small = ("0", "1", "2", "3", "4", "7", "16", "64", "0.0", "0.1", "0.5", "1.0", "-1", "1e-9")
+    return rng.choice((*small, "100000", "1e6", "1e300", "4294967296"))
+
+
 def _swapped(text: bytes, rng: Random) -> bytes:
     at = rng.randrange(len(text) or 1)
     return text[:at] + bytes([rng.randrange(256)]) + text[at + 1 :]

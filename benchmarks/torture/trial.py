@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -49,7 +50,9 @@ class Place:
 
     folder: Path
     rng: Random
+    guarded: bool = True  # whether no file that is there before the first command may change
     done: list[Ended] = field(default_factory=list)
+    _before: dict[Path, tuple[int, int]] | None = None
 
     @property
     def canary(self) -> Path:
@@ -69,6 +72,8 @@ class Place:
         ``kill_after`` so many seconds it is killed, as by a power cut, which is no hang then;
         ``limits`` are further ones of ``resource.setrlimit``, such as RLIMIT_FSIZE.
         """
+        if self._before is None:
+            self._before = _files(self.folder)
         printed = self.folder.with_name(f"{self.folder.name}.{len(self.done)}.txt")
         child = os.fork()
         if child == 0:
@@ -87,6 +92,24 @@ class Place:
         found = Ended(arguments, status, text, peak, tuple(faults))
         self.done.append(found)
         return found
+
+    @property
+    def lost(self) -> bool:
+        """Whether a file of the user's is gone or changed."""
+        if not self.guarded or self._before is None:
+            return False
+        now = _files(self.folder)
+        return any(now.get(path) != state for path, state in self._before.items())
+
+
+def _files(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of change of every file at or below a folder, links not followed."""
+    found = {}
+    for path in folder.rglob("*"):
+        state = path.lstat()
+        if not stat.S_ISDIR(state.st_mode):
+            found[path] = (state.st_size, state.st_mtime_ns)
+    return found
 
 
 Trial = Callable[[Place], Iterable[str] | None]
@@ -113,6 +136,8 @@ def judged(kind: str, trial: Trial, number: int, seed: int, root: Path) -> Verdi
     faults += [fault for ended in place.done for fault in ended.faults]
     if place.canary.exists():
         faults.append("code run")
+    if place.lost:
+        faults.append("lost")
     accepted = all(ended.code == 0 for ended in place.done)
     story = "\n".join(_told(ended) for ended in place.done) if faults else ""
     return Verdict(kind, number, accepted, tuple(dict.fromkeys(faults)), story)

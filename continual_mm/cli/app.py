@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from io import StringIO
 
 import click
 
@@ -14,7 +15,7 @@ from continual_mm.cli import results as cli_results
 from continual_mm.cli import terminal
 from continual_mm.cli import train as cli_training
 from continual_mm.cli import tune as cli_tuning
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, printable
 from continual_mm.system.imports import optional_import
 from continual_mm.system.reading import unforeseen
 
@@ -59,7 +60,10 @@ def _told(error: Exception, arguments: Sequence[str]) -> int:
         terminal.print_refusal(error)
         return 2
     if isinstance(error, click.ClickException):
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        for line in shown.getvalue().splitlines():
+            terminal.err.print(printable(line, terminal.LONGEST))
         return error.exit_code
     if isinstance(error, FloatingPointError | OSError | terminal.EndedError):
         terminal.say(str(error))

@@ -10,6 +10,7 @@ from continual_mm.data.cards import missing_published
 from continual_mm.definitions.catalog import Entry
 from continual_mm.definitions.modality import SPLITS
 from continual_mm.evaluation.checks import SCORED
+from continual_mm.runs.origin import weights_file
 from continual_mm.runs.specification import OpenedScenario
 from continual_mm.system.errors import InputError, Problem, Problems
 from continual_mm.system.memory import gigabytes
@@ -41,6 +42,12 @@ def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
         if name not in trained:
             with problems.collected():
                 datasets.load(name, folder=folder, standardise=False, splits=SCORED)
+    for tower in scenario.towers.values():
+        if tower.weights:
+            from continual_mm.data.weights import read_weights  # noqa: PLC0415 - torch
+
+            with problems.collected():
+                read_weights(weights_file(scenario, tower))
     if problems or not scenario.protocols or absent & set(scenario.datasets):
         return problems, notes
     from continual_mm.evaluation.protocols import load_scored, open_judges  # noqa: PLC0415 - torch

@@ -315,6 +315,7 @@ def _resized(image: Image, sampling: FrameSampling) -> Image:
     return values
 
 
+MOST_SAMPLES = 1 << 29  # of one clip: 2 GB, at 16,000 a second nine hours
 SAMPLE_RATE = 16_000  # samples per second of audio, unless a network needs others
 Wave = NDArray[np.float32]  # (samples,), in [-1, 1] but for what decoders overshoot
 _MARGIN = 0.05  # seconds on either side of a clip that the resampling filter sees
@@ -330,6 +331,10 @@ def audio_wave(
     exactly as the file stores times (Matroska: to 1 ms). Before the stream's first frame, after its
     last one and in gaps it is silent.
     """
+    if (end - start) * sample_rate > MOST_SAMPLES:
+        hours = MOST_SAMPLES / sample_rate / 3600
+        problem = f"lasts {shown(end - start)} s; of more than {hours:.0f} hours give clips"
+        raise MediaError(f"{problem}, with start and end")
     clip = _ClipWave(start, end, sample_rate)
     reached: float | None = None
     for time, frame in decoded(path, "audio", max(0.0, start - _MARGIN), notes):

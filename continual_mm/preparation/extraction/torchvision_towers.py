@@ -14,6 +14,7 @@ from torchvision.transforms import InterpolationMode
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction import networks
 from continual_mm.preparation.extraction.towers import (
+    MOST_FRAMES,
     RANDOM,
     Features,
     FrameSampling,
@@ -78,7 +79,7 @@ class MotionTower:
     ) -> None:
         loaded, transforms = load_network(video, network, weights, device)
         self._network, self._device = loaded.network, device
-        check_count("window", window)
+        check_count("window", window, most=MOST_FRAMES)
         self._window, self.block = window, _WINDOWS * window
         sizes = {} if side is None else {"crop_size": (side, side), "resize_size": (side,)}
         self._transforms = transforms(**sizes)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Features = NDArray[np.float32]
 Setting = str | int | float | bool | None
 
+MOST_RATE = 1000  # frames per second
+MOST_FRAMES = 1_000_000  # of one clip
+MOST_SIDE = 4096  # pixels
+
 RANDOM = "random"  # untrained weights, drawn with a fixed seed: for trying things out
 
 
@@ -41,14 +45,15 @@ class FrameSampling:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the rate is finite and all numbers are above 0."""
-        if not 0 < self.rate < math.inf:
-            raise ValueError(f"rate {self.rate} is not above 0 frames per second")
+        """Raise ValueError unless all numbers are above 0, and of a size that is of use."""
+        if not 0 < self.rate <= MOST_RATE:
+            problem = f"rate {self.rate} is not above 0 and at most {MOST_RATE} frames per second"
+            raise ValueError(problem)
         if self.count is not None:
-            check_count("count", self.count)
+            check_count("count", self.count, most=MOST_FRAMES)
         for side in self.side if isinstance(self.side, tuple) else (self.side,):
             if side is not None:
-                check_count("side", side)
+                check_count("side", side, most=MOST_SIDE)
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -60,7 +65,15 @@ class FrameSampling:
 
         >>> FrameSampling().times(2.0, 5.2).tolist()
         [2.5, 3.5, 4.5]
+
+        Raises:
+            ValueError: If there are more than :data:`MOST_FRAMES`.
         """
+        if self.count is None and (end - start) * self.rate > MOST_FRAMES:
+            problem = (
+                f"{end - start:g} s have more than {MOST_FRAMES} frames at {self.rate:g} a second"
+            )
+            raise ValueError(problem)
         if self.count is not None:
             steps, apart = self.count, (end - start) / self.count
         elif (fitting := math.ceil((end - start) * self.rate - 0.5)) >= 1:
@@ -79,10 +92,10 @@ class FrameSampling:
         return self.side * height // shorter, self.side * width // shorter
 
 
-def check_count(name: str, value: object) -> None:
-    """Raise ValueError unless an option, which a user wrote, is a whole number above 0."""
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} {value} is not at least 1")
+def check_count(name: str, value: object, *, most: int) -> None:
+    """Raise ValueError unless an option, which a user wrote, is a whole number from 1 to this."""
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} {str(value)[:20]} is not from 1 to {most}")
 
 
 class AnyTower(Protocol):

@@ -22,6 +22,7 @@ from continual_mm.system.seeds import seed_for
 
 Mode = Literal["robust", "reference"]
 
+_MOST_WORDS = 100_000  # of one clip
 _SHOWN = 12  # letters of a fingerprint
 
 
@@ -77,7 +78,7 @@ class WordTower:
     kind = Kind.TOKENS
 
     def __init__(self, vectors: Vectors, *, max_words: int = 20, mode: Mode = "robust") -> None:
-        check_count("max_words", max_words)
+        check_count("max_words", max_words, most=_MOST_WORDS)
         if mode not in ("robust", "reference"):
             raise ValueError(f"there is no mode {mode!r}: robust or reference")
         self._words, self._longest, self._mode = vectors.words, max_words, mode

@@ -1,5 +1,6 @@
 """Decoding: which frame belongs to which time, which sample to which, and files with faults."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -297,3 +298,14 @@ def test_a_name_is_never_an_address(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("a.mkv", greys(25)).rename("concat:a.mkv")
     assert numbers(frames(Path("concat:a.mkv"), 0.0, 1.0, FrameSampling(rate=1))) == [12]
+
+
+def test_a_wave_file_that_claims_one_sample_a_second_fills_no_memory(tmp_path):
+    """16 MB of a rate of 1 Hz would be 8,000,000 seconds, half a terabyte at 16 kHz."""
+    path = tmp_path / "slow.wav"
+    samples = 8_000_000
+    head = struct.pack("<IHHIIHH", 16, 1, 1, 1, 2, 2, 16)
+    body = b"WAVEfmt " + head + b"data" + struct.pack("<I", 2 * samples) + b"\0" * 2 * samples
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    with pytest.raises(MediaError, match="of more than 9 hours give clips, with start and end"):
+        audio_wave(path, 0.0, 8e6, Notes())

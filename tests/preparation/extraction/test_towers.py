@@ -23,6 +23,7 @@ from continual_mm.preparation.extraction.torchvision_towers import (
 )
 from continual_mm.preparation.extraction.towers import (
     TOWERS,
+    FrameSampling,
     Recipe,
     TowerChoice,
     build,
@@ -143,7 +144,10 @@ def test_weights_of_another_network_are_refused_in_a_few_words(resnet):
         ("frames:squeezenet1_1@random,rates=2", "has no option 'rates'; did you mean 'rate'"),
         ("frames:squeezenet1_1@random,rate=0", "rate 0 is not above 0"),
         ("frames:squeezenet1_1@random,rate=nan", "rate nan is not above 0"),
-        ("frames:squeezenet1_1@random,count=1.5", "count 1.5 is not at least 1"),
+        ("frames:squeezenet1_1@random,rate=1e308", "at most 1000 frames per second"),
+        ("frames:squeezenet1_1@random,side=99999", "side 99999 is not from 1 to 4096"),
+        ("text,max_words=9999999999", "max_words 9999999999 is not from 1 to 100000"),
+        ("frames:squeezenet1_1@random,count=1.5", "count 1.5 is not from 1 to 1000000"),
         ("text,mode=loud", "no mode 'loud'"),
         ("audio,mode=loud", "no mode 'loud'"),
         ("open_clip_image:ViT-B-33@random", "open_clip has none; did you mean 'ViT-B-32'"),
@@ -270,3 +274,9 @@ def test_what_is_no_recipe_is_refused(text):
 def test_the_registry_knows_which_towers_read(name):
     tower = resolve_name(f"continual_mm.preparation.extraction.{TOWERS[name].path}")
     assert TOWERS[name].reads == (tower.signal == "text")
+
+
+def test_a_clip_has_no_more_frames_than_can_be_held():
+    assert len(FrameSampling(rate=1000.0).times(0.0, 10.0)) == 10_000
+    with pytest.raises(ValueError, match=r"1e\+07 s have more than 1000000 frames"):
+        FrameSampling().times(0.0, 1e7)
