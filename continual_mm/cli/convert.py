@@ -553,10 +553,17 @@ for _command in (
 @skip_option
 def clips(folder: Path, target: Path, **how: Any) -> None:
     """Clips in FOLDER, which `data extract` wrote."""
+    from continual_mm.data import registry
     from continual_mm.preparation.extraction.clip_files import contents, records
 
     with converting(target, **how) as conversion:
         modalities = contents(folder)
         kinds = {name: one.kind for name, one in modalities.items()}
         conversion.write(records(folder), kinds)
-    conversion.finish(*(f"{name}: {one.description}" for name, one in modalities.items()))
+    there = registry.card(str(target.absolute()), splits=()).names
+    conversion.finish(
+        *(
+            f"{name}: {one.description if name in there else 'left out, since no clip has it'}"
+            for name, one in modalities.items()
+        )
+    )

@@ -58,6 +58,10 @@ class Extractor:
 
     def extract(self, task: Task) -> clip_files.Failure | None:
         """Extract what is missing of a clip; return why it has no features, None if it has."""
+        # Another clip that shows the same may have been extracted since the task was made.
+        parts = task.names.parts
+        missing = (part for part in task.missing if not self._files.is_stored(parts[part]))
+        task = task._replace(missing=tuple(missing))
         try:
             try:
                 features, notes = self._features(task)

@@ -63,8 +63,12 @@ class Naming:
         self._uses_vectors = {part: need_vectors(mine) for part, mine in by_part.items() if mine}
         self._states: dict[str, tuple[int, int]] = {}
 
-    def of(self, clip: Clip) -> Names:
-        """The names for a clip; one without a file has text alone."""
+    def of(self, clip: Clip, *, first: str = "") -> Names:
+        """The names for a clip; one without a file has text alone.
+
+        Of clips that show the same, such as rows for several captions, all have the media of the
+        ``first`` by its id.
+        """
         media: list[object] = [clip.path, clip.start, clip.end, *self._state(clip)]
         contents: dict[Part, list[object]] = {
             "media": media,
@@ -73,7 +77,8 @@ class Naming:
         }
         ending = f"-{self.vectors}" if self.vectors else ""
         parts = {
-            part: _digest([part, clip.id, *contents[part]]) + (ending if uses_vectors else "")
+            part: _digest([part, (part == "media" and first) or clip.id, *contents[part]])
+            + (ending if uses_vectors else "")
             for part, uses_vectors in self._uses_vectors.items()
             if clip.path or part == "text"
         }
@@ -126,6 +131,10 @@ class ClipFiles:
     def names(self, ending: str) -> set[str]:
         """Names of all files with an ending."""
         return {path.name.removesuffix(ending) for path in self._folder.glob(f"*{ending}")}
+
+    def is_stored(self, name: str) -> bool:
+        """Whether a part of a clip has its features."""
+        return (self._folder / f"{name}{FEATURES}").exists()
 
     def write(
         self, name: str, features: Mapping[str, NDArray[np.float32]], notes: Sequence[Failure]

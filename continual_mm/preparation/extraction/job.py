@@ -5,11 +5,12 @@ Imports neither torch nor av before they are needed.
 
 import csv
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -144,7 +145,13 @@ class _Extraction:
         self._files = clip_files.ClipFiles(job.out / clip_files.CLIPS)
         fingerprint = job.vectors.words.fingerprint if job.vectors else ""
         self._naming = clip_files.Naming(job.recipes, job.media, fingerprint)
-        self._clips = [(clip, self._naming.of(clip)) for clip in manifest.clips]
+        first: dict[object, str] = {}
+        for clip in manifest.clips:
+            first.setdefault((clip.path, clip.start, clip.end), clip.id)
+        self._clips = [
+            (clip, self._naming.of(clip, first=first[clip.path, clip.start, clip.end]))
+            for clip in manifest.clips
+        ]
 
     def run(self, workers: int, retry: bool) -> Outcome:
         """Extract what is left."""
@@ -182,14 +189,17 @@ class _Extraction:
     def _left(self, retry: bool) -> list[Task]:
         stored = self._files.names(clip_files.FEATURES)
         failed = set() if retry else self._files.names(clip_files.FAILURE)
-        left = []
+        left, seen = [], Counter[str]()
         for clip, names in self._clips:
             if not clip_files.is_finished(names.parts.values(), stored) and failed.isdisjoint(
                 names.failures
             ):
                 missing = (part for part, name in names.parts.items() if name not in stored)
-                left.append(Task(clip, names, tuple(missing)))
-        return left
+                media = names.parts.get("media", "")
+                left.append((seen[media] if media else 0, Task(clip, names, tuple(missing))))
+                seen[media] += 1
+        # Those that show the same as another come after it, to find its features made.
+        return [task for _, task in sorted(left, key=itemgetter(0))]
 
     def _in_processes(self, left: Sequence[Task], workers: int) -> None:
         """A clip that ends a process is tried once more, after the others."""

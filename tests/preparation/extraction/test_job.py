@@ -119,6 +119,23 @@ def test_real_clips_become_records_of_every_modality(test_data, out):
     assert "random weights" in found["video"].description
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_captions_of_one_clip_share_its_features(tones, out, workers):
+    a, b, _ = tones.clips
+    captions = [replace(a, id=f"a#{n}", text=text) for n, text in ((1, "hi"), (2, "ho"), (3, "hi"))]
+    manifest = replace(tones, clips=tuple(replace(one, split=0) for one in (*captions, b)))
+    outcome, reported = extract(manifest, out, AUDIO, TEXT, workers=workers)
+    assert outcome == Outcome(finished=4, failed=0)
+    assert len(reported.clips) == 4
+    assert len(list((out / "clips").glob("*.safetensors"))) == 2 + 4, "of two sounds and four texts"
+    one, two, three, other = records(out)
+    assert [each["text_raw"] for each in (one, two, three)] == ["hi", "ho", "hi"]
+    assert np.array_equal(one["audio"], two["audio"])
+    assert np.array_equal(one["text"], three["text"])
+    assert not np.array_equal(one["audio"], other["audio"])
+    assert extract(manifest, out, AUDIO, TEXT)[1].left == 0
+
+
 def test_clips_that_were_added_or_changed_are_extracted_and_no_others(tones, out):
     a, b, c = tones.clips
     extract(replace(tones, clips=(a, b)), out)
