@@ -199,6 +199,21 @@ def test_the_commands_of_a_page_run_one_after_another(page, tmp_path, monkeypatc
         assert not typed(*arguments, *hurry).code, line
 
 
+def test_the_commands_on_merging_run_one_after_another(tmp_path, monkeypatch, typed):
+    page = ROOT / "docs" / "merging.md"
+    monkeypatch.chdir(tmp_path)
+    (scenario,) = blocks(page, "toml")
+    Path("vt.toml").write_text(scenario)
+    Path("at.toml").write_text(scenario.replace('"video"', '"audio"'))
+    for line in (line for block in blocks(page, "sh") for line in block.splitlines()):
+        _, *arguments = shlex.split(line, comments=True)
+        hurry = ["--set", "training.steps=1", "--no-board"] if arguments[0] == "run" else []
+        if "vt_at_merge" in arguments:
+            hurry += ["--set", "stage.3.steps=1"]
+        assert not typed(*arguments, *hurry).code, line
+    assert Path("runs/merged/scores.json").is_file()
+
+
 def test_every_dependency_has_its_reason():
     project = PROJECT["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]

@@ -24,6 +24,8 @@ from continual_mm.space.towers import Identity, Linear
 EMBEDDING = "embedding"
 """The group of the encoder's outputs, which all modalities of a space share."""
 
+STEPS_SEEN = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -250,8 +252,9 @@ def activations(
 ) -> dict[str, Tensor]:
     """What the units of hidden groups are on items: name of a group -> (samples, units).
 
-    A unit that has a value at every time step gives a sample for each. ``batches`` are values and
-    lengths of the modality; the encoder is taken as it is, so set it to evaluation mode.
+    A unit that has a value at every time step gives a sample for each of at most
+    :data:`STEPS_SEEN` of an item, evenly spaced. ``batches`` are values and lengths of the
+    modality; the encoder is taken as it is, so set it to evaluation mode.
     """
     found: dict[str, list[Tensor]] = {}
     handles = []
@@ -272,7 +275,10 @@ def _listen(
     module: nn.Module, group: Group, into: list[Tensor]
 ) -> torch.utils.hooks.RemovableHandle:
     def note(values: Tensor) -> None:
-        into.append(values.movedim(group.axis, -1).flatten(0, -2).float().cpu())
+        last = values.movedim(group.axis, -1)
+        if last.dim() > 2:
+            last = last[:, :: -(-last.shape[1] // STEPS_SEEN)]
+        into.append(last.flatten(0, -2).float().cpu())
 
     if group.before:
         return module.register_forward_pre_hook(lambda _module, given: note(given[0]))

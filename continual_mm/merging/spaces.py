@@ -1,6 +1,6 @@
 """A second space's encoders join a first space: aligned by what both see, then put side by side."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -31,6 +31,9 @@ weights."""
 
 Own = tuple[Encoder, nn.Module]
 """An encoder and its reconstruction head."""
+
+Batches = Callable[[], Iterable[Batch]]
+"""Gives the items that spaces are aligned by, some at a time, whenever it is called."""
 
 UNITS_SEEN = 512  # items by which hidden units are matched, at most
 
@@ -104,7 +107,7 @@ def merge_into(
     space: JointSpace,
     others: Mapping[str, Own],
     shared: Sequence[str],
-    batches: Iterable[Batch],
+    batches: Batches,
     *,
     align: Align,
     how: Shared,
@@ -122,7 +125,7 @@ def merge_into(
             space knows is replaced.
         others: Modality -> encoder and reconstruction head in the second space.
         shared: Modalities that both have; at least one.
-        batches: Items with at least one of them.
+        batches: Gives items with at least one of them; called for each modality.
         align: How the second space is turned.
         how: What becomes of shared modalities.
 
@@ -135,8 +138,7 @@ def merge_into(
     space.eval()
     for encoder, _ in others.values():
         encoder.eval()
-    seen = list(batches)
-    sides = [each for name in shared for each in _directions(space, others, name, seen)]
+    sides = [each for name in shared for each in _directions(space, others, name, batches())]
     if not sides:
         raise ValueError(f"no item has {' or '.join(shared)}, which the spaces are aligned by")
     first, second = (torch.cat([each[k] for each in sides]) for k in (0, 1))
@@ -146,7 +148,7 @@ def merge_into(
             turned = _merged(space, [encoder], [rotation])
             space.replace_encoder(name, turned, turned_head(head, rotation))
         elif how != "keep-a":
-            both = _both(space, name, encoder, rotation, seen, align=align, how=how)
+            both = _both(space, name, encoder, rotation, batches, align=align, how=how)
             space.replace_encoder(name, both, space.head(name))
     space.train(training)
     return Alignment(
@@ -177,8 +179,10 @@ def _items(
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     left = most
     for batch in batches:
+        if left == 0:
+            return
         values = batch.features.get(name)
-        if values is None or not len(values) or left == 0:
+        if values is None or not len(values):
             continue
         lengths = batch.lengths.get(name)
         if left is not None:
@@ -193,7 +197,7 @@ def _both(
     name: str,
     second: Encoder,
     rotation: Tensor,
-    batches: Sequence[Batch],
+    batches: Batches,
     *,
     align: Align,
     how: Shared,
@@ -203,10 +207,10 @@ def _both(
         return _merged(space, [first, second], [torch.eye(len(rotation)).to(rotation), rotation])
     state = dict(second.state_dict())
     if align == "transport":
-        some = _items(space, name, batches, UNITS_SEEN)
+        some = _items(space, name, batches(), UNITS_SEEN)
         state = matched(second, first, some, rotation)
     found = averaged(first, state)
-    reestimate_norms(found, _items(space, name, batches))
+    reestimate_norms(found, _items(space, name, batches()))
     return found
 
 

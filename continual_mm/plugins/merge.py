@@ -134,7 +134,7 @@ class Merge(Plugin):
             space,
             others,
             shared,
-            _batches(strategy, shared),
+            lambda: _batches(strategy, shared),
             align=self.align,
             how=self.shared,
         )

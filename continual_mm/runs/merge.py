@@ -29,6 +29,7 @@ from continual_mm.merging.spaces import (
     merge_into,
     problem_of,
 )
+from continual_mm.plugins.registry import checked
 from continual_mm.runs import checkpoint, records
 from continual_mm.runs.folder import COST, DEFINITION, RunFolder, versions
 from continual_mm.runs.history import History, scores_of
@@ -141,6 +142,8 @@ def merge(
             vectors that were reduced, or the second one has grown; if the folder is there.
     """
     begun, target = time.monotonic(), Path(to)
+    checked("merge.align", align)
+    checked("merge.shared", shared)
     one, two = _opened(first, second, datasets, towers)
     names = [m.name for m in two.space.modalities if m.name in one.space]
     _refuse(one, two, names, align, shared)
@@ -154,9 +157,7 @@ def merge(
             one.space,
             _added(one.space, two.space),
             names,
-            chain.from_iterable(
-                _shown(each, names) for each in {id(r.data): r.data for r in (one, two)}.values()
-            ),
+            lambda: chain.from_iterable(_shown(each, names) for each in scorer.datasets),
             align=align,
             how=shared,
         )
@@ -346,9 +347,9 @@ class _Scorer:
 
     def __init__(self, one: _Run, two: _Run) -> None:
         self._runs = one, two
-        self._data = [one.data] if one.data is two.data else [one.data, two.data]
+        self.datasets = [one.data] if one.data is two.data else [one.data, two.data]
         positives = one.definition["scenario"].get("positives", "paired")
-        self._relevance = [Relevance(data, positives=positives) for data in self._data]
+        self._relevance = [Relevance(data, positives=positives) for data in self.datasets]
         self._dim = one.space.settings.dim
         first = one.space.modalities
         second = tuple(m for m in two.space.modalities if m.name not in one.space)
@@ -365,7 +366,7 @@ class _Scorer:
 
     def _place(self, pair: Pair) -> int | None:
         """Which dataset scores a pair."""
-        for number, data in enumerate(self._data):
+        for number, data in enumerate(self.datasets):
             if {pair.first, pair.second} <= set(data.card.names):
                 both = data.columns[pair.first].present & data.columns[pair.second].present
                 if all(both[data.rows_of(split)].any() for split in SCORED.values()):
@@ -376,7 +377,7 @@ class _Scorer:
         """Of the items of each dataset in each of the spaces, by their numbers."""
         return {
             (place, number): _vectors(run.space, data, split)
-            for place, data in enumerate(self._data)
+            for place, data in enumerate(self.datasets)
             for number, run in enumerate(self._runs)
         }
 

@@ -128,7 +128,7 @@ def test_a_space_merged_with_itself_stays_itself(align, how, trained, dataset):
     before = {name: encoded(learner, dataset, name) for name in names}
     others = {name: (twin.tower(name), twin.head(name)) for name in names}
     batches = [learner._benchmark.train[0].items.block((torch.arange(27),))]
-    found = merge_into(learner.space, others, names, batches, align=align, how=how)
+    found = merge_into(learner.space, others, names, lambda: batches, align=align, how=how)
     assert found.before == 0
     assert found.after < 1e-5
     for name in names:
@@ -139,7 +139,7 @@ def test_without_an_item_of_what_both_have_nothing_can_be_aligned(trained):
     learner, twin = trained(stages=1), trained(stages=1).space
     others = {"video": (twin.tower("video"), twin.head("video"))}
     with pytest.raises(ValueError, match="no item has video"):
-        merge_into(learner.space, others, ["video"], [], align="procrustes", how="keep-a")
+        merge_into(learner.space, others, ["video"], list, align="procrustes", how="keep-a")
 
 
 def test_a_turned_space_is_turned_back_exactly(trained, dataset):
@@ -153,7 +153,9 @@ def test_a_turned_space_is_turned_back_exactly(trained, dataset):
     }
     items = learner._benchmark.train[0].items
     batches = [items.block((torch.arange(27),))]
-    found = merge_into(learner.space, others, ("video",), batches, align="procrustes", how="keep-a")
+    found = merge_into(
+        learner.space, others, ("video",), lambda: batches, align="procrustes", how="keep-a"
+    )
     assert found.before > 0.5
     assert found.after < 1e-4
     assert torch.equal(encoded(learner, dataset, "video"), video)

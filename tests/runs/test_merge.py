@@ -168,6 +168,10 @@ def test_runs_on_two_datasets_that_show_one_modality_alike(first, folder, datase
     [
         (scenario("va", "video", "audio", dim=8), "space.dim is 8, but 16 in the first run"),
         (scenario("da", "depth", "audio"), r"shares no modality .*\(?video, text against depth"),
+        (
+            scenario("published", "text", "audio", mode="reference"),
+            "space.mode is 'reference', but 'robust' in the first run",
+        ),
         (scenario("wide", "text", "audio", reconstruction_width=5), "reconstruction_width is 5"),
     ],
 )
@@ -205,6 +209,13 @@ def test_spaces_without_one_vector_or_that_grew_are_refused(first, folder, datas
     adapted = trained(two, Strategy(name="pair_lora", plugins={"pair_lora": {}}))
     with pytest.raises(InputError, match="a vector for each pair"):
         merge(adapted, first, folder / "none", datasets=[dataset], device="cpu")
+
+
+def test_unknown_words_are_refused_from_python_too(first, folder):
+    with pytest.raises(InputError, match=r"merge\.align: 'up' cannot be used; give \"procrustes\""):
+        merge(first, first, folder / "none", align="up")
+    with pytest.raises(InputError, match=r"merge\.shared: 'all' cannot be used"):
+        merge(first, first, folder / "none", shared="all")
 
 
 def test_what_is_no_run_is_refused_in_a_line(first, folder, dataset, typed):
