@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from glob import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.cache import cache_folder, no_cache
 from continual_mm.data.cards import FORM, ON_THE_HUB
+from continual_mm.data.json_rows import JsonRows
 from continual_mm.data.schema import (
     CAPTIONS,
     KIND,
@@ -51,7 +53,7 @@ READABLE = ("arrow", "csv", "json", "parquet")
 HELD_OUT = 0.1  # share of the training items that stands in for a split that is not there
 
 _LOOKED_AT = 1000  # rows of which at least one must have a modality, so that its size is known
-_FORMAT = "3"  # changes whenever something else is made of the same rows
+_FORMAT = "4"  # changes whenever something else is made of the same rows
 _MOST_FILES = 100_000  # in a folder; one that holds more is a home directory and no dataset
 _CAPTIONS = ("text", *CAPTIONS)
 _MEDIA = ("audiofolder", "imagefolder", "videofolder")
@@ -203,8 +205,7 @@ def _valid_steps(name: str, row: Row, item: str) -> NDArray[Any] | None:
     found = features_of(value)
     if found is None:
         # A value that is no signal is refused with the item's name when it is written.
-        other = np.asarray(value, dtype=object)
-        return other if other.size else None
+        return _whole(value)
     steps = row.get(name + LENGTH)
     if steps is None:
         return found
@@ -212,6 +213,20 @@ def _valid_steps(name: str, row: Row, item: str) -> NDArray[Any] | None:
         return found[: int(steps)]
     place = f"item {item!r}, column {name + LENGTH!r}"
     raise InputError.at(place, f"{steps} is not within 1..{len(found)}")
+
+
+def _whole(value: Any) -> NDArray[Any] | None:
+    """A value of a modality that is no features by itself; None if it is empty.
+
+    JSON may write floats as whole numbers in some rows.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return np.asarray(value, dtype=object)
+    if array.dtype.kind in "iu" and array.ndim:
+        array = array.astype(np.float32)
+    return array if array.size else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +421,11 @@ def _opened(reference: Reference) -> _Opened:
     if (Path(reference.path) / "items" / shard_name(0)).exists():
         problem = f"is a store without its {FORM}"
         raise InputError.at(reference.source, problem, "copy the store whole")
+    path = Path(reference.path)
+    folder = TableFiles.of(path) if path.is_dir() else None
+    chosen = folder.by_split() if folder and not reference.config else {}
+    if folder and chosen and folder.kind == "JSON":
+        return _of_json(path, folder, chosen)
     # They also print the errors that they raise, and that a README.md describes no data.
     verbosity, hub = datasets_logging.get_verbosity(), logging.getLogger("huggingface_hub")
     level = hub.level
@@ -413,14 +433,11 @@ def _opened(reference: Reference) -> _Opened:
     hub.setLevel(logging.CRITICAL)
     try:
         with reference.refusals():
-            path = Path(reference.path)
-            folder = TableFiles.of(path) if path.is_dir() else None
-            chosen = folder is not None and not reference.config and folder.by_split()
             builder = load_dataset_builder(
                 reference.path,
                 name=reference.config,
                 revision=reference.revision,
-                data_files=chosen or None,
+                data_files={key: [*map(escape, names)] for key, names in chosen.items()} or None,
                 features=_features(path, folder) if folder and chosen else None,
             )
             _check_kind(type(builder).__module__, reference)
@@ -433,6 +450,11 @@ def _opened(reference: Reference) -> _Opened:
         raise InputError.at(reference.source, f"has the splits {', '.join(unknown)}", remedy)
     rows = {name: rows.with_format("numpy") for name, rows in streams.items()}
     return _Opened(rows, folder, _read(builder, path if folder else None))
+
+
+def _of_json(path: Path, folder: TableFiles, chosen: Mapping[str, Sequence[str]]) -> _Opened:
+    streams = {split: JsonRows([path / name for name in names]) for split, names in chosen.items()}
+    return _Opened(streams, folder, chosen)
 
 
 def _read(builder: Any, folder: Path | None) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path, PurePosixPath
 
 from continual_mm.data.recognise import MEDIA_ENDINGS
@@ -69,7 +68,7 @@ class TableFiles:
         return "" if media and kind not in ("Parquet", "Arrow") else kind
 
     def by_split(self) -> dict[str, list[str]]:
-        """Patterns of the files that are read, by the name of their split.
+        """The files that are read, by the name of their split.
 
         A file belongs to the split that its name or a folder's names, if it is one, else to the
         training split. There are none where the folder itself says what is read.
@@ -77,7 +76,7 @@ class TableFiles:
         found: dict[str, list[str]] = {key: [] for key in _KEYS}
         for name, kind in self.tables.items():
             if kind == self.kind and not self.described:
-                found[_KEYS[_named_split(name) or 0]].append(escape(name))
+                found[_KEYS[_named_split(name) or 0]].append(name)
         return {key: names for key, names in found.items() if names}
 
     def notes(self, read: Mapping[str, Iterable[str]], *, by_name: bool) -> Iterator[str]:

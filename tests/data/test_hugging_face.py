@@ -1,5 +1,7 @@
 """Hugging Face datasets and folders of Parquet files, made into stores."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -291,6 +293,27 @@ def test_cells_that_some_items_lack_are_empty(tmp_path):
     group = dataset.group.tolist()
     assert group[0] == group[3]
     assert len(set(group)) == 4
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_text_of_json_files_is_taken_as_it_stands(tmp_path, as_list):
+    rows = [
+        {"ids": f"2020-01-0{k + 1}", "text_raw": "2021-05-05 10:00:00", "group": f"0{k}"}
+        | {"x": [1.5, k] if k else [1, 2], "y": [] if k else None}
+        for k in range(3)
+    ]
+    (tmp_path / "json").mkdir()
+    lines = json.dumps(rows, indent=1) if as_list else "\n".join(map(json.dumps, rows))
+    (tmp_path / "json" / "train.json").write_text(lines)
+    dataset = loaded(tmp_path / "json")
+    assert dataset.ids[np.arange(3)].tolist() == ["2020-01-01", "2020-01-02", "2020-01-03"]
+    assert set(dataset.text[np.arange(3)]) == {"2021-05-05 10:00:00"}
+    values, _ = dataset.columns["x"].take(torch.arange(3))
+    assert values.tolist() == [[1, 2], [1.5, 1], [1.5, 2]]
+    assert "columns that are no modality were left out: y (empty in every row)" in dataset.notes
+    (tmp_path / "json" / "train.json").write_text("{}\n[1]\n")
+    with pytest.raises(InputError, match="line 2: is list, not an object"):
+        loaded(tmp_path / "json")
 
 
 def test_captions_under_another_name_are_found_and_told(tmp_path):

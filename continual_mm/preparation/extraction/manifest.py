@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -129,6 +130,7 @@ _EXPECTED: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Of each column, what is said of a value that is not valid, and the remedy."""
 
+_MOST_FILES = 1_000_000  # below a list that are looked up by their names
 _LOOKED_AT = 1000  # rows by which a column of unknown name may be found to name files
 
 _CLIP = pydantic.TypeAdapter(Clip)
@@ -188,7 +190,7 @@ class MediaFiles:
     @cached_property
     def _by_name(self) -> Mapping[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)
-        for path in sorted(self._folder.rglob("*")):
+        for path in sorted(islice(self._folder.rglob("*"), _MOST_FILES)):
             name = path.relative_to(self._folder)
             if path.suffix.lower() in MEDIA_ENDINGS and not any(p[0] == "." for p in name.parts):
                 for key in {path.name, path.stem}:

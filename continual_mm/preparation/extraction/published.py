@@ -98,7 +98,7 @@ class Columns:
             if ours != "text" and name in values
         }
         if self.seconds is not None and "start" in found and "end" not in found:
-            with suppress(ValueError, TypeError):
+            with suppress(OverflowError, TypeError, ValueError):
                 found["end"] = float(found["start"]) + self.seconds
         there = [name for name in self.read.get("text", ()) if name in values]
         captions = [text for name in there for text in _texts(name, values[name])]
