@@ -24,7 +24,7 @@ from continual_mm.comparison.estimates import (
     over_seeds,
     start,
 )
-from continual_mm.comparison.finished import FinishedRun
+from continual_mm.runs.finished import FinishedRun
 
 JOINT = "joint"
 

@@ -20,8 +20,8 @@ from plan import HERE, Bound, Plan
 
 from continual_mm.cli.progress import RunProgress
 from continual_mm.comparison.export import add, exported
-from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.comparison.variants import differing
+from continual_mm.runs.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.parallel import Outcome, Task, run_many
 from continual_mm.runs.reporter import RunReporter

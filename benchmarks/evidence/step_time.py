@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from plan import HERE, Bound, Plan
 
-from continual_mm.comparison.finished import read_finished
 from continual_mm.data import registry as datasets
 from continual_mm.data.dataset import Dataset
+from continual_mm.runs.finished import read_finished
 from continual_mm.runs.run import run_specified
 from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError, Problem

@@ -17,7 +17,7 @@ from step_time import step_times
 from continual_mm.comparison.collect import grouped
 from continual_mm.comparison.estimates import Estimate
 from continual_mm.comparison.exported import read_exported
-from continual_mm.comparison.finished import FinishedRun
+from continual_mm.runs.finished import FinishedRun
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import atomic_write
 

@@ -10,11 +10,11 @@ from plans import Candidate, Plan
 
 from continual_mm.cli.progress import RunProgress
 from continual_mm.comparison.estimates import Draws, Estimate, Floats, measures
-from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.data import registry as datasets
 from continual_mm.definitions.arrivals import plan as arrivals_of
 from continual_mm.definitions.catalog import open_definition
 from continual_mm.definitions.scenario import Scenario
+from continual_mm.runs.finished import FinishedRun, read_finished
 from continual_mm.runs.history import Score
 from continual_mm.runs.opening import Settings, open_scenario
 from continual_mm.runs.parallel import Outcome, Task, run_many

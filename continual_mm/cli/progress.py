@@ -22,8 +22,7 @@ from rich.progress import (
 
 from continual_mm.cli.terminal import err
 from continual_mm.preparation.extraction.job import ExtractionReporter
-from continual_mm.runs.history import percent
-from continual_mm.runs.reporter import Reporter, RunReporter
+from continual_mm.runs.reporter import Reporter, RunReporter, percent
 from continual_mm.system.errors import SHOWN
 
 _Thing = TypeVar("_Thing")

@@ -129,6 +129,8 @@ def export(folders: tuple[Path, ...], to: Path, force: bool, **model: Any) -> No
     from continual_mm.comparison.export import export
 
     merged = export(folders, to, force=force)
+    for note in merged.left_out:
+        terminal.say(note)
     replaced = f", {merged.replaced} replaced" if merged.replaced else ""
     terminal.out.print(f"{to}: {len(merged.runs)} runs, {merged.added} of them new{replaced}")
     terminal.out.print(f"compare with: continual-mm compare {to}")

@@ -4,17 +4,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from continual_mm.comparison.exported import DEFINITIONS, read_exported
-from continual_mm.comparison.finished import FinishedRun, read_finished
 from continual_mm.comparison.variants import definition_of, differing, named_apart, same_numbers
+from continual_mm.runs.finished import FinishedRun, read_finished
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.status import find_folders
 from continual_mm.system.errors import InputError, Problem, Problems, first_few
 
 
-def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
-    """Read every finished run at or below some folders, and list the folders of unfinished ones.
+def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[str]]:
+    """Read every finished run at or below some folders, and say in a line each which are left out.
 
-    A folder may be one that ``export`` wrote. Runs count once; links to folders are not followed.
+    These are unfinished or damaged; if there are none but damaged ones, they are refused. A folder
+    may be one that ``export`` wrote. Runs count once; links to folders are not followed.
     """
     places = [Path(folder) for folder in folders]
     found = find_folders(places)
@@ -33,8 +34,16 @@ def collect(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
     for path in exports:
         with problems.collected():
             runs += read_exported(path)
-    problems.check()
-    return runs, [path for path in found if path not in finished]
+    if not runs:
+        problems.check()
+    unfinished = [str(path) for path in found if path not in finished]
+    left_out = [f"left out: {problem}" for problem in problems]
+    if unfinished:
+        some = "run is" if len(unfinished) == 1 else "runs are"
+        left_out.append(
+            f"{len(unfinished)} {some} not finished and left out: {first_few(unfinished)}"
+        )
+    return runs, left_out
 
 
 def grouped(runs: Iterable[FinishedRun]) -> dict[str, dict[str, list[FinishedRun]]]:

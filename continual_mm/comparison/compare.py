@@ -20,9 +20,9 @@ from continual_mm.comparison.estimates import (
     over_seeds,
     start,
 )
-from continual_mm.comparison.finished import FinishedRun, PairFacts, fewest
 from continual_mm.definitions.coverage import HANDFUL, few_items
 from continual_mm.runs import records
+from continual_mm.runs.finished import FinishedRun, PairFacts, fewest
 from continual_mm.system.errors import InputError, first_few, suggestion
 
 
@@ -124,7 +124,7 @@ def compare(
     if metric not in METRICS:
         remedy = f"{suggestion(metric, METRICS)}there are {', '.join(METRICS)}"
         raise InputError.at("metric", f"{metric!r} is unknown", remedy)
-    runs, unfinished = collect(folders)
+    runs, left_out = collect(folders)
     reports: dict[str, ScenarioReport] = {}
     notes: dict[str, list[str]] = {}
     for scenario, strategies in grouped(runs).items():
@@ -136,7 +136,7 @@ def compare(
         for text in found:
             notes.setdefault(text, []).append(scenario)
     told = [f"{first_few(names)}: {text}" for text, names in notes.items()]
-    return Comparison(baseline, reports, (*left_out(unfinished), *told), metric)
+    return Comparison(baseline, reports, (*left_out, *told), metric)
 
 
 class _Scenario:
@@ -317,14 +317,6 @@ def unequal_seeds(seeds: Mapping[str, Sequence[int]]) -> Iterator[str]:
             f"seeds differ ({'; '.join(lists)}): a difference is over the seeds that both "
             "strategies have, and there is none without any"
         )
-
-
-def left_out(unfinished: Sequence[Path]) -> Iterator[str]:
-    """A line on runs that are not finished, if there are any."""
-    if unfinished:
-        runs = "run is" if len(unfinished) == 1 else "runs are"
-        named = first_few([str(folder) for folder in unfinished])
-        yield f"{len(unfinished)} {runs} not finished and left out: {named}"
 
 
 def mean_known(values: Sequence[float | None]) -> float | None:

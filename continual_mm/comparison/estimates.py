@@ -12,7 +12,6 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from continual_mm.comparison.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.metrics import forgetting
 from continual_mm.metrics.bootstrap import (
     Counts,
@@ -22,6 +21,7 @@ from continual_mm.metrics.bootstrap import (
     weighted_recall,
 )
 from continual_mm.metrics.chance import chance_recall_at, chance_reciprocal_rank
+from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.runs.records import Role
 from continual_mm.system.errors import InputError
 

@@ -1,7 +1,7 @@
 """Adds finished runs to an export, a small folder without weights."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,8 +15,8 @@ from continual_mm.comparison.exported import (
     read_exported,
     write_exported,
 )
-from continual_mm.comparison.finished import FinishedRun
 from continual_mm.comparison.variants import definition_of, same_numbers
+from continual_mm.runs.finished import FinishedRun
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import remove_temporary
 
@@ -26,17 +26,21 @@ PATIENCE = 60.0  # seconds to wait for another process to be done with the folde
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Runs of two sources, by scenario, strategy and seed; how many are new, and how many went."""
+    """Runs of two sources, by scenario, strategy and seed; how many are new, and how many went.
+
+    ``left_out`` says of each run that was found, but could not be taken, why not.
+    """
 
     runs: list[FinishedRun]
     added: int
     replaced: int
+    left_out: tuple[str, ...] = ()
 
 
 def export(folders: Iterable[Path], to: Path, *, force: bool = False) -> Merged:
     """Add finished runs at or below some folders to those in ``to``, as :func:`merge` does."""
-    found, _ = collect(folders)
-    return add(found, to, force=force)
+    found, left_out = collect(folders)
+    return replace(add(found, to, force=force), left_out=tuple(left_out))
 
 
 def add(runs: Sequence[FinishedRun], to: Path, *, force: bool) -> Merged:

@@ -17,7 +17,10 @@ import numpy.lib.format as npy
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from continual_mm.comparison.finished import (
+from continual_mm.comparison.run_table import EARLIER_HEADINGS, HEADINGS, table
+from continual_mm.metrics.answers import Answers
+from continual_mm.runs import records
+from continual_mm.runs.finished import (
     FinishedRun,
     PairFacts,
     answers_of,
@@ -27,9 +30,6 @@ from continual_mm.comparison.finished import (
     ranked_of,
     ranked_stages,
 )
-from continual_mm.comparison.run_table import EARLIER_HEADINGS, HEADINGS, table
-from continual_mm.metrics.answers import Answers
-from continual_mm.runs import records
 from continual_mm.system.errors import InputError, first_few
 from continual_mm.system.files import atomic_write, write_json
 from continual_mm.system.reading import reads

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from continual_mm.comparison.collect import collect, grouped
-from continual_mm.comparison.compare import left_out, no_baseline, unequal_seeds
+from continual_mm.comparison.compare import no_baseline, unequal_seeds
 from continual_mm.comparison.estimates import Estimate, Floats, query_weights, seed_weights
-from continual_mm.comparison.finished import FinishedRun
 from continual_mm.metrics.answers import Answers, Measure, Series, by_group
 from continual_mm.metrics.bootstrap import Counts, blocks
+from continual_mm.runs.finished import FinishedRun
 from continual_mm.system.errors import InputError, suggestion
 
 _SEED = 1  # of the bootstrap; the same runs always have the same intervals
@@ -63,8 +63,7 @@ def compare_protocol(
 
     Intervals are 95 % ones of a paired bootstrap over seeds and queries (whole videos or tasks).
     """
-    runs, unfinished = collect(folders)
-    notes = list(left_out(unfinished))
+    runs, notes = collect(folders)
     reports: list[SeriesReport] = []
     for scenario, strategies in grouped(runs).items():
         first = next(iter(strategies.values()))[0]

@@ -11,7 +11,7 @@ from continual_mm.comparison.estimates import (
     measures,
     start,
 )
-from continual_mm.comparison.finished import FinishedRun
+from continual_mm.runs.finished import FinishedRun
 
 MEASURES = (
     "harmonic_mean",

@@ -9,7 +9,7 @@ from typing import Any
 from continual_mm.comparison.compare import Comparison, Row
 from continual_mm.comparison.estimates import ABOVE_CHANCE, METRICS, Estimate
 from continual_mm.comparison.protocols import ProtocolComparison, SeriesReport
-from continual_mm.runs.history import percent
+from continual_mm.runs.reporter import percent
 
 _ABOUT = (
     "{} in % on the {} split, mean of both directions: mean and 95 % interval over queries and "

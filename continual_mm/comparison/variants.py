@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from continual_mm.comparison.finished import FinishedRun
+from continual_mm.runs.finished import FinishedRun
 from continual_mm.system import files
 from continual_mm.system.errors import Problem, Problems, first_few
 

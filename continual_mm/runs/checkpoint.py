@@ -1,6 +1,7 @@
 """A run's state on disk: tensors as safetensors, the rest as JSON, nothing that runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from continual_mm.learning.learner import Learner
+from continual_mm.runs import records
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
-from continual_mm.system.errors import InputError
-from continual_mm.system.files import atomic_folder, checksum, read_json, write_json, writing
+from continual_mm.system.errors import InputError, first_line
+from continual_mm.system.files import atomic_folder, checksum, write_json, writing
 
 FORMAT = 2
 SPACE, STATE, NOTES = "space.safetensors", "state.safetensors", "state.json"
@@ -40,12 +42,16 @@ class Keeper(Protocol):
 
 
 def save(
-    folder: Path, learner: Learner, keepers: Mapping[str, Keeper], notes: Mapping[str, Any]
+    folder: Path,
+    learner: Learner,
+    keepers: Mapping[str, Keeper],
+    notes: Mapping[str, Any],
+    definition: Mapping[str, Any],
 ) -> None:
     """Write the learner after a stage or a step; the folder appears whole, or not at all.
 
-    ``keepers`` remember something, ``notes`` are JSON values to give back. What cannot be read back
-    is refused: the disk is at fault.
+    ``keepers`` remember something, ``notes`` are JSON values to give back, ``definition`` is what
+    is run. What cannot be read back is refused: the disk is at fault.
     """
     with atomic_folder(folder) as temporary:
         _save(temporary / SPACE, learner.space.state_dict())
@@ -58,9 +64,10 @@ def save(
             "scaler": learner.scaler.state_dict(),
             "pace": learner.lr_scale,
             "notes": dict(notes),
+            "definition": dict(definition),
             "sha256": {name: checksum(temporary / name) for name in (SPACE, STATE)},
         }
-        write_json(temporary / NOTES, contents)
+        write_json(temporary / NOTES, contents, sealed=True)
     verified(folder)
 
 
@@ -74,7 +81,7 @@ def save_space(folder: Path, space: JointSpace, *, stage: int) -> None:
             "space": space.describe(),
             "sha256": {SPACE: checksum(temporary / SPACE)},
         }
-        write_json(temporary / NOTES, contents)
+        write_json(temporary / NOTES, contents, sealed=True)
     verified(folder)
 
 
@@ -97,25 +104,29 @@ def _state(learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Tensor]
 
 def add_modalities(folder: Path, learner: Learner) -> None:
     """Add the modalities of a saved space to that of a new learner."""
-    learner.space.restore(verified(folder)["space"])
+    with understood(folder):
+        learner.space.restore(verified(folder).space.model_dump())
 
 
-def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> dict[str, Any]:
+def restore(folder: Path, learner: Learner, keepers: Mapping[str, Keeper]) -> records.Notes:
     """Restore a learner whose space has the same modalities; returns the notes."""
-    contents = verified(folder)
-    fill(learner.space, folder)
-    state = _tensors(folder / STATE)
-    _restore_optimizer(learner, _under("optimizer", state))
-    learner.clusters.load_state(_to(learner.device, _under("clusters", state)))
-    for name, keeper in keepers.items():
-        kept = _under(f"plugins/{name}", state)
-        keeper.load_state(_to(learner.device, kept) if keeper.on_device else kept)
-    for counter in CLOCK:
-        setattr(learner.clock, counter, contents["clock"][counter])
-    learner.scaler.load_state_dict(contents["scaler"])
-    learner.lr_scale = dict(contents.get("pace", {}))  # earlier checkpoints know of none
-    notes: dict[str, Any] = contents["notes"]
-    return notes
+    known = verified(folder)
+    if known.notes is None:
+        message = "is of a space alone"
+        raise InputError.at(folder, message, "go on from a run, not from what was made of it")
+    with understood(folder):
+        fill(learner.space, folder)
+        state = _tensors(folder / STATE)
+        _restore_optimizer(learner, _under("optimizer", state))
+        learner.clusters.load_state(_to(learner.device, _under("clusters", state)))
+        for name, keeper in keepers.items():
+            kept = _under(f"plugins/{name}", state)
+            keeper.load_state(_to(learner.device, kept) if keeper.on_device else kept)
+        for counter in CLOCK:
+            setattr(learner.clock, counter, known.clock[counter])
+        learner.scaler.load_state_dict(known.scaler)
+        learner.lr_scale = dict(known.pace)  # earlier checkpoints know of none
+    return known.notes
 
 
 def _restore_optimizer(learner: Learner, state: Mapping[str, Tensor]) -> None:
@@ -135,8 +146,10 @@ def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSp
 
     ``towers`` are those that were objects from Python; one that has no registered name is needed.
     """
-    space = JointSpace.rebuild(verified(folder)["space"], towers)
-    fill(space, folder)
+    known = verified(folder)
+    with understood(folder):
+        space = JointSpace.rebuild(known.space.model_dump(), towers)
+        fill(space, folder)
     return space.eval()
 
 
@@ -155,18 +168,36 @@ def fill(space: JointSpace, folder: Path) -> None:
         raise InputError.at(folder / SPACE, str(error), remedy) from error
 
 
-def verified(folder: Path) -> dict[str, Any]:
+_REMEDY = (
+    "remove this checkpoint's folder, and the run's cost.json if there is one, and give the run's "
+    "command again: it goes on from the checkpoint before"
+)
+
+
+def verified(folder: Path) -> records.Checkpoint:
     """What a checkpoint says of itself; damaged files and another format are refused."""
-    contents: dict[str, Any] = read_json(folder / NOTES)
-    if contents.get("format") != FORMAT:
-        problem = f"format {contents.get('format')!r} is not {FORMAT}"
+    known = records.read(records.Checkpoint, folder / NOTES, _REMEDY)
+    if known.format != FORMAT:
+        problem = f"format {known.format!r} is not {FORMAT}"
         raise InputError.at(folder, problem, "train again with this version")
-    for name, expected in contents["sha256"].items():
-        path = folder / Path(name).name
-        if not path.is_file() or checksum(path) != expected:
-            remedy = "remove this checkpoint's folder to go on from the one before"
-            raise InputError.at(path, "is missing or damaged", remedy)
-    return contents
+    for name in (SPACE, STATE) if known.notes else (SPACE,):
+        path = folder / name
+        if not path.is_file() or checksum(path) != known.sha256.get(name):
+            raise InputError.at(path, "is missing or damaged", _REMEDY)
+    return known
+
+
+@contextmanager
+def understood(folder: Path) -> Iterator[None]:
+    """Refuse what is whole, but does not say what is expected."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        message = f"cannot be understood: {type(error).__name__}: {first_line(error)}"
+        remedy = "it was made by another version: train again"
+        raise InputError.at(folder, message, remedy) from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from continual_mm.learning.projection import (
 from continual_mm.plugins.gates import mixing_factors
 from continual_mm.runs import checkpoint, records
 from continual_mm.runs.folder import CONSOLIDATION, RunFolder
-from continual_mm.runs.history import percent
+from continual_mm.runs.reporter import percent
 from continual_mm.runs.run import choose_device, open_run
 from continual_mm.runs.session import NO_MODULES
 from continual_mm.runs.start import PLUGIN
@@ -161,7 +161,9 @@ def consolidate(
         space.factors = dict(forms[CONSOLIDATED].factors)
         last = source.finished_stages()[-1]
         checkpoint.save_space(RunFolder(temporary).checkpoint(last), space, stage=last)
-        write_json(temporary / CONSOLIDATION, {**found.as_json(), "definition": definition})
+        write_json(
+            temporary / CONSOLIDATION, {**found.as_json(), "definition": definition}, sealed=True
+        )
     return found
 
 

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Pair
+from continual_mm.runs import records
 from continual_mm.system.errors import InputError, first_line
 from continual_mm.system.files import (
     LOCK,
@@ -23,6 +25,7 @@ from continual_mm.system.files import (
     read_json,
     remove_temporary,
     sentences,
+    without_nan,
     write_json,
     writing,
 )
@@ -35,10 +38,13 @@ if TYPE_CHECKING:
     from continual_mm.runs.history import History
 
 
-DEFINITION, COST, FAILURE = "definition.json", "cost.json", "failure.json"
+DEFINITION, SCORES, COST = "definition.json", "scores.json", "cost.json"
+FAILURE = "failure.json"  # why a run ended before it was finished
+CHECKPOINTS = "checkpoints"  # the folder of them
 CONSOLIDATION = "consolidation.json"  # in a folder whose space has reduced vectors
 _DEFINED = {"scenario", "strategy", "seed", "data"}
 CHECKPOINT = re.compile(r"stage-(?P<stage>\d+)(-step-(?P<step>\d+))?")
+NO_RANKS: Mapping[str, str] = MappingProxyType({})
 RESERVED = 4096  # bytes kept free for the note of a failure, which may be for lack of room
 PACKAGES = ("continual-mm", "torch", "avalanche-lib", "POT", "numpy", "gensim", "librosa")
 
@@ -65,7 +71,7 @@ class RunFolder:
     def checkpoint(self, stage: int, step: int | None = None) -> Path:
         """The checkpoint after a 1-based stage, or after a step of it."""
         name = f"stage-{stage}" if step is None else f"stage-{stage}-step-{step}"
-        return self.path / "checkpoints" / name
+        return self.path / CHECKPOINTS / name
 
     def finished_stages(self) -> list[int]:
         """1-based stages with a checkpoint at their end, ascending."""
@@ -78,7 +84,7 @@ class RunFolder:
 
     def checkpoints(self) -> Iterator[tuple[int, int, Path]]:
         """Stage, step (0 at the stage's end) and path of every checkpoint."""
-        for path in (self.path / "checkpoints").glob("stage-*"):
+        for path in (self.path / CHECKPOINTS).glob("stage-*"):
             if found := CHECKPOINT.fullmatch(path.name):
                 yield int(found["stage"]), int(found["step"] or 0), path
 
@@ -110,6 +116,17 @@ class RunFolder:
         """Whether this is the space of a run with reduced vectors, not a run."""
         return (self.path / CONSOLIDATION).is_file()
 
+    def ranks(self, stage: int) -> Path:
+        """The file of all ranks at the end of a 1-based stage."""
+        return self.path / "ranks" / f"stage-{stage}.npz"
+
+    def has(self, kind: type[records.Record], name: str) -> bool:
+        """Whether a file is there and whole."""
+        with suppress(InputError):
+            records.read(kind, self.path / name)
+            return True
+        return False
+
     @property
     def finished(self) -> bool:
         """Whether the run came to its end; its cost is written last."""
@@ -124,7 +141,7 @@ class RunFolder:
             with self._failure_noted():
                 if not known:
                     write_json(self.path / "versions.json", versions())
-                    write_json(self.path / DEFINITION, definition)
+                    write_json(self.path / DEFINITION, definition, sealed=True)
                 yield
 
     @contextmanager
@@ -167,43 +184,70 @@ class RunFolder:
         return f"{error}; the same command goes on from {until} of stage {stage}, which is kept"
 
     def check(self, definition: Mapping[str, Any]) -> bool:
-        """Whether this definition was run here, or none; another one is refused."""
-        return holds(self.path / DEFINITION, definition, "another --out or --name")
+        """Whether ``definition.json`` has this definition, or no run was begun; refuse another one.
 
-    def write_scores(self, history: "History", identity: Mapping[str, Any]) -> None:
-        """Write ``scores.json``."""
+        Where the file is lost, the checkpoints say what was run.
+        """
+        if (known := self._begun()) is None:
+            return False
+        _refuse_another(self.path, known, definition, "another --out or --name")
+        return self.has(records.Definition, DEFINITION)
+
+    def _begun(self) -> Any:
+        """The definition of what was run here; None if nothing was, an InputError if it is lost."""
+        file = self.path / DEFINITION
+        with suppress(InputError):
+            return read_json(file)
+        checkpoints = [path for _, _, path in sorted(self.checkpoints(), reverse=True)]
+        for path in checkpoints:
+            with suppress(InputError):
+                state = records.read(records.Checkpoint, path / "state.json")
+                if state.definition is not None:
+                    return state.definition
+        if checkpoints:
+            problem = "is missing or damaged, and no checkpoint says what was run"
+            remedy = "take it from where it was kept, or remove the run's folder to begin anew"
+            raise InputError.at(file, problem, remedy)
+        return None
+
+    def write_scores(
+        self, history: "History", identity: Mapping[str, Any], ranks: Mapping[str, str] = NO_RANKS
+    ) -> bool:
+        """Write ``scores.json``, unless it says the same already; returns whether it was written.
+
+        ``ranks`` are checksums of the files of ranks, by name.
+        """
         roles = history.roles.by_pair
         protocols = [score.as_json() for score in history.protocols]
         indexes = [score.as_json() for score in history.indexes]
-        write_json(
-            self.path / "scores.json",
-            {
-                **identity,
-                "stages": [
-                    _stage(arrival, history.items.get(arrival.stage, {}))
-                    for arrival in history.arrivals
-                ],
-                "pairs": {
-                    str(pair): {"birth": birth + 1, "role": roles[pair]}
-                    for pair, birth in history.births.items()
-                },
-                **(
-                    {"unscored": [str(pair) for pair in history.unscored]}
-                    if history.unscored
-                    else {}
-                ),
-                "evaluations": [score.as_json() for score in history.scores],
-                "geometry": [geometry.as_json() for geometry in history.geometry],
-                **({"protocols": protocols} if protocols else {}),
-                **({"indexes": indexes} if indexes else {}),
-                **({"choices": history.choices} if history.choices else {}),
+        scores = {
+            **identity,
+            "stages": [
+                _stage(arrival, history.items.get(arrival.stage, {}))
+                for arrival in history.arrivals
+            ],
+            "pairs": {
+                str(pair): {"birth": birth + 1, "role": roles[pair]}
+                for pair, birth in history.births.items()
             },
-        )
+            **({"unscored": [str(pair) for pair in history.unscored]} if history.unscored else {}),
+            "evaluations": [score.as_json() for score in history.scores],
+            "geometry": [geometry.as_json() for geometry in history.geometry],
+            **({"protocols": protocols} if protocols else {}),
+            **({"indexes": indexes} if indexes else {}),
+            **({"choices": history.choices} if history.choices else {}),
+            **({"ranks": dict(ranks)} if ranks else {}),
+        }
+        with suppress(InputError):
+            if read_json(self.path / SCORES) == without_nan(scores):
+                return False
+        write_json(self.path / SCORES, scores, sealed=True)
+        return True
 
     def write_ranks(
         self, stage: int, evaluations: "Iterable[Evaluation]", judged: "Iterable[Judged]" = ()
-    ) -> None:
-        """Write the rank of every query at the end of a 1-based stage.
+    ) -> Path:
+        """Write the rank of every query at the end of a 1-based stage; returns the file.
 
         Keys are ``test/audio-video/rows`` (dataset rows) and ``test/audio-video/audio to video``,
         NaN in rows whose query an earlier row has asked; for a protocol
@@ -232,9 +276,10 @@ class RunFolder:
                 }
                 place = f"protocol/{one.score.name}/{series}"
                 arrays |= {f"{place}/{k}": each for k, each in known.items() if each is not None}
-        path = self.path / "ranks" / f"stage-{stage}.npz"
+        path = self.ranks(stage)
         with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        return path
 
 
 def holds(file: Path, definition: Mapping[str, Any], other: str = "another --out") -> bool:
@@ -244,10 +289,14 @@ def holds(file: Path, definition: Mapping[str, Any], other: str = "another --out
     """
     if not file.exists():
         return False
-    if found := sentences(read_json(file), definition, off=("scenario",)):
-        problem = f"was begun with another definition: {'; '.join(found[:5])}"
-        raise InputError.at(file.parent, problem, f"choose {other}, or remove it")
+    _refuse_another(file.parent, read_json(file), definition, other)
     return True
+
+
+def _refuse_another(folder: Path, known: Any, definition: Mapping[str, Any], other: str) -> None:
+    if found := sentences(known, definition, off=("scenario",)):
+        problem = f"was begun with another definition: {'; '.join(found[:5])}"
+        raise InputError.at(folder, problem, f"choose {other}, or remove it")
 
 
 def versions() -> dict[str, str]:

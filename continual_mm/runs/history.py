@@ -1,6 +1,5 @@
 """What a run measured: scores by stage and pair, and what follows from them."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,18 +82,6 @@ class Stability(NamedTuple):
 
     worst: float
     gap: float
-
-
-def percent(fraction: float) -> str:
-    """A score in percent as people read it; below 1 with two digits, and a dash for NaN.
-
-    >>> percent(0.3333), percent(0.0033333), percent(0.0), percent(float("nan"))
-    ('33.3', '0.33', '0.0', '-')
-    """
-    value = 100 * fraction
-    if math.isnan(value):
-        return "-"
-    return f"{value:.2g}" if 0 < abs(value) < 0.995 else f"{value:.1f}"
 
 
 def curve(scores: Iterable[Scored], pair: str, *, split: str) -> list[Point]:

@@ -10,6 +10,7 @@ from typing import Any
 from warnings import warn
 
 from continual_mm.plugins.registry import missing
+from continual_mm.runs.finished import is_whole
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.reporter import Halt, Reporter, RunReporter
 from continual_mm.runs.specification import Specification
@@ -122,7 +123,7 @@ def _unfinished(
 ) -> Iterator[Task]:
     """Tasks one by one, those left out that are finished by then; these have an outcome."""
     for task in tasks:
-        if RunFolder(task.folder).finished:
+        if RunFolder(task.folder).finished and is_whole(task.folder):
             reporter.skips(str(task))
             outcomes[task.folder] = Outcome(task.folder, skipped=True)
         else:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from continual_mm.definitions.modality import Pair
 from continual_mm.system.errors import InputError
+from continual_mm.system.files import SEAL, checksum, unsealed
 from continual_mm.system.reading import LARGEST_TEXT, check_regular
 
 Role = Literal["old", "new", "emergent"]
@@ -15,7 +16,7 @@ Role = Literal["old", "new", "emergent"]
 Split = Literal["test", "validation"]
 """Whose scores are a run's results. Those of trials of a search are of validation items alone."""
 
-REMEDY = "remove the run's folder and run it again"
+REMEDY = "give the command that made the run again: it makes this anew"
 
 
 Count = Annotated[int, Field(ge=0)]
@@ -133,6 +134,16 @@ class Scores(Record):
     protocols: tuple[ProtocolRecord, ...] = ()
     choices: tuple[Choice, ...] = ()
     indexes: tuple[IndexRecord, ...] = ()
+    ranks: dict[str, str] = {}
+
+    def check_ranks(self, folder: Path) -> None:
+        """Refuse ranks that are missing in a run's folder, or not those that were scored."""
+        for name, expected in self.ranks.items():
+            path = folder / "ranks" / Path(name).name
+            check_regular(path, REMEDY)
+            if checksum(path) != expected:
+                problem = "was changed after it was written: its checksum does not fit"
+                raise InputError.at(path, f"is damaged: {problem}", REMEDY)
 
     @model_validator(mode="after")
     def _pairs_are_born(self) -> Self:
@@ -161,15 +172,64 @@ class Failure(Record):
 
 
 class Notes(Record):
-    """What a run noted in a checkpoint."""
+    """What a run noted in a checkpoint; ``learned`` are the stages that it had trained.
+
+    What it had taken until then is there, too.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     seconds: Seconds
+    learned: Count
+    scores: list[dict[str, Any]]
+    geometry: list[dict[str, Any]]
+    protocols: list[dict[str, Any]] = []
+    indexes: list[dict[str, Any]] = []
+    choices: list[dict[str, Any]] = []
+    ranks: dict[str, str] = {}
+
+
+class KnownModality(Record):
+    """A modality of a space."""
+
+    name: str
+    kind: str
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+
+
+class KnownTower(Record):
+    """A tower of a space, by its registered name if it has one."""
+
+    kind: str
+    trained: bool
+
+
+class Space(Record):
+    """What a space consists of."""
+
+    model_config = ConfigDict(extra="allow")
+
+    settings: dict[str, Any]
+    seed: int
+    modalities: tuple[KnownModality, ...]
+    towers: dict[str, KnownTower]
 
 
 class Checkpoint(Record):
-    """``state.json`` of a checkpoint."""
+    """``state.json`` of a checkpoint; ``stage`` counts from 1.
 
-    notes: Notes
+    A space alone, from which no run goes on, has no ``notes`` and none of what follows them.
+    """
+
+    format: int
+    stage: Annotated[int, Field(ge=1)]
+    space: Space
+    sha256: dict[str, str]
+    notes: Notes | None = None
+    clock: dict[str, Count] = {}
+    scaler: dict[str, Any] = {}
+    pace: dict[str, float] = {}
+    definition: dict[str, Any] | None = None
 
 
 _AnyRecord = TypeVar("_AnyRecord", bound=Record)
@@ -179,11 +239,16 @@ def read(kind: type[_AnyRecord], path: Path, remedy: str = REMEDY) -> _AnyRecord
     """Read a file; refused if it is missing, damaged, or lacks something."""
     check_regular(path, remedy, most=LARGEST_TEXT)
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        if SEAL.encode() in content:
+            unsealed(content)
+        return kind.model_validate_json(content)
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except ValidationError as error:
         problem = f"is damaged: {first_fault(error)}"
+    except (RecursionError, ValueError) as error:
+        problem = f"is damaged: {error}"
     raise InputError.at(path, problem, remedy)
 
 

@@ -1,5 +1,6 @@
 """Callbacks that receive the progress of runs; nothing is printed here, no torch is imported."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +70,15 @@ class Reporter:
 
     def fails(self, run: str, error: str) -> None:
         """The run ended before it was finished, for the reason given in one line."""
+
+
+def percent(fraction: float) -> str:
+    """A score in percent as people read it; below 1 with two digits, and a dash for NaN.
+
+    >>> percent(0.3333), percent(0.0033333), percent(0.0), percent(float("nan"))
+    ('33.3', '0.33', '0.0', '-')
+    """
+    value = 100 * fraction
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2g}" if 0 < abs(value) < 0.995 else f"{value:.1f}"

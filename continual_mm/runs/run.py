@@ -1,6 +1,7 @@
 """Scenario + strategy + seed -> stages, scores, checkpoints; a stopped run is resumed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -17,10 +18,11 @@ from continual_mm.evaluation.pairs import Observer
 from continual_mm.evaluation.protocols import NO_DATASETS, Scored, load_scored
 from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.plugins.registry import build
-from continual_mm.runs import checkpoint
+from continual_mm.runs import checkpoint, records
 from continual_mm.runs.board.board import Board, watchers
 from continual_mm.runs.board.schedule import StageSchedule
 from continual_mm.runs.board.summaries import settings
+from continual_mm.runs.finished import is_whole
 from continual_mm.runs.folder import COST, RunFolder
 from continual_mm.runs.history import History, near_chance
 from continual_mm.runs.meters import Meter, cost
@@ -206,22 +208,30 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
     chosen = choose_device(device)
     with folder.claimed(specification.identity):
         progress = progress_of(folder)
+        doubted = folder.finished and not is_whole(folder.path)
+        if not folder.has(records.Cost, COST):
+            (folder.path / COST).unlink(missing_ok=True)
         page = _board(folder, specification, dataset, progress) if board else None
         meter = Meter(reporter, chosen)
-        session = open_session(
+
+        new_session = partial(
+            open_session,
             specification,
             dataset,
-            plugins,
             device=chosen,
             towers=towers,
             scored=scored,
-            watchers=watchers(page, observers, [meter]),
             workers=workers,
         )
+        session = new_session(plugins, watchers=watchers(page, observers, [meter]))
         if page is not None:
             page.follow(session.history)
         checkpointer = Checkpointer(folder, session, specification, meter, every=checkpoint_every)
         _train_stages(session, checkpointer, progress, reporter, page, str(folder.path))
+        for text in checkpointer.mend(
+            lambda: new_session(build(specification.strategy)), doubted=doubted
+        ):
+            reporter.warns(text)
         history, costs = session.history, folder.path / COST
         if folder.finished:
             history.cost = read_json(costs)
@@ -231,7 +241,7 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
                 strategy, seed = specification.strategy, specification.seed
                 shown = settings(specification.scenario, strategy, seed=seed)
                 page.run_ends(history, shown, session.learner.clock.train_iterations)
-            write_json(costs, history.cost)
+            write_json(costs, history.cost, sealed=True)
     reporter.ends(meter.seconds)
     history.space.eval()
     return history

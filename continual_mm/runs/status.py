@@ -14,16 +14,17 @@ from statistics import fmean, harmonic_mean
 from typing import Literal, TypeVar
 
 from continual_mm.runs import records
-from continual_mm.runs.folder import COST, DEFINITION, FAILURE, RunFolder
-from continual_mm.runs.history import percent
-from continual_mm.system.errors import InputError
+from continual_mm.runs.folder import CHECKPOINTS, COST, DEFINITION, FAILURE, SCORES, RunFolder
+from continual_mm.runs.reporter import percent
+from continual_mm.system.errors import InputError, Problems
 from continual_mm.system.files import LOCK, is_locked
 
 
 def find_folders(folders: Iterable[Path], file: str = DEFINITION) -> list[Path]:
     """Folders with such a file at or below some folders, each once; none below a run's.
 
-    A folder that is missing or cannot be listed is refused: it may hold runs.
+    A run is one also where its definition is lost. A folder that is missing or cannot be listed is
+    refused: it may hold runs.
     """
     found: dict[Path, Path] = {}
     for folder in folders:
@@ -31,9 +32,10 @@ def find_folders(folders: Iterable[Path], file: str = DEFINITION) -> list[Path]:
             raise InputError.at(folder, "no such folder", "give the folder that runs went into")
         for here, below, files in os.walk(folder, onerror=_refuse_to_skip):
             below.sort()
-            if DEFINITION in files or file in files:
+            is_run = DEFINITION in files or (LOCK in files and CHECKPOINTS in below)
+            if is_run or file in files:
                 below.clear()
-            if file in files:
+            if file in files or (is_run and file == DEFINITION):
                 found.setdefault(Path(here).resolve(), Path(here))
     return list(found.values())
 
@@ -88,7 +90,7 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._damage: list[str] = []
+        self._damage = Problems()
 
     def status(self) -> Status:
         """How far the run is."""
@@ -118,7 +120,12 @@ class _Reader:
             step=step,
             stages=_count(definition.scenario) if definition else None,
             split=split,
-            error="; ".join([*self._damage, *([failed.error] if failed else [])]),
+            error="; ".join(
+                [
+                    *(f"{one.place}: {one.message}" for one in self._damage),
+                    *([failed.error] if failed else []),
+                ]
+            ),
             recalls=recalls,
             harmonic_mean=harmonic,
             seconds=seconds,
@@ -130,7 +137,7 @@ class _Reader:
         try:
             return records.read(kind, self._folder / file)
         except InputError as error:
-            self._damage += [f"{one.place}: {one.message}" for one in error.problems]
+            self._damage += error.problems
             return None
 
     def _read_if_there(self, kind: type[_Read], file: str) -> _Read | None:
@@ -138,7 +145,11 @@ class _Reader:
 
     def _scores(self, finished: bool) -> records.Scores | None:
         read = self._read if finished else self._read_if_there
-        return read(records.Scores, "scores.json")
+        scores = read(records.Scores, SCORES)
+        if finished and scores:
+            with self._damage.collected():
+                scores.check_ranks(self._folder)
+        return scores
 
     @staticmethod
     def _recalls(
@@ -170,7 +181,7 @@ class _Reader:
             return None
         # A checkpoint inside a stage goes when the next one is there.
         state = self._read_if_there(records.Checkpoint, f"checkpoints/{checkpoint.name}/state.json")
-        return state.notes.seconds if state else None
+        return state.notes.seconds if state and state.notes else None
 
 
 def _count(scenario: records.ScenarioRecord) -> int | None:

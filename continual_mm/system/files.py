@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from errno import ENOSPC
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import sleep
@@ -22,6 +22,7 @@ from continual_mm.system.errors import InputError, printable
 from continual_mm.system.reading import read_text
 
 LOCK = "run.lock"  # the file in a run's folder that the process at work locks
+SEAL = "checksum"  # the key of what a table of JSON is checked by
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
 _UNWRITTEN = re.compile(r"\d+ requested and \d+ written")
@@ -221,21 +222,44 @@ def write_errors(target: str) -> Iterator[None]:
         raise InputError.at(target, problem, "make room, or choose another place") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON with keys in the order given, NaN as null."""
+def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
+    """Write indented JSON with keys in the order given, NaN as null.
+
+    A table that is ``sealed`` has a checksum of all else in it, which is checked when it is read.
+    """
+    plain = without_nan(value)
+    if sealed:
+        plain[SEAL] = digest(plain)
     with atomic_write(path) as temporary:
-        text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; a file that is missing or damaged is an InputError."""
-    remedy = "choose another folder, or remove this one to begin anew"
+def read_json(
+    path: Path, remedy: str = "choose another folder, or remove this one to begin anew"
+) -> Any:
+    """Read JSON; a file that is missing, damaged or not as it was sealed is an InputError."""
     text = read_text(path, remedy)
     try:
-        return json.loads(text)
+        return unsealed(text)
     except (RecursionError, ValueError) as error:
         raise InputError.at(path, f"cannot be read: {error}", remedy) from error
+
+
+def unsealed(text: str | bytes) -> Any:
+    """The value of JSON, without its checksum; a ValueError if there is one that does not fit."""
+    value = json.loads(text)
+    if isinstance(value, dict) and SEAL in value:
+        expected = value.pop(SEAL)
+        if expected != digest(value):
+            raise ValueError("it was changed after it was written: its checksum does not fit")
+    return value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
 
 
 def differences(file: Path, value: Any) -> list[str]:

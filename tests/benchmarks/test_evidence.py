@@ -18,9 +18,9 @@ from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.compare import compare
 from continual_mm.comparison.export import LOCK
 from continual_mm.comparison.exported import UNFINISHED
-from continual_mm.comparison.finished import FinishedRun, PairFacts
 from continual_mm.comparison.tables import as_json
 from continual_mm.definitions import catalog
+from continual_mm.runs.finished import FinishedRun, PairFacts
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "evidence"
 MODULES = ("plan", "run", "step_time", "bench", "bounds", "table")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from continual_mm.comparison.estimates import Estimate
-from continual_mm.comparison.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.data.pack import read_pack, write_pack
 from continual_mm.definitions.arrivals import plan as arrivals_of
 from continual_mm.learning.stream import benchmark
+from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "preregistered"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -84,9 +84,27 @@ def test_an_unfinished_run_is_left_out_and_named(tmp_path, write):
     folder = write(tmp_path, seed=1)
     (folder / "cost.json").unlink()
     (folder / "scores.json").unlink()
-    runs, unfinished = collect([tmp_path])
+    runs, left_out = collect([tmp_path])
     assert [run.seed for run in runs] == [0]
-    assert unfinished == [folder]
+    assert left_out == [f"1 run is not finished and left out: {folder}"]
+
+
+@pytest.mark.parametrize(
+    "file", ["scores.json", "cost.json", "definition.json", "ranks/stage-1.npz"]
+)
+def test_a_damaged_run_is_left_out_with_its_damage_and_the_others_are_compared(
+    tmp_path, write, file, typed
+):
+    write(tmp_path)
+    damaged = write(tmp_path, seed=1) / file
+    damaged.write_bytes(b"{")
+    runs, (told,) = collect([tmp_path])
+    assert [run.seed for run in runs] == [0]
+    assert told.startswith(f"left out: {damaged}: ")
+    for words in (["compare", tmp_path], ["export", tmp_path, "--to", tmp_path / "kept"]):
+        shown = typed(*words)
+        assert shown.code == 0
+        assert told in shown.out + shown.err
 
 
 def test_no_finished_run_is_refused_with_a_remedy(tmp_path, write):
@@ -119,7 +137,7 @@ def test_every_damaged_file_is_named_at_once(tmp_path, write):
     damaged = ("scores.json", "definition.json", "ranks/stage-1.npz", "ranks/stage-1.npz")
     for line, folder, file in zip(lines, folders, damaged, strict=True):
         assert line.startswith(str(folder / file))
-        assert line.endswith("remove the run's folder and run it again")
+        assert line.endswith("give the command that made the run again: it makes this anew")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from continual_mm.comparison.estimates import (
     old_chance,
     start,
 )
-from continual_mm.comparison.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.metrics.retrieval import recall_at
+from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.system.errors import InputError
 
 OLD, NEW = PairFacts(0, "old", 0.0), PairFacts(1, "new", 0.0)

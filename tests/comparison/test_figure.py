@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from continual_mm.comparison.compare import Comparison, Headline, Row, ScenarioReport
 from continual_mm.comparison.estimates import Estimate
 from continual_mm.comparison.figure import draw, plot
-from continual_mm.comparison.finished import PairFacts
+from continual_mm.runs.finished import PairFacts
 
 AV_VT = {
     "audio-text": PairFacts(1, "emergent", 0.0),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ import pytest
 from continual_mm.comparison import tables as report
 from continual_mm.comparison.export import export
 from continual_mm.comparison.exported import RANKS, read_exported
-from continual_mm.comparison.finished import read_finished
 from continual_mm.comparison.latex import as_latex
 from continual_mm.comparison.protocols import compare_protocol
 from continual_mm.metrics.bootstrap import interval
+from continual_mm.runs.finished import read_finished
 from continual_mm.system.errors import InputError
 
 KINDS = {"clips": "retrieval", "tasks": "steps", "names": "classes"}
@@ -204,11 +205,14 @@ def test_tasks_are_told_one_by_one_and_exports_keep_their_names(tmp_path, write)
         ("tasks/videos/values", np.array([["x"] * 3] * 3), "Cannot cast"),
     ],
 )
-def test_damaged_answers_are_refused_with_their_file(runs, replace_array, name, value, expected):
+def test_a_run_with_damaged_answers_is_left_out(runs, replace_array, name, value, expected):
     file = runs / "s" / "late" / "seed-1" / "ranks" / "stage-2.npz"
     replace_array(file, f"protocol/{name}", value)
+    told = [note for note in compare_protocol([runs], "clips").notes if str(file) in note]
+    assert len(told) == 1
+    assert re.search(expected, told[0])
     with pytest.raises(InputError, match=expected) as caught:
-        compare_protocol([runs], "clips")
+        compare_protocol([file.parents[1]], "clips")
     assert str(caught.value).startswith(str(file))
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from continual_mm.comparison.finished import read_finished
 from continual_mm.comparison.protocols import compare_protocol
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.pack import write_pack
@@ -21,6 +20,7 @@ from continual_mm.definitions.scenario import (
 )
 from continual_mm.evaluation.protocols import load_scored
 from continual_mm.evaluation.scores import ProtocolScore
+from continual_mm.runs.finished import read_finished
 from continual_mm.runs.run import open_run, run, train
 from continual_mm.runs.specification import Specification, opened
 from continual_mm.system.errors import InputError

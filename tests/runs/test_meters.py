@@ -16,6 +16,7 @@ from continual_mm.plugins.replay import Replay
 from continual_mm.runs.meters import Meter
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.run import run, train
+from continual_mm.system.files import read_json
 
 SIZES = {"video": 800, "audio": 700, "text": 5}
 FLOAT, INDEX = 4, 8
@@ -92,7 +93,7 @@ def test_what_a_run_took_is_told_to_python_as_in_its_folder(scenario, tmp_path):
 
     file = tmp_path / "small" / "r" / "seed-0" / "cost.json"
     first = trained()
-    assert first == json.loads(file.read_text())
+    assert first == read_json(file)
     assert first["steps"] == sum(
         stage.steps or scenario.training.steps for stage in scenario.stages
     )

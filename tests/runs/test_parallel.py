@@ -129,7 +129,7 @@ def test_runs_at_once_are_byte_for_byte_the_runs_in_turn(small, tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_that_fails_is_reported_and_stops_no_other(small, tmp_path, jobs):
     out, recorder = tmp_path / "runs", Recorder()
-    blocked = out / "small" / "blocked"
+    blocked = out / "small" / "blocked" / "seed-0" / "events"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("no folder can be here")
     several = tasks(small, out, EXPLODING, cm.Strategy(name="blocked"), NAIVE)
@@ -302,16 +302,16 @@ def test_many_runs_are_typed_with_a_number_of_jobs(pack, scenario_text, tmp_path
     file.write_text(scenario_text)
     several = ["run", file, "--jobs", "2", "--threads", "1", "--out", out]
     both = [*several, "--strategy", "naive", "--strategy", "freeze"]
-    (out / "mine").mkdir(parents=True)
-    (out / "mine" / "freeze").write_text("no folder can be here")
+    freeze = out / "mine" / "freeze" / "seed-0"
+    freeze.mkdir(parents=True)
+    (freeze / "events").write_text("no folder can be here")
     shown = typed(*both)
     assert shown.code == 1
-    freeze = out / "mine" / "freeze" / "seed-0"
     assert f"/2] {freeze}: failed: " in shown.err
     assert f"continual-mm: 1 of 2 runs failed ({freeze}); the same command" in shown.err
     assert "Traceback" not in shown.err
     assert shown.out == f"compare with: continual-mm compare {out}\n"
-    (out / "mine" / "freeze").unlink()
+    (freeze / "events").unlink()
     shown = typed(*both)
     assert shown.code == 0
     assert f"[1/2] {out / 'mine' / 'naive' / 'seed-0'}: finished earlier" in shown.err

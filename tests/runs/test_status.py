@@ -32,8 +32,10 @@ def write_json(path, value):
 
 
 def checkpoint(folder, name, seconds):
-    notes = {"format": 1, "notes": {"seconds": seconds, "learned": 1}}
-    write_json(folder / "checkpoints" / name / "state.json", notes)
+    notes = {"seconds": seconds, "learned": 1, "scores": [], "geometry": []}
+    space = {"settings": {}, "seed": 0, "modalities": [], "towers": {}}
+    state = {"format": 2, "stage": 1, "space": space, "sha256": {}, "notes": notes}
+    write_json(folder / "checkpoints" / name / "state.json", state)
 
 
 def begin(out, strategy="naive", seed=0):

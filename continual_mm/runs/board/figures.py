@@ -16,7 +16,7 @@ from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.losses.transport import transport_plan
-from continual_mm.runs.history import percent
+from continual_mm.runs.reporter import percent
 from continual_mm.system.files import atomic_write
 
 ITEMS = 64  # scored items in a plan, the first ones that have both modalities

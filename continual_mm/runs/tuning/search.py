@@ -245,7 +245,7 @@ def tune(
     with locked(plan.folder / "tuning.lock"):
         search_file, identity = plan.folder / "search.json", plan.identity()
         if not holds(search_file, identity):
-            write_json(search_file, identity)
+            write_json(search_file, identity, sealed=True)
         search = Search(plan, jobs, threads, reporter or Reporter())
         failed: list[Outcome] = []
         while not failed and (batch := search.next_batch()):

@@ -143,6 +143,7 @@ def read_finished(folder: Path) -> FinishedRun:
     definition = records.read(records.Definition, folder / "definition.json")
     cost = records.read(records.Cost, folder / "cost.json")
     scores = records.read(records.Scores, folder / "scores.json")
+    scores.check_ranks(folder)
     strategy, scenario = definition.strategy, definition.scenario.model_dump()
     split = definition.split
     chance = _chance(scores, folder / "scores.json", split)
@@ -213,6 +214,15 @@ def read_finished(folder: Path) -> FinishedRun:
         unscored=scores.unscored,
         judged=judged,
     )
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a finished run can be read."""
+    try:
+        read_finished(folder)
+    except InputError:
+        return False
+    return True
 
 
 def _mixed_recall(scores: records.Scores) -> float:
