@@ -1,6 +1,5 @@
 """The plan as data: which strategy on which scenario with which seeds. Imports no torch."""
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,8 +13,10 @@ from continual_mm.runs.opening import open_scenario, open_strategy, read_setting
 from continual_mm.runs.specification import OpenedScenario, Specification
 from continual_mm.runs.specification import opened as worked_out
 from continual_mm.system.errors import InputError, Problem
+from continual_mm.system.reading import reading
 
 HERE = Path(__file__).parent
+TABLES = ("group", "part", "dataset", "memory", "left_out")  # that every plan has
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,19 @@ class Bound(Specification):
         return {**usual, "strategy": {**usual["strategy"], **made_of}}
 
 
+def _group(table: Mapping[str, Any]) -> Group:
+    return Group(
+        dataset=table["dataset"],
+        title=table["title"],
+        part=table["part"],
+        files=tuple(table["scenarios"]),
+        suffix=table.get("suffix", ""),
+        settings=tuple(table.get("set", ())),
+        seeds=table.get("seeds"),
+        total_dim=table.get("total_dim", 0),
+    )
+
+
 class Plan:
     """The plan, read from a file.
 
@@ -89,20 +103,12 @@ class Plan:
 
     def __init__(self, path: Path = HERE / "plan.toml") -> None:
         self._folder = path.parent
-        self._document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        self.groups = tuple(
-            Group(
-                dataset=one["dataset"],
-                title=one["title"],
-                part=one["part"],
-                files=tuple(one["scenarios"]),
-                suffix=one.get("suffix", ""),
-                settings=tuple(one.get("set", ())),
-                seeds=one.get("seeds"),
-                total_dim=one.get("total_dim", 0),
-            )
-            for one in self._document["group"]
-        )
+        self._document = catalog.open_definition("scenarios", path).document
+        if lacking := [key for key in TABLES if key not in self._document]:
+            problem = f"is no plan: it has no {', '.join(lacking)}"
+            raise InputError.at(path, problem, f"see {HERE / 'plan.toml'}")
+        with reading(path):
+            self.groups = tuple(map(_group, self._document["group"]))
 
     def missing(self, data: Path | None) -> dict[str, str]:
         """Dataset -> why nothing can be trained on it, for those whose pack is not in a folder."""

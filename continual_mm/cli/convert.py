@@ -461,6 +461,8 @@ def _hsa(name: str) -> click.Command:
 
         with converting(target or published_folder(name), dtype=dtype, skip=False) as conversion:
             folder = fetched(source, hsa.patterns(backbone, relation))
+            for sentence in hsa.unread(folder, backbone):
+                terminal.err.print(sentence)
             found = hsa.relations(folder, backbone, relation)
             records = hsa.records(found, validation=validation, test=test)
             conversion.write(records, hsa.layout(found))

@@ -296,7 +296,7 @@ class Expand(Plugin):
         met = [{each.first, each.second} & set(self._old) for each in self._trained]
         whole = any(len(olds) != 1 for olds in met)
         known = {each: held_out[each] for each in self._known if each in held_out}
-        old = choose_old(known, choice.weights, whole=whole, own=bool(self._again))
+        old = choose_old(known, choice.weights, whole=whole, own=self._again)
         gates, own = dict.fromkeys(self._known, 0.0), dict.fromkeys(self._known, 0.0)
         for each, found in zip(known, old, strict=True):
             gates[each] = max(found.weights[:HEADS]) / max(choice.weights)

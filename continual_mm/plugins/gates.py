@@ -1,6 +1,6 @@
 """How much a subspace counts for each pair, decided on items that were held out of its stage."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
@@ -123,7 +123,11 @@ def choose_trained(
 
 
 def choose_old(
-    held_out: Mapping[Pair, HeldOut], weights: Sequence[float], *, whole: bool, own: bool = False
+    held_out: Mapping[Pair, HeldOut],
+    weights: Sequence[float],
+    *,
+    whole: bool,
+    own: Collection[Pair] = (),
 ) -> tuple[Choice, ...]:
     """How much the subspace counts for each pair of earlier stages; not at all by default.
 
@@ -134,14 +138,19 @@ def choose_old(
         held_out: Similarities of each pair.
         weights: What each head counts for the pairs that the stage trained.
         whole: Whether it can count as much as for those only, or not at all.
-        own: Whether there is one more head, for such pairs alone; its weight comes last. It counts
-            beside the others only: without them, these would need coordinates for each pair.
+        own: Pairs that have learned one more head, for themselves alone; if there are any, its
+            weight comes last. It counts beside the others only: without them, these would need
+            coordinates for each pair.
     """
-    none = (0.0,) * (len(weights) + own)
+    none = (0.0,) * (len(weights) + bool(own))
+    unlearned = (0.0,) * bool(own)  # of pairs that no step of the head has seen
     shares: tuple[float, ...] = (1.0,) if whole else OLD_WEIGHTS
     while True:
-        candidates = _old_candidates(weights, shares, OWN_WEIGHTS if own else ())
-        choices = tuple(choose([k], {k: v}, candidates, none) for k, v in held_out.items())
+        candidates = {
+            each: _old_candidates(weights, shares, OWN_WEIGHTS if each in own else unlearned)
+            for each in held_out
+        }
+        choices = tuple(choose([k], {k: v}, candidates[k], none) for k, v in held_out.items())
         gaining = {
             each: held
             for (each, held), found in zip(held_out.items(), choices, strict=True)
@@ -149,7 +158,7 @@ def choose_old(
         }
         if len({found.weights[: len(weights)] for found in choices} - {none[: len(weights)]}) < 2:
             return choices
-        common = choose(gaining, gaining, _old_candidates(weights, shares, (0.0,) * own), none)
+        common = choose(gaining, gaining, _old_candidates(weights, shares, unlearned), none)
         shares = (max(common.weights) / max(weights),) if any(common.weights) else ()
 
 

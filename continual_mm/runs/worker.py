@@ -16,9 +16,11 @@ from continual_mm.runs.parallel import Call, Outcome, Task
 from continual_mm.runs.reporter import HaltedError, RunReporter
 from continual_mm.runs.run import run_specified
 from continual_mm.system.errors import InputError
+from continual_mm.system.reading import unforeseen
 
 FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
-"""What may go wrong in one run and leave others unharmed; anything else is a mistake of ours."""
+"""What may go wrong in one run and leave others unharmed. Anything else is a mistake of ours, of
+which the traceback is kept; others are unharmed all the same."""
 
 REPORT_EVERY = 0.1  # seconds between two messages that only say how many steps were made
 _Key = tuple[tuple[str, ...], str, bool | tuple[str, ...]]  # names, folder and standardising
@@ -51,6 +53,8 @@ class Trainer:
                 diverged=isinstance(error, FloatingPointError),
                 halted=error.halt if isinstance(error, HaltedError) else None,
             )
+        except Exception as error:  # noqa: BLE001 - see above
+            return Outcome(task.folder, "; ".join(unforeseen(error)))
         finally:
             torch.set_num_threads(before)
         return Outcome(task.folder)

@@ -21,6 +21,7 @@ from continual_mm.comparison.exported import UNFINISHED
 from continual_mm.comparison.tables import as_json
 from continual_mm.definitions import catalog
 from continual_mm.runs.finished import FinishedRun, PairFacts
+from continual_mm.system.errors import InputError
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "evidence"
 MODULES = ("plan", "run", "step_time", "bench", "bounds", "table")
@@ -409,3 +410,20 @@ def test_the_size_of_vectors_of_earlier_runs_follows_from_their_definition(
     )  # fmt: skip
     assert harness["bench"].vector_size(run) == size
     assert harness["bench"].vector_size(replace(run, vector_size=40)) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "plan.toml: no such file"),
+        ("[x]", "plan.toml: is no plan: it has no group, part, dataset, memory, left_out"),
+        (PLAN.replace("title", "titel"), "plan.toml: unexpected KeyError: 'title'"),
+    ],
+)
+def test_a_plan_that_is_none_is_refused(harness, tmp_path, text, problem, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    if text is not None:
+        (tmp_path / "plan.toml").write_text(text, encoding="utf-8")
+    for name in ("table", "run", "step_time"):
+        with pytest.raises(InputError, match=problem):
+            harness[name].main(["--plan", str(tmp_path / "plan.toml")])

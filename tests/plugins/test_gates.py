@@ -48,12 +48,21 @@ def test_a_subspace_that_knows_an_old_pair_counts_for_it() -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_an_old_pair_gains_by_a_head_of_its_own_if_that_knows_it(known) -> None:
     held = held_out(200, False, False, known)
-    (choice,) = choose_old({OLD: held}, (1.0, 1.0), whole=False, own=True)
+    (choice,) = choose_old({OLD: held}, (1.0, 1.0), whole=False, own=[OLD])
     assert (choice.weights[2] > choice.weights[0]) == known
     own = {OLD: choice.weights[2]}
     blocks = layout(["audio", "video"], ["text"], [NEW, OTHER], (1.0, 1.0), {OLD: 0.5}, own)
     met = [block.factors for block in blocks if block.head == 2]
     assert [each["audio"] * each["video"] for each in met] == pytest.approx([own[OLD]] * known)
+
+
+def test_a_pair_that_has_not_trained_the_third_head_is_not_offered_it() -> None:
+    """The head knows both pairs by chance; only one of them has learned it."""
+    held = held_out(200, True, True, True)
+    learned, other = choose_old({OLD: held, NEW: held}, (1.0, 1.0), whole=False, own=[OLD])
+    assert learned.weights[2] > 0
+    assert other.weights[0] > 0
+    assert other.weights[2] == 0
 
 
 def test_of_two_heads_the_one_that_says_nothing_is_left_out() -> None:

@@ -22,7 +22,7 @@ from continual_mm.data.findings import Findings
 from continual_mm.data.schema import Record
 from continual_mm.data.splits import HeldOut
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.system.errors import InputError, suggestion
+from continual_mm.system.errors import InputError, first_few, printable, suggestion
 
 REPOSITORY = "Rowance/HSA-features"
 
@@ -79,6 +79,27 @@ def relations(folder: Path, backbone: str, wanted: Sequence[str] = ()) -> list[R
             remedy = f"{suggestion(name, found)}there are {', '.join(found)}"
             raise InputError.at(folder, f"has no relation {name!r}", remedy)
     return [_besides_hub(found[name]) for name in dict.fromkeys(wanted or found)]
+
+
+def unread(folder: Path, backbone: str) -> Iterator[str]:
+    """A sentence for the archives of each reason for which some are no relation of a backbone.
+
+    Those of classification, and of the other backbone, are no concern of it.
+    """
+    reasons: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.npz")):
+        inside = path.relative_to(folder).parts[:-1]
+        if ({"classification", *HUBS} - {backbone}) & {*inside}:
+            continue
+        if backbone not in inside:
+            reason = f"is in no folder {backbone}"
+        elif not _STEM.fullmatch(path.stem):
+            reason = "is not called as two modalities, such as image-video or image-video__name"
+        else:
+            continue
+        reasons.setdefault(reason, []).append(printable(str(path.relative_to(folder))))
+    for reason, names in reasons.items():
+        yield f"left unread: {first_few(names)}: {reason}"
 
 
 def _besides_hub(one: Relation) -> Relation:

@@ -116,6 +116,22 @@ def test_a_relation_that_is_there_twice_or_with_the_hub_is_refused(tmp_path):
         hsa.relations(tmp_path, "languagebind")
 
 
+def test_archives_that_match_nothing_are_named_with_the_reason(folder, typed, tmp_path):
+    assert [*hsa.unread(folder, "languagebind")] == []
+    write(folder, "Image_Video")
+    write(folder, "image-video-audio")
+    write(folder, "image-text", backbone="imagebind")
+    np.savez(folder / "loose.npz", **arrays())
+    two = "left unread: retrieval/languagebind/Image_Video.npz, retrieval/languagebind/image-video-"
+    ended = typed("data", "convert", "hsa_languagebind", folder, "--to", tmp_path / "out")
+    assert not ended.code, ended.err
+    assert ended.err.splitlines() == [
+        "left unread: loose.npz: is in no folder languagebind",
+        f"{two}audio.npz: is not called as two modalities, such as image-video or"
+        " image-video__name",
+    ]
+
+
 def test_modalities_that_come_after_many_rows_are_converted_too(tmp_path, typed):
     many = {key: np.ones((1100, 6), np.float32) for key in ROWS if "train" in key}
     write(tmp_path / "in", "depth-audio", **many)
