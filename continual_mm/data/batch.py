@@ -1,16 +1,21 @@
 """A batch that says which of its rows have which modality; no modality is ever dropped."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from math import prod
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset as TorchDataset
 
+from continual_mm.data.columns import digests
 from continual_mm.data.dataset import Dataset
+
+_MARKED = 4096  # values of an item, from its beginning, that its mark is made of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +29,10 @@ class Batch:
     rows: Mapping[str, Tensor]  # modality -> (n_m,) ascending positions in the batch, on the CPU
     index: Tensor  # (N,) rows of the dataset, on the CPU
     stage: Tensor  # (N,) stage whose pairs each row trains, on the CPU
+    # Modality -> (n_m,) what `marks_of` says of the rows, on the CPU; none where it does not matter
+    # which rows are the same.
+    marks: Mapping[str, Tensor] = field(default_factory=dict)
+    _alike: dict[str, Tensor | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -36,7 +45,8 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Bytes of everything the batch holds."""
-        tensors = (*self.features.values(), *self.lengths.values(), *self.rows.values())
+        parts = (self.features, self.lengths, self.rows, self.marks)
+        tensors = (tensor for part in parts for tensor in part.values())
         return sum(tensor.nbytes for tensor in (*tensors, self.index, self.stage))
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
@@ -60,9 +70,38 @@ class Batch:
         where[self.rows[modality]] = torch.arange(self.rows[modality].shape[0])
         return where[chosen]
 
+    def alike(self, modality: str) -> Tensor | None:
+        """(n_m,) positions in the features, equal for rows whose features are; None if none are.
+
+        Such rows show the same recording, of which each has a caption of its own.
+        """
+        if modality not in self._alike:
+            self._alike[modality] = self._compared(modality)
+        return self._alike[modality]
+
+    def _compared(self, modality: str) -> Tensor | None:
+        if modality not in self.marks:
+            return None
+        _, which, counts = torch.unique(
+            self.marks[modality], return_inverse=True, return_counts=True
+        )
+        suspects = (counts[which] > 1).nonzero().squeeze(1)
+        if not len(suspects):
+            return None
+        features = self.features[modality][suspects.to(self.features[modality].device)].cpu()
+        lengths = self.lengths.get(modality, torch.ones(len(which), dtype=torch.long)).cpu()
+        steps = features.shape[1] if modality in self.lengths else 1
+        shown = features.numpy().reshape(len(suspects), steps, -1)
+        found, first = torch.arange(len(which)), dict[bytes, int]()
+        for place, digest in zip(
+            suspects.tolist(), digests(shown, lengths[suspects].numpy()), strict=True
+        ):
+            found[place] = first.setdefault(digest, place)
+        return found if len(first) < len(suspects) else None
+
     def select(self, chosen: Tensor) -> "Batch":
         """The batch of some rows, in the order given; (n,) positions, repeats allowed."""
-        features, lengths, rows = {}, {}, {}
+        features, lengths, rows, marks = {}, {}, {}, {}
         for name in self.features:
             where = self.positions(name, chosen)
             kept = (where >= 0).nonzero().squeeze(1)
@@ -73,7 +112,9 @@ class Batch:
             rows[name] = kept
             if name in self.lengths:
                 lengths[name] = self.lengths[name][source]
-        return Batch(features, lengths, rows, self.index[chosen], self.stage[chosen])
+            if name in self.marks:
+                marks[name] = self.marks[name][where[kept]]
+        return Batch(features, lengths, rows, self.index[chosen], self.stage[chosen], marks)
 
     def _mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
         features = {name: function(tensor) for name, tensor in self.features.items()}
@@ -91,7 +132,7 @@ def join(batches: Iterable[Batch]) -> Batch:
     names = dict.fromkeys(name for part in parts for name in part.features)
     starts = accumulate(map(len, parts[:-1]), initial=0)
     placed = list(zip(parts, starts, strict=True))
-    features, lengths, rows = {}, {}, {}
+    features, lengths, rows, marks = {}, {}, {}, {}
     for name in names:
         having = [(part, start) for part, start in placed if name in part.features]
         tensors = [part.features[name] for part, _ in having]
@@ -101,8 +142,25 @@ def join(batches: Iterable[Batch]) -> Batch:
             longest = max(tensor.shape[1] for tensor in tensors)
             tensors = [padded(tensor, longest) for tensor in tensors]
         features[name] = torch.cat(tensors)
-    index = torch.cat([part.index for part in parts])
-    return Batch(features, lengths, rows, index, torch.cat([part.stage for part in parts]))
+        if all(name in part.marks for part, _ in having):
+            marks[name] = torch.cat([part.marks[name] for part, _ in having])
+    index, stage = (
+        torch.cat(each) for each in zip(*((p.index, p.stage) for p in parts), strict=True)
+    )
+    return Batch(features, lengths, rows, index, stage, marks)
+
+
+def marks_of(features: Tensor) -> Tensor:
+    """(n,) numbers of (n, ...) features, equal where these are, and hardly ever where not."""
+    # Both zeros are the same number, and what is padded with them has the same sum.
+    begun = features.cpu().numpy().reshape(len(features), prod(features.shape[1:]))
+    begun = np.ascontiguousarray(begun[:, :_MARKED]) + np.float32(0.0)
+    return torch.from_numpy(begun.view(np.int32).sum(axis=1, dtype=np.int64))
+
+
+def marked(batch: Batch) -> Batch:
+    """The same batch, with marks."""
+    return replace(batch, marks={name: marks_of(each) for name, each in batch.features.items()})
 
 
 def padded(features: Tensor, steps: int) -> Tensor:
@@ -126,7 +184,8 @@ class Items(TorchDataset[Batch]):
 
     An element is a :class:`Batch` of one row, so that any loader's collate is ``join``. ``clips``
     items of one group are shown side by side, drawn with replacement if ``replace``; ``filled``
-    pads items to the dataset's time, not to the longest of a batch.
+    pads items to the dataset's time, not to the longest of a batch; ``marked`` batches know which
+    of their rows are the same in a modality.
     """
 
     def __init__(
@@ -137,12 +196,14 @@ class Items(TorchDataset[Batch]):
         clips: int = 1,
         replace: bool = False,
         filled: bool = False,
+        marked: bool = False,
     ) -> None:
         self.dataset = dataset
         self.shares = shares
         self.clips = clips
         self.replace = replace
         self.filled = filled
+        self.marked = marked
         self._present = {
             name: torch.from_numpy(column.present) for name, column in dataset.columns.items()
         }
@@ -166,7 +227,7 @@ class Items(TorchDataset[Batch]):
         )
 
     def _fetch(self, share: Share, rows: Tensor) -> Batch:
-        features, lengths, where = {}, {}, {}
+        features, lengths, where, marks = {}, {}, {}, {}
         for name in share.modalities:
             kept = self._present[name][rows].nonzero().squeeze(1)
             if not kept.shape[0]:
@@ -174,9 +235,11 @@ class Items(TorchDataset[Batch]):
             where[name] = kept
             column = self.dataset.columns[name]
             features[name], length = column.take(rows[kept])
+            if self.marked:
+                marks[name] = marks_of(features[name])
             if length is not None:
                 lengths[name] = length
                 if self.filled:
                     features[name] = padded(features[name], column.modality.shape[0])
         stage = torch.full(rows.shape, share.stage, dtype=torch.long)
-        return Batch(features, lengths, where, rows, stage)
+        return Batch(features, lengths, where, rows, stage, marks)

@@ -109,3 +109,8 @@ def digests(steps: NDArray[np.float32], valid: NDArray[np.int64]) -> list[bytes]
         blake2b(item[:length].tobytes(), digest_size=16).digest()
         for item, length in zip(positive, valid.tolist(), strict=True)
     ]
+
+
+def digests_of(column: Column, rows: NDArray[np.int64]) -> list[bytes]:
+    """:func:`digests` of some items, all of which have the modality."""
+    return [each for block in blocks(column, rows) for each in digests(*block)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from continual_mm.data.columns import Texts, blocks, digests
+from continual_mm.data.columns import Texts, digests_of
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.schema import with_own_groups
 from continual_mm.metrics.bootstrap import joined
@@ -119,10 +119,12 @@ class Relevance:
     def _shown(self, dataset: Dataset, name: str, rows: Rows) -> list[bytes]:
         """16 bytes for each row: of its caption for ``duplicates``, or of its features."""
         if self._positives != "duplicates" or name != "text" or dataset.text is None:
-            return _features(dataset, name, rows)
+            return digests_of(dataset.columns[name], rows)
         captions = list(_captions(dataset.text, rows))
         unwritten = [place for place, one in enumerate(captions) if one == _NO_CAPTION]
-        for place, one in zip(unwritten, _features(dataset, name, rows[unwritten]), strict=True):
+        for place, one in zip(
+            unwritten, digests_of(dataset.columns[name], rows[unwritten]), strict=True
+        ):
             captions[place] = one
         return captions
 
@@ -135,10 +137,6 @@ def _classes(dataset: Dataset | None, positives: Positives) -> Rows | None:
     if found is None:
         raise ValueError(f"dataset '{dataset.card.name}' has no {positives}s")
     return with_own_groups(found)
-
-
-def _features(dataset: Dataset, name: str, rows: Rows) -> list[bytes]:
-    return [one for block in blocks(dataset.columns[name], rows) for one in digests(*block)]
 
 
 def _captions(texts: Texts, rows: Rows) -> Iterator[bytes]:

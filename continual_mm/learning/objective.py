@@ -62,6 +62,29 @@ def stages_of(pairs: Mapping[int, tuple[Pair, ...]]) -> dict[Pair, list[int]]:
     return dict(sorted(found.items()))
 
 
+def right_answers(batch: Batch, pair: Pair, rows: Tensor) -> Tensor | None:
+    """(n, n) which of some batch rows, all of which have a pair, answer one another.
+
+    Row i is answered by the second modality of every row that shows it with the first of row i, in
+    two such rows perhaps. True on the diagonal; None where nothing else is.
+    """
+    alike = [batch.alike(name) for name in (pair.first, pair.second)]
+    if alike[0] is None and alike[1] is None:
+        return None
+    numbers = (
+        torch.arange(len(rows)) if each is None else each[batch.positions(name, rows)]
+        for name, each in zip((pair.first, pair.second), alike, strict=True)
+    )
+    return answering(*numbers)
+
+
+def answering(first: Tensor, second: Tensor) -> Tensor | None:
+    """:func:`right_answers` from (n,) numbers, equal for rows that are the same in a modality."""
+    same = [(each[:, None] == each).float() for each in (first, second)]
+    right = (same[0] @ same[1]) > 0
+    return None if int(right.sum()) == len(first) else right
+
+
 def contrast(
     space: JointSpace,
     batch: Batch,
@@ -71,7 +94,8 @@ def contrast(
 ) -> Terms:
     """The contrastive term of every pair that rows of the part, by their stage, train.
 
-    All rows that train a pair, whatever their stage, are one another's negatives.
+    All rows that train a pair, whatever their stage, are one another's negatives, save those that
+    answer one another, such as captions of one recording.
     """
     terms: Terms = {}
     for pair, stages in stages_of(pairs).items():
@@ -83,7 +107,8 @@ def contrast(
         second = embeddings_at(batch, seen, pair.second, rows)
         similarity = space.logit_scale * (first @ second.T)
         margin = space.settings.margin
-        terms[f"contrast/{pair}"] = masked_margin_softmax(similarity, margin=margin)
+        right = right_answers(batch, pair, rows)
+        terms[f"contrast/{pair}"] = masked_margin_softmax(similarity, margin=margin, right=right)
     return terms
 
 

@@ -171,7 +171,9 @@ def _dealt(count: int, stages: int, generator: torch.Generator) -> Tensor:
 def _items(scenario: Scenario, dataset: Dataset, shares: tuple[Share, ...]) -> Items:
     """What a stage trains on, clip by clip or some clips of every group."""
     space = scenario.space
-    return Items(dataset, shares, clips=space.clips, replace=space.reference)
+    return Items(
+        dataset, shares, clips=space.clips, replace=space.reference, marked=not space.reference
+    )
 
 
 def _joint(scenario: Scenario, arrivals: Sequence[Arrival], items: Items) -> StageExperience:

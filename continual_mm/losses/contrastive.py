@@ -21,7 +21,9 @@ def unit(vectors: Tensor) -> Tensor:
     return wide / length.masked_fill(length < 1e-12, math.inf)
 
 
-def masked_margin_softmax(similarity: Tensor, *, margin: float = 0.001) -> Tensor:
+def masked_margin_softmax(
+    similarity: Tensor, *, margin: float = 0.001, right: Tensor | None = None
+) -> Tensor:
     r"""Symmetric softmax loss of the diagonal with a margin, as in AVLnet and MCN.
 
     .. math::
@@ -36,6 +38,8 @@ def masked_margin_softmax(similarity: Tensor, *, margin: float = 0.001) -> Tenso
     Args:
         similarity: (N, N), entry (i, j) comparing item i of one modality with item j of the other.
         margin: What a correct pair must win by, in units of similarity.
+        right: (N, N) which answers are right, if others than the diagonal are, such as further
+            captions of a recording: they are left out of the sums, where they are no negatives.
 
     Returns:
         The loss, a scalar in nats.
@@ -56,4 +60,7 @@ def masked_margin_softmax(similarity: Tensor, *, margin: float = 0.001) -> Tenso
     with torch.autocast(similarity.device.type, enabled=False):
         wide = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
         logits = wide.diagonal_scatter(wide.diagonal() - margin)
+        if right is not None:
+            others = right.to(logits.device, copy=True).fill_diagonal_(False)
+            logits = logits.masked_fill(others, -math.inf)
         return (logits.logsumexp(1) + logits.logsumexp(0) - 2 * logits.diagonal()).mean()

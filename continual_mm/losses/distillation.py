@@ -26,7 +26,12 @@ def squared_distance(embeddings: Tensor, teacher: Tensor) -> Tensor:
 
 
 def row_divergence(
-    similarity: Tensor, teacher: Tensor, *, temperature: float, right_only: bool = True
+    similarity: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float,
+    right_only: bool = True,
+    right: Tensor | None = None,
 ) -> Tensor:
     r"""How differently queries would choose among the candidates, in both directions.
 
@@ -45,6 +50,7 @@ def row_divergence(
         teacher: T, of the same shape.
         temperature: :math:`\tau`, in units of similarity.
         right_only: Leave out queries that the teacher answers wrongly.
+        right: (N, N) which answers are right, if others than the diagonal are.
 
     Returns:
         A scalar in nats, at least 0; 0 where S is T, up to a constant.
@@ -57,18 +63,26 @@ def row_divergence(
     >>> float(row_divergence(S, S, temperature=0.1))
     0.0
     """
-    one = _divergence(similarity, teacher, temperature, right_only)
-    return one + _divergence(similarity.T, teacher.T, temperature, right_only)
+    one = _divergence(similarity, teacher, temperature, right_only, right)
+    turned = None if right is None else right.T
+    return one + _divergence(similarity.T, teacher.T, temperature, right_only, turned)
 
 
 def _divergence(
-    similarity: Tensor, teacher: Tensor, temperature: float, right_only: bool
+    similarity: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    right_only: bool,
+    right: Tensor | None,
 ) -> Tensor:
     old = (teacher / temperature).log_softmax(1)
     new = (similarity / temperature).log_softmax(1)
     each = (old.exp() * (old - new)).sum(1)
     if right_only:
-        each = each * (teacher.diagonal() >= teacher.amax(1))
+        best = teacher.diagonal()
+        if right is not None:
+            best = teacher.masked_fill(~right.to(teacher.device), -torch.inf).amax(1)
+        each = each * (best >= teacher.amax(1))
     return each.mean()
 
 

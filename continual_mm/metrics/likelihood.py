@@ -1,5 +1,7 @@
 """How probable a softmax over similarities makes the right answers, row by row."""
 
+from math import inf
+
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -7,7 +9,9 @@ TEMPERATURES = tuple(0.01 * 1.3**power for power in range(25))
 """Where the temperature is looked for: 0.01 to 5.4, in steps of 30 %."""
 
 
-def row_log_likelihood(similarity: Tensor, temperature: float) -> Tensor:
+def row_log_likelihood(
+    similarity: Tensor, temperature: float, right: Tensor | None = None
+) -> Tensor:
     r"""Log-likelihood of each row's right answer, both directions averaged.
 
     .. math::
@@ -17,22 +21,27 @@ def row_log_likelihood(similarity: Tensor, temperature: float) -> Tensor:
     Args:
         similarity: S, (n, n); row i and column i belong together.
         temperature: :math:`\tau`.
+        right: (n, n) which answers are right, if others than the diagonal are: it is then the
+            likelihood that one of these is given.
 
     Returns:
         (n,) at most 0, in nats; ``-log(n)`` means chance.
     """
     logits = similarity.double() / temperature
     rows, columns = log_softmax(logits, dim=1), log_softmax(logits, dim=0)
+    if right is not None:
+        rows, columns = (each.masked_fill(~right.to(each.device), -inf) for each in (rows, columns))
+        return (rows.logsumexp(1) + columns.logsumexp(0)) / 2
     return (rows.diagonal() + columns.diagonal()) / 2
 
 
-def fitted_log_likelihood(similarity: Tensor) -> Tensor:
+def fitted_log_likelihood(similarity: Tensor, right: Tensor | None = None) -> Tensor:
     """(n,) :func:`row_log_likelihood` at the temperature of :data:`TEMPERATURES` that is best.
 
     Fitted so, similarities of different spread can be compared (temperature scaling, Guo et al.
     2017, "On calibration of modern neural networks").
     """
-    found = [row_log_likelihood(similarity, temperature) for temperature in TEMPERATURES]
+    found = [row_log_likelihood(similarity, temperature, right) for temperature in TEMPERATURES]
     return max(found, key=lambda values: float(values.mean()))
 
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from continual_mm.data.batch import Items, Share
+from continual_mm.data.columns import digests_of
+from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.learner import EVALUATION_ROWS, Learner
 from continual_mm.learning.loader import BlockLoader
-from continual_mm.learning.objective import gathered, paired_rows
+from continual_mm.learning.objective import answering, gathered, paired_rows, right_answers
 from continual_mm.learning.stream import StageExperience
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.plugins.freeze import eval_frozen, freeze
@@ -221,7 +223,11 @@ class Expand(Plugin):
             trained.append(Share(share.stage, share.rows[~chosen], share.modalities))
             held_out.append(Share(share.stage, share.rows[chosen], share.modalities))
         experience.items = Items(
-            items.dataset, tuple(trained), clips=items.clips, replace=items.replace
+            items.dataset,
+            tuple(trained),
+            clips=items.clips,
+            replace=items.replace,
+            marked=items.marked,
         )
         self._items = Items(items.dataset, tuple(held_out))
 
@@ -254,6 +260,7 @@ class Expand(Plugin):
             for name, found, where in sides
         ]
         before = earlier[0] @ earlier[1].T
+        right = right_answers(learner.batch, trained, rows)
         margin = space.settings.margin
         for each, (first, second) in units.items():
             subspace = space.grown[each]
@@ -263,12 +270,12 @@ class Expand(Plugin):
                 logits = similarity[head]
                 if each == number:
                     logits = before + subspace.log_weights[head].exp() * logits
-                value = masked_margin_softmax(scale * logits, margin=margin)
+                value = masked_margin_softmax(scale * logits, margin=margin, right=right)
                 learner.add_term(f"expand/{each + 1}-{head + 1}/{trained}", value, weight=1.0)
         if number in units and self.plan:
             planned = HEADS if trained in self._again else HEADS - 1
             first, second = (unit[:, planned] for unit in units[number])
-            value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon)
+            value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon, right=right)
             learner.add_term(f"expand/plan/{trained}", value, weight=self.plan)
 
     def _heads(self, subspace: Subspace, number: int, trained: Pair) -> Sequence[int]:
@@ -358,7 +365,8 @@ class Expand(Plugin):
                 where = {name: torch.cat(rows[name]) for name in (each.first, each.second)}
                 shared = where[each.first][torch.isin(where[each.first], where[each.second])]
                 if len(shared) > 1:
-                    found[each] = _held_out(each, where, shared, vectors, units)
+                    right = _answering(self._items.dataset, each, shared)
+                    found[each] = _held_out(each, where, shared, vectors, units, right)
         return found
 
 
@@ -403,12 +411,23 @@ def _first_aligned(experience: StageExperience) -> set[Pair]:
     return found
 
 
+def _answering(dataset: Dataset, each: Pair, rows: Tensor) -> Tensor | None:
+    """(n, n) which of some rows answer one another; None where only each itself does."""
+    numbers = []
+    for name in (each.first, each.second):
+        shown = digests_of(dataset.columns[name], rows.numpy())
+        places = {digest: place for place, digest in enumerate(shown)}
+        numbers.append(torch.tensor([places[digest] for digest in shown]))
+    return answering(*numbers)
+
+
 def _held_out(
     each: Pair,
     rows: Mapping[str, Tensor],
     shared: Tensor,
     vectors: Mapping[str, list[Tensor]],
     units: Mapping[str, list[Tensor]],
+    right: Tensor | None,
 ) -> HeldOut:
     sides = []
     for name in (each.first, each.second):
@@ -419,7 +438,7 @@ def _held_out(
         sides.append((torch.cat(vectors[name])[here], torch.cat(units[name])[here]))
     (first, first_units), (second, second_units) = sides
     heads = torch.einsum("ihd,jhd->hij", first_units, second_units)
-    return HeldOut(shared, (first @ second.T).cpu(), heads.cpu())
+    return HeldOut(shared, (first @ second.T).cpu(), heads.cpu(), right)
 
 
 @contextmanager

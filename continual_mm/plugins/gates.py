@@ -36,12 +36,14 @@ class HeldOut:
     rows: Tensor  # (n,) of the dataset
     earlier: Tensor  # (n, n) in the coordinates of earlier stages
     heads: Tensor  # (heads, n, n) in those of the subspace
+    # (n, n) which items answer one another, if others than each itself do.
+    right: Tensor | None = None
 
     def log_likelihood(self, weights: Sequence[float]) -> Tensor:
         """(n,) of the right answers, with a weight for each of the first heads."""
         factors = self.heads.new_tensor(weights)[:, None, None]
         heads = self.heads[: len(weights)]
-        return fitted_log_likelihood(self.earlier + (factors * heads).sum(0))
+        return fitted_log_likelihood(self.earlier + (factors * heads).sum(0), self.right)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from continual_mm.learning.growth import of_pair
 from continual_mm.learning.learner import Learner
-from continual_mm.learning.objective import gathered, paired_rows, stages_of
+from continual_mm.learning.objective import gathered, paired_rows, right_answers, stages_of
 from continual_mm.losses.transport import plan_distillation_from
-from continual_mm.losses.trust import trusted_plan
+from continual_mm.losses.trust import right_plan, trusted_plan
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
 from continual_mm.plugins.transport import ITERATIONS, TOLERANCE
@@ -23,7 +23,8 @@ class Match(Plugin):
         P = \arg\min_{P \in U(1/n, 1/n)} \langle P, C\rangle - \varepsilon H(P), \quad
         C_{ij} = 1 - a_i^\top b_j
 
-    for the n current rows of a pair, with a and b, (n, D), their unit embeddings. In the softmax of
+    for the n current rows of a pair, with a and b, (n, D), their unit embeddings; rows that answer
+    one another, such as captions of one recording, share their mass. In the softmax of
     the contrast each query chooses for itself, and a few items may be the answer to many queries.
     In a plan all rows and columns have the mass 1/n, so what one item takes the others cannot have.
     This is inverse optimal transport (Shi et al. 2023, "Understanding and generalizing contrastive
@@ -64,19 +65,25 @@ class Match(Plugin):
                 gathered(seen[name].direction, strategy.batch.positions(name, rows))
                 for name in (pair.first, pair.second)
             )
-            value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon)
+            right = right_answers(strategy.batch, pair, rows)
+            value = matching_divergence(1 - first @ second.T, epsilon=self.epsilon, right=right)
             strategy.add_term(f"match/{pair}", value, weight=self.weight)
 
 
-def matching_divergence(cost: Tensor, *, epsilon: float) -> Tensor:
+def matching_divergence(cost: Tensor, *, epsilon: float, right: Tensor | None = None) -> Tensor:
     """Divergence of the right matching from the transport plan of a cost, in nats.
 
     Args:
         cost: (n, n) of items of which row i and column i belong together.
         epsilon: Entropic temperature of the plan.
+        right: (n, n) which items answer one another, if others than each itself do: what is right
+            is then shared among them.
     """
-    right = trusted_plan(torch.zeros_like(cost), 0.0)
+    if right is None:
+        matching = trusted_plan(torch.zeros_like(cost), 0.0)
+    else:
+        matching = right_plan(right.to(cost.device))
     divergence, _ = plan_distillation_from(
-        right, cost, epsilon=epsilon, tolerance=TOLERANCE, iterations=ITERATIONS
+        matching, cost, epsilon=epsilon, tolerance=TOLERANCE, iterations=ITERATIONS
     )
     return divergence

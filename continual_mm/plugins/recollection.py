@@ -7,7 +7,7 @@ from warnings import warn
 import torch
 from torch import Tensor
 
-from continual_mm.data.batch import Batch, join
+from continual_mm.data.batch import Batch, join, marked
 from continual_mm.learning.learner import Learner
 from continual_mm.learning.memory import Memory
 from continual_mm.plugins.plugin import Plugin, contents, extracted
@@ -39,6 +39,8 @@ class Recollection(Plugin):
         """Put remembered rows behind the current ones."""
         if self.batch is None or not self.memory_rows:
             return
+        if not (self.batch.marks or strategy.space.settings.reference):
+            self.batch = marked(self.batch)
         self.drawn = self.memory.draw(self.memory_rows)
         whole = len(self.drawn) == len(self.batch)
         strategy.recall(self.batch if whole else self.batch.select(self.drawn))
@@ -116,4 +118,4 @@ def _by_name(batch: Batch) -> Batch:
     features, lengths, rows = (
         dict(sorted(each.items())) for each in (batch.features, batch.lengths, batch.rows)
     )
-    return Batch(features, lengths, rows, batch.index, batch.stage)
+    return Batch(features, lengths, rows, batch.index, batch.stage, batch.marks)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from continual_mm.learning.learner import Learner
+from continual_mm.learning.objective import right_answers
 from continual_mm.losses.distillation import row_divergence
 from continual_mm.plugins.registry import checked
 from continual_mm.plugins.teachers import Distilled, compared_pairs
@@ -49,5 +50,6 @@ class RowKL(Distilled):
                 first.old @ second.old.T,
                 temperature=self.temperature,
                 right_only=self.right_only,
+                right=right_answers(strategy.batch, pair, first.rows + strategy.remembered.start),
             )
             strategy.add_term(f"row_kl/{pair}", divergence, weight=self.weight / len(pairs))

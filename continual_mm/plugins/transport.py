@@ -1,6 +1,6 @@
 """Optimal-transport alignment: transport plans between remembered items must not change."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,12 +10,13 @@ from torch import Tensor
 
 from continual_mm.definitions.modality import Pair
 from continual_mm.learning.learner import Learner
+from continual_mm.learning.objective import right_answers
 from continual_mm.losses.distillation import squared_distance
 from continual_mm.losses.transport import Potentials, log_transport_plan, plan_distillation_from
-from continual_mm.losses.trust import right_items, trusted_plan
+from continual_mm.losses.trust import right_items, right_plan, trusted_plan
 from continual_mm.losses.unbalanced import log_unbalanced_plan, unbalanced_distillation_from
 from continual_mm.plugins.plugin import extracted
-from continual_mm.plugins.recollection import Recollection, required_memory
+from continual_mm.plugins.recollection import required_memory
 from continual_mm.plugins.registry import checked
 from continual_mm.plugins.teachers import Compared, Distilled, compared_pairs
 
@@ -62,17 +63,32 @@ class KeptPlans:
     def __contains__(self, pairs: object) -> bool:
         return pairs in self._plans
 
-    def learn(self, pairs: Pairs, cost: Tensor) -> None:
-        """Keep the plans of the teacher's costs, (B, n, n)."""
+    @property
+    def trust_in_partners(self) -> bool:
+        """Whether it matters which items answer one another."""
+        return self._right_only or self._trust < 1
+
+    def learn(self, pairs: Pairs, cost: Tensor, answers: Sequence[Tensor | None] = ()) -> None:
+        """Keep the plans of the teacher's costs, (B, n, n).
+
+        ``answers`` are of each pair (n, n), which items answer one another; None where each itself.
+        """
         plan, guess = self._solve(cost)
-        right = None
+        known, right = _stacked(answers, cost), None
         if self._right_only:
-            (mask,) = right_items(plan)  # such pairs come alone, for each has items of its own
+            # Such pairs come alone, for each has items of its own.
+            (mask,) = right_items(plan, known)
             right = mask.nonzero().squeeze(1)
             cost = _among(cost, right)
+            known = None if known is None else _among(known, right)
             guess = Potentials(*(part[:, right] for part in guess))
             plan, guess = self._solve(cost) if right.shape[0] else (cost, guess)
-        kept = self._plans[pairs] = KeptPlan(trusted_plan(plan, self._trust), guess)
+        if known is not None and self._trust < 1 and cost.numel():
+            partners = torch.stack([right_plan(each) for each in known])
+            mixed = trusted_plan(plan, self._trust, partners)
+        else:
+            mixed = trusted_plan(plan, self._trust)
+        kept = self._plans[pairs] = KeptPlan(mixed, guess)
         if self._trust < 1:
             kept.offset = self.divergence(pairs, cost)
         kept.right = right
@@ -123,6 +139,14 @@ class KeptPlans:
             potentials = Potentials(state[f"rows/{group}"], state[f"columns/{group}"])
             offset, right = (state.get(f"{kind}/{group}") for kind in ("lacks", "right"))
             self._plans[pairs] = KeptPlan(plan, potentials, offset, right)
+
+
+def _stacked(answers: Sequence[Tensor | None], cost: Tensor) -> Tensor | None:
+    """(B, n, n) what answers what, of every pair; None where each itself alone, in all of them."""
+    if all(each is None for each in answers):
+        return None
+    itself = torch.eye(cost.shape[-1], dtype=torch.bool)
+    return torch.stack([itself if each is None else each for each in answers]).to(cost.device)
 
 
 def _among(cost: Tensor, items: Tensor) -> Tensor:
@@ -258,7 +282,7 @@ class Transport(Distilled):
         compared = self.compared(strategy)
         if not compared:
             return
-        divergences = self._divergences(compared, required_memory(strategy, self))
+        divergences = self._divergences(strategy, compared)
         if not divergences:
             return
         weight = self._multiplier.weigh(divergences.values())
@@ -271,20 +295,25 @@ class Transport(Distilled):
             strategy.add_term("gauge", moved.mean(), weight=weight * self.gauge)
 
     def _divergences(
-        self, compared: Mapping[str, Compared], memory: Recollection
+        self, learner: Learner, compared: Mapping[str, Compared]
     ) -> dict[Pair, Tensor]:
         """KL of every pair; pairs with the same items are solved together."""
+        memory, answers = required_memory(learner, self), dict[Pair, Tensor | None]()
         groups: dict[object, list[tuple[Pair, Tensor, Tensor]]] = {}
         for pair, first, second in compared_pairs(compared):
             teacher, cost = 1 - first.old @ second.old.T, 1 - first.new @ second.new.T
             key = pair if self.right_only else cost.shape
+            if self._plans.trust_in_partners:
+                rows = first.rows + learner.remembered.start
+                answers[pair] = right_answers(learner.batch, pair, rows)
             groups.setdefault(key, []).append((pair, teacher, cost))
         same_items = len(memory.drawn) == len(memory.memory)  # as in the step before
         found: dict[Pair, Tensor] = {}
         for group in groups.values():
             pairs = tuple(pair for pair, _, _ in group)
             if not same_items or pairs not in self._plans:
-                self._plans.learn(pairs, torch.stack([teacher for _, teacher, _ in group]))
+                teachers = torch.stack([teacher for _, teacher, _ in group])
+                self._plans.learn(pairs, teachers, [answers.get(pair) for pair in pairs])
             divergence = self._plans.divergence(pairs, torch.stack([cost for _, _, cost in group]))
             found |= dict(zip(pairs, divergence.unbind(), strict=True))
         return found
