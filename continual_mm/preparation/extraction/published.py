@@ -124,7 +124,7 @@ class Columns:
         renamed = [f"{first_few(self.read[ours])} as {ours}" for ours in self.shown]
         if renamed:
             yield f"{source}: reads {', '.join(renamed)}; --column OURS=THEIRS reads another one"
-        if self.seconds is not None and "end" not in self.read:
+        if self.seconds is not None and "start" in self.read and "end" not in self.read:
             yield f"{source}: each clip is {self.seconds:g} s from its start, as in AudioSet"
         if self.unused:
             reasons = [self._reason(name) for name in self.unused]
@@ -138,8 +138,10 @@ class Columns:
 
     def _reason(self, name: str) -> str:
         for ours, known in _KNOWN.items():
-            if _plain(name) in (ours, *known) and ours in self.read:
-                return f"{name} ({ours} is read from {self.read[ours][0]})"
+            if _plain(name) in (ours, *known):
+                there = self.read.get(ours)
+                reason = f"{ours} is read from {there[0]}" if there else "by --column"
+                return f"{name} ({reason})"
         meant = suggestion(name, [one for one in COLUMNS if one not in self.read]).strip()
         return f"{name} ({meant})" if meant else name
 
