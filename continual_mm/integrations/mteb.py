@@ -89,7 +89,7 @@ class Encoder:
         prompt_type: Any = None,
         **options: Any,
     ) -> NDArray[np.float32]:
-        """Encode a loader's batches to (items, size of the space).
+        """Encode a loader's batches, of which there may be none, to (items, size of the space).
 
         Raises:
             InputError: If a batch has no modality that can be encoded.
@@ -97,7 +97,7 @@ class Encoder:
         if self.collate is not None and hasattr(inputs, "collate_fn"):
             inputs.collate_fn = self.collate
         given = {"show_progress_bar": False, "device": self.device, **self.options, **options}
-        return np.concatenate([self._vectors(batch, given) for batch in inputs])
+        return np.concatenate([self._none, *(self._vectors(batch, given) for batch in inputs)])
 
     def _vectors(self, batch: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         known = [name for name in self.modalities if name in batch]
@@ -105,10 +105,15 @@ class Encoder:
             remedy = f"give readers for them; there are {', '.join(self.modalities) or 'none'}"
             raise InputError.at("mteb", f"a batch has {', '.join(map(str, batch))}", remedy)
         parts = []
-        for name in known:
+        for name in known if len(batch[known[0]]) else ():
             read = self.readers.get(name, _as_it_is)
             parts.append(self.model.encode([read(one) for one in batch[name]], **options))
-        return np.sum(parts, axis=0)
+        return np.sum(parts, axis=0) if parts else self._none
+
+    @property
+    def _none(self) -> NDArray[np.float32]:
+        """The vectors of no items."""
+        return np.empty((0, self.model.get_embedding_dimension() or 0), np.float32)
 
     def similarity(self, first: Any, second: Any) -> Any:
         """(n, m) inner products of (n, size) and (m, size) vectors."""

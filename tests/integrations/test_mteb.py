@@ -54,6 +54,16 @@ def test_media_go_through_readers_and_several_of_an_item_are_added(folder):
     assert np.allclose(encoder.encode([columns(alone)]), sounds, atol=1e-6)
 
 
+def test_of_no_items_there_are_no_vectors_of_the_size_of_the_space(folder):
+    encoder = Encoder(folder)
+    size = encoder.encode([{"text": ["red"]}]).shape[1]
+    for nothing in ([], DataLoader([]), [{"text": []}], [{"text": []}, {"text": []}]):
+        found = encoder.encode(nothing)
+        assert (found.shape, found.dtype) == ((0, size), np.float32)
+    assert encoder.encode([{"text": ["red"]}, {"text": []}]).shape == (1, size)
+    assert encoder.similarity(encoder.encode([]), encoder.encode([])).shape == (0, 0)
+
+
 def test_a_batch_that_it_cannot_read_is_refused(folder):
     with pytest.raises(InputError, match="a batch has audio; give readers"):
         Encoder(folder).encode([{"audio": WAVES}])
