@@ -36,13 +36,13 @@ class Meter(BaseSGDPlugin[Any]):
             torch.cuda.reset_peak_memory_stats(device)
         self._began = time.monotonic()
         self._before: Mapping[str, Any] = {}
-        self.memory_bytes = 0
+        self.memory_bytes: int | None = None
         self.recalled_rows = 0
 
     def goes_on(self, notes: Mapping[str, Any]) -> None:
         """Count what other processes noted of the run in a checkpoint."""
         self._before, self._began = notes, time.monotonic()
-        self.memory_bytes = int(notes.get("memory_bytes", 0))
+        self.memory_bytes = notes.get("memory_bytes")
         self.recalled_rows = int(notes.get("recalled_rows", 0))
 
     @property
@@ -112,7 +112,7 @@ def cost(session: Session, meter: Meter) -> Cost:
         "seconds": meter.seconds,
         "steps": steps + sum(plugin.extra_steps for plugin in plugins.values()),
         "memory_items": 0 if learner.memory is None else len(learner.memory),
-        "memory_bytes": meter.memory_bytes,
+        "memory_bytes": held_bytes(learner) if meter.memory_bytes is None else meter.memory_bytes,
         "recalled_rows": meter.recalled_rows,
         "parameters": sum(p.numel() for p in learner.parameters().values()),
         "peak_memory_bytes": meter.peak_memory_bytes,

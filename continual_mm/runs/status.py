@@ -5,6 +5,7 @@ Here nothing is refused: an unfinished run is shown with what it has, a damaged 
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -230,9 +231,15 @@ def as_choices(status: Status) -> Iterator[str]:
 
 
 def as_rows(found: Iterable[Status]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Headings and cells of a table; of a finished run it shows the harmonic mean."""
-    headings = ("scenario", "strategy", "seed", "R@1 %", "seconds", "last written", "state")
-    return headings, [
+    """Headings and cells of a table; of a finished run it shows the harmonic mean.
+
+    Where several runs have one name, folders are shown too.
+    """
+    statuses = list(found)
+    names = Counter((status.scenario, status.strategy, status.seed) for status in statuses)
+    place = max(names.values(), default=0) > 1
+    headings = ("scenario", "strategy", "seed", "R@1 %", "seconds", "last written")
+    return (*headings, *(["folder"] if place else []), "state"), [
         (
             status.scenario or "-",
             status.strategy or "-",
@@ -240,9 +247,10 @@ def as_rows(found: Iterable[Status]) -> tuple[tuple[str, ...], list[tuple[str, .
             _shown_recalls(status),
             "-" if status.seconds is None else f"{status.seconds:.0f}",
             datetime.fromtimestamp(status.written).strftime("%Y-%m-%d %H:%M"),
+            *([str(status.folder)] if place else []),
             _shown_state(status),
         )
-        for status in found
+        for status in statuses
     ]
 
 

@@ -207,3 +207,10 @@ def test_a_hundred_runs_are_listed_in_half_a_second_without_torch(tmp_path):
         taken.append(seconds() - before)
     assert len(shown.stdout.splitlines()) == 101
     assert min(taken) < 0.5
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    folders = [learn(begin(tmp_path / place), 2) for place in ("one", "two")]
+    headings, rows = as_rows(statuses([tmp_path / "one", tmp_path / "two"]))
+    assert [row[headings.index("folder")] for row in rows] == [str(folder) for folder in folders]
+    assert "folder" not in as_rows(statuses([tmp_path / "one"]))[0]
