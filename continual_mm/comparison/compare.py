@@ -21,6 +21,7 @@ from continual_mm.comparison.estimates import (
     start,
 )
 from continual_mm.definitions.coverage import HANDFUL, few_items
+from continual_mm.definitions.modality import Pair
 from continual_mm.runs import records
 from continual_mm.runs.finished import FinishedRun, PairFacts, fewest
 from continual_mm.system.errors import InputError, first_few, suggestion
@@ -172,6 +173,7 @@ class _Scenario:
             {name: [run.seed for run in runs] for name, runs in self._strategies.items()}
         )
         self._note_near_chance()
+        self._note_what_repeats()
         few = self._note_few()
         self._note_no_retention()
         rows = sorted((self._row(name) for name in self._strategies), key=_order)
@@ -180,6 +182,15 @@ class _Scenario:
         return ScenarioReport(
             self._first.arrivals, self._pairs, tuple(rows), known, self._first.split, few
         )
+
+    def _note_what_repeats(self) -> None:
+        """A line for each pair whose items share recordings."""
+        for name, facts in self._pairs.items():
+            if facts.galleries:
+                sides = (answer for _, answer in Pair.parse(name).directions)
+                each = zip(facts.galleries, sides, strict=True)
+                known = " and ".join(f"{size:,} different {side}" for size, side in each)
+                self.notes.append(f"{name}: {known}; what is the same is asked and listed once")
 
     def _note_near_chance(self) -> None:
         """A line for each pair that some strategies trained without learning it."""

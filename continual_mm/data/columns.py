@@ -92,11 +92,15 @@ def blocks(
     column: Column, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """(n, time, features) and (n,) valid steps of items that have the modality, block by block."""
-    import torch  # noqa: PLC0415 - see above
-
     height = max(1, _BLOCK_VALUES // prod(column.modality.shape))
     for start in range(0, len(rows), height):
-        values, lengths = column.take(torch.from_numpy(rows[start : start + height]))
+        some = rows[start : start + height]
+        if isinstance(column, MemoryColumn):
+            yield column.steps[some], column.valid[some]
+            continue
+        import torch  # noqa: PLC0415 - see above
+
+        values, lengths = column.take(torch.from_numpy(some))
         steps = values.numpy().reshape(len(values), -1, column.modality.features)
         yield steps, np.ones(len(steps), np.int64) if lengths is None else lengths.numpy()
 

@@ -60,12 +60,20 @@ def gather(
     if items["ids"] is None:
         columns["ids"] = np.arange(rows).astype(np.str_)
     if items["split"] is None:
-        columns["split"] = shuffled_split(columns["ids"].size if "ids" in columns else rows)
+        count = columns["ids"].size if "ids" in columns else rows
+        columns["split"] = shuffled_split(count, columns.get("group"))
     return columns
 
 
-def shuffled_split(rows: int) -> NDArray[np.int64]:
-    """A fixed random split of items into 80 % training, 10 % validation and 10 % test."""
+def shuffled_split(rows: int, group: NDArray[Any] | None = None) -> NDArray[np.int64]:
+    """A fixed random split of items into 80 % training, 10 % validation and 10 % test.
+
+    Groups stay whole, if there are three or more; each split has some of them.
+    """
+    if group is not None and group.shape == (rows,) and group.dtype.kind in "iu":
+        names, number = np.unique(with_own_groups(group), return_inverse=True)
+        if len(names) > len(SPLITS) - 1:
+            return shuffled_split(len(names))[number.reshape(-1)]
     # RandomState, because its stream is frozen for good; that of a Generator may change.
     order = np.random.RandomState(_SHUFFLE_SEED).permutation(rows)
     share = max(1, rows // 10)
@@ -202,7 +210,8 @@ class Dataset:
                 (items, time, ...); floats, or uint8 for raw pixels.
             split: (items,) 0 for training, 1 for validation, 2 for test. Without it a fixed
                 shuffle puts a tenth of the items, at least one, into validation and as many into
-                test: the same items on every machine and for every dataset of this size.
+                test: the same items on every machine and for every dataset of this size. Where
+                there is a ``group``, whole groups are shuffled.
             ids: (items,) unique names; without them the row numbers.
             kinds: By modality; without one, an item of one axis is a vector, of two axes tokens,
                 of more frames.

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from continual_mm.learning.loader import BlockLoader
 from continual_mm.learning.objective import answering, gathered, paired_rows, right_answers
 from continual_mm.learning.stream import StageExperience
 from continual_mm.losses.contrastive import masked_margin_softmax
+from continual_mm.metrics.bootstrap import joined
 from continual_mm.plugins.freeze import eval_frozen, freeze
 from continual_mm.plugins.gates import (
     Choice,
@@ -37,6 +39,7 @@ from continual_mm.system.seeds import seed_for
 HEADS = 2  # of the stage's pairs: one has their contrast alone, the other their plan as well
 MOST = 512  # items that are held out of a stage at most
 NOISE = 1.5  # length of the noise that mapped embeddings get, in terms of their own
+READ = 1_000_000_000  # bytes of a stage's items that are read in search of what is the same
 GROUPS = 20  # groups, such as videos, from which on whole ones are held out
 
 
@@ -211,7 +214,7 @@ class Expand(Plugin):
         for share in items.shares:
             generator.manual_seed(seed_for(learner.space.seed, "held out", share.stage))
             count = len(share.rows)
-            group = torch.arange(count)
+            group = _recordings(items.dataset, share) if items.marked else torch.arange(count)
             if items.dataset.group is not None:
                 names = torch.from_numpy(items.dataset.group)[share.rows]
                 found = torch.unique(names, return_inverse=True)[1]
@@ -379,6 +382,25 @@ def _some_of(items: Items) -> Items:
         chosen = torch.arange(kept) * len(one.rows) // max(kept, 1)
         shares.append(Share(one.stage, one.rows[chosen], one.modalities))
     return Items(items.dataset, tuple(shares))
+
+
+def _recordings(dataset: Dataset, share: Share) -> Tensor:
+    """(n,) numbers of what a share's items show, from 0 on; the same if they share a recording.
+
+    Texts are no recordings. Of large datasets, which would be read for it, each item is one.
+    """
+    rows = share.rows.numpy()
+    found = np.arange(len(rows))
+    columns = [dataset.columns[name] for name in share.modalities if name != "text"]
+    if sum(4 * int(one.valid[rows].sum()) * one.modality.features for one in columns) < READ:
+        for column in columns:
+            here = np.flatnonzero(column.present[rows])
+            shown: dict[bytes, int] = {}
+            number = len(rows) + np.arange(len(rows))
+            for place, digest in zip(here, digests_of(column, rows[here]), strict=True):
+                number[place] = shown.setdefault(digest, len(shown))
+            found = joined(found, number)
+    return torch.from_numpy(np.unique(found, return_inverse=True)[1].reshape(-1))
 
 
 def _names(space: JointSpace) -> list[str]:

@@ -1,14 +1,19 @@
 """What is wrong with the items that a scenario uses, all of which are read for it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
 
 from continual_mm.data import corpora
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import missing_published
+from continual_mm.data.columns import digests_of
+from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.catalog import Entry
 from continual_mm.definitions.modality import SPLITS
+from continual_mm.definitions.scenario import Scenario
 from continual_mm.evaluation.checks import SCORED
 from continual_mm.runs.origin import weights_file
 from continual_mm.runs.specification import OpenedScenario
@@ -18,9 +23,12 @@ from continual_mm.system.memory import gigabytes
 LARGEST_STORE = 20_000_000_000
 """Bytes of a store that are read to check it: some minutes' worth."""
 
+MOST_COMPARED = 4_000_000_000
+"""Bytes of test items that are searched for what is the same: some seconds' worth."""
+
 
 def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
-    """What is wrong with a scenario's items, and a note for each dataset that was not read.
+    """What is wrong with a scenario's items, and notes on what repeats and what was not read.
 
     Datasets that come with the project are sound, and those that are not here cannot be read. torch
     is imported for stores, and for protocols, which are opened as a run opens them.
@@ -42,12 +50,9 @@ def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
         if name not in trained:
             with problems.collected():
                 datasets.load(name, folder=folder, standardise=False, splits=SCORED)
-    for tower in scenario.towers.values():
-        if tower.weights:
-            from continual_mm.data.weights import read_weights  # noqa: PLC0415 - torch
-
-            with problems.collected():
-                read_weights(weights_file(scenario, tower))
+    if not problems and not scenario.space.reference:
+        notes += repeated(dataset, [one.name for one in opened.arrivals[-1].available])
+    problems += _wrong_weights(scenario)
     if problems or not scenario.protocols or absent & set(scenario.datasets):
         return problems, notes
     from continual_mm.evaluation.protocols import load_scored, open_judges  # noqa: PLC0415 - torch
@@ -56,6 +61,32 @@ def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
         scored = load_scored(scenario, dataset)
         open_judges(scenario, dataset, opened.arrivals[-1].available, scored)
     return problems, notes
+
+
+def _wrong_weights(scenario: Scenario) -> Problems:
+    problems = Problems()
+    for tower in scenario.towers.values():
+        if tower.weights:
+            from continual_mm.data.weights import read_weights  # noqa: PLC0415 - torch
+
+            with problems.collected():
+                read_weights(weights_file(scenario, tower))
+    return problems
+
+
+def repeated(dataset: Dataset, modalities: Iterable[str]) -> Iterator[str]:
+    """A note for each modality that several test items show the same of, and what becomes of it."""
+    for name in modalities:
+        column = dataset.columns[name]
+        rows = np.flatnonzero(column.present & (dataset.split == Split.TEST))
+        if 4 * int(column.valid[rows].sum()) * column.modality.features > MOST_COMPARED:
+            continue
+        different = len(set(digests_of(column, rows)))
+        if different < len(rows):
+            yield (
+                f"{len(rows):,} test items have {different:,} different {name}: what is the same"
+                " is asked and listed once, and all items that have it answer"
+            )
 
 
 def named_data_problems(entry: Entry) -> list[Problem]:

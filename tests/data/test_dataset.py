@@ -31,6 +31,18 @@ def test_axes_decide_the_kind_where_none_is_given():
     assert dataset.columns["b"].lengths.tolist() == [5] * 6
 
 
+def test_without_a_split_groups_stay_whole():
+    group = np.random.default_rng(0).integers(40, size=300)
+    group[:20] = -1  # items without one are groups by themselves
+    made = Dataset.from_arrays({"a": np.arange(300.0)[:, None]}, group=group)
+    splits = [set(made.split[group == one].tolist()) for one in range(40)]
+    assert {len(one) for one in splits} == {1}
+    assert set.union(*splits) == {0, 1, 2}
+    two = Dataset.from_arrays({"a": np.arange(30.0)[:, None]}, group=np.arange(30) % 2)
+    alone = Dataset.from_arrays({"a": np.arange(30.0)[:, None]})
+    np.testing.assert_array_equal(two.split, alone.split)
+
+
 @pytest.mark.parametrize(("items", "sizes"), [(3, (1, 1, 1)), (30, (24, 3, 3)), (99, (81, 9, 9))])
 def test_without_a_split_a_tenth_each_goes_to_validation_and_test(items, sizes):
     first = Dataset.from_arrays({"a": draw(items, 2)})

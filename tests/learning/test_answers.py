@@ -185,6 +185,24 @@ def test_strategies_that_know_the_right_partner_know_all_of_them(plugin, begun):
     assert not torch.equal(*weights)
 
 
+def test_items_of_a_recording_are_held_out_of_a_stage_together(begun, looking):
+    trained = []
+
+    def look(learner):
+        trained.extend(learner.stage_experience().items.shares)
+
+    learner, streams = begun(
+        Expand(size=4, rank=2, held_out=0.3), looking(1, look), dataset=twice_each()
+    )
+    for stage in (0, 1):
+        drawn = streams.train[stage].items.shares[0].rows
+        learner.learn(streams, stage)
+    kept = {*trained[0].rows.tolist()}
+    held_out = {*drawn.tolist()} - kept
+    assert held_out
+    assert not {row // 2 for row in held_out} & {row // 2 for row in kept}
+
+
 @pytest.mark.parametrize("mode", ["robust", "reference"])
 def test_only_published_mistakes_are_repeated_as_published(mode, begun, looking):
     """Each sound twice: in reference mode the copies are each other's negatives, as published."""
