@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from continual_mm.data.narrated_shapes.generate import pack_path
 from continual_mm.data.pack import read_pack, write_pack
-from continual_mm.data.statistics import Statistics, standardise
+from continual_mm.data.statistics import measured, standardise
 from continual_mm.definitions.arrivals import plan
 from continual_mm.definitions.catalog import Entry
 from continual_mm.definitions.reading import draft_scenario
@@ -66,7 +66,7 @@ def standardised_and_turned(
     """Video z, standardised on the training items, and (z + Q z) / √2 for a fixed rotation Q."""
     steps = np.array(arrays["video"], dtype=np.float32)
     valid = np.asarray(arrays["video_length"], dtype=np.int64)
-    standardise(steps, valid, Statistics.of(steps, valid, training))
+    standardise(steps, valid, measured(steps, valid, training))
     rotation = orthonormal(steps.shape[-1], steps.shape[-1]).astype(np.float32)
     turned = (steps + steps @ rotation) / np.sqrt(2)
     return steps, turned.astype(np.float32)

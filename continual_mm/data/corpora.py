@@ -8,15 +8,21 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from continual_mm.data import registry
-from continual_mm.definitions.modality import DatasetCard, Modality, Presence
+from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality, Presence
 from continual_mm.system.errors import Problem, Problems
 
 if TYPE_CHECKING:
     from continual_mm.data.dataset import Dataset
-    from continual_mm.data.statistics import Statistics
+    from continual_mm.space.statistics import Statistics
+
+    Known = Mapping[str, Statistics | None]
+    """What modalities of a space are standardised by; None of those that are taken as they are."""
+
+NOTHING: "Known" = MappingProxyType({})
 
 
 def card(names: Sequence[str], *, folder: Path | None = None) -> DatasetCard:
@@ -32,25 +38,32 @@ def card(names: Sequence[str], *, folder: Path | None = None) -> DatasetCard:
 
 
 def load(
-    names: Sequence[str], *, folder: Path | None = None, standardise: bool | Collection[str] = True
+    names: Sequence[str],
+    *,
+    folder: Path | None = None,
+    standardise: bool | Collection[str] = True,
+    known: "Known" = NOTHING,
 ) -> "Dataset":
     """Load a dataset, or several as one.
 
     Of several, a modality that more than one has is standardised by the training items of the first
-    of them that has any.
+    of them that has any. ``known`` are statistics of modalities that a space was trained on, which
+    are standardised by these whatever ``standardise`` says.
     """
-    if len(names) == 1:
+    if len(names) == 1 and not known:
         return registry.load(names[0], folder=folder, standardise=standardise)
-    cards = dict(card(names, folder=folder).corpora)
-    known: dict[str, Statistics] = {}
+    whole = card(names, folder=folder)
+    cards, known = dict(whole.corpora) or {names[0]: whole}, dict(known)
     loaded: dict[str, Dataset] = {}
+    needed = SPLITS if len(names) == 1 else ()
     # What only scores comes last: it has no training items.
     for name in sorted(names, key=lambda name: not cards[name].items[0]):
         given = cards[name].names
         wanted = given if standardise is True else {*given} & {*(standardise or ())}
-        by = {one: known.get(one, True) for one in wanted}
-        loaded[name] = registry.load(name, folder=folder, standardise=by, splits=())
-        known |= loaded[name].statistics
+        by = {one: known.get(one, True) for one in given if one in known or one in wanted}
+        settled = {one: each for one, each in by.items() if each is not None}
+        loaded[name] = registry.load(name, folder=folder, standardise=settled, splits=needed)
+        known |= {one: loaded[name].statistics.get(one) for one in given if one in by}
     return together({name: loaded[name] for name in names})
 
 

@@ -27,8 +27,9 @@ from continual_mm.data.schema import (
     read_schema,
     with_own_groups,
 )
-from continual_mm.data.statistics import Statistics, blank, rows_not_finite, standardise
+from continual_mm.data.statistics import blank, measured, rows_not_finite, standardise
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality, Provenance
+from continual_mm.space.statistics import Statistics
 
 _SHUFFLE_SEED = 0
 
@@ -129,9 +130,10 @@ def _filled(name: str, column: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-Standardise = bool | Collection[str] | Mapping[str, Statistics | bool]
+Standardise = bool | Collection[str] | Mapping[str, Statistics | bool | None]
 """Whether features are standardised on the training items, or the names of the modalities whose
-features are, or by what was measured on another dataset; True there measures a modality here."""
+features are, or by what was measured on another dataset: there True measures a modality here, and
+None leaves it alone, as it does what is not named."""
 
 
 class Split(IntEnum):
@@ -309,13 +311,13 @@ def assemble(
 
     def measure(modality: str) -> Statistics | None:
         column = made[modality]
-        return Statistics.of(column.steps, column.valid, training) if training.any() else None
+        return measured(column.steps, column.valid, training) if training.any() else None
 
     statistics = statistics_by(standardised, schema.modalities, measure, findings)
     findings.refuse()
-    for modality, measured in statistics.items():
+    for modality, by in statistics.items():
         column = made[modality]
-        standardise(column.steps, column.valid, measured)
+        standardise(column.steps, column.valid, by)
         problem = "too far from the training items to be standardised (beyond float32)"
         findings.about_rows(modality, problem, rows_not_finite(column.steps))
     findings.refuse()
@@ -364,8 +366,8 @@ def statistics_by(
         remedy = f"what can be standardised is {', '.join(names)}"
         findings.about(unknown, "cannot be standardised: there is no such modality", remedy)
     for name in (name for name in names if name in chosen):
-        if measured := measure(name):
-            found[name] = measured
+        if here := measure(name):
+            found[name] = here
         else:
             remedy = "give the statistics of the dataset trained on, or standardise = false"
             findings.about(name, "cannot be standardised: no training item has it", remedy)
@@ -377,9 +379,9 @@ def _fitting(
 ) -> dict[str, Statistics]:
     """Of the statistics of another dataset those of the modalities; others are left alone."""
     for one in modalities:
-        measured = len(given[one.name].mean) if one.name in given else one.features
-        if measured != one.features:
-            problem = f"has {one.features} features, but {measured} were standardised"
+        known = len(given[one.name].mean) if one.name in given else one.features
+        if known != one.features:
+            problem = f"has {one.features} features, but {known} were standardised"
             findings.about(one.name, problem, "take features of the same kind")
     return {one.name: given[one.name] for one in modalities if one.name in given}
 

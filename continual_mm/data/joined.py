@@ -13,8 +13,8 @@ from continual_mm.data.columns import Column, Texts
 from continual_mm.data.corpora import joined_card
 from continual_mm.data.dataset import Dataset
 from continual_mm.data.schema import NOT_GIVEN, with_own_groups
-from continual_mm.data.statistics import Statistics
 from continual_mm.definitions.modality import Modality
+from continual_mm.space.statistics import Statistics, same
 from continual_mm.system.errors import InputError, Problem
 
 Found = tuple[NDArray[np.int64], int, NDArray[np.int64]]
@@ -136,7 +136,7 @@ def _differing(datasets: Mapping[str, Dataset]) -> Iterator[Problem]:
         for modality in dataset.columns:
             own = dataset.statistics.get(modality)
             first, other = known.setdefault(modality, (name, own))
-            if own is not other and (own is None or other is None or not own.same(other)):
+            if not same(own, other):
                 problem = f"{modality} is standardised otherwise than in '{first}'"
                 remedy = f"read it with the statistics of '{first}', standardise=first.statistics"
                 yield Problem(f"dataset '{name}'", problem, remedy)

@@ -1,19 +1,14 @@
 """Valid time steps, and features brought to mean 0 and spread 1, a few megabytes at a time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from continual_mm.space.statistics import Statistics
+
 BLOCK_VALUES = 1 << 21  # values handled at once: 16 MB in float64, whatever the size of the array
-
-CONSTANT = 1e-6
-"""A feature whose spread is at most this share of its root mean square counts as constant.
-
-Float32 keeps seven digits, so a smaller spread is rounding, and dividing by it makes noise.
-"""
 
 Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Mean and standard deviation, (features,) each."""
@@ -36,38 +31,14 @@ def rows_not_finite(steps: NDArray[np.float32]) -> list[int]:
     ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Statistics:
-    """What features are standardised by."""
+def measured(
+    steps: NDArray[np.float32], valid: NDArray[np.int64], training: NDArray[np.bool_]
+) -> Statistics:
+    """Measure the valid steps of the training rows in two passes, accumulated in float64.
 
-    mean: NDArray[np.float64]  # (features,) float64
-    # (features,) what distances from the mean are multiplied by: one over the standard
-    # deviation, 0 for a feature that is constant.
-    rate: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls, steps: NDArray[np.float32], valid: NDArray[np.int64], training: NDArray[np.bool_]
-    ) -> Self:
-        """Measure the valid steps of the training rows in two passes, accumulated in float64.
-
-        (rows, time, features) are finite, zero where not ``valid``; some training step is valid.
-        """
-        return cls.from_moments(*_moments(steps, np.where(training, valid, 0)))
-
-    @classmethod
-    def from_moments(cls, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> Self:
-        """Of means and standard deviations, (features,) each."""
-        constant = spread <= CONSTANT * np.hypot(mean, spread)
-        return cls(mean, np.divide(1.0, spread, out=np.zeros_like(spread), where=~constant))
-
-    def same(self, other: "Statistics") -> bool:
-        """Whether it is what others were measured to be, but for last bits."""
-        pairs = (self.mean, other.mean), (self.rate, other.rate)
-        return all(
-            one.shape == two.shape and np.allclose(one, two, rtol=1e-6, atol=0)
-            for one, two in pairs
-        )
+    (rows, time, features) are finite, zero where not ``valid``; some training step is valid.
+    """
+    return Statistics.from_moments(*_moments(steps, np.where(training, valid, 0)))
 
 
 class RunningStatistics:

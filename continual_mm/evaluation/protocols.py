@@ -19,6 +19,7 @@ from continual_mm.evaluation.pairs import Gallery
 from continual_mm.evaluation.scores import Judged, ProtocolScore
 from continual_mm.learning.learner import Learner
 from continual_mm.metrics.answers import LISTED, counted, summaries, summaries_by_group
+from continual_mm.space.statistics import same
 from continual_mm.system.errors import InputError, Problems, suggestion
 
 Scored = Mapping[str, Dataset]  # name of a protocol -> the dataset whose test items it scores
@@ -34,6 +35,7 @@ def load_scored(
         problem = f"no protocol {unknown[0]!r} in scenario '{scenario.name}'"
         remedy = f"{suggestion(unknown[0], known)}there are {', '.join(known) or 'none'}"
         raise InputError.at("scored", problem, remedy)
+    _check_statistics(given, dataset)
     found, folder = dict(given), Path(scenario.folder)
     for protocol in scenario.protocols:
         if protocol.name in found:
@@ -48,6 +50,15 @@ def load_scored(
         loaded = datasets.load(protocol.dataset, folder=folder, standardise=by, splits=SCORED)
         found |= {one.name: loaded for one in same if one.name not in found}
     return found
+
+
+def _check_statistics(given: Scored, dataset: Dataset) -> None:
+    for name, each in given.items():
+        for modality in each.columns.keys() & dataset.columns.keys():
+            if not same(each.statistics.get(modality), dataset.statistics.get(modality)):
+                problem = f"{modality} is not standardised as what is trained on"
+                remedy = "read it with standardise=dataset.statistics"
+                raise InputError.at(f"scored[{name!r}]", problem, remedy)
 
 
 def open_judges(

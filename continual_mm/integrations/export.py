@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from continual_mm.data import registry as datasets
-from continual_mm.data.statistics import Statistics
 from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.integrations.sentence_transformers import TEXT, Preparation, Reader, Space
+from continual_mm.integrations.sentence_transformers import TEXT, Reader, Space
 from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors
 from continual_mm.runs.folder import RunFolder
@@ -69,8 +68,8 @@ def export_sentence_transformer(
     Args:
         run: ``.../<scenario>/<strategy>/seed-<n>``.
         folder: A new folder.
-        dataset: The run's dataset, by name or path, where it does not lie where the run found it;
-            what its features were standardised by goes into the folder.
+        dataset: Of a run of an earlier version, its dataset, by name or path, where it does not lie
+            where the run found it: what its features were standardised by goes into the folder.
         vectors: The file of word vectors that the texts of the dataset were made of; those of a
             built-in dataset are known.
         encoder: The ``SentenceTransformer`` that its texts were made of, by folder or name.
@@ -86,9 +85,8 @@ def export_sentence_transformer(
     notes: list[str] = []
     if "pair_lora" in definition["strategy"].get("plugins", ()) and not pair:
         notes.append("pairs have adapters of their own, which are not in it: --pair has one pair's")
-    statistics = _statistics(definition, dataset, notes)
-    reader = _reader(space, definition, vectors, encoder, notes)
-    module = Space(space, Preparation(statistics, reader))
+    _complete_statistics(space, definition, dataset, notes)
+    module = Space(space, _reader(space, definition, vectors, encoder, notes))
     model = SentenceTransformer(modules=[module], similarity_fn_name="dot")
     with new_folder(folder) as temporary:
         model.save(str(temporary), create_model_card=False)
@@ -96,25 +94,21 @@ def export_sentence_transformer(
     return Exported(space.modalities, space.size, tuple(notes))
 
 
-def _statistics(
-    definition: Mapping[str, Any], given: str | Sequence[str], notes: list[str]
-) -> dict[str, Statistics]:
-    """What each modality of the run's dataset was standardised by; nothing changes the others."""
-    wanted = definition["scenario"].get("standardise", True)
-    untouched = {}
-    for name, (kind, shape) in definition["data"]["modalities"].items():
-        features = Modality(name, Kind(kind), tuple(shape)).features
-        untouched[name] = Statistics(np.zeros(features), np.ones(features))
-    if not wanted:
-        return untouched
+def _complete_statistics(
+    space: JointSpace, definition: Mapping[str, Any], given: str | Sequence[str], notes: list[str]
+) -> None:
+    """Find out by what a run of an earlier version, which did not keep it, was standardised."""
+    unknown = [one.name for one in space.modalities if one.name not in space.statistics]
+    if not unknown and not given:
+        return
     try:
         loaded = dataset_of(definition, given)
     except InputError as error:
         if given:
             raise
         notes.append(f"{first_line(error)}; else features have to be standardised")
-        return {}
-    return untouched | dict(loaded.statistics)
+        return
+    space.statistics |= {name: loaded.statistics.get(name) for name in unknown}
 
 
 def _reader(

@@ -34,7 +34,7 @@ class Encoder:
             Texts are taken as they are, without one.
         collate: Batches items of mteb's dataset, such as its ``AudioCollator``; mteb's own way,
             if left out.
-        options: Of ``model.encode``, such as ``standardise=True``.
+        options: Of ``model.encode``, such as ``standardised=True``.
 
     Raises:
         InputError: If the folder is no export.

@@ -1,10 +1,11 @@
 """A joint space as the module of a ``SentenceTransformer``: written there, and loaded again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
+from warnings import warn
 
 import numpy as np
 import torch
@@ -17,16 +18,17 @@ from torch import Tensor
 
 from continual_mm.data.archive import UNREADABLE
 from continual_mm.data.batch import padded
-from continual_mm.data.statistics import Statistics
 from continual_mm.definitions.modality import Modality
 from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.recipe import Mode
 from continual_mm.preparation.formats.word_vectors import WordVectors, known_rows
 from continual_mm.space.space import JointSpace
+from continual_mm.space.statistics import Statistics
 from continual_mm.system.errors import InputError, first_line, printable
 from continual_mm.system.files import atomic_write, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)  # those that are read
 DESCRIPTION, WEIGHTS = "space.json", "model.safetensors"
 WORDS, VECTORS, ENCODER = "words.json", "words.npy", "text"
 TEXT = "text"  # the modality that strings are of
@@ -63,17 +65,6 @@ def _vectors(text: str, words: WordVectors, longest: int, mode: Mode) -> Array:
     return np.array(words.values[known], dtype=np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What happened to the features of the run's dataset before the space saw them.
-
-    ``statistics`` are of the modalities of which it is known by what they were standardised.
-    """
-
-    statistics: Mapping[str, Statistics] = field(default_factory=dict)
-    reader: Reader = field(default_factory=Reader)
-
-
 class Space(InputModule):
     """The joint space as the one module of a ``SentenceTransformer``.
 
@@ -81,22 +72,22 @@ class Space(InputModule):
     shape of the dataset's items, of signals in time just the valid steps. Strings are of the
     modality ``text``, where it is known how they became features. A batch has one modality.
 
-    Options of ``encode``: ``standardise=True`` takes features as an extractor gives them and
-    standardises them as the run's dataset was; otherwise they are standardised already, as for
-    :meth:`~continual_mm.space.space.JointSpace.encode`. ``one_index=True`` multiplies vectors by
+    Features are given as an extractor gives them, and standardised as the run's dataset was, as for
+    :meth:`~continual_mm.space.space.JointSpace.encode`. Options of ``encode``:
+    ``standardised=True`` takes those that are already, ``one_index=True`` multiplies vectors by
     the space's factors, for an index that items of several modalities share.
 
     Args:
         space: The space.
-        preparation: What happened to features before.
+        reader: How strings become features of the modality ``text``.
     """
 
-    forward_kwargs = frozenset({"standardise", "one_index"})
+    forward_kwargs = frozenset({"standardised", "standardise", "one_index"})
 
-    def __init__(self, space: JointSpace, preparation: Preparation | None = None) -> None:
+    def __init__(self, space: JointSpace, reader: Reader | None = None) -> None:
         super().__init__()
         self.space = space
-        self.preparation = preparation or Preparation()
+        self.reader = reader or Reader()
 
     @property
     def modalities(self) -> list[str]:
@@ -112,20 +103,25 @@ class Space(InputModule):
         inputs: Sequence[Any],
         prompt: str | None = None,
         *,
-        standardise: bool = False,
+        standardised: bool = False,
+        standardise: bool | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Make a batch of items of one modality; an InputError says what is no such item."""
+        if standardise is not None:
+            message = "encode(standardise=True) is the default; give standardised=True for others"
+            warn(message, DeprecationWarning, stacklevel=2)
+            standardised = not standardise
         names, values = zip(*(_named(one, self.modalities) for one in inputs), strict=True)
         if len(set(names)) > 1:
             problem = f"a batch has {' and '.join(sorted(set(names)))}"
             raise InputError.at("inputs", problem, "encode one modality after another")
         modality = {each.name: each for each in self.space.modalities}[names[0]]
         if any(isinstance(value, str) for value in values):
-            values, standardise = self._read(values, prompt or "", modality), True
+            values, standardised = self._read(values, prompt or "", modality), False
         items = [_tensor(value, modality) for value in values]
-        if standardise:
-            items = [self._standardised(item, modality) for item in items]
+        if not standardised:
+            items = [self.space.prepare(modality.name, item[None])[0] for item in items]
         lengths = None
         if modality.kind.has_length:
             lengths = torch.tensor([len(item) for item in items])
@@ -139,19 +135,7 @@ class Space(InputModule):
         if modality.name != TEXT or len(texts) < len(values):
             problem = f"'{printable(texts[0])}' is a string"
             raise InputError.at(modality.name, problem, f"give features, {_form(modality)}")
-        return tuple(
-            self.preparation.reader.read([prompt + text for text in texts], modality.shape[0])
-        )
-
-    def _standardised(self, item: Tensor, modality: Modality) -> Tensor:
-        measured = self.preparation.statistics.get(modality.name)
-        if measured is None:
-            problem = "it is not known by what its features were standardised"
-            remedy = "standardise them yourself, or export again with --dataset"
-            raise InputError.at(modality.name, problem, remedy)
-        steps = item.cpu().double().reshape(-1, modality.features)
-        scaled = (steps - torch.from_numpy(measured.mean)) * torch.from_numpy(measured.rate)
-        return scaled.reshape(item.shape).to(item)
+        return tuple(self.reader.read([prompt + text for text in texts], modality.shape[0]))
 
     def forward(
         self, features: dict[str, Any], *, one_index: bool = False, **options: Any
@@ -168,7 +152,7 @@ class Space(InputModule):
 
     def save(self, output_path: str, *args: Any, **options: Any) -> None:
         """Write tensors as safetensors and ``.npy``, all else as JSON."""
-        folder, reader = Path(output_path), self.preparation.reader
+        folder, reader = Path(output_path), self.reader
         tensors = {key: value.detach().cpu() for key, value in self.space.state_dict().items()}
         tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
         with atomic_write(folder / WEIGHTS) as temporary:
@@ -180,12 +164,8 @@ class Space(InputModule):
             write_json(folder / WORDS, list(reader.words.rows))
         if reader.model is not None:
             reader.model.save(str(folder / ENCODER), create_model_card=False)
-        statistics = {
-            name: {"mean": each.mean.tolist(), "rate": each.rate.tolist()}
-            for name, each in self.preparation.statistics.items()
-        }
         strings = "encoder" if reader.model else "words" if reader.words else ""
-        contents = {"format": FORMAT, "space": self.space.describe(), "statistics": statistics}
+        contents = {"format": FORMAT, "space": self.space.describe()}
         write_json(folder / DESCRIPTION, {**contents, "strings": strings, "mode": reader.mode})
 
     @classmethod
@@ -211,16 +191,16 @@ class Space(InputModule):
             return Path(found)
 
         contents = read_json(file(DESCRIPTION))
-        if not isinstance(contents, Mapping) or contents.get("format") != FORMAT:
+        if not isinstance(contents, Mapping) or contents.get("format") not in FORMATS:
             problem = f"is not of format {FORMAT}"
             raise InputError.at(file(DESCRIPTION), problem, "export the run with this version")
         reader = Reader()
         try:
             space = _space(contents["space"], file(WEIGHTS))
             sizes = {modality.name: modality.features for modality in space.modalities}
-            statistics = {
-                name: _statistics(each, sizes[name])
-                for name, each in contents["statistics"].items()
+            space.statistics |= {  # in format 1 only
+                name: Statistics.from_json(each, sizes[name])
+                for name, each in contents.get("statistics", {}).items()
                 if name in sizes
             }
             if contents["strings"] == "words":
@@ -234,7 +214,7 @@ class Space(InputModule):
         if contents["strings"] == "encoder":
             folder = cls.load_dir_path(model_name_or_path, str(Path(subfolder, ENCODER)), **where)
             reader = Reader(_encoder(folder, model_name_or_path))
-        return cls(space, Preparation(statistics, reader))
+        return cls(space, reader)
 
     def __repr__(self) -> str:
         return f"Space({', '.join(self.modalities)}: {self.space.size})"
@@ -291,15 +271,6 @@ def _tensor(value: Any, modality: Modality) -> Tensor:
     if not item.isfinite().all():
         raise InputError.at(modality.name, "an item has a NaN or an infinity", "leave it out")
     return item
-
-
-def _statistics(described: Mapping[str, Any], size: int) -> Statistics:
-    mean, rate = (np.array(described[key], dtype=np.float64) for key in ("mean", "rate"))
-    if mean.shape != (size,) or rate.shape != (size,):
-        raise ValueError(f"{size} features have statistics of shapes {mean.shape}, {rate.shape}")
-    if not np.isfinite([mean, rate]).all():
-        raise ValueError("statistics are not finite")
-    return Statistics(mean, rate)
 
 
 def _words(names: Path, vectors: Path, size: int) -> WordVectors:

@@ -131,7 +131,7 @@ def consolidate(
     roles = {Pair.parse(name): known.role for name, known in scores.pairs.items()}
     positives = definition["scenario"].get("positives", "paired")
     with new_folder(target) as temporary:
-        data = dataset_of(definition, dataset)
+        data = dataset_of(definition, dataset, known=space.statistics)
         moments, sample = training_vectors(space, data, seed=seed, tell=tell)
         held_out = {name: _held_out(space, data, split) for name, split in SCORED.items()}
         axes = moments.principal_axes(dim, space.factors)

@@ -41,7 +41,12 @@ def data_problems(opened: OpenedScenario) -> tuple[list[Problem], list[str]]:
         # What protocols score is standardised as the training items are.
         return problems, notes
     with problems.collected():
-        dataset = corpora.load(scenario.corpora, folder=folder, standardise=scenario.standardise)
+        dataset = corpora.load(
+            scenario.corpora,
+            folder=folder,
+            standardise=scenario.standardise,
+            known=opened.known,
+        )
     for name in scenario.datasets:
         if name in absent:
             continue

@@ -8,7 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +38,7 @@ from continual_mm.runs.session import NO_MODULES
 from continual_mm.runs.start import PLUGIN
 from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
+from continual_mm.space.statistics import same
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import new_folder, write_json
 
@@ -202,16 +202,18 @@ def _opened(
     for source in sources:
         _check_mergeable(source)
     definitions = [source.definition for source in sources]
-    same = len({each["data"]["fingerprint"] for each in definitions}) == 1
+    same_data = len({each["data"]["fingerprint"] for each in definitions}) == 1
     alike = len({json.dumps(each["scenario"].get("standardise")) for each in definitions}) == 1
     given: list[Dataset | str | Path | None] = [*datasets] or [None]
-    data = [dataset_of(definitions[0], given[0])]
-    data.append(data[0] if same and alike else dataset_of(definitions[1], given[-1]))
+    spaces = [open_run(source.path, towers=towers) for source in sources]
+    known = [space.statistics for space in spaces]
+    data = [dataset_of(definitions[0], given[0], known=known[0])]
+    one = same_data and alike
+    data.append(data[0] if one else dataset_of(definitions[1], given[-1], known=known[1]))
     runs = []
-    for source, definition, each in zip(sources, definitions, data, strict=True):
+    for source, definition, each, space in zip(sources, definitions, data, spaces, strict=True):
         scores = records.read(records.Scores, source.path / "scores.json")
         trained = {Pair.parse(name) for stage in scores.stages for name in stage.trained}
-        space = open_run(source.path, towers=towers)
         runs.append(_Run(source, definition, space, tuple(sorted(trained)), each))
     return runs[0], runs[1]
 
@@ -264,13 +266,13 @@ def _of_sizes(one: _Run, two: _Run, place: str) -> Iterator[Problem]:
 def _of_modality(one: _Run, two: _Run, name: str, how: Shared, place: str) -> Iterator[Problem]:
     """What is different about a modality that both have."""
     mine, theirs = (_modality(run.space, name) for run in (one, two))
-    same = (mine.kind, mine.features) == (theirs.kind, theirs.features)
-    if not same or (how != "keep-a" and mine.shape != theirs.shape):
+    one_form = (mine.kind, mine.features) == (theirs.kind, theirs.features)
+    if not one_form or (how != "keep-a" and mine.shape != theirs.shape):
         message = f"{name} is {theirs.kind} {theirs.shape}, but {mine.kind} {mine.shape} before"
         yield Problem(place, message, "merge runs on the same features of it")
         return
     measured = [run.data.statistics.get(name) for run in (one, two)]
-    if any(each is not None for each in measured) and not _alike(*measured):
+    if not same(*measured):
         message = f"{name} was standardised by other statistics than in the first run"
         yield Problem(place, message, "train both runs on one dataset, or with standardise = false")
     made = [run.data.card.provenance for run in (one, two)]
@@ -288,14 +290,6 @@ def _of_training(data: Dataset, names: Iterable[str]) -> bool:
     return any(data.columns[name].present[rows].any() for name in names if name in data.columns)
 
 
-def _alike(first: Any, second: Any) -> bool:
-    if first is None or second is None:
-        return False
-    return all(
-        np.array_equal(getattr(first, key), getattr(second, key)) for key in ("mean", "rate")
-    )
-
-
 def _modality(space: JointSpace, name: str) -> Modality:
     return next(each for each in space.modalities if each.name == name)
 
@@ -307,6 +301,9 @@ def _added(space: JointSpace, other: JointSpace) -> dict[str, Own]:
             if tower := other.towers.get(modality.name):
                 space.towers[modality.name] = tower
             space.add_modality(modality)
+            space.statistics.pop(modality.name)
+            if modality.name in other.statistics:
+                space.statistics[modality.name] = other.statistics[modality.name]
     return {each.name: (other.tower(each.name), other.head(each.name)) for each in other.modalities}
 
 

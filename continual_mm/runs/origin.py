@@ -9,6 +9,7 @@ from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.modality import Kind, Modality, Pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSettings
 from continual_mm.runs.folder import RunFolder
+from continual_mm.space.statistics import Statistics
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
 from continual_mm.system.reading import user_path
@@ -28,6 +29,15 @@ class Origin:
     start: Start
     space: Mapping[str, Any]
     fingerprint: str
+
+    @property
+    def statistics(self) -> dict[str, Statistics | None]:
+        """By what the run's features were standardised; nothing of a run of an earlier version."""
+        sizes = {modality.name: modality.features for modality in self.start.modalities}
+        return {
+            name: by and Statistics.from_json(by, sizes[name])
+            for name, by in self.space.get("statistics", {}).items()
+        }
 
     def settings(self, given: Mapping[str, Any]) -> SpaceSettings:
         """The run's settings where nothing else is given."""

@@ -1,6 +1,7 @@
 """Scenario + strategy + seed -> stages, scores, checkpoints; a stopped run is resumed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -353,7 +354,8 @@ def open_run(
 
     Returns:
         A space to embed features with: ``space.encode("text", features)``. Features are given as
-        the dataset gave them to the run, standardised if the scenario says so.
+        an extractor gives them, and standardised as those of the run's dataset were. A run of an
+        earlier version did not keep by what: give it standardised ones, ``standardised=True``.
 
     Raises:
         InputError: If there is no finished stage, its checkpoint is damaged, the pair is none of
@@ -368,4 +370,15 @@ def open_run(
     space = checkpoint.load_space(last, {name: Tower.of(module) for name, module in towers.items()})
     if pair:
         add_adapters(space, last, pair)
+    _note_unstandardised(space, run)
     return space
+
+
+def _note_unstandardised(space: JointSpace, run: RunFolder) -> None:
+    """Of a run of an earlier version, its definition says which features were left as they are."""
+    unknown = [one.name for one in space.modalities if one.name not in space.statistics]
+    if unknown:
+        with suppress(InputError):
+            said = run.definition["scenario"].get("standardise", True)
+            left = [name for name in unknown if said is not True and name not in (said or ())]
+            space.statistics |= dict.fromkeys(left)

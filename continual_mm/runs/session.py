@@ -29,6 +29,8 @@ from continual_mm.runs.checkpoint import Keeper
 from continual_mm.runs.history import History, scores_of
 from continual_mm.runs.specification import Specification
 from continual_mm.runs.start import first_space
+from continual_mm.space.space import JointSpace
+from continual_mm.space.statistics import same
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.seeds import seed_for
 
@@ -137,6 +139,8 @@ def open_session(
     items = pair_items(streams)
     _check_shares(arrivals, items, f"{place}, seed {seed}")
     space = first_space(specification.opened, towers, seed=seed)
+    _check_statistics(space, dataset, place)
+    space.statistics |= {name: dataset.statistics.get(name) for name in dataset.columns}
     judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
     history = History(arrivals=arrivals, space=space, items=items, split=specification.split)
     drift = Drift(history.geometry.append, *watchers.geometry, split=history.split)
@@ -199,6 +203,22 @@ def _check_shares(
         for arrival in arrivals
         for pair, count in items.get(arrival.stage, {}).items()
         if arrival.trains and count < FEWEST
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _check_statistics(space: JointSpace, dataset: Dataset, place: str) -> None:
+    """Refuse features that were standardised otherwise than those that a space was trained on."""
+    problems = [
+        Problem(
+            f"{place}, start",
+            f"{name} is standardised otherwise in dataset '{dataset.card.name}' than in the run",
+            "read it with standardise=open_run(start).statistics, and True for what is new",
+        )
+        for name in dataset.columns
+        if name in space.statistics
+        and not same(space.statistics[name], dataset.statistics.get(name))
     ]
     if problems:
         raise InputError(problems)

@@ -15,6 +15,7 @@ from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
 from continual_mm.evaluation.checks import card_of, identity_of
 from continual_mm.runs.origin import Origin, origin_of, weights_file
 from continual_mm.runs.records import Split
+from continual_mm.space.statistics import Statistics
 from continual_mm.system.files import checksum
 
 Cards = Mapping[str, DatasetCard]
@@ -41,6 +42,11 @@ class OpenedScenario:
     def cards(self) -> tuple[DatasetCard, ...]:
         """Of every dataset that it uses."""
         return (*self.corpora, *self.scored.values())
+
+    @property
+    def known(self) -> Mapping[str, Statistics | None]:
+        """By what modalities of the run that it starts from are standardised."""
+        return self.origin.statistics if self.origin else {}
 
     @property
     def corpora(self) -> tuple[DatasetCard, ...]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from continual_mm.data import corpora
 from continual_mm.data.cards import missing_published
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import DatasetCard
+from continual_mm.space.statistics import Statistics, same
 from continual_mm.system.errors import InputError
 
 SHOWN = 16  # characters of a fingerprint
@@ -18,6 +20,8 @@ _REMEDY = "give --dataset PATH, of several datasets once for each"
 def dataset_of(
     definition: Mapping[str, Any],
     given: Dataset | str | Path | Sequence[str | Path] | None = None,
+    *,
+    known: Mapping[str, Statistics | None] = MappingProxyType({}),
 ) -> Dataset:
     """Load what a run was trained on, standardised as it was there.
 
@@ -27,12 +31,18 @@ def dataset_of(
         definition: What is in the run's ``definition.json``.
         given: The dataset, or where it lies, of several each in the order in which the scenario
             names them; what the run names, if left out.
+        known: By what the run's space standardises its modalities.
 
     Raises:
         InputError: If it is not there, or another dataset than the run's.
     """
     if isinstance(given, Dataset):
         _check_same(given.card, definition)
+        for name in given.columns:
+            if name in known and not same(known[name], given.statistics.get(name)):
+                message = f"{name} is not standardised as in the run"
+                remedy = "read it with standardise=open_run(...).statistics"
+                raise InputError.at(f"dataset {given.card.name!r}", message, remedy)
         return given
     scenario = definition["scenario"]
     places = [given] if isinstance(given, str | Path) else [*(given or ())]
@@ -52,7 +62,8 @@ def dataset_of(
         raise InputError.at(f"dataset {', '.join(map(repr, names))}", message, _REMEDY) from error
     _check_same(card, definition)
     wanted = scenario.get("standardise", True)
-    return corpora.load(names, standardise=wanted if isinstance(wanted, bool) else tuple(wanted))
+    wanted = wanted if isinstance(wanted, bool) else tuple(wanted)
+    return corpora.load(names, standardise=wanted, known=known)
 
 
 def named_datasets(scenario: Mapping[str, Any]) -> list[str]:

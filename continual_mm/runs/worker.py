@@ -9,12 +9,13 @@ import torch
 
 from continual_mm.data import corpora
 from continual_mm.data.dataset import Dataset
-from continual_mm.definitions.scenario import Protocol, Scenario
+from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.protocols import Scored, load_scored
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.parallel import Call, Outcome, Task
 from continual_mm.runs.reporter import HaltedError, RunReporter
 from continual_mm.runs.run import run_specified
+from continual_mm.runs.specification import OpenedScenario
 from continual_mm.system.errors import InputError
 from continual_mm.system.reading import unforeseen
 
@@ -23,7 +24,8 @@ FAILURES = (FloatingPointError, MemoryError, OSError, RuntimeError)
 which the traceback is kept; others are unharmed all the same."""
 
 REPORT_EVERY = 0.1  # seconds between two messages that only say how many steps were made
-_Key = tuple[tuple[str, ...], str, bool | tuple[str, ...]]  # names, folder and standardising
+_Key = tuple[tuple[str, ...], str, bool | tuple[str, ...], str]
+"""Names of datasets, their folder, how they are standardised, and the run to start from."""
 
 
 class Trainer:
@@ -39,7 +41,7 @@ class Trainer:
 
     def train(self, task: Task, run_reporter: RunReporter) -> Outcome:
         """Train one run; a dataset that cannot be used is refused."""
-        dataset, scored = self._loaded(task.specification.scenario)
+        dataset, scored = self._loaded(task.specification.opened)
         given = task.specification, dataset, task.out
         before = torch.get_num_threads()
         try:
@@ -59,13 +61,17 @@ class Trainer:
             torch.set_num_threads(before)
         return Outcome(task.folder)
 
-    def _loaded(self, scenario: Scenario) -> tuple[Dataset, Scored]:
+    def _loaded(self, opened: OpenedScenario) -> tuple[Dataset, Scored]:
         """What is trained on, and what protocols score."""
-        key = scenario.corpora, scenario.folder, scenario.standardise
+        scenario = opened.scenario
+        key = scenario.corpora, scenario.folder, scenario.standardise, scenario.start
         if key not in self._datasets:
             self._loads(f"dataset {', '.join(scenario.corpora)}")
             self._datasets[key] = corpora.load(
-                scenario.corpora, folder=Path(scenario.folder), standardise=scenario.standardise
+                scenario.corpora,
+                folder=Path(scenario.folder),
+                standardise=scenario.standardise,
+                known=opened.known,
             )
         dataset, both = self._datasets[key], (key, scenario.protocols)
         if both not in self._scored:

@@ -18,8 +18,10 @@ from continual_mm.space.mcn import PublishedFrames, PublishedSpectrogram, Publis
 from continual_mm.space.merged import Merged
 from continual_mm.space.naming import module_key
 from continual_mm.space.registry import build
+from continual_mm.space.statistics import Statistics
 from continual_mm.space.subspaces import Part, PartKind, Subspace, embedding_map
 from continual_mm.space.towers import Tower, encoder_of, fill
+from continual_mm.system.errors import InputError
 from continual_mm.system.seeds import seed_for
 
 LARGEST_SCALE = 100.0
@@ -105,6 +107,8 @@ class JointSpace(nn.Module):
             scale.
         subspaces: Coordinates that later stages appended, see :meth:`append_subspace`.
         projection: (numbers, fewer) what vectors are multiplied by, see :meth:`reduce`; or None.
+        statistics: Modality -> by what :meth:`encode` standardises its features, None where they
+            are taken as they are; missing where that is not known, of runs of earlier versions.
     """
 
     centroids: Tensor
@@ -132,6 +136,7 @@ class JointSpace(nn.Module):
         self.subspaces = nn.ModuleList()
         self.register_buffer("projection", None)
         self.factors: dict[str, float] = {}
+        self.statistics: dict[str, Statistics | None] = {}
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -184,6 +189,7 @@ class JointSpace(nn.Module):
         self.encoders[module_key(modality.name)] = encoder
         self.reconstructions[module_key(modality.name)] = head
         self._modalities[modality.name] = modality
+        self.statistics.setdefault(modality.name, None)
         self._complete_subspaces()
         self.train(self.training)
 
@@ -426,15 +432,43 @@ class JointSpace(nn.Module):
         prediction: Tensor = self.reconstructions[module_key(name)](embedding)
         return prediction
 
+    def prepare(self, name: str, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Standardise features as those that the space was trained on were.
+
+        Args:
+            name: The modality.
+            values: (n, ...) features as an extractor gives them.
+            lengths: (n,) valid time steps, behind which zeros are put; all, if left out.
+
+        Raises:
+            InputError: If it is not known by what they were standardised.
+        """
+        if name not in self.statistics:
+            problem = "a run of an earlier version did not keep what it was standardised by"
+            remedy = "standardise it as the dataset was, and give standardised=True"
+            raise InputError.at(f"modality {name!r}", problem, remedy)
+        by, features = self.statistics[name], self._modalities[name].features
+        if by is None:
+            return values
+        steps = values.detach().cpu().double().reshape(len(values), -1, features)
+        scaled = (steps - torch.from_numpy(by.mean)) * torch.from_numpy(by.rate)
+        if lengths is not None:
+            scaled[torch.arange(scaled.shape[1]) >= lengths.cpu()[:, None]] = 0.0
+        return scaled.reshape(values.shape).to(values)
+
     @torch.no_grad()
-    def encode(self, name: str, features: Any, lengths: Any = None) -> Tensor:
+    def encode(
+        self, name: str, features: Any, lengths: Any = None, *, standardised: bool = False
+    ) -> Tensor:
         """Embed features without gradient, in evaluation mode.
 
         Args:
             name: The modality.
             features: (n, ...) values, or one item without the first axis; anything that torch
-                turns into a tensor. Given as the dataset gives them, standardised if it did.
+                turns into a tensor. As an extractor gives them: they are standardised as those of
+                the dataset were that the space was trained on.
             lengths: (n,) valid time steps; all, if left out.
+            standardised: Whether they are standardised already, as a dataset's ``columns`` are.
 
         Returns:
             (n, :attr:`size`) float32, (size,) for one item; similarity is the inner product. Unit
@@ -444,10 +478,11 @@ class JointSpace(nn.Module):
         Raises:
             KeyError: If there is no such modality.
             ValueError: If the features' shape is not the modality's.
+            InputError: If it is not known by what they are to be standardised.
         """
         encoder = self.tower(name)
         modality = self._modalities[name]
-        values = torch.as_tensor(features, dtype=torch.float32, device=self.log_scale.device)
+        values = torch.as_tensor(features, dtype=torch.float32)
         single = values.dim() == len(modality.shape)
         values = values[None] if single else values
         free = 2 if modality.kind.has_length else 1
@@ -458,22 +493,30 @@ class JointSpace(nn.Module):
             )
         steps = None
         if modality.kind.has_length:
-            steps = torch.as_tensor(
-                [values.shape[1]] * values.shape[0] if lengths is None else lengths,
-                device=values.device,
-            ).reshape(-1)
+            every = [values.shape[1]] * len(values)
+            steps = torch.as_tensor(every if lengths is None else lengths).reshape(-1)
+        if not standardised:
+            values = self.prepare(name, values, steps)
+        vectors = self._embedded(name, encoder, values, steps)
+        return vectors[0] if single else vectors
+
+    def _embedded(
+        self, name: str, encoder: nn.Module, values: Tensor, lengths: Tensor | None
+    ) -> Tensor:
+        """(n, :attr:`size`) of standardised features, in evaluation mode."""
+        device = self.log_scale.device
         modules = [encoder, *(each.part(name) for each in self.grown if name in each)]
         # Module by module: during training some may be kept in evaluation mode.
         training = [each for one in modules for each in one.modules() if each.training]
         for module in modules:
             module.eval()
         try:
-            found = self({name: values}, {} if steps is None else {name: steps})[name]
+            steps = {} if lengths is None else {name: lengths.to(device)}
+            found = self({name: values.to(device)}, steps)[name]
         finally:
             for module in training:
                 module.training = True
-        vectors = self.vectors(name, found)
-        return vectors[0] if single else vectors
+        return self.vectors(name, found)
 
     def describe(self) -> dict[str, Any]:
         """All that :meth:`rebuild` needs besides the weights, as JSON values."""
@@ -490,6 +533,9 @@ class JointSpace(nn.Module):
                 if name in self
             },
             **({"merged": merged} if (merged := self._merged()) else {}),
+            "statistics": {
+                name: by and by.as_json() for name, by in self.statistics.items() if name in self
+            },
             **({"factors": dict(self.factors)} if self.factors else {}),
             **({"subspaces": [each.describe() for each in self.grown]} if self.grown else {}),
             **({} if self.projection is None else {"reduced": self.size}),
@@ -504,18 +550,22 @@ class JointSpace(nn.Module):
 
     def restore(self, description: Mapping[str, Any]) -> None:
         """Add the modalities and subspaces of a space that :meth:`describe` described."""
+        before = dict(self.statistics)
         for modality in description["modalities"]:
             kind, shape = Kind(modality["kind"]), tuple(modality["shape"])
             self.add_modality(Modality(modality["name"], kind, shape))
+        # Runs of earlier versions describe none.
+        described = _statistics(description.get("statistics", {}), self._modalities)
+        self.statistics = {**described, **before}
         known = self._merged()
         for name, count in description.get("merged", {}).items():
             if known.get(name) != count:
                 self._restore_merged(name, count)
-        described = [Subspace.of(each) for each in description.get("subspaces", ())]
+        grown = [Subspace.of(each) for each in description.get("subspaces", ())]
         # A space that goes on from a grown one has those already, as they were then.
-        for mine, each in zip(self.grown, described, strict=False):
+        for mine, each in zip(self.grown, grown, strict=False):
             mine.kinds, mine.layout = each.kinds, each.layout
-        for each in described[len(self.subspaces) :]:
+        for each in grown[len(self.subspaces) :]:
             self.subspaces.append(each.to(self.log_scale.device))
         factors = description.get("factors", {})
         self.factors = {name: float(factor) for name, factor in factors.items()}
@@ -562,6 +612,16 @@ def _gives(encoder: Encoder, modality: Modality, size: int) -> bool:
     _, raw = encoder.eval()(torch.zeros(2, *modality.shape), steps)
     encoder.train(training)
     return bool(raw.shape[1] == size)
+
+
+def _statistics(
+    described: Mapping[str, Any], modalities: Mapping[str, Modality]
+) -> dict[str, Statistics | None]:
+    return {
+        name: by and Statistics.from_json(by, modalities[name].features)
+        for name, by in described.items()
+        if name in modalities
+    }
 
 
 def default_encoder(modality: Modality, settings: SpaceSettings) -> Encoder:

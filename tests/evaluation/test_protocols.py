@@ -78,7 +78,10 @@ def ranks_of(similarity):
 
 def embedded(space, dataset):
     rows = dataset.rows_of(Split.TEST)
-    return {name: space.encode(name, dataset.columns[name].values[rows]).numpy() for name in SIZES}
+    return {
+        name: space.encode(name, dataset.columns[name].values[rows], standardised=True).numpy()
+        for name in SIZES
+    }
 
 
 @pytest.fixture(scope="module")
@@ -234,9 +237,14 @@ def test_what_is_given_for_no_protocol_or_does_not_fit_is_refused():
     with pytest.raises(InputError, match="no protocol 'bot' in scenario 'small'; did you mean"):
         train(THREE, DATASET, scored={**SCORED, "bot": OTHER}, device="cpu")
     lacking = Dataset.from_arrays({"text": np.ones((3, 5))}, split=[2] * 3, splits=["test"],
-                                  standardise=False)  # fmt: skip
+                                  standardise=DATASET.statistics)  # fmt: skip
     with pytest.raises(InputError, match="protocol 'both', gallery: no modality 'video'"):
         train(scenario(BOTH), DATASET, scored={"both": lacking}, device="cpu")
+    raw = Dataset.from_arrays(arrays(9), split=[2] * 9, splits=["test"], standardise=False)
+    with pytest.raises(
+        InputError, match=r"is not standardised as what is trained on; read it with"
+    ):
+        train(scenario(BOTH), DATASET, scored={"both": raw}, device="cpu")
 
 
 def test_a_file_is_loaded_once_and_standardised_as_what_is_trained(tmp_path):

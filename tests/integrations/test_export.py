@@ -71,7 +71,7 @@ def test_a_sentence_goes_through_the_encoder_that_the_texts_were_made_of(
     cm.export_sentence_transformer(run, tmp_path / "model", encoder=str(encoder))
     model = cm.open_sentence_transformer(tmp_path / "model")
     dataset, space = cm.read_pack(described), cm.open_run(run)
-    expected = space.encode("text", dataset.columns["text"].values)
+    expected = space.encode("text", dataset.columns["text"].values, standardised=True)
     sentences = list(dataset.text)
     assert np.allclose(model.encode(sentences), expected, atol=1e-6)
     assert np.allclose(model.encode([{"text": sentences[3]}]), expected[3], atol=1e-6)
@@ -90,7 +90,7 @@ def test_a_sentence_goes_through_the_word_vectors_that_the_texts_were_made_of(
     model = cm.open_sentence_transformer(tmp_path / "model")
     dataset, space = cm.read_pack(narrated), cm.open_run(run)
     text = dataset.columns["text"]
-    expected = space.encode("text", text.values, text.lengths)
+    expected = space.encode("text", text.values, text.lengths, standardised=True)
     assert np.allclose(model.encode(list(dataset.text)), expected, atol=1e-5)
     with pytest.raises(InputError, match="'qqq': has no known word"):
         model.encode(["qqq"])
@@ -128,7 +128,7 @@ def test_capitals_are_words_of_their_own_in_a_run_in_reference_mode(narrated, tm
     cm.export_sentence_transformer(run, tmp_path / "model", vectors=vectors)
     model = cm.open_sentence_transformer(tmp_path / "model")
     text = dataset.columns["text"]
-    expected = cm.open_run(run).encode("text", text.values, text.lengths)
+    expected = cm.open_run(run).encode("text", text.values, text.lengths, standardised=True)
     assert np.allclose(model.encode(list(dataset.text)), expected, atol=1e-5)
     assert model.encode([known]).shape == (1, 8)
     with pytest.raises(InputError, match="has no known word"):
@@ -146,21 +146,24 @@ def test_the_words_of_the_built_in_clips_are_those_that_their_texts_consist_of(
     assert np.array_equal(lengths, arrays["text_length"])
 
 
-def test_without_its_dataset_features_have_to_be_standardised_by_the_user(
-    pack, trained_on, tmp_path
+def test_a_run_of_an_earlier_version_is_told_by_its_dataset_what_it_was_standardised_by(
+    pack, trained_on, tmp_path, as_before
 ):
     moved = shutil.copy(pack, tmp_path / "here.npz")
     run = trained_on(moved)
     there = shutil.move(moved, tmp_path / "there.npz")
+    cm.export_sentence_transformer(run, tmp_path / "new")  # the run keeps it itself
+    expected = cm.open_sentence_transformer(tmp_path / "new").encode({"video": np.ones(6)})
+    as_before(run)
     found = cm.export_sentence_transformer(run, tmp_path / "model")
     assert any("no file" in note and "--dataset" in note for note in found.notes)
     model = cm.open_sentence_transformer(tmp_path / "model")
-    assert model.encode({"video": np.zeros(6)}).shape == (found.size,)
-    with pytest.raises(InputError, match="not known by what its features were standardised"):
-        model.encode([{"video": np.zeros(6)}], standardise=True)
+    assert model.encode([{"video": np.zeros(6)}], standardised=True).shape == (1, found.size)
+    with pytest.raises(InputError, match="an earlier version did not keep what it was"):
+        model.encode([{"video": np.zeros(6)}])
     cm.export_sentence_transformer(run, tmp_path / "second", dataset=str(there))
     second = cm.open_sentence_transformer(tmp_path / "second")
-    assert second.encode({"video": np.zeros(6)}, standardise=True).shape == (found.size,)
+    assert np.array_equal(second.encode({"video": np.ones(6)}), expected)
 
 
 def test_another_dataset_than_the_runs_is_refused(finished, narrated, tmp_path):
@@ -182,7 +185,7 @@ def test_features_that_the_run_did_not_standardise_stay_as_they_are(pack, traine
     cm.export_sentence_transformer(run, tmp_path / "model")
     model = cm.open_sentence_transformer(tmp_path / "model")
     one = {"video": np.arange(6, dtype=np.float32)}
-    assert np.array_equal(model.encode(one, standardise=True), model.encode(one))
+    assert np.array_equal(model.encode(one, standardised=True), model.encode(one))
 
 
 def test_a_pairs_own_adapters_are_in_the_model_of_that_pair(pack, trained_on, tmp_path):

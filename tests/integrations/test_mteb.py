@@ -43,12 +43,12 @@ def test_texts_are_encoded_batch_by_batch(folder):
 
 
 def test_media_go_through_readers_and_several_of_an_item_are_added(folder):
-    encoder = Encoder(folder, readers={"audio": loud}, standardise=True)
+    encoder = Encoder(folder, readers={"audio": loud})
     assert encoder.modalities == ["text", "audio"]
     rows = [{"text": "red", "audio": wave} for wave in WAVES]
     both = encoder.encode(DataLoader(rows, batch_size=2, collate_fn=columns))
     model = cm.open_sentence_transformer(folder)
-    sounds = model.encode([loud(wave) for wave in WAVES], standardise=True)
+    sounds = model.encode([loud(wave) for wave in WAVES])
     assert np.allclose(both, sounds + model.encode("red"), atol=1e-6)
     alone = [{"audio": wave} for wave in WAVES]
     assert np.allclose(encoder.encode([columns(alone)]), sounds, atol=1e-6)

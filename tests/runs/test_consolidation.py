@@ -109,7 +109,8 @@ def test_its_scores_are_those_of_the_vectors_that_it_gives(grown, pack, tmp_path
         for split, number in (("validation", 1), ("test", 2)):
             rows = (data.split == number) & data.columns["text"].present
             video, text = (
-                space.encode(name, data.columns[name].values[rows]) for name in ("video", "text")
+                space.encode(name, data.columns[name].values[rows], standardised=True)
+                for name in ("video", "text")
             )
             both = [(ranks(s) < 1).double().mean() for s in (video @ text.T, text @ video.T)]
             mean = float(sum(both) / 2)
@@ -171,7 +172,9 @@ def test_of_many_items_only_a_sample_is_kept_while_all_count(grown, pack, monkey
     assert len(sample.items) == len(sample.of["video"]) == 30
     training = [
         space.encode(
-            name, data.columns[name].values[(data.split == 0) & data.columns[name].present]
+            name,
+            data.columns[name].values[(data.split == 0) & data.columns[name].present],
+            standardised=True,
         )
         for name in ("video", "audio", "text")
     ]
@@ -183,9 +186,9 @@ def test_of_many_items_only_a_sample_is_kept_while_all_count(grown, pack, monkey
 
 def test_a_dataset_may_lack_a_modality_that_the_run_started_with(trained, tmp_path, pack):
     first = trained(NAIVE, name="first", stages=(cm.Stage(add=("video", "text")),))
-    whole = cm.read_pack(pack)
+    whole = cm.read_pack(pack, standardise=False)
     path = tmp_path / "without.npz"
-    arrays = {name: whole.columns[name].values for name in ("video", "audio")}
+    arrays = {name: 2 * whole.columns[name].values + 1 for name in ("video", "audio")}
     write_pack(path, {**arrays, "ids": whole.ids, "split": whole.split})
     stages = (cm.Stage(add=("audio",), pairs=("audio-video",)),)
     further = cm.Scenario(
@@ -196,7 +199,11 @@ def test_a_dataset_may_lack_a_modality_that_the_run_started_with(trained, tmp_pa
         training=cm.Training(steps=6, batch_size=8),
         stages=stages,
     )
-    cm.run(further, EXPAND, cm.read_pack(path), tmp_path, device="cpu", board=False)
+    with pytest.raises(InputError, match="video is standardised otherwise in dataset 'without'"):
+        cm.run(further, EXPAND, cm.read_pack(path), tmp_path, device="cpu", board=False)
+    known = {**cm.open_run(first).statistics, "audio": True}
+    data = cm.read_pack(path, standardise=known)
+    cm.run(further, EXPAND, data, tmp_path, device="cpu", board=False)
     run = tmp_path / "further" / "expand" / "seed-0"
     found = cm.consolidate(run, 4, device="cpu")
     assert set(found.measured[0].scores["test"].pairs) == {"audio-video"}

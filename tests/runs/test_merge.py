@@ -117,7 +117,10 @@ def test_the_roles_swap_with_the_order(first, second, merged, folder, dataset):
     similar = []
     for each in (merged.folder, other.folder):
         space = open_run(each)
-        video, audio = (space.encode(n, dataset.columns[n].values) for n in ("video", "audio"))
+        video, audio = (
+            space.encode(n, dataset.columns[n].values, standardised=True)
+            for n in ("video", "audio")
+        )
         similar.append(video @ audio.T)
     torch.testing.assert_close(*similar, atol=1e-4, rtol=1e-4)
 

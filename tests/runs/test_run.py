@@ -224,7 +224,10 @@ def adapted(scenario, changed, dataset, tmp_path_factory):
 def ranks_in(space, dataset, query, gallery):
     """Rank of each test query's partner, counted here."""
     rows = dataset.rows_of(Split.TEST)
-    sides = [space.encode(n, dataset.columns[n].values[rows]) for n in (query, gallery)]
+    sides = [
+        space.encode(n, dataset.columns[n].values[rows], standardised=True)
+        for n in (query, gallery)
+    ]
     similarity = sides[0] @ sides[1].T
     return (similarity > similarity.diagonal()[:, None]).sum(1).numpy()
 

@@ -15,11 +15,12 @@ from continual_mm.data.cards import FORM
 from continual_mm.data.dataset import Dataset, Standardise, statistics_by
 from continual_mm.data.findings import Findings
 from continual_mm.data.schema import NOT_GIVEN, count_splits, presence_of, with_own_groups
-from continual_mm.data.statistics import BLOCK_VALUES, Moments, Statistics
+from continual_mm.data.statistics import BLOCK_VALUES, Moments
 from continual_mm.data.store import sources
 from continual_mm.data.store.form import DAMAGED, ModalityForm, read_form
 from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
 from continual_mm.definitions.modality import SPLITS, Modality, Presence
+from continual_mm.space.statistics import Statistics
 from continual_mm.system.reading import reads
 
 _LAST_BITS = 1e-9  # of a feature's root mean square; sums in another order differ by less

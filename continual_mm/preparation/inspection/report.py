@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from continual_mm.data.columns import Column, blocks, digests
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.data.schema import NOT_GIVEN, count_splits
-from continual_mm.data.statistics import CONSTANT
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality
+from continual_mm.space.statistics import CONSTANT
 from continual_mm.system.errors import InputError
 
 MOST = 5000  # items whose sizes are measured; of larger datasets an even sample of each split
