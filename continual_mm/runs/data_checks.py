@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from continual_mm.data import corpora
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import missing_published
-from continual_mm.data.columns import digests_of
-from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.catalog import Entry
 from continual_mm.definitions.modality import SPLITS
 from continual_mm.definitions.scenario import Scenario
@@ -19,6 +16,9 @@ from continual_mm.runs.origin import weights_file
 from continual_mm.runs.specification import OpenedScenario
 from continual_mm.system.errors import InputError, Problem, Problems
 from continual_mm.system.memory import gigabytes
+
+if TYPE_CHECKING:
+    from continual_mm.data.dataset import Dataset
 
 LARGEST_STORE = 20_000_000_000
 """Bytes of a store that are read to check it: some minutes' worth."""
@@ -79,8 +79,13 @@ def _wrong_weights(scenario: Scenario) -> Problems:
     return problems
 
 
-def repeated(dataset: Dataset, modalities: Iterable[str]) -> Iterator[str]:
+def repeated(dataset: "Dataset", modalities: Iterable[str]) -> Iterator[str]:
     """A note for each modality that several test items show the same of, and what becomes of it."""
+    import numpy as np  # noqa: PLC0415 - with the next a tenth of a second, which cards need not
+
+    from continual_mm.data.columns import digests_of  # noqa: PLC0415
+    from continual_mm.data.dataset import Split  # noqa: PLC0415
+
     for name in modalities:
         column = dataset.columns[name]
         rows = np.flatnonzero(column.present & (dataset.split == Split.TEST))
