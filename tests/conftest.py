@@ -297,16 +297,18 @@ def ends(begun, tmp_path):
     """
     from continual_mm.runs.checkpoint import add_modalities, restore, save
 
+    notes = {"seconds": 0.0, "learned": 0, "scores": [], "geometry": []}
+
     def trained_in_all_ways(make, at=6, **options):
         def keep():
             if (whole.stage, whole.step) == (1, at):
-                save(tmp_path / "inside", whole, keepers(whole), {})
+                save(tmp_path / "inside", whole, keepers(whole), notes, {})
 
         whole, streams = begun(*make(), **options)
         whole.after_step = keep
         for stage in range(len(streams.train)):
             whole.learn(streams, stage)
-            save(tmp_path / f"{stage}", whole, keepers(whole), {})
+            save(tmp_path / f"{stage}", whole, keepers(whole), notes, {})
         found = [everything(whole)]
         for stage, step in [(1, at), (2, 0)][: len(streams.train) - 1]:
             parts, streams = begun(*make(), **options)

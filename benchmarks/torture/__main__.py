@@ -20,6 +20,7 @@ import dataset_files
 import definition_files
 import manifest_files
 import option_values
+import run_folders
 from trial import FAULTS, Trial, Verdict, judged
 
 KINDS: Mapping[str, tuple[Trial, float]] = {
@@ -29,6 +30,9 @@ KINDS: Mapping[str, tuple[Trial, float]] = {
     "stores": (dataset_files.store_trial, 0.15),
     "pickles": (dataset_files.pickle_trial, 0.1),
     "manifests": (manifest_files.trial, 0.2),
+    "kills": (run_folders.killed, 0.03),
+    "full disks": (run_folders.without_room, 0.03),
+    "run folders": (run_folders.damaged, 0.06),
 }
 """Kind of trial -> what carries one out, and its share of ``--trials``. Add a kind by a line."""
 

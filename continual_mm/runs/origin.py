@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from continual_mm.definitions.arrivals import Start
 from continual_mm.definitions.modality import Kind, Modality, Pair
 from continual_mm.definitions.scenario import Scenario, SpaceSettings, TowerSettings
 from continual_mm.runs.folder import RunFolder
-from continual_mm.space.statistics import Statistics
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json
 from continual_mm.system.reading import user_path
+
+if TYPE_CHECKING:
+    from continual_mm.space.statistics import Statistics
 
 SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
 """What cannot be changed once there are weights."""
@@ -31,8 +33,10 @@ class Origin:
     fingerprint: str
 
     @property
-    def statistics(self) -> dict[str, Statistics | None]:
+    def statistics(self) -> "dict[str, Statistics | None]":
         """By what the run's features were standardised; nothing of a run of an earlier version."""
+        from continual_mm.space.statistics import Statistics  # noqa: PLC0415 - it imports numpy
+
         sizes = {modality.name: modality.features for modality in self.start.modalities}
         return {
             name: by and Statistics.from_json(by, sizes[name])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from continual_mm.data import corpora
 from continual_mm.definitions.arrivals import Arrival, plan, scored_on
@@ -15,8 +15,10 @@ from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
 from continual_mm.evaluation.checks import card_of, identity_of
 from continual_mm.runs.origin import Origin, origin_of, weights_file
 from continual_mm.runs.records import Split
-from continual_mm.space.statistics import Statistics
 from continual_mm.system.files import checksum
+
+if TYPE_CHECKING:
+    from continual_mm.space.statistics import Statistics
 
 Cards = Mapping[str, DatasetCard]
 """Name of a protocol -> the card of the dataset whose test items it scores."""
@@ -44,7 +46,7 @@ class OpenedScenario:
         return (*self.corpora, *self.scored.values())
 
     @property
-    def known(self) -> Mapping[str, Statistics | None]:
+    def known(self) -> "Mapping[str, Statistics | None]":
         """By what modalities of the run that it starts from are standardised."""
         return self.origin.statistics if self.origin else {}
 

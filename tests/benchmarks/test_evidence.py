@@ -342,8 +342,8 @@ def test_a_bound_of_two_members_ranks_by_the_sum_of_their_similarities(ran, boun
     expected = []
     for first, second in ("ab", "ac", "bc"):
         similarity = sum(
-            space.encode(first, data.columns[first].take(rows)[0])
-            @ space.encode(second, data.columns[second].take(rows)[0]).T
+            space.encode(first, data.columns[first].take(rows)[0], standardised=True)
+            @ space.encode(second, data.columns[second].take(rows)[0], standardised=True).T
             for space in spaces
         ).numpy()
         for each in (similarity, similarity.T):
