@@ -171,10 +171,11 @@ def _show_demo(out: Path) -> None:
 
     comparison = compare([out / DEMO_SCENARIO], baseline="naive")
     cli_results.print_tables(scenario_tables(comparison), comparison.notes)
-    picture = out / f"{DEMO_SCENARIO}.png"
-    draw(comparison, DEMO_SCENARIO, picture)
+    for name in comparison.reports:  # several, if other settings were run in the folder
+        picture = out / f"{name.replace('/', '_')}.png"
+        draw(comparison, name, picture)
+        terminal.out.print(f"picture: {picture}")
     terminal.out.print(
-        f"picture: {picture}\n"
         f"next: continual-mm board {out}            losses, recalls and forgetting over time\n"
         f"      continual-mm list                  other scenarios and strategies\n"
         f"      continual-mm copy {DEMO_SCENARIO}           a scenario to change, then run"
