@@ -28,7 +28,8 @@ KINDS: Mapping[str, tuple[Trial, float]] = {
     "options": (option_values.trial, 0.1),
     "packs": (dataset_files.pack_trial, 0.15),
     "stores": (dataset_files.store_trial, 0.15),
-    "pickles": (dataset_files.pickle_trial, 0.1),
+    "tables": (dataset_files.table_trial, 0.05),
+    "pickles": (dataset_files.pickle_trial, 0.05),
     "manifests": (manifest_files.trial, 0.2),
     "kills": (run_folders.killed, 0.03),
     "full disks": (run_folders.without_room, 0.03),
@@ -44,9 +45,14 @@ WARM = (
         "continual_mm.preparation.extraction.clip_features",
         "continual_mm.preparation.inspection.report",
     ),
+    *("continual_mm.preparation.extraction.spectrogram_tower", "librosa.filters", "scipy.fft"),
+    *("continual_mm.preparation.extraction.word_towers", "continual_mm.preparation.extraction.job"),
     *("continual_mm.preparation.formats.clip_pickles", "continual_mm.comparison.compare"),
 )
 """Modules that are imported before the first trial, for all of them."""
+
+SETTINGS = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""What libraries read when they are imported: no command waits for a network."""
 
 SHOWN = 20  # trials with a fault that are told
 
@@ -86,9 +92,8 @@ def carried_out(
     """Trials in so many processes, as they end."""
     home = root / "home"
     home.mkdir(parents=True, exist_ok=True)
-    # Caches and logs of the commands go there; no command waits for a network.
-    os.environ.update(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"), HF_HUB_OFFLINE="1")
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    # Caches and logs of the commands go there.
+    os.environ.update(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"))
     os.chdir(home)
     for module in WARM:
         import_module(module)
@@ -135,4 +140,6 @@ def arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    if not os.environ.items() >= SETTINGS.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **SETTINGS})
     sys.exit(main())

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.lib.format as npy
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from inputs import SCENARIO, arrays, make_odd_files, make_store
 from mutate import json_value, mutated_bytes
@@ -79,9 +82,68 @@ def store_trial(place: Place) -> None:
         chosen.write_text(json.dumps(said), encoding="utf-8")
     elif kind < 0.8:
         chosen.write_bytes(mutated_bytes(chosen.read_bytes(), rng))
+    elif kind < 0.85:
+        folder = rng.choice([path for path in store.iterdir() if path.is_dir()])
+        shutil.rmtree(folder)
+        folder.symlink_to(rng.choice((folder.name, ".", "..", "nowhere", "/proc/self/fd")))
     else:
         _replaced(chosen, files, rng)
     _looked_at(place, scenario, "store")
+
+
+def table_trial(place: Place) -> None:
+    """A folder of tables with a change, looked at and validated."""
+    make_odd_files(place.folder)
+    rng, folder = place.rng, place.folder / "tables"
+    folder.mkdir()
+    for part in range(2):
+        stream = BytesIO()
+        pq.write_table(_table(rng, part), stream)
+        content = stream.getvalue()
+        if rng.random() < 0.4:
+            content = mutated_bytes(content, rng)
+        path = folder / f"{('train', 'test')[part]}-0000{part}.parquet"
+        path.write_bytes(content)
+        if rng.random() < 0.1:
+            _replaced(path, [path], rng)
+    if rng.random() < 0.2:
+        (folder / rng.choice(("README.md", "dataset.py", "x.arrow", "y.csv"))).write_bytes(b"\0[")
+    _looked_at(place, SCENARIO.replace("p.npz", "tables"), "tables")
+
+
+def _table(rng: Random, part: int) -> pa.Table:
+    """Some columns as Hugging Face's datasets have them, one or two odd."""
+    count = 12
+    columns: dict[str, list[Any]] = {
+        "id": [f"{part}-{row}" for row in range(count)],
+        "caption": ["red square"] * count,
+        **{name: [[0.5, float(row), 1.0] for row in range(count)] for name in ("video", "audio")},
+    }
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        name = rng.choice([*columns, "split", "label", "\x1b[31m", "", "video_length"])
+        columns[name] = [rng.choice(ODD_CELLS)] * count
+        if rng.random() < 0.5:
+            columns[name][0] = None
+    return pa.table(columns)
+
+
+ODD_CELLS: Sequence[Any] = (
+    *(
+        None,
+        "",
+        "a\0b",
+        "x" * 100_000,
+        -1,
+        2**62,
+        float("nan"),
+        1e308,
+        True,
+        b"\x80\x04.",
+        [],
+        [[]],
+    ),
+    *([1.0], [[1.0], [1.0, 2.0]], {"a": 1}, [None], ["a"], [float("nan")] * 3, [1e300] * 3),
+)
 
 
 def pickle_trial(place: Place) -> None:
@@ -141,11 +203,13 @@ def _strange(values: NDArray[Any], place: Place) -> NDArray[Any]:
     values, rng = values.copy(), place.rng
     row = rng.randrange(len(values) or 1)
     if values.dtype.kind == "f":
-        values[row] = rng.choice((np.nan, np.inf, -np.inf, 3e38, 1e-45, 0.0))
+        with np.errstate(all="ignore"):
+            values[row] = rng.choice((np.nan, np.inf, -np.inf, 3e38, 1e-45, 0.0))
     elif values.dtype.kind == "U":
         values[row] = rng.choice(("", values[0], "\x1b[31m", "\u202e", "\ud800"[:0], "x" * 5))
     else:
-        values[row] = rng.choice((-1, 7, 2**62, -(2**62)))
+        with np.errstate(all="ignore"):
+            values[row] = np.array(rng.choice((-1, 7, 2**62, -(2**62)))).astype(values.dtype)
     return values
 
 
@@ -185,7 +249,8 @@ CHANGES = (_strange, _strange, _shaped, _typed, _objects)
 def _with_members(place: Place) -> bytes:
     """A zip archive with members that are no arrays, or not what they claim."""
     rng, stream = place.rng, BytesIO(_packed(arrays()))
-    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
         name = rng.choice(
             ("video.npy", "smell.npy", "../../x.npy", "/etc/x.npy", "a/b.npy", "\x01")
         )

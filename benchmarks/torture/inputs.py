@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from trial import Place
 
 from continual_mm.data.pack import write_pack
 from continual_mm.data.store.writer import write_store
@@ -95,6 +96,19 @@ def make_store(folder: Path) -> Path:
     plain = ({**one, "text_raw": str(one["text_raw"])} for one in records)
     write_store(plain, folder / "store", layout=layout, shard_bytes=3000)
     return folder / "store"
+
+
+@cache
+def finished_runs() -> Path:
+    """A folder of two runs of the scenario, trained once for all trials of a process."""
+    place = Place(Path.cwd() / f"runs-{os.getpid()}", Random(0))
+    place.folder.mkdir()
+    make_pack(place.folder)
+    (place.folder / "mine.toml").write_text(SCENARIO, encoding="utf-8")
+    ended = place.command("run", "mine.toml", "--strategy", "naive", "--strategy", "replay")
+    if ended.code:
+        raise RuntimeError(f"the scenario that trials begin with cannot be trained: {ended.text}")
+    return place.folder / "runs"
 
 
 def wave(rng: Random, *, seconds: float = 0.4, rate: int = 8000) -> bytes:

@@ -1,9 +1,10 @@
 """Sound files, and options with values that nobody means."""
 
 import json
+import shutil
 from random import Random
 
-from inputs import SCENARIO, make_odd_files, make_pack
+from inputs import SCENARIO, finished_runs, make_odd_files, make_pack
 from mutate import NUMBERS, TEXTS, toml_value
 from trial import Place
 
@@ -18,6 +19,7 @@ OPTIONS = {
     "status": ("--format",),
     "export": ("--to", "--dataset", "--vectors"),
     "consolidate": ("--dim", "--to", "--dataset", "--seed", "--device"),
+    "merge": ("--to", "--dataset", "--device"),
     "copy": (),
     "show": (),
     "board": ("--port",),
@@ -25,10 +27,16 @@ OPTIONS = {
 GIVEN = {
     "run": ["mine.toml", "--no-board", "--set", "training.steps=1"],
     "tune": ["mine.toml", "--strategy", "replay", "--trials", "1", "--no-board"],
+    "compare": ["runs"],
+    "status": ["runs"],
+    "export": ["runs", "--to", "out"],
+    "merge": ["runs/mine/naive/seed-0", "runs/mine/replay/seed-0", "--to", "out"],
+    "consolidate": ["runs/mine/naive/seed-0", "--dim", "4"],
     "data inspect": ["p.npz"],
     "data vectors": ["p.npz"],
     "data filter": ["p.npz", "--steps", "2", "--to", "out.npz", "--pair", "video-text"],
 }
+ON_RUNS = ("compare", "status", "export", "merge", "consolidate")
 SMALL = ("0", "1", "2", "-1", "0.5", "1e9", "99999", "", "a", "all")
 KEYS = ("training.steps", "space.dim", "stage.1.add", "stage.0.x", "x.y.z", "memory.items", "a", "")
 
@@ -40,6 +48,8 @@ def trial(place: Place) -> None:
     (place.folder / "mine.toml").write_text(SCENARIO, encoding="utf-8")
     rng = place.rng
     command = rng.choice([*OPTIONS])
+    if command in ON_RUNS:
+        shutil.copytree(finished_runs(), place.folder / "runs")
     arguments = [*GIVEN.get(command, ())]
     if not arguments or rng.random() < 0.2:
         arguments[:1] = [_odd(rng)]

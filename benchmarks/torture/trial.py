@@ -132,7 +132,10 @@ def judged(kind: str, trial: Trial, number: int, seed: int, root: Path) -> Verdi
     folder = root / f"{kind}-{number}".replace(" ", "-")
     folder.mkdir(parents=True)
     place = Place(folder, Random(f"{seed} {kind} {number}"))
-    faults = [*(trial(place) or ())]
+    try:
+        faults = [*(trial(place) or ())]
+    except Exception as error:
+        raise RuntimeError(f"trial {number} of {kind} cannot be made: {error}") from error
     faults += [fault for ended in place.done for fault in ended.faults]
     if place.canary.exists():
         faults.append("code run")
@@ -183,18 +186,21 @@ def _in_child(
 
 def _awaited(child: int, seconds: float) -> tuple[int, int, bool]:
     """Exit status and peak of memory of a child, and whether it ended by itself in time."""
-    end, ended = time.monotonic() + seconds, True
+    waited, before, ended = 0.0, time.monotonic(), True
     pid, status, used = os.wait4(child, os.WNOHANG)
     while pid == 0:
-        if time.monotonic() > end:
+        now = time.monotonic()
+        # A longer pause is one of this process, such as on a machine that was suspended.
+        waited, before = waited + min(now - before, 0.1), now
+        if waited > seconds:
             ended = False
             os.kill(child, signal.SIGKILL)
             pid, status, used = os.wait4(child, 0)
             break
         time.sleep(0.002)
         pid, status, used = os.wait4(child, os.WNOHANG)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = max(0, used.ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = max(0, used.ru_maxrss - held) * (1 if sys.platform == "darwin" else 1024)
     return os.waitstatus_to_exitcode(status), peak, ended
 
 

@@ -15,7 +15,7 @@ from continual_mm.cli import results as cli_results
 from continual_mm.cli import terminal
 from continual_mm.cli import train as cli_training
 from continual_mm.cli import tune as cli_tuning
-from continual_mm.system.errors import InputError, printable
+from continual_mm.system.errors import InputError, Problem, printable
 from continual_mm.system.imports import optional_import
 from continual_mm.system.reading import unforeseen
 
@@ -68,9 +68,5 @@ def _told(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, FloatingPointError | OSError | terminal.EndedError):
         terminal.say(str(error))
         return error.code if isinstance(error, terminal.EndedError) else 1
-    if isinstance(error, MemoryError):
-        terminal.say("this needs more memory than there is")
-        return 1
-    problem, remedy = unforeseen(error)
-    terminal.say(f"{' '.join(map(str, arguments))}: {problem}; {remedy}")
+    terminal.say(str(Problem(" ".join(map(str, arguments)), *unforeseen(error))))
     return 1

@@ -123,7 +123,7 @@ def _checked(entry: catalog.Entry, *, quick: bool) -> "tuple[OpenedScenario | No
     if not quick and entry.kind == "scenarios":
         found, notes = data_problems(opened) if opened else (named_data_problems(entry), [])
         # What is wrong with a card is wrong with its items, too.
-        problems += [one for one in found if one not in problems]
+        problems += [one for one in dict.fromkeys(found) if one not in problems]
     problems.check()
     return opened, notes
 

@@ -74,7 +74,8 @@ def published_folder(name: str) -> Path:
 
 def steps_of(store: Path) -> Path:
     """The file beside a dataset that says when its videos show which steps."""
-    return store.with_name(f"{store.name}.steps.csv")
+    named = store if store.name else store.absolute()
+    return named.with_name(f"{named.name}.steps.csv")
 
 
 def is_converted(name: str) -> bool:

@@ -124,7 +124,8 @@ def consolidate(
             is there already.
     """
     source = RunFolder(Path(run))
-    target = source.path.with_name(f"{source.path.name}-dim-{dim}") if to is None else Path(to)
+    named = source.path if source.path.name else source.path.absolute()
+    target = named.with_name(f"{named.name}-dim-{dim}") if to is None else Path(to)
     space = _opened(source, dim, towers).to(choose_device(device))
     definition = source.definition
     scores = records.read(records.Scores, source.path / "scores.json")

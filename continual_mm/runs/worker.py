@@ -56,7 +56,7 @@ class Trainer:
                 halted=error.halt if isinstance(error, HaltedError) else None,
             )
         except Exception as error:  # noqa: BLE001 - see above
-            return Outcome(task.folder, "; ".join(unforeseen(error)))
+            return Outcome(task.folder, "; ".join(filter(None, unforeseen(error))))
         finally:
             torch.set_num_threads(before)
         return Outcome(task.folder)

@@ -44,10 +44,6 @@ def reading(place: object) -> Iterator[None]:
     except OSError as error:
         problem = f"cannot be read or written: {error.strerror or error}"
         raise InputError.at(error.filename or place, problem) from error
-    except MemoryError as error:
-        raise InputError.at(place, "needs more memory than there is") from error
-    except RecursionError as error:
-        raise InputError.at(place, "is nested too deeply to be read") from error
     except Exception as error:
         raise InputError.at(place, *unforeseen(error)) from error
 
@@ -64,7 +60,13 @@ def reads(function: Callable[_Given, _Read]) -> Callable[_Given, _Read]:
 
 
 def unforeseen(error: Exception) -> tuple[str, str]:
-    """Problem and remedy of an error that the code does not foresee; its traceback is kept."""
+    """Problem and remedy of any error; the traceback is kept of one that nobody thought of."""
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is", ""
+    if isinstance(error, RecursionError):
+        return "is nested too deeply to be read", ""
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # of Path.resolve
+        return "cannot be followed: links lead in a circle", ""
     problem = f"{UNEXPECTED} {type(error).__name__}: {printable(first_line(error))}"
     where = kept_traceback(error)
     report = f", with {where}, where the details are" if where else ""

@@ -96,6 +96,7 @@ def test_an_error_that_nobody_thought_of_names_the_file_and_keeps_its_traceback(
             "other: cannot be read or written: Per",
         ),
         (InputError.at("there", "is wrong"), "there: is wrong"),
+        (RuntimeError("Symlink loop from 'x'"), "mine: cannot be followed: links lead in a circle"),
     ],
 )
 def test_known_errors_need_no_log(error, said, tmp_path, monkeypatch):

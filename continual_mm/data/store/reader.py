@@ -180,6 +180,7 @@ def group_names(folder: str | os.PathLike[str]) -> StoredTexts | None:
     )
 
 
+@reads
 def verify_store(folder: str | os.PathLike[str]) -> None:
     """Compare every byte of a store with its fingerprint, and its statistics with its values."""
     path = Path(folder)

@@ -491,7 +491,8 @@ def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
 
 
 def _without_ending(path: str) -> str:
-    return PurePosixPath(path).with_suffix("").as_posix() if path else ""
+    named = PurePosixPath(path)
+    return named.with_suffix("").as_posix() if named.name else path
 
 
 def _named(clips: Sequence[Clip], rows: Sequence[Row]) -> list[Clip]:

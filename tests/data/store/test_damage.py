@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from itertools import combinations
@@ -152,6 +153,12 @@ def test_a_shard_that_lies_elsewhere_is_refused(store, shard, tmp_path):
     (store / "items").rename(tmp_path / "items")
     (store / "items").symlink_to(tmp_path / "items")
     assert "leads out of the store" in refused(store)
+
+
+def test_a_table_that_is_a_link_to_itself_is_refused(store):
+    shutil.rmtree(store / "items")
+    (store / "items").symlink_to("items")
+    assert re.search("links lead in a circle|levels of symbolic links", refused(store))
 
 
 def test_a_store_may_itself_be_linked(store, tmp_path):

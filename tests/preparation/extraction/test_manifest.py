@@ -275,3 +275,18 @@ def test_the_hash_puts_four_fifths_into_training_whatever_the_other_names():
     splits = [hashed_split(f"video {number}") for number in range(5000)]
     shares = [splits.count(split) / 5000 for split in range(3)]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        (".", "names no file in row 2"),
+        ("./", "names no file in row 2"),
+        ("/", "leaves the manifest's folder in row 2"),
+        ("..", "leaves the manifest's folder in row 2"),
+    ],
+)
+def test_a_path_without_a_name_is_refused_in_a_line(tmp_path, path, problem):
+    (tmp_path / "m.csv").write_text(f"path,text\n{path},red\n")
+    (line,) = refusals(tmp_path / "m.csv")
+    assert problem in line
