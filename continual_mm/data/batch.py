@@ -82,22 +82,7 @@ class Batch:
     def _compared(self, modality: str) -> Tensor | None:
         if modality not in self.marks:
             return None
-        _, which, counts = torch.unique(
-            self.marks[modality], return_inverse=True, return_counts=True
-        )
-        suspects = (counts[which] > 1).nonzero().squeeze(1)
-        if not len(suspects):
-            return None
-        features = self.features[modality][suspects.to(self.features[modality].device)].cpu()
-        lengths = self.lengths.get(modality, torch.ones(len(which), dtype=torch.long)).cpu()
-        steps = features.shape[1] if modality in self.lengths else 1
-        shown = features.numpy().reshape(len(suspects), steps, -1)
-        found, first = torch.arange(len(which)), dict[bytes, int]()
-        for place, digest in zip(
-            suspects.tolist(), digests(shown, lengths[suspects].numpy()), strict=True
-        ):
-            found[place] = first.setdefault(digest, place)
-        return found if len(first) < len(suspects) else None
+        return same_rows(self.features[modality], self.lengths.get(modality), self.marks[modality])
 
     def select(self, chosen: Tensor) -> "Batch":
         """The batch of some rows, in the order given; (n,) positions, repeats allowed."""
@@ -156,6 +141,45 @@ def marks_of(features: Tensor) -> Tensor:
     begun = features.cpu().numpy().reshape(len(features), prod(features.shape[1:]))
     begun = np.ascontiguousarray(begun[:, :_MARKED]) + np.float32(0.0)
     return torch.from_numpy(begun.view(np.int32).sum(axis=1, dtype=np.int64))
+
+
+def same_rows(
+    features: Tensor, lengths: Tensor | None, marks: Tensor | None = None
+) -> Tensor | None:
+    """(n,) positions on the CPU, equal for rows of (n, ...) features that are; None if none are.
+
+    ``lengths`` are valid steps, which alone count; ``marks`` what :func:`marks_of` says.
+    """
+    known = marks_of(features) if marks is None else marks
+    _, which, counts = torch.unique(known, return_inverse=True, return_counts=True)
+    suspects = (counts[which] > 1).nonzero().squeeze(1)
+    if not len(suspects):
+        return None
+    where = suspects.to(features.device)
+    steps, valid = 1, torch.ones_like(suspects)
+    if lengths is not None:
+        steps, valid = features.shape[1], lengths[where].cpu()
+    shown = features[where].cpu().numpy().reshape(len(suspects), steps, -1)
+    found, first = torch.arange(len(which)), dict[bytes, int]()
+    for place, digest in zip(suspects.tolist(), digests(shown, valid.numpy()), strict=True):
+        found[place] = first.setdefault(digest, place)
+    return found if len(first) < len(suspects) else None
+
+
+def answering(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """(n, n) which rows answer one another, from (n,) numbers of what they show on either side.
+
+    Row i is answered by what is shown on the second side by every row that shows on the first what
+    row i shows. True on the diagonal; None where nothing else is. No numbers: each shows its own.
+    """
+    known = next((each for each in (first, second) if each is not None), None)
+    if known is None:
+        return None
+    itself = torch.arange(len(known))
+    numbers = (itself if each is None else each for each in (first, second))
+    same = [(each[:, None] == each).float() for each in numbers]
+    right = (same[0] @ same[1]) > 0
+    return None if int(right.sum()) == len(known) else right
 
 
 def marked(batch: Batch) -> Batch:

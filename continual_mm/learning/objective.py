@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from continual_mm.data.batch import Batch
+from continual_mm.data.batch import Batch, answering
 from continual_mm.definitions.modality import Pair
 from continual_mm.learning.clusters import Clusters
 from continual_mm.learning.growth import of_pair, own_of
@@ -68,21 +68,10 @@ def right_answers(batch: Batch, pair: Pair, rows: Tensor) -> Tensor | None:
     Row i is answered by the second modality of every row that shows it with the first of row i, in
     two such rows perhaps. True on the diagonal; None where nothing else is.
     """
-    alike = [batch.alike(name) for name in (pair.first, pair.second)]
-    if alike[0] is None and alike[1] is None:
-        return None
-    numbers = (
-        torch.arange(len(rows)) if each is None else each[batch.positions(name, rows)]
-        for name, each in zip((pair.first, pair.second), alike, strict=True)
+    alike = ((name, batch.alike(name)) for name in (pair.first, pair.second))
+    return answering(
+        *(each if each is None else each[batch.positions(name, rows)] for name, each in alike)
     )
-    return answering(*numbers)
-
-
-def answering(first: Tensor, second: Tensor) -> Tensor | None:
-    """:func:`right_answers` from (n,) numbers, equal for rows that are the same in a modality."""
-    same = [(each[:, None] == each).float() for each in (first, second)]
-    right = (same[0] @ same[1]) > 0
-    return None if int(right.sum()) == len(first) else right
 
 
 def contrast(

@@ -31,15 +31,31 @@ def entailment_loss(
 
 
 def hyperbolic_contrast(
-    general: Tensor, specific: Tensor, *, scale: float | Tensor, curvature: float | Tensor
+    general: Tensor,
+    specific: Tensor,
+    *,
+    scale: float | Tensor,
+    curvature: float | Tensor,
+    right: Tensor | None = None,
 ) -> Tensor:
     r"""Mean of both directions' cross entropies of the diagonal, logits :math:`-s \, d(g_i, s_j)`.
 
     ``log N`` is chance. Arguments as of :func:`meru_loss`.
     """
     distances = lorentz_distance(general[:, None], specific[None], curvature=curvature)
-    logits, right = -scale * distances, torch.arange(len(general), device=general.device)
-    return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
+    return contrast_of(-scale * distances, right)
+
+
+def contrast_of(logits: Tensor, right: Tensor | None = None) -> Tensor:
+    """Mean of both directions' cross entropies of the diagonal of (N, N) logits.
+
+    ``right``, (N, N), are answers that are right as well as the diagonal, and so no negatives.
+    """
+    answers = torch.arange(len(logits), device=logits.device)
+    if right is not None:
+        others = right.to(logits.device, copy=True).fill_diagonal_(False)
+        logits = logits.masked_fill(others, -torch.inf)
+    return (cross_entropy(logits, answers) + cross_entropy(logits.T, answers)) / 2
 
 
 def meru_loss(
@@ -50,6 +66,7 @@ def meru_loss(
     curvature: float | Tensor,
     weight: float = 0.2,
     boundary: float = BOUNDARY,
+    right: Tensor | None = None,
 ) -> Tensor:
     """The contrast plus ``weight`` times the entailment, in float32 or better, autocast or not.
 
@@ -60,6 +77,7 @@ def meru_loss(
         curvature: c, above 0.
         weight: Of the entailment loss.
         boundary: K of the cones.
+        right: (N, N) which rows answer one another, if others than each itself do.
 
     References:
         Desai et al., Hyperbolic image-text representations (arXiv 2304.09172).
@@ -69,5 +87,5 @@ def meru_loss(
             points.to(torch.promote_types(points.dtype, torch.float32))
             for points in (general, specific)
         )
-        contrast = hyperbolic_contrast(g, s, scale=scale, curvature=curvature)
+        contrast = hyperbolic_contrast(g, s, scale=scale, curvature=curvature, right=right)
         return contrast + weight * entailment_loss(g, s, curvature=curvature, boundary=boundary)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from continual_mm.data.batch import Items, Share
+from continual_mm.data.batch import Items, Share, answering
 from continual_mm.data.columns import digests_of
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import Pair, all_pairs
 from continual_mm.learning.learner import EVALUATION_ROWS, Learner
 from continual_mm.learning.loader import BlockLoader
-from continual_mm.learning.objective import answering, gathered, paired_rows, right_answers
+from continual_mm.learning.objective import gathered, paired_rows, right_answers
 from continual_mm.learning.stream import StageExperience
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.metrics.bootstrap import joined

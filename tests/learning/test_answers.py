@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from continual_mm.data.batch import Items, Share, join, marked
+from continual_mm.data.batch import Items, Share, answering, join, marked
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import pair
-from continual_mm.learning.objective import answering, right_answers
+from continual_mm.learning.objective import right_answers
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.losses.distillation import row_divergence
 from continual_mm.losses.transport import log_transport_plan

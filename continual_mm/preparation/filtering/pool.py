@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from continual_mm.data.batch import answering, same_rows
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import Modality
 from continual_mm.preparation.filtering.scorers import Batch, Scorer, ScorerSettings, Side
@@ -53,8 +54,14 @@ class Pool:
         """(N,) names of the items."""
         return self.dataset.ids[self.rows]
 
-    def batches(self, settings: ScorerSettings, purpose: str) -> Iterator[Batch]:
-        """Batches to train on, without end: all pairs in random order, again and again."""
+    def batches(
+        self, settings: ScorerSettings, purpose: str
+    ) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Batches to train on, without end: all pairs in random order, again and again.
+
+        With each comes which of its pairs answer one another, such as captions of one recording;
+        None where each only itself.
+        """
         seed = seed_for(settings.seed, "filter", purpose)
         generator = torch.Generator().manual_seed(seed)
         dropout = FeatureDropout(settings.feature_dropout, seed=seed)
@@ -64,7 +71,12 @@ class Pool:
                 order = self.rows[torch.randperm(len(self.rows), generator=generator).numpy()]
             chosen, order, step = order[:size], order[size:], step + 1
             dropout.set_step(0, step)
-            yield self._batch(chosen, torch.float32, dropout)
+            taken = [self._taken(name, chosen) for name in self.names]
+            general, other = (
+                self._side(name, *each, torch.float32, dropout)
+                for name, each in zip(self.names, taken, strict=True)
+            )
+            yield (general, other), answering(*(same_rows(*each) for each in taken))
 
     @torch.no_grad()
     def embedded(self, scorer: Scorer) -> tuple[Tensor, Tensor]:
@@ -81,15 +93,12 @@ class Pool:
         )
         return torch.cat(general), torch.cat(other)
 
-    def _batch(
-        self, rows: NDArray[np.int64], dtype: torch.dtype, dropout: FeatureDropout | None = None
-    ) -> Batch:
-        general, other = (self._side(name, rows, dtype, dropout) for name in self.names)
+    def _batch(self, rows: NDArray[np.int64], dtype: torch.dtype) -> Batch:
+        general, other = (self._side(name, *self._taken(name, rows), dtype) for name in self.names)
         return general, other
 
-    def _side(
-        self, name: str, rows: NDArray[np.int64], dtype: torch.dtype, dropout: FeatureDropout | None
-    ) -> Side:
+    def _taken(self, name: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        """Features of some rows, which are finite, and their valid steps."""
         values, lengths = self.dataset.columns[name].take(torch.from_numpy(rows))
         faulty = ~values.flatten(1).isfinite().all(1).numpy()
         if faulty.any():
@@ -97,6 +106,16 @@ class Pool:
             place = f"{self.dataset.card.name}, column {name!r}"
             problem = f"features are not finite in items {first_few(ids)}"
             raise InputError.at(place, problem, "mend them, or leave the items out")
+        return values, lengths
+
+    def _side(
+        self,
+        name: str,
+        values: Tensor,
+        lengths: Tensor | None,
+        dtype: torch.dtype,
+        dropout: FeatureDropout | None = None,
+    ) -> Side:
         if dropout is not None:
             values = dropout(name, values, time=lengths is not None)
         steps = None if lengths is None else lengths.to(self.device)

@@ -9,11 +9,11 @@ from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.scenario import SpaceSettings
-from continual_mm.losses.entailment import meru_loss
+from continual_mm.losses.entailment import contrast_of, meru_loss
 from continual_mm.losses.lorentz import exponential_map
 from continual_mm.space.encoders import ENCODERS
 from continual_mm.system.seeds import seed_for
@@ -83,8 +83,8 @@ class Scorer(nn.Module):
         """Points of both modalities, (n, D) each."""
 
     @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """What is minimised."""
+    def loss(self, batch: Batch, right: Tensor | None = None) -> Tensor:
+        """What is minimised; ``right``, (n, n), are answers that are right besides partners."""
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -118,11 +118,11 @@ class HyperbolicScorer(Scorer):
         )
         return general, other
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, right: Tensor | None = None) -> Tensor:
         """Contrast by distance, and the entailment of the other modality by the general one."""
         general, other = self.embed(batch)
         scale = self.log_scale.exp()
-        return meru_loss(general, other, scale=scale, curvature=self.curvature)
+        return meru_loss(general, other, scale=scale, curvature=self.curvature, right=right)
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -143,12 +143,10 @@ class CosineScorer(Scorer):
         )
         return general, other
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, right: Tensor | None = None) -> Tensor:
         """The mean of both directions' cross entropies of the right partner."""
         general, other = self.embed(batch)
-        logits, right = self.log_scale.exp() * general @ other.T, torch.arange(len(general))
-        right = right.to(logits.device)
-        return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
+        return contrast_of(self.log_scale.exp() * general @ other.T, right)
 
 
 AnyScorer = TypeVar("AnyScorer", bound=Scorer)
@@ -157,7 +155,7 @@ AnyScorer = TypeVar("AnyScorer", bound=Scorer)
 def train(
     kind: type[AnyScorer],
     modalities: tuple[Modality, Modality],
-    batches: Iterator[Batch],
+    batches: Iterator[tuple[Batch, Tensor | None]],
     settings: ScorerSettings,
     *,
     device: torch.device,
@@ -168,7 +166,8 @@ def train(
     Args:
         kind: Which scorer.
         modalities: The general one, then the other.
-        batches: As many as there are steps, on any device.
+        batches: As many as there are steps, on any device, each with what is right in it besides
+            partners.
         settings: Sizes and steps.
         device: Where it is trained.
         after_step: Called after each step.
@@ -182,9 +181,9 @@ def train(
     scorer = scorer.to(device).train()
     optimiser = torch.optim.AdamW(_groups(scorer), lr=settings.learning_rate, betas=_BETAS)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda n: _rate(n, settings.steps))
-    for step, batch in zip(range(settings.steps), batches, strict=False):
+    for step, (batch, right) in zip(range(settings.steps), batches, strict=False):
         with torch.autocast(device.type, enabled=False):
-            loss = scorer.loss(batch)
+            loss = scorer.loss(batch, right)
         if not bool(loss.isfinite()):
             raise FloatingPointError(f"{kind.__name__}: the loss at step {step} is not finite")
         optimiser.zero_grad()

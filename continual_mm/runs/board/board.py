@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import roles
@@ -147,7 +148,12 @@ class Board(TensorboardLogger):
     def _show_space(self, evaluation: Evaluation, gallery: Gallery) -> None:
         """Transport plans at a stage's end; all embeddings at the end of the last one."""
         folder, arrivals = self._folder / "plans", self._schedule.arrivals
-        for pair, plans in figures.save_plans(folder, arrivals, evaluation.stage, gallery).items():
+        repeated = {
+            found.pair: torch.from_numpy(found.rows[np.isnan([*found.ranks.values()]).any(axis=0)])
+            for found in evaluation.pairs
+        }
+        shown = figures.save_plans(folder, arrivals, evaluation.stage, gallery, repeated)
+        for pair, plans in shown.items():
             figure = figures.transport_plans(pair, plans, split=self._split)
             self.log_single_metric(f"transport plans/{pair}", figure, evaluation.step)
         if evaluation.stage == len(arrivals) - 1:

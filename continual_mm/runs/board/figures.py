@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,24 @@ Plan = NDArray[np.float64]
 
 
 def save_plans(
-    folder: Path, arrivals: Sequence[Arrival], stage: int, gallery: Gallery
+    folder: Path,
+    arrivals: Sequence[Arrival],
+    stage: int,
+    gallery: Gallery,
+    repeated: Mapping[Pair, Tensor] = MappingProxyType({}),
 ) -> dict[Pair, list[tuple[str, Plan]]]:
     """Save the plans of old pairs at the end of a 0-based stage; returns them, each with a name.
 
-    If the folder has a pair's plan of the end of the stage before, that one comes first.
+    If the folder has a pair's plan of the end of the stage before, that one comes first. Of
+    ``repeated`` rows a modality is that of an earlier one: they are left out, since what matches
+    two items alike is no mistake.
     """
     old = sorted({pair for arrival in arrivals[:-1] for pair in arrival.trained})
-    now = {pair: plan_of(pair, gallery) for pair in old if len(shared(pair, gallery))}
+    now = {
+        pair: plan_of(pair, gallery, repeated.get(pair))
+        for pair in old
+        if len(shared(pair, gallery))
+    }
     earlier, present = (folder / f"after-stage-{number}.npz" for number in (stage, stage + 1))
     with atomic_write(present) as temporary, temporary.open("wb") as stream:
         arrays: dict[str, Any] = {str(pair): plan for pair, plan in now.items()}
@@ -55,9 +66,10 @@ def save_plans(
     return shown
 
 
-def plan_of(pair: Pair, gallery: Gallery) -> Plan:
+def plan_of(pair: Pair, gallery: Gallery, without: Tensor | None = None) -> Plan:
     """(n, n) entropic plan between the embeddings of the first n items that have both sides."""
-    items = shared(pair, gallery)[:ITEMS]
+    items = shared(pair, gallery)
+    items = (items if without is None else items[~torch.isin(items, without)])[:ITEMS]
     first, second = (
         normalize(embeddings[torch.searchsorted(rows, items).to(embeddings.device)].float().cpu())
         for name in (pair.first, pair.second)

@@ -41,7 +41,7 @@ def sides(general, other, count=24, seed=0):
 
 def batches(*names):
     while True:
-        yield sides(*names)
+        yield sides(*names), None
 
 
 def fitted(kind, names=("text", "image"), settings=SMALL):
@@ -125,8 +125,18 @@ def test_scores_are_in_float64_and_the_scorer_stays_in_float32():
 def test_a_loss_that_is_not_finite_ends_the_training():
     def broken():
         text, (image, _) = sides("text", "image")
-        yield text, (image * math.inf, None)
+        yield (text, (image * math.inf, None)), None
 
     how = {"device": CPU, "after_step": lambda: None}
     with pytest.raises(FloatingPointError, match="loss at step 0 is not finite"):
         train(CosineScorer, (KINDS["text"], KINDS["image"]), broken(), SMALL, **how)
+
+
+@pytest.mark.parametrize("kind", [HyperbolicScorer, CosineScorer])
+def test_captions_of_one_image_are_no_negatives_of_each_other(kind):
+    scorer = kind(KINDS["text"], KINDS["image"], SMALL).eval()
+    batch = sides("text", "image", count=4)
+    right = torch.eye(4, dtype=torch.bool)
+    assert scorer.loss(batch, right) == scorer.loss(batch)
+    right[0, 1] = right[1, 0] = True
+    assert scorer.loss(batch, right) < scorer.loss(batch)

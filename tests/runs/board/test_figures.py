@@ -74,6 +74,8 @@ def test_a_plan_is_that_of_the_first_items_that_have_both_sides():
         kernel /= 45 * kernel.sum(axis=0, keepdims=True)
     assert plan_of(OLD, some) == pytest.approx(kernel, abs=1e-6)
     assert plan_of(OLD, gallery("audio", "video")).shape == (ITEMS, ITEMS)
+    less = plan_of(OLD, seen, torch.arange(1, 90, 2))
+    assert less == pytest.approx(kernel, abs=1e-6)
 
 
 def test_old_pairs_only_and_the_plan_before_stands_first_even_for_a_run_that_goes_on(tmp_path):
