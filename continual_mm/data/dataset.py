@@ -30,6 +30,7 @@ from continual_mm.data.schema import (
 from continual_mm.data.statistics import blank, measured, rows_not_finite, standardise
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality, Provenance
 from continual_mm.space.statistics import Statistics
+from continual_mm.system.arguments import checked_arguments, checked_class
 
 _SHUFFLE_SEED = 0
 
@@ -144,6 +145,7 @@ class Split(IntEnum):
     TEST = 2
 
 
+@checked_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Items with one or more modalities, in memory or in a store.
@@ -188,6 +190,7 @@ class Dataset:
         return rows
 
     @classmethod
+    @checked_arguments
     def from_arrays(  # noqa: PLR0913 - one argument per column of a pack, all but one by name
         cls,
         arrays: Mapping[str, ArrayLike],

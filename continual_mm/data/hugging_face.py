@@ -36,8 +36,8 @@ from continual_mm.data.schema import (
     natural_kind,
 )
 from continual_mm.data.splits import HeldOut
-from continual_mm.data.store.form import read_form
-from continual_mm.data.store.records import OPTIONAL
+from continual_mm.data.store.form import DType, read_form
+from continual_mm.data.store.records import AS_FLOAT32, OPTIONAL
 from continual_mm.data.store.tables import shard_name
 from continual_mm.data.store.writer import write_store
 from continual_mm.data.table_files import SPLIT_NAMES, TableFiles
@@ -346,10 +346,25 @@ def _make(reference: Reference, store: Path) -> None:
         validation, test = (0.0 if split in there else HELD_OUT for split in (1, 2))
         held_out = HeldOut(validation=validation, test=test)
     notes = (*roles.notes(held_out), *opened.notes(by_name="split" not in roles.described))
-    records = chain.from_iterable(roles.records(rows, name) for name, rows in streams.items())
-    assigned = held_out.assigned(reference.refusing(records))
+
+    def write(dtype: DType, *further: str) -> tuple[str, ...]:
+        records = chain.from_iterable(roles.records(rows, name) for name, rows in streams.items())
+        assigned, all_notes = held_out.assigned(reference.refusing(records)), (*notes, *further)
+        layout = roles.modalities
+        write_store(
+            assigned, store, layout=layout, name=reference.name, dtype=dtype, notes=all_notes
+        )
+        return all_notes
+
     try:
-        write_store(assigned, store, layout=roles.modalities, name=reference.name, notes=notes)
+        try:
+            notes = write("float16")
+        except InputError as error:
+            if any(problem.remedy != AS_FLOAT32 for problem in error.problems):
+                raise
+            notes = write(
+                "float32", "features are kept in float32, for float16 holds none like them"
+            )
     except InputError as error:
         if isinstance(error.__cause__, OSError) and error.problems[0].place == str(store):
             raise no_cache(store.parent, error.__cause__) from error

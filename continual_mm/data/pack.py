@@ -18,6 +18,7 @@ from continual_mm.data.findings import Findings
 from continual_mm.data.provenance import ProvenanceForm
 from continual_mm.data.schema import KIND, PRESENT, SPLIT_NUMBERS, Schema, check_split, read_schema
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Provenance
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.files import atomic_write
 from continual_mm.system.memory import gigabytes, machine_memory
 from continual_mm.system.reading import reads
@@ -30,6 +31,7 @@ _LONGEST_PROVENANCE = 4096  # bytes of that column
 _UNIX, _READABLE_BY_ALL = 3, 0o644 << 16
 
 
+@checked_arguments
 @reads
 def read_pack(
     path: str | os.PathLike[str],

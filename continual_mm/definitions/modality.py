@@ -6,6 +6,9 @@ from itertools import combinations
 from math import prod
 from typing import Self
 
+from continual_mm.system.arguments import checked_class
+from continual_mm.system.errors import InputError
+
 SPLITS = ("training", "validation", "test")  # what the split values 0, 1 and 2 stand for
 
 
@@ -21,6 +24,11 @@ class Kind(StrEnum):
     SPECTROGRAM = "spectrogram"
     FRAMES = "frames"
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        remedy = f"there are {', '.join(cls)}"
+        raise InputError.at("Kind", f"{value!r:.60} is no kind of signal", remedy)
+
     @property
     def has_length(self) -> bool:
         """Whether the first axis of an item is time, of which only a prefix may be valid."""
@@ -32,6 +40,7 @@ class Kind(StrEnum):
         return axes >= least if self is Kind.FRAMES else axes == least
 
 
+@checked_class
 @dataclass(frozen=True, slots=True)
 class Modality:
     """A modality as a dataset declares it.

@@ -36,7 +36,7 @@ def _a_name(name: str) -> str:
 
 
 NAME_REMEDY = "take letters, digits, _ and -"
-Name = Annotated[str, AfterValidator(_a_name)]
+Name = Annotated[str, AfterValidator(_a_name), Field(examples=['"mine"'])]
 
 
 def _a_set(names: Names) -> Names:
@@ -383,8 +383,12 @@ class Scenario(ScenarioHead):
     folder: str = "."
     space: SpaceSettings = SpaceSettings()
     training: Training = Training()
-    towers: Mapping[str, TowerSettings] = Field(default_factory=dict)
-    stages: tuple[Stage, ...] = Field(strict=False, min_length=1)
+    towers: Mapping[str, TowerSettings] = Field(
+        default_factory=dict, examples=['{"video": TowerSettings(kind="identity")}']
+    )
+    stages: tuple[Stage, ...] = Field(
+        strict=False, min_length=1, examples=['(Stage(add=("video", "audio")),)']
+    )
     protocols: tuple[Protocol, ...] = Field(default=(), strict=False)
 
     @property
@@ -426,4 +430,6 @@ class Strategy(Table):
     joint: bool = False
     cumulative: bool = False
     memory: MemorySettings | None = None
-    plugins: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    plugins: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=dict, examples=['{"replay": {"weight": 1.0}}']
+    )

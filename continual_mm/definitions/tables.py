@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from continual_mm.definitions.rules import amount
-from continual_mm.system.errors import Problem, Problems, suggestion
+from continual_mm.system.errors import InputError, Problem, Problems, suggestion
 
 MOST_UNKNOWN = 20  # unknown keys of a file that a problem each is about
 LONGEST_SHOWN = 60  # characters of a wrong value that a problem repeats
@@ -23,10 +23,14 @@ _REMEDIES: Mapping[str, str] = MappingProxyType(
         "greater_than_equal": "give at least {ge}",
         "int_type": "give a whole number",
         "less_than_equal": "give at most {le}",
+        "dict_type": "give a table, such as {example}",
         "literal_error": "give {expected}",
+        "mapping_type": "give a table, such as {example}",
+        "model_type": "make one with continual_mm.{class_name}(...), or give a table of its keys",
         "missing": "add {key} = {example}",
         "string_pattern_mismatch": "use letters, digits, _ and -, a letter or digit first",
         "string_type": "give a text in quotes",
+        "too_short": "give at least {min_length}, such as {example}",
         "tuple_type": "give a list, such as {example}",
     }
 )
@@ -37,6 +41,18 @@ class Table(BaseModel):
     """A TOML table: unknown keys are errors, ``"1"`` and ``true`` are no numbers, nor is NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    def __init__(self, **given: Any) -> None:
+        """Take values from Python; an InputError has a sentence for each that cannot be used."""
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            reader = Reader(type(self).__name__)
+            reader.mistakes(type(self), "", error)
+            raise InputError(reader.problems) from error
+
+    # Tables in tables are checked as one, and so are those of files.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 _Read = TypeVar("_Read", bound=Table)
@@ -69,17 +85,29 @@ class Reader:
         try:
             return model.model_validate(dict(values))
         except ValidationError as error:
-            mistakes = error.errors(include_url=False)
+            faulty = self.mistakes(model, where, error, tables=tables)
+        return model.model_construct(**{k: v for k, v in values.items() if k not in faulty})
+
+    def mistakes(
+        self,
+        model: type[Table],
+        where: str,
+        error: ValidationError,
+        *,
+        tables: Iterable[str] = (),
+    ) -> set[str]:
+        """Add a problem for each mistake in a table; gives the keys that are faulty."""
         fields = {info.alias or name: info for name, info in model.model_fields.items()}
-        for mistake in mistakes:
-            key = str(mistake["loc"][0])
-            example = (key in fields and fields[key].examples) or [""]
-            if mistake["type"] == "extra_forbidden":
+        faulty = set()
+        for mistake in error.errors(include_url=False):
+            key = str(mistake["loc"][0]) if mistake["loc"] else ""
+            faulty.add(key)
+            example = (key in fields and fields[key].examples) or ["..."]
+            if mistake["type"] == "extra_forbidden" and len(mistake["loc"]) == 1:
                 self.unknown(where, key, mistake["input"], [*fields, *tables])
             else:
                 self.refuse(_inside(where, key), *_explained(mistake, key=key, example=example[0]))
-        faulty = {mistake["loc"][0] for mistake in mistakes}
-        return model.model_construct(**{k: v for k, v in values.items() if k not in faulty})
+        return faulty
 
     def unknown(self, where: str, key: str, value: Any, known: Iterable[str]) -> None:
         """Add the problem of a key that a table does not have; an empty ``where`` is the top.

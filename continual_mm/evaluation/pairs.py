@@ -126,7 +126,14 @@ class Gathering:
             for name, values in of.items():
                 if not bool(values.isfinite().all()):
                     what = f"an embedding of the {split} items"
-                    raise NotFiniteError(learner.stage, learner.step, what, (name,))
+                    raise NotFiniteError(
+                        learner.stage,
+                        learner.step,
+                        what,
+                        (name,),
+                        training=learner.training,
+                        space=learner.space,
+                    )
         rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
         return Gallery(embeddings, rows, own, learner.space.factors)
 

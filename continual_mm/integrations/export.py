@@ -18,6 +18,7 @@ from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.run import open_run
 from continual_mm.runs.trained_on import dataset_of, named_datasets
 from continual_mm.space.space import JointSpace
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError, first_line
 from continual_mm.system.files import new_folder
 
@@ -54,6 +55,7 @@ class Exported:
     notes: tuple[str, ...]
 
 
+@checked_arguments
 def export_sentence_transformer(
     run: str | Path,
     folder: str | Path,

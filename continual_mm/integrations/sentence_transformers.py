@@ -24,6 +24,7 @@ from continual_mm.preparation.formats.recipe import Mode
 from continual_mm.preparation.formats.word_vectors import WordVectors, known_rows
 from continual_mm.space.space import JointSpace
 from continual_mm.space.statistics import Statistics
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError, first_line, printable
 from continual_mm.system.files import atomic_write, read_json, write_json
 
@@ -220,6 +221,7 @@ class Space(InputModule):
         return f"Space({', '.join(self.modalities)}: {self.space.size})"
 
 
+@checked_arguments
 def open_sentence_transformer(folder: str | Path) -> SentenceTransformer:
     """An exported space as a ``SentenceTransformer``.
 

@@ -1,9 +1,13 @@
 """Never NaN: a run stops at the first number that is not finite and says where it arose."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from continual_mm.definitions.scenario import Training
 from continual_mm.space.naming import modality_of, named_parameters
+from continual_mm.space.space import JointSpace
 
 DEVICE_CHECK_EVERY = 20
 
@@ -12,17 +16,37 @@ class NotFiniteError(FloatingPointError):
     """A loss term, a gradient or an embedding became NaN or infinite.
 
     ``stage`` and ``step`` (of the stage) are 0-based, ``term`` is the first quantity that was not
-    finite, ``modalities`` are those it came from, as far as known.
+    finite, ``modalities`` are those it came from, as far as known; ``training`` and ``space`` are
+    those that it arose in.
     """
 
-    def __init__(self, stage: int, step: int, term: str, modalities: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        stage: int,
+        step: int,
+        term: str,
+        modalities: tuple[str, ...],
+        *,
+        training: Training,
+        space: JointSpace,
+    ) -> None:
         self.stage, self.step, self.term, self.modalities = stage, step, term, modalities
         named = ", ".join(modalities) or "unknown"
         super().__init__(
             f"stage {stage + 1}, step {step + 1}: {term} is not finite (modality: {named}); "
-            "the checkpoints of finished stages are kept. Look at the features of that modality "
-            "with standardise = true, or lower training.learning_rate"
+            "the checkpoints of finished stages are kept. What may help: "
+            f"{', or '.join(_advice(training, space, modalities))}"
         )
+
+
+def _advice(training: Training, space: JointSpace, modalities: tuple[str, ...]) -> Iterator[str]:
+    """What was not done yet."""
+    if training.precision == "float16":
+        yield 'a number format of larger numbers, training.precision = "bfloat16" or "float32"'
+    names = modalities or tuple(modality.name for modality in space.modalities)
+    if plain := [name for name in names if space.statistics.get(name) is None]:
+        yield f"features of one scale, standardise = true ({', '.join(plain)} is taken as it is)"
+    yield f"a training.learning_rate below {training.learning_rate:g}"
 
 
 class Guard:
@@ -35,21 +59,29 @@ class Guard:
     def __init__(self) -> None:
         self._held: list[tuple[int, tuple[str, ...], Tensor]] = []
 
-    def watch(self, stage: int, step: int, values: dict[str, Tensor], model: nn.Module) -> None:
+    def watch(
+        self,
+        stage: int,
+        step: int,
+        values: dict[str, Tensor],
+        space: JointSpace,
+        training: Training,
+    ) -> None:
         """Note a step's values, the likeliest cause first, and :meth:`check` when it is time."""
         stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()])
         self._held.append((step, tuple(values), stacked))
         if stacked.device.type == "cpu" or len(self._held) >= DEVICE_CHECK_EVERY:
-            self.check(stage, model)
+            self.check(stage, space, training)
 
-    def check(self, stage: int, model: nn.Module) -> None:
+    def check(self, stage: int, space: JointSpace, training: Training) -> None:
         """Check everything noted since the last time; a NotFiniteError names the first number."""
         held, self._held = self._held, []
         for step, names, stacked in held:
             finite = stacked.isfinite().tolist()
             if not all(finite):
                 term = names[finite.index(False)]
-                raise NotFiniteError(stage, step, term, _source(term, model))
+                source = _source(term, space)
+                raise NotFiniteError(stage, step, term, source, training=training, space=space)
 
 
 def _source(term: str, model: nn.Module) -> tuple[str, ...]:

@@ -348,11 +348,11 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
     def _watch(self, gradient: Terms) -> None:
         values = {f"norm/{name}": part.norm.mean() for name, part in self.embedded.items()}
         values |= self.terms | gradient
-        self._guard.watch(self.stage, self.step, values, self.space)
+        self._guard.watch(self.stage, self.step, values, self.space, self.training)
 
     def check(self) -> None:
         """Raise a NotFiniteError if a number until now was not finite."""
-        self._guard.check(self.stage, self.space)
+        self._guard.check(self.stage, self.space, self.training)
 
     def _after_training_exp(self, **kwargs: Any) -> None:
         self.check()

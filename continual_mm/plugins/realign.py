@@ -85,7 +85,7 @@ class Realign(Plugin):
             for plugin in learner.plugins:
                 if isinstance(plugin, Plugin):
                     plugin.after_update(learner)
-        guard.check(stage, learner.space)
+        guard.check(stage, learner.space, learner.training)
         self.extra_steps += self.steps
 
     def _optimizer(self, learner: Learner) -> Optimizer:
@@ -130,7 +130,9 @@ def _update(
         optimizer,
         learner.scaler,
         clip_norm=learner.training.clip_norm,
-        look=lambda gradient: guard.watch(learner.stage, step, terms | gradient, learner.space),
+        look=lambda gradient: guard.watch(
+            learner.stage, step, terms | gradient, learner.space, learner.training
+        ),
     )
     optimizer.zero_grad()
 

@@ -36,6 +36,7 @@ from continual_mm.runs.start import PLUGIN
 from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
 from continual_mm.space.subspaces import connected
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError
 from continual_mm.system.files import new_folder, without_nan, write_json
 from continual_mm.system.seeds import seed_for
@@ -84,6 +85,7 @@ class Consolidation:
         return found
 
 
+@checked_arguments
 def consolidate(
     run: str | Path,
     dim: int,

@@ -13,6 +13,7 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.metrics import forgetting
 from continual_mm.metrics.forgetting import stability_gap, worst_score
 from continual_mm.runs import records
+from continual_mm.system.arguments import checked_class
 
 if TYPE_CHECKING:
     from continual_mm.evaluation.drift import Geometry
@@ -152,6 +153,7 @@ def scores_of(evaluation: "Evaluation") -> list[Score]:
     ]
 
 
+@checked_class
 @dataclass(slots=True)
 class History:
     """The scores of a run, and the space that it trained.

@@ -39,6 +39,7 @@ from continual_mm.runs.start import PLUGIN
 from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
 from continual_mm.space.statistics import same
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import new_folder, write_json
 
@@ -105,6 +106,7 @@ class _MergedHistory(History):
         return {pair: stage for pair, stage in found.items() if pair in self.known}
 
 
+@checked_arguments
 def merge(
     first: str | Path,
     second: str | Path,

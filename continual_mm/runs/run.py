@@ -34,6 +34,7 @@ from continual_mm.runs.specification import Specification, opened
 from continual_mm.runs.start import add_adapters
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower, fingerprint
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import read_json, write_json
 from continual_mm.system.reading import reads
@@ -55,6 +56,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+@checked_arguments
 def train(  # noqa: PLR0913 - what is trained, and by name how
     scenario: Scenario,
     dataset: Dataset | Mapping[str, Dataset],
@@ -138,6 +140,7 @@ def _idle(
             yield Problem(bound, message, f"leave out plugins and memory, or {bound}")
 
 
+@checked_arguments
 def run(
     scenario: Scenario,
     strategy: Strategy,
@@ -182,6 +185,7 @@ def run(
     return run_specified(specification, dataset, out, towers=towers, scored=scored, **options)
 
 
+@checked_arguments
 def run_specified(  # noqa: PLR0913 - what is trained, and by name all that changes no number
     specification: Specification,
     dataset: Dataset,
@@ -340,6 +344,7 @@ def _cards(scored: Scored) -> dict[str, DatasetCard]:
 
 
 @reads
+@checked_arguments
 def open_run(
     folder: str | Path, *, towers: Mapping[str, nn.Module] = NO_MODULES, pair: str = ""
 ) -> JointSpace:

@@ -19,6 +19,7 @@ from continual_mm.space.mcn_weights import TOWERS, load_published, published_sta
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace, registered
 from continual_mm.space.towers import Tower
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError, Problem, suggestion
 from continual_mm.system.files import atomic_write
 from continual_mm.system.imports import optional_import
@@ -127,6 +128,7 @@ def _pair(space: JointSpace, name: str) -> Pair:
     return pair
 
 
+@checked_arguments
 def load_released(
     space: JointSpace, path: str | Path, towers: Mapping[str, str] = TOWERS
 ) -> JointSpace:
@@ -150,6 +152,7 @@ def load_released(
     return space
 
 
+@checked_arguments
 def save_released(space: JointSpace, path: str | Path, towers: Mapping[str, str] = TOWERS) -> None:
     """Write the towers of a space in reference mode as safetensors, under the published names."""
     tensors = published_state(space, towers)

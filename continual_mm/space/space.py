@@ -477,24 +477,26 @@ class JointSpace(nn.Module):
 
         Raises:
             KeyError: If there is no such modality.
-            ValueError: If the features' shape is not the modality's.
-            InputError: If it is not known by what they are to be standardised.
+            InputError: If the features are no numbers, or of another shape than the modality's, or
+                it is not known by what they are to be standardised.
         """
         encoder = self.tower(name)
         modality = self._modalities[name]
-        values = torch.as_tensor(features, dtype=torch.float32)
+        values = _numbers(features, f"features of {name!r}", modality, dtype=torch.float32)
         single = values.dim() == len(modality.shape)
         values = values[None] if single else values
         free = 2 if modality.kind.has_length else 1
         if values.shape[free:] != torch.Size(modality.shape[free - 1 :]):
-            raise ValueError(
-                f"{name!r} features of shape {tuple(values.shape)} do not fit; "
-                f"one item is {modality.shape} ({modality.kind})"
-            )
+            problem = f"are of shape {tuple(values.shape)}"
+            raise InputError.at(f"features of {name!r}", problem, _one_item(modality))
         steps = None
         if modality.kind.has_length:
             every = [values.shape[1]] * len(values)
-            steps = torch.as_tensor(every if lengths is None else lengths).reshape(-1)
+            given = every if lengths is None else lengths
+            steps = _numbers(given, f"lengths of {name!r}", modality).reshape(-1)
+            if len(steps) != len(values):
+                problem = f"are {len(steps)}, but there are {len(values)} items"
+                raise InputError.at(f"lengths of {name!r}", problem, "give one for each")
         if not standardised:
             values = self.prepare(name, values, steps)
         vectors = self._embedded(name, encoder, values, steps)
@@ -612,6 +614,19 @@ def _gives(encoder: Encoder, modality: Modality, size: int) -> bool:
     _, raw = encoder.eval()(torch.zeros(2, *modality.shape), steps)
     encoder.train(training)
     return bool(raw.shape[1] == size)
+
+
+def _one_item(modality: Modality) -> str:
+    return f"one item is {modality.shape} ({modality.kind})"
+
+
+def _numbers(value: Any, place: str, modality: Modality, **options: Any) -> Tensor:
+    """A tensor of what a user gives."""
+    try:
+        return torch.as_tensor(value, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        problem = f"cannot be read as numbers: {type(value).__name__}"
+        raise InputError.at(place, problem, f"give an array; {_one_item(modality)}") from error
 
 
 def _statistics(

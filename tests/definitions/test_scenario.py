@@ -12,6 +12,7 @@ from continual_mm.definitions.scenario import (
     Stage,
     Training,
 )
+from continual_mm.system.errors import InputError
 
 NO_NUMBERS = ["1", True, None, [1], math.nan, math.inf]
 OUT_OF_RANGE = {
@@ -50,7 +51,7 @@ def test_what_is_out_of_range_or_of_another_type_is_refused(model, key, value):
 
 def test_a_stage_may_have_no_step_where_its_towers_arrive_trained():
     assert Stage(add=("text",), steps=0).training(Training()).steps == 0
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError, match="Stage, steps: -1 cannot be used; give at least 0"):
         Stage(add=("text",), steps=-1)
 
 

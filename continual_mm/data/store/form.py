@@ -236,7 +236,7 @@ class Windows:
     reduce: Literal["max"] | None = None
 
 
-Layout = tuple[Modality | Words | Windows, ...]
+Layout = Sequence[Modality | Words | Windows]
 """What the items of a store have.
 
 The time in a :class:`Modality`'s shape is the least that the card will say: 0 or 1 where it is to

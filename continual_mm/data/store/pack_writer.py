@@ -14,11 +14,13 @@ from continual_mm.data.schema import KIND, LENGTH, NOT_GIVEN, PRESENT
 from continual_mm.data.store.form import DType, ModalityForm, described
 from continual_mm.data.store.records import Faults, RowMaker
 from continual_mm.definitions.modality import Modality, Provenance
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import Problem
 from continual_mm.system.files import write_errors
 from continual_mm.system.memory import machine_memory
 
 
+@checked_arguments
 def write_pack_from(
     records: Iterable[Mapping[str, Any]],
     path: str | os.PathLike[str],

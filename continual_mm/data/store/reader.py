@@ -21,6 +21,7 @@ from continual_mm.data.store.form import DAMAGED, ModalityForm, read_form
 from continual_mm.data.store.tables import Digest, StoredTexts, steps_of
 from continual_mm.definitions.modality import SPLITS, Modality, Presence
 from continual_mm.space.statistics import Statistics
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.reading import reads
 
 _LAST_BITS = 1e-9  # of a feature's root mean square; sums in another order differ by less
@@ -85,6 +86,7 @@ class StoredColumn:
         return standardised
 
 
+@checked_arguments
 @reads
 def read_store(
     folder: str | os.PathLike[str],

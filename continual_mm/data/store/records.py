@@ -21,6 +21,8 @@ from continual_mm.system.errors import Problem, first_few
 
 OPTIONAL: tuple[OptionalColumn, ...] = get_args(OptionalColumn)
 
+AS_FLOAT32 = 'store it as float32: --dtype float32, or dtype="float32" from Python'
+
 MOST_FAULTS = 100  # faulty records after which no more are read
 _MOST_VALUES = 2**30  # of one item; Arrow counts those of a block in 32 bits
 
@@ -93,7 +95,7 @@ def sound_values(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
         if not np.isfinite(array).all():
             raise FaultError(name, "is not finite", "mend it, or leave it out")
         problem = f"{np.abs(array.astype(np.float64)).max():g} is beyond {dtype}"
-        raise FaultError(name, problem, 'write dtype="float32"' if dtype == "float16" else "")
+        raise FaultError(name, problem, AS_FLOAT32 if dtype == "float16" else "")
     return stored
 
 

@@ -26,6 +26,7 @@ from continual_mm.data.store.form import (
     write_form,
 )
 from continual_mm.data.store.records import (
+    AS_FLOAT32,
     OPTIONAL,
     Faults,
     RowMaker,
@@ -36,6 +37,7 @@ from continual_mm.data.store.records import (
 from continual_mm.data.store.sources import Tables, WordRows, add_words, measured, word_file
 from continual_mm.data.store.tables import Digest, StoredTexts, TableWriter, schemas_of
 from continual_mm.definitions.modality import DatasetCard, Provenance
+from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import new_folder, write_errors
 
@@ -45,6 +47,7 @@ _SMALLEST = float(np.finfo(np.float16).smallest_normal)
 """Below it float16 loses digit after digit, down to nothing."""
 
 
+@checked_arguments
 def write_store(  # noqa: PLR0913 - what is written, and by name how
     records: Iterable[Mapping[str, Any]],
     folder: str | os.PathLike[str],
@@ -95,6 +98,7 @@ def write_store(  # noqa: PLR0913 - what is written, and by name how
         return writer.finish()
 
 
+@checked_arguments
 @contextmanager
 def store_writer(
     folder: str | os.PathLike[str],
@@ -328,8 +332,6 @@ class StoreWriter:
             problem = f"are about {size:.1g}, of which float16 keeps no three digits"
             if not size:
                 problem = "are 0 in all training items, or too small for float16"
-            self._faults.about_source(
-                f"values of {modality.name!r} {problem}", 'write dtype="float32"'
-            )
+            self._faults.about_source(f"values of {modality.name!r} {problem}", AS_FLOAT32)
         mean, deviation = (tuple(each.tolist()) for each in found)
         return modality.model_copy(update={"mean": mean, "deviation": deviation})

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -61,11 +61,21 @@ def _table(text: str, source: str, *, delimiter: str) -> _Numbered:
         for cells in lines:
             if None in cells:
                 problem = f"line {lines.line_num} has more cells than the {len(header)} columns"
-                raise InputError.at(source, problem, "quote cells that hold a comma")
+                raise InputError.at(source, problem, _unquoted(cells.values(), delimiter))
             yield lines.line_num, dict(cells)
     except csv.Error as error:
         problem = f"line {lines.line_num} is no row of a table: {error}"
         raise InputError.at(source, problem) from error
+
+
+def _unquoted(cells: Iterable[Any], delimiter: str) -> str:
+    """What to do about a row that has been divided too often."""
+    texts = [text for cell in cells for text in (cell if isinstance(cell, list) else [cell])]
+    if any(text and text != text.lstrip() and text.lstrip()[:1] == '"' for text in texts):
+        return (
+            f"remove the space before the quote: one opens a cell right behind {delimiter!r} only"
+        )
+    return f"put cells that hold {delimiter!r} in double quotes"
 
 
 def _check_header(header: Sequence[str], source: str, delimiter: str) -> None:

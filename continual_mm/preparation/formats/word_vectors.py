@@ -213,7 +213,10 @@ class _File:
         """Read a file's first line, which says what it holds; if it does not, lines are counted."""
         binary = _is_binary(path)
         with _stream(path) as stream:
-            start = stream.readline(_LONGEST_WORD).split()
+            line = stream.readline(_LONGEST_WORD)
+            if other := _another_format(line):
+                raise InputError.at(path, *other)
+            start = line.split()
             if len(start) == 2 and all(number.isdigit() for number in start):
                 file = cls(path, int(start[0]), int(start[1]), lines=1)
             elif binary or len(start) < 2:
@@ -264,6 +267,31 @@ class _File:
         if len(vector) != self.features:
             raise _damaged(self.path, f"word {row} does not have {self.features} numbers")
         return name, vector
+
+
+_WRITE = "KeyedVectors's save_word2vec_format('words.bin', binary=True)"
+
+_FORMATS: Mapping[bytes, tuple[str, str]] = MappingProxyType(
+    {
+        b"\xba\x16O/": (
+            "is a model of fastText, which makes vectors of parts of words",
+            "take the .vec of the same vectors, or write them with gensim: "
+            f"load_facebook_vectors(path), then {_WRITE}",
+        ),
+        b"\x80": (
+            "is a pickle, as gensim keeps its own",
+            f"write it with gensim: KeyedVectors.load(path), then {_WRITE}",
+        ),
+        b"PK\x03\x04": ("is a zip archive", "unpack it, and give the file of vectors in it"),
+        b"\x1f\x8b": ("is compressed with gzip", "let its name end in .gz"),
+        b"\x93NUMPY": ("is an array of NumPy, which has no words", "give a file with the words"),
+    }
+)
+"""How files of other formats begin -> what they are, and what to do about it."""
+
+
+def _another_format(start: bytes) -> tuple[str, str] | None:
+    return next((said for magic, said in _FORMATS.items() if start.startswith(magic)), None)
 
 
 def _is_binary(path: Path) -> bool:

@@ -103,7 +103,10 @@ def test_the_fingerprint_is_the_content_however_it_is_divided(tmp_path):
         ({"touch": [1.0, [2.0]]}, "column 'touch': is no array"),
         ({"touch": np.array([1, 2, 3])}, "is int64; a modality holds floats"),
         ({"touch": np.array([1, np.nan, 3])}, "column 'touch': is not finite"),
-        ({"touch": np.array([1.0, -7e4, 3])}, '70000 is beyond float16; write dtype="float32"'),
+        (
+            {"touch": np.array([1.0, -7e4, 3])},
+            '70000 is beyond float16; store it as float32: --dtype float32, or dtype="float32"',
+        ),
         ({"smell": np.zeros(3)}, "column 'smell': is in no layout"),
     ],
 )
@@ -191,8 +194,8 @@ def test_what_no_item_has_cannot_be_learnt(tmp_path):
         ((Modality("a", Kind.VECTOR, (3, 2)),), "no vector"),
         ((Modality("a", Kind.SPECTROGRAM, (0, 2, 2)),), "no spectrogram"),
         ((Modality("a", Kind.VECTOR, (3,)),) * 2, "columns occur twice: a"),
-        (LAYOUT[0], r"store: the layout is Modality\(.*; give a tuple of"),
-        (("touch",), r"store: the layout is \('touch',\); give a tuple of"),
+        (LAYOUT[0], r"layout=...\): a Modality is no sequence of Modality or Words or Windows"),
+        (("touch",), r"layout=...\): \('touch',\) is no sequence of Modality or Words or"),
     ],
 )
 def test_a_layout_that_means_nothing_is_refused(tmp_path, layout, problem):
@@ -203,7 +206,7 @@ def test_a_layout_that_means_nothing_is_refused(tmp_path, layout, problem):
 def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path):
     for size, told in (1e-5, "about .*"), (1e-9, "0 in all training items, or too small"):
         faint = [{**each, "touch": size * each["touch"]} for each in records()]
-        with pytest.raises(InputError, match=f"values of 'touch' are {told}.* write dtype"):
+        with pytest.raises(InputError, match=f"values of 'touch' are {told}.* float32"):
             write_store(faint, tmp_path / "store", layout=LAYOUT)
     write_store(faint, tmp_path / "store", layout=LAYOUT, dtype="float32")
     _, first = (each["touch"] for each in faint[:2])
@@ -214,8 +217,8 @@ def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path):
 @pytest.mark.parametrize(("write", "name"), WRITERS)
 def test_a_dtype_or_record_of_another_kind_is_refused(tmp_path, write, name):
     for dtype in ("float64", "int8", np.float32):
-        with pytest.raises(InputError, match=r"cannot be stored as .*; write 'float16' or 'float"):
-            write(None, tmp_path / name, layout=LAYOUT, dtype=dtype)
+        with pytest.raises(InputError, match=r"dtype=...\): .* is no 'float16' or 'float32'"):
+            write([], tmp_path / name, layout=LAYOUT, dtype=dtype)
     given = [records()[0], ("clip 1", 0), records()[2]]
     with pytest.raises(InputError, match=f"{name}, a record: is tuple, no mapping; give a"):
         write(given, tmp_path / name, layout=LAYOUT)
