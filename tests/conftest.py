@@ -4,6 +4,7 @@ What trains is imported inside the fixtures, so that tests that train nothing ne
 """
 
 import os
+import re
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -32,15 +33,39 @@ def test_data():
 
 @pytest.fixture
 def typed(capsys):
-    """(words of a command) -> its exit code and what it printed."""
+    """(words of a command) -> its exit code and what it printed.
+
+    Of whatever is typed in a test: options that a complaint names are those of the command.
+    """
     from continual_mm.cli.app import main
 
     def type_command(*words):
+        words = [str(word) for word in words]
         with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return SimpleNamespace(code=ended.value.code or 0, **capsys.readouterr()._asdict())
+            main(words)
+        printed = capsys.readouterr()
+        given = {word.partition("=")[0] for word in words}
+        assert not options_named(printed.err) - options_of(words) - given, printed.err
+        return SimpleNamespace(code=ended.value.code or 0, **printed._asdict())
 
     return type_command
+
+
+def options_named(complaint):
+    """Options in a complaint, without those beside a command that it names."""
+    of_others = re.sub(r"continual-mm [a-z][^;\n]*", "", complaint)
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", of_others))
+
+
+def options_of(words):
+    """Options of the command that is typed."""
+    from continual_mm.cli.app import app
+
+    command, words = app, list(words)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    named = (n for one in command.params for n in (*one.opts, *one.secondary_opts))
+    return {*named, "--help", "--version"}
 
 
 @pytest.fixture(scope="session")

@@ -190,7 +190,7 @@ class RunFolder:
         """
         if (known := self._begun()) is None:
             return False
-        _refuse_another(self.path, known, definition, "another --out or --name")
+        _refuse_another(self.path, known, definition, ANOTHER)
         return self.has(records.Definition, DEFINITION)
 
     def _begun(self) -> Any:
@@ -280,6 +280,10 @@ class RunFolder:
         with atomic_write(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
         return path
+
+
+ANOTHER = "another --out, or with continual-mm run another --name"
+"""What a run may get instead of a folder in which another definition was begun."""
 
 
 def holds(file: Path, definition: Mapping[str, Any], other: str = "another --out") -> bool:

@@ -28,7 +28,6 @@ from continual_mm.merging.spaces import (
     merge_into,
     problem_of,
 )
-from continual_mm.plugins.registry import checked
 from continual_mm.runs import checkpoint, records
 from continual_mm.runs.folder import COST, DEFINITION, RunFolder, versions
 from continual_mm.runs.history import History, scores_of
@@ -144,8 +143,6 @@ def merge(
             vectors that were reduced, or the second one has grown; if the folder is there.
     """
     begun, target = time.monotonic(), Path(to)
-    checked("merge.align", align)
-    checked("merge.shared", shared)
     one, two = _opened(first, second, datasets, towers)
     names = [m.name for m in two.space.modalities if m.name in one.space]
     _refuse(one, two, names, align, shared)

@@ -127,10 +127,7 @@ def _idle(
     """What is given as a plugin and would do nothing."""
     for plugin in plugins:
         place = f"plugins, {type(plugin).__name__}"
-        if not isinstance(plugin, BaseSGDPlugin):
-            remedy = "give objects, such as Replay(weight=1.0)"
-            yield Problem("plugins", f"{plugin!r} is no plugin", remedy)
-        elif memory is None and getattr(plugin, "needs_memory", False):
+        if memory is None and getattr(plugin, "needs_memory", False):
             yield Problem(place, "it needs past items, but there is no memory", "add memory=128")
     protecting = [plugin for plugin in plugins if not getattr(plugin, "for_bounds", False)]
     bounds = {"joint": joint, "cumulative": cumulative}

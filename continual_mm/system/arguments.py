@@ -143,7 +143,8 @@ def _of_collection(value: Any, origin: type, inner: tuple[Any, ...]) -> bool:
 
 def _problem(function: Callable[..., Any], name: str, value: Any, hint: Any) -> Problem:
     place = f"{function.__qualname__.removesuffix('.__init__')}({name}=...)"
-    return Problem(place, f"{_described(value)} is no {expected(hint)}", _remedy(hint))
+    one_of = "none of" if get_origin(hint) is Literal else "no"
+    return Problem(place, f"{_described(value)} is {one_of} {expected(hint)}", _remedy(hint))
 
 
 def _described(value: Any) -> str:
@@ -162,13 +163,13 @@ def expected(hint: Any) -> str:
     """What an annotation asks for, in words.
 
     >>> expected(list[str] | None), expected(Mapping[str, int]), expected(Literal["a", "b"])
-    ('list of text or None', 'mapping of text to whole number', "'a' or 'b'")
+    ('list of text or None', 'mapping of text to whole number', "'a', 'b'")
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(expected, inner)))
     if origin is Literal:
-        return " or ".join(map(repr, inner))
+        return ", ".join(map(repr, inner))
     if origin is Annotated:
         return expected(inner[0])
     if origin is Callable:

@@ -1,6 +1,7 @@
 """The command line, as a user meets it; training has tests of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -209,6 +210,20 @@ def test_the_demo_leaves_out_what_needs_a_package_that_is_not_there(monkeypatch,
     left = {strategy.name for strategy in cli_training.ready(chosen)}
     assert left == {*cli_training.DEMO_STRATEGIES}
     assert "'pair_lora', [pair_lora]: peft is not installed; pip" in capsys.readouterr().err
+
+
+def test_the_demo_compares_and_draws_what_else_its_folder_has(said, monkeypatch):
+    monkeypatch.setattr(cli_training, "DEMO_STRATEGIES", ("naive", "freeze"))
+    tiny = ("--set", "training.batch_size=8", "--set", "space.dim=8", "--no-board")
+    other = ("--set", "training.steps=2", "--name", "longer")
+    assert not said("run", "av_vt", *other, *tiny, "--strategy", "naive").code
+    answer = said("demo", "--seeds", "1", "--set", "training.steps=1", *tiny)
+    assert answer.code == 0
+    pictures = re.findall(r"picture: (.+)", answer.out)
+    assert len(pictures) == 2
+    assert all(Path(picture).stat().st_size > 1000 for picture in pictures)
+    again = said("demo", "--seeds", "1", "--set", "training.steps=3", *tiny)
+    assert "steps was 1, is 3; choose another --out, or" in again.err
 
 
 def test_an_error_of_the_file_system_is_one_line_without_traceback(said, monkeypatch):

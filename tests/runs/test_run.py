@@ -179,8 +179,11 @@ def test_an_embedding_that_is_not_finite_is_reported_with_its_modality(scenario,
     [
         ({"plugins": [Replay()]}, "Replay: it needs past items, but there is no memory"),
         ({"plugins": [Replay()], "memory": 8, "joint": True}, "joint training .* nothing"),
-        ({"plugins": ["replay"], "memory": 8}, "is no plugin; give objects, such as Replay"),
-        ({"plugins": [Replay], "memory": 8}, "is no plugin; give objects, such as Replay"),
+        ({"plugins": ["replay"], "memory": 8}, r"\['replay'\] is no sequence of .*; give objects"),
+        (
+            {"plugins": [Replay], "memory": 8},
+            r"is no sequence of .*; give objects, such as .*Replay\(",
+        ),
     ],
 )
 def test_a_plugin_that_would_do_nothing_is_refused(scenario, dataset, given, expected):

@@ -217,7 +217,7 @@ def test_values_of_which_float16_leaves_nothing_are_refused(tmp_path):
 @pytest.mark.parametrize(("write", "name"), WRITERS)
 def test_a_dtype_or_record_of_another_kind_is_refused(tmp_path, write, name):
     for dtype in ("float64", "int8", np.float32):
-        with pytest.raises(InputError, match=r"dtype=...\): .* is no 'float16' or 'float32'"):
+        with pytest.raises(InputError, match=r"dtype=...\): .* is none of 'float16', 'float32'"):
             write([], tmp_path / name, layout=LAYOUT, dtype=dtype)
     given = [records()[0], ("clip 1", 0), records()[2]]
     with pytest.raises(InputError, match=f"{name}, a record: is tuple, no mapping; give a"):
