@@ -1,6 +1,7 @@
 """Figures: recall by stage and pair, and transport plans of old pairs at stage ends."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from continual_mm.data.archive import Archive
+from continual_mm.data.findings import Findings
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Pair
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.losses.transport import transport_plan
 from continual_mm.runs.reporter import percent
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import atomic_write
 
 ITEMS = 64  # scored items in a plan, the first ones that have both modalities
@@ -54,16 +58,23 @@ def save_plans(
     with atomic_write(present) as temporary, temporary.open("wb") as stream:
         arrays: dict[str, Any] = {str(pair): plan for pair, plan in now.items()}
         np.savez_compressed(stream, **arrays)
-    before: dict[str, Plan] = {}
-    if earlier.exists():
-        with np.load(earlier, allow_pickle=False) as plans:
-            before = dict(plans)
+    before = _saved(earlier)
     shown: dict[Pair, list[tuple[str, Plan]]] = {}
     for pair, plan in now.items():
         first = before.get(str(pair))
         shown[pair] = [] if first is None else [(f"after stage {stage}", first)]
         shown[pair].append((f"after stage {stage + 1}", plan))
     return shown
+
+
+def _saved(path: Path) -> dict[str, Plan]:
+    """Pair -> plan in a file; none of what is missing or damaged, for it is a picture's alone."""
+    if not path.exists():
+        return {}
+    with suppress(InputError), Archive(path, Findings(str(path))) as archive:
+        saved = {name: archive.read(name) for name in archive.headers}
+        return {name: plan for name, plan in saved.items() if plan is not None and plan.ndim == 2}
+    return {}
 
 
 def plan_of(pair: Pair, gallery: Gallery, without: Tensor | None = None) -> Plan:

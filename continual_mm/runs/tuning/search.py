@@ -1,21 +1,22 @@
 """Trials decided upon in batches, run, and recorded in Optuna's journal."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from math import isclose
 from statistics import fmean, median
 
 import optuna
-from optuna.samplers import RandomSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from continual_mm.runs.folder import holds
 from continual_mm.runs.history import Score
 from continual_mm.runs.parallel import Outcome, Task, run_many
 from continual_mm.runs.reporter import Moment, Reporter
+from continual_mm.runs.tuning.journal import REMEDY, open_study
 from continual_mm.runs.tuning.plan import Plan, TrialRun
 from continual_mm.runs.tuning.proposing import proposal
 from continual_mm.runs.tuning.result import State, Trial, Tuned
+from continual_mm.system.errors import InputError
 from continual_mm.system.files import locked, read_json, write_json
 from continual_mm.system.seeds import seed_for
 
@@ -93,15 +94,23 @@ class Search:
         self._threads = threads
         self._reporter = reporter
         self._runs = plan.trial_runs()
-        journal = JournalStorage(JournalFileBackend(str(plan.folder / "journal.log")))
-        # Nothing is left to this sampler: what is tried is decided before Optuna is asked.
-        self._study = optuna.create_study(
-            storage=journal,
-            sampler=RandomSampler(),
-            study_name="tuning",
-            direction="maximize",
-            load_if_exists=True,
-        )
+        self._study = open_study(plan.folder / "journal.log")
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse a journal with another value of a trial than the scores of its runs give."""
+        for trial in self._trials(TrialState.COMPLETE):
+            with suppress(OSError, InputError):  # runs may have been removed since
+                found = self._found(trial, len(self._runs))
+                if not isclose(trial.value or 0.0, self._score_at_end(found), abs_tol=ROUNDING):
+                    break
+        else:
+            return
+        problem = f"trial {trial.number} has another value than its runs"
+        raise InputError.at(self._plan.folder / "journal.log", problem, REMEDY)
+
+    def _score_at_end(self, found: Sequence[Values]) -> float:
+        return fmean(values[run.end] for run, values in zip(self._runs, found, strict=True))
 
     def next_batch(self) -> list[optuna.Trial]:
         """Trials to run: those that a killed process left, or else as many as jobs."""
@@ -171,7 +180,7 @@ class Search:
     def _name(self, number: int) -> str:
         return f"{self._plan.strategy.name}-{number:03d}"
 
-    def _found(self, trial: optuna.Trial, count: int) -> list[Values]:
+    def _found(self, trial: optuna.Trial | FrozenTrial, count: int) -> list[Values]:
         """What was found of a trial's first runs, which are finished."""
         name = self._name(trial.number)
         found: list[Values] = []
@@ -202,7 +211,7 @@ class Search:
         score = None
         if state is TrialState.COMPLETE:
             trial.set_user_attr("by_scenario", means_by_scenario(self._runs, found))
-            score = fmean(values[run.end] for run, values in zip(self._runs, found, strict=True))
+            score = self._score_at_end(found)
         self._study.tell(trial, score, state=state)
 
     @property

@@ -93,6 +93,16 @@ def test_old_pairs_only_and_the_plan_before_stands_first_even_for_a_run_that_goe
     assert (new_plan == plan_of(OLD, now)).all()
 
 
+@pytest.mark.parametrize("damage", [b"", b"no zip", None])
+def test_a_damaged_plan_is_left_out_of_the_picture(tmp_path, damage):
+    save_plans(tmp_path, ARRIVALS, 0, gallery("audio", "video"))
+    path = tmp_path / "after-stage-1.npz"
+    kept = path.read_bytes()
+    path.write_bytes(b"PK\0\0" + kept[4:] if damage is None else damage)
+    later = save_plans(tmp_path, ARRIVALS, 1, gallery("audio", "video", "text", seed=1))
+    assert [name for name, _ in later[OLD]] == ["after stage 2"]
+
+
 def test_a_pair_without_common_items_has_no_plan(tmp_path):
     seen = gallery("audio", "video", items=6)
     apart = Gallery(

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -256,6 +258,38 @@ def test_a_search_that_was_killed_goes_on_to_the_same_trials(search, whole, tmp_
     assert (written["trials"], written["finished"], written["split"]) == (1, 1, "validation")
     with pytest.raises(InputError, match="another definition: seeds was 1, is 2"):
         tune(search(tmp_path, seeds=2))
+
+
+def test_a_line_that_a_kill_cut_off_is_removed_from_the_journal(search, whole, tmp_path):
+    shutil.copytree(whole.plan.folder, search(tmp_path).folder)
+    journal = search(tmp_path).folder / "journal.log"
+    before = journal.read_bytes()
+    journal.write_bytes(before[:-40])
+    for _ in range(2):  # what is written behind it can be read again
+        assert tune(search(tmp_path), threads=1)[0].trials == whole.trials
+    assert journal.read_bytes().startswith(before[:-200])
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1, 2]", '{"op_code": 99}', "\x93"])
+def test_a_damaged_journal_is_refused_and_made_anew_once_removed(search, whole, tmp_path, line):
+    shutil.copytree(whole.plan.folder, search(tmp_path).folder)
+    journal = search(tmp_path).folder / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[2] = line.encode("latin-1") + b"\n"
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(InputError, match=r"journal\.log: is damaged; remove it"):
+        tune(search(tmp_path), threads=1)
+    journal.unlink()
+    assert tune(search(tmp_path), threads=1)[0].trials == whole.trials
+
+
+def test_a_value_that_the_runs_do_not_have_is_refused(search, whole, tmp_path):
+    shutil.copytree(whole.plan.folder, search(tmp_path).folder)
+    journal = search(tmp_path).folder / "journal.log"
+    text = re.sub(r'"values":\[[0-9.e-]+\]', '"values":[0.99]', journal.read_text())
+    journal.write_text(text)
+    with pytest.raises(InputError, match="trial 0 has another value than its runs"):
+        tune(search(tmp_path), threads=1)
 
 
 def test_trials_at_once_are_those_in_turn_as_long_as_none_knows_enough_of_others(
