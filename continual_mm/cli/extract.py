@@ -88,7 +88,8 @@ def extract(
             reporter=bar,
             **how,
         )
-    terminal.out.print(f"{target}: {outcome.finished:,} clips have features")
+    have = "clip has" if outcome.finished == 1 else "clips have"
+    terminal.out.print(f"{target}: {outcome.finished:,} {have} features")
     if outcome.failed:
         report = target / "report.csv"
         terminal.out.print(f"{outcome.failed:,} have none: {report} says why; --retry tries again")

@@ -484,7 +484,7 @@ def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
     reasons = (
         (unsound, "ignored, since the name is no UTF-8; rename it"),
         (links, "not searched, since they are links to folders"),
-        (others, "no video or audio files; a list of clips is read if it is named"),
+        (others, "not read, being neither video nor audio; a list of clips is read if it is named"),
     )
     warnings = [f"{folder}: {reason}: {first_few(names)}" for names, reason in reasons if names]
     return rows, warnings
