@@ -2,10 +2,7 @@
 
 import re
 import shlex
-import sys
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,13 +16,9 @@ NAMES = ("pools", "tables")
 
 
 @pytest.fixture(scope="module")
-def code():
-    """The modules of the folder, which is no package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield SimpleNamespace(**{name: import_module(name) for name in NAMES})
-        for name in NAMES:
-            del sys.modules[name]
+def code(modules_of):
+    with modules_of("filtering", NAMES) as modules:
+        yield modules
 
 
 def test_the_tables_of_the_page_are_those_of_the_figures(code):

@@ -3,11 +3,8 @@
 import csv
 import json
 import re
-import sys
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,13 +22,9 @@ WORDS = ("red", "blue", "square", "circle", "left", "right", "low", "high")
 
 
 @pytest.fixture(scope="module")
-def code():
-    """The modules of the folder, which is no package."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield SimpleNamespace(**{name: import_module(name) for name in NAMES})
-        for name in NAMES:
-            del sys.modules[name]
+def code(modules_of):
+    with modules_of("preregistered", NAMES) as modules:
+        yield modules
 
 
 @pytest.fixture(scope="module")
