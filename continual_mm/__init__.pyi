@@ -43,6 +43,7 @@ from .plugins.si import SI as SI
 from .plugins.slow import Slow as Slow
 from .plugins.transport import Transport as Transport
 from .plugins.warmup import Warmup as Warmup
+from .runs.compress import compress as compress
 from .runs.consolidation import consolidate as consolidate
 from .runs.history import History as History
 from .runs.merge import merge as merge

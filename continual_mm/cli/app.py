@@ -8,6 +8,7 @@ from io import StringIO
 import click
 
 from continual_mm import __version__
+from continual_mm.cli import compress as cli_compressing
 from continual_mm.cli import definitions as cli_definitions
 from continual_mm.cli import inspect as cli_data
 from continual_mm.cli import merge as cli_merging
@@ -29,7 +30,11 @@ def app() -> None:
     """Add modalities to a joint embedding space one after another; measure what is forgotten."""
 
 
-for room in (cli_definitions, cli_data, cli_training, cli_tuning, cli_results, cli_merging):
+ROOMS = (
+    *(cli_definitions, cli_data, cli_training, cli_tuning),
+    *(cli_results, cli_merging, cli_compressing),
+)
+for room in ROOMS:
     for command in room.COMMANDS:
         app.add_command(command)
 

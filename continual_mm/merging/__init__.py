@@ -1,1 +1,1 @@
-"""Two spaces that were trained apart become one: maps, tied units, fused encoders."""
+"""Units matched: two spaces that were trained apart become one, or one becomes smaller."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +35,25 @@ class Place:
     tensor: str  # its name in the encoder's state
     axis: int = 0
     blocks: int = 1
+    inner: int = 1  # numbers of each unit, side by side
+    # Whether it reads vectors of length one, whose numbers grow as these become fewer.
+    unit_length: bool = False
+
+    def rows(self, state: Mapping[str, Tensor]) -> Tensor:
+        """(units, numbers) what the tensor has of each unit."""
+        first = state[self.tensor].movedim(self.axis, 0)
+        parts = first.reshape(self.blocks, len(first) // (self.blocks * self.inner), -1)
+        return parts.movedim(1, 0).flatten(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """Units that cannot be moved apart.
 
-    ``writers`` are what makes the units (rows of weights, biases, parameters of norms), ``readers``
-    what takes them in. ``seen`` are modules that show them on items, ``axis`` where they lie in
-    their outputs or, ``before``, in their inputs; there is none for :data:`EMBEDDING`.
+    ``writers`` are what makes the units (rows of weights, biases, parameters of norms, each norm
+    behind the layer that it normalises), ``readers`` what takes them in. ``seen`` are modules that
+    show them on items, ``axis`` where they lie in their outputs or, ``before``, in their inputs;
+    there is none for :data:`EMBEDDING`.
     """
 
     name: str
@@ -89,14 +100,14 @@ def _columns(name: str, blocks: int = 1) -> Place:
     return Place(f"{name}.weight", 1, blocks)
 
 
-def _gated(name: str) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+def gated(name: str) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
     """Writers and readers of the outputs of a gated unit: its gate multiplies each by itself."""
     parts = (f"{name}.fc", f"{name}.norm", f"{name}.gate")
     return tuple(each for part in parts for each in _layer(part)), (_columns(f"{name}.gate"),)
 
 
 def _vector(_encoder: Encoder) -> Iterator[Group]:
-    yield Group(EMBEDDING, *_gated("unit"))
+    yield Group(EMBEDDING, *gated("unit"))
 
 
 def _linear(_encoder: Encoder) -> Iterator[Group]:
@@ -112,7 +123,7 @@ def _pooled(*writers: Place) -> Callable[[Encoder], Iterator[Group]]:
 
     def groups(_encoder: Encoder) -> Iterator[Group]:
         yield Group("pooled", writers, (_columns("unit.fc"),), ("unit",), before=True)
-        yield Group(EMBEDDING, *_gated("unit"))
+        yield Group(EMBEDDING, *gated("unit"))
 
     return groups
 
@@ -173,7 +184,7 @@ def _temporal(encoder: Encoder) -> Iterator[Group]:
         # The mean and the maximum over time stand side by side.
         found.writers += tuple(Place(f"norm.{each}", 0, 2) for each in ("weight", "bias"))
         yield found.group((_columns("unit.fc", 2),))
-    yield Group(EMBEDDING, *_gated("unit"))
+    yield Group(EMBEDDING, *gated("unit"))
 
 
 def _davenet(encoder: Encoder) -> Iterator[Group]:
@@ -188,7 +199,7 @@ def _davenet(encoder: Encoder) -> Iterator[Group]:
     begun = _Stream(("net.bn1",), (*_layer("net.conv1"), *_layer("net.bn1")))
     for found in _blocks(begun, blocks):
         yield found if isinstance(found, Group) else found.group((_columns("unit.fc"),))
-    writers, readers = _gated("unit")
+    writers, readers = gated("unit")
     yield Group("unit", writers, (*readers, _columns("projection")), ("unit",))
     yield Group(EMBEDDING, _layer("projection"), ())
 
@@ -226,22 +237,37 @@ def carried(
         for name, value in state.items()
     }
     for group in groups:
-        if group.name not in maps:
-            continue
-        outgoing, incoming = (each.double() for each in maps[group.name])
-        for place in group.writers:
-            found[place.tensor] = _along(found[place.tensor], place, outgoing)
-        for place in group.readers:
-            found[place.tensor] = _along(found[place.tensor], place, incoming.T)
+        if group.name in maps:
+            carry(found, group, *maps[group.name])
     return {name: value.to(state[name].dtype) for name, value in found.items()}
+
+
+def carry(
+    state: dict[str, Tensor],
+    group: Group,
+    outgoing: Tensor,
+    incoming: Tensor,
+    own: Mapping[str, Tensor] = MappingProxyType({}),
+) -> None:
+    """Map one group in a state of float64, see :func:`carried`.
+
+    ``own`` has the (old, new) maps of readers that share the old units out in another way.
+    """
+    for place in group.writers:
+        state[place.tensor] = _along(state[place.tensor], place, outgoing.double())
+    for place in group.readers:
+        shared = own.get(place.tensor, incoming).double()
+        old, new = shared.shape
+        rate = (new / old) ** 0.5 if place.unit_length else 1.0
+        state[place.tensor] = _along(state[place.tensor], place, rate * shared.T)
 
 
 def _along(value: Tensor, place: Place, matrix: Tensor) -> Tensor:
     """Multiply an axis by (new, old), block by block."""
     first = value.movedim(place.axis, 0)
-    parts = first.reshape(place.blocks, -1, *first.shape[1:])
+    parts = first.reshape(place.blocks, matrix.shape[1], place.inner, *first.shape[1:])
     new = torch.einsum("ij,bj...->bi...", matrix.to(value.device), parts)
-    return new.flatten(0, 1).movedim(0, place.axis).contiguous()
+    return new.flatten(0, 2).movedim(0, place.axis).contiguous()
 
 
 @torch.no_grad()

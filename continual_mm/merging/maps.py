@@ -11,7 +11,7 @@ from continual_mm.system.imports import in_parts
 with in_parts("ot"):  # all of it takes scikit-learn, pandas and a second or two
     from ot.lp import emd
 
-Cost = Literal["euclidean", "cosine"]
+Cost = Literal["euclidean", "manhattan", "cosine"]
 
 ITERATIONS = 10_000_000  # of the network simplex, at most
 SMALLEST = 1e-12  # length below which a row has no direction: of a unit that never changes
@@ -65,8 +65,9 @@ def unit_plan(
     Args:
         a: (n_A, F) features of the units of A, such as their activations on F items.
         b: (n_B, F) features of those of B.
-        cost: C: the Euclidean distance of features, not squared, or one minus their cosine. A unit
-            with features of length zero has the cosine 0 with all others.
+        cost: C: the Euclidean distance of features, not squared, the sum of their absolute
+            differences, or one minus their cosine. A unit with features of length zero has the
+            cosine 0 with all others.
         masses_a: (n_A,) positive, brought to the sum 1; uniform, if left out.
         masses_b: (n_B,) the same of B.
 
@@ -86,7 +87,8 @@ def unit_plan(
         first, second = (normalize(each, dim=1, eps=SMALLEST) for each in (first, second))
         costs = 1 - first @ second.T
     else:
-        costs = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+        exact = "donot_use_mm_for_euclid_dist"
+        costs = torch.cdist(first, second, p=1 if cost == "manhattan" else 2, compute_mode=exact)
     plan = emd(
         _masses(masses_a, len(a)).numpy(),
         _masses(masses_b, len(b)).numpy(),

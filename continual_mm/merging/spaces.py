@@ -72,6 +72,8 @@ def problem_of(space: JointSpace, shared: Sequence[str], align: Align, how: Shar
     """Why a space's encoders of some modalities cannot be merged with others; empty if they can."""
     if how == "average" and align == "procrustes":
         return "weights of rotated encoders cannot be averaged: the gates do not turn with them"
+    if how == "average" and space.resized:
+        return "a compressed space has fewer units than there are to average"
     if space.subspaces and how != "keep-a":
         return f"a grown space reads its own encoders, which {how} would change"
     for name in shared if how == "average" else ():

@@ -8,18 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from continual_mm.data.batch import Batch, Items, Share
 from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.modality import Modality, Pair, all_pairs
 from continual_mm.definitions.scenario import Training
-from continual_mm.evaluation.pairs import Evaluation, PairRanks, score_pair
+from continual_mm.evaluation.pairs import Evaluation, Gallery, PairRanks, score_pair
 from continual_mm.evaluation.relevance import Relevance
-from continual_mm.learning.learner import EVALUATION_ROWS
-from continual_mm.learning.loader import BlockLoader
 from continual_mm.merging.spaces import (
     Align,
     Alignment,
@@ -33,6 +29,7 @@ from continual_mm.runs.folder import COST, DEFINITION, RunFolder, versions
 from continual_mm.runs.history import History, scores_of
 from continual_mm.runs.origin import SIZES
 from continual_mm.runs.run import choose_device, open_run
+from continual_mm.runs.scoring import SCORED, gallery_of, training_items
 from continual_mm.runs.session import NO_MODULES
 from continual_mm.runs.start import PLUGIN
 from continual_mm.runs.trained_on import dataset_of
@@ -41,9 +38,6 @@ from continual_mm.space.statistics import same
 from continual_mm.system.arguments import checked_arguments
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.files import new_folder, write_json
-
-SCORED = {"validation": Split.VALIDATION, "test": Split.TEST}
-MOST = 16384  # items that the spaces are aligned by, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +150,7 @@ def merge(
             one.space,
             _added(one.space, two.space),
             names,
-            lambda: chain.from_iterable(_shown(each, names) for each in scorer.datasets),
+            lambda: chain.from_iterable(training_items(each, names) for each in scorer.datasets),
             align=align,
             how=shared,
         )
@@ -244,6 +238,9 @@ def _refuse(one: _Run, two: _Run, names: Sequence[str], align: Align, how: Share
     if two.space.subspaces:
         remedy = "give it as the first run, or a run of another strategy than recommended"
         problems.append(Problem(place, "the second run's space has grown", remedy))
+    if how == "average" and two.space.resized:
+        message = "it is compressed, and has fewer units than there are to average"
+        problems.append(Problem(place, message, "give --shared keep-a"))
     if names and not any(_of_training(run.data, names) for run in (one, two)):
         message = f"no training item has {' or '.join(names)}"
         problems.append(Problem(place, message, "give a dataset with such items"))
@@ -295,6 +292,7 @@ def _modality(space: JointSpace, name: str) -> Modality:
 
 def _added(space: JointSpace, other: JointSpace) -> dict[str, Own]:
     """Modality -> encoder and head of a space, all of whose modalities are added to the first."""
+    space.resized |= other.resized
     for modality in other.modalities:
         if modality.name not in space:
             if tower := other.towers.get(modality.name):
@@ -304,38 +302,6 @@ def _added(space: JointSpace, other: JointSpace) -> dict[str, Own]:
             if modality.name in other.statistics:
                 space.statistics[modality.name] = other.statistics[modality.name]
     return {each.name: (other.tower(each.name), other.head(each.name)) for each in other.modalities}
-
-
-def _shown(data: Dataset, names: Iterable[str]) -> Iterator[Batch]:
-    """Training items of some modalities."""
-    rows = torch.from_numpy(data.rows_of(Split.TRAIN))[:MOST]
-    known = tuple(name for name in names if name in data.card.names)
-    yield from BlockLoader(Items(data, (Share(0, rows, known),)), rows=EVALUATION_ROWS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Vectors:
-    """Of the items of one split of one dataset, by modality: vectors and rows."""
-
-    of: dict[str, Tensor]
-    rows: dict[str, Tensor]
-
-
-@torch.no_grad()
-def _vectors(space: JointSpace, data: Dataset, split: Split) -> _Vectors:
-    names = tuple(m.name for m in space.modalities if m.name in data.card.names)
-    items = Items(data, (Share(0, torch.from_numpy(data.rows_of(split)), names),))
-    vectors: dict[str, list[Tensor]] = {name: [] for name in names}
-    rows: dict[str, list[Tensor]] = {name: [] for name in names}
-    for block in BlockLoader(items, rows=EVALUATION_ROWS):
-        batch = block.to(space.log_scale.device)
-        for name, found in space(batch.features, batch.lengths).items():
-            vectors[name].append(space.vectors(name, found).cpu())
-            rows[name].append(batch.index[batch.rows[name]].cpu())
-    return _Vectors(
-        {name: torch.cat(each) for name, each in vectors.items()},
-        {name: torch.cat(each) for name, each in rows.items()},
-    )
 
 
 class _Scorer:
@@ -369,16 +335,16 @@ class _Scorer:
                     return number
         return None
 
-    def vectors(self, split: Split) -> dict[tuple[int, int], _Vectors]:
+    def vectors(self, split: Split) -> dict[tuple[int, int], Gallery]:
         """Of the items of each dataset in each of the spaces, by their numbers."""
         return {
-            (place, number): _vectors(run.space, data, split)
+            (place, number): gallery_of(run.space, data, split)
             for place, data in enumerate(self.datasets)
             for number, run in enumerate(self._runs)
         }
 
     def evaluation(
-        self, stage: int, name: str, vectors: Mapping[tuple[int, int], _Vectors]
+        self, stage: int, name: str, vectors: Mapping[tuple[int, int], Gallery]
     ) -> Evaluation:
         """The ranks of all pairs that are there at a 0-based stage."""
         there = {modality.name for modality in self.arrivals[stage].available}
@@ -390,7 +356,7 @@ class _Scorer:
         return Evaluation(stage, 0, final=True, split=name, pairs=pairs)
 
     def _ranks(
-        self, pair: Pair, place: int, vectors: Mapping[tuple[int, int], _Vectors], *, apart: bool
+        self, pair: Pair, place: int, vectors: Mapping[tuple[int, int], Gallery], *, apart: bool
     ) -> PairRanks:
         """Of a pair, ``apart`` in the space that was trained on it."""
         one, two = (vectors[place, number] for number in (0, 1))
@@ -398,9 +364,9 @@ class _Scorer:
         names = (pair.first, pair.second)
         sides = dict.fromkeys(names, one)
         if apart and not known.issuperset(names):
-            both = all(name in two.of for name in names)
+            both = all(name in two.embeddings for name in names)
             sides = {name: two if both or name not in known else one for name in names}
-        embeddings = {name: side.of[name] for name, side in sides.items()}
+        embeddings = {name: side.embeddings[name] for name, side in sides.items()}
         if len({each.shape[1] for each in embeddings.values()}) > 1:  # one of the spaces has grown
             embeddings = {name: each[:, : self._dim] for name, each in embeddings.items()}
         rows = {name: side.rows[name] for name, side in sides.items()}

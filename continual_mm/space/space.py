@@ -1,6 +1,6 @@
 """The joint embedding space: an encoder per modality, a shared sphere, centroids on it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from continual_mm.space.mcn import PublishedFrames, PublishedSpectrogram, Publis
 from continual_mm.space.merged import Merged
 from continual_mm.space.naming import module_key
 from continual_mm.space.registry import build
+from continual_mm.space.resizing import resize
 from continual_mm.space.statistics import Statistics
 from continual_mm.space.subspaces import Part, PartKind, Subspace, embedding_map
 from continual_mm.space.towers import Tower, encoder_of, fill
@@ -109,6 +110,7 @@ class JointSpace(nn.Module):
         projection: (numbers, fewer) what vectors are multiplied by, see :meth:`reduce`; or None.
         statistics: Modality -> by what :meth:`encode` standardises its features, None where they
             are taken as they are; missing where that is not known, of runs of earlier versions.
+        resized: Whether layers may have other widths than they are built with, see :meth:`resize`.
     """
 
     centroids: Tensor
@@ -137,6 +139,7 @@ class JointSpace(nn.Module):
         self.register_buffer("projection", None)
         self.factors: dict[str, float] = {}
         self.statistics: dict[str, Statistics | None] = {}
+        self.resized = False
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -290,6 +293,23 @@ class JointSpace(nn.Module):
         if len(shape) != 2 or shape[0] != self.size or not 0 < shape[1] <= self.size:
             raise ValueError(f"{shape} does not reduce vectors of {self.size} numbers")
         self.projection = projection.detach().clone().to(self.log_scale)
+
+    def resize(self, shapes: Mapping[str, Sequence[int]], *, dim: int | None = None) -> None:
+        """Give layers other widths; what changes is zero until it is filled.
+
+        Args:
+            shapes: Name of a parameter or buffer -> its shape, see
+                :func:`~continual_mm.space.resizing.resize`.
+            dim: The dimension of the embedding from now on; as it is, if left out.
+
+        Raises:
+            AttributeError: If there is no such tensor.
+            ValueError: If a tensor has another number of axes.
+        """
+        resize(self, shapes)
+        self.resized = True
+        if dim is not None:
+            self.settings = self.settings.model_copy(update={"dim": dim})
 
     def _arriving(self, name: str) -> PartKind:
         tower = self.towers.get(name)
@@ -540,7 +560,17 @@ class JointSpace(nn.Module):
             },
             **({"factors": dict(self.factors)} if self.factors else {}),
             **({"subspaces": [each.describe() for each in self.grown]} if self.grown else {}),
+            **({"shapes": self._shapes()} if self.resized else {}),
             **({} if self.projection is None else {"reduced": self.size}),
+        }
+
+    def _shapes(self) -> dict[str, list[int]]:
+        """Name -> shape of all that is built of widths."""
+        parts = ("encoders", "reconstructions", "subspaces")
+        return {
+            name: list(value.shape)
+            for name, value in self.state_dict().items()
+            if name.startswith(parts) and value.dim()
         }
 
     def _merged(self) -> dict[str, int]:
@@ -572,6 +602,8 @@ class JointSpace(nn.Module):
         factors = description.get("factors", {})
         self.factors = {name: float(factor) for name, factor in factors.items()}
         self._complete_subspaces()
+        if shapes := description.get("shapes"):
+            self.resize(shapes)
         if size := description.get("reduced"):
             self.reduce(torch.zeros(self.size, size))
 

@@ -57,6 +57,11 @@ class Adapters(nn.Module):
             self.down.append(Parameter(drawn / math.sqrt(inputs)))
             self.up.append(Parameter(torch.zeros(outputs, size)))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tower's weights that are changed, in the order of ``down`` and ``up``."""
+        return tuple(self._names)
+
     def forward(self, tower: nn.Module, values: Tensor, lengths: Tensor | None) -> Any:
         """What the tower gives with the changed weights."""
         weights = dict(tower.named_parameters())
