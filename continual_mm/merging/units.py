@@ -35,13 +35,13 @@ class Weights:
 class Choice:
     r"""Chooses units, and finds the maps from all of them to those.
 
-    - ``fusion`` (Intra-Fusion, Theus et al. 2024, arXiv 2402.05738): the most important units are
+    - ``fusion`` (Intra-Fusion, Theus et al. 2024, arXiv 2402.07839): the most important units are
       kept. The exact transport plan from all units to these, with uniform masses, goes by how far
       apart their weights are: the L1 distance of all that writes and reads a unit, at length one.
       A new unit is the mean of those that it receives; what reads an old one is shared out, so that
       the next layer receives what it did.
     - ``magnitude``: the most important units are kept, the others left out.
-    - ``interpolative`` (Chee et al. 2022, arXiv 2108.00065): those units are kept that span what is
+    - ``interpolative`` (Chee et al., NeurIPS 2022): those units are kept that span what is
       read on items best, and a layer that read another one reads what they can make of it,
       :math:`(K + \lambda 1)^{-1} C` with their moments :math:`K` and those with the others
       :math:`C`.

@@ -1,12 +1,15 @@
 """Modules whose layers have other widths than those they are built with."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from continual_mm.space.encoders import Encoder, GatedUnit
 from continual_mm.space.merged import Merged
+
+MOST = 1 << 32  # numbers of a tensor: of the widest space that settings may ask for
 
 
 def resize(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -20,14 +23,14 @@ def resize(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
 
     Raises:
         AttributeError: If there is no such tensor.
-        ValueError: If a tensor has another number of axes.
+        ValueError: If a tensor has another number of axes, or would have no or too many numbers.
     """
     for name, shape in shapes.items():
         path, _, leaf = name.rpartition(".")
         owner = module.get_submodule(path)
         known: Tensor = getattr(owner, leaf)
-        if known.dim() != len(shape):
-            raise ValueError(f"{name} has {known.dim()} axes, not {len(shape)}")
+        if known.dim() != len(shape) or min(shape, default=1) < 1 or prod(shape) > MOST:
+            raise ValueError(f"{name}, {tuple(known.shape)}, cannot be of shape {tuple(shape)}")
         if tuple(known.shape) == tuple(shape):
             continue
         zeros = known.new_zeros(tuple(shape))

@@ -304,7 +304,7 @@ class JointSpace(nn.Module):
 
         Raises:
             AttributeError: If there is no such tensor.
-            ValueError: If a tensor has another number of axes.
+            ValueError: If a tensor cannot have this shape.
         """
         resize(self, shapes)
         self.resized = True
