@@ -269,7 +269,7 @@ def begun(scenario, dataset, changed):
     from continual_mm.learning.memory import Memory
     from continual_mm.learning.stream import benchmark
     from continual_mm.plugins.recollection import Recollection
-    from continual_mm.space.space import JointSpace
+    from continual_mm.space.kinds import new_space
 
     def begin(
         *plugins, scenario=scenario, dataset=dataset, items=None,
@@ -279,7 +279,7 @@ def begun(scenario, dataset, changed):
         streams = benchmark(scenario, plan(scenario, dataset.card), dataset, seed=0, **bound)
         memory = None if items is None else Memory(items)
         every = [*([] if memory is None else [Recollection(memory)]), *plugins]
-        space = JointSpace(scenario.space)
+        space = new_space(scenario.space)
         return Learner(
             space=space, seed=0, evaluator=evaluator(), plugins=every, memory=memory
         ), streams

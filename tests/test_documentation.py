@@ -77,6 +77,7 @@ def allowed(schema):
     if "anyOf" in schema:
         return " or ".join(allowed(each) for each in schema["anyOf"] if each["type"] != "null")
     kinds = {"string": "text", "boolean": "true or false", "array": "list of names"}
+    kinds["object"] = "table of numbers"
     if schema["type"] in kinds:
         return kinds[schema["type"]]
     noun = {"integer": "whole number", "number": "number"}[schema["type"]]
@@ -212,6 +213,15 @@ def test_the_commands_on_merging_run_one_after_another(tmp_path, monkeypatch, ty
             hurry += ["--set", "stage.3.steps=1"]
         assert not typed(*arguments, *hurry).code, line
     assert Path("runs/merged/scores.json").is_file()
+
+
+def test_the_commands_on_fusing_run_one_after_another(tmp_path, monkeypatch, typed):
+    page = ROOT / "docs" / "fusion.md"
+    monkeypatch.chdir(tmp_path)
+    for line in (line for block in blocks(page, "sh") for line in block.splitlines()):
+        _, *arguments = shlex.split(line, comments=True)
+        hurry = ["--set", "training.steps=1", "--no-board"] if arguments[0] == "run" else []
+        assert not typed(*arguments, *hurry).code, line
 
 
 def test_every_dependency_has_its_reason():

@@ -64,6 +64,10 @@ class Batch:
             mask[self.rows[modality]] = True
         return mask
 
+    def having(self, modalities: Iterable[str]) -> Tensor:
+        """(n,) ascending positions of the rows that have all of some modalities."""
+        return torch.stack([self.present(name) for name in modalities]).all(0).nonzero().squeeze(1)
+
     def positions(self, modality: str, chosen: Tensor) -> Tensor:
         """Where the chosen batch rows, all of which have the modality, stand in its features."""
         where = torch.full((len(self),), -1, dtype=torch.long)

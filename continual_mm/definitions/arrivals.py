@@ -6,6 +6,7 @@ from itertools import combinations
 
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Modality, Pair, all_pairs
 from continual_mm.definitions.scenario import Scenario, Stage, Training
+from continual_mm.definitions.terms import term_problems
 from continual_mm.system.errors import InputError, Problem, suggestion
 
 
@@ -158,6 +159,7 @@ def problems_of(
             added.setdefault(name, number)
         problems += _pair_problems(stage, card, added, f"{where}, pairs")
     problems += _idle_names(scenario, added, place)
+    problems += term_problems(scenario.space, added, place)
     problems += _dataset_problems(scenario, card, place)
     if scenario.items == "paired" and any(
         scenario.training_of(number).epochs for number in range(len(scenario.stages))

@@ -5,7 +5,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from continual_mm.definitions.rules import MOST_ROWS, MOST_STEPS, MOST_UNITS, MOST_WEIGHT
 from continual_mm.definitions.tables import Table, refusal, shown
@@ -80,14 +88,17 @@ class Protocol(Table):
         kind: What is asked of the items.
         dataset: A registered name, or the path of a dataset relative to the scenario's folder;
             only its test items are used. The scenario's own, if left out.
-        query: Modalities that ask; the embeddings of several are added.
-        gallery: Modalities that answer; the embeddings of several are added.
+        query: Modalities that ask, several of them together: their embeddings are added, or the
+            space fuses them.
+        gallery: Modalities that answer, several of them together.
         expected: Items that the published test set has; those that are missing count as missed.
             0 means as many as there are.
         annotations: A CSV file with the intervals of the steps, relative to the scenario's folder;
             that beside the dataset, called as it with ``.steps.csv`` behind, if left out.
         ordered: Whether steps are placed in their order, one second each, rather than every second
             given to the step that is most similar.
+        partial: Whether items that lack some modalities of a side ask and answer with those that
+            they have; else they are left out.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", examples=['"youcook2"'])
@@ -102,6 +113,7 @@ class Protocol(Table):
         default="", validate_default=True
     )
     ordered: Annotated[bool, _only_for("steps")] = True
+    partial: Annotated[bool, _only_for("retrieval")] = False
 
     @property
     def modalities(self) -> Names:
@@ -131,6 +143,19 @@ PUBLISHED_SPACE: Mapping[str, Any] = MappingProxyType(
     }
 )
 """What ``[space]`` means in reference mode where it says nothing (MCN's released command)."""
+
+FUSION_SPACE: Mapping[str, Any] = MappingProxyType(
+    {
+        "clusters": 0,
+        "cluster_weight": 0.0,
+        "reconstruction_weight": 0.0,
+        "reconstruction_width": 0,
+        "margin": 0.0,
+        "scale": 20.0,
+        "queue_batches": 0,
+    }
+)
+"""What ``[space]`` means for the kind ``fusion`` where it says nothing."""
 
 PUBLISHED_TRAINING: Mapping[str, Any] = MappingProxyType(
     {
@@ -171,10 +196,46 @@ def _reference_only(value: _Value, info: ValidationInfo) -> _Value:
     raise refusal(problem, 'remove the key, or add mode = "reference"')
 
 
+def _mcn_only(value: _Value, info: ValidationInfo) -> _Value:
+    if info.data.get("kind") != "fusion":
+        return value
+    key = f"{info.field_name}"
+    usual = FUSION_SPACE.get(key, SpaceSettings.model_fields[key].default)
+    if value == usual:
+        return value
+    raise refusal(f"{shown(value)} has no meaning for kind 'fusion'", "remove the key")
+
+
+def _fusion_only(value: _Value, info: ValidationInfo) -> _Value:
+    field = SpaceSettings.model_fields[f"{info.field_name}"]
+    if info.data.get("kind") != "mcn" or value == field.default:
+        return value
+    raise refusal(
+        "the key has a meaning for kind 'fusion' only", 'remove it, or add kind = "fusion"'
+    )
+
+
+def _divides(heads: int, info: ValidationInfo) -> int:
+    width = info.data.get("token_width") or info.data.get("dim", heads)
+    if info.data.get("kind") == "fusion" and width % heads:
+        problem = f"{width} numbers of a token cannot be divided among {heads} heads"
+        raise refusal(problem, "give a number of heads that divides token_width")
+    return heads
+
+
+def _at_least_smaller(larger: int, info: ValidationInfo) -> int:
+    if larger < (smaller := info.data.get("smaller_side", larger)):
+        problem = f"{larger} is less than smaller_side = {smaller}"
+        raise refusal(problem, "give at least as many")
+    return larger
+
+
 class SpaceSettings(Table):
     """The ``[space]`` table: size and losses of the joint embedding space.
 
     Attributes:
+        kind: ``mcn``, an encoder per modality; or ``fusion``, whose modalities share a transformer
+            that embeds any of them together, without centroids and reconstruction.
         mode: ``robust``, or ``reference``: MCN as published, to the letter. In reference mode a key
             that is not given has its published value rather than the default.
         dim: D, the dimension that all modalities share.
@@ -197,18 +258,27 @@ class SpaceSettings(Table):
         cluster_mean: Whether the clustering loss is that of the modalities' mean (the published
             ``--mean 1``) rather than the mean of the modalities' losses. Reference mode only.
         bugs: Mistakes of the published program to repeat. Reference mode only.
+        token_width: Numbers of a token in the shared transformer; 0 takes ``dim``. This and what
+            follows for kind ``fusion`` only.
+        blocks: Blocks of the transformer; with 0 modalities meet in the mean of their embeddings.
+        heads: Heads of its attention.
+        smaller_side: Modalities on the smaller side of a term of the contrast, at most.
+        larger_side: Modalities on the larger side, at most.
+        term_weights: Term, such as ``"text-audio+video"`` -> its weight, where that is not 1; with
+            0 it is not trained.
     """
 
-    mode: Literal["robust", "reference"] = "robust"
+    kind: Literal["mcn", "fusion"] = "mcn"
+    mode: Annotated[Literal["robust", "reference"], AfterValidator(_mcn_only)] = "robust"
     dim: Annotated[int, Field(ge=2, le=65536)] = 256
-    clusters: Units = 64
-    cluster_weight: Weight = 0.1
-    reconstruction_weight: Weight = 0.1
-    reconstruction_width: Units = 0
+    clusters: Annotated[Units, AfterValidator(_mcn_only)] = 64
+    cluster_weight: Annotated[Weight, AfterValidator(_mcn_only)] = 0.1
+    reconstruction_weight: Annotated[Weight, AfterValidator(_mcn_only)] = 0.1
+    reconstruction_width: Annotated[Units, AfterValidator(_mcn_only)] = 0
     margin: Weight = 0.001
     scale: Annotated[float, Field(ge=1.0, le=100.0), AfterValidator(_robust_only)] = 8.0
-    queue_batches: Annotated[int, Field(ge=0, le=10_000)] = 8
-    refresh_every: Steps = 20
+    queue_batches: Annotated[int, Field(ge=0, le=10_000), AfterValidator(_mcn_only)] = 8
+    refresh_every: Annotated[Steps, AfterValidator(_mcn_only)] = 20
     width: Annotated[int, Field(ge=1, le=4096)] = 32
     depth: Annotated[int, Field(ge=1, le=8)] = 1
     feature_dropout: Annotated[float, Field(ge=0.0, le=0.9)] = 0.2
@@ -217,14 +287,41 @@ class SpaceSettings(Table):
     bugs: Annotated[tuple[Bug, ...], AfterValidator(_reference_only)] = Field(
         default=(), strict=False, examples=['["two_over_three"]']
     )
+    token_width: Annotated[Units, AfterValidator(_fusion_only)] = 0
+    blocks: Annotated[int, Field(ge=0, le=64), AfterValidator(_fusion_only)] = 1
+    heads: Annotated[
+        int, Field(ge=1, le=1024), AfterValidator(_fusion_only), AfterValidator(_divides)
+    ] = Field(default=4, validate_default=True)
+    smaller_side: Annotated[int, Field(ge=1, le=32), AfterValidator(_fusion_only)] = 1
+    larger_side: Annotated[
+        int, Field(ge=1, le=32), AfterValidator(_fusion_only), AfterValidator(_at_least_smaller)
+    ] = Field(default=2, validate_default=True)
+    term_weights: Annotated[Mapping[str, Weight], AfterValidator(_fusion_only)] = Field(
+        default={}, examples=['{"text-audio+video" = 0.1}']
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _published(cls, values: Any) -> Any:
-        """Fill in the published values, for files and for Python alike."""
-        if isinstance(values, Mapping) and values.get("mode") == "reference":
-            return {**PUBLISHED_SPACE, **values}
-        return values
+    def _filled(cls, values: Any) -> Any:
+        """Fill in what mode and kind imply, for files and for Python alike."""
+        if not isinstance(values, Mapping):
+            return values
+        if values.get("kind") == "fusion":
+            return {**FUSION_SPACE, **values}
+        return {**PUBLISHED_SPACE, **values} if values.get("mode") == "reference" else values
+
+    @model_serializer(mode="wrap")
+    def _lean(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave keys of a fusion space out of another's, as they were before there was any."""
+        found: dict[str, Any] = serialise(self)
+        if self.kind == "mcn":
+            return {key: value for key, value in found.items() if key not in FUSION_KEYS}
+        return found
+
+    @property
+    def token_size(self) -> int:
+        """Numbers of a token in the shared transformer."""
+        return self.token_width or self.dim
 
     @property
     def reference(self) -> bool:
@@ -235,6 +332,18 @@ class SpaceSettings(Table):
     def reconstruction_units(self) -> int:
         """Hidden units of a reconstruction head."""
         return self.reconstruction_width or max(self.dim // 2, 1)
+
+
+FUSION_KEYS = (
+    "kind",
+    "token_width",
+    "blocks",
+    "heads",
+    "smaller_side",
+    "larger_side",
+    "term_weights",
+)
+"""Keys of ``[space]`` that a space of the usual kind does not have."""
 
 
 def _instead_of_steps(epochs: int, info: ValidationInfo) -> int:

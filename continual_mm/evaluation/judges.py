@@ -64,6 +64,14 @@ class Judge(ABC):
             found &= self.dataset.columns[name].present
         return found
 
+    def having_any(self, modalities: Sequence[str]) -> NDArray[np.bool_]:
+        """(items,) which test items have one of some modalities or more."""
+        found: NDArray[np.bool_] = np.zeros(len(self.dataset), dtype=np.bool_)
+        for name in modalities:
+            found |= self.dataset.columns[name].present
+        found &= self.dataset.split == Split.TEST
+        return found
+
     def names_and_items(self) -> tuple[Rows, Rows]:
         """Test items with the query side alone, such as names of classes, and the gallery."""
         queries, gallery = self.having(self.protocol.query), self.having(self.protocol.gallery)
@@ -90,6 +98,7 @@ def plain(values: Tensor) -> NDArray[np.float64]:
 class Retrieval(Judge):
     """Every item that has all modalities is a query, and all of them are the gallery.
 
+    In a protocol that is ``partial`` those are items that have one modality of each side or more.
     Items with the same features of a side are one query or one answer, such as the captions of one
     recording; with ``merged`` false each item is answered by itself alone, as published scripts
     count. Missing items of the published test set are misses in every recall; in the median they
@@ -100,10 +109,18 @@ class Retrieval(Judge):
         self, protocol: Protocol, dataset: Dataset, place: str, *, merged: bool = True
     ) -> None:
         super().__init__(protocol, dataset, place)
-        self.rows = np.flatnonzero(self.having(protocol.modalities))
+        sides = protocol.query, protocol.gallery
+        having = (
+            self.having_any(sides[0]) & self.having_any(sides[1])
+            if protocol.partial
+            else self.having(protocol.modalities)
+        )
+        self.rows = np.flatnonzero(having)
         items = len(self.rows)
         if not items:
-            raise self.refuse(f"no test item has {', '.join(protocol.modalities)}")
+            wanted = " and ".join(" or ".join(side) for side in sides)
+            named = wanted if protocol.partial else ", ".join(protocol.modalities)
+            raise self.refuse(f"no test item has {named}")
         if 0 < protocol.expected < items:
             problem = f"expected = {protocol.expected}, but {items} test items have everything"
             raise self.refuse(problem, "give the size of the published test set")

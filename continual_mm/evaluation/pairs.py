@@ -11,9 +11,10 @@ from torch import Tensor
 
 from continual_mm.data.batch import Batch
 from continual_mm.definitions.modality import Pair, all_pairs
+from continual_mm.definitions.terms import Side
 from continual_mm.evaluation.relevance import Relevance
 from continual_mm.learning.avalanche import BaseLogger, EvaluationPlugin, MetricValue, PluginMetric
-from continual_mm.learning.growth import Views
+from continual_mm.learning.growth import Together, Views
 from continual_mm.learning.guard import NotFiniteError
 from continual_mm.metrics.ranking import Question, counted
 from continual_mm.metrics.retrieval import mean_reciprocal_rank, median_rank, recall_at
@@ -93,6 +94,9 @@ class Gallery:
     # Modality -> what its embeddings are multiplied by beside others in one index, where that
     # is not 1.
     factors: Mapping[str, float] = field(default_factory=dict)
+    # Names of modalities -> what the space fuses of them, of the items that have any of them; none
+    # of a space whose modalities do not meet.
+    together: Mapping[Side, Together] = field(default_factory=dict)
 
     def of_pair(self, pair: Pair) -> dict[str, Tensor]:
         """Modality -> (n_m, D) embeddings that the pair is scored with."""
@@ -100,9 +104,14 @@ class Gallery:
 
 
 class Gathering:
-    """Collects blocks of embedded items into a :class:`Gallery`."""
+    """Collects blocks of embedded items into a :class:`Gallery`.
 
-    def __init__(self) -> None:
+    ``sides`` are modalities that are wanted together, where the space fuses them.
+    """
+
+    def __init__(self, sides: Iterable[Side] = ()) -> None:
+        self._sides = tuple(sides)
+        self._together: dict[Side, list[Together]] = {}
         self._embeddings: dict[str, list[Tensor]] = {}
         self._rows: dict[str, list[Tensor]] = {}
         self._own: dict[tuple[Pair, str], list[Tensor]] = {}
@@ -115,6 +124,12 @@ class Gathering:
         for pair, own in embedded.own.items():
             for name, part in own.items():
                 self._own.setdefault((pair, name), []).append(part.embedding)
+        for side in self._sides if space.fuses else ():
+            rows = torch.stack([batch.present(name) for name in side]).any(0).nonzero().squeeze(1)
+            if rows.shape[0]:
+                places = {name: batch.positions(name, rows) for name in side if name in embedded}
+                vectors = space.combined(side, embedded, places)
+                self._together.setdefault(side, []).append(Together(batch.index[rows], vectors))
 
     def gallery(self, learner: "Learner", split: str) -> Gallery:
         """The blocks concatenated; a NotFiniteError if an embedding is not finite."""
@@ -135,7 +150,14 @@ class Gathering:
                         space=learner.space,
                     )
         rows = {name: torch.cat(parts) for name, parts in self._rows.items()}
-        return Gallery(embeddings, rows, own, learner.space.factors)
+        together = {
+            side: Together(
+                torch.cat([each.rows for each in parts]),
+                torch.cat([each.embedding for each in parts]),
+            )
+            for side, parts in self._together.items()
+        }
+        return Gallery(embeddings, rows, own, learner.space.factors, together)
 
 
 Observer = Callable[[Evaluation, Gallery], None]

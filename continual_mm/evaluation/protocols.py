@@ -105,13 +105,19 @@ def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
     for key, together in by_dataset.items():
         names = dict.fromkeys(name for judge in together for name in judge.protocol.modalities)
         rows = np.unique(np.concatenate([judge.rows for judge in together]))
-        embedded[key] = embed(learner, together[0].dataset, tensor(rows), tuple(names))
+        sides = {
+            side
+            for judge in together
+            for side in (judge.protocol.query, judge.protocol.gallery)
+            if len(side) > 1
+        }
+        embedded[key] = embed(learner, together[0].dataset, tensor(rows), tuple(names), sides)
     return [_judged(judge, embedded[id(judge.dataset)], learner) for judge in ready]
 
 
 def _judged(judge: Judge, embedded: Gallery, learner: Learner) -> Judged:
     protocol, settings = judge.protocol, learner.space.settings
-    compare = partial(similarity, embedded, protocol.query, protocol.gallery)
+    compare = partial(similarity, embedded, protocol.query, protocol.gallery, mean=protocol.partial)
     kind = counted(protocol.kind, settings.bugs)
     answers = judge.answers(compare, reference=settings.reference, listed=kind == LISTED)
     score = ProtocolScore(

@@ -63,7 +63,7 @@ class Relevance:
         self._known: dict[str, tuple[Rows, Rows]] = {}
 
     def entries(self, modalities: Sequence[str], rows: Rows) -> Rows:
-        """(n,) a number per row, equal for rows that are one entry; all have the modalities."""
+        """(n,) a number per row, equal for rows that are one entry: those that show the same."""
         if self._dataset is None:
             return rows
         numbers = [self._of(self._dataset, name, rows) for name in modalities]
@@ -99,11 +99,18 @@ class Relevance:
         found = np.arange(len(rows))
         for name in modalities if self._dataset is not None else ():
             if name != "text" and self._dataset is not None:
-                found = joined(found, self._of(self._dataset, name, rows))
+                numbers = self._of(self._dataset, name, rows)
+                lacking = numbers < 0  # each is a recording of its own
+                found = joined(found, np.where(lacking, -1 - np.arange(len(rows)), numbers))
         return rows[found]
 
     def _of(self, dataset: Dataset, name: str, rows: Rows) -> Rows:
-        """(n,) numbers of what the rows show in a modality, the same at every call."""
+        """(n,) numbers of what the rows show in a modality, the same at every call; or -1."""
+        present = dataset.columns[name].present[rows]
+        if not present.all():
+            sparse = np.full(len(rows), -1, dtype=np.int64)
+            sparse[present] = self._of(dataset, name, rows[present])
+            return sparse
         none = np.empty(0, dtype=np.int64)
         seen, numbers = self._known.get(name, (none, none))
         new = np.setdiff1d(rows, seen)

@@ -22,6 +22,7 @@ from continual_mm.definitions.modality import Modality
 from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.recipe import Mode
 from continual_mm.preparation.formats.word_vectors import WordVectors, known_rows
+from continual_mm.space.kinds import rebuilt
 from continual_mm.space.space import JointSpace
 from continual_mm.space.statistics import Statistics
 from continual_mm.system.arguments import checked_arguments
@@ -290,7 +291,7 @@ def _encoder(folder: str | None, place: str) -> SentenceTransformer:
 
 
 def _space(description: Mapping[str, Any], weights: Path) -> JointSpace:
-    space = JointSpace.rebuild(description)
+    space = rebuilt(description)
     try:
         space.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -313,7 +313,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         return torch.stack(list(self.terms.values())).sum() if self.terms else nothing
 
     def objective(self, part: Part) -> Terms:
-        """MCN's losses on a part of the batch: contrast, clustering, reconstruction."""
+        """The losses on a part of the batch: contrast, clustering, reconstruction."""
         pairs, batch, embedded = self.pairs, self.batch, self.embedded
         return {
             **contrast(self.space, batch, embedded, pairs, part),

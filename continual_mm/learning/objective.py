@@ -1,4 +1,4 @@
-"""MCN's three losses over whichever modalities and pairs the rows of a batch have."""
+"""A space's losses over whichever modalities and pairs the rows of a batch have."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from torch import Tensor
 
 from continual_mm.data.batch import Batch, answering
 from continual_mm.definitions.modality import Pair
+from continual_mm.definitions.terms import Side, Term, trained_terms, weights_of
 from continual_mm.learning.clusters import Clusters
-from continual_mm.learning.growth import of_pair, own_of
+from continual_mm.learning.growth import of_pair, own_of, together_of
 from continual_mm.losses.clustering import centroid_cross_entropy
 from continual_mm.losses.contrastive import masked_margin_softmax
 from continual_mm.losses.reconstruction import reconstruction_loss, squared_error
@@ -31,7 +32,12 @@ class Part:
 
 def paired_rows(batch: Batch, pair: Pair, stages: Iterable[int], part: Part) -> Tensor:
     """Batch rows in a part that have both modalities and whose stage trains the pair."""
-    wanted = batch.present(pair.first) & batch.present(pair.second)
+    return rows_with(batch, (pair.first, pair.second), stages, part)
+
+
+def rows_with(batch: Batch, modalities: Iterable[str], stages: Iterable[int], part: Part) -> Tensor:
+    """Batch rows in a part that have all of some modalities, and are of one of some stages."""
+    wanted = torch.stack([batch.present(name) for name in modalities]).all(0)
     wanted &= torch.isin(batch.stage, torch.tensor(sorted(stages), dtype=torch.long))
     wanted[: part.start] = False
     wanted[part.stop :] = False
@@ -68,10 +74,7 @@ def right_answers(batch: Batch, pair: Pair, rows: Tensor) -> Tensor | None:
     Row i is answered by the second modality of every row that shows it with the first of row i, in
     two such rows perhaps. True on the diagonal; None where nothing else is.
     """
-    alike = ((name, batch.alike(name)) for name in (pair.first, pair.second))
-    return answering(
-        *(each if each is None else each[batch.positions(name, rows)] for name, each in alike)
-    )
+    return answering(*(_shown(batch, (name,), rows) for name in (pair.first, pair.second)))
 
 
 def contrast(
@@ -84,8 +87,11 @@ def contrast(
     """The contrastive term of every pair that rows of the part, by their stage, train.
 
     All rows that train a pair, whatever their stage, are one another's negatives, save those that
-    answer one another, such as captions of one recording.
+    answer one another, such as captions of one recording. Where the space fuses modalities, so are
+    those that train a term of several, see :func:`combinatorial_contrast`.
     """
+    if space.fuses:
+        return combinatorial_contrast(space, batch, embedded, pairs, part)
     terms: Terms = {}
     for pair, stages in stages_of(pairs).items():
         rows = paired_rows(batch, pair, stages, part)
@@ -99,6 +105,63 @@ def contrast(
         right = right_answers(batch, pair, rows)
         terms[f"contrast/{pair}"] = masked_margin_softmax(similarity, margin=margin, right=right)
     return terms
+
+
+def combinatorial_contrast(
+    space: JointSpace,
+    batch: Batch,
+    embedded: Mapping[str, Embedded],
+    pairs: Mapping[int, tuple[Pair, ...]],
+    part: Part,
+) -> Terms:
+    r"""The contrast of modalities, and of several together, that rows of the part train.
+
+    .. math::
+        \frac{\sum_{(S, T)} w_{ST}\, \ell(e_S, e_T)}{\sum_{(S, T)} w_{ST}}
+
+    over disjoint sets of modalities S and T, of the rows that have all of both (Shvetsova et al.
+    2022, arXiv 2112.04446). A term without two such rows is in neither sum.
+    """
+    weights = weights_of(space.settings)
+    terms: Terms = {}
+    total = 0.0
+    for term, stages in trained_terms(pairs, space.settings).items():
+        rows = rows_with(batch, term.names, stages, part)
+        if rows.shape[0] < 2:
+            continue
+        first, second = (_side(batch, embedded, term, side, rows) for side in term.sides)
+        value = masked_margin_softmax(
+            space.logit_scale * (first @ second.T),
+            margin=space.settings.margin,
+            right=answering(*(_shown(batch, side, rows) for side in term.sides)),
+        )
+        weight = weights.get(term, 1.0)
+        terms[f"contrast/{term}"] = weight * value
+        total += weight
+    return {name: value / total for name, value in terms.items()}
+
+
+def _side(
+    batch: Batch, embedded: Mapping[str, Embedded], term: Term, side: Side, rows: Tensor
+) -> Tensor:
+    """(n, D) embeddings of one side of a term at some rows, as its pair sees it if it is one."""
+    if len(side) == 1:
+        seen = of_pair(embedded, *term.pairs) if len(term.pairs) == 1 else embedded
+        return embeddings_at(batch, seen, *side, rows)
+    together = together_of(embedded)[side]
+    return gathered(together.embedding, torch.searchsorted(together.rows, rows))
+
+
+def _shown(batch: Batch, side: Side, rows: Tensor) -> Tensor | None:
+    """(n,) numbers, equal for rows that show the same in all modalities of a side, if some do."""
+    alike = [(name, batch.alike(name)) for name in side]
+    found = [each[batch.positions(name, rows)] for name, each in alike if each is not None]
+    if len(found) < len(side):
+        return None
+    if len(found) == 1:
+        return found[0]
+    numbers: Tensor = torch.unique(torch.stack(found), dim=1, return_inverse=True)[1]
+    return numbers
 
 
 def clustering(

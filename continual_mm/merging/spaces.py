@@ -70,6 +70,8 @@ class Alignment:
 
 def problem_of(space: JointSpace, shared: Sequence[str], align: Align, how: Shared) -> str:
     """Why a space's encoders of some modalities cannot be merged with others; empty if they can."""
+    if space.fuses:
+        return "modalities share a transformer, so that no encoder can be taken over alone"
     if how == "average" and align == "procrustes":
         return "weights of rotated encoders cannot be averaged: the gates do not turn with them"
     if how == "average" and space.resized:

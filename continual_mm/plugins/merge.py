@@ -109,7 +109,10 @@ class Merge(Plugin):
         problem = problem_of(space, list(shared), self.align, self.shared)
         if problem or space.projection is not None:
             message = problem or "a space whose vectors were reduced cannot learn more"
-            raise InputError.at("[merge]", message, 'give shared = "keep-a"')
+            remedy = 'take another strategy, or kind = "mcn"'
+            raise InputError.at(
+                "[merge]", message, remedy if space.fuses else 'give shared = "keep-a"'
+            )
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Keep what was set aside as it is; clusters know of no older modality."""

@@ -14,7 +14,7 @@ from continual_mm.learning.learner import Learner
 from continual_mm.plugins.freeze import freeze
 from continual_mm.plugins.plugin import Plugin, stage_batches
 from continual_mm.plugins.registry import checked
-from continual_mm.space.naming import modality_of, named_parameters, trainable
+from continual_mm.space.naming import named_parameters, owner_of, trainable
 from continual_mm.system.seeds import seed_for
 
 Layer = str  # name of a layer's weight and, behind a comma, of its bias where it learns one
@@ -172,9 +172,9 @@ class Nullspace(Plugin):
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Freeze what old towers learn outside the layers that are projected."""
         bound = {name for layer in self._basis for name in layer.split(",")}
-        towers = {modality_of(name) for name in bound}
+        towers = {owner_of(name) for name in bound}
         for name, parameter in named_parameters(strategy.space):
-            if modality_of(name) in towers and name not in bound:
+            if owner_of(name) in towers and name not in bound:
                 freeze([parameter])
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
@@ -187,10 +187,10 @@ class Nullspace(Plugin):
             layer: _rows(values, self._basis[layer].shape[0])
             for layer, values in self._bound.items()
         }
-        towers = {modality_of(layer) for layer in self._bound}
+        towers = {owner_of(layer) for layer in self._bound}
         for name, module in strategy.space.named_modules():
             # Buffers of a module's own are what training mode may move.
-            if modality_of(name) in towers and any(True for _ in module.buffers(recurse=False)):
+            if owner_of(name) in towers and any(True for _ in module.buffers(recurse=False)):
                 module.training = False
 
     @torch.no_grad()
@@ -221,7 +221,7 @@ class Nullspace(Plugin):
         owned = {
             name: value
             for name, value in trainable(learner.space).items()
-            if modality_of(name) is not None
+            if owner_of(name) is not None
         }
         inputs = LayerInputs(owned)
         seed = seed_for(learner.space.seed, "nullspace", learner.stage)

@@ -111,7 +111,7 @@ class OldTowers(dict[str, Tensor]):
     def keep(self, space: JointSpace) -> None:
         """Copy a space's towers."""
         self.clear()
-        self.update({name: v.clone() for name, v in space.encoders.state_dict().items()})
+        self.update({name: v.clone() for name, v in space.tower_state().items()})
 
     def clear(self) -> None:
         """Keep nothing."""
@@ -139,12 +139,12 @@ class OldTowers(dict[str, Tensor]):
 
 def _with_towers(space: JointSpace, towers: Mapping[str, Tensor]) -> JointSpace:
     """A space with some towers of another, with weights of their own, which never trains."""
-    teacher = JointSpace(space.settings, seed=space.seed, towers=space.towers)
+    teacher = type(space)(space.settings, seed=space.seed, towers=space.towers)
     teacher.to(space.log_scale.device)
     known = {name.partition(".")[0] for name in towers}
     for modality in space.modalities:
         if module_key(modality.name) in known:
             teacher.add_modality(modality)
     weights = {name: value.to(space.log_scale.device) for name, value in towers.items()}
-    teacher.encoders.load_state_dict(weights, assign=True)
+    teacher.load_tower_state(weights)
     return teacher.requires_grad_(False).eval()

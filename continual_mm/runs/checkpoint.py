@@ -12,6 +12,7 @@ from torch import Tensor
 
 from continual_mm.learning.learner import Learner
 from continual_mm.runs import records
+from continual_mm.space.kinds import rebuilt
 from continual_mm.space.space import NO_TOWERS, JointSpace
 from continual_mm.space.towers import Tower
 from continual_mm.system.errors import InputError, first_line
@@ -148,7 +149,7 @@ def load_space(folder: Path, towers: Mapping[str, Tower] = NO_TOWERS) -> JointSp
     """
     known = verified(folder)
     with understood(folder):
-        space = JointSpace.rebuild(known.space.model_dump(), towers)
+        space = rebuilt(known.space.model_dump(), towers)
         fill(space, folder)
     return space.eval()
 

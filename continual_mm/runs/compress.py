@@ -167,7 +167,11 @@ def _opened(source: RunFolder, towers: Mapping[str, nn.Module]) -> JointSpace:
     if any(key.startswith(f"{PLUGIN}/own/") for key in own):
         message = "an item has a vector for each pair, each by adapters of its own"
         raise InputError.at(place, message, "take a run of another strategy than pair_lora")
-    return open_run(place, towers=towers)
+    space = open_run(place, towers=towers)
+    if space.fuses:
+        message = "its modalities share a transformer, whose units cannot be told apart by modality"
+        raise InputError.at(place, message, 'take a run with [space] kind = "mcn"')
+    return space
 
 
 def _remedy(units: Units) -> str:

@@ -9,7 +9,7 @@ from continual_mm.definitions.modality import DatasetCard, Modality
 from continual_mm.definitions.rules import UNASKED_STEPS
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.runs.specification import OpenedScenario
-from continual_mm.space.sizes import tower_size
+from continual_mm.space.sizes import tower_size, transformer_size
 from continual_mm.system.errors import Problem
 from continual_mm.system.memory import gigabytes, machine_memory
 
@@ -55,7 +55,7 @@ def estimate(opened: OpenedScenario, strategy: Strategy | None = None) -> Estima
         ),
         space=_BYTES
         * (
-            _COPIES * sum(size.weights for size in sizes.values())
+            _COPIES * sum(size.weights for size in (*sizes.values(), transformer_size(settings)))
             + settings.clusters * settings.dim
         ),
         # Similarities of every pair, and their gradient.

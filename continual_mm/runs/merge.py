@@ -244,11 +244,21 @@ def _refuse(one: _Run, two: _Run, names: Sequence[str], align: Align, how: Share
     if names and not any(_of_training(run.data, names) for run in (one, two)):
         message = f"no training item has {' or '.join(names)}"
         problems.append(Problem(place, message, "give a dataset with such items"))
-    if names and (problem := problem_of(one.space, names, align, how)):
-        remedy = "give keep-a" if align != "procrustes" else "give keep-a, or align by transport"
-        problems.append(Problem(f"shared {how!r}", problem, remedy))
+    problems += _of_encoders(one, names, align, how, place)
     if problems:
         raise InputError(problems)
+
+
+def _of_encoders(
+    one: _Run, names: Sequence[str], align: Align, how: Shared, place: str
+) -> Iterator[Problem]:
+    """Why the first run's encoders cannot be merged with others."""
+    problem = problem_of(one.space, names, align, how)
+    if one.space.fuses:
+        yield Problem(place, problem, 'merge runs with [space] kind = "mcn"')
+    elif names and problem:
+        remedy = "give keep-a" if align != "procrustes" else "give keep-a, or align by transport"
+        yield Problem(f"shared {how!r}", problem, remedy)
 
 
 def _of_sizes(one: _Run, two: _Run, place: str) -> Iterator[Problem]:
@@ -256,7 +266,7 @@ def _of_sizes(one: _Run, two: _Run, place: str) -> Iterator[Problem]:
         mine, theirs = (getattr(run.space.settings, key) for run in (one, two))
         if mine != theirs:
             message = f"space.{key} is {theirs!r}, but {mine!r} in the first run"
-            yield Problem(place, message, "merge runs of one size and mode")
+            yield Problem(place, message, "merge runs of one size, kind and mode")
 
 
 def _of_modality(one: _Run, two: _Run, name: str, how: Shared, place: str) -> Iterator[Problem]:

@@ -158,12 +158,17 @@ def _table(document: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _another_mode(scenario: Scenario, origin: Origin, file: str) -> list[Problem]:
-    """What is wrong with the mode; it decides what every key means that is left out."""
-    mode = scenario.space.mode
-    if mode == (own := origin.settings({}).mode):
-        return []
-    problem = f"is {mode!r}, but the run that it starts from has {own!r}"
-    return [Problem(f"{file}, [space], mode", problem, f'write mode = "{own}"')]
+    """What is wrong with kind and mode; they decide what every key means that is left out."""
+    known = origin.settings({})
+    return [
+        Problem(
+            f"{file}, [space], {key}",
+            f"is {mine!r}, but the run that it starts from has {own!r}",
+            f'write {key} = "{own}"',
+        )
+        for key in ("kind", "mode")
+        if (mine := getattr(scenario.space, key)) != (own := getattr(known, key))
+    ]
 
 
 def open_strategies(entries: Sequence[Entry], settings: Settings = ()) -> tuple[Strategy, ...]:

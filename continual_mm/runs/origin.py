@@ -16,7 +16,18 @@ from continual_mm.system.reading import user_path
 if TYPE_CHECKING:
     from continual_mm.space.statistics import Statistics
 
-SIZES = ("mode", "dim", "clusters", "width", "depth", "reconstruction_width")
+SIZES = (
+    "kind",
+    "mode",
+    "dim",
+    "clusters",
+    "width",
+    "depth",
+    "reconstruction_width",
+    "token_width",
+    "blocks",
+    "heads",
+)
 """What cannot be changed once there are weights."""
 
 

@@ -15,6 +15,7 @@ from continual_mm.runs import checkpoint
 from continual_mm.runs.checkpoint import remembered
 from continual_mm.runs.origin import Origin, weights_file
 from continual_mm.runs.specification import OpenedScenario
+from continual_mm.space.kinds import new_space
 from continual_mm.space.mcn_weights import TOWERS, load_published, published_state, published_tower
 from continual_mm.space.naming import module_key
 from continual_mm.space.space import JointSpace, registered
@@ -167,14 +168,14 @@ def first_space(
     scenario, origin = opened.scenario, opened.origin
     if origin is None:
         towers = towers_of(scenario, opened.arrivals[-1].available, modules)
-        return JointSpace(scenario.space, seed=seed, towers=towers)
+        return new_space(scenario.space, seed=seed, towers=towers)
     if problems := list(origin.problems_of(scenario, f"scenario '{scenario.name}'")):
         raise InputError(problems)
     begun = origin.start.modalities
     towers = towers_of(scenario, (*begun, *opened.arrivals[-1].available), modules)
     known = _known_towers(origin, towers, scenario, modules)
     checkpoint.verified(origin.checkpoint)
-    space = JointSpace(scenario.space, seed=seed, towers=towers | known)
+    space = new_space(scenario.space, seed=seed, towers=towers | known)
     space.restore(origin.space)
     checkpoint.fill(space, origin.checkpoint)
     return space

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+TRANSFORMER = "transformer"
+"""Where a space keeps what its modalities share."""
+
 _WRAPPERS = frozenset(
     {"_orig_mod", "module", "base", "base_layer", "base_model", "_fsdp_wrapped_module"}
 )
@@ -52,6 +55,16 @@ def modality_of(name: str) -> str | None:
         if place in parts[:-1]:
             return original(parts[parts.index(place) + 1])
     return None
+
+
+def owner_of(name: str) -> str | None:
+    """The modality that a parameter belongs to, or what several are embedded by; else None.
+
+    >>> owner_of("transformer.blocks.0.norm1.weight")
+    'transformer'
+    """
+    shared = canonical(name).startswith(f"{TRANSFORMER}.")
+    return TRANSFORMER if shared else modality_of(name)
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:

@@ -25,10 +25,42 @@ def tower_size(kind: str, modality: Modality, settings: SpaceSettings) -> Size:
     of_kind = _ENCODERS.get(kind or modality.kind)
     if of_kind is None:
         return Size(0, prod(modality.shape))
+    if settings.kind == "fusion":
+        return _tokeniser(kind or modality.kind, modality, settings)
     weights, activations, pooled = of_kind(modality, settings)
     units = settings.reconstruction_units
     head = _linear(settings.dim, units) + _linear(units, pooled)
     return Size(weights + head, activations + prod(modality.shape) + units + pooled)
+
+
+def transformer_size(settings: SpaceSettings) -> Size:
+    """The size of what all modalities share; activations are of each token that enters it."""
+    if settings.kind != "fusion":
+        return Size(0, 0)
+    width = settings.token_size
+    block = _linear(width, 3 * width) + 3 * _linear(width, width) + 4 * width
+    return Size(settings.blocks * block, settings.blocks * 8 * width)
+
+
+def _tokeniser(kind: str, modality: Modality, settings: SpaceSettings) -> Size:
+    """What a modality has of its own beside the transformer, and what this makes of it alone."""
+    width, read, made = settings.token_size, 0, 0
+    time, features = (modality.shape[0] if modality.kind.has_length else 1), modality.features
+    if kind == Kind.SPECTROGRAM:
+        read, made, features, time = _trunk(
+            modality, settings, width=settings.width, kernel=9, stride=2
+        )
+    elif kind == Kind.FRAMES:
+        read, made, features, time = _trunk(
+            modality, settings, width=2 * settings.width, kernel=3, stride=1
+        )
+    elif kind not in (Kind.VECTOR, Kind.TOKENS):
+        time, features = 1, modality.features if kind == "identity" else settings.dim
+        read, made, _ = _ENCODERS[kind](modality, settings)
+    units = _linear(features, width) + _linear(width, width) + 5 * width
+    units += _linear(width, settings.dim) + _linear(settings.dim, settings.dim) + 2 * settings.dim
+    alone = time * (4 * width + transformer_size(settings).activations) + 3 * settings.dim
+    return Size(read + units, made + prod(modality.shape) + alone)
 
 
 _Parts = tuple[int, int, int]  # weights, activations of an item, size of what is reconstructed
@@ -75,18 +107,32 @@ def _frames(modality: Modality, settings: SpaceSettings) -> _Parts:
 def _temporal(
     modality: Modality, settings: SpaceSettings, *, width: int, kernel: int, stride: int
 ) -> _Parts:
-    """Residual stages over time, each after the first with twice the channels."""
+    """Residual stages over time, their mean and maximum, a gated unit."""
+    # As published, the mean is all.
+    weights, made, channels, _ = _trunk(
+        modality, settings, width=width, kernel=kernel, stride=stride
+    )
+    pooled = channels if settings.reference else 2 * channels
+    gated, further = _gated(pooled, settings)
+    return weights + gated, made + further, pooled
+
+
+def _trunk(
+    modality: Modality, settings: SpaceSettings, *, width: int, kernel: int, stride: int
+) -> tuple[int, int, int, int]:
+    """Weights and activations of residual stages, each after the first with twice the channels.
+
+    Also the channels and the time steps that come out.
+    """
     channels = [width * 2 ** max(stage - 1, 0) for stage in range(settings.depth + 1)]
-    # As published, each stage has two blocks.
-    blocks, pooled = (2, channels[-1]) if settings.reference else (1, 2 * channels[-1])
+    blocks = 2 if settings.reference else 1  # as published
     time, weights = modality.shape[0], _linear(modality.features, width)
     activations = time * width
     for narrow, wide in pairwise(channels):
         time = -(-time // stride)
         weights += kernel * (narrow + (2 * blocks - 1) * wide) * wide + narrow * wide
         activations += 2 * blocks * time * wide
-    gated, made = _gated(pooled, settings)
-    return weights + gated, activations + made, pooled
+    return weights, activations, channels[-1], time
 
 
 def _identity(modality: Modality, settings: SpaceSettings) -> _Parts:

@@ -1,10 +1,11 @@
 """The joint embedding space: an encoder per modality, a shared sphere, centroids on it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 from warnings import warn
 
 import torch
@@ -27,6 +28,7 @@ from continual_mm.system.seeds import seed_for
 
 LARGEST_SCALE = 100.0
 NO_TOWERS: Mapping[str, Tower] = MappingProxyType({})
+NO_LENGTHS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,14 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of the rows that have one modality."""
+
+    values: Tensor  # (n, time, width)
+    valid: Tensor  # (n, time) which of them count; one of each row at least
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """Embeddings of the rows that have one modality."""
 
@@ -83,6 +93,7 @@ class Embedded:
     # Number of a subspace -> (n, heads, size) unit vectors, where the modality has a part in
     # it.
     units: Mapping[int, Tensor] = field(default_factory=dict)
+    tokens: Tokens | None = None  # what other modalities meet, in a space that fuses them
 
 
 class JointSpace(nn.Module):
@@ -116,6 +127,13 @@ class JointSpace(nn.Module):
     centroids: Tensor
     projection: Tensor | None
 
+    kind: ClassVar[str] = "mcn"
+    """The ``[space] kind`` that it is of."""
+
+    fuses: ClassVar[bool] = False
+    """Whether modalities meet before they are embedded together; else their vectors are averaged
+    and they share no weights."""
+
     def __init__(
         self,
         settings: SpaceSettings,
@@ -124,10 +142,12 @@ class JointSpace(nn.Module):
         towers: Mapping[str, Tower] = NO_TOWERS,
     ) -> None:
         super().__init__()
+        if settings.kind != self.kind:
+            raise ValueError(f"settings of kind {settings.kind!r} are not those of this space")
         self.settings = settings
         self.seed = seed
         self.towers = dict(towers)
-        self.form = FORMS[settings.mode]
+        self.form = self._form(settings)
         self.dropout = FeatureDropout(settings.feature_dropout, seed=seed)
         self._modalities: dict[str, Modality] = {}
         self.encoders = nn.ModuleDict()
@@ -140,6 +160,9 @@ class JointSpace(nn.Module):
         self.factors: dict[str, float] = {}
         self.statistics: dict[str, Statistics | None] = {}
         self.resized = False
+
+    def _form(self, settings: SpaceSettings) -> Form:
+        return FORMS[settings.mode]
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -217,6 +240,15 @@ class JointSpace(nn.Module):
         if tower is not None and tower.weights is not None:
             fill(encoder, head, tower.weights, tower.source)
         return encoder.to(device).train(self.training), head.to(device).train(self.training)
+
+    def tower_state(self) -> dict[str, Tensor]:
+        """Weights and buffers of all that embeds single modalities, not copied."""
+        found: dict[str, Tensor] = self.encoders.state_dict()
+        return found
+
+    def load_tower_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take tensors of :meth:`tower_state` as they are, not copied."""
+        self.encoders.load_state_dict(dict(state), assign=True)
 
     def head(self, name: str) -> nn.Module:
         """The reconstruction head of a modality."""
@@ -412,6 +444,40 @@ class JointSpace(nn.Module):
         drawn = torch.randn(embedding.shape, generator=generator, device=embedding.device)
         return normalize(embedding + noise / embedding.shape[1] ** 0.5 * drawn, dim=1)
 
+    def fused(
+        self, names: Iterable[str], embedded: Mapping[str, Embedded], places: Mapping[str, Tensor]
+    ) -> Tensor:
+        """(n, D) embeddings of several modalities together: the mean of theirs.
+
+        Args:
+            names: The modalities; those that no item has may be among them.
+            embedded: What :meth:`forward` made of the items.
+            places: Modality -> (n,) where each item stands in its embeddings, -1 where it lacks
+                the modality, which is left out then; zeros where it lacks all.
+        """
+        return _mean({n: embedded[n].embedding for n in names if n in embedded}, places)
+
+    def combined(
+        self, names: Iterable[str], embedded: Mapping[str, Embedded], places: Mapping[str, Tensor]
+    ) -> Tensor:
+        """(n, :attr:`size`) vectors of several modalities together, as :meth:`fused` takes them.
+
+        Behind the embedding is the mean of the coordinates in each subspace.
+        """
+        names, found = tuple(names), self.fused(names, embedded, places)
+        if self.subspaces:
+            every = len(self.subspaces)
+            appended = {
+                name: self.vectors(name, embedded[name], until=every)[:, self.settings.dim :]
+                for name in names
+                if name in embedded
+            }
+            found = torch.cat([found, _mean(appended, places)], dim=1)
+        return self._reduced(found)
+
+    def _reduced(self, vectors: Tensor) -> Tensor:
+        return vectors if self.projection is None else vectors @ self.projection
+
     def vectors(self, name: str, embedded: Embedded, *, until: int | None = None) -> Tensor:
         """(n, :attr:`size`) what items are compared by: embeddings, and their subspaces behind.
 
@@ -427,7 +493,7 @@ class JointSpace(nn.Module):
                 for number, subspace in enumerate(subspaces)
             )
             found = torch.cat([found, *appended], dim=1)
-        return found if self.projection is None or until is not None else found @ self.projection
+        return found if until is not None else self._reduced(found)
 
     def embed(
         self, name: str, tower: nn.Module, values: Tensor, lengths: Tensor | None, *, hiding: bool
@@ -438,7 +504,10 @@ class JointSpace(nn.Module):
         """
         if hiding:
             values = self.dropout(name, values, time=self._modalities[name].kind.has_length)
-        pooled, raw = tower(values, lengths)
+        return self._found(*tower(values, lengths))
+
+    def _found(self, pooled: Tensor, raw: Tensor) -> Embedded:
+        """What an encoder gives: (n, pooled), (n, D)."""
         raw = raw.float()
         norm = raw.norm(dim=1)
         direction = normalize(raw, dim=1)
@@ -500,7 +569,52 @@ class JointSpace(nn.Module):
             InputError: If the features are no numbers, or of another shape than the modality's, or
                 it is not known by what they are to be standardised.
         """
-        encoder = self.tower(name)
+        values, steps, single = self._read(name, features, lengths, standardised=standardised)
+        vectors = self._embedded(name, values, steps)
+        return vectors[0] if single else vectors
+
+    @torch.no_grad()
+    def encode_together(
+        self,
+        features: Mapping[str, Any],
+        lengths: Mapping[str, Any] = NO_LENGTHS,
+        *,
+        standardised: bool = False,
+    ) -> Tensor:
+        """Embed items of several modalities, each item as a whole; otherwise as :meth:`encode`.
+
+        Args:
+            features: Modality -> (n, ...) values of the same n items, or of one. Items that lack
+                a modality are embedded by the modalities that they have: give them apart.
+            lengths: Modality -> (n,) valid time steps; all, where left out.
+            standardised: Whether they are standardised already.
+
+        Returns:
+            (n, :attr:`size`) float32, (size,) for one item: the mean of the modalities' vectors, or
+            what the space fuses of them.
+        """
+        if not features:
+            raise InputError.at("features", "of no modality", "give those of one or more")
+        read = {
+            name: self._read(name, values, lengths.get(name), standardised=standardised)
+            for name, values in features.items()
+        }
+        counts = {name: len(values) for name, (values, *_) in read.items()}
+        if len({*counts.values()}) > 1:
+            said = ", ".join(f"{count} of {name}" for name, count in counts.items())
+            raise InputError.at("features", f"there are {said}", "give the same items of each")
+        (_, _, single), *_ = read.values()
+        with self._evaluating(read):
+            found = self(*self._on_device(read))
+            every = torch.arange(next(iter(counts.values())))
+            vectors = self.combined(list(read), found, dict.fromkeys(read, every))
+        return vectors[0] if single else vectors
+
+    def _read(
+        self, name: str, features: Any, lengths: Any, *, standardised: bool
+    ) -> tuple[Tensor, Tensor | None, bool]:
+        """Values and valid steps as :meth:`forward` takes them, and whether it is one item."""
+        self.tower(name)
         modality = self._modalities[name]
         values = _numbers(features, f"features of {name!r}", modality, dtype=torch.float32)
         single = values.dim() == len(modality.shape)
@@ -519,26 +633,46 @@ class JointSpace(nn.Module):
                 raise InputError.at(f"lengths of {name!r}", problem, "give one for each")
         if not standardised:
             values = self.prepare(name, values, steps)
-        vectors = self._embedded(name, encoder, values, steps)
-        return vectors[0] if single else vectors
+        return values, steps, single
 
-    def _embedded(
-        self, name: str, encoder: nn.Module, values: Tensor, lengths: Tensor | None
-    ) -> Tensor:
+    def _embedded(self, name: str, values: Tensor, lengths: Tensor | None) -> Tensor:
         """(n, :attr:`size`) of standardised features, in evaluation mode."""
+        with self._evaluating([name]):
+            found = self(*self._on_device({name: (values, lengths, False)}))[name]
+        return self.vectors(name, found)
+
+    def _on_device(
+        self, read: Mapping[str, tuple[Tensor, Tensor | None, bool]]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Features and lengths by modality, where the space is."""
         device = self.log_scale.device
-        modules = [encoder, *(each.part(name) for each in self.grown if name in each)]
-        # Module by module: during training some may be kept in evaluation mode.
+        features = {name: values.to(device) for name, (values, _, _) in read.items()}
+        return features, {
+            n: steps.to(device) for n, (_, steps, _) in read.items() if steps is not None
+        }
+
+    @contextmanager
+    def _evaluating(self, names: Iterable[str]) -> Iterator[None]:
+        """Evaluation mode of all that embeds some modalities.
+
+        Module by module: during training some may be kept in evaluation mode.
+        """
+        modules = [
+            module
+            for name in names
+            for module in (
+                self.tower(name),
+                *(each.part(name) for each in self.grown if name in each),
+            )
+        ]
         training = [each for one in modules for each in one.modules() if each.training]
         for module in modules:
             module.eval()
         try:
-            steps = {} if lengths is None else {name: lengths.to(device)}
-            found = self({name: values.to(device)}, steps)[name]
+            yield
         finally:
             for module in training:
                 module.training = True
-        return self.vectors(name, found)
 
     def describe(self) -> dict[str, Any]:
         """All that :meth:`rebuild` needs besides the weights, as JSON values."""
@@ -634,6 +768,17 @@ class JointSpace(nn.Module):
         space = cls(settings, seed=description["seed"], towers=built)
         space.restore(description)
         return space
+
+
+def _mean(parts: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> Tensor:
+    """(n, numbers) the mean over the modalities that each item has, by where it stands in them."""
+    total: Tensor | float = 0.0
+    count: Tensor | float = 0.0
+    for name, part in parts.items():
+        where = places[name].to(part.device)
+        there = (where >= 0).to(part.dtype)[:, None]
+        total, count = total + part[where.clamp(min=0)] * there, count + there
+    return torch.as_tensor(total) / torch.as_tensor(count).clamp(min=1.0)
 
 
 @torch.no_grad()

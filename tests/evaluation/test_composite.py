@@ -1,5 +1,6 @@
 """Several modalities together, and items of other datasets."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,6 +11,7 @@ from continual_mm.data.dataset import Dataset, Split
 from continual_mm.definitions.modality import pair
 from continual_mm.evaluation.composite import embed, similarity
 from continual_mm.evaluation.pairs import Gallery
+from continual_mm.learning.growth import Together
 from continual_mm.learning.guard import NotFiniteError
 
 NAMES = ("audio", "depth", "text", "video")
@@ -86,3 +88,37 @@ def test_an_embedding_that_is_not_finite_is_told_with_its_dataset(trained):
                                 standardise=False, name="strange")  # fmt: skip
     with pytest.raises(NotFiniteError, match="an embedding of the 'strange' test items"):
         embed(learner, other, torch.arange(2), ("video",))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_mean_is_over_what_the_items_have(own):
+    seen = gallery(own=own)
+    # Items 1 and 9 have no text.
+    queries, items = torch.tensor([4, 7]), torch.tensor([1, 5, 9])
+    found = similarity(seen, ("video", "depth"), ("audio", "text"), queries, items, mean=True)
+    expected = torch.zeros(2, 3)
+    for i, query in enumerate(queries):
+        for j, item in enumerate(items):
+            has = ("audio",) if int(item) in (1, 9) else ("audio", "text")
+            sums = [
+                float(
+                    seen.embeddings[asks][seen.rows[asks] == query][0]
+                    @ seen.embeddings[answers][seen.rows[answers] == item][0]
+                )
+                for asks in ("video", "depth")
+                for answers in has
+            ]
+            expected[i, j] = sum(sums) / len(sums)
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_the_space_fused_is_compared_in_the_place_of_a_sum():
+    seen = gallery(own=True)
+    vectors = torch.randn(7, 5)
+    fused = Together(torch.tensor([1, 3, 4, 5, 6, 7, 9]), vectors)
+    seen = replace(seen, together={("text", "audio"): fused})
+    queries, items = torch.tensor([4, 7]), torch.tensor([3, 9])
+    found = similarity(seen, ("depth",), ("text", "audio"), queries, items)
+    places = [seen.rows["depth"].tolist().index(row) for row in (4, 7)]
+    expected = seen.embeddings["depth"][places] @ vectors[[1, 6]].T
+    torch.testing.assert_close(found, expected)

@@ -267,3 +267,61 @@ def test_items_that_a_kind_needs_are_asked_for(kind, changes, given, expected):
     dataset = items(text=np.ones((3, 2)), video=np.ones((3, 2)), **given)
     with pytest.raises(InputError, match=expected):
         kind(TEXT_TO_VIDEO.model_copy(update=changes), dataset, "p")
+
+
+PARTIAL = Protocol(name="p", query=("text",), gallery=("video", "audio"), partial=True)
+
+
+def with_missing():
+    """Of five test items the second lacks sound, the third video, the fourth both, the fifth text.
+
+    Vectors are of two numbers, such that by video alone the first caption finds the second item.
+    """
+    text = np.array([[1.0, 0.2], [0.2, 1.0], [-1.0, 0.3], [1.0, 0.0], [0.0, 1.0]])
+    video = np.array([[0.5, 0.5], [0.6, 0.8], [9.0, 9.0], [9.0, 9.0], [0.0, 1.0]])
+    audio = np.array([[1.0, -0.6], [9.0, 9.0], [-1.0, 0.0], [9.0, 9.0], [0.0, 1.0]])
+    present = {
+        "text": np.array([True, True, True, True, False]),
+        "video": np.array([True, True, False, False, True]),
+        "audio": np.array([True, False, True, False, True]),
+    }
+    return items(text=text, video=video, audio=audio, present=present)
+
+
+def seen_of(dataset):
+    rows = {name: np.flatnonzero(each.present) for name, each in dataset.columns.items()}
+    return Gallery(
+        {n: torch.from_numpy(dataset.columns[n].values[some]) for n, some in rows.items()},
+        {n: torch.from_numpy(some) for n, some in rows.items()},
+    )
+
+
+def test_items_that_lack_a_part_answer_with_what_they_have():
+    judge = Retrieval(PARTIAL, with_missing(), "p")
+    assert judge.rows.tolist() == [0, 1, 2]
+    assert judge.queries == judge.expected == 3
+    compare = partial(similarity, seen_of(judge.dataset), ("text",), ("video", "audio"), mean=True)
+    # The first item is (0.75, -0.05), the mean; the others what they have alone.
+    found = compare(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]))
+    expected = [[0.74, 0.76, -1.0], [0.1, 0.92, -0.2], [-0.765, -0.36, 1.0]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    answers = judge.answers(compare, reference=False)["items"]
+    assert answers.values.tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_only_items_with_every_part_ask_and_answer_where_nothing_may_be_missing():
+    whole = PARTIAL.model_copy(update={"partial": False})
+    assert Retrieval(whole, with_missing(), "p").rows.tolist() == [0]
+
+
+def test_a_side_that_no_item_has_a_part_of_is_refused():
+    text, lacking = RNG.standard_normal((3, 4)), np.zeros(3, dtype=bool)
+    present = {"video": lacking, "audio": lacking}
+    some = items(text=text, video=text, audio=text, present=present)
+    with pytest.raises(InputError, match="no test item has text and video or audio"):
+        Retrieval(PARTIAL, some, "p")
+
+
+def test_partial_is_for_retrieval_alone():
+    with pytest.raises(InputError, match="partial: has no meaning for kind 'classes'"):
+        Protocol(name="p", kind="classes", query=("text",), gallery=("video",), partial=True)

@@ -239,3 +239,16 @@ def test_in_an_index_of_all_modalities_a_sound_is_there_once_and_any_caption_ans
     found = mixed_ranks(here, "video", Relevance(replace(source, columns=columns)))
     # Each of 8 videos finds its sound, once, and the nearest of its captions right behind.
     assert found.tolist() == [1] * 8
+
+
+def test_what_rows_lack_is_the_same_in_all_but_no_recording():
+    lacking = np.array([True, False, True, False, True, True])
+    source = dataset(split=[2] * 6, splits=["test"], present={"sight": lacking})
+    found = Relevance(source)
+    # Rows 0 and 2 show the same; 1 and 3 have no sight.
+    assert sets(found.entries(("sight",), ROWS)) == {
+        frozenset(each) for each in ({0, 2}, {1, 3}, {4}, {5})
+    }
+    assert sets(found.recordings(("sight",), ROWS)) == {
+        frozenset(each) for each in ({0, 2}, {1}, {3}, {4}, {5})
+    }

@@ -16,8 +16,9 @@ from continual_mm.definitions.scenario import SpaceSettings
 from continual_mm.runs import estimate as estimates
 from continual_mm.runs.estimate import LIBRARIES, estimate, excesses
 from continual_mm.runs.opening import open_scenario, open_strategy
+from continual_mm.space.kinds import new_space
 from continual_mm.space.registry import build
-from continual_mm.space.sizes import tower_size
+from continual_mm.space.sizes import tower_size, transformer_size
 from continual_mm.space.space import JointSpace
 from continual_mm.space.towers import Tower
 
@@ -43,6 +44,21 @@ def test_a_tower_has_as_many_weights_as_was_said_without_building_it(kind, mode,
     assert tower_size("" if usual else kind, modality, settings).weights == pytest.approx(
         built, rel=0.05
     )
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_tokeniser_and_the_transformer_have_as_many_weights_as_was_said(kind):
+    settings = SpaceSettings(kind="fusion", dim=64, token_width=128, width=16, blocks=2)
+    usual = kind in list(Kind)
+    of = Kind(kind) if usual else Kind.VECTOR if len(SHAPES[kind]) == 1 else Kind.FRAMES
+    modality = Modality("x", of, SHAPES[kind])
+    space = new_space(settings, towers={} if usual else {"x": Tower(kind, build(kind))})
+    space.add_modality(modality)
+    built = sum(weight.numel() for weight in space.encoders.parameters())
+    said = tower_size("" if usual else kind, modality, settings).weights
+    assert said == pytest.approx(built, rel=0.05)
+    shared = sum(weight.numel() for weight in space.transformer.parameters())
+    assert transformer_size(settings).weights == shared
 
 
 def scenario(**settings):
