@@ -32,6 +32,7 @@ class Group:
         settings: What the variant changes, as ``table.key=value``.
         seeds: How many, if not as many as in other groups of the part.
         total_dim: Numbers of an item's vector in the bounds; 0 trains no bound.
+        strategies: Names of further ones, beside those of the part.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class Group:
     settings: tuple[str, ...] = ()
     seeds: int | None = None
     total_dim: int = 0
+    strategies: tuple[str, ...] = ()
 
     @property
     def scenarios(self) -> tuple[str, ...]:
@@ -88,6 +90,7 @@ def _group(table: Mapping[str, Any]) -> Group:
         settings=tuple(table.get("set", ())),
         seeds=table.get("seeds"),
         total_dim=table.get("total_dim", 0),
+        strategies=tuple(table.get("strategies", ())),
     )
 
 
@@ -136,7 +139,7 @@ class Plan:
             Specification(opened, strategies[name], seed)
             for group in groups
             for opened in self._opened(group, data)
-            for name in self._named(group.part, list(strategies))
+            for name in self._named(group, list(strategies))
             for seed in self._seeds(group)
         ]
         found += [
@@ -181,8 +184,10 @@ class Plan:
         }
         return tuple(found[name] for name in wanted)
 
-    def _named(self, part: str, known: Sequence[str]) -> Sequence[str]:
+    def _named(self, group: Group, known: Sequence[str]) -> Sequence[str]:
+        part = group.part
         named: list[str] = self._document["part"][part].get("strategies", list(known))
+        named = list(dict.fromkeys([*named, *group.strategies]))
         if absent := [name for name in named if name not in known]:
             remedy = f"there are {', '.join(known)}"
             raise InputError(

@@ -3,9 +3,7 @@
 import csv
 import json
 import shutil
-import sys
 from dataclasses import replace
-from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 
@@ -17,14 +15,14 @@ import continual_mm as cm
 from continual_mm.comparison.collect import collect, grouped
 from continual_mm.comparison.compare import compare
 from continual_mm.comparison.export import LOCK
-from continual_mm.comparison.exported import UNFINISHED
+from continual_mm.comparison.exported import UNFINISHED, read_exported
 from continual_mm.comparison.tables import as_json
 from continual_mm.definitions import catalog
 from continual_mm.runs.finished import FinishedRun, PairFacts
 from continual_mm.system.errors import InputError
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "evidence"
-MODULES = ("plan", "run", "step_time", "bench", "bounds", "table")
+MODULES = ("plan", "run", "step_time", "bench", "bounds", "table", "two_stages")
 PLAN = """
 memory = [4, 8]
 [left_out]
@@ -66,15 +64,10 @@ pairs = ["{0}-{2}"]
 
 
 @pytest.fixture(scope="module")
-def harness():
+def harness(modules_of):
     """The scripts as modules, by name."""
-    sys.path.insert(0, str(EVIDENCE))
-    try:
-        yield {name: import_module(name) for name in MODULES}
-    finally:
-        sys.path.remove(str(EVIDENCE))
-        for name in MODULES:
-            sys.modules.pop(name, None)
+    with modules_of("evidence", MODULES) as modules:
+        yield vars(modules)
 
 
 @pytest.fixture
@@ -427,3 +420,31 @@ def test_a_plan_that_is_none_is_refused(harness, tmp_path, text, problem, monkey
     for name in ("table", "run", "step_time"):
         with pytest.raises(InputError, match=problem):
             harness[name].main(["--plan", str(tmp_path / "plan.toml")])
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The committed results: scenario -> strategy -> runs."""
+    return grouped(read_exported(EVIDENCE / "results"))
+
+
+def test_recall_of_an_order_counts_texts_that_find_their_video(harness, committed):
+    runs = committed["av_t"]["naive"]
+    found = [np.mean(run.ranked[1, "text-video"].ranks[0] < 10) for run in runs]
+    estimate = harness["two_stages"].estimates(committed["av_t"], "recall@10")["naive"]
+    assert estimate.mean == pytest.approx(np.mean(found))
+    assert estimate.low < estimate.mean < estimate.high
+
+
+@pytest.mark.parametrize("dataset", ["narrated_shapes", "GRID"])
+def test_the_page_on_the_original_experiments_has_the_tables(harness, committed, dataset):
+    page = (EVIDENCE.parents[1] / "docs" / "original-experiments.md").read_text(encoding="utf-8")
+    assert harness["two_stages"].table(committed, dataset) in page
+
+
+def test_a_group_may_have_strategies_of_its_own(harness, tiny):
+    text = (tiny / "plan.toml").read_text(encoding="utf-8")
+    (tiny / "plan.toml").write_text(f'{text}strategies = ["ewc"]\n', encoding="utf-8")
+    runs = harness["plan"].Plan(tiny / "plan.toml").runs("all", tiny)
+    names = {run.strategy.name for run in runs}
+    assert names == {"naive", "replay_8", "joint", "ewc"}
