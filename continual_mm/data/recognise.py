@@ -10,44 +10,10 @@ from continual_mm.system.errors import Problem
 MEDIA_ENDINGS = frozenset(
     f".{ending}"
     for ending in (
-        *(
-            "3g2",
-            "3gp",
-            "asf",
-            "avi",
-            "f4v",
-            "flv",
-            "gif",
-            "m2ts",
-            "m4v",
-            "mkv",
-            "mov",
-            "mp4",
-            "mpeg",
-            "mpg",
-            "mts",
-        ),
-        *("mxf", "ogv", "ts", "vob", "webm", "wmv"),
-        *(
-            "aac",
-            "ac3",
-            "aif",
-            "aifc",
-            "aiff",
-            "amr",
-            "ape",
-            "au",
-            "caf",
-            "flac",
-            "m4a",
-            "mka",
-            "mp2",
-            "mp3",
-            "oga",
-            "ogg",
-            "opus",
-        ),
-        *("spx", "tta", "wav", "wma", "wv"),
+        *("3g2", "3gp", "asf", "avi", "f4v", "flv", "gif", "m2ts", "m4v", "mkv", "mov"),
+        *("mp4", "mpeg", "mpg", "mts", "mxf", "ogv", "ts", "vob", "webm", "wmv", "aac"),
+        *("ac3", "aif", "aifc", "aiff", "amr", "ape", "au", "caf", "flac", "m4a", "mka"),
+        *("mp2", "mp3", "oga", "ogg", "opus", "spx", "tta", "wav", "wma", "wv"),
     )
 )
 """Endings, in lower case, of the files that are looked for in a folder."""
