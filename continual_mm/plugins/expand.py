@@ -100,7 +100,7 @@ class Expand(Plugin):
         self,
         *,
         size: int = 0,
-        rank: int = 128,
+        rank: int = 32,
         rate: float = 3.0,
         plan: float = 3.0,
         epsilon: float = 0.05,
