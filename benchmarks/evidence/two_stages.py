@@ -85,7 +85,7 @@ def draw(known: Runs, path: Path) -> None:
         axes.set_title(dataset, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("text-to-video R@1 in %")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=100)
 
 

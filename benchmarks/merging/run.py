@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from continual_mm.cli.progress import RunProgress
 from continual_mm.comparison.collect import collect
 from continual_mm.definitions import catalog
 from continual_mm.definitions.scenario import Strategy
 from continual_mm.runs.finished import FinishedRun
 from continual_mm.runs.opening import open_scenario, open_strategy, read_settings
 from continual_mm.runs.parallel import Task, run_many
-from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.specification import Specification
 
 PAIRS = {  # of each scenario: that of the first stage, of the second, and the one never paired
@@ -83,8 +83,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
-    todo = tasks(asked.folder, asked.seeds)
-    run_many(todo, jobs=asked.jobs, threads=1, reporter=RunReporter())
+    todo = [*tasks(asked.folder, asked.seeds)]
+    with RunProgress(len(todo)) as progress:
+        run_many(todo, jobs=asked.jobs, threads=1, reporter=progress)
     write(asked.folder)
 
 
