@@ -24,6 +24,9 @@ OUT_OF_RANGE = {
         "depth": [0, 9], "feature_dropout": [-0.1, 1.0], "mode": ["published", ""],
         "clips": [0, 1.5, 2**63], "cluster_mean": [0, "true"],
         "bugs": ["two_over_three", ["surprise"]],
+        "kind": ["mcn2", ""], "token_width": [-1, 0.5, 2**63], "blocks": [-1, 65],
+        "heads": [0, 1025], "smaller_side": [0, 33], "larger_side": [0, 33],
+        "term_weights": [{"text-video": -1.0}, ["text-video"]],
     },
     Training: {
         "steps": [0, -1, 1.0, 10**30], "epochs": [-1, 1.5, 2**63], "batch_size": [1, 0, 2**63],
