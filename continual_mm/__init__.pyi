@@ -26,9 +26,11 @@ from .plugins.ewc import EWC as EWC
 from .plugins.expand import Expand as Expand
 from .plugins.freeze import Freeze as Freeze
 from .plugins.interpolate import Interpolate as Interpolate
+from .plugins.joint_lora import JointLora as JointLora
 from .plugins.mas import MAS as MAS
 from .plugins.match import Match as Match
 from .plugins.merge import Merge as Merge
+from .plugins.mmlora import MMLora as MMLora
 from .plugins.nullspace import Nullspace as Nullspace
 from .plugins.pair_lora import PairLora as PairLora
 from .plugins.partners import Partners as Partners

@@ -213,7 +213,10 @@ def encoder(colours, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset():
-    """Four modalities with six numbers in common; items 0 to 79 are trained, 20 each score."""
+    """Four modalities with six numbers in common; items 0 to 79 are trained, 20 each score.
+
+    Each item is a class of its own.
+    """
     from continual_mm.data.dataset import Dataset
 
     rng = np.random.default_rng(1)
@@ -222,7 +225,8 @@ def dataset():
         name: (shared @ rng.standard_normal((6, size))).astype(np.float32)
         for name, size in (("video", 8), ("audio", 7), ("text", 5), ("depth", 4))
     }
-    return Dataset.from_arrays(arrays, split=np.repeat([0, 1, 2], [80, 20, 20]))
+    split, label = np.repeat([0, 1, 2], [80, 20, 20]), np.arange(120)
+    return Dataset.from_arrays(arrays, split=split, label=label)
 
 
 @pytest.fixture(scope="module")

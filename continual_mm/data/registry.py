@@ -33,6 +33,7 @@ REGISTERED: Mapping[str, tuple[str, str]] = MappingProxyType(
             "narrated_shapes.halves:captions",
         ),
         "digits": ("digits.card:CARD", "digits.pack:pack_path"),
+        "named_digits": ("digits.card:NAMED", "digits.pack:named_pack_path"),
     }
 )
 """Datasets that come with the project -> the card, and the function that gives the path of a pack,

@@ -16,6 +16,7 @@ from continual_mm.preparation.extraction.sentence_towers import open_encoder
 from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.run import open_run
+from continual_mm.runs.start import plugins_with_adapters
 from continual_mm.runs.trained_on import dataset_of, named_datasets
 from continual_mm.space.space import JointSpace
 from continual_mm.system.arguments import checked_arguments
@@ -83,9 +84,10 @@ def export_sentence_transformer(
     """
     run, folder = Path(run), Path(folder)
     space = open_run(run, pair=pair)
-    definition = RunFolder(run).definition
+    opened = RunFolder(run)
+    definition, last = opened.definition, opened.checkpoint(opened.finished_stages()[-1])
     notes: list[str] = []
-    if "pair_lora" in definition["strategy"].get("plugins", ()) and not pair:
+    if not pair and plugins_with_adapters(last):
         notes.append("pairs have adapters of their own, which are not in it: --pair has one pair's")
     _complete_statistics(space, definition, dataset, notes)
     module = Space(space, _reader(space, definition, vectors, encoder, notes))

@@ -326,6 +326,11 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.terms[name] = weight * value
         self.loss = self.loss + self.terms[name]
 
+    def train_on(self, name: str, value: Tensor) -> None:
+        """Make a term all of the step's loss, in the place of what is in it; as ``add_term``."""
+        self.terms = {name: value}
+        self.loss = value
+
     def backward(self) -> None:
         """Backward pass; under float16 the loss is scaled up first."""
         if self.loss.requires_grad:

@@ -1,116 +1,22 @@
 """Pair LoRA: new pairs learn adapters of their own on towers that stay as they are."""
 
-import re
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
-from itertools import chain
 from typing import Any
 
-import torch
-from peft import LoraConfig, LoraModel
-from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
-from torch.nn import Parameter
-
-from continual_mm.definitions.modality import Pair
 from continual_mm.learning.learner import Learner
+from continual_mm.plugins.adapters import PairAdapters
 from continual_mm.plugins.freeze import eval_frozen, freeze
-from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import checked
-from continual_mm.space.naming import named_parameters
-from continual_mm.system.seeds import seed_for
-
-ADAPTER = "pair"  # what peft calls the only adapter of a tower
-FIRST = ".lora_A."  # what stands behind a layer's name in that of the adapter's first factor
-
-KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-"""Layers that get one. Of just these types: what derives from them, such as the projection inside
-``nn.MultiheadAttention``, may be read by others without being called."""
 
 
-def adaptable(tower: nn.Module) -> list[str]:
-    """Names of the layers that adapters are made for; convolutions in groups are left out."""
-    return [
-        name
-        for name, module in tower.named_modules()
-        if type(module) in KINDS and getattr(module, "groups", 1) == 1
-    ]
-
-
-def adapted(tower: nn.Module, *, rank: int, scale: float, seed: int) -> nn.Module | None:
-    r"""A tower with adapters of its own on the weights of another; None if no layer takes one.
-
-    A layer :math:`W x + b` becomes :math:`W x + b + s B A x` (Hu et al. 2021, arXiv 2106.09685,
-    where s is written :math:`\alpha / r`), with :math:`A` of rank r drawn at random and
-    :math:`B = 0`, so that at first the two towers give the same bits. The rank is at most the one
-    that W can have. W and b are the same parameters, not copies, and take no gradient from now on.
-    The new tower is in evaluation mode.
-    """
-    shared = {id(tensor): tensor for tensor in chain(tower.parameters(), tower.buffers())}
-    second = deepcopy(tower, shared)
-    ranks = {}
-    for name in adaptable(second):
-        weight = second.get_submodule(name).get_parameter("weight")
-        ranks[name] = min(rank, weight[0].numel(), len(weight))
-    return second if _attached(second, ranks, scale=scale, seed=seed) else None
-
-
-def merge(tower: nn.Module, adapters: dict[str, torch.Tensor], *, scale: float) -> None:
-    """Add adapters, by name and of a scale, to a tower's weights, which one pair then sees."""
-    ranks = {
-        name.split(FIRST)[0]: value.shape[0] for name, value in adapters.items() if FIRST in name
-    }
-    model = _attached(tower, ranks, scale=scale, seed=0)
-    if model is None:
-        return
-    parameters = dict(named_parameters(tower))
-    with torch.no_grad():
-        for name, value in adapters.items():
-            parameters[name].copy_(value)
-    model.merge_and_unload()
-
-
-def _attached(
-    tower: nn.Module, ranks: Mapping[str, int], *, scale: float, seed: int
-) -> LoraModel | None:
-    if not ranks:
-        return None
-    names = {name: re.escape(name) for name in ranks}
-    settings = LoraConfig(
-        target_modules="|".join(names.values()),
-        # peft compares with the end of a layer's name unless the pattern has a beginning.
-        rank_pattern={f"^{names[name]}": rank for name, rank in ranks.items()},
-        alpha_pattern={f"^{names[name]}": scale * rank for name, rank in ranks.items()},
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**31)
-        model = LoraModel(tower, settings, ADAPTER)
-    for module in tower.modules():
-        if isinstance(module, LoraLayer):
-            # torch's fast path of transformers reads weights past a layer unless it has a hook.
-            module.register_forward_pre_hook(_notice)
-    tower.eval()
-    return model
-
-
-def _notice(_module: nn.Module, _inputs: object) -> None:
-    """Change nothing."""
-
-
-OWN = "own/"
-"""Where the names of what pairs have of their own begin, see :meth:`Learner.parameters`."""
-
-SCALE = "scale"  # name of the adapters' scale in the state, for code that opens a run
-
-
-class PairLora(Plugin):
+class PairLora(PairAdapters):
     """One LoRA per pair: no forgetting by construction, and old towers that can still be fitted.
 
     From the second stage on the space is frozen as by
     :class:`~continual_mm.plugins.freeze.Freeze`. Each pair that is trained for the first time gets
-    low-rank adapters (:func:`adapted`) on those of its two towers that are old, and is trained and
-    scored through them. A new tower is trained whole and shared by all its pairs. Adapters of
-    finished stages never change again; a pair without any is scored with the towers themselves.
+    low-rank adapters (:func:`~continual_mm.plugins.adapters.adapted`) on those of its two towers
+    that are old, and is trained and scored through them. A new tower is trained whole and shared by
+    all its pairs. Adapters of finished stages never change again; a pair without any is scored with
+    the towers themselves.
 
     Clustering and reconstruction train adapters too: a modality's terms are the means over the
     pairs that have adapters for it. Labels and centroids come from the towers without adapters.
@@ -121,16 +27,12 @@ class PairLora(Plugin):
         rate: Adapters' learning rate in terms of the stage's.
     """
 
-    own_towers = True
-
     def __init__(self, *, rank: int = 8, alpha: float = 16.0, rate: float = 3.0) -> None:
-        super().__init__()
-        self.rank = checked("pair_lora.rank", rank)
-        self.alpha = checked("pair_lora.alpha", alpha)
-        self.rate = checked("pair_lora.rate", rate)
-        self.scale = self.alpha / rank
-        self._adapters: dict[str, Parameter] = {}
-        self._read: dict[str, Tensor] = {}
+        super().__init__(
+            rank=checked("pair_lora.rank", rank),
+            alpha=checked("pair_lora.alpha", alpha),
+            rate=checked("pair_lora.rate", rate),
+        )
 
     def before_train_dataset_adaptation(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Freeze the space before it grows, and adapt its towers for new pairs."""
@@ -138,39 +40,16 @@ class PairLora(Plugin):
             return
         freeze(strategy.space.parameters())
         strategy.clusters.fixed = True
-        known = {pair for pairs in strategy.pairs.values() for pair in pairs}
-        self._make_again(strategy, known)
+        self.make_again(strategy)
+        self.hold(strategy, frozen=True)
         experience = strategy.stage_experience()
         if not experience.training.steps:
             return
+        known = {pair for pairs in strategy.pairs.values() for pair in pairs}
         wanted = {pair for pairs in experience.pairs.values() for pair in pairs}
         for pair in sorted(wanted - known):
-            self._adapt(strategy, pair, (pair.first, pair.second))
-        earlier = self._adapters.keys()
-        self._adapters = _adapters(strategy)
-        strategy.lr_scale |= dict.fromkeys(self._adapters.keys() - earlier, self.rate)
-
-    def _make_again(self, learner: Learner, known: Iterable[Pair]) -> None:
-        """The towers of finished stages that an earlier process trained."""
-        owners = {tuple(name.split("/")[1:3]) for name in self._read}
-        for pair in sorted(known):
-            names = [name for name in (pair.first, pair.second) if (str(pair), name) in owners]
-            self._adapt(learner, pair, names)
-        self._adapters = _adapters(learner)
-        values, self._read = self._read, {}
-        self.load_state(values)
-        for adapter in self._adapters.values():
-            adapter.requires_grad_(False)
-
-    def _adapt(self, learner: Learner, pair: Pair, names: Iterable[str]) -> None:
-        """Give a pair towers of its own for those modalities that have arrived."""
-        space = learner.space
-        for name in names:
-            if name in space:
-                seed = seed_for(space.seed, "pair_lora", str(pair), name)
-                tower = adapted(space.tower(name), rank=self.rank, scale=self.scale, seed=seed)
-                if tower is not None:
-                    learner.own_towers.setdefault(pair, {})[name] = tower
+            self.adapt(strategy, pair, (pair.first, pair.second))
+        self.found(strategy)
 
     def before_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Set frozen towers to evaluation mode, which ``train()`` has just undone."""
@@ -180,25 +59,4 @@ class PairLora(Plugin):
 
     def after_training_exp(self, strategy: Learner, *args: Any, **kwargs: Any) -> None:
         """Freeze the stage's adapters for good, and drop their optimiser state."""
-        for adapter in self._adapters.values():
-            adapter.requires_grad_(False)
-            adapter.grad = None
-            strategy.optimizer.state.pop(adapter, None)
-
-    def state(self) -> dict[str, Tensor]:
-        """The adapters of all pairs until now, by name, and their scale."""
-        values = {**self._read, **{name: value.detach() for name, value in self._adapters.items()}}
-        return {**values, SCALE: torch.tensor(self.scale)} if values else {}
-
-    @torch.no_grad()
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore :meth:`state`; adapters without a tower yet are restored with the next stage."""
-        for name, value in state.items():
-            if name in self._adapters:
-                self._adapters[name].copy_(value)
-            elif name != SCALE:
-                self._read[name] = value
-
-
-def _adapters(learner: Learner) -> dict[str, Parameter]:
-    return {name: value for name, value in learner.parameters().items() if name.startswith(OWN)}
+        self.hold(strategy, frozen=True)

@@ -126,6 +126,18 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "moves a finished stage's weights part of the way back to those before it",
             {"towards_old": FRACTION.tuned(0.0, 1.0, log=False)},
         ),
+        "joint_lora": Known(
+            "joint_lora:JointLora",
+            "trains towers that all pairs share together with small adapters for each pair",
+            {
+                "rank": UNITS,
+                "alpha": WEIGHT.tuned(1.0, 256.0),
+                "rate": WEIGHT.tuned(0.3, 30.0),
+                "bare": WEIGHT,
+            },
+            for_bounds=True,
+            package="peft",
+        ),
         "mas": Known(
             "mas:MAS",
             "pulls weights back that the similarities of finished stages depend on",
@@ -157,6 +169,16 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "keeps the similarities within each old modality on remembered items",
             {"weight": WEIGHT.tuned(1.0, 10000.0), "rows": ROWS},
             needs_memory=True,
+        ),
+        "mmlora": Known(
+            "mmlora:MMLora",
+            "lets modalities learn classes alone, then adapters by the mean of their logits",
+            {
+                "rank": Number(least=0, whole=True, most=MOST_UNITS),
+                "alpha": WEIGHT.tuned(1.0, 256.0),
+                "rate": WEIGHT.tuned(0.3, 30.0),
+            },
+            package="peft",
         ),
         "nullspace": Known(
             "nullspace:Nullspace",

@@ -25,7 +25,7 @@ from continual_mm.runs.reporter import percent
 from continual_mm.runs.run import choose_device, open_run
 from continual_mm.runs.scoring import SCORED, gallery_of, training_items
 from continual_mm.runs.session import DRIFT, INDEXES, NO_MODULES
-from continual_mm.runs.start import PLUGIN
+from continual_mm.runs.start import plugins_with_adapters
 from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
 from continual_mm.system.arguments import checked_arguments
@@ -163,10 +163,10 @@ def _opened(source: RunFolder, towers: Mapping[str, nn.Module]) -> JointSpace:
         remedy = "give the folder of a finished seed, such as runs/av_vt/recommended/seed-0"
         raise InputError.at(place, "no finished run in this folder", remedy)
     records.read(records.Scores, place / SCORES).check_ranks(place)
-    own = checkpoint.remembered(source.checkpoint(source.finished_stages()[-1]))
-    if any(key.startswith(f"{PLUGIN}/own/") for key in own):
+    if having := plugins_with_adapters(source.checkpoint(source.finished_stages()[-1])):
         message = "an item has a vector for each pair, each by adapters of its own"
-        raise InputError.at(place, message, "take a run of another strategy than pair_lora")
+        remedy = f"take a run of a strategy without {', '.join(having)}"
+        raise InputError.at(place, message, remedy)
     space = open_run(place, towers=towers)
     if space.fuses:
         message = "its modalities share a transformer, whose units cannot be told apart by modality"

@@ -32,7 +32,7 @@ from continual_mm.runs.folder import CONSOLIDATION, RunFolder
 from continual_mm.runs.reporter import percent
 from continual_mm.runs.run import choose_device, open_run
 from continual_mm.runs.session import NO_MODULES
-from continual_mm.runs.start import PLUGIN
+from continual_mm.runs.start import plugins_with_adapters
 from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
 from continual_mm.space.subspaces import connected
@@ -187,8 +187,7 @@ def _opened(source: RunFolder, dim: int, towers: Mapping[str, nn.Module]) -> Joi
     if space.settings.reference:
         message = "a space in reference mode cannot be consolidated: its embeddings are no units"
         raise InputError.at(place, message, "take a run in robust mode")
-    own = checkpoint.remembered(source.checkpoint(source.finished_stages()[-1]))
-    if any(key.startswith(f"{PLUGIN}/own/") for key in own):
+    if plugins_with_adapters(source.checkpoint(source.finished_stages()[-1])):
         message = "an item has a vector for each pair, not one that could be consolidated"
         raise InputError.at(place, message, "take a run of recommended or another strategy")
     if dim >= space.size:

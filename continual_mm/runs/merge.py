@@ -31,7 +31,7 @@ from continual_mm.runs.origin import SIZES
 from continual_mm.runs.run import choose_device, open_run
 from continual_mm.runs.scoring import SCORED, gallery_of, training_items
 from continual_mm.runs.session import NO_MODULES
-from continual_mm.runs.start import PLUGIN
+from continual_mm.runs.start import plugins_with_adapters
 from continual_mm.runs.trained_on import dataset_of
 from continual_mm.space.space import JointSpace
 from continual_mm.space.statistics import same
@@ -219,10 +219,10 @@ def _check_mergeable(source: RunFolder) -> None:
     if not source.finished:
         remedy = "give the folder of a finished seed, such as runs/vt_at/naive/seed-0"
         raise InputError.at(place, "no finished run in this folder", remedy)
-    state = checkpoint.remembered(source.checkpoint(source.finished_stages()[-1]))
-    if any(key.startswith(f"{PLUGIN}/own/") for key in state):
+    if having := plugins_with_adapters(source.checkpoint(source.finished_stages()[-1])):
         message = "an item has a vector for each pair, so that there is no one space to merge"
-        raise InputError.at(place, message, "take a run of another strategy than pair_lora")
+        remedy = f"take a run of a strategy without {', '.join(having)}"
+        raise InputError.at(place, message, remedy)
 
 
 def _refuse(one: _Run, two: _Run, names: Sequence[str], align: Align, how: Shared) -> None:

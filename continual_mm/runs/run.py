@@ -351,8 +351,8 @@ def open_run(
         folder: ``.../<scenario>/<strategy>/seed-<n>``.
         towers: The modules that were given to the run, to be filled with their trained weights.
         pair: A pair to see the space as, such as ``"video-text"``: the adapters that a strategy may
-            have given it (``pair_lora``) are added to the weights. Embeddings of a space opened so
-            are for this pair only. If left out, the space that all pairs share.
+            have given it, as ``pair_lora`` does, are added to the weights. Embeddings of a space
+            opened so are for this pair only. If left out, the space that all pairs share.
 
     Returns:
         A space to embed features with: ``space.encode("text", features)``. Features are given as

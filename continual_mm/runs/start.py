@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -96,24 +97,31 @@ def _of_one_tower(
     return published_tower(weights, tower) or weights
 
 
-PLUGIN = "pair_lora"
-MERGE = "continual_mm.plugins.pair_lora:merge"
+OWN = "own/"
+"""Where the names of pairs' adapters begin in what a plugin remembers."""
+MERGE = "continual_mm.plugins.adapters:merge"
 """Imported only where it is needed, since peft is not always installed."""
+
+
+def plugins_with_adapters(folder: Path) -> tuple[str, ...]:
+    """Names of the plugins of a checkpoint that gave pairs adapters of their own."""
+    known = (key.partition("/") for key in remembered(folder))
+    return tuple(sorted({plugin for plugin, _, key in known if key.startswith(OWN)}))
 
 
 def add_adapters(space: JointSpace, folder: Path, name: str) -> None:
     """Add a pair's adapters in a checkpoint to its space; a pair without any sees it as it is."""
     pair = _pair(space, name)
     state = remembered(folder)
-    for modality in (pair.first, pair.second):
-        start = f"{PLUGIN}/own/{pair}/{modality}/"
+    for plugin, modality in product(plugins_with_adapters(folder), (pair.first, pair.second)):
+        start = f"{plugin}/{OWN}{pair}/{modality}/"
         adapters = {
             key.removeprefix(start): value for key, value in state.items() if key.startswith(start)
         }
         if adapters:
             with optional_import(f"pair {name!r}"):
                 merge = resolve_name(MERGE)
-            merge(space.tower(modality), adapters, scale=float(state[f"{PLUGIN}/scale"]))
+            merge(space.tower(modality), adapters, scale=float(state[f"{plugin}/scale"]))
 
 
 def _pair(space: JointSpace, name: str) -> Pair:

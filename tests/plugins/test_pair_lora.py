@@ -11,8 +11,9 @@ from torch import nn
 import continual_mm as cm
 from continual_mm.definitions.modality import Kind, Modality, pair
 from continual_mm.definitions.scenario import SpaceSettings, Stage, Strategy
+from continual_mm.plugins.adapters import adaptable, adapted, merge
 from continual_mm.plugins.freeze import Freeze
-from continual_mm.plugins.pair_lora import PairLora, adaptable, adapted, merge
+from continual_mm.plugins.pair_lora import PairLora
 from continual_mm.plugins.plugin import Plugin
 from continual_mm.plugins.registry import defaults
 from continual_mm.runs.run import open_run, run, train
@@ -338,7 +339,8 @@ def test_a_run_counts_the_adapters_bytes_and_opens_with_the_bare_towers(
 
 
 def test_the_class_says_what_to_install_as_well(monkeypatch):
-    monkeypatch.delitem(sys.modules, "continual_mm.plugins.pair_lora")
+    for name in ("pair_lora", "adapters"):
+        monkeypatch.delitem(sys.modules, f"continual_mm.plugins.{name}")
     monkeypatch.delitem(vars(cm), "PairLora", raising=False)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match="PairLora: peft is not installed; pip install"):

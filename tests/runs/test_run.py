@@ -252,7 +252,7 @@ def test_what_is_no_pair_of_the_space_is_refused(wrong, named, adapted):
 
 
 def test_without_peft_only_a_pair_with_adapters_is_refused(adapted, monkeypatch, same):
-    monkeypatch.delitem(sys.modules, "continual_mm.plugins.pair_lora", raising=False)
+    monkeypatch.delitem(sys.modules, "continual_mm.plugins.adapters", raising=False)
     monkeypatch.setitem(sys.modules, "peft", None)
     old, bare = open_run(adapted, pair="video-audio"), open_run(adapted)
     assert same(old.state_dict(), bare.state_dict())

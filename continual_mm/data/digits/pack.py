@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from continual_mm.data.cache import cached_pack
-from continual_mm.data.digits.card import CARD, VERSION
+from continual_mm.data.digits.card import CARD, NAMED, VERSION
+from continual_mm.definitions.modality import Kind
 
 _CORNERS = {"nw": (0, 0), "ne": (0, 1), "sw": (1, 0), "se": (1, 1)}
 """Of every block of 2 x 2 pixels, the row and column of the one that a modality gets."""
@@ -42,3 +43,26 @@ def columns() -> dict[str, NDArray[np.generic]]:
 def pack_path() -> Path:
     """Find the feature pack in the cache, or make it there first."""
     return cached_pack(f"{CARD.name}-v{VERSION}", CARD.names, columns)
+
+
+def named_columns() -> dict[str, NDArray[np.generic]]:
+    """The columns with names of classes; the last ten items have the name alone, in order."""
+    images, classes = columns(), np.arange(10)
+    label = np.concatenate([images["label"], classes])
+    there = np.repeat([True, False], [len(images["ids"]), len(classes)])
+    blank = {key: np.zeros_like(images[key][: len(classes)]) for key in (*CARD.names, "picture")}
+    return {
+        **{key: np.concatenate([images[key], none]) for key, none in blank.items()},
+        **{key: value for key, value in images.items() if key.endswith("_kind")},
+        **{f"{name}_present": there for name in CARD.names},
+        "name": np.eye(10, dtype=np.float32)[label],
+        "name_kind": np.array(Kind.VECTOR.value),
+        "label": label,
+        "ids": np.concatenate([images["ids"], [f"name{number}" for number in classes]]),
+        "split": np.repeat(np.arange(3, dtype=np.int64), NAMED.items),
+    }
+
+
+def named_pack_path() -> Path:
+    """Find the feature pack with names in the cache, or make it there first."""
+    return cached_pack(f"{NAMED.name}-v{VERSION}", NAMED.names, named_columns)

@@ -39,3 +39,17 @@ def test_every_digit_occurs_in_every_split(digits):
     for split in Split:
         counts = np.bincount(digits.label[digits.rows_of(split)], minlength=10)
         assert counts.min() > 0.05 * counts.sum()
+
+
+def test_with_names_ten_more_items_have_the_name_of_a_class_alone(digits):
+    named = registry.load("named_digits", standardise=False)
+    assert named.card == registry.card("named_digits")
+    assert tuple(len(named.rows_of(split)) for split in Split) == named.card.items
+    assert (named.label[:1797] == digits.label).all()
+    assert (named.columns["nw"].values[:1797] == digits.columns["nw"].values).all()
+    assert (named.columns["name"].values.argmax(1) == named.label).all()
+    assert (named.columns["name"].values.sum(1) == 1).all()
+    alone = ~named.columns["se"].present
+    assert named.label[alone].tolist() == list(range(10))
+    assert (named.split[alone] == Split.TEST).all()
+    assert named.card.having("name", "nw") == digits.card.items
