@@ -21,6 +21,7 @@ from .integrations.sentence_transformers import (
     open_sentence_transformer as open_sentence_transformer,
 )
 from .plugins.agem import AGEM as AGEM
+from .plugins.cross_intra import CrossIntra as CrossIntra
 from .plugins.distill import Distill as Distill
 from .plugins.ewc import EWC as EWC
 from .plugins.expand import Expand as Expand
@@ -45,6 +46,8 @@ from .plugins.si import SI as SI
 from .plugins.slow import Slow as Slow
 from .plugins.transport import Transport as Transport
 from .plugins.warmup import Warmup as Warmup
+from .rendering.depth import normalise_depth as normalise_depth
+from .rendering.depth import render_depth as render_depth
 from .runs.compress import compress as compress
 from .runs.consolidation import consolidate as consolidate
 from .runs.history import History as History

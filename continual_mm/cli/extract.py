@@ -52,10 +52,10 @@ def extract(
     verbose: bool,
     **how: Any,
 ) -> None:
-    """Make features of the clips in SOURCE, a manifest or a folder of videos and audio files.
+    """Make features of the clips in SOURCE, a manifest or a folder of videos, sounds, clouds.
 
     A manifest is .csv, .tsv, .json or .jsonl with the columns path, id, start, end, text, split,
-    group and label, of which a path or an id is enough. Lists of Clotho, AudioCaps, ESC-50,
+    group, label and cloud, of which a path or an id is enough. Lists of Clotho, AudioCaps, ESC-50,
     MSR-VTT, MSVD, VATEX, VGGSound, Kinetics, MUSIC and UCF101 are read as they are. The job goes on
     where it stopped; clips that cannot be decoded are listed in report.csv. Then: continual-mm data
     convert clips FOLDER.

@@ -7,6 +7,9 @@ from shlex import quote
 from continual_mm.data.cards import FORM
 from continual_mm.system.errors import Problem
 
+CLOUD_ENDINGS = frozenset((".off", ".ply", ".xyz"))
+"""Endings of point clouds by which files in a folder are known; a list may also name .npy, .npz."""
+
 MEDIA_ENDINGS = frozenset(
     f".{ending}"
     for ending in (

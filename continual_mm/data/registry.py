@@ -34,6 +34,8 @@ REGISTERED: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "digits": ("digits.card:CARD", "digits.pack:pack_path"),
         "named_digits": ("digits.card:NAMED", "digits.pack:named_pack_path"),
+        "solids": ("solids.card:CARD", "solids.generate:pack_path"),
+        "solids_with_gap": ("solids.card:GAP", "solids.generate:gap_path"),
     }
 )
 """Datasets that come with the project -> the card, and the function that gives the path of a pack,
@@ -41,6 +43,7 @@ which it makes first if need be."""
 
 WORDS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("narrated_shapes", "shapes_with_captions"), "narrated_shapes.generate:words")
+    | dict.fromkeys(("solids", "solids_with_gap"), "solids.generate:words")
 )
 """Those of them whose texts are made of word vectors -> the function that gives these."""
 

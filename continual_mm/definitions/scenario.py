@@ -73,6 +73,20 @@ def _only_for(*kinds: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _one_gallery(tower: str, info: ValidationInfo) -> str:
+    named = (*info.data.get("query", ()), *info.data.get("gallery", ()))
+    if tower and (tower in named or len(info.data.get("gallery", ())) > 1):
+        problem = f"{shown(tower)} is not beside a gallery of one modality"
+        raise refusal(problem, "give another modality than query and gallery, and a gallery of one")
+    return tower
+
+
+def _beside_through(value: _Value, info: ValidationInfo) -> _Value:
+    if value not in ("", None) and not info.data.get("through", "?"):
+        raise refusal("has no meaning without through", "remove the key, or name a tower: through")
+    return value
+
+
 def _needed_for_steps(file: str, info: ValidationInfo) -> str:
     if info.data.get("kind") == "steps" and not file and not info.data.get("dataset"):
         remedy = 'add annotations = "steps.csv", which says when each step is shown'
@@ -99,6 +113,10 @@ class Protocol(Table):
             given to the step that is most similar.
         partial: Whether items that lack some modalities of a side ask and answer with those that
             they have; else they are left out.
+        through: A modality whose tower the gallery's features also go through; similarities of this
+            old path are mixed with those of the gallery's own tower.
+        through_features: The dataset's modality that goes through it; the gallery's, if left out.
+        through_weight: Of the old path, beside one minus it; None chooses it on validation items.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", examples=['"youcook2"'])
@@ -114,6 +132,11 @@ class Protocol(Table):
     )
     ordered: Annotated[bool, _only_for("steps")] = True
     partial: Annotated[bool, _only_for("retrieval")] = False
+    through: Annotated[str, _only_for("classes"), AfterValidator(_one_gallery)] = ""
+    through_features: Annotated[str, AfterValidator(_beside_through)] = ""
+    through_weight: Annotated[
+        Annotated[float, Field(ge=0.0, le=1.0)] | None, AfterValidator(_beside_through)
+    ] = None
 
     @property
     def modalities(self) -> Names:

@@ -1,6 +1,6 @@
 """What is wrong with the protocols of a scenario, found without loading their items."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,30 @@ def protocol_problems(
                 problem = f"dataset '{card.name}' has {_form(card[name])}"
                 remedy = f"the scenario trains {_form(arriving[name])}: extract the same features"
                 yield Problem(where, problem, remedy)
+    if protocol.through:
+        yield from _through_problems(protocol, card, arriving, place)
+
+
+def _through_problems(
+    protocol: Protocol, card: DatasetCard | None, arriving: Mapping[str, Modality], place: str
+) -> Iterator[Problem]:
+    """What is wrong with the tower that a gallery also goes through."""
+    name, tower = protocol.through_features or protocol.gallery[0], protocol.through
+    if tower not in arriving:
+        remedy = f"{suggestion(tower, arriving)}there are {', '.join(sorted(arriving))}"
+        yield Problem(f"{place}, through", f"no stage adds a modality {tower!r}", remedy)
+    elif card is not None and name not in card.names:
+        remedy = f"it has {', '.join(sorted(card.names))}"
+        problem = f"no modality {name!r} in dataset '{card.name}'"
+        yield Problem(f"{place}, through_features", problem, remedy)
+    elif card is not None and not _same_form(card[name], arriving[tower]):
+        problem = f"the tower of {_form(arriving[tower])} does not take {_form(card[name])}"
+        remedy = f"name features of that kind and size: through_features = ..., as {tower} are"
+        yield Problem(f"{place}, through", problem, remedy)
+
+
+def _same_form(one: Modality, other: Modality) -> bool:
+    return (one.kind, one.features) == (other.kind, other.features)
 
 
 def _form(modality: Modality) -> str:
@@ -107,7 +131,8 @@ def unordered(scenario: Scenario, card: DatasetCard, names: Iterable[str]) -> It
 
 def identity_of(protocol: Protocol, scenario: Scenario, card: DatasetCard) -> dict[str, Any]:
     """What a protocol's scores follow from: the content of its files, not where they lie."""
-    found = protocol.model_dump(mode="json", exclude={"dataset", "annotations"})
+    through = set() if protocol.through else {"through", "through_features", "through_weight"}
+    found = protocol.model_dump(mode="json", exclude={"dataset", "annotations", *through})
     found["data"] = {"name": card.name, "fingerprint": card.fingerprint}
     if protocol.kind == "steps":
         path = annotations_of(protocol, scenario.folder)

@@ -1,13 +1,13 @@
 """Embeddings of the items of any dataset, and similarities of several modalities together."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from continual_mm.data.batch import Items, Share
+from continual_mm.data.batch import Batch, Items, Share
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.modality import pair
 from continual_mm.definitions.terms import Side
@@ -24,13 +24,16 @@ def embed(
     rows: Tensor,
     modalities: Sequence[str],
     sides: Iterable[Side] = (),
+    *,
+    change: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> Gallery:
     """Embed items a block at a time, as an evaluation does; nothing of the learner is changed.
 
     ``rows`` are (n,) ascending rows of the dataset, ``sides`` modalities that are wanted together
     as well, where the space fuses them. In reference mode items are padded with zeros
     to the time of their own dataset, not of the one that was trained on, as each published program
-    of evaluation does. A NotFiniteError if an embedding is not finite.
+    of evaluation does. ``change`` is what is done with a block before. A NotFiniteError if an
+    embedding is not finite.
     """
     share = Share(learner.stage, rows, tuple(modalities))
     filled = learner.space.settings.reference
@@ -38,7 +41,7 @@ def embed(
     gathering = Gathering(sides)
     with torch.no_grad(), _evaluating(learner.model):
         for block in BlockLoader(items, rows=_height(items) if filled else EVALUATION_ROWS):
-            batch = block.to(learner.device)
+            batch = change(block).to(learner.device)
             with learner.precision():
                 gathering.add(learner.space, batch, learner.model(batch))
     return gathering.gallery(learner, f"'{dataset.card.name}' test")

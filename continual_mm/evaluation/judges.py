@@ -57,9 +57,9 @@ class Judge(ABC):
         """A problem about the protocol."""
         return InputError.at(self.place, problem, remedy)
 
-    def having(self, modalities: Sequence[str]) -> NDArray[np.bool_]:
-        """(items,) which test items have all of some modalities."""
-        found: NDArray[np.bool_] = self.dataset.split == Split.TEST
+    def having(self, modalities: Sequence[str], *, split: Split = Split.TEST) -> NDArray[np.bool_]:
+        """(items,) which items of a split have all of some modalities."""
+        found: NDArray[np.bool_] = self.dataset.split == split
         for name in modalities:
             found &= self.dataset.columns[name].present
         return found
@@ -233,7 +233,8 @@ class VideoRetrieval(Retrieval):
 class Classes(Judge):
     """Test items with the query's modalities alone, one or more for a label, name their class.
 
-    Items without a label are left out.
+    Items without a label are left out. ``validation`` are the items of the gallery by which two
+    paths are mixed, where the protocol has two and gives no weight.
     """
 
     def __init__(self, protocol: Protocol, dataset: Dataset, place: str) -> None:
@@ -244,7 +245,6 @@ class Classes(Judge):
         self._names, self._items = (rows[dataset.label[rows] != NOT_GIVEN] for rows in both)
         if not len(self._items):
             raise self.refuse("no test item of the gallery has a label", "label its items")
-        self.rows = np.union1d(self._names, self._items)
         self.queries = self.expected = len(self._items)
         self._classes, class_of = np.unique(dataset.label[self._names], return_inverse=True)
         self._class_of_name = class_of.reshape(-1).astype(np.int64)
@@ -254,17 +254,30 @@ class Classes(Judge):
             shown = first_few([str(label) for label in nameless])
             remedy = "add a test item with that label that has the query's modalities alone"
             raise self.refuse(f"no name of class {shown}", remedy)
+        self.validation: Rows = np.empty(0, dtype=np.int64)
+        if protocol.through and protocol.through_weight is None:
+            known = np.isin(dataset.label, self._classes)
+            known &= self.having(protocol.gallery, split=Split.VALIDATION)
+            self.validation = np.flatnonzero(known)
+        self.galleries = np.union1d(self._items, self.validation)
+        self.rows = np.union1d(self._names, self.galleries)
 
     def answers(self, similarity: Similarity, *, reference: bool, listed: bool = False) -> Found:
         """Whether each item is classified rightly, and its class."""
-        right = np.empty(len(self._items))
+        right = self.right(similarity, self._items)
+        return {"items": Answers(self._items, np.stack([right, self._labels.astype(np.float64)]))}
+
+    def right(self, similarity: Similarity, items: Rows) -> NDArray[np.float64]:
+        """(items,) 1 for those that are classified rightly, parts of 1 where classes tie."""
+        labels = np.zeros(0) if self.dataset.label is None else self.dataset.label[items]
+        right = np.empty(len(items))
         for span in spans(len(right), _ELEMENTS_AT_ONCE // len(self._names)):
-            compared = similarity(tensor(self._names), tensor(self._items[span])).T
+            compared = similarity(tensor(self._names), tensor(items[span])).T
             names = tensor(self._class_of_name).to(compared.device)
-            own = tensor(np.searchsorted(self._classes, self._labels[span])).to(compared.device)
+            own = tensor(np.searchsorted(self._classes, labels[span])).to(compared.device)
             means = mean_by_class(compared, names, len(self._classes))
             right[span] = plain(correctly_classified(means, own))
-        return {"items": Answers(self._items, np.stack([right, self._labels.astype(np.float64)]))}
+        return right
 
 
 class Steps(Judge):

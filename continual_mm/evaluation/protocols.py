@@ -14,7 +14,16 @@ from continual_mm.definitions.scenario import Protocol, Scenario
 from continual_mm.evaluation.annotations import annotations_of
 from continual_mm.evaluation.checks import SCORED, protocol_problems
 from continual_mm.evaluation.composite import embed, similarity
-from continual_mm.evaluation.judges import Classes, Judge, Retrieval, Steps, VideoRetrieval, tensor
+from continual_mm.evaluation.ensemble import chosen_weight, mixed, old_path
+from continual_mm.evaluation.judges import (
+    Classes,
+    Judge,
+    Retrieval,
+    Similarity,
+    Steps,
+    VideoRetrieval,
+    tensor,
+)
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.evaluation.scores import Judged, ProtocolScore
 from continual_mm.learning.learner import Learner
@@ -88,15 +97,29 @@ def _judge(scenario: Scenario, protocol: Protocol, items: Dataset, place: str) -
         annotations = annotations_of(protocol, scenario.folder)
         return Steps(protocol, items, place, annotations=annotations)
     if protocol.kind == "classes":
+        if protocol.through:
+            _check_same_scale(protocol, items, place)
         return Classes(protocol, items, place)
     kind = VideoRetrieval if protocol.kind == "video_retrieval" else Retrieval
     return kind(protocol, items, place, merged=not scenario.space.reference)
 
 
+def _check_same_scale(protocol: Protocol, items: Dataset, place: str) -> None:
+    name, tower = protocol.through_features or protocol.gallery[0], protocol.through
+    if not same(items.statistics.get(name), items.statistics.get(tower)):
+        problem = f"{name} is not standardised as {tower} is, whose tower it goes through"
+        raise InputError.at(f"{place}, through", problem, "leave both out of standardise")
+
+
 def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
     """The results, after a stage, of the protocols whose modalities have all arrived."""
     arrived = {modality.name for modality in learner.space.modalities}
-    ready = [judge for judge in judges if arrived.issuperset(judge.protocol.modalities)]
+    ready = [
+        judge
+        for judge in judges
+        if arrived.issuperset(judge.protocol.modalities)
+        and judge.protocol.through in (arrived | {""})
+    ]
     # The items of one dataset are embedded once for all judges of it.
     by_dataset: dict[int, list[Judge]] = {}
     for judge in ready:
@@ -117,8 +140,16 @@ def judged(judges: Iterable[Judge], learner: Learner) -> list[Judged]:
 
 def _judged(judge: Judge, embedded: Gallery, learner: Learner) -> Judged:
     protocol, settings = judge.protocol, learner.space.settings
-    compare = partial(similarity, embedded, protocol.query, protocol.gallery, mean=protocol.partial)
+    compare: Similarity = partial(
+        similarity, embedded, protocol.query, protocol.gallery, mean=protocol.partial
+    )
     kind = counted(protocol.kind, settings.bugs)
+    weight = None
+    if isinstance(judge, Classes) and protocol.through:
+        old = old_path(learner, judge, embedded, judge.dataset)
+        weight = protocol.through_weight
+        weight = chosen_weight(judge, compare, old) if weight is None else weight
+        compare = mixed((compare, old), (1 - weight, weight))
     answers = judge.answers(compare, reference=settings.reference, listed=kind == LISTED)
     score = ProtocolScore(
         name=protocol.name,
@@ -129,5 +160,6 @@ def _judged(judge: Judge, embedded: Gallery, learner: Learner) -> Judged:
         expected=judge.expected,
         measures=summaries(kind, answers),
         tasks=summaries_by_group(kind, answers),
+        old_path=weight,
     )
     return Judged(score, answers)

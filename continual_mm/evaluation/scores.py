@@ -15,7 +15,8 @@ class ProtocolScore:
     ``step`` counts optimiser steps over all stages until then; ``expected`` is how many queries the
     published protocol has, more where items are missing. ``measures`` are recalls and accuracies as
     fractions and ranks from 1, NaN or infinite where undefined; for ``steps``, ``tasks`` has the
-    recall and average precision of each task.
+    recall and average precision of each task. ``old_path`` is the weight of the path through an
+    older tower, where there is one.
     """
 
     name: str
@@ -26,11 +27,14 @@ class ProtocolScore:
     expected: int
     measures: Mapping[str, float]
     tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    old_path: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The score as ``scores.json`` has it; null for what is not finite."""
         record = {**asdict(self), "measures": _plain(self.measures)}
         tasks = {name: _plain(measures) for name, measures in record.pop("tasks").items()}
+        if self.old_path is None:
+            del record["old_path"]
         return {**record, "tasks": tasks} if tasks else record
 
     @classmethod

@@ -58,13 +58,15 @@ class GrowingSpace(DynamicModule):
 
     ``pairs`` are, by stage, those that its rows train, of every stage met so far. ``own`` is pair
     -> modality -> a tower that a plugin gives the pair in the place of the space's. It may share
-    parameters with the space, and the plugin sets its training mode.
+    parameters with the space, and the plugin sets its training mode. ``extra`` is name -> what else
+    a plugin learns.
     """
 
     def __init__(self, space: JointSpace, pairs: Mapping[int, tuple[Pair, ...]]) -> None:
         super().__init__()
         self.space = space
         self.own: dict[Pair, dict[str, nn.Module]] = {}
+        self.extra: dict[str, Parameter] = {}
         self._pairs = pairs
 
     def adaptation(self, experience: StageExperience) -> None:
@@ -76,6 +78,7 @@ class GrowingSpace(DynamicModule):
     def all_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """The space's by canonical name, and of pairs' towers as ``own/pair/modality/name``."""
         yield from named_parameters(self.space)
+        yield from self.extra.items()
         shared = set(self.space.parameters())
         for pair, towers in self.own.items():
             for modality, tower in towers.items():

@@ -119,6 +119,16 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         return towers
 
     @property
+    def own_parameters(self) -> dict[str, Parameter]:
+        """Name -> what else a plugin learns, such as the weight of a loss.
+
+        Plugins put them here in ``before_train_dataset_adaptation``, as ``plugin/<plugin>/<name>``,
+        and take them out at the stage's end; they keep the values, as of :attr:`own_towers`.
+        """
+        parameters: dict[str, Parameter] = self.model.extra
+        return parameters
+
+    @property
     def pace(self) -> dict[str, float]:
         """The former name of ``lr_scale``, which is returned."""
         warn("Learner.pace is now called Learner.lr_scale", DeprecationWarning, stacklevel=2)
@@ -130,7 +140,7 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         self.lr_scale = scales
 
     def parameters(self) -> dict[str, Parameter]:
-        """All parameters by canonical name: the space's, and those of pairs' own towers."""
+        """All parameters by canonical name: the space's, those of pairs' own towers, plugins'."""
         return dict(self.model.all_parameters())
 
     def learn(
@@ -330,6 +340,12 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         """Make a term all of the step's loss, in the place of what is in it; as ``add_term``."""
         self.terms = {name: value}
         self.loss = value
+
+    def drop_term(self, name: str) -> None:
+        """Take a term out of the step's loss, if it is there; for plugins with another for it."""
+        term = self.terms.pop(name, None)
+        if term is not None:
+            self.loss = self.loss - term
 
     def backward(self) -> None:
         """Backward pass; under float16 the loss is scaled up first."""

@@ -80,6 +80,15 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             {"rows": ROWS},
             needs_memory=True,
         ),
+        "cross_intra": Known(
+            "cross_intra:CrossIntra",
+            "fits what arrives to what is there by two views of each item, such as depth maps",
+            {
+                "temperature": POSITIVE.tuned(0.01, 0.5),
+                "intra": SWITCH,
+                "jitter": Number(least=0, most=0.5),
+            },
+        ),
         "distill": Known(
             "distill:Distill",
             "keeps embeddings of old modalities near those of the last stage's end",

@@ -51,6 +51,11 @@ BUILT_IN: Mapping[str, KnownTower] = MappingProxyType(
         "frames": KnownTower(
             f"{_ENCODERS}:frame_encoder", "convolutions over time that skip no step", _IN_TIME
         ),
+        "pictures": KnownTower(
+            "continual_mm.space.convolution:PictureEncoder",
+            "convolutions on each view, such as a depth map, and the mean of the views",
+            frozenset({Kind.FRAMES}),
+        ),
         "identity": KnownTower(
             f"{_TOWERS}:Identity",
             "nothing: the features are embeddings already",

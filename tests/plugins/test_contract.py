@@ -36,8 +36,8 @@ NEUTRAL = {
     "realign": {"towards_old": 0.0, "rate": 0.0},
     "slow": {"ratio": 1.0},
     "warmup": {"share": 0.0},
-    **dict.fromkeys(("agem", "expand", "freeze", "joint_lora", "merge"), None),
-    **dict.fromkeys(("mmlora", "pair_lora", "rest"), None),
+    **dict.fromkeys(("agem", "cross_intra", "expand", "freeze", "joint_lora"), None),
+    **dict.fromkeys(("merge", "mmlora", "pair_lora", "rest"), None),
     **{
         name: {"weight": 0.0}
         for name, known in BUILT_IN.items()

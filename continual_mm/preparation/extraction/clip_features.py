@@ -12,10 +12,13 @@ from av.error import FFmpegError
 
 from continual_mm.definitions.modality import Kind
 from continual_mm.preparation.extraction import clip_files, media
+from continual_mm.preparation.extraction.clouds import is_cloud, read_cloud
+from continual_mm.preparation.extraction.depth_tower import ThroughFrames
 from continual_mm.preparation.extraction.job import Job, Task
 from continual_mm.preparation.extraction.manifest import Clip
 from continual_mm.preparation.extraction.towers import (
     AudioTower,
+    CloudTower,
     Features,
     Pool,
     Recipe,
@@ -92,7 +95,7 @@ class Extractor:
         ]
         towers = [tower for _, mine in asked for tower in mine]
         try:
-            outputs = _outputs(towers, clip, self._job.media / clip.path, skipped)
+            outputs = _outputs(towers, clip, self._job.media, skipped)
         except (media.MediaError, FFmpegError) as error:
             raise ClipError(_DECODING, f"{clip.path} {error}") from error
         except _FAULTS as error:
@@ -177,22 +180,44 @@ def span(clip: Clip, path: Path, notes: media.Notes) -> tuple[float, float]:
 
 
 def _outputs(
-    towers: Sequence[Tower], clip: Clip, path: Path, notes: media.Notes
+    towers: Sequence[Tower], clip: Clip, folder: Path, notes: media.Notes
 ) -> list[Features | None]:
-    """What each tower gives for a clip."""
+    """What each tower gives for a clip in a folder."""
+    path = folder / clip.path
     video = [tower for tower in towers if tower.signal == "frames"]
     audio = [tower for tower in towers if tower.signal == "audio"]
+    clouds = [tower for tower in towers if tower.signal == "cloud"]
     outputs: dict[str, list[Features | None]] = {}
-    if video or audio:
+    if is_cloud(path):
+        outputs["frames"] = _of_cloud([ThroughFrames(tower) for tower in video], path, notes)
+        outputs["audio"] = [None for _ in audio]
+    elif video or audio:
         start, end = span(clip, path, notes)
         outputs["frames"] = _of_video(video, path, start, end, notes)
         outputs["audio"] = _of_audio(audio, path, start, end, notes)
+    cloud = folder / clip.cloud if clip.cloud else path
+    outputs["cloud"] = _of_cloud(clouds, cloud, notes)
     outputs["text"] = [
         tower.encode(clip.caption) if clip.caption else None
         for tower in towers
         if tower.signal == "text"
     ]
     return [outputs[tower.signal].pop(0) for tower in towers]
+
+
+def _of_cloud(
+    towers: Sequence[CloudTower], path: Path, notes: media.Notes
+) -> list[Features | None]:
+    """Of a file that is no cloud, nothing."""
+    if not is_cloud(path):
+        return [None for _ in towers]
+    outputs: list[Features | None] = []
+    for tower in towers:
+        points = read_cloud(path, points=tower.points)
+        if outside := tower.outside(points):
+            notes.lines.append(f"{path.name}: {outside:.1%} of its points are outside the views")
+        outputs.append(tower.encode(points))
+    return outputs
 
 
 def _of_video(

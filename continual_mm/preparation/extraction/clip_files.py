@@ -69,7 +69,9 @@ class Naming:
         Of clips that show the same, such as rows for several captions, all have the media of the
         ``first`` by its id.
         """
-        media: list[object] = [clip.path, clip.start, clip.end, *self._state(clip)]
+        media: list[object] = [clip.path, clip.start, clip.end, *self._state(clip, clip.path)]
+        if clip.cloud:
+            media += [clip.cloud, *self._state(clip, clip.cloud)]
         contents: dict[Part, list[object]] = {
             "media": media,
             "text": [clip.caption],
@@ -85,17 +87,17 @@ class Naming:
         failure = _digest([clip.id, *contents["both"]])
         return Names(parts, tuple(dict.fromkeys((failure, failure + ending))))
 
-    def _state(self, clip: Clip) -> tuple[int, int]:
+    def _state(self, clip: Clip, path: str) -> tuple[int, int]:
         """Size, and time of the last change, of a clip's file; -1 if it is not available."""
-        if clip.fault or not clip.path:
+        if clip.fault or not path:
             return -1, -1
-        if clip.path not in self._states:
+        if path not in self._states:
             try:
-                status = (self._folder / clip.path).stat()
-                self._states[clip.path] = status.st_size, status.st_mtime_ns
+                status = (self._folder / path).stat()
+                self._states[path] = status.st_size, status.st_mtime_ns
             except OSError:
-                self._states[clip.path] = -1, -1
-        return self._states[clip.path]
+                self._states[path] = -1, -1
+        return self._states[path]
 
 
 def _digest(decisive: Sequence[object]) -> str:

@@ -147,9 +147,9 @@ class _Extraction:
         self._naming = clip_files.Naming(job.recipes, job.media, fingerprint)
         first: dict[object, str] = {}
         for clip in manifest.clips:
-            first.setdefault((clip.path, clip.start, clip.end), clip.id)
+            first.setdefault((clip.path, clip.start, clip.end, clip.cloud), clip.id)
         self._clips = [
-            (clip, self._naming.of(clip, first=first[clip.path, clip.start, clip.end]))
+            (clip, self._naming.of(clip, first=first[clip.path, clip.start, clip.end, clip.cloud]))
             for clip in manifest.clips
         ]
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import pydantic
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from continual_mm.data.recognise import MEDIA_ENDINGS
+from continual_mm.data.recognise import CLOUD_ENDINGS, MEDIA_ENDINGS
 from continual_mm.preparation.extraction.published import COLUMNS, Columns
 from continual_mm.preparation.extraction.rows import Row, read_rows
 from continual_mm.system.errors import InputError, Problem, first_few, printable
@@ -71,6 +71,7 @@ class Clip:
     split: Annotated[int, pydantic.BeforeValidator(_split_number), pydantic.Field(ge=0, le=2)] = 0
     group: _Text | None = None  # a long video or a speaker that it belongs to
     label: _Number | None = None
+    cloud: _Text = ""  # a point cloud of what the file shows, relative to the manifest's folder
     fault: str = ""  # why the file is not to be opened
 
     @pydantic.field_validator("end")
@@ -115,13 +116,14 @@ def hashed_split(key: str) -> int:
     return 0 if share < 0.8 else 1 if share < 0.9 else 2
 
 
+_ENDINGS = MEDIA_ENDINGS | CLOUD_ENDINGS
 _NO_FILE = "names no file"
 _OF_FILES = ("start", "end", "words")  # what is said of a clip that has a file
 _TIME = "is no time", "give seconds from the file's beginning, such as 61.5 for 1:01.5"
 _TEXT = "is no valid text", "give a string without NUL characters and lone surrogates"
 _EXPECTED: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        **dict.fromkeys(("id", "path", "text", "group"), _TEXT),
+        **dict.fromkeys(("id", "path", "text", "group", "cloud"), _TEXT),
         **dict.fromkeys(("start", "end"), _TIME),
         "words": ("is no list of words", "each is [word, start, end]"),
         "split": ("is no split", f"the splits are {', '.join(SPLITS)}, 0, 1, 2"),
@@ -192,7 +194,7 @@ class MediaFiles:
         found: dict[str, list[str]] = defaultdict(list)
         for path in sorted(islice(self._folder.rglob("*"), _MOST_FILES)):
             name = path.relative_to(self._folder)
-            if path.suffix.lower() in MEDIA_ENDINGS and not any(p[0] == "." for p in name.parts):
+            if path.suffix.lower() in _ENDINGS and not any(p[0] == "." for p in name.parts):
                 for key in {path.name, path.stem}:
                     found[key].append(name.as_posix())
         return found
@@ -223,7 +225,7 @@ class _Reading:
         self._names_videos = columns is not None and columns.names_videos
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in MEDIA_ENDINGS:
+            if path.suffix.lower() in _ENDINGS:
                 self._by_stem[path.stem].append(path.name)
         self._fault = cache(self._uncached_fault)
         # Whether rows without a path mean the file that is called as their id.
@@ -235,14 +237,26 @@ class _Reading:
     def clip(self, row: Row) -> Clip:
         """A clip as far as its row can be used; its id is empty if the row gives none."""
         clip, wrong = self._checked(row)
-        if clip.path:
-            path = PurePosixPath(clip.path)
+        for column, named in (("path", clip.path), ("cloud", clip.cloud)):
+            path = PurePosixPath(named)
             if path.is_absolute() or ".." in path.parts:
                 problem, remedy = "leaves the manifest's folder", "give files in it, relative to it"
-                self.problems.add(row.number, "path", problem, remedy, value=clip.path)
+                self.problems.add(row.number, column, problem, remedy, value=named)
                 return clip
-            return self._with_path(replace(clip, path=path.as_posix()), row)
+        if clip.cloud:
+            clip = self._with_cloud(clip, row)
+        if clip.path:
+            return self._with_path(replace(clip, path=PurePosixPath(clip.path).as_posix()), row)
         return clip if wrong & {"id", "path"} else self._without_path(clip, row)
+
+    def _with_cloud(self, clip: Clip, row: Row) -> Clip:
+        """The clip, which fails if its cloud is not there; alone, it is the clip's file."""
+        if not clip.path:
+            return replace(clip, path=clip.cloud, cloud="")
+        if fault := self._fault(clip.cloud):
+            self.absent.add(row.number, "cloud", fault, value=clip.cloud)
+            return replace(clip, fault=f"has a cloud that {fault}: {clip.cloud}")
+        return clip
 
     def _with_path(self, clip: Clip, row: Row) -> Clip:
         """The clip with the file that its path names, if need be in a folder below."""
@@ -315,7 +329,7 @@ class _Reading:
         if fault:
             there = self._files.like(path) if fault == _NO_FILE else ""
             self.absent.add(row.number, column, fault, value=row.values[column], there=there)
-        return replace(clip, path=path, fault=fault)
+        return replace(clip, path=path, fault=fault or clip.fault)
 
     def _uncached_fault(self, path: str) -> str:
         """Why a file is not to be opened; empty if it is."""
@@ -467,7 +481,7 @@ def _media_rows(folder: Path) -> tuple[list[Row], list[str]]:
             continue
         if path.is_symlink() and path.is_dir():
             links.append(str(path))
-        elif path.suffix.lower() in MEDIA_ENDINGS and (path.is_file() or path.is_symlink()):
+        elif path.suffix.lower() in _ENDINGS and (path.is_file() or path.is_symlink()):
             try:
                 paths.append(_valid_text(name))
             except ValueError:

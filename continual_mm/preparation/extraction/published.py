@@ -12,7 +12,7 @@ from typing import Any
 from continual_mm.data.schema import CAPTIONS
 from continual_mm.system.errors import InputError, Problem, Problems, first_few, suggestion
 
-COLUMNS = ("id", "path", "start", "end", "text", "words", "split", "group", "label")
+COLUMNS = ("id", "path", "start", "end", "text", "words", "split", "group", "label", "cloud")
 """Columns of a manifest; ``id``, ``path`` or ``text`` is enough."""
 
 VIDEO_IDS = ("youtube_id", "youtubeid", "ytid", "video_id", "videoid")

@@ -137,7 +137,23 @@ class TextTower(AnyTower, Protocol):
         """(words, features) or (features,); None if it knows no word of it."""
 
 
-Tower = VideoTower | AudioTower | TextTower
+class CloudTower(AnyTower, Protocol):
+    """Encodes point clouds, of which it needs so many points."""
+
+    signal: Literal["cloud"]
+    points: int
+
+    def encode(self, points: NDArray[np.float64]) -> Features:
+        """(N, 3) -> (views, ...)."""
+
+    def outside(self, points: NDArray[np.float64]) -> float:
+        """Share of the points that is not seen."""
+
+
+Tower = VideoTower | AudioTower | TextTower | CloudTower
+
+CLOUD = "cloud"
+"""Of an option ``of`` that towers for frames take: what they see are depth maps of the cloud."""
 
 
 def probe(tower: Tower) -> None:
@@ -147,6 +163,8 @@ def probe(tower: Tower) -> None:
         tower.encode(np.zeros((1, height, width, 3), dtype=np.uint8))
     elif tower.signal == "audio":
         tower.encode(np.zeros(1, dtype=np.float32))
+    elif tower.signal == "cloud":
+        tower.encode(np.eye(3))
     else:
         tower.encode("a")
 
@@ -239,7 +257,7 @@ class Registered:
     package: str = ""  # that may not be installed
     vectors: bool = False  # whether it takes word vectors
     device: bool = True  # whether it can run on another device than the CPU
-    reads: bool = False  # whether it takes text, and neither video nor audio
+    reads: bool = False  # whether it takes text, and no file
 
 
 _ROOM = "continual_mm.preparation.extraction"
@@ -249,6 +267,7 @@ TOWERS: Mapping[str, Registered] = MappingProxyType(
         "frames": Registered("torchvision_towers:FrameTower"),
         "motion": Registered("torchvision_towers:MotionTower"),
         "audio": Registered("spectrogram_tower:LogMelTower", device=False),
+        "depth": Registered("depth_tower:DepthTower", device=False),
         "text": Registered("word_towers:WordTower", vectors=True, device=False, reads=True),
         "clap_audio": Registered("clap_towers:AudioTower", package="transformers"),
         "clap_text": Registered("clap_towers:SentenceTower", package="transformers", reads=True),
@@ -295,10 +314,12 @@ def build(choice: TowerChoice, vectors: "Vectors | None", device: str) -> Tower:
         for name, parameter in signature(maker).parameters.items()
         if parameter.kind is Parameter.KEYWORD_ONLY and name != "device"
     ]
-    if unknown := [name for name in choice.options if name not in accepted]:
+    options = dict(choice.options)
+    of = options.pop("of", None)
+    if unknown := [name for name in options if name not in accepted]:
         remedy = f"{suggestion(unknown[0], accepted)}its options are {', '.join(accepted)}"
         raise InputError.at(place, f"has no option {unknown[0]!r}", remedy)
-    given = {**choice.options, **({"device": device} if known.device else {})}
+    given = {**options, **({"device": device} if known.device else {})}
     try:
         tower: Tower = maker(vectors, **given) if known.vectors else maker(**given)
     except InputError:
@@ -307,4 +328,13 @@ def build(choice: TowerChoice, vectors: "Vectors | None", device: str) -> Tower:
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         remedy = "correct its options, or the device"
         raise InputError.at(place, first_line(error), remedy) from error
-    return tower
+    return tower if of is None else _of_cloud(tower, of, place)
+
+
+def _of_cloud(tower: Tower, of: Setting, place: str) -> Tower:
+    """A tower for frames as one for clouds."""
+    if of != CLOUD or tower.signal != "frames":
+        problem = f"cannot be of {str(of)[:20]!r}" if of != CLOUD else "takes no frames"
+        raise InputError.at(place, problem, f"of={CLOUD} gives towers for frames depth maps to see")
+    through: Tower = resolve_name(f"{_ROOM}.depth_tower:ThroughFrames")(tower)
+    return through

@@ -191,7 +191,7 @@ def test_what_is_read_and_what_is_not_is_told_in_a_line_each(tmp_path):
     path = written(
         tmp_path, "clotho.csv", "fname,raw_text,text,licence\na.wav,x,one,CC\n", ["a.wav"]
     )
-    ours = "the columns of a clip are id, path, start, end, text, words, split, group, label"
+    ours = "the columns of a clip are id, path, start, end, text, words, split, group, label, cloud"
     assert open_manifest(path).warnings == (
         f"{path}: reads fname as path; --column OURS=THEIRS reads another one",
         f"{path}: columns that are not used: raw_text (text is read from text), licence; {ours}",

@@ -1,0 +1,1 @@
+"""A generated dataset of solids: shaded pictures, captions, and depth maps of point clouds."""

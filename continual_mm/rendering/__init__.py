@@ -1,0 +1,1 @@
+"""Pictures of point clouds: tensors in, tensors out."""
