@@ -78,7 +78,8 @@ REFUSED = {
     ],
     ONE.replace("scored", "absent") + BOTH: [
         "dataset 'absent.npz': not registered (registered: narrated_shapes, "
-        "shapes_with_sound, shapes_with_captions, digits, howto100m, "
+        "shapes_with_sound, shapes_with_captions, digits, named_digits, solids, solids_with_gap, "
+        "howto100m, "
         "youcook2, msrvtt, lsmdc, crosstask, ucf101, hmdb51, hsa_languagebind, hsa_imagebind, "
         "msrvtt_imagebind) and no file here/absent.npz; "
         "give a registered name, an .npz file, a store, or hf:owner/name"
