@@ -86,7 +86,7 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             {
                 "temperature": POSITIVE.tuned(0.01, 0.5),
                 "intra": SWITCH,
-                "jitter": Number(least=0, most=0.5),
+                "jitter": Number(least=0, most=0.5).tuned(0.02, 0.4),
             },
         ),
         "distill": Known(
