@@ -142,7 +142,9 @@ class Columns:
                 there = self.read.get(ours)
                 reason = f"{ours} is read from {there[0]}" if there else "by --column"
                 return f"{name} ({reason})"
-        meant = suggestion(name, [one for one in COLUMNS if one not in self.read]).strip()
+        meant = suggestion(
+            name, [one for one in COLUMNS if one[0] == name[:1] and one not in self.read]
+        ).strip()
         return f"{name} ({meant})" if meant else name
 
 
