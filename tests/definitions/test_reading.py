@@ -272,7 +272,8 @@ def test_every_mistake_is_told_with_its_place_and_remedy():
         'mine.toml, [[protocol]] 3, gallery: the key is missing; add gallery = ["video", "audio"]',
         "mine.toml, [[protocol]] 3, galery: unknown key with value ['video']; "
         "did you mean 'gallery'? known are annotations, dataset, expected, gallery, kind, name, "
-        "ordered, partial, query",
+        "ordered, partial, query, through, through_features, "
+        "through_weight",
     ]
     assert [each.name for each in found.scenario.protocols] == ["one", "one"]
 
