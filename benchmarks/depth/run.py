@@ -35,10 +35,10 @@ STRATEGIES = {
 SEEDS = {
     "freeze_cross_intra": (0, 1, 2),
     "freeze_cross": (0, 1, 2),
-    "freeze": (0, 1),
-    "cross_intra": (0,),
-    "naive": (0,),
-    "joint": (0,),
+    "freeze": (0, 1, 2),
+    "cross_intra": (0, 1, 2),
+    "naive": (0, 1, 2),
+    "joint": (0, 1, 2),
 }
 """Those that see all views at a step take six times as long, and have fewer."""
 

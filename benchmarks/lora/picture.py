@@ -79,9 +79,10 @@ def accuracies(axis: Axes) -> None:
             for data in DATA
         ]
         places = [place + 0.27 * (number - 1) for place in range(len(DATA))]
-        axis.bar(places, heights, 0.25, label=method)
+        drawn = axis.bar(places, heights, 0.25, label=method)
+        axis.bar_label(drawn, fmt="%.1f", fontsize=7)
     axis.set_xticks(range(len(DATA)), DATA, fontsize=8)
-    axis.set(title="classes: accuracy in %", ylim=(85, 103))
+    axis.set(title="classes: accuracy in %", ylim=(0, 118))
     axis.legend(fontsize=7, loc="upper right")
 
 
