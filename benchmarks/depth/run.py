@@ -40,7 +40,6 @@ SEEDS = {
     "naive": (0, 1, 2),
     "joint": (0, 1, 2),
 }
-"""Those that see all views at a step take six times as long, and have fewer."""
 
 PATHS = ("depth_classes", "depth_old_path", "depth_equal_paths", "depth_chosen_paths")
 
