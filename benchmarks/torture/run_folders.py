@@ -1,6 +1,6 @@
 """Runs that are killed, have no room, or find their folder damaged; all must end with equal bits.
 
-Each kind compares with a run that nobody disturbed: a difference that is not told is "lost".
+Each kind compares with an undisturbed run: a difference that is not told is "lost".
 """
 
 import ctypes

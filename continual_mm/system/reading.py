@@ -60,7 +60,7 @@ def reads(function: Callable[_Given, _Read]) -> Callable[_Given, _Read]:
 
 
 def unforeseen(error: Exception) -> tuple[str, str]:
-    """Problem and remedy of any error; the traceback is kept of one that nobody thought of."""
+    """Problem and remedy of any error; the traceback is kept of one that is not foreseen."""
     if isinstance(error, MemoryError):
         return "needs more memory than there is", ""
     if isinstance(error, RecursionError):
