@@ -1,6 +1,6 @@
 """Two kinds of space under five strategies, and what fusing brings; see docs/fusion.md.
 
-python benchmarks/fusion/run.py FOLDER --seeds 0 1     about half an hour on two cores
+python benchmarks/fusion/run.py FOLDER --seeds 0 1     about a quarter of an hour
 
 Runs lie in the folder, where they are resumed; results.csv there has a row for each figure.
 """

@@ -13,7 +13,11 @@ SPACES = {
     "fusion_late": "`fusion`, `blocks = 0`",
     "fusion_pairs": "`fusion`, `larger_side = 1`",
 }
-NEW = ("audio-text", "audio-video")  # pairs that the last stage of vt_a trains
+ORDERS = {
+    "vt_a": ("text-video", ("audio-text", "audio-video")),
+    "av_t": ("audio-video", ("audio-text", "text-video")),
+}
+"""Order -> the pair that was there before, and those that the last stage trains."""
 Values = dict[tuple[str, str, str, str], list[float]]
 
 
@@ -78,5 +82,5 @@ def _markdown(rows: Sequence[Sequence[str]], names: int) -> str:
 
 if __name__ == "__main__":
     found = read(Path(sys.argv[1]))
-    print(strategies(found, "vt_a", "text-video", NEW))
-    print(variants(found), sep="\n\n")
+    tables = [strategies(found, order, old, new) for order, (old, new) in ORDERS.items()]
+    print(*tables, variants(found), sep="\n\n")
