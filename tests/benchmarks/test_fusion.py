@@ -23,7 +23,8 @@ def values(code):
 def test_the_tables_of_the_page_are_those_of_the_figures(code, values):
     assert {len(each) for each in values.values()} == {2}
     assert code.tables.variants(values) in PAGE
-    assert code.tables.strategies(values, "vt_a", "text-video", code.tables.NEW) in PAGE
+    for order, (old, new) in code.tables.ORDERS.items():
+        assert code.tables.strategies(values, order, old, new) in PAGE
 
 
 def test_what_the_page_concludes_is_in_the_figures(values):
@@ -38,3 +39,7 @@ def test_what_the_page_concludes_is_in_the_figures(values):
     for space in ("mcn", "fusion"):
         kept = (values["vt_a", space, "freeze", f"{when} text-video"] for when in ("before", "old"))
         assert next(kept) == next(kept)
+    joint = [np.mean(values["av_t", space, "joint", "both"]) for space in ("mcn", "fusion")]
+    grown = [np.mean(values["av_t", space, "recommended", "both"]) for space in ("mcn", "fusion")]
+    assert joint[1] > joint[0]
+    assert grown[1] < grown[0] / 2
