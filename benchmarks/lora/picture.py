@@ -82,7 +82,7 @@ def accuracies(axis: Axes) -> None:
         drawn = axis.bar(places, heights, 0.25, label=method)
         axis.bar_label(drawn, fmt="%.1f", fontsize=7)
     axis.set_xticks(range(len(DATA)), DATA, fontsize=8)
-    axis.set(title="classes: accuracy in %", ylim=(0, 118))
+    axis.set(title="classes: accuracy in %", ylim=(0, 140), yticks=range(0, 101, 20))
     axis.legend(fontsize=7, loc="upper right")
 
 
