@@ -1,5 +1,7 @@
 """The public names and where they come from; read when the package is imported."""
 
+from .comparison.interactive import Comparison as Comparison
+from .comparison.interactive import compare as compare
 from .data.dataset import Dataset as Dataset
 from .data.pack import read_pack as read_pack
 from .data.store.pack_writer import write_pack_from as write_pack_from
@@ -51,6 +53,9 @@ from .rendering.depth import render_depth as render_depth
 from .runs.compress import compress as compress
 from .runs.consolidation import consolidate as consolidate
 from .runs.history import History as History
+from .runs.loading import load_dataset as load_dataset
+from .runs.loading import load_scenario as load_scenario
+from .runs.loading import load_strategy as load_strategy
 from .runs.merge import merge as merge
 from .runs.run import open_run as open_run
 from .runs.run import run as run

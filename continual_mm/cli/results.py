@@ -2,26 +2,25 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import A_PATH, A_SEED, NEW_FOLDER, UNITS
+from continual_mm.cli.options import A_PATH, A_SEED, NEW_FILE, NEW_FOLDER, UNITS
 from continual_mm.system.errors import InputError
 from continual_mm.system.imports import check_installed
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from continual_mm.comparison.compare import Comparison
     from continual_mm.comparison.tables import Table
 
-FORMATS = ("table", "json", "markdown", "latex")
+FORMATS = ("table", "json", "markdown", "latex", "csv")
+BY = ("pair", "stage", "direction")
 SENTENCE_TRANSFORMERS = "sentence-transformers"  # what --to may say instead of a folder
-METRICS = ("recall@1", "recall@5", "recall@10", "mean_reciprocal_rank")
-
 
 _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, required=True)
 
@@ -31,55 +30,121 @@ _folders = click.argument("folders", metavar="DIR...", type=A_PATH, nargs=-1, re
 @click.option("--baseline", default="naive", help="Strategy that differences are taken to.")
 @click.option("--protocol", metavar="NAME", help="What a [[protocol]] found, stage by stage.")
 @click.option("--by-task", is_flag=True, help="With --protocol: tasks of steps one by one, too.")
-@click.option("--metric", type=click.Choice(METRICS), default=METRICS[0], help="What is compared.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    default=["r@1"],
+    help="r@1, r@5, r@10, mrr or medr; as often as you like.",
+)
+@click.option("--by", type=click.Choice(BY), help="Pairs, stages or directions one by one.")
 @click.option("--indexes", is_flag=True, help="One index for all modalities, and earlier ones.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="table")
+@click.option("--picture", type=NEW_FILE, help="A .png, .svg or .pdf file of scores over stages.")
 def compare(
     folders: tuple[Path, ...],
-    baseline: str,
     protocol: str | None,
-    by_task: bool,
-    metric: str,
+    metrics: tuple[str, ...],
+    by: str | None,
     indexes: bool,
     format_: str,
+    picture: Path | None,
+    **options: Any,
 ) -> None:
     """Compare the runs in folders, exported or not, at any depth: means and 95 % intervals."""
-    from continual_mm.comparison import tables
-
+    other = protocol is not None
     _check_one_question(
-        {
-            "--indexes": indexes,
-            "--protocol": protocol is not None,
-            "--metric": metric != METRICS[0],
-        }
+        {"--indexes": indexes, "--protocol": other, "--metric": metrics != ("r@1",)}
     )
-    if by_task and protocol is None:
+    _check_one_question({"--indexes": indexes, "--protocol": other, "--by": by is not None})
+    _check_one_question({"--protocol": other, "--picture": picture is not None})
+    if options["by_task"] and not other:
         raise InputError.at("--by-task", "goes with --protocol", "name a protocol")
     if protocol is not None:
-        from continual_mm.comparison.protocols import compare_protocol
-
-        of_protocol = compare_protocol(folders, protocol, baseline=baseline)
-        shown, notes = tables.protocol_tables(of_protocol, tasks=by_task), of_protocol.notes
-        as_json = partial(tables.protocol_json, of_protocol)
+        said = _of_protocol(folders, protocol, format_, **options)
     else:
-        from continual_mm.comparison.compare import compare as compared
+        layout = by or ("indexes" if indexes else "strategy")
+        said = _of_pairs(folders, metrics, layout, format_, picture, options["baseline"])
+    if said:
+        sys.stdout.write(said + "\n")
 
-        comparison = compared(folders, baseline=baseline, metric=metric)
-        lay_out = tables.index_tables if indexes else tables.scenario_tables
-        shown, notes = lay_out(comparison), comparison.notes
-        if not shown:
-            notes = (*notes, "no run has scores of indexes: train again with this version")
-        as_json = partial(tables.as_json, comparison)
+
+def _of_protocol(
+    folders: tuple[Path, ...], protocol: str, format_: str, *, baseline: str, by_task: bool
+) -> str:
+    from continual_mm.comparison import tables
+    from continual_mm.comparison.protocols import compare_protocol
+
+    if format_ == "csv":
+        raise InputError.at("--format csv", "does not go with --protocol", "give --format json")
+    found = compare_protocol(folders, protocol, baseline=baseline)
     if format_ == "json":
-        sys.stdout.write(as_json() + "\n")
-    elif format_ == "markdown":
-        sys.stdout.write(tables.as_markdown(shown, notes) + "\n")
-    elif format_ == "latex":
+        return tables.protocol_json(found)
+    return _laid_out(tables.protocol_tables(found, tasks=by_task), found.notes, format_)
+
+
+def _of_pairs(
+    folders: tuple[Path, ...],
+    metrics: tuple[str, ...],
+    layout: str,
+    format_: str,
+    picture: Path | None,
+    baseline: str,
+) -> str:
+    from continual_mm.comparison import tables
+    from continual_mm.comparison.breakdown import BY as BREAKDOWNS
+    from continual_mm.comparison.breakdown import tables_by
+    from continual_mm.comparison.compare import compare_by
+    from continual_mm.comparison.tidy import as_csv
+
+    if picture is not None:
+        check_picture(picture)
+    found = compare_by(folders, metrics, baseline=baseline, directions=layout == "direction")
+    if picture is not None:
+        draw(found[0], picture)
+    rows = layout if layout in BREAKDOWNS else "strategy"
+    if format_ == "csv":
+        return as_csv(found, rows).rstrip("\n")
+    if format_ == "json":
+        return tables.as_json(*found, by=rows)
+    notes = list(dict.fromkeys(note for each in found for note in each.notes))
+    if layout in BREAKDOWNS:
+        shown = [table for each in found for table in tables_by(each, layout)]
+    else:
+        lay_out = tables.index_tables if layout == "indexes" else tables.scenario_tables
+        shown = [table for each in found for table in lay_out(each)]
+    if not shown and layout == "indexes":
+        notes.append("no run has scores of indexes: train again with this version")
+    return _laid_out(shown, notes, format_)
+
+
+def check_picture(picture: Path) -> None:
+    """Refuse a file name that says no format of pictures, before any work."""
+    from continual_mm.comparison.figure import check_picture as check
+
+    check(picture)
+
+
+def draw(comparison: "Comparison", picture: Path) -> None:
+    """Draw scores over stages, and say on standard error where they are."""
+    from continual_mm.comparison.figure import pictures
+
+    for path in pictures(comparison, picture):
+        terminal.err.print(f"picture: {path}")
+
+
+def _laid_out(shown: "Sequence[Table]", notes: Sequence[str], format_: str) -> str:
+    """As text of a format; tables of a terminal are printed."""
+    from continual_mm.comparison import tables
+
+    if format_ == "markdown":
+        return tables.as_markdown(shown, notes)
+    if format_ == "latex":
         from continual_mm.comparison.latex import as_latex
 
-        sys.stdout.write(as_latex(shown, notes) + "\n")
-    else:
-        print_tables(shown, notes)
+        return as_latex(shown, notes)
+    print_tables(shown, notes)
+    return ""
 
 
 def _check_one_question(given: Mapping[str, bool]) -> None:
@@ -90,12 +155,18 @@ def _check_one_question(given: Mapping[str, bool]) -> None:
 
 
 def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:
-    """Print tables, then the notes."""
+    """Print tables, then the notes; on a terminal the columns that have room."""
+    from continual_mm.comparison.tables import fitted
+
     for table in tables:
-        terminal.print_rows(table.headings, table.rows, title=table.title)
+        shown, left = fitted(table, terminal.out.width) if terminal.out.is_terminal else (table, ())
+        broken = 0 if left else -1
+        terminal.print_rows(shown.headings, shown.rows, title=table.title, broken=broken)
+        if left:
+            terminal.print_text(f"no room for: {', '.join(left)} (widen it, or --format csv)")
         terminal.out.print()
     for note in notes:
-        terminal.out.print(note)
+        terminal.print_text(note)
 
 
 @click.command(short_help="Write runs for compare, or one for sentence-transformers.")

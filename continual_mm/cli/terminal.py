@@ -45,21 +45,32 @@ _SPELT = "continual-mm"  # the name of what writes characters that an encoding l
 _Row = TypeVar("_Row", bound=Sequence[str])
 
 
-def print_rows(headings: Sequence[str], rows: Iterable[_Row], *, title: str = "") -> None:
+def print_text(sentence: str, *, style: str = "") -> None:
+    """A sentence, broken between words on a terminal."""
+    width = None if out.is_terminal else UNLIMITED
+    _console(width=width).print(printable(sentence, LONGEST), style=style)
+
+
+def print_rows(
+    headings: Sequence[str], rows: Iterable[_Row], *, title: str = "", broken: int = -1
+) -> None:
     """A table, its columns aligned; without frames, so that it can be cut and grepped.
 
-    On a terminal the last column is broken where it is long. Where the others alone are too wide,
-    the terminal breaks the lines: half a number would be a wrong one.
+    On a terminal one column, by default the last one, is broken where it is long. Where the others
+    alone are too wide, the terminal breaks the lines: half a number would be a wrong one.
     """
     lines: list[Sequence[str]] = [headings, *rows]
     cells = [tuple(printable(cell, LONGEST) for cell in row) for row in lines]
-    table = Table(box=None, title=title or None, title_justify="left", pad_edge=False)
+    if title:
+        print_text(title, style="italic")
+    table = Table(box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, no_wrap=heading != headings[-1])
+        table.add_column(heading, no_wrap=heading != headings[broken])
     for row in cells[1:]:
         table.add_row(*row)
     # More than the last column would have to be broken where a terminal is narrower.
-    *widths, last = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    last = widths.pop(broken)
     narrowest = sum(widths) + GAP * len(widths) + min(last, LAST)
     fits = out.is_terminal and narrowest <= out.width
     _console(width=None if fits else UNLIMITED).print(table)

@@ -8,7 +8,13 @@ import click
 
 from continual_mm.cli import results as cli_results
 from continual_mm.cli import terminal
-from continual_mm.cli.options import DEMO_SCENARIO, SEEDS, out_option, training_options
+from continual_mm.cli.options import (
+    DEMO_SCENARIO,
+    NEW_FILE,
+    SEEDS,
+    out_option,
+    training_options,
+)
 from continual_mm.data.cards import missing_published
 from continual_mm.definitions import catalog
 from continual_mm.system.errors import InputError
@@ -32,6 +38,7 @@ KEPT = "finished stages are kept, the same command goes on from there"
 @click.option("--strategy", multiple=True, default=["naive"], help="As often as you like.")
 @click.option("--seeds", type=SEEDS, default=1, help="Seeds 0 to N-1.")
 @click.option("--name", default="", help="Another name for the strategy, of its folder and rows.")
+@click.option("--picture", type=NEW_FILE, help="A .png, .svg or .pdf file of scores over stages.")
 @out_option
 @training_options
 def run(
@@ -39,6 +46,7 @@ def run(
     strategy: tuple[str, ...],
     seeds: int,
     name: str,
+    picture: Path | None,
     out: Path,
     settings: tuple[str, ...],
     **options: Any,
@@ -46,11 +54,17 @@ def run(
     """Train SCENARIO, a shipped name or a file; goes on where it stopped."""
     from continual_mm.runs import opening
 
+    if picture is not None:
+        cli_results.check_picture(picture)
     (opened,), chosen = definitions([scenario], strategy, settings)
     if name:
         chosen = opening.renamed(chosen, name)
     outcomes = _train(opened, chosen, seeds, out, **options)
     if not all(outcome.error for outcome in outcomes):
+        if picture is not None:
+            from continual_mm.comparison.compare import compare
+
+            cli_results.draw(compare([out / opened.scenario.name]), picture)
         terminal.out.print(f"compare with: continual-mm compare {out}")
     end_after(outcomes)
 

@@ -1,7 +1,7 @@
 """Strategies of a scenario side by side: means, intervals, differences to a baseline."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,11 @@ from continual_mm.comparison.estimates import (
     Draws,
     Estimate,
     Floats,
+    Metric,
     Start,
     intransigence,
     measures,
+    metric_named,
     old_chance,
     over_seeds,
     start,
@@ -24,7 +26,7 @@ from continual_mm.definitions.coverage import HANDFUL, few_items
 from continual_mm.definitions.modality import Pair
 from continual_mm.runs import records
 from continual_mm.runs.finished import FinishedRun, PairFacts, fewest
-from continual_mm.system.errors import InputError, first_few, suggestion
+from continual_mm.system.errors import first_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class Headline:
     """What a strategy achieved, as fractions; None where undefined.
 
     Scores, R@1 if nothing else was asked for, are those after the last stage, averaged over seeds
-    first: of pairs trained before it (old), first in it (new) or never (emergent). Retention is the
+    first: of pairs trained before it (old), first in it (new) or never (emergent). Of median ranks,
+    counted from 1, there are no harmonic mean and no retention, and forgetting is how many places
+    old pairs fell. Retention is the
     share of what old pairs had learned above chance at birth that is left, and undefined where one
     begins near chance; forgetting is what they lost from their best earlier
     stage, intransigence what new pairs lack of joint training. Whatever the scores are, the
@@ -58,8 +62,10 @@ class Headline:
 class Row:
     """One strategy on one scenario; memory and seconds are means over seeds.
 
-    The difference is its harmonic mean minus the baseline's, over the same queries and seeds;
-    ``recalls`` has the score after each stage, both directions averaged, None before birth.
+    The difference is its harmonic mean minus the baseline's, over the same queries and seeds; of
+    median ranks that of the mean of old and new ones. ``recalls`` has the score after each stage,
+    both directions averaged, None before birth; ``directions``, if they were asked for, that after
+    the last stage by pair, in the order of the pair's ``directions``.
     ``vector_size`` is how many numbers an item has, None where runs do not say so.
     """
 
@@ -73,6 +79,7 @@ class Row:
     recalls: Mapping[str, tuple[Estimate | None, ...]]
     cumulative: bool = False
     vector_size: float | None = None
+    directions: Mapping[str, tuple[Estimate | None, ...]] = field(default_factory=dict)
 
     @property
     def bound(self) -> bool:
@@ -113,24 +120,51 @@ class Comparison:
 def compare(
     folders: Iterable[Path], *, baseline: str = "naive", metric: str = "recall@1"
 ) -> Comparison:
-    """Compare every finished run at or below some folders, by one of the metrics.
+    """Compare every finished run at or below some folders by a metric, see :func:`compare_by`."""
+    (found,) = compare_by(folders, (metric,), baseline=baseline)
+    return found
+
+
+def compare_by(
+    folders: Iterable[Path],
+    metrics: Iterable[str],
+    *,
+    baseline: str = "naive",
+    directions: bool = False,
+) -> tuple[Comparison, ...]:
+    """Compare every finished run at or below some folders, by each of some metrics.
 
     Intervals are 95 % ones from 2,000 replicates of a paired bootstrap over test queries and seeds
     with a fixed seed of its own: the same runs give the same numbers. The interval of a single run
     covers the queries only.
 
+    Args:
+        folders: Those that ``run`` or ``export`` wrote to.
+        metrics: By their names, or short ones such as ``r@1``.
+        baseline: The strategy that differences are taken to.
+        directions: Whether rows have the scores of directions as well.
+
     Raises:
         InputError: If there is no run, runs do not go together, or there is no such metric.
     """
-    if metric not in METRICS:
-        remedy = f"{suggestion(metric, METRICS)}there are {', '.join(METRICS)}"
-        raise InputError.at("metric", f"{metric!r} is unknown", remedy)
+    names = dict.fromkeys(map(metric_named, metrics))
     runs, left_out = collect(folders)
+    groups = grouped(runs)
+    return tuple(_compared(groups, name, baseline, directions, left_out) for name in names)
+
+
+def _compared(
+    groups: Mapping[str, Mapping[str, Sequence[FinishedRun]]],
+    metric: str,
+    baseline: str,
+    directions: bool,
+    left_out: Sequence[str],
+) -> Comparison:
     reports: dict[str, ScenarioReport] = {}
     notes: dict[str, list[str]] = {}
-    for scenario, strategies in grouped(runs).items():
+    for scenario, strategies in groups.items():
         if next(iter(strategies.values()))[0].pairs:
-            one = _Scenario(strategies, baseline, metric)
+            one = _Scenario(strategies, baseline, METRICS[metric], directions=directions)
             reports[scenario], found = one.report(), one.notes
         else:
             found = ["left out, a single modality has no pair to compare"]
@@ -144,11 +178,18 @@ class _Scenario:
     """Computes the rows of one scenario, and notes on them."""
 
     def __init__(
-        self, strategies: Mapping[str, Sequence[FinishedRun]], baseline: str, metric: str
+        self,
+        strategies: Mapping[str, Sequence[FinishedRun]],
+        baseline: str,
+        metric: Metric,
+        *,
+        directions: bool,
     ) -> None:
         self._strategies = strategies
+        self._by_direction = directions
         self._baseline = baseline
-        self._metric = METRICS[metric]
+        self._metric = metric
+        self._sign = -1 if metric.median else 1  # of what is lost
         self.notes: list[str] = []
         every = [run for runs in strategies.values() for run in runs]
         self._first = every[0]
@@ -176,7 +217,7 @@ class _Scenario:
         self._note_what_repeats()
         few = self._note_few()
         self._note_no_retention()
-        rows = sorted((self._row(name) for name in self._strategies), key=_order)
+        rows = sorted((self._row(name) for name in self._strategies), key=self._order)
         chance = old_chance(start([self._first], self._metric), self._pairs)
         known = None if np.isnan(chance) else chance
         return ScenarioReport(
@@ -227,6 +268,8 @@ class _Scenario:
     def _note_no_retention(self) -> None:
         """A line for the strategies whose first score of an old pair says nothing."""
         old = [place for place, facts in enumerate(self._pairs.values()) if facts.role == "old"]
+        if self._metric.median:
+            return
         names: list[str] = []
         pairs: dict[str, None] = {}
         for name, runs in self._strategies.items():
@@ -247,11 +290,15 @@ class _Scenario:
         seeds = tuple(run.seed for run in runs)
         recalls = self._recalls(strategy, seeds)
         begun = start(runs, self._metric)
-        headline = {name: Estimate.of(v) for name, v in self._measures(recalls, begun).items()}
+        headline = {
+            name: Estimate.of(values)
+            for name, values in self._measures(recalls, begun).items()
+            if name != "overall"
+        }
         headline["intransigence"] = self._against(
             None if runs[0].joint else self._joint,
             strategy,
-            lambda own, joint: intransigence(own, joint, self._pairs),
+            lambda own, joint: self._sign * intransigence(own, joint, self._pairs),
         )
         for name in ("stability_gap", "mixed_recall", "earlier_recall"):
             headline[name] = Estimate.of(over_seeds([getattr(run, name) for run in runs]))
@@ -264,7 +311,7 @@ class _Scenario:
                 None if strategy == self._baseline else self._baseline,
                 strategy,
                 lambda own, other: (
-                    self._measures(own)["harmonic_mean"] - self._measures(other)["harmonic_mean"]
+                    self._measures(own)["overall"] - self._measures(other)["overall"]
                 ),
             ),
             memory_bytes=round(np.mean([run.memory_bytes for run in runs])),
@@ -275,10 +322,24 @@ class _Scenario:
             },
             cumulative=runs[0].cumulative,
             vector_size=mean_known([run.vector_size for run in runs]),
+            directions=self._directions(runs) if self._by_direction else {},
         )
 
+    def _directions(self, runs: Sequence[FinishedRun]) -> Mapping[str, tuple[Estimate | None, ...]]:
+        last = self._draws.directions(runs, self._metric)[:, -1]
+        return {
+            pair: tuple(map(Estimate.of, last[:, place].T))
+            for place, pair in enumerate(self._pairs)
+        }
+
     def _measures(self, recalls: Floats, begun: Start | None = None) -> dict[str, Floats]:
-        return measures(recalls, self._pairs, begun)
+        return measures(recalls, self._pairs, begun, metric=self._metric)
+
+    def _order(self, row: Row) -> tuple[float, float, str]:
+        """Best harmonic mean first; where there is none, best new pairs."""
+        harmonic, new = row.headline.harmonic_mean, row.headline.new_pairs
+        best = -self._sign * new.mean if new else np.inf
+        return (-harmonic.mean if harmonic else np.inf, best, row.strategy)
 
     def _against(
         self, other: str | None, strategy: str, measure: Callable[[Floats, Floats], Floats]
@@ -334,9 +395,3 @@ def mean_known(values: Sequence[float | None]) -> float | None:
     """The mean, None if one is not known."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None
-
-
-def _order(row: Row) -> tuple[float, float, str]:
-    """Best harmonic mean first; where there is none, best new pairs."""
-    harmonic, new = row.headline.harmonic_mean, row.headline.new_pairs
-    return (-harmonic.mean if harmonic else np.inf, -new.mean if new else np.inf, row.strategy)

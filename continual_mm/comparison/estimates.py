@@ -13,17 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from continual_mm.metrics import forgetting
+from continual_mm.metrics.answers import weighted_mean, weighted_median_rank
 from continual_mm.metrics.bootstrap import (
     Counts,
+    blocks,
     interval,
     joined,
     resample_weights,
     weighted_recall,
 )
-from continual_mm.metrics.chance import chance_recall_at, chance_reciprocal_rank
+from continual_mm.metrics.chance import (
+    chance_median_rank,
+    chance_recall_at,
+    chance_reciprocal_rank,
+)
 from continual_mm.runs.finished import FinishedRun, PairFacts, Ranked
 from continual_mm.runs.records import Role
-from continual_mm.system.errors import InputError
+from continual_mm.system.errors import InputError, suggestion
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,15 +39,28 @@ _SEED = 0  # of the bootstrap; the same runs always have the same intervals
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a query is worth by the 0-based rank of its partner, from 0 to 1.
+    """What queries are worth by the 0-based ranks of their partners.
 
-    ``heading`` is its name in tables, ``chance`` its mean in a random order of so many items, so
-    many of which are right.
+    ``heading`` is its name in tables, ``of`` what a query is worth, ``chance`` its score in a
+    random order of so many items, so many of which are right. The score of many is their mean, a
+    fraction from 0 to 1; with ``median`` it is their median, a rank from 1, of which the lowest is
+    best.
     """
 
     heading: str
     of: Callable[[Floats], npt.NDArray[np.float64] | npt.NDArray[np.bool_]]
     chance: Callable[[int, float], float]
+    median: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What stands behind a heading: fractions are shown in percent."""
+        return "" if self.median else " %"
+
+    @property
+    def scale(self) -> float:
+        """What a score is multiplied by where it is shown."""
+        return 1 if self.median else 100
 
     def values(self, ranks: Floats) -> Floats:
         """What each query is worth; NaN where there is no rank."""
@@ -61,9 +80,33 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "mean_reciprocal_rank": Metric(
             "MRR", lambda ranks: 1 / (ranks + 1), chance_reciprocal_rank
         ),
+        "median_rank": Metric("MedR", lambda ranks: ranks + 1, chance_median_rank, median=True),
     }
 )
 """By the names that ``scores.json`` has for them."""
+
+SHORT: Mapping[str, str] = MappingProxyType(
+    {"r@1": "recall@1", "r@5": "recall@5", "r@10": "recall@10"}
+    | {"mrr": "mean_reciprocal_rank", "medr": "median_rank"}
+)
+"""Short name of a metric -> its name."""
+
+
+def metric_named(name: str) -> str:
+    """The name of a metric, given that or a short one, in capitals or not.
+
+    >>> metric_named("R@1"), metric_named("median_rank")
+    ('recall@1', 'median_rank')
+
+    Raises:
+        InputError: If there is no such metric.
+    """
+    given = name.lower()
+    if (found := SHORT.get(given, given)) in METRICS:
+        return found
+    remedy = f"{suggestion(given, (*SHORT, *METRICS))}there are {', '.join(SHORT)}"
+    raise InputError.at("metric", f"{name!r} is unknown", remedy)
+
 
 ABOVE_CHANCE = 4.0
 """Standard errors over items that a score must lie above chance to be called learned.
@@ -114,9 +157,33 @@ class Draws:
         """A metric of every pair at every stage end, mean over both directions and the seeds given.
 
         For equally many runs the same places are drawn: give the runs of strategies in the same
-        order of seeds. The fractions are (1 + replicates, stages, pairs); NaN before birth, where
+        order of seeds. The scores are (1 + replicates, stages, pairs); NaN before birth, where
         joint training has no score, and where a replicate drew none of a pair's items.
         """
+        if metric.median:
+            mean: Floats = self.directions(runs, metric).mean(axis=-1)
+            return mean
+        return self._means(runs, metric)
+
+    def directions(self, runs: Sequence[FinishedRun], metric: Metric = RECALL_AT_1) -> Floats:
+        """As :meth:`scores`, direction by direction: (1 + replicates, stages, pairs, 2).
+
+        They are in the order of :attr:`~continual_mm.definitions.modality.Pair.directions`.
+        """
+        stages, pairs = len(runs[0].arrivals), list(runs[0].pairs)
+        seeds = seed_weights(len(runs))
+        found = np.full((len(runs), len(seeds), stages, len(pairs), 2), np.nan)
+        for place, run in enumerate(runs):
+            for (stage, pair), ranked in run.ranked.items():
+                weights = self._queries[:, np.searchsorted(self.rows, ranked.rows)]
+                for way, ranks in enumerate(ranked.ranks):
+                    cell = found[place, :, stage, pairs.index(pair), way]
+                    for some in blocks(weights):
+                        cell[some] = _score(metric, ranks, weights[some].astype(np.float64))
+        cells = found.reshape(len(runs), len(seeds), -1)
+        return _mean_over_seeds(cells, seeds).reshape(found.shape[1:])
+
+    def _means(self, runs: Sequence[FinishedRun], metric: Metric) -> Floats:
         stages, pairs = len(runs[0].arrivals), list(runs[0].pairs)
         every = [ranked.ranks for run in runs for ranked in run.ranked.values()]
         # Where both directions have the same queries, one mean over both is taken.
@@ -132,6 +199,23 @@ class Draws:
         recall = weighted_recall(cells, self._queries, seed_weights(len(runs)))
         mean: Floats = recall.reshape(-1, stages, len(pairs), ways).mean(axis=-1)
         return mean
+
+
+def _score(metric: Metric, ranks: Floats, weights: Floats) -> Floats:
+    """(replicates,) the score of some ranks in every replicate."""
+    if metric.median:
+        return weighted_median_rank(ranks, weights)
+    return weighted_mean(metric.values(ranks), weights)
+
+
+def _mean_over_seeds(scores: Floats, seeds: Floats) -> Floats:
+    """(seeds, replicates, cells) -> (replicates, cells), of those seeds that have a score."""
+    known = ~np.isnan(scores)
+    sums = np.einsum("rs,src->rc", seeds, np.where(known, scores, 0.0))
+    counts = np.einsum("rs,src->rc", seeds, known.astype(np.float64))
+    found = np.full(sums.shape, np.nan)
+    np.divide(sums, counts, out=found, where=counts > 0)
+    return found
 
 
 def _alike(runs: Sequence[FinishedRun]) -> dict[tuple[int, str], Ranked]:
@@ -199,26 +283,46 @@ def _mean_of_units(values: Floats, unit: npt.NDArray[np.intp]) -> Floats:
 
 
 def measures(
-    scores: Floats, pairs: Mapping[str, PairFacts], begun: Start | None = None
+    scores: Floats,
+    pairs: Mapping[str, PairFacts],
+    begun: Start | None = None,
+    *,
+    metric: Metric = RECALL_AT_1,
 ) -> dict[str, Floats]:
     """The headline measures of a strategy in every replicate: name -> (1 + replicates,).
 
     The mean score after the last stage by role, the harmonic mean of old and new ones,
     ``forgetting`` and ``retention`` of old ones; NaN where undefined, as retention is where an old
     pair had learned nothing. ``scores`` are in the order of ``pairs``; without ``begun`` they are
-    R@1, and each pair has learned something.
+    R@1, and each pair has learned something. Of median ranks there are no harmonic mean and no
+    retention, and ``overall`` is the mean of old and new ones; else it is the harmonic mean.
     """
     old, new, emergent = (_mean(scores[:, -1], pairs, r) for r in ("old", "new", "emergent"))
-    both = zip(old.tolist(), new.tolist(), strict=True)
-    chance = np.array([facts.chance for facts in pairs.values()])
     births = np.array([facts.birth for facts in pairs.values()], dtype=np.int64)
+    if metric.median:
+        unknown = np.full(len(scores), np.nan)
+        least = np.ones(len(births))
+        lost = _by_replicate(lambda s, b, _: forgetting.forgetting(-s, b), scores, births, least)
+        return {
+            "overall": (old + new) / 2,
+            "old_pairs": old,
+            "new_pairs": new,
+            "emergent_pairs": emergent,
+            "forgetting": _mean(lost, pairs, "old"),
+            "harmonic_mean": unknown,
+            "retention": unknown,
+        }
+    both = zip(old.tolist(), new.tolist(), strict=True)
+    harmonic = np.array([forgetting.harmonic_mean(a, b) for a, b in both])
+    chance = np.array([facts.chance for facts in pairs.values()])
     given = scores, births, chance if begun is None else begun.chance
     lost = _by_replicate(lambda s, b, _: forgetting.forgetting(s, b), *given)
     kept = _by_replicate(lambda s, b, c: forgetting.retention(s, b, chance=c), *given)
     if begun is not None:
         kept[:, ~begun.learned] = np.nan
     return {
-        "harmonic_mean": np.array([forgetting.harmonic_mean(a, b) for a, b in both]),
+        "overall": harmonic,
+        "harmonic_mean": harmonic,
         "old_pairs": old,
         "new_pairs": new,
         "emergent_pairs": emergent,

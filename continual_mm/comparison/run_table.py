@@ -73,7 +73,7 @@ def measured(run: FinishedRun, joint: FinishedRun | None) -> Mapping[str, float]
         return {}
     recalls = _recalls(run)
     known = measures(recalls, run.pairs, start([run]))
-    found = {name: float(values[0]) for name, values in known.items()}
+    found = {name: float(known[name][0]) for name in MEASURES if name in known}
     if joint is not None and not run.joint:
         found["intransigence"] = float(intransigence(recalls, _recalls(joint), run.pairs)[0])
     return found

@@ -3,18 +3,24 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from continual_mm.comparison.compare import Comparison, Row
-from continual_mm.comparison.estimates import ABOVE_CHANCE, METRICS, Estimate
+from continual_mm.comparison.estimates import ABOVE_CHANCE, METRICS, Estimate, Metric
 from continual_mm.comparison.protocols import ProtocolComparison, SeriesReport
+from continual_mm.comparison.tidy import rows_by
 from continual_mm.runs.reporter import percent
 
 _ABOUT = (
     "{} in % on the {} split, mean of both directions: mean and 95 % interval over queries and "
     "seeds, `±` half its width. Forgetting and differences are in percentage points, retention in "
     "%; the difference is that of the harmonic means, on the same queries and seeds."
+)
+_ABOUT_RANKS = (
+    "{} on the {} split, counted from 1, mean of both directions: mean and 95 % interval over "
+    "queries and seeds, `±` half its width; low is good. Forgetting is how many places old pairs "
+    "fell; the difference is that of the mean of old and new pairs, on the same queries and seeds."
 )
 _ABOUT_CHANCE = (
     " In a random order old pairs have {} %; there is no retention where the first score of "
@@ -35,16 +41,21 @@ _ABOUT_INDEXES = (
     "two are over seeds only. The size of a vector is how many numbers an item has, in several "
     "vectors where pairs have their own."
 )
-_UNDEFINED = "-"
+UNDEFINED = "-"
+NAME = 24  # characters that a name has in a line where a table is narrow
+GAP = 2  # between two columns
 _MEASURES = {
-    "harmonic mean %": "harmonic_mean",
-    "old %": "old_pairs",
-    "new %": "new_pairs",
-    "emergent %": "emergent_pairs",
+    "harmonic mean": "harmonic_mean",
+    "old": "old_pairs",
+    "new": "new_pairs",
+    "emergent": "emergent_pairs",
     "forgetting": "forgetting",
     "retention": "retention",
 }
 """Heading -> attribute of a headline."""
+_SCORES = tuple(_MEASURES)[:4]  # those that have the unit of the metric
+_OF_MEANS = ("harmonic mean", "retention")  # what there is none of for medians
+_MOST_IMPORTANT = ("strategy", "harmonic mean", "old", "new", "forgetting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,8 @@ class Table:
 
     ``name`` says what it shows in Markdown, ``title`` on a terminal, ``caption`` in LaTeX;
     ``about`` how to read the numbers, empty for a table that belongs to the one before it.
-    ``alignment`` has a letter for each column: ``l`` for names, ``r`` for numbers.
+    ``alignment`` has a letter for each column: ``l`` for names, ``r`` for numbers. ``important``
+    are columns that are shown rather than others where not all have room, the most important first.
     """
 
     name: str
@@ -76,6 +88,7 @@ class Table:
     alignment: str
     headings: tuple[str, ...]
     lines: tuple[Line, ...]
+    important: tuple[int, ...] = ()
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -93,61 +106,72 @@ def scenario_tables(comparison: Comparison) -> list[Table]:
 
 
 def _scenario_table(comparison: Comparison, scenario: str) -> Table:
-    report, metric = comparison.reports[scenario], METRICS[comparison.metric].heading
+    report, metric = comparison.reports[scenario], METRICS[comparison.metric]
     rows = report.rows
-    gap = metric == "R@1" and any(row.headline.stability_gap for row in rows)
-    about = _ABOUT.format(metric, report.split) + (_ABOUT_GAP if gap else "")
+    gap = comparison.metric == "recall@1" and any(row.headline.stability_gap for row in rows)
+    about = (_ABOUT_RANKS if metric.median else _ABOUT).format(metric.heading, report.split)
+    about += _ABOUT_GAP if gap else ""
     chance = ""
     if report.chance is not None:
-        about += _ABOUT_CHANCE.format(percent(report.chance))
-        chance = f", chance of old pairs {percent(report.chance)}"
-    headings = (
-        "strategy",
-        "seeds",
-        *(f"{heading}{_mark(heading, report.few)}" for heading in _MEASURES),
-        *(["stability gap"] if gap else []),
-        f"difference to {comparison.baseline}",
-        "memory",
-        "seconds",
-    )
+        shown = percent(report.chance) if not metric.median else f"{report.chance:.1f}"
+        about += "" if metric.median else _ABOUT_CHANCE.format(shown)
+        chance = f", chance of old pairs {shown}"
+    measures = _measures(metric)
+    plain = ("strategy", "seeds", *measures, *(["stability gap"] if gap else []))
+    plain = (*plain, f"difference to {comparison.baseline}", "memory", "seconds")
+    first = [plain.index(name) for name in _MOST_IMPORTANT if name in plain]
+    last = [plain.index(name) for name in ("seeds", "memory", "seconds")]
+    rest = [place for place in range(len(plain)) if place not in (*first, *last)]
+    unit = " in %" if metric.unit else ""
     return Table(
         name=scenario,
-        title=f"{scenario}: {metric} in % on {report.split} items, mean and 95 % interval{chance}",
-        caption=f"{scenario}: {metric} on the {report.split} split, mean and 95 % interval",
+        title=f"{scenario}: {metric.heading}{unit} on {report.split} items, mean and 95 % interval"
+        f"{chance}",
+        caption=f"{scenario}: {metric.heading} on the {report.split} split, mean and 95 % interval",
         about=about,
-        alignment="l" + "r" * (len(headings) - 1),
-        headings=headings,
-        lines=tuple(_scenario_lines(rows, gap=gap)),
+        alignment="l" + "r" * (len(plain) - 1),
+        headings=tuple(_heading(name, metric, report.few) for name in plain),
+        lines=tuple(_scenario_lines(rows, metric, gap=gap)),
+        important=(*first, *rest, *last),
     )
 
 
-def _mark(heading: str, few: Sequence[str]) -> str:
-    """A star behind a role with a pair of a handful of items; a note says which."""
-    return "*" if heading.removesuffix(" %") in few else ""
+def _measures(metric: Metric) -> list[str]:
+    """Headings of the measures that there are of a metric."""
+    return [name for name in _MEASURES if not (metric.median and name in _OF_MEANS)]
 
 
-def _scenario_lines(rows: Sequence[Row], *, gap: bool) -> Iterator[Line]:
-    names = [*_MEASURES.values(), *(["stability_gap"] if gap else [])]
+def _heading(name: str, metric: Metric, few: Sequence[str]) -> str:
+    """With the unit, and a star behind a role with a pair of a handful of items."""
+    return f"{name}{metric.unit if name in _SCORES else ''}{'*' if name in few else ''}"
+
+
+def _scenario_lines(rows: Sequence[Row], metric: Metric, *, gap: bool) -> Iterator[Line]:
+    names = [_MEASURES[heading] for heading in _measures(metric)]
+    names += ["stability_gap"] if gap else []
     columns = [[getattr(row.headline, name) for row in rows] for name in names]
     columns.append([row.difference for row in rows])
-    places = [decimals(column) for column in columns]
+    places = [decimals(column, metric.scale) for column in columns]
+    scales = [metric.scale] * len(columns)
     for row, *found in zip(rows, *columns, strict=True):
-        harmonic_mean, *others, difference = map(_Cell, found, places)
-        halves = [cell.half() for cell in others]
+        *measured, difference = map(Cell, found, places, scales)
+        shown = [
+            cell.range() if name == "harmonic_mean" else cell.half()
+            for name, cell in zip(names, measured, strict=True)
+        ]
         if gap and len(row.seeds) == 1:  # its interval is over seeds
-            halves[-1] = halves[-1].partition("±")[0]
+            shown[-1] = shown[-1].partition("±")[0]
         cells = (
             row.strategy,
             str(len(row.seeds)),
-            harmonic_mean.range(),
-            *halves,
+            *shown,
             difference.range("+"),
             _bytes(row.memory_bytes),
             f"{row.seconds:.{0 if row.seconds >= 100 else 1}f}",
         )
-        known = [*zip(names, (harmonic_mean, *others), strict=True), ("difference", difference)]
+        known = [*zip(names, measured, strict=True), ("difference", difference)]
         values = {
-            column: -cell.printed if name == "forgetting" else cell.printed
+            column: -cell.printed if metric.median or name == "forgetting" else cell.printed
             for column, (name, cell) in enumerate(known, start=2)
             if cell.estimate is not None and name != "stability_gap"
         }
@@ -173,14 +197,14 @@ def _index_table(scenario: str, rows: Sequence[Row]) -> Table:
     columns = [[getattr(row.headline, name) for row in rows] for name in (*what, "old_pairs")]
     places = [decimals(column) for column in columns]
     for row, *found in zip(rows, *columns, strict=True):
-        cells = [_Cell(each, digits) for each, digits in zip(found, places, strict=True)]
+        cells = [Cell(each, digits) for each, digits in zip(found, places, strict=True)]
         shown = [cell.half() for cell in cells]
         if len(row.seeds) == 1:  # these intervals are over seeds
             shown[:2] = [each.partition("±")[0] for each in shown[:2]]
         values = {
             place: cell.printed for place, cell in enumerate(cells, 2) if cell.estimate is not None
         }
-        size = _UNDEFINED if row.vector_size is None else f"{row.vector_size:.0f}"
+        size = UNDEFINED if row.vector_size is None else f"{row.vector_size:.0f}"
         lines.append(
             Line(
                 (row.strategy, str(len(row.seeds)), *shown, size), values, None if row.bound else 0
@@ -188,6 +212,32 @@ def _index_table(scenario: str, rows: Sequence[Row]) -> Table:
         )
     title = f"{scenario}: one index for all modalities, and an earlier one"
     return Table(scenario, title, title, _ABOUT_INDEXES, "lrrrrr", headings, tuple(lines))
+
+
+def fitted(table: Table, width: int) -> tuple[Table, tuple[str, ...]]:
+    """The columns of a table that have room in so many characters, and headings of the others.
+
+    The first column may be broken between words; all others are whole or not there.
+    """
+    order = table.important or tuple(range(len(table.headings)))
+    widths = [max(map(len, column)) for column in zip(table.headings, *table.rows, strict=True)]
+    words = [word for cells in (table.headings, *table.rows) for word in cells[0].split()]
+    widths[0] = min(widths[0], max(NAME, *map(len, words)))
+    chosen: list[int] = []
+    for column in order:
+        if sum(widths[each] + GAP for each in (*chosen, column)) - GAP <= width or not chosen:
+            chosen.append(column)
+    kept = sorted(chosen)
+    lines = [Line(tuple(line.cells[each] for each in kept), {}, line.group) for line in table.lines]
+    left = tuple(name for n, name in enumerate(table.headings) if n not in chosen)
+    whole = replace(
+        table,
+        alignment="".join(table.alignment[each] for each in kept),
+        headings=tuple(table.headings[each] for each in kept),
+        lines=tuple(lines),
+        important=(),
+    )
+    return (whole, left) if left else (table, ())
 
 
 def protocol_tables(comparison: ProtocolComparison, *, tasks: bool = False) -> list[Table]:
@@ -219,7 +269,7 @@ def _protocol_lines(report: SeriesReport) -> Iterator[Line]:
     scales = [100 if share else 1 for share in (*shares, shares[0])]
     places = [decimals(each, scale) for each, scale in zip(columns, scales, strict=True)]
     for row, *found in zip(report.rows, *columns, strict=True):
-        *measured, difference = map(_Cell, found, places, scales)
+        *measured, difference = map(Cell, found, places, scales)
         values = {
             column: cell.printed if share else -cell.printed
             for column, (cell, share) in enumerate(zip(measured, shares, strict=True), start=3)
@@ -248,7 +298,7 @@ def _task_tables(comparison: ProtocolComparison, report: SeriesReport) -> list[T
     scale = 100 if measure.share else 1
     digits = decimals([each for row in rows for each in row.groups.values()], scale)
     lines = tuple(
-        Line((task, *(_Cell(row.groups.get(task), digits, scale).range() for row in rows)))
+        Line((task, *(Cell(row.groups.get(task), digits, scale).range() for row in rows)))
         for task in tasks
     )
     caption = f"{name}: value and 95 % interval"
@@ -272,17 +322,34 @@ def _piped(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def as_json(comparison: Comparison) -> str:
+def as_json(comparison: Comparison, *others: Comparison, by: str = "strategy") -> str:
     """``{"rows": [...], "metric": ..., "baseline": ..., "notes": [...]}``; null where undefined.
 
-    A row has ``scenario``, ``strategy``, the number of ``seeds``, the measures of
+    With several comparisons ``metrics`` has their names, and rows have a ``metric``; ``by`` pair,
+    stage or direction rows are those of :func:`~continual_mm.comparison.tidy.rows_by`. Else a
+    row has ``scenario``, ``strategy``, the number of ``seeds``, the measures of
     :class:`~continual_mm.comparison.compare.Headline` as ``{"mean", "low", "high"}``, the
     ``difference`` as ``{"to", "mean", "low", "high"}``, the score of old pairs in a random order as
     ``chance``, ``memory_bytes``, ``seconds`` and ``vector_size``. All but the last three are
     fractions. The intervals of ``stability_gap``, ``mixed_recall`` and ``earlier_recall`` are over
     seeds only, and their ends are the mean for a single one.
     """
-    rows = [
+    every = (comparison, *others)
+    rows = [row for each in every for row in _json_rows(each, by)]
+    if others and by == "strategy":
+        names = [each.metric for each in every for one in each.reports.values() for _ in one.rows]
+        rows = [{"metric": name, **row} for name, row in zip(names, rows, strict=True)]
+    if not others:
+        return _dumped({"rows": rows, "metric": comparison.metric}, comparison)
+    notes = tuple(dict.fromkeys(note for each in every for note in each.notes))
+    whole = replace(comparison, notes=notes)
+    return _dumped({"rows": rows, "metrics": [each.metric for each in every]}, whole)
+
+
+def _json_rows(comparison: Comparison, by: str) -> list[dict[str, Any]]:
+    if by != "strategy":
+        return rows_by(comparison, by)
+    return [
         {
             "scenario": scenario,
             "strategy": row.strategy,
@@ -297,7 +364,6 @@ def as_json(comparison: Comparison) -> str:
         for scenario, report in comparison.reports.items()
         for row in report.rows
     ]
-    return _dumped({"rows": rows, "metric": comparison.metric}, comparison)
 
 
 def protocol_json(comparison: ProtocolComparison) -> str:
@@ -351,7 +417,7 @@ def decimals(estimates: Iterable[Estimate | None], scale: float = 100) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
+class Cell:
     """An estimate as a table shows it; a dash where there is none."""
 
     estimate: Estimate | None
@@ -370,7 +436,7 @@ class _Cell:
     def range(self, sign: str = "") -> str:
         """``53.1 [51.0, 55.2]``."""
         if self.estimate is None:
-            return _UNDEFINED
+            return UNDEFINED
         ends = [
             f"{self._scaled(end):z.{self.decimals}f}"
             for end in (self.estimate.low, self.estimate.high)
@@ -380,7 +446,7 @@ class _Cell:
     def half(self) -> str:
         """``53.1±2.1``, half the interval's width."""
         if self.estimate is None:
-            return _UNDEFINED
+            return UNDEFINED
         width = self._scaled(self.estimate.high - self.estimate.low)
         return (
             f"{self._scaled(self.estimate.mean):z.{self.decimals}f}±{width / 2:.{self.decimals}f}"

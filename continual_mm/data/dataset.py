@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from continual_mm.data.columns import Column, MemoryColumn, Texts
 from continual_mm.data.findings import Findings
+from continual_mm.data.items import Items, columns_of
 from continual_mm.data.schema import (
     KIND,
     LENGTH,
@@ -31,6 +32,7 @@ from continual_mm.data.statistics import blank, measured, rows_not_finite, stand
 from continual_mm.definitions.modality import SPLITS, DatasetCard, Kind, Modality, Provenance
 from continual_mm.space.statistics import Statistics
 from continual_mm.system.arguments import checked_arguments, checked_class
+from continual_mm.system.notebook import html_table
 
 _SHUFFLE_SEED = 0
 
@@ -137,6 +139,10 @@ features are, or by what was measured on another dataset: there True measures a 
 None leaves it alone, as it does what is not named."""
 
 
+def _shape(modality: Modality) -> str:
+    return " x ".join(map(str, modality.shape))
+
+
 class Split(IntEnum):
     """What an item is for; the numbers are those of the ``split`` column of a pack."""
 
@@ -179,6 +185,26 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        """Its name, its items by split, and its modalities."""
+        shapes = [f"{one.name} {one.kind} {_shape(one)}" for one in self.card.modalities]
+        return f"Dataset({self.card.name!r}, {self._items()}; {', '.join(shapes)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.name, str(one.kind), _shape(one), f"{int(self.columns[one.name].present.sum()):,}")
+            for one in self.card.modalities
+        ]
+        headings = ("modality", "kind", "shape", "items")
+        return html_table(f"{self.card.name}: {self._items()}", headings, rows)
+
+    def _items(self) -> str:
+        counts = np.bincount(self.split, minlength=len(Split)).tolist()
+        return ", ".join(
+            f"{count:,} {name}"
+            for count, name in zip(counts, ("training", "validation", "test"), strict=False)
+        )
+
     def rows_of(self, split: Split, corpus: str = "") -> NDArray[np.int64]:
         """The items of one split, ascending; of several datasets those of all, or of one."""
         rows, begin = np.flatnonzero(self.split == split), 0
@@ -188,6 +214,27 @@ class Dataset:
                 return rows[(rows >= begin) & (rows < end)]
             begin = end
         return rows
+
+    @classmethod
+    @checked_arguments
+    def from_items(
+        cls, items: Items, *, modalities: Sequence[str] | None = None, **options: Any
+    ) -> "Dataset":
+        """Make a dataset of items, each a dict, such as those of a ``torch.utils.data.Dataset``.
+
+        All are in memory at once; for more than that there is ``write_store``.
+
+        Args:
+            items: Each has the features of its modalities, a tensor or an array of one shape for
+                all items, and if there are such ``ids``, ``split``, ``label``, ``group``
+                and ``text_raw``, its caption. What an item lacks may be missing or None.
+            modalities: Names of those that are features; without them, all but the above.
+            options: Those of :meth:`from_arrays` besides columns, such as ``kinds``.
+
+        Raises:
+            InputError: With everything that is wrong, items named by their numbers.
+        """
+        return cls.from_arrays(**columns_of(items, modalities), **options)
 
     @classmethod
     @checked_arguments

@@ -1,15 +1,18 @@
 """TOML tables as typed values; each mistake in one becomes a problem with its remedy."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from inspect import Parameter, Signature
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from continual_mm.definitions.rules import amount
 from continual_mm.system.errors import InputError, Problem, Problems, suggestion
+from continual_mm.system.notebook import html_table
 
 MOST_UNKNOWN = 20  # unknown keys of a file that a problem each is about
 LONGEST_SHOWN = 60  # characters of a wrong value that a problem repeats
@@ -53,6 +56,32 @@ class Table(BaseModel):
 
     # Tables in tables are checked as one, and so are those of files.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Let ``help`` show names and defaults alone: the docstring says what they are."""
+        cls.__signature__ = Signature(
+            [
+                Parameter(name, Parameter.KEYWORD_ONLY, default=_default(info))
+                for name, info in cls.model_fields.items()
+            ]
+        )
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """What is not as it is by default."""
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name, None)
+            if info.is_required() or value != info.get_default(call_default_factory=True):
+                yield name, value
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, ("key", "value"), self.__repr_args__())
+
+
+def _default(info: FieldInfo) -> Any:
+    if info.is_required():
+        return Parameter.empty
+    return info.get_default(call_default_factory=True)
 
 
 _Read = TypeVar("_Read", bound=Table)

@@ -13,7 +13,9 @@ from continual_mm.definitions.modality import Pair
 from continual_mm.metrics import forgetting
 from continual_mm.metrics.forgetting import stability_gap, worst_score
 from continual_mm.runs import records
+from continual_mm.runs.reporter import percent
 from continual_mm.system.arguments import checked_class
+from continual_mm.system.notebook import html_table
 
 if TYPE_CHECKING:
     from continual_mm.evaluation.drift import Geometry
@@ -186,6 +188,24 @@ class History:
     indexes: "list[IndexScore]" = field(default_factory=list)
     cost: Cost = field(default_factory=dict)
     items: Mapping[int, Mapping[Pair, int]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Its stages, and R@1 of every pair after the last one."""
+        stages = " then ".join("+".join(one.name for one in each.added) for each in self.arrivals)
+        last = zip(self.births, self.matrix()[-1].tolist(), strict=True)
+        scores = ", ".join(f"{pair} {percent(value)}" for pair, value in last)
+        return f"History({stages}; R@1 in % on {self.split} items: {scores})"
+
+    def _repr_html_(self) -> str:
+        table = self.matrix()
+        roles = self.roles.by_pair
+        headings = ("pair", "role", *(f"stage {each.stage + 1}" for each in self.arrivals))
+        rows = [
+            (pair, roles.get(pair, ""), *map(percent, column))
+            for pair, column in zip(self.births, table.T.tolist(), strict=True)
+        ]
+        told = ", ".join(f"{name} {percent(value)}" for name, value in self.headline().items())
+        return html_table(f"R@1 in %, {self.split} items", headings, rows, below=told)
 
     @property
     def unscored(self) -> tuple[Pair, ...]:

@@ -1,7 +1,7 @@
 """Scenario + strategy + seed -> stages, scores, checkpoints; a stopped run is resumed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from continual_mm.evaluation.protocols import NO_DATASETS, Scored, load_scored
 from continual_mm.learning.avalanche import BaseSGDPlugin
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint, records
+from continual_mm.runs.bar import RunBar
 from continual_mm.runs.board.board import Board, watchers
 from continual_mm.runs.board.schedule import StageSchedule
 from continual_mm.runs.board.summaries import settings
@@ -65,10 +66,12 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     memory: int | None = None,
     joint: bool = False,
     cumulative: bool = False,
+    strategy: Strategy | None = None,
     towers: Mapping[str, nn.Module] = NO_MODULES,
     scored: Scored = NO_DATASETS,
     seed: int = 0,
     device: str = "auto",
+    progress: bool = False,
 ) -> History:
     """Train a scenario from Python, keeping nothing on disk.
 
@@ -79,12 +82,14 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
         memory: Items that the run may keep of past stages; replay and transport need some.
         joint: Everything at once, the upper bound.
         cumulative: Each stage on everything seen until then, an upper bound with stages.
+        strategy: In the place of these four, what :func:`load_strategy` gives.
         towers: Modality -> a module to begin its tower with: anything that maps (n, ...) features
             to (n, size). It stays as it is; a copy is trained.
         scored: Name of a protocol -> the dataset whose test items it scores, where that is not to
             be loaded. Let it be standardised by ``dataset.statistics``.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
+        progress: Whether to show a bar, in a notebook as well.
 
     Returns:
         The scores, what they took, and the trained space as ``history.space``.
@@ -95,30 +100,59 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     """
     if problems := list(_idle(plugins, memory=memory, joint=joint, cumulative=cumulative)):
         raise InputError(problems)
-    strategy = Strategy(
-        name="plugins",
-        joint=joint,
-        cumulative=cumulative,
-        memory=None if memory is None else MemorySettings(items=memory),
-    )
+    named = {str(number): plugin for number, plugin in enumerate(plugins)}
+    if strategy is None:
+        memories = None if memory is None else MemorySettings(items=memory)
+        strategy = Strategy(name="plugins", joint=joint, cumulative=cumulative, memory=memories)
+    elif named or memory is not None or joint or cumulative:
+        message = "it says already what plugins, memory, joint and cumulative say"
+        raise InputError.at("train(strategy=...)", message, "give the one or the others")
+    else:
+        named = build(strategy)
     dataset = dataset if isinstance(dataset, Dataset) else together(dataset)
     scored = load_scored(scenario, dataset, scored)
     chosen = choose_device(device)
-    meter = Meter(RunReporter(), chosen)
-    session = open_session(
-        Specification(opened(scenario, dataset.card, _cards(scored)), strategy, seed),
-        dataset,
-        {str(number): plugin for number, plugin in enumerate(plugins)},
-        device=chosen,
-        towers=towers,
-        scored=scored,
-        watchers=watchers(None, (), [meter]),
-    )
-    for stage in range(session.stages):
-        session.learn(stage)
+    specified = Specification(opened(scenario, dataset.card, _cards(scored)), strategy, seed)
+    bar = RunBar(_steps(specified)) if progress else None
+    with bar or nullcontext():
+        reporter = bar or RunReporter()
+        meter = Meter(reporter, chosen)
+        session = open_session(
+            specified,
+            dataset,
+            named,
+            device=chosen,
+            towers=towers,
+            scored=scored,
+            watchers=watchers(None, (), [meter]),
+        )
+        for stage in range(session.stages):
+            session.learn(stage)
+            reporter.scored(stage + 1, _recalls(session))
     session.history.cost = cost(session, meter)
     session.history.space.eval()
     return session.history
+
+
+def _steps(specified: Specification) -> int:
+    """Optimiser steps of all stages."""
+    strategy = specified.strategy
+    schedule = StageSchedule.of(
+        specified.arrivals,
+        joint=strategy.joint,
+        cumulative=strategy.cumulative,
+        common=specified.scenario.training,
+    )
+    return schedule.steps_until(len(specified.arrivals))
+
+
+def _recalls(session: Session) -> dict[str, float]:
+    """Pair -> R@1 after the stage, of those that were scored."""
+    history = session.history
+    row = zip(
+        map(str, history.births), history.matrix()[session.learner.stage].tolist(), strict=True
+    )
+    return {pair: value for pair, value in row if value == value}
 
 
 def _idle(
@@ -293,9 +327,8 @@ def _train_stages(
         checkpointer.stage_ends()
         if page is not None:
             page.stage_ends(session.history, session.learner.clock.train_iterations)
-        history, number = session.history, session.learner.stage
-        row = zip(map(str, history.births), history.matrix()[number].tolist(), strict=True)
-        reporter.scored(number + 1, {pair: value for pair, value in row if value == value})
+        number = session.learner.stage
+        reporter.scored(number + 1, _recalls(session))
         trained = {pair for pairs in streams[stage].pairs.values() for pair in pairs}
         for text in _warnings(session, trained, number + 1):
             reporter.warns(text)

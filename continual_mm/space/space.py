@@ -24,6 +24,7 @@ from continual_mm.space.statistics import Statistics
 from continual_mm.space.subspaces import Part, PartKind, Subspace, embedding_map
 from continual_mm.space.towers import Tower, encoder_of, fill
 from continual_mm.system.errors import InputError
+from continual_mm.system.notebook import html_table
 from continual_mm.system.seeds import seed_for
 
 LARGEST_SCALE = 100.0
@@ -168,6 +169,20 @@ class JointSpace(nn.Module):
     def modalities(self) -> tuple[Modality, ...]:
         """Those that were added, in that order."""
         return tuple(self._modalities.values())
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                one.name,
+                str(one.kind),
+                " x ".join(map(str, one.shape)),
+                type(self.encoders[module_key(one.name)]).__name__,
+                f"{sum(p.numel() for p in self.encoders[module_key(one.name)].parameters()):,}",
+            )
+            for one in self.modalities
+        ]
+        headings = ("modality", "kind", "shape", "encoder", "weights")
+        return html_table(f"{type(self).__name__}: vectors of {self.size} numbers", headings, rows)
 
     @property
     def logit_scale(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,14 +20,17 @@ _Class = TypeVar("_Class", bound=type)
 
 HOW: Mapping[str, str] = MappingProxyType(
     {
-        "Dataset": "make one with continual_mm.Dataset.from_arrays({'video': array, ...}), or read "
-        "one with continual_mm.read_pack('clips.npz') or read_store('folder')",
+        "Dataset": "make one with continual_mm.Dataset.from_arrays({'video': array, ...}) or, of "
+        "items that are dicts, from_items(items); or read one with "
+        "continual_mm.read_pack('clips.npz') or read_store('folder')",
         "DatasetCard": "make a dataset with continual_mm.Dataset.from_arrays({'video': array}), or "
         "read one with continual_mm.read_pack('clips.npz')",
         "Scenario": "make one with continual_mm.Scenario(name='mine', "
-        "stages=(continual_mm.Stage(add=('video', 'audio')),))",
+        "stages=(continual_mm.Stage(add=('video', 'audio')),)), or take one from a file with "
+        "continual_mm.load_scenario('mine.toml')",
         "Strategy": "make one with continual_mm.Strategy(name='replay', "
-        "memory=continual_mm.MemorySettings(items=128), plugins={'replay': {'weight': 1.0}})",
+        "memory=continual_mm.MemorySettings(items=128), plugins={'replay': {'weight': 1.0}}), or "
+        "take one with continual_mm.load_strategy('replay')",
         "BaseSGDPlugin": "give objects, such as continual_mm.Replay(weight=1.0)",
         "Module": "give a torch.nn.Module; a tower of a registered name belongs into the scenario, "
         "towers={'video': continual_mm.TowerSettings(kind='identity')}",
@@ -38,6 +42,10 @@ HOW: Mapping[str, str] = MappingProxyType(
 )
 """Name of a class -> how a user comes by an object of it."""
 
+_MODULES = re.compile(r"\b(?:[a-z_]\w*\.)+(?=[A-Za-z_])")  # what stands in front of a class
+_ARRAYS = re.compile(  # what numpy.typing.ArrayLike is written out as
+    r"(?:typing\.)?Union\[[\w.]*_Buffer, .*?complex \| bytes \| str\](, NoneType)?\]"
+)
 _MOST = 1000  # elements of a list, or of a table, that are looked at
 _NAMES = {int: "whole number", float: "number", str: "text", bool: "True or False"}
 _NUMBERS = {int: Integral, float: Real}
@@ -62,7 +70,39 @@ def checked_arguments(function: Callable[_Given, _Made]) -> Callable[_Given, _Ma
             raise InputError(problems)
         return function(*args, **kwargs)
 
+    vars(guarded)["__signature__"] = readable(inspect.signature(function))
     return guarded
+
+
+class _Words:
+    """Words in the place of an annotation; ``help`` shows them as they are."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __repr__(self) -> str:
+        return self._words
+
+
+def readable(signature: inspect.Signature) -> inspect.Signature:
+    """The same signature as ``help`` shows it best: names of classes without their modules."""
+
+    def words(hint: Any) -> Any:
+        if hint is inspect.Signature.empty:
+            return hint
+        text = hint if isinstance(hint, str) else inspect.formatannotation(hint)
+        text = _ARRAYS.sub(lambda found: f"ArrayLike{' | None' * bool(found[1])}", text)
+        return _Words(_MODULES.sub("", text).strip("'"))
+
+    parameters = [
+        one.replace(
+            annotation=words(one.annotation),
+            default=_Words("{}") if one.default == MappingProxyType({}) else one.default,
+        )
+        for one in signature.parameters.values()
+    ]
+    result = words(signature.return_annotation)
+    return signature.replace(parameters=parameters, return_annotation=result)
 
 
 def checked_class(made: _Class) -> _Class:

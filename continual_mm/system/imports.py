@@ -17,9 +17,13 @@ from continual_mm.system.errors import InputError, Problem
 
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("av", "datasets", "huggingface_hub", "pandas", "pyarrow"), "data"),
+        **dict.fromkeys(("av", "datasets", "huggingface_hub", "pyarrow"), "data"),
+        **dict.fromkeys(("altair", "vl_convert"), "report"),
+        "faiss": "search",
+        "mlflow": "mlflow",
         "open_clip": "clip",
         "optuna": "tune",
+        "pandas": "frames",
         "peft": "lora",
         "sentence_transformers": "st",
         "tomlkit": "tune",

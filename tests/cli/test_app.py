@@ -165,6 +165,10 @@ def test_a_copy_is_the_same_file_and_overwrites_nothing(said, to, file):
             ["compare", "runs", "--metric", "recall@10", "--indexes"],
             "--indexes: does not go with --metric",
         ),
+        (["compare", "runs", "--metric", "map"], "metric: 'map' is unknown; there are r@1, r@5"),
+        (["compare", "runs", "--by", "pair", "--protocol", "x"], "does not go with --by"),
+        (["compare", "runs", "--picture", "a.jpg"], "a.jpg: '.jpg' is no format here"),
+        (["run", "av_vt", "--picture", "a"], "a: 'no ending' is no format here; end it with .png"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(said, arguments, problem):
@@ -176,7 +180,7 @@ NUMBERS = (
     "run av_vt --seeds 0",
     "run av_vt --seeds many",
     "compare runs --format yaml",
-    "compare runs --metric map",
+    "compare runs --by year",
 )
 
 
