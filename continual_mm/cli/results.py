@@ -242,6 +242,29 @@ def status(folders: tuple[Path, ...], format_: str) -> None:
             terminal.out.print(line)
 
 
+@click.command(short_help="Say why the old pairs of a run forgot.")
+@click.argument("run", metavar="RUN", type=A_PATH)
+@click.option("--stage", type=click.IntRange(min=2), help="Of which stage; by default the last.")
+@click.option("--queries", is_flag=True, help="List the queries that broke worst as well.")
+@click.option("--format", "format_", type=click.Choice(FORMATS[:2]), default="table")
+def why(run: Path, stage: int | None, queries: bool, format_: str) -> None:
+    """Say what became of the old pairs of a run in a stage, and what moved."""
+    from continual_mm.runs import why as reasons
+
+    found = reasons.reasons_of(run, stage)
+    if format_ == "json":
+        sys.stdout.write(reasons.as_json(found) + "\n")
+        return
+    for line in reasons.as_lines(found):
+        terminal.print_text(line)
+    rows = list(reasons.broken_rows(found))
+    if queries and rows:
+        terminal.out.print()
+        terminal.print_rows(("pair", "asks", "query", "rank", "finds"), rows)
+    elif rows:
+        terminal.out.print(f"\nqueries that broke: continual-mm why {run} --queries")
+
+
 @click.command(short_help="Give a grown space vectors of fewer numbers.")
 @click.argument("run", metavar="DIR", type=A_PATH)
 @click.option("--dim", type=UNITS, required=True, help="Numbers of a vector.")
@@ -299,4 +322,4 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
     serve(folder, port=port, browser=browser, tell=terminal.out.print)
 
 
-COMMANDS = (compare, export, status, consolidate, board)
+COMMANDS = (compare, export, status, why, consolidate, board)

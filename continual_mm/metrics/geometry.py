@@ -75,6 +75,54 @@ def movement(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Movem
     )
 
 
+def change_between(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> float:
+    r"""How far the similarities of two modalities are from what they were, in [0, 1].
+
+    With (n, m) similarities :math:`S = H A B^\top H`, where H takes out the means of rows and
+    columns, it is the sine of the angle between S then and now. What orders nothing is no change: a
+    rotation that both share, a common factor, a shift of all. 0 is as it was, 1 has nothing in
+    common with it. The number of dimensions may have grown.
+
+    Args:
+        before: (n, D) and (m, D) embeddings of the two.
+        after: (n, D') and (m, D') of the same items, later.
+
+    Returns:
+        NaN if all similarities were or are the same.
+    """
+    old, new = (_centred(first.double() @ second.double().T) for first, second in (before, after))
+    if not float(old.norm()) or not float(new.norm()):
+        return float("nan")
+    # Of the two unit vectors' sum and difference, exact for small angles.
+    old, new = old / old.norm(), new / new.norm()
+    half = torch.atan2((old - new).norm(), (old + new).norm())
+    return float((2 * half).clamp(max=torch.pi / 2).sin())
+
+
+def change_inside(before: Tensor, after: Tensor) -> float:
+    """The same of the similarities within one modality: 0 where it turned as a whole."""
+    return change_between((before, before), (after, after))
+
+
+def linear_cka(before: Tensor, after: Tensor) -> float:
+    """Linear centred kernel alignment of (n, D) and (n, D') features of the same items, in [0, 1].
+
+    1 where one is a rotation and scaling of the other (Kornblith et al. 2019, arXiv 1905.00414).
+    """
+    old, new = (rows.double() - rows.double().mean(0) for rows in (before, after))
+    across = (old.T @ new).square().sum()
+    return _ratio(across, (old.T @ old).norm() * (new.T @ new).norm())
+
+
+def _centred(values: Tensor) -> Tensor:
+    rows, columns = values.mean(1, keepdim=True), values.mean(0, keepdim=True)
+    return values - rows - columns + values.mean()
+
+
+def _ratio(value: Tensor, whole: Tensor) -> float:
+    return float(value / whole) if float(whole) > 0 else float("nan")
+
+
 def aligned(before: Tensor, after: Tensor) -> Tensor:
     r"""Earlier embeddings under the orthogonal map Q that minimises ``|before Q - after|``.
 

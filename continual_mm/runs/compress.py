@@ -223,7 +223,7 @@ def _score(
     splits = [name for name in SCORED if any(one["split"] == name for one in ends)]
     scored, before = source.definition.get("split", "test"), last - 1
     scores["evaluations"] = [one for one in scores["evaluations"] if one not in ends]
-    for key in ("geometry", "indexes", "protocols"):
+    for key in ("geometry", "diagnosis", "indexes", "protocols"):
         scores[key] = [one for one in scores.get(key, ()) if one["stage"] < last]
     relevance = _relevance(space, data, source.definition)
     observers = (

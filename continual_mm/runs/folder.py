@@ -219,6 +219,7 @@ class RunFolder:
         """
         roles = history.roles.by_pair
         protocols = [score.as_json() for score in history.protocols]
+        diagnosis = [one.as_json() for one in history.diagnosis]
         indexes = [score.as_json() for score in history.indexes]
         scores = {
             **identity,
@@ -233,6 +234,7 @@ class RunFolder:
             **({"unscored": [str(pair) for pair in history.unscored]} if history.unscored else {}),
             "evaluations": [score.as_json() for score in history.scores],
             "geometry": [geometry.as_json() for geometry in history.geometry],
+            **({"diagnosis": diagnosis} if diagnosis else {}),
             **({"protocols": protocols} if protocols else {}),
             **({"indexes": indexes} if indexes else {}),
             **({"choices": history.choices} if history.choices else {}),

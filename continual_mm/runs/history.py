@@ -18,6 +18,7 @@ from continual_mm.system.arguments import checked_class
 from continual_mm.system.notebook import html_table
 
 if TYPE_CHECKING:
+    from continual_mm.evaluation.diagnosis import Diagnosis
     from continual_mm.evaluation.drift import Geometry
     from continual_mm.evaluation.indexes import IndexScore
     from continual_mm.evaluation.pairs import Evaluation
@@ -167,6 +168,7 @@ class History:
         split: Whose scores the results are, ``test``; in a search, which must not look at test
             items, ``validation``. The methods below take it if none is named.
         geometry: How the space moved, at every evaluation of these items.
+        diagnosis: What became of old pairs, and why, at each of these after the first stage.
         protocols: What the scenario's protocols found at stage ends.
         choices: What plugins decided at stage ends, and the figures behind it.
         indexes: How queries fare in an index of all modalities, and in one of the stage before.
@@ -183,6 +185,7 @@ class History:
     scores: list[Score] = field(default_factory=list)
     split: str = "test"
     geometry: "list[Geometry]" = field(default_factory=list)
+    diagnosis: "list[Diagnosis]" = field(default_factory=list)
     protocols: "list[ProtocolScore]" = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
     indexes: "list[IndexScore]" = field(default_factory=list)

@@ -124,6 +124,68 @@ class Choice(Record):
     note: str = ""
 
 
+Number = Annotated[float | None, Field(allow_inf_nan=False)]
+
+
+class ItemRecord(Record):
+    """An item of the dataset."""
+
+    row: Count
+    id: str
+    text: str = ""
+
+
+class BrokenRecord(Record):
+    """A query that was answered right at the end of the stage before, and what it finds now."""
+
+    query: str
+    item: ItemRecord
+    rank: Annotated[int, Field(ge=1)]
+    finds: tuple[ItemRecord, ...]
+
+
+class PairDiagnosisRecord(Record):
+    """What became of an old pair; see ``evaluation.diagnosis.PairDiagnosis``."""
+
+    between: Number
+    partners: tuple[Number, Number]
+    recall: tuple[Fraction, Fraction]
+    broken: Count
+    mended: Count
+    hubness: dict[str, Number]
+    queries: tuple[BrokenRecord, ...] = ()
+
+
+class ModalityDiagnosisRecord(Record):
+    """What became of an old modality by itself."""
+
+    inside: Number
+    cka: Number
+
+
+class DiagnosisRecord(Record):
+    """Why old pairs forgot, at one moment; ``stage`` counts from 1."""
+
+    stage: Annotated[int, Field(ge=1)]
+    step: Count
+    final: bool
+    pairs: dict[str, PairDiagnosisRecord]
+    modalities: dict[str, ModalityDiagnosisRecord]
+
+
+class GeometryRecord(Record):
+    """How the space has moved, at one moment; ``stage`` counts from 1."""
+
+    stage: Annotated[int, Field(ge=1)]
+    step: Count
+    final: bool
+    modality_gap: dict[str, Number]
+    rotation: Number
+    moved: dict[str, Number]
+    residual: dict[str, Number]
+    plan_drift: dict[str, Number]
+
+
 class Scores(Record):
     """``scores.json``."""
 
@@ -134,6 +196,8 @@ class Scores(Record):
     protocols: tuple[ProtocolRecord, ...] = ()
     choices: tuple[Choice, ...] = ()
     indexes: tuple[IndexRecord, ...] = ()
+    geometry: tuple[GeometryRecord, ...] = ()
+    diagnosis: tuple[DiagnosisRecord, ...] = ()
     ranks: dict[str, str] = {}
 
     def check_ranks(self, folder: Path) -> None:
@@ -183,6 +247,7 @@ class Notes(Record):
     learned: Count
     scores: list[dict[str, Any]]
     geometry: list[dict[str, Any]]
+    diagnosis: list[dict[str, Any]] = []
     protocols: list[dict[str, Any]] = []
     indexes: list[dict[str, Any]] = []
     choices: list[dict[str, Any]] = []

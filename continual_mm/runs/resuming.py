@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from weakref import proxy
 
+from continual_mm.evaluation.diagnosis import Diagnosis
 from continual_mm.evaluation.drift import Geometry
 from continual_mm.evaluation.indexes import IndexScore
 from continual_mm.evaluation.protocols import judged
@@ -125,6 +126,7 @@ class Checkpointer:
             "learned": self._learned,
             "scores": [score.as_json() for score in self._session.history.scores],
             "geometry": [moment.as_json() for moment in self._session.history.geometry],
+            "diagnosis": [one.as_json() for one in self._session.history.diagnosis],
             "protocols": [score.as_json() for score in self._session.history.protocols],
             "indexes": [score.as_json() for score in self._session.history.indexes],
             "choices": self._session.history.choices,
@@ -185,6 +187,7 @@ def _restored(session: Session, path: Path) -> records.Notes:
     with checkpoint.understood(path):
         history.scores[:] = map(Score.from_json, notes.scores)
         history.geometry[:] = map(Geometry.from_json, notes.geometry)
+        history.diagnosis[:] = map(Diagnosis.from_json, notes.diagnosis)
         history.protocols[:] = map(ProtocolScore.from_json, notes.protocols)
         history.indexes[:] = map(IndexScore.from_json, notes.indexes)
     history.choices[:] = notes.choices

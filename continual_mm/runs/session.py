@@ -12,6 +12,7 @@ from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import Arrival
 from continual_mm.definitions.coverage import FEWEST, coverage_problems
 from continual_mm.definitions.modality import Pair
+from continual_mm.evaluation.diagnosis import Diagnosis, Diagnostician
 from continual_mm.evaluation.drift import Drift, Geometry
 from continual_mm.evaluation.indexes import Indexes
 from continual_mm.evaluation.judges import Judge
@@ -36,7 +37,7 @@ from continual_mm.system.seeds import seed_for
 
 NO_MODULES: Mapping[str, nn.Module] = MappingProxyType({})
 
-DRIFT, INDEXES = "session.drift", "session.indexes"
+DRIFT, INDEXES, DIAGNOSIS = "session.drift", "session.indexes", "session.diagnosis"
 """A name that no plugin has: a bare key of TOML has no dot."""
 
 
@@ -45,7 +46,8 @@ class Watchers:
     """What observes a run; none of it changes a number.
 
     Avalanche's metrics, loggers and plugins, observers that are called with each evaluation, and
-    functions called with the drift of the space after each evaluation that results are of.
+    functions called with the drift of the space, and with what became of old pairs, after each
+    evaluation that results are of.
     """
 
     metrics: Sequence[Any] = ()
@@ -53,6 +55,7 @@ class Watchers:
     loggers: Sequence[BaseLogger] = ()
     plugins: Sequence[BaseSGDPlugin[Any]] = ()
     geometry: Sequence[Callable[[Geometry], None]] = ()
+    diagnosis: Sequence[Callable[[Diagnosis], None]] = ()
 
 
 NO_WATCHERS = Watchers()
@@ -63,9 +66,9 @@ class Session:
     """Everything that a run in progress consists of.
 
     ``plugins`` are those that remember something, the memory among them; ``evaluations`` those
-    since the stage began, with every rank; ``drift`` compares the space with that of the last
-    stage's end, ``judges`` score the scenario's protocols, and ``judged`` is what they found at the
-    stage's end.
+    since the stage began, with every rank; ``drift`` and ``diagnostician`` compare the space with
+    that of the last stage's end, ``judges`` score the scenario's protocols, and ``judged`` is what
+    they found at the stage's end.
     """
 
     benchmark: Benchmark
@@ -75,6 +78,7 @@ class Session:
     evaluations: list[Evaluation]
     drift: Drift
     indexes: Indexes
+    diagnostician: Diagnostician
     judges: Sequence[Judge] = ()
     judged: list[Judged] = field(default_factory=list)
 
@@ -86,7 +90,12 @@ class Session:
     @property
     def keepers(self) -> Mapping[str, Keeper]:
         """What a checkpoint must hold besides the learner, by name."""
-        return {**self.plugins, DRIFT: self.drift, INDEXES: self.indexes}
+        return {
+            **self.plugins,
+            DRIFT: self.drift,
+            INDEXES: self.indexes,
+            DIAGNOSIS: self.diagnostician,
+        }
 
     def learn(
         self, stage: int, *, step: int = 0, restore: Callable[[], None] | None = None
@@ -144,6 +153,13 @@ def open_session(
     judges = open_judges(scenario, dataset, arrivals[-1].available, scored)
     history = History(arrivals=arrivals, space=space, items=items, split=specification.split)
     drift = Drift(history.geometry.append, *watchers.geometry, split=history.split)
+    diagnostician = Diagnostician(
+        history.diagnosis.append,
+        *watchers.diagnosis,
+        arrivals=arrivals,
+        dataset=dataset,
+        split=history.split,
+    )
     evaluations: list[Evaluation] = []
 
     def record(evaluation: Evaluation, _gallery: Gallery) -> None:
@@ -167,6 +183,7 @@ def open_session(
             record,
             drift,
             indexes,
+            diagnostician,
             *watchers.observers,
             relevance=relevance,
             metrics=watchers.metrics,
@@ -185,6 +202,7 @@ def open_session(
         evaluations=evaluations,
         drift=drift,
         indexes=indexes,
+        diagnostician=diagnostician,
         judges=judges,
     )
 

@@ -13,6 +13,7 @@ import torch
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.arrivals import roles
 from continual_mm.definitions.modality import Pair
+from continual_mm.evaluation.diagnosis import Diagnosis
 from continual_mm.evaluation.drift import Geometry
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer
 from continual_mm.learning.avalanche import (
@@ -97,7 +98,14 @@ class Board(TensorboardLogger):
         self._history: History | None = None
         self._roles = roles(schedule.arrivals).by_pair
         available = schedule.arrivals[-1].available
-        page = summaries.layout(self._roles, [modality.name for modality in available], split=split)
+        plugins = definition.get("strategy", {}).get("plugins") or {}
+        page = summaries.layout(
+            self._roles,
+            [modality.name for modality in available],
+            split=split,
+            plugins=plugins,
+            staged=len(schedule.starts) > 1,
+        )
         text = json.dumps(definition, indent=2)
         self.writer.add_text("definition", f"```json\n{text}\n```", global_step=0)
         self.writer.add_text("arrivals", schedule_table(schedule), global_step=0)
@@ -124,11 +132,8 @@ class Board(TensorboardLogger):
             self.log_single_metric(tag, mean, evaluation.step)
         if evaluation.split != self._split:
             return
-        for pair in self._roles:
-            # A pair that is not born yet has no recall to draw a line up to.
-            height = means.get(pair, max(means.values(), default=0.0))
-            for step, value in self._schedule.marks(evaluation, height).items():
-                self.log_single_metric(summaries.mark_tag(pair), value, step)
+        for step, stage in self._schedule.stages_at(evaluation).items():
+            self.log_single_metric(summaries.STAGE, stage, step)
         if self._history is not None:
             for pair, lost in forgotten(self._history, evaluation, means).items():
                 self.log_single_metric(summaries.forgetting_tag(pair), lost, evaluation.step)
@@ -145,8 +150,18 @@ class Board(TensorboardLogger):
             if value == value:
                 self.log_single_metric(f"geometry/{name}", value, geometry.step)
 
+    def log_diagnosis(self, diagnosis: Diagnosis) -> None:
+        """Log what became of old pairs."""
+        curves = {f"inside/{name}": one.inside for name, one in diagnosis.modalities.items()}
+        for pair, found in diagnosis.pairs.items():
+            curves |= {f"between/{pair}": found.between, f"broken/{pair}": float(found.broken)}
+            curves |= {f"hubness/{pair}/{way}": value for way, value in found.hubness.items()}
+        for name, value in curves.items():
+            if value == value:
+                self.log_single_metric(f"why/{name}", value, diagnosis.step)
+
     def _show_space(self, evaluation: Evaluation, gallery: Gallery) -> None:
-        """Transport plans at a stage's end; all embeddings at the end of the last one."""
+        """Transport plans and embeddings at a stage's end."""
         folder, arrivals = self._folder / "plans", self._schedule.arrivals
         repeated = {
             found.pair: torch.from_numpy(found.rows[np.isnan([*found.ranks.values()]).any(axis=0)])
@@ -156,10 +171,10 @@ class Board(TensorboardLogger):
         for pair, plans in shown.items():
             figure = figures.transport_plans(pair, plans, split=self._split)
             self.log_single_metric(f"transport plans/{pair}", figure, evaluation.step)
-        if evaluation.stage == len(arrivals) - 1:
-            points = projector.points_of(gallery)
-            name = f"{self._split} items after stage {evaluation.stage + 1}"
-            projector.write(self._folder, points, self._dataset, name=name)
+        stage = evaluation.stage + 1
+        name = f"{self._split} items after stage {stage}"
+        points = projector.points_of(gallery)
+        projector.write(self._folder, points, self._dataset, name=name, stage=stage)
 
     def stage_ends(self, history: History, step: int) -> None:
         """Add the matrix of all scores until now, and what protocols found."""
@@ -207,6 +222,7 @@ def watchers(
         loggers=[page],
         plugins=plugins,
         geometry=[page.log_geometry],
+        diagnosis=[page.log_diagnosis],
     )
 
 

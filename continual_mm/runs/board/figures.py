@@ -32,6 +32,9 @@ _INK, _FAINT, _NOTHING = "#333333", "#6b6b6b", "#f2f2f2"
 _DOTS_PER_INCH = 100
 _DARK = 0.6  # share of the scale from which on numbers are written in white
 
+PERCENT = PowerNorm(0.5, vmin=0, vmax=100)
+"""The same colours for the same recall in every run, and low ones told apart."""
+
 Plan = NDArray[np.float64]
 
 
@@ -106,28 +109,28 @@ def recall_matrix(
 ) -> Figure:
     """Recall at 1, in percent, of every pair (column) after every stage (row).
 
-    The table is (stages, pairs) of fractions, NaN where a stage is not finished; births, 0-based,
-    are in the order of the columns. Cells before them stay empty.
+    Its colours go from 0 to 100 % in all runs. The table is (stages, pairs) of fractions, NaN where
+    a stage is not finished; births, 0-based, are in the order of the columns. Cells before them
+    stay empty.
     """
     stages, pairs = table.shape
-    wide, high = 0.9 + 1.6 * pairs, 1.1 + 0.7 * stages
+    wide, high = 0.9 + 1.6 * pairs, 1.3 + 0.7 * stages
     figure = Figure(figsize=(wide, high), dpi=_DOTS_PER_INCH)
     axes = figure.add_axes((0.8 / wide, 0.1 / high, 1.6 * pairs / wide, 0.7 * stages / high))
     born = np.arange(stages)[:, None] >= np.array(list(births.values()))[None, :]
     shown = np.where(born, 100 * table, np.nan)
-    most = max(float(np.nanmax(shown, initial=0.0)), 1.0)
-    axes.imshow(np.nan_to_num(shown), cmap="Blues", vmin=0, vmax=most, aspect="auto")
+    axes.imshow(np.nan_to_num(shown), cmap="Blues", norm=PERCENT, aspect="auto")
     for (stage, column), value in np.ndenumerate(shown):
         if np.isnan(value):
             axes.fill_between(
                 (column - 0.5, column + 0.5), stage - 0.5, stage + 0.5, color=_NOTHING
             )
             continue
-        ink = "white" if value > _DARK * most else _INK
+        ink = "white" if PERCENT(value) > _DARK else _INK
         axes.text(
             column, stage, percent(value / 100), ha="center", va="center", color=ink, fontsize=12
         )
-    names = [f"{pair}\n{roles[pair]}, since stage {birth + 1}" for pair, birth in births.items()]
+    names = [f"{pair}\n{roles[pair]}\nsince stage {birth + 1}" for pair, birth in births.items()]
     axes.set_xticks(range(pairs), names, fontsize=10, color=_INK)
     axes.set_yticks(range(stages), [f"stage {n}" for n in range(1, stages + 1)], color=_INK)
     axes.xaxis.tick_top()

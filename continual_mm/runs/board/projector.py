@@ -22,12 +22,13 @@ from continual_mm.data.schema import NOT_GIVEN
 from continual_mm.evaluation.pairs import Gallery
 from continual_mm.system.files import atomic_write
 
-ITEMS = 1000  # items of each modality at most, evenly spaced
+ITEMS = 400  # items of each modality at most, evenly spaced: more thumbnails hide one another
 VALUES = 1 << 23
 """Numbers in all at most, 32 MB: a browser has to hold them; fewer items where D is large."""
-SIDE = 64  # pixels of a thumbnail's longer side at most; smaller images stay as they are
+SIDE = 32  # pixels of a thumbnail's longer side at most; smaller images stay as they are
 
 _CONFIGURATION, _FOLDER = "projector_config.pbtxt", "projector"
+_ENTRY = "entry.pbtxt"  # what the configuration says of a stage
 _QUICKLY = {"compress_level": 1}  # noise shrinks no further, it only takes longer
 
 
@@ -53,14 +54,19 @@ def points_of(gallery: Gallery) -> Points:
     return Points(np.concatenate(names), np.concatenate(rows), np.concatenate(embeddings))
 
 
-def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
-    """Write the projector's files beside the event files, values as the bytes that they are."""
-    home = folder / _FOLDER
+def write(folder: Path, points: Points, dataset: Dataset, *, name: str, stage: int) -> None:
+    """Write a stage's files beside the event files, values as the bytes that they are.
+
+    The configuration then has this stage, from 1, and those before it that are there, the last one
+    first.
+    """
+    place = f"{_FOLDER}/stage-{stage}"
+    home = folder / place
     info = EmbeddingInfo(
         tensor_name=name,
-        tensor_path=f"{_FOLDER}/tensors.bytes",
+        tensor_path=f"{place}/tensors.bytes",
         tensor_shape=points.embeddings.shape,
-        metadata_path=f"{_FOLDER}/metadata.tsv",
+        metadata_path=f"{place}/metadata.tsv",
     )
     with atomic_write(home / "tensors.bytes") as temporary:
         points.embeddings.astype("<f4").tofile(temporary)
@@ -71,11 +77,20 @@ def write(folder: Path, points: Points, dataset: Dataset, *, name: str) -> None:
         with atomic_write(home / "sprite.png") as temporary:
             imsave(temporary, sprite(thumbnails), format="png", pil_kwargs=_QUICKLY)
         high, wide = thumbnails.shape[1:3]
-        size = SpriteMetadata(image_path=f"{_FOLDER}/sprite.png", single_image_dim=[wide, high])
+        size = SpriteMetadata(image_path=f"{place}/sprite.png", single_image_dim=[wide, high])
         info.sprite.CopyFrom(size)
+    with atomic_write(home / _ENTRY) as temporary:
+        temporary.write_text(text_format.MessageToString(info), encoding="utf-8")
+    every = [folder / _FOLDER / f"stage-{number}" / _ENTRY for number in range(stage, 0, -1)]
+    config = ProjectorConfig(
+        embeddings=[
+            text_format.Parse(path.read_text(encoding="utf-8"), EmbeddingInfo())
+            for path in every
+            if path.is_file()
+        ]
+    )
     with atomic_write(folder / _CONFIGURATION) as temporary:
-        text = text_format.MessageToString(ProjectorConfig(embeddings=[info]))
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text_format.MessageToString(config), encoding="utf-8")
 
 
 def _shown(label: NDArray[np.int64]) -> NDArray[np.str_]:

@@ -1,4 +1,4 @@
-"""The steps of each stage of a run, and the marks where stages begin in a chart."""
+"""The steps of each stage of a run, and the curve that says which one is trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,25 +39,16 @@ class StageSchedule:
         """Optimiser steps until the end of a stage, counted from 1; none until that of stage 0."""
         return self.starts[stage - 1] + self.trainings[stage - 1].steps if stage else 0
 
-    def marks(self, evaluation: Evaluation, height: float) -> dict[int, float]:
-        """Points of a curve that is zero but for a line up to some height where a stage begins.
+    def stages_at(self, evaluation: Evaluation) -> dict[int, int]:
+        """Optimiser step -> the stage trained then, from 1: two points where one begins.
 
         No point depends on earlier ones and steps ascend, so a resumed run draws the same curve.
         """
         stage, step = evaluation.stage, evaluation.step
         start, training = self.starts[stage], self.trainings[stage]
-        every = training.evaluate_every
-        points: dict[int, float] = {}
-        if training.steps and step - start == min(every or training.steps, training.steps):
-            points[start + 1 if start else 0] = 0.0
-        if evaluation.final and stage + 1 in self.starts:
-            before = training.steps - 1
-            if before > 0 and not (every and before % every == 0):
-                points.setdefault(step - 1, 0.0)
-            points[step] = height
-        else:
-            points.setdefault(step, 0.0)
-        return dict(sorted(points.items()))
+        first = min(training.evaluate_every or training.steps, training.steps)
+        begins = {start + 1 if start else 0: stage + 1} if step - start == first else {}
+        return {**begins, step: stage + 1}
 
 
 def schedule_table(schedule: StageSchedule) -> str:

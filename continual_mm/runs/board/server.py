@@ -26,6 +26,7 @@ def serve(folder: Path, *, port: int | None, browser: bool, tell: Callable[[str]
         raise InputError.at(f"port {port}", error.msg, remedy) from error
     page = f"{address}{PAGE}"
     tell(f"TensorBoard at {page}  (Ctrl-C ends it)")
+    tell('untick "Ignore outliers in chart scaling" there once: it cuts off the ends of curves')
     if browser:
         webbrowser.open(page)
     with suppress(KeyboardInterrupt):

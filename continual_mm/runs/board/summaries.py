@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -32,7 +33,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 
 from continual_mm.definitions.modality import Pair
 from continual_mm.definitions.scenario import Scenario, Strategy
-from continual_mm.plugins.registry import BUILT_IN, defaults
+from continual_mm.plugins.registry import defaults
 
 _CONFIGURATION, _PLUGIN = "custom_scalars__config__", "custom_scalars"
 
@@ -40,6 +41,33 @@ METRICS = ("harmonic_mean", "old_pairs", "new_pairs", "emergent_pairs", "forgett
 """The headline's keys, in the order of the columns."""
 FIRST = ("memory.items", "scenario", "seed", "strategy")
 """Settings in which runs usually differ: their columns come first."""
+
+STAGE = "stage"
+"""The curve that says which stage is trained, from 1."""
+TERMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "cross_intra": ("cross/", "intra/"),
+        "distill": ("distill/",),
+        "ewc": ("ewc",),
+        "expand": ("expand/",),
+        "joint_lora": ("bare/",),
+        "mas": ("mas",),
+        "match": ("match/",),
+        "mmlora": ("mean_logits",),
+        "partners": ("partners/",),
+        "prototypes": ("prototypes/",),
+        "relational": ("relational/",),
+        "replay": ("replay/",),
+        "row_kl": ("row_kl/",),
+        "si": ("si",),
+        "transport": ("transport/", "gauge"),
+    }
+)
+"""Plugin -> where the names of its loss terms begin."""
+NEW: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {name: TERMS[name] for name in ("cross_intra", "expand", "joint_lora", "match", "mmlora")}
+)
+"""Those by which new pairs learn."""
 
 Setting = str | int | float
 
@@ -49,23 +77,27 @@ def mean_tag(split: str, pair: Pair) -> str:
     return f"{split}/recall@1/{pair}/mean"
 
 
-def mark_tag(pair: Pair) -> str:
-    """The lines where stages begin, in the chart of a pair."""
-    return f"stage begins/{pair}"
-
-
 def forgetting_tag(pair: Pair) -> str:
     """How much of a pair was forgotten, of its recall at 1."""
     return f"forgetting/{pair}"
 
 
-def layout(roles: Mapping[Pair, str], modalities: Sequence[str], *, split: str = "test") -> Layout:
-    """The layout of the charts: recalls first, then forgetting, then training."""
+def layout(
+    roles: Mapping[Pair, str],
+    modalities: Sequence[str],
+    *,
+    split: str = "test",
+    plugins: Collection[str] = (),
+    staged: bool = True,
+) -> Layout:
+    """The layout of the charts: recalls first, then forgetting, then training.
+
+    Charts of what a run has no curves of are left out: of terms that none of its ``plugins`` has,
+    and of what is compared with an earlier stage, unless it is ``staged``.
+    """
     titles = {pair: f"{pair} ({role})" for pair, role in roles.items()}
-    means = {
-        title: [_exactly(mean_tag(split, pair)), _exactly(mark_tag(pair))]
-        for pair, title in titles.items()
-    }
+    means = {title: [_exactly(mean_tag(split, pair))] for pair, title in titles.items()}
+    means["the stage that is trained"] = [_exactly(STAGE)]
     ways = {
         f"{first} to {second}": [_exactly(f"{split}/recall@1/{pair}/{first} to {second}")]
         for pair in roles
@@ -80,21 +112,40 @@ def layout(roles: Mapping[Pair, str], modalities: Sequence[str], *, split: str =
         "total": [_exactly("loss/total")],
         "contrast": ["^loss/contrast/"],
         "clustering and reconstruction": ["^loss/(cluster|reconstruction)/"],
-        "what protects old pairs": ["^loss/(?!total|contrast/|cluster/|reconstruction/)"],
     }
+    if set(plugins) & TERMS.keys() - NEW.keys():
+        losses["what protects old pairs"] = [_terms(TERMS.keys() - NEW.keys())]
+    if set(plugins) & NEW.keys():
+        losses["what else new pairs learn by"] = [_terms(NEW)]
     norms = {name: [_exactly(f"norm/{name}")] for name in modalities}
     geometry = {
         "plan drift of old pairs, in nats": ["^geometry/plan drift/"],
         "rotation that old modalities share, in radians": [_exactly("geometry/rotation")],
-        "residual of old modalities without it": ["^geometry/residual/"],
+        "distance that old modalities moved": ["^geometry/moved/"],
+        "what is left of it without the rotation": ["^geometry/residual/"],
         "modality gap": ["^geometry/modality gap/"],
+    }
+    why = {
+        "changed between the modalities of old pairs": ["^why/between/"],
+        "changed inside old modalities": ["^why/inside/"],
+        "queries that were answered right and are not any more": ["^why/broken/"],
+        "hubness": ["^why/hubness/"],
     }
     rest = {name: [_exactly(name)] for name in ("learning rate", "logit scale")}
     categories = (
         (f"Recall at 1 on the {split} split, mean of both directions", means, False),
-        ("Forgetting: the best recall at 1 at an earlier stage's end minus today's", lost, False),
+        (
+            "Forgetting: the best recall at 1 at an earlier stage's end minus today's",
+            lost if staged else {},
+            False,
+        ),
         ("Loss", losses, False),
         ("Mean norm of embeddings before they are scaled to length 1", norms, False),
+        (
+            "Why old pairs forget: changes since the end of the stage before, 0 to 1",
+            why if staged and lost else {},
+            True,
+        ),
         ("How the space has moved since the end of the stage before", geometry, True),
         ("Learning rate and logit scale", rest, True),
         (f"Recall at 1 on the {split} split, one direction", ways, True),
@@ -125,6 +176,11 @@ def layout_summary(page: Layout) -> Summary:
         tag=_CONFIGURATION, tensor=tensor, metadata=SummaryMetadata(plugin_data=plugin)
     )
     return Summary(value=[value])
+
+
+def _terms(plugins: Iterable[str]) -> str:
+    names = sorted(name for plugin in plugins for name in TERMS[plugin])
+    return f"^loss/({'|'.join(map(re.escape, names))})"
 
 
 def _exactly(tag: str) -> str:
@@ -171,11 +227,9 @@ def metrics(headline: Mapping[str, float]) -> dict[str, float]:
 def hyperparameter_summaries(values: Mapping[str, Setting]) -> tuple[Summary, ...]:
     """Settings and names of metrics, for an event file; the metrics themselves are scalars.
 
-    TensorBoard takes all columns from one run, so each names all metrics and plugins' parameters.
+    TensorBoard takes all columns from one run and draws no line of a run that lacks one which is
+    shown: shown are those that all runs have.
     """
-    columns = dict.fromkeys(
-        (f"{name}.{key}" for name, known in BUILT_IN.items() for key in known.rule.parameters), 0.0
-    )
     experiment = Experiment(
         hparam_infos=[
             HParamInfo(
@@ -183,7 +237,7 @@ def hyperparameter_summaries(values: Mapping[str, Setting]) -> tuple[Summary, ..
                 type=DATA_TYPE_STRING if isinstance(value, str) else DATA_TYPE_FLOAT64,
                 differs=name in FIRST,
             )
-            for name, value in {**columns, **values}.items()
+            for name, value in values.items()
         ],
         metric_infos=[
             MetricInfo(name=MetricName(tag=headline_tag(key)), display_name=key.replace("_", " "))

@@ -27,7 +27,8 @@ def test_the_matrix_has_numbers_in_percent_where_a_pair_was_born_and_nothing_bef
     written = {text.get_position(): text.get_text() for text in axes.texts}
     assert written == {(0, 0): "50.0", (0, 1): "25.0", (1, 1): "12.5"}
     named = [label.get_text() for label in axes.get_xticklabels()]
-    assert named == ["audio-video\nold, since stage 1", "text-video\nnew, since stage 2"]
+    assert named == ["audio-video\nold\nsince stage 1", "text-video\nnew\nsince stage 2"]
+    assert axes.images[0].get_clim() == (0, 100)
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "stage 1", "stage 2", "stage 3",
     ]  # fmt: skip

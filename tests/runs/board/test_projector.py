@@ -30,7 +30,7 @@ def test_items_are_evenly_spaced_and_the_same_for_every_modality():
         rows = points.rows[points.modality == name]
         assert len(rows) == projector.ITEMS
         assert (rows[0], rows[-1]) == (0, 4499)
-        assert set(np.diff(rows)) == {4, 5}
+        assert set(np.diff(rows)) == {11, 12}
         expected = seen.embeddings[name][rows].numpy()
         assert (points.embeddings[points.modality == name] == expected).all()
 
@@ -55,7 +55,7 @@ def test_grey_pictures_become_rgb_and_large_ones_small_in_proportion():
     grey = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
     assert (thumbnails_of(grey) == grey[..., None]).all()
     large = np.full((2, 256, 128, 3), 7, dtype=np.uint8)
-    assert thumbnails_of(large).shape == (2, 64, 32, 3)
+    assert thumbnails_of(large).shape == (2, 32, 16, 3)
     assert (thumbnails_of(large) == 7).all()
 
 
@@ -78,19 +78,20 @@ def contents(folder):
 def test_files_are_what_the_configuration_says_and_writing_again_replaces_them(tmp_path):
     picture = np.random.default_rng(1).integers(0, 256, (30, 5, 7, 3), dtype=np.uint8)
     items, points = dataset(picture=picture), points_of(gallery())
-    write(tmp_path, points, items, name="earlier")
-    write(tmp_path, points, items, name="now")
+    write(tmp_path, points, items, name="before", stage=1)
+    write(tmp_path, points, items, name="earlier", stage=2)
+    write(tmp_path, points, items, name="now", stage=2)
     again = contents(tmp_path)
-    write(tmp_path, points, items, name="now")
+    write(tmp_path, points, items, name="now", stage=2)
     assert contents(tmp_path) == again
     text = (tmp_path / "projector_config.pbtxt").read_text()
-    (info,) = text_format.Parse(text, ProjectorConfig()).embeddings
-    assert info.tensor_name == "now"
+    info, before = text_format.Parse(text, ProjectorConfig()).embeddings
+    assert (info.tensor_name, before.tensor_name) == ("now", "before")
     values = np.fromfile(tmp_path / info.tensor_path, dtype="<f4").reshape(info.tensor_shape)
     assert (values == points.embeddings).all()
     wide, high = info.sprite.single_image_dim
     assert (wide, high) == (7, 5)
     sheet = np.rint(255 * imread(tmp_path / info.sprite.image_path)[..., :3]).astype(np.uint8)
     assert (sheet[:5, 7:14] == picture[1]).all()
-    write(tmp_path / "plain", points, dataset(), name="no pictures")
+    write(tmp_path / "plain", points, dataset(), name="no pictures", stage=1)
     assert "sprite" not in (tmp_path / "plain" / "projector_config.pbtxt").read_text()

@@ -37,23 +37,23 @@ def evaluations(every):
 
 
 @pytest.mark.parametrize("every", [0, 1, 3, 4, 9, 20])
-def test_marks_are_zero_save_for_one_line_where_the_second_stage_begins(every):
+def test_the_stage_is_one_and_then_two_from_the_first_step_of_the_second_on(every):
     points = []
     for evaluation in evaluations(every):
-        points += schedule(every=every).marks(evaluation, height=0.5).items()
+        points += schedule(every=every).stages_at(evaluation).items()
     steps = [step for step, _ in points]
     assert steps == sorted(set(steps))  # TensorBoard would drop what goes back or repeats
     assert (steps[0], steps[-1]) == (0, 17)
-    assert [point for point in points if point[1]] == [(10, 0.5)]
-    assert {9, 11} <= set(steps)
+    assert {10, 11} <= set(steps)
+    assert all(stage == 1 + (step > 10) for step, stage in points)
 
 
-def test_joint_training_has_one_stage_and_no_line():
+def test_joint_training_has_one_stage():
     joint = schedule(joint=True)
     assert joint.starts == {1: 0}
     assert joint.trainings[1].steps == 17
     end = Evaluation(1, 17, True, "test", ())
-    assert joint.marks(end, 0.5) == {0: 0.0, 17: 0.0}
+    assert joint.stages_at(end) == {0: 2, 17: 2}
     assert "at once, in 17 steps" in schedule_table(joint)
 
 

@@ -90,7 +90,7 @@ def test_a_port_that_cannot_be_had_is_refused_by_number(tmp_path):
 def test_the_server_knows_the_curves(ask):
     tags = json.loads(ask("scalars/tags"))[RUN]
     assert {"loss/total", "norm/text", "test/recall@1/audio-video/mean"} <= set(tags)
-    assert {"forgetting/audio-video", "stage begins/text-video"} <= set(tags)
+    assert {"forgetting/audio-video", "stage"} <= set(tags)
     curve = json.loads(ask("scalars/scalars", run=RUN, tag="test/recall@1/audio-video/mean"))
     assert [step for _, step, _ in curve] == [2, 4, 6, 8]
 
@@ -102,6 +102,7 @@ def test_the_server_lays_the_charts_out_and_finds_curves_for_each(ask):
     first = page["category"][0]["chart"]
     assert [chart["title"] for chart in first] == [
         "audio-video (old)", "text-video (new)", "audio-text (emergent)",
+        "the stage that is trained",
     ]  # fmt: skip
     for category in page["category"]:
         for chart in category["chart"]:
@@ -148,7 +149,11 @@ def test_the_server_puts_settings_beside_the_headline(ask):
 
 def test_the_server_gives_the_projector_its_points_captions_and_thumbnails(ask):
     assert RUN in json.loads(ask("projector/runs"))
-    (info,) = json.loads(ask("projector/info", run=RUN))["embeddings"]
+    info, before = json.loads(ask("projector/info", run=RUN))["embeddings"]
+    assert (info["tensorName"], before["tensorName"]) == (
+        "test items after stage 2",
+        "test items after stage 1",
+    )
     assert info["tensorShape"] == [60, 8]
     query = {"run": RUN, "name": info["tensorName"]}
     values = np.frombuffer(ask("projector/tensor", **query), dtype=np.float32).reshape(60, 8)
