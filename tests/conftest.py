@@ -84,6 +84,23 @@ def as_before():
 
 
 @pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, headless."""
+    if not Path("/usr/bin/chromium").is_file():
+        if os.environ.get("CONTINUAL_MM_REQUIRE_TEST_DATA") == "1":
+            pytest.fail("there is no /usr/bin/chromium")
+        pytest.skip("there is no /usr/bin/chromium to look at pages with")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("disable-background-networking", "disable-component-update", "no-first-run")
+    arguments = ["--no-sandbox", "--disable-gpu", *(f"--{each}" for each in quiet)]
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
 def features():
     """(names, items) -> features of size 6 that have five numbers in common, by name."""
 

@@ -169,6 +169,31 @@ def print_tables(tables: "Sequence[Table]", notes: Sequence[str]) -> None:
         terminal.print_text(note)
 
 
+@click.command(short_help="Write a page of runs for a reader, and figures.")
+@_folders
+@click.option("--to", type=NEW_FILE, default="report.html", help="The page, one file.")
+@click.option("--figures", type=NEW_FOLDER, help="Folder that figures for a paper go into.")
+@click.option("--figures-format", type=click.Choice(("svg", "pdf", "png")), default="svg")
+@click.option("--metric", default="r@1", help="r@1, r@5, r@10, mrr or medr.")
+@click.option("--baseline", default="naive", help="Strategy that differences are taken to.")
+@click.option("--examples/--no-examples", default=True, help="Pictures, captions and sound.")
+@click.option(
+    "--dataset", "datasets", metavar="PATH", multiple=True, help="Where runs' datasets lie."
+)
+def report(folders: tuple[Path, ...], to: Path, figures_format: str, **options: Any) -> None:
+    """Write a page of the runs in folders, at any depth, that needs no network and no other file.
+
+    It has the comparison, figures, why old pairs were forgotten, queries that broke with what they
+    find now, and the definitions.
+    """
+    for package in ("altair", "vl_convert"):
+        check_installed(package, "report")
+    from continual_mm.reporting.report import write_report
+
+    for path in write_report(folders, to, figure_format=figures_format, **options):
+        terminal.out.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
 @click.command(short_help="Write runs for compare, or one for sentence-transformers.")
 @_folders
 @click.option(
@@ -322,4 +347,4 @@ def board(folder: Path, port: int | None, browser: bool) -> None:
     serve(folder, port=port, browser=browser, tell=terminal.out.print)
 
 
-COMMANDS = (compare, export, status, why, consolidate, board)
+COMMANDS = (compare, report, export, status, why, consolidate, board)

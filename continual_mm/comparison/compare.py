@@ -150,16 +150,21 @@ def compare_by(
     names = dict.fromkeys(map(metric_named, metrics))
     runs, left_out = collect(folders)
     groups = grouped(runs)
-    return tuple(_compared(groups, name, baseline, directions, left_out) for name in names)
+    return tuple(
+        compared(groups, name, baseline=baseline, directions=directions, left_out=left_out)
+        for name in names
+    )
 
 
-def _compared(
+def compared(
     groups: Mapping[str, Mapping[str, Sequence[FinishedRun]]],
     metric: str,
+    *,
     baseline: str,
     directions: bool,
     left_out: Sequence[str],
 ) -> Comparison:
+    """Compare runs that are read, by scenario and strategy; see :func:`compare_by`."""
     reports: dict[str, ScenarioReport] = {}
     notes: dict[str, list[str]] = {}
     for scenario, strategies in groups.items():

@@ -47,6 +47,11 @@ WORDS: Mapping[str, str] = MappingProxyType(
 )
 """Those of them whose texts are made of word vectors -> the function that gives these."""
 
+SOUNDS: Mapping[str, str] = MappingProxyType(
+    {"narrated_shapes": "narrated_shapes.generate:sound_of"}
+)
+"""Those of them whose items can be heard -> the function that gives the waveform of an id."""
+
 
 @reads
 def card(
@@ -96,6 +101,14 @@ def located(name_or_path: str, *, folder: Path | None = None) -> Path:
         made: Path = _imported(REGISTERED[name_or_path][1])()
         return made
     return _existing(name_or_path, folder)
+
+
+def sounds(name: str) -> "Callable[[str], NDArray[np.float32]] | None":
+    """What makes the waveform of an item of a registered dataset, by its id, at 16 kHz; or None."""
+    found: Callable[[str], NDArray[np.float32]] | None = None
+    if name in SOUNDS:
+        found = _imported(SOUNDS[name])
+    return found
 
 
 def words(name: str) -> "dict[str, NDArray[np.float32]] | None":

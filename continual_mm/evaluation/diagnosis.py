@@ -19,6 +19,7 @@ from continual_mm.metrics.hubness import hubness
 
 ITEMS = 256  # compared, at most
 QUERIES = 8  # that broke worst are named, of each direction
+GAINED = 3  # and that gained most
 ANSWERS = 3  # that each of these finds now
 LONGEST = 200  # characters of a caption
 
@@ -33,13 +34,18 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """A query that was answered right at the end of the stage before, and is not any more."""
+class Query:
+    """A query answered right at the end of the stage before and not now, or now and not then.
 
-    query: str  # modality that asks
+    ``query`` is the modality that asks; ``before`` and ``rank`` are the places of its right answer
+    then and now, from 1; ``finds`` is what stands first now.
+    """
+
+    query: str
     item: Item
-    rank: int  # of its right answer now, from 1
-    finds: tuple[Item, ...]  # what stands first now
+    before: int
+    rank: int
+    finds: tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class PairDiagnosis:
         broken: Queries that were answered right then and are not now.
         mended: Those that are now and were not then.
         hubness: Direction -> skewness of how often an answer is among the nearest ten.
-        queries: Those that broke worst, at the ends of stages.
+        queries: Those that broke worst, then those that gained most, at the ends of stages.
     """
 
     between: float
@@ -64,7 +70,7 @@ class PairDiagnosis:
     broken: int
     mended: int
     hubness: dict[str, float]
-    queries: tuple[Broken, ...] = ()
+    queries: tuple[Query, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +118,10 @@ def _number(value: float | None) -> float:
 
 def _pair(record: Mapping[str, Any]) -> PairDiagnosis:
     queries = [
-        Broken(
+        Query(
             one["query"],
             Item(**one["item"]),
+            one["before"],
             one["rank"],
             tuple(Item(**each) for each in one["finds"]),
         )
@@ -210,41 +217,49 @@ class Diagnostician:
         then = {way: kept.ranks[way] == 0 for way in found.ranks}
         now = {way: ranks == 0 for way, ranks in found.ranks.items()}
         lost = {way: then[way] & ~now[way] & ~np.isnan(found.ranks[way]) for way in now}
+        won = {way: now[way] & ~then[way] for way in now}
         whole = _embeddings(gallery, found.pair, torch.from_numpy(found.rows))
         sides = dict(zip((found.pair.first, found.pair.second), whole, strict=True))
-        queries = self._queries(found, lost, sides) if named else ()
+        queries = [*self._queries(found, lost, sides), *self._queries(found, won, sides)]
         return PairDiagnosis(
             between=change_between((kept.first, kept.second), (first, second)),
             partners=(_mean_cosine(kept.first, kept.second), _mean_cosine(first, second)),
             recall=(_recall(kept.ranks), _recall(found.ranks)),
             broken=int(sum(each.sum() for each in lost.values())),
-            mended=int(sum((now[way] & ~then[way]).sum() for way in now)),
+            mended=int(sum(each.sum() for each in won.values())),
             hubness={
                 f"{query} to {answer}": hubness(sides[query], sides[answer])
                 for query, answer in found.pair.directions
             },
-            queries=tuple(queries),
+            queries=tuple(queries) if named else (),
         )
 
     def _queries(
         self,
         found: PairRanks,
-        lost: Mapping[Direction, NDArray[np.bool_]],
+        chosen: Mapping[Direction, NDArray[np.bool_]],
         sides: Mapping[str, Tensor],
-    ) -> Iterator[Broken]:
-        """The worst of those that broke, direction by direction."""
-        for (query, answer), broke in lost.items():
-            ranks = found.ranks[query, answer]
-            places = np.flatnonzero(broke)
-            worst = places[np.argsort(-ranks[places], kind="stable")][:QUERIES]
-            if not len(worst):
+    ) -> Iterator[Query]:
+        """Those of some queries that fell or rose furthest, direction by direction."""
+        kept = self._kept[found.pair]
+        for (query, answer), some in chosen.items():
+            before, ranks = kept.ranks[query, answer], found.ranks[query, answer]
+            places = np.flatnonzero(some)
+            change = ranks[places] - before[places]
+            most = QUERIES if (change > 0).any() else GAINED
+            places = places[np.argsort(-np.abs(change), kind="stable")][:most]
+            if not len(places):
                 continue
-            scores = sides[query][torch.from_numpy(worst)] @ sides[answer].T
+            scores = sides[query][torch.from_numpy(places)] @ sides[answer].T
             best = scores.topk(min(ANSWERS, scores.shape[1]), dim=1).indices.cpu().numpy()
-            for place, nearest in zip(worst, best, strict=True):
-                rows = found.rows[nearest]
-                item = self._item(found.rows[place])
-                yield Broken(query, item, int(ranks[place]) + 1, tuple(map(self._item, rows)))
+            for place, nearest in zip(places, best, strict=True):
+                yield Query(
+                    query,
+                    self._item(found.rows[place]),
+                    int(before[place]) + 1,
+                    int(ranks[place]) + 1,
+                    tuple(map(self._item, found.rows[nearest])),
+                )
 
     def _of_modalities(self, old: Sequence[Pair], gallery: Gallery) -> dict[str, ModalityDiagnosis]:
         """Of each the items that the first pair with it has kept."""

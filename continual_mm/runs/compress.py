@@ -19,7 +19,7 @@ from continual_mm.evaluation.relevance import Relevance
 from continual_mm.merging.compress import Compressed, Units, compress_space
 from continual_mm.merging.units import Method
 from continual_mm.runs import checkpoint, records
-from continual_mm.runs.folder import COST, DEFINITION, SCORES, RunFolder, versions
+from continual_mm.runs.folder import COST, DEFINITION, SCORES, VERSIONS, RunFolder, versions
 from continual_mm.runs.history import scores_of
 from continual_mm.runs.reporter import percent
 from continual_mm.runs.run import choose_device, open_run
@@ -138,7 +138,7 @@ def compress(  # noqa: PLR0913 - the run, and by name how it is compressed
         last = len(scores["stages"])
         checkpoint.save_space(folder.checkpoint(last), space, stage=last)
         write_json(temporary / DEFINITION, definition, sealed=True)
-        write_json(temporary / "versions.json", versions())
+        write_json(temporary / VERSIONS, versions())
         cost = dict(read_json(source.path / COST))
         cost |= {"seconds": cost["seconds"] + time.monotonic() - begun, "vector_size": space.size}
         write_json(temporary / COST, cost, sealed=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 DEFINITION, SCORES, COST = "definition.json", "scores.json", "cost.json"
+VERSIONS = "versions.json"
 FAILURE = "failure.json"  # why a run ended before it was finished
 CHECKPOINTS = "checkpoints"  # the folder of them
 CONSOLIDATION = "consolidation.json"  # in a folder whose space has reduced vectors
@@ -140,7 +141,7 @@ class RunFolder:
             known = self.check(definition)
             with self._failure_noted():
                 if not known:
-                    write_json(self.path / "versions.json", versions())
+                    write_json(self.path / VERSIONS, versions())
                     write_json(self.path / DEFINITION, definition, sealed=True)
                 yield
 

@@ -25,7 +25,7 @@ from continual_mm.merging.spaces import (
     problem_of,
 )
 from continual_mm.runs import checkpoint, records
-from continual_mm.runs.folder import COST, DEFINITION, RunFolder, versions
+from continual_mm.runs.folder import COST, DEFINITION, VERSIONS, RunFolder, versions
 from continual_mm.runs.history import History, scores_of
 from continual_mm.runs.origin import SIZES
 from continual_mm.runs.run import choose_device, open_run
@@ -171,7 +171,7 @@ def merge(
         folder.write_scores(history, names_of)
         checkpoint.save_space(folder.checkpoint(3), one.space, stage=3)
         write_json(temporary / DEFINITION, definition)
-        write_json(temporary / "versions.json", versions())
+        write_json(temporary / VERSIONS, versions())
         write_json(temporary / COST, _cost(one, two, time.monotonic() - begun))
     pairs = [str(pair) for pair in history.births]
     return Merging(

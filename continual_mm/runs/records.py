@@ -135,11 +135,15 @@ class ItemRecord(Record):
     text: str = ""
 
 
-class BrokenRecord(Record):
-    """A query that was answered right at the end of the stage before, and what it finds now."""
+class QueryRecord(Record):
+    """A query that was answered right at the end of the stage before or is now, and what it finds.
+
+    ``before`` and ``rank`` are places of its right answer, from 1.
+    """
 
     query: str
     item: ItemRecord
+    before: Annotated[int, Field(ge=1)]
     rank: Annotated[int, Field(ge=1)]
     finds: tuple[ItemRecord, ...]
 
@@ -153,7 +157,7 @@ class PairDiagnosisRecord(Record):
     broken: Count
     mended: Count
     hubness: dict[str, Number]
-    queries: tuple[BrokenRecord, ...] = ()
+    queries: tuple[QueryRecord, ...] = ()
 
 
 class ModalityDiagnosisRecord(Record):

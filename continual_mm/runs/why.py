@@ -191,7 +191,7 @@ def _figures(pair: str, found: records.PairDiagnosisRecord, reasons: Reasons) ->
 def broken_rows(reasons: Reasons) -> Iterator[tuple[str, ...]]:
     """Pair, query, its rank now and what it finds, of the queries that broke worst."""
     for pair, found in reasons.diagnosis.pairs.items():
-        for one in found.queries:
+        for one in (each for each in found.queries if each.before == 1):
             finds = one.finds[0]
             yield pair, one.query, _named(one.item), str(one.rank), _named(finds)
 

@@ -111,6 +111,12 @@ def test_broken_queries_are_named_the_worst_first_with_what_they_find(compared):
     assert (first.finds[0].id, first.finds[0].text) == ("id101", "clip 101")
     ranks = [one.rank for one in pair.queries if one.query == "audio"]
     assert ranks == sorted(ranks, reverse=True)
+    back = compared({**before, "audio": swapped}, before).pairs["audio-video"]
+    assert (back.broken, back.mended) == (0, 4)
+    assert {(one.rank, one.finds[0]) for one in back.queries} == {
+        (1, one.item) for one in back.queries
+    }
+    assert min(one.before for one in back.queries) > 1
 
 
 def test_records_come_back_as_they_were_written(compared):

@@ -54,6 +54,11 @@ def clip(index: int, *, seed: int = 0) -> Clip:
     )
 
 
+def sound_of(identity: str) -> NDArray[np.float32]:
+    """The waveform of an item by its id, such as ``clip00042``, at 16 kHz."""
+    return clip(int(identity.removeprefix("clip"))).waveform
+
+
 def generate(
     *, seed: int, items: tuple[int, int, int] = CARD.items
 ) -> dict[str, NDArray[np.generic]]:

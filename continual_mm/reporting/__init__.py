@@ -1,0 +1,1 @@
+"""Finished runs as one page for a reader, and as figures for papers."""
