@@ -50,6 +50,8 @@ from .plugins.transport import Transport as Transport
 from .plugins.warmup import Warmup as Warmup
 from .rendering.depth import normalise_depth as normalise_depth
 from .rendering.depth import render_depth as render_depth
+from .retrieval.retriever import Hit as Hit
+from .retrieval.retriever import Retriever as Retriever
 from .runs.compress import compress as compress
 from .runs.consolidation import consolidate as consolidate
 from .runs.history import History as History

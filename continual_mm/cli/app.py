@@ -13,6 +13,7 @@ from continual_mm.cli import definitions as cli_definitions
 from continual_mm.cli import inspect as cli_data
 from continual_mm.cli import merge as cli_merging
 from continual_mm.cli import results as cli_results
+from continual_mm.cli import search as cli_search
 from continual_mm.cli import terminal
 from continual_mm.cli import train as cli_training
 from continual_mm.cli import tune as cli_tuning
@@ -32,7 +33,7 @@ def app() -> None:
 
 ROOMS = (
     *(cli_definitions, cli_data, cli_training, cli_tuning),
-    *(cli_results, cli_merging, cli_compressing),
+    *(cli_results, cli_search, cli_merging, cli_compressing),
 )
 for room in ROOMS:
     for command in room.COMMANDS:

@@ -80,13 +80,16 @@ def draw(comparison: Comparison, scenario: str, path: Path) -> None:
     The strategies of a stage stand side by side, so that their 95 % intervals can be distinguished;
     joint training is a dashed line. A strategy looks the same in all figures of one comparison.
     """
+    save(plot(comparison, scenario), path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the file's name says; equal figures give equal bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary, rc_context({"svg.hashsalt": scenario}):
+    with atomic_write(path) as temporary, rc_context({"svg.hashsalt": path.stem}):
         kind = path.suffix.lower()
         known = {_DATES[kind]: None} if kind in _DATES else None
-        plot(comparison, scenario).savefig(
-            temporary, format=kind[1:], dpi=_DOTS_PER_INCH, metadata=known
-        )
+        figure.savefig(temporary, format=kind[1:], dpi=_DOTS_PER_INCH, metadata=known)
 
 
 def plot(comparison: Comparison, scenario: str) -> Figure:

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from continual_mm.data import registry as datasets
-from continual_mm.definitions.modality import Kind, Modality
-from continual_mm.integrations.sentence_transformers import TEXT, Reader, Space
-from continual_mm.preparation.extraction.sentence_towers import open_encoder
-from continual_mm.preparation.formats.word_vectors import WordVectors, open_vectors
+from continual_mm.definitions.modality import Modality
+from continual_mm.integrations.sentence_transformers import Space
+from continual_mm.preparation.extraction.texts import TEXT, reader_of
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.run import open_run
 from continual_mm.runs.start import plugins_with_adapters
@@ -90,7 +86,13 @@ def export_sentence_transformer(
     if not pair and plugins_with_adapters(last):
         notes.append("pairs have adapters of their own, which are not in it: --pair has one pair's")
     _complete_statistics(space, definition, dataset, notes)
-    module = Space(space, _reader(space, definition, vectors, encoder, notes))
+    text = {modality.name: modality for modality in space.modalities}.get(TEXT)
+    named = named_datasets(definition["scenario"])
+    mode = space.settings.mode
+    reader = reader_of(text, named, mode=mode, vectors=vectors, encoder=encoder)
+    if text and not reader.known:
+        notes.append("strings cannot be encoded: --vectors or --encoder gives what made text")
+    module = Space(space, reader)
     model = SentenceTransformer(modules=[module], similarity_fn_name="dot")
     with new_folder(folder) as temporary:
         model.save(str(temporary), create_model_card=False)
@@ -113,43 +115,6 @@ def _complete_statistics(
         notes.append(f"{first_line(error)}; else features have to be standardised")
         return
     space.statistics |= {name: loaded.statistics.get(name) for name in unknown}
-
-
-def _reader(
-    space: JointSpace,
-    definition: Mapping[str, Any],
-    vectors: str | Path | None,
-    encoder: str,
-    notes: list[str],
-) -> Reader:
-    """How strings become features of the space's texts."""
-    text = {modality.name: modality for modality in space.modalities}.get(TEXT)
-    if vectors is None and not encoder:
-        known = map(datasets.words, named_datasets(definition["scenario"]) if text else ())
-        words = next(filter(None, known), None)
-        if text and words is None:
-            notes.append("strings cannot be encoded: --vectors or --encoder gives what made text")
-        return Reader(words=_table(words) if words else None, mode=space.settings.mode)
-    option, wanted = ("--encoder", Kind.VECTOR) if encoder else ("--vectors", Kind.TOKENS)
-    if text is None or text.kind is not wanted:
-        found = "there is none" if text is None else f"its text is {text.kind}"
-        raise InputError.at(option, f"is for a space with text of kind {wanted}; {found}")
-    if vectors is not None and encoder:
-        raise InputError.at("--encoder", "does not go with --vectors", "give what made the text")
-    if encoder:
-        reader = Reader(open_encoder(encoder))
-        size = reader.model.get_embedding_dimension() if reader.model else 0
-    else:
-        table = open_vectors(Path(vectors or ""))
-        size, reader = table.features, Reader(words=table, mode=space.settings.mode)
-    if size != text.features:
-        problem = f"gives {size} numbers, the run's text has {text.features}"
-        raise InputError.at(f"{option} {encoder or vectors}", problem, "give what made the text")
-    return reader
-
-
-def _table(words: Mapping[str, NDArray[np.float32]]) -> WordVectors:
-    return WordVectors({word: row for row, word in enumerate(words)}, np.stack([*words.values()]))
 
 
 def _card(space: JointSpace, definition: Mapping[str, Any]) -> str:

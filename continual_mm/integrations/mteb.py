@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from continual_mm.integrations.sentence_transformers import TEXT, open_sentence_transformer
+from continual_mm.integrations.sentence_transformers import open_sentence_transformer
+from continual_mm.preparation.extraction.texts import TEXT
 from continual_mm.system.errors import InputError
 
 MODALITIES = ("text", "image", "audio", "video")

@@ -1,7 +1,6 @@
 """A joint space as the module of a ``SentenceTransformer``: written there, and loaded again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
@@ -9,7 +8,6 @@ from warnings import warn
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -20,8 +18,8 @@ from continual_mm.data.archive import UNREADABLE
 from continual_mm.data.batch import padded
 from continual_mm.definitions.modality import Modality
 from continual_mm.preparation.extraction.sentence_towers import open_encoder
-from continual_mm.preparation.formats.recipe import Mode
-from continual_mm.preparation.formats.word_vectors import WordVectors, known_rows
+from continual_mm.preparation.extraction.texts import TEXT, Reader
+from continual_mm.preparation.formats.word_vectors import WordVectors
 from continual_mm.space.kinds import rebuilt
 from continual_mm.space.space import JointSpace
 from continual_mm.space.statistics import Statistics
@@ -33,38 +31,8 @@ FORMAT = 2
 FORMATS = (1, FORMAT)  # those that are read
 DESCRIPTION, WEIGHTS = "space.json", "model.safetensors"
 WORDS, VECTORS, ENCODER = "words.json", "words.npy", "text"
-TEXT = "text"  # the modality that strings are of
-
-Array = NDArray[np.float32]
-
 _DAMAGED = (AttributeError, *UNREADABLE)
 """What is raised where a description is not as :meth:`Space.save` writes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """How strings become features of the modality ``text``: by a model, or by word vectors."""
-
-    model: SentenceTransformer | None = None
-    words: WordVectors | None = None
-    mode: Mode = "robust"  # of :func:`~continual_mm.preparation.formats.word_vectors.known_rows`
-
-    def read(self, texts: Sequence[str], longest: int) -> list[Array]:
-        """Features of texts, not standardised yet; of a text the first ``longest`` known words."""
-        if self.model is not None:
-            return list(self.model.encode(list(texts), show_progress_bar=False))
-        if self.words is not None:
-            return [_vectors(text, self.words, longest, self.mode) for text in texts]
-        remedy = "give features, {'text': array}, or export again with --vectors or --encoder"
-        raise InputError.at(TEXT, "this model does not know how strings became features", remedy)
-
-
-def _vectors(text: str, words: WordVectors, longest: int, mode: Mode) -> Array:
-    known = known_rows(text, words.rows, max_words=longest, mode=mode)
-    if not known:
-        place = f"text '{printable(text)}'"
-        raise InputError.at(place, "has no known word", "write it in other words")
-    return np.array(words.values[known], dtype=np.float32)
 
 
 class Space(InputModule):

@@ -34,6 +34,11 @@ def tokens(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, as they are written."""
+    return [match[0] for match in _WORD.finditer(text)]
+
+
 def known_rows(
     text: str, vocabulary: Mapping[str, int], *, max_words: int, mode: Mode
 ) -> list[int]:

@@ -1,0 +1,1 @@
+"""Items of a dataset found by what a run learned."""
