@@ -92,6 +92,14 @@ _yes = click.option(
 _board = click.option(
     "--board/--no-board", default=True, help="Write TensorBoard's files. No number depends on it."
 )
+_logger = click.option(
+    "--logger",
+    "loggers",
+    multiple=True,
+    type=click.Choice(("csv", "wandb", "mlflow")),
+    default=["csv"],
+    help="Who gets the board's numbers as well, as often as you like.",
+)
 _set = click.option(
     "--set",
     "settings",
@@ -127,6 +135,6 @@ def columns_of(given: Sequence[str]) -> dict[str, list[str]]:
 
 def training_options(command: _Command) -> _Command:
     """Options of every command that trains, in the order of its help."""
-    for option in (_yes, _device, _checkpoint, _board, _workers, _threads, _jobs, _set):
+    for option in (_yes, _device, _checkpoint, _logger, _board, _workers, _threads, _jobs, _set):
         command = option(command)
     return command

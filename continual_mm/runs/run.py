@@ -17,7 +17,7 @@ from continual_mm.definitions.reading import BOUNDS
 from continual_mm.definitions.scenario import MemorySettings, Scenario, Strategy
 from continual_mm.evaluation.pairs import Observer
 from continual_mm.evaluation.protocols import NO_DATASETS, Scored, load_scored
-from continual_mm.learning.avalanche import BaseSGDPlugin
+from continual_mm.learning.avalanche import BaseLogger, BaseSGDPlugin
 from continual_mm.plugins.registry import build
 from continual_mm.runs import checkpoint, records
 from continual_mm.runs.bar import RunBar
@@ -27,6 +27,7 @@ from continual_mm.runs.board.summaries import settings
 from continual_mm.runs.finished import is_whole
 from continual_mm.runs.folder import COST, RunFolder
 from continual_mm.runs.history import History, near_chance
+from continual_mm.runs.loggers import check_loggers, close_loggers, open_loggers
 from continual_mm.runs.meters import Meter, cost
 from continual_mm.runs.reporter import RunReporter
 from continual_mm.runs.resuming import Checkpointer, Progress, progress_of
@@ -71,6 +72,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     scored: Scored = NO_DATASETS,
     seed: int = 0,
     device: str = "auto",
+    loggers: Sequence[BaseLogger] = (),
     progress: bool = False,
 ) -> History:
     """Train a scenario from Python, keeping nothing on disk.
@@ -89,6 +91,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
             be loaded. Let it be standardised by ``dataset.statistics``.
         seed: Weights, order, shares and memory follow from it.
         device: ``auto``, ``cpu``, ``cuda`` and so on.
+        loggers: Avalanche's loggers, which get losses, norms and the recalls of directions.
         progress: Whether to show a bar, in a notebook as well.
 
     Returns:
@@ -124,7 +127,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
             device=chosen,
             towers=towers,
             scored=scored,
-            watchers=watchers(None, (), [meter]),
+            watchers=watchers(None, (), [meter], loggers),
         )
         for stage in range(session.stages):
             session.learn(stage)
@@ -228,16 +231,19 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
     checkpoint_every: int = CHECKPOINT_EVERY,
     workers: int = 0,
     board: bool = True,
+    loggers: Sequence[str | BaseLogger] = ("csv",),
     reporter: RunReporter | None = None,
     observers: Sequence[Observer] = (),
 ) -> History:
     """Train what is specified into its folder below ``out``, or resume it; see :func:`run`.
 
     ``checkpoint_every`` counts optimiser steps inside a stage, 0 for stage ends only; ``workers``
-    are threads that fetch batches ahead. Observers are called with each evaluation; an exception of
-    theirs ends the run, which can be resumed.
+    are threads that fetch batches ahead. ``loggers`` get all numbers of the board, by name
+    (``csv``, ``wandb``, ``mlflow``) or as Avalanche's objects. Observers are called with each
+    evaluation; an exception of theirs ends the run, which can be resumed.
     """
     _check_unchanged(specification, dataset, scored)
+    check_loggers(loggers)
     reporter = reporter or RunReporter()
     folder = RunFolder(out / specification.path)
     plugins = build(specification.strategy)
@@ -247,7 +253,10 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
         doubted = folder.finished and not is_whole(folder.path)
         if not folder.has(records.Cost, COST):
             (folder.path / COST).unlink(missing_ok=True)
-        page = _board(folder, specification, dataset, progress) if board else None
+        opened_loggers: list[BaseLogger] = []
+        page = None
+        if board:
+            page, opened_loggers = _board(folder, specification, dataset, progress, loggers)
         meter = Meter(reporter, chosen)
 
         new_session = partial(
@@ -278,15 +287,20 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
                 shown = settings(specification.scenario, strategy, seed=seed)
                 page.run_ends(history, shown, session.learner.clock.train_iterations)
             write_json(costs, history.cost, sealed=True)
+        close_loggers(opened_loggers)
     reporter.ends(meter.seconds)
     history.space.eval()
     return history
 
 
 def _board(
-    folder: RunFolder, specification: Specification, dataset: Dataset, progress: Progress
-) -> Board:
-    """The run's TensorBoard; what a killed process wrote beyond ``progress`` is hidden."""
+    folder: RunFolder,
+    specification: Specification,
+    dataset: Dataset,
+    progress: Progress,
+    wanted: Sequence[str | BaseLogger],
+) -> tuple[Board, list[BaseLogger]]:
+    """The run's TensorBoard and other loggers; what a killed process wrote later is hidden."""
     strategy = specification.strategy
     schedule = StageSchedule.of(
         specification.arrivals,
@@ -295,14 +309,18 @@ def _board(
         common=specification.scenario.training,
     )
     done = schedule.steps_until(progress.stage) + progress.step
-    return Board(
+    shown = settings(specification.scenario, strategy, seed=specification.seed)
+    loggers = open_loggers(wanted, folder.path, str(specification), shown, done=done)
+    board = Board(
         folder.events,
         specification.identity,
         dataset,
         schedule,
         split=specification.split,
         purge_step=done + 1,
+        others=loggers,
     )
+    return board, loggers
 
 
 def _train_stages(

@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "sentence_transformers": "st",
         "tomlkit": "tune",
         "transformers": "clap",
+        "wandb": "wandb",
     }
 )
 """Packages that are not installed everywhere -> the extra of continual-mm that brings each."""

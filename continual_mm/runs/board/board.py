@@ -17,6 +17,7 @@ from continual_mm.evaluation.diagnosis import Diagnosis
 from continual_mm.evaluation.drift import Geometry
 from continual_mm.evaluation.pairs import Evaluation, Gallery, Observer
 from continual_mm.learning.avalanche import (
+    BaseLogger,
     BaseSGDPlugin,
     MetricValue,
     PluginMetric,
@@ -75,7 +76,7 @@ class Board(TensorboardLogger):
 
     ``purge_step`` is the first step whose events, written by an earlier process that was killed,
     are hidden. For a run resumed after n steps it is n + 1: the scores at n still count. ``split``
-    is whose scores the charts show.
+    is whose scores the charts show; ``others`` are loggers that get the same numbers.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class Board(TensorboardLogger):
         *,
         split: str = "test",
         purge_step: int | None = None,
+        others: Sequence[BaseLogger] = (),
     ) -> None:
         self._split = split
+        self._others = tuple(others)
         self._purge_step = purge_step
         with writing(folder):
             super().__init__(folder)
@@ -110,6 +113,12 @@ class Board(TensorboardLogger):
         self.writer.add_text("definition", f"```json\n{text}\n```", global_step=0)
         self.writer.add_text("arrivals", schedule_table(schedule), global_step=0)
         self.writer.file_writer.add_summary(summaries.layout_summary(page), 0)
+
+    def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
+        """Log it here, and to the others."""
+        super().log_single_metric(name, value, x_plot)
+        for other in self._others:
+            other.log_single_metric(name, value, x_plot)
 
     def _make_writer(self, tb_log_dir: Path, filename_suffix: str) -> EventWriter:
         """Make the writer, as Avalanche does, but hide what a killed process wrote."""
@@ -211,11 +220,15 @@ def _close(writer: EventWriter) -> None:
 
 
 def watchers(
-    page: Board | None, observers: Sequence[Observer], plugins: Sequence[BaseSGDPlugin[Any]]
+    page: Board | None,
+    observers: Sequence[Observer],
+    plugins: Sequence[BaseSGDPlugin[Any]],
+    loggers: Sequence[BaseLogger] = (),
 ) -> Watchers:
-    """What observes a run; without a board nothing is computed for it alone."""
+    """What observes a run; without a board or loggers nothing is computed for them alone."""
     if page is None:
-        return Watchers(observers=observers, plugins=plugins)
+        metrics = [Curves()] if loggers else []
+        return Watchers(metrics=metrics, observers=observers, loggers=loggers, plugins=plugins)
     return Watchers(
         metrics=[Curves()],
         observers=[page, *observers],
