@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from continual_mm.cli import terminal
-from continual_mm.cli.options import DEMO_SCENARIO, NEW_PATH
+from continual_mm.cli.options import DEMO_SCENARIO, NEW_PATH, plugins_option
 from continual_mm.data import registry as datasets
 from continual_mm.data.cards import PUBLISHED, is_converted, missing_published, published_folder
 from continual_mm.definitions import catalog
@@ -71,6 +71,7 @@ def list_(kind: str | None) -> None:
 
 
 @click.command(short_help="Show a definition, and what follows from it.")
+@plugins_option
 @click.argument("name")
 def show(name: str) -> None:
     """Show the definition NAME, a shipped one or a file, and what follows from it."""
@@ -92,6 +93,7 @@ def _opened_scenario(entry: catalog.Entry) -> "OpenedScenario | None":
 
 
 @click.command(short_help="Check definitions and their data; train nothing.")
+@plugins_option
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--quick", is_flag=True, help="Definitions alone: leave items of datasets unread.")
 @click.pass_context

@@ -109,6 +109,23 @@ _set = click.option(
 )
 
 
+def _offer(_: click.Context, __: click.Parameter, files: tuple[Path, ...]) -> None:
+    if files:
+        from continual_mm.plugins.files import offer
+
+        offer(files)
+
+
+plugins_option = click.option(
+    "--plugins",
+    type=A_PATH,
+    multiple=True,
+    metavar="FILE",
+    callback=_offer,
+    is_eager=True,
+    expose_value=False,
+    help='A Python file whose plugins strategies may name: [plugin."my_plugin.py:MyPlugin"].',
+)
 column_option = click.option(
     "--column",
     "columns",
@@ -135,6 +152,17 @@ def columns_of(given: Sequence[str]) -> dict[str, list[str]]:
 
 def training_options(command: _Command) -> _Command:
     """Options of every command that trains, in the order of its help."""
-    for option in (_yes, _device, _checkpoint, _logger, _board, _workers, _threads, _jobs, _set):
+    for option in (
+        _yes,
+        plugins_option,
+        _device,
+        _checkpoint,
+        _logger,
+        _board,
+        _workers,
+        _threads,
+        _jobs,
+        _set,
+    ):
         command = option(command)
     return command

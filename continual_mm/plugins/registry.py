@@ -17,6 +17,7 @@ from continual_mm.definitions.rules import (
     Range,
     Words,
 )
+from continual_mm.plugins.files import FilePlugin, is_in_file
 from continual_mm.system.errors import InputError, Problem
 from continual_mm.system.imports import not_installed
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 
 N = TypeVar("N", bound=float | str)
+Entry = EntryPoint | FilePlugin
+"""What a plugin that is not ours is loaded by."""
 
 WEIGHT = Number(least=0, most=MOST_WEIGHT)
 PENALTY = Number(least=0, most=1e38)  # of squared changes times importances, both of which are tiny
@@ -298,11 +301,14 @@ def rules(wanted: Iterable[str]) -> dict[str, PluginRule]:
     known = {name: plugin.rule for name, plugin in BUILT_IN.items()}
     foreign = set(wanted) - known.keys()
     # Reading what is installed takes longer than everything else here, so only where it matters.
-    offered = outside() if foreign else {}
-    return known | {name: _rule(offered[name]) for name in sorted(foreign & offered.keys())}
+    in_files = {name for name in foreign if is_in_file(name)}
+    offered = outside() if foreign - in_files else {}
+    theirs = {name: offered[name] for name in foreign & offered.keys()}
+    every: dict[str, Entry] = {**theirs, **{name: FilePlugin(name) for name in in_files}}
+    return known | {name: _rule(every[name]) for name in sorted(every)}
 
 
-def _rule(entry: EntryPoint) -> PluginRule:
+def _rule(entry: Entry) -> PluginRule:
     plugin = _loaded(entry)
     named = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [p.name for p in signature(plugin).parameters.values() if p.kind in named]
@@ -364,7 +370,7 @@ def _lacks_package(name: str) -> bool:
     return bool(package) and find_spec(package) is None
 
 
-def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:
+def _made(entry: Entry, place: str, parameters: Mapping[str, Any]) -> Any:
     plugin = _loaded(entry)
     try:
         return plugin(**parameters)
@@ -372,7 +378,9 @@ def _made(entry: EntryPoint, place: str, parameters: Mapping[str, Any]) -> Any:
         raise InputError.at(place, str(error)) from error
 
 
-def _entry(name: str) -> EntryPoint:
+def _entry(name: str) -> Entry:
+    if is_in_file(name):
+        return FilePlugin(name)
     if name in BUILT_IN:
         return EntryPoint(name, BUILT_IN[name].path, ENTRY_POINTS)
     offered = outside()
@@ -382,7 +390,7 @@ def _entry(name: str) -> EntryPoint:
     return offered[name]
 
 
-def _loaded(entry: EntryPoint) -> Any:
+def _loaded(entry: Entry) -> Any:
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:

@@ -12,6 +12,7 @@ from continual_mm.definitions.modality import Modality
 from continual_mm.definitions.reading import draft_scenario, read_strategy
 from continual_mm.definitions.scenario import NAME_REMEDY, Scenario, Strategy, name_problem
 from continual_mm.evaluation.checks import cards_and_problems
+from continual_mm.plugins.files import flattened
 from continual_mm.plugins.registry import rules
 from continual_mm.runs.origin import Origin, origin_of, weights_file
 from continual_mm.runs.specification import OpenedScenario
@@ -213,7 +214,7 @@ def _idle(settings: Settings, entries: Sequence[Entry]) -> list[Problem]:
 @reads
 def open_strategy(entry: Entry, settings: Settings = ()) -> Strategy:
     """Check one strategy file with settings applied."""
-    document = catalog.overridden(entry.document, settings)
+    document = flattened(catalog.overridden(entry.document, settings))
     file = _label(entry, settings)
     return read_strategy(document, name=entry.name, file=file, rules=rules(document))
 

@@ -13,6 +13,7 @@ from continual_mm.definitions.coverage import Coverage, coverage
 from continual_mm.definitions.modality import DatasetCard
 from continual_mm.definitions.scenario import Scenario, Strategy, TowerSettings
 from continual_mm.evaluation.checks import card_of, identity_of
+from continual_mm.plugins.files import fingerprints
 from continual_mm.runs.origin import Origin, origin_of, weights_file
 from continual_mm.runs.records import Split
 from continual_mm.system.files import checksum
@@ -105,6 +106,7 @@ class Specification:
         towers = {name: _tower(scenario, said) for name, said in scenario.towers.items()}
         for name, fingerprint in self.modules.items():
             towers[name] = {**towers.get(name, {}), "kind": fingerprint}
+        files = fingerprints(self.strategy.plugins)
         apart = {"description", "folder", "start", "towers", "protocols"}
         protocols = [
             identity_of(p, scenario, self.opened.scored[p.name]) for p in scenario.protocols
@@ -116,7 +118,10 @@ class Specification:
                 "towers": towers,
                 **({"protocols": protocols} if protocols else {}),
             },
-            "strategy": self.strategy.model_dump(mode="json", exclude={"description"}),
+            "strategy": {
+                **self.strategy.model_dump(mode="json", exclude={"description"}),
+                **({"plugin_files": files} if files else {}),
+            },
             "data": {
                 "name": card.name,
                 "fingerprint": card.fingerprint,
