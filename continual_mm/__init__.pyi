@@ -48,6 +48,7 @@ from .plugins.si import SI as SI
 from .plugins.slow import Slow as Slow
 from .plugins.transport import Transport as Transport
 from .plugins.warmup import Warmup as Warmup
+from .plugins.watch import Watch as Watch
 from .rendering.depth import normalise_depth as normalise_depth
 from .rendering.depth import render_depth as render_depth
 from .retrieval.retriever import Hit as Hit

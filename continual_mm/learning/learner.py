@@ -248,6 +248,12 @@ class Learner(BatchObservation, SGDUpdate, BaseSGDTemplate):
         seed_torch(seed_for(self._seed, "step", self.stage, self.step), self.device)
         super()._before_training_iteration(**kwargs)
 
+    def training_epoch(self, **kwargs: Any) -> None:
+        """The steps of the stage that are left; none where a plugin has ended it before."""
+        if not any(getattr(plugin, "ended", False) for plugin in self.plugins):
+            super().training_epoch(**kwargs)
+        self._stop_training = False  # Avalanche would end the next stage as well
+
     def _after_training_iteration(self, **kwargs: Any) -> None:
         super()._after_training_iteration(**kwargs)
         if self.step == self.training.steps:

@@ -278,6 +278,11 @@ BUILT_IN: Mapping[str, Known] = MappingProxyType(
             "lets a new tower learn alone before old ones learn as well",
             {"share": FRACTION.tuned(0.0, 1.0, log=False)},
         ),
+        "watch": Known(
+            "watch:Watch",
+            "warns of a stage that pulls old pairs apart, or ends it",
+            {"warn_at": WEIGHT, "stop_at": WEIGHT, "every": COUNT, "items": ROWS},
+        ),
     }
 )
 

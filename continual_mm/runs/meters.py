@@ -107,7 +107,7 @@ def held_bytes(learner: Learner) -> int:
 def cost(session: Session, meter: Meter) -> Cost:
     """What a run has taken, as :class:`~continual_mm.runs.history.History` has it."""
     learner, plugins = session.learner, session.plugins
-    steps = sum(experience.training.steps for experience in session.benchmark.train)
+    steps = int(learner.clock.train_iterations)  # a plugin may have ended a stage early
     return {
         "seconds": meter.seconds,
         "steps": steps + sum(plugin.extra_steps for plugin in plugins.values()),

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,13 +28,15 @@ class Progress:
     """The point from which a run continues.
 
     ``stage`` is the 1-based stage done last, 0 at the beginning, and ``ended`` its checkpoint;
-    ``step`` counts steps of the stage that follows, whose newest checkpoint is ``inside``.
+    ``step`` counts steps of the stage that follows, whose newest checkpoint is ``inside``; ``made``
+    counts all that were made.
     """
 
     stage: int = 0
     step: int = 0
     ended: Path | None = None
     inside: Path | None = None
+    made: int = 0
 
 
 def progress_of(folder: RunFolder) -> Progress:
@@ -49,8 +52,14 @@ def progress_of(folder: RunFolder) -> Progress:
             clock = checkpoint.verified(path).clock
         except InputError:
             continue
-        return Progress(stage, clock.get("train_exp_iterations", 0), ended, path)
-    return Progress(stage, 0, ended)
+        made = clock.get("train_iterations", 0)
+        return Progress(stage, clock.get("train_exp_iterations", 0), ended, path, made)
+    made = 0
+    if ended is not None:
+        with suppress(InputError):
+            known = records.read(records.Checkpoint, ended / checkpoint.NOTES)
+            made = known.clock.get("train_iterations", 0)
+    return Progress(stage, 0, ended, made=made)
 
 
 class Checkpointer:

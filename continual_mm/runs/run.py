@@ -308,7 +308,7 @@ def _board(
         cumulative=strategy.cumulative,
         common=specification.scenario.training,
     )
-    done = schedule.steps_until(progress.stage) + progress.step
+    done = progress.made  # a stage may have ended before its steps were made
     shown = settings(specification.scenario, strategy, seed=specification.seed)
     loggers = open_loggers(wanted, folder.path, str(specification), shown, done=done)
     board = Board(

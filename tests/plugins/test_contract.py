@@ -24,6 +24,7 @@ SMALL = {
     "row_kl": {"rows": 16},
     "si": {"weight": 10.0},
     "transport": {"rows": 16},
+    "watch": {"stop_at": 1e-6, "every": 8},
 }
 """Plugin -> parameters that suit 80 items; others have their defaults."""
 
@@ -36,6 +37,7 @@ NEUTRAL = {
     "realign": {"towards_old": 0.0, "rate": 0.0},
     "slow": {"ratio": 1.0},
     "warmup": {"share": 0.0},
+    "watch": {"stop_at": 0.0},
     **dict.fromkeys(("agem", "cross_intra", "expand", "freeze", "joint_lora"), None),
     **dict.fromkeys(("merge", "mmlora", "pair_lora", "rest"), None),
     **{

@@ -8,6 +8,7 @@ import pytest
 import continual_mm as cm
 from continual_mm.data.registry import load
 from continual_mm.retrieval.index import Index
+from continual_mm.system.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +90,22 @@ def test_the_command_lists_hits_draws_a_sheet_and_names_words_it_does_not_know(
     assert set(hits[0]) == {"rank", "score", "row", "id", "text"}
 
 
+def test_texts_without_a_known_word_and_items_that_there_are_not_are_refused(retriever):
+    with pytest.raises(InputError, match="'zebra': has no known word"):
+        retriever.search("zebra")
+    with pytest.raises(InputError, match="there is no item 'nope'"):
+        retriever.search_item("nope")
+    with pytest.raises(InputError, match="features of 'text'"):
+        retriever.search(np.zeros((3, 7)))
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
         ((), "nothing is asked"),
         (("red", "--item", "clip02300"), "QUERY and --item are given"),
         (("--item", "clip02300"), "it is not said of which modality; give --ask video"),
-        (("--item", "nope", "--ask", "video"), "there is no item 'nope'"),
         (("red", "--find", "smell"), "'smell' is unknown; there are video, text"),
-        (("zebra",), "has no known word"),
         (("--like", "{run}/scores.json", "--ask", "video"), "is no array of numbers"),
     ],
 )
