@@ -22,7 +22,7 @@ MAKE_VENV := $(PYTHON) -m venv $(VENV)
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: help demo test check fix bench torture board wheel pins clean
+.PHONY: help demo test check fix bench torture board docs wheel pins clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ torture: $(INSTALLED)  ## hostile inputs, kills, full disks; counts what must no
 board: $(INSTALLED)  ## open TensorBoard on runs/
 	$(BIN)/continual-mm board runs $(ARGS)
 
+docs: $(INSTALLED)  ## build the site into site/, every warning an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 wheel: $(INSTALLED)  ## build dist/*.whl
 	rm -rf dist
 	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
@@ -66,7 +69,7 @@ pins: pyproject.toml  ## write constraints.txt anew (needs uv)
 	rm constraints.txt.all
 
 clean:  ## remove what can be made again; runs/ stays
-	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Every step says what it is; what pip or uv prints goes into LOG, shown in part where it fails.
