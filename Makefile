@@ -9,7 +9,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 # A process for each core, and in it one thread: small tensors gain nothing by more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 INSTALLED := $(VENV)/.installed
 LOG := $(VENV)/install.log
 ifneq ($(shell command -v uv 2>/dev/null),)

@@ -26,6 +26,7 @@ SMALL = {
     "realign": {"steps": 3, "rows": 16},
     "si": {"weight": 10.0},
     **dict.fromkeys(("agem", "relational", "replay", "row_kl", "transport"), OWN),
+    "watch": {"stop_at": 1e-6, "every": 4},
 }
 REFUSED = {
     "merge": "share a transformer",

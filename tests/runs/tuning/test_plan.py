@@ -34,8 +34,9 @@ def test_every_number_is_searched_but_switches_and_those_that_cost_time_or_are_n
         for name, known in BUILT_IN.items()
         for key in known.rule.parameters.keys() - known.search.keys()
     }
-    costly = {"rows", "batches", "steps", "items", "rank", "size", "held_out"}
+    costly = {"rows", "batches", "steps", "items", "rank", "size", "held_out", "every"}
     switches = {"right_only", "trust", "online", "decay", "old_pairs", "same_start", "intra"}
+    switches |= {"warn_at", "stop_at"}  # thresholds of a warning
     words = {"align", "shared"}
     not_judged = {"emergent", "bare"}  # a search judges trained pairs as they are scored
     assert {path.split(".")[1] for path in left_out} == costly | switches | words | not_judged
