@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
+from continual_mm.plugins.files import offered
 from continual_mm.plugins.registry import missing
 from continual_mm.runs.finished import is_whole
 from continual_mm.runs.folder import RunFolder
@@ -157,7 +158,9 @@ def _at_once(
     def is_sound(outcome: Outcome) -> bool:  # after a failure memory may be in any state
         return not outcome.error or outcome.halted is not None
 
-    worker = Worker(f"{WORKER}:trainer", (threads,))
+    # A process may be made by one that was begun before they were offered.
+    plugin_files = tuple(map(str, offered().values()))
+    worker = Worker(f"{WORKER}:trainer", (threads, plugin_files))
     with Pool[Task](worker, size=jobs, threads=threads, reusable=is_sound) as pool:
         for task, event in pool.run(next_task):
             if isinstance(event, Progress):

@@ -11,6 +11,7 @@ from continual_mm.data import corpora
 from continual_mm.data.dataset import Dataset
 from continual_mm.definitions.scenario import Protocol
 from continual_mm.evaluation.protocols import Scored, load_scored
+from continual_mm.plugins.files import offer
 from continual_mm.runs.folder import RunFolder
 from continual_mm.runs.parallel import Call, Outcome, Task
 from continual_mm.runs.reporter import HaltedError, RunReporter
@@ -79,8 +80,11 @@ class Trainer:
         return dataset, self._scored[both]
 
 
-def trainer(threads: int) -> Callable[[Task, Callable[[Call], None]], Outcome]:
-    """What a process of a pool does with each task."""
+def trainer(
+    threads: int, plugin_files: tuple[str, ...] = ()
+) -> Callable[[Task, Callable[[Call], None]], Outcome]:
+    """What a process of a pool does with each task; strategies may name plugins of some files."""
+    offer(map(Path, plugin_files))
     made = Trainer(threads)
     return lambda task, report: made.train(task, Forwarder(report))
 
