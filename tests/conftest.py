@@ -87,7 +87,7 @@ def as_before():
 def browser():
     """Debian's Chromium, headless."""
     if not Path("/usr/bin/chromium").is_file():
-        if os.environ.get("CONTINUAL_MM_REQUIRE_TEST_DATA") == "1":
+        if os.environ.get("CONTINUAL_MM_REQUIRE_BROWSER") == "1":
             pytest.fail("there is no /usr/bin/chromium")
         pytest.skip("there is no /usr/bin/chromium to look at pages with")
     from playwright.sync_api import sync_playwright

@@ -75,15 +75,28 @@ def _values(estimate: Estimate, metric: Metric, name: str = "") -> dict[str, flo
     return {f"{name}{end}" or "mean": round(metric.scale * v, 3) for end, v in ends.items()}
 
 
-def _recall(report: ScenarioReport, metric: Metric, looks: Looks) -> Chart | None:
-    """A panel for each pair: the score after each stage."""
-    rows = [
-        {"strategy": row.strategy, "pair": pair, "stage": stage, **_values(found, metric)}
+def _titles(report: ScenarioReport) -> dict[str, str]:
+    """Pair -> its name with its role; old ones first, then new ones."""
+    order = sorted(report.pairs, key=lambda pair: ROLES.index(report.pairs[pair].role))
+    return {pair: f"{pair} ({report.pairs[pair].role})" for pair in order}
+
+
+def _cells(report: ScenarioReport, metric: Metric) -> list[dict[str, Any]]:
+    """The score of each strategy and pair after each stage."""
+    titles = _titles(report)
+    return [
+        {"strategy": row.strategy, "pair": titles[pair], "stage": stage, **_values(found, metric)}
         for row in report.rows
         for pair, estimates in row.recalls.items()
         for stage, found in enumerate(estimates, start=1)
         if found is not None
     ]
+
+
+def _recall(report: ScenarioReport, metric: Metric, looks: Looks) -> Chart | None:
+    """A panel for each pair: the score after each stage."""
+    titles = _titles(report)
+    rows = _cells(report, metric)
     if not rows:
         return None
     shown = {str(row["strategy"]) for row in rows}
@@ -102,16 +115,12 @@ def _recall(report: ScenarioReport, metric: Metric, looks: Looks) -> Chart | Non
     points = base.mark_point(filled=True, size=55, opacity=1).encode(
         y=alt.Y("mean:Q", scale=scale), shape=looks.shape()
     )
-    order = sorted(report.pairs, key=lambda pair: ROLES.index(report.pairs[pair].role))
-    titles = {pair: f"{pair} ({report.pairs[pair].role})" for pair in order}
-    for row in rows:
-        row["pair"] = titles[str(row["pair"])]
     return (
         alt.layer(bars, lines, points)
         .properties(width=PANEL + 30, height=PANEL)
         .facet(
             facet=alt.Facet("pair:N", title=None, sort=list(titles.values())),
-            columns=min(PANELS_A_ROW, len(order)),
+            columns=min(PANELS_A_ROW, len(titles)),
         )
     )
 
@@ -173,24 +182,11 @@ def _kind(row: Row) -> str:
 
 def _matrix(report: ScenarioReport, metric: Metric) -> Chart | None:
     """A panel for each strategy: pairs down, stages across, one scale of colours."""
-    order = sorted(report.pairs, key=lambda pair: ROLES.index(report.pairs[pair].role))
-    titles = {pair: f"{pair} ({report.pairs[pair].role})" for pair in order}
-    rows = [
-        {"strategy": row.strategy, "pair": titles[pair], "stage": stage, **_values(found, metric)}
-        for row in report.rows
-        for pair, estimates in row.recalls.items()
-        for stage, found in enumerate(estimates, start=1)
-        if found is not None
-    ]
+    titles = _titles(report)
+    rows = _cells(report, metric)
     if not rows:
         return None
-    most = max(
-        metric.scale * found.mean
-        for row in report.rows
-        for estimates in row.recalls.values()
-        for found in estimates
-        if found is not None
-    )
+    most = max(float(row["mean"]) for row in rows)
     ends = [most, 1] if metric.median else [0, most]
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("stage:O", title="stage", axis=alt.Axis(labelAngle=0)),
@@ -208,7 +204,7 @@ def _matrix(report: ScenarioReport, metric: Metric) -> Chart | None:
     names = [row.strategy for row in report.rows]
     return (
         alt.layer(cells, numbers)
-        .properties(width=max(90, 46 * stages), height=26 * len(order))
+        .properties(width=max(90, 46 * stages), height=26 * len(titles))
         .facet(
             facet=alt.Facet("strategy:N", title=None, sort=names),
             columns=min(HEAT_A_ROW, len(names)),
