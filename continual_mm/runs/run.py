@@ -1,7 +1,7 @@
 """Scenario + strategy + seed -> stages, scores, checkpoints; a stopped run is resumed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     scored = load_scored(scenario, dataset, scored)
     chosen = choose_device(device)
     specified = Specification(opened(scenario, dataset.card, _cards(scored)), strategy, seed)
-    bar = RunBar(_steps(specified)) if progress else None
+    bar = RunBar(_schedule(specified).steps_until(len(specified.arrivals))) if progress else None
     with bar or nullcontext():
         reporter = bar or RunReporter()
         meter = Meter(reporter, chosen)
@@ -137,16 +137,14 @@ def train(  # noqa: PLR0913 - what is trained, and by name how
     return session.history
 
 
-def _steps(specified: Specification) -> int:
-    """Optimiser steps of all stages."""
-    strategy = specified.strategy
-    schedule = StageSchedule.of(
+def _schedule(specified: Specification) -> StageSchedule:
+    """The steps of each stage."""
+    return StageSchedule.of(
         specified.arrivals,
-        joint=strategy.joint,
-        cumulative=strategy.cumulative,
+        joint=specified.strategy.joint,
+        cumulative=specified.strategy.cumulative,
         common=specified.scenario.training,
     )
-    return schedule.steps_until(len(specified.arrivals))
 
 
 def _recalls(session: Session) -> dict[str, float]:
@@ -248,15 +246,15 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
     folder = RunFolder(out / specification.path)
     plugins = build(specification.strategy)
     chosen = choose_device(device)
-    with folder.claimed(specification.identity):
+    with folder.claimed(specification.identity), ExitStack() as closing:
         progress = progress_of(folder)
         doubted = folder.finished and not is_whole(folder.path)
         if not folder.has(records.Cost, COST):
             (folder.path / COST).unlink(missing_ok=True)
-        opened_loggers: list[BaseLogger] = []
         page = None
         if board:
             page, opened_loggers = _board(folder, specification, dataset, progress, loggers)
+            closing.callback(close_loggers, opened_loggers)
         meter = Meter(reporter, chosen)
 
         new_session = partial(
@@ -287,7 +285,6 @@ def run_specified(  # noqa: PLR0913 - what is trained, and by name all that chan
                 shown = settings(specification.scenario, strategy, seed=seed)
                 page.run_ends(history, shown, session.learner.clock.train_iterations)
             write_json(costs, history.cost, sealed=True)
-        close_loggers(opened_loggers)
     reporter.ends(meter.seconds)
     history.space.eval()
     return history
@@ -301,21 +298,14 @@ def _board(
     wanted: Sequence[str | BaseLogger],
 ) -> tuple[Board, list[BaseLogger]]:
     """The run's TensorBoard and other loggers; what a killed process wrote later is hidden."""
-    strategy = specification.strategy
-    schedule = StageSchedule.of(
-        specification.arrivals,
-        joint=strategy.joint,
-        cumulative=strategy.cumulative,
-        common=specification.scenario.training,
-    )
     done = progress.made  # a stage may have ended before its steps were made
-    shown = settings(specification.scenario, strategy, seed=specification.seed)
+    shown = settings(specification.scenario, specification.strategy, seed=specification.seed)
     loggers = open_loggers(wanted, folder.path, str(specification), shown, done=done)
     board = Board(
         folder.events,
         specification.identity,
         dataset,
-        schedule,
+        _schedule(specification),
         split=specification.split,
         purge_step=done + 1,
         others=loggers,
